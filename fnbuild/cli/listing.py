@@ -76,7 +76,7 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
 def _cvat_defect(deployment: Deployment) -> str:
     """Return the defect that hides a function meant for CVAT; "" if there is none."""
     annotations = deployment.function.metadata.annotations
-    return list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
+    return list_rules.verdict_of_annotations(annotations).message if "type" in annotations else ""
 
 
 def _cvat_absence(deployment: Deployment) -> str:

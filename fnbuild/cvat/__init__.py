@@ -1,1 +1,1 @@
-"""Is a function right: what CVAT would ask it, what CVAT accepts of its replies, how they look."""
+"""CVAT's requests, the replies that it accepts, drawings of them, and CVAT's list of functions."""

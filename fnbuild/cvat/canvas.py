@@ -1,4 +1,4 @@
-"""Smooth lines, translucent areas and legible text on a photograph, with Pillow alone."""
+"""Draw smooth lines, translucent areas and legible text on a photograph with Pillow."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 DARK: Colour = (16, 18, 22)
 LIGHT: Colour = (255, 255, 255)
 
-# Pillow's own font has the letters of ASCII and few others; these are where systems keep the rest.
+# Pillow's own font has little beyond ASCII; these system fonts have other letters.
 SYSTEM_FONTS = (
     *("NotoSans-Regular.ttf", "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "FreeSans.ttf"),
     *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf"),
     *("NotoEmoji-Regular.ttf", "Symbola.ttf", "unifont.ttf", "unifont.otf"),
     *("Arial Unicode.ttf", "arial.ttf"),
 )
-# Not a character: fonts draw their sign for what they lack.
+# Not a character: fonts draw their glyph for missing characters.
 _NO_CHARACTER = "\uffff"
 
 
 @contextmanager
 def unlimited_image_size() -> Iterator[None]:
-    """Let Pillow read pictures of any size: here they are the person's own, not a stranger's."""
+    """Let Pillow read images of any size: they are the user's own files."""
     largest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -41,9 +41,9 @@ def unlimited_image_size() -> Iterator[None]:
 
 
 def open_rgb(data: bytes) -> Image.Image:
-    """The image upright and in 8-bit RGB, as CVAT's page would show it.
+    """Return the image upright and in 8-bit RGB, as CVAT's page shows it.
 
-    Deep images are scaled by their brightest pixel; what is transparent lies on white.
+    Images of more than 8 bits are scaled by their brightest pixel; transparent areas become white.
     """
     with unlimited_image_size(), Image.open(io.BytesIO(data)) as opened:
         image = ImageOps.exif_transpose(opened)
@@ -60,7 +60,7 @@ def open_rgb(data: bytes) -> Image.Image:
 
 
 class Pen:
-    """Draws on one layer, enlarged `scale` times; takes coordinates of the image."""
+    """Draws on one layer, which is enlarged `scale` times, with coordinates of the image."""
 
     def __init__(self, layer: Image.Image, left: int, top: int, scale: int) -> None:
         self._draw = ImageDraw.Draw(layer)
@@ -84,9 +84,10 @@ class Pen:
 
 
 class Canvas:
-    """An RGB image to draw on. `line` is the width of a line that fits the image's size.
+    """An RGB image to draw on.
 
-    `without_glyph` collects the letters that no font on this machine has.
+    `line` is the width of a line that fits the image's size. `missing_letters` has the letters that
+    no font on this machine has.
     """
 
     def __init__(self, image: Image.Image) -> None:
@@ -99,7 +100,7 @@ class Canvas:
     def paint(
         self, box: Box, colour: Colour, strokes: Callable[[Pen], None], opacity: float = 1.0
     ) -> None:
-        """Draw inside `box` (and a margin for thick lines); what leaves the image is cut off."""
+        """Draw inside of `box` and a margin for thick lines, clipped to the image."""
         margin = self.line * 4
         left = max(0, math.floor(box[0] - margin))
         top = max(0, math.floor(box[1] - margin))
@@ -108,8 +109,8 @@ class Canvas:
         width, height = right - left, bottom - top
         if width <= 0 or height <= 0:
             return
-        # Drawn enlarged and shrunk again, edges come out smooth; less so on huge areas, where it
-        # would take memory and nobody sees the difference.
+        # Supersampling makes edges smooth. On large areas it would need much memory for a small
+        # difference.
         scale = 4 if width * height < 500_000 else 2 if width * height < 4_000_000 else 1
         layer = Image.new("L", (width * scale, height * scale))
         strokes(Pen(layer, left, top, scale))
@@ -119,24 +120,24 @@ class Canvas:
     def stroke(
         self, box: Box, colour: Colour, points: Sequence[Point], *, closed: bool = False
     ) -> None:
-        """A line with a soft dark rim, so that it shows on bright and on dark ground."""
+        """Draw a line with a soft dark rim, which is visible on bright and on dark areas."""
         width = self.line
         self.paint(box, DARK, lambda pen: pen.line(points, width * 1.9, closed=closed), 0.35)
         self.paint(box, colour, lambda pen: pen.line(points, width, closed=closed))
 
     def dots(self, box: Box, colour: Colour, points: Sequence[Point], size: float = 2.0) -> None:
-        """Dots with a white rim. `size` is their radius in line widths."""
-        reach = self.line * size
+        """Draw dots with a white rim. `size` is their radius in line widths."""
+        radius = self.line * size
 
-        self.paint(box, DARK, lambda pen: pen.dots(points, reach * 1.45), 0.35)
-        self.paint(box, LIGHT, lambda pen: pen.dots(points, reach * 1.2))
-        self.paint(box, colour, lambda pen: pen.dots(points, reach * 0.8))
+        self.paint(box, DARK, lambda pen: pen.dots(points, radius * 1.45), 0.35)
+        self.paint(box, LIGHT, lambda pen: pen.dots(points, radius * 1.2))
+        self.paint(box, colour, lambda pen: pen.dots(points, radius * 0.8))
 
     def mask(self, mask: Mask, colour: Colour, opacity: float = 0.42) -> None:
-        """A translucent area with a solid edge."""
+        """Draw a translucent area with a solid edge."""
         width, height = mask.size
         inner = Image.frombytes("L", (width, height), mask.bits).point(lambda bit: bit * 255)
-        # Without a rim of zeros the edge would be missing where the mask touches its box.
+        # Without a border of zeros the edge would be missing where the mask touches its box.
         area = ImageOps.expand(inner, 1)
         at = (mask.left - 1, mask.top - 1)
         self._blend(area, at, colour, opacity)
@@ -146,12 +147,12 @@ class Canvas:
         self._blend(ImageChops.subtract(area, eroded), at, colour, 1.0)
 
     def plate(self, text: str, at: Point, colour: Colour, *, inside: bool = True) -> None:
-        """Text on a plate above the point `at`, moved to where it fits and covers no other."""
+        """Draw text on a plate above the point `at`, moved to fit and to avoid other plates."""
         size = max(11.0, min(self.line * 7, self.image.height / 12))
-        font, lacking = find_font(text, round(size))
-        self.missing_letters |= lacking
+        font, missing = find_font(text, round(size))
+        self.missing_letters |= missing
         box = font.getbbox(text)
-        # Plates of one height, whatever letters are in them.
+        # All plates have the same height, whatever their letters.
         tall = font.getbbox("Ag|")
         pad = round(size * 0.3)
         width, height = box[2] - box[0] + 2 * pad, tall[3] - tall[1] + 2 * pad
@@ -163,13 +164,13 @@ class Canvas:
         draw.text((x + pad - box[0], y + pad - tall[1]), text, font=font, fill=_text_colour(colour))
 
     def caption(self, text: str, at: Point) -> None:
-        """A small text beside the point `at`, light with a dark rim, where no other caption is.
+        """Draw a small text beside the point `at`, light with a dark rim.
 
-        Places inside the picture come first. Where there is no room around the point, the text is
-        left out.
+        Positions inside of the image are preferred. If other captions leave no room around the
+        point, the text is omitted.
         """
         size = round(self.caption_size)
-        font, lacking = find_font(text, size)
+        font, missing = find_font(text, size)
         width, gap = font.getbbox(text)[2], self.line * 2.4
         x, y = at
         corners = (
@@ -178,7 +179,7 @@ class Canvas:
             (x - width / 2, y - gap - size * 1.1),
             (x - width / 2, y + gap),
         )
-        # At an edge of the picture a caption moves in, unless it would cover its point.
+        # At an edge of the image a caption moves inwards, unless it would cover its point.
         free_x, free_y = self.image.width - width, self.image.height - size
         inside = [
             (min(max(0, left), free_x), min(max(0, top), free_y))
@@ -192,7 +193,7 @@ class Canvas:
         else:
             return
         self._captions.append(box)
-        self.missing_letters |= lacking
+        self.missing_letters |= missing
         draw, rim = ImageDraw.Draw(self.image), max(1, size // 7)
         draw.text(box[:2], text, font=font, fill=LIGHT, stroke_width=rim, stroke_fill=DARK)
 
@@ -235,29 +236,29 @@ def _text_colour(ground: Colour) -> Colour:
 
 @lru_cache(maxsize=64)
 def find_font(text: str, size: int) -> tuple[Font, frozenset[str]]:
-    """The font that has most of the text's letters, and the letters that it lacks."""
+    """Return the font that has most of the text's letters, and the letters that it lacks."""
     best: Font = ImageFont.load_default(size)
-    lacking = _missing_letters(best, text)
+    missing = _missing_letters(best, text)
     for name in SYSTEM_FONTS:
-        if not lacking:
+        if not missing:
             break
         try:
             font = ImageFont.truetype(name, size)
         except OSError:
             continue
         fewer = _missing_letters(font, text)
-        if len(fewer) < len(lacking):
-            best, lacking = font, fewer
-    return best, lacking
+        if len(fewer) < len(missing):
+            best, missing = font, fewer
+    return best, missing
 
 
 def _missing_letters(font: Font, text: str) -> frozenset[str]:
-    # Joiners and accents have no shape of their own to look at.
+    # Joiners and accents have no glyph of their own.
     letters = {letter for letter in text if unicodedata.category(letter)[0] in "LNPS"}
     if text.isascii():
         return frozenset()
-    sign = _glyph(font, _NO_CHARACTER)
-    return frozenset(letter for letter in letters if _glyph(font, letter) == sign)
+    placeholder = _glyph(font, _NO_CHARACTER)
+    return frozenset(letter for letter in letters if _glyph(font, letter) == placeholder)
 
 
 def _glyph(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:

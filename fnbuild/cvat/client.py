@@ -1,6 +1,7 @@
-"""The calls that CVAT makes to a dashboard and to functions, as CVAT makes them.
+"""The HTTP requests that CVAT sends to a dashboard and to functions.
 
-Without credentials, over a new connection each, with CVAT's headers (cvat/apps/lambda_manager).
+Each request uses a new connection and CVAT's headers, without credentials
+(cvat/apps/lambda_manager).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from urllib.parse import quote, urlsplit
 from fnbuild.errors import UnavailableError, UsageError
 
 CONNECTION_ERRORS = {
-    "Connection refused": "nobody listens there",
-    "Name or service not known": "nobody has that name here",
+    "Connection refused": "nothing listens there",
+    "Name or service not known": "the host name is unknown",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What came back. `seconds` is how long it took."""
+    """A reply, and the duration of its request in seconds."""
 
     status: int
     body: bytes
@@ -36,12 +37,12 @@ class HttpReply:
 
     @property
     def json(self) -> Any:
-        """The body's value. Raises `ValueError`."""
+        """The decoded body. Raises `ValueError`."""
         return json.loads(self.body)
 
     @property
-    def words(self) -> str:
-        """What the body says about a failure, in one line."""
+    def error_message(self) -> str:
+        """The error in the body, in one line."""
         try:
             value = self.json
             text = str(value.get("error", "")) if isinstance(value, dict) else ""
@@ -53,8 +54,11 @@ class HttpReply:
 
 @dataclass(frozen=True, slots=True)
 class CvatClient:
-    """A dashboard as CVAT sees it. `url` has no path; `direct_host` is where ports of functions
-    are; `seconds` is CVAT's patience."""
+    """Sends requests as CVAT does.
+
+    `url` is the dashboard's, without a path. `direct_host` is the host of the functions' ports.
+    `seconds` is CVAT's timeout.
+    """
 
     url: str
     direct_host: str
@@ -66,18 +70,18 @@ class CvatClient:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                f"{self.url!r} is no address of a dashboard", hint="write http://HOST:8070"
+                f"{self.url!r} is not the address of a dashboard", hint="write http://HOST:8070"
             )
 
-    def list(self) -> HttpReply:
+    def list_functions(self) -> HttpReply:
         return self._send(f"{self.url}/api/functions", self._headers())
 
     def list_all_functions(self) -> HttpReply:
-        """All functions of the namespace: what other clients than CVAT get."""
+        """List all functions of the namespace, as clients other than CVAT do."""
         headers = {"x-nuclio-function-namespace": self.namespace}
         return self._send(f"{self.url}/api/functions", headers)
 
-    def get(self, name: str) -> HttpReply:
+    def get_function(self, name: str) -> HttpReply:
         return self._send(f"{self.url}/api/functions/{quote(name, safe='')}", self._headers())
 
     def invoke_through_dashboard(self, name: str, body: bytes) -> HttpReply:
@@ -98,18 +102,18 @@ class CvatClient:
         }
 
     def _send(self, url: str, headers: dict[str, str], body: bytes | None = None) -> HttpReply:
-        """One request. Raises `UnavailableError` when nobody answers."""
+        """Send one request. Raises `UnavailableError` if there is no reply."""
         if body is not None:
             headers = headers | {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, body, headers)  # noqa: S310 - looked at above
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - checked above
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             with opener.open(request, timeout=self.seconds) as reply:
-                return HttpReply(reply.status, reply.read(), time.monotonic() - began)
+                return HttpReply(reply.status, reply.read(), time.monotonic() - started)
         except urllib.error.HTTPError as error:
             with error:
-                return HttpReply(error.code, error.read(), time.monotonic() - began)
+                return HttpReply(error.code, error.read(), time.monotonic() - started)
         except TimeoutError:
             raise UnavailableError(f"{url} has not answered for {self.seconds:g} s") from None
         except (OSError, http.client.HTTPException) as error:

@@ -1,4 +1,4 @@
-"""`fnbuild doctor cvat`: make the calls that CVAT makes, and report what fails or is misread.
+"""`fnbuild doctor cvat`: make the client that CVAT makes, and report what fails or is misread.
 
 The area of a finding is `dashboard`, or the name of the function that it is about.
 """
@@ -26,77 +26,87 @@ from fnbuild.platforms import Finding
 _FindingState = Literal["failure", "warning"]
 
 
-def find_missing_functions(calls: CvatClient, shown: set[str], name: str) -> Iterator[Finding]:
-    """A finding for each function that CVAT is not shown; those that are well and only in another
-    project share one. With `name` that function alone, and each finding is a failure."""
+def find_missing_functions(client: CvatClient, shown: set[str], name: str) -> Iterator[Finding]:
+    """Yield a finding for each function that is missing in CVAT's list.
+
+    Healthy functions in another project share function finding. With `name`, only that function is
+    checked, and each finding is a failure.
+    """
     try:
-        everything = calls.list_all_functions().json
+        functions = client.list_all_functions().json
     except (FnbuildError, ValueError):
         return
-    everything = everything if isinstance(everything, dict) else {}
-    elsewhere: dict[str, list[str]] = {}
-    for known, one in everything.items():
-        if known in shown or name not in ("", known) or not isinstance(one, dict):
+    functions = functions if isinstance(functions, dict) else {}
+    in_other_projects: dict[str, list[str]] = {}
+    for function_name, function in functions.items():
+        if function_name in shown or name not in ("", function_name):
             continue
-        if not name and _is_only_in_other_project(calls, one):
-            elsewhere.setdefault(_project_of(one), []).append(known)
+        if not isinstance(function, dict):
+            continue
+        if not name and _is_only_in_other_project(client, function):
+            in_other_projects.setdefault(_project_of(function), []).append(function_name)
         else:
-            yield from _explain_missing(calls, known, one, asked=bool(name))
-    for project, names in elsewhere.items():
-        yield _other_project_finding("dashboard", "warning", calls, project, names)
-    if name and name not in everything:
-        close = closest(name, everything)
-        remedy = f'did you mean "{close}"?' if close else "`fnbuild get functions` lists them"
-        text = f"there is no function of that name in the namespace {calls.namespace}"
+            yield from _explain_missing(client, function_name, function, requested=bool(name))
+    for project, names in in_other_projects.items():
+        yield _other_project_finding("dashboard", "warning", client, project, names)
+    if name and name not in functions:
+        suggestion = closest(name, functions)
+        remedy = (
+            f'did you mean "{suggestion}"?' if suggestion else "`fnbuild get functions` lists them"
+        )
+        text = f"there is no function of that name in the namespace {client.namespace}"
         yield Finding(name, "failure", text, remedy)
 
 
 def function_state(function: Raw) -> str:
-    """Nuclio says `ready` of a function that is disabled, too."""
+    """Return the state of a function; Nuclio's state of a disabled function is `ready`, too."""
     status = function.get("status") or {}
     if status.get("state") == "ready" and (function.get("spec") or {}).get("disable"):
         return "standby"
     return str(status.get("detailedState") or status.get("state"))
 
 
-def _explain_missing(calls: CvatClient, name: str, one: Raw, *, asked: bool) -> Iterator[Finding]:
-    project, state, level = _project_of(one), function_state(one), _finding_state(asked=asked)
-    reading = list_rules.verdict_of_object(one)
-    if aside := _set_aside_reason(one):
-        yield Finding(name, "failure", f"it is left out of CVAT's list. {aside}", reading.remedy)
-    elif project != calls.project and _has_type(one) and state != "ready":
+def _explain_missing(
+    client: CvatClient, name: str, function: Raw, *, requested: bool
+) -> Iterator[Finding]:
+    project, state = _project_of(function), function_state(function)
+    level = _finding_state(requested=requested)
+    verdict = list_rules.verdict_of_object(function)
+    if aside := _set_aside_reason(function):
+        yield Finding(name, "failure", f"it is left out of CVAT's list. {aside}", verdict.remedy)
+    elif project != client.project and _has_type(function) and state != "ready":
         text = f"it is {state}, and in the project {project}, where CVAT does not look"
-        remedy = f"`fnbuild logs {name}` says more; {_project_remedy(calls)}, when it is mended"
+        remedy = f"`fnbuild logs {name}` says more; {_project_remedy(client)}, when it is mended"
         yield Finding(name, level, text, remedy)
-    elif project != calls.project and asked:
-        yield _other_project_finding(name, level, calls, project, [name])
-    elif project == calls.project and not _has_type(one):
-        yield Finding(name, level if asked else "skipped", reading.words, reading.remedy)
+    elif project != client.project and requested:
+        yield _other_project_finding(name, level, client, project, [name])
+    elif project == client.project and not _has_type(function):
+        yield Finding(name, level if requested else "skipped", verdict.message, verdict.remedy)
 
 
-def _finding_state(*, asked: bool) -> _FindingState:
-    return "failure" if asked else "warning"
+def _finding_state(*, requested: bool) -> _FindingState:
+    return "failure" if requested else "warning"
 
 
 def _other_project_finding(
-    area: str, state: _FindingState, calls: CvatClient, project: str, names: list[str]
+    area: str, state: _FindingState, client: CvatClient, project: str, names: list[str]
 ) -> Finding:
-    text = f"in the project {project}, and CVAT asks for {calls.project}: {', '.join(names)}"
-    return Finding(area, state, text, _project_remedy(calls))
+    text = f"in the project {project}, and CVAT asks for {client.project}: {', '.join(names)}"
+    return Finding(area, state, text, _project_remedy(client))
 
 
-def _project_remedy(calls: CvatClient) -> str:
-    label = f"{PROJECT_LABEL}: {calls.project}"
+def _project_remedy(client: CvatClient) -> str:
+    label = f"{PROJECT_LABEL}: {client.project}"
     return (
-        f"deploy with `--project-name {calls.project}`, or give the function the label"
+        f"deploy with `--project-name {client.project}`, or give the function the label"
         f" `{label}` in its configuration on the page"
     )
 
 
-def _is_only_in_other_project(calls: CvatClient, one: Raw) -> bool:
-    """Whether a function is well, and CVAT's but for its project."""
-    well = not _set_aside_reason(one) and function_state(one) == "ready"
-    return well and _has_type(one) and _project_of(one) != calls.project
+def _is_only_in_other_project(client: CvatClient, function: Raw) -> bool:
+    """Return True if the project is the only reason why CVAT does not list a function."""
+    healthy = not _set_aside_reason(function) and function_state(function) == "ready"
+    return healthy and _has_type(function) and _project_of(function) != client.project
 
 
 def _set_aside_reason(function: Raw) -> str:
@@ -104,8 +114,8 @@ def _set_aside_reason(function: Raw) -> str:
 
 
 def _project_of(function: Raw) -> str:
-    named = (function.get("metadata") or {}).get("labels") or {}
-    return str(named.get(PROJECT_LABEL, DEFAULT_PROJECT))
+    project_labels = (function.get("metadata") or {}).get("labels") or {}
+    return str(project_labels.get(PROJECT_LABEL, DEFAULT_PROJECT))
 
 
 def _has_type(function: Raw) -> bool:
@@ -135,15 +145,15 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class CvatDoctorOptions:
-    """What is to be examined: all functions without a `name`. `picture` is sent to each."""
+    """Options of the examination: without a `name`, all functions. `picture` is sent to each."""
 
-    calls: CvatClient
+    client: CvatClient
     picture: EncodedImage
     name: str = ""
 
 
 def sample_image() -> EncodedImage:
-    """A picture to send when nobody gave one: a gradient of colours."""
+    """Return an image with a gradient of colours, to send if the user gave none."""
     red = Image.linear_gradient("L").resize((320, 240))
     blue = Image.radial_gradient("L").resize((320, 240))
     out = io.BytesIO()
@@ -151,65 +161,70 @@ def sample_image() -> EncodedImage:
     return request.upright_image(out.getvalue())
 
 
-def examine_cvat(asked: CvatDoctorOptions) -> Iterator[Finding]:
-    """All findings, one by one as they are made."""
+def examine_cvat(options: CvatDoctorOptions) -> Iterator[Finding]:
+    """Yield all findings as they are made."""
     try:
-        answer = asked.calls.list()
+        response = options.client.list_functions()
     except UnavailableError as error:
         remedy = "start it: `fnbuild dashboard`; CVAT_NUCLIO_HOST says where CVAT looks for it"
         yield Finding(_DASHBOARD, "failure", error.message, remedy)
         return
-    listed = yield from _check_list(asked, answer)
-    if listed is None:
+    functions = yield from _check_list(options, response)
+    if functions is None:
         return
-    shown = [one for one in listed if list_rules.verdict_of_object(one).outcome == "shown"]
-    names = {str(one["metadata"]["name"]) for one in shown}
-    yield from find_missing_functions(asked.calls, names, asked.name)
-    for one in shown:
-        if asked.name in ("", one["metadata"]["name"]):
-            yield from _FunctionExamination(asked, one).findings()
+    shown = [
+        function
+        for function in functions
+        if list_rules.verdict_of_object(function).outcome == "shown"
+    ]
+    names = {str(function["metadata"]["name"]) for function in shown}
+    yield from find_missing_functions(options.client, names, options.name)
+    for function in shown:
+        if options.name in ("", function["metadata"]["name"]):
+            yield from _FunctionExamination(options, function).findings()
 
 
 def _check_list(
-    asked: CvatDoctorOptions, answer: HttpReply
+    options: CvatDoctorOptions, response: HttpReply
 ) -> Generator[Finding, None, list[Any] | None]:
-    """Findings about the list itself; gives its objects, None when CVAT shows none of them."""
-    url = asked.calls.url
-    if not answer.ok:
-        what, remedy = _REFUSALS.get(answer.status, (f"answers {answer.status}", "see its log"))
-        yield Finding(_DASHBOARD, "failure", f"{url} {what}: {answer.words}", remedy)
+    """Yield findings about the list; return its objects, or None if there is no valid list."""
+    url = options.client.url
+    if not response.ok:
+        what, remedy = _REFUSALS.get(response.status, (f"answers {response.status}", "see its log"))
+        yield Finding(_DASHBOARD, "failure", f"{url} {what}: {response.error_message}", remedy)
         return None
     try:
-        found = answer.json
+        functions = response.json
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        functions = None
+    if not isinstance(functions, dict):
         remedy = "name the address of a dashboard: `--url http://HOST:8070`"
         yield Finding(_DASHBOARD, "failure", f"{url} does not list functions by name", remedy)
         return None
     outcomes = set()
-    for name, one in found.items():
-        reading = list_rules.verdict_of_object(one)
-        outcomes.add(reading.outcome)
-        if reading.outcome != "shown":
-            state = _FAILURE if reading.outcome == "breaks" else _WARNING
-            yield Finding(str(name), state, reading.words, reading.remedy)
-    place = f"the project {asked.calls.project} of the namespace {asked.calls.namespace}"
+    for name, function in functions.items():
+        verdict = list_rules.verdict_of_object(function)
+        outcomes.add(verdict.outcome)
+        if verdict.outcome != "shown":
+            state = _FAILURE if verdict.outcome == "breaks" else _WARNING
+            yield Finding(str(name), state, verdict.message, verdict.remedy)
+    place = f"the project {options.client.project} of the namespace {options.client.namespace}"
     if "breaks" in outcomes:
         yield Finding(_DASHBOARD, "failure", f"CVAT shows no function of {place}")
-    elif "shown" not in outcomes and not asked.name:
-        remedy = f"`fnbuild deploy --path FOLDER --project-name {asked.calls.project}` brings one"
+    elif "shown" not in outcomes and not options.name:
+        project = options.client.project
+        remedy = f"`fnbuild deploy --path FOLDER --project-name {project}` brings one"
         yield Finding(_DASHBOARD, "failure", f"CVAT finds nothing to show in {place}", remedy)
     else:
-        yield Finding(_DASHBOARD, "ok", f"{url} lists {len(found)} of {place}")
-    return list(found.values())
+        yield Finding(_DASHBOARD, "ok", f"{url} lists {len(functions)} of {place}")
+    return list(functions.values())
 
 
 class _FunctionExamination:
-    """One function that CVAT shows."""
+    """Examines one function that CVAT shows."""
 
-    def __init__(self, asked: CvatDoctorOptions, shown: Raw):
-        self._asked = asked
+    def __init__(self, options: CvatDoctorOptions, shown: Raw):
+        self._options = options
         self._name: str = shown["metadata"]["name"]
         annotations = shown["metadata"]["annotations"]
         self._function = Function(metadata=Metadata(name=self._name, annotations=annotations))
@@ -217,7 +232,7 @@ class _FunctionExamination:
         self._reported: list[ReplyDiagnostic] = []
 
     def findings(self) -> Iterator[Finding]:
-        """What CVAT does before every call, then its two ways to call it."""
+        """Check the function's state as CVAT does, and call it through both of CVAT's routes."""
         for text, remedy in list_rules.misread_annotations(self._function.metadata.annotations):
             yield self._finding("warning", text, remedy)
         status = yield from self._status()
@@ -225,16 +240,16 @@ class _FunctionExamination:
             return
         yield from self._check_invocation(
             "through the dashboard",
-            lambda body: self._asked.calls.invoke_through_dashboard(self._name, body),
+            lambda body: self._options.client.invoke_through_dashboard(self._name, body),
         )
         port = status.get("httpPort")
         if not isinstance(port, int) or not port:
             remedy = "publish a port, or let CVAT call it by CVAT_NUCLIO_INVOKE_METHOD=dashboard"
             yield self._finding("failure", "it has no port that CVAT could call directly", remedy)
             return
-        place = f"directly at {self._asked.calls.direct_host}:{port}"
+        place = f"directly at {self._options.client.direct_host}:{port}"
         yield from self._check_invocation(
-            place, lambda body: self._asked.calls.invoke_directly(port, body)
+            place, lambda body: self._options.client.invoke_directly(port, body)
         )
         yield from self._check_port(status)
 
@@ -242,63 +257,72 @@ class _FunctionExamination:
         return Finding(self._name, state, text, remedy)
 
     def _status(self) -> Generator[Finding, None, Raw | None]:
-        """Whether the function is found by its name and ready; gives its status."""
+        """Check that the function is found by its name and is ready; return its status."""
         try:
-            answer = self._asked.calls.get(self._name)
-            found = answer.json if answer.ok else {}
+            response = self._options.client.get_function(self._name)
+            function = response.json if response.ok else {}
         except (FnbuildError, ValueError) as error:
             yield self._finding("failure", f"it cannot be got by its name: {error}")
             return None
-        if not answer.ok:
-            text = f"it is listed, and not found by its name: {answer.status} {answer.words}"
+        if not response.ok:
+            error_message = f"{response.status} {response.error_message}"
+            text = f"it is listed, and not found by its name: {error_message}"
             yield self._finding("failure", text, "its name needs letters, digits, '_', '.' and '-'")
             return None
-        status = found.get("status") or {}
-        state = function_state(found)
+        status = function.get("status") or {}
+        state = function_state(function)
         if state != "ready":
             why = f": {status['message'].splitlines()[0]}" if status.get("message") else ""
             text = f"CVAT shows it, although it is {state}{why}"
             yield self._finding("warning", text, f"`fnbuild logs {self._name}` says more")
         return status
 
-    def _check_invocation(self, way: str, call: Callable[[bytes], HttpReply]) -> Iterator[Finding]:
-        """A call of the kind that CVAT makes, and for a tracker the one that follows it."""
+    def _check_invocation(
+        self, route: str, call: Callable[[bytes], HttpReply]
+    ) -> Iterator[Finding]:
+        """Make a call of the function's kind, and for a tracker the next call with its states."""
         states: tuple[Any, ...] = ()
         for _ in range(2 if self._kind == "tracker" else 1):
             sent = self._request(states)
             try:
-                answer = call(sent.body)
+                response = call(sent.body)
             except UnavailableError as error:
-                yield self._finding("failure", f"{way}: {error.message}", self._unreachable(way))
+                yield self._finding(
+                    "failure", f"{route}: {error.message}", self._unreachable(route)
+                )
                 return
-            if not answer.ok:
-                text = f"{way}: it answers {answer.status}: {answer.words}"
+            if not response.ok:
+                text = f"{route}: it answers {response.status}: {response.error_message}"
                 yield self._finding("failure", text, f"`fnbuild logs {self._name}` says more")
                 return
-            known = labels.function_labels(self._function)
-            read = replies.read_reply(self._kind, answer.body, known, sent.picture.size, sent)
-            yield from self._read(way, answer, read)
-            if read.violations:
+            function_labels = labels.function_labels(self._function)
+            reply = replies.read_reply(
+                self._kind, response.body, function_labels, sent.picture.size, sent
+            )
+            yield from self._report(route, response, reply)
+            if reply.violations:
                 return
-            states = read.states
+            states = reply.states
 
-    def _read(self, way: str, answer: HttpReply, read: replies.ParsedReply) -> Iterator[Finding]:
-        problems = [problem for problem in read.problems if problem not in self._reported]
+    def _report(
+        self, route: str, response: HttpReply, reply: replies.ParsedReply
+    ) -> Iterator[Finding]:
+        problems = [problem for problem in reply.problems if problem not in self._reported]
         self._reported += problems
-        if read.violations and not problems:
-            text = f"{way}: CVAT misreads its reply in the same way"
+        if reply.violations and not problems:
+            text = f"{route}: CVAT misreads its reply in the same way"
             yield self._finding("failure", text, "`fnbuild invoke --image` shows it")
         for problem in problems:
             place = f"{problem.path}: " if problem.path else ""
             state = _FAILURE if problem.severity == "error" else _WARNING
-            text = f"{way}: CVAT misreads its reply. {place}{problem.message}"
+            text = f"{route}: CVAT misreads its reply. {place}{problem.message}"
             yield self._finding(state, text, problem.hint or "`fnbuild invoke --image` shows it")
-        if not read.violations:
-            yield self._finding("ok", f"{way}: it answers in {1000 * answer.seconds:.0f} ms")
+        if not reply.violations:
+            yield self._finding("ok", f"{route}: it answers in {1000 * response.seconds:.0f} ms")
 
     def _request(self, states: tuple[Any, ...]) -> CvatRequest:
-        """What CVAT would send: somebody's click in the middle, and a box around it."""
-        picture, kind = self._asked.picture, self._kind
+        """Build CVAT's request for a click in the middle and a box around it."""
+        picture, kind = self._options.picture, self._kind
         width, height = picture.size
         box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
         if kind == "interactor":
@@ -316,15 +340,15 @@ class _FunctionExamination:
             return request.build_request(kind, picture, boxes=[box], image1=picture, boxes1=[box])
         return request.build_request(kind, picture)
 
-    def _unreachable(self, way: str) -> str:
-        if way.startswith("directly"):
+    def _unreachable(self, route: str) -> str:
+        if route.startswith("directly"):
             return "name the machine that its port is on: `--direct-host HOST`"
         return "the dashboard has to reach the function: `fnbuild get functions -o wide`"
 
     def _check_port(self, status: Raw) -> Iterator[Finding]:
-        """Whether the port is open to containers too, as most people run CVAT in some."""
-        urls = [str(one) for one in status.get("externalInvocationUrls") or []]
-        hosts = {one.partition("://")[2] or one for one in urls}
+        """Warn if containers cannot reach the port, since CVAT mostly runs in containers."""
+        urls = [str(url) for url in status.get("externalInvocationUrls") or []]
+        hosts = {url.partition("://")[2] or url for url in urls}
         if urls and all(host.startswith(_LOOPBACK) for host in hosts):
             yield self._finding(
                 "warning",

@@ -1,9 +1,9 @@
-"""How CVAT reads a function object: whether it shows the function, passes it over, or shows none.
+"""Determine whether CVAT lists a function, skips it, or fails to show the whole list.
 
-CVAT 2.6x reads every function of Nuclio's list in one go (cvat/apps/lambda_manager/views.py,
-`LambdaFunction`). Of what it does not understand it passes over four things; anything else ends the
-reading of the whole list, and no function is shown at all. What is done here follows it step by
-step, and takes any object: those too that others have deployed.
+CVAT 2.6x reads all functions of Nuclio's list at once (cvat/apps/lambda_manager/views.py,
+`LambdaFunction`). It skips functions with one of four errors. Any other error ends the reading of
+the list, and no function is shown. The checks follow CVAT step by step and accept any object,
+including those that other tools have deployed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fnbuild.function.labels import FUNCTION_KINDS
 from fnbuild.function.types import Raw
 
 NUMBER_ANNOTATIONS = ("version", "min_pos_points", "min_neg_points")
-"""Annotations that CVAT takes for whole numbers."""
+"""Annotations that CVAT reads as whole numbers."""
 
 CVAT_PROJECT = "cvat"
 """The project whose functions CVAT lists."""
@@ -28,18 +28,18 @@ _BREAKING = "with it CVAT lists no function at all"
 
 @dataclass(frozen=True, slots=True)
 class ListVerdict:
-    """What CVAT makes of a function. `reason` says why it is not shown, `remedy` what to do."""
+    """CVAT's treatment of a function, with the reason and the remedy if it is not shown."""
 
     outcome: Literal["shown", "skipped", "breaks"]
     reason: str = ""
     remedy: str = ""
 
     @property
-    def words(self) -> str:
-        """The reason with what follows from it; "" for a function that is shown."""
+    def message(self) -> str:
+        """The effect and its reason; "" for a function that is shown."""
         if self.outcome == "shown":
             return ""
-        effect = "CVAT passes it over" if self.outcome == "skipped" else _BREAKING
+        effect = "CVAT skips it" if self.outcome == "skipped" else _BREAKING
         return f"{effect}: {self.reason}"
 
 
@@ -59,7 +59,7 @@ class _ListBrokenError(Exception):
 
 
 def verdict_of_object(value: Any) -> ListVerdict:
-    """The reading of one value in the answer to `GET /api/functions`, or of a single function."""
+    """Return the verdict on a function in the reply to `GET /api/functions`, or a single one."""
     try:
         metadata = _required_object(value, "metadata", "the function")
         if not isinstance(metadata.get("name"), str):
@@ -80,23 +80,23 @@ def verdict_of_object(value: Any) -> ListVerdict:
         return ListVerdict("breaks", str(error), error.remedy)
     return verdict_of_annotations(
         {
-            key: one if isinstance(one, str) else json.dumps(one)
-            for key, one in annotations.items()
-            if one is not None
+            key: annotation if isinstance(annotation, str) else json.dumps(annotation)
+            for key, annotation in annotations.items()
+            if annotation is not None
         }
     )
 
 
 def verdict_of_annotations(annotations: dict[str, str]) -> ListVerdict:
-    """The reading of a function whose object is whole otherwise, as those of this dashboard are."""
+    """Return the verdict on a function whose object is complete, as on this dashboard."""
     return _verdict(tuple(sorted(annotations.items())))
 
 
 def reason_not_listed(annotations: dict[str, str], project: str) -> str:
-    """Why CVAT does not list a function that nothing is wrong with, and what to do if it ought to.
+    """Return why CVAT does not list a valid function, with the remedy.
 
-    "" for one that it lists, for one of which `of_annotations` says why not, and for one that has
-    nothing to do with CVAT.
+    "" if CVAT lists the function, if `verdict_of_annotations` has the reason, or if the function is
+    not meant for CVAT.
     """
     reading = verdict_of_annotations(annotations)
     if project == CVAT_PROJECT and "type" not in annotations:
@@ -124,11 +124,11 @@ def _verdict(items: tuple[tuple[str, str], ...]) -> ListVerdict:
 
 
 def _required_object(value: Any, key: str, where: str) -> Raw:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, dict):
-        remedy = "fnbuild's dashboard always sends it; Nuclio's leaves out what is empty"
+    child = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(child, dict):
+        remedy = "fnbuild's dashboard always sends it; Nuclio's omits empty values"
         raise _ListBrokenError(f"{where} has no {key}", remedy)
-    return found
+    return child
 
 
 def _check_object(value: Raw) -> None:
@@ -140,16 +140,16 @@ def _check_object(value: Raw) -> None:
 
 
 def _check_type(annotations: Raw) -> None:
-    given = annotations.get("type")
+    kind = annotations.get("type")
     kinds = ", ".join(FUNCTION_KINDS)
-    if given is None:
+    if kind is None:
         raise _FunctionSkippedError(
             "it has no annotation `type`", f"add `type: detector` (or another of {kinds})"
         )
-    if given not in FUNCTION_KINDS:
+    if kind not in FUNCTION_KINDS:
         raise _FunctionSkippedError(
-            f"its annotation `type` is {_json_excerpt(given)}",
-            f"CVAT knows {kinds}, in small letters",
+            f"its annotation `type` is {_json_excerpt(kind)}",
+            f"CVAT knows {kinds}, in lower case",
         )
 
 
@@ -160,27 +160,27 @@ def _check_label_spec(annotations: dict[str, str]) -> None:
     except ValueError as error:
         raise _ListBrokenError(
             f"the annotation `spec` is not JSON: {error}",
-            "`fnbuild validate --fix` mends commas and quotes; deploy it again then",
+            "`fnbuild validate --fix` repairs commas and quotes; then deploy it again",
         ) from None
     except RecursionError:
         raise _ListBrokenError(
-            "the annotation `spec` is nested too deeply", "write it anew"
+            "the annotation `spec` is nested too deeply", "write a list of labels"
         ) from None
     _check_labels(labels, "the annotation `spec`")
 
 
 def _check_labels(labels: Any, where: str) -> None:
     if not isinstance(labels, list):
-        kind = "an object" if isinstance(labels, dict) else "no list"
+        kind = "an object" if isinstance(labels, dict) else "not a list"
         raise _ListBrokenError(f"{where} is {kind}", 'CVAT reads a list: [{"name": …}, …]')
     names: set[str] = set()
     for number, label in enumerate(labels, 1):
         name = _required_key(label, "name", f"label {number} of {where}")
         if not isinstance(name, str):
-            raise _ListBrokenError(f"the name of label {number} is no text", "write it in quotes")
+            raise _ListBrokenError(f"the name of label {number} is not text", "write it in quotes")
         if name in names:
             raise _FunctionSkippedError(
-                f"the label {_json_excerpt(name)} is there twice", "give each label its name"
+                f"the label {_json_excerpt(name)} is defined twice", "give each label its own name"
             )
         names.add(name)
         _check_attributes(label, name)
@@ -196,25 +196,27 @@ def _check_attributes(label: Raw, name: str) -> None:
     attributes = label.get("attributes", [])
     where = f"the label {_json_excerpt(name)}"
     if not isinstance(attributes, list):
-        raise _ListBrokenError(f"the attributes of {where} are no list", 'write `"attributes": []`')
-    known: set[str] = set()
-    for one in attributes:
+        raise _ListBrokenError(
+            f"the attributes of {where} are not a list", 'write `"attributes": []`'
+        )
+    names: set[str] = set()
+    for item in attributes:
         for key in ("name", "input_type", "values"):
-            _required_key(one, key, f"an attribute of {where}")
-        if not isinstance(one["values"], list):
+            _required_key(item, key, f"an attribute of {where}")
+        if not isinstance(item["values"], list):
             raise _ListBrokenError(
-                f"the values of an attribute of {where} are no list", "write a list"
+                f"the values of an attribute of {where} are not a list", "write a list"
             )
-        attribute = str(one["name"])
-        if attribute in known:
-            reason = f"the attribute {_json_excerpt(attribute)} of {where} is there twice"
-            raise _FunctionSkippedError(reason, "give each attribute its name")
-        known.add(attribute)
+        attribute = str(item["name"])
+        if attribute in names:
+            reason = f"the attribute {_json_excerpt(attribute)} of {where} is defined twice"
+            raise _FunctionSkippedError(reason, "give each attribute its own name")
+        names.add(attribute)
 
 
 def _required_key(value: Any, key: str, where: str) -> Any:
     if not isinstance(value, dict):
-        raise _ListBrokenError(f"{where} is no object", 'write it as {"name": …}')
+        raise _ListBrokenError(f"{where} is not an object", 'write it as {"name": …}')
     if key not in value:
         raise _ListBrokenError(f"{where} has no {key!r}", f"add {key!r} to it, and deploy it again")
     return value[key]
@@ -229,7 +231,9 @@ def _check_numbers(annotations: dict[str, str]) -> None:
             int(text)
         except ValueError:
             remedy = "write a whole number, as in `version: 2`"
-            reason = f"the annotation `{name}` is {_json_excerpt(text)}, which is no whole number"
+            reason = (
+                f"the annotation `{name}` is {_json_excerpt(text)}, which is not a whole number"
+            )
             raise _ListBrokenError(reason, remedy) from None
 
 
@@ -255,7 +259,7 @@ _CHECKS: tuple[Callable[[dict[str, str]], None], ...] = (
 
 
 def misread_annotations(annotations: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """What CVAT reads otherwise than it is meant, with the remedy, of a function that it shows."""
+    """Yield annotations of a listed function that CVAT misreads, each with the remedy."""
     for key in ("startswith_box", "startswith_box_optional"):
         text = annotations.get(key, "")
         if text.strip().lower() in ("false", "no", "off", "0"):

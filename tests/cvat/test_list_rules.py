@@ -105,12 +105,12 @@ def test_what_is_no_object_breaks() -> None:
 
 def test_the_reason_names_the_place() -> None:
     def words(case: str) -> str:
-        return list_rules.verdict_of_object(OBJECTS[case]).words
+        return list_rules.verdict_of_object(OBJECTS[case]).message
 
     assert "CVAT lists no function at all: the annotation `spec` is not JSON" in words(
         "trailing comma"
     )
-    assert words("labels twice") == 'CVAT passes it over: the label "car" is there twice'
+    assert words("labels twice") == 'CVAT skips it: the label "car" is defined twice'
     assert '`version` is "1.0"' in words("version with a point")
     assert "the skeleton \"b\" has no 'svg'" in words("skeleton without svg")
     assert '"Detector"' in words("kind in capitals")

@@ -132,7 +132,7 @@ def test_where_no_direct_way_leads(dashboard: Dashboard, detector: str) -> None:
     where = ("--url", dashboard.url, "--project", "default", "--function", detector)
     status, found = findings(dashboard, *where, "--direct-host", "127.0.0.9")
     assert status == 1
-    assert "nobody listens there" in of(found, detector, "failure")
+    assert "nothing listens there" in of(found, detector, "failure")
     assert "through the dashboard: it answers" in of(found, detector, "ok")
 
 
@@ -147,7 +147,7 @@ def test_a_dashboard_that_asks_for_a_token(started: Started) -> None:
 def test_nobody_is_there(dashboard: Dashboard) -> None:
     status, found = findings(dashboard, "--url", "http://127.0.0.1:9")
     assert status == 1
-    assert "nobody listens there" in of(found, "dashboard", "failure")
+    assert "nothing listens there" in of(found, "dashboard", "failure")
     wrong = dashboard.cli("doctor", "cvat", "--url", "nuclio:8070", check=False)
     assert wrong.returncode == 2
     assert "write http://HOST:8070" in wrong.stderr
@@ -202,7 +202,7 @@ def test_one_function_takes_the_list_of_nuclio_down(
     status, found = findings(dashboard, "--url", nuclio({"plain": plain, "odd": odd}))
     assert status == 1
     assert "metadata has no annotations" in of(found, "plain", "failure")
-    assert "CVAT passes it over" in of(found, "odd", "warning")
+    assert "CVAT skips it" in of(found, "odd", "warning")
     assert "CVAT shows no function" in of(found, "dashboard", "failure")
     status, found = findings(dashboard, "--url", nuclio([plain]))
     assert "does not list functions by name" in of(found, "dashboard", "failure")
