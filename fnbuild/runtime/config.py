@@ -72,23 +72,23 @@ class TriggerConfig:
     """
 
     def __init__(self, name: str, values: Values) -> None:
-        at = "triggers.%s" % name
+        location = "triggers.%s" % name
         self.name = name
-        self.kind = _get(values, at, "kind", str, "http")
-        self.num_workers = _get(values, at, "num_workers", int, 1)
+        self.kind = _get(values, location, "kind", str, "http")
+        self.num_workers = _get(values, location, "num_workers", int, 1)
         self.availability_timeout = (
-            _get(values, at, "availability_timeout_ms", float, 10000.0) / 1000.0
+            _get(values, location, "availability_timeout_ms", float, 10000.0) / 1000.0
         )
-        self.termination_timeout = _get(values, at, "termination_timeout", float, 10.0)
-        self.batch = _batch(values, at)
-        self.allocator = _get(values, at, "allocator", str, "")
-        self.attributes = _get(values, at, "attributes", dict, {})
+        self.termination_timeout = _get(values, location, "termination_timeout", float, 10.0)
+        self.batch = _batch(values, location)
+        self.allocator = _get(values, location, "allocator", str, "")
+        self.attributes = _get(values, location, "attributes", dict, {})
         self.max_reply = 0
         if self.kind == "http":
             self.max_reply = attribute_number(self.attributes, "maxReplyBodySize", 0)
         if not 1 <= self.num_workers <= 10000:
             raise ConfigFileError(
-                "%s.num_workers: %d is not between 1 and 10000" % (at, self.num_workers)
+                "%s.num_workers: %d is not between 1 and 10000" % (location, self.num_workers)
             )
 
 
@@ -221,10 +221,10 @@ def attribute_number(attributes: Values, key: str, default: int, unit: str = "by
 _REQUIRED = object()
 
 
-def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED) -> Any:
-    name = "%s.%s" % (at, key) if at else key
+def _get(values: Values, location: str, key: str, kind: type, default: Any = _REQUIRED) -> Any:
+    name = "%s.%s" % (location, key) if location else key
     if not isinstance(values, dict):
-        raise ConfigFileError("%s must be a JSON object" % at)
+        raise ConfigFileError("%s must be a JSON object" % location)
     value = values.get(key)
     if value is None:
         if default is _REQUIRED:
@@ -236,23 +236,25 @@ def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED
     return float(value) if isinstance(value, int) and kind is float else value
 
 
-def _batch(values: Values, at: str) -> Optional[BatchConfig]:
-    section = _get(values, at, "batch", dict, None)
+def _batch(values: Values, location: str) -> Optional[BatchConfig]:
+    section = _get(values, location, "batch", dict, None)
     if section is None:
         return None
-    at += ".batch"
+    location += ".batch"
     batch = BatchConfig(
-        _get(section, at, "size", int, 10), _get(section, at, "timeout", float, 1.0)
+        _get(section, location, "size", int, 10), _get(section, location, "timeout", float, 1.0)
     )
     if batch.size < 1 or batch.timeout < 0:
-        raise ConfigFileError("%s: %d events within %g s is not a valid batch" % (at, *batch))
+        raise ConfigFileError("%s: %d events within %g s is not a valid batch" % (location, *batch))
     return batch
 
 
-def _choice(values: Values, key: str, choices: Sequence[str], at: str = "") -> str:
+def _choice(values: Values, key: str, choices: Sequence[str], location: str = "") -> str:
     value = values.get(key, choices[0])
     if value not in choices:
-        raise ConfigFileError("%s%s: %r is not one of %s" % (at, key, value, ", ".join(choices)))
+        raise ConfigFileError(
+            "%s%s: %r is not one of %s" % (location, key, value, ", ".join(choices))
+        )
     return str(value)
 
 
@@ -260,11 +262,11 @@ def _listener(values: Values, key: str) -> Optional[ListenerConfig]:
     section = _get(values, "listeners", key, dict, None)
     if section is None:
         return None
-    at = "listeners.%s" % key
+    location = "listeners.%s" % key
     if section.get("fd") is not None:
-        return ListenerConfig(_get(section, at, "fd", int), "", 0)
-    host = _get(section, at, "host", str, "127.0.0.1")
-    port = _get(section, at, "port", int)
+        return ListenerConfig(_get(section, location, "fd", int), "", 0)
+    host = _get(section, location, "host", str, "127.0.0.1")
+    port = _get(section, location, "port", int)
     if not 0 <= port <= 65535:
-        raise ConfigFileError("%s.port: %d is not between 0 and 65535" % (at, port))
+        raise ConfigFileError("%s.port: %d is not between 0 and 65535" % (location, port))
     return ListenerConfig(None, host, port)

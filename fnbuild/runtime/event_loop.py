@@ -173,19 +173,19 @@ class FileBody:
 
     def __init__(self, fd: int, size: int, on_close: Callable[[], None]) -> None:
         self.fd = fd
-        self._at = 0
+        self._offset = 0
         self._size = size
         self._on_close = on_close
 
     def __len__(self) -> int:
-        return self._size - self._at
+        return self._size - self._offset
 
     def send(self, sock: int) -> int:
         """Send a slice to a socket; return the number of bytes sent. Raises OSError."""
-        sent = os.sendfile(sock, self.fd, self._at, min(len(self), _SENDFILE_SIZE))
+        sent = os.sendfile(sock, self.fd, self._offset, min(len(self), _SENDFILE_SIZE))
         if not sent:
             raise OSError(errno.EIO, "the file is shorter than its announced size")
-        self._at += sent
+        self._offset += sent
         return sent
 
     def close(self) -> None:
@@ -227,8 +227,21 @@ class Stream(ReadinessHandler):
     """
 
     __slots__ = (
-        "_closing", "_eof", "_finishing", "_held", "_loop", "_owner", "_poller", "_reading",
-        "_recv", "_send", "closed", "fd", "get_buffer", "sock", "unsent",
+        "_closing",
+        "_eof",
+        "_finishing",
+        "_loop",
+        "_owner",
+        "_pending",
+        "_poller",
+        "_reading",
+        "_recv",
+        "_send",
+        "closed",
+        "fd",
+        "get_buffer",
+        "sock",
+        "unsent",
     )  # fmt: skip
 
     def __init__(self, loop: EventLoop, sock: socket.socket, owner: StreamOwner) -> None:
@@ -243,7 +256,7 @@ class Stream(ReadinessHandler):
         self._owner = owner
         self._recv = sock.recv
         self._send = sock.send
-        self._held: Deque[Union[memoryview, FileBody]] = deque()
+        self._pending: Deque[Union[memoryview, FileBody]] = deque()
         self._closing = False
         self._finishing = False
         self._eof = False
@@ -311,7 +324,7 @@ class Stream(ReadinessHandler):
 
     def write(self, data: Data) -> None:
         """Send the data; hold back what the kernel has no room for."""
-        if self._held or self.closing:
+        if self._pending or self.closing:
             self._hold([data])
             return
         try:
@@ -326,7 +339,7 @@ class Stream(ReadinessHandler):
 
     def write_two(self, head: bytes, body: Data) -> None:
         """Send both without joining them first."""
-        if self._held or self.closing:
+        if self._pending or self.closing:
             self._hold([head, body])
             return
         try:
@@ -343,7 +356,7 @@ class Stream(ReadinessHandler):
 
     def write_with(self, data: bytes, fds: Sequence[int]) -> bool:
         """Send data with open descriptors; return False if nothing was sent for lack of room."""
-        if self._held or self.closing:
+        if self._pending or self.closing:
             return False
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
         try:
@@ -364,14 +377,14 @@ class Stream(ReadinessHandler):
     def _hold(self, pieces: List[Any]) -> None:
         if self.closing:
             return
-        if not self._held:
+        if not self._pending:
             self._poller.watch(self.fd, self, writing=True)
         for piece in pieces:
-            self._held.append(piece if isinstance(piece, FileBody) else memoryview(piece))
+            self._pending.append(piece if isinstance(piece, FileBody) else memoryview(piece))
             self.unsent += len(piece)
 
     def writable(self) -> None:
-        held = self._held
+        held = self._pending
         try:
             while held:
                 piece = held[0]
@@ -405,7 +418,7 @@ class Stream(ReadinessHandler):
     def write_eof(self) -> None:
         """Send the end of the stream after the data held back."""
         self._finishing = True
-        if not self._held and not self.closed:
+        if not self._pending and not self.closed:
             try:
                 self.sock.shutdown(socket.SHUT_WR)
             except OSError as error:
@@ -413,7 +426,7 @@ class Stream(ReadinessHandler):
 
     def close(self) -> None:
         """Close after the data held back is sent."""
-        if self._held:
+        if self._pending:
             self.pause()
             self._closing = True
         else:
@@ -436,10 +449,10 @@ class Stream(ReadinessHandler):
         self.closed = True
         self._poller.unwatch(self.fd)
         self._poller.unwatch(self.fd, writing=True)
-        for piece in self._held:
+        for piece in self._pending:
             if isinstance(piece, FileBody):
                 piece.close()
-        self._held.clear()
+        self._pending.clear()
         self.unsent = 0
         self.get_buffer = None
         # Later, since the owner may be in the middle of something.

@@ -12,17 +12,17 @@ _BATCH = 128
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4))  # noqa: B905 - zip has no strict in 3.6
 
 _random = ""
-_at = 0
+_offset = 0
 
 
 def new_id() -> str:
     """Return a random UUID (version 4), without the uuid module, which runs programs on 3.6."""
-    global _random, _at  # noqa: PLW0603 - one supply for the process
-    if _at >= len(_random):
+    global _random, _offset  # noqa: PLW0603 - one supply for the process
+    if _offset >= len(_random):
         _random = os.urandom(16 * _BATCH).hex()
-        _at = 0
-    text = _random[_at : _at + 32]
-    _at += 32
+        _offset = 0
+    text = _random[_offset : _offset + 32]
+    _offset += 32
     return "%s-%s-4%s-%s%s-%s" % (
         text[:8],
         text[8:12],

@@ -32,19 +32,19 @@ def listen_unix(path: SocketPath, backlog: int = 128) -> socket.socket:
     directory = os.open(folder, _O_PATH | os.O_DIRECTORY)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Bound under a short temporary name, however long the final one is.
-    first = ".%d-%d" % (os.getpid(), sock.fileno())
+    temporary = ".%d-%d" % (os.getpid(), sock.fileno())
     try:
         # Sets the mode of the file before it exists. The umask would affect all threads.
         os.fchmod(sock.fileno(), 0o600)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(first, dir_fd=directory)
-        sock.bind("/proc/self/fd/%d/%s" % (directory, first))
+            os.unlink(temporary, dir_fd=directory)
+        sock.bind("/proc/self/fd/%d/%s" % (directory, temporary))
         sock.listen(backlog)
-        os.rename(first, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         sock.close()
         with contextlib.suppress(OSError):
-            os.unlink(first, dir_fd=directory)
+            os.unlink(temporary, dir_fd=directory)
         raise
     finally:
         os.close(directory)

@@ -99,9 +99,9 @@ def encode_event(meta: EncodedMeta, identity: str, moment: float) -> EncodedMeta
     return meta + _EVENT_MARK.pack(identity.encode("ascii"), int(moment))
 
 
-def encode_reply(meta: EncodedMeta, began: float, duration: float) -> EncodedMeta:
+def encode_reply(meta: EncodedMeta, started: float, duration: float) -> EncodedMeta:
     """Return the meta of a reply with its mark: the start and duration in seconds."""
-    return meta + _REPLY_MARK.pack(began, duration)
+    return meta + _REPLY_MARK.pack(started, duration)
 
 
 def encode_head(kind: int, meta: Union[Meta, EncodedMeta], size: int, segment: int = 0) -> bytes:
@@ -155,8 +155,8 @@ class MetaDecoder:
     def reply(self, raw: bytes) -> Tuple[Meta, Tuple[float, float]]:
         """Return meta and mark of a reply."""
         text = raw[: -_REPLY_MARK.size]
-        began, duration = _REPLY_MARK.unpack_from(raw, len(text))
-        return self._read(text), (began, duration)
+        started, duration = _REPLY_MARK.unpack_from(raw, len(text))
+        return self._read(text), (started, duration)
 
     def _read(self, text: bytes) -> Meta:
         meta = self._cache.get(text)
@@ -176,19 +176,19 @@ class MessageReader:
         self._decoder = MetaDecoder()
         self.long = False
         self._whole = bytearray()
-        self._at = 0
-        self._held = b""
+        self._filled = 0
+        self._partial = b""
 
     def get_buffer(self) -> memoryview:
         """Return the memory for the next bytes of a long message."""
-        return memoryview(self._whole)[self._at :]
+        return memoryview(self._whole)[self._filled :]
 
     def feed(self, data: bytes) -> List[Message]:
         """Return the messages that this chunk completes."""
         messages: List[Message] = []
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
         start, end = 0, len(data)
         while end - start >= HEADER.size:
             kind, _, meta_size, body_size = HEADER.unpack_from(data, start)
@@ -196,19 +196,19 @@ class MessageReader:
             stop = middle + body_size
             if end < stop:
                 if stop - start > CHUNK:
-                    self._begin(data, start, stop - start)
+                    self._begin_long(data, start, stop - start)
                     return messages
                 break
             meta = data[start + HEADER.size : middle]
             messages.append(self._message(kind, meta, data[middle:stop]))
             start = stop
-        self._held = data[start:]
+        self._partial = data[start:]
         return messages
 
     def buffer_updated(self, count: int) -> List[Message]:
         """Report bytes read into `get_buffer()`; return the message if it is complete."""
-        self._at += count
-        if self._at < len(self._whole):
+        self._filled += count
+        if self._filled < len(self._whole):
             return []
         whole, self._whole = memoryview(self._whole), bytearray()
         self.long = False
@@ -222,11 +222,11 @@ class MessageReader:
         meta, mark = self._decoder.reply(raw)
         return Message(kind, meta, body, mark)
 
-    def _begin(self, data: bytes, start: int, size: int) -> None:
+    def _begin_long(self, data: bytes, start: int, size: int) -> None:
         self.long = True
-        self._at = len(data) - start
+        self._filled = len(data) - start
         self._whole = bytearray(size)
-        self._whole[: self._at] = memoryview(data)[start:]
+        self._whole[: self._filled] = memoryview(data)[start:]
 
 
 def decode(meta: bytes) -> Meta:

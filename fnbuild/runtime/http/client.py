@@ -28,7 +28,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def request(  # noqa: PLR0913, PLR0917 - the parts of a request
     method: str,
-    where: Union[str, "os.PathLike[str]"],
+    address: Union[str, "os.PathLike[str]"],
     path: str = "/",
     body: Optional[bytes] = None,
     headers: Optional[Mapping[str, str]] = None,
@@ -36,10 +36,10 @@ def request(  # noqa: PLR0913, PLR0917 - the parts of a request
 ) -> HttpResponse:
     """Send one request on a connection of its own.
 
-    `where` is `http://host:port` or the path of a unix socket. `timeout` is in seconds, for each
+    `address` is `http://host:port` or the path of a unix socket. `timeout` is in seconds, for each
     operation. Raises OSError without an answer, ConnectionError for an incomplete response.
     """
-    connection = _connection(where, timeout)
+    connection = _connection(address, timeout)
     fields = {"Connection": "close"}
     fields.update(headers or {})
     try:
@@ -52,15 +52,15 @@ def request(  # noqa: PLR0913, PLR0917 - the parts of a request
         response = connection.getresponse()
         return HttpResponse(response.status, dict(response.getheaders()), response.read())
     except http.client.HTTPException as error:
-        raise ConnectionError("no complete HTTP response from %s: %r" % (where, error)) from error
+        raise ConnectionError("no complete HTTP response from %s: %r" % (address, error)) from error
     finally:
         connection.close()
 
 
 def _connection(
-    where: Union[str, "os.PathLike[str]"], timeout: Optional[float]
+    address: Union[str, "os.PathLike[str]"], timeout: Optional[float]
 ) -> http.client.HTTPConnection:
-    text = os.fspath(where)
+    text = os.fspath(address)
     if "://" not in text:
         return _UnixConnection(text, timeout)
     parts = urlsplit(text)

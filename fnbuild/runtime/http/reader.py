@@ -36,37 +36,37 @@ def body_too_large(size: Union[int, str], limit: int) -> HttpError:
 class SizedBody:
     """A body of `length` bytes, collected in `data`."""
 
-    __slots__ = ("_at", "_length", "_memory", "data", "done")
+    __slots__ = ("_length", "_memory", "_offset", "data", "done")
 
     def __init__(self, length: int) -> None:
         self._memory: Union[bytearray, memoryview] = bytearray(min(length, _INITIAL_SIZE))
         self.data: Any = self._memory
         self.done = False
         self._length = length
-        self._at = 0
+        self._offset = 0
 
     @property
     def missing(self) -> int:
-        return self._length - self._at
+        return self._length - self._offset
 
     def feed(self, chunk: bytes, start: int = 0) -> int:
         """Take the body's bytes from `chunk[start:]`; return the index after them."""
-        count = min(len(chunk) - start, self._length - self._at)
-        end = self._at + count
+        count = min(len(chunk) - start, self._length - self._offset)
+        end = self._offset + count
         self._grow(end)
-        self._memory[self._at : end] = memoryview(chunk)[start : start + count]
-        self._at = end
+        self._memory[self._offset : end] = memoryview(chunk)[start : start + count]
+        self._offset = end
         self.done = end == self._length
         return start + count
 
     def get_buffer(self) -> memoryview:
         """Return the memory for the next bytes; call `buffer_updated` once they are there."""
-        self._grow(self._at + 1)
-        return memoryview(self._memory)[self._at :]
+        self._grow(self._offset + 1)
+        return memoryview(self._memory)[self._offset :]
 
     def buffer_updated(self, count: int) -> None:
-        self._at += count
-        self.done = self._at == self._length
+        self._offset += count
+        self.done = self._offset == self._length
 
     def _grow(self, end: int) -> None:
         memory = self._memory
@@ -80,7 +80,7 @@ class SizedBody:
 class ChunkedBody:
     """A body in chunks, up to `limit` bytes of data and `trailer_limit` bytes of trailer."""
 
-    __slots__ = ("_excess", "_left", "_limit", "_rest", "_step", "_trailer", "data", "done")
+    __slots__ = ("_excess", "_limit", "_remaining", "_rest", "_step", "_trailer", "data", "done")
 
     def __init__(self, limit: int, trailer_limit: int) -> None:
         self.data = bytearray()
@@ -88,7 +88,7 @@ class ChunkedBody:
         self._limit = limit
         self._trailer = trailer_limit
         self._rest = b""
-        self._left = 0
+        self._remaining = 0
         self._excess = 0
         self._step = self._size
 
@@ -98,75 +98,78 @@ class ChunkedBody:
         Raises HttpError for wrong framing and for a body above the limit.
         """
         kept = len(self._rest)
-        at = start
+        position = start
         if kept:
             chunk = self._rest + chunk[start:]
             self._rest = b""
-            at = 0
+            position = 0
         while not self.done:
-            end = self._step(chunk, at)
+            end = self._step(chunk, position)
             if end < 0:
-                self._rest = bytes(chunk[at:])
+                self._rest = bytes(chunk[position:])
                 end = len(chunk)
                 break
-            at = end
+            position = end
         else:
-            end = at
+            end = position
         return end - kept + start if kept else end
 
-    # Each step reads one piece at `at` and returns the index after it, or -1 to wait for more.
+    # Each step reads one piece at `position` and returns the index after it, or -1 for more bytes.
 
-    def _size(self, chunk: bytes, at: int) -> int:
-        end = chunk.find(b"\r\n", at, at + _MAX_CHUNK_LINE)
+    def _size(self, chunk: bytes, position: int) -> int:
+        end = chunk.find(b"\r\n", position, position + _MAX_CHUNK_LINE)
         if end < 0:
-            if not _PARTIAL_CHUNK_LINE.match(chunk, at) or len(chunk) - at >= _MAX_CHUNK_LINE:
+            if (
+                not _PARTIAL_CHUNK_LINE.match(chunk, position)
+                or len(chunk) - position >= _MAX_CHUNK_LINE
+            ):
                 raise HttpError(400, "the size of a chunk is invalid")
             return -1
-        match = _CHUNK_LINE.match(chunk, at, end)
+        match = _CHUNK_LINE.match(chunk, position, end)
         if not match:
             raise HttpError(400, "the line before a chunk is not a hexadecimal size")
         size = int(match.group(1), 16)
-        self._excess = max(0, self._excess + (end - at) - 16 - 2 * size)
+        self._excess = max(0, self._excess + (end - position) - 16 - 2 * size)
         if self._excess > _MAX_EXCESS:
             raise HttpError(400, "the chunks have far more framing than data")
         total = len(self.data) + size
         if total > self._limit:
             raise body_too_large("at least %d" % total, self._limit)
-        self._left = size
+        self._remaining = size
         self._step = self._data if size else self._trailers
         return end + 2
 
-    def _data(self, chunk: bytes, at: int) -> int:
-        piece = memoryview(chunk)[at : at + self._left]
+    def _data(self, chunk: bytes, position: int) -> int:
+        piece = memoryview(chunk)[position : position + self._remaining]
         if not piece:
             return -1
         self.data += piece
-        self._left -= len(piece)
-        if not self._left:
+        self._remaining -= len(piece)
+        if not self._remaining:
             self._step = self._data_end
-        return at + len(piece)
+        return position + len(piece)
 
-    def _data_end(self, chunk: bytes, at: int) -> int:
-        ending = chunk[at : at + 2]
+    def _data_end(self, chunk: bytes, position: int) -> int:
+        ending = chunk[position : position + 2]
         if ending == b"\r\n":
             self._step = self._size
-            return at + 2
+            return position + 2
         if b"\r\n".startswith(ending):
             return -1
         raise HttpError(400, "a chunk does not end where its size says")
 
-    def _trailers(self, chunk: bytes, at: int) -> int:
-        end = chunk.find(b"\r\n", at)
-        size = (end if end >= 0 else len(chunk)) - at + 2
+    def _trailers(self, chunk: bytes, position: int) -> int:
+        end = chunk.find(b"\r\n", position)
+        size = (end if end >= 0 else len(chunk)) - position + 2
         if size > self._trailer:
             raise HttpError(431, "the trailer after the body is too long")
         if end < 0:
             return -1
-        if end == at:
+        if end == position:
             self.done = True
         else:
             # Checked as strictly as a header, then dropped: no handler expects a trailer.
-            check_trailer_field(chunk[at:end])
+            check_trailer_field(chunk[position:end])
         self._trailer -= size
         return end + 2
 
@@ -189,12 +192,12 @@ class RequestReader:
 
     __slots__ = (
         "_allocate_body",
-        "_at",
         "_body",
         "_buffer",
         "_checked",
         "_max_body",
         "_max_head",
+        "_offset",
         "_parse",
         "have",
         "head",
@@ -216,23 +219,23 @@ class RequestReader:
         self._max_body = max_body
         self._allocate_body = allocate_body
         self._buffer = b""
-        self._at = 0  # where in the buffer the unread bytes begin
+        self._offset = 0  # where in the buffer the unread bytes begin
         self._checked = 0  # how many bytes of a head that has begun need no further look
         self._body: Union[SizedBody, ChunkedBody, None] = None
 
     @property
     def unread(self) -> int:
         """The number of bytes after the last request."""
-        return len(self._buffer) - self._at
+        return len(self._buffer) - self._offset
 
     def feed(self, data: bytes) -> None:
         """Append received bytes."""
-        self._buffer = self._buffer[self._at :] + data if self._buffer else data
-        self._at = 0
+        self._buffer = self._buffer[self._offset :] + data if self._buffer else data
+        self._offset = 0
 
     def partial_head(self) -> bytes:
         """Return the bytes of an incomplete head."""
-        return self._buffer[self._at :]
+        return self._buffer[self._offset :]
 
     def next(self) -> Optional[Tuple[RequestHead, Any]]:
         """Return the next complete request, or None. Raises HttpError."""
@@ -241,33 +244,33 @@ class RequestReader:
         buffer = self._buffer
         if not buffer:
             return None
-        if buffer[self._at] == _CR:
+        if buffer[self._offset] == _CR:
             self._skip_empty_lines()
             buffer = self._buffer
-        at = self._at
-        end = buffer.find(b"\r\n\r\n", at)
-        if end < 0 or end - at > self._max_head:
+        position = self._offset
+        end = buffer.find(b"\r\n\r\n", position)
+        if end < 0 or end - position > self._max_head:
             self._await_head()
             return None
-        head = self._parse(buffer[at:end])
+        head = self._parse(buffer[position:end])
         self._checked = 0
-        at = end + 4
+        position = end + 4
         length = head.length
         if length is None:
             self._body = ChunkedBody(self._max_body, self._max_head)
         elif length > self._max_body:
             self.head = head
             raise body_too_large(length, self._max_body)
-        elif len(buffer) - at >= length:
-            self._consume(at + length)
+        elif len(buffer) - position >= length:
+            self._consume(position + length)
             self.have = NOTHING
-            return head, buffer[at : at + length]
+            return head, buffer[position : position + length]
         else:
             self._body = self._allocate_body(length)
         self.head = head
         self.moved = 0
         self.have = HEAD
-        self._consume(at)
+        self._consume(position)
         return self._continue_body()
 
     @property
@@ -289,10 +292,10 @@ class RequestReader:
 
     def _skip_empty_lines(self) -> None:
         """Skip line breaks that old clients send after a body."""
-        at = self._at
-        while self._buffer.startswith(b"\r\n", at):
-            at += 2
-        self._consume(at)
+        position = self._offset
+        while self._buffer.startswith(b"\r\n", position):
+            position += 2
+        self._consume(position)
 
     def _await_head(self) -> None:
         head = self.partial_head()
@@ -306,12 +309,12 @@ class RequestReader:
             self._checked = check_partial_head(head, self._checked)
         self.have = PART_OF_HEAD if head else NOTHING
 
-    def _consume(self, at: int) -> None:
-        """Drop everything before `at`."""
-        if at == len(self._buffer):
+    def _consume(self, position: int) -> None:
+        """Drop everything before `position`."""
+        if position == len(self._buffer):
             self._buffer = b""
-            at = 0
-        self._at = at
+            position = 0
+        self._offset = position
 
     def _continue_body(self) -> Optional[Tuple[RequestHead, Any]]:
         """Continue the body; return the request if it is complete."""
@@ -320,7 +323,7 @@ class RequestReader:
         assert body is not None
         assert head is not None
         if self._buffer:
-            self._consume(body.feed(self._buffer, self._at))
+            self._consume(body.feed(self._buffer, self._offset))
             self.moved += 1
         if not body.done:
             return None

@@ -14,7 +14,7 @@ class EventResult:
     """The result of an event.
 
     `error` is the processor's message if no worker answered; `raised` is True if the handler
-    raised. `duration` is the handler's time in seconds and `begun` its start (`time.monotonic`,
+    raised. `duration` is the handler's time in seconds and `started` its start (`time.monotonic`,
     which all processes of a machine share); both are 0 if no worker answered. `parts` are the
     status, headers and size of each reply to a batch, whose bodies follow one another. `cache` is
     one object for equal replies, for values derived from their status and headers. `cut_short` is
@@ -23,8 +23,8 @@ class EventResult:
     """
 
     __slots__ = (
-        "begun", "body", "cache", "cut_short", "duration", "error", "headers", "parts", "raised",
-        "size", "status",
+        "body", "cache", "cut_short", "duration", "error", "headers", "parts", "raised",
+        "size", "started", "status",
     )  # fmt: skip
 
     def __init__(
@@ -41,7 +41,7 @@ class EventResult:
         self.raised = False
         self.cut_short = False
         self.size: Optional[int] = None
-        self.begun = 0.0
+        self.started = 0.0
         self.duration = 0.0
         self.parts: Optional[List[Any]] = None
         self.cache: Optional[Dict[str, Any]] = None
@@ -51,7 +51,7 @@ class EventResult:
         meta = message.meta
         result = cls(meta["s"], meta["h"], message.body)
         result.raised = "x" in meta
-        result.begun, result.duration = message.mark
+        result.started, result.duration = message.mark
         result.parts = meta.get("a")
         result.size = meta.get("n")
         result.cache = meta

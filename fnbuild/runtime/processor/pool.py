@@ -28,15 +28,15 @@ WorkerCallback = Callable[[Optional[WorkerHandle], float], None]
 
 
 class Waiter(NamedTuple):
-    """A callback that waits for a worker from `began` until `deadline` (`time.monotonic`)."""
+    """A callback that waits for a worker from `started` until `deadline` (`time.monotonic`)."""
 
     callback: WorkerCallback
-    began: float
+    started: float
     deadline: float
 
     def end(self, worker: Optional[WorkerHandle]) -> None:
         """End the wait."""
-        self.callback(worker, time.monotonic() - self.began)
+        self.callback(worker, time.monotonic() - self.started)
 
 
 class PoolContext(NamedTuple):

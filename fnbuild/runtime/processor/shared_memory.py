@@ -158,7 +158,7 @@ class _SharedSizedBody(SizedBody):
         self.done = False
         self._memory = shared.view
         self._length = len(shared)
-        self._at = 0
+        self._offset = 0
 
     def _grow(self, end: int) -> None:
         pass

@@ -164,10 +164,10 @@ class Spawner(ProcessOwner):
                 self.request(requester)
             return
         output = last_output(list(process.last_lines)) if process is not None else ""
-        where = "while the handler was imported"
+        activity = "while the handler was imported"
         self._fail_requests(
             lambda name: (
-                self._failure or WorkerFailure.of(describe_exit(name, status, where), output)
+                self._failure or WorkerFailure.of(describe_exit(name, status, activity), output)
             )
         )
 

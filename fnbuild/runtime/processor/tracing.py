@@ -50,7 +50,7 @@ class Span:
             span.set_attribute("http.response.status_code", reply.status)
             if reply.status >= 500:
                 span.set_status(self._trace.StatusCode.ERROR, result.error if result else None)
-        if result is not None and result.begun:
+        if result is not None and result.started:
             span.set_attribute("fnbuild.handler.milliseconds", result.duration * 1000.0)
         span.end()
 

@@ -27,23 +27,23 @@ class WorkerFailure(NamedTuple):
         return cls(reason, reason + "\n" + details if details else reason)
 
 
-def describe_exit(worker: str, status: int, where: str = "") -> str:
+def describe_exit(worker: str, status: int, activity: str = "") -> str:
     """Return a sentence about a process that ended with `status`, negative for a signal.
 
-    `where` is what the process was doing, for example `in init_context`.
+    `activity` is what the process was doing, for example `in init_context`.
     """
     if status >= 0:
-        how = "ended itself with exit code %d%s (os._exit, or a library that ends the process)"
-        return "worker %s %s" % (worker, how % (status, where and " " + where))
+        ending = "ended itself with exit code %d%s (os._exit, or a library that ends the process)"
+        return "worker %s %s" % (worker, ending % (status, activity and " " + activity))
     try:
         name = signal.Signals(-status).name
     except ValueError:
         name = "signal %d" % -status
     meaning = _MEANINGS.get(name, "")
     crashed = name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
-    if where:
+    if activity:
         verb = "crashed" if crashed else "was killed"
-        text = "worker %s %s %s (%s)" % (worker, verb, where, name)
+        text = "worker %s %s %s (%s)" % (worker, verb, activity, name)
     else:
         verb = "crashed with" if crashed else "was killed by"
         text = "worker %s %s signal %d (%s)" % (worker, verb, -status, name)
@@ -52,17 +52,17 @@ def describe_exit(worker: str, status: int, where: str = "") -> str:
 
 def startup_failure(worker: str, status: int, imported: bool, output: str) -> WorkerFailure:
     """Describe a process that ended before it was ready; `output` is what it printed last."""
-    where = "in init_context" if imported else "while the handler was imported"
-    return WorkerFailure.of(describe_exit(worker, status, where), output)
+    activity = "in init_context" if imported else "while the handler was imported"
+    return WorkerFailure.of(describe_exit(worker, status, activity), output)
 
 
 def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str]) -> WorkerFailure:
     """Describe a start that exceeded the readiness timeout; `frames` are its stack by then."""
     reason = "worker %s: %s did not finish within %g s (readiness timeout)"
     reason = reason % (worker, activity, seconds)
-    where = handler_location(frames)
-    if where:
-        reason += "; it was at " + where
+    activity = handler_location(frames)
+    if activity:
+        reason += "; it was at " + activity
     return WorkerFailure.of(reason, "\n".join(frames))
 
 

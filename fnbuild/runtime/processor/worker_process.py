@@ -125,7 +125,7 @@ class LinePipe:
     def __init__(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str], None]) -> None:
         self._loop = loop
         self._on_line = on_line
-        self._held = b""
+        self._partial_line = b""
         self.open = True
         self.fd, self.child_end = os.pipe()
         os.set_blocking(self.fd, False)
@@ -134,7 +134,7 @@ class LinePipe:
     @property
     def has_partial_line(self) -> bool:
         """True if an incomplete line was read."""
-        return bool(self._held)
+        return bool(self._partial_line)
 
     def read(self) -> bool:
         """Read without waiting; return False if there was nothing."""
@@ -145,11 +145,11 @@ class LinePipe:
         if not data:
             self.close()
             return False
-        lines = (self._held + data).split(b"\n")
-        self._held = lines.pop()
+        lines = (self._partial_line + data).split(b"\n")
+        self._partial_line = lines.pop()
         for line in lines:
             self._on_line(line.decode("utf-8", "replace"))
-        if len(self._held) > _MAX_LINE_LENGTH:
+        if len(self._partial_line) > _MAX_LINE_LENGTH:
             self._flush()
         return True
 
@@ -173,8 +173,8 @@ class LinePipe:
             self._flush()
 
     def _flush(self) -> None:
-        if self._held:
-            text, self._held = self._held, b""
+        if self._partial_line:
+            text, self._partial_line = self._partial_line, b""
             self._on_line(text.decode("utf-8", "replace"))
 
 
@@ -201,12 +201,12 @@ class WorkerProcess(StreamOwner, SegmentUser):
         ours, self._child_end = wire.socket_pair()
         self._stream = Stream(loop, ours, self)
         self._pipes: List[LinePipe] = []
-        self._printed = select.poll()
+        self._output_poll = select.poll()
         try:
             for stream in ("stdout", "stderr"):
                 pipe = self._pipe(stream)
                 self._pipes.append(pipe)
-                self._printed.register(pipe.fd, select.POLLIN)
+                self._output_poll.register(pipe.fd, select.POLLIN)
         except OSError:
             # Out of descriptors: close the open ones, so that retries do not leak them.
             self._close_child_ends()
@@ -332,7 +332,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
         # Most events print nothing: one poll of both pipes is cheaper than two reads. A part of a
         # line may have been read before the reply.
         out, err = self._pipes
-        if not (self._printed.poll(0) or out.has_partial_line or err.has_partial_line):
+        if not (self._output_poll.poll(0) or out.has_partial_line or err.has_partial_line):
             return
         for pipe in self._pipes:
             if pipe.open:

@@ -129,6 +129,6 @@ class BatchTrigger(HttpTrigger):
             status, headers, size = part
             part_result = EventResult(status, headers, body[start : start + size])
             part_result.raised = result.raised
-            part_result.begun, part_result.duration = result.begun, result.duration
+            part_result.started, part_result.duration = result.started, result.duration
             start += size
             pending.finish(part_result)

@@ -136,12 +136,12 @@ class PendingRequest(PendingEvent):
 
         Processor and workers use the same clock (CLOCK_MONOTONIC), so that these add up.
         """
-        began, duration = result.begun, result.duration
+        started, duration = result.started, result.duration
         return (
             (self.dispatched - self.request.received_at) * 1000.0,
-            (began - self.dispatched) * 1000.0,
+            (started - self.dispatched) * 1000.0,
             duration * 1000.0,
-            (monotonic() - began - duration) * 1000.0,
+            (monotonic() - started - duration) * 1000.0,
         )
 
 

@@ -136,24 +136,24 @@ class ReplySender:
                 "trigger to send it" % (size, self._limit)
             )
 
-    def send_large(self, reply: WorkerReply, began: float, duration: float) -> None:
+    def send_large(self, reply: WorkerReply, started: float, duration: float) -> None:
         """Send a large body in shared memory, or in pieces if there is none available."""
         size = len(reply.body)
         stream = ReplyStream(self._channel, self._coroutines)
         fd = stream.request_memory(size)
         if fd >= 0 and write_shared(fd, reply.body):
             meta = wire.encode_special_reply(reply.status, reply.headers, wire.SHARED)
-            self._channel.send(wire.REPLY, wire.encode_reply(meta, began, duration))
+            self._channel.send(wire.REPLY, wire.encode_reply(meta, started, duration))
             stream.close()
             return
         meta = wire.encode_special_reply(reply.status, reply.headers, wire.PIECES, size)
-        self._channel.send(wire.REPLY, wire.encode_reply(meta, began, duration))
+        self._channel.send(wire.REPLY, wire.encode_reply(meta, started, duration))
         with suppress(ClientDisconnectedError):
             stream.write(reply.body)
         stream.close()
         self._channel.send(wire.END, {"d": duration})
 
-    def stream(self, reply: WorkerReply, began: float) -> wire.Meta:
+    def stream(self, reply: WorkerReply, started: float) -> wire.Meta:
         """Send the items of a generator as they are yielded; return the meta of END, but the time.
 
         The meta has `x` if an error, which is logged, cut the reply short.
@@ -162,7 +162,7 @@ class ReplySender:
         assert items is not None
         reply.rest = None
         meta = wire.encode_special_reply(reply.status, reply.headers, wire.PIECES)
-        self._channel.send(wire.REPLY, wire.encode_reply(meta, began, time.monotonic() - began))
+        self._channel.send(wire.REPLY, wire.encode_reply(meta, started, time.monotonic() - started))
         stream = ReplyStream(self._channel, self._coroutines)
         items.watch = self._channel.sock, stream.cancelled
         end: wire.Meta = {}

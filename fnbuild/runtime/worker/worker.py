@@ -169,7 +169,7 @@ class Worker:
     def _handle(self, meta: wire.Meta, body: wire.Body, mark: Tuple[str, int]) -> None:
         threshold = self._log_handler.threshold
         self._log_handler.threshold = min(threshold, meta.get("l", threshold))
-        began = time.monotonic()
+        started = time.monotonic()
         raised = False
         event = None
         try:
@@ -184,7 +184,7 @@ class Worker:
             raised = True
         output = end = None
         if reply.rest is not None:
-            end = self._sender.stream(reply, began)
+            end = self._sender.stream(reply, started)
         if self._channel.in_forked_copy:
             # This is a process forked by the handler; its parent sends the reply.
             os._exit(0)
@@ -198,20 +198,20 @@ class Worker:
         if reply.status >= _ERROR_STATUS or (end and "x" in end):
             self._check_descriptors()
         if end is not None:
-            self._channel.send(wire.END, dict(end, d=time.monotonic() - began))
+            self._channel.send(wire.END, dict(end, d=time.monotonic() - started))
             return
-        duration = time.monotonic() - began
+        duration = time.monotonic() - started
         if len(reply.body) >= wire.LARGE_BODY:
-            self._sender.send_large(reply, began, duration)
+            self._sender.send_large(reply, started, duration)
             return
         encoded = self._replies.encode(reply.status, reply.headers, raised)
-        self._channel.send(wire.REPLY, wire.encode_reply(encoded, began, duration), reply.body)
+        self._channel.send(wire.REPLY, wire.encode_reply(encoded, started, duration), reply.body)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Handle a batch: the handler gets a list of events and returns a list of responses."""
         threshold = self._log_handler.threshold
         self._log_handler.threshold = min(threshold, meta.get("l", threshold))
-        began = time.monotonic()
+        started = time.monotonic()
         reply_meta: wire.Meta = {}
         items = split_batch(meta, body)
         if isinstance(body, memoryview):
@@ -237,7 +237,7 @@ class Worker:
             self._check_descriptors()
         parts = [[reply.status, reply.headers, len(reply.body)] for reply in replies]
         reply_meta.update(s=200, h=[], a=parts)
-        encoded = wire.encode_reply(wire.encode(reply_meta), began, time.monotonic() - began)
+        encoded = wire.encode_reply(wire.encode(reply_meta), started, time.monotonic() - started)
         self._channel.send(wire.REPLY, encoded, b"".join(reply.body for reply in replies))
 
     def _convert_item(self, output: Any) -> WorkerReply:
