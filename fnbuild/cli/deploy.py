@@ -173,13 +173,13 @@ def _print_plan(request: DeployRequest, output: str) -> None:
         for text in plan.needs:
             note(text)
     elif output in ("json", "yaml"):
-        print_value([step_object(step) for step in plan.steps], output)
+        print_value([change_object(change) for change in plan.changes], output)
     elif output == "name":
         click.echo(plan.function.metadata.name)
     else:
-        rows = [[step.verb, step.target] for step in plan.steps]
+        rows = [[change.verb, change.target] for change in plan.changes]
         click.echo(format_table(["change", "what"], rows))
-    if is_interactive() and output == "table" and plan.changes:
+    if is_interactive() and output == "table" and plan.effective_changes:
         note("nothing was changed; `fnbuild diff` shows the differences")
 
 
@@ -193,16 +193,16 @@ def print_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
         print_value({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, output)
 
 
-def step_object(step: Change) -> dict[str, Any]:
-    """Return a step of a plan for `-o json`, without values of secret variables."""
-    from fnbuild.deploy.diff import masked_step
+def change_object(change: Change) -> dict[str, Any]:
+    """Return a change of a plan for `-o json`, without values of secret variables."""
+    from fnbuild.deploy.diff import masked_change
 
-    step = masked_step(step)
-    value: dict[str, Any] = {"verb": step.verb, "target": step.target}
-    if step.before is not None and step.before != step.after:
-        value["before"] = step.before
-    if step.after is not None:
-        value["after"] = step.after
+    change = masked_change(change)
+    value: dict[str, Any] = {"verb": change.verb, "target": change.target}
+    if change.before is not None and change.before != change.after:
+        value["before"] = change.before
+    if change.after is not None:
+        value["after"] = change.after
     return value
 
 

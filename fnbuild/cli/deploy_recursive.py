@@ -16,11 +16,11 @@ import click
 from fnbuild.cli.batch import BatchResult, run_batch
 from fnbuild.cli.console import note, warn
 from fnbuild.cli.deploy import (
+    change_object,
     hinting_at_running_revision,
     print_manifests,
     report_deployment,
     report_diagnostics,
-    step_object,
 )
 from fnbuild.cli.deploy_request import open_request
 from fnbuild.cli.discovery import find_configurations
@@ -94,7 +94,7 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
         for text in plan.warnings:
             warn(f"{function.name}: {text}")
     _print_planned(plans, output)
-    changing = sum(bool(plan.changes) for _, plan in plans)
+    changing = sum(bool(plan.effective_changes) for _, plan in plans)
     failed = len(functions) - len(plans)
     count = f"{len(functions)} function{'' if len(functions) == 1 else 's'}"
     failures = f", {failed} cannot be planned" if failed else ""
@@ -115,16 +115,16 @@ def _print_planned(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str
             {
                 "name": function.name,
                 "file": display_path(function.file),
-                "steps": [step_object(step) for step in plan.steps],
+                "steps": [change_object(change) for change in plan.changes],
             }
             for function, plan in plans
         ]
         print_value(objects, output)
     else:
         rows = [
-            [function.name, step.verb, step.target]
+            [function.name, change.verb, change.target]
             for function, plan in plans
-            for step in plan.steps
+            for change in plan.changes
         ]
         click.echo(format_table(["name", "change", "what"], rows))
 

@@ -48,19 +48,19 @@ def compare_plan(plan: Plan, running: FileTree | None, planned: FileTree) -> Dif
     parts = list(_diff_configuration(plan, hashes=running is None))
     if running is not None:
         # The code includes configuration files, which may contain secrets.
-        values = {value for step in plan.steps for value in _secret_values(step)}
+        values = {value for change in plan.changes for value in _secret_values(change)}
         parts.append(mask_values(diff_code(running, planned), tuple(sorted(values, key=len)[::-1])))
     return Difference(plan, "".join(parts))
 
 
-def masked_step(step: Change) -> Change:
-    """Return a step for display, with marks instead of the values of secret variables."""
-    before, after = step.before, step.after
+def masked_change(change: Change) -> Change:
+    """Return a change for display, with marks instead of the values of secret variables."""
+    before, after = change.before, change.after
     if after is not None:
         after = _masked_manifest(before or {}, after)
     if before is not None:
         before = mask_variables(before, secrets_only=True)
-    return Change(step.verb, step.target, before, after)
+    return Change(change.verb, change.target, before, after)
 
 
 def _masked_manifest(before: Manifest, after: Manifest) -> Manifest:
@@ -74,8 +74,8 @@ def _masked_manifest(before: Manifest, after: Manifest) -> Manifest:
     return map_variables(mask_variables(after, secrets_only=True), mark)
 
 
-def _secret_values(step: Change) -> set[str]:
-    return {*secret_values(step.before or {}), *secret_values(step.after or {})}
+def _secret_values(change: Change) -> set[str]:
+    return {*secret_values(change.before or {}), *secret_values(change.after or {})}
 
 
 def diff_code(old: FileTree, new: FileTree, sides: SideNames = _DEPLOY_SIDES) -> str:
@@ -97,11 +97,11 @@ def diff_values(name: str, old: Manifest, new: Manifest, sides: SideNames) -> st
 
 
 def _diff_configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
-    for step in map(masked_step, plan.changes):
-        if step.verb == "replace":
+    for change in map(masked_change, plan.effective_changes):
+        if change.verb == "replace":
             continue
-        before, after = (_yaml_lines(side, hashes=hashes) for side in (step.before, step.after))
-        yield from difflib.unified_diff(before, after, *_headers(step.target, _DEPLOY_SIDES))
+        before, after = (_yaml_lines(side, hashes=hashes) for side in (change.before, change.after))
+        yield from difflib.unified_diff(before, after, *_headers(change.target, _DEPLOY_SIDES))
 
 
 def _headers(name: str, sides: SideNames) -> tuple[str, str]:

@@ -165,7 +165,7 @@ def _plan(
     artifact = artifacts.planned_artifact(prepared.loaded, ready, platform, exactly=True)
     function = artifacts.with_image(function, artifact)
     plan = platform.plan(function, artifact, request.options)
-    return replace(plan, steps=(*projects.project_steps(platform, function), *plan.steps))
+    return replace(plan, changes=(*projects.project_changes(platform, function), *plan.changes))
 
 
 def diff(request: DeployRequest) -> Difference:

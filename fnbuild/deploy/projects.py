@@ -17,7 +17,7 @@ def with_project_label(function: Function, current: Deployment | None) -> Functi
     return msgspec.structs.replace(function, metadata=metadata)
 
 
-def project_steps(platform: Platform, function: Function) -> tuple[Change, ...]:
+def project_changes(platform: Platform, function: Function) -> tuple[Change, ...]:
     """Return the steps of `ensure_project`."""
     name = function.project
     existing = platform.projects(function.metadata.namespace)

@@ -91,7 +91,7 @@ class Plan:
 
     function: Function
     artifact: Artifact
-    steps: tuple[Change, ...]
+    changes: tuple[Change, ...]
     warnings: tuple[str, ...] = ()
     options: PlanOptions = NO_OPTIONS
     left_out: tuple[str, ...] = ()
@@ -100,8 +100,9 @@ class Plan:
     refusal: FnbuildError | None = None
 
     @property
-    def changes(self) -> tuple[Change, ...]:
-        return tuple(step for step in self.steps if step.verb != "keep")
+    def effective_changes(self) -> tuple[Change, ...]:
+        """The changes without those that keep an object."""
+        return tuple(change for change in self.changes if change.verb != "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,14 +306,20 @@ def make_change(target: str, before: Manifest | None, after: Manifest) -> Change
     return Change("keep" if before == after else "update", target, before, after)
 
 
-def as_replacement(step: Change) -> Change:
+def as_replacement(change: Change) -> Change:
     """Return a `replace` for a `keep`, and any other change as it is."""
-    return Change("replace", step.target, step.before, step.after) if step.verb == "keep" else step
+    return (
+        Change("replace", change.target, change.before, change.after)
+        if change.verb == "keep"
+        else change
+    )
 
 
-def with_new_revision(steps: Iterable[Change]) -> tuple[Change, ...]:
+def with_new_revision(changes: Iterable[Change]) -> tuple[Change, ...]:
     """Return the changes with a new revision: each start is a revision, even of the same code."""
-    return tuple(as_replacement(step) if step.target == REVISION_TARGET else step for step in steps)
+    return tuple(
+        as_replacement(change) if change.target == REVISION_TARGET else change for change in changes
+    )
 
 
 def function_not_found(

@@ -121,15 +121,17 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
 def test_a_plan_changes_nothing(platform: Platform, author: Author) -> None:
     author.write("hello")
     made = pipeline.plan(author.request())
-    assert made.changes
-    assert ("create", "project cvat") in [(step.verb, step.target) for step in made.changes]
+    assert made.effective_changes
+    assert ("create", "project cvat") in [
+        (step.verb, step.target) for step in made.effective_changes
+    ]
     assert platform.deployments(author.namespace) == []
     assert "greeter" in pipeline.diff(author.request()).text
 
 
 def test_nothing_to_change_means_an_empty_diff(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    assert pipeline.plan(author.request()).changes == ()
+    assert pipeline.plan(author.request()).effective_changes == ()
     assert pipeline.diff(author.request()).text == ""
     author.write("goodbye")
     assert pipeline.diff(author.request()).text != ""
@@ -168,7 +170,7 @@ def test_a_new_configuration_of_the_same_code_is_a_revision(
 ) -> None:
     author.deploy("hello")
     request = replace(author.request(), overrides=Function(spec=Spec(description="Repeats")))
-    verbs = {step.target: step.verb for step in pipeline.plan(request).steps}
+    verbs = {step.target: step.verb for step in pipeline.plan(request).changes}
     assert verbs["function greeter"] == "update"
     assert verbs["revision"] != "keep"
     assert pipeline.deploy(request, author.progress.append).revision == 2

@@ -75,7 +75,7 @@ def make_plan(
     create_body(revision, placement)  # raises for values that the engine cannot use
     after = {"image": artifact.reference, "code": artifact.digest, "id": context.image_id}
     before = _active_image(active, after)
-    steps: tuple[Change, ...] = (
+    changes: tuple[Change, ...] = (
         make_change(
             f"function {function.metadata.name}",
             active.config if active else None,
@@ -84,15 +84,15 @@ def make_plan(
         make_change(REVISION_TARGET, before, after),
         _port_change(context, function, placement),
     )
-    unchanged = all(step.verb == "keep" for step in steps) and not options.force
+    unchanged = all(change.verb == "keep" for change in changes) and not options.force
     if unchanged and (context.is_ready or function.spec.disable):
         container = Change("keep", "container")
     else:
         container = _container_change(function, context, options)
     if container.verb != "keep":
-        steps = with_new_revision(steps)
+        changes = with_new_revision(changes)
     warnings = (*artifact.warnings, *configuration_warnings(function), *context.warnings)
-    return Plan(function, artifact, (*steps, container), warnings, options)
+    return Plan(function, artifact, (*changes, container), warnings, options)
 
 
 def next_revision(

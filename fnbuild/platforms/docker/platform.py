@@ -112,7 +112,7 @@ class DockerPlatform:
             self.engine, objects, plan.function, plan.artifact, plan.options
         )
         plan = planned[0]
-        if plan.changes:
+        if plan.effective_changes:
             rollout.apply_plan(self.engine, objects, planned, RevisionSource(), progress)
         else:
             state = "is still disabled" if plan.function.spec.disable else "runs"

@@ -101,7 +101,7 @@ class KubernetesPlatform:
         planned = planning.plan_rollout(
             self.cluster, claim.known, plan.function, plan.artifact, plan.options
         )
-        if planned.plan.changes:
+        if planned.plan.effective_changes:
             self._roll_out(claim, planned, previous, progress)
         else:
             progress(planning.unchanged_message(plan))
@@ -212,7 +212,7 @@ class KubernetesPlatform:
 
     def _deployed(self, planned: RolloutPlan) -> Deployment:
         shown = self._shown(planned.known.key)
-        if planned.plan.changes:
+        if planned.plan.effective_changes:
             endpoints.wait_for_new_pods(self.cluster, shown)
         return replace(shown, warnings=(*planned.plan.warnings, *shown.warnings))
 

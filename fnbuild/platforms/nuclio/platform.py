@@ -105,7 +105,7 @@ class NuclioPlatform:
         # Nuclio has no reservations: a deploy by nuctl may have started in the meantime.
         rollout.check_not_busy(key, stored)
         plan = self._make_plan(stored, function, plan.artifact, plan.options)
-        if not plan.changes:
+        if not plan.effective_changes:
             progress("nothing has changed, and the function runs")
             return self._read_deployment(key, plan.warnings)
         number = decode_revision(stored).number + 1 if stored else 1

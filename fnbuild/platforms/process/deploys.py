@@ -43,7 +43,7 @@ def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
     key = FunctionKey.of(planned.function)
     # Another deploy may have finished between the plan and the lock.
     planned = plan(store, planned.function, planned.artifact, planned.options)
-    if planned.changes:
+    if planned.effective_changes:
         deploy(key, planned, store, progress)
     else:
         state = "is still disabled" if planned.function.spec.disable else "runs"

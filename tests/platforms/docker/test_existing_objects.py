@@ -133,7 +133,7 @@ def test_no_port_when_publishing_is_off(author: Author) -> None:
     assert (made.state, made.http_port, made.external_urls) == ("ready", 0, ())
     [inside] = made.internal_urls
     assert ask(8080, host=inside.partition(":")[0]) == "hello"
-    assert pipeline.plan(request(author)).changes == ()
+    assert pipeline.plan(request(author)).effective_changes == ()
 
 
 def request(author: Author) -> pipeline.DeployRequest:
@@ -177,7 +177,7 @@ def test_networks(author: Author, made: Made) -> None:
         assert author.container() in endpoint["Aliases"]
         assert done.internal_urls == (f"{endpoint['IPAddress']}:8080",)
         assert ask(done.http_port) == "hello"
-        assert pipeline.plan(asked).changes == ()
+        assert pipeline.plan(asked).effective_changes == ()
     finally:
         author.docker("rm", "--force", author.container())
         author.docker("network", "rm", network)

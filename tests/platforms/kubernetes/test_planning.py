@@ -21,7 +21,7 @@ READ = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"
 
 
 def verbs(plan: Plan) -> dict[str, str]:
-    return {step.target: step.verb for step in plan.steps}
+    return {step.target: step.verb for step in plan.changes}
 
 
 def test_a_first_deploy_creates(author: Author, image: str) -> None:
@@ -32,7 +32,7 @@ def test_a_first_deploy_creates(author: Author, image: str) -> None:
         "service nuclio-greeter": "create",
         "deployment nuclio-greeter": "create",
     }
-    [deployment] = [one for one in plan.steps if one.target == "deployment nuclio-greeter"]
+    [deployment] = [one for one in plan.changes if one.target == "deployment nuclio-greeter"]
     assert deployment.after is not None
     assert "status" not in deployment.after
     assert not {"uid", "managedFields", "generation"} & deployment.after["metadata"].keys()
@@ -48,7 +48,7 @@ def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
 
     # An autoscaler that is there decides the number of pods: the rest of the plan is quiet of it.
     more = author.planned(image, **{**scaled, "maxReplicas": 3})
-    changed = {step.target: step.verb for step in more.changes}
+    changed = {step.target: step.verb for step in more.effective_changes}
     assert changed == {
         "function greeter": "update",
         "revision": "replace",
@@ -105,9 +105,9 @@ def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, i
     platform, function = author.platform, function_of(author.namespace, "greeter", image)
     built = Artifact("image", image, "c0de", pinned=image)
     platform.apply(platform.plan(function, built), author.progress.append)
-    assert platform.plan(function, Artifact("image", image, "c0de")).changes == ()
+    assert platform.plan(function, Artifact("image", image, "c0de")).effective_changes == ()
     changed = platform.plan(function, Artifact("image", image, "0ther"))
-    [deployment] = [one for one in changed.changes if one.target.startswith("deployment")]
+    [deployment] = [one for one in changed.effective_changes if one.target.startswith("deployment")]
     assert "imagePullPolicy': 'IfNotPresent'" in str(deployment.after)
     # For git an image that may change under its name is one to be fetched again.
     assert "imagePullPolicy': 'Always'" in str(changed.manifests)
@@ -128,7 +128,7 @@ def test_values_that_look_like_secrets_are_for_the_cluster_alone(
     assert "hidden" not in str(plan.manifests)
     assert "--from-literal=API_TOKEN=…" in plan.needs[0]
     assert plan.warnings == ()
-    [live] = [one.after for one in plan.steps if one.target == "deployment nuclio-greeter"]
+    [live] = [one.after for one in plan.changes if one.target == "deployment nuclio-greeter"]
     assert "hidden" not in str(live)
     assert "nuclio-greeter.env" in str(live)
 
@@ -186,7 +186,7 @@ def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None
 
     told = author.planned(image, options={"show_conflicts": True}, replicas=0)
     assert set(verbs(told).values()) == {"keep", "update", "replace"}
-    [step] = [one for one in told.changes if one.target == "deployment nuclio-greeter"]
+    [step] = [one for one in told.effective_changes if one.target == "deployment nuclio-greeter"]
     assert (other["image"] in str(step.before), other["image"] in str(step.after)) == (True, False)
     assert any("kubectl-set" in one and "--force-conflicts" in one for one in told.warnings)
 

@@ -92,7 +92,7 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
         declared(author.namespace, image, "marker-of-word", **MARKERS, **PLAIN),
         Artifact("image", image, "", pinned=image),
     )
-    assert plan.changes == ()
+    assert plan.effective_changes == ()
     assert author.platform.delete(author.namespace, "greeter")
     assert secret(author) == {}
 
@@ -161,7 +161,9 @@ def test_a_variable_is_a_secret_no_longer(author: Author, image: str) -> None:
     author.run(image, env={"WORD": "plain-one"})
     deploy(author, image, "secret-two")
     plain = author.planned(image, env={"WORD": "plain-three"})
-    assert "plain-three" in str([step for step in plain.changes if "deployment" in step.target])
+    assert "plain-three" in str(
+        [step for step in plain.effective_changes if "deployment" in step.target]
+    )
     author.platform.apply(plain, author.progress.append)
     assert answer(author) == "plain-three"
     # No pod had a template between the two.

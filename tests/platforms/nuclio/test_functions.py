@@ -25,7 +25,7 @@ def test_from_its_first_deploy_to_its_end(world: World) -> None:
     assert "created project cvat" in world.progress
 
     # What Nuclio filled in is no difference.
-    assert world.plan("one", function).changes == ()
+    assert world.plan("one", function).effective_changes == ()
     assert world.deploy("one", function).revision == 1
     assert world.progress[-1] == "nothing has changed, and the function runs"
 
@@ -80,7 +80,7 @@ def test_a_change_of_the_configuration_alone(world: World) -> None:
     assert world.ask(made)["greeting"] == "hello"
     # What is taken away is a difference as well.
     plan = world.plan("one", world.function())
-    [step] = [one for one in plan.steps if one.target == "function greeter"]
+    [step] = [one for one in plan.changes if one.target == "function greeter"]
     assert step.verb == "update"
     assert step.before is not None
     assert step.before["spec"]["env"] == {"GREETING": "hello"}

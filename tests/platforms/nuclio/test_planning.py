@@ -52,7 +52,7 @@ def plan(made: Function, there: Raw | None, **options: Any) -> Plan:
 
 
 def verbs(made: Plan) -> dict[str, str]:
-    return {step.target: step.verb for step in made.steps}
+    return {step.target: step.verb for step in made.changes}
 
 
 def test_what_nuclio_writes_in_its_own_way_is_no_difference() -> None:
@@ -68,7 +68,7 @@ def test_what_nuclio_writes_in_its_own_way_is_no_difference() -> None:
     spec["triggers"]["broker"] |= {"password": "$ref:/spec/triggers/broker", "class": "async"}
     spec["env"].insert(0, {"name": "OF_THE_PLATFORM", "value": "1"})
     spec |= {"minReplicas": 1, "eventTimeout": "", "imageHash": "17", "version": -1}
-    assert plan(made, there).changes == ()
+    assert plan(made, there).effective_changes == ()
 
 
 def test_secrets_count_and_are_not_shown() -> None:
@@ -78,7 +78,7 @@ def test_secrets_count_and_are_not_shown() -> None:
 
     changed = plan(of("swordfish"), stored(of("trout")))
     assert verbs(changed)["function boxes"] == "update"
-    shown = json.dumps([[step.before, step.after] for step in changed.steps])
+    shown = json.dumps([[step.before, step.after] for step in changed.changes])
     shown += json.dumps(changed.manifests)
     assert "swordfish" not in shown
     assert "trout" not in shown
@@ -87,7 +87,7 @@ def test_secrets_count_and_are_not_shown() -> None:
 
 def test_what_was_given_before_and_is_not_now_is_a_difference() -> None:
     there = stored(function(nodeSelector={"gpu": "true"}, eventTimeout="30s"))
-    [step] = [one for one in plan(function(), there).steps if one.verb == "update"]
+    [step] = [one for one in plan(function(), there).changes if one.verb == "update"]
     assert step.before is not None
     assert step.before["spec"]["nodeSelector"] == {"gpu": "true"}
     assert step.after is not None
@@ -99,7 +99,7 @@ def test_of_what_others_deployed_everything_counts() -> None:
     there = stored(made)
     there["metadata"]["annotations"] = {}
     there["spec"]["priorityClassName"] = "high"
-    [step] = [one for one in plan(made, there).steps if one.target == "function boxes"]
+    [step] = [one for one in plan(made, there).changes if one.target == "function boxes"]
     assert (step.verb, (step.before or {})["spec"]["priorityClassName"]) == ("update", "high")
 
 
@@ -125,7 +125,7 @@ def test_another_image_and_what_is_not_well_are_deployed() -> None:
     assert verbs(plan(made, stored(made), force=True))["rollout"] == "replace"
     # An image that is yet to be built has no exact name.
     yet = Artifact("image", ARTIFACT.reference, "abc")
-    assert make_plan(made, yet, stored(made), PlanOptions(), Far()).changes == ()
+    assert make_plan(made, yet, stored(made), PlanOptions(), Far()).effective_changes == ()
     with pytest.raises(UsageError, match="listen"):
         plan(made, None, listen="docker")
 
@@ -135,14 +135,14 @@ def test_the_deployed_image_has_its_name_again() -> None:
     there = stored(made)
     exactly = Artifact("image", configuration_of(there).spec.image, "")
     same = make_plan(made, exactly, there, PlanOptions(), Far())
-    assert same.changes == ()
+    assert same.effective_changes == ()
     assert same.artifact == ARTIFACT
 
 
 def test_nuclio_keeps_the_labels_of_a_function() -> None:
     there = stored(function({"team": "a"}))
     changed = plan(function({"team": "b"}), there)
-    assert changed.changes == ()
+    assert changed.effective_changes == ()
     assert "team=a stays" in changed.warnings[0]
 
 

@@ -126,7 +126,7 @@ def test_a_function_stays_in_its_project_unless_told_otherwise(
     author.write("two")
     assert move(None) == "cameras"
     assert not [text for text in author.progress if "project" in text]
-    assert pipeline.plan(pipeline.DeployRequest(path=folder)).changes == ()
+    assert pipeline.plan(pipeline.DeployRequest(path=folder)).effective_changes == ()
     assert move("other") == "other"
     assert "moving greeter from project cameras to project other" in author.progress
     assert [one.name for one in platform.deployments(NAMESPACE, "other")] == ["greeter"]

@@ -101,7 +101,9 @@ class RolloutPlan:
 
     def changes(self, manifest: Manifest) -> bool:
         """Whether the manifest differs from what is there."""
-        return any(step.target == step_target(manifest) for step in self.plan.changes)
+        return any(
+            change.target == change_target(manifest) for change in self.plan.effective_changes
+        )
 
 
 def plan_rollout(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
@@ -142,8 +144,8 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     refusal = replacement.refusal
     steps = (
         *_function_steps(known, made, artifact),
-        *(_step(step_target(one), live.found(one), one) for one, _ in after),
-        *(Change("delete", step_target(one), without_server_fields(one)) for one in unwanted),
+        *(_step(change_target(one), live.found(one), one) for one, _ in after),
+        *(Change("delete", change_target(one), without_server_fields(one)) for one in unwanted),
     )
     if again is not None or ill:
         whole = "deployment "
@@ -376,8 +378,8 @@ _HIDDEN_ANNOTATIONS = (
 )
 
 
-def step_target(manifest: Raw) -> str:
-    """What a step calls an object: `deployment nuclio-NAME`."""
+def change_target(manifest: Raw) -> str:
+    """What a change calls an object: `deployment nuclio-NAME`."""
     return f"{str(manifest['kind']).lower()} {manifest['metadata']['name']}"
 
 
