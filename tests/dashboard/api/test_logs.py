@@ -192,7 +192,7 @@ def test_no_line_is_lost_or_doubled(dashboard: Dashboard, folder: Path) -> None:
                 # Else 16 MB lie between two rotations: nobody who reads misses both.
                 for follower in (one, other) if first > 200 else ():
                     until(lambda at=first, seen=follower: at - 250 in seen.numbers, "read")
-                function_log.rotate(log, largest=1)
+                function_log.rotate(log, max_size=1)
             say(dashboard, "chatter", first, 10)
         redeploy.join()
         for follower in (one, other):
