@@ -176,7 +176,7 @@ class ReplyPreview:
                 f"the function answered {answer.status} {answer.reason}: {text or '(no body)'}"
             )
         reading = read_reply(image_request, answer.body)
-        for problem in reading.problems:
+        for problem in reading.diagnostics:
             note(escape_control_characters(str(problem)))
         where = ""
         if self.out is not None:

@@ -312,7 +312,7 @@ def _print_image_reply(
     from fnbuild.cli.output import escape_control_characters
 
     reply_shapes = image_request.read_reply(request, answer.body)
-    for problem in reply_shapes.problems:
+    for problem in reply_shapes.diagnostics:
         note(escape_control_characters(str(problem)))
     if flags["draw"] is not None:
         image_request.draw_reply(request, reply_shapes, flags["draw"])

@@ -15,17 +15,17 @@ from fnbuild.cvat.shapes import Shape, Size
 from fnbuild.function.labels import Attribute, Label
 
 _MAX_VALUES_SHOWN = 12
-"""So many of the values that an attribute may have stand in a message."""
+"""The number of an attribute's valid values that a message lists."""
 
 
 @dataclass(slots=True)
 class AttributeReader:
-    """Reads the attributes of the shapes of one reply, noting every problem.
+    """Reads the attributes of the shapes in one reply, and reports every problem.
 
-    What a label's attributes may be is made ready once: each shape may have the same label.
+    The attributes of each label are prepared once, since many shapes may have the same label.
     """
 
-    problems: ReplyReport
+    report: ReplyReport
     _known: dict[int, tuple[Label, dict[str, _KnownAttribute]]] = field(
         default_factory=dict, init=False
     )
@@ -33,34 +33,36 @@ class AttributeReader:
     def read(
         self, item: dict[str, Any], path: str, label: Label | None
     ) -> tuple[tuple[str, str], ...]:
-        """Names and values of a shape's attributes, those that can be read."""
+        """Return the names and values of a shape's valid attributes."""
         values = item.get("attributes", [])
         where = f"{path}.attributes"
         if not isinstance(values, list):
-            words = f"must be a list, not {json_type(values)}"
-            self.problems.error(where, words, "leave the key out instead")
+            message = f"must be a list, not {json_type(values)}"
+            self.report.error(where, message, "omit the key instead")
             return ()
         known = self._of(label) if label is not None and values else {}
-        found = []
+        attributes = []
         for i, value in enumerate(values):
             place = f"{where}[{i}]"
             if not isinstance(value, dict) or "name" not in value or "value" not in value:
-                self.problems.error(place, 'must be an object with "name" and "value"')
+                self.report.error(place, 'must be an object with "name" and "value"')
                 continue
             name, content = str(value["name"]), value["value"]
-            found.append((name, content if isinstance(content, str) else json_excerpt(content)))
+            attributes.append(
+                (name, content if isinstance(content, str) else json_excerpt(content))
+            )
             if name in known:
-                _check_value(known[name], content, place, self.problems)
+                _check_value(known[name], content, place, self.report)
             elif label is not None:
-                self.problems.warning(
+                self.report.warning(
                     f"{place}.name",
                     f'"{name}" is not an attribute of "{label.name}" in the spec: CVAT drops it',
-                    self.problems.likely(name, known),
+                    self.report.suggestion(name, known),
                 )
-        return tuple(found)
+        return tuple(attributes)
 
     def _of(self, label: Label) -> dict[str, _KnownAttribute]:
-        # By identity: sublabels of two skeletons may share a name, and a hash reads all of a label.
+        # By identity: sublabels of two skeletons may share a name, and hashing a label is slow.
         if id(label) not in self._known:
             known = {
                 one.name: _KnownAttribute(one, frozenset(one.values)) for one in label.attributes
@@ -75,18 +77,18 @@ class _KnownAttribute:
     choices: frozenset[str]
 
 
-def _check_value(known: _KnownAttribute, value: Any, place: str, problems: ReplyReport) -> None:
+def _check_value(known: _KnownAttribute, value: Any, place: str, report: ReplyReport) -> None:
     where = f"{place}.value"
     if not isinstance(value, str):
         text = f"must be a string, not {json_type(value)}"
         if known.attribute.input_type in ("select", "radio"):
-            problems.error(where, f"{text}: CVAT fails on it")
+            report.error(where, f"{text}: CVAT fails on it")
         else:
-            problems.warning(where, f"{text}: CVAT drops it")
+            report.warning(where, f"{text}: CVAT drops it")
         return
     fault = _value_fault(known, value)
     if fault:
-        problems.warning(where, f'"{value}" {fault}: CVAT drops it', None)
+        report.warning(where, f'"{value}" {fault}: CVAT drops it', None)
 
 
 def _value_fault(known: _KnownAttribute, value: str) -> str | None:
@@ -112,21 +114,21 @@ def _list_values(values: tuple[str, ...]) -> str:
 
 def _number_fault(attribute: Attribute, value: str) -> str | None:
     try:
-        given = int(value)
+        number = int(value)
     except ValueError:
         return "is not a whole number"
     try:
         low, high, step = (int(text) for text in attribute.values)
     except ValueError:
         return None
-    if not low <= given <= high:
+    if not low <= number <= high:
         return f"is not between {low} and {high}"
-    if step > 0 and (given - low) % step:
+    if step > 0 and (number - low) % step:
         return f"is not on a step of {step} from {low}"
     return None
 
 
-# Least and greatest count of numbers, and what they are.
+# Minimum and maximum count of numbers, and their meaning.
 POINT_COUNTS: dict[str, tuple[int, int | None, str]] = {
     "rectangle": (4, 4, "left, top, right, bottom"),
     "ellipse": (4, 4, "centre x, centre y, right end, top end"),
@@ -137,32 +139,32 @@ POINT_COUNTS: dict[str, tuple[int, int | None, str]] = {
 }
 SHAPE_TYPES = (*POINT_COUNTS, "mask", "skeleton", "tag")
 INTERVAL = "interval"
-"""The type of shapes on audio: a valid label type that no image can show."""
+"""The type of shapes on audio: a valid label type that cannot be drawn on an image."""
 
 
 @dataclass(slots=True)
 class DetectionReader:
-    """Reads the items of a detector's reply, noting every problem."""
+    """Reads the items of a detector's reply, and reports every problem."""
 
     labels: dict[str, Label]
     size: Size
-    problems: ReplyReport
-    _known: dict[str, dict[str, Label]] = field(default_factory=dict, init=False)
+    report: ReplyReport
+    _sublabels_of: dict[str, dict[str, Label]] = field(default_factory=dict, init=False)
     _attributes: AttributeReader = field(init=False)
 
     def __post_init__(self) -> None:
-        self._attributes = AttributeReader(self.problems)
+        self._attributes = AttributeReader(self.report)
 
     def read(self, reply: Any) -> list[Shape]:
         if not isinstance(reply, list):
-            self.problems.error(
+            self.report.error(
                 "",
                 f"a detector replies with a list of shapes, not with {json_type(reply)}",
                 _wrapped_list_hint(reply),
             )
             return []
         if reply and not self.labels:
-            self.problems.warning(
+            self.report.warning(
                 "",
                 "the function's spec declares no labels: CVAT drops every shape",
                 "list the labels in metadata.annotations.spec",
@@ -172,7 +174,7 @@ class DetectionReader:
 
     def item(self, item: Any, path: str, index: int) -> Shape | None:
         if not isinstance(item, dict):
-            self.problems.error(path, f"must be an object, not {json_type(item)}")
+            self.report.error(path, f"must be an object, not {json_type(item)}")
             return None
         kind = self._type(item, path)
         name = self._label(item, path, self.labels)
@@ -180,14 +182,14 @@ class DetectionReader:
             return None
         label = self.labels.get(name)
         if label and label.type not in ("any", kind) and {label.type, kind} != {"mask", "polygon"}:
-            self.problems.warning(
+            self.report.warning(
                 f"{path}.type",
                 f'is {kind}, but the spec declares "{name}" as {label.type}',
             )
         shape = Shape(
             type=kind,
             label=name,
-            confidence=read_confidence(item, path, self.problems),
+            confidence=read_confidence(item, path, self.report),
             attributes=self._attributes.read(item, path, label),
             rotation=self._rotation(item, path),
             index=index,
@@ -203,24 +205,22 @@ class DetectionReader:
             return self._skeleton(shape, item, path, label)
         if shape.type == "mask":
             if "mask" not in item:
-                self.problems.error(path, 'a mask needs the key "mask": CVAT fails without it')
+                self.report.error(path, 'a mask needs the key "mask": CVAT fails without it')
                 return None
-            mask = masks.from_crop(item["mask"], f"{path}.mask", self.size, self.problems)
+            mask = masks.from_crop(item["mask"], f"{path}.mask", self.size, self.report)
             return None if mask is None else replace(shape, mask=mask)
-        points = read_points(shape.type, item, path, self.size, self.problems)
+        points = read_points(shape.type, item, path, self.size, self.report)
         return None if points is None else replace(shape, points=points)
 
     def _type(self, item: dict[str, Any], path: str) -> str | None:
         kind = item.get("type")
         if "type" not in item:
-            self.problems.error(
-                path, 'the key "type" is missing', f"one of {', '.join(SHAPE_TYPES)}"
-            )
+            self.report.error(path, 'the key "type" is missing', f"one of {', '.join(SHAPE_TYPES)}")
         elif isinstance(kind, str) and kind.lower() == "tag":
             return "tag"
         elif kind not in (*SHAPE_TYPES, INTERVAL):
-            hint = self.problems.likely(kind, SHAPE_TYPES) if isinstance(kind, str) else None
-            self.problems.error(f"{path}.type", f"{json_excerpt(kind)} is no shape type", hint)
+            hint = self.report.suggestion(kind, SHAPE_TYPES) if isinstance(kind, str) else None
+            self.report.error(f"{path}.type", f"{json_excerpt(kind)} is no shape type", hint)
         else:
             return str(kind)
         return None
@@ -228,27 +228,27 @@ class DetectionReader:
     def _label(self, item: dict[str, Any], path: str, known: dict[str, Label]) -> str | None:
         name = item.get("label")
         if "label" not in item:
-            self.problems.error(path, 'the key "label" is missing')
+            self.report.error(path, 'the key "label" is missing')
             return None
         if not isinstance(name, str):
-            self.problems.error(
+            self.report.error(
                 f"{path}.label",
                 f"must be a label's name, not {json_type(name)} ({json_excerpt(name)})",
                 "map class numbers to the names of the spec",
             )
             return None
         if known and name not in known:
-            self.problems.warning(
+            self.report.warning(
                 f"{path}.label",
-                f'"{name}" is not in the spec: CVAT drops it without a word',
-                self.problems.likely(name, known),
+                f'"{name}" is not in the spec: CVAT silently drops it',
+                self.report.suggestion(name, known),
             )
         return name
 
     def _rotation(self, item: dict[str, Any], path: str) -> float:
         value = item.get("rotation", 0)
         if not is_number(value) or not 0 <= value <= 360:
-            self.problems.error(
+            self.report.error(
                 f"{path}.rotation", f"must be 0 to 360 degrees, not {json_excerpt(value)}"
             )
             return 0.0
@@ -258,53 +258,52 @@ class DetectionReader:
         self, shape: Shape, item: dict[str, Any], path: str, label: Label | None
     ) -> Shape | None:
         if item.get("points"):
-            self.problems.error(f"{path}.points", "a skeleton has no points of its own")
+            self.report.error(f"{path}.points", "a skeleton has no points of its own")
         elements = item.get("elements")
         if not isinstance(elements, list) or not elements:
-            self.problems.error(f"{path}.elements", "a skeleton needs a list of at least 1 element")
+            self.report.error(f"{path}.elements", "a skeleton needs a list of at least 1 element")
             return None
         known = self._sublabels(label) if label else {}
-        found: list[Shape] = []
+        points: list[Shape] = []
         names: set[str] = set()
         for i, element in enumerate(elements):
             point = self._element(element, f"{path}.elements[{i}]", known, i)
             if point is None:
                 continue
             if point.label in names:
-                self.problems.warning(
-                    f"{path}.elements[{i}].label", f'"{point.label}" is there twice'
-                )
+                self.report.warning(f"{path}.elements[{i}].label", f'"{point.label}" occurs twice')
             names.add(point.label)
-            found.append(point)
-        if found and all(point.outside for point in found):
-            self.problems.warning(path, "all elements are outside: CVAT drops the skeleton")
-        return replace(shape, elements=tuple(found)) if found else None
+            points.append(point)
+        if points and all(point.outside for point in points):
+            self.report.warning(path, "all elements are outside: CVAT drops the skeleton")
+        return replace(shape, elements=tuple(points)) if points else None
 
     def _sublabels(self, label: Label) -> dict[str, Label]:
-        """By name; made once, as each item of a reply may have the same label."""
-        if label.name not in self._known:
-            self._known[label.name] = {each.name: each for each in label.sublabels}
-        return self._known[label.name]
+        """Return the sublabels by name. They are cached, since many items have the same label."""
+        if label.name not in self._sublabels_of:
+            sublabels = {sublabel.name: sublabel for sublabel in label.sublabels}
+            self._sublabels_of[label.name] = sublabels
+        return self._sublabels_of[label.name]
 
     def _element(
         self, element: Any, path: str, known: dict[str, Label], index: int
     ) -> Shape | None:
         if not isinstance(element, dict):
-            self.problems.error(path, f"must be an object, not {json_type(element)}")
+            self.report.error(path, f"must be an object, not {json_type(element)}")
             return None
         if element.get("type") != "points":
-            said = json_excerpt(element.get("type"))
-            self.problems.error(f"{path}.type", f'an element\'s type is "points", not {said}')
+            written = json_excerpt(element.get("type"))
+            self.report.error(f"{path}.type", f'an element\'s type is "points", not {written}')
         name = self._label(element, path, known)
-        points = read_points("points", element, path, self.size, self.problems)
+        points = read_points("points", element, path, self.size, self.report)
         if name is None or points is None:
             return None
         if len(points) != 2:
-            self.problems.error(
+            self.report.error(
                 f"{path}.points", f"an element is one point, not {len(points)} numbers"
             )
         attributes = self._attributes.read(element, path, known.get(name))
-        confidence = read_confidence(element, path, self.problems)
+        confidence = read_confidence(element, path, self.report)
         return Shape(
             type="points",
             label=name,
@@ -317,63 +316,63 @@ class DetectionReader:
 
 
 def read_points(
-    kind: str, item: dict[str, Any], path: str, size: Size, problems: ReplyReport
+    kind: str, item: dict[str, Any], path: str, size: Size, report: ReplyReport
 ) -> tuple[float, ...] | None:
-    """The points of a shape, or None and the errors."""
+    """Return the points of a shape, or None after reporting errors."""
     if "points" not in item:
-        problems.error(path, f'the key "points" is missing: a {kind} needs it')
+        report.error(path, f'the key "points" is missing: a {kind} needs it')
         return None
     where = f"{path}.points"
-    points = read_numbers(item["points"], where, problems)
+    points = read_numbers(item["points"], where, report)
     if points is None:
         return None
     least, most, what = POINT_COUNTS[kind]
     if len(points) < least or (most and len(points) > most):
         bound = "exactly" if most else "at least"
-        problems.error(where, f"a {kind} has {bound} {least} numbers ({what}), not {len(points)}")
+        report.error(where, f"a {kind} has {bound} {least} numbers ({what}), not {len(points)}")
         return None
     if len(points) % 2:
-        problems.error(where, f"has {len(points)} numbers, an odd count: points are pairs x, y")
+        report.error(where, f"has {len(points)} numbers, an odd count: points are pairs x, y")
         return None
-    _check_coordinates(kind, points, where, size, problems)
+    _check_coordinates(kind, points, where, size, report)
     return points
 
 
-def read_confidence(item: dict[str, Any], path: str, problems: ReplyReport) -> float | None:
-    """The confidence, a string by convention; CVAT does not read it."""
+def read_confidence(item: dict[str, Any], path: str, report: ReplyReport) -> float | None:
+    """Return the confidence, which is a string by convention; CVAT does not read it."""
     value = item.get("confidence", item.get("score"))
     if value is None:
         return None
     try:
         if isinstance(value, str) or is_number(value):
-            given = float(value)
-            if math.isfinite(given):
-                return given
+            confidence = float(value)
+            if math.isfinite(confidence):
+                return confidence
     except ValueError:
         pass
-    problems.warning(f"{path}.confidence", f"{json_excerpt(value)} is not a number")
+    report.warning(f"{path}.confidence", f"{json_excerpt(value)} is not a number")
     return None
 
 
 def _check_coordinates(
-    kind: str, points: tuple[float, ...], where: str, size: Size, problems: ReplyReport
+    kind: str, points: tuple[float, ...], where: str, size: Size, report: ReplyReport
 ) -> None:
     width, height = size
-    # One pixel of slack: models round, and CVAT draws it all the same.
-    far = [
+    # One pixel of tolerance: models round, and CVAT draws such shapes correctly.
+    outside = [
         (x, y)
         for x, y in zip(points[::2], points[1::2], strict=True)
         if not (-1 <= x <= width + 1 and -1 <= y <= height + 1)
     ]
-    if far and kind != "ellipse":
-        x, y = far[0]
-        problems.warning(where, f"({x:g}, {y:g}) is outside the image ({width} x {height})")
+    if outside and kind != "ellipse":
+        x, y = outside[0]
+        report.warning(where, f"({x:g}, {y:g}) is outside the image ({width} x {height})")
     if kind == "rectangle" and (points[2] <= points[0] or points[3] <= points[1]):
-        problems.warning(where, "the rectangle has no area: write left, top, right, bottom", None)
+        report.warning(where, "the rectangle has no area: write left, top, right, bottom", None)
 
 
 def _wrapped_list_hint(reply: Any) -> str | None:
-    """The usual mistake is an object around the list."""
+    """Return a hint for the usual mistake, an object around the list."""
     if isinstance(reply, dict):
         for key, value in reply.items():
             if isinstance(value, list):

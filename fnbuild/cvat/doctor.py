@@ -307,7 +307,7 @@ class _FunctionExamination:
     def _report(
         self, route: str, response: HttpReply, reply: replies.ParsedReply
     ) -> Iterator[Finding]:
-        problems = [problem for problem in reply.problems if problem not in self._reported]
+        problems = [problem for problem in reply.diagnostics if problem not in self._reported]
         self._reported += problems
         if reply.violations and not problems:
             text = f"{route}: CVAT misreads its reply in the same way"

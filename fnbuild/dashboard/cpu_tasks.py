@@ -123,7 +123,7 @@ def check_reply(body: bytes, _: CpuTask) -> Raw:
     counts, follows = _integers(raw.get("counts", [])), bool(raw.get("follows"))
     sent = CvatRequest(kind, b"", EncodedImage(b"", "", size), counts=counts, follows=follows)
     own_labels = labels.parse_labels(spec) if isinstance(spec, str) else []
-    problems = replies.read_reply(kind, text, own_labels, size, sent).problems
+    problems = replies.read_reply(kind, text, own_labels, size, sent).diagnostics
     return {"findings": [_finding_object(problem) for problem in problems]}
 
 

@@ -136,7 +136,7 @@ def ask(url: str, folder: Path) -> Mapping[str, str]:
         labels.function_labels(load_function(folder).function),
         sent.picture.size,
     )
-    assert [str(problem) for problem in reading.problems] == []
+    assert [str(problem) for problem in reading.diagnostics] == []
     assert len(reading.shapes) == 17
     assert all(50 <= x < 60 and 20 <= y < 180 for x, y in (one.points for one in reading.shapes))
     return {name.lower(): value for name, value in answer.headers.items()}

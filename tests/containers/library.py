@@ -104,7 +104,7 @@ def check(folder: Path, url: str, photo: Photo) -> None:
         reading = read_reply(
             kind, answer.body, labels.function_labels(function), sent.picture.size, sent
         )
-        assert [str(problem) for problem in reading.problems] == []
+        assert [str(problem) for problem in reading.diagnostics] == []
         return reading
 
     CASES[folder.name].judge(photo, ask)

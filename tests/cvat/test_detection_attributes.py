@@ -39,7 +39,7 @@ def detect(label: Label, *attributes: dict[str, str], times: int = MANY) -> Pars
 def test_those_of_a_label_are_gone_through_once_for_a_reply() -> None:
     attributes = Counted(Attribute(f"a{i}", "text") for i in range(MANY))
     reading = detect(Label("cat", attributes=attributes), {"name": "a7", "value": "x"})
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     assert [shape.attributes for shape in reading.shapes] == [(("a7", "x"),)] * MANY
     assert attributes.times == 1
 
@@ -49,13 +49,13 @@ def test_values_are_gone_through_once_for_a_reply() -> None:
     label = Label("cat", attributes=(Attribute("age", "select", values),))
     known, unknown = {"name": "age", "value": "199"}, {"name": "age", "value": "old"}
     reading = detect(label, known, unknown)
-    assert len(reading.problems) == MANY
+    assert len(reading.diagnostics) == MANY
     assert values.times == 1
 
 
 def test_a_message_names_some_of_many_values() -> None:
     label = Label("cat", attributes=(Attribute("age", "radio", tuple(map(str, range(MANY)))),))
-    (problem,) = detect(label, {"name": "age", "value": "old"}, times=1).problems
+    (problem,) = detect(label, {"name": "age", "value": "old"}, times=1).diagnostics
     assert "is not one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …: CVAT" in problem.message
 
 
@@ -71,7 +71,7 @@ def test_sublabels_of_one_name_have_attributes_of_their_own() -> None:
 
     labels = [skeleton("cat", "fur"), skeleton("fish", "scales")]
     right = json.dumps([shape("cat", "fur"), shape("fish", "scales")])
-    assert read_reply("detector", right, labels, SIZE).problems == ()
+    assert read_reply("detector", right, labels, SIZE).diagnostics == ()
     wrong = json.dumps([shape("cat", "fur"), shape("fish", "fur")])
-    (problem,) = read_reply("detector", wrong, labels, SIZE).problems
+    (problem,) = read_reply("detector", wrong, labels, SIZE).diagnostics
     assert problem.path == "[1].elements[0].attributes[0].name"

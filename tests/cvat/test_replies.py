@@ -63,7 +63,7 @@ GOOD = [
 @pytest.mark.parametrize("good", GOOD, ids=lambda g: g["type"])
 def test_what_cvat_takes_has_no_problem(good):
     reading = detect(good)
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     assert len(reading.shapes) == 1
 
 
@@ -76,7 +76,7 @@ def test_what_cvat_takes_has_no_problem(good):
 )
 def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message):
     reading = detect(*items, labels=[Label("cat"), Label("sound", "interval")])
-    problem = one(reading.problems)
+    problem = one(reading.diagnostics)
     assert (problem.severity, problem.path) == ("warning", place)
     assert message in problem.message
     assert [shape.type for shape in reading.shapes] == [each["type"] for each in items]
@@ -88,7 +88,7 @@ def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message
 
 
 def test_a_label_of_type_interval_alone_is_no_problem():
-    assert detect(item(), labels=[Label("cat"), Label("sound", "interval")]).problems == ()
+    assert detect(item(), labels=[Label("cat"), Label("sound", "interval")]).diagnostics == ()
 
 
 BAD = [
@@ -214,7 +214,7 @@ WARNED = [
 def test_what_cvat_drops_without_a_word_is_a_warning(odd, path, said):
     reading = detect(odd)
     assert reading.violations == ()
-    problem = one(reading.problems)
+    problem = one(reading.diagnostics)
     assert problem.path == path
     assert said in str(problem)
 
@@ -225,7 +225,7 @@ def test_coordinates_from_0_to_1_are_told_once():
             item(points=[10, 20, 30, 40]),
             item(points=[0.25, 0.25, 0.5, 0.75]),
             item("polygon", points=[0, 0, 0.5, 1, 1, 0]),
-        ).problems
+        ).diagnostics
     )
     assert (near.severity, near.path) == ("warning", "[1].points")
     assert "2 shapes have coordinates from 0 to 1" in near.message
@@ -233,25 +233,27 @@ def test_coordinates_from_0_to_1_are_told_once():
     skeleton = item(
         "skeleton", "body", elements=[{"label": "head", "type": "points", "points": [0.5, 0.5]}]
     )
-    assert "from 0 to 1" in one(detect(skeleton).problems).message
+    assert "from 0 to 1" in one(detect(skeleton).diagnostics).message
     # Corners of the first pixel, and an image that is no larger.
-    assert not detect(item("points", points=[0, 1])).problems
+    assert not detect(item("points", points=[0, 1])).diagnostics
     small = json.dumps([item(points=[0.25, 0.25, 0.5, 0.75])])
-    assert not read_reply("detector", small, LABELS, (2, 2)).problems
+    assert not read_reply("detector", small, LABELS, (2, 2)).diagnostics
 
 
 def test_coordinates_from_0_to_1_of_other_kinds():
     tracked = read_reply(
         "tracker", json.dumps({"states": [1], "shapes": [[0.1, 0.2, 0.5, 0.6]]}), [], SIZE
     )
-    assert one(tracked.problems).path == "shapes[0].points"
+    assert one(tracked.diagnostics).path == "shapes[0].points"
 
 
 def test_a_confidence_above_1_is_told_once():
-    odd = one(detect(item(confidence="0.5"), item(confidence="90"), item(confidence=80)).problems)
+    odd = one(
+        detect(item(confidence="0.5"), item(confidence="90"), item(confidence=80)).diagnostics
+    )
     assert (odd.severity, odd.path) == ("warning", "[1].confidence")
     assert "90 is above 1" in odd.message
-    assert not detect(item(confidence=1)).problems
+    assert not detect(item(confidence=1)).diagnostics
 
 
 def test_the_rest_of_a_reply_survives_one_bad_item():
@@ -277,8 +279,8 @@ def test_a_reply_that_is_no_list(body, said):
 
 
 def test_shapes_of_a_function_without_labels_are_all_dropped():
-    assert "declares no labels" in str(one(detect(item(), labels=[]).problems))
-    assert detect(labels=[]).problems == ()
+    assert "declares no labels" in str(one(detect(item(), labels=[]).diagnostics))
+    assert detect(labels=[]).diagnostics == ()
 
 
 def test_a_mask_and_its_confidence_are_read():
@@ -335,4 +337,4 @@ json_values = st.recursive(
 def test_no_reply_whatever_breaks_the_check(kind, reply):
     reading = read_reply(kind, reply, LABELS, SIZE)
     table_rows(reading.shapes)
-    [str(problem) for problem in reading.problems]
+    [str(problem) for problem in reading.diagnostics]

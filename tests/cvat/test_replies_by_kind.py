@@ -29,18 +29,18 @@ def mask_of(points, **more):
 def test_an_interactor_replies_with_runs():
     attributes = [{"spec_id": 0, "value": "0.93"}]
     reading = interact(mask_of([1, 3, 2, 10, 20, 12, 21], attributes=attributes))
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     (shape,) = reading.shapes
     assert shape.mask == Mask(10, 20, 12, 21, b"\x00\x01\x01\x01\x00\x00")
     assert shape.confidence == 0.93
-    assert interact({"shapes": []}).problems == ()
+    assert interact({"shapes": []}).diagnostics == ()
 
 
 def test_an_older_interactor_replies_with_rows_of_the_image():
     image = [[0] * 100 for _ in range(80)]
     image[5][7] = image[5][8] = image[6][9] = 255
     reading = interact({"mask": image})
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     assert reading.shapes[0].mask == Mask(7, 5, 9, 6, b"\x01\x01\x00\x00\x00\x01")
 
 
@@ -76,7 +76,7 @@ def test_what_breaks_the_page_of_an_interactor(reply, path, said):
 
 def test_only_masks_survive_in_an_interactors_reply():
     reading = interact({"shapes": [{"type": "polygon", "points": [1, 2, 3, 4, 5, 6]}]})
-    assert "keeps only masks" in str(one(reading.problems))
+    assert "keeps only masks" in str(one(reading.diagnostics))
     assert reading.shapes[0].type == "polygon"
 
 
@@ -106,13 +106,13 @@ def test_what_re_identification_may_not_reply(reply, path, said):
 def test_re_identification():
     reading = read_reply("reid", b"[2, -1]", [], SIZE, sent("reid", 2, 3))
     assert reading.matches == (2, -1)
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     doubled = read_reply("reid", b"[2, 2]", [], SIZE, sent("reid", 2, 3))
-    assert "matched already by entry 0" in str(one(doubled.problems))
+    assert "matched already by entry 0" in str(one(doubled.diagnostics))
 
 
 def test_a_tracker_may_leave_shapes_out_at_first_only():
-    assert read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1)).problems == ()
+    assert read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1)).diagnostics == ()
     later = read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1, follows=True))
     assert one(later.violations).path == "shapes"
 
@@ -127,7 +127,7 @@ def test_the_shapes_of_a_tracker():
         ],
     }
     reading = read_reply("tracker", reply, [], SIZE, sent("tracker", 3))
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     assert reading.states == (1, 2, 3)
     assert reading.shapes == (
         Shape("rectangle", (1, 2, 30, 40)),
@@ -156,4 +156,4 @@ def test_what_a_tracker_may_not_reply(reply, path, said):
 def test_a_lost_object_is_a_warning():
     reading = read_reply("tracker", {"states": [1], "shapes": [None]}, [], SIZE, sent("tracker", 1))
     assert reading.violations == ()
-    assert one(reading.problems).path == "shapes[0]"
+    assert one(reading.diagnostics).path == "shapes[0]"

@@ -44,7 +44,7 @@ def cut(function, image, **options):
     status, content = function(sent.body)
     assert status == 200, content
     reading = read_reply("interactor", content, [], sent.picture.size, sent)
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     return reading.shapes
 
 

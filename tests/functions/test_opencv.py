@@ -52,7 +52,7 @@ def detect(function, folder, image, **options):
         sent.picture.size,
         sent,
     )
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     return reading.shapes
 
 
@@ -200,7 +200,7 @@ def test_the_running_service_finds_them(serve, photo, folder, name, place):
         labels.function_labels(load_function(folder).function),
         sent.picture.size,
     )
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     assert max(likeness(each.points, place) for each in reading.shapes) > 0.6
     wrong = request("POST", url, "/", b"raw", {"Content-Type": "image/png"})
     assert wrong.status == 400

@@ -46,7 +46,7 @@ def ask(function, image, **options):
     status, content = function(sent.body)
     assert status == 200, content
     reading = read_reply("tracker", content, [], sent.picture.size, sent)
-    assert reading.problems == ()
+    assert reading.diagnostics == ()
     return reading
 
 

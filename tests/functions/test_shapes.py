@@ -71,7 +71,7 @@ def reading_of(content, sent):
         sent.picture.size,
         sent,
     )
-    assert [str(problem) for problem in reading.problems] == []
+    assert [str(problem) for problem in reading.diagnostics] == []
     return reading.shapes
 
 

@@ -93,7 +93,7 @@ def test_each_answers_a_picture(
         "detector", json.loads(answer.body), labels.function_labels(loaded), sent.picture.size, sent
     )
     assert reading.shapes
-    assert [str(problem) for problem in reading.problems] == []
+    assert [str(problem) for problem in reading.diagnostics] == []
     shape = TASKS[pair.split("-", maxsplit=1)[0]].shape
     assert {found.type for found in reading.shapes} == {shape}
 

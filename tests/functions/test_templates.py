@@ -39,7 +39,7 @@ def ask(function, kind, folder, *args, **kwargs):
     status, content = function(sent.body)
     assert status == 200, content
     reading = read_reply(kind, content, labels.function_labels(loaded), sent.picture.size, sent)
-    assert [str(problem) for problem in reading.problems] == []
+    assert [str(problem) for problem in reading.diagnostics] == []
     return reading
 
 

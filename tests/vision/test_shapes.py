@@ -24,7 +24,7 @@ CORNERS = [(10, 10), (50.5, 12), (30, 60)]
 def reading_of(*shapes):
     """The shapes as CVAT reads them, when it has nothing to object to."""
     reading = read_reply("detector", json.dumps(shapes, allow_nan=False), LABELS, SIZE)
-    assert [str(problem) for problem in reading.problems] == []
+    assert [str(problem) for problem in reading.diagnostics] == []
     assert len(reading.shapes) == len(shapes)
     return reading.shapes
 

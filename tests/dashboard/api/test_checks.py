@@ -28,7 +28,7 @@ def test_a_good_reply(dashboard: Dashboard) -> None:
 
 def test_the_findings_are_those_of_the_command_line(dashboard: Dashboard) -> None:
     reply = json.dumps([{**BOX, "label": "fase"}, {**BOX, "points": [1, 2, 3]}, {"type": "mask"}])
-    problems = read_reply("detector", reply, [], (64, 48)).problems
+    problems = read_reply("detector", reply, [], (64, 48)).diagnostics
     found = findings(dashboard, reply, spec="")
     assert [one["message"] for one in found] == [one.message for one in problems]
     mended = findings(dashboard, reply)[0]
