@@ -1,4 +1,4 @@
-"""The data directory: where it is, whom it is for, and the locks in it."""
+"""The data directory: its location, its permissions and its locks."""
 
 import os
 import stat

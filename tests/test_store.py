@@ -1,4 +1,4 @@
-"""The store: what it keeps, that kills cannot spoil it, and what it says when it fails."""
+"""The store: its tables, its consistency after kills, and its errors."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Trees of any depth: walked, and removed whole."""
+"""Folder trees of any depth are walked and removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of several platforms share: data directories, images, the cluster."""
+"""Fixtures for several platforms: data directories, images, the cluster."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What every platform must do, whatever it runs functions on.
+"""Tests that every platform has to pass.
 
-A platform's own test module imports these tests and offers three fixtures: `platform` (a `Platform`
-with nothing deployed in `namespace`, which nobody else uses) and `platform_name` (its name for
-`DeployRequest`).
+The test module of a platform imports these tests and provides three fixtures: `platform` (a
+`Platform`), `namespace` (used by this test only, without functions) and `platform_name` (its name
+for `DeployRequest`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every change is recorded, on every platform, with who made it and how it ended."""
+"""Changes on every platform are recorded with their actor and outcome."""
 
 from __future__ import annotations
 

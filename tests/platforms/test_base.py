@@ -1,4 +1,4 @@
-"""How steps are made."""
+"""Changes of a plan."""
 
 from __future__ import annotations
 

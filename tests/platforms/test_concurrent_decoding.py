@@ -1,4 +1,4 @@
-"""What processors and supervisors send is decoded by many threads at once."""
+"""Messages of processors and supervisors are decoded by many threads at once."""
 
 from __future__ import annotations
 

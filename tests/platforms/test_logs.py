@@ -1,4 +1,4 @@
-"""Which records of a starting function are told, and how many."""
+"""Records of a starting function that are reported as progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of processors as numbers."""
+"""Metrics of processors."""
 
 from __future__ import annotations
 

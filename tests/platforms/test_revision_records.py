@@ -1,4 +1,4 @@
-"""What is said of revisions on record, on every platform."""
+"""Revision records: listing, failures and rollback targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing and deploying functions as a person would, and looking at what runs."""
+"""Write and deploy functions, and inspect their processes."""
 
 from __future__ import annotations
 

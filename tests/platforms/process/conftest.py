@@ -1,4 +1,4 @@
-"""A data directory of its own for each test, whose processes all end with it."""
+"""A data directory for each test; all of its processes end with the test."""
 
 from __future__ import annotations
 

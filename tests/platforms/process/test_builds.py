@@ -1,4 +1,4 @@
-"""What a deploy makes before it starts anything: what is shared, recorded, said and removed."""
+"""The build steps of a deploy: shared environments, records, messages and cleanup."""
 
 from __future__ import annotations
 

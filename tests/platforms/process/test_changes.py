@@ -1,4 +1,4 @@
-"""The process platform knows when functions may have changed, whoever changed them."""
+"""The change counter of the process platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two at once, one killed half way, a disk that is full: clear errors, and nothing is lost."""
+"""Concurrent deploys, killed deploys and full disks: clear errors, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""The process platform keeps what every platform promises."""
+"""The process platform passes the contract tests of platforms."""
 
 from tests.platforms.contract import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""What the doctor says of this machine as a place for processes."""
+"""Checks of the process platform for `fnbuild doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `down` has stopped stays down, whatever was under way."""
+"""`fnbuild down` keeps functions stopped, also during deploys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a function inherits, where it listens, what its plan says."""
+"""The environment of a function's processes, its listen addresses and its plan."""
 
 from __future__ import annotations
 

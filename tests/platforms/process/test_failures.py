@@ -1,4 +1,4 @@
-"""What goes wrong at a deploy: said in the handler's own words, and what ran before runs on."""
+"""Failed deploys report the handler's error, and the previous revision keeps running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions with a user of their own: what they cannot read, and that everything else works."""
+"""Isolated functions: files they cannot read, and features that still work."""
 
 from __future__ import annotations
 

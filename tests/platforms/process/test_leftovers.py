@@ -1,4 +1,4 @@
-"""What `prune` finds where functions are processes."""
+"""Leftovers of the process platform."""
 
 from __future__ import annotations
 

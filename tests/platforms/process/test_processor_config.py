@@ -1,4 +1,4 @@
-"""What a configuration means for a processor, and how errors travel over the control socket."""
+"""Processor configurations, and errors over the control socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dies comes back, and nobody is told that it lives when it does not."""
+"""Processors and supervisors that end are replaced, and reported states are true."""
 
 from __future__ import annotations
 
