@@ -6,9 +6,6 @@ import signal
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130
-"""The exit status of a program that Ctrl-C interrupted, as in shells."""
-
 
 def main() -> None:
     """Run the command line of this process and leave with its exit status."""
@@ -23,7 +20,7 @@ def main() -> None:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        status = INTERRUPTED
+        status = 128 + signal.SIGINT
     sys.exit(status)
 
 

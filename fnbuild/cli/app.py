@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from fnbuild.cli import INTERRUPTED
-from fnbuild.cli.base_command import CommandEntry, InterruptError, LazyGroup
+from fnbuild.cli.base_command import INTERRUPTED, CommandEntry, InterruptError, LazyGroup
 from fnbuild.cli.console import color_override, note
 from fnbuild.cli.session import Session
 

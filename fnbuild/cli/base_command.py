@@ -6,6 +6,7 @@ import the commands.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,6 +15,9 @@ from typing import Any
 import click
 
 from fnbuild.cli.session import GLOBAL_OPTIONS
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit status of a program that Ctrl-C interrupted, as in shells."""
 
 
 @dataclass(frozen=True, slots=True)

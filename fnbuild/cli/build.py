@@ -9,7 +9,7 @@ import click
 
 from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.deploy import report_diagnostics
+from fnbuild.cli.deploy_output import report_diagnostics
 from fnbuild.cli.deploy_request import open_request
 from fnbuild.cli.options import build_options, source_options
 from fnbuild.cli.output import output_option

@@ -15,7 +15,7 @@ import click
 
 from fnbuild.cli.batch import BatchResult, run_batch
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.deploy import (
+from fnbuild.cli.deploy_output import (
     change_object,
     hinting_at_running_revision,
     print_manifests,

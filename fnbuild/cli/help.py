@@ -39,7 +39,8 @@ def help_(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
     """Print shell code that completes fnbuild's commands, flags and function names.
 
     \b
@@ -49,8 +50,8 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from fnbuild.cli.app import cli
-
     completion_class = get_completion_class(shell)
     assert completion_class is not None
-    click.echo(completion_class(cli, {}, "fnbuild", "_FNBUILD_COMPLETE").source())
+    click.echo(
+        completion_class(ctx.find_root().command, {}, "fnbuild", "_FNBUILD_COMPLETE").source()
+    )

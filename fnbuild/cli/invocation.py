@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from fnbuild.cli.deploy import ENABLE_HINT
+from fnbuild.cli.deploy_output import ENABLE_HINT
 from fnbuild.cli.listing import summary_line
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment

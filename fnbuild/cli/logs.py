@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli import INTERRUPTED
-from fnbuild.cli.base_command import Command
+from fnbuild.cli.base_command import INTERRUPTED, Command
 from fnbuild.cli.console import note
 from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.session import Session, WholeNumber, pass_session

@@ -12,7 +12,11 @@ import click
 
 from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup, is_switched_off
 from fnbuild.cli.console import note
-from fnbuild.cli.deploy import hinting_at_running_revision, print_deployment, report_deployment
+from fnbuild.cli.deploy_output import (
+    hinting_at_running_revision,
+    print_deployment,
+    report_deployment,
+)
 from fnbuild.cli.deploy_request import plan_options
 from fnbuild.cli.options import (
     build_options,
@@ -61,7 +65,7 @@ def beta() -> None:
 def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
     """Start functions again from their recorded code: those named, or all of the namespace."""
     from fnbuild.cli.batch import finish_batch, run_batch
-    from fnbuild.cli.deploy import ENABLE_HINT
+    from fnbuild.cli.deploy_output import ENABLE_HINT
 
     if flags["api_url"]:
         note("--api-url is not used: the platform is asked directly")

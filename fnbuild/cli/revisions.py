@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fnbuild.cli.base_command import Command
-from fnbuild.cli.deploy import print_deployment, report_deployment
+from fnbuild.cli.deploy_output import print_deployment, report_deployment
 from fnbuild.cli.options import complete_function_name, force_conflicts_option
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, WholeNumber, pass_session
