@@ -1,4 +1,4 @@
-"""The dashboard: Nuclio's API over every platform that is there, and a web page.
+"""The dashboard: Nuclio's API for the functions of every platform, and a web page.
 
-`app.create_app` assembles it from the endpoints of its modules; `server.serve` listens.
+`app.create_app` creates the application from the endpoints of all modules; `server.serve` listens.
 """

@@ -24,6 +24,13 @@ from fnbuild.names import PROJECT_LABEL
 NAMESPACE_HEADER = "x-nuclio-function-namespace"
 NAME_HEADER = "x-nuclio-function-name"
 PROJECT_HEADER = "x-nuclio-project-name"
+WAIT_HEADER = "x-nuclio-wait-function-action"
+AUTOFIX_HEADER = "x-nuclio-autofix-function-configuration"
+
+NAMESPACE_PARAMETER = {NAMESPACE_HEADER: "The namespace; by default the dashboard's own."}
+WAIT_PARAMETER = {
+    WAIT_HEADER: "`true` responds after the end of the operation, with its error if it failed."
+}
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -65,14 +72,6 @@ def wants_secrets(request: Request) -> bool:
         require_access(request, "write")
     return wanted
 
-
-WAIT_HEADER = "x-nuclio-wait-function-action"
-AUTOFIX_HEADER = "x-nuclio-autofix-function-configuration"
-
-NAMESPACE_PARAMETER = {NAMESPACE_HEADER: "The namespace; by default the dashboard's own."}
-WAIT_PARAMETER = {
-    WAIT_HEADER: "`true` responds after the end of the operation, with its error if it failed."
-}
 
 _FUNCTION_HINT = 'a function is {"metadata": {"name": …}, "spec": {…}}'
 

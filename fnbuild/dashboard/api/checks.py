@@ -19,13 +19,17 @@ from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
 from fnbuild.function import labels
 
+# Masks of older interactors have a number and a comma for each pixel of the image.
+_MAX_REPLY_BYTES = 64 << 20
+_REPLY_TASK = CpuTask("function_reply")
+
 
 async def check_configuration(request: Request) -> Response:
     """Return `{"diagnostics": […], "function": name or null}`, with status 200 in any case."""
     name = request.query_params.get("function", "")
     code = await _recorded_code(request, name) if name else None
-    examination = CpuTask("configuration", str(code or ""))
-    return await services_of(request).cpu_pool.respond(request, examination, BODY_LIMIT)
+    task = CpuTask("configuration", str(code or ""))
+    return await services_of(request).cpu_pool.respond(request, task, BODY_LIMIT)
 
 
 async def _recorded_code(request: Request, name: str) -> Path | None:
@@ -38,13 +42,6 @@ async def _recorded_code(request: Request, name: str) -> Path | None:
             return await to_thread.run_sync(platform.code_folder, namespace, listed.deployment.name)
     except FnbuildError:
         return None  # the text is checked without the code
-
-
-# Masks of older interactors have a number and a comma for each pixel of the image.
-_MAX_REPLY_BYTES = 64 << 20
-
-
-_REPLY_TASK = CpuTask("function_reply")
 
 
 async def check_reply(request: Request) -> Response:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from fnbuild.dashboard.auth.tokens import SESSION_COOKIE, Tokens, presented_tokens
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.relay import Invocation, forwarded_headers
+from fnbuild.dashboard.requests import NAME_HEADER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
 from fnbuild.function.quantities import parse_duration
@@ -30,13 +31,13 @@ async def invoke(request: Request) -> Response:
     """Invoke the function in the headers, and stream its reply."""
     services = services_of(request)
     headers = request.headers
-    name = headers.get("x-nuclio-function-name", "").strip()
+    name = headers.get(NAME_HEADER, "").strip()
     if not name:
         raise UsageError(
             "Function name must be provided", hint="the header X-Nuclio-Function-Name names it"
         )
     invocation = Invocation(
-        namespace=headers.get("x-nuclio-function-namespace") or services.settings.namespace,
+        namespace=function_namespace(request),
         name=name,
         path=quote(_path(headers), safe=_URL_SAFE),
         headers=[*_function_headers(request, services.tokens), ("x-nuclio-target", name)],

@@ -37,6 +37,8 @@ from fnbuild.function.types import Raw, to_dict
 
 _CONTAINS_HEADER = "x-nuclio-filter-contains"
 _SINGLE_FILE = "main.py"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
+_FILE_HEADER = "x-fnbuild-file-name"
 
 
 async def list_library(request: Request) -> Response:
@@ -105,13 +107,6 @@ async def _library_functions(request: Request) -> dict[str, FunctionFolder]:
     return await to_thread.run_sync(lambda: library.functions)
 
 
-_OBJECT = {"application/json": {"type": "object"}}
-
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
-_FILE_HEADER = "x-fnbuild-file-name"
-
-
 async def upload(request: Request) -> Response:
     """Store an archive or a file; return the path by which a deploy names it."""
     name = request.headers.get(_FILE_HEADER, "")
@@ -164,6 +159,8 @@ def _upload_object(path: str, item: FunctionFolder) -> Raw:
         ],
     }
 
+
+_OBJECT = {"application/json": {"type": "object"}}
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(

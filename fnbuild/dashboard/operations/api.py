@@ -207,31 +207,6 @@ async def _wait_for_end(request: Request, key: FunctionReference) -> None:
         await operations.wait_until_ended(operation)
 
 
-_FUNCTION: dict[str, Any] = {
-    "type": "object",
-    "required": ["metadata", "spec"],
-    "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}},
-}
-_FUNCTION_CONTENT = {"application/json": _FUNCTION, "application/yaml": {"type": "string"}}
-_WAIT_PARAMETERS = {
-    NAMESPACE_HEADER: "The namespace; by default the one in the body, else the dashboard's own.",
-    **WAIT_PARAMETER,
-}
-_DEPLOY_PARAMETERS = _WAIT_PARAMETERS | {
-    PROJECT_HEADER: "The project of the function, which has to exist.",
-    TIMEOUT_HEADER: "The time limit for the start of the operation, as in `1m`.",
-    AUTOFIX_HEADER: "`true` sets minReplicas to maxReplicas for a v3ioStream trigger,"
-    " as in Nuclio.",
-    PLATFORM_HEADER: "The platform of a new function: process, local, kube or nuclio.",
-}
-_DELETE_PARAMETERS = {
-    NAMESPACE_HEADER: _WAIT_PARAMETERS[NAMESPACE_HEADER],
-    IGNORE_STATE_HEADER: "`true` waits for the end of a running operation.",
-}
-_ITEM = "/api/functions/{name}"
-_COLLECTION = "/api/functions"
-
-
 async def get_operation(request: Request) -> Response:
     """Return the newest operation of a function with its output."""
     operation = await _newest_operation(request)
@@ -276,8 +251,30 @@ async def _newest_operation(request: Request) -> Operation:
     return operation
 
 
+_FUNCTION: dict[str, Any] = {
+    "type": "object",
+    "required": ["metadata", "spec"],
+    "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}},
+}
+_FUNCTION_CONTENT = {"application/json": _FUNCTION, "application/yaml": {"type": "string"}}
+_WAIT_PARAMETERS = {
+    NAMESPACE_HEADER: "The namespace; by default the one in the body, else the dashboard's own.",
+    **WAIT_PARAMETER,
+}
+_DEPLOY_PARAMETERS = _WAIT_PARAMETERS | {
+    PROJECT_HEADER: "The project of the function, which has to exist.",
+    TIMEOUT_HEADER: "The time limit for the start of the operation, as in `1m`.",
+    AUTOFIX_HEADER: "`true` sets minReplicas to maxReplicas for a v3ioStream trigger,"
+    " as in Nuclio.",
+    PLATFORM_HEADER: "The platform of a new function: process, local, kube or nuclio.",
+}
+_DELETE_PARAMETERS = {
+    NAMESPACE_HEADER: _WAIT_PARAMETERS[NAMESPACE_HEADER],
+    IGNORE_STATE_HEADER: "`true` waits for the end of a running operation.",
+}
+_ITEM = "/api/functions/{name}"
+_COLLECTION = "/api/functions"
 _OPERATION = "/api/functions/{name}/operation"
-
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
