@@ -76,7 +76,7 @@ class TrialImage:
             engine.build(request, lambda _: None)
         facts = engine.inspect(reference)
         self.architecture = facts.architecture if facts else ""
-        reason = f", since {engine.why}" if engine.why else ""
+        reason = f", since {engine.selection_reason}" if engine.selection_reason else ""
         text = f"{engine.name} builds images for linux/{self.architecture or '?'}{reason}"
         yield Finding("engine", "ok", text)
 

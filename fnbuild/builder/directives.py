@@ -1,7 +1,8 @@
-"""The build commands and directives of a function, as simple commands with their places.
+"""Parse the build commands and directives of a function into simple commands with their places.
 
-`commands` win over `directives`, a command that ends in a backslash goes on in the next one, and
-`@nuclio.postCopy` divides them (pkg/processor/build/builder.go).
+`commands` take precedence over `directives`. A command that ends in a backslash continues in the
+next one, and `@nuclio.postCopy` separates commands before and after the copy of the code
+(pkg/processor/build/builder.go).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _WITHOUT_EFFECT = ("ARG", "LABEL", "MAINTAINER", "SHELL", "STOPSIGNAL", "EXPOSE"
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """A line of a Dockerfile: `kind` is the verb in capitals, `place` where it was written."""
+    """A line of a Dockerfile: `kind` is its verb in capitals, `place` its path in the function."""
 
     kind: str
     value: str
@@ -35,7 +36,7 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """What runs before and behind the copy of the code."""
+    """The directives before and after the copy of the code."""
 
     pre_copy: tuple[Directive, ...] = ()
     post_copy: tuple[Directive, ...] = ()
@@ -43,40 +44,48 @@ class Directives:
 
 @dataclass(frozen=True, slots=True)
 class BuildLine:
-    """A simple command of a RUN, or (`kind` other than RUN) a whole directive.
+    """A simple command of a RUN, or a whole directive of another kind.
 
-    `place` is its path in the configuration, `folder` the working directory it would have.
+    `place` is its path in the configuration, `folder` its working directory in a container build.
+    `operator` and `unresolved` are those of `ShellCommand`.
     """
 
     kind: str
     place: str
     words: tuple[str, ...]
     folder: str = CODE_FOLDER
-    after: str = ""
-    unknown: bool = False
+    operator: str = ""
+    unresolved: bool = False
 
     @property
     def text(self) -> str:
-        """The line for messages: one line, and short."""
+        """Return the line for messages: on one line, and shortened."""
         text = " ".join(" ".join(self.words).split())
         text = text if self.kind == "RUN" else f"{self.kind} {text}"
         return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def build_lines(build: types.Build) -> Iterator[BuildLine]:
-    """Every line in the order in which a container build would run it."""
+    """Yield every line in the order in which a container build runs it."""
     variables = {name: value for name, value in build.args.items() if value}
     folder = CODE_FOLDER
-    both = build_directives(build)
-    for directive in (*both.pre_copy, *both.post_copy):
+    all_directives = build_directives(build)
+    for directive in (*all_directives.pre_copy, *all_directives.post_copy):
         place, kind, value = directive.place, directive.kind, directive.value
         if kind == "RUN":
-            inner = folder
+            working_folder = folder
             for command in _run_commands(value, variables):
-                if command.words[0] == "cd" and not command.unknown:
-                    inner = posixpath.join(inner, *command.words[1:2])
+                if command.words[0] == "cd" and not command.unresolved:
+                    working_folder = posixpath.join(working_folder, *command.words[1:2])
                     continue
-                yield BuildLine("RUN", place, command.words, inner, command.after, command.unknown)
+                yield BuildLine(
+                    "RUN",
+                    place,
+                    command.words,
+                    working_folder,
+                    command.operator,
+                    command.unresolved,
+                )
             continue
         if kind in ("ENV", "ARG"):
             _assign_variables(kind, value, variables)
@@ -88,7 +97,7 @@ def build_lines(build: types.Build) -> Iterator[BuildLine]:
 
 
 def build_directives(build: types.Build) -> Directives:
-    """The function's directives, or its commands as RUN; in their order."""
+    """Return the function's directives, or its commands as RUN directives."""
     if build.commands:
         return _from_commands(build.commands)
     return Directives(
@@ -97,37 +106,37 @@ def build_directives(build: types.Build) -> Directives:
     )
 
 
-def _from_directives(name: str, given: list[types.Directive]) -> tuple[Directive, ...]:
-    place = f"spec.build.directives.{name}"
+def _from_directives(name: str, directives: list[types.Directive]) -> tuple[Directive, ...]:
+    prefix = f"spec.build.directives.{name}"
     return tuple(
-        Directive(one.kind.strip().upper(), one.value, f"{place}[{index}]")
-        for index, one in enumerate(given)
+        Directive(directive.kind.strip().upper(), directive.value, f"{prefix}[{index}]")
+        for index, directive in enumerate(directives)
     )
 
 
-def _from_commands(given: list[str]) -> Directives:
+def _from_commands(texts: list[str]) -> Directives:
     pre_copy: list[Directive] = []
     post_copy: list[Directive] = []
-    side, held, place = pre_copy, "", ""
+    side, pending, place = pre_copy, "", ""
 
     def add(text: str) -> None:
         side.append(Directive("RUN", text, place))
 
-    for index, command in enumerate(given):
-        if command.strip() == _POST_COPY:
-            if held:
-                add(held)
-            side, held = post_copy, ""
+    for index, line in enumerate(texts):
+        if line.strip() == _POST_COPY:
+            if pending:
+                add(pending)
+            side, pending = post_copy, ""
             continue
         place = f"spec.build.commands[{index}]"
-        text = held + command
+        text = pending + line
         if text.rstrip().endswith("\\"):
-            held = text.rstrip()[:-1] + " "
+            pending = text.rstrip()[:-1] + " "
             continue
-        held = ""
+        pending = ""
         add(text)
-    if held:
-        add(held)
+    if pending:
+        add(pending)
     return Directives(tuple(pre_copy), tuple(post_copy))
 
 
@@ -144,14 +153,14 @@ def _run_commands(value: str, variables: dict[str, str]) -> list[ShellCommand]:
             return _unwrap_shell(ShellCommand(tuple(words)), variables)
     if match := _HEREDOC.match(text):
         text = match[3]
-    found: list[ShellCommand] = []
+    result: list[ShellCommand] = []
     for command in parse_commands(text, variables):
-        found += _unwrap_shell(command, variables)
-    return found
+        result += _unwrap_shell(command, variables)
+    return result
 
 
 def _unwrap_shell(command: ShellCommand, variables: dict[str, str]) -> list[ShellCommand]:
-    """The commands inside `sh -c '…'`, or the command itself."""
+    """Return the commands inside `sh -c '…'`, or the command itself."""
     words = command.words
     is_shell = posixpath.basename(words[0]) in _SHELLS
     if is_shell and len(words) >= 3 and re.fullmatch(r"-[a-z]*c", words[-2]):
@@ -160,7 +169,7 @@ def _unwrap_shell(command: ShellCommand, variables: dict[str, str]) -> list[Shel
 
 
 def _assign_variables(kind: str, value: str, variables: dict[str, str]) -> None:
-    """Remember `ENV A=1 B="2 3"`, `ENV A 1` and `ARG A=1`; build args win over ARG."""
+    """Store the variables of `ENV A=1 B="2 3"`, `ENV A 1` and `ARG A=1`; build args win."""
     text = join_lines(value).strip()
     first = text.split(None, 1)
     if kind == "ENV" and len(first) == 2 and "=" not in first[0]:
@@ -184,9 +193,9 @@ def _expand(text: str, variables: dict[str, str]) -> str | None:
 
     def value(match: re.Match[str]) -> str:
         nonlocal missing
-        known = variables.get(match[1] or match[2])
-        missing = missing or known is None
-        return known or ""
+        resolved = variables.get(match[1] or match[2])
+        missing = missing or resolved is None
+        return resolved or ""
 
     expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
     return None if missing or "${" in expanded else expanded

@@ -42,12 +42,29 @@ _REINSTALLING_OPTIONS = frozenset(
 )
 _LINK_OPTIONS = frozenset(("-f", "--find-links"))
 
+_VENV_TIMEOUT_SECONDS = 300.0
+# From the first pip that supports all wheels for Python 3.6 to the last that runs on it.
+_PIP_FOR_OLD_PYTHON = "pip>=20.3,<22"
+_DETAILS_PROGRAM = """
+import json, os, site, sys
+try:
+    import ensurepip
+    bundled = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+except ImportError:
+    bundled = ""
+inner = sys.prefix != sys.base_prefix
+print(json.dumps({"bundled": bundled, "packages": site.getsitepackages() if inner else []}))
+"""
+
+_FORMAT = 1
+_COMPLETE_MARK = "complete.json"
+
 
 def published_requirements(requirements: Requirements) -> Requirements | None:
-    """Return the requirements of the base environment; None if it would be of no use.
+    """Return the requirements of the base environment; None if it is of no use.
 
-    They are all but the function's own packages, and include the dependencies of those packages
-    that `pyproject.toml` declares.
+    They are all requirements but the function's own packages, and include the dependencies that the
+    `pyproject.toml` of those packages declares.
     """
     steps = requirements.steps
     if not any(step.sources for step in steps) or any(_is_indivisible(step) for step in steps):
@@ -66,16 +83,16 @@ def _without_own_packages(step: PipStep) -> PipStep:
     lines = [line for line in step.requirements if not _is_own_package(line)]
     arguments = [
         word
-        for before, word in zip(("", *step.arguments), step.arguments, strict=False)
-        if before in _LINK_OPTIONS or not _names_source(word, step.sources)
+        for option, word in zip(("", *step.arguments), step.arguments, strict=False)
+        if option in _LINK_OPTIONS or not _names_source(word, step.sources)
     ]
     packages = [name for name in step.packages if not _is_own_package(name)]
     places = dict(step.places)
     for text in (*step.requirements, *step.arguments):
-        for needed in _declared_dependencies(text, step.sources):
-            lines.append(needed)
-            packages.append(needed)
-            places.setdefault(needed, step.place)
+        for dependency in _declared_dependencies(text, step.sources):
+            lines.append(dependency)
+            packages.append(dependency)
+            places.setdefault(dependency, step.place)
     lines = list(dict.fromkeys(lines))
     used = [
         source
@@ -131,77 +148,62 @@ def _declared_dependencies(text: str, sources: Sequence[Path]) -> list[str]:
     ]
 
 
-_VENV_TIMEOUT_SECONDS = 300.0
-# From the first pip that knows every kind of wheel for Python 3.6 to the last that runs on it.
-_PIP_FOR_OLD_PYTHON = "pip>=20.3,<22"
-_DETAILS_PROGRAM = """
-import json, os, site, sys
-try:
-    import ensurepip
-    bundled = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
-except ImportError:
-    bundled = ""
-inner = sys.prefix != sys.base_prefix
-print(json.dumps({"bundled": bundled, "packages": site.getsitepackages() if inner else []}))
-"""
-
-
 def create_venv(folder: Path, interpreter: Interpreter, progress: Progress) -> None:
-    """Make an environment at `folder`; `BuildError` with the interpreter's own words."""
+    """Create a bare virtual environment. Raises `BuildError` with the interpreter's output."""
     command = [interpreter.path, "-I", "-m", "venv"]
     with_own_pip = pip.own_pip_supports(interpreter.version[:2])
     if with_own_pip:
-        # Quicker, and it works where Debian has split ensurepip off.
+        # Faster, and it works without ensurepip, which Debian packages separately.
         command.append("--without-pip")
-    if interpreter.asked:
-        # Whoever names an interpreter means the packages in it too, as those of a base image.
+    if interpreter.requested:
+        # A named interpreter includes its packages, like those of a base image.
         command.append("--system-site-packages")
-    done = _run_interpreter([*command, str(folder)], interpreter)
-    if done.returncode != 0:
+    result = _run_interpreter([*command, str(folder)], interpreter)
+    if result.returncode != 0:
         raise BuildError(
-            f"cannot make an environment with {interpreter}",
-            detail=done.stdout.strip(),
+            f"cannot create an environment with {interpreter}",
+            detail=result.stdout.strip(),
             hint="the interpreter needs its venv module (on Debian: `apt install python3-venv`)",
         )
-    about = _interpreter_details(interpreter)
+    details = _interpreter_details(interpreter)
     (packages,) = folder.glob("lib/python*/site-packages")
-    if interpreter.asked and about["packages"]:
-        # A virtual environment made from another one does not see what that one has.
-        lines = "".join(f"{path}\n" for path in about["packages"])
+    if interpreter.requested and details["packages"]:
+        # A virtual environment that is created from another one does not see its packages.
+        lines = "".join(f"{path}\n" for path in details["packages"])
         (packages / "named-interpreter.pth").write_text(lines, encoding="utf-8")
     if with_own_pip and interpreter.version < (3, 12):
-        _add_setuptools(Path(about["bundled"]), packages)
+        _add_setuptools(Path(details["bundled"]), packages)
     if not with_own_pip:
         _upgrade_pip(folder, progress)
 
 
 def extend_venv(folder: Path, base: Path) -> None:
-    """Make the environment extend `base`: its packages, after its own, and its programs."""
+    """Make the environment extend `base`: add its packages, after its own, and its programs."""
     (packages,) = folder.glob("lib/python*/site-packages")
-    (below,) = base.glob("lib/python*/site-packages")
-    # Not the bare path, so that `.pth` files of the base take effect as well.
-    line = f"import site; site.addsitedir({str(below)!r})\n"
+    (base_packages,) = base.glob("lib/python*/site-packages")
+    # Not the bare path, so that `.pth` files of the base also take effect.
+    line = f"import site; site.addsitedir({str(base_packages)!r})\n"
     (packages / "fnbuild-base.pth").write_text(line, encoding="utf-8")
     for program in (base / "bin").iterdir():
-        place = folder / "bin" / program.name
-        if not os.path.lexists(place):
-            place.symlink_to(program)
+        target = folder / "bin" / program.name
+        if not os.path.lexists(target):
+            target.symlink_to(program)
 
 
 def _interpreter_details(interpreter: Interpreter) -> dict[str, Any]:
-    done = _run_interpreter([interpreter.path, "-E", "-s", "-c", _DETAILS_PROGRAM], interpreter)
+    result = _run_interpreter([interpreter.path, "-E", "-s", "-c", _DETAILS_PROGRAM], interpreter)
     try:
-        about: dict[str, Any] = json.loads(done.stdout)
+        details: dict[str, Any] = json.loads(result.stdout)
     except ValueError as error:
-        raise BuildError(f"{interpreter} does not run", detail=done.stdout.strip()) from error
-    return about
+        raise BuildError(f"{interpreter} does not run", detail=result.stdout.strip()) from error
+    return details
 
 
 def _add_setuptools(bundled: Path, packages: Path) -> None:
-    """Unpack the setuptools that came with the interpreter.
+    """Unpack the setuptools that is bundled with the interpreter.
 
-    Up to Python 3.11 every environment and every base image has it, and models of those years
-    import its pkg_resources without asking for it.
+    Up to Python 3.11 every environment and base image has it, and models of those years import its
+    pkg_resources without requiring it.
     """
     for wheel in bundled.glob("setuptools-*-py3-none-any.whl"):
         with zipfile.ZipFile(wheel) as archive:
@@ -212,10 +214,10 @@ def _upgrade_pip(folder: Path, progress: Progress) -> None:
     python = str(folder / "bin" / "python")
     words = [python, "-I", "-m", "pip", "install", "--quiet", "--upgrade", _PIP_FOR_OLD_PYTHON]
     try:
-        pip.run_pip(words, "pip cannot be renewed", progress, str(folder))
+        pip.run_pip(words, "pip cannot be upgraded", progress, str(folder))
     except BuildError:
-        # Offline, perhaps. What is there may do; if not, the next step says so in pip's words.
-        progress("pip could not be renewed; going on with the one that is there")
+        # Possibly offline. The existing pip may suffice; if not, the next step reports pip's error.
+        progress("pip could not be upgraded; continuing with the existing one")
 
 
 def _run_interpreter(
@@ -234,20 +236,16 @@ def _run_interpreter(
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildError(f"cannot make an environment with {interpreter}: {error}") from error
-
-
-_FORMAT = 1
-_COMPLETE_MARK = "complete.json"
+        raise BuildError(f"cannot create an environment with {interpreter}: {error}") from error
 
 
 def ensure_environment(
     interpreter: Interpreter, requirements: Requirements, progress: Progress
 ) -> Path | None:
-    """The Python of an environment that has what is required; None when nothing is.
+    """Return the Python of an environment with the requirements; None if there are none.
 
-    When the environment is there, neither network nor pip is touched. Raises `BuildError` with
-    pip's own words in `detail`.
+    An existing environment needs neither network nor pip. Raises `BuildError` with pip's output in
+    `detail`.
     """
     if not requirements.steps:
         return None
@@ -276,17 +274,18 @@ def _ensure_folder(
     count = len(requirements.packages)
     packages = f"{count} package{'' if count == 1 else 's'}"
     if _is_complete(folder):
-        progress(f"environment with {packages} is there already")
+        progress(f"environment with {packages} already exists")
         return folder
 
     def wait(holder: LockHolder) -> None:
-        progress(f"waiting for {holder}, which makes the same environment")
+        progress(f"waiting for {holder}, which creates the same environment")
 
-    with hold_lock(folder.with_suffix(".lock"), "made", wait):
+    with hold_lock(folder.with_suffix(".lock"), "created", wait):
         if not _is_complete(folder):
             for warning in requirements.warnings:
                 progress(f"warning: {warning}")
-            progress(f"making an environment with {packages} for Python {interpreter.number}")
+            version = interpreter.version_text
+            progress(f"creating an environment with {packages} for Python {version}")
             try:
                 _create(folder, interpreter, requirements, progress, base)
             except OSError as error:
@@ -300,22 +299,23 @@ def _ensure_folder(
 
 @contextmanager
 def keep_environments() -> Iterator[None]:
-    """Inside, no environment is removed: for whoever has one that is not on record yet."""
+    """Prevent the removal of environments, for a caller whose environment is not recorded yet."""
     with _prune_lock(fcntl.LOCK_SH):
         yield
 
 
 def prune_environments(used: Callable[[], Collection[Path]]) -> None:
-    """Remove the environments whose Python is not among the used ones.
+    """Remove the environments whose Python is not in `used`.
 
-    While somebody is in `kept` nothing is removed, and `used` is asked when nobody is.
+    Nothing is removed while a caller is in `keep_environments`; `used` is called when there is
+    none.
     """
     with suppress(BlockingIOError), _prune_lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
         folders = {path.parent.parent for path in used()}
         folders |= {base for folder in folders if (base := _base_folder(folder)) is not None}
         for mark in (data_dir() / "environments").glob(f"*/{_COMPLETE_MARK}"):
             if mark.parent not in folders:
-                # Without its mark it counts for nothing, should the rest survive.
+                # Without its mark it is ignored if the removal stops halfway.
                 mark.unlink(missing_ok=True)
                 trees.try_remove(mark.parent)
                 mark.parent.with_suffix(".lock").unlink(missing_ok=True)
@@ -340,17 +340,17 @@ def _prune_lock(operation: int) -> Iterator[None]:
 
 
 def _environment_key(interpreter: Interpreter, requirements: Requirements) -> str:
-    known: dict[Path, str] = {}
+    digests: dict[Path, str] = {}
     steps = []
     for step in requirements.steps:
         for source in (*step.sources, *step.links):
-            known.setdefault(source, _source_hash(source))
+            digests.setdefault(source, _source_hash(source))
         texts = [*step.arguments, "", *step.requirements, "", *step.constraints]
-        # A path differs from revision to revision; what lies there says more.
-        for source, digest in sorted(known.items(), reverse=True):
+        # A path differs from revision to revision; its content counts.
+        for source, digest in sorted(digests.items(), reverse=True):
             texts = [text.replace(str(source), digest) for text in texts]
         steps.append([step.verb, *texts])
-    parts = [_FORMAT, interpreter.path, interpreter.version, interpreter.asked, steps]
+    parts = [_FORMAT, interpreter.path, interpreter.version, interpreter.requested, steps]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -362,7 +362,7 @@ def _source_hash(source: Path) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
-    # bin/python is a link: it breaks when the interpreter it was made from is removed.
+    # bin/python is a link, which breaks when its interpreter is removed.
     if not (folder / _COMPLETE_MARK).is_file() or not os.access(folder / "bin" / "python", os.X_OK):
         return False
     base = _base_folder(folder)
@@ -394,12 +394,12 @@ def _create(
     command = pip.pip_command(str(folder / "bin" / "python"), interpreter)
     for number, step in enumerate(requirements.steps):
         _run_step(folder, number, step, command, progress)
-    about: dict[str, Any] = {
+    record: dict[str, Any] = {
         "interpreter": str(interpreter),
         "packages": list(requirements.packages),
         "base": base.name if base is not None else "",
     }
-    text = pip.redact_urls(json.dumps(about, indent=1))
+    text = pip.redact_urls(json.dumps(record, indent=1))
     (folder / _COMPLETE_MARK).write_text(text, encoding="utf-8")
 
 
@@ -419,25 +419,25 @@ def _run_step(
         texts = [[text.replace(str(source), str(copy)) for text in part] for part in texts]
     arguments, *files = texts
     written = {}
-    for option, lines, given in zip(
+    for option, lines, author_lines in zip(
         ("-r", "-c"), files, (step.requirements, step.constraints), strict=True
     ):
         if lines:
             path = folder / f"pip-{number}{option}.txt"
-            # It may name an index with a password, and other users may read the environment.
+            # It may contain an index password, and other users may read the environment.
             path.touch(mode=0o600)
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             arguments += [option, str(path)]
-            written[str(path)] = [step.places.get(line, step.place) for line in given]
-    what = f"{step.place}: packages cannot be installed"
-    pip.run_pip([*command, "install", *arguments], what, progress, str(folder), written)
+            written[str(path)] = [step.places.get(line, step.place) for line in author_lines]
+    error = f"{step.place}: packages cannot be installed"
+    pip.run_pip([*command, "install", *arguments], error, progress, str(folder), written)
     trees.try_remove(copies)
 
 
-def _copy_source(source: Path, place: Path) -> Path:
-    """A copy to build from: a build writes beside its source, which must stay as it is."""
-    place.mkdir(parents=True)
-    copy = place / source.name
+def _copy_source(source: Path, folder: Path) -> Path:
+    """Copy a source for a build, which writes beside its source."""
+    folder.mkdir(parents=True)
+    copy = folder / source.name
     if source.is_file():
         return Path(shutil.copyfile(source, copy))
     ignored = shutil.ignore_patterns(".git", "__pycache__", "*.pyc")

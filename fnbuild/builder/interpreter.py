@@ -23,34 +23,53 @@ from fnbuild.errors import BuildError
 from fnbuild.function.types import Function
 
 OLDEST_PYTHON = (3, 6)
+PYTHON_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
+"""The variable in `spec.env` that names the interpreter."""
+
 _QUERY_TIMEOUT_SECONDS = 10.0
 _FACTS_PROGRAM = (
     "import sys, json; print(json.dumps({'path': sys.executable, 'prefix': sys.prefix,"
     " 'version': list(sys.version_info[:3])}))"
 )
 
+_PLAIN_PYTHON_IMAGES = frozenset(
+    {
+        "python",
+        "pypy",
+        "miniconda",
+        "miniconda3",
+        "anaconda",
+        "anaconda3",
+        "mambaforge",
+        "micromamba",
+        "miniforge",
+        "miniforge3",
+    }
+)
+"""Last parts of the names of images with Python or conda and no other packages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """An interpreter that was seen running. `asked` says that the function named its path."""
+    """A working interpreter. `requested`: the function names its path."""
 
     path: str
     version: tuple[int, int, int]
     warning: str | None = None
-    asked: bool = False
+    requested: bool = False
 
     @property
-    def number(self) -> str:
-        """The version as people write it: `3.11.7`."""
+    def version_text(self) -> str:
+        """Return the version in its usual form, such as `3.11.7`."""
         return ".".join(map(str, self.version))
 
     def __str__(self) -> str:
-        return f"Python {self.number} ({self.path})"
+        return f"Python {self.version_text} ({self.path})"
 
 
 @dataclass(frozen=True, slots=True)
 class _InterpreterFacts:
-    """What an interpreter says of itself."""
+    """What an interpreter reports about itself."""
 
     path: str
     prefix: str
@@ -60,35 +79,37 @@ class _InterpreterFacts:
 def choose_interpreter(
     function: Function, is_reachable: Callable[[str], bool] = lambda _: True
 ) -> Interpreter:
-    """Return the interpreter for the function's workers; `BuildError` if a requested one is unfit.
+    """Return the interpreter for the function's workers.
 
-    Interpreters that the function's user cannot run are skipped.
+    Interpreters that the function's user cannot run are skipped. Raises `BuildError` if a requested
+    one is unfit.
     """
     chosen = _best_interpreter(function, is_reachable)
     if not is_reachable(chosen.path):
         raise BuildError(
             f"the function's user may not run {chosen}",
-            hint="install that Python where every user may run it, as in /usr or /opt",
+            hint="install that Python where all users may run it, such as /usr or /opt",
         )
     return chosen
 
 
 def _best_interpreter(function: Function, is_reachable: Callable[[str], bool]) -> Interpreter:
-    asked = _requested_path(function)
+    requested = _requested_path(function)
     complaint = ""
-    if asked:
-        installed = _requested_interpreter(asked)
+    if requested:
+        installed = _requested_interpreter(requested)
         if installed:
-            _reject_old(installed, asked)
-            return Interpreter(installed.path, installed.version, asked=True)
-        complaint = f"NUCLIO_PYTHON_EXE_PATH={asked} does not exist here"
+            _reject_old(installed, requested)
+            return Interpreter(installed.path, installed.version, requested=True)
+        complaint = f"{PYTHON_VARIABLE}={requested} does not exist on this machine"
     label = _runtime_version(function.spec.runtime)
     if label is not None:
         installed = _installed_interpreter(label, is_reachable)
         if installed:
             warning = f"{complaint}; running on {_describe(installed)}" if complaint else None
             return Interpreter(installed.path, installed.version, warning)
-        missing = f"function asks for {function.spec.runtime}, which is not installed here"
+        runtime = function.spec.runtime
+        missing = f"function requires {runtime}, which is not installed on this machine"
         complaint = f"{complaint}; {missing}" if complaint else missing
     own = _own_interpreter()
     warning = f"{complaint}; running on {_describe(own)}" if complaint else None
@@ -97,7 +118,7 @@ def _best_interpreter(function: Function, is_reachable: Callable[[str], bool]) -
 
 def _requested_path(function: Function) -> str:
     for variable in function.spec.env:
-        if variable.name == "NUCLIO_PYTHON_EXE_PATH":
+        if variable.name == PYTHON_VARIABLE:
             return variable.value.strip()
     return ""
 
@@ -107,31 +128,31 @@ def _runtime_version(runtime: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _describe(found: _InterpreterFacts) -> str:
-    return str(Interpreter(found.path, found.version))
+def _describe(facts: _InterpreterFacts) -> str:
+    return str(Interpreter(facts.path, facts.version))
 
 
-def _reject_old(found: _InterpreterFacts, asked: str) -> None:
-    if found.version[:2] < OLDEST_PYTHON:
+def _reject_old(facts: _InterpreterFacts, requested: str) -> None:
+    if facts.version[:2] < OLDEST_PYTHON:
         raise BuildError(
-            f"NUCLIO_PYTHON_EXE_PATH={asked} is {_describe(found)}; functions need Python 3.6 or"
-            " later",
+            f"{PYTHON_VARIABLE}={requested} is {_describe(facts)}; functions need Python 3.6"
+            " or later",
             hint="name another interpreter, or remove the variable",
         )
 
 
-def _requested_interpreter(asked: str) -> _InterpreterFacts | None:
-    path = shutil.which(asked)
-    found = _query(path) if path else None
-    versioned = re.fullmatch(r"python(\d+)\.(\d+)", asked)
-    if found is None and versioned:
-        found = _installed_interpreter((int(versioned[1]), int(versioned[2])))
-    elif found is None and path:
+def _requested_interpreter(requested: str) -> _InterpreterFacts | None:
+    path = shutil.which(requested)
+    facts = _query(path) if path else None
+    match = re.fullmatch(r"python(\d+)\.(\d+)", requested)
+    if facts is None and match:
+        facts = _installed_interpreter((int(match[1]), int(match[2])))
+    elif facts is None and path:
         raise BuildError(
-            f"NUCLIO_PYTHON_EXE_PATH={asked} does not run as a Python interpreter",
+            f"{PYTHON_VARIABLE}={requested} does not run as a Python interpreter",
             hint=f"try: `{path} --version`",
         )
-    return found
+    return facts
 
 
 def _installed_interpreter(
@@ -139,20 +160,20 @@ def _installed_interpreter(
 ) -> _InterpreterFacts | None:
     own = _own_interpreter()
     for candidate in _candidates(version):
-        found = _query(candidate)
-        if found is None or found.version[:2] != version or not is_reachable(found.path):
+        facts = _query(candidate)
+        if facts is None or facts.version[:2] != version or not is_reachable(facts.path):
             continue
-        if found.prefix == sys.prefix != sys.base_prefix:
-            continue  # fnbuild's own environment, first in PATH because somebody activated it
-        return found
+        if facts.prefix == sys.prefix != sys.base_prefix:
+            continue  # fnbuild's own environment, which is activated
+        return facts
     return own if own.version[:2] == version else None
 
 
 def _candidates(version: tuple[int, int]) -> Iterator[str]:
-    """Paths worth asking, in the order of PATH.
+    """Yield paths of interpreters, in the order of PATH.
 
-    In place of a version manager's shims stands what pyenv installed; the shims themselves come
-    last, for they are slow and may have nothing to start.
+    The shims of pyenv are replaced by what it installed. The shims themselves come last, because
+    they are slow and may have nothing to start.
     """
     name = f"python{version[0]}.{version[1]}"
     places, shims = [], []
@@ -180,12 +201,12 @@ def _pyenv_folders(version: tuple[int, int]) -> list[str]:
     try:
         folders = list(root.glob(f"versions/{version[0]}.{version[1]}.*"))
     except OSError:
-        return []  # another user's, perhaps: what nobody may look into has nothing to offer
+        return []  # possibly another user's
     return [str(folder / "bin") for folder in sorted(folders, key=patch, reverse=True)]
 
 
 def _own_interpreter() -> _InterpreterFacts:
-    """The interpreter that fnbuild's environment was made from, or that runs fnbuild itself."""
+    """Return the interpreter of fnbuild's environment, or the one that runs fnbuild."""
     major, minor, micro = sys.version_info[:3]
     base = getattr(sys, "_base_executable", None) or sys.executable
     path = base if os.access(base, os.X_OK) else sys.executable
@@ -193,49 +214,32 @@ def _own_interpreter() -> _InterpreterFacts:
 
 
 def _query(path: str) -> _InterpreterFacts | None:
-    """What the program says of itself, or None when it is no working Python."""
+    """Return what the program reports about itself, or None if it is not a working Python."""
     try:
-        about = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return _query_cached(path, about.st_mtime_ns, about.st_size)
+    return _query_cached(path, status.st_mtime_ns, status.st_size)
 
 
 @cache
-def _query_cached(path: str, mtime_ns: int, size: int) -> _InterpreterFacts | None:  # noqa: ARG001  what it depends on
-    # -E and -s: neither the caller's PYTHON* variables nor user packages may take part.
+def _query_cached(path: str, mtime_ns: int, size: int) -> _InterpreterFacts | None:  # noqa: ARG001  part of the cache key
+    # -E and -s: ignore the caller's PYTHON* variables and user packages.
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [path, "-E", "-s", "-c", _FACTS_PROGRAM],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_QUERY_TIMEOUT_SECONDS,
             check=False,
         )
-        raw = json.loads(done.stdout) if done.returncode == 0 else {}
+        raw = json.loads(result.stdout) if result.returncode == 0 else {}
         major, minor, micro = raw["version"]
         return _InterpreterFacts(
             str(raw["path"]), str(raw["prefix"]), (int(major), int(minor), int(micro))
         )
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
         return None
-
-
-_PLAIN_PYTHON_IMAGES = frozenset(
-    {
-        "python",
-        "pypy",
-        "miniconda",
-        "miniconda3",
-        "anaconda",
-        "anaconda3",
-        "mambaforge",
-        "micromamba",
-        "miniforge",
-        "miniforge3",
-    }
-)
-"""Last parts of the names of images that have Python or conda and no further packages."""
 
 
 def unused_base_image(function: Function) -> str:
@@ -249,6 +253,6 @@ def unused_base_image(function: Function) -> str:
     if not name or name in _PLAIN_PYTHON_IMAGES:
         return ""
     for variable in function.spec.env:
-        if variable.name == "NUCLIO_PYTHON_EXE_PATH" and os.access(variable.value, os.X_OK):
+        if variable.name == PYTHON_VARIABLE and os.access(variable.value, os.X_OK):
             return ""
     return image

@@ -1,4 +1,4 @@
-"""Runs pip: which one, in what surroundings, and what of its output people see."""
+"""Run pip: select the program and its environment, and report its output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _KEPT_LINES = 400
 _TAIL_LINES = 15
 _PROGRESS_LENGTH = 160
-# Each of these would lead packages away from the environment, or pip to another interpreter.
+# Each of these makes pip install elsewhere or run another interpreter.
 _REMOVED_VARIABLES = (
     "PIP_TARGET",
     "PIP_PREFIX",
@@ -35,7 +35,7 @@ _REMOVED_VARIABLES = (
 
 @cache
 def own_pip_version() -> tuple[int, int] | None:
-    """The version of the pip beside fnbuild, or None when there is none."""
+    """Return the version of the pip that is installed beside fnbuild, or None."""
     try:
         version = importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:
@@ -46,7 +46,7 @@ def own_pip_version() -> tuple[int, int] | None:
 
 @cache
 def own_pip_supports(version: tuple[int, int]) -> bool:
-    """Whether the pip beside fnbuild can install for another interpreter of that version."""
+    """Return True if fnbuild's pip can install for another interpreter of that version."""
     own = own_pip_version()
     if own is None or own < (22, 3):  # the first with --python
         return False
@@ -56,25 +56,25 @@ def own_pip_supports(version: tuple[int, int]) -> bool:
 
 
 def own_pip_command() -> list[str]:
-    """The pip beside fnbuild."""
+    """Return the command line of fnbuild's pip."""
     return [sys.executable, "-I", "-m", "pip"]
 
 
 def pip_command(python: str, interpreter: Interpreter) -> list[str]:
-    """How to run pip for the environment whose Python is at `python`."""
+    """Return the pip command line for the environment whose interpreter is `python`."""
     if own_pip_supports(interpreter.version[:2]):
         return [*own_pip_command(), "--python", python]
     return [python, "-I", "-m", "pip"]
 
 
 def pip_environment() -> dict[str, str]:
-    """The caller's environment with its pip settings, less what would lead pip astray."""
-    kept = {
+    """Return the caller's environment variables without those that redirect pip."""
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("PYTHON") and name not in (*_REMOVED_VARIABLES, "VIRTUAL_ENV")
     }
-    return kept | {
+    return variables | {
         "PIP_USER": "0",
         "PIP_NO_INPUT": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -90,12 +90,12 @@ def run_pip(
     folder: str,
     written: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Run pip to its end in `folder`; `BuildError` with its own words when it fails.
+    """Run pip in `folder`. Raises `BuildError` with pip's output if it fails.
 
-    `what` says in the message what could not be done; `written` says of each line of a file that
-    was written for pip where the function's author wrote it.
+    `what` begins the error message with what cannot be done. `written` maps files that were written
+    for pip to the author's place of each line.
     """
-    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    lines: deque[str] = deque(maxlen=_KEPT_LINES)
     errors: list[str] = []
     try:
         process = subprocess.Popen(
@@ -113,27 +113,27 @@ def run_pip(
     assert process.stdout is not None
     with process:
         try:
-            for raw in process.stdout:
-                line = _with_author_places(redact_urls(raw.rstrip()), written or {})
-                kept.append(line)
+            for raw_line in process.stdout:
+                line = _with_author_places(redact_urls(raw_line.rstrip()), written or {})
+                lines.append(line)
                 if re.match(r"\s*(ERROR|error):", line):
                     errors.append(line.strip())
-                news = _PROGRESS_LINE.match(line)
-                if news:
-                    subject = re.sub(r" \(from .*", "", news[2])
-                    progress(f"pip: {news[1]} {subject}"[:_PROGRESS_LENGTH])
+                match = _PROGRESS_LINE.match(line)
+                if match:
+                    subject = re.sub(r" \(from .*", "", match[2])
+                    progress(f"pip: {match[1]} {subject}"[:_PROGRESS_LENGTH])
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
-        raise _pip_error(what, errors, list(kept))
+        raise _pip_error(what, errors, list(lines))
 
 
-def _pip_error(what: str, errors: list[str], kept: list[str]) -> BuildError:
-    shown = list(dict.fromkeys(errors))
-    tail = [line for line in kept[-_TAIL_LINES:] if line.strip() and line.strip() not in shown]
-    detail = "\n".join([*shown, *tail])
-    text = "\n".join(kept)
+def _pip_error(what: str, errors: list[str], lines: list[str]) -> BuildError:
+    reasons = list(dict.fromkeys(errors))
+    tail = [line for line in lines[-_TAIL_LINES:] if line.strip() and line.strip() not in reasons]
+    detail = "\n".join([*reasons, *tail])
+    text = "\n".join(lines)
     hint = "the lines above are pip's own"
     if re.search(r"NewConnectionError|Name or service not known|Temporary failure in name", text):
         hint = "pip could not reach its package index: connect this machine, or set PIP_INDEX_URL"
@@ -141,11 +141,11 @@ def _pip_error(what: str, errors: list[str], kept: list[str]) -> BuildError:
         hint = "free some space, or set FNBUILD_DATA_DIR to a directory on another disk"
     elif "No matching distribution" in text:
         hint = "check the name and the version, and that it has packages for this Python"
-    return BuildError(f"{what}: {_best_error_line(shown)}", detail=detail, hint=hint)
+    return BuildError(f"{what}: {_best_error_line(reasons)}", detail=detail, hint=hint)
 
 
 def _best_error_line(errors: list[str]) -> str:
-    """The one line that says it best; what pip says first is often about something beside it."""
+    """Return the error line that explains most; pip's first one often states a side issue."""
     lines = [re.sub(r"^(ERROR|error):\s*", "", line) for line in errors]
     best = [line for line in lines if line.startswith("No matching distribution")]
     rest = [line for line in lines if not line.startswith("Ignored the following")]
@@ -153,19 +153,19 @@ def _best_error_line(errors: list[str]) -> str:
 
 
 def _with_author_places(line: str, written: Mapping[str, Sequence[str]]) -> str:
-    """The line with places of files that were written for pip as places in the author's files."""
+    """Replace places in files that were written for pip by places in the author's files."""
     for path, places in written.items():
         if path not in line:
             continue
         name = re.escape(path)
-        for form in (rf"line (\d+) of {name}", rf"-r {name} \(line (\d+)\)", rf"{name}:(\d+)"):
-            for found in reversed(list(re.finditer(form, line))):
-                number = min(int(found[1]), len(places))
-                line = line[: found.start()] + places[number - 1] + line[found.end() :]
+        for pattern in (rf"line (\d+) of {name}", rf"-r {name} \(line (\d+)\)", rf"{name}:(\d+)"):
+            for match in reversed(list(re.finditer(pattern, line))):
+                number = min(int(match[1]), len(places))
+                line = line[: match.start()] + places[number - 1] + line[match.end() :]
         line = line.replace(path, places[0].partition(":")[0])
     return line
 
 
 def redact_urls(text: str) -> str:
-    """The text without user names and passwords in its URLs."""
+    """Return the text without user names and passwords in its URLs."""
     return _CREDENTIALS.sub("***@", text)

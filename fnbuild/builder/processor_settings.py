@@ -1,4 +1,4 @@
-"""What a function's configuration means for its processor, wherever that will run.
+"""The part of a processor's configuration that follows from the function, on every platform.
 
 `fnbuild.runtime.config` describes the result; a platform adds what depends on the place: code,
 interpreter, environment, listeners.
@@ -18,8 +18,10 @@ _TERMINATION_SECONDS = 10.0
 
 
 def processor_settings(function: Function, revision: int = 0) -> Raw:
-    """The processor's configuration but for `code`, `mount`, `interpreter`, `env`, `sdk_path` and
-    `listeners`. It holds no value of `spec.env`.
+    """Return the processor's configuration without the keys of the platform.
+
+    These are `code`, `mount`, `interpreter`, `env`, `sdk_path` and `listeners`. The result holds no
+    value of `spec.env`.
     """
     spec, metadata = function.spec, function.metadata
     return {
@@ -46,18 +48,18 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
 
 
 def readiness_seconds(function: Function) -> float:
-    """How long `init_context` may take."""
+    """Return the time limit of `init_context` in seconds."""
     return float(function.spec.readiness_timeout_seconds or _READINESS_SECONDS)
 
 
 def termination_seconds(function: Function) -> float:
-    """How long the slowest trigger lets its workers finish, in seconds."""
-    given = [_trigger_termination_seconds(trigger) for trigger in function.spec.triggers.values()]
-    return max(given, default=_TERMINATION_SECONDS)
+    """Return the longest time that a trigger lets its workers finish, in seconds."""
+    limits = [_trigger_termination_seconds(trigger) for trigger in function.spec.triggers.values()]
+    return max(limits, default=_TERMINATION_SECONDS)
 
 
 def event_seconds(function: Function) -> float | None:
-    """`spec.eventTimeout` in seconds; None when events may take as long as they like."""
+    """Return `spec.eventTimeout` in seconds, or None without a limit."""
     return parse_duration(function.spec.event_timeout) if function.spec.event_timeout else None
 
 
@@ -67,9 +69,9 @@ def _trigger_termination_seconds(trigger: Trigger) -> float:
 
 
 def _restart_policy(function: Function) -> str:
-    """Whether workers that die are started again: unless the function's policy is `no`."""
-    given = function.spec.platform.attributes.get("restartPolicy")
-    name = given.get("name") if isinstance(given, dict) else given or "always"
+    """Return "always" or "no": dead workers are restarted unless the policy is `no`."""
+    policy = function.spec.platform.attributes.get("restartPolicy")
+    name = policy.get("name") if isinstance(policy, dict) else policy or "always"
     # `no` without quotes is a bool in YAML.
     return "no" if name == "no" or name is False else "always"
 
@@ -97,7 +99,7 @@ def _batch(trigger: Trigger) -> Raw | None:
 
 
 def _attributes(trigger: Trigger) -> Raw:
-    """The trigger's attributes; the processor knows durations as seconds."""
+    """Return the trigger's attributes with durations in seconds."""
     if trigger.kind != "cron":
         return trigger.attributes
     return {
@@ -107,6 +109,8 @@ def _attributes(trigger: Trigger) -> Raw:
 
 
 def _log_level(function: Function) -> str:
-    """The most talkative level of all sinks: there is one log here, whatever they are called."""
+    """Return the most verbose level of all sinks, since there is only one log."""
     levels = [sink.level.lower() for sink in function.spec.logger_sinks]
-    return min((one for one in levels if one in LEVELS), key=LEVELS.__getitem__, default="debug")
+    return min(
+        (level for level in levels if level in LEVELS), key=LEVELS.__getitem__, default="debug"
+    )

@@ -28,8 +28,8 @@ _PYTHON = re.compile(r"python(\d+(\.\d+)*)?$")
 _PREFIXES = ("sudo", "env", "exec", "time", "command", "{")
 _CONDA = ("conda", "mamba", "micromamba")
 
-# Where to install, caches and output: the environment decides these. `-e` goes too, because what is
-# installed is a copy, with nothing in it to edit.
+# The environment decides about destination, caches and output. `-e` is dropped because pip installs
+# from a copy that nobody edits.
 _IGNORED_FLAGS = frozenset(
     (
         *("--no-cache-dir", "--no-cache", "-q", "-qq", "-qqq", "--quiet", "-v", "-vv", "-vvv"),
@@ -54,12 +54,29 @@ _OPTIONS_WITH_VALUE = frozenset(
     )
 )
 
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_NESTED = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=^-[rc]))(\S.*)$")
+_EDITABLE = re.compile(r"(?:-e|--editable)(?:\s*=\s*|\s+)(\S.*)$")
+_FIND_LINKS = re.compile(r"(?:-f|--find-links)(?:\s*=\s*|\s+)(\S.*)$")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# As in `file:./package` and `name[extra] @ file:///path`.
+_FILE_URL = re.compile(r"(?:[\w.-]+\s*(\[[^\]]*\])?\s*@\s*)?file:(?://(?:localhost)?)?([^#?]+)")
+_PACKAGE_SUFFIXES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
+_MAX_FILE_BYTES = 1024 * 1024
+
+# Commands without effect on a function.
+_COMMANDS_WITHOUT_EFFECT = frozenset(
+    ("true", ":", "set", "echo", "rm", "export", "exit", "ls", "pwd", "yes")
+)
+# Commands that may create a path that is not in the folder.
+_BRINGS_FILES = re.compile(r"(?:^|[\s/])(git|curl|wget|tar|unzip|gdown|cp|mv|COPY|ADD)(?:\s|$)")
+
 
 def pip_arguments(words: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The words after `pip` in the command, or None when the command is not pip.
+    """Return the words after `pip` in the command, or None if the command is not pip.
 
-    `pip3`, a path to pip, `python3.8 -m pip`, `uv pip`, and `sudo`, `env A=B` or `conda run` in
-    front of them are understood.
+    Recognizes `pip3`, a path to pip, `python3.8 -m pip`, `uv pip`, and prefixes such as `sudo`,
+    `env A=B` and `conda run`.
     """
     words = _without_prefixes(words)
     if not words:
@@ -79,7 +96,7 @@ def pip_arguments(words: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def _without_prefixes(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The command without what stands in front of it."""
+    """Return the command without its prefixes."""
     index = 0
     while index < len(words):
         name = posixpath.basename(words[index])
@@ -104,7 +121,7 @@ def _is_program(word: str) -> bool:
 
 
 def pip_verb(words: tuple[str, ...]) -> Literal["install", "uninstall", "other", "none"]:
-    """What pip is told to do. `other` is what changes something else than installed packages."""
+    """Return the action of a pip command; "other" changes more than installed packages."""
     word = next((value for option, value in pip_options(words) if not option), "")
     if word == "install":
         return "install"
@@ -114,9 +131,9 @@ def pip_verb(words: tuple[str, ...]) -> Literal["install", "uninstall", "other",
 
 
 def pip_options(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(option, value) in order: the option is empty for an operand, the value for a flag.
+    """Yield (option, value) in order: the option is "" for an operand, the value for a flag.
 
-    Options that mean nothing here are left out.
+    Options without effect here are omitted.
     """
     rest = iter(words)
     for word in rest:
@@ -138,23 +155,12 @@ def pip_options(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield word, ""
 
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
-_NESTED = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=^-[rc]))(\S.*)$")
-_EDITABLE = re.compile(r"(?:-e|--editable)(?:\s*=\s*|\s+)(\S.*)$")
-_FIND_LINKS = re.compile(r"(?:-f|--find-links)(?:\s*=\s*|\s+)(\S.*)$")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-# As in `file:./package` and `name[extra] @ file:///path`.
-_FILE_URL = re.compile(r"(?:[\w.-]+\s*(\[[^\]]*\])?\s*@\s*)?file:(?://(?:localhost)?)?([^#?]+)")
-_PACKAGE_SUFFIXES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
-_MAX_FILE_BYTES = 1024 * 1024
-
-
 @dataclass(slots=True)
 class FlatRequirements:
-    """Flat lines of files in `folder`, and the local packages that the lines name.
+    """Flat lines of requirement files in `folder`, and the local packages in them.
 
     `links` are folders and pages in which pip looks for packages. `places` maps each line to its
-    file and its position there.
+    file and line number.
     """
 
     folder: Path
@@ -166,21 +172,21 @@ class FlatRequirements:
     places: dict[str, str] = field(default_factory=dict)
 
     def read(self, path: Path, *, constraint: bool = False) -> None:
-        """Add the lines of one file, by its real path, and of all the files it names."""
+        """Add the lines of a file, given by its real path, and of the files that it names."""
         if path in self.files:
-            return  # named twice, or by a file that it names itself
+            return  # named twice, or recursively
         self.files.append(path)
         target = self.constraints if constraint else self.requirements
         for number, line in _logical_lines(path):
             place = f"{path.relative_to(self.folder)}:{number}"
             if nested := _NESTED.match(line):
-                self._nested(nested, path, place, constraint)
+                self._read_nested(nested, path, place, constraint)
             else:
-                flat = self._line(line, path.parent, place)
+                flat = self._flat_line(line, path.parent, place)
                 self.places.setdefault(flat, place)
                 target.append(flat)
 
-    def _nested(self, match: re.Match[str], path: Path, place: str, constraint: bool) -> None:
+    def _read_nested(self, match: re.Match[str], path: Path, place: str, constraint: bool) -> None:
         name = match[2].strip()
         as_constraint = constraint or match[1] in ("-c", "--constraint")
         if _URL.match(name):
@@ -195,7 +201,7 @@ class FlatRequirements:
             )
         self.read(nested, constraint=as_constraint)
 
-    def _line(self, line: str, base: Path, place: str) -> str:
+    def _flat_line(self, line: str, base: Path, place: str) -> str:
         if links := _FIND_LINKS.match(line):
             local = resolve_inside(base / links[1].strip(), self.folder)
             if local is None:
@@ -204,15 +210,15 @@ class FlatRequirements:
             self.links.append(local)
             return f"--find-links {local}"
         editable = _EDITABLE.match(line)
-        # What is installed is a copy in an environment; there is nothing to edit.
+        # pip installs from a copy that nobody edits.
         line = editable[1].strip() if editable else line
         requirement, semicolon, marker = line.partition(";")
         name, extras = split_extras(requirement.strip())
         if url := _FILE_URL.match(name):
-            place_there = base / urllib.parse.unquote(url[2])
-            if (there := resolve_inside(place_there, self.folder)) is not None:
-                self.sources.append(there)
-                return f"{there}{url[1] or extras}{semicolon}{marker}"
+            target = base / urllib.parse.unquote(url[2])
+            if (local := resolve_inside(target, self.folder)) is not None:
+                self.sources.append(local)
+                return f"{local}{url[1] or extras}{semicolon}{marker}"
         if not is_local_path(name):
             return line
         path = resolve_inside(base / name, self.folder)
@@ -226,73 +232,66 @@ class FlatRequirements:
 
 
 def split_extras(requirement: str) -> tuple[str, str]:
-    """`./package[gpu]` as `./package` and `[gpu]`."""
+    """Split `./package[gpu]` into `./package` and `[gpu]`."""
     match = re.search(r"\[[\w,\s.-]+\]$", requirement)
     return (requirement[: match.start()], match[0]) if match else (requirement, "")
 
 
 def is_local_path(name: str) -> bool:
-    """Whether a requirement is the path of a folder or an archive, and no published package."""
+    """Return True if a requirement is the path of a folder or an archive."""
     if _URL.match(name) or name.startswith("-") or "@" in name:
         return False
     return name.startswith((".", "/")) or "/" in name or name.endswith(_PACKAGE_SUFFIXES)
 
 
 def resolve_inside(path: Path, folder: Path) -> Path | None:
-    """The real path of what is there and lies in the folder, else None."""
+    """Return the real path if it exists and is in the folder, else None."""
     try:
         real = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError):
-        return None  # nothing there, a name that no file can have, or a loop of links
+        return None  # it does not exist, its name is invalid, or its links form a loop
     root = folder.resolve()
     return real if real == root or root in real.parents else None
 
 
 def _logical_lines(path: Path) -> list[tuple[int, str]]:
-    """Logical lines with the number of their first line."""
+    """Return logical lines with the number of their first line."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BuildError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > _MAX_FILE_BYTES:
-        raise BuildError(f"{path} is larger than 1 MiB; that is no file of requirements")
+        raise BuildError(f"{path} is larger than 1 MiB, too large for a requirements file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BuildError(
             f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
         ) from error
-    found: list[tuple[int, str]] = []
-    start, held = 0, ""
-    for number, raw in enumerate(text.splitlines(), 1):
+    result: list[tuple[int, str]] = []
+    start, pending = 0, ""
+    for number, raw_line in enumerate(text.splitlines(), 1):
         start = start or number
-        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
-            held += raw[:-1]
+        if raw_line.endswith("\\") and not raw_line.lstrip().startswith("#"):
+            pending += raw_line[:-1]
             continue
-        line = _COMMENT.sub("", held + raw).strip()
+        line = _COMMENT.sub("", pending + raw_line).strip()
         if line:
-            found.append((start, line))
-        start, held = 0, ""
-    if held.strip():
-        found.append((start, held.strip()))
-    return found
-
-
-# Commands that leave nothing behind which a function could miss.
-_COMMANDS_WITHOUT_EFFECT = frozenset(
-    ("true", ":", "set", "echo", "rm", "export", "exit", "ls", "pwd", "yes")
-)
-# Where a path that is missing from the folder may have come from.
-_BRINGS_FILES = re.compile(r"(?:^|[\s/])(git|curl|wget|tar|unzip|gdown|cp|mv|COPY|ADD)(?:\s|$)")
+            result.append((start, line))
+        start, pending = 0, ""
+    if pending.strip():
+        result.append((start, pending.strip()))
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class PipStep:
-    """One run of pip. `requirements` and `constraints` are the flat lines of the files it names.
+    """One run of pip.
 
-    `packages` are the packages to install, for messages; `sources` are the folders and archives of
-    the function among them. `places` maps a line to the file of the function that has it.
-    `links` are its folders and pages in which pip looks for packages.
+    `requirements` and `constraints` are the flat lines of the files that it names. `packages` are
+    the packages to install, for messages; `sources` are the function's own folders and archives
+    among them. `places` maps a line to the function's file that contains it. `links` are the
+    function's folders in which pip looks for packages.
     """
 
     verb: Literal["install", "uninstall"]
@@ -308,10 +307,11 @@ class PipStep:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """`files` are the requirement files that were read.
+    """The pip steps of a function.
 
-    `ignored` names directives and commands that need a container, each once and in order.
-    `warnings` are printed before the packages are fetched.
+    `files` are the requirement files that were read. `ignored` lists the directives and commands
+    that need a container, without duplicates. `warnings` are printed before packages are
+    downloaded.
     """
 
     steps: tuple[PipStep, ...] = ()
@@ -321,9 +321,9 @@ class Requirements:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What is asked for, as it was written."""
-        found = [name for step in self.steps if step.verb == "install" for name in step.packages]
-        return tuple(dict.fromkeys(found))
+        """Return the packages to install, as they were written."""
+        names = [name for step in self.steps if step.verb == "install" for name in step.packages]
+        return tuple(dict.fromkeys(names))
 
 
 class _MissingError(Exception):
@@ -338,7 +338,7 @@ class _Collector:
     files: list[Path] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
-    def take(self, line: BuildLine) -> None:
+    def add_line(self, line: BuildLine) -> None:
         words = pip_arguments(line.words) if line.kind == "RUN" else None
         if words is None:
             if (
@@ -346,22 +346,22 @@ class _Collector:
                 or posixpath.basename(line.words[0]) not in _COMMANDS_WITHOUT_EFFECT
             ):
                 self.ignore(line)
-        elif line.after == "||":
-            return  # the second half of `pip … || pip …` is for when the first one fails
+        elif line.operator == "||":
+            return  # the second half of `pip … || pip …` only runs if the first one fails
         elif pip_verb(words) == "none":
             return
-        elif pip_verb(words) == "other" or line.unknown:
+        elif pip_verb(words) == "other" or line.unresolved:
             self.ignore(line)
         else:
-            self._add(words, line)
+            self._add_step(words, line)
 
     def ignore(self, line: BuildLine) -> None:
         if line.text not in self.ignored:
             self.ignored.append(line.text)
 
-    def _add(self, words: tuple[str, ...], line: BuildLine) -> None:
+    def _add_step(self, words: tuple[str, ...], line: BuildLine) -> None:
         try:
-            step = self.step(words, line)
+            step = self.create_step(words, line)
         except _MissingError as error:
             if self.image or any(_BRINGS_FILES.search(text) for text in self.ignored):
                 self.ignore(line)
@@ -373,12 +373,12 @@ class _Collector:
         if step is not None:
             self.steps.append(step)
 
-    def step(self, words: tuple[str, ...], line: BuildLine) -> PipStep | None:
-        """The step of a pip command; None when nothing is left to do."""
+    def create_step(self, words: tuple[str, ...], line: BuildLine) -> PipStep | None:
+        """Return the step of a pip command; None if nothing remains to install."""
         flat = FlatRequirements(self.folder)
         arguments: list[str] = []
         packages: list[str] = []
-        what: Literal["install", "uninstall"] = (
+        action: Literal["install", "uninstall"] = (
             "uninstall" if pip_verb(words) == "uninstall" else "install"
         )
         for option, value in pip_options(words):
@@ -391,11 +391,11 @@ class _Collector:
                 arguments += [option, str(links or value)]
             elif option:
                 arguments += [option, value] if value else [option]
-            elif value != what and re.split(r"[=<>~!]", value)[0] != "pip":
+            elif value != action and re.split(r"[=<>~!]", value)[0] != "pip":
                 arguments.append(self._operand(value, line, flat))
                 packages.append(value)
         self.files += [path for path in flat.files if path not in self.files]
-        # The folder's path is left out: it differs from revision to revision.
+        # Without the folder's path, which differs from revision to revision.
         packages += [
             text.replace(f"{self.folder}/", "./", 1).replace(str(self.folder), ".", 1)
             for text in flat.requirements
@@ -404,7 +404,7 @@ class _Collector:
         if not packages:
             return None
         return PipStep(
-            what,
+            action,
             line.place,
             tuple(arguments),
             tuple(flat.requirements),
@@ -421,7 +421,7 @@ class _Collector:
             return value
         path = self._path(name, line)
         if path is None:
-            # `a/b` is not how a published package is called, `./a` and `/a` even less.
+            # Published packages have no slash in their names.
             raise _MissingError(name)
         flat.sources.append(path)
         return f"{path}{extras}"
@@ -433,35 +433,36 @@ class _Collector:
         return path
 
     def _path(self, value: str, line: BuildLine) -> Path | None:
-        """Where a path of the container is in the function's folder.
+        """Map a path in the container to the function's folder.
 
-        `/opt/nuclio` is the folder. Elsewhere, a file that was copied there from the folder keeps
-        its name.
+        `/opt/nuclio` is the folder. Elsewhere, a file that was copied from the folder keeps its
+        name.
         """
-        there = posixpath.normpath(posixpath.join(line.folder, value))
-        places = [self.folder / value.lstrip("/"), self.folder / posixpath.basename(there)]
-        if there == CODE_FOLDER or there.startswith(CODE_FOLDER + "/"):
-            places.insert(0, self.folder / posixpath.relpath(there, CODE_FOLDER))
-        for place in places:
-            path = resolve_inside(place, self.folder)
-            if path is not None:
-                return path
+        container_path = posixpath.normpath(posixpath.join(line.folder, value))
+        name = posixpath.basename(container_path)
+        candidates = [self.folder / value.lstrip("/"), self.folder / name]
+        if container_path == CODE_FOLDER or container_path.startswith(CODE_FOLDER + "/"):
+            candidates.insert(0, self.folder / posixpath.relpath(container_path, CODE_FOLDER))
+        for candidate in candidates:
+            resolved = resolve_inside(candidate, self.folder)
+            if resolved is not None:
+                return resolved
         return None
 
 
 def collect_requirements(function: Function, folder: Path, *, image: bool = False) -> Requirements:
-    """Everything that pip is asked to do for the function whose code lies in `folder`.
+    """Return everything that pip is told to do for the function with its code in `folder`.
 
-    Raises `BuildError` with the place when a file that is named is not there; with `image` the line
-    is ignored instead, since the base image may have the file.
+    Raises `BuildError` with the place if a file does not exist; with `image` the line is ignored
+    instead, since the base image may have the file.
     """
-    found = _Collector(folder.resolve(), image)
+    collector = _Collector(folder.resolve(), image)
     for line in build_lines(function.spec.build):
-        found.take(line)
-    default = found.folder / "requirements.txt"
-    if default.is_file() and default not in found.files:
+        collector.add_line(line)
+    default = collector.folder / "requirements.txt"
+    if default.is_file() and default not in collector.files:
         words = ("install", "-r", "requirements.txt")
-        step = found.step(words, BuildLine("RUN", "requirements.txt", words))
+        step = collector.create_step(words, BuildLine("RUN", "requirements.txt", words))
         if step is not None:
-            found.steps.append(step)
-    return Requirements(tuple(found.steps), tuple(found.files), tuple(found.ignored))
+            collector.steps.append(step)
+    return Requirements(tuple(collector.steps), tuple(collector.files), tuple(collector.ignored))

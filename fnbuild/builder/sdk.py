@@ -1,7 +1,7 @@
-"""The nuclio_sdk that a handler imports, in a folder of its own for the end of the import path.
+"""Provide the nuclio_sdk that a handler imports, in a folder for the end of the import path.
 
-From Python 3.7 on it is a copy of the package that fnbuild itself came with. Python 3.6 needs an
-older release, which is fetched once and kept.
+From Python 3.7 on it is a copy of the package that is installed beside fnbuild. Python 3.6 needs an
+older release, which is downloaded once and kept.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _OLD_SHA256 = "43270502883cdd8c80e43b449f3ed04a3cf504558c557c72495c725fc3bdd044"
 
 
 def ensure_sdk(interpreter: Interpreter) -> Path:
-    """A folder that holds the nuclio_sdk fit for the interpreter. Nothing else is in it."""
+    """Return a folder that contains only the nuclio_sdk for the interpreter."""
     return ensure_sdk_for_version(interpreter.version)
 
 
 def ensure_sdk_for_version(version: tuple[int, int, int], offline: bool = False) -> Path:
-    """The same for a Python of that version, which may be in an image. Its name is the release.
+    """Return the folder for a Python version, which may be in an image. Its name is the release.
 
-    Raises `BuildError` when the release cannot be had; `offline` forbids to fetch it.
+    Raises `BuildError` if the release is not available. `offline` prevents a download.
     """
     if version < (3, 7):
         return _cached(_OLD_RELEASE, _refuse_offline if offline else _download)
@@ -42,13 +42,14 @@ def ensure_sdk_for_version(version: tuple[int, int, int], offline: bool = False)
         release = importlib.metadata.version("nuclio-sdk")
     except importlib.metadata.PackageNotFoundError as error:
         raise BuildError(
-            "nuclio-sdk is missing beside fnbuild", hint="`pip install nuclio-sdk` brings it"
+            "nuclio-sdk is not installed beside fnbuild",
+            hint="install it: `pip install nuclio-sdk`",
         ) from error
     return _cached(release, _copy_installed)
 
 
 def ensure_all_sdks() -> list[Path]:
-    """Every release, kept from now on, so that builds need no network for them."""
+    """Provide every release, so that later builds need no network for them."""
     return [ensure_sdk_for_version(version) for version in ((3, 6, 0), (3, 7, 0))]
 
 
@@ -58,13 +59,13 @@ def _cached(release: str, fill: Callable[[Path], None]) -> Path:
         return folder
     make_private_dir(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
-        made = Path(temporary, "made")
-        made.mkdir()
+        draft = Path(temporary, "made")
+        draft.mkdir()
         try:
-            fill(made)
-            os.rename(made, folder)
+            fill(draft)
+            os.rename(draft, folder)
         except OSError as error:
-            # Two processes at once: the folder of the other one is as good.
+            # Another process may have created the same folder.
             if not (folder / _PACKAGE / "__init__.py").is_file():
                 raise BuildError(f"cannot write {folder}: {error.strerror}") from error
     return folder
@@ -73,7 +74,7 @@ def _cached(release: str, fill: Callable[[Path], None]) -> Path:
 def _copy_installed(folder: Path) -> None:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise BuildError("nuclio-sdk beside fnbuild has no package in it")
+        raise BuildError("the nuclio-sdk that is installed beside fnbuild has no package")
     source = spec.submodule_search_locations[0]
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "test")
     shutil.copytree(source, folder / _PACKAGE, ignore=ignored)
@@ -81,14 +82,14 @@ def _copy_installed(folder: Path) -> None:
 
 def _refuse_offline(_folder: Path) -> None:
     raise BuildError(
-        f"Python 3.6 needs nuclio-sdk {_OLD_RELEASE}, which is not here and may not be fetched",
-        hint="`fnbuild build --prepare-offline` fetches it ahead, on a machine with network",
+        f"Python 3.6 needs nuclio-sdk {_OLD_RELEASE}, which may not be downloaded offline",
+        hint="`fnbuild build --prepare-offline` downloads it in advance, on a machine with network",
     )
 
 
 def _download(folder: Path) -> None:
     command = [*pip.own_pip_command(), "download", "--no-deps", "--only-binary", ":all:"]
-    what = f"Python 3.6 needs nuclio-sdk {_OLD_RELEASE}, which cannot be fetched"
+    what = f"Python 3.6 needs nuclio-sdk {_OLD_RELEASE}, which cannot be downloaded"
     try:
         words = [*command, "--dest", str(folder), f"nuclio-sdk=={_OLD_RELEASE}"]
         pip.run_pip(words, what, lambda _: None, str(folder))
@@ -96,13 +97,13 @@ def _download(folder: Path) -> None:
         raise BuildError(
             error.message,
             detail=error.detail,
-            hint="deploy once with network; from then on the copy is used",
+            hint="deploy once with network access; later deploys use the copy",
         ) from error
     (wheel,) = folder.glob("*.whl")
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != _OLD_SHA256:
         raise BuildError(
-            f"{wheel.name} is not the file that was published under that name",
-            hint="the package index of this machine's pip serves another one; check PIP_INDEX_URL",
+            f"{wheel.name} is not the published file of that name",
+            hint="pip's package index serves another file; check PIP_INDEX_URL",
         )
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.startswith(f"{_PACKAGE}/")]

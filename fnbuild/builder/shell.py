@@ -1,8 +1,9 @@
-"""Splits the shell text of a RUN directive into simple commands. Nothing is ever run by a shell.
+"""Split the shell text of a RUN directive into simple commands, without running a shell.
 
-Enough of the shell is understood to find the commands and their words: quotes, escapes, comments,
-operators, redirections, variables with known values. What only a shell can tell (substitutions,
-unknown variables) marks the command, so that nobody acts on half of its meaning.
+The parser understands enough of the shell to find the commands and their words: quotes, escapes,
+comments, operators, redirections, variables with known values. A command with parts that only a
+shell can evaluate (substitutions, unknown variables) is marked, so that no caller acts on half of
+its meaning.
 """
 
 from __future__ import annotations
@@ -15,47 +16,48 @@ _OPERATOR = re.compile(r"&&|\|\||;;|[;&|()\n]")
 _REDIRECTION = re.compile(r"&?>[>|&]?|<<?<?[-&]?")
 _PLAIN = re.compile(r"[^\s\\'\"$`<>&|;()#]+")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^{}$`]*))?\})")
-# `numpy>=1.26` without quotes: a shell would write a file, but its author meant a version.
 _MAX_REQUIREMENT_PARTS = 40
+# `numpy>=1.26` without quotes: a shell would write a file, but the author meant a version.
 _VERSION = re.compile(r"[<>]=?\d")
 _PACKAGE = re.compile(r"[A-Za-z][\w.-]*(\[[\w,.-]*\])?([<>=!~]=?[\w.*]+,)*$")
 
 
 @dataclass(frozen=True, slots=True)
 class ShellCommand:
-    """A simple command. `unknown`: a word of it depends on what only a shell can tell.
+    """A simple command.
 
-    `after` is the operator in front of it, empty for the first.
+    `operator` is the operator before it, "" for the first command. `unresolved`: a word depends on
+    something that only a shell can evaluate.
     """
 
     words: tuple[str, ...]
-    after: str = ""
-    unknown: bool = False
+    operator: str = ""
+    unresolved: bool = False
 
 
 def parse_commands(text: str, variables: Mapping[str, str]) -> list[ShellCommand]:
-    """The simple commands of a shell text, in order."""
-    return _Parser(join_lines(text), variables).read()
+    """Return the simple commands of a shell text, in order."""
+    return _Parser(join_lines(text), variables).parse()
 
 
 def join_lines(text: str) -> str:
-    """Lines that end in a backslash joined, as Docker does.
+    """Join lines that end in a backslash, as Docker does.
 
     Comments and empty lines between them are dropped. Two backslashes are one for the shell.
     """
     joined: list[str] = []
-    open_line = False
+    continued = False
     for line in text.replace("\r\n", "\n").split("\n"):
-        if open_line and (not line.strip() or line.lstrip().startswith("#")):
+        if continued and (not line.strip() or line.lstrip().startswith("#")):
             continue
         stripped = line.rstrip()
-        more = stripped.endswith("\\") and not stripped.endswith("\\\\")
-        part = stripped[:-1] if more else line
-        if open_line:
+        continues = stripped.endswith("\\") and not stripped.endswith("\\\\")
+        part = stripped[:-1] if continues else line
+        if continued:
             joined[-1] += part
         else:
             joined.append(part)
-        open_line = more
+        continued = continues
     return "\n".join(joined)
 
 
@@ -63,50 +65,50 @@ def join_lines(text: str) -> str:
 class _Parser:
     text: str
     variables: Mapping[str, str]
-    at: int = 0
-    parts: list[str] | None = None  # of the word being read; None between words
+    position: int = 0
+    parts: list[str] | None = None  # of the current word; None between words
     words: list[str] = field(default_factory=list)
-    found: list[ShellCommand] = field(default_factory=list)
-    after: str = ""
-    unknown: bool = False
+    commands: list[ShellCommand] = field(default_factory=list)
+    operator: str = ""
+    unresolved: bool = False
     drop_next: bool = False
 
-    def read(self) -> list[ShellCommand]:
-        while self.at < len(self.text):
+    def parse(self) -> list[ShellCommand]:
+        while self.position < len(self.text):
             self._step()
         self._end_command("")
-        return self.found
+        return self.commands
 
     def _step(self) -> None:
-        char = self.text[self.at]
-        if plain := _PLAIN.match(self.text, self.at):
+        char = self.text[self.position]
+        if plain := _PLAIN.match(self.text, self.position):
             self._add(plain[0])
-            self.at = plain.end()
-        elif char in "<>" or self.text.startswith("&>", self.at):
+            self.position = plain.end()
+        elif char in "<>" or self.text.startswith("&>", self.position):
             self._redirection()
-        elif operator := _OPERATOR.match(self.text, self.at):
-            self.at = operator.end()
+        elif operator := _OPERATOR.match(self.text, self.position):
+            self.position = operator.end()
             self._end_command(operator[0])
         elif char.isspace():
-            self.at += 1
+            self.position += 1
             self._end_word()
         elif char == "#" and self.parts is None:
-            self.at = self._find("\n", self.at)
+            self.position = self._find("\n", self.position)
         elif char == "\\":
-            self._add(self.text[self.at + 1 : self.at + 2])
-            self.at += 2
+            self._add(self.text[self.position + 1 : self.position + 2])
+            self.position += 2
         elif char == "'":
-            end = self._find("'", self.at + 1)
-            self._add(self.text[self.at + 1 : end])
-            self.at = end + 1
+            end = self._find("'", self.position + 1)
+            self._add(self.text[self.position + 1 : end])
+            self.position = end + 1
         elif char == '"':
-            self.at += 1
+            self.position += 1
             self._double_quoted()
         elif char in "$`":
             self._dollar(split=True)
         else:
             self._add(char)
-            self.at += 1
+            self.position += 1
 
     def _find(self, text: str, start: int) -> int:
         end = self.text.find(text, start)
@@ -119,42 +121,44 @@ class _Parser:
 
     def _double_quoted(self) -> None:
         self._add("")
-        while self.at < len(self.text):
-            char = self.text[self.at]
+        while self.position < len(self.text):
+            char = self.text[self.position]
             if char == '"':
-                self.at += 1
+                self.position += 1
                 return
             if char in "$`":
                 self._dollar(split=False)
-            elif char == "\\" and self.text[self.at + 1 : self.at + 2] in tuple('$`"\\'):
-                self._add(self.text[self.at + 1])
-                self.at += 2
+            elif char == "\\" and self.text[self.position + 1 : self.position + 2] in tuple(
+                '$`"\\'
+            ):
+                self._add(self.text[self.position + 1])
+                self.position += 2
             else:
                 self._add(char)
-                self.at += 1
+                self.position += 1
 
     def _dollar(self, *, split: bool) -> None:
-        if match := _VARIABLE.match(self.text, self.at):
-            self.at = match.end()
+        if match := _VARIABLE.match(self.text, self.position):
+            self.position = match.end()
             value = self.variables.get(match[1] or match[2], match[3])
             if value is None:
-                self.unknown = True
+                self.unresolved = True
                 self._add(match[0])
             elif split:
                 self._add_split(value)
             else:
                 self._add(value)
-        elif self.text.startswith(("$(", "${", "`"), self.at):
-            self.unknown = True
-            end = _substitution_end(self.text, self.at)
-            self._add(self.text[self.at : end])
-            self.at = end
+        elif self.text.startswith(("$(", "${", "`"), self.position):
+            self.unresolved = True
+            end = _substitution_end(self.text, self.position)
+            self._add(self.text[self.position : end])
+            self.position = end
         else:
             self._add("$")
-            self.at += 1
+            self.position += 1
 
     def _add_split(self, value: str) -> None:
-        """The value of a variable outside quotes: a shell splits it into words."""
+        """Add the value of an unquoted variable, which a shell splits into words."""
         parts = value.split()
         if value[:1].isspace():
             self._end_word()
@@ -166,18 +170,18 @@ class _Parser:
             self._end_word()
 
     def _redirection(self) -> None:
-        # No requirement has many pieces, and a hostile text may have a million.
+        # No requirement has many parts, and a hostile text may have a million.
         word = "".join((self.parts or [])[:_MAX_REQUIREMENT_PARTS])
-        if _PACKAGE.match(word) and _VERSION.match(self.text, self.at):
-            self._add(self.text[self.at])
-            self.at += 1
+        if _PACKAGE.match(word) and _VERSION.match(self.text, self.position):
+            self._add(self.text[self.position])
+            self.position += 1
             return
         if word.isdigit():
-            self.parts = None  # the number of a descriptor
+            self.parts = None  # the number of a file descriptor
         self._end_word()
-        match = _REDIRECTION.match(self.text, self.at)
+        match = _REDIRECTION.match(self.text, self.position)
         assert match is not None
-        self.at = match.end()
+        self.position = match.end()
         self.drop_next = True
 
     def _end_word(self) -> None:
@@ -191,15 +195,15 @@ class _Parser:
         self._end_word()
         self.drop_next = False
         if self.words:
-            self.found.append(ShellCommand(tuple(self.words), self.after, self.unknown))
+            self.commands.append(ShellCommand(tuple(self.words), self.operator, self.unresolved))
             self.words = []
-        self.unknown = False
+        self.unresolved = False
         if operator:
-            self.after = operator
+            self.operator = operator
 
 
 def _substitution_end(text: str, start: int) -> int:
-    """Where the substitution that starts there ends, or the text."""
+    """Return the end of the substitution that begins at `start`, or of the text."""
     if text[start] == "`":
         end = text.find("`", start + 1)
         return len(text) if end < 0 else end + 1

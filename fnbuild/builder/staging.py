@@ -31,14 +31,31 @@ from fnbuild.errors import BuildError, ConflictError
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function, to_dict
 
+# Version control, caches of tools, and byte code.
+_SKIPPED_NAMES = frozenset(
+    (
+        *(".git", ".hg", ".svn", ".bzr", ".DS_Store"),
+        *("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
+        *(".tox", ".nox", ".venv"),
+    )
+)
+_SKIPPED_SUFFIXES = (".pyc", ".pyo")
+
+_CHUNK_BYTES = 1 << 30
+# Smaller files are copied, so that a handler that writes to its own files does no harm to other
+# revisions.
+_SHARED_MIN_BYTES = 1 << 20
+_CONFIG_NAME = "function.yaml"
+_OWNER_PID = re.compile(r"(?:\.staging-)?(\d+)-")
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What the build stage made: a folder with the code, or an image reference.
+    """The result of the build stage: a folder with the code, or an image reference.
 
     `digest` is the hash of the code (hex); equal digests mean equal code. `id` is the engine's id
-    of an image, where the reference may mean another one by now; `pinned` is a reference that never
-    will, for platforms whose machines fetch the image themselves.
+    of an image; the reference may refer to another image by now. `pinned` is an immutable
+    reference, for platforms whose machines pull the image themselves.
     """
 
     kind: Literal["folder", "image"]
@@ -49,20 +66,9 @@ class Artifact:
     pinned: str = ""
 
 
-# Version control, what tools keep for themselves, and what an interpreter makes again.
-_SKIPPED_NAMES = frozenset(
-    (
-        *(".git", ".hg", ".svn", ".bzr", ".DS_Store"),
-        *("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
-        *(".tox", ".nox", ".venv"),
-    )
-)
-_SKIPPED_SUFFIXES = (".pyc", ".pyo")
-
-
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One thing to copy. `path` is relative; `source` is a file on disk or the bytes themselves."""
+    """An entry to copy. `path` is relative; `source` is a file on disk, or the bytes themselves."""
 
     kind: Literal["folder", "file", "link"]
     path: str
@@ -73,44 +79,44 @@ class FileEntry:
 
 @dataclass(slots=True)
 class FileTree:
-    """Entries by their path, and what was left out that a user should know of."""
+    """Entries by their path, and warnings about files that were left out."""
 
     entries: dict[str, FileEntry] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def add(self, entry: FileEntry) -> None:
-        """Add it, in place of an entry with the same path."""
+        """Add the entry, replacing one with the same path."""
         self.entries[entry.path] = entry
 
     def __iter__(self) -> Iterator[FileEntry]:
-        """Entries in the order of their paths' bytes, so folders come before what is in them."""
+        """Yield the entries by the bytes of their paths, each folder before its content."""
         for path in sorted(self.entries, key=os.fsencode):
             yield self.entries[path]
 
 
 def scan_folder(folder: Path, excluded: Path | None = None) -> FileTree:
-    """What the folder holds. Raises `BuildError` for what can be neither read nor copied.
+    """Return the files of the folder. Raises `BuildError` for a file that cannot be copied.
 
-    `excluded` is a folder that is left out wherever it is met: the data directory, which may lie
+    `excluded` is a folder that is left out wherever it appears: the data directory, which may be
     inside the function's folder.
     """
     root = os.path.realpath(folder)
-    out = None if excluded is None else os.path.realpath(excluded)
-    found = FileTree()
-    waiting = [""]
-    while waiting:
-        waiting += _scan_level(root, waiting.pop(), out, found)
-    return found
+    excluded_path = None if excluded is None else os.path.realpath(excluded)
+    tree = FileTree()
+    pending = [""]
+    while pending:
+        pending += _scan_level(root, pending.pop(), excluded_path, tree)
+    return tree
 
 
-def _scan_level(root: str, folder: str, out: str | None, collected: FileTree) -> list[str]:
-    """Add the entries of one folder; return its subfolders, which have to be read as well."""
+def _scan_level(root: str, folder: str, excluded_path: str | None, tree: FileTree) -> list[str]:
+    """Add the entries of one folder; return its subfolders."""
     if folder.count(os.sep) >= trees.MAX_DEPTH:
         raise BuildError(
             f"{printable_path(folder[:120])}… is nested more than {trees.MAX_DEPTH} folders deep",
             hint="remove it, or move it out of the function's folder",
         )
-    deeper: list[str] = []
+    subfolders: list[str] = []
     try:
         with os.scandir(os.path.join(root, folder)) as listing:
             children = list(listing)
@@ -125,17 +131,19 @@ def _scan_level(root: str, folder: str, out: str | None, collected: FileTree) ->
         except OSError as error:
             raise _unreadable_error(path, error) from error
         if stat.S_ISLNK(mode):
-            collected.add(FileEntry("link", path, target=_link_target(root, path)))
+            tree.add(FileEntry("link", path, target=_link_target(root, path)))
         elif stat.S_ISREG(mode):
-            collected.add(FileEntry("file", path, Path(child.path), bool(mode & stat.S_IXUSR)))
+            tree.add(FileEntry("file", path, Path(child.path), bool(mode & stat.S_IXUSR)))
         elif not stat.S_ISDIR(mode):
-            collected.warnings.append(
+            tree.warnings.append(
                 f"{printable_path(path)} is {_special_file_kind(mode)}; it is not copied"
             )
-        elif child.path != out and not os.path.exists(os.path.join(child.path, "pyvenv.cfg")):
-            collected.add(FileEntry("folder", path))
-            deeper.append(path)
-    return deeper
+        elif child.path != excluded_path and not os.path.exists(
+            os.path.join(child.path, "pyvenv.cfg")
+        ):
+            tree.add(FileEntry("folder", path))
+            subfolders.append(path)
+    return subfolders
 
 
 def _special_file_kind(mode: int) -> str:
@@ -147,34 +155,34 @@ def _special_file_kind(mode: int) -> str:
 
 
 def _link_target(root: str, path: str) -> str:
-    """The relative target of a link; the link must stay in the folder, step by step."""
+    """Return the relative target of a link, each step of which must stay in the folder."""
     link = os.path.join(root, path)
     try:
         raw = os.readlink(link)
     except OSError as error:
         raise _unreadable_error(path, error) from error
-    here = os.path.dirname(link)
-    # The last step stays unresolved: a link to a link remains one in the copy.
-    aim = os.path.join(here, raw)
-    aim = os.path.join(os.path.realpath(os.path.dirname(aim)), os.path.basename(aim))
-    aim = os.path.normpath(aim)
-    for place in (aim, os.path.realpath(link)):
+    parent = os.path.dirname(link)
+    # The last step stays unresolved, so that a link to a link remains one in the copy.
+    target = os.path.join(parent, raw)
+    target = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+    target = os.path.normpath(target)
+    for place in (target, os.path.realpath(link)):
         if place != root and not place.startswith(root.rstrip("/") + "/"):
             raise BuildError(
                 f"the link {printable_path(path)} leads out of the function's folder, to"
                 f" {printable_path(raw)}",
                 hint="copy the file into the folder, or remove the link",
             )
-    return os.path.relpath(aim, here)
+    return os.path.relpath(target, parent)
 
 
-def tree_hash(found: FileTree, copy: Path | None = None) -> str:
-    """SHA-256 (hex) over paths, executable bits, link targets and contents.
+def tree_hash(tree: FileTree, copy: Path | None = None) -> str:
+    """Return the SHA-256 (hex) of paths, executable bits, link targets and contents.
 
-    With `copy` the contents are read from the copy, so the hash is of what was really copied.
+    With `copy` the contents are read from the copy, so that the hash describes what was copied.
     """
     total = hashlib.sha256()
-    for entry in found:
+    for entry in tree:
         source = entry.source if copy is None else copy / entry.path
         content = b""
         if entry.kind == "file":
@@ -201,8 +209,8 @@ def _file_hash(source: Path | bytes, path: str) -> bytes:
 def _unreadable_error(path: str, error: OSError) -> BuildError:
     if isinstance(error, FileNotFoundError):
         return BuildError(
-            f"{printable_path(path)} vanished while the folder was read",
-            hint="try again when it is at rest",
+            f"{printable_path(path)} disappeared while the folder was read",
+            hint="try again when nothing changes it",
         )
     return BuildError(
         f"cannot read {printable_path(path)}: {error.strerror}",
@@ -211,20 +219,12 @@ def _unreadable_error(path: str, error: OSError) -> BuildError:
 
 
 def printable_path(path: str) -> str:
-    """A path that can be printed, whatever bytes its name has."""
+    """Return the path in a form that can be printed, whatever bytes it has."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-_CHUNK_BYTES = 1 << 30
-# What is smaller is copied: a handler that writes to a file of its own against all rules does no
-# harm to other revisions then.
-_SHARED_MIN_BYTES = 1 << 20
-_CONFIG_NAME = "function.yaml"
-_OWNER_PID = re.compile(r"(?:\.staging-)?(\d+)-")
-
-
 def code_digest(loaded: LoadedFunction) -> str:
-    """The hash (hex) that `stage` would give the artifact. Nothing is copied."""
+    """Return the hash (hex) that `stage` would give the artifact, without copying anything."""
     return tree_hash(code_files(loaded))
 
 
@@ -234,58 +234,58 @@ def stage(
     progress: Callable[[str], None] | None = None,
     previous: Path | None = None,
 ) -> Artifact:
-    """Copy the code to `destination`, which must not exist; it appears whole or not at all.
+    """Copy the code to `destination`, which must not exist; it appears complete or not at all.
 
-    Large files that are the same in `previous`, an earlier copy, are shared with it: weights do not
-    take their room once a revision. Nobody writes to either copy.
+    Large files that are unchanged since `previous`, an earlier copy, are shared with it, so that
+    weights are on the disk only once. Nobody writes to either copy.
 
-    Raises `BuildError` when something cannot be copied (a full disk, an unreadable file, a link
-    that leaves the folder); then nothing is left behind.
+    Raises `BuildError` if something cannot be copied (a full disk, an unreadable file, a link that
+    leaves the folder); nothing is left behind then.
     """
-    found = code_files(loaded)
+    tree = code_files(loaded)
     if os.path.lexists(destination):
         raise ConflictError(f"{destination} exists already")
     make_private_dir(destination.parent)
     remove_abandoned(destination.parent)
     temporary = destination.parent / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        _copy_all(found, temporary, progress, previous)
-        code_hash = tree_hash(found, temporary)
+        _copy_all(tree, temporary, progress, previous)
+        code_hash = tree_hash(tree, temporary)
         temporary.rename(destination)
     except OSError as error:
         raise BuildError(f"cannot write {destination}: {error.strerror}") from error
     finally:
-        # After the rename there is nothing of that name.
+        # After the rename it no longer exists.
         trees.try_remove(temporary)
-    return Artifact("folder", str(destination), code_hash, tuple(found.warnings))
+    return Artifact("folder", str(destination), code_hash, tuple(tree.warnings))
 
 
 def code_files(loaded: LoadedFunction) -> FileTree:
-    """What a copy would hold.
+    """Return the files of a copy.
 
-    Inline source wins over a single file, and that over the folder, as in Nuclio.
+    Inline source takes precedence over a single file, and that over the folder, as in Nuclio.
     """
     inline = loaded.function.spec.build.function_source_code
     if inline:
-        found = _inline_code(loaded.function, inline)
+        tree = _inline_code(loaded.function, inline)
     elif loaded.source_file is not None:
-        found = FileTree()
-        found.add(FileEntry("file", loaded.source_file.name, loaded.source_file))
+        tree = FileTree()
+        tree.add(FileEntry("file", loaded.source_file.name, loaded.source_file))
     else:
-        found = scan_folder(loaded.folder, excluded=data_dir())
+        tree = scan_folder(loaded.folder, excluded=data_dir())
     config: Path | bytes | None = loaded.config_path
     if config is None:
         config = _config_bytes(loaded.function)
-    found.add(FileEntry("file", _CONFIG_NAME, config))
-    return found
+    tree.add(FileEntry("file", _CONFIG_NAME, config))
+    return tree
 
 
 def _config_bytes(function: Function) -> bytes:
-    """The configuration as a file, for code that came with none."""
+    """Return the configuration as a file, for code that came without one."""
     build = msgspec.structs.replace(function.spec.build, function_source_code="")
     spec = msgspec.structs.replace(function.spec, build=build)
-    plain = to_dict(msgspec.structs.replace(function, spec=spec))
-    return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode()
+    config = to_dict(msgspec.structs.replace(function, spec=spec))
+    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
 
 
 def _inline_code(function: Function, text: str) -> FileTree:
@@ -300,12 +300,12 @@ def _inline_code(function: Function, text: str) -> FileTree:
     if not re.fullmatch(r"[\w|-]+(\.[\w|-]+)*", module):
         raise BuildError(f"{module!r} (from spec.handler) cannot be the name of a Python module")
     *packages, name = module.split(".")
-    found = FileTree()
+    tree = FileTree()
     for depth in range(len(packages)):
-        found.add(FileEntry("folder", "/".join(packages[: depth + 1])))
+        tree.add(FileEntry("folder", "/".join(packages[: depth + 1])))
     path = "/".join([*packages, f"{name}.py"])
-    found.add(FileEntry("file", path, code.replace(b"\r\n", b"\n")))
-    return found
+    tree.add(FileEntry("file", path, code.replace(b"\r\n", b"\n")))
+    return tree
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -331,13 +331,13 @@ def _is_alive(pid: int) -> bool:
 
 
 def _copy_all(
-    found: FileTree,
+    tree: FileTree,
     destination: Path,
     progress: Callable[[str], None] | None,
     previous: Path | None,
 ) -> None:
     destination.mkdir(mode=0o755)
-    for count, entry in enumerate(found, 1):
+    for count, entry in enumerate(tree, 1):
         path = destination / entry.path
         try:
             if entry.kind == "folder":
@@ -349,22 +349,22 @@ def _copy_all(
         except OSError as error:
             raise _copy_error(error, entry, destination) from error
         if progress is not None and count % 1000 == 0:
-            progress(f"copied {count} of {len(found.entries)} files")
+            progress(f"copied {count} of {len(tree.entries)} files")
 
 
 def _link_unchanged(entry: FileEntry, earlier: Path, path: Path) -> bool:
-    """Whether the file could be linked to an earlier copy that has the same content and mode."""
+    """Link the file to an unchanged earlier copy; return False if that is not possible."""
     if isinstance(entry.source, bytes):
         return False
     try:
-        about = earlier.lstat()
-        if about.st_size < _SHARED_MIN_BYTES or about.st_mode != stat.S_IFREG | _mode(entry):
+        status = earlier.lstat()
+        if status.st_size < _SHARED_MIN_BYTES or status.st_mode != stat.S_IFREG | _mode(entry):
             return False
         if not filecmp.cmp(entry.source, earlier, shallow=False):
             return False
         path.hardlink_to(earlier)
     except OSError:
-        return False  # not there, or on a file system that cannot: then it is copied
+        return False  # missing, or on a file system without links: it is copied
     return True
 
 
@@ -383,13 +383,13 @@ def _copy(entry: FileEntry, path: Path) -> None:
 
 
 def _copy_content(original: IO[bytes], copy: IO[bytes]) -> None:
-    """Copy inside the kernel, which shares the blocks on file systems that can."""
+    """Copy inside the kernel, which shares blocks on file systems that support it."""
     if hasattr(os, "copy_file_range"):
         try:
             while os.copy_file_range(original.fileno(), copy.fileno(), _CHUNK_BYTES):
                 pass
         except OSError as error:
-            # Refused between these two file systems: then byte by byte, from where it stopped.
+            # Not supported between these file systems: continue byte by byte.
             if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
                 raise
     shutil.copyfileobj(original, copy, 1 << 20)
@@ -403,5 +403,5 @@ def _copy_error(error: OSError, entry: FileEntry, destination: Path) -> BuildErr
             hint="free some space, or set FNBUILD_DATA_DIR to a directory on another disk",
         )
     if isinstance(error, FileNotFoundError):
-        return BuildError(f"{name} vanished while it was copied", hint="try again")
+        return BuildError(f"{name} disappeared while it was copied", hint="try again")
     return BuildError(f"cannot copy {name}: {error.strerror}")

@@ -45,19 +45,19 @@ def prefer_cpu_builds(requirements: Requirements, function: Function) -> Require
     if configured:
         if "cpu" in configured:
             return requirements
-        text = (
-            "torch comes from where pip is configured to look, which may bring several GB of CUDA"
-            f" libraries that this machine has no use for: {_remedy()} takes the CPU build"
+        warning = (
+            "pip's configuration names the index of torch, which may bring several GB of CUDA"
+            f" libraries that this machine cannot use: {_remedy()} installs the CPU build"
         )
-        return replace(requirements, warnings=(*requirements.warnings, text))
+        return replace(requirements, warnings=(*requirements.warnings, warning))
     if not _index():
         return requirements
     option = ("--extra-index-url", _index())
-    changed = [
+    new_steps = [
         replace(step, arguments=(*step.arguments, *option)) if step in steps else step
         for step in requirements.steps
     ]
-    return replace(requirements, steps=tuple(changed))
+    return replace(requirements, steps=tuple(new_steps))
 
 
 def cuda_torch_warning(requirements: Requirements, function: Function) -> str:
@@ -70,7 +70,7 @@ def cuda_torch_warning(requirements: Requirements, function: Function) -> str:
         return ""
     return (
         "torch brings several GB of CUDA libraries into the image, and the function has no"
-        f" nvidia.com/gpu limit: {_remedy()} takes the CPU build"
+        f" nvidia.com/gpu limit: {_remedy()} installs the CPU build"
     )
 
 

@@ -54,8 +54,8 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
         _prepare_offline(session, flags)
         return
     engine = choose_engine(flags["engine"])
-    if engine.why:
-        note(f"building with {engine.name}: {engine.why}")
+    if engine.selection_reason:
+        note(f"building with {engine.name}: {engine.selection_reason}")
     if flags["output_image_file"]:
         # Fails before a long build.
         check_writable(flags["output_image_file"])
@@ -69,8 +69,8 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     for text in built.warnings:
         warn(text)
     note(f"built {built.reference} in {progress.seconds:.1f} s")
-    if built.pushed:
-        note(f"pushed {built.pushed} {built.pushed_digest}".rstrip())
+    if built.registry_reference:
+        note(f"pushed {built.registry_reference} {built.pushed_digest}".rstrip())
     _print_image(built, engine, output)
 
 
@@ -79,7 +79,7 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
     from fnbuild.cli.output import format_table, print_value
 
     if output == "name":
-        click.echo(built.pushed or built.reference)
+        click.echo(built.registry_reference or built.reference)
         return
     python = built.pythons.handler
     if output == "table":
@@ -93,7 +93,9 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
     for text in image_report.advice:
         note(text)
     if output == "wide":
-        rows = [[format_size(part.size), part.made_by, part.what] for part in image_report.parts]
+        rows = [
+            [format_size(part.size), part.origin, part.description] for part in image_report.layers
+        ]
         rows.append([format_size(image_report.size), "", built.reference])
         click.echo(format_table(["size", "from", "made by"], rows))
         return
@@ -102,15 +104,15 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
             "image": built.reference,
             "id": built.id,
             "base": built.base,
-            "pushed": built.pushed,
+            "pushed": built.registry_reference,
             "tag": built.build_tag,
             "digest": built.pushed_digest,
             "code": built.digest,
             "python": {"path": python.path, "version": _version_text(python.version)},
             "size": image_report.size,
             "layers": [
-                {"size": part.size, "from": part.made_by, "by": part.what}
-                for part in image_report.parts
+                {"size": layer.size, "from": layer.origin, "by": layer.description}
+                for layer in image_report.layers
             ],
             "advice": list(image_report.advice),
         },

@@ -251,7 +251,7 @@ class _Deployer:
         progress = partial(_report_progress, self._progress, function.name)
         with hinting_at_running_revision(self._platform, self._session.namespace, function.name):
             if self._platform.artifact_kind == "image":
-                self._bases.make(function.prepared.function, function.file.parent, progress)
+                self._bases.build(function.prepared.function, function.file.parent, progress)
             deployment = pipeline.deploy(function.request, progress, function.prepared)
         with self._progress.aside():
             report_deployment(deployment, time.monotonic() - began)

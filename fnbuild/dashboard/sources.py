@@ -116,7 +116,7 @@ UPLOAD_BYTES = 512 << 20
 UPLOAD_SECONDS = 3600.0
 MAX_UPLOADS = 50
 
-_UNPACK_LIMITS = SourceLimits(unpacked=4 << 30, members=50_000)
+_UNPACK_LIMITS = SourceLimits(unpacked_bytes=4 << 30, members=50_000)
 _SWEEP_SECONDS = 300.0
 _CONTENT = "content"
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}\Z")

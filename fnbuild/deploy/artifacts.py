@@ -146,7 +146,7 @@ def build_artifact(
         try:
             builder.publish_image(built, engine, progress)
         except FnbuildError as error:
-            named = f"{built.pushed} is not its image yet"
+            named = f"{built.registry_reference} is not its image yet"
             progress(f"warning: the function runs, but {named}: {error.message}")
 
 
@@ -155,7 +155,7 @@ def _pinned_reference(reference: str, built: BuiltImage, engine: Engine) -> str:
     from fnbuild.builder.image import references
 
     tag = references.build_tag(reference, built.id)
-    if built.pushed:
+    if built.registry_reference:
         return f"{tag}@{built.pushed_digest}" if built.pushed_digest else tag
     engine.tag(built.id, tag)
     return tag

@@ -203,7 +203,7 @@ def _catalog(name: str) -> Iterator[Repository]:
     from fnbuild.builder.image.registry import RegistryClient, Repository, repository_of
 
     below = repository_of(with_registry(name, "x"))
-    prefix = below.repository.removesuffix("x")
+    prefix = below.name.removesuffix("x")
     for repository in RegistryClient(below.registry).repositories():
         if repository.startswith(prefix):
             yield Repository(below.registry, repository)
@@ -214,7 +214,7 @@ def _tags_of(client: RegistryClient, place: Repository, use: ImageUse) -> Iterat
     from fnbuild.builder.image.builder import DIGEST_LABEL, FUNCTION_LABEL
     from fnbuild.builder.image.references import is_build_tag
 
-    digests = {tag: client.digest(place.repository, tag) for tag in client.tags(place.repository)}
+    digests = {tag: client.digest(place.name, tag) for tag in client.tags(place.name)}
     user_digests = {digest for tag, digest in digests.items() if not is_build_tag(tag)}
     for tag, digest in digests.items():
         build = registry.parse_pushed_build(f"{place}:{tag}@{digest}") if digest else None
@@ -224,7 +224,7 @@ def _tags_of(client: RegistryClient, place: Repository, use: ImageUse) -> Iterat
             or registry.is_build_needed(build, use.references)
         ):
             continue
-        labels = client.labels(place.repository, digest)
+        labels = client.labels(place.name, digest)
         function = labels.get(FUNCTION_LABEL, "")
         if DIGEST_LABEL in labels and not _may_change(function, use):
             name = f"{build}@{digest}"

@@ -1,4 +1,4 @@
-"""A data directory of its own for every test, and folders with functions."""
+"""Give every test a data directory of its own, and folders with functions."""
 
 import os
 from pathlib import Path
@@ -35,13 +35,13 @@ def folder(tmp_path):
 
 @pytest.fixture
 def loaded(folder):
-    """Reads the folder, after the test has changed it."""
+    """Read the folder, after the test has changed it."""
     return lambda path=folder, **options: load_function(path, **options)
 
 
 @pytest.fixture
 def write(folder):
-    """Writes a file of the function: `write("sub/a.py", "text")`."""
+    """Write a file of the function: `write("sub/a.py", "text")`."""
 
     def write(name: str, content: str | bytes = "", mode: int = 0o644) -> Path:
         path = folder / name

@@ -1,4 +1,4 @@
-"""Environments, really made: what is in them, when they are kept, what is said when they fail."""
+"""Real environments: their packages, when they are reused, and their errors."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions
 
 @pytest.fixture(autouse=True)
 def wheels(tmp_path, monkeypatch):
-    """The only place where pip looks for packages."""
+    """The only folder in which pip looks for packages."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -40,7 +40,7 @@ def wheels(tmp_path, monkeypatch):
 
 
 def wheel(folder: Path, name: str, version: str = "1.0", requires: str = "") -> Path:
-    """A package with one module that knows its version."""
+    """Create a package with one module that knows its version."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     about = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -55,7 +55,7 @@ def wheel(folder: Path, name: str, version: str = "1.0", requires: str = "") -> 
 
 
 def page(folder: Path, path: Path) -> str:
-    """The URL of an index that says which Python the package is for."""
+    """Return the URL of an index that states the required Python of the package."""
     name = path.name.partition("-")[0]
     (folder / "simple" / name).mkdir(parents=True)
     link = f'<a href="{path.as_uri()}" data-requires-python="&gt;=4">{path.name}</a>'
@@ -77,7 +77,7 @@ def here():
 
 @pytest.fixture
 def asked(folder):
-    """What a function with these pip commands asks for."""
+    """Return the requirements of a function with these pip commands."""
 
     def read(*commands: str) -> Requirements:
         return collect_requirements(
@@ -88,7 +88,7 @@ def asked(folder):
 
 
 class Told(list):
-    """What was told as progress."""
+    """Recorded progress."""
 
     def __call__(self, text: str) -> None:
         self.append(text)
@@ -113,7 +113,7 @@ class TestMaking:
         assert run(python, "import tiny, tinier, other; print(other.version)") == "2.0"
         with pytest.raises(subprocess.CalledProcessError):
             run(python, "import msgspec")
-        assert told[0] == f"making an environment with 2 packages for Python {here.number}"
+        assert told[0] == f"creating an environment with 2 packages for Python {here.version_text}"
         assert "pip: Successfully installed tinier-1.0 tiny-1.0" in told
         assert "/environments/" not in told.text
 
@@ -190,7 +190,7 @@ class TestInterpreters:
         wheel(wheels, "theirs")
         wheel(wheels, "ours")
         theirs = ensure_environment(here, asked("pip install theirs"), Told())
-        named = Interpreter(str(theirs), here.version, asked=True)
+        named = Interpreter(str(theirs), here.version, requested=True)
         python = ensure_environment(named, asked("pip install ours"), Told())
         assert python != theirs
         assert run(python, "import ours, theirs; print(theirs.version)") == "1.0"
@@ -201,7 +201,7 @@ class TestInterpreters:
         broken = tmp_path / "python"
         broken.write_text("#!/bin/sh\necho 'No module named venv'\nexit 1\n")
         broken.chmod(0o755)
-        with pytest.raises(BuildError, match="cannot make an environment with") as caught:
+        with pytest.raises(BuildError, match="cannot create an environment with") as caught:
             ensure_environment(
                 Interpreter(str(broken), here.version), asked("pip install tiny"), Told()
             )
@@ -216,7 +216,7 @@ class TestKeeping:
         path.unlink()
         told = Told()
         assert ensure_environment(here, asked("pip install tiny"), told) == first
-        assert told == ["environment with 1 package is there already"]
+        assert told == ["environment with 1 package already exists"]
 
     def test_equal_requirements_in_another_folder(self, here, wheels, tmp_path):
         wheel(wheels, "tiny")
@@ -250,7 +250,7 @@ class TestKeeping:
         second = ensure_environment(here, asked(), told)
         assert run(second, "import a, b, lib; print(lib.version)") == "8"
         assert run(first, "import lib; print(lib.version)") == "7"
-        assert told[0] == "environment with 1 package is there already"
+        assert told[0] == "environment with 1 package already exists"
         assert "pip: Successfully installed lib-1.0" in told
         # Without its base it counts for nothing, and nobody removes that meanwhile.
         prune_environments(lambda: {second})
@@ -459,7 +459,7 @@ class TestTrouble:
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:
-    """Returns when the condition holds; fails when it does not in time."""
+    """Wait until the condition holds; fail if it does not in time."""
     deadline = threading.Event()
     for _ in range(int(seconds / 0.02)):
         if condition():
@@ -471,12 +471,13 @@ def wait_for(condition, seconds: float = 60.0) -> None:
 MAKE = """
 import sys
 from pathlib import Path
-from fnbuild.builder.environment import ensure, kept, prune
-from fnbuild.builder.interpreter import choose
-from fnbuild.builder.requirements import collect
+from fnbuild.builder.environment import ensure_environment
+from fnbuild.builder.interpreter import choose_interpreter
+from fnbuild.builder.requirements import collect_requirements
 from fnbuild.function.types import Build, Function, Spec
 function = Function(spec=Spec(runtime="python", build=Build(commands=["pip install ./lib"])))
-ensure(choose(function), collect(function, Path(sys.argv[1])), print)
+requirements = collect_requirements(function, Path(sys.argv[1]))
+ensure_environment(choose_interpreter(function), requirements, print)
 """
 
 PYPROJECT = """\

@@ -1,4 +1,4 @@
-"""Which interpreter is chosen, and what is said when it is another than asked for."""
+"""The choice of the interpreter, and the warnings about it."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def function(runtime: str = "python:3.11", exe: str | None = None) -> Function:
 
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
-    """A machine with nothing but what the test puts into the folder, which is all of PATH."""
+    """A machine with only the programs that the test puts into the folder, which is all of PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -32,7 +32,7 @@ def bare(monkeypatch, tmp_path):
 
 
 def fake(path: Path, version: tuple[int, int, int], prefix: str = "/usr") -> Path:
-    """A program that answers as an interpreter of that version would."""
+    """Write a program that responds like an interpreter of that version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     answer = f'{{"path": "{path}", "prefix": "{prefix}", "version": {list(version)}}}'
     path.write_text(f"#!/bin/sh\necho '{answer}'\n")
@@ -47,7 +47,7 @@ def test_every_installed_version_is_found_by_its_label(folder):
     assert found.warning is None
     assert ".".join(map(str, found.version[:2])) == minor
     asked = [found.path, "-c", "import sys; print(*sys.version_info[:3], sep='.')"]
-    assert subprocess.check_output(asked, text=True).strip() == found.number
+    assert subprocess.check_output(asked, text=True).strip() == found.version_text
 
 
 @pytest.mark.parametrize("runtime", ["python", "", f"python:{OWN}"])
@@ -65,7 +65,7 @@ def test_what_is_not_installed_is_one_warning(bare):
     found = choose_interpreter(function("python:3.99"))
     own = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({found.path})"
     assert found.warning == (
-        f"function asks for python:3.99, which is not installed here; running on {own}"
+        f"function requires python:3.99, which is not installed on this machine; running on {own}"
     )
 
 
@@ -98,7 +98,7 @@ def test_a_shim_is_used_when_there_is_nothing_else(bare, tmp_path, monkeypatch):
 
 def test_a_program_that_lies_about_its_name(bare):
     fake(bare / "python3.98", (3, 97, 0))
-    assert "not installed here" in choose_interpreter(function("python:3.98")).warning
+    assert "not installed on this machine" in choose_interpreter(function("python:3.98")).warning
 
 
 def test_fnbuilds_own_environment_is_passed_over(bare):
@@ -112,14 +112,14 @@ def test_a_program_that_hangs_is_passed_over(bare, monkeypatch):
     path = bare / "python3.98"
     path.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     path.chmod(0o755)
-    assert "not installed here" in choose_interpreter(function("python:3.98")).warning
+    assert "not installed on this machine" in choose_interpreter(function("python:3.98")).warning
 
 
 class TestNamedByTheFunction:
     def test_a_path_that_exists(self, bare, tmp_path):
         path = fake(tmp_path / "conda/bin/python", (3, 8, 1))
         found = choose_interpreter(function("python:3.11", str(path)))
-        assert (found.path, found.asked, found.warning) == (str(path), True, None)
+        assert (found.path, found.requested, found.warning) == (str(path), True, None)
 
     def test_a_bare_name(self, bare):
         path = fake(bare / "python3", (3, 8, 1))
@@ -134,18 +134,18 @@ class TestNamedByTheFunction:
 
     def test_a_path_of_another_machine(self, bare):
         found = choose_interpreter(function("python:3.99", "/opt/conda/bin/python"))
-        assert not found.asked
+        assert not found.requested
         assert found.warning == (
-            "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist here;"
-            " function asks for python:3.99, which is not installed here;"
-            f" running on Python {found.number} ({found.path})"
+            "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist on this machine;"
+            " function requires python:3.99, which is not installed on this machine;"
+            f" running on Python {found.version_text} ({found.path})"
         )
 
     def test_a_path_of_another_machine_with_a_label_that_fits(self, bare):
         path = fake(bare / "python3.98", (3, 98, 7))
         found = choose_interpreter(function("python:3.98", "/opt/conda/bin/python"))
         assert found.warning == (
-            "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist here;"
+            "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist on this machine;"
             f" running on Python 3.98.7 ({path})"
         )
 

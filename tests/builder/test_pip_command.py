@@ -1,4 +1,4 @@
-"""Which commands are pip, and what they say."""
+"""Recognition of pip commands and their options."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The half of a processor's configuration that is the same on every platform."""
+"""The part of a processor's configuration that is the same on every platform."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from fnbuild.errors import BuildError
 
 @pytest.fixture
 def flat(folder):
-    """What the files of the folder come to, read from requirements.txt on."""
+    """Return the flat requirements of the folder, starting with requirements.txt."""
 
     def read(name="requirements.txt"):
         found = FlatRequirements(folder.resolve())

@@ -1,4 +1,4 @@
-"""What pip is asked to do, found in commands and directives as people write them."""
+"""pip steps of commands and directives as users write them."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from fnbuild.function.types import Build, Directive, Directives, Function, Spec
 
 
 def asking(*lines: str, post: tuple[str, ...] = ()) -> Function:
-    """A function with directives written as in a Dockerfile."""
+    """Return a function with directives written as in a Dockerfile."""
 
     def directive(line: str) -> Directive:
         kind, _, value = line.partition(" ")
@@ -26,7 +26,7 @@ def asking(*lines: str, post: tuple[str, ...] = ()) -> Function:
 
 @pytest.fixture
 def arguments(folder):
-    """The words that pip gets, a tuple for each run."""
+    """Return the arguments of pip, a tuple for each run."""
 
     def run(*lines: str, post: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         return [

@@ -43,7 +43,7 @@ def test_every_interpreter_imports_its_own(python, data):
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """The only place where pip looks for packages."""
+    """The only folder in which pip looks for packages."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -60,7 +60,7 @@ OLD = Interpreter("/usr/bin/python3.6", (3, 6, 15))
 def test_without_network_the_remedy_is_said(shelf, data):
     with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which cannot be") as caught:
         ensure_sdk(OLD)
-    assert caught.value.hint == "deploy once with network; from then on the copy is used"
+    assert caught.value.hint == "deploy once with network access; later deploys use the copy"
     assert "No matching distribution" in caught.value.detail
     assert list((data / "sdk").iterdir()) == []
 
@@ -74,6 +74,6 @@ def test_another_file_under_that_name_is_refused(shelf, data):
         )
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
         archive.writestr(f"{about}/RECORD", "")
-    with pytest.raises(BuildError, match="is not the file that was published under that name"):
+    with pytest.raises(BuildError, match="is not the published file of that name"):
         ensure_sdk(OLD)
     assert list((data / "sdk").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Shell text into simple commands."""
+"""Splitting shell text into simple commands."""
 
 import shlex
 import subprocess
@@ -63,7 +63,7 @@ def test_words(text, expected):
 def test_variables_with_known_values(text, expected):
     (command,) = parse_commands(text, {"X": "one two", "Y": "2.1", "E": ""})
     assert command.words == expected
-    assert not command.unknown
+    assert not command.unresolved
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_variables_with_known_values(text, expected):
 )
 def test_what_only_a_shell_can_tell(text):
     first, last = parse_commands(f"{text}; z", {})
-    assert first.unknown
+    assert first.unresolved
     assert first.words[0] == "a"
-    assert (last.words, last.unknown) == (("z",), False)
+    assert (last.words, last.unresolved) == (("z",), False)
 
 
 def test_the_operator_in_front():
-    assert [c.after for c in parse_commands("a && b || c\nd | e", {})] == [
+    assert [c.operator for c in parse_commands("a && b || c\nd | e", {})] == [
         "",
         "&&",
         "||",

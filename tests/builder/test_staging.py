@@ -1,4 +1,4 @@
-"""The staged copy: what is in it, what never is, and that it is whole or not there."""
+"""The staged copy: its files, files that are left out, and that it is complete or absent."""
 
 import base64
 import os
@@ -22,7 +22,7 @@ from fnbuild.function.types import Build, Function, Spec
 
 
 def described(function: Function, folder: Path) -> LoadedFunction:
-    """A function that no rule has seen."""
+    """Return a function that was not checked."""
     return LoadedFunction(function, Report(), folder, folder / "function.yaml", None, "")
 
 
@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def nobody(tmp_path, monkeypatch):
-    """A place to write to for the user that the code in the block runs as, who is not root."""
+    """A writable folder for the user of the code in the block, who is not root."""
 
     @contextmanager
     def step_down():
@@ -56,7 +56,7 @@ def nobody(tmp_path, monkeypatch):
 
 @pytest.fixture
 def staged(loaded, tmp_path):
-    """Stages the folder and gives the copy."""
+    """Stage the folder, and return the copy."""
 
     def run(**options):
         destination = tmp_path / "out" / "code"

@@ -1,4 +1,4 @@
-"""PyTorch's CPU builds on a machine without a GPU: real pip, package indexes on the loopback."""
+"""PyTorch's CPU builds on a machine without GPU: real pip, package indexes on the loopback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fnbuild.function.types import Build, Function, Resources, Spec
 
 @pytest.fixture(autouse=True)
 def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pip configuration, no GPU, and a CPU index that nothing answers."""
+    """No pip configuration, no GPU, and a CPU index that does not answer."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -31,7 +31,7 @@ def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def indexes(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server with `main`, which has torch 2.0, and `cpu`, which has 2.0+cpu."""
+    """Return the URL of a server with `main`, which has torch 2.0, and `cpu`, which has 2.0+cpu."""
     _publish(tmp_path / "indexes" / "main", "torch", "2.0")
     _publish(tmp_path / "indexes" / "main", "other", "1.0")
     _publish(tmp_path / "indexes" / "cpu", "torch", "2.0+cpu")
@@ -151,7 +151,7 @@ def test_pips_configuration_is_kept_with_a_warning(
     changed = torch_index.prefer_cpu_builds(wanted, function)
     assert changed.steps == wanted.steps
     environment.ensure_environment(choose_interpreter(function), changed, told.append)
-    assert told[0].startswith("warning: torch comes from where pip is configured to look")
+    assert told[0].startswith("warning: pip's configuration names the index of torch")
     assert "`--extra-index-url http://127.0.0.1:9/cpu`" in told[0]
     told.clear()
     environment.ensure_environment(choose_interpreter(function), changed, told.append)

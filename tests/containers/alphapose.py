@@ -1,7 +1,7 @@
 """A keypoint detector as its author published it, on an image with the layout of its base image.
 
-Its model needs a GPU and files that are nowhere any more: the code here answers in its place, with
-libraries of its environment's age.
+Its model needs a GPU and files that are no longer available. The code here replaces it, with
+libraries of the same age.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ModelHandler:
 
 
 def write(folder: Path) -> Path:
-    """The function's folder with its tab; the path of its configuration."""
+    """Write the function's folder, including its tab, and return the path of its configuration."""
     folder.mkdir()
     config = folder / "function.yaml"
     config.write_bytes(CONFIG.read_bytes())
@@ -102,7 +102,7 @@ def write(folder: Path) -> Path:
 
 @contextmanager
 def names() -> Iterator[None]:
-    """The base image under its author's name, and nobody's image under that of the function's."""
+    """Name the base image as its author did, and reserve the name of the function's image."""
     with Path(tempfile.gettempdir(), "fnbuild-test-alphapose.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if image_id(BASE) or image_id(IMAGE):
@@ -117,7 +117,7 @@ def names() -> Iterator[None]:
 
 
 def _bar() -> bytes:
-    """A bright bar from (50, 20) to (60, 180) on black."""
+    """Return a bright bar from (50, 20) to (60, 180) on black."""
     image = Image.new("RGB", (120, 200))
     image.paste((255, 255, 255), (50, 20, 60, 180))
     out = io.BytesIO()
@@ -126,7 +126,7 @@ def _bar() -> bytes:
 
 
 def ask(url: str, folder: Path) -> Mapping[str, str]:
-    """Send a picture and look at the keypoints; the reply's headers, in lower case."""
+    """Send a picture and check the keypoints; return the reply's headers, in lower case."""
     sent = build_request("detector", _bar())
     answer = request("POST", url, "/", sent.body, {"Content-Type": sent.content_type})
     assert answer.status == 200, answer.body

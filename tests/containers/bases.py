@@ -1,4 +1,4 @@
-"""Base images of whole functions, which the engine keeps for the next run under their hash."""
+"""Base images of whole functions, which the engine keeps for later runs under their hash."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ echo "pip $*" >> /opt/stand-in/asked
 
 
 def with_torch() -> str:
-    """Python's image with torch, numpy and OpenCV as they are in the environment of the tests.
+    """Return Python's image with the torch, numpy and OpenCV of the tests' environment.
 
-    They are copied, since torch alone would be a download of hundreds of megabytes.
+    They are copied, because torch alone is a download of hundreds of megabytes.
     """
     abi, place = docker("run", "--rm", PYTHON_IMAGE, "python3", "-c", _ASK).split()
     if abi != sysconfig.get_config_var("SOABI"):
@@ -114,7 +114,7 @@ def with_torch() -> str:
 
 
 def conda() -> str:
-    """An image like those of models from Conda: its Pythons, 3.8 and 3.6, below the home of root.
+    """Return an image like those of Conda models: Pythons 3.8 and 3.6 in root's home directory.
 
     The one of the model's environment has NumPy and Pillow; neither has pip.
     """
@@ -132,22 +132,22 @@ def conda() -> str:
 
 
 def miniconda() -> str:
-    """An image with a `conda` that makes environments with Python 3.6 and runs words in them."""
+    """Return an image with a `conda` that creates environments with Python 3.6."""
     return _from_files("miniconda", f"FROM {conda()}\n{_MINICONDA}", {"conda": _CONDA_PROGRAM})
 
 
 def bare() -> str:
-    """An image without Python, whose `apt-get` brings one and writes down what it was asked for."""
+    """Return an image without Python, whose `apt-get` installs one and records its arguments."""
     return _from_files("bare", _BARE, {"apt-get": _APT_GET, "pip": _PIP})
 
 
 def with_python() -> str:
-    """The same behind the installation of Python and pip."""
+    """Return the same after the installation of Python and pip."""
     return _from_files("bare-python", f"FROM {bare()}\nRUN apt-get install python3-pip\n", {})
 
 
 def with_lines_of(function: Function) -> str:
-    """Python's image behind the function's own lines.
+    """Return Python's image after the function's own lines.
 
     While the engine keeps it, the lines of a build on Python's image come from the engine's cache.
     """
@@ -170,7 +170,7 @@ def _reference(word: str, recipe: str) -> str:
 
 
 def _with_what_they_need(*names: str) -> dict[str, Distribution]:
-    """The packages and all that they require without extras, by name."""
+    """Return the packages and their requirements without extras, by name."""
     found: dict[str, Distribution] = {}
     wanted = list(names)
     while wanted:

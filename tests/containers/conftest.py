@@ -1,4 +1,4 @@
-"""The program as users run it, with a namespace of its own on the engine that is there."""
+"""The program as users run it, with a namespace of its own on the available engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATIENCE = 300.0
 
 @dataclass
 class User:
-    """Somebody at a shell. The namespace is empty at the beginning, and again at the end."""
+    """A user at a shell. The namespace is empty at the beginning and at the end."""
 
     made: Made
     environment: dict[str, str]
@@ -35,7 +35,7 @@ class User:
     def run(
         self, *words: str | Path, given: bytes = b"", at: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """What came of a command line; `given` is its input, `at` its folder."""
+        """Run a command line, and return the result; `given` is its input, `at` its folder."""
         done = subprocess.run(
             [str(word) for word in words],
             input=given,
@@ -50,23 +50,23 @@ class User:
         )
 
     def fnbuild(self, *words: str | Path, given: bytes = b"") -> str:
-        """What the program writes; its failure is the test's."""
+        """Return the program's output; fail the test if it fails."""
         done = self.run(PROGRAM, *words, given=given)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def deploy(self, *words: str | Path) -> str:
-        """Deploy a function to a container; its URL."""
+        """Deploy a function to a container, and return its URL."""
         return self.fnbuild("deploy", "--platform", "local", "-o", "url", *words).strip()
 
     def shown(self, name: str) -> Any:
-        """What the program says about a function."""
+        """Return the program's description of a function."""
         return json.loads(
             self.fnbuild("get", "function", name, "--platform", "local", "-o", "json")
         )
 
     def inspected(self, name: str) -> Any:
-        """What the engine's own client says about a function's container."""
+        """Return the engine's description of a function's container."""
         return json.loads(call(self.made.engine, "inspect", self.container(name)))[0]
 
     def container(self, name: str) -> str:
@@ -75,7 +75,7 @@ class User:
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """The engine that is there, with an image that has Python."""
+    """Return the available engine, with an image that has Python."""
     found = require_engine()
     require_image(found)
     return found
@@ -106,5 +106,5 @@ def user(engine: Engine, data: Path) -> Iterator[User]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether an environment variable changes what the program does."""
+    """Return True if an environment variable affects the program."""
     return name.startswith(("FNBUILD_", "NUCTL_", "NUCLIO_", "PYTEST_"))

@@ -1,4 +1,4 @@
-"""What functions of the library are built on here, and what they have to say about pictures."""
+"""Base images for the functions of the library, and checks of their replies to pictures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _followed(photo: Photo, ask: Ask) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A base image that can be had here for a function, and the judgement on the replies."""
+    """A base image for a function that is available here, and the check of its replies."""
 
     base: Callable[[Function], str]
     judge: Callable[[Photo, Ask], None]
@@ -90,7 +90,7 @@ CASES = {
 
 
 def check(folder: Path, url: str, photo: Photo) -> None:
-    """Have the function at `url` judge pictures, and refuse what is none."""
+    """Check the replies of the function at `url` to pictures and to invalid requests."""
     function = load_function(folder).function
     kind = labels.function_kind(function)
     assert kind

@@ -1,4 +1,4 @@
-"""Configurations as users write them, built and run for real on stand-ins for their base images."""
+"""Configurations as users write them, built and run on replacements for their base images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _python() -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[str], Path]:
-    """`folder(name)`: the function of that name, with code that tells where it runs."""
+    """Return `folder(name)`: the function of that name, with code that reports where it runs."""
 
     def write(name: str) -> Path:
         made = tmp_path / name
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def _deploy(user: User, folder: Path, base: str) -> Any:
-    """What the deployed function answers."""
+    """Deploy the function, and return its reply."""
     image = user.made.image(folder.name)
     url = user.deploy("--path", folder, "--base-image", base, "--image", image)
     answer = request("POST", url, "/", b'"x"', {"Content-Type": "application/json"})
@@ -106,7 +106,7 @@ def test_keys_that_nobody_knows(user: User, folder: Callable[[str], Path]) -> No
 def test_is_built(
     user: User, folder: Callable[[str], Path], name: str, base: Callable[[], str]
 ) -> None:
-    """These need a GPU, files or ports of somebody's machine to run."""
+    """These need a GPU, files or ports of another machine to run."""
     image = user.made.image(name)
     printed = user.fnbuild(
         *("build", "--path", folder(name), "--base-image", base(), "--image", image, "-o", "json")

@@ -1,4 +1,4 @@
-"""Every function of the library is built and answers in a container, as its users run it."""
+"""Every function of the library is built and replies in a container, as its users run it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CVAT's way to deploy: its scripts, with another program's name, on a folder of functions."""
+"""CVAT's deployment scripts, with another program's name, on a folder of functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REDIS = {
 
 @pytest.fixture
 def cvat(user: User, tmp_path: Path) -> Iterator[Path]:
-    """A folder like CVAT's `serverless`; its images have names that are nobody else's."""
+    """A folder like CVAT's `serverless`, with unique image names."""
     folder = tmp_path / "serverless"
     shutil.copytree(SERVERLESS, folder)
     bases, network = user.made.name("cvat"), user.made.name("network")
@@ -49,7 +49,7 @@ def cvat(user: User, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
-    """The `docker` of the shell builds with BuildKit, as the scripts ask for."""
+    """Make the `docker` of the shell build with BuildKit, which the scripts require."""
     programs = tmp_path / "programs"
     programs.mkdir()
     found = shutil.which("docker", path=_with_buildkit(tmp_path))
@@ -64,7 +64,7 @@ def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
 
 
 def _with_buildkit(folder: Path) -> str:
-    """The first folder of PATH with a docker that has BuildKit, or "" if there is none."""
+    """Return the first folder of PATH with a docker that has BuildKit, or ""."""
     (folder / "Dockerfile").write_text("FROM scratch\nLABEL nothing=here\n")
     for place in os.get_exec_path():
         docker = Path(place, "docker")
@@ -77,7 +77,7 @@ def _with_buildkit(folder: Path) -> str:
 
 
 def _ports(table: str) -> dict[str, str]:
-    """The ports of the ready functions in the last table that was printed."""
+    """Return the ports of the ready functions in the last table of the output."""
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
     header = ["NAMESPACE", "NAME", "PROJECT", "STATE", "REPLICAS", "NODE PORT"]
     listed = rows[-rows[::-1].index(header) :]
@@ -146,7 +146,7 @@ def test_the_script_for_gpus_leaves_the_function_without_one_when_there_is_none(
 
 @pytest.fixture
 def own(user: User, cvat: Path) -> tuple[str | Path, ...]:
-    """The words that deploy one function of the folder from elsewhere."""
+    """Return the arguments that deploy one function of the folder from elsewhere."""
     env = [word for name, value in REDIS.items() for word in ("--env", f"{name}={value}")]
     path = cvat / "custom/YOLO-v8-n_100imgs/nuclio"
     return ("deploy", "--project-name", "cvat", "--path", path, "--platform", "local", *env)

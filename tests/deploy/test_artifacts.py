@@ -50,7 +50,7 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
         name = names.image("pushed", tag="1")
         (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=place.address))
         built = artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
-        names.images.append(built.pushed)
+        names.images.append(built.registry_reference)
         planned = artifacts.planned_artifact(reader.load_function(folder), None, kube, exactly=True)
         assert planned.reference == f"{place.address}/{name}"
         assert planned.pinned == f"{built.build_tag}@{built.pushed_digest}"

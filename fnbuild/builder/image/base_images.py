@@ -22,20 +22,25 @@ from pathlib import Path
 from threading import Lock
 
 from fnbuild.builder import requirements
-from fnbuild.builder.image.engine import BuildRequest, Engine, ImageMetadata, Progress
+from fnbuild.builder.image.engine import BuildRequest, Engine, ImageMetadata
 from fnbuild.errors import BuildError
 from fnbuild.function.platform_rules import gpu_count
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Build, Function
+from fnbuild.progress import Progress
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([^;@#]*)")
 _SPECIFIER = re.compile(r"(===|==|~=|!=|<=|>=|<|>)\s*([0-9][0-9A-Za-z.*+-]*)")
 _CUDA_LABEL = re.compile(r"\+cu(\d+)(\d)\Z")
 
+_LOCAL_NAME = re.compile(r"cvat\.(?P<place>.+)\.base(?::latest)?")
+_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
+_DOCKERFILE = "Dockerfile"
+
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """`setup` are the first `RUN` lines of an image that lacks a part of what is needed."""
+    """A base image; `setup` are the RUN lines that install what it lacks."""
 
     image: str
     setup: tuple[str, ...] = ()
@@ -44,7 +49,7 @@ class BaseImage:
 
 @dataclass(frozen=True, slots=True)
 class CudaImage:
-    """One image of the table; `packages` are the releases in it, `cuda` is a version as 12.8."""
+    """An image of the table; `packages` are its releases, `cuda` is a version such as 12.8."""
 
     image: str
     python: str
@@ -55,7 +60,7 @@ class CudaImage:
 
 @cache
 def _cuda_images() -> tuple[tuple[CudaImage, ...], tuple[CudaImage, ...], frozenset[str]]:
-    """The images with torch, those without, and the packages that need torch."""
+    """Return the images with torch, those without, and the packages that need torch."""
     text = resources.files(__package__).joinpath("cuda.toml").read_text("utf-8")
     raw = tomllib.loads(text)
     torch = tuple(
@@ -76,20 +81,20 @@ def _cuda_images() -> tuple[tuple[CudaImage, ...], tuple[CudaImage, ...], frozen
 
 
 def choose_base_image(function: Function, packages: Iterable[str]) -> BaseImage:
-    """The image to build on. `packages` are the function's requirements, as they were written.
+    """Return the image to build on. `packages` are the function's requirements, as written.
 
-    `build.baseImage` is taken as it stands; the others have `build.baseImageRegistry` before them,
-    as in Nuclio (pkg/processor/build/builder.go). Where no image with CUDA fits, the plain one is
-    taken with a warning that says what there is: packages may bring CUDA's libraries themselves.
+    `build.baseImage` is used unchanged; other images get the prefix `build.baseImageRegistry`, as
+    in Nuclio (pkg/processor/build/builder.go). If no image with CUDA fits, the plain one is used
+    with a warning that lists the alternatives: packages may bring the CUDA libraries themselves.
     """
     build = function.spec.build
     if build.base_image:
         return BaseImage(build.base_image)
     plain = BaseImage(function.spec.runtime)
-    chosen = _choose_cuda_image(function, list(packages)) if gpu_count(function) else plain
+    base = _choose_cuda_image(function, list(packages)) if gpu_count(function) else plain
     registry = re.sub(r"\A\w+://", "", build.base_image_registry).rstrip("/")
-    image = f"{registry}/{chosen.image}" if registry else chosen.image
-    return BaseImage(image, chosen.setup, chosen.warnings)
+    image = f"{registry}/{base.image}" if registry else base.image
+    return BaseImage(image, base.setup, base.warnings)
 
 
 def needs_torch(packages: Iterable[str]) -> bool:
@@ -101,39 +106,44 @@ def needs_torch(packages: Iterable[str]) -> bool:
 
 def _choose_cuda_image(function: Function, packages: list[str]) -> BaseImage:
     torch, plain, _ = _cuda_images()
-    wanted = dict(_parse_requirements(packages))
+    specifiers = dict(_parse_requirements(packages))
     python = ".".join(function.spec.runtime.partition(":")[2].split(".")[:2])
     if needs_torch(packages):
-        fitting = [row for row in torch if _fits(row, wanted)]
+        fitting = [row for row in torch if _fits(row, specifiers)]
         exact = [row for row in fitting if row.python == python]
         if exact:
             return BaseImage(exact[0].image, exact[0].setup)
         return BaseImage(
-            function.spec.runtime, warnings=(_no_torch_warning(function, wanted, fitting),)
+            function.spec.runtime, warnings=(_no_torch_warning(function, specifiers, fitting),)
         )
-    # Nothing can be installed into an image without the network.
+    # Without the network nothing can be installed into an image.
     exact = [row for row in plain if row.python == python and not function.spec.build.offline]
     if exact:
         return BaseImage(exact[0].image, exact[0].setup)
     pythons = ", ".join(row.python for row in plain)
-    text = (
+    warning = (
         f"no image with CUDA has Python {python} (there is {pythons}), so {function.spec.runtime}"
         " is the base image: the function's packages must bring CUDA's libraries, as"
         " onnxruntime-gpu[cuda,cudnn] does; build.baseImage names another image"
     )
-    return BaseImage(function.spec.runtime, warnings=(text,))
+    return BaseImage(function.spec.runtime, warnings=(warning,))
 
 
-def _no_torch_warning(function: Function, wanted: dict[str, str], fitting: list[CudaImage]) -> str:
-    asked = " ".join(f"{name}{wanted[name]}" for name in ("torch", "torchvision") if name in wanted)
+def _no_torch_warning(
+    function: Function, specifiers: dict[str, str], fitting: list[CudaImage]
+) -> str:
+    requested = " ".join(
+        f"{name}{specifiers[name]}" for name in ("torch", "torchvision") if name in specifiers
+    )
     runtime = function.spec.runtime
     if fitting:
         pythons = sorted({row.python for row in fitting}, key=_version)
-        there = f"with `runtime: python:{fitting[0].python}` it is {fitting[0].image}"
-        cause = f"has {asked or 'torch'} with that Python, only with {', '.join(pythons)}; {there}"
+        example = f"with `runtime: python:{fitting[0].python}` it is {fitting[0].image}"
+        versions = ", ".join(pythons)
+        cause = f"has {requested or 'torch'} with that Python, only with {versions}; {example}"
     else:
         releases = [dict(row.packages)["torch"] for row in _cuda_images()[0]]
-        cause = f"is known that has {asked}; known are torch {releases[-1]} to {releases[0]}"
+        cause = f"is known that has {requested}; known are torch {releases[-1]} to {releases[0]}"
     return (
         f"the base image is {runtime}, without CUDA: no image {cause}. pip's torch for Linux brings"
         " CUDA's libraries itself; build.baseImage names another image"
@@ -141,20 +151,20 @@ def _no_torch_warning(function: Function, wanted: dict[str, str], fitting: list[
 
 
 def _parse_requirements(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Names, as package indexes have them, and version specifiers."""
+    """Yield normalized package names with their version specifiers."""
     for text in packages:
-        found = _REQUIREMENT.match(text)
-        if found and "://" not in text.partition("@")[0] and "/" not in found[1]:
-            yield re.sub(r"[-_.]+", "-", found[1]).lower(), found[2].replace(" ", "").strip("()")
+        match = _REQUIREMENT.match(text)
+        if match and "://" not in text.partition("@")[0] and "/" not in match[1]:
+            yield re.sub(r"[-_.]+", "-", match[1]).lower(), match[2].replace(" ", "").strip("()")
 
 
-def _fits(row: CudaImage, wanted: dict[str, str]) -> bool:
+def _fits(row: CudaImage, requested: dict[str, str]) -> bool:
     for name, release in row.packages:
-        specifiers = wanted.get(name, "")
+        specifiers = requested.get(name, "")
         if not release_allowed(specifiers, release):
             return False
         for _, version in _SPECIFIER.findall(specifiers):
-            # A release with a label, as 2.7.1+cu118, is one that was made for this CUDA.
+            # A label, as in 2.7.1+cu118, names the CUDA version.
             label = _CUDA_LABEL.search(version)
             if label and f"{label[1]}.{label[2]}" != row.cuda:
                 return False
@@ -162,9 +172,10 @@ def _fits(row: CudaImage, wanted: dict[str, str]) -> bool:
 
 
 def release_allowed(specifiers: str, release: str) -> bool:
-    """Whether specifiers such as `>=2.1,<2.5` or `==2.7.*` allow a release; labels are left out."""
+    """Return True if specifiers such as `>=2.1,<2.5` or `==2.7.*` allow a release (no labels)."""
     return all(
-        _specifier_allows(sign, wanted, release) for sign, wanted in _SPECIFIER.findall(specifiers)
+        _specifier_allows(sign, version, release)
+        for sign, version in _SPECIFIER.findall(specifiers)
     )
 
 
@@ -176,7 +187,7 @@ def _specifier_allows(sign: str, wanted: str, release: str) -> bool:
     if sign == "~=":
         return have[: len(want) - 1] == want[:-1] and have >= want
     length = max(len(have), len(want))
-    have, want = (one + (0,) * (length - len(one)) for one in (have, want))
+    have, want = (numbers + (0,) * (length - len(numbers)) for numbers in (have, want))
     return {
         "==": have == want,
         "===": have == want,
@@ -189,70 +200,65 @@ def _specifier_allows(sign: str, wanted: str, release: str) -> bool:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """The numbers of a release: `2.7.1+cu128` is (2, 7, 1)."""
-    found = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
-
-
-_LOCAL_NAME = re.compile(r"cvat\.(?P<place>.+)\.base(?::latest)?")
-_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
-_DOCKERFILE = "Dockerfile"
+    """Return the numbers of a release: `2.7.1+cu128` is (2, 7, 1)."""
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 @dataclass(slots=True)
 class LocalBaseImages:
-    """The base images of many functions; each is built once, one at a time."""
+    """Build the base images of many functions, each once and one at a time."""
 
     engine: Engine
     _built: set[Path] = field(default_factory=set)
     _building: Lock = field(default_factory=Lock)
 
-    def make(self, function: Function, folder: Path, progress: Progress) -> None:
-        """Build what the function stands on, when that lies beside it. Raises `BuildError`."""
+    def build(self, function: Function, folder: Path, progress: Progress) -> None:
+        """Build the function's base image if its Dockerfile is beside it. Raises `BuildError`."""
         image = function.spec.build.base_image
         root = _library_root(image, folder.resolve())
         if root is not None and (folder / _DOCKERFILE).is_file():
             with self._building:
-                self._make(image, folder.resolve(), root, progress)
+                self._build(image, folder.resolve(), root, progress)
 
-    def _make(self, image: str, folder: Path, root: Path, progress: Progress) -> None:
+    def _build(self, image: str, folder: Path, root: Path, progress: Progress) -> None:
         if folder in self._built:
             return
         file = folder / _DOCKERFILE
-        for below in _FROM.findall(file.read_text(errors="replace")):
-            shared = _shared_folder(below, root)
-            if shared is not None:
-                self._make(below, shared, root, progress)
+        for parent_image in _FROM.findall(file.read_text(errors="replace")):
+            shared_folder = _shared_folder(parent_image, root)
+            if shared_folder is not None:
+                self._build(parent_image, shared_folder, root, progress)
         progress(f"building the base image {image}")
         self.engine.build(BuildRequest(folder, file, (image,)), progress)
         self._built.add(folder)
 
 
 def _library_root(image: str, folder: Path) -> Path | None:
-    """The folder from which the name counts; None when it is not the name of this folder's."""
-    found = _LOCAL_NAME.fullmatch(image)
-    if found is None:
+    """Return the folder that the image's name starts from; None if it is not this folder's name."""
+    match = _LOCAL_NAME.fullmatch(image)
+    if match is None:
         return None
-    above = folder.parent
-    for root in above.parents:
-        if ".".join(above.relative_to(root).parts) == found["place"]:
+    parent = folder.parent
+    for root in parent.parents:
+        if ".".join(parent.relative_to(root).parts) == match["place"]:
             return root
     return None
 
 
 def _shared_folder(image: str, root: Path) -> Path | None:
-    """The folder of an image that others stand on; None when it is none of these."""
-    found = _LOCAL_NAME.fullmatch(image)
-    if found is None:
+    """Return the folder of a shared base image; None for other images."""
+    match = _LOCAL_NAME.fullmatch(image)
+    if match is None:
         return None
-    folder = root.joinpath(*found["place"].split("."), "base")
+    folder = root.joinpath(*match["place"].split("."), "base")
     return folder if (folder / _DOCKERFILE).is_file() else None
 
 
 def fetch_base_image(loaded: LoadedFunction, engine: Engine, progress: Progress) -> str:
-    """Have the base image of a function in the engine, for later builds; its name."""
-    wanted = requirements.collect_requirements(loaded.function, loaded.folder, image=True)
-    base = choose_base_image(loaded.function, wanted.packages).image
+    """Pull the base image of a function if the engine lacks it, and return its name."""
+    required = requirements.collect_requirements(loaded.function, loaded.folder, image=True)
+    base = choose_base_image(loaded.function, required.packages).image
     if engine.inspect(base) is None:
         engine.pull(base, progress)
     return base
@@ -261,25 +267,26 @@ def fetch_base_image(loaded: LoadedFunction, engine: Engine, progress: Progress)
 def ensure_base_image(
     base: str, build: Build, engine: Engine, progress: Progress
 ) -> tuple[ImageMetadata | None, tuple[str, ...]]:
-    """What the base image says of itself, fetched when it is not there; and warnings.
+    """Return the metadata of the base image, which is pulled if necessary, and warnings.
 
-    With `noCache` it is fetched anew, unless that is forbidden. `BuildError` when there is none.
+    `noCache` pulls it again, unless pulling is disabled. Raises `BuildError` if it is not
+    available.
     """
-    facts = engine.inspect(base)
-    never = build.no_base_images_pull or build.offline
-    if facts is None and never:
+    metadata = engine.inspect(base)
+    pull_disabled = build.no_base_images_pull or build.offline
+    if metadata is None and pull_disabled:
         flag = "offline" if build.offline else "noBaseImagesPull"
         raise BuildError(
-            f"the base image {base} is not here, and spec.build.{flag} forbids to fetch it",
-            hint=f"fetch it before (`{engine.name} pull {base}`), or load it from an archive",
+            f"the base image {base} is not available, and spec.build.{flag} prevents pulling it",
+            hint=f"pull it in advance (`{engine.name} pull {base}`), or load it from an archive",
         )
-    if facts is not None and (never or not build.no_cache):
-        return facts, ()
+    if metadata is not None and (pull_disabled or not build.no_cache):
+        return metadata, ()
     try:
         engine.pull(base, progress)
     except BuildError as error:
-        if facts is None:
+        if metadata is None:
             raise
-        # Many base images exist on one machine only.
-        return facts, (f"{error.message}; the base image that is here is used",)
+        # Many base images exist on one machine only, and cannot be pulled.
+        return metadata, (f"{error.message}; the existing base image is used",)
     return engine.inspect(base), ()

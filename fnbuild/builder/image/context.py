@@ -44,20 +44,19 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.names import CODE_FOLDER
 
 RUNTIME_FOLDER = "/opt/fnbuild"
-"""Where the tree lies in an image."""
+"""The folder of the runtime in an image."""
 
 FILE_TIMESTAMP = 315532800
-"""The time of every file that fnbuild puts into an image: 1980 began, and zip files with it."""
+"""The time of every file that fnbuild puts into an image: 1980, the earliest in zip files."""
 
 _RUNTIME_PACKAGES = ("runtime", "vision")
 _SDK_PACKAGE = "nuclio_sdk"
 
-# Linux before 5.1 reads so many bytes of a script's first line, the end of the line among them.
+# Linux before 5.1 reads this many bytes of a script's first line, including its end.
 _MAX_SHEBANG_BYTES = 127
 
-# -I and -S: nothing of the container's environment, user or site-packages gets in, which belong to
-# the handler. A virtual environment as they were made until 2020 finds its standard library by its
-# site module alone.
+# -I and -S: ignore the environment, user packages and site-packages, which belong to the handler.
+# Virtual environments of virtualenv before 20 only find the standard library by their site module.
 _PROCESSOR_SCRIPT = f"""\
 import os
 import sys
@@ -78,6 +77,23 @@ else:
 sys.exit(main())
 """
 
+ArchiveEntry = tuple[str, Path | bytes]
+"""A path in the image, and the file, link or folder that is to be there, or a file's bytes."""
+
+_BUFFER_BYTES = 1 << 20
+
+LARGE_FILE_BYTES = 1 << 20
+CONFIG_PATHS = ("/etc/nuclio/config/processor/processor.json", f"{RUNTIME_FOLDER}/processor.json")
+"""The paths of the processor's configuration, in the order in which it looks for them."""
+
+PROGRAM_PATH = "/usr/local/bin/processor"
+
+_CONFIG_NAME = "function.yaml"
+_CONFIG_SUFFIXES = (".yaml", ".yml")
+_REQUIREMENTS = "requirements.txt"
+_WHITEOUT = ".wh."
+"""The prefix of names that delete files of lower layers (OCI image format)."""
+
 
 def write_runtime(
     destination: Path,
@@ -85,12 +101,11 @@ def write_runtime(
     handler: ImagePython | None = None,
     offline: bool = False,
 ) -> None:
-    """Make `destination`/fnbuild and `destination`/processor.
+    """Write the runtime to `destination`/fnbuild and `destination`/processor.
 
-    `python` runs the processor. `handler` is the Python of the workers when it is another one: an
-    image with Python 3.6 gets the nuclio_sdk for that besides. `offline` forbids to fetch it.
-
-    Raises `BuildError` when a release of nuclio_sdk cannot be had.
+    `python` runs the processor. `handler` is the Python of the workers if it is another one: an
+    image with Python 3.6 also gets the nuclio_sdk for it. `offline` prevents downloads. Raises
+    `BuildError` if a release of nuclio_sdk is not available.
     """
     home = destination / "fnbuild"
     package = Path(fnbuild.__file__).parent
@@ -110,7 +125,7 @@ def write_runtime(
 
 
 def _sdk_folders(handler: ImagePython, offline: bool) -> list[Path]:
-    """The newest release always: the interpreter can be chosen anew when the image is deployed."""
+    """Return the SDKs, always with the newest: a deploy may select another interpreter."""
     newest = sdk.ensure_sdk_for_version((3, 7, 0))
     return (
         [newest]
@@ -124,7 +139,7 @@ def _shebang(path: str) -> str:
 
 
 def _unfit_for_shebang(path: str) -> bool:
-    """Whether the kernel could not read the interpreter's path in the first line of a script."""
+    """Return True if the kernel could not read the interpreter's path in a script's first line."""
     return len(os.fsencode(_shebang(path))) > _MAX_SHEBANG_BYTES or any(map(str.isspace, path))
 
 
@@ -144,40 +159,34 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def _normalize(top: Path) -> None:
-    """Give folders their mode and everything its time; what is inside a folder comes first."""
+    """Set the modes of folders and all times; the content of a folder comes first."""
     for path in (*sorted(top.rglob("*"), reverse=True), top):
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o755)
         os.utime(path, (FILE_TIMESTAMP, FILE_TIMESTAMP), follow_symlinks=False)
 
 
-ArchiveEntry = tuple[str, Path | bytes]
-"""A path in the image, and the file, link or folder that is to be there, or a file's bytes."""
-
-_BUFFER_BYTES = 1 << 20
-
-
 def write_archive(
-    file: Path, entries: Iterable[ArchiveEntry], there: ImageFolders | None = None
+    file: Path, entries: Iterable[ArchiveEntry], image_folders: ImageFolders | None = None
 ) -> None:
     """Write an archive of files, links and folders by their absolute paths in the image.
 
-    Everything is root's; modes are 0755 and, for files that nobody may execute, 0644. `there` are
-    the folders that the image has, which stay as they are.
+    Root owns everything. Modes are 0755, and 0644 for files that are not executable.
+    `image_folders` are the existing folders of the image, which keep owner and mode.
     """
-    known = there or ImageFolders()
-    given = {known.real(path).lstrip("/"): source for path, source in entries}
-    folders = {str(one) for path in given for one in PurePosixPath(path).parents} - {"."}
-    # Names are bytes, whatever their encoding is; this format keeps them.
+    existing = image_folders or ImageFolders()
+    sources = {existing.real(path).lstrip("/"): source for path, source in entries}
+    folders = {str(parent) for path in sources for parent in PurePosixPath(path).parents} - {"."}
+    # This format preserves names in any encoding.
     with tarfile.TarFile(
         file, "w", format=tarfile.GNU_FORMAT, copybufsize=_BUFFER_BYTES
     ) as archive:
-        for path in sorted({*given, *folders}, key=os.fsencode):
-            _add_entry(archive, path, given.get(path), known)
+        for path in sorted({*sources, *folders}, key=os.fsencode):
+            _add_entry(archive, path, sources.get(path), existing)
 
 
 def _add_entry(
-    archive: tarfile.TarFile, path: str, source: Path | bytes | None, known: ImageFolders
+    archive: tarfile.TarFile, path: str, source: Path | bytes | None, image_folders: ImageFolders
 ) -> None:
     entry = tarfile.TarInfo(path)
     entry.mtime = FILE_TIMESTAMP
@@ -187,49 +196,37 @@ def _add_entry(
         archive.addfile(entry, io.BytesIO(source))
     elif source is None or (source.is_dir() and not source.is_symlink()):
         entry.type = tarfile.DIRTYPE
-        entry.uid, entry.gid, entry.mode = known.owners.get(f"/{path}", (0, 0, 0o755))
+        entry.uid, entry.gid, entry.mode = image_folders.owners.get(f"/{path}", (0, 0, 0o755))
         archive.addfile(entry)
     elif source.is_symlink():
         entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, os.readlink(source)
         archive.addfile(entry)
     else:
         with source.open("rb") as content:
-            about = os.fstat(content.fileno())
-            entry.mode = 0o755 if about.st_mode & 0o100 else 0o644
-            entry.size = about.st_size
+            status = os.fstat(content.fileno())
+            entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
+            entry.size = status.st_size
             archive.addfile(entry, content)
 
 
-LARGE_FILE_BYTES = 1 << 20
-CONFIG_PATHS = ("/etc/nuclio/config/processor/processor.json", f"{RUNTIME_FOLDER}/processor.json")
-"""Where the processor looks for its configuration, in this order."""
-
-PROGRAM_PATH = "/usr/local/bin/processor"
-
-_CONFIG_NAME = "function.yaml"
-_CONFIG_SUFFIXES = (".yaml", ".yml")
-_REQUIREMENTS = "requirements.txt"
-_WHITEOUT = ".wh."
-"""How names begin by which a layer takes files of the layers below away (OCI image format)."""
-
-
 class BuildContext:
-    """The folder, made in two steps: user's lines before the code may read `handler/` already.
+    """The folder of the build context, created in two steps.
 
-    `large`: there are large files; `warnings` are for the user.
+    The user's lines before the code may already read `handler/`, so it is created first. `warnings`
+    are for the user.
     """
 
     def __init__(self, folder: Path, function: Function, code: Path) -> None:
-        """Lay out what the user's lines may read. `folder` is there and empty.
+        """Write what the user's lines may read. `folder` exists and is empty.
 
-        `code` is a staged copy. Raises `BuildError` when something cannot be written or be in an
-        image, `InputError` for a `.dockerignore` that cannot be understood.
+        `code` is a staged copy. Raises `BuildError` if something cannot be written or be part of an
+        image, and `InputError` for an invalid `.dockerignore`.
         """
         self._folder = folder
         self._code = code
         self.warnings: list[str] = []
         try:
-            self._paths = self._kept(function)
+            self._paths = self._included_paths(function)
             large = {path for path in self._paths if _is_large(code / path)}
             self._large = [path for path in self._paths if path in large]
             self._small = [path for path in self._paths if path not in large]
@@ -240,35 +237,37 @@ class BuildContext:
             raise _write_error(error, folder) from error
 
     @property
-    def large(self) -> bool:
+    def has_large_files(self) -> bool:
         return bool(self._large)
 
-    def fill(self, config: Raw, pythons: ImagePythons, *, offline: bool = False) -> None:
-        """Write the archives, in place of earlier ones.
+    def write_archives(self, config: Raw, pythons: ImagePythons, *, offline: bool = False) -> None:
+        """Write the archives, replacing earlier ones.
 
-        `config` is the processor's configuration, `pythons` those of the image before the code.
+        `config` is the processor's configuration, `pythons` are those of the image before the code.
         """
-        there = pythons.folders
+        image_folders = pythons.folders
         text = json.dumps(config, indent=1, sort_keys=True) + "\n"
         try:
             (self._folder / dockerfile.CODE_ARCHIVE).parent.mkdir(exist_ok=True)
-            self._pack(dockerfile.CODE_ARCHIVE, self._small, there)
+            self._write_code_archive(dockerfile.CODE_ARCHIVE, self._small, image_folders)
             if self._large:
-                self._pack(dockerfile.LARGE_FILES_ARCHIVE, self._large, there)
+                self._write_code_archive(dockerfile.LARGE_FILES_ARCHIVE, self._large, image_folders)
             if (self._code / _REQUIREMENTS).is_file():
-                self._pack(dockerfile.REQUIREMENTS_ARCHIVE, _requirement_paths(self._code), there)
+                self._write_code_archive(
+                    dockerfile.REQUIREMENTS_ARCHIVE, _requirement_paths(self._code), image_folders
+                )
             copies = [(path, text.encode()) for path in CONFIG_PATHS]
-            write_archive(self._folder / dockerfile.CONFIG_ARCHIVE, copies, there)
+            write_archive(self._folder / dockerfile.CONFIG_ARCHIVE, copies, image_folders)
             self._add_runtime(pythons, offline)
         except OSError as error:
             raise _write_error(error, self._folder) from error
 
-    def _pack(self, name: str, paths: list[str], there: ImageFolders) -> None:
+    def _write_code_archive(self, name: str, paths: list[str], image_folders: ImageFolders) -> None:
         sources = [self._redacted.get(path, self._code / path) for path in paths]
         entries = [
-            (f"{CODE_FOLDER}/{path}", each) for path, each in zip(paths, sources, strict=True)
+            (f"{CODE_FOLDER}/{path}", source) for path, source in zip(paths, sources, strict=True)
         ]
-        write_archive(self._folder / name, entries, there)
+        write_archive(self._folder / name, entries, image_folders)
 
     def _add_runtime(self, pythons: ImagePythons, offline: bool) -> None:
         with tempfile.TemporaryDirectory(
@@ -281,15 +280,15 @@ class BuildContext:
             entries += [(RUNTIME_FOLDER, home), (PROGRAM_PATH, top / "processor")]
             write_archive(self._folder / dockerfile.RUNTIME_ARCHIVE, entries, pythons.folders)
 
-    def _kept(self, function: Function) -> list[str]:
-        """Relative paths of what belongs into the image."""
+    def _included_paths(self, function: Function) -> list[str]:
+        """Return the relative paths that are copied into the image."""
         rules = dockerignore.read_dockerignore(self._code)
         module = function.spec.handler.partition(":")[0].replace(".", "/")
-        needed = (_CONFIG_NAME, f"{module}.py", f"{module}/__init__.py")
-        kept = []
+        required = (_CONFIG_NAME, f"{module}.py", f"{module}/__init__.py")
+        included = []
         for path in _relative_paths(self._code):
             if rules.ignores(path):
-                if path not in needed:
+                if path not in required:
                     continue
                 self.warnings.append(
                     f"{dockerignore.DOCKERIGNORE} leaves out {printable_path(path)}, which the"
@@ -297,21 +296,21 @@ class BuildContext:
                 )
             if f"/{_WHITEOUT}" in f"/{path}":
                 raise BuildError(
-                    f"{printable_path(path)} cannot be in an image: to engines, a name that begins"
-                    f" with {_WHITEOUT} says that another file is deleted",
-                    hint=f"rename it, or name it in {dockerignore.DOCKERIGNORE}",
+                    f"{printable_path(path)} cannot be in an image: engines treat a name that"
+                    f" begins with {_WHITEOUT} as the deletion of another file",
+                    hint=f"rename it, or list it in {dockerignore.DOCKERIGNORE}",
                 )
-            kept.append(path)
-        return kept
+            included.append(path)
+        return included
 
 
 def _relative_paths(folder: Path) -> list[str]:
-    """Relative paths of all files, links and folders, each folder before what is in it."""
-    found: list[str] = []
-    for place, folders, files in trees.walk(folder):
-        inside = os.path.relpath(place, folder)
-        found += [name if inside == "." else f"{inside}/{name}" for name in (*folders, *files)]
-    return sorted(found, key=os.fsencode)
+    """Return the relative paths of all files, links and folders, each folder before its content."""
+    paths: list[str] = []
+    for folder_path, folders, files in trees.walk(folder):
+        inside = os.path.relpath(folder_path, folder)
+        paths += [name if inside == "." else f"{inside}/{name}" for name in (*folders, *files)]
+    return sorted(paths, key=os.fsencode)
 
 
 def _is_large(path: Path) -> bool:
@@ -319,59 +318,62 @@ def _is_large(path: Path) -> bool:
 
 
 def _requirement_paths(code: Path) -> list[str]:
-    """The requirements with what their lines name: they install before the code is there."""
+    """Return the requirements.txt and the files that it names, which are installed first."""
     root = code.resolve()
     flat = FlatRequirements(root)
     try:
         flat.read(root / _REQUIREMENTS)
         sources = [*flat.files, *flat.sources]
     except BuildError:
-        # Whoever installs them hears of that; nobody may want to.
+        # The installation reports the error, if there is one.
         sources = [root / _REQUIREMENTS]
-    found = {_REQUIREMENTS}
+    required = {_REQUIREMENTS}
     for source in sources:
         inside = os.path.relpath(source, root)
-        found |= {
+        required |= {
             inside,
             *(os.path.normpath(f"{inside}/{path}") for path in _relative_paths(source)),
         }
-    return sorted(found - {"."})
+    return sorted(required - {"."})
 
 
 def _copies_from_context(function: Function) -> bool:
-    """Whether a line of the user's may read `handler/`."""
-    both = build_directives(function.spec.build)
-    return any(_reads_context(one) for one in (*both.pre_copy, *both.post_copy))
+    """Return True if a line of the user's may read `handler/`."""
+    all_directives = build_directives(function.spec.build)
+    return any(
+        _reads_context(directive)
+        for directive in (*all_directives.pre_copy, *all_directives.post_copy)
+    )
 
 
-def _reads_context(one: Directive) -> bool:
-    if one.kind == "RUN":
-        return "--mount" in one.value
-    return one.kind in ("COPY", "ADD", "ONBUILD") and "--from=" not in one.value
+def _reads_context(directive: Directive) -> bool:
+    if directive.kind == "RUN":
+        return "--mount" in directive.value
+    return directive.kind in ("COPY", "ADD", "ONBUILD") and "--from=" not in directive.value
 
 
 def _redacted_configs(code: Path, paths: list[str]) -> dict[str, bytes]:
-    """Configuration files that hold secrets, as they go into the image: without them.
+    """Return configuration files that hold secrets, without the secrets.
 
-    Beside the one that is used lie others, as a rule: its original, and those of variants.
+    There may be several: the file that is used, its original, and variants.
     """
-    found = {}
+    configs = {}
     for path in paths:
         file = code / path
         if "/" in path or file.suffix not in _CONFIG_SUFFIXES or not file.is_file():
             continue
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-        left = redact_file(data, path)
-        if left != data:
-            found[path] = left
-    return found
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        redacted_data = redact_file(data, path)
+        if redacted_data != data:
+            configs[path] = redacted_data
+    return configs
 
 
-def _copy_code(handler: Path, code: Path, paths: list[str], others: dict[str, bytes]) -> None:
-    """The code as a folder; `others` are files with other bytes than the staged ones.
+def _copy_code(handler: Path, code: Path, paths: list[str], replaced: dict[str, bytes]) -> None:
+    """Write the code as a folder; `replaced` are files whose bytes differ from the staged ones.
 
-    Large files are links to those: they may be very large.
+    Large files are linked, because they may be very large.
     """
     handler.mkdir()
     for path in paths:
@@ -381,8 +383,8 @@ def _copy_code(handler: Path, code: Path, paths: list[str], others: dict[str, by
             target.symlink_to(os.readlink(source))
         elif source.is_dir():
             target.mkdir(exist_ok=True)
-        elif path in others:
-            target.write_bytes(others[path])
+        elif path in replaced:
+            target.write_bytes(replaced[path])
             target.chmod(0o644)
         elif not (_is_large(source) and _hardlink(source, target)):
             shutil.copyfile(source, target)
@@ -396,7 +398,7 @@ def _hardlink(source: Path, target: Path) -> bool:
     try:
         target.hardlink_to(source)
     except OSError:
-        return False  # on another file system, or on one without links
+        return False  # another file system, or one without links
     return True
 
 

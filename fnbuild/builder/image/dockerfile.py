@@ -31,11 +31,22 @@ _HEREDOC_OPENING = re.compile(r"(?:^|\s)\d*<<(-?)(['\"]?)([A-Za-z_]\w*)\2(?=\s|$
 _LINE_CONTINUATION = re.compile(r"(?<!\\)\\[ \t]*$")
 _SHELLS = ("sh", "ash", "bash", "dash", "ksh", "zsh")
 
+DOCKERFILE_NAME = "Dockerfile.processor"
+RUNTIME_ARCHIVE, REQUIREMENTS_ARCHIVE, LARGE_FILES_ARCHIVE, CONFIG_ARCHIVE, CODE_ARCHIVE = (
+    f"artifacts/{name}.tar" for name in ("runtime", "requirements", "large", "config", "code")
+)
+"""The archives of the build context."""
+
+# By its path: the function may set a PATH without it.
+_HEALTH_COMMAND = ("/usr/local/bin/processor", "--health")
+_HEALTH_TIMEOUT = "3s"
+_HEREDOC_START = re.compile(r"(?:^|\s)<<-?['\"]?[A-Za-z_]")
+
 
 def format_run(value: str, place: str, shell: Sequence[str], heredocs: bool) -> str:
-    """The text behind RUN. `shell` is the one in effect there, as argument list.
+    """Return the text after RUN. `shell` is the current shell as an argument list.
 
-    Raises `BuildError` with the place for a heredoc that does not end where the text ends.
+    Raises `BuildError` with the place for a heredoc that does not end at the end of the text.
     """
     value = normalize_text(value)
     flags = _RUN_FLAGS.match(value)
@@ -57,12 +68,12 @@ def format_run(value: str, place: str, shell: Sequence[str], heredocs: bool) -> 
 
 
 def normalize_text(value: str) -> str:
-    """Without the blanks around it, and with line breaks as builders know them."""
+    """Strip surrounding whitespace and normalize line breaks."""
     return value.replace("\r\n", "\n").strip(" \t\n")
 
 
 def parse_exec_form(text: str) -> list[str] | None:
-    """The words of a JSON array, however many lines it takes; None for anything else."""
+    """Return the words of a JSON array on one or more lines; None for anything else."""
     if not text.startswith("["):
         return None
     try:
@@ -75,37 +86,37 @@ def parse_exec_form(text: str) -> list[str] | None:
 
 
 def as_continued_lines(text: str, *, comments_end: bool = False) -> str | None:
-    """The text when a Dockerfile can hold it as it is, that is on lines with a backslash each.
+    """Return the text if each line but the last ends in a backslash; None otherwise.
 
-    Empty lines between them are dropped, which builders warn of, and the backslash of the last
-    line, which would swallow the next instruction. With `comments_end` comments may follow the
-    text. None when there is another line break.
+    Empty lines in between are dropped, because builders warn about them, and so is the backslash of
+    the last line, which would join the next instruction. With `comments_end` comments may follow
+    the text.
     """
-    kept: list[str] = []
+    lines: list[str] = []
     comments: list[str] = []
-    more = True
+    continues = True
     for line in text.split("\n"):
-        if kept and (not line.strip() or line.lstrip().startswith("#")):
-            if not more and not comments_end:
+        if lines and (not line.strip() or line.lstrip().startswith("#")):
+            if not continues and not comments_end:
                 return None
             comments += [line] if line.strip() else []
             continue
-        if not more:
+        if not continues:
             return None
-        kept += [*comments, line]
+        lines += [*comments, line]
         comments = []
-        more = _LINE_CONTINUATION.search(line) is not None
-    if more:
-        kept[-1] = _LINE_CONTINUATION.sub("", kept[-1]).rstrip()
-    return "\n".join(kept)
+        continues = _LINE_CONTINUATION.search(line) is not None
+    if continues:
+        lines[-1] = _LINE_CONTINUATION.sub("", lines[-1]).rstrip()
+    return "\n".join(lines)
 
 
 def _script(text: str, place: str) -> str:
-    """What the shell is to run."""
+    """Return the script for the shell."""
     bare = _BARE_HEREDOC.match(text)
     if bare is not None:
         return _heredoc_body(text[bare.end() :], bare, place)
-    # In a heredoc the backslashes are for its reader, and its end must stay on its own line.
+    # In a heredoc the backslashes belong to the content, and its end stays on its own line.
     return text if _HEREDOC_OPENING.search(text) else join_lines(text)
 
 
@@ -115,7 +126,7 @@ def _heredoc_body(text: str, opening: re.Match[str], place: str) -> str:
         lines = [line.lstrip("\t") for line in lines]
     if opening[3] not in lines:
         raise BuildError(
-            f"{place}: the heredoc is not closed", hint=f"its last line is {opening[3]} alone"
+            f"{place}: the heredoc is not closed", hint=f"its last line contains only {opening[3]}"
         )
     end = lines.index(opening[3])
     if any(line.strip() for line in lines[end + 1 :]):
@@ -127,15 +138,15 @@ def _heredoc_body(text: str, opening: re.Match[str], place: str) -> str:
 
 
 def ends_with_heredoc(text: str) -> bool:
-    """Whether it is one line with heredocs, the last of which ends where the text ends."""
+    """Return True for one line with heredocs, the last of which ends at the end of the text."""
     first, *lines = text.split("\n")
-    found = list(_HEREDOC_OPENING.finditer(first))
-    for opening in found:
-        ends = [line.lstrip("\t") if opening[1] else line for line in lines]
-        if opening[3] not in ends:
+    openings = list(_HEREDOC_OPENING.finditer(first))
+    for opening in openings:
+        candidates = [line.lstrip("\t") if opening[1] else line for line in lines]
+        if opening[3] not in candidates:
             return False
-        lines = lines[ends.index(opening[3]) + 1 :]
-    return bool(found) and not lines and _LINE_CONTINUATION.search(first) is None
+        lines = lines[candidates.index(opening[3]) + 1 :]
+    return bool(openings) and not lines and _LINE_CONTINUATION.search(first) is None
 
 
 def _exec_form(script: str, shell: Sequence[str]) -> str:
@@ -147,14 +158,14 @@ def _exec_form(script: str, shell: Sequence[str]) -> str:
 
 
 def _with_interpreter(script: str) -> str:
-    """A script that names its interpreter, as BuildKit would run it: that one reads it."""
+    """Pass a script that names its interpreter to that interpreter, as BuildKit does."""
     mark = _unused_delimiter(script)
     interpreter = script.split("\n", 1)[0][2:].strip()
     return f"{interpreter} /dev/stdin <<'{mark}'\n{script}\n{mark}"
 
 
 def _one_line(script: str) -> str:
-    """The script without line breaks, which `conda run` refuses to hand on."""
+    """Return the script without line breaks, which `conda run` does not accept."""
     quoted = script.replace("\\", "\\\\").replace("\n", "\\n").replace("'", "\\0047")
     return f"eval \"$(printf %b '{quoted}')\""
 
@@ -164,7 +175,7 @@ def _is_shell(program: str) -> bool:
 
 
 def _unused_delimiter(script: str) -> str:
-    """A word that is no line of the script."""
+    """Return a word that is not a line of the script."""
     lines = {line.strip() for line in script.split("\n")}
     mark, number = "EOF", 1
     while mark in lines:
@@ -176,23 +187,11 @@ def _json_array(words: Sequence[str]) -> str:
     return json.dumps(list(words), ensure_ascii=False)
 
 
-DOCKERFILE_NAME = "Dockerfile.processor"
-RUNTIME_ARCHIVE, REQUIREMENTS_ARCHIVE, LARGE_FILES_ARCHIVE, CONFIG_ARCHIVE, CODE_ARCHIVE = (
-    f"artifacts/{name}.tar" for name in ("runtime", "requirements", "large", "config", "code")
-)
-"""The archives of the build context."""
-
-# By its path: a PATH that the function sets need not lead there.
-_HEALTH_COMMAND = ("/usr/local/bin/processor", "--health")
-_HEALTH_TIMEOUT = "3s"
-_HEREDOC_START = re.compile(r"(?:^|\s)<<-?['\"]?[A-Za-z_]")
-
-
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """One instruction, on one or more lines.
 
-    `place` is that of the directive, or the file of requirements; "" for our own.
+    `place` is that of the directive, or the requirements file; "" for fnbuild's own instructions.
     """
 
     text: str
@@ -205,32 +204,33 @@ class Dockerfile:
 
     @property
     def text(self) -> str:
-        return "".join(f"{one.text}\n" for one in self.instructions)
+        return "".join(f"{instruction.text}\n" for instruction in self.instructions)
 
 
 def pre_copy_dockerfile(recipe: Recipe) -> Dockerfile:
-    """What comes before the code: the base image and the lines of preCopy."""
+    """Return the Dockerfile up to the code: the base image and the lines of preCopy."""
     return Dockerfile(
-        (*_base_instructions(recipe), *_DirectiveWriter(recipe).take(recipe.pre_copy))
+        (*_base_instructions(recipe), *_DirectiveWriter(recipe).instructions(recipe.pre_copy))
     )
 
 
 def full_dockerfile(recipe: Recipe, python: ImagePython) -> Dockerfile:
-    """All of it. `python` is the handler's, which installs its requirements.
+    """Return the whole Dockerfile. `python` is the handler's, which installs its requirements.
 
-    It begins with the instructions of `prepared`, so that the engine has them already.
+    It begins with the instructions of `pre_copy_dockerfile`, so that the engine has them in its
+    cache.
     """
-    reader = _DirectiveWriter(recipe)
+    writer = _DirectiveWriter(recipe)
     return Dockerfile(
         (
             *_base_instructions(recipe),
-            *reader.take(recipe.pre_copy),
+            *writer.instructions(recipe.pre_copy),
             *_copy_instructions(recipe, python),
             Instruction(
                 f"HEALTHCHECK --interval={recipe.health_interval} --timeout={_HEALTH_TIMEOUT}"
                 f" CMD {_exec_array(*_HEALTH_COMMAND)}"
             ),
-            *reader.take(recipe.post_copy),
+            *writer.instructions(recipe.post_copy),
             Instruction(f"CMD {_exec_array('processor')}"),
         )
     )
@@ -243,7 +243,10 @@ def _base_instructions(recipe: Recipe) -> Iterator[Instruction]:
 
 
 def _copy_instructions(recipe: Recipe, python: ImagePython) -> Iterator[Instruction]:
-    """From what seldom changes to what often does: the engine makes everything behind a change."""
+    """Yield the instructions that copy files, rarely changed files first.
+
+    The engine repeats every instruction after a change.
+    """
     yield _unpack(RUNTIME_ARCHIVE)
     if recipe.requirements is not None:
         file = f"{CODE_FOLDER}/{recipe.requirements}"
@@ -265,55 +268,57 @@ def _exec_array(*words: str) -> str:
 
 
 class _DirectiveWriter:
-    """Turns directives into instructions, knowing which shell is in effect."""
+    """Turn directives into instructions, and keep track of the current shell."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._shell = recipe.shell
         self._heredocs = recipe.heredocs
 
-    def take(self, directives: tuple[Directive, ...]) -> Iterator[Instruction]:
-        for one in directives:
-            yield Instruction(f"{one.kind} {self._text(one)}", one.place)
+    def instructions(self, directives: tuple[Directive, ...]) -> Iterator[Instruction]:
+        for directive in directives:
+            yield Instruction(f"{directive.kind} {self._text(directive)}", directive.place)
 
-    def _text(self, one: Directive) -> str:
-        if one.kind == "RUN":
-            return format_run(one.value, one.place, self._shell, self._heredocs)
-        text = normalize_text(one.value)
-        if one.kind in ("ADD", "COPY") and _HEREDOC_START.search(text.partition("\n")[0]):
-            return self._written(one, text)
+    def _text(self, directive: Directive) -> str:
+        if directive.kind == "RUN":
+            return format_run(directive.value, directive.place, self._shell, self._heredocs)
+        text = normalize_text(directive.value)
+        if directive.kind in ("ADD", "COPY") and _HEREDOC_START.search(text.partition("\n")[0]):
+            return self._heredoc_text(directive, text)
         array = parse_exec_form(text)
         if array is not None and "\n" in text:
             text = _exec_array(*array)
-        plain = as_continued_lines(text, comments_end=True)
-        if plain is None:
+        continued_text = as_continued_lines(text, comments_end=True)
+        if continued_text is None:
             raise BuildError(
-                f"{one.place}: a line break ends {one.kind} in the middle: {quoted(text)}",
+                f"{directive.place}: a line break ends {directive.kind} in the middle:"
+                f" {quoted(text)}",
                 hint="end the line with a backslash, or write a directive for each line",
             )
-        if one.kind == "SHELL":
-            self._shell = self._shell_of(one, plain)
-        return plain
+        if directive.kind == "SHELL":
+            self._shell = self._shell_of(directive, continued_text)
+        return continued_text
 
-    def _written(self, one: Directive, text: str) -> str:
-        """COPY and ADD of files whose content stands in the directive."""
+    def _heredoc_text(self, directive: Directive, text: str) -> str:
+        """Return the text of a COPY or ADD with the content of files."""
         if not self._heredocs:
             raise BuildError(
-                f"{one.place}: the engine does not understand a heredoc in {one.kind}",
-                hint=f"put the file into the function's folder and write `{one.kind} handler/FILE"
-                " …`, or use an engine that does: Docker 23, podman 5, buildah 1.33, or newer",
+                f"{directive.place}: the engine does not support heredocs in {directive.kind}",
+                hint=f"put the file into the function's folder and write `{directive.kind}"
+                " handler/FILE …`, or use an engine that does: Docker 23, podman 5, buildah 1.33,"
+                " or newer",
             )
         if not ends_with_heredoc(text):
             raise BuildError(
-                f"{one.place}: the heredoc does not end where the text ends",
-                hint="its last line is the word behind `<<` alone",
+                f"{directive.place}: the heredoc does not end where the text ends",
+                hint="its last line contains only the word after `<<`",
             )
         return text
 
-    def _shell_of(self, one: Directive, text: str) -> tuple[str, ...]:
+    def _shell_of(self, directive: Directive, text: str) -> tuple[str, ...]:
         words = parse_exec_form("".join(text.split("\\\n")))
         if not words:
             raise BuildError(
-                f"{one.place}: SHELL needs a JSON array, not {quoted(text)}",
+                f"{directive.place}: SHELL needs a JSON array, not {quoted(text)}",
                 hint='write it with double quotes: `["/bin/bash", "-c"]`',
             )
         return tuple(words)

@@ -1,6 +1,6 @@
-"""What a `.dockerignore` leaves out, by Docker's rules (moby/patternmatcher).
+"""Read a `.dockerignore` by Docker's rules (moby/patternmatcher).
 
-Docker's own Python package has a matcher too, but that one takes `Models` for `models`.
+Docker's own Python package also has a matcher, but it treats `Models` and `models` alike.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ DOCKERIGNORE = ".dockerignore"
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """Patterns in their order: the last one that matches a path, or a folder above it, decides."""
+    """Patterns in order: the last one that matches a path, or a parent folder, decides."""
 
     rules: tuple[tuple[bool, re.Pattern[str]], ...] = ()
 
     def ignores(self, path: str) -> bool:
-        """Whether the path, relative to the file's folder, is left out."""
+        """Return True if the path, relative to the file's folder, is left out."""
         parts = path.split("/")
         paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
         ignored = False
         for exception, pattern in self.rules:
-            if exception == ignored and any(pattern.fullmatch(one) for one in paths):
+            if exception == ignored and any(pattern.fullmatch(candidate) for candidate in paths):
                 ignored = not exception
         return ignored
 
 
 def read_dockerignore(folder: Path) -> IgnoreRules:
-    """The rules of the folder's `.dockerignore`; none when there is no such file.
+    """Return the rules of the folder's `.dockerignore`; none if there is no such file.
 
-    Raises `InputError` with the line for what is no pattern.
+    Raises `InputError` with the line for an invalid pattern.
     """
     try:
         text = (folder / DOCKERIGNORE).read_bytes().decode("utf-8-sig", "surrogateescape")
@@ -47,7 +47,7 @@ def read_dockerignore(folder: Path) -> IgnoreRules:
 
 
 def parse_dockerignore(lines: Sequence[str]) -> IgnoreRules:
-    """The rules of the lines; comments have their `#` in the first column."""
+    """Return the rules of the lines; comments have their `#` in the first column."""
     rules = []
     for number, line in enumerate(lines, 1):
         pattern = line.strip()
@@ -57,51 +57,53 @@ def parse_dockerignore(lines: Sequence[str]) -> IgnoreRules:
         pattern = pattern[1:].strip() if exception else pattern
         place = f"{DOCKERIGNORE}:{number}"
         if not pattern:
-            raise InputError(f"{place}: {quoted(line)} names nothing", hint="write `!PATTERN`")
-        # Docker takes a pattern for a path from the root of the folder.
+            raise InputError(f"{place}: {quoted(line)} names no pattern", hint="write `!PATTERN`")
+        # Patterns are relative to the root of the folder.
         clean = posixpath.normpath(pattern).lstrip("/")
         if clean in (".", ""):
             continue
         try:
             rules.append((exception, re.compile(_expression(clean), re.DOTALL)))
         except re.error as error:
-            raise InputError(f"{place}: {quoted(line)} is no pattern: {error.msg}") from error
+            raise InputError(
+                f"{place}: {quoted(line)} is not a valid pattern: {error.msg}"
+            ) from error
     return IgnoreRules(tuple(rules))
 
 
 def _expression(pattern: str) -> str:
-    """The pattern as a regular expression for a whole path."""
-    made = ""
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*" and pattern.startswith("*", at):
-            at += 1
-            at += pattern.startswith("/", at)
-            made += "(.*/)?" if at < len(pattern) else ".*"
+    """Return the pattern as a regular expression for a whole path."""
+    expression = ""
+    position = 0
+    while position < len(pattern):
+        char = pattern[position]
+        position += 1
+        if char == "*" and pattern.startswith("*", position):
+            position += 1
+            position += pattern.startswith("/", position)
+            expression += "(.*/)?" if position < len(pattern) else ".*"
         elif char == "*":
-            made += "[^/]*"
+            expression += "[^/]*"
         elif char == "?":
-            made += "[^/]"
+            expression += "[^/]"
         elif char == "[":
-            end = _class_end(pattern, at)
-            # To Python some doubled signs in a class may mean more one day, and it warns of them.
-            made += "[" + re.sub(r"(?<!\\)[\[&~|]", r"\\\g<0>", pattern[at:end]) + "]"
-            at = end + 1
-        elif char == "\\" and at < len(pattern):
-            made += re.escape(pattern[at])
-            at += 1
+            end = _class_end(pattern, position)
+            # Python warns of some doubled characters in a class.
+            expression += "[" + re.sub(r"(?<!\\)[\[&~|]", r"\\\g<0>", pattern[position:end]) + "]"
+            position = end + 1
+        elif char == "\\" and position < len(pattern):
+            expression += re.escape(pattern[position])
+            position += 1
         else:
-            made += re.escape(char)
-    return made
+            expression += re.escape(char)
+    return expression
 
 
 def _class_end(pattern: str, start: int) -> int:
-    """Where the character class ends whose bracket is before `start`."""
-    at = start + pattern.startswith("^", start)
-    while at < len(pattern) and pattern[at] != "]":
-        at += 2 if pattern[at] == "\\" else 1
-    if at >= len(pattern) or at == start:
+    """Return the end of the character class whose bracket is before `start`."""
+    position = start + pattern.startswith("^", start)
+    while position < len(pattern) and pattern[position] != "]":
+        position += 2 if pattern[position] == "\\" else 1
+    if position >= len(pattern) or position == start:
         raise re.error("a bracket is not closed")
-    return at
+    return position

@@ -1,31 +1,28 @@
-"""What fnbuild asks of a container engine, whichever it is.
+"""The interface of container engines.
 
-docker, podman and buildah are siblings in `engines/`. Each is driven by its own command line with
-argument lists, never through a shell.
+docker, podman and buildah are implemented in `engines/`. Each is driven by its own command line
+with argument lists, never through a shell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from fnbuild.errors import BuildError
-
-Progress = Callable[[str], None]
-"""Called with one line of text. A line that begins with two blanks is what a step itself wrote:
-it may be shown for a moment and be gone; every other line says that something begins."""
+from fnbuild.progress import Progress
 
 BuildNetwork = Literal["default", "host", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What is to be built.
+    """A build to run.
 
-    `flags` are the user's own words for the engine's build command, behind all others. `timeout` is
-    in seconds. Without `pull` every image that the Dockerfile names must be there already.
+    `flags` are the user's own options for the engine's build command, after all others. `timeout`
+    is in seconds. Without `pull` every image that the Dockerfile names must be in the engine.
     """
 
     context: Path
@@ -41,9 +38,9 @@ class BuildRequest:
 
 
 class StepError(BuildError):
-    """One instruction of the Dockerfile failed; `detail` is what that step itself wrote last.
+    """One instruction of the Dockerfile failed; `detail` is the last output of that step.
 
-    `step` counts the instructions of the file from 0; None when the engine does not tell.
+    `step` counts the instructions of the file from 0; None if the engine does not report it.
     """
 
     def __init__(
@@ -85,7 +82,7 @@ class ImageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One line of an image's history; `size` in bytes, 0 when it changed no file."""
+    """An entry of an image's history; `size` is in bytes, 0 if it changed no file."""
 
     size: int
     created_by: str
@@ -93,7 +90,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class CompletedProgram:
-    """How a program in a container ended, and what it wrote."""
+    """The exit status and the output of a program in a container."""
 
     status: int
     out: str
@@ -103,65 +100,69 @@ class CompletedProgram:
 class Engine(Protocol):
     """A container engine.
 
-    Every method raises `UnavailableError` when the engine does not answer, and `BuildError` when it
+    Every method raises `UnavailableError` if the engine does not answer, and `BuildError` if it
     refuses.
     """
 
     @property
     def name(self) -> str:
-        """docker, podman or buildah."""
+        """Return docker, podman or buildah."""
 
     @property
-    def why(self) -> str:
-        """What those before it lack, when it was taken in their place: `docker is not installed`.
+    def selection_reason(self) -> str:
+        """Return why engines of higher priority were not selected: `docker is not installed`.
 
-        "" for the first, and for one that was asked for.
+        "" for the first engine, and for one that was requested.
         """
 
     @property
-    def heredocs(self) -> bool:
-        """Whether it understands heredocs in a Dockerfile without fetching another frontend."""
+    def supports_heredocs(self) -> bool:
+        """Return True if heredocs work in a Dockerfile without pulling another frontend."""
 
     def build(self, request: BuildRequest, progress: Progress) -> str:
-        """Build an image and return its id; `StepError` names the instruction that failed."""
+        """Build an image and return its id.
+
+        Raises `StepError` for a failed instruction. A progress message that begins with two blanks
+        is the output of a step, which may be shown only for a moment.
+        """
 
     def inspect(self, reference: str) -> ImageMetadata | None:
-        """What the image says of itself; None when the engine does not have it."""
+        """Return the image's metadata; None if the engine does not have it."""
 
     def images(self, label: str) -> list[ImageMetadata]:
         """Return the images that have a label, except intermediate ones."""
 
     def history(self, reference: str) -> list[HistoryEntry]:
-        """How the image came to be, newest first."""
+        """Return the history of the image, newest entry first."""
 
     def pull(self, reference: str, progress: Progress) -> None:
-        """Fetch the image from its registry."""
+        """Pull the image from its registry."""
 
     def run(self, image: str, command: Sequence[str], timeout: float = 30.0) -> CompletedProgram:
-        """Run a program in a new container of an image that is there, without network.
+        """Run a program in a new container of an existing image, without network.
 
-        `command[0]` takes the place of the image's ENTRYPOINT; a status of 127 says that it does
-        not exist. After `timeout` seconds it is ended, with a `BuildError`. The container is
-        removed in every case.
+        `command[0]` replaces the image's ENTRYPOINT; a status of 127 means that it does not exist.
+        After `timeout` seconds it is ended, with a `BuildError`. The container is removed in every
+        case.
         """
 
     def tag(self, source: str, target: str) -> None:
-        """Give the image one more name."""
+        """Give the image another name."""
 
     def push(self, reference: str, progress: Progress) -> str:
-        """Send the image to the registry that its name begins with.
+        """Push the image to the registry in its name.
 
-        Returns the digest it has there, "" when the engine does not tell.
+        Returns the digest in the registry, "" if the engine does not report it.
         """
 
     def save(self, reference: str, file: Path) -> None:
         """Write the image as an archive that any engine can load."""
 
     def load(self, file: Path) -> list[str]:
-        """Take the images of an archive and return their names."""
+        """Load the images of an archive and return their names."""
 
     def remove(self, reference: str) -> bool:
-        """Take the name away, and the image with its last name; False when it was not there.
+        """Remove the name, and the image with its last name; return False if it did not exist.
 
-        By its id an image goes only when it has no name.
+        By its id an image is removed only if it has no name.
         """

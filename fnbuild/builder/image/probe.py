@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.builder.image.engine import Engine
-from fnbuild.builder.interpreter import OLDEST_PYTHON
+from fnbuild.builder.interpreter import OLDEST_PYTHON, PYTHON_VARIABLE
 from fnbuild.datadir import data_dir
 from fnbuild.errors import BuildError
 
 TARGET_FOLDERS = ("/opt/nuclio", "/opt/fnbuild", "/usr/local/bin", "/etc/nuclio/config/processor")
 
-# Any Python runs it, the oldest too.
+# Runs on any Python, including the oldest.
 FOLDERS_SOURCE = f"""\
 import os
 def folders():
@@ -41,34 +41,8 @@ def folders():
             path = os.path.dirname(path)
     return {{"places": places, "owners": owners}}
 """
-"""Source of `folders()`, which runs in the image and gives what `parse` reads."""
+"""Source of `folders()`, which runs in the image; `parse_folders` reads its result."""
 
-
-@dataclass(frozen=True, slots=True)
-class ImageFolders:
-    """`places` are real paths of PLACES; `owners` are user, group and mode of what is there."""
-
-    places: Mapping[str, str] = field(default_factory=dict)
-    owners: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
-
-    def real(self, path: str) -> str:
-        """Where the path leads in the image."""
-        for place, real in self.places.items():
-            if path == place or path.startswith(f"{place}/"):
-                return real + path[len(place) :]
-        return path
-
-
-def parse_folders(raw: Any) -> ImageFolders:
-    """What `folders()` said. Raises ValueError, KeyError or TypeError for anything else."""
-    places = {str(place): str(real) for place, real in raw["places"].items()}
-    owners = {}
-    for path, (user, group, mode) in raw["owners"].items():
-        owners[str(path)] = (int(user), int(group), int(mode))
-    return ImageFolders(places, owners)
-
-
-PYTHON_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
 
 _NAMES_ON_PATH = ("python3", "python")
 _VERSIONS = range(14, OLDEST_PYTHON[1] - 1, -1)
@@ -85,7 +59,7 @@ _USUAL_PLACES = (
     "pypy3",
     "/opt/pypy/bin/pypy3",
 )
-# Any Python answers it, the oldest too: what was found is said when it does not do.
+# Runs on any Python, including unsupported ones, which the error message names.
 _PROBE_PROGRAM = f"""\
 import json, sys
 {FOLDERS_SOURCE}
@@ -97,7 +71,31 @@ print(json.dumps({{"path": sys.executable,
 _LIST_EXISTING = 'for one in "$@"; do command -v "$one"; done; exit 0'
 _PROGRAM_NOT_FOUND = 127
 _MAX_CACHED_IMAGES = 300
-"""Images whose Python is remembered at most."""
+"""The number of images whose Python is cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolders:
+    """`places` are real paths of TARGET_FOLDERS; `owners` are user, group and mode of folders."""
+
+    places: Mapping[str, str] = field(default_factory=dict)
+    owners: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def real(self, path: str) -> str:
+        """Return the real path in the image."""
+        for place, real in self.places.items():
+            if path == place or path.startswith(f"{place}/"):
+                return real + path[len(place) :]
+        return path
+
+
+def parse_folders(raw: Any) -> ImageFolders:
+    """Parse the output of `folders()`. Raises ValueError, KeyError or TypeError if invalid."""
+    places = {str(place): str(real) for place, real in raw["places"].items()}
+    owners = {}
+    for path, (user, group, mode) in raw["owners"].items():
+        owners[str(path)] = (int(user), int(group), int(mode))
+    return ImageFolders(places, owners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +111,14 @@ class ImagePython:
         return f"{name} {'.'.join(map(str, self.version))} at {self.path}"
 
     @property
-    def fits(self) -> bool:
-        """Whether processor and handlers can run on it."""
+    def is_supported(self) -> bool:
+        """Return True if processor and handlers can run on it."""
         return self.version[:2] >= OLDEST_PYTHON
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePythons:
-    """The two interpreters; mostly they are one. `folders` are those that the image has."""
+    """The two interpreters, usually the same one. `folders` are existing folders of the image."""
 
     processor: ImagePython
     handler: ImagePython
@@ -129,112 +127,116 @@ class ImagePythons:
 
 _DEFAULT_PYTHON = ImagePython("/usr/bin/python3", (3, 11, 0), "cpython")
 DEFAULT_PYTHONS = ImagePythons(_DEFAULT_PYTHON, _DEFAULT_PYTHON)
-"""What to go on with while it is not known."""
+"""A placeholder for an unknown Python."""
 
 
 def find_pythons(engine: Engine, image: str, handler: str | None) -> ImagePythons:
-    """The Pythons of an image that the engine has.
+    """Return the Pythons of an image that the engine has.
 
-    `handler` is the value of NUCLIO_PYTHON_EXE_PATH, if it is set. `BuildError` names everything
-    that was looked for, and what was found. Answers are remembered by the image's id.
+    `handler` is the value of NUCLIO_PYTHON_EXE_PATH, if it is set. `BuildError` lists what was
+    looked for and what was found. Results are cached by the image's id.
     """
-    facts = engine.inspect(image)
-    if facts is None:
-        raise BuildError(f"the image {image} is not here", hint=f"`{engine.name} pull {image}`")
-    key = f"{facts.id} {handler or ''}"
-    known = _read_cache().get(key)
-    if known is not None:
-        return known
+    metadata = engine.inspect(image)
+    if metadata is None:
+        raise BuildError(
+            f"the image {image} is not in {engine.name}", hint=f"`{engine.name} pull {image}`"
+        )
+    key = f"{metadata.id} {handler or ''}"
+    cached = _read_cache().get(key)
+    if cached is not None:
+        return cached
     search = _PythonSearch(engine, image)
-    python = search.named(handler) if handler else search.usual()
+    python = search.find_requested(handler) if handler else search.find_first()
     pythons = ImagePythons(python, python, search.folders)
     _add_to_cache(key, pythons)
     return pythons
 
 
 class _PythonSearch:
-    """The questions to one image, and what came of them."""
+    """A search for Python in one image."""
 
     def __init__(self, engine: Engine, image: str) -> None:
         self._engine = engine
         self._image = image
-        self._found: list[str] = []
+        self._unusable: list[str] = []
         self.folders = ImageFolders()
 
-    def named(self, path: str) -> ImagePython:
-        """The interpreter that was asked for, or a `BuildError`."""
-        python = self._ask(path)
-        if python is not None and python.fits:
+    def find_requested(self, path: str) -> ImagePython:
+        """Return the requested interpreter. Raises `BuildError` if it is unusable."""
+        python = self._query(path)
+        if python is not None and python.is_supported:
             return python
         if python is not None:
-            wrong = f"is {python}; functions need Python 3.6 or later"
-        elif self._found:
-            wrong = f"does not run as a Python interpreter in the image {self._image}"
+            problem = f"is {python}; functions need Python 3.6 or later"
+        elif self._unusable:
+            problem = f"does not run as a Python interpreter in the image {self._image}"
         else:
-            wrong = f"does not exist in the image {self._image}"
+            problem = f"does not exist in the image {self._image}"
         raise BuildError(
-            f"{PYTHON_VARIABLE}={path} {wrong}",
-            detail="\n".join(self._found) or None,
+            f"{PYTHON_VARIABLE}={path} {problem}",
+            detail="\n".join(self._unusable) or None,
             hint="correct the path, or remove the variable to take python3 on the image's PATH",
         )
 
-    def usual(self) -> ImagePython:
-        """The first that is there on PATH; where there is none, the first of the usual places."""
+    def find_first(self) -> ImagePython:
+        """Return the first one on PATH; if there is none, the first of the usual places."""
         for name in _NAMES_ON_PATH:
-            python = self._ask(name)
-            if python is not None and python.fits:
+            python = self._query(name)
+            if python is not None and python.is_supported:
                 return python
-            if self._found:
-                break  # the container would take it, and fail
-        on_path = bool(self._found)
-        for place in self._existing():
-            python = self._ask(place)
-            if python is None or not python.fits:
+            if self._unusable:
+                break  # the container would select it, and fail
+        on_path = bool(self._unusable)
+        for place in self._existing_places():
+            python = self._query(place)
+            if python is None or not python.is_supported:
                 continue
             if not on_path:
                 return python
-            raise self._nothing(f"set {PYTHON_VARIABLE} to {python.path}, which is {python}")
-        raise self._nothing(
+            raise self._not_found_error(
+                f"set {PYTHON_VARIABLE} to {python.path}, which is {python}"
+            )
+        raise self._not_found_error(
             "take a base image with Python, install one (`RUN apt-get update && apt-get install -y"
             f" python3`), or name its interpreter in {PYTHON_VARIABLE}"
         )
 
-    def _existing(self) -> Iterator[str]:
-        """Those of the usual places that exist; without a shell they have to be tried."""
-        listed = self._engine.run(
+    def _existing_places(self) -> Iterator[str]:
+        """Yield those of the usual places that exist, or all if the image has no shell."""
+        result = self._engine.run(
             self._image, ["/bin/sh", "-c", _LIST_EXISTING, "sh", *_USUAL_PLACES]
         )
-        if listed.status == _PROGRAM_NOT_FOUND:
+        if result.status == _PROGRAM_NOT_FOUND:
             yield from _USUAL_PLACES
         else:
-            yield from listed.out.split()
+            yield from result.out.split()
 
-    def _ask(self, program: str) -> ImagePython | None:
-        """What the program says of itself; why it does not is kept for the message."""
-        done = self._engine.run(self._image, [program, "-E", "-s", "-c", _PROBE_PROGRAM])
-        if done.status == _PROGRAM_NOT_FOUND:
+    def _query(self, program: str) -> ImagePython | None:
+        """Return what the program reports about itself; keep the reason of a failure."""
+        result = self._engine.run(self._image, [program, "-E", "-s", "-c", _PROBE_PROGRAM])
+        if result.status == _PROGRAM_NOT_FOUND:
             return None
         try:
-            raw = json.loads(done.out.splitlines()[-1])
+            raw = json.loads(result.out.splitlines()[-1])
             python = _parse_python(raw, program)
             self.folders = parse_folders(raw["folders"])
         except (ValueError, KeyError, TypeError, IndexError):
-            words = [line.strip() for line in done.err.splitlines() if line.strip()]
-            reason = words[-1] if words else f"status {done.status}"
-            self._found.append(f"{program}, which does not run: {reason}")
+            lines = [line.strip() for line in result.err.splitlines() if line.strip()]
+            reason = lines[-1] if lines else f"status {result.status}"
+            self._unusable.append(f"{program}, which does not run: {reason}")
             return None
-        if not python.fits:
-            self._found.append(str(python))
+        if not python.is_supported:
+            self._unusable.append(str(python))
         return python
 
-    def _nothing(self, hint: str) -> BuildError:
+    def _not_found_error(self, hint: str) -> BuildError:
         names = " and ".join(_NAMES_ON_PATH)
-        found = f"; found {', '.join(self._found)}" if self._found else ""
+        unusable = f"; found {', '.join(self._unusable)}" if self._unusable else ""
         versions = f"python3.{_VERSIONS[0]} to python3.{_VERSIONS[-1]}"
         places = ", ".join(place for place in _USUAL_PLACES if "python3." not in place)
         return BuildError(
             f"the image {self._image} has no usable Python (3.6 or later): looked for {names} on"
-            f" its PATH, {places}, and {versions} in /usr/local/bin and /usr/bin{found}",
+            f" its PATH, {places}, and {versions} in /usr/local/bin and /usr/bin{unusable}",
             hint=hint,
         )
 
@@ -250,7 +252,7 @@ def _cache_file() -> Path:
 
 
 def _read_cache() -> dict[str, ImagePythons]:
-    """What is remembered; nothing when the file is not what it ought to be."""
+    """Return the cached results; none if the file is invalid."""
     try:
         raw = json.loads(_cache_file().read_bytes())
         return {
@@ -266,13 +268,13 @@ def _read_cache() -> dict[str, ImagePythons]:
 
 
 def _add_to_cache(key: str, pythons: ImagePythons) -> None:
-    known = {**_read_cache(), key: pythons}
-    newest = list(known.items())[-_MAX_CACHED_IMAGES:]
+    cache = {**_read_cache(), key: pythons}
+    newest = list(cache.items())[-_MAX_CACHED_IMAGES:]
     text = json.dumps({name: asdict(value) for name, value in newest})
     file = _cache_file()
-    # Who reads meanwhile sees the old file or the new one; without it the image is asked again.
+    # Readers see the old file or the new one; without a cache the image is probed again.
     with suppress(OSError):
-        descriptor, made = tempfile.mkstemp(dir=file.parent, prefix=".pythons-")
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(text)
-        os.replace(made, file)
+        descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=".pythons-")
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+        os.replace(draft, file)

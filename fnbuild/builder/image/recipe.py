@@ -26,9 +26,30 @@ from fnbuild.function.types import Build, Function
 _TIMEOUT_SECONDS = 3600
 _NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
 
+DEFAULT_SHELL = ("/bin/sh", "-c")
+"""The shell of RUN lines unless image or function name another."""
+
+# Nuclio checks every second. A check starts an interpreter in the image, which would take a few
+# percent of a core from the model.
+_HEALTH_SECONDS = 10
+_MIN_HEALTH_SECONDS = 0.001
+_ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Builders support these without an ARG, and keep their values, which often contain a password, out
+# of the image's history and the cache keys.
+_PROXIES = frozenset(
+    name
+    for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (proxy, proxy.lower())
+)
+# The release of Nuclio whose builder serves as the model.
+_NUCLIO_LABEL = "1.14.1"
+
 
 def create_request(build: Build, context: Path, dockerfile: Path) -> BuildRequest:
-    """The request, without tags and labels. `UsageError` for a network that nobody knows."""
+    """Return the build request, without tags and labels.
+
+    Raises `UsageError` for an unknown network.
+    """
     return BuildRequest(
         context=context,
         dockerfile=dockerfile,
@@ -43,53 +64,34 @@ def create_request(build: Build, context: Path, dockerfile: Path) -> BuildReques
 
 
 def _network(build: Build) -> BuildNetwork:
-    """The network of RUN lines; the variable is Nuclio's (pkg/dockerclient/shell.go)."""
+    """Return the network of RUN lines; the variable is Nuclio's (pkg/dockerclient/shell.go)."""
     if build.offline:
         return "none"
-    asked = os.environ.get(_NETWORK_VARIABLE) or "default"
-    for known in get_args(BuildNetwork):
-        if asked == known:
-            return cast(BuildNetwork, known)
+    requested = os.environ.get(_NETWORK_VARIABLE) or "default"
+    for network in get_args(BuildNetwork):
+        if requested == network:
+            return cast(BuildNetwork, network)
     raise UsageError(
-        f"{_NETWORK_VARIABLE}={asked} is no network of a build",
+        f"{_NETWORK_VARIABLE}={requested} is not a build network",
         hint=f"one of: {', '.join(get_args(BuildNetwork))}",
     )
 
 
 def _timeout(build: Build) -> float | None:
-    """Nuclio's limit (pkg/processor/build/builder.go): an hour, none where it is not above 0."""
+    """Return Nuclio's limit (pkg/processor/build/builder.go): an hour, None if not positive."""
     seconds = build.build_timeout_seconds
     if seconds is None:
         return _TIMEOUT_SECONDS
     return float(seconds) if seconds > 0 else None
 
 
-DEFAULT_SHELL = ("/bin/sh", "-c")
-"""What runs the text of a RUN where neither image nor function says otherwise."""
-
-# Nuclio asks each second. Asking starts an interpreter in the image, which would keep a core busy
-# for some percent of every second beside the model.
-_HEALTH_SECONDS = 10
-_MIN_HEALTH_SECONDS = 0.001
-_ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Every builder knows these without an ARG, and then keeps their values, which often hold a
-# password, out of the image's history and of the cache's keys.
-_PROXIES = frozenset(
-    name
-    for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-    for name in (proxy, proxy.lower())
-)
-# The release of Nuclio whose builder is followed here.
-_NUCLIO_LABEL = "1.14.1"
-
-
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides over a Dockerfile.
+    """Everything that determines a Dockerfile.
 
-    `args` are names and defaults; a name without a default gets its value from the engine's build
-    arguments and from nowhere else. `health_interval` is a Go duration. `shell` is that of the base
-    image. `heredocs`: the engine understands them. `requirements` is the path, below the code, of a
+    `args` are names and defaults; a name without a default gets its value only from the engine's
+    build arguments. `health_interval` is a Go duration. `shell` is that of the base image.
+    `heredocs`: the engine supports them. `requirements` is the path, relative to the code, of a
     requirements.txt that no line of the user's installs. `large`: large files have a layer of their
     own.
     """
@@ -105,7 +107,7 @@ class Recipe:
     large: bool = False
 
 
-def create_recipe(  # noqa: PLR0913 - one keyword for each thing that others find out
+def create_recipe(  # noqa: PLR0913 - independent properties of the build
     function: Function,
     base: str,
     *,
@@ -115,22 +117,24 @@ def create_recipe(  # noqa: PLR0913 - one keyword for each thing that others fin
     large: bool = False,
     architecture: str = "amd64",
 ) -> Recipe:
-    """The recipe of a function on a base image.
+    """Return the recipe of a function on a base image.
 
-    `shell` is what the base image says, empty for the usual one; `architecture` is the engine's, as
-    Docker names it. Raises `BuildError` with the place of a directive that cannot stand in a
-    Dockerfile, `InputError` for other values.
+    `shell` is the base image's, empty for the default; `architecture` is the engine's, as Docker
+    names it. Raises `BuildError` with the place of a directive that is not allowed in a Dockerfile,
+    and `InputError` for other values.
     """
     parse_reference(base, "spec.build.baseImage")
-    both = build_directives(function.spec.build)
-    for directive in (*both.pre_copy, *both.post_copy):
+    all_directives = build_directives(function.spec.build)
+    for directive in (*all_directives.pre_copy, *all_directives.post_copy):
         _check_directive(directive)
-    text = "\n".join(one.value for one in (*both.pre_copy, *both.post_copy))
+    text = "\n".join(
+        directive.value for directive in (*all_directives.pre_copy, *all_directives.post_copy)
+    )
     return Recipe(
         base,
         _build_arguments(function, text, architecture),
-        both.pre_copy,
-        both.post_copy,
+        all_directives.pre_copy,
+        all_directives.post_copy,
         _health_interval(function),
         tuple(shell) or DEFAULT_SHELL,
         heredocs,
@@ -158,31 +162,31 @@ def _check_directive(directive: Directive) -> None:
 def _build_arguments(
     function: Function, text: str, architecture: str
 ) -> tuple[tuple[str, str], ...]:
-    """Names and defaults in order, as Nuclio gives them; one with an empty value is dropped.
+    """Return names and defaults in order, as in Nuclio; empty values are dropped.
 
-    What Nuclio sets by itself, and proxies, stand there only when a directive mentions them: an ARG
-    is part of the cache's key of every RUN behind it.
+    Nuclio's own arguments and proxies are included only if a directive mentions them: an ARG is
+    part of the cache key of every RUN after it.
     """
-    given = function.spec.build.args
-    own = {
+    user_args = function.spec.build.args
+    nuclio_args = {
         "NUCLIO_LABEL": _NUCLIO_LABEL,
         "NUCLIO_ARCH": architecture,
         "NUCLIO_BUILD_LOCAL_HANDLER_DIR": "handler",
         "NUCLIO_BUILD_OFFLINE": "true" if function.spec.build.offline else "",
     }
-    found = {}
-    for name, value in given.items():
+    result = {}
+    for name, value in user_args.items():
         if not _ARGUMENT_NAME.match(name):
             raise InputError(
                 f"spec.build.args: {quoted(name)} cannot be the name of a build argument",
                 hint="letters, digits and '_' make a name; it does not start with a digit",
             )
         if value and (name not in _PROXIES or _is_mentioned(name, text)):
-            found[name] = ""
-    for name, value in own.items():
-        if value and name not in given and _is_mentioned(name, text):
-            found[name] = value
-    return tuple(sorted(found.items()))
+            result[name] = ""
+    for name, value in nuclio_args.items():
+        if value and name not in user_args and _is_mentioned(name, text):
+            result[name] = value
+    return tuple(sorted(result.items()))
 
 
 def _is_mentioned(name: str, text: str) -> bool:
@@ -190,12 +194,12 @@ def _is_mentioned(name: str, text: str) -> bool:
 
 
 def _health_interval(function: Function) -> str:
-    """`healthCheckInterval` of the platform's attributes, a Go duration; numbers fail in Nuclio."""
+    """Return the attribute `healthCheckInterval`, a Go duration (Nuclio rejects numbers)."""
     key = "spec.platform.attributes.healthCheckInterval"
-    given = function.spec.platform.attributes.get("healthCheckInterval")
-    if given is None or given == "":
+    value = function.spec.platform.attributes.get("healthCheckInterval")
+    if value is None or value == "":
         return f"{_HEALTH_SECONDS}s"
-    text = str(given).strip()
+    text = str(value).strip()
     try:
         seconds = parse_duration(text)
     except ValueError as error:

@@ -26,30 +26,6 @@ from fnbuild.names import PROJECT_LABEL
 
 DEFAULT_REGISTRY = "docker.io"
 
-
-def registry_of(reference: str) -> str:
-    """The registry of an image name: its first part, when that looks like a host.
-
-    So does the engine read it (distribution/reference): it has a dot or a port, or is localhost.
-    """
-    first, slash, _ = reference.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return first
-    return DEFAULT_REGISTRY
-
-
-def is_loopback(registry: str) -> bool:
-    """Whether the registry is on this machine, where Docker allows plain HTTP unasked."""
-    host = registry.removeprefix("[").partition("]")[0] if registry.startswith("[") else registry
-    host = host if registry.startswith("[") else host.rpartition(":")[0] or host
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 PREFIX_VARIABLE = "NUCLIO_DASHBOARD_IMAGE_NAME_PREFIX_TEMPLATE"
 """The environment variable with the prefix template, as Nuclio's dashboard reads it."""
 
@@ -60,7 +36,7 @@ BUILD_TAG_PREFIX = "fnbuild-"
 _ID_LENGTH = 16
 
 _WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-# With a dot or a port, else it is the first folder of a name.
+# With a dot or a port; otherwise it is the first part of a path.
 _HOST = rf"(?:(?:{_WORD}(?:\.{_WORD})+|localhost|\[[0-9a-fA-F:.]+\])(?::[0-9]+)?|{_WORD}:[0-9]+)"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REGISTRY = re.compile(rf"(?:{_HOST}|{_PART})(?:/{_PART})*\Z")
@@ -73,37 +49,62 @@ _MAX_NAME_LENGTH = 255
 _TEMPLATE_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}")
 
 
-def image_name(function: Function, prefix: str | None = None) -> str:
-    """The image's name with its tag, without the registry it is pushed to.
+def registry_of(reference: str) -> str:
+    """Return the registry of an image name: its first part, if that looks like a host.
 
-    `prefix` is a template as Nuclio's dashboard takes it: text with `{{ .ProjectName }}` and
-    `{{ .FunctionName }}`; None takes that of the environment. Raises `InputError`.
+    As in engines (distribution/reference), a host has a dot or a port, or is localhost.
     """
-    given = _expand_prefix(
+    first, slash, _ = reference.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return first
+    return DEFAULT_REGISTRY
+
+
+def is_loopback(registry: str) -> bool:
+    """Return True if the registry is on this machine, where Docker allows plain HTTP by default."""
+    host = registry.removeprefix("[").partition("]")[0] if registry.startswith("[") else registry
+    host = host if registry.startswith("[") else host.rpartition(":")[0] or host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def image_name(function: Function, prefix: str | None = None) -> str:
+    """Return the image's name with its tag, without the registry that it is pushed to.
+
+    `prefix` is a template as Nuclio's dashboard takes it: text with `{{ .ProjectName }}` and `{{
+    .FunctionName }}`; None takes that of the environment. Raises `InputError`.
+    """
+    expanded = _expand_prefix(
         os.environ.get(PREFIX_VARIABLE, "") if prefix is None else prefix, function
     )
     build = function.spec.build
     if build.image:
-        name, key = given + build.image.strip(), "spec.build.image"
+        name, key = expanded + build.image.strip(), "spec.build.image"
     else:
         folder = "" if "/" in _without_scheme(build.registry) else "nuclio/"
-        own = (
-            f"{given}processor" if given else f"processor-{_name_component(function.metadata.name)}"
+        default_name = (
+            f"{expanded}processor"
+            if expanded
+            else f"processor-{_name_component(function.metadata.name)}"
         )
-        name, key = folder + own, PREFIX_VARIABLE if given else "metadata.name"
-    found = parse_reference(name, key)
-    if found["digest"]:
+        name, key = folder + default_name, PREFIX_VARIABLE if expanded else "metadata.name"
+    match = parse_reference(name, key)
+    if match["digest"]:
         raise InputError(
-            f"{key}: {quoted(name)} names a digest, which an image gets when it is built",
-            hint="give a tag instead: NAME:TAG",
+            f"{key}: {quoted(name)} has a digest, which an image only gets when it is built",
+            hint="use a tag instead: NAME:TAG",
         )
-    return name if found["tag"] else f"{name}:latest"
+    return name if match["tag"] else f"{name}:latest"
 
 
 def with_registry(registry: str, name: str, key: str = "spec.build.registry") -> str:
-    """The name by which the registry knows the image. `key` says where the registry was given.
+    """Return the image's name in the registry. `key` is the configuration key of the registry.
 
-    A name that begins with that registry stays as it is.
+    A name that begins with that registry is unchanged.
     """
     bare = _without_scheme(registry)
     if not bare:
@@ -115,9 +116,9 @@ def with_registry(registry: str, name: str, key: str = "spec.build.registry") ->
         )
     if name.startswith(f"{bare}/"):
         return name
-    whole = f"{bare}/{name}"
-    parse_reference(whole, key)
-    return whole
+    full_name = f"{bare}/{name}"
+    parse_reference(full_name, key)
+    return full_name
 
 
 def without_registry(registry: str, name: str) -> str:
@@ -126,7 +127,7 @@ def without_registry(registry: str, name: str) -> str:
 
 
 def build_tag(reference: str, identity: str) -> str:
-    """Return the name of one build: the image's name with a tag made of its id.
+    """Return the name of one build: the image's name with a tag derived from its id.
 
     The same build always gets the same tag, and no other build gets it. So a registry or an engine
     keeps the image as long as the tag exists.
@@ -141,53 +142,53 @@ def is_build_tag(tag: str) -> bool:
 
 
 def parse_reference(text: str, key: str) -> re.Match[str]:
-    """The parts `name`, `tag` and `digest` of a reference that engines take, else `InputError`."""
-    found = _REFERENCE.match(text)
-    if found is not None and len(found["name"]) <= _MAX_NAME_LENGTH:
-        return found
+    """Return the parts `name`, `tag` and `digest` of a reference. Raises `InputError`."""
+    match = _REFERENCE.match(text)
+    if match is not None and len(match["name"]) <= _MAX_NAME_LENGTH:
+        return match
     hint = "NAME, NAME:TAG or HOST:PORT/NAME:TAG; a name has letters, digits, '.', '_' and '-'"
     name, colon, tag = text.rpartition(":")
     name, tag = (name, colon + tag) if colon and "/" not in tag else (text, "")
     if text != text.lower() and _REFERENCE.match(name.lower() + tag):
-        hint = f"names of images are lower-case: {name.lower()}{tag}"
-    raise InputError(f"{key}: {quoted(text)} cannot be the name of an image", hint=hint)
+        hint = f"image names are lower-case: {name.lower()}{tag}"
+    raise InputError(f"{key}: {quoted(text)} is not a valid image name", hint=hint)
 
 
 def _without_scheme(registry: str) -> str:
-    """Without scheme and trailing slash, which no reference can have."""
+    """Return the registry without scheme and trailing slash, which references cannot have."""
     return re.sub(r"\Ahttps?://", "", registry.strip()).rstrip("/")
 
 
 def _name_component(name: str) -> str:
-    """A function's name as a part of an image's, which no other function's name becomes.
+    """Return a function's name as a valid and unique part of an image name.
 
-    Small letters and single separators are left; what had to be changed gets a mark of the whole
-    name, so that `Yolo` and `yolo` do not take each other's image.
+    Lower-case letters and single separators remain; a name that had to be changed gets a hash of
+    the whole name, so that `Yolo` and `yolo` have different images.
     """
     if re.fullmatch(_PART, name):
         return name
-    small = re.sub(r"[^a-z0-9]*([._-])[^a-z0-9]*", r"\1", name.lower()).strip("._-")
-    if not re.fullmatch(_PART, small):
+    lower = re.sub(r"[^a-z0-9]*([._-])[^a-z0-9]*", r"\1", name.lower()).strip("._-")
+    if not re.fullmatch(_PART, lower):
         raise InputError(
-            f"metadata.name: {quoted(name)} cannot be made the name of an image",
-            hint="letters, digits, '-', '_' and '.' make a name; or set spec.build.image",
+            f"metadata.name: {quoted(name)} cannot be turned into an image name",
+            hint="use letters, digits, '-', '_' and '.', or set spec.build.image",
         )
-    return f"{small}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"{lower}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _expand_prefix(template: str, function: Function) -> str:
-    """The template's text. Of Go's templates only the two values are understood."""
+    """Return the expanded template. Only two values of Go's templates are supported."""
     values = {
         ".ProjectName": _name_component(function.metadata.labels.get(PROJECT_LABEL, "default")),
         ".FunctionName": _name_component(function.metadata.name),
     }
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in values:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
             raise InputError(
-                f"{PREFIX_VARIABLE}: {quoted(found[0])} is not understood in {quoted(template)}",
-                hint="{{ .ProjectName }} and {{ .FunctionName }} can stand there",
+                f"{PREFIX_VARIABLE}: {quoted(match[0])} is not supported in {quoted(template)}",
+                hint="{{ .ProjectName }} and {{ .FunctionName }} are supported",
             )
-        return values[found[1]]
+        return values[match[1]]
 
     return _TEMPLATE_ACTION.sub(value, template)

@@ -32,8 +32,25 @@ from fnbuild.errors import InputError, UnavailableError
 _HELPER_SECONDS = 30.0
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_NAMES = ("docker.io", "registry-1.docker.io", "index.docker.io")
-# The user name with which a helper marks an identity token.
-_TOKEN_USER = "<token>"  # noqa: S105 - the name of no password
+# The user name that marks an identity token of a helper.
+_TOKEN_USER = "<token>"  # noqa: S105 - not a password
+
+_REQUEST_SECONDS = 20.0
+_MAX_RESPONSE_BYTES = 8 << 20
+_HUB_HOST = "registry-1.docker.io"
+_CERTIFICATES = Path("/etc/docker/certs.d")
+_MANIFEST_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_NEXT_PAGE = re.compile(r'<([^>]+)>;\s*rel="?next"?')
+_NOT_FOUND = 404
+_UNAUTHORIZED = 401
+# The specification has 405 for a registry without deletion; Docker Hub answers with other codes.
+_DELETION_REFUSED = frozenset({400, 403, 405, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ def find_login(registry: str) -> Login | None:
 
 
 def _config_files() -> list[Path]:
-    """Return the configuration files of docker and podman; the first with a login wins."""
+    """Return the configuration files of docker and podman; the first one with a login wins."""
     configured = os.environ.get("REGISTRY_AUTH_FILE")
     docker = os.environ.get("DOCKER_CONFIG")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -114,7 +131,7 @@ def _helper_login(config: dict[str, Any], name: str) -> Login | None:
     if not helper or "/" in str(helper):
         return None
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [f"docker-credential-{helper}", "get"],
             input=name,
             capture_output=True,
@@ -122,43 +139,25 @@ def _helper_login(config: dict[str, Any], name: str) -> Login | None:
             timeout=_HELPER_SECONDS,
             check=False,
         )
-        answer = json.loads(done.stdout) if done.returncode == 0 else {}
+        output = json.loads(result.stdout) if result.returncode == 0 else {}
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    if not answer.get("Username"):
+    if not output.get("Username"):
         return None
-    if answer["Username"] == _TOKEN_USER:
-        return Login(identity=str(answer.get("Secret", "")))
-    return Login(str(answer["Username"]), str(answer.get("Secret", "")))
-
-
-_REQUEST_SECONDS = 20.0
-_MAX_RESPONSE_BYTES = 8 << 20
-_HUB_HOST = "registry-1.docker.io"
-_CERTIFICATES = Path("/etc/docker/certs.d")
-_MANIFEST_TYPES = (
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.oci.image.index.v1+json",
-)
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
-_NEXT_PAGE = re.compile(r'<([^>]+)>;\s*rel="?next"?')
-_NOT_FOUND = 404
-_UNAUTHORIZED = 401
-# The specification has 405 for a registry without deletion; Docker Hub answers with other codes.
-_DELETION_REFUSED = frozenset({400, 403, 405, 501})
+    if output["Username"] == _TOKEN_USER:
+        return Login(identity=str(output.get("Secret", "")))
+    return Login(str(output["Username"]), str(output.get("Secret", "")))
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository of a registry, as in `registry.example.com:5000` and `team/faces`."""
+    """A repository of a registry, such as `team/faces` in `registry.example.com:5000`."""
 
     registry: str
-    repository: str
+    name: str
 
     def __str__(self) -> str:
-        return f"{self.registry}/{self.repository}"
+        return f"{self.registry}/{self.name}"
 
 
 def repository_of(reference: str) -> Repository:
@@ -198,11 +197,11 @@ class RegistryClient:
 
     def digest(self, repository: str, reference: str) -> str:
         """Return the digest of the manifest of a tag or digest, "" if there is none."""
-        answer = self._ask("HEAD", f"/v2/{repository}/manifests/{reference}", _MANIFEST_TYPES)
-        if answer.status == _NOT_FOUND:
+        response = self._request("HEAD", f"/v2/{repository}/manifests/{reference}", _MANIFEST_TYPES)
+        if response.status == _NOT_FOUND:
             return ""
-        self._expect(answer, repository, 200)
-        return answer.headers.get("docker-content-digest", "")
+        self._expect(response, repository, 200)
+        return response.headers.get("docker-content-digest", "")
 
     def image_id(self, repository: str, reference: str) -> str:
         """Return the image id that engines use for a manifest, "" if there is none."""
@@ -214,8 +213,10 @@ class RegistryClient:
         identity = self.image_id(repository, reference)
         if not identity:
             return {}
-        answer = self._ask("GET", f"/v2/{repository}/blobs/{identity}", ())
-        labels = (answer.json().get("config") or {}).get("Labels") if answer.status == 200 else None
+        response = self._request("GET", f"/v2/{repository}/blobs/{identity}", ())
+        labels = (
+            (response.json().get("config") or {}).get("Labels") if response.status == 200 else None
+        )
         return labels or {}
 
     def tags(self, repository: str) -> list[str]:
@@ -228,57 +229,59 @@ class RegistryClient:
 
     def delete(self, repository: str, digest: str) -> bool:
         """Delete a manifest with all its tags; return False if the registry does not allow that."""
-        answer = self._ask("DELETE", f"/v2/{repository}/manifests/{digest}", ())
-        if answer.status in _DELETION_REFUSED:
+        response = self._request("DELETE", f"/v2/{repository}/manifests/{digest}", ())
+        if response.status in _DELETION_REFUSED:
             return False
-        self._expect(answer, repository, 200, 202, _NOT_FOUND)
+        self._expect(response, repository, 200, 202, _NOT_FOUND)
         return True
 
     def _manifest(self, repository: str, reference: str) -> dict[str, Any]:
-        answer = self._ask("GET", f"/v2/{repository}/manifests/{reference}", _MANIFEST_TYPES[:2])
-        if answer.status == _NOT_FOUND:
+        response = self._request(
+            "GET", f"/v2/{repository}/manifests/{reference}", _MANIFEST_TYPES[:2]
+        )
+        if response.status == _NOT_FOUND:
             return {}
-        self._expect(answer, repository, 200)
-        return answer.json()
+        self._expect(response, repository, 200)
+        return response.json()
 
-    def _pages(self, path: str, key: str, what: str) -> Iterator[str]:
+    def _pages(self, path: str, key: str, subject: str) -> Iterator[str]:
         while path:
-            answer = self._ask("GET", path, ())
-            if answer.status == _NOT_FOUND:
+            response = self._request("GET", path, ())
+            if response.status == _NOT_FOUND:
                 return
-            self._expect(answer, what, 200)
-            yield from map(str, answer.json().get(key) or ())
-            following = _NEXT_PAGE.search(answer.headers.get("link", ""))
+            self._expect(response, subject, 200)
+            yield from map(str, response.json().get(key) or ())
+            next_page = _NEXT_PAGE.search(response.headers.get("link", ""))
             path = ""
-            if following is not None:
-                parts = urllib.parse.urlsplit(following[1])
+            if next_page is not None:
+                parts = urllib.parse.urlsplit(next_page[1])
                 path = f"{parts.path}?{parts.query}"
 
-    def _expect(self, answer: _RegistryResponse, what: str, *statuses: int) -> None:
-        if answer.status in statuses:
+    def _expect(self, response: _RegistryResponse, subject: str, *statuses: int) -> None:
+        if response.status in statuses:
             return
-        refused = answer.status in (_UNAUTHORIZED, 403)
+        refused = response.status in (_UNAUTHORIZED, 403)
         raise UnavailableError(
-            f"the registry {self.name} answered {answer.status} to a request for {what}",
+            f"the registry {self.name} answered {response.status} to a request for {subject}",
             hint=f"log in: `docker login {self.name}`" if refused else None,
         )
 
-    def _ask(self, method: str, path: str, accept: tuple[str, ...]) -> _RegistryResponse:
+    def _request(self, method: str, path: str, accept: tuple[str, ...]) -> _RegistryResponse:
         # A token is valid for one repository and one kind of access.
         scope = f"{method} {path.split('/manifests/', maxsplit=1)[0]}"
-        answer = self._send(method, path, accept, self._authorization.get(scope, ""))
-        if answer.status != _UNAUTHORIZED:
-            return answer
-        authorization = self._authorize(answer.headers.get("www-authenticate", ""))
+        response = self._send(method, path, accept, self._authorization.get(scope, ""))
+        if response.status != _UNAUTHORIZED:
+            return response
+        authorization = self._authorize(response.headers.get("www-authenticate", ""))
         if not authorization:
-            return answer
+            return response
         self._authorization[scope] = authorization
         return self._send(method, path, accept, authorization)
 
     def _authorize(self, challenge: str) -> str:
         """Return the value of an Authorization header that answers a challenge, "" for none."""
         if not self._base.startswith("https:") and not is_loopback(self.name):
-            return ""  # a password does not travel in plain text
+            return ""  # passwords are not sent in plain text
         login = find_login(self.name)
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
@@ -304,8 +307,8 @@ class RegistryClient:
             request = urllib.request.Request(address)  # noqa: S310 - see above
             if login is not None:
                 request.add_unredirected_header("Authorization", login.basic)
-        answer = self._open(request).json()
-        return str(answer.get("token") or answer.get("access_token") or "")
+        response = self._open(request).json()
+        return str(response.get("token") or response.get("access_token") or "")
 
     def _send(
         self, method: str, path: str, accept: tuple[str, ...], authorization: str
@@ -351,12 +354,12 @@ def _lower(headers: Any) -> dict[str, str]:
 class PushedBuild:
     """A build in a registry: its repository, tag and digest."""
 
-    place: Repository
+    repository: Repository
     tag: str
     digest: str
 
     def __str__(self) -> str:
-        return f"{self.place}:{self.tag}"
+        return f"{self.repository}:{self.tag}"
 
 
 def parse_pushed_build(
@@ -396,7 +399,7 @@ def remove_build(build: PushedBuild) -> bool:
     It stays if another tag refers to it as well, and in a registry that does not allow deletion.
     Raises `UnavailableError` if the registry does not answer.
     """
-    registry, repository = RegistryClient(build.place.registry), build.place.repository
+    registry, repository = RegistryClient(build.repository.registry), build.repository.name
     if registry.digest(repository, build.tag) != build.digest:
         return False
     other_tags = (tag for tag in registry.tags(repository) if tag != build.tag)

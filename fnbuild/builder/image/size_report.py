@@ -1,4 +1,4 @@
-"""What an image weighs, layer by layer, who made each, and what could be left out."""
+"""Report the size of an image by layer, the origin of each layer, and what could be left out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LayerOrigin = Literal["base", "function", "fnbuild"]
 _MAX_SHOWN_LENGTH = 70
 _MIB = 1024 * 1024
 _MIN_LEFTOVER_BYTES = 5 * _MIB
-"""Bytes below which leftovers are not worth a line."""
+"""The size of leftovers, in bytes, that is worth advice."""
 
-# fnbuild's own lines of the Dockerfile. BuildKit keeps the name of the archive; in the history of
-# the others only their order tells which is which.
+# fnbuild's own lines of the Dockerfile. BuildKit keeps the name of the archive; other builders only
+# keep the order.
 _HEALTH = re.compile(r"HEALTHCHECK .*/usr/local/bin/processor")
 _NAMED = re.compile(r"ADD artifacts/(\w+)\.tar / ")
 _ARCHIVE = re.compile(r"ADD file:\w+ in / *$")
@@ -44,7 +44,7 @@ _LEFTOVERS = {
     "pip": ("~/.cache/pip", "pip's cache", "pip install --no-cache-dir"),
     "conda": ("/opt/conda/pkgs", "conda's package cache", "conda clean --all --yes"),
 }
-# One program in the image: sizes of folders that are left behind, compilers that are there.
+# Runs in the image: reports the sizes of leftover folders, and the compilers.
 _INSPECT_PROGRAM = """
 import json, os, sys
 def weight(folder):
@@ -65,133 +65,136 @@ print(json.dumps({"tools": tools, "weights": {name: weight(name) for name in sys
 
 @dataclass(frozen=True, slots=True)
 class LayerSize:
-    """One layer; `size` in bytes, `what` is the instruction that made it."""
+    """One layer; `size` is in bytes, `description` is the instruction that created it."""
 
     size: int
-    made_by: LayerOrigin
-    what: str
+    origin: LayerOrigin
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
 class SizeReport:
-    """An image's parts, largest first, and advice, one sentence each."""
+    """The layers of an image, largest first, and advice, one sentence each."""
 
     reference: str
     size: int
-    parts: tuple[LayerSize, ...]
+    layers: tuple[LayerSize, ...]
     advice: tuple[str, ...]
 
 
 def measure_image(
     engine: Engine, reference: str, base: str = "", python: str = "python3"
 ) -> SizeReport:
-    """Look at an image that the engine has. `base` is the image it was built from, if it is known;
-    `python` a Python in it, by which its files are looked at."""
+    """Return the size report of an image that the engine has.
+
+    `base` is the image that it was built from, if known; `python` is a Python in it, which inspects
+    its files.
+    """
     image = engine.inspect(reference)
     if image is None:
         raise NotFoundError(f"{engine.name} has no image {reference}")
     history = engine.history(reference)
-    parts = _layer_sizes(history, _count_base_layers(engine, history, base))
-    largest = sorted((one for one in parts if one.size), key=lambda one: -one.size)
+    layers = _layer_sizes(history, _count_base_layers(engine, history, base))
+    by_size = sorted((layer for layer in layers if layer.size), key=lambda layer: -layer.size)
     tools, weights = _inspect_files(engine, reference, python)
-    advice = (*_tools_advice(base, parts, tools), *_leftovers_advice(weights))
-    return SizeReport(reference, sum(one.size for one in parts), tuple(largest), advice)
+    advice = (*_tools_advice(base, layers, tools), *_leftovers_advice(weights))
+    return SizeReport(reference, sum(layer.size for layer in layers), tuple(by_size), advice)
 
 
 def _count_base_layers(engine: Engine, history: Sequence[HistoryEntry], base: str) -> int:
-    """How many of the oldest lines came with the base image."""
+    """Return the number of the oldest history entries that came with the base image."""
     if not base or engine.inspect(base) is None:
         return 0
-    theirs = engine.history(base)
-    count = len(theirs)
-    return count if list(history[len(history) - count :]) == theirs else 0
+    base_history = engine.history(base)
+    count = len(base_history)
+    return count if list(history[len(history) - count :]) == base_history else 0
 
 
-def _layer_sizes(history: Sequence[HistoryEntry], of_base: int) -> list[LayerSize]:
-    names = _own_layers(history)
-    first_of_base = len(history) - of_base
-    parts = []
-    for index, layer in enumerate(history):
-        made_by: LayerOrigin
-        if index in names:
-            made_by, what = _LAYER_DESCRIPTIONS[names[index]]
+def _layer_sizes(history: Sequence[HistoryEntry], base_count: int) -> list[LayerSize]:
+    own_layers = _own_layers(history)
+    first_of_base = len(history) - base_count
+    sizes = []
+    for index, entry in enumerate(history):
+        origin: LayerOrigin
+        if index in own_layers:
+            origin, description = _LAYER_DESCRIPTIONS[own_layers[index]]
         else:
-            made_by = "base" if index >= first_of_base else "function"
-            what = _instruction(layer.created_by)
-        parts.append(LayerSize(layer.size, made_by, what))
-    return parts
+            origin = "base" if index >= first_of_base else "function"
+            description = _instruction(entry.created_by)
+        sizes.append(LayerSize(entry.size, origin, description))
+    return sizes
 
 
 def _own_layers(history: Sequence[HistoryEntry]) -> dict[int, str]:
-    """Which lines of the history, newest first, are fnbuild's own or stand for the function's."""
-    lines = [layer.created_by for layer in history]
-    names = {
+    """Return history indices of layers from fnbuild's own Dockerfile lines, with their kind."""
+    lines = [entry.created_by for entry in history]
+    kinds = {
         index: match[1]
         for index, line in enumerate(lines)
         if (match := _NAMED.match(line)) and match[1] in _LAYER_DESCRIPTIONS
     }
-    if names:
-        return names | {i: "packages" for i, line in enumerate(lines) if _INSTALL.search(line)}
+    if kinds:
+        return kinds | {i: "packages" for i, line in enumerate(lines) if _INSTALL.search(line)}
     health = next((index for index, line in enumerate(lines) if _HEALTH.search(line)), None)
     if health is None:
         return {}
-    run = []
+    indices = []
     for index in range(health + 1, len(lines)):
         if not (_ARCHIVE.search(lines[index]) or _INSTALL.search(lines[index])):
             break
-        run.append(index)
-    installs = [index for index in run if _INSTALL.search(lines[index])]
+        indices.append(index)
+    installs = [index for index in indices if _INSTALL.search(lines[index])]
     packages = ["packages", "requirements"] if installs else []
-    optional = (run.index(installs[0]) if installs else len(run) - 1) - 2
+    optional = (indices.index(installs[0]) if installs else len(indices) - 1) - 2
     large = ["large"] if optional > 0 else []
     order = ["code", "config", *large, *packages, "runtime"]
-    return dict(zip(run, order, strict=False))
+    return dict(zip(indices, order, strict=False))
 
 
 def _instruction(created_by: str) -> str:
-    """The instruction as it was written, as far as the engines keep it."""
+    """Return the instruction as it was written, as far as the engines keep it."""
     text = re.sub(r"\s*# buildkit$", "", " ".join(created_by.split()))
     text = re.sub(r"^(?:RUN )?\|\d+ .*?(?=/bin/)", "", text)
-    written = re.sub(r"^(?:/bin/\w+ -c )?#\(nop\) +", "", text)
-    if written == text:
-        written = re.sub(r"^(?:RUN )?/bin/\w+ -c ", "RUN ", text)
-    return written or "a layer without a history"
+    instruction = re.sub(r"^(?:/bin/\w+ -c )?#\(nop\) +", "", text)
+    if instruction == text:
+        instruction = re.sub(r"^(?:RUN )?/bin/\w+ -c ", "RUN ", text)
+    return instruction or "a layer without a history"
 
 
 def _inspect_files(engine: Engine, reference: str, python: str) -> tuple[list[str], dict[str, int]]:
-    """Compilers and leftovers in the image; nothing where it cannot be looked at."""
+    """Return compilers and leftovers in the image; nothing if the image cannot run the program."""
     folders = [folder for folder, _, _ in _LEFTOVERS.values()]
     try:
-        done = engine.run(reference, [python, "-E", "-s", "-c", _INSPECT_PROGRAM, *folders])
-        seen = json.loads(done.out.splitlines()[-1])
-        return list(seen["tools"]), dict(seen["weights"])
+        result = engine.run(reference, [python, "-E", "-s", "-c", _INSPECT_PROGRAM, *folders])
+        report = json.loads(result.out.splitlines()[-1])
+        return list(report["tools"]), dict(report["weights"])
     except (BuildError, ValueError, KeyError, IndexError):
         return [], {}
 
 
-def _tools_advice(base: str, parts: Sequence[LayerSize], tools: Sequence[str]) -> list[str]:
+def _tools_advice(base: str, layers: Sequence[LayerSize], tools: Sequence[str]) -> list[str]:
     if "-devel" in base.rpartition("/")[2]:
         runtime = "-runtime".join(base.rsplit("-devel", 1))
         return [
-            f"the base image {base} carries a compiler tool chain; {runtime} has what a model needs"
-            " to run"
+            f"the base image {base} contains a compiler tool chain; {runtime} has what a model"
+            " needs to run"
         ]
-    for part in parts:
-        installed = _TOOLS.search(part.what)
-        if installed and _INSTALLS.search(part.what):
-            what = (
-                part.what
-                if len(part.what) <= _MAX_SHOWN_LENGTH
-                else f"{part.what[:_MAX_SHOWN_LENGTH]}…"
+    for layer in layers:
+        match = _TOOLS.search(layer.description)
+        if match and _INSTALLS.search(layer.description):
+            description = (
+                layer.description
+                if len(layer.description) <= _MAX_SHOWN_LENGTH
+                else f"{layer.description[:_MAX_SHOWN_LENGTH]}…"
             )
             return [
-                f"{installed[1]} is installed and stays in the image ({format_size(part.size)}:"
-                f" {what}); install, build and remove it in one RUN"
+                f"{match[1]} is installed and stays in the image ({format_size(layer.size)}:"
+                f" {description}); install, build and remove it in one RUN"
             ]
     if tools:
         where = f"the base image {base}" if base else "the image"
         return [
-            f"{where} carries a compiler tool chain ({', '.join(tools)}); a smaller base image"
+            f"{where} contains a compiler tool chain ({', '.join(tools)}); a smaller base image"
             " (slim, runtime) starts and pulls sooner"
         ]
     return []
@@ -199,15 +202,15 @@ def _tools_advice(base: str, parts: Sequence[LayerSize], tools: Sequence[str]) -
 
 def _leftovers_advice(weights: dict[str, int]) -> list[str]:
     return [
-        f"left behind in the image: {what} ({format_size(weights[folder])} in {folder});"
-        f" `{remedy}` in the RUN that makes them"
-        for folder, what, remedy in _LEFTOVERS.values()
+        f"left behind in the image: {description} ({format_size(weights[folder])} in {folder});"
+        f" `{remedy}` in the RUN that creates them"
+        for folder, description, remedy in _LEFTOVERS.values()
         if weights.get(folder, 0) >= _MIN_LEFTOVER_BYTES
     ]
 
 
 def format_size(size: int) -> str:
-    """The size in the units that registries and engines show."""
+    """Return the size in the decimal units of registries and engines."""
     if size >= 1000**3:
         return f"{size / 1000**3:.2f} GB"
     return f"{size / 1000**2:.1f} MB"

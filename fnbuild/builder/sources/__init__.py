@@ -1,1 +1,1 @@
-"""Where a function's code comes from: a folder, an archive, a URL, a repository."""
+"""The sources of a function's code: a folder, an archive, a URL, a repository."""

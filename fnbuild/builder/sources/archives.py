@@ -35,12 +35,47 @@ _HEADER = struct.Struct("<4s24x3H12x")
 _HEADER_MAGIC = b"PK\x01\x02"
 _LONGEST_COMMENT = 0xFFFF
 
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CHUNK = 1 << 20
+_MAX_NAME_LENGTH = 4000
+_UNPACK_HINT = "unpack and check it yourself, and pass its folder"
+# Metadata that macOS adds to archives.
+_MACOS_METADATA = ("__MACOSX", ".DS_Store")
 
-def count_zip_members(path: Path, most: int) -> int:
-    """Count the entries of the central directory, up to `most` + 1.
+_MemberKind = Literal["folder", "file", "link"]
 
-    The count that the archive itself declares is not trusted. For a file that is not a zip archive
-    the count is 0, and `zipfile` reports the error.
+ArchiveKind = Literal["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
+
+_MAGIC: tuple[tuple[bytes, ArchiveKind], ...] = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\x1f\x8b", "tar.gz"),
+    (b"BZh", "tar.bz2"),
+    (b"\xfd7zXZ\x00", "tar.xz"),
+)
+_TAR_MAGIC_AT = 257
+# Common formats that the standard library cannot read.
+_UNSUPPORTED = (
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    (b"Rar!", "RAR"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"),
+)
+# tarfile reads headers whole, so that a forged length would fill the memory.
+_MAX_READ_BYTES = 8 << 20
+_MAX_TARGET_LENGTH = 4096
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError),
+    RecursionError,  # from tarfile, for a chain of a thousand headers
+)
+
+
+def count_zip_members(path: Path, limit: int) -> int:
+    """Count the entries of the central directory, up to `limit` + 1.
+
+    The declared count is not trusted. For a file that is not a zip archive the count is 0, and
+    `zipfile` reports the error.
     """
     with path.open("rb") as file:
         directory = _zip_directory(file)
@@ -49,7 +84,7 @@ def count_zip_members(path: Path, most: int) -> int:
         start, size = directory
         file.seek(start)
         count = read = 0
-        while read < size and count <= most:
+        while read < size and count <= limit:
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
                 break
@@ -73,10 +108,10 @@ def _zip_directory(file: IO[bytes]) -> tuple[int, int] | None:
         return None
     end = begin + position
     size = _END.unpack_from(tail, position)[5]
-    # As zipfile does: by its size, counted back from its end, since something may precede the zip.
-    large = _zip64_directory(file, end)
-    if large is not None:
-        end, size = large
+    # As in zipfile: by its size, counted back from its end, because data may precede the zip.
+    zip64 = _zip64_directory(file, end)
+    if zip64 is not None:
+        end, size = zip64
     return (end - size, size) if size <= end else None
 
 
@@ -92,27 +127,18 @@ def _zip64_directory(file: IO[bytes], end: int) -> tuple[int, int] | None:
     return place, _END_64.unpack(record)[8]
 
 
-_DRIVE = re.compile(r"[A-Za-z]:")
-_CHUNK = 1 << 20
-_MAX_NAME_LENGTH = 4000
-_UNPACK_HINT = "unpack it yourself, look at what it holds, and give its folder"
-# What macOS puts beside the files of an archive.
-_MACOS_METADATA = ("__MACOSX", ".DS_Store")
-
-_MemberKind = Literal["folder", "file", "link"]
-
-
 def member_error(archive: str, member: str, why: str, hint: str = _UNPACK_HINT) -> InputError:
-    """The error for a member that is not unpacked."""
+    """Return the error for a member that is refused."""
     name = printable_path(member)
     name = name if len(name) <= 120 else name[:119] + "…"
     return InputError(f"{archive}: the member {name!r} is refused: {why}", hint=hint)
 
 
 class UnpackedTree:
-    """Writes members below `root`. `archive` names it in messages; `packed` is its size in bytes.
+    """The folder that an archive is unpacked to; every member is checked before it is written.
 
-    A member's folders may come after it, or not at all.
+    `archive` is its name in messages; `packed` is its size in bytes. A member's folders may follow
+    it, or be missing.
     """
 
     def __init__(self, root: Path, archive: str, packed: int, limits: SourceLimits):
@@ -126,99 +152,103 @@ class UnpackedTree:
         self._links: dict[str, str] = {}
 
     @property
-    def most(self) -> int:
-        """The number of members that an archive may hold."""
+    def max_members(self) -> int:
+        """Return the maximum number of members."""
         return self._limits.members
 
-    def expect(self, members: int) -> None:
+    def check_count(self, members: int) -> None:
         """Raise `InputError` if the count exceeds the limit for an archive."""
         if members > self._limits.members:
             raise InputError(
                 f"{self.archive} holds more than {self._limits.members} members", hint=_UNPACK_HINT
             )
 
-    def folder(self, name: str) -> None:
-        path = self._checked(name)
+    def add_folder(self, name: str) -> None:
+        path = self._check_name(name)
         if path is not None:
-            self._enter(path, name)
+            self._create_folders(path, name)
 
-    def file(self, name: str, content: IO[bytes], *, executable: bool) -> None:
-        path = self._placed(name, "file")
+    def add_file(self, name: str, content: IO[bytes], *, executable: bool) -> None:
+        path = self._new_path(name, "file")
         if path is None:
             return
         with open(self.root / path, "xb") as copy:
             while chunk := content.read(_CHUNK):
-                self._count(len(chunk))
+                self._count_bytes(len(chunk))
                 copy.write(chunk)
-            # Of the rights, only this one counts: nothing that an archive says lends rights.
+            # Only this mode bit is restored: archives must not grant privileges.
             os.fchmod(copy.fileno(), 0o755 if executable else 0o644)
 
-    def again(self, name: str, target: str) -> None:
-        """A hard link: another name of a file that came before."""
-        path = self._placed(name, "file")
+    def add_hard_link(self, name: str, target: str) -> None:
+        """Add a hard link: another name of a file that came before."""
+        path = self._new_path(name, "file")
         if path is None:
             return
-        origin = self._checked(target)
+        origin = self._check_name(target)
         if origin is None or origin == path or self._kinds.get(origin) != "file":
             raise member_error(
-                self.archive, name, f"it is a link to {printable_path(target)!r}, which is no file"
+                self.archive,
+                name,
+                f"it is a link to {printable_path(target)!r}, which is not a file",
             )
         os.link(self.root / origin, self.root / path, follow_symlinks=False)
 
-    def link(self, name: str, target: str) -> None:
-        """A symbolic link. All are made at the end, so that nothing is written through one."""
-        path = self._placed(name, "link")
+    def add_link(self, name: str, target: str) -> None:
+        """Add a symbolic link. Links are created last, so that nothing is written through them."""
+        path = self._new_path(name, "link")
         if path is None:
             return
-        aim = os.path.normpath(os.path.join(os.path.dirname(path), target))
-        if not target or "\0" in target or os.path.isabs(target) or aim.split("/")[0] == "..":
-            self._leads_out(name, target)
+        resolved = os.path.normpath(os.path.join(os.path.dirname(path), target))
+        if not target or "\0" in target or os.path.isabs(target) or resolved.split("/")[0] == "..":
+            self._refuse_link(name, target)
         self._links[path] = target
 
-    def finish(self) -> None:
-        """Make the links, and look whether each stays inside, by way of others too."""
+    def create_links(self) -> None:
+        """Create the links, and check that each stays inside, also by way of others."""
         for path, target in self._links.items():
             os.symlink(target, self.root / path)
         root = os.path.realpath(self.root)
         for path, target in self._links.items():
             real = os.path.realpath(os.path.join(root, path))
             if real != root and not real.startswith(root + "/"):
-                self._leads_out(path, target)
+                self._refuse_link(path, target)
 
-    def _leads_out(self, name: str, target: str) -> NoReturn:
+    def _refuse_link(self, name: str, target: str) -> NoReturn:
         raise member_error(
-            self.archive, name, f"it is a link that leads out, to {printable_path(target)!r}"
+            self.archive,
+            name,
+            f"it is a link that leads out of the archive, to {printable_path(target)!r}",
         )
 
-    def _placed(self, name: str, kind: _MemberKind) -> str | None:
-        """The path of a new member, whose folder is there; None for what is not unpacked."""
-        path = self._checked(name)
+    def _new_path(self, name: str, kind: _MemberKind) -> str | None:
+        """Return the path of a new member, and create its folder; None if it is not unpacked."""
+        path = self._check_name(name)
         if path is None:
             return None
         if path in self._kinds:
             raise member_error(self.archive, name, "there is another member with that name")
-        self._enter(os.path.dirname(path), name)
+        self._create_folders(os.path.dirname(path), name)
         self._kinds[path] = kind
         return path
 
-    def _enter(self, path: str, name: str) -> None:
-        """Make a folder, and those around it."""
+    def _create_folders(self, path: str, name: str) -> None:
+        """Create a folder and its parents."""
         missing: list[str] = []
         while path not in self._kinds:
             missing.append(path)
             path = os.path.dirname(path)
         if self._kinds[path] != "folder":
             raise member_error(
-                self.archive, name, f"{printable_path(path)!r} is no folder, but another member"
+                self.archive, name, f"{printable_path(path)!r} is another member, not a folder"
             )
-        for each in reversed(missing):
-            (self.root / each).mkdir(mode=0o755)
-            self._kinds[each] = "folder"
+        for folder in reversed(missing):
+            (self.root / folder).mkdir(mode=0o755)
+            self._kinds[folder] = "folder"
 
-    def _checked(self, name: str) -> str | None:
-        """The path below the root that a name means; None for what nobody misses."""
+    def _check_name(self, name: str) -> str | None:
+        """Return the path of a member below the root; None for metadata that is not unpacked."""
         self._members += 1
-        self.expect(self._members)
+        self.check_count(self._members)
         if name.startswith(("/", "\\")) or _DRIVE.match(name):
             raise member_error(self.archive, name, "its name is an absolute path")
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -233,54 +263,27 @@ class UnpackedTree:
             return None
         return "/".join(parts)
 
-    def _count(self, length: int) -> None:
+    def _count_bytes(self, length: int) -> None:
         self._written += length
         limits = self._limits
-        if self._written > limits.unpacked:
+        if self._written > limits.unpacked_bytes:
             raise InputError(
-                f"{self.archive} unpacks to more than {format_mebibytes(limits.unpacked)}",
+                f"{self.archive} unpacks to more than {format_mebibytes(limits.unpacked_bytes)}",
                 hint=_UNPACK_HINT,
             )
-        if self._written > max(limits.harmless, limits.ratio * self._packed):
+        if self._written > max(limits.ratio_min_bytes, limits.ratio * self._packed):
             raise InputError(
                 f"{self.archive} unpacks to more than {limits.ratio} times its size"
-                f" ({format_mebibytes(self._packed)}): that is how archives are made that fill a"
+                f" ({format_mebibytes(self._packed)}): such archives are made to fill a"
                 " disk",
                 hint=_UNPACK_HINT,
             )
 
 
-ArchiveKind = Literal["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
-
-ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
-
-_MAGIC: tuple[tuple[bytes, ArchiveKind], ...] = (
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-    (b"\x1f\x8b", "tar.gz"),
-    (b"BZh", "tar.bz2"),
-    (b"\xfd7zXZ\x00", "tar.xz"),
-)
-_TAR_MAGIC_AT = 257
-# Formats that people pack code with and that nothing here can read.
-_UNSUPPORTED = (
-    (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
-    (b"Rar!", "RAR"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard"),
-)
-# Headers of a tar are read whole, so a forged length would fill the memory.
-_MAX_READ_BYTES = 8 << 20
-_MAX_TARGET_LENGTH = 4096
-_DAMAGED = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError),
-    RecursionError,  # from tarfile, for a chain of a thousand headers
-)
-
-
 def archive_kind(path: Path) -> ArchiveKind | None:
-    """What kind of archive a file is, by its first bytes; None when it is none.
+    """Return the kind of an archive by its first bytes; None if it is not an archive.
 
-    Raises `InputError` for a file that cannot be read and for an archive of a foreign format.
+    Raises `InputError` for a file that cannot be read, and for unsupported formats.
     """
     try:
         with path.open("rb") as file:
@@ -290,7 +293,7 @@ def archive_kind(path: Path) -> ArchiveKind | None:
     for magic, name in _UNSUPPORTED:
         if head.startswith(magic):
             raise InputError(
-                f"{path.name} is a {name} archive, which is not understood",
+                f"{path.name} is a {name} archive, which is not supported",
                 hint="pack it as .zip, .tar.gz, .tar.xz or .tar.bz2, or unpack it yourself",
             )
     for magic, kind in _MAGIC:
@@ -300,7 +303,7 @@ def archive_kind(path: Path) -> ArchiveKind | None:
 
 
 def archive_stem(name: str) -> str:
-    """An archive's name without its suffixes, for the folder it is unpacked into."""
+    """Return an archive's name without its suffixes, for the folder that it is unpacked to."""
     for suffix in ARCHIVE_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
@@ -310,54 +313,58 @@ def archive_stem(name: str) -> str:
 def unpack_archive(
     archive: Path, destination: Path, name: str, limits: SourceLimits | None = None
 ) -> None:
-    """Unpack the archive into `destination`, which must not exist. `name` is for messages.
+    """Unpack the archive to `destination`, which must not exist. `name` is for messages.
 
-    Raises `InputError` that names the member at fault, or what is wrong with the whole; what was
-    unpacked until then is left to the caller, who made the folder around it.
+    Raises `InputError` that names the faulty member, or describes the damage. Members that were
+    unpacked before the error remain.
     """
     kind = archive_kind(archive)
     if kind is None:
-        raise InputError(f"{name} is no archive", hint="a .zip, .tar.gz, .tar.xz or .tar.bz2 is")
+        raise InputError(
+            f"{name} is not an archive", hint="use a .zip, .tar.gz, .tar.xz or .tar.bz2"
+        )
     destination.mkdir()
-    packed = archive.stat().st_size
-    tree = UnpackedTree(destination, name, packed, SourceLimits() if limits is None else limits)
+    packed_size = archive.stat().st_size
+    tree = UnpackedTree(
+        destination, name, packed_size, SourceLimits() if limits is None else limits
+    )
     try:
         if kind == "zip":
             _unzip(archive, tree)
         else:
             _untar(archive, kind, tree)
-        tree.finish()
+        tree.create_links()
     except _DAMAGED as error:
         raise InputError(
             f"{name} is damaged: {error or 'it ends too early'}",
-            hint="fetch or pack it again; `tar tf` and `unzip -t` tell more",
+            hint="download or pack it again; `tar tf` and `unzip -t` give details",
         ) from error
     except NotImplementedError as error:
         raise InputError(
-            f"{name} is packed in a way that is not understood: {error}",
+            f"{name} uses an unsupported compression: {error}",
             hint="pack it again with `zip -r` or `tar czf`",
         ) from error
     except OSError as error:
-        # bz2 and gzip say so of damaged data, without an error number.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # bz2 and gzip raise it for damaged data, without an error number.
+        disk_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise InputError(
             f"cannot unpack {name}: {error.strerror or error}",
-            hint="set TMPDIR to a folder on a disk with more room" if full else None,
+            hint="set TMPDIR to a folder on a disk with more space" if disk_full else None,
         ) from error
 
 
 def _unzip(archive: Path, tree: UnpackedTree) -> None:
     # Opening the archive reads its whole directory into memory.
-    tree.expect(count_zip_members(archive, tree.most))
+    tree.check_count(count_zip_members(archive, tree.max_members))
     with zipfile.ZipFile(archive) as members:
         for info in members.infolist():
             raw = info.orig_filename
-            # Some programs for Windows write its separator, against the format's rules.
+            # Some Windows programs write backslashes, against the format's rules.
             path = raw.replace("\\", "/")
             mode = info.external_attr >> 16 if info.create_system == 3 else 0
             kind = stat.S_IFMT(mode)
             if path.endswith("/") or kind == stat.S_IFDIR:
-                tree.folder(path)
+                tree.add_folder(path)
             elif info.flag_bits & 1:
                 raise member_error(
                     tree.archive, raw, "it is encrypted", "pack it without a password"
@@ -365,10 +372,10 @@ def _unzip(archive: Path, tree: UnpackedTree) -> None:
             elif kind == stat.S_IFLNK:
                 with members.open(info) as file:
                     target = file.read(_MAX_TARGET_LENGTH + 1)
-                tree.link(path, target.decode("utf-8", "surrogateescape"))
+                tree.add_link(path, target.decode("utf-8", "surrogateescape"))
             elif kind in (0, stat.S_IFREG):
                 with members.open(info) as file:
-                    tree.file(path, file, executable=bool(mode & 0o111))
+                    tree.add_file(path, file, executable=bool(mode & 0o111))
             else:
                 raise member_error(tree.archive, raw, "it is a device or a pipe")
 
@@ -380,16 +387,16 @@ def _untar(archive: Path, kind: ArchiveKind, tree: UnpackedTree) -> None:
     ):
         for info in members:
             if info.isdir():
-                tree.folder(info.name)
+                tree.add_folder(info.name)
             elif info.issym():
-                tree.link(info.name, info.linkname)
+                tree.add_link(info.name, info.linkname)
             elif info.islnk():
-                tree.again(info.name, info.linkname)
+                tree.add_hard_link(info.name, info.linkname)
             elif info.isreg():
                 file = members.extractfile(info)
                 assert file is not None
                 with file:
-                    tree.file(info.name, file, executable=bool(info.mode & 0o111))
+                    tree.add_file(info.name, file, executable=bool(info.mode & 0o111))
             else:
                 raise member_error(tree.archive, info.name, "it is a device or a pipe")
 
@@ -405,7 +412,7 @@ def _decompressed(archive: Path, kind: ArchiveKind) -> IO[bytes]:
 
 
 class _BoundedReads:
-    """A file for tarfile that reads no more at once than a sound archive makes it read."""
+    """A file for tarfile that limits the size of one read."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file

@@ -1,4 +1,4 @@
-"""One file from a URL: over TLS, with limits, its hash checked when one is given."""
+"""Download one file from a URL: over TLS, with limits, and with a hash check if there is a hash."""
 
 from __future__ import annotations
 
@@ -27,99 +27,101 @@ _PROGRESS_SECONDS = 2.0
 _MAX_REDIRECTS = 5
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
-# Python's own words may hold the whole address of a redirect.
+# Python's own reasons may contain the whole address of a redirect.
 _REASONS = http.client.responses
-ADDRESS_HINT = "a password in it is written with %2F for /, %40 for @, %23 for # and %3F for ?"
-_HASH_HINT = "as in https://example.com/code.zip#sha256=<64 hexadecimal digits>"
+ADDRESS_HINT = "escape a password in it: %2F for /, %40 for @, %23 for # and %3F for ?"
+_HASH_HINT = "for example https://example.com/code.zip#sha256=<64 hexadecimal digits>"
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadAddress:
-    """A URL to fetch. `headers` hold what must not be shown, as `url` may; `shown` is harmless.
+    """A URL to download. `headers` are secret, and `url` may be; `display_url` can be printed.
 
-    `sha256` is what the content must hash to (lower-case hex), "" when nobody said.
+    `sha256` is the expected hash of the content (lower-case hex), "" for none.
     """
 
     url: str
-    shown: str
+    display_url: str
     sha256: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
-        """The last part of the path, as the name of a file."""
+        """Return the last part of the path, as the name of a file."""
         last = urllib.parse.unquote(urllib.parse.urlsplit(self.url).path.rpartition("/")[2])
         return re.sub(r"[^\w.+-]", "_", last).lstrip(".")[-100:] or "source"
 
 
 def is_url(text: str) -> bool:
-    """Whether a path is the URL of something to fetch."""
+    """Return True if a path is a URL."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text))
 
 
 def parse_address(
     url: str, headers: Mapping[str, Any] | None = None, sha256: str = ""
 ) -> DownloadAddress:
-    """The parts of a URL. Raises `InputError` for what is not fetched: plain http, foreign schemes.
+    """Return the address for a URL. Raises `InputError` for plain http and unsupported schemes.
 
-    What a hash vouches for may come by http, and so may what this machine itself serves.
+    Plain http is allowed with a hash, and for this machine.
     """
     try:
         parts = urllib.parse.urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        # Python's words may hold a part of the password.
+        # Python's message may contain a part of the password.
         raise InputError(f"{redact_address(url)} is not a URL", hint=ADDRESS_HINT) from error
-    given = dict(urllib.parse.parse_qsl(parts.fragment)).get("sha256", "")
-    wanted = _expected_hash(redact_address(url), given, sha256)
+    fragment_hash = dict(urllib.parse.parse_qsl(parts.fragment)).get("sha256", "")
+    expected = _expected_hash(redact_address(url), fragment_hash, sha256)
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(
-            f"{redact_address(url)} is not fetched: code comes from https:// addresses",
-            hint="fetch it by other means, and give its folder or archive as `--path`",
+            f"{redact_address(url)} cannot be used: code is only downloaded from https://"
+            " addresses",
+            hint="download it yourself, and pass its folder or archive as `--path`",
         )
-    sent = {name: str(value) for name, value in (headers or {}).items()}
-    for name, value in sent.items():
+    all_headers = {name: str(value) for name, value in (headers or {}).items()}
+    for name, value in all_headers.items():
         if not _HEADER.match(name) or not re.fullmatch(r"[^\r\n\0]*", value):
             raise InputError(f"codeEntryAttributes.headers: {name!r} cannot be sent as a header")
     if parts.username is not None:
-        pair = (
+        credentials = (
             f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         )
-        sent["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    place = f"[{host}]" if ":" in host else host
-    place += f":{port}" if port else ""
-    plain = urllib.parse.urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
-    made = DownloadAddress(plain.replace(" ", "%20"), redact_address(url), wanted, sent)
-    _check_secure(made.url, wanted)
-    return made
+        all_headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
+    netloc = f"[{host}]" if ":" in host else host
+    netloc += f":{port}" if port else ""
+    plain = urllib.parse.urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
+    result = DownloadAddress(plain.replace(" ", "%20"), redact_address(url), expected, all_headers)
+    _check_secure(result.url, expected)
+    return result
 
 
 def redact_address(url: str) -> str:
-    """The URL without what may be secret: user, password, query and fragment."""
+    """Return the URL without user, password, query and fragment."""
     base, mark, _ = re.split(r"#", url, maxsplit=1)[0].partition("?")
-    # A password may have a slash that nobody wrote as %2F.
+    # A password may contain an unescaped slash.
     return re.sub(r"(?<=://)(?:[^/@]*:.*|[^/@]*)@", "", base) + ("?…" if mark else "")
 
 
 def download_file(
     address: DownloadAddress, folder: Path, progress: Progress, limits: SourceLimits | None = None
 ) -> Path:
-    """The file behind the address, in `folder`. Raises `InputError` that says why there is none."""
+    """Download the file to `folder`, and return its path. Raises `InputError` with the cause."""
     bounds = SourceLimits() if limits is None else limits
-    request = urllib.request.Request(  # noqa: S310 - `address` lets nothing but the web through
+    request = urllib.request.Request(  # noqa: S310 - `parse_address` only allows http and https
         address.url, headers={"User-Agent": "fnbuild"}
     )
     for name, value in address.headers.items():
         request.add_unredirected_header(name, value)
     target = folder / address.name
-    progress(f"fetching {address.shown}")
+    progress(f"downloading {address.display_url}")
     try:
-        with _opener(address).open(request, timeout=bounds.silence) as reply:
-            digest = _save_body(reply, target, address, progress, bounds)
+        with _opener(address).open(request, timeout=bounds.idle_seconds) as response:
+            digest = _save_body(response, target, address, progress, bounds)
     except urllib.error.HTTPError as error:
         error.close()
         raise InputError(
-            f"{address.shown} cannot be fetched: {error.code} {_REASONS.get(error.code, '')}",
+            f"{address.display_url} cannot be downloaded:"
+            f" {error.code} {_REASONS.get(error.code, '')}",
             hint=_status_hint(error.code),
         ) from error
     except urllib.error.URLError as error:
@@ -128,23 +130,23 @@ def download_file(
         raise _unreachable_error(address, error) from error
     if address.sha256 and digest != address.sha256:
         raise InputError(
-            f"{address.shown} is not the file that was meant: its sha256 is {digest},"
+            f"{address.display_url} is not the expected file: its sha256 is {digest},"
             f" not {address.sha256}",
-            hint="correct the hash if the new content is wanted; else somebody changed the file",
+            hint="correct the hash if the change is intended",
         )
     return target
 
 
-def _expected_hash(shown: str, *given: str) -> str:
-    hashes = {one.lower().removeprefix("sha256:") for one in given if one}
+def _expected_hash(display_url: str, *values: str) -> str:
+    hashes = {value.lower().removeprefix("sha256:") for value in values if value}
     if not hashes:
         return ""
     if len(hashes) > 1:
-        raise InputError(f"{shown}: its #sha256 and codeEntryAttributes.sha256 are not the same")
-    wanted = hashes.pop()
-    if not _SHA256.match(wanted):
-        raise InputError(f"{shown}: {wanted[:80]!r} is not a sha256", hint=_HASH_HINT)
-    return wanted
+        raise InputError(f"{display_url}: its #sha256 and codeEntryAttributes.sha256 differ")
+    expected = hashes.pop()
+    if not _SHA256.match(expected):
+        raise InputError(f"{display_url}: {expected[:80]!r} is not a sha256", hint=_HASH_HINT)
+    return expected
 
 
 def _check_secure(url: str, sha256: str) -> None:
@@ -152,9 +154,9 @@ def _check_secure(url: str, sha256: str) -> None:
     if parts.scheme == "https" or sha256 or _is_loopback(parts.hostname or ""):
         return
     raise InputError(
-        f"{redact_address(url)} is not fetched: by plain http, anybody on the way can change the"
-        " code",
-        hint=f"use https, or say what the content must be, {_HASH_HINT}",
+        f"{redact_address(url)} cannot be used: with plain http, anybody on the network can change"
+        " the code",
+        hint=f"use https, or add the hash of the content, {_HASH_HINT}",
     )
 
 
@@ -168,9 +170,9 @@ def _is_loopback(host: str) -> bool:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows few redirects, each checked as the first address was.
+    """Follow a few redirects, each checked like the first address.
 
-    A foreign server leads nobody to this machine's own services.
+    A remote server must not redirect to services on this machine.
     """
 
     max_redirections = _MAX_REDIRECTS
@@ -178,7 +180,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
     def __init__(self, address: DownloadAddress):
         self._address = address
 
-    def redirect_request(  # noqa: PLR0913, PLR0917 - the overridden one's
+    def redirect_request(  # noqa: PLR0913, PLR0917 - overrides a method
         self,
         req: urllib.request.Request,
         fp: IO[bytes],
@@ -187,35 +189,37 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         headers: Any,
         newurl: str,
     ) -> urllib.request.Request | None:
-        before = urllib.parse.urlsplit(req.full_url)
+        previous = urllib.parse.urlsplit(req.full_url)
         try:
-            parts = self._checked(newurl, before.hostname or "")
+            parts = self._check_redirect(newurl, previous.hostname or "")
         except InputError:
             fp.close()
             raise
-        made = super().redirect_request(req, fp, code, msg, headers, newurl)
-        same = (parts.scheme, parts.netloc) == (before.scheme, before.netloc)
-        if made is not None and same:
+        new_request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        same = (parts.scheme, parts.netloc) == (previous.scheme, previous.netloc)
+        if new_request is not None and same:
             for name, value in self._address.headers.items():
-                made.add_unredirected_header(name, value)
-        return made
+                new_request.add_unredirected_header(name, value)
+        return new_request
 
-    def _checked(self, url: str, before: str) -> urllib.parse.SplitResult:
+    def _check_redirect(self, url: str, previous_host: str) -> urllib.parse.SplitResult:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https"):
             raise InputError(
-                f"{self._address.shown} leads to {redact_address(url)}, no web address"
+                f"{self._address.display_url} leads to {redact_address(url)}, which is not an"
+                " http(s) address"
             )
         _check_secure(url, self._address.sha256)
-        if _is_loopback(parts.hostname or "") and not _is_loopback(before):
+        if _is_loopback(parts.hostname or "") and not _is_loopback(previous_host):
             raise InputError(
-                f"{self._address.shown} leads to {redact_address(url)}, on this machine itself"
+                f"{self._address.display_url} leads to {redact_address(url)}, on this machine"
+                " itself"
             )
         return parts
 
 
 def _opener(address: DownloadAddress) -> urllib.request.OpenerDirector:
-    # Not `build_opener`, which brings files and FTP along.
+    # Not `build_opener`, which adds files and FTP.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -231,36 +235,38 @@ def _opener(address: DownloadAddress) -> urllib.request.OpenerDirector:
 
 
 def _save_body(
-    reply: http.client.HTTPResponse,
+    response: http.client.HTTPResponse,
     target: Path,
     address: DownloadAddress,
     progress: Progress,
     limits: SourceLimits,
 ) -> str:
-    """Write the reply's body to the file; its SHA-256 (hex)."""
-    length = reply.headers.get("Content-Length", "")
-    whole = int(length) if length.isdecimal() else 0
-    if whole > limits.download:
+    """Write the response body to the file; return its SHA-256 (hex)."""
+    length = response.headers.get("Content-Length", "")
+    size = int(length) if length.isdecimal() else 0
+    if size > limits.download_bytes:
         raise _too_large_error(address, limits)
     digest, received = hashlib.sha256(), 0
-    start = told = time.monotonic()
+    start = reported = time.monotonic()
     with target.open("wb") as file:
-        while chunk := reply.read(_CHUNK):
+        while chunk := response.read(_CHUNK):
             received += len(chunk)
-            if received > limits.download:
+            if received > limits.download_bytes:
                 raise _too_large_error(address, limits)
             digest.update(chunk)
             file.write(chunk)
             now = time.monotonic()
-            if now - start > limits.whole:
-                raise InputError(f"{address.shown} did not come within {limits.whole:.0f} s")
-            if now - told > _PROGRESS_SECONDS:
-                told = now
-                of = f" of {format_mebibytes(whole)}" if whole else ""
-                progress(f"fetching {address.shown}: {format_mebibytes(received)}{of}")
-    if received < whole:
+            if now - start > limits.total_seconds:
+                raise InputError(
+                    f"{address.display_url} did not arrive within {limits.total_seconds:.0f} s"
+                )
+            if now - reported > _PROGRESS_SECONDS:
+                reported = now
+                total = f" of {format_mebibytes(size)}" if size else ""
+                progress(f"downloading {address.display_url}: {format_mebibytes(received)}{total}")
+    if received < size:
         raise InputError(
-            f"{address.shown}: the connection ended after {received} of {whole} bytes",
+            f"{address.display_url}: the connection ended after {received} of {size} bytes",
             hint="try again",
         )
     return digest.hexdigest()
@@ -268,30 +274,30 @@ def _save_body(
 
 def _too_large_error(address: DownloadAddress, limits: SourceLimits) -> InputError:
     return InputError(
-        f"{address.shown} is larger than {format_mebibytes(limits.download)}",
-        hint="fetch it yourself, and give its folder",
+        f"{address.display_url} is larger than {format_mebibytes(limits.download_bytes)}",
+        hint="download it yourself, and pass its folder",
     )
 
 
 def _unreachable_error(address: DownloadAddress, error: object) -> InputError:
     reason = str(getattr(error, "strerror", None) or error)
-    hint = "see whether the address is right and reachable from here"
+    hint = "check that the address is correct and reachable from this machine"
     if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
-        hint = "set TMPDIR to a folder on a disk with more room"
+        hint = "set TMPDIR to a folder on a disk with more space"
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
     elif isinstance(error, socket.gaierror):
-        hint = "see whether the name is right, and this machine on the network"
+        hint = "check the host name and the network of this machine"
     elif "CERTIFICATE_VERIFY_FAILED" in str(error):
-        hint = "SSL_CERT_FILE names a file with the certificates to trust"
-    return InputError(f"{address.shown} cannot be fetched: {reason}", hint=hint)
+        hint = "set SSL_CERT_FILE to a file with the trusted certificates"
+    return InputError(f"{address.display_url} cannot be downloaded: {reason}", hint=hint)
 
 
 def _status_hint(status: int) -> str:
     if 300 <= status < 400:
-        return "it leads on too often, or to what is no web address"
+        return "there are too many redirects, or one to an address other than http(s)"
     if status in (401, 403):
-        return "codeEntryAttributes.headers is where credentials for it go, as Authorization"
+        return "add credentials to codeEntryAttributes.headers, as Authorization"
     if status in (404, 410):
-        return "see whether the address is right; private ones answer so without credentials"
-    return "try again later, or fetch it yourself and give its folder"
+        return "check the address; private files need credentials"
+    return "try again later, or download it yourself and pass its folder"

@@ -30,12 +30,35 @@ from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.progress import Progress
 
 _CERT, _KEY, _BUNDLE = "clientCert", "clientKey", "caBundle"
-_PEM_HINT = "give it as PEM, which begins with -----BEGIN, or as base64 of that"
+_PEM_HINT = "use PEM, which begins with -----BEGIN, or base64 of it"
+
+_REFERENCES = (("branch", "refs/heads/"), ("tag", "refs/tags/"), ("reference", ""))
+_REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*\Z")
+_SCHEMES = ("https", "ssh", "file")
+_REMEDIES = (
+    (
+        re.compile(r"could not read (Username|Password)|Authentication failed|terminal prompts"),
+        "the server requires codeEntryAttributes.username and .password",
+    ),
+    (
+        re.compile(r"certificate verification failed|unable to get (local )?issuer|self.signed"),
+        "codeEntryAttributes.caBundle names the authority of the server's certificate, as PEM",
+    ),
+    (
+        # A TLS 1.3 server refuses a client without a certificate by closing the connection.
+        re.compile(
+            r"[Cc]ertificate.is.required|certificate.required|alert|getpeername|reset by peer"
+            r"|handshake|non-properly terminated|SSL_read|gnutls recv"
+        ),
+        "a server that wants a client certificate needs codeEntryAttributes.clientCert and"
+        " .clientKey, as PEM",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificates:
-    """Paths of files for git, "" for missing ones, and the descriptors that it has to inherit."""
+    """Paths of files for git, "" if missing, and the descriptors that git has to inherit."""
 
     certificate: str = ""
     key: str = ""
@@ -72,7 +95,7 @@ def open_certificates(
         present, missing = (_CERT, _KEY) if certificate else (_KEY, _CERT)
         raise InputError(
             f"codeEntryAttributes has {present}, and {missing} is missing",
-            hint="an export leaves the key out: give it again",
+            hint="exports do not include the key: add it again",
         )
     with ExitStack() as stack:
         files = {
@@ -126,15 +149,14 @@ def _check_certificates(files: Mapping[str, int], bundle: str) -> None:
         except (ssl.SSLError, OSError) as error:
             raise InputError(
                 f"codeEntryAttributes: {_CERT} and {_KEY} cannot be used: {_ssl_reason(error)}",
-                hint="the key has to be the certificate's own, without a passphrase",
+                hint="use the key of that certificate, without a passphrase",
             ) from None
     if bundle:
         try:
             context.load_verify_locations(cadata=bundle)
         except (ssl.SSLError, ValueError) as error:
             raise InputError(
-                f"codeEntryAttributes.{_BUNDLE} holds no certificate that can be read:"
-                f" {_ssl_reason(error)}",
+                f"codeEntryAttributes.{_BUNDLE} has no valid certificate: {_ssl_reason(error)}",
                 hint=_PEM_HINT,
             ) from None
 
@@ -148,41 +170,21 @@ def _ssl_reason(error: Exception) -> str:
 def _system_authorities() -> str:
     """Return the authorities that git trusts by default, as PEM."""
     paths = ssl.get_default_verify_paths()
-    places = (os.environ.get("GIT_SSL_CAINFO"), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
-    for place in filter(None, places):
+    candidates = (
+        os.environ.get("GIT_SSL_CAINFO"),
+        paths.cafile,
+        "/etc/ssl/certs/ca-certificates.crt",
+    )
+    for candidate in filter(None, candidates):
         try:
-            return Path(place).read_text("utf-8", errors="replace")
+            return Path(candidate).read_text("utf-8", errors="replace")
         except OSError:
             continue
     return ""
 
 
-_REFERENCES = (("branch", "refs/heads/"), ("tag", "refs/tags/"), ("reference", ""))
-_REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*\Z")
-_SCHEMES = ("https", "ssh", "file")
-_REMEDIES = (
-    (
-        re.compile(r"could not read (Username|Password)|Authentication failed|terminal prompts"),
-        "codeEntryAttributes.username and .password are what the server asks for",
-    ),
-    (
-        re.compile(r"certificate verification failed|unable to get (local )?issuer|self.signed"),
-        "codeEntryAttributes.caBundle names the authority of the server's certificate, as PEM",
-    ),
-    (
-        # A TLS 1.3 server refuses a client without a certificate by closing the connection.
-        re.compile(
-            r"[Cc]ertificate.is.required|certificate.required|alert|getpeername|reset by peer"
-            r"|handshake|non-properly terminated|SSL_read|gnutls recv"
-        ),
-        "a server that wants a client certificate needs codeEntryAttributes.clientCert and"
-        " .clientKey, as PEM",
-    ),
-)
-
-
 def git_reference(attributes: Mapping[str, Any]) -> str:
-    """What to fetch: the branch, else the tag, else the reference. Raises `InputError`."""
+    """Return the ref to fetch: branch, tag or reference, in this order. Raises `InputError`."""
     for key, prefix in _REFERENCES:
         name = str(attributes.get(key) or "")
         if not name:
@@ -203,22 +205,24 @@ def clone_repository(
     progress: Progress,
     limits: SourceLimits | None = None,
 ) -> None:
-    """The files of one commit in `destination`, which must not exist. Nothing of git's remains.
+    """Write the files of one commit to `destination`, which must not exist, without `.git`.
 
-    Raises `InputError` for addresses and references that are none, `UnavailableError` without the
-    git program, `BuildError` with git's own words when it fails.
+    Raises `InputError` for invalid addresses and references, `UnavailableError` without the git
+    program, `BuildError` with git's output if it fails.
     """
-    wanted = git_reference(attributes)
-    place, secret = _split_credentials(url, attributes)
-    seconds = (SourceLimits() if limits is None else limits).whole
-    https = place.startswith("https://")
-    with open_certificates(attributes, https=https) as client_files:
-        progress(f"fetching {wanted} of {redact_address(place)}")
+    ref = git_reference(attributes)
+    address, credentials = _split_credentials(url, attributes)
+    seconds = (SourceLimits() if limits is None else limits).total_seconds
+    is_https = address.startswith("https://")
+    with open_certificates(attributes, https=is_https) as client_files:
+        progress(f"fetching {ref} of {redact_address(address)}")
         destination.mkdir()
-        environment = _git_environment(place, secret, client_files)
-        run = partial(_run_git, destination, environment, place, seconds, client_files.descriptors)
+        environment = _git_environment(address, credentials, client_files)
+        run = partial(
+            _run_git, destination, environment, address, seconds, client_files.descriptors
+        )
         run("init", "--quiet")
-        run("fetch", "--quiet", "--depth", "1", "--no-tags", "--", place, wanted)
+        run("fetch", "--quiet", "--depth", "1", "--no-tags", "--", address, ref)
         run("checkout", "--quiet", "--detach", "FETCH_HEAD")
     trees.remove(destination / ".git")
 
@@ -226,10 +230,10 @@ def clone_repository(
 def _split_credentials(
     url: str, attributes: Mapping[str, Any]
 ) -> tuple[str, tuple[str, str] | None]:
-    """The URL without credentials, and the credentials."""
+    """Return the URL without credentials, and the credentials."""
     user, password = (str(attributes.get(key) or "") for key in ("username", "password"))
     if re.match(r"[\w.-]+@[\w.-]+:(?!//)", url):
-        return url, None  # the short form of ssh, whose keys are git's own matter
+        return url, None  # the short form of ssh; git finds the keys itself
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -238,7 +242,7 @@ def _split_credentials(
     local = host in ("localhost", "127.0.0.1", "::1")
     if parts.scheme not in _SCHEMES and not (parts.scheme == "http" and local):
         raise InputError(
-            f"{redact_address(url)} is not an address that code is fetched from by git",
+            f"{redact_address(url)} is not a supported address of a git repository",
             hint="as in https://github.com/owner/repository.git",
         )
     if parts.scheme not in ("https", "http"):
@@ -251,52 +255,52 @@ def _split_credentials(
 
 
 def _git_environment(
-    place: str, secret: tuple[str, str] | None, client_files: ClientCertificates
+    address: str, credentials: tuple[str, str] | None, client_files: ClientCertificates
 ) -> dict[str, str]:
-    """The caller's environment, without what would make git ask or run something.
+    """Return the environment for git, without variables that make it prompt or run programs.
 
-    The settings travel in it, credentials too: arguments are seen by everybody on the machine.
+    It contains the settings and the credentials, because all users can see command lines.
     """
     settings = [
         ("core.hooksPath", os.devnull),
         ("protocol.ext.allow", "never"),
         ("init.defaultBranch", "code"),
-        # Both are on by the user's own settings only, and change what files hold.
+        # User settings that change the content of files.
         ("core.autocrlf", "false"),
         ("advice.detachedHead", "false"),
     ]
     # The client's credentials and certificate are for this server only.
-    parts = urllib.parse.urlsplit(place)
+    parts = urllib.parse.urlsplit(address)
     section = f"http.{parts.scheme}://{parts.netloc}/"
-    if secret is not None:
-        token = base64.b64encode(":".join(secret).encode()).decode()
+    if credentials is not None:
+        token = base64.b64encode(":".join(credentials).encode()).decode()
         settings.append((f"{section}.extraHeader", f"Authorization: Basic {token}"))
     settings += [(f"{section}.{name}", file) for name, file in client_files.settings]
-    kept = {
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name in ("GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSL_CAINFO")
     }
     if client_files.bundle:
-        kept.pop("GIT_SSL_CAINFO", None)  # it would win, and the bundle has what it names
-    kept.update({"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"})
-    kept["GIT_CONFIG_COUNT"] = str(len(settings))
+        variables.pop("GIT_SSL_CAINFO", None)  # it takes precedence, and the bundle includes it
+    variables.update({"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"})
+    variables["GIT_CONFIG_COUNT"] = str(len(settings))
     for index, (name, value) in enumerate(settings):
-        kept[f"GIT_CONFIG_KEY_{index}"] = name
-        kept[f"GIT_CONFIG_VALUE_{index}"] = value
-    return kept
+        variables[f"GIT_CONFIG_KEY_{index}"] = name
+        variables[f"GIT_CONFIG_VALUE_{index}"] = value
+    return variables
 
 
 def _run_git(
     folder: Path,
     environment: dict[str, str],
-    place: str,
+    address: str,
     seconds: float,
     descriptors: tuple[int, ...],
     *arguments: str,
 ) -> None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", *arguments],
             cwd=folder,
             env=environment,
@@ -310,23 +314,27 @@ def _run_git(
         )
     except FileNotFoundError as error:
         raise UnavailableError(
-            "code from a git repository needs the git program, which is not installed here",
-            hint="install git, or clone the repository elsewhere and give its folder",
+            "code from a git repository needs the git program, which is not installed",
+            hint="install git, or clone the repository elsewhere and pass its folder",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{redact_address(place)} did not come within {seconds:.0f} s") from error
-    if done.returncode:
-        text = _redact_output(done.stderr.strip(), place)
-        last = (text.splitlines() or ["git failed"])[-1].removeprefix("fatal: ")
-        hint = "see whether the address and the branch, tag or reference are right"
+        raise BuildError(
+            f"{redact_address(address)} did not arrive within {seconds:.0f} s"
+        ) from error
+    if result.returncode:
+        text = _redact_output(result.stderr.strip(), address)
+        last_line = (text.splitlines() or ["git failed"])[-1].removeprefix("fatal: ")
+        hint = "check the address and the branch, tag or reference"
         for pattern, remedy in _REMEDIES:
             if pattern.search(text):
                 hint = remedy
                 break
-        raise BuildError(f"cannot fetch {redact_address(place)}: {last}", detail=text, hint=hint)
+        raise BuildError(
+            f"cannot fetch {redact_address(address)}: {last_line}", detail=text, hint=hint
+        )
 
 
-def _redact_output(text: str, place: str) -> str:
-    """Git's words without credentials and without the query of the address."""
-    query = "?" + place.partition("?")[2]
+def _redact_output(text: str, address: str) -> str:
+    """Return git's output without credentials and without the query of the address."""
+    query = "?" + address.partition("?")[2]
     return pip.redact_urls(text.replace(query, "?…") if len(query) > 1 else text)

@@ -1,4 +1,4 @@
-"""How much code from elsewhere may be, and how long it may take to come."""
+"""Limits of the size and the duration of downloads and archives."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from fnbuild import trees
 
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
-    """Sizes in bytes, times in seconds.
+    """Sizes in bytes, durations in seconds.
 
-    Weights of a model are large and hardly shrink when packed, so sizes are generous; `ratio`, of
-    the unpacked to the packed size, tells what was made to fill a disk and counts from
-    `harmless` bytes on.
+    Weights of a model are large and hardly shrink when packed, so sizes are generous. `ratio`, of
+    the unpacked to the packed size, detects archives that are made to fill a disk, and applies from
+    `ratio_min_bytes` on.
     """
 
-    download: int = 16 << 30
-    unpacked: int = 32 << 30
+    download_bytes: int = 16 << 30
+    unpacked_bytes: int = 32 << 30
     members: int = 200_000
     depth: int = trees.MAX_DEPTH
     ratio: int = 200
-    harmless: int = 64 << 20
-    silence: float = 60.0
-    whole: float = 3600.0
+    ratio_min_bytes: int = 64 << 20
+    idle_seconds: float = 60.0
+    total_seconds: float = 3600.0
 
 
 def format_mebibytes(count: int) -> str:
-    """A size as people read it: `3.5 MiB`."""
+    """Return a size such as `3.5 MiB`."""
     return f"{count / (1 << 20):.1f} MiB"

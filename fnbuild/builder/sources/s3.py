@@ -1,6 +1,6 @@
-"""The https address of an object in S3, signed for an hour when there are keys.
+"""The https URL of an object in S3, signed for an hour if there are credentials.
 
-The signature is version 4 of AWS's, in the query.
+The signature is AWS's version 4, in the query.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 
 @dataclass(frozen=True, slots=True)
 class S3Credentials:
-    """`token` is that of a session, "" without one."""
+    """Credentials of S3; `session_token` is "" without a session."""
 
     region: str
-    identity: str
-    secret: str = field(repr=False)
-    token: str = field(default="", repr=False)
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
 
 
 def object_url(attributes: Mapping[str, Any]) -> str:
-    """The address that `codeEntryAttributes` name, as Nuclio reads them. Raises `InputError`."""
-    bucket, item, region, identity, secret, token = (
+    """Return the URL of the object in `codeEntryAttributes`, as in Nuclio. Raises `InputError`."""
+    bucket, item, region, access_key_id, secret_access_key, session_token = (
         str(attributes.get(name) or "")
         for name in (
             "s3Bucket", "s3ItemKey", "s3Region", "s3AccessKeyId", "s3SecretAccessKey",
@@ -43,41 +43,53 @@ def object_url(attributes: Mapping[str, Any]) -> str:
         raise InputError("codeEntryType s3 needs codeEntryAttributes.s3Bucket and .s3ItemKey")
     region = region or "us-east-1"
     if not re.fullmatch(r"[a-z0-9-]+", region):
-        raise InputError(f"codeEntryAttributes.s3Region: {region!r} is no region")
-    if bool(identity) != bool(secret):
+        raise InputError(f"codeEntryAttributes.s3Region: {region!r} is not a region")
+    if bool(access_key_id) != bool(secret_access_key):
         raise InputError(
             "codeEntryAttributes has one of s3AccessKeyId and s3SecretAccessKey, not both",
-            hint="give both, or none for an object that everybody may read",
+            hint="set both, or none for a public object",
         )
     host, item = f"{bucket}.s3.{region}.amazonaws.com", item.lstrip("/")
-    if not identity:
+    if not access_key_id:
         return f"https://{host}/{quote(item)}"
-    return sign_url(host, item, S3Credentials(region, identity, secret, token), datetime.now(UTC))
+    return sign_url(
+        host,
+        item,
+        S3Credentials(region, access_key_id, secret_access_key, session_token),
+        datetime.now(UTC),
+    )
 
 
 def sign_url(
-    host: str, item: str, keys: S3Credentials, now: datetime, seconds: int = _VALIDITY_SECONDS
+    host: str,
+    item: str,
+    credentials: S3Credentials,
+    now: datetime,
+    seconds: int = _VALIDITY_SECONDS,
 ) -> str:
-    """The address with a signature that holds for so many seconds from `now` (UTC)."""
-    time, scope = now.strftime("%Y%m%dT%H%M%SZ"), f"{now:%Y%m%d}/{keys.region}/s3/aws4_request"
+    """Return the URL with a signature that is valid for `seconds` from `now` (UTC)."""
+    time, scope = (
+        now.strftime("%Y%m%dT%H%M%SZ"),
+        f"{now:%Y%m%d}/{credentials.region}/s3/aws4_request",
+    )
     query = {
         "X-Amz-Algorithm": _ALGORITHM,
-        "X-Amz-Credential": f"{keys.identity}/{scope}",
+        "X-Amz-Credential": f"{credentials.access_key_id}/{scope}",
         "X-Amz-Date": time,
         "X-Amz-Expires": str(seconds),
         "X-Amz-SignedHeaders": "host",
     }
-    if keys.token:
-        query["X-Amz-Security-Token"] = keys.token
-    asked = "&".join(f"{name}={quote(query[name], safe='')}" for name in sorted(query))
+    if credentials.session_token:
+        query["X-Amz-Security-Token"] = credentials.session_token
+    query_text = "&".join(f"{name}={quote(query[name], safe='')}" for name in sorted(query))
     path = "/" + quote(item)
-    request = f"GET\n{path}\n{asked}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
+    request = f"GET\n{path}\n{query_text}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
     digest = hashlib.sha256(request.encode()).hexdigest()
-    key = f"AWS4{keys.secret}".encode()
+    signing_key = f"AWS4{credentials.secret_access_key}".encode()
     for part in scope.split("/"):
-        key = _mac(key, part)
-    signature = _mac(key, f"{_ALGORITHM}\n{time}\n{scope}\n{digest}").hex()
-    return f"https://{host}{path}?{asked}&X-Amz-Signature={signature}"
+        signing_key = _mac(signing_key, part)
+    signature = _mac(signing_key, f"{_ALGORITHM}\n{time}\n{scope}\n{digest}").hex()
+    return f"https://{host}{path}?{query_text}&X-Amz-Signature={signature}"
 
 
 def _mac(key: bytes, text: str) -> bytes:

@@ -74,7 +74,7 @@ def image_use(cluster: Cluster) -> ImageUse:
     built = (revision_build(made) for known in functions for made in records.all_revisions(known))
     return ImageUse(
         images_in_use(cluster, functions),
-        frozenset(str(build.place) for build in built if build is not None),
+        frozenset(str(build.repository) for build in built if build is not None),
         frozenset(known.key.name for known in functions if known.claimed(time.time())),
     )
 

@@ -310,7 +310,7 @@ class NuclioPlatform:
         images = (str((function.get("spec") or {}).get("image") or "") for function in functions)
         pinned = (decode_revision(function).pinned for function in functions)
         builds = (registry.parse_pushed_build(reference) for reference in pinned)
-        repositories = (str(build.place) for build in builds if build is not None)
+        repositories = (str(build.repository) for build in builds if build is not None)
         return ImageUse(frozenset(filter(None, images)), frozenset(repositories))
 
     def leftovers(self) -> list[Leftover]:

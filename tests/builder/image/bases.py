@@ -1,6 +1,6 @@
-"""Base images of every kind that a function may name, made from the Debian image that is there.
+"""Base images of every kind that a function may name, built from a local Debian image.
 
-The engine keeps them for the next run under the hash of their recipe; nothing removes them.
+The engine keeps them for later runs under the hash of their recipe; nothing removes them.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _LEFT_OUT = (
 class Base:
     """A kind of image. `python` runs the processor, `handler` the function: paths in the image.
 
-    `asked` is the value of NUCLIO_PYTHON_EXE_PATH, if any; `version` that of the handler's Python.
-    `copied` is a Python of this machine that the recipe copies from `python/`.
+    `asked` is the value of NUCLIO_PYTHON_EXE_PATH, if any; `version` is that of the handler's
+    Python. `copied` is a Python of this machine that the recipe copies from `python/`.
     """
 
     name: str
@@ -165,7 +165,7 @@ WORKDIR /srv""",
 
 
 def image(name: str) -> str:
-    """The reference of the base image, made unless the engine has it; else the test is skipped."""
+    """Return the reference of the base image, which is built if necessary, or skip the test."""
     base = BASES[name]
     foundation = image_id(FOUNDATION)
     if foundation is None:
@@ -193,7 +193,7 @@ def _build(base: Base, first: str, reference: str, python: str | None) -> None:
 
 
 def copy_python(python: str, target: Path) -> None:
-    """A Python of this machine without what few programs use: it is to be small."""
+    """Copy a Python of this machine without rarely used parts."""
     question = "import sys; print(sys.base_prefix, '%d.%d' % sys.version_info[:2])"
     answer = subprocess.check_output([python, "-c", question], text=True)
     prefix, number = answer.split()
@@ -209,7 +209,7 @@ def copy_python(python: str, target: Path) -> None:
 
 
 def image_id(reference: str) -> str | None:
-    """The id of an image, if the engine has it."""
+    """Return the id of an image, if the engine has it."""
     found = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Id}}", reference],
         capture_output=True,
@@ -221,7 +221,7 @@ def image_id(reference: str) -> str | None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """One process makes base images at a time, so that none is made twice."""
+    """Let one process build base images at a time, so that none is built twice."""
     path = Path(tempfile.gettempdir(), f"fnbuild-test-bases-{os.getuid()}.lock")
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -229,7 +229,7 @@ def alone() -> Iterator[None]:
 
 
 def docker(*words: str | Path) -> str:
-    """What the engine's client answers; its words when it fails are the test's failure."""
+    """Return the output of the engine's client; fail the test if it fails."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()

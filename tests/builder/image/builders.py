@@ -1,4 +1,4 @@
-"""Docker's two builders, and images of whole functions made with them."""
+"""Docker's two builders, and images of functions that they build."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOUNDATION = "fnbuild/test-base:debian"
 
 
 def docker_of(builder: str) -> Docker:
-    """The first docker on PATH that builds in this way, or the test is skipped."""
+    """Return the first docker on PATH with this builder, or skip the test."""
     for folder in os.get_exec_path():
         path = os.path.join(folder, "docker")
         if os.access(path, os.X_OK):
@@ -39,7 +39,7 @@ def docker_of(builder: str) -> Docker:
 
 @pytest.fixture(params=["classic", "buildkit"])
 def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
-    """Names in the engine, as each of its two builders."""
+    """Return names in the engine, once for each builder."""
     require_engine("docker")
     monkeypatch.setenv("DOCKER_BUILDKIT", "0" if request.param == "classic" else "1")
     engine = docker_of(request.param)
@@ -50,7 +50,7 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @contextmanager
 def alone(builder: str) -> Iterator[None]:
-    """Old BuildKits bring the whole engine down when they build the same thing twice at once."""
+    """Serialize builds with BuildKit: old versions crash the engine if equal builds run at once."""
     if builder == "classic":
         yield
         return
@@ -67,7 +67,7 @@ def build(
     runtime: bool = True,
     pythons: ImagePythons = DEFAULT_PYTHONS,
 ) -> str:
-    """The image of the function in a folder; `runtime` is fnbuild's, else a file in its place."""
+    """Build the image of the function in a folder; with `runtime` False, without fnbuild's."""
     loaded = load_function(source)
     number = len(made.images)
     place = source.parent / f"{source.name}-context-{number}"
@@ -75,12 +75,15 @@ def build(
     code = source.parent / f"{source.name}-code-{number}"
     stage(loaded, code)
     laid = BuildContext(place, loaded.function, code)
-    laid.fill(processor_settings(loaded.function), pythons)
+    laid.write_archives(processor_settings(loaded.function), pythons)
     if not runtime:
         context.write_archive(place / RUNTIME_ARCHIVE, [("/runtime", b"")])
     given = loaded.function.spec.build
     recipe = create_recipe(
-        loaded.function, given.base_image, heredocs=made.engine.heredocs, large=laid.large
+        loaded.function,
+        given.base_image,
+        heredocs=made.engine.supports_heredocs,
+        large=laid.has_large_files,
     )
     file = place / DOCKERFILE_NAME
     first, _, rest = full_dockerfile(recipe, DEFAULT_PYTHONS.handler).text.partition("\n")

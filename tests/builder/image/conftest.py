@@ -1,4 +1,4 @@
-"""Images of functions in the engine that is there, and containers of them without a network."""
+"""Images of functions in the available engine, and containers of them without a network."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ class Container:
         self.python = python
 
     def run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a program in it, with the words of its command line."""
+        """Run a program in the container, with its arguments."""
         command = ["docker", "exec", self.name, *words]
         return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
 
     def ask(self, source: str) -> Any:
-        """What Python code in it prints, as JSON."""
+        """Return what Python code prints in the container, as JSON."""
         done = self.run(self.python, "-IS", "-c", source)
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout)
 
     def wait(self) -> dict[str, Any]:
-        """Its status once it is known whether it is ready."""
+        """Return the processor's status once it is ready or has failed."""
         return json.loads(self.run("processor", "--wait", "120").stdout)
 
     def await_ready(self) -> dict[str, Any]:
-        """Its status; the test fails with its log when it does not become ready."""
+        """Return the status; fail the test with the log unless it becomes ready."""
         status = self.wait()
         assert status["state"] == "ready", f"{status}\n{self.log()}"
         return status
 
     def post(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the function's reply."""
+        """Return status and body of the function's reply."""
         process = self.begin_post(body)
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err.decode() + self.log()
@@ -72,7 +72,7 @@ class Container:
         return int(status), reply
 
     def begin_post(self, body: bytes) -> subprocess.Popen[bytes]:
-        """A client that prints status and body of the reply; its input is there already."""
+        """Start a client that prints status and body of the reply; its input is complete."""
         words = ["docker", "exec", "-i", self.name, self.python, "-IS", "-c", _POST]
         pipe = subprocess.PIPE
         with tempfile.TemporaryFile() as file:
@@ -93,13 +93,13 @@ class Container:
         return done.stdout + done.stderr
 
     def state(self) -> dict[str, Any]:
-        """What the engine knows of its process."""
+        """Return the engine's state of the process."""
         return json.loads(docker("inspect", "--format", "{{json .State}}", self.name))
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """The engine that is there; without one the test is skipped."""
+    """Return the available engine, or skip the test."""
     return require_engine("docker")
 
 
@@ -109,7 +109,7 @@ Start = Callable[..., Container]
 
 @pytest.fixture(scope="session")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every release of nuclio_sdk, fetched once."""
+    """Provide every release of nuclio_sdk, downloaded once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         return sdk.ensure_all_sdks()[0].parent
@@ -119,7 +119,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_image(
     engine: Engine, releases: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Make]:
-    """`make_image(base, sources)`: a function's image on that base, for the tests of a module."""
+    """Return `make_image(base, sources)`, which builds a function's image."""
     with making(engine) as made:
 
         def make(base: str, sources: dict[str, str]) -> str:
@@ -137,7 +137,7 @@ def make_image(
 
 
 def write_function(folder: Path, base: str, sources: dict[str, str], reference: str) -> None:
-    """A function on that base, whose build may use no network."""
+    """Write a function on that base, whose build has no network."""
     build = {"baseImage": bases.image(base), "image": reference, "offline": True}
     asked = BASES[base].asked
     config = {
@@ -156,7 +156,7 @@ def write_function(folder: Path, base: str, sources: dict[str, str], reference: 
 
 @pytest.fixture
 def start(engine: Engine) -> Iterator[Start]:
-    """`start(image, base, *options)`: a container without a network; it goes with the test."""
+    """Return `start(image, base, *options)`, which starts a container without network."""
     with contextlib.ExitStack() as stack:
 
         def begin(image: str, base: str, *options: str, command: tuple[str, ...] = ()) -> Container:

@@ -1,4 +1,4 @@
-"""A function's folder becomes an image, on the engine that is there; what fails says where."""
+"""A function's folder becomes an image, on the available engine; failures name their place."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def made(engine: Engine) -> Iterator[Made]:
 
 @dataclass
 class Author:
-    """A person with one function, who builds it."""
+    """An author of one function, who builds it."""
 
     made: Made
     folder: Path
@@ -74,7 +74,7 @@ class Author:
         return artifacts.build_image(loaded, self.made.engine, self.progress.append)
 
     def look(self, *command: str) -> str:
-        """What a program in the image writes."""
+        """Return the output of a program in the image."""
         done = self.made.engine.run(self.image, command)
         assert done.status == 0, done.err
         return done.out
@@ -244,15 +244,18 @@ def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Pat
     with registry(tmp_path, free_port()) as place:
         author.write(f"registry: {place.address}/")
         built = author.build()
-        author.made.images.append(built.pushed)
-        assert built.pushed == f"{place.address}/{author.image}"
+        author.made.images.append(built.registry_reference)
+        assert built.registry_reference == f"{place.address}/{author.image}"
         assert built.pushed_digest.startswith("sha256:")
         identity = built.id.removeprefix("sha256:")
-        assert built.build_tag == f"{built.pushed.rpartition(':')[0]}:fnbuild-{identity[:16]}"
+        assert (
+            built.build_tag
+            == f"{built.registry_reference.rpartition(':')[0]}:fnbuild-{identity[:16]}"
+        )
         assert engine.inspect(built.build_tag) is None
-        engine.remove(built.pushed)
-        engine.pull(built.pushed, author.progress.append)
-        assert engine.inspect(built.pushed) is not None
+        engine.remove(built.registry_reference)
+        engine.pull(built.registry_reference, author.progress.append)
+        assert engine.inspect(built.registry_reference) is not None
 
 
 def test_a_push_that_fails_leaves_no_name(author: Author, engine: Engine) -> None:
@@ -314,7 +317,7 @@ def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engin
 def test_nothing_is_left_but_the_image(
     author: Author, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BuildKit makes an image of each build that is asked for."""
+    """BuildKit creates an image for each requested build."""
     buildkit = docker_of("buildkit")
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
     author.write(f"commands: ['echo {made.token} > /word']")

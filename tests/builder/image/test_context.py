@@ -1,4 +1,4 @@
-"""The build context: what lies where, and that nothing of this machine or moment gets into it."""
+"""The build context: its files, and its independence of machine and time."""
 
 import json
 import os
@@ -32,7 +32,7 @@ spec:
 
 @pytest.fixture
 def lay_out(loaded, tmp_path):
-    """Stages the folder and lays the context out in a new folder."""
+    """Stage the folder, and create the context in a new folder."""
 
     def lay_out(name="context", config=None, pythons=DEFAULT_PYTHONS):
         found = loaded()
@@ -40,20 +40,20 @@ def lay_out(loaded, tmp_path):
         stage(found, code)
         folder.mkdir()
         made = context.BuildContext(folder, found.function, code)
-        made.fill(config or {"handler": "main:handler"}, pythons)
+        made.write_archives(config or {"handler": "main:handler"}, pythons)
         return folder, made
 
     return lay_out
 
 
 def packed(folder, name):
-    """The entries of an archive by their paths."""
+    """Return the entries of an archive by their paths."""
     with tarfile.open(folder / f"artifacts/{name}.tar", errors="surrogateescape") as archive:
         return {entry.name: entry for entry in archive}
 
 
 def names(folder, name="code"):
-    """Paths of an archive below the function's home."""
+    """Return the paths of an archive below the function's folder."""
     return {path.removeprefix(HOME) for path in packed(folder, name)} - PARENTS
 
 
@@ -124,7 +124,7 @@ class TestLargeFiles:
         write("weights/small.pt", BIG[1:])
         write("tool", BIG, 0o755)
         made, about = lay_out()
-        assert about.large
+        assert about.has_large_files
         assert names(made, "large") == {"weights", "weights/a.pt", "tool"}
         assert {"weights", "weights/small.pt"} <= names(made)
         assert names(made).isdisjoint({"weights/a.pt", "tool"})
@@ -133,7 +133,7 @@ class TestLargeFiles:
 
     def test_there_are_none(self, lay_out):
         made, about = lay_out()
-        assert not about.large
+        assert not about.has_large_files
         assert not (made / "artifacts/large.tar").exists()
 
 
@@ -220,7 +220,7 @@ class TestIgnored:
         write(".dockerignore", "data")
         write("data/a", BIG)
         made, about = lay_out()
-        assert not about.large
+        assert not about.has_large_files
         assert "data/a" not in names(made)
 
     def test_never_what_the_function_needs(self, lay_out, write):
@@ -234,7 +234,7 @@ class TestIgnored:
 
     def test_a_file_that_cannot_be_understood(self, lay_out, write):
         write(".dockerignore", "ok\n[a\n")
-        with pytest.raises(InputError, match=r"\.dockerignore:2: '\[a' is no pattern"):
+        with pytest.raises(InputError, match=r"\.dockerignore:2: '\[a' is not a valid pattern"):
             lay_out()
 
 
@@ -281,7 +281,7 @@ def test_the_runtime(lay_out):
     assert {name.partition("/")[0] for name in found} == {"opt", "usr"}
     assert program.mode == 0o755
     before = everything(made)
-    about.fill({"handler": "main:handler"}, DEFAULT_PYTHONS)
+    about.write_archives({"handler": "main:handler"}, DEFAULT_PYTHONS)
     assert everything(made) == before
 
 

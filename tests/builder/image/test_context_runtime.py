@@ -93,7 +93,7 @@ def test_a_path_that_no_script_can_name_gets_a_link(folder: str, tmp_path: Path)
 def test_without_network_the_missing_release_is_named(tmp_path: Path, data: Path) -> None:
     shutil.rmtree(data / "sdk")
     context.write_runtime(tmp_path / "new", NEW, offline=True)
-    with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which is not here") as caught:
+    with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which may not be") as caught:
         context.write_runtime(tmp_path / "old", OLD, offline=True)
     assert caught.value.hint is not None
     assert "--prepare-offline" in caught.value.hint
@@ -135,7 +135,7 @@ def test_every_python_runs_the_program(version: str, tmp_path: Path) -> None:
 
 
 def test_a_virtual_environment_of_old_needs_its_site_module(tmp_path: Path) -> None:
-    """As virtualenv made them until 2020: a copy of Python beside the first few modules."""
+    """virtualenv before 20 copied Python and a few modules."""
     python = interpreters.find("3.7")
     if python is None:
         pytest.skip("no python3.7 on this machine")

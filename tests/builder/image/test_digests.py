@@ -27,7 +27,7 @@ spec:
 
 
 def write(folder: Path, main: str) -> Path:
-    """A function with everything in its folder that a folder can hold."""
+    """Write a function with every kind of file in its folder."""
     (folder / "sub/deep").mkdir(parents=True)
     (folder / "empty").mkdir()
     (folder / "function.yaml").write_text(CONFIG)
@@ -42,7 +42,7 @@ def write(folder: Path, main: str) -> Path:
 
 
 def digests(made, reference):
-    """Those of fnbuild's own layers."""
+    """Return the digests of fnbuild's own layers."""
     own = made.engine.inspect(reference).layers[-len(LAYERS) :]
     return dict(zip(LAYERS, own, strict=True))
 

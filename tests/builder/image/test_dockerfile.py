@@ -1,4 +1,4 @@
-"""The Dockerfile of every function that is here, line for line.
+"""The Dockerfile of every function in the repository, line by line.
 
 `FNBUILD_WRITE_GOLDEN=1 pytest tests/builder/image/test_dockerfile.py` writes the files again;
 review the changes with `git diff`.
@@ -44,7 +44,7 @@ def recipe(name: str, **options: object) -> Recipe:
 
 
 def python(name: str) -> ImagePython:
-    """The handler's: the one that the function names, or the usual."""
+    """Return the handler's Python: the one that the function names, or the default."""
     asked = {one.name: one.value for one in load_function(SOURCES[name]).function.spec.env}
     path = asked.get("NUCLIO_PYTHON_EXE_PATH", "/usr/local/bin/python3")
     return ImagePython(path, (3, 11, 0), "cpython")

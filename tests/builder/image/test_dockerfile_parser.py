@@ -1,4 +1,4 @@
-"""Where the instructions of a Dockerfile begin and end."""
+"""The first and the last line of a Dockerfile's instructions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a .dockerignore leaves out."""
+"""Paths that a .dockerignore leaves out."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The runtime layer in images of every kind: built, started and called with the network cut."""
+"""The runtime layer in images of every kind: built, started and called without network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The golden Dockerfiles are not only read: engines build them. Their own last lines check."""
+"""Engines build the golden Dockerfiles, whose last lines check the result."""
 
 import http.server
 import threading

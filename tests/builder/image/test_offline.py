@@ -1,4 +1,4 @@
-"""A build without network: nothing on fnbuild's side, nothing in the steps."""
+"""Builds without network, for fnbuild and for the steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BUILD = """
 import json, os, socket, sys
 from pathlib import Path
 from fnbuild.builder.image.engine import BuildRequest, StepError
-from fnbuild.builder.image.engines.selection import choose
+from fnbuild.builder.image.engines.selection import choose_engine
 try:
     socket.create_connection(("127.0.0.1", 5000), timeout=2)
 except OSError:
@@ -28,7 +28,7 @@ context, tag = Path(sys.argv[1]), sys.argv[2]
 request = BuildRequest(context, context / "Dockerfile", (tag,), network="none", pull=False)
 lines = []
 try:
-    image = choose("docker").build(request, lines.append)
+    image = choose_engine("docker").build(request, lines.append)
     print(json.dumps({"image": image, "lines": lines}))
 except StepError as error:
     print(json.dumps({"step": error.step, "detail": error.detail, "message": error.message,
@@ -38,7 +38,7 @@ except StepError as error:
 
 @pytest.fixture
 def build(made, tmp_path):
-    """Builds the lines of a Dockerfile with the network cut; what came of it."""
+    """Build the lines of a Dockerfile without network, and return the result."""
     require_image(require_engine(), PYTHON_IMAGE)
     if not has_network_namespaces():
         pytest.skip("a program cannot be cut off the network here: that needs root and unshare")

@@ -1,4 +1,4 @@
-"""An image in a pod: a volume over its folder, few rights, hardly a place to write to."""
+"""An image in a pod: a volume over its folder, few privileges, few writable places."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Image = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def image(make_image: Make) -> Image:
-    """The function's image on a base of that name, made once."""
+    """Return the function's image on a base of that name, built once."""
     files = {"main.py": HANDLER, "helper.py": "def helped():\n    return True\n"}
     return functools.cache(lambda base: make_image(base, files))
 

@@ -1,4 +1,4 @@
-"""Which Python an image has, asked of real images."""
+"""Probing real images for their Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ echo '{"path": "%s", "version": [%s], "implementation": "cpython",'\\
 
 
 class Counting:
-    """The engine, with what was run noted."""
+    """An engine that records the programs it runs."""
 
     def __init__(self, engine):
         self.engine = engine
@@ -51,7 +51,7 @@ def bare(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture
 def pretending(made, bare, tmp_path):
-    """An image in which programs pretend to be Pythons: {path: version}."""
+    """An image with programs that pretend to be Pythons: {path: version}."""
 
     def build(programs: dict[str, str]) -> str:
         folder = tmp_path / "context"
@@ -175,5 +175,5 @@ def test_the_memory_has_an_end(engine, pretending, monkeypatch):
 
 
 def test_an_image_that_is_not_here(engine, made):
-    with pytest.raises(BuildError, match="is not here"):
+    with pytest.raises(BuildError, match="is not in docker"):
         find_pythons(engine, made.name("missing"), None)

@@ -1,4 +1,4 @@
-"""The processor as the first process of a container: signals, orphans, limits, what is missing."""
+"""The processor as the first process of a container: signals, orphans, limits, missing files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ready(make_image: Make) -> str:
 
 
 def exit_of(one: Container) -> tuple[int, list[str]]:
-    """Exit status and lines of the log, once it has ended."""
+    """Return the exit status and the lines of the log, once it has ended."""
     state = eventually(lambda: (s := one.state())["Status"] == "exited" and s)
     return int(state["ExitCode"]), one.log().splitlines()
 
@@ -75,7 +75,7 @@ def test_the_request_under_way_is_answered_before_the_end(make_image: Make, star
 
 
 def test_a_container_can_be_stopped_before_it_serves(ready: str, start: Start) -> None:
-    """A signal that the first process of a container does not handle is dropped by the kernel."""
+    """The kernel drops signals that the first process of a container does not handle."""
     # It waits for the rest of its configuration, so that it stays where it is.
     waiting = ("processor", "--config", "/dev/stdin")
     one = start(ready, "debian", "--interactive", command=waiting)

@@ -1,4 +1,4 @@
-"""What a recipe takes from a function, and which directives it refuses."""
+"""The properties that a recipe takes from a function, and invalid directives."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from fnbuild.function.types import Build, Directive, Directives, Function, Platf
 
 
 def function(*lines, post=(), attributes=None, **build):
-    """A function with these (kind, value) before the code."""
+    """Return a function with these (kind, value) directives before the code."""
     directives = Directives(
         pre_copy=[Directive(kind=kind, value=value) for kind, value in lines],
         post_copy=[Directive(kind=kind, value=value) for kind, value in post],
@@ -19,7 +19,7 @@ def function(*lines, post=(), attributes=None, **build):
 
 
 def text(*lines, heredocs=False, shell=(), **about):
-    """The instructions behind FROM."""
+    """Return the instructions after FROM."""
     recipe = create_recipe(function(*lines, **about), "base", heredocs=heredocs, shell=shell)
     return pre_copy_dockerfile(recipe).text.removeprefix("FROM base\n")
 
@@ -100,7 +100,7 @@ class TestDirectives:
         value = "<<EOF /a.txt\nsome text\nEOF"
         assert text((kind, value), heredocs=True) == f"{kind} {value}\n"
         error = refused((kind, value))
-        assert f"preCopy[0]: the engine does not understand a heredoc in {kind}" in error.message
+        assert f"preCopy[0]: the engine does not support heredocs in {kind}" in error.message
         assert f"{kind} handler/FILE" in error.hint
 
     @pytest.mark.parametrize("value", ["<<EOF /a\ntext", "<<EOF /a\nb\nEOF\nUSER root"])

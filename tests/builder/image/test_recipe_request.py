@@ -1,4 +1,4 @@
-"""What a configuration asks of the engine."""
+"""The options of a build request."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Names of images: those of Nuclio's builder, and where they have to differ."""
+"""Names of images: those of Nuclio's builder, and the differences."""
 
 import pytest
 
@@ -78,7 +78,7 @@ class TestImageName:
         assert made("") == "nuclio/processor-face:latest"
 
     def test_a_prefix_that_is_not_understood(self):
-        with pytest.raises(InputError, match=r"\{\{ \.Version \}\}' is not understood"):
+        with pytest.raises(InputError, match=r"\{\{ \.Version \}\}' is not supported"):
             made("{{ .Version }}-")
         with pytest.raises(InputError, match=f"{PREFIX_VARIABLE}: 'nuclio/A b"):
             made("A b-")
@@ -118,7 +118,7 @@ class TestOfFunctionsThatNoImageCanBeCalledBy:
         assert len({made(name=name) for name in names}) == len(names)
 
     def test_no_way(self):
-        with pytest.raises(InputError, match=r"metadata.name: 'größe' cannot be made the name"):
+        with pytest.raises(InputError, match=r"metadata.name: 'größe' cannot be turned into"):
             made(name="größe")
 
 
@@ -154,7 +154,7 @@ class TestWithRegistry:
     "image", ["two words", "a:b:c", "a/b:", ":t", "/a", "a//b", "-a", "a@sha256:12", "a" * 256]
 )
 def test_what_is_no_name_of_an_image(image):
-    with pytest.raises(InputError, match=r"spec\.build\.image: .* cannot be the name"):
+    with pytest.raises(InputError, match=r"spec\.build\.image: .* is not a valid image name"):
         made(image=image)
 
 
@@ -162,9 +162,9 @@ def test_capitals_are_named_and_mended():
     with pytest.raises(InputError) as caught:
         made(image="cvat/MyModel:V1")
     assert "spec.build.image: 'cvat/MyModel:V1'" in caught.value.message
-    assert caught.value.hint == "names of images are lower-case: cvat/mymodel:V1"
+    assert caught.value.hint == "image names are lower-case: cvat/mymodel:V1"
 
 
 def test_a_digest_cannot_be_asked_for():
-    with pytest.raises(InputError, match="names a digest"):
+    with pytest.raises(InputError, match="has a digest"):
         made(image=f"a/b@sha256:{'0' * 64}")

@@ -34,7 +34,7 @@ def made() -> Iterator[Made]:
 
 
 def push(made: Made, folder: Path, address: str, *tags: str, word: str = "one") -> Repository:
-    """Push a tiny image by these tags; where it is."""
+    """Push a tiny image with these tags, and return its repository."""
     content = folder / word
     content.mkdir()
     (content / "word").write_text(word)
@@ -50,14 +50,14 @@ def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
     with engines.registry(tmp_path, free_port(), own=True) as own:
         place = push(made, tmp_path, own.address, TAG, "latest")
         client = RegistryClient(own.address)
-        assert sorted(client.tags(place.repository)) == [TAG, "latest"]
-        assert client.repositories() == [place.repository]
-        digest = client.digest(place.repository, TAG)
+        assert sorted(client.tags(place.name)) == [TAG, "latest"]
+        assert client.repositories() == [place.name]
+        digest = client.digest(place.name, TAG)
         assert digest.startswith("sha256:")
-        assert client.labels(place.repository, TAG)["word"] == "one"
+        assert client.labels(place.name, TAG)["word"] == "one"
         facts = made.engine.inspect(f"{place}:{TAG}")
         assert facts is not None
-        assert client.image_id(place.repository, digest) == facts.id
+        assert client.image_id(place.name, digest) == facts.id
 
         build = parse_pushed_build(f"{place}:{TAG}@{digest}")
         assert build is not None
@@ -65,7 +65,7 @@ def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
         assert not remove_build(build)
         push(made, tmp_path, own.address, "latest", word="two")
         assert remove_build(build)
-        assert client.tags(place.repository) == ["latest"]
+        assert client.tags(place.name) == ["latest"]
         assert not remove_build(build)
         assert client.digest("no/such", "latest") == ""
         assert client.tags("no/such") == []
@@ -75,8 +75,8 @@ def test_a_registry_that_removes_nothing_is_no_error(made: Made, tmp_path: Path)
     with engines.registry(tmp_path, free_port(), own=True, deletes=False) as own:
         place = push(made, tmp_path, own.address, TAG)
         client = RegistryClient(own.address)
-        assert not client.delete(place.repository, client.digest(place.repository, TAG))
-        assert client.tags(place.repository) == [TAG]
+        assert not client.delete(place.name, client.digest(place.name, TAG))
+        assert client.tags(place.name) == [TAG]
 
 
 def test_the_login_of_the_engine_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What an image weighs, and what could be left out of it."""
+"""The size of an image by layer, and advice."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_layers_are_listed_by_size_with_who_made_them(engine, made, base, folder
         'HEALTHCHECK CMD ["/usr/local/bin/processor", "--health"]\nCMD ["processor"]\n',
     )
     found = measure_image(engine, image, base)
-    assert [(part.made_by, part.what) for part in found.parts][1:] == [
+    assert [(part.origin, part.description) for part in found.layers][1:] == [
         ("function", "RUN head -c 900000 /dev/zero > /weights"),
         ("fnbuild", "runtime"),
         ("function", "code of the function"),
         ("fnbuild", "configuration"),
     ]
-    assert found.parts[0].made_by == "base"
-    assert found.size == sum(part.size for part in found.parts)
+    assert found.layers[0].origin == "base"
+    assert found.size == sum(part.size for part in found.layers)
     assert found.advice == ()
 
 
@@ -104,7 +104,9 @@ class Recorded:
 
 @pytest.mark.parametrize("history", [CLASSIC, BUILDKIT])
 def test_the_order_tells_what_the_history_does_not(history):
-    found = [(part.made_by, part.what) for part in measure_image(Recorded(history), "x").parts]
+    found = [
+        (part.origin, part.description) for part in measure_image(Recorded(history), "x").layers
+    ]
     assert found[1] == ("function", "RUN echo $X")
     assert found[3:9] == [
         ("function", "code of the function"),
@@ -122,8 +124,8 @@ def test_the_order_without_what_may_be_missing():
     lines = CLASSIC.splitlines(keepends=True)
     found = measure_image(
         Recorded("".join([*lines[:5], lines[8], "RUN /bin/sh -c ls\n"])), "x"
-    ).parts
-    assert [part.what for part in found[3:]] == [
+    ).layers
+    assert [part.description for part in found[3:]] == [
         "code of the function",
         "configuration",
         "runtime",
@@ -135,7 +137,7 @@ def test_a_devel_base_has_a_runtime_sibling(engine, made, base):
     devel = made.image("cuda", tag="12.1.0-cudnn8-devel-ubuntu22.04")
     engine.tag(base, devel)
     (advice,) = measure_image(engine, devel, devel).advice
-    assert "carries a compiler tool chain" in advice
+    assert "contains a compiler tool chain" in advice
     assert devel.replace("-devel-", "-runtime-") in advice
 
 
@@ -145,7 +147,7 @@ def test_compilers_in_the_base_are_found(engine, made, base, folder):
         (folder / "bin" / name).chmod(0o755)
     image = made.build(folder, f"FROM {base}\nCOPY bin /usr/local/bin\n")
     (advice,) = measure_image(engine, image, image).advice
-    assert f"the base image {image} carries a compiler tool chain (gcc, g++)" in advice
+    assert f"the base image {image} contains a compiler tool chain (gcc, g++)" in advice
 
 
 def test_a_compiler_that_a_line_installs_is_named(engine, made, base, folder):
@@ -171,7 +173,7 @@ def test_an_image_without_python_is_reported_all_the_same(engine, made, folder):
     _file(folder, "data", 100_000)
     image = made.build(folder, "FROM scratch\nCOPY data /data\n")
     found = measure_image(engine, image)
-    assert [part.what.partition(" ")[0] for part in found.parts] == ["COPY"]
+    assert [part.description.partition(" ")[0] for part in found.layers] == ["COPY"]
     assert found.advice == ()
 
 

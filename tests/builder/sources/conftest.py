@@ -1,4 +1,4 @@
-"""Archives of every shape, and a web server on this machine to fetch them from."""
+"""Archives of every kind, and a web server on this machine that serves them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAIN = b"def handler(context, event):\n    return 'ok'\n"
 
 @dataclass
 class Page:
-    """What the server answers for a path."""
+    """The server's response for a path."""
 
     body: bytes = b""
     status: int = 200
@@ -30,7 +30,7 @@ class Page:
 
 @dataclass
 class Web:
-    """`pages` by path; `seen` are the paths and headers of what was asked for."""
+    """`pages` are responses by path; `seen` are the paths and headers of requests."""
 
     url: str
     pages: dict[str, Page] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Callable[..., Path]:
-    """Packs texts by name: `pack("x.tar.gz", {"main.py": b"…"})`."""
+    """Pack texts by name: `pack("x.tar.gz", {"main.py": b"…"})`."""
 
     def make(name: str, files: dict[str, bytes]) -> Path:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Archives: what is unpacked, and what is refused, by name."""
+"""Archives that are unpacked, and members that are refused, by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = ["code.zip", "code.tar", "code.tar.gz", "code.tar.bz2", "code.tar.xz"]
 
 
 def tar(path: Path, *members: tuple[str, dict[str, Any]], content: bytes = b"text") -> Path:
-    """A tar of members with these attributes; those of type file have the content."""
+    """Return a tar of members with these attributes; those of type file have the content."""
     with tarfile.open(path, "w") as archive:
         for name, attributes in members:
             info = tarfile.TarInfo(name)
@@ -167,7 +167,7 @@ def test_twice_the_same_name(tmp_path: Path, pack: Pack) -> None:
     archive = tar(tmp_path / "x.tar", ("main.py", {}), ("./main.py", {}))
     assert "another member" in refused(archive, tmp_path)
     folder_and_file = tar(tmp_path / "y.tar", ("lib", {}), ("lib/part.py", {}))
-    assert "no folder" in refused(folder_and_file, tmp_path / "out")
+    assert "not a folder" in refused(folder_and_file, tmp_path / "out")
 
 
 def test_too_many_members(pack: Pack, tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ def test_headers_that_announce_one_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x.tar.xz", "x.tar.bz2"])
 def test_what_would_fill_the_disk(pack: Pack, tmp_path: Path, name: str) -> None:
     archive = pack(name, {"zeros": bytes(8 << 20)})
-    assert "200 times its size" in refused(archive, tmp_path, harmless=1 << 20)
+    assert "200 times its size" in refused(archive, tmp_path, ratio_min_bytes=1 << 20)
     assert sum(f.stat().st_size for f in (tmp_path / "out").iterdir()) < 4 << 20
     archive = pack(name, {"random": os.urandom(300 << 10)})
-    assert "more than 0.2 MiB" in refused(archive, tmp_path / "out", unpacked=200 << 10)
+    assert "more than 0.2 MiB" in refused(archive, tmp_path / "out", unpacked_bytes=200 << 10)
 
 
 def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
@@ -298,7 +298,9 @@ def test_mutated_archives_are_unpacked_or_refused(pack: Pack, tmp_path: Path, na
         home = tmp_path / str(number)
         home.mkdir()
         try:
-            unpack_archive(whole, home / "out", name, SourceLimits(unpacked=1 << 20, members=100))
+            unpack_archive(
+                whole, home / "out", name, SourceLimits(unpacked_bytes=1 << 20, members=100)
+            )
             seen[True] += 1
         except InputError:
             seen[False] += 1

@@ -1,4 +1,4 @@
-"""What a path or a configuration names as code, opened."""
+"""Opening the code that a path or a configuration names."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def test_what_is_an_archive_by_its_name_alone(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     error = fault(tmp_path / name)
-    assert f"{name} is no archive that can be read: it " in str(error)
+    assert f"{name} is not a readable archive: it " in str(error)
     assert words in str(error)
     assert ".tar.gz" in str(error.hint)
 
 
 def finding(path: Any) -> tuple[str, str]:
-    """What the reader says is wrong with the whole of a path, and the remedy."""
+    """Return the reader's error for a path, and its hint."""
     with open_code(path) as found:
         assert found.path is not None
         with pytest.raises(ConfigError) as raised:

@@ -1,4 +1,4 @@
-"""Code from git repositories, by the git program that is there."""
+"""Code from git repositories, with the installed git."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
-    """The repository by http, for those who say who they are; the paths that were asked for."""
+    """The repository by http, with authentication; and the requested paths."""
     asked: list[str] = []
     wanted = "Basic " + base64.b64encode(b"me:p0rcelain").decode()
 
@@ -66,7 +66,7 @@ def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
 def _server(
     repository: Path, asked: list[str], wanted: str = "", tls: ssl.SSLContext | None = None
 ) -> Iterator[ThreadingHTTPServer]:
-    """Serve repositories by http; `wanted` is the header that clients have to send."""
+    """Serve repositories by http; `wanted` is the required header."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -132,7 +132,7 @@ def _server(
 
 @dataclass(frozen=True)
 class Tls:
-    """A server that wants client certificates, and what a client needs."""
+    """A server that requires client certificates, and the files of a client."""
 
     url: str
     asked: list[str]
@@ -157,7 +157,7 @@ def _openssl(folder: Path, *words: str) -> None:
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and certificates of it for a server and a client; a key that has none."""
+    """Return an authority with its certificates for a server and a client, and another key."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl program here")
     folder = tmp_path_factory.mktemp("keys")
@@ -363,7 +363,7 @@ def _base64(text: str) -> str:
 
 
 def _watched_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a git before the real one that notes its arguments and its environment."""
+    """Put a git before the real one that records its arguments and its environment."""
     programs, seen = tmp_path / "programs", tmp_path / "seen"
     programs.mkdir()
     program = programs / "git"
@@ -379,10 +379,10 @@ def _watched_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ({"clientCert": "", "clientKey": ""}, "cannot fetch", "clientCert and .clientKey"),
         ({"caBundle": ""}, "cannot fetch", "caBundle"),
-        ({"clientKey": ""}, "has clientCert, and clientKey is missing", "give it again"),
-        ({"clientKey": "OTHER"}, "key values mismatch", "the certificate's own"),
+        ({"clientKey": ""}, "has clientCert, and clientKey is missing", "add it again"),
+        ({"clientKey": "OTHER"}, "key values mismatch", "the key of that certificate"),
         ({"clientKey": "nonsense"}, "clientKey is not PEM", "-----BEGIN"),
-        ({"caBundle": "-----BEGIN CERTIFICATE-----\nx"}, "caBundle holds no", "-----BEGIN"),
+        ({"caBundle": "-----BEGIN CERTIFICATE-----\nx"}, "caBundle has no valid", "-----BEGIN"),
     ],
 )
 def test_certificates_that_do_not_fit_are_told(

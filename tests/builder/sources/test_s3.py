@@ -1,4 +1,4 @@
-"""Addresses of objects in S3."""
+"""URLs of objects in S3."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_secrets_are_not_in_it_and_not_shown() -> None:
     assert query["X-Amz-Security-Token"] == ["t0ken=="]
     assert query["X-Amz-Credential"][0].endswith("/eu-west-1/s3/aws4_request")
     assert "s3cret" not in url
-    assert of_url(url).shown == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip?…"
+    assert of_url(url).display_url == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip?…"
     assert "s3cret" not in repr(S3Credentials("r", "a", "s3cret", "s3cret"))
 
 

@@ -66,7 +66,7 @@ def build_of(deployment: Deployment) -> PushedBuild:
 
 def is_whole(own: engines.Registry, build: PushedBuild) -> bool:
     """Whether the registry has the manifest of a build and everything that it names."""
-    base = f"http://{own.address}/v2/{build.place.repository}"
+    base = f"http://{own.address}/v2/{build.repository.name}"
     kind = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     try:
         request = urllib.request.Request(f"{base}/manifests/{build.digest}", headers=kind)
@@ -85,7 +85,7 @@ def test_the_image_that_serves_outlives_a_failed_deploy_and_a_collection(
     author: Author, own: engines.Registry
 ) -> None:
     first = build_of(deploy(author, own, "one"))
-    registry, repository = RegistryClient(own.address), first.place.repository
+    registry, repository = RegistryClient(own.address), first.repository.name
     assert registry.digest(repository, "latest") == first.digest
     with pytest.raises(NotReadyError, match="did not become ready") as failure:
         author.deploy(with_registry(author.write_code(BROKEN), own))
@@ -111,8 +111,8 @@ def test_builds_go_when_their_revisions_leave_history(
     engine, registry = require_engine(), RegistryClient(own.address)
     builds = {"one": build_of(deploy(author, own, "one"))}
     # A name that a user gave keeps the first.
-    stable = f"{builds['one'].place}:stable"
-    call(engine, "tag", f"{builds['one'].place}:latest", stable)
+    stable = f"{builds['one'].repository}:stable"
+    call(engine, "tag", f"{builds['one'].repository}:latest", stable)
     call(engine, "push", stable)
     call(engine, "rmi", stable)
     # Another function keeps the second.
@@ -122,17 +122,17 @@ def test_builds_go_when_their_revisions_leave_history(
     for word in ("three", "four", "five"):
         builds[word] = build_of(deploy(author, own, word))
     kept = {build.tag for word, build in builds.items() if word != "three"}
-    assert set(registry.tags(builds["one"].place.repository)) == {"latest", "stable", *kept}
+    assert set(registry.tags(builds["one"].repository.name)) == {"latest", "stable", *kept}
     assert f"removed {builds['three']}: revision 3 has left history" in author.progress
 
 
 def test_a_redeploy_of_a_lost_image_names_the_remedy(author: Author, own: engines.Registry) -> None:
     build, engine = build_of(deploy(author, own, "one")), require_engine()
-    assert RegistryClient(own.address).delete(build.place.repository, build.digest)
+    assert RegistryClient(own.address).delete(build.repository.name, build.digest)
     cluster = author.platform.cluster
     cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
     until("the end of the pods", lambda: not cluster.list(kinds.POD, author.namespace))
-    reference = f"{build.place}@{build.digest}"
+    reference = f"{build.repository}@{build.digest}"
     identity = call(engine, "image", "inspect", "--format", "{{.Id}}", reference).strip()
     call(engine, "rmi", "--force", identity)
     with pytest.raises(NotReadyError, match="no longer has the image") as failure:
@@ -147,7 +147,7 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
         build_of(author.deploy(with_registry(author.write(word, name=name), own)))
         for word in ("one", "two", "three")
     ]
-    registry, repository = RegistryClient(own.address), builds[0].place.repository
+    registry, repository = RegistryClient(own.address), builds[0].repository.name
     request = PruneRequest(author.namespace, (name,), registries=(own.address,))
 
     def found() -> list[Leftover]:
@@ -173,7 +173,7 @@ def test_prune_leaves_builds_of_revisions_on_record(author: Author, own: engines
     build = build_of(author.deploy(folder))
     engine = require_engine()
     # Nobody's revision, and not built by fnbuild.
-    foreign = f"{build.place}:fnbuild-{'0' * 16}"
+    foreign = f"{build.repository}:fnbuild-{'0' * 16}"
     call(engine, "tag", engines.PYTHON_IMAGE, foreign)
     call(engine, "push", foreign)
     call(engine, "rmi", foreign)

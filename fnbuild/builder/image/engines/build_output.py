@@ -11,14 +11,15 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 
 from fnbuild.builder.image.dockerfile_parser import parse_dockerfile, referenced_image
-from fnbuild.builder.image.engine import Progress, StepError
+from fnbuild.builder.image.engine import StepError
 from fnbuild.builder.image.engines.errors import clean_output, engine_error, known_error
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
+from fnbuild.progress import Progress
 
 KEPT_LINES = 40
-"""Lines of a step's output that its failure shows."""
+"""The number of output lines in the error of a failed step."""
 _MAX_INSTRUCTION_LENGTH = 100
-"""Letters of an instruction that progress and messages show."""
+"""The length of an instruction in progress and messages."""
 _MAX_OUTPUT_LENGTH = 160
 
 _STATUS = re.compile(r"(?:exit code:?|non-zero code:|exit status) (\d+)")
@@ -29,13 +30,17 @@ _NO_NETWORK = re.compile(
     r"(?:Couldn't|Could not) connect to"
 )
 _HINTS = {
-    "127": "a program of the line is not in the image",
-    "137": "the step was killed, most often because the machine ran out of memory",
+    "127": "the image lacks a program of this line",
+    "137": "the step was killed, most likely because the machine ran out of memory",
 }
+
+_MESSAGE_LINES = 30
+_KEPT_ERRORS = 10
+_WRITING = "writing the image"
 
 
 class BuildOutput(ABC):
-    """Follows one build. `text` is the Dockerfile."""
+    """The output of one build. `text` is the Dockerfile."""
 
     def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
         self._instructions = parse_dockerfile(text)
@@ -46,70 +51,72 @@ class BuildOutput(ABC):
             lambda: deque(maxlen=KEPT_LINES)
         )
 
-    def take(self, line: str) -> None:
-        """One more line of the engine's output, as it came."""
-        self._take(clean_output(line))
+    def feed(self, line: str) -> None:
+        """Process one more line of the engine's output."""
+        self._parse_line(clean_output(line))
 
-    def late(self, seconds: float) -> BuildError:
-        """The error for a build that was ended after so many seconds."""
+    def timeout_error(self, seconds: float) -> BuildError:
+        """Return the error for a build that was ended after `seconds`."""
         where = "" if self._current is None else f", at {self._label(self._current)}"
         return BuildError(
             f"the image was not built within {seconds:g} s{where}",
             detail=self._detail(self._current),
-            hint="spec.build.buildTimeoutSeconds allows more",
+            hint="increase spec.build.buildTimeoutSeconds",
         )
 
     def failure(self, engine: str) -> FnbuildError:
-        """The error for a build that failed, behind the last line of its output."""
-        index, words = self._failed()
+        """Return the error for a build that failed, after the last line of its output."""
+        index, engine_message = self._failed_step()
         what = "the image cannot be built"
-        known = known_error(what, words, engine=engine)
+        known = known_error(what, engine_message, engine=engine)
         if isinstance(known, UnavailableError):
             return known
-        broken = _PARSE_ERROR.search(words)
-        if broken:
-            index = self._at_line(int(broken[1] or broken[2]))
+        parse_error = _PARSE_ERROR.search(engine_message)
+        if parse_error:
+            index = self._at_line(int(parse_error[1] or parse_error[2]))
         if index is None:
-            return known or engine_error(what, words, engine=engine)
-        one = self._instructions[index]
-        # The command itself may hold such words, before the engine's own.
-        statuses = _STATUS.findall(words)
-        if statuses and one.kind == "RUN":
+            return known or engine_error(what, engine_message, engine=engine)
+        instruction = self._instructions[index]
+        # The command itself may contain such a text, before the engine's message.
+        statuses = _STATUS.findall(engine_message)
+        if statuses and instruction.kind == "RUN":
             message = f"{self._label(index)} ended with status {statuses[-1]}"
             hint = self._hint(index, statuses[-1], engine)
         else:
             what = f"{self._label(index)} failed"
-            error = engine_error(what, words, engine=engine, reference=referenced_image(one))
+            error = engine_error(
+                what, engine_message, engine=engine, reference=referenced_image(instruction)
+            )
             message, hint = error.message, error.hint
         return StepError(
-            message, step=index, instruction=one.text, hint=hint, detail=self._detail(index)
+            message, step=index, instruction=instruction.text, hint=hint, detail=self._detail(index)
         )
 
     @abstractmethod
-    def _take(self, line: str) -> None:
-        """One more line, without escape codes."""
+    def _parse_line(self, line: str) -> None:
+        """Process one more line, without escape codes."""
 
     @abstractmethod
-    def _failed(self) -> tuple[int | None, str]:
-        """The index of the instruction that failed, if it is known, and the engine's own words."""
+    def _failed_step(self) -> tuple[int | None, str]:
+        """Return the index of the failed instruction, if known, and the engine's own message."""
 
     def _hint(self, index: int, status: str, engine: str) -> str | None:
-        wrote = self._detail(index) or ""
-        if self._offline and _NO_NETWORK.search(wrote):
-            return "this build runs without network; build without --offline to let it fetch things"
-        if "no space left on device" in wrote.lower():
+        output = self._detail(index) or ""
+        if self._offline and _NO_NETWORK.search(output):
+            return "this build runs without network; build without --offline to allow downloads"
+        if "no space left on device" in output.lower():
             full = known_error("", "no space left on device", engine=engine)
             return full.hint if full else None
         return _HINTS.get(status)
 
-    def _begin(self, index: int | None) -> None:
-        """The output that follows belongs to this instruction."""
+    def _begin_step(self, index: int | None) -> None:
+        """Assign the following output to an instruction."""
         if index is not None and index != self._current:
             self._progress(self._label(index))
         self._current = index
 
-    def _wrote(self, index: int | None, line: str) -> None:
-        """A line of a step's own output. None: of a step that is not in the file."""
+    def _add_output(self, index: int | None, line: str) -> None:
+        """Add a line of a step's output. None: the step is not in the file."""
         self._output[index].append(line)
         shown = line.strip()
         if shown:
@@ -128,15 +135,10 @@ class BuildOutput(ABC):
         return "\n".join(self._output[index]).strip("\n") or None if index is not None else None
 
     def _at_line(self, line: int) -> int | None:
-        for index, one in enumerate(self._instructions):
-            if one.line <= line <= one.last_line:
+        for index, instruction in enumerate(self._instructions):
+            if instruction.line <= line <= instruction.last_line:
                 return index
         return None
-
-
-_MESSAGE_LINES = 30
-_KEPT_ERRORS = 10
-_WRITING = "writing the image"
 
 
 class ClassicOutput(BuildOutput):
@@ -150,35 +152,35 @@ class ClassicOutput(BuildOutput):
     )
     _REMOVED = "Removing intermediate container "
     _STDERR = re.compile("(\x1b\\[91m|\x1b\\[0m)")
-    """How the engine marks what a step wrote to stderr, and its end."""
+    """The escape codes around a step's output to stderr."""
 
     def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
         super().__init__(text, progress, offline=offline)
         self._lines: deque[str] = deque(maxlen=_MESSAGE_LINES)
         self._ended = False
-        self._marked = False
+        self._in_stderr = False
         self._to_stderr = False
-        self._written = 0
+        self._line_count = 0
         self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT_ERRORS)
 
-    def take(self, line: str) -> None:
+    def feed(self, line: str) -> None:
         self._to_stderr = False
         for part in self._STDERR.split(line):
             if self._STDERR.match(part):
-                self._marked = part.endswith("91m")
-            elif part and self._marked:
+                self._in_stderr = part.endswith("91m")
+            elif part and self._in_stderr:
                 self._to_stderr = True
-        super().take(line)
+        super().feed(line)
 
-    def _take(self, line: str) -> None:
+    def _parse_line(self, line: str) -> None:
         step = self._STEP.match(line)
         if step:
-            # A step that the file does not have comes of a label in the request.
+            # A step that is not in the file comes from a label in the request.
             number = int(step[1]) - 1
-            self._begin(number if number < len(self._instructions) else None)
+            self._begin_step(number if number < len(self._instructions) else None)
             self._clear()
         elif self._OWN.match(line):
-            # Behind this a step writes no more; its triggers may be several containers.
+            # A step writes nothing after this line. Its triggers may run in several containers.
             self._ended = line.startswith(self._REMOVED)
             if self._ended:
                 self._lines.clear()
@@ -187,43 +189,45 @@ class ClassicOutput(BuildOutput):
         elif line:
             self._lines.append(line)
             if self._current is not None and not self._ended:
-                self._wrote(self._current, line)
+                self._add_output(self._current, line)
 
     def _clear(self) -> None:
         self._lines.clear()
         self._errors.clear()
-        self._written = 0
+        self._line_count = 0
         self._ended = False
 
-    def _wrote(self, index: int | None, line: str) -> None:
-        super()._wrote(index, line)
-        self._written += 1
+    def _add_output(self, index: int | None, line: str) -> None:
+        super()._add_output(index, line)
+        self._line_count += 1
         if self._to_stderr:
-            self._errors.append((self._written, line))
+            self._errors.append((self._line_count, line))
 
     def _detail(self, index: int | None) -> str | None:
-        """What went to stderr may come long before what was written to stdout earlier, since the
-        engine reads the two apart: its last lines are not lost behind the others."""
-        kept = super()._detail(index)
-        if not self._errors or self._errors[-1][0] > self._written - KEPT_LINES:
-            return kept
-        return "\n".join([*(line for _, line in self._errors), "…", kept or ""])
+        """Return the last lines of stdout, preceded by those of stderr if they came much earlier.
 
-    def _failed(self) -> tuple[int | None, str]:
+        The engine reads the two streams separately, so their order is not the order of writing.
+        """
+        output = super()._detail(index)
+        if not self._errors or self._errors[-1][0] > self._line_count - KEPT_LINES:
+            return output
+        return "\n".join([*(line for _, line in self._errors), "…", output or ""])
+
+    def _failed_step(self) -> tuple[int | None, str]:
         if self._current is None:
             return None, "\n".join(self._lines)
-        words = self._lines[-1] if self._lines else ""
-        kept = self._output[self._current]
-        if not self._ended and kept and kept[-1] == words:
-            # The client's last line is its own; it looks like any other.
-            kept.pop()
-        return self._current, words
+        message = self._lines[-1] if self._lines else ""
+        output = self._output[self._current]
+        if not self._ended and output and output[-1] == message:
+            # The last line comes from the client, though it looks like any other.
+            output.pop()
+        return self._current, message
 
 
 class BuildKitOutput(BuildOutput):
-    """BuildKit's plain progress: every line begins with the number of what wrote it.
+    """BuildKit's plain progress: every line begins with the number of its vertex.
 
-    It counts only the instructions that make a layer, from 1 in every stage.
+    It counts only the instructions that create a layer, from 1 in every stage.
     """
 
     _LINE = re.compile(r"#(\d+) (.*)")
@@ -237,50 +241,50 @@ class BuildKitOutput(BuildOutput):
     def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
         super().__init__(text, progress, offline=offline)
         self._vertices: dict[str, int | None] = {}
-        self._broken: int | None = None
-        self._pointed: int | None = None
-        self._words: deque[str] = deque(maxlen=_MESSAGE_LINES)
+        self._failed_index: int | None = None
+        self._error_line: int | None = None
+        self._messages: deque[str] = deque(maxlen=_MESSAGE_LINES)
 
-    def _take(self, line: str) -> None:
+    def _parse_line(self, line: str) -> None:
         numbered = self._LINE.match(line)
         if numbered is None:
             pointer = self._POINTER.match(line)
-            if pointer and self._pointed is None:
-                self._pointed = int(pointer[1])
+            if pointer and self._error_line is None:
+                self._error_line = int(pointer[1])
             if line:
-                self._words.append(line)
+                self._messages.append(line)
             return
-        self._numbered(numbered[1], numbered[2])
+        self._parse_vertex_line(numbered[1], numbered[2])
 
-    def _numbered(self, vertex: str, rest: str) -> None:
+    def _parse_vertex_line(self, vertex: str, rest: str) -> None:
         step = self._STEP.match(rest)
         if step:
             index = self._index(step[1] or "", int(step[2]), step[4])
             self._vertices[vertex] = index
-            self._begin(index)
+            self._begin_step(index)
         elif base := self._METADATA.match(rest):
             self._vertices[vertex] = self._from(base[1])
         elif rest.startswith("exporting to image"):
             self._progress(_WRITING)
         elif vertex not in self._vertices or self._OWN.match(rest):
             if rest.startswith("ERROR: "):
-                self._words.append(rest)
+                self._messages.append(rest)
         elif rest.startswith("CACHED"):
             self._progress("  from the cache")
         elif rest.startswith("ERROR: "):
-            self._broken = self._vertices[vertex]
-            self._words.append(rest)
+            self._failed_index = self._vertices[vertex]
+            self._messages.append(rest)
         elif output := self._OUTPUT.match(rest):
-            self._wrote(self._vertices[vertex], output[1])
+            self._add_output(self._vertices[vertex], output[1])
 
     def _index(self, stage: str, number: int, text: str) -> int | None:
-        """Where the step stands in the file; a base image's triggers shift the numbers."""
+        """Return the index of the step in the file; a base image's triggers shift the numbers."""
         words = " ".join(text.split())
-        at = self._stage(stage)
+        stage_index = self._stage(stage)
         layers = [
             index
-            for index, one in enumerate(self._instructions)
-            if one.stage == at and one.kind in self._LAYERS
+            for index, instruction in enumerate(self._instructions)
+            if instruction.stage == stage_index and instruction.kind in self._LAYERS
         ]
         counted = layers[number - 1] if number <= len(layers) else None
         if counted is not None and self._instructions[counted].text == words:
@@ -289,8 +293,10 @@ class BuildKitOutput(BuildOutput):
         return same[0] if len(same) == 1 else counted
 
     def _from(self, image: str) -> int | None:
-        """The FROM of that image, whose name is the whole one: docker.io/library/python:3.11."""
-        bases = [i for i, one in enumerate(self._instructions) if one.kind == "FROM"]
+        """Return the FROM of an image, given by its full name: docker.io/library/python:3.11."""
+        bases = [
+            i for i, instruction in enumerate(self._instructions) if instruction.kind == "FROM"
+        ]
         same = [i for i in bases if image.endswith(referenced_image(self._instructions[i]))]
         return (same or bases)[0] if len(same or bases) == 1 else None
 
@@ -298,17 +304,21 @@ class BuildKitOutput(BuildOutput):
         numbered = re.fullmatch(r"stage-(\d+)", name)
         if numbered:
             return int(numbered[1])
-        for one in self._instructions:
-            words = one.text.split()
-            if one.kind == "FROM" and words[-2].upper() == "AS" and words[-1].lower() == name:
-                return one.stage
+        for instruction in self._instructions:
+            words = instruction.text.split()
+            if (
+                instruction.kind == "FROM"
+                and words[-2].upper() == "AS"
+                and words[-1].lower() == name
+            ):
+                return instruction.stage
         return self._instructions[-1].stage if self._instructions else 0
 
-    def _failed(self) -> tuple[int | None, str]:
-        index = self._broken
-        if index is None and self._pointed is not None:
-            index = self._at_line(self._pointed)
-        return index, "\n".join(self._words)
+    def _failed_step(self) -> tuple[int | None, str]:
+        index = self._failed_index
+        if index is None and self._error_line is not None:
+            index = self._at_line(self._error_line)
+        return index, "\n".join(self._messages)
 
 
 class BuildahOutput(BuildOutput):
@@ -322,31 +332,36 @@ class BuildahOutput(BuildOutput):
     _LOG = re.compile(r"time=\S+ level=(error|warning) ")
     _END = re.compile(r"Error: |[Ee]rror (building|creating|initializing)")
 
-    def _take(self, line: str) -> None:
+    def _parse_line(self, line: str) -> None:
         step = self._STEP.match(line)
         if step:
-            self._begin(self._index(int(step[1] or 1) - 1, int(step[2]) - 1))
+            self._begin_step(self._index(int(step[1] or 1) - 1, int(step[2]) - 1))
         elif line.startswith("--> Using cache"):
             self._progress("  from the cache")
         elif line.startswith("COMMIT"):
             self._progress(_WRITING)
         elif line and not self._OWN.match(line):
-            self._wrote(self._current, line)
+            self._add_output(self._current, line)
 
     def _index(self, stage: int, number: int) -> int | None:
-        of_stage = [i for i, one in enumerate(self._instructions) if one.stage == stage]
+        of_stage = [
+            i for i, instruction in enumerate(self._instructions) if instruction.stage == stage
+        ]
         return of_stage[number] if number < len(of_stage) else None
 
-    def _failed(self) -> tuple[int | None, str]:
-        """Its own words are the last ones, from where they begin as its words do; a step may have
-        written such lines before."""
+    def _failed_step(self) -> tuple[int | None, str]:
+        """Separate the engine's message from the step's output.
+
+        The message is the last one that begins like an error of the engine; the step may have
+        written similar lines before.
+        """
         lines = list(self._output[self._current])
-        begins = [at for at, line in enumerate(lines) if self._END.match(line)]
-        at = begins[-1] if begins else max(len(lines) - 1, 0)
-        while at > 0 and self._LOG.match(lines[at - 1]):
-            at -= 1
-        words = "\n".join(lines[at:])
-        kept = self._output[self._current]
-        kept.clear()
-        kept.extend(lines[:at])
-        return self._current, words
+        starts = [start for start, line in enumerate(lines) if self._END.match(line)]
+        start = starts[-1] if starts else max(len(lines) - 1, 0)
+        while start > 0 and self._LOG.match(lines[start - 1]):
+            start -= 1
+        message = "\n".join(lines[start:])
+        output = self._output[self._current]
+        output.clear()
+        output.extend(lines[:start])
+        return self._current, message

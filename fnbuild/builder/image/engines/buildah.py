@@ -1,4 +1,4 @@
-"""buildah: builds images and nothing else, so a program runs in one of its working containers."""
+"""buildah: it only builds images, so programs run in its working containers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Buildah(DaemonlessEngine):
         _ = self._builder_version
 
     def inspect(self, reference: str) -> ImageMetadata | None:
-        raw = self._about(reference)
+        raw = self._inspect_image(reference)
         if raw is None:
             return None
         sizes = [layer["size"] for layer in json.loads(raw["Manifest"])["layers"]]
         docker = raw["Docker"]
-        return self._facts(
+        return self._metadata(
             {
                 "Id": raw["FromImageID"],
                 "Config": docker.get("config"),
@@ -54,39 +54,41 @@ class Buildah(DaemonlessEngine):
 
     def images(self, label: str) -> list[ImageMetadata]:
         arguments = ("images", "--json", "--filter", f"label={label}")
-        entries = json.loads(self._do("the images cannot be listed", *arguments) or "[]")
+        entries = json.loads(self._run_checked("the images cannot be listed", *arguments) or "[]")
         names = {str(entry["id"]): tuple(entry.get("names") or ()) for entry in entries or ()}
         images = [(self.inspect(identity), names[identity]) for identity in names]
-        return [replace(facts, names=tags) for facts, tags in images if facts is not None]
+        return [replace(metadata, names=tags) for metadata, tags in images if metadata is not None]
 
     def history(self, reference: str) -> list[HistoryEntry]:
-        raw = self._about(reference)
+        raw = self._inspect_image(reference)
         if raw is None:
             raise engine_error(
                 f"the image {reference} cannot be read", "image not known", engine=self.name
             )
         sizes = [layer["size"] for layer in json.loads(raw["Manifest"])["layers"]]
-        lines = []
+        history = []
         for entry in raw["Docker"]["history"]:
-            # Of the layers there is one for every line that is not empty.
+            # Every entry that is not empty has a layer.
             size = sizes.pop(0) if sizes and not entry.get("empty_layer") else 0
-            lines.append(HistoryEntry(size, entry.get("created_by", "")))
-        return lines[::-1]
+            history.append(HistoryEntry(size, entry.get("created_by", "")))
+        return history[::-1]
 
     def run(self, image: str, command: Sequence[str], timeout: float = 30.0) -> CompletedProgram:
         name = f"fnbuild-probe-{secrets.token_hex(8)}"
         what = f"{command[0]} cannot be run in {image}"
         try:
-            self._do(what, "from", "--pull-never", "--name", name, image)
+            self._run_checked(what, "from", "--pull-never", "--name", name, image)
             words = ["run", "--network", "none", name, "--", *command]
-            done = client.run_captured([self.program, *words], self._environment(), timeout)
+            result = client.run_captured([self.program, *words], self._environment(), timeout)
         except TimeoutError:
             raise program_timeout_error(image, command, timeout) from None
         finally:
             client.run_captured([self.program, "rm", name], self._environment())
-        missing = done.status != 0 and _NO_PROGRAM.search(done.err)
+        not_found = result.status != 0 and _NO_PROGRAM.search(result.err)
         return CompletedProgram(
-            _NOT_FOUND if missing else done.status, done.out, _OWN_LAST_LINE.sub("\n", done.err)
+            _NOT_FOUND if not_found else result.status,
+            result.out,
+            _OWN_LAST_LINE.sub("\n", result.err),
         )
 
     def save(self, reference: str, file: Path) -> None:
@@ -101,27 +103,27 @@ class Buildah(DaemonlessEngine):
     @cached_property
     def _builder_version(self) -> str:
         require_program(self.program)
-        done = self._call("version", "--json")
-        if done.status != 0:
-            raise engine_error("buildah does not answer", done.err, engine=self.name)
-        return str(json.loads(done.out)["version"])
+        result = self._query("version", "--json")
+        if result.status != 0:
+            raise engine_error("buildah does not answer", result.err, engine=self.name)
+        return str(json.loads(result.out)["version"])
 
-    def _about(self, reference: str) -> dict[str, Any] | None:
-        done = self._call("inspect", "--type", "image", reference)
-        if done.status == 0:
-            about: dict[str, Any] = json.loads(done.out)
+    def _inspect_image(self, reference: str) -> dict[str, Any] | None:
+        result = self._query("inspect", "--type", "image", reference)
+        if result.status == 0:
+            about: dict[str, Any] = json.loads(result.out)
             return about
-        if _IMAGE_NOT_FOUND.search(done.err):
+        if _IMAGE_NOT_FOUND.search(result.err):
             return None
-        raise engine_error(f"the image {reference} cannot be read", done.err, engine=self.name)
+        raise engine_error(f"the image {reference} cannot be read", result.err, engine=self.name)
 
 
 def _archive_names(archive: Path) -> list[str]:
-    """The names of the images in an archive that `docker save` wrote, or its like."""
+    """Return the names of the images in an archive of `docker save`."""
     try:
-        with tarfile.open(archive) as opened:
-            member = opened.extractfile("manifest.json")
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile("manifest.json")
             entries = json.load(member) if member else []
         return [name for entry in entries for name in entry.get("RepoTags") or ()]
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        raise not_an_image_error(archive, f"it is no archive of one: {error}") from error
+        raise not_an_image_error(archive, f"it is not an image archive: {error}") from error

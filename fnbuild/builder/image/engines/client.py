@@ -1,7 +1,7 @@
-"""Runs an engine's client program: its output line by line, its end, its time-out.
+"""Run an engine's client program: its output line by line, its exit status, its timeout.
 
-The client gets a process group of its own, so that Ctrl-C reaches it through us and once, and
-whatever it started ends with it.
+The client runs in a process group of its own, so that it receives Ctrl-C through fnbuild and only
+once, and so that everything that it started ends with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fnbuild.builder.image.engine import CompletedProgram
 from fnbuild.errors import UnavailableError
 
 _TERMINATION_SECONDS = 3.0
-"""How long a client that is told to end may take to tell its engine."""
+"""The time that a client has to tell its engine that it ends."""
 
 _POLL_SECONDS = 0.02
 
@@ -31,18 +31,18 @@ def run_streaming(
     environment: Mapping[str, str],
     timeout: float | None = None,
 ) -> int:
-    """Run the client to its end, give every line of its output to `take`, return its status.
+    """Run the client, pass every line of its output to `take`, and return its status.
 
-    `TimeoutError` after `timeout` seconds. However this ends, the client has ended before.
+    Raises `TimeoutError` after `timeout` seconds. The client has always ended when this returns.
     """
     with _client_process(command, environment, merged=True) as process:
-        late = threading.Event()
+        timed_out = threading.Event()
 
-        def give_up() -> None:
-            late.set()
+        def on_timeout() -> None:
+            timed_out.set()
             _terminate(process)
 
-        timer = threading.Timer(timeout, give_up) if timeout is not None else None
+        timer = threading.Timer(timeout, on_timeout) if timeout is not None else None
         if timer:
             timer.start()
         try:
@@ -53,7 +53,7 @@ def run_streaming(
         finally:
             if timer:
                 timer.cancel()
-        if late.is_set():
+        if timed_out.is_set():
             raise TimeoutError
         return status
 
@@ -61,7 +61,7 @@ def run_streaming(
 def run_captured(
     command: Sequence[str], environment: Mapping[str, str], timeout: float | None = None
 ) -> CompletedProgram:
-    """Run the client to its end, return what it wrote; `TimeoutError` after `timeout` seconds."""
+    """Run the client and return its output. Raises `TimeoutError` after `timeout` seconds."""
     with _client_process(command, environment, merged=False) as process:
         try:
             out, err = process.communicate(timeout=timeout)
@@ -100,39 +100,42 @@ def _client_process(
 
 
 def _start_uninterrupted(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
-    """Start the client in a thread: a signal, which only the main one sees, in the midst of it
-    would leave a client that nobody knows."""
-    with ThreadPoolExecutor(1) as starter:
-        starting = starter.submit(start)
+    """Start the client in a thread.
+
+    Only the main thread receives signals. One in the middle of the start would leave an unknown
+    client behind.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(start)
         try:
-            return starting.result()
+            return future.result()
         except KeyboardInterrupt:
-            _terminate(starting.result())
+            _terminate(future.result())
             raise
 
 
 def _terminate(process: subprocess.Popen[str]) -> None:
-    """End the client and all that it started: asked first, since it has to tell its engine.
+    """End the client and everything that it started.
 
-    The step of a build under podman or buildah is in a process group of its own, and outlives a
-    client that is ended while it starts.
+    SIGTERM comes first, so that the client tells its engine. With podman or buildah, the step of a
+    build is in a process group of its own, and outlives a client that is ended during its start.
     """
-    started = [
-        handle for pid in _descendants(process.pid) if (handle := _open_pidfd(pid)) is not None
+    descendants = [
+        pidfd for pid in _descendants(process.pid) if (pidfd := _open_pidfd(pid)) is not None
     ]
     try:
         _signal_group(process, signal.SIGTERM)
     finally:
-        # Here behind a second Ctrl-C too, which ends the patience.
+        # Also after a second Ctrl-C, which ends the wait.
         _signal_group(process, signal.SIGKILL)
-        for handle in started:
+        for pidfd in descendants:
             with suppress(ProcessLookupError, PermissionError):
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-            os.close(handle)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
 
 
 def _signal_group(process: subprocess.Popen[str], number: int) -> None:
-    """Tell the client's group to end, and wait until it has."""
+    """Signal the client's process group, and wait until it has ended."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
     deadline = time.monotonic() + _TERMINATION_SECONDS
@@ -141,7 +144,7 @@ def _signal_group(process: subprocess.Popen[str], number: int) -> None:
 
 
 def _group_exists(process: subprocess.Popen[str]) -> bool:
-    """Whether anything is left of the client's group."""
+    """Return True if a process of the client's group exists."""
     process.poll()
     try:
         os.killpg(process.pid, 0)
@@ -151,7 +154,7 @@ def _group_exists(process: subprocess.Popen[str]) -> bool:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """The children of a process, and theirs; none where the system does not tell."""
+    """Yield the descendants of a process; none on systems without /proc."""
     for file in Path("/proc", str(pid), "task").glob("*/children"):
         with suppress(OSError):
             for child in map(int, file.read_text().split()):
@@ -160,7 +163,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """A descriptor that stands for the process even when another one has got its number."""
+    """Return a descriptor that identifies the process even after its number is reused."""
     try:
         return os.pidfd_open(pid)
     except (OSError, AttributeError):  # gone, or a system other than Linux

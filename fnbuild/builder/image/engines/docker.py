@@ -1,8 +1,8 @@
-"""docker: its command line finds the engine by DOCKER_HOST, a context or the usual socket.
+"""docker: its client finds the engine by DOCKER_HOST, a context or the default socket.
 
-With BuildKit from engines of 23 on, as Docker itself; DOCKER_BUILDKIT decides when it is set.
-Clients before 23 bring the protocol of BuildKit, and need a server of 18.09 or later; newer ones
-leave it to the buildx plugin, without which they build in the classic way.
+It builds with BuildKit from engine 23 on, like Docker itself; DOCKER_BUILDKIT overrides that.
+Clients before 23 include the protocol of BuildKit, and need a server of 18.09 or later. Newer
+clients need the buildx plugin; without it they use the classic builder.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from fnbuild.builder.image.engine import HistoryEntry, Progress
+from fnbuild.builder.image.engine import HistoryEntry
 from fnbuild.builder.image.engines.build_output import BuildKitOutput, BuildOutput, ClassicOutput
 from fnbuild.builder.image.engines.command_line import CommandLineEngine
 from fnbuild.builder.image.engines.errors import engine_error, require_program
+from fnbuild.progress import Progress
 
 _DIGEST = re.compile(r"\bdigest: (sha256:[0-9a-f]{64})\b")
 _FIRST_WITH_BUILDKIT = (18, 9)
-# The BuildKit of 20.10 ends the whole engine now and then, when two builds of the same thing meet.
+# The BuildKit of 20.10 sometimes crashes the engine when two equal builds run at once.
 _FIRST_BY_DEFAULT = (23,)
 _FIRST_WITH_BUILDX = (23, 0)
 _FIRST_WITH_HEREDOCS = (23, 0)
@@ -42,27 +43,27 @@ class Docker(CommandLineEngine):
         _ = self._versions
 
     @property
-    def heredocs(self) -> bool:
+    def supports_heredocs(self) -> bool:
         return self.buildkit and self._versions.server >= _FIRST_WITH_HEREDOCS
 
     @cached_property
     def buildkit(self) -> bool:
-        """Whether BuildKit builds."""
-        asked = os.environ.get("DOCKER_BUILDKIT", "")
-        if asked:
-            return asked not in _FALSE
+        """Return True if BuildKit builds."""
+        requested = os.environ.get("DOCKER_BUILDKIT", "")
+        if requested:
+            return requested not in _FALSE
         return self._versions.server >= _FIRST_BY_DEFAULT and self.has_buildkit
 
     @cached_property
     def has_buildkit(self) -> bool:
-        """Whether client and server can build with it."""
+        """Return True if client and server support BuildKit."""
         if self._versions.client < _FIRST_WITH_BUILDX:
             return self._versions.server >= _FIRST_WITH_BUILDKIT
-        return self._call("buildx", "version").status == 0
+        return self._query("buildx", "version").status == 0
 
     def history(self, reference: str) -> list[HistoryEntry]:
         words = ("history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
-        out = self._do(f"the image {reference} cannot be read", *words)
+        out = self._run_checked(f"the image {reference} cannot be read", *words)
         lines = [json.loads(line) for line in out.splitlines() if line.strip()]
         return [HistoryEntry(int(line["Size"]), line["CreatedBy"]) for line in lines]
 
@@ -75,28 +76,28 @@ class Docker(CommandLineEngine):
     @cached_property
     def _versions(self) -> _Versions:
         require_program(self.program)
-        done = self._call("version", "--format", "{{json .}}")
-        raw = json.loads(done.out) if done.out.startswith("{") else {}
-        if done.status != 0 or not raw.get("Server"):
-            raise engine_error("docker does not answer", done.err, engine=self.name)
+        result = self._query("version", "--format", "{{json .}}")
+        raw = json.loads(result.out) if result.out.startswith("{") else {}
+        if result.status != 0 or not raw.get("Server"):
+            raise engine_error("docker does not answer", result.err, engine=self.name)
         client, server = raw["Client"]["Version"], raw["Server"]["Version"]
         return _Versions(_parse_version(client), _parse_version(server))
 
-    def _steps(self, text: str, progress: Progress, *, offline: bool) -> BuildOutput:
+    def _output_parser(self, text: str, progress: Progress, *, offline: bool) -> BuildOutput:
         return (BuildKitOutput if self.buildkit else ClassicOutput)(text, progress, offline=offline)
 
-    def _build_words(self) -> list[str]:
+    def _build_command(self) -> list[str]:
         if not self.buildkit:
             return ["build", "--force-rm"]
-        # A builder in a container of its own keeps what it built unless it is told otherwise.
+        # A builder in a container of its own keeps the result unless it has to load it.
         load = ["--load"] if self._versions.client >= _FIRST_WITH_BUILDX else []
         return ["build", "--progress", "plain", *load]
 
     def _environment(self) -> dict[str, str]:
-        building = {"DOCKER_CLI_HINTS": "false", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+        variables = {"DOCKER_CLI_HINTS": "false", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
         if "buildkit" in self.__dict__:
-            building["DOCKER_BUILDKIT"] = "1" if self.buildkit else "0"
-        return building
+            variables["DOCKER_BUILDKIT"] = "1" if self.buildkit else "0"
+        return variables
 
 
 def _parse_version(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What the words of an engine or of a registry mean, and what to do about them."""
+"""Errors of fnbuild for the messages of engines and registries, each with a remedy."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _DAEMON_QUESTION = " Is the docker daemon running?"
 
 @dataclass(frozen=True, slots=True)
 class _KnownMessage:
-    """`pattern` in the engine's words means `says`; `{engine}`, `{registry}` are filled in."""
+    """A message of an engine. `{engine}`, `{registry}` and `{reason}` are filled in."""
 
     pattern: str
-    says: str
+    message: str
     hint: str
     kind: Callable[..., FnbuildError] = BuildError
 
@@ -48,7 +48,7 @@ _LOGIN_HINT = "`{engine} login {registry}` with an account that may do this"
 _KNOWN_MESSAGES = (
     _KnownMessage(
         r"permission denied while trying to connect|connect: permission denied",
-        "{engine} does not let this user in: permission denied on its socket",
+        "{engine} denies this user access to its socket",
         _DOCKER_GROUP_HINT,
         UnavailableError,
     ),
@@ -56,7 +56,7 @@ _KNOWN_MESSAGES = (
         r"Cannot connect to the Docker daemon|[Ii]s the docker daemon running|"
         r"error during connect|Cannot connect to Podman|unable to connect to Podman",
         "{engine} does not answer: {reason}",
-        "start it (`sudo systemctl start docker`), or name another by DOCKER_HOST or a context",
+        "start it (`sudo systemctl start docker`), or select another by DOCKER_HOST or a context",
         UnavailableError,
     ),
     _KnownMessage(
@@ -69,12 +69,12 @@ _KNOWN_MESSAGES = (
     _KnownMessage(
         r"[Nn]o space left on device",
         "the disk of {engine} is full",
-        "see what takes the space (`{engine} system df`); `{engine} image prune` removes images"
+        "check what uses the space (`{engine} system df`); `{engine} image prune` removes images"
         " without a name",
     ),
     _KnownMessage(
         r"server gave HTTP response to HTTPS client",
-        "the registry {registry} speaks plain HTTP, and {engine} insists on HTTPS",
+        "the registry {registry} uses plain HTTP, and {engine} requires HTTPS",
         "give the registry a certificate, or name it under `insecure-registries` in the engine's"
         " configuration (Docker: /etc/docker/daemon.json; podman, buildah:"
         " /etc/containers/registries.conf)",
@@ -95,7 +95,7 @@ _KNOWN_MESSAGES = (
     _KnownMessage(
         r"pull access denied|repository does not exist|manifest unknown|manifest for \S+ not found|"
         r"name unknown|NAME_UNKNOWN|MANIFEST_UNKNOWN|reading manifest .* not found",
-        "the registry {registry} has no such image, or hides it",
+        "the registry {registry} has no such image, or does not show it to this user",
         "check the name and the tag; for a private image `{engine} login {registry}`",
     ),
     _KnownMessage(
@@ -112,24 +112,24 @@ _KNOWN_MESSAGES = (
     ),
     _KnownMessage(
         r"buildx component is missing or broken",
-        "DOCKER_BUILDKIT asks for BuildKit, and this docker has no buildx to build with it",
+        "DOCKER_BUILDKIT enables BuildKit, and this docker has no buildx plugin for it",
         "install the buildx plugin, or unset DOCKER_BUILDKIT for the classic builder",
     ),
     _KnownMessage(
         r"unknown flag|unknown shorthand flag",
         "{engine} does not know a flag: {reason}",
-        "spec.build.flags and --build-flag are handed to its build command as they are",
+        "spec.build.flags and --build-flag are passed unchanged to its build command",
     ),
 )
 
 
 def missing_image_message(engine: str) -> str:
-    """The words for an image that the engine does not have."""
+    """Return the message for an image that the engine does not have."""
     return _MISSING_IMAGE.format(engine=engine)
 
 
 def require_program(program: str) -> None:
-    """`UnavailableError` when the engine's program is not there."""
+    """Raise `UnavailableError` if the engine's program is not installed."""
     if shutil.which(program) is None:
         raise UnavailableError(
             f"{program} is not installed",
@@ -138,52 +138,52 @@ def require_program(program: str) -> None:
 
 
 def clean_output(text: str) -> str:
-    """The text without escape codes and without credentials in URLs."""
+    """Return the text without escape codes and without credentials in URLs."""
     return redact_urls(_ESCAPES.sub("", text))
 
 
 def engine_error(what: str, text: str, *, engine: str, reference: str = "") -> FnbuildError:
-    """The error for an engine's words; `what` begins its message: what could not be done."""
+    """Return the error for an engine's output; `what` begins its message with what failed."""
     return known_error(what, text, engine=engine, reference=reference) or BuildError(
         f"{what}: {short_reason(text)}"
     )
 
 
 def known_error(what: str, text: str, *, engine: str, reference: str = "") -> FnbuildError | None:
-    """The error when the words are known ones."""
-    words = clean_output(text)
-    names = {"engine": engine, "registry": registry_of(reference), "reason": short_reason(words)}
-    for one in _KNOWN_MESSAGES:
-        if re.search(one.pattern, words):
-            said = one.says.format(**names)
-            message = said if one.kind is UnavailableError else f"{what}: {said}"
-            return one.kind(message, hint=one.hint.format(**names))
+    """Return the error if the output matches a known message."""
+    output = clean_output(text)
+    names = {"engine": engine, "registry": registry_of(reference), "reason": short_reason(output)}
+    for entry in _KNOWN_MESSAGES:
+        if re.search(entry.pattern, output):
+            explanation = entry.message.format(**names)
+            message = explanation if entry.kind is UnavailableError else f"{what}: {explanation}"
+            return entry.kind(message, hint=entry.hint.format(**names))
     return None
 
 
 def load_error(file: Path, text: str, *, engine: str) -> FnbuildError:
-    """The error for an archive that an engine did not take."""
+    """Return the error for an archive that an engine did not load."""
     what = f"{file} cannot be loaded as an image"
-    known = known_error(what, text, engine=engine)
-    if known is None and _NOT_AN_IMAGE.search(text):
-        return not_an_image_error(file, "it is no archive of one, or not a whole one")
-    return known or engine_error(what, text, engine=engine)
+    error = known_error(what, text, engine=engine)
+    if error is None and _NOT_AN_IMAGE.search(text):
+        return not_an_image_error(file, "it is not an image archive, or incomplete")
+    return error or engine_error(what, text, engine=engine)
 
 
 def not_an_image_error(file: Path, why: str) -> InputError:
-    """The error for a file that holds no image."""
+    """Return the error for a file that does not contain an image."""
     return InputError(
         f"{file} cannot be loaded as an image: {why}",
-        hint="`docker save --output FILE IMAGE` writes such an archive, and so does"
-        " `fnbuild build --output-image-file FILE`; of an exported file system `docker import`"
-        " makes an image",
+        hint="`docker save --output FILE IMAGE` writes an image archive, and so does"
+        " `fnbuild build --output-image-file FILE`; `docker import` creates an image from an"
+        " exported file system",
     )
 
 
 def short_reason(text: str) -> str:
-    """The engine's last own line, without what it puts before every error."""
+    """Return the engine's last line, without its usual prefixes."""
     lines = [line.strip() for line in clean_output(text).splitlines()]
-    told = [line for line in lines if line and not _NOISE.match(line)]
-    if not told:
-        return "it does not say why"
-    return _DECORATION.sub("", told[-1]).strip('"').removesuffix(_DAEMON_QUESTION)
+    messages = [line for line in lines if line and not _NOISE.match(line)]
+    if not messages:
+        return "no reason given"
+    return _DECORATION.sub("", messages[-1]).strip('"').removesuffix(_DAEMON_QUESTION)

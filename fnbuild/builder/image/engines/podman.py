@@ -1,4 +1,4 @@
-"""podman: docker's words, without a daemon."""
+"""podman: the command line of docker, without a daemon."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ _SHELL = re.compile(r"#\(nop\) SHELL (\[.*\])")
 
 class Podman(DaemonlessEngine):
     name = "podman"
-    # It asks a container to stop first, and waits for that.
+    # Without a time, it waits for the container to stop.
     _remove_words = ("rm", "--force", "--time", "0")
 
     def check(self) -> None:
-        _ = self._about
+        _ = self._info
 
     def history(self, reference: str) -> list[HistoryEntry]:
         words = ("history", "--no-trunc", "--format", "json", reference)
-        out = self._do(f"the image {reference} cannot be read", *words)
-        lines = json.loads(out)
-        # Releases differ in how they write the name.
-        made_by = [line.get("CreatedBy") or line.get("createdBy") or "" for line in lines]
+        out = self._run_checked(f"the image {reference} cannot be read", *words)
+        entries = json.loads(out)
+        # The name of the key depends on the release.
+        instructions = [entry.get("CreatedBy") or entry.get("createdBy") or "" for entry in entries]
         return [
-            HistoryEntry(int(line["size"]), by) for line, by in zip(lines, made_by, strict=True)
+            HistoryEntry(int(entry["size"]), instruction)
+            for entry, instruction in zip(entries, instructions, strict=True)
         ]
 
-    def _facts(self, raw: dict[str, Any]) -> ImageMetadata:
-        # It keeps SHELL, and tells of it nowhere but in the history.
+    def _metadata(self, raw: dict[str, Any]) -> ImageMetadata:
+        # podman reports SHELL only in the history.
         lines = [entry.get("created_by", "") for entry in raw.get("History") or ()]
         shells = [match[1] for line in lines if (match := _SHELL.search(line))]
-        found = super()._facts(raw)
-        return replace(found, shell=tuple(json.loads(shells[-1]))) if shells else found
+        metadata = super()._metadata(raw)
+        return replace(metadata, shell=tuple(json.loads(shells[-1]))) if shells else metadata
 
     @property
     def _builder_version(self) -> str:
-        return str(self._about["host"]["buildahVersion"])
+        return str(self._info["host"]["buildahVersion"])
 
     @cached_property
-    def _about(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         require_program(self.program)
-        done = self._call("info", "--format", "json")
-        if done.status != 0:
-            raise engine_error("podman does not answer", done.err, engine=self.name)
-        about: dict[str, Any] = json.loads(done.out)
-        return about
+        result = self._query("info", "--format", "json")
+        if result.status != 0:
+            raise engine_error("podman does not answer", result.err, engine=self.name)
+        info: dict[str, Any] = json.loads(result.out)
+        return info

@@ -1,4 +1,4 @@
-"""Select the container engine: the one that is asked for, else the first that answers."""
+"""Select the container engine: the requested one, else the first that answers."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ ENGINE_NAMES = ("docker", "podman", "buildah")
 
 
 def choose_engine(name: str | None = None) -> Engine:
-    """The engine of that name, else of FNBUILD_ENGINE, else the first that answers.
+    """Return the engine of that name, else of FNBUILD_ENGINE, else the first that answers.
 
-    No other is taken for a docker that DOCKER_HOST or DOCKER_CONTEXT names and that does not
-    answer. `UnavailableError` says of each what it lacks.
+    If DOCKER_HOST or DOCKER_CONTEXT names a docker that does not answer, no other engine is
+    selected. `UnavailableError` gives the reason for each engine.
     """
-    known = (Docker(), Podman(), Buildah())
-    asked = name or os.environ.get("FNBUILD_ENGINE", "")
-    if asked:
-        for engine in known:
-            if engine.name == asked:
+    engines = (Docker(), Podman(), Buildah())
+    requested = name or os.environ.get("FNBUILD_ENGINE", "")
+    if requested:
+        for engine in engines:
+            if engine.name == requested:
                 engine.check()
                 return engine
-        where = "" if name else "FNBUILD_ENGINE="
+        variable = "" if name else "FNBUILD_ENGINE="
         raise UsageError(
-            f"{where}{asked} is no container engine that fnbuild knows",
-            hint=f"it knows {', '.join(ENGINE_NAMES)}",
+            f"{variable}{requested} is not a supported container engine",
+            hint=f"supported: {', '.join(ENGINE_NAMES)}",
         )
-    lacks = []
-    for engine in known:
+    errors = []
+    for engine in engines:
         try:
             engine.check()
         except UnavailableError as error:
             if engine.name == "docker" and shutil.which(engine.program):
                 _reject_other_engines(error)
-            lacks.append(error)
+            errors.append(error)
         else:
-            engine.why = "; ".join(error.message for error in lacks)
+            engine.selection_reason = "; ".join(error.message for error in errors)
             return engine
     raise UnavailableError(
         "an image needs a container engine, and none answers: "
-        + "; ".join(error.message for error in lacks),
-        hint=lacks[0].hint,
+        + "; ".join(error.message for error in errors),
+        hint=errors[0].hint,
     )
 
 
 def _reject_other_engines(error: UnavailableError) -> None:
-    """Raise when the environment says which docker is meant: an image elsewhere is none there."""
+    """Raise an error if the environment names a docker: others do not have its images."""
     for variable, place in (("DOCKER_HOST", "at {}"), ("DOCKER_CONTEXT", "in the context {}")):
-        named = os.environ.get(variable)
-        if named:
-            where = place.format(clean_output(named))
+        value = os.environ.get(variable)
+        if value:
+            where = place.format(clean_output(value))
             reason = error.message.removeprefix("docker does not answer: ")
             raise UnavailableError(
                 f"docker does not answer {where} ({variable}): {reason}",

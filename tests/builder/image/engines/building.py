@@ -1,4 +1,4 @@
-"""What every engine must do when it builds."""
+"""Contract of engines: builds."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_base_that_cannot_be_had_is_named(build, made):
 
 def test_nothing_is_fetched_where_that_is_forbidden(build, made, base):
     missing = f"127.0.0.1:1/{made.name('missing')}:1"
-    with pytest.raises(BuildError, match="is not here, and nothing may be fetched"):
+    with pytest.raises(BuildError, match="is not available, and pulling is disabled"):
         build(f"FROM {base}\nCOPY --from={missing} /a /b\n", pull=False)
     assert build(f"FROM {base} AS first\nFROM first\n{made.label}\nENV A=2\n", pull=False)
 
@@ -180,10 +180,10 @@ def test_heredocs_work_where_the_engine_says_so(engine, made, base, build, lines
     with pytest.raises(BuildError) as caught:
         build(text)
     status = caught.value.message.rpartition(" ")[2]
-    assert (status == "7" and "  from a heredoc" in lines) == engine.heredocs
+    assert (status == "7" and "  from a heredoc" in lines) == engine.supports_heredocs
 
 
 def running(*words: str) -> bool:
-    """Whether a program runs here with one of these words in its command."""
+    """Return True if a program runs on this machine with one of these words in its command."""
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     return any(word in listed.stdout for word in words)

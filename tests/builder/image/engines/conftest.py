@@ -22,15 +22,14 @@ def plain_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registr
 
 @pytest.fixture(scope="session")
 def login_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks for a name and a password."""
+    """A registry that requires a user name and a password."""
     with registry(tmp_path_factory.mktemp("login"), free_port(), login=True) as running:
         yield running
 
 
 @pytest.fixture
 def sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login_registry: Registry) -> SignIn:
-    """Makes a folder of Docker's configuration the one that counts; without a password it holds no
-    credentials."""
+    """Select a folder of Docker's configuration; without a password it has no credentials."""
 
     def sign_in(password: str = login_registry.password) -> None:
         pair = base64.b64encode(f"{login_registry.user}:{password}".encode()).decode()

@@ -1,6 +1,6 @@
-"""What every engine must do, whatever builds and keeps its images.
+"""The contract of engines, independent of how they build and store images.
 
-An engine's own test module imports these tests and offers three fixtures: `engine`, `made` (names
+An engine's own test module imports these tests and provides three fixtures: `engine`, `made` (names
 in it) and `base` (a small image in it, with a shell).
 """
 
@@ -28,13 +28,13 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What the engine said of its progress."""
+    """The progress of the engine."""
     return []
 
 
 @pytest.fixture
 def build(engine: Engine, made: Made, context: Path, lines: list[str]) -> Build:
-    """Builds a Dockerfile's text; options are those of `BuildRequest`."""
+    """Build a Dockerfile's text; options are those of `BuildRequest`."""
 
     def build(text: str, **options: object) -> str:
         file = context / "Dockerfile"

@@ -1,4 +1,4 @@
-"""What every engine must do with images that it has: run, name, save, send, fetch."""
+"""Contract of engines: run, name, save, push and pull images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.engine import Made, Registry
 
 @pytest.fixture
 def private(engine: Engine, made: Made, base: str, login_registry: Registry) -> str:
-    """An image with a name in the registry that asks who is there."""
+    """An image with a name in the registry that requires a login."""
     reference = made.image("private", f"{login_registry.address}/")
     engine.tag(base, reference)
     return reference

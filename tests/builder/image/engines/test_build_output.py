@@ -1,4 +1,4 @@
-"""What builders wrote once, and what is told of it: progress and the step that failed."""
+"""Recorded output of builders: the progress and the failed step in it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _follow(dialect, recorded, text=DOCKERFILE, offline=False):
     said = []
     steps = dialect(text, said.append, offline=offline)
     for line in recorded.splitlines():
-        steps.take(line)
+        steps.feed(line)
     return steps.failure("docker"), said
 
 
@@ -224,7 +224,7 @@ def test_lines_of_a_heredoc_are_one_instruction():
     ("status", "output", "offline", "hint"),
     [
         (137, "Killed", False, "memory"),
-        (127, "/bin/sh: 1: pip: not found", False, "not in the image"),
+        (127, "/bin/sh: 1: pip: not found", False, "lacks a program"),
         (1, "Temporary failure in name resolution", True, "without --offline"),
         (1, "Temporary failure in name resolution", False, None),
         (1, "OSError: [Errno 28] No space left on device", False, "system df"),
@@ -273,15 +273,15 @@ def test_a_build_that_says_nothing_is_an_error_all_the_same():
     for dialect in (ClassicOutput, BuildKitOutput, BuildahOutput):
         error, _ = _follow(dialect, "")
         assert type(error) is BuildError
-        assert error.message == "the image cannot be built: it does not say why"
+        assert error.message == "the image cannot be built: no reason given"
 
 
 def test_a_build_that_is_too_late_says_where_it_was():
     steps = BuildahOutput("FROM a\nRUN sleep 60\n", lambda _: None)
-    assert steps.late(1.5).message == "the image was not built within 1.5 s"
+    assert steps.timeout_error(1.5).message == "the image was not built within 1.5 s"
     for line in ("STEP 1/2: FROM a", "STEP 2/2: RUN sleep 60", "sleeping"):
-        steps.take(line)
-    error = steps.late(1.5)
+        steps.feed(line)
+    error = steps.timeout_error(1.5)
     assert error.message.endswith("within 1.5 s, at step 2/2  RUN sleep 60")
     assert error.detail == "sleeping"
 

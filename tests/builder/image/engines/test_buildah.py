@@ -1,4 +1,4 @@
-"""buildah keeps what every engine promises."""
+"""buildah fulfils the contract of engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program that runs an engine's client: nothing of its output is lost, and it ends with us."""
+"""The process of an engine's client: its output is complete, and it ends with the caller."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ script = f"trap '' {ignored}; sleep 61.{digits} & echo going; while :; do wait; 
 words = ["sh", "-c", script]
 def command(arguments):
     if arguments[2] == "stream":
-        client.stream(words, lambda line: print(line, flush=True), {})
+        client.run_streaming(words, lambda line: print(line, flush=True), {})
     else:
         print("going", flush=True)
-        client.capture(words, {})
+        client.run_captured(words, {})
 app.run = command
 cli.main()
 """
@@ -74,7 +74,7 @@ def started(*given, **options):
     time.sleep(0.3)
     return made
 subprocess.Popen = started
-app.run = lambda arguments: client.capture(["sleep", f"61.{arguments[0]}"], {})
+app.run = lambda arguments: client.run_captured(["sleep", f"61.{arguments[0]}"], {})
 cli.main()
 """
 
@@ -100,9 +100,9 @@ def test_a_second_signal_ends_the_patience() -> None:
 
 
 def _start(how: str, ignored: str = "USR1") -> tuple[str, subprocess.Popen[str]]:
-    """A program that waits for a client, which waits for one that has the mark in its command.
+    """Start a program that waits for a client, which waits for one with the mark in its command.
 
-    The client is deaf to the signal that is `ignored`.
+    The client ignores the signal `ignored`.
     """
     digits = str(int.from_bytes(os.urandom(4), "big"))
     process = subprocess.Popen(

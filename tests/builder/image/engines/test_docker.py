@@ -1,4 +1,4 @@
-"""docker keeps what every engine promises, with the classic builder and with BuildKit."""
+"""docker fulfils the contract of engines, with the classic builder and with BuildKit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine import Made, making, require_engine, small_base
 
 
 def _clients() -> list[str]:
-    """Every docker on PATH; their builders differ."""
+    """Return every docker on PATH; their builders differ."""
     places = [os.path.join(folder, "docker") for folder in os.get_exec_path()]
     return [path for path in dict.fromkeys(places) if os.access(path, os.X_OK)]
 
@@ -77,7 +77,7 @@ exec {docker} "$@"
 
 @pytest.mark.parametrize("losses", [1, 2])
 def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, made, losses):
-    """Once: with the images of other functions steps of this one can go while it is built."""
+    """It is repeated once: removing other functions' images may remove steps of this build."""
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     counted, context, program = (tmp_path / name for name in ("counted", "context", "docker"))
     counted.mkdir()
@@ -95,7 +95,7 @@ def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, made
         with pytest.raises(BuildError, match="docker does not have the image"):
             Docker(str(program)).build(request, said.append)
     assert len(list(counted.iterdir())) == 2
-    assert len([line for line in said if "building once more" in line]) == 1
+    assert len([line for line in said if "building again" in line]) == 1
 
 
 def test_an_engine_that_is_not_installed(monkeypatch, tmp_path):
@@ -137,7 +137,7 @@ def test_buildkit_without_its_plugin_is_explained(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
     file = tmp_path / "Dockerfile"
     file.write_text("FROM scratch\nENV A=1\n")
-    with pytest.raises(BuildError, match="this docker has no buildx to build with it") as caught:
+    with pytest.raises(BuildError, match="this docker has no buildx plugin for it") as caught:
         Docker(path).build(BuildRequest(tmp_path, file, ()), lambda _: None)
     assert "unset DOCKER_BUILDKIT" in caught.value.hint
 

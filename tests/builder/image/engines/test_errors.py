@@ -1,4 +1,4 @@
-"""What the words of engines and registries mean."""
+"""Errors for the messages of engines and registries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = [
         "Got permission denied while trying to connect to the Docker daemon socket at"
         " unix:///var/run/docker.sock: Get http://%2Fvar%2Frun%2Fdocker.sock/v1.24/version: dial"
         " unix /var/run/docker.sock: connect: permission denied",
-        "docker does not let this user in",
+        "docker denies this user access",
         "usermod -aG docker",
     ),
     (
@@ -31,7 +31,7 @@ WORDS = [
     ),
     (
         'Get "https://registry.example:5000/v2/": http: server gave HTTP response to HTTPS client',
-        "cannot: the registry registry.example:5000 speaks plain HTTP",
+        "cannot: the registry registry.example:5000 uses plain HTTP",
         "insecure-registries",
     ),
     (
@@ -52,7 +52,7 @@ WORDS = [
     (
         "Error response from daemon: pull access denied for registry.example:5000/team/face,"
         " repository does not exist or may require 'docker login': denied",
-        "has no such image, or hides it",
+        "has no such image, or does not show it to this user",
         "docker login registry.example:5000",
     ),
     (
@@ -75,7 +75,7 @@ WORDS = [
         "DOCKER_BUILDKIT",
     ),
     ("Error: something else", "cannot: something else", ""),
-    ("", "cannot: it does not say why", ""),
+    ("", "cannot: no reason given", ""),
 ]
 
 
@@ -84,8 +84,8 @@ def test_words_have_a_meaning_and_a_remedy(words, message, hint):
     error = engine_error("cannot", words, engine="docker", reference=REFERENCE)
     assert message in error.message
     assert hint in (error.hint or "")
-    down = message.startswith("docker does not")
-    assert type(error) is (UnavailableError if down else BuildError)
+    unavailable = message.startswith(("docker does not", "docker denies"))
+    assert type(error) is (UnavailableError if unavailable else BuildError)
 
 
 def test_escapes_and_credentials_are_taken_out():

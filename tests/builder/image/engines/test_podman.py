@@ -1,4 +1,4 @@
-"""podman keeps what every engine promises."""
+"""podman fulfils the contract of engines."""
 
 from __future__ import annotations
 

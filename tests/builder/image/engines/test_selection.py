@@ -1,4 +1,4 @@
-"""Which engine is taken."""
+"""The selection of the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def test_the_first_that_answers_is_taken():
 def test_the_variable_and_then_the_name_decide(monkeypatch):
     require_engine()
     monkeypatch.setenv("FNBUILD_ENGINE", "kaniko")
-    with pytest.raises(UsageError, match="FNBUILD_ENGINE=kaniko is no container engine") as caught:
+    with pytest.raises(
+        UsageError, match="FNBUILD_ENGINE=kaniko is not a supported container engine"
+    ) as caught:
         choose_engine()
     assert "docker, podman, buildah" in caught.value.hint
     assert choose_engine("docker").name == "docker"
@@ -32,7 +34,7 @@ def test_one_that_is_asked_for_and_missing_is_an_error(monkeypatch, tmp_path, na
 
 @pytest.fixture
 def programs(monkeypatch, tmp_path):
-    """Puts engines of a line of shell on a PATH of their own; the environment names no docker."""
+    """Put engines, each a line of shell, on a PATH of their own; no variable names a docker."""
     monkeypatch.setenv("PATH", str(tmp_path))
     for variable in ("FNBUILD_ENGINE", "DOCKER_HOST", "DOCKER_CONTEXT"):
         monkeypatch.delenv(variable, raising=False)
@@ -63,13 +65,13 @@ def test_without_any_each_says_what_it_lacks(programs):
 def test_the_one_in_the_place_of_others_says_why(programs):
     programs("buildah", BUILDAH)
     found = choose_engine()
-    assert (found.name, found.why) == (
+    assert (found.name, found.selection_reason) == (
         "buildah",
         "docker is not installed; podman is not installed",
     )
-    assert choose_engine("buildah").why == ""
+    assert choose_engine("buildah").selection_reason == ""
     programs("docker", DOWN)
-    assert choose_engine().why.startswith(
+    assert choose_engine().selection_reason.startswith(
         "docker does not answer: Cannot connect to the Docker daemon"
     )
 
@@ -99,4 +101,4 @@ def test_no_other_is_taken_for_a_docker_that_is_named(
 def test_without_docker_its_variables_say_nothing(programs, monkeypatch):
     programs("buildah", BUILDAH)
     monkeypatch.setenv("DOCKER_HOST", "unix:///x")
-    assert choose_engine().why.startswith("docker is not installed")
+    assert choose_engine().selection_reason.startswith("docker is not installed")
