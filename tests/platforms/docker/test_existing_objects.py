@@ -285,7 +285,7 @@ def test_options_that_do_not_exist(author: Author) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("unix:///nowhere/docker.sock", "no such socket"),
+        ("unix:///nowhere/docker.sock", "the socket does not exist"),
         ("tcp://127.0.0.1:1", "refused"),
     ],
 )
