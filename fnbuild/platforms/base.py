@@ -31,6 +31,9 @@ FunctionState = Literal[
 """Nuclio's function states, and `stopped` for a function whose processes are down on purpose."""
 
 
+REVISION_TARGET = "revision"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change on the platform. A diff compares `before` and `after`.
@@ -294,9 +297,6 @@ class ImageUse:
             self.pushed | other.pushed,
             self.changing | other.changing,
         )
-
-
-REVISION_TARGET = "revision"
 
 
 def make_change(target: str, before: Manifest | None, after: Manifest) -> Change:

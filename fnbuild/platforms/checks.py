@@ -44,6 +44,11 @@ _FULL_DISK = 512 << 20
 _GIB = 1 << 30
 
 
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
+_NVIDIA = "0x10de"
+_DISPLAY_CLASS = "0x03"
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A check of one area. A check that creates objects removes them when its generator ends."""
@@ -139,11 +144,6 @@ def check_disk_space(
         if free < _LOW_DISK
         else Finding("disk", "ok", text)
     )
-
-
-_PCI_DEVICES = Path("/sys/bus/pci/devices")
-_NVIDIA = "0x10de"
-_DISPLAY_CLASS = "0x03"
 
 
 def pci_gpus(bus: Path = _PCI_DEVICES) -> list[str]:

@@ -15,6 +15,13 @@ from fnbuild.platforms.base import LogRecord
 from fnbuild.progress import Progress
 from fnbuild.runtime.logs import READY_MESSAGE
 
+MAX_LINES = 200
+_MAX_LINE_LENGTH = 500
+_SOURCES = ("stdout", "stderr", "handler")
+_LAST_OUTPUT_SECONDS = 3.0
+_SILENCE_SECONDS = 0.3
+_PAUSE = 0.05
+
 
 def parse_log_line(line: bytes, fallback_time: float) -> LogRecord:
     """Parse a line of the log; `fallback_time` is the time of lines that have none.
@@ -32,14 +39,6 @@ def parse_log_line(line: bytes, fallback_time: float) -> LogRecord:
     return LogRecord(
         time_ms / 1000, level, message, None if worker is None else str(worker), values
     )
-
-
-MAX_LINES = 200
-_MAX_LINE_LENGTH = 500
-_SOURCES = ("stdout", "stderr", "handler")
-_LAST_OUTPUT_SECONDS = 3.0
-_SILENCE_SECONDS = 0.3
-_PAUSE = 0.05
 
 
 class StartupOutput:

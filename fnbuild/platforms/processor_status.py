@@ -19,6 +19,22 @@ ADMIN_PORT = PORT
 ProcessorState = Literal["starting", "ready", "unhealthy", "draining", "stopped"]
 
 
+_PREFIX = "nuclio_processor_"
+_HANDLED = _PREFIX + "handled_events_total"
+_BUCKET = _PREFIX + "handled_events_duration_milliseconds_bucket"
+_SUM = _PREFIX + "handled_events_duration_milliseconds_sum"
+_ALLOCATIONS = _PREFIX + "worker_allocation_total"
+_REFUSALS = _PREFIX + "http_refusals_total"
+_WORKERS = _PREFIX + "workers"
+_RESTARTS = _PREFIX + "worker_restarts"
+_METRICS = frozenset(
+    (_HANDLED, _BUCKET, _SUM, _ALLOCATIONS, _REFUSALS, _WORKERS, _RESTARTS, GPU_MEMORY)
+)
+_BOUND = re.compile(r'[{,]le="([^"]*)"')
+_RESULT = re.compile(r'[{,]result="([^"]*)"')
+_STATE = re.compile(r'[{,]state="([^"]*)"')
+
+
 class WorkerStatus(msgspec.Struct, frozen=True):
     id: int | str
     state: str = ""
@@ -104,22 +120,6 @@ def decode_status(body: bytes) -> ProcessorStatus:
 # decodes it, and two threads that do so at the same time crash the interpreter.
 _STATUS_DECODER = msgspec.json.Decoder(ProcessorStatus)
 _VERDICT_DECODER = msgspec.json.Decoder(ImportVerdict)
-
-
-_PREFIX = "nuclio_processor_"
-_HANDLED = _PREFIX + "handled_events_total"
-_BUCKET = _PREFIX + "handled_events_duration_milliseconds_bucket"
-_SUM = _PREFIX + "handled_events_duration_milliseconds_sum"
-_ALLOCATIONS = _PREFIX + "worker_allocation_total"
-_REFUSALS = _PREFIX + "http_refusals_total"
-_WORKERS = _PREFIX + "workers"
-_RESTARTS = _PREFIX + "worker_restarts"
-_METRICS = frozenset(
-    (_HANDLED, _BUCKET, _SUM, _ALLOCATIONS, _REFUSALS, _WORKERS, _RESTARTS, GPU_MEMORY)
-)
-_BOUND = re.compile(r'[{,]le="([^"]*)"')
-_RESULT = re.compile(r'[{,]result="([^"]*)"')
-_STATE = re.compile(r'[{,]state="([^"]*)"')
 
 
 def parse_metrics(text: str) -> Statistics | None:

@@ -23,6 +23,12 @@ from fnbuild.platforms.base import LogRecord, Revision
 RevisionState = Literal["active", "pending", "superseded", "failed"]
 
 
+PREVIOUS_STATE_ANNOTATION = "nuclio.io/previous-state"
+# Nuclio's export adds these so that an import does not start the function
+# (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy removes them.
+_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", PREVIOUS_STATE_ANNOTATION)
+
+
 class RevisionRecord(Protocol):
     """A revision record. `source` is the revision that first had its code, usually itself."""
 
@@ -130,13 +136,6 @@ def rollback_target(name: str, now: R | None, superseded: Iterable[R]) -> R:
         f"no other revision of {name} served before revision {now.number}",
         hint=f"`fnbuild history {name}` lists all; `fnbuild rollback {name} N` runs one",
     )
-
-
-PREVIOUS_STATE_ANNOTATION = "nuclio.io/previous-state"
-
-# Nuclio's export adds these so that an import does not start the function
-# (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy removes them.
-_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", PREVIOUS_STATE_ANNOTATION)
 
 
 def without_skip_annotations(function: Function) -> Function:

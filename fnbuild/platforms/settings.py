@@ -29,6 +29,9 @@ _POLICIES: dict[str, RestartPolicyName] = {
 }
 
 
+_IGNORED_ATTRIBUTES = {"reducememoryusage", "streamingflushperiod"}
+
+
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
     """The reaction to a processor that ends by itself. `retries` is 0 for no limit.
@@ -114,9 +117,6 @@ def gpu_limit(function: Function) -> int:
 
 def needs_gpu(function: Function) -> bool:
     return gpu_limit(function) > 0
-
-
-_IGNORED_ATTRIBUTES = {"reducememoryusage", "streamingflushperiod"}
 
 
 def warnings_without_cluster(

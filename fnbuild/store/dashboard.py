@@ -21,6 +21,9 @@ _SELECT = (
 )
 
 
+FunctionEvent = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class OperationDraft:
     """A new operation. `owner` is the dashboard that runs it.
@@ -182,9 +185,6 @@ class OperationTable:
             " WHERE operation = ? AND number > ? ORDER BY number"
         )
         return [OutputLineRow(**row) for row in self._store.select(sql, (operation, after))]
-
-
-FunctionEvent = dict[str, Any]
 
 
 class FunctionEventTable:

@@ -31,6 +31,12 @@ MAX_LINE_LENGTH = 16 << 20
 VERSION_INDEPENDENT = frozenset({"hello", "handover"})
 
 
+RequestHandler = Callable[[str, dict[str, Any], Progress], Awaitable[dict[str, Any]]]
+"""Handles a request: verb, arguments and progress. Returns the result, or raises `FnbuildError`."""
+
+log = logging.getLogger(__name__)
+
+
 class SupervisorRequest(msgspec.Struct, frozen=True):
     version: str
     verb: str
@@ -88,12 +94,6 @@ def decode_reply(line: bytes | str) -> SupervisorReply:
 # Created at import, as in fnbuild.platforms.processor_status.
 _REQUEST_DECODER = msgspec.json.Decoder(SupervisorRequest)
 _REPLY_DECODER = msgspec.json.Decoder(SupervisorReply)
-
-
-RequestHandler = Callable[[str, dict[str, Any], Progress], Awaitable[dict[str, Any]]]
-"""Handles a request: verb, arguments and progress. Returns the result, or raises `FnbuildError`."""
-
-log = logging.getLogger(__name__)
 
 
 class ControlServer:

@@ -33,6 +33,18 @@ _start_pipe: list[int] = []
 """The pipe on which the starting command waits; empty after the report."""
 
 
+_KEPT_VARIABLES = frozenset(
+    (
+        *("HOME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"),
+        *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "FNBUILD_DATA_DIR"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
+    )
+)
+_KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
+
+
 def detach(log: Path) -> bool:
     """Fork a daemon; return True in it, and False in the caller once the daemon is ready.
 
@@ -161,18 +173,6 @@ def _acquire_lock(descriptor: int, runs: Callable[[], bool]) -> bool:
             time.sleep(_PAUSE)
         else:
             return True
-
-
-_KEPT_VARIABLES = frozenset(
-    (
-        *("HOME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"),
-        *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "FNBUILD_DATA_DIR"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-        *("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
-    )
-)
-_KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:

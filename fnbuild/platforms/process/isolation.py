@@ -39,6 +39,14 @@ _RANGE = re.compile(r"(\d+)-(\d+)\Z")
 _MAX_USER = (1 << 31) - 1
 
 
+# Groups that own the devices of GPUs.
+_GPU_GROUPS = ("video", "render")
+_SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
+_PASS_ONLY = 0o711
+# The XDG specification treats empty values as unset.
+_XDG = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+
+
 class _PlatformConfig(msgspec.Struct, forbid_unknown_fields=True):
     isolate: Literal["none", "users"] = "none"
     users: str = _DEFAULT_USERS
@@ -93,14 +101,6 @@ def _read_config(path: Path) -> _PlatformConfig:
         raise InputError(
             f"{path}: {error}", hint="`isolate: users` or `isolate: none`, and `users: FIRST-LAST`"
         ) from error
-
-
-# Groups that own the devices of GPUs.
-_GPU_GROUPS = ("video", "render")
-_SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
-_PASS_ONLY = 0o711
-# The XDG specification treats empty values as unset.
-_XDG = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
 
 
 @dataclass(frozen=True, slots=True)

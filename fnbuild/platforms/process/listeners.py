@@ -24,6 +24,9 @@ _LOWEST_PORT = 20000
 _BACKLOG = 4096
 
 
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (compared only, not a default)
+
+
 @dataclass(slots=True)
 class Listeners:
     """The open sockets of a function: of its http trigger, one per address, and its admin port."""
@@ -138,9 +141,6 @@ def peer_pid(connected: socket.socket) -> int:
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     pid: int = struct.unpack("3i", credentials)[0]
     return pid
-
-
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (compared only, not a default)
 
 
 def listeners_for(

@@ -23,6 +23,8 @@ from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.process.readiness import failure_prefix
 from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
 
+log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def locked_store(key: FunctionKey, participle: str, *, must_exist: bool = False) -> Iterator[Store]:
@@ -96,9 +98,6 @@ def to_revision(row: RevisionRow) -> Revision:
     function = function_from_dict(row.config, f"{row.name} revision {row.number}")
     message = ": ".join(part for part in (row.note, row.message) if part)
     return Revision(row.number, row.created, row.state, row.digest, function, message)
-
-
-log = logging.getLogger(__name__)
 
 
 class FunctionRecord:

@@ -45,6 +45,10 @@ _GRACE_SECONDS = 15.0
 log = logging.getLogger(__name__)
 
 
+_TICK_SECONDS = 1.0
+_MAX_OPEN_FILES = 65536
+
+
 async def _find_processors() -> dict[FunctionKey, list[ProcessorHandle]]:
     """Return handles of all running processors, by function."""
     handles: dict[FunctionKey, list[ProcessorHandle]] = defaultdict(list)
@@ -91,10 +95,6 @@ def _borrow_listeners(processor: ProcessorHandle) -> Listeners | None:
         for listener in sockets:
             listener.close()
     return None
-
-
-_TICK_SECONDS = 1.0
-_MAX_OPEN_FILES = 65536
 
 
 class DataDirIdentity:

@@ -26,6 +26,13 @@ from fnbuild.platforms.process.layout import supervisor_lock, supervisor_log, su
 from fnbuild.platforms.process.listeners import peer_pid
 from fnbuild.runtime import sockets
 
+_TIMEOUT = 2.0
+# The time limit for a supervisor that is busy, as on a machine under load.
+_BUSY_TIMEOUT = 10.0
+_ENDING_SECONDS = 2.0
+_START_SECONDS = 30.0
+_PAUSE = 0.02
+
 
 def _stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on; empty if the process has ended."""
@@ -57,14 +64,6 @@ def cpu_ticks(pid: int) -> int:
     """Return the CPU time of the process in clock ticks."""
     fields = _stat_fields(pid)
     return int(fields[11]) + int(fields[12]) if len(fields) > 12 else 0
-
-
-_TIMEOUT = 2.0
-# The time limit for a supervisor that is busy, as on a machine under load.
-_BUSY_TIMEOUT = 10.0
-_ENDING_SECONDS = 2.0
-_START_SECONDS = 30.0
-_PAUSE = 0.02
 
 
 class SupervisorSilentError(UnavailableError):
