@@ -139,7 +139,7 @@ class TestTokens:
         with started() as dashboard:
             done = dashboard.cli("dashboard", "token", check=False)
             assert done.returncode == 1
-            assert "it is not kept" in done.stderr
+            assert "it is not stored" in done.stderr
             assert "--new" in done.stderr
 
 
