@@ -1,8 +1,8 @@
 """`fnbuild doctor`: examine this machine, its container engines, a registry and the platforms.
 
-The checks here belong to no platform; every platform examines itself. A trial image proves that an
-engine builds, a registry accepts and a cluster pulls. It holds one small file with random content,
-so that no cache has it, and no program.
+The checks of this module belong to no platform; every platform examines itself. A trial image
+proves that an engine builds, a registry accepts and a cluster pulls. It has one small file with
+random content, so that no cache has it, and no program.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _DELETE_SECONDS = 3.0
 
 
 class TrialImage:
-    """The image, from its build to its end.
+    """A trial image, from its build to its removal.
 
-    `pushed` is the exact reference by which nodes get it, "" before the push, with `run_registry`
-    in place of the registry if that is given; `architecture` is what the engine builds for
-    (`amd64`). Without an engine there is a failure if one is `needed`.
+    `pushed` is the reference that nodes pull, "" before the push; its registry is `run_registry` if
+    that is set. `architecture` is the engine's, such as `amd64`. A missing engine is a failure if
+    it is `needed`.
     """
 
     def __init__(self, registry: str, run_registry: str = "", *, needed: bool) -> None:
@@ -55,7 +55,7 @@ class TrialImage:
         self.architecture = ""
 
     def build(self) -> Iterator[Finding]:
-        """Build it with the engine that `fnbuild build` would take."""
+        """Build the image with the engine that `fnbuild build` uses."""
         try:
             engine = choose_engine()
         except UsageError:
@@ -84,7 +84,7 @@ class TrialImage:
         return with_registry(registry, f"fnbuild-doctor:{self._token}", key)
 
     def push(self) -> Iterator[Finding]:
-        """Send it to the registry; it leaves the engine, so that a pull is one."""
+        """Push the image, and remove it from the engine so that a pull transfers it."""
         engine = self._engine
         if engine is None or not self.architecture:
             yield Finding("registry", "skipped", "without an engine that builds nothing is pushed")
@@ -96,7 +96,7 @@ class TrialImage:
         yield Finding("registry", "ok", f"{engine.name} pushes to {self._registry}")
 
     def remove(self) -> Finding | None:
-        """Remove it everywhere; a finding when the registry keeps it."""
+        """Remove the image everywhere; return a finding if the registry keeps it."""
         if self._engine is not None:
             with contextlib.suppress(FnbuildError):
                 self._engine.remove(self._reference)
@@ -109,7 +109,7 @@ class TrialImage:
         )
 
     def _delete_from_registry(self) -> bool:
-        """Whether the registry removed it, which most do for nobody without a login."""
+        """Return True if the registry removed the image. Most registries require a login."""
         host = registry_of(self._reference)
         path = self._reference.removeprefix(f"{host}/").rpartition(":")[0]
         for scheme in ("https", "http"):
@@ -130,10 +130,11 @@ _MAX_CLOCK_SKEW_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What is to be examined.
+    """Options of the examination.
 
-    Without a `platform` all that are there are; `namespace` tells a platform's. `run_registry` is
-    the registry as the cluster knows it, if that differs. Without `areas`, all.
+    Without a `platform`, all available platforms are examined; `namespace` returns the namespace of
+    a platform. `run_registry` is the registry's name in the cluster, if it differs. Without
+    `areas`, all areas are examined.
     """
 
     namespace: Callable[[str], str]
@@ -147,27 +148,31 @@ class DoctorOptions:
             raise UsageError(f'nothing is called "{area}"', hint=f"one of: {', '.join(AREAS)}")
 
 
-def examine_system(asked: DoctorOptions) -> Iterator[Finding]:
-    """All findings, one by one as they are made."""
+def examine_system(options: DoctorOptions) -> Iterator[Finding]:
+    """Yield all findings as they are made."""
     platforms = (
-        [lookup(asked.platform)] if asked.platform else list(_available_platforms(asked.areas))
+        [lookup(options.platform)]
+        if options.platform
+        else list(_available_platforms(options.areas))
     )
-    yield from run_checks((Check("clock", check_clock), Check("disk", check_disk)), asked.areas)
-    trial = TrialImage(asked.registry, asked.run_registry, needed=bool(asked.platform))
+    yield from run_checks((Check("clock", check_clock), Check("disk", check_disk)), options.areas)
+    trial = TrialImage(options.registry, options.run_registry, needed=bool(options.platform))
     try:
-        if asked.platform != "process":
+        if options.platform != "process":
             yield from _check_images(
-                trial, asked, clusters=any(one.name in _CLUSTER_PLATFORMS for one in platforms)
+                trial,
+                options,
+                clusters=any(platform.name in _CLUSTER_PLATFORMS for platform in platforms),
             )
         for platform in platforms:
             yield from platform.examine(
-                asked.namespace(platform.name),
-                areas=asked.areas,
+                options.namespace(platform.name),
+                areas=options.areas,
                 image=trial.pushed,
                 architecture=trial.architecture,
             )
-        if not asked.platform and not connection.is_configured():
-            yield from _report_no_cluster(asked.areas)
+        if not options.platform and not connection.is_configured():
+            yield from _report_no_cluster(options.areas)
     finally:
         kept = trial.remove()
     if kept is not None:
@@ -175,7 +180,7 @@ def examine_system(asked: DoctorOptions) -> Iterator[Finding]:
 
 
 def _available_platforms(areas: frozenset[str]) -> Iterator[Platform]:
-    """The platforms that can be examined without having been asked for."""
+    """Yield the platforms that are available on this machine."""
     yield lookup("process")
     containers = lookup("local")
     if is_selected(areas, "docker", "gpu", "disk") and not _is_unavailable(containers):
@@ -201,10 +206,12 @@ def _report_no_cluster(areas: frozenset[str]) -> Iterator[Finding]:
         )
 
 
-def _check_images(trial: TrialImage, asked: DoctorOptions, *, clusters: bool) -> Iterator[Finding]:
-    """Whether images can be built, and pushed when a registry is named."""
-    areas = asked.areas
-    pushing = bool(asked.registry) and is_selected(areas, "registry")
+def _check_images(
+    trial: TrialImage, options: DoctorOptions, *, clusters: bool
+) -> Iterator[Finding]:
+    """Check that images can be built, and pushed if a registry is set."""
+    areas = options.areas
+    pushing = bool(options.registry) and is_selected(areas, "registry")
     if is_selected(areas, "engine") or pushing or (clusters and is_selected(areas, "nodes")):
         for finding in run_checks((Check("engine", trial.build, BUILD_SECONDS),)):
             if is_selected(areas, "engine") or (pushing and finding.state != "ok"):
@@ -221,7 +228,7 @@ def _check_images(trial: TrialImage, asked: DoctorOptions, *, clusters: bool) ->
 
 
 def check_clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Whether the time can be right: nothing here was written in the future."""
+    """Check that the clock is not behind the files of this machine."""
     written = Path(fnbuild.__file__).stat().st_mtime
     remedy = "let the machine keep its clock by NTP: `timedatectl set-ntp true`"
     here = now()
@@ -245,7 +252,7 @@ def _format_time(seconds: float) -> str:
 
 
 def check_disk() -> Iterator[Finding]:
-    """Whether the data directory can be written to, and has room."""
+    """Check that the data directory is writable and has free space."""
     folder = data_dir()
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:

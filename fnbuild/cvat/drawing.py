@@ -1,4 +1,4 @@
-"""A picture of what a function found, drawn over the image."""
+"""Draw the shapes of a reply over the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from fnbuild.cvat.shapes import Box, Point, Shape, bounding_box, format_decimal
 from fnbuild.errors import InputError, NotFoundError, UsageError
 from fnbuild.function.labels import Colour, Label, label_colour, label_colours
 
-# The edges of CVAT's cuboid: left front, right front, right back, left back, each top then bottom.
+# CVAT's order of a cuboid's corners: left front, right front, right back, left back, each top then
+# bottom.
 CUBOID_EDGES = (
     *((0, 1), (2, 3), (4, 5), (6, 7)),
     *((0, 2), (2, 4), (4, 6), (6, 0)),
@@ -37,8 +38,8 @@ def draw_to_file(
 ) -> str:
     """Draw the shapes over the encoded image and write `out`, in the format its suffix names.
 
-    `sent` adds the clicks and boxes that were asked about. Gives the letters that no font here has,
-    which became boxes. Raises `UsageError` when the suffix is none of an image, `InputError` when
+    `sent` adds the clicks and boxes of the request. Return the letters that no font on this machine
+    has, which are drawn as boxes. Raises `UsageError` for an unknown suffix, and `InputError` if
     the file cannot be written.
     """
     encoding = output_format(out)
@@ -53,15 +54,15 @@ def draw_to_file(
 
 
 def output_format(out: Path) -> str:
-    """The format to write `out` in, and that its folder is there: best asked before any work.
+    """Return the format of the file `out`, after checking that its folder exists.
 
     Raises `UsageError` or `NotFoundError`.
     """
     encoding = OUTPUT_FORMATS.get(out.suffix.lower())
     if encoding is None:
         raise UsageError(
-            f'the picture\'s name "{out.name}" does not say which image it is to be',
-            hint=f"end it in {', '.join(OUTPUT_FORMATS)}",
+            f'the picture\'s name "{out.name}" has no suffix of an image format',
+            hint=f"use one of {', '.join(OUTPUT_FORMATS)}",
         )
     if not out.absolute().parent.is_dir():
         raise NotFoundError(f"the folder of the picture does not exist: {out.parent}")
@@ -71,7 +72,7 @@ def output_format(out: Path) -> str:
 def render_image(
     image: bytes, shapes: Iterable[Shape], labels: list[Label], sent: CvatRequest | None = None
 ) -> Image.Image:
-    """The picture itself."""
+    """Return the image with the shapes drawn over it."""
     return _draw_all(image, shapes, labels, sent).image
 
 
@@ -79,24 +80,26 @@ def _draw_all(
     image: bytes, shapes: Iterable[Shape], labels: list[Label], sent: CvatRequest | None
 ) -> Canvas:
     canvas = Canvas(open_rgb(image))
-    known = label_colours(labels)
+    colour_by_label = label_colours(labels)
     by_name = {label.name: label for label in labels}
-    placed = sorted(shapes, key=_painting_order)
-    for shape in placed:
-        _draw_shape(canvas, shape, by_name.get(shape.label), label_colour(shape.label, known))
+    ordered = sorted(shapes, key=_painting_order)
+    for shape in ordered:
+        _draw_shape(
+            canvas, shape, by_name.get(shape.label), label_colour(shape.label, colour_by_label)
+        )
     if sent is not None:
         _draw_prompts(canvas, sent)
-    # Names last, or the next shape would cover them.
-    for shape in placed:
+    # Names are drawn last, so that no shape covers them.
+    for shape in ordered:
         if shape.type == "skeleton":
             _draw_point_names(canvas, shape)
-    for shape in placed:
-        _draw_name(canvas, shape, label_colour(shape.label, known))
+    for shape in ordered:
+        _draw_name(canvas, shape, label_colour(shape.label, colour_by_label))
     return canvas
 
 
 def _painting_order(shape: Shape) -> float:
-    """Large areas first, so that small ones stay in sight."""
+    """Return the sort key that draws large areas first, so that small ones stay visible."""
     box = bounding_box(shape)
     return -(box[2] - box[0]) * (box[3] - box[1]) if box else -math.inf
 
@@ -131,11 +134,11 @@ def _draw_shape(canvas: Canvas, shape: Shape, label: Label | None, ink: Colour) 
 def _draw_skeleton(
     canvas: Canvas, shape: Shape, label: Label | None, ink: Colour, box: Box
 ) -> None:
-    places = {each.label: each.pairs[0] for each in shape.elements if not each.outside}
+    points = {element.label: element.pairs[0] for element in shape.elements if not element.outside}
     for start, stop in label.edges() if label else []:
-        if start in places and stop in places:
-            canvas.stroke(box, ink, [places[start], places[stop]])
-    canvas.dots(box, ink, list(places.values()), 1.7)
+        if start in points and stop in points:
+            canvas.stroke(box, ink, [points[start], points[stop]])
+    canvas.dots(box, ink, list(points.values()), 1.7)
 
 
 def _draw_prompts(canvas: Canvas, sent: CvatRequest) -> None:
@@ -160,14 +163,14 @@ def _draw_name(canvas: Canvas, shape: Shape, ink: Colour) -> None:
     box = _rotated_bounding_box(shape)
     if box is None:
         return
-    # A turned shape has its name over its highest corner, where its eye-catching edge is.
+    # The name of a rotated shape is above its highest corner.
     at = min(pairs, key=lambda pair: pair[1]) if shape.rotation else (box[0], box[1])
     lift = canvas.line * 3 if shape.type in ("points", "skeleton") else 0.0
     canvas.plate(" ".join(parts), (at[0], at[1] - lift), ink)
 
 
 def _draw_point_names(canvas: Canvas, shape: Shape) -> None:
-    """The names of a skeleton's points, where it is large enough for them."""
+    """Draw the names of a skeleton's points if the skeleton is large enough."""
     box = bounding_box(shape)
     if box is None or max(box[2] - box[0], box[3] - box[1]) < 6 * canvas.caption_size:
         return
@@ -177,7 +180,7 @@ def _draw_point_names(canvas: Canvas, shape: Shape) -> None:
 
 
 def outline(shape: Shape) -> list[Point]:
-    """The corners to draw, with the rotation applied."""
+    """Return the corners to draw, after rotation."""
     box = bounding_box(shape)
     if box is None:
         return []
@@ -195,14 +198,14 @@ def outline(shape: Shape) -> list[Point]:
 
 
 def _rotate(point: Point, centre: Point, degrees: float) -> Point:
-    """Clockwise as seen on the screen, where y grows downwards."""
+    """Rotate a point clockwise on the screen, where y increases downwards."""
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     dx, dy = point[0] - centre[0], point[1] - centre[1]
     return centre[0] + dx * cosine - dy * sine, centre[1] + dx * sine + dy * cosine
 
 
 def _rotated_bounding_box(shape: Shape) -> Box | None:
-    """The box around what is drawn, after rotation."""
+    """Return the bounding box of a shape after rotation."""
     if not shape.rotation:
         return bounding_box(shape)
     pairs = outline(shape)

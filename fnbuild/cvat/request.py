@@ -1,7 +1,7 @@
-"""The request CVAT would send: an image file and the person's clicks, as the JSON body of a kind.
+"""Build the requests that CVAT sends: an image and the user's clicks as JSON, for each kind.
 
-CVAT sends the encoded frame as it stores it, in standard base64 without any prefix, and turns
-pictures upright by their EXIF tag before it stores them.
+CVAT sends the stored frame in standard base64 without a prefix. Before it stores images, it turns
+them upright by their EXIF tag.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from fnbuild.function.labels import FUNCTION_KINDS
 
 CONTENT_TYPE = "application/json"
 
-# What browsers show and CVAT keeps in its chunks; it refuses or converts the others.
+# Formats that CVAT stores unchanged; it rejects or converts the others.
 CVAT_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")
 ORIENTATION = 0x0112
 
-# What a picture is written as after turning it; the others become PNG, which loses nothing.
+# Formats of images after turning; other formats become PNG, which is lossless.
 _WRITTEN_AS = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WEBP", "TIFF": "TIFF"}
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An encoded image, upright: its bytes, its format as Pillow calls it, its size in pixels."""
+    """An encoded, upright image, with Pillow's name of its format and its size in pixels."""
 
     data: bytes
     format: str
@@ -44,11 +44,11 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class CvatRequest:
-    """A request body and what is needed to understand the reply.
+    """A request body, and the values that are needed to read the reply.
 
-    `counts` are the numbers of boxes sent (re-identification), or of shapes (tracking); `follows`
-    says that a tracker was sent its own states. `boxes`, `pos_points` and `neg_points` are what
-    the person gave.
+    `counts` are the numbers of boxes (re-identification) or shapes (tracking) in the request.
+    `follows` is True if a tracker's request has its own states. `boxes`, `pos_points` and
+    `neg_points` are the user's prompts.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class CvatRequest:
 
 
 def read_image(path: Path) -> EncodedImage:
-    """The image file as CVAT would hand it on. Raises `NotFoundError` or `InputError`."""
+    """Read an image file as CVAT would send it. Raises `NotFoundError` or `InputError`."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -78,14 +78,14 @@ def read_image(path: Path) -> EncodedImage:
 
 
 def upright_image(data: bytes, name: str = "the image") -> EncodedImage:
-    """Check that the bytes are an image, and turn it upright when its EXIF tag asks for that."""
+    """Check that the bytes are an image, and turn it upright by its EXIF tag."""
     if not data:
         raise InputError(f"{name} is empty")
     try:
         with unlimited_image_size(), Image.open(io.BytesIO(data)) as image:
-            # Before loading: Pillow turns TIFF files itself and forgets the tag.
+            # Read before loading, because Pillow turns TIFF files itself and drops the tag.
             turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-            # Decoding now: a truncated file opens without complaint.
+            # Decode the pixels, because opening a truncated file raises nothing.
             image.load()
             return _upright(image, data, name, turned=turned)
     except UnidentifiedImageError:
@@ -101,10 +101,10 @@ def _upright(image: Image.Image, data: bytes, name: str, *, turned: bool) -> Enc
     encoding = image.format or "PNG"
     notes = []
     if encoding not in CVAT_FORMATS:
-        notes.append(f"{name} is a {encoding} file, which CVAT does not send as it is")
-    # A phone's MPO file holds a preview beside the photograph, not a sequence of frames.
+        notes.append(f"{name} is a {encoding} file, which CVAT does not send unchanged")
+    # A phone's MPO file has a preview beside the photograph, not a sequence of frames.
     if getattr(image, "n_frames", 1) > 1 and encoding != "MPO":
-        notes.append(f"{name} holds several frames; functions see the first")
+        notes.append(f"{name} has several frames; functions see the first")
     if not turned:
         return EncodedImage(data, encoding, image.size, tuple(notes))
     upright_image = ImageOps.exif_transpose(image)
@@ -130,12 +130,12 @@ def build_request(  # noqa: PLR0913  (one keyword for each thing a person can gi
     shape_types: Sequence[str] = (),
     states: Sequence[Any] = (),
 ) -> CvatRequest:
-    """The request CVAT would send to a function of this kind.
+    """Build CVAT's request to a function of this kind.
 
-    `boxes` are an interactor's box (one at most), the boxes a tracker starts with or follows, or
-    the boxes of the first image in re-identification, where `image1` and `boxes1` are the second.
-    `shape_types` is what a tracker declares (`labels.tracked_types`); `states` are those of its
-    last reply. Raises `UsageError` when something is missing or does not belong to the kind.
+    `boxes` are an interactor's box (at most one), the boxes of a tracker, or the boxes of the first
+    image in re-identification, where `image1` and `boxes1` are the second. `shape_types` are the
+    types that a tracker declares (`labels.tracked_shape_types`); `states` are those of its last
+    reply. Raises `UsageError` if an argument is missing or invalid for the kind.
     """
     picture = image if isinstance(image, EncodedImage) else upright_image(image)
     _check_arguments(kind, pos_points=pos_points or neg_points, image1=image1, boxes=boxes)
@@ -162,7 +162,7 @@ def build_request(  # noqa: PLR0913  (one keyword for each thing a person can gi
 
 
 def parse_points(text: str) -> list[Point]:
-    """Points written `x,y x,y` (spaces or semicolons between). Raises `UsageError`."""
+    """Parse points such as `x,y x,y`, separated by spaces or semicolons. Raises `UsageError`."""
     points = []
     for part in text.replace(";", " ").split():
         x, y = _parse_numbers(part, 2, "a point is written x,y")
@@ -171,7 +171,7 @@ def parse_points(text: str) -> list[Point]:
 
 
 def parse_box(text: str) -> Box:
-    """A box written `left,top,right,bottom`. Raises `UsageError`."""
+    """Parse a box such as `left,top,right,bottom`. Raises `UsageError`."""
     left, top, right, bottom = _parse_numbers(text, 4, "a box is written left,top,right,bottom")
     if right <= left or bottom <= top:
         raise UsageError(
@@ -195,7 +195,7 @@ def _check_arguments(
 ) -> None:
     if kind not in FUNCTION_KINDS:
         raise UsageError(
-            f'cannot make a request for a function of kind "{kind}"',
+            f'cannot build a request for a function of kind "{kind}"',
             hint=f"CVAT's kinds are {', '.join(FUNCTION_KINDS)}; the annotation `type` says which",
         )
     if pos_points and kind != "interactor":
@@ -210,7 +210,7 @@ def _check_arguments(
 
 def _second_image(image1: EncodedImage | bytes | None) -> EncodedImage:
     if image1 is None:
-        raise UsageError("re-identification needs a second image", hint="`--image1 FILE` names it")
+        raise UsageError("re-identification needs a second image", hint="`--image1 FILE` sets it")
     return image1 if isinstance(image1, EncodedImage) else upright_image(image1, "the second image")
 
 
@@ -269,5 +269,5 @@ def _tracked_shape(box: Box, shape_types: Sequence[str]) -> Any:
         return {"type": "polygon", "points": points}
     raise UsageError(
         f"the function tracks {', '.join(shape_types)};"
-        " a box can stand for a rectangle or a polygon only"
+        " a box can represent only a rectangle or a polygon"
     )

@@ -1,4 +1,4 @@
-"""What a function found: one typed value for every shape of every kind of reply."""
+"""Shapes in replies: one typed value for all kinds of functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Pixels of a part of the image.
+    """The pixels of a part of the image.
 
-    `left`, `top`, `right`, `bottom` are inclusive; `bits` has one byte, 0 or 1, for each pixel of
-    that box, row by row.
+    `left`, `top`, `right`, `bottom` are inclusive. `bits` has one byte, 0 or 1, for each pixel of
+    this box, by rows.
     """
 
     left: int
@@ -35,10 +35,10 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One finding, in pixels of the whole image.
+    """A shape in pixels of the whole image.
 
     `points` is flat (x1, y1, x2, y2 …); `rotation` is in degrees, clockwise; `confidence` is None
-    when the function gave none; `index` is the finding's place in the reply.
+    if the reply has none; `index` is the shape's index in the reply.
     """
 
     type: str
@@ -57,29 +57,29 @@ class Shape:
         return list(zip(self.points[::2], self.points[1::2], strict=False))
 
     def summary(self) -> str:
-        """The points as a table shows them, in whole pixels."""
+        """Return a summary of the points for tables, in whole pixels."""
         if self.mask is not None:
             mask = self.mask
             box = f"{mask.left},{mask.top} {mask.right},{mask.bottom}"
             return f"{mask.area} pixels in {box}"
         if self.type == "skeleton":
-            seen = sum(not element.outside for element in self.elements)
-            return f"{seen} of {len(self.elements)} points visible"
+            visible = sum(not element.outside for element in self.elements)
+            return f"{visible} of {len(self.elements)} points visible"
         if self.type == "interval":
-            return "has no place on an image"
+            return "has no position on an image"
         pairs = [f"{format_decimal(x, 0)},{format_decimal(y, 0)}" for x, y in self.pairs]
         more = f" … ({len(pairs)} points)" if len(pairs) > 4 else ""
-        turned = f" turned {self.rotation:g}°" if self.rotation else ""
-        return " ".join(pairs[:4]) + more + turned
+        rotation = f" turned {self.rotation:g}°" if self.rotation else ""
+        return " ".join(pairs[:4]) + more + rotation
 
 
 def format_decimal(value: float, digits: int) -> str:
-    """A number with so many digits after the point; one that no image holds in short form."""
+    """Return a number with fixed decimals; numbers beyond any image in scientific notation."""
     return f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.3g}"
 
 
 def table_rows(shapes: Iterable[Shape]) -> list[tuple[str, str, str, str]]:
-    """Label, type, confidence and points of each shape, as a table shows them."""
+    """Return label, type, confidence and points of each shape for tables."""
     return [
         (
             shape.label or "-",
@@ -92,7 +92,7 @@ def table_rows(shapes: Iterable[Shape]) -> list[tuple[str, str, str, str]]:
 
 
 def bounding_box(shape: Shape) -> Box | None:
-    """The box around a shape, before rotation; None when it has no place in the image."""
+    """Return the bounding box of a shape before rotation; None if it has no position."""
     if shape.mask is not None:
         mask = shape.mask
         return mask.left, mask.top, mask.right + 1, mask.bottom + 1
@@ -110,12 +110,12 @@ def bounding_box(shape: Shape) -> Box | None:
 
 
 def runs_to_bits(runs: Iterable[int]) -> bytes:
-    """One byte a pixel from run lengths that alternate, zeros first."""
+    """Return one byte for each pixel, from alternating run lengths that start with zeros."""
     return b"".join((b"\x01" if i % 2 else b"\x00") * run for i, run in enumerate(runs))
 
 
 def crop_mask(rows_: list[bytes]) -> Mask | None:
-    """The mask of a full image, cut to the box around its pixels; None when it is empty."""
+    """Crop the mask of a full image to its pixels' bounding box; None if the mask is empty."""
     ys = [y for y, row in enumerate(rows_) if 1 in row]
     if not ys:
         return None

@@ -80,7 +80,7 @@ def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message
     assert (problem.severity, problem.path) == ("warning", place)
     assert message in problem.message
     assert [shape.type for shape in reading.shapes] == [each["type"] for each in items]
-    assert reading.shapes[-1].summary() == "has no place on an image"
+    assert reading.shapes[-1].summary() == "has no position on an image"
     image = io.BytesIO()
     Image.new("RGB", SIZE).save(image, "PNG")
     drawn = render_image(image.getvalue(), reading.shapes[-1:], [Label("sound", "interval")])
