@@ -79,7 +79,7 @@ def connection_error(error: BaseException, host: str) -> UnavailableError:
         )
     if _has_cause(error, ConnectionRefusedError):
         return UnavailableError(
-            f"no container engine answers at {host}: connection refused", hint=_START_HINT
+            f"no container engine answers at {host}: the connection is refused", hint=_START_HINT
         )
     return UnavailableError(
         f"no container engine answers at {host}", hint=_START_HINT, detail=str(error) or None
