@@ -8,3 +8,9 @@ DEFAULT_PROJECT = "default"
 
 CODE_FOLDER = "/opt/nuclio"
 """The folder of a function's code, as its workers see it."""
+
+RUNTIME_FOLDER = "/opt/fnbuild"
+"""The folder of fnbuild's runtime in an image."""
+
+PROCESSOR_PATH = "/usr/local/bin/processor"
+"""The program of the processor in an image."""

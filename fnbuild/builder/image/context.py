@@ -41,10 +41,7 @@ from fnbuild.errors import BuildError
 from fnbuild.function.secrets import redact_file
 from fnbuild.function.source_text import MAX_BYTES
 from fnbuild.function.types import Function, Raw
-from fnbuild.names import CODE_FOLDER
-
-RUNTIME_FOLDER = "/opt/fnbuild"
-"""The folder of the runtime in an image."""
+from fnbuild.names import CODE_FOLDER, PROCESSOR_PATH, RUNTIME_FOLDER
 
 FILE_TIMESTAMP = 315532800
 """The time of every file that fnbuild puts into an image: 1980, the earliest in zip files."""
@@ -85,8 +82,6 @@ _BUFFER_BYTES = 1 << 20
 LARGE_FILE_BYTES = 1 << 20
 CONFIG_PATHS = ("/etc/nuclio/config/processor/processor.json", f"{RUNTIME_FOLDER}/processor.json")
 """The paths of the processor's configuration, in the order in which it looks for them."""
-
-PROGRAM_PATH = "/usr/local/bin/processor"
 
 _CONFIG_NAME = "function.yaml"
 _CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -277,7 +272,7 @@ class BuildContext:
             write_runtime(top, pythons.processor, pythons.handler, offline)
             home = top / "fnbuild"
             entries = [(f"{RUNTIME_FOLDER}/{path}", home / path) for path in _relative_paths(home)]
-            entries += [(RUNTIME_FOLDER, home), (PROGRAM_PATH, top / "processor")]
+            entries += [(RUNTIME_FOLDER, home), (PROCESSOR_PATH, top / "processor")]
             write_archive(self._folder / dockerfile.RUNTIME_ARCHIVE, entries, pythons.folders)
 
     def _included_paths(self, function: Function) -> list[str]:

@@ -23,7 +23,7 @@ from fnbuild.builder.image.recipe import Recipe
 from fnbuild.builder.shell import join_lines
 from fnbuild.errors import BuildError
 from fnbuild.function.source_text import quoted
-from fnbuild.names import CODE_FOLDER
+from fnbuild.names import CODE_FOLDER, PROCESSOR_PATH
 
 _RUN_FLAGS = re.compile(r"(?:--[a-z]+=\S+\s+)*")
 _BARE_HEREDOC = re.compile(r"<<(-?)(['\"]?)([A-Za-z_]\w*)\2[ \t]*\n")
@@ -38,7 +38,7 @@ RUNTIME_ARCHIVE, REQUIREMENTS_ARCHIVE, LARGE_FILES_ARCHIVE, CONFIG_ARCHIVE, CODE
 """The archives of the build context."""
 
 # By its path: the function may set a PATH without it.
-_HEALTH_COMMAND = ("/usr/local/bin/processor", "--health")
+_HEALTH_COMMAND = (PROCESSOR_PATH, "--health")
 _HEALTH_TIMEOUT = "3s"
 _HEREDOC_START = re.compile(r"(?:^|\s)<<-?['\"]?[A-Za-z_]")
 

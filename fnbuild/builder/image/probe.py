@@ -24,8 +24,9 @@ from fnbuild.builder.image.engine import Engine
 from fnbuild.builder.interpreter import OLDEST_PYTHON, PYTHON_VARIABLE
 from fnbuild.datadir import data_dir
 from fnbuild.errors import BuildError
+from fnbuild.names import CODE_FOLDER, RUNTIME_FOLDER
 
-TARGET_FOLDERS = ("/opt/nuclio", "/opt/fnbuild", "/usr/local/bin", "/etc/nuclio/config/processor")
+TARGET_FOLDERS = (CODE_FOLDER, RUNTIME_FOLDER, "/usr/local/bin", "/etc/nuclio/config/processor")
 
 # Runs on any Python, including the oldest.
 FOLDERS_SOURCE = f"""\

@@ -22,7 +22,6 @@ import re
 from fnbuild.errors import InputError
 from fnbuild.function.source_text import quoted
 from fnbuild.function.types import Function
-from fnbuild.names import PROJECT_LABEL
 
 DEFAULT_REGISTRY = "docker.io"
 
@@ -179,7 +178,7 @@ def _name_component(name: str) -> str:
 def _expand_prefix(template: str, function: Function) -> str:
     """Return the expanded template. Only two values of Go's templates are supported."""
     values = {
-        ".ProjectName": _name_component(function.metadata.labels.get(PROJECT_LABEL, "default")),
+        ".ProjectName": _name_component(function.project),
         ".FunctionName": _name_component(function.metadata.name),
     }
 

@@ -20,6 +20,7 @@ import msgspec
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, NotReadyError
 from fnbuild.function.types import Function, Raw
+from fnbuild.names import PROCESSOR_PATH
 from fnbuild.platforms import LogRecord, Progress, Statistics
 from fnbuild.platforms.docker import logs
 from fnbuild.platforms.docker.engine import Engine
@@ -34,7 +35,6 @@ from fnbuild.platforms.processor_status import (
     parse_metrics,
 )
 
-PROCESSOR_PATH = "/usr/local/bin/processor"
 _HTTP_TIMEOUT_SECONDS = 2.0
 _IMPORT_POLL_SECONDS = 0.1
 # The duration of one probe; the processor of another image responds at once.

@@ -14,6 +14,7 @@ from fnbuild.builder import sdk
 from fnbuild.builder.image import context
 from fnbuild.builder.image.probe import ImagePython
 from fnbuild.errors import BuildError
+from fnbuild.names import RUNTIME_FOLDER
 from tests.runtime import interpreters
 
 NEW = ImagePython("/usr/bin/python3", (3, 11, 2), "cpython")
@@ -116,9 +117,7 @@ def test_every_python_runs_the_program(version: str, tmp_path: Path) -> None:
     )
     program = tmp_path / "processor"
     # The tree lies elsewhere here than in an image.
-    program.write_text(
-        program.read_text().replace(context.RUNTIME_FOLDER, str(tmp_path / "fnbuild"))
-    )
+    program.write_text(program.read_text().replace(RUNTIME_FOLDER, str(tmp_path / "fnbuild")))
     done = subprocess.run(
         [program, "--version"], capture_output=True, text=True, check=True, env={"PYTHONHOME": "/x"}
     )
@@ -144,9 +143,7 @@ def test_a_virtual_environment_of_old_needs_its_site_module(tmp_path: Path) -> N
     assert subprocess.run(plain, capture_output=True, check=False).returncode == 1
     context.write_runtime(tmp_path, ImagePython(str(environment), (3, 7, 0), "cpython"))
     program = tmp_path / "processor"
-    program.write_text(
-        program.read_text().replace(context.RUNTIME_FOLDER, str(tmp_path / "fnbuild"))
-    )
+    program.write_text(program.read_text().replace(RUNTIME_FOLDER, str(tmp_path / "fnbuild")))
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     assert "cpython 3.7." in done.stdout, done.stderr
 
