@@ -1,7 +1,7 @@
 """Tools for handlers: the image of a request as an array, and shapes for CVAT.
 
-Runs on Python 3.6 and newer and needs nothing but an interpreter to be imported. Decoding uses
-OpenCV where the function's environment has it, else Pillow.
+Runs on Python 3.6 and newer, and imports nothing but the standard library. Decoding uses OpenCV if
+the function's environment has it, else Pillow.
 
     from fnbuild import vision
 

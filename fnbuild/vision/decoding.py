@@ -1,7 +1,7 @@
-"""Encoded images to pixels, alike whether OpenCV or Pillow does it.
+"""Decode images to pixels, with equal results by OpenCV and by Pillow.
 
 Images are turned upright by their EXIF tag, transparency is dropped, 16-bit values lose their lower
-byte, and of several frames the first counts.
+byte, and only the first frame is decoded.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ try:
 except ImportError:
     numpy = None  # type: ignore[assignment]
 try:
-    # Broken where libGL is missing, which is an ImportError too.
+    # A missing libGL raises ImportError, too.
     import cv2
 except ImportError:
     cv2 = None  # type: ignore[assignment]
@@ -48,12 +48,12 @@ def decode(
 
 
 def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: Optional[int] = None) -> Any:
-    """The same for the bytes of an encoded image."""
+    """Decode the bytes of an encoded image like `decode`."""
     _check_mode(mode, _MODES)
     if numpy is None:
         raise ImportError(
             "decoding to an array needs NumPy in the function's environment; "
-            "open_image gives a Pillow image without it"
+            "open_image returns a Pillow image without it"
         )
     header = read_header(data)
     check_size((header.width, header.height), max_pixels)
@@ -73,7 +73,7 @@ def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: Optional[int] = 
 def open_image(
     event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: Optional[int] = None
 ) -> Any:
-    """The image of a request as an upright Pillow image of mode "RGB" or "L"; see `decode`."""
+    """Return the image of a request as an upright Pillow image of mode "RGB" or "L"."""
     _check_mode(mode, ("RGB", "L"))
     data = image_file(event, key)
     header = read_header(data)
@@ -81,13 +81,13 @@ def open_image(
     return _decode_with_pillow(data, mode, max_pixels)
 
 
-def _check_mode(mode: str, known: Any) -> None:
-    if mode not in known:
-        raise ValueError('"%s" is no mode; there are %s' % (mode, ", ".join(known)))
+def _check_mode(mode: str, modes: Any) -> None:
+    if mode not in modes:
+        raise ValueError('"%s" is not a mode; use %s' % (mode, ", ".join(modes)))
 
 
 def _decode_with_opencv(data: bytes, kind: str, mode: str) -> Any:
-    # The decoder of JPEG makes grey and RGB by itself; both are quicker than a conversion.
+    # The JPEG decoder produces grey and RGB directly, which is faster than a conversion.
     jpeg_grey = mode == "L" and kind == "JPEG"
     to_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if mode == "RGB" else None
     flags = cv2.IMREAD_GRAYSCALE if jpeg_grey else to_rgb or cv2.IMREAD_COLOR
@@ -127,20 +127,20 @@ def _decode_with_pillow(data: bytes, mode: str, max_pixels: Optional[int]) -> An
                 if mode == "L" and image.format in ("JPEG", "MPO"):
                     image.draft("L", image.size)
                 image.load()
-                # Of a TIFF file Pillow forgets the tag when it is loaded: it has turned it then.
+                # Pillow turns TIFF files when it loads them, and drops the tag.
                 return _transpose(_convert_mode(image, mode), _orientation(image))
         except (ImageError, MemoryError):
             raise
-        # What a hostile file makes a decoder raise is not to be foreseen.
+        # A hostile file can make a decoder raise anything.
         except Exception as error:  # noqa: BLE001
-            # Pillow's words for an unknown file name an object in memory.
+            # Pillow's message for an unknown file contains the address of an object.
             reason = "" if "cannot identify" in str(error) else " (%s)" % error
             raise ImageError(_DECODE_ERROR % reason) from None
 
 
 @contextlib.contextmanager
 def _pillow_limits(pillow: Any) -> Iterator[None]:
-    """Pillow without its own limit of pixels, and without warnings about odd files."""
+    """Disable Pillow's own limit of pixels, and its warnings about unusual files."""
     limit = pillow.MAX_IMAGE_PIXELS
     pillow.MAX_IMAGE_PIXELS = None
     try:
@@ -153,11 +153,11 @@ def _pillow_limits(pillow: Any) -> Iterator[None]:
 
 def _convert_mode(image: Any, mode: str) -> Any:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise ImageError("the image has 32 bits a sample, which is no picture but a measurement")
+        raise ImageError("the image has 32 bits per sample, which is not supported")
     if image.mode.startswith("I"):
-        # Pillow would cut off what is above 255.
+        # Pillow would clip values above 255.
         image = image.convert("I").point(lambda value: value * (1.0 / 256)).convert("L")
-    # Pillow warns of a palette with transparency that it drops.
+    # Pillow warns when it drops the transparency of a palette.
     image.info.pop("transparency", None)
     return image if image.mode == mode else image.convert(mode)
 
@@ -165,7 +165,7 @@ def _convert_mode(image: Any, mode: str) -> Any:
 def _orientation(image: Any) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    # A damaged tag says nothing about the picture; OpenCV takes it so, too.
+    # A damaged tag is ignored, as in OpenCV.
     except Exception:  # noqa: BLE001
         return 1
 

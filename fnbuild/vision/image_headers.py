@@ -1,6 +1,6 @@
-"""What an image file says about itself before any pixel is decoded: its kind and its size.
+"""Read kind and size from the header of an image file.
 
-So a small file that claims to be enormous is refused before it costs memory.
+A small file with an enormous size is rejected before decoding uses memory.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 SUPPORTED_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 
-# 8192 x 8192 pixels, 192 MiB as RGB: more than cameras deliver, and decoded within seconds.
+# 8192 x 8192 pixels, 192 MiB as RGB: more than cameras have, and decoded within seconds.
 MAX_PIXELS = 2**26
 MAX_PIXELS_VARIABLE = "FNBUILD_MAX_PIXELS"
 
@@ -31,9 +31,9 @@ class ImageTooLargeError(ImageError):
     reply_status = 413
 
 
-# `width` and `height` are in pixels as they are stored, before any turn, and 0 where only the
-# decoder can tell. `start` is where the pixels can begin at the earliest; `plain` is False for
-# files that OpenCV would decode to other pixels than Pillow.
+# `width` and `height` are in stored pixels, before the EXIF tag is applied, and 0 if only the
+# decoder knows them. `start` is the first possible offset of the pixels. `plain` is False for files
+# that OpenCV and Pillow decode differently.
 ImageHeader = NamedTuple(
     "ImageHeader",
     [("kind", str), ("width", int), ("height", int), ("start", int), ("plain", bool)],
@@ -63,7 +63,7 @@ _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """Kind and size of an encoded image. Raises `ImageError` when it is none or is cut short."""
+    """Return the header of an encoded image. Raises `ImageError` if it is invalid or truncated."""
     if not data:
         raise ImageError("the image is empty")
     kind = file_kind(data)
@@ -79,7 +79,7 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def file_kind(data: bytes) -> str:
-    """The kind of file by its first bytes, never by anything a caller says about it."""
+    """Return the kind of an image file by its first bytes."""
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
@@ -87,29 +87,29 @@ def file_kind(data: bytes) -> str:
         return "WEBP"
     if data[4:12] in (b"ftypavif", b"ftypavis"):
         return "AVIF"
-    raise ImageError("the image is no %s file" % SUPPORTED_FORMATS)
+    raise ImageError("the image is not a %s file" % SUPPORTED_FORMATS)
 
 
 def _jpeg_header(data: bytes) -> Optional[ImageHeader]:
-    place = 2
+    position = 2
     while True:
-        # Damaged files have bytes between segments, which every decoder skips.
-        place = data.find(b"\xff", place)
-        if place < 0:
+        # Damaged files have bytes between segments, which all decoders skip.
+        position = data.find(b"\xff", position)
+        if position < 0:
             return None
-        marker = data[place + 1]
+        marker = data[position + 1]
         if marker in (0x00, 0xFF):
-            place += 1
+            position += 1
         elif marker in _MARKERS_WITHOUT_LENGTH:
-            place += 2
+            position += 2
         elif marker in (_SCAN, _END):
             return None
         else:
-            length = struct.unpack_from(">H", data, place + 2)[0]
+            length = struct.unpack_from(">H", data, position + 2)[0]
             if marker in _FRAME_MARKERS:
-                height, width = struct.unpack_from(">HH", data, place + 5)
-                return ImageHeader("JPEG", width, height, place + 2 + length, True)
-            place += 2 + length
+                height, width = struct.unpack_from(">HH", data, position + 5)
+                return ImageHeader("JPEG", width, height, position + 2 + length, True)
+            position += 2 + length
 
 
 def _png_header(data: bytes) -> Optional[ImageHeader]:
@@ -145,7 +145,7 @@ def _bmp_header(data: bytes) -> Optional[ImageHeader]:
 
 def _gif_header(data: bytes) -> Optional[ImageHeader]:
     width, height = struct.unpack_from("<HH", data, 6)
-    # A screen without a size is as large as its frames.
+    # The size may be missing; the frames have their own.
     return ImageHeader("GIF", max(1, width), max(1, height), 13, False)
 
 
@@ -163,13 +163,13 @@ def _tiff_header(data: bytes) -> Optional[ImageHeader]:
 
 
 def _tiff_tags(data: bytes, order: str, big: bool) -> Dict[int, int]:
-    """The first number of each tag of the first directory."""
+    """Return the first number of each tag in the first directory."""
     count_form, entry_size, field = ("Q", 20, 12) if big else ("H", 12, 8)
-    place = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    count = struct.unpack_from(order + count_form, data, place)[0]
-    place += struct.calcsize(count_form)
+    position = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    count = struct.unpack_from(order + count_form, data, position)[0]
+    position += struct.calcsize(count_form)
     tags = {}  # type: Dict[int, int]
-    for start in range(place, place + min(count, 4096) * entry_size, entry_size):
+    for start in range(position, position + min(count, 4096) * entry_size, entry_size):
         tag, form = struct.unpack_from(order + "HH", data, start)
         length = struct.unpack_from(order + ("Q" if big else "I"), data, start + 4)[0]
         letter = _TIFF_NUMBERS.get(form)
@@ -201,7 +201,7 @@ def check_size(size: Tuple[int, int], max_pixels: Optional[int]) -> None:
     limit = _default_limit() if max_pixels is None else max_pixels
     if width * height > limit:
         raise ImageTooLargeError(
-            "the image has %d x %d = %d pixels, more than the %d that are allowed; send a smaller "
+            "the image has %d x %d = %d pixels, more than the limit of %d; send a smaller "
             "image, or raise the limit by the function's variable %s or the handler's max_pixels"
             % (width, height, width * height, limit, MAX_PIXELS_VARIABLE)
         )
@@ -221,7 +221,7 @@ def _default_limit() -> int:
 def check_not_truncated(data: bytes, header: ImageHeader) -> None:
     """Raise `ImageError` for a file whose end is missing.
 
-    Older releases of OpenCV fill the rest of such an image with grey and say nothing.
+    Older releases of OpenCV silently fill the rest of such an image with grey.
     """
     end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(header.kind)
     if end is not None and data.rfind(end, header.start) < 0:

@@ -1,6 +1,6 @@
-"""Shapes as CVAT reads them: dicts that the json module can write, whatever numbers came in.
+"""Shapes as CVAT reads them: dictionaries that can be encoded as JSON.
 
-Coordinates are pixels of the whole image; they may be NumPy's or tensors' numbers.
+Coordinates are pixels of the whole image; they may be numbers of NumPy or tensors.
 """
 
 import json
@@ -11,7 +11,7 @@ Shape = Dict[str, Any]
 
 
 def rectangle(label: str, box: Any, confidence: Any = None, *, rotation: Any = 0) -> Shape:
-    """A box of left, top, right, bottom; `rotation` in degrees, clockwise around its centre."""
+    """Return a box of left, top, right, bottom; `rotation` in degrees, clockwise."""
     return _with_rotation(
         _shape("rectangle", label, _flat_coordinates(box, 4, 4), confidence), rotation
     )
@@ -20,36 +20,36 @@ def rectangle(label: str, box: Any, confidence: Any = None, *, rotation: Any = 0
 def ellipse(
     label: str, centre: Any, radii: Any, confidence: Any = None, *, rotation: Any = 0
 ) -> Shape:
-    """An ellipse by its centre and its two radii along x and y; `rotation` as for rectangles."""
+    """Return an ellipse with its radii along x and y; `rotation` as for rectangles."""
     (x, y), (rx, ry) = _flat_coordinates(centre, 2, 2), _flat_coordinates(radii, 2, 2)
-    # CVAT wants the right end and the upper end.
+    # CVAT expects the right end and the top end.
     return _with_rotation(_shape("ellipse", label, [x, y, x + rx, y - ry], confidence), rotation)
 
 
 def polygon(label: str, corners: Any, confidence: Any = None) -> Shape:
-    """A closed outline of three points or more, as pairs or as a flat list."""
+    """Return a closed outline of at least three points, as pairs or as a flat list."""
     return _shape("polygon", label, _flat_coordinates(corners, 6), confidence)
 
 
 def polyline(label: str, corners: Any, confidence: Any = None) -> Shape:
-    """An open line of two points or more, as pairs or as a flat list."""
+    """Return an open line of at least two points, as pairs or as a flat list."""
     return _shape("polyline", label, _flat_coordinates(corners, 4), confidence)
 
 
 def points(label: str, places: Any, confidence: Any = None) -> Shape:
-    """One point or more, as pairs or as a flat list."""
+    """Return at least one point, as pairs or as a flat list."""
     return _shape("points", label, _flat_coordinates(places, 2), confidence)
 
 
 def tag(label: str, confidence: Any = None) -> Shape:
-    """A label of the whole image."""
+    """Return a label of the whole image."""
     return _shape("tag", label, [], confidence)
 
 
 def mask(label: str, pixels: Any, confidence: Any = None) -> Shape:
-    """The pixels that are true in a mask of the whole image: an array or a list of rows.
+    """Return a mask from an array or a list of rows for the whole image.
 
-    Raises `ValueError` when none is: leave such a shape out.
+    Raises `ValueError` if no pixel is set: omit such a shape.
     """
     shape = _shape("mask", label, [], confidence)
     shape["mask"] = _array_crop(pixels) if hasattr(pixels, "nonzero") else _list_crop(pixels)
@@ -63,15 +63,15 @@ def skeleton(
     *,
     hidden: Iterable[str] = (),
 ) -> Shape:
-    """Named points, as the labels of the skeleton's elements; those in `hidden` are not visible."""
+    """Return a skeleton of points by the names of its sublabels; `hidden` ones are not visible."""
     shape = _shape("skeleton", label, [], confidence)
-    unseen = frozenset(hidden)
+    hidden_names = frozenset(hidden)
     shape["elements"] = [
         {
             "label": name,
             "type": "points",
             "points": _flat_coordinates(place, 2, 2),
-            "outside": int(name in unseen),
+            "outside": int(name in hidden_names),
         }
         for name, place in places.items()
     ]
@@ -79,7 +79,7 @@ def skeleton(
 
 
 def reply(context: Any, content: Any, status: int = 200) -> Any:
-    """The handler's reply: `content` as JSON."""
+    """Return the handler's reply with `content` as JSON."""
     return context.Response(
         body=json.dumps(content, allow_nan=False),
         headers={},
@@ -109,22 +109,22 @@ def _flat_coordinates(values: Any, least: int, most: Optional[int] = None) -> Li
         try:
             numbers.append(_coordinate(value))
         except TypeError:
-            numbers += [_coordinate(each) for each in value]
+            numbers += [_coordinate(number) for number in value]
     if len(numbers) < least or (most is not None and len(numbers) > most) or len(numbers) % 2:
-        wanted = "%d" % least if most else "%d or more, and always pairs," % least
-        raise ValueError("%s coordinates are needed, not %d" % (wanted, len(numbers)))
+        expected = "%d" % least if most else "%d or more, and always pairs," % least
+        raise ValueError("%s coordinates are needed, not %d" % (expected, len(numbers)))
     return numbers
 
 
 def _coordinate(value: Any) -> float:
-    # A hundredth of a pixel is finer than any model is, and replies stay small.
+    # A hundredth of a pixel is more precise than any model, and keeps replies small.
     return round(_number(value), 2)
 
 
 def _number(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError("%r is no coordinate, no angle and no confidence" % number)
+        raise ValueError("%r is not a finite number" % number)
     return number
 
 

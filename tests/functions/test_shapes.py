@@ -139,7 +139,7 @@ def test_scaling_and_padding_keep_places(detector):
     ("body", "said"),
     [
         (b"raw", "neither a JSON object nor"),
-        (None, "no JSON object"),
+        (None, "not a JSON object"),
         ({}, '"image" is missing'),
         ({"image": "***"}, "not base64"),
         ({"image": ""}, "empty"),

@@ -209,9 +209,9 @@ def test_measurements_are_no_pictures(backend, small, mode):
 
 def test_unknown_modes(small):
     event = request_of(encoded(small))
-    with pytest.raises(ValueError, match='"RGBA" is no mode; there are RGB, BGR, L'):
+    with pytest.raises(ValueError, match='"RGBA" is not a mode; use RGB, BGR, L'):
         decode(event, mode="RGBA")
-    with pytest.raises(ValueError, match='"BGR" is no mode; there are RGB, L'):
+    with pytest.raises(ValueError, match='"BGR" is not a mode; use RGB, L'):
         open_image(event, mode="BGR")
 
 

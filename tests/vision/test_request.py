@@ -175,9 +175,9 @@ def test_a_callers_mistake_is_told(body, words):
 
 @pytest.mark.parametrize("body", [None, [], "text", 3])
 def test_bodies_that_are_no_object(body):
-    with pytest.raises(ImageError, match="no JSON object"):
+    with pytest.raises(ImageError, match="not a JSON object"):
         image_file(nuclio_sdk.Event(body=body))
-    with pytest.raises(ImageError, match="no JSON object"):
+    with pytest.raises(ImageError, match="not a JSON object"):
         fields(nuclio_sdk.Event(body=body))
 
 

@@ -95,7 +95,7 @@ def test_an_error_that_the_handler_lets_through_has_its_status(function):
     assert answer.status == 413
     assert answer.header("content-type") == "application/json"
     text = json.loads(answer.body)["error"]
-    assert "9000 x 8000 = 72000000 pixels, more than the 67108864 that are allowed" in text
+    assert "9000 x 8000 = 72000000 pixels, more than the limit of 67108864" in text
     assert "FNBUILD_MAX_PIXELS" in text
     function.await_record("answered 413: the image has 9000 x 8000", level="warn")
     answer = function.send(b"{}", "/uncaught", content_type="application/json")
