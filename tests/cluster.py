@@ -63,7 +63,7 @@ def _answering() -> Cluster | str:
     try:
         cluster = connection.connect()
         assert cluster.version
-        if not cluster.may("create", kinds.NAMESPACE, ""):
+        if not cluster.is_allowed("create", kinds.NAMESPACE, ""):
             return f"the tests may not make namespaces in {cluster.server}"
     except FnbuildError as error:
         return f"no cluster: {error.message}"
@@ -102,9 +102,9 @@ def create(cluster: Cluster, kind: Kind, about: Raw, **parts: Any) -> bool:
 
     `about` is its metadata, `parts` is all else of it.
     """
-    body = {"apiVersion": kind.api, "kind": kind.name, "metadata": about, **parts}
+    body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": about, **parts}
     call = ApiCall("POST", kind.path(about.get("namespace")), {}, body)
-    status, answer = cluster.wire.answer(call)
+    status, answer = cluster.transport.request(call)
     assert status in (201, 409), answer.decode()
     return status == 201
 
@@ -119,7 +119,7 @@ def _delete(cluster: Cluster, namespace: str) -> None:
     # From here on nothing new is made in it, and pods of a test need not end well.
     for pod in cluster.list(kinds.POD, namespace):
         path = kinds.POD.path(namespace, pod["metadata"]["name"])
-        cluster.wire.answer(ApiCall("DELETE", path, {}, {"gracePeriodSeconds": 1}))
+        cluster.transport.request(ApiCall("DELETE", path, {}, {"gracePeriodSeconds": 1}))
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def ask(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
 
 def authority_of(cluster: Cluster) -> bytes:
     """Return the PEM certificates that the cluster's own is checked against."""
-    tls = cluster.wire.access.tls
+    tls = cluster.transport.access.tls
     certificates = tls.get_ca_certs(binary_form=True) if tls is not None else []
     return "".join(map(ssl.DER_cert_to_PEM_cert, certificates)).encode()
 

@@ -61,7 +61,7 @@ def test_nodes_pull_with_it_from_the_next_deploy_on(
     how = ("--runtime", "python:3.11", "--handler", "main:handler")
     done = user.run(PROGRAM, *deploy, *how)
     assert done.returncode == 1
-    assert "wants a login" in done.stderr
+    assert "requires a login" in done.stderr
     assert "fnbuild create registry-secret --platform kube" in done.stderr
 
     given = f"{closed.password}\n".encode()

@@ -1,1 +1,1 @@
-"""Access to the API of a Kubernetes cluster, for every platform that keeps its functions in one."""
+"""A client of the Kubernetes API: kubeconfig, requests, watches, logs and port forwarding."""

@@ -15,86 +15,91 @@ from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.transport import APPLY, MERGE, ApiCall, Query, Transport
 
 FIELD_MANAGER = "fnbuild"
-"""What fnbuild is called among those that manage fields of objects."""
+"""The name of fnbuild as a field manager."""
 
 _PAGE_SIZE = 500
-# The API server waits half a minute for a pod that is gone.
+# The API server itself waits half a minute for a pod that no longer exists.
 _PROXY_SECONDS = 3.0
 _FIELD_MANAGER_QUERY = {"fieldManager": FIELD_MANAGER}
 
-_Objects = list[Raw]
-# In the class, `list` is a method.
+_Objects = list[Raw]  # inside the class, `list` is a method
 
 
 class Cluster:
-    """One cluster, seen by one user. Every method raises errors of fnbuild (`faults`).
+    """A cluster, as seen by one user. Thread-safe. All methods raise errors of fnbuild.
 
-    `server` is the API's URL, `context` the kubeconfig's ("" in a pod), `namespace` the one that
-    the context names ("" for none). Threads may use one object at the same time.
+    `server` is the URL of the API, `context` the kubeconfig's ("" in a pod), `namespace` the
+    context's or "".
     """
 
     def __init__(self, wire: Transport, context: str, namespace: str, *, in_cluster: bool = False):
-        self.wire = wire
-        self.server = wire.place.server
+        self.transport = wire
+        self.server = wire.location.server
         self.context = context
         self.namespace = namespace
         self.in_cluster = in_cluster
-        self._served: dict[str, set[str]] = {}
+        self._served_kinds: dict[str, set[str]] = {}
         self.close = weakref.finalize(self, wire.close)
 
     @cached_property
     def version(self) -> str:
-        """The server's version, as in "v1.20.2"."""
+        """The version of the server, as in "v1.20.2"."""
         return str(
-            self.wire.json(ApiCall("GET", "/version"), self._request("get")).get("gitVersion", "")
+            self.transport.request_json(ApiCall("GET", "/version"), self._request("get")).get(
+                "gitVersion", ""
+            )
         )
 
     def serves(self, kind: Kind) -> bool:
-        """Whether the server has this kind in this version of its API; asked once."""
-        if kind.root not in self._served:
+        """Return True if the server has this kind in this API version. The result is cached."""
+        if kind.api_path not in self._served_kinds:
             try:
-                found = self.wire.json(ApiCall("GET", kind.root), self._request("get", kind))
+                discovery = self.transport.request_json(
+                    ApiCall("GET", kind.api_path), self._request("get", kind)
+                )
             except NotFoundError:
-                found = {}
-            self._served[kind.root] = {str(one["name"]) for one in found.get("resources") or []}
-        return kind.plural in self._served[kind.root]
+                discovery = {}
+            self._served_kinds[kind.api_path] = {
+                str(resource["name"]) for resource in discovery.get("resources") or []
+            }
+        return kind.plural in self._served_kinds[kind.api_path]
 
     # Reading
 
     def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
-        """One object; None when there is none."""
+        """Return an object, or None if it does not exist."""
         request = self._request("get", kind, namespace, name)
         try:
-            return self.wire.json(ApiCall("GET", kind.path(namespace, name)), request)
+            return self.transport.request_json(ApiCall("GET", kind.path(namespace, name)), request)
         except NotFoundError:
             return None
 
     def list(
         self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
     ) -> _Objects:
-        """All objects, of all namespaces with None; selectors are as in `kubectl get -l`."""
-        return self._listed(kind, namespace, labels, fields)[0]
+        """Return all objects of a namespace, or of all with None. Selectors are as in `kubectl`."""
+        return self._list_with_version(kind, namespace, labels, fields)[0]
 
-    def _listed(
+    def _list_with_version(
         self, kind: Kind, namespace: str | None, labels: str, fields: str
     ) -> tuple[_Objects, str]:
-        """The same, and the version of the list, from which it can be watched."""
+        """Return the objects and the version of the list, from which a watch can start."""
         request = self._request("list", kind, namespace)
         query: Query = {"limit": str(_PAGE_SIZE), **_selector_query(labels, fields)}
         path = kind.path(namespace)
         items: _Objects = []
         while True:
             try:
-                page = self.wire.json(ApiCall("GET", path, query), request)
-            except GoneError:  # the pages took too long: all at once
+                page = self.transport.request_json(ApiCall("GET", path, query), request)
+            except GoneError:  # the continue token has expired; list without pages
                 items, query = [], _selector_query(labels, fields)
                 continue
             for item in page.get("items") or []:
-                items.append({"apiVersion": kind.api, "kind": kind.name, **item})
-            about = page.get("metadata") or {}
-            if not about.get("continue"):
-                return items, str(about.get("resourceVersion", ""))
-            query["continue"] = str(about["continue"])
+                items.append({"apiVersion": kind.api_version, "kind": kind.name, **item})
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            query["continue"] = str(metadata["continue"])
 
     def watch(
         self,
@@ -105,52 +110,58 @@ class Cluster:
         fields: str = "",
         seconds: float,
     ) -> Iterator[tuple[str, Raw]]:
-        """What there is (as ADDED), then what changes: ADDED, MODIFIED, DELETED with the object.
+        """Yield existing objects (as ADDED), then changes: ADDED, MODIFIED, DELETED and the object.
 
-        Ends after `seconds`. A change may be told twice, and none is left out.
+        Ends after `seconds`. A change may be reported twice; none is omitted.
         """
         call = ApiCall("GET", kind.path(namespace), _selector_query(labels, fields))
-        source = streams.ApiStream(self.wire, call, self._request("watch", kind, namespace), kind)
-        return streams.watch(source, lambda: self._listed(kind, namespace, labels, fields), seconds)
+        source = streams.ApiStream(
+            self.transport, call, self._request("watch", kind, namespace), kind
+        )
+        return streams.watch(
+            source, lambda: self._list_with_version(kind, namespace, labels, fields), seconds
+        )
 
     # Writing
 
     def apply(self, manifest: Raw, *, dry_run: bool = False, force: bool = False) -> Raw:
-        """Server-side apply; the object as it then is. With `dry_run` nothing is changed.
+        """Apply a manifest server-side and return the resulting object.
 
-        Fields that others manage: `FieldConflictError`, unless `force` takes them over.
+        Raises `FieldConflictError` for fields of other managers, unless `force` takes them over.
         """
         query = {**_FIELD_MANAGER_QUERY, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
-        _, path, request = self._target("patch", manifest)
-        return self.wire.json(ApiCall("PATCH", path, query, manifest, APPLY), request)
+        _, path, request = self._locate("patch", manifest)
+        return self.transport.request_json(ApiCall("PATCH", path, query, manifest, APPLY), request)
 
     def create(self, manifest: Raw) -> Raw:
-        kind, _, request = self._target("create", manifest)
-        return self.wire.json(
+        kind, _, request = self._locate("create", manifest)
+        return self.transport.request_json(
             ApiCall("POST", kind.path(request.namespace), _FIELD_MANAGER_QUERY, manifest), request
         )
 
     def replace(self, manifest: Raw) -> Raw:
-        """Put it in place of what is there; `StaleError` when that is not what was read."""
-        _, path, request = self._target("update", manifest)
-        return self.wire.json(ApiCall("PUT", path, _FIELD_MANAGER_QUERY, manifest), request)
+        """Replace an object. Raises `StaleError` if it has changed since it was read."""
+        _, path, request = self._locate("update", manifest)
+        return self.transport.request_json(
+            ApiCall("PUT", path, _FIELD_MANAGER_QUERY, manifest), request
+        )
 
     def patch(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
-        """A JSON merge patch (RFC 7386)."""
+        """Apply a JSON merge patch (RFC 7386) and return the resulting object."""
         request = self._request("patch", kind, namespace, name)
         call = ApiCall("PATCH", kind.path(namespace, name), _FIELD_MANAGER_QUERY, body, MERGE)
-        return self.wire.json(call, request)
+        return self.transport.request_json(call, request)
 
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
-        """Remove it, and in the background what belongs to it; False when there was none."""
+        """Delete an object, and its dependents in the background; False if it did not exist."""
         request = self._request("delete", kind, namespace, name)
         call = ApiCall(
             "DELETE", kind.path(namespace, name), {}, {"propagationPolicy": "Background"}
         )
         try:
-            self.wire.json(call, request)
+            self.transport.request_json(call, request)
         except NotFoundError:
             return False
         return True
@@ -168,19 +179,19 @@ class Cluster:
         tail: int | None = None,
         previous: bool = False,
     ) -> Iterator[tuple[float, bytes]]:
-        """Lines of a container's log with the node's time, oldest first.
+        """Yield the lines of a container's log with the node's timestamps, oldest first.
 
-        None of them when pod, container or log is not there (yet). `follow` goes on until the
-        container ends.
+        There are none if the pod, the container or its log does not exist (yet). `follow` continues
+        until the container terminates.
         """
-        source = self.log_source(
+        source = self.log_stream(
             namespace, pod, container=container, since=since, tail=tail, previous=previous
         )
         for moment_ns, line in streams.read_log(source, follow=follow):
             if since is None or moment_ns / 1e9 >= since:
                 yield moment_ns / 1e9, line
 
-    def log_source(  # noqa: PLR0913
+    def log_stream(  # noqa: PLR0913
         self,
         namespace: str,
         pod: str,
@@ -190,7 +201,7 @@ class Cluster:
         tail: int | None = None,
         previous: bool = False,
     ) -> streams.ApiStream:
-        """The same, not asked for yet; `since` is rounded down to whole seconds."""
+        """Return the log's stream without opening it. `since` is rounded down to whole seconds."""
         query: Query = {"container": container}
         if previous:
             query["previous"] = "true"
@@ -201,28 +212,28 @@ class Cluster:
             query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         request = self._request("get", kinds.POD, namespace, pod, "log")
         call = ApiCall("GET", kinds.POD.path(namespace, pod, "log"), query)
-        return streams.ApiStream(self.wire, call, request, kinds.POD)
+        return streams.ApiStream(self.transport, call, request, kinds.POD)
 
     def proxy(self, namespace: str, pod: str, port: int, path: str) -> bytes | None:
-        """What the pod answers to a GET on this port; None when it does not answer soon."""
+        """Send a GET to a pod's port and return the body, or None without a timely response."""
         request = self._request("get", kinds.POD, namespace, pod, "proxy")
-        where = kinds.POD.path(namespace, f"{pod}:{port}", "proxy") + "/" + path.lstrip("/")
+        path_to_port = kinds.POD.path(namespace, f"{pod}:{port}", "proxy") + "/" + path.lstrip("/")
         try:
-            status, answer = self.wire.answer(
-                ApiCall("GET", where), patient=False, seconds=_PROXY_SECONDS
+            status, body = self.transport.request(
+                ApiCall("GET", path_to_port), patient=False, seconds=_PROXY_SECONDS
             )
         except UnavailableError:
             return None
-        if status in {401, 403} and errors.parse_status(answer):
-            raise self.wire.refused(status, answer, request)
-        if status >= 400 and (errors.parse_status(answer) or b"trying to reach service" in answer):
+        if status in {401, 403} and errors.parse_status(body):
+            raise self.transport.error_of(status, body, request)
+        if status >= 400 and (errors.parse_status(body) or b"trying to reach service" in body):
             return None
-        return answer
+        return body
 
-    # Rights
+    # Permissions
 
-    def may(self, verb: str, kind: Kind, namespace: str, subresource: str = "") -> bool:
-        """Whether this user has a right; `namespace` "" asks for all of them."""
+    def is_allowed(self, verb: str, kind: Kind, namespace: str, subresource: str = "") -> bool:
+        """Return True if this user has a permission, in all namespaces if `namespace` is ""."""
         attributes = {
             "verb": verb,
             "group": kind.group,
@@ -231,18 +242,20 @@ class Cluster:
             "subresource": subresource,
         }
         review = {
-            "apiVersion": kinds.ACCESS_REVIEW.api,
+            "apiVersion": kinds.ACCESS_REVIEW.api_version,
             "kind": kinds.ACCESS_REVIEW.name,
             "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
         }
         request = self._request("create", kinds.ACCESS_REVIEW)
-        found = self.wire.json(ApiCall("POST", kinds.ACCESS_REVIEW.path(None), {}, review), request)
-        return bool((found.get("status") or {}).get("allowed"))
+        review_status = self.transport.request_json(
+            ApiCall("POST", kinds.ACCESS_REVIEW.path(None), {}, review), request
+        )
+        return bool((review_status.get("status") or {}).get("allowed"))
 
-    def _target(self, verb: str, manifest: Raw) -> tuple[Kind, str, RequestInfo]:
-        kind, about = kinds.kind_of(manifest), manifest["metadata"]
-        namespace = str(about.get("namespace", "")) if kind.namespaced else None
-        name = str(about["name"])
+    def _locate(self, verb: str, manifest: Raw) -> tuple[Kind, str, RequestInfo]:
+        kind, metadata = kinds.kind_of(manifest), manifest["metadata"]
+        namespace = str(metadata.get("namespace", "")) if kind.namespaced else None
+        name = str(metadata["name"])
         return kind, kind.path(namespace, name), self._request(verb, kind, namespace, name)
 
     def _request(

@@ -13,13 +13,14 @@ from fnbuild.platforms.kubeclient.kubeconfig import KubeContext
 from fnbuild.platforms.kubeclient.transport import Transport
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod finds its account's token, its namespace and the API's authority."""
+"""The folder with the token of a pod's service account, its namespace and the API's CA."""
 
 
 def connect() -> Cluster:
-    """The cluster of FNBUILD_CONTEXT or the current context of the kubeconfig, or the one around.
+    """Return the cluster of FNBUILD_CONTEXT, of the current context, or of the surrounding pod.
 
-    Nothing is asked of it yet. Raises `UnavailableError` with what was looked for.
+    No request is sent. Raises `UnavailableError`, with the places that were searched, if there is
+    none.
     """
     context = kubeconfig.current_context()
     if context is not None:
@@ -29,17 +30,17 @@ def connect() -> Cluster:
     raise UnavailableError(
         f"there is no Kubernetes cluster to go to: {kubeconfig.missing_context()}, and this does"
         " not run in a pod with an account",
-        hint="`--kubeconfig FILE` or KUBECONFIG names one; without a cluster: `--platform local`",
+        hint="`--kubeconfig FILE` or KUBECONFIG sets one; without a cluster: `--platform local`",
     )
 
 
 def is_configured() -> bool:
-    """Whether there is a kubeconfig or a pod's account. Asks no server."""
+    """Return True if there is a kubeconfig or a pod's service account. No request is sent."""
     return bool(kubeconfig.existing_files()) or _in_cluster()
 
 
 def default_namespace() -> str:
-    """The namespace of the context, or the pod's own; "" when there is none.
+    """Return the namespace of the context or of the pod, or "".
 
     Raises `UnavailableError` for a kubeconfig that cannot be read.
     """

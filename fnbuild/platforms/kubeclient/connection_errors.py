@@ -14,7 +14,7 @@ from fnbuild.errors import FnbuildError, UnavailableError
 
 @dataclass(frozen=True, slots=True)
 class ServerLocation:
-    """Where the cluster is said to be: the server's URL, the context, and the file it is from."""
+    """The location of a cluster: the URL of its server, the context and the kubeconfig file."""
 
     server: str
     context: str = ""
@@ -23,87 +23,94 @@ class ServerLocation:
     def __str__(self) -> str:
         if self.context:
             return f"{self.server} (context {self.context} of {self.file})"
-        return f"{self.server} (told by the pod that this runs in)"
+        return f"{self.server} (from the environment of this pod)"
 
 
-def connection_error(error: BaseException, place: ServerLocation, proxy: str = "") -> FnbuildError:
-    """What urllib3, websocket-client or the operating system raised, in words."""
-    import urllib3.exceptions as failures
+def connection_error(
+    error: BaseException, location: ServerLocation, proxy: str = ""
+) -> FnbuildError:
+    """Translate an error of urllib3, websocket-client or the operating system."""
+    import urllib3.exceptions as urllib3_errors
 
-    if (distrust := _find_cause(error, ssl.SSLCertVerificationError)) is not None:
-        return _certificate_error(distrust, place)
-    if (failed := _find_cause(error, ssl.SSLError)) is not None:
+    if (untrusted := _find_cause(error, ssl.SSLCertVerificationError)) is not None:
+        return _certificate_error(untrusted, location)
+    if (tls_error := _find_cause(error, ssl.SSLError)) is not None:
         return UnavailableError(
-            f"no TLS connection to the Kubernetes API at {place}: {failed}",
+            f"no TLS connection to the Kubernetes API at {location}: {tls_error}",
             hint="is it an https address, and are the client certificate and its key a pair?",
         )
-    if isinstance(error, failures.ProxyError):
+    if isinstance(error, urllib3_errors.ProxyError):
         return UnavailableError(
-            f"the proxy {_without_password(proxy)} does not lead to the Kubernetes API at {place}",
-            hint="NO_PROXY with the server's address goes around it",
+            f"the proxy {_without_password(proxy)} does not reach the Kubernetes API at {location}",
+            hint="add the server's address to NO_PROXY to bypass the proxy",
         )
     if isinstance(error, FileNotFoundError | PermissionError):
         named = error.filename or "a certificate or key of the kubeconfig"
         return UnavailableError(f"{named} cannot be read: {error.strerror}")
     return UnavailableError(
-        f"no Kubernetes API answers at {place}: {_reason(error)}",
-        hint="does the cluster run? `--context` and `--kubeconfig` name another one",
+        f"no Kubernetes API answers at {location}: {_reason(error)}",
+        hint="is the cluster running? `--context` and `--kubeconfig` select another one",
     )
 
 
 def _reason(error: BaseException) -> str:
-    import urllib3.exceptions as failures
+    import urllib3.exceptions as urllib3_errors
 
-    if isinstance(error, failures.NameResolutionError | socket.gaierror):
-        return "the server's name is not known"
+    if isinstance(error, urllib3_errors.NameResolutionError | socket.gaierror):
+        return "the server's name cannot be resolved"
     if _find_cause(error, ConnectionRefusedError) is not None or "refused" in str(error):
         return "the connection is refused"
-    if isinstance(error, failures.TimeoutError | TimeoutError):
+    if isinstance(error, urllib3_errors.TimeoutError | TimeoutError):
         return "it does not answer in time"
     return str(error) or type(error).__name__
 
 
 def _certificate_error(
-    error: ssl.SSLCertVerificationError, place: ServerLocation
+    error: ssl.SSLCertVerificationError, location: ServerLocation
 ) -> UnavailableError:
     reason = error.verify_message
     if "expired" in reason:
         return UnavailableError(
-            f"the certificate of the Kubernetes API at {place} has expired",
-            hint="whoever runs the cluster has to renew it; is this machine's clock right?",
+            f"the certificate of the Kubernetes API at {location} has expired",
+            hint="the cluster's administrator has to renew it; is this machine's clock right?",
         )
     if "not valid for" in reason or "mismatch" in reason.lower():
         return UnavailableError(
-            f"the certificate of the Kubernetes API at {place} is for another name: {reason}",
+            f"the certificate of the Kubernetes API at {location} is for another name: {reason}",
             hint="use a name that it has, or set tls-server-name in the kubeconfig's cluster",
         )
     return UnavailableError(
-        f"the Kubernetes API at {place} is not the one that the kubeconfig tells of: its"
-        f" certificate is from another authority ({reason})",
-        hint="was the cluster made anew? fetch its kubeconfig again",
+        f"the Kubernetes API at {location} does not match the kubeconfig: its certificate is from"
+        f" another authority ({reason})",
+        hint="was the cluster recreated? fetch its kubeconfig again",
     )
 
 
 def _find_cause(error: BaseException | None, kind: type[BaseException]) -> Any:
-    """The first error of that kind in the chain of causes, arguments included."""
+    """Return the first error of that type in the chain of causes, including error arguments."""
     seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
+    pending = [error]
+    while pending:
+        candidate = pending.pop()
+        if candidate is None or id(candidate) in seen:
             continue
-        if isinstance(one, kind):
-            return one
-        seen.add(id(one))
-        inner = [part for part in one.args if isinstance(part, BaseException)]
-        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *inner]
-        waiting = [part for part in waiting if isinstance(part, BaseException)]
+        if isinstance(candidate, kind):
+            return candidate
+        seen.add(id(candidate))
+        inner = [cause for cause in candidate.args if isinstance(cause, BaseException)]
+        pending += [
+            getattr(candidate, "reason", None),
+            candidate.__cause__,
+            candidate.__context__,
+            *inner,
+        ]
+        pending = [cause for cause in pending if isinstance(cause, BaseException)]
     return None
 
 
 def _without_password(proxy: str) -> str:
-    scheme, found, rest = proxy.partition("://")
-    return f"{scheme}{found}{rest.rpartition('@')[2]}"
+    scheme, separator, rest = proxy.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def expiry_date(certificate: bytes) -> str:
@@ -119,7 +126,7 @@ def expiry_date(certificate: bytes) -> str:
 
 
 def _end_of_validity(der: bytes) -> str:
-    """`notAfter` as YYYYMMDDHHMMSSZ (RFC 5280, 4.1); Python's ssl reads only those of peers."""
+    """Return `notAfter` as YYYYMMDDHHMMSSZ (RFC 5280, 4.1). Python's ssl decodes peers' only."""
     inner = _der_elements(_der_elements(_der_elements(der)[0][1])[0][1])
     fields = inner[1:] if inner[0][0] == 0xA0 else inner  # without the version
     kind, value = _der_elements(fields[3][1])[1]
@@ -130,7 +137,7 @@ def _end_of_validity(der: bytes) -> str:
 
 
 def _der_elements(der: bytes) -> list[tuple[int, bytes]]:
-    """The DER elements in a row: tag and content."""
+    """Return a sequence of DER elements as pairs of tag and content."""
     result, at = [], 0
     while at < len(der):
         tag, length, at = der[at], der[at + 1], at + 2

@@ -25,7 +25,7 @@ from fnbuild.platforms.kubeclient.kinds import Kind
 
 
 class ForbiddenError(FnbuildError):
-    """The user is known, and lacks a right. `grant` says how a cluster's administrator gives it."""
+    """The user lacks a permission. `grant` tells how an administrator can grant it."""
 
     code = "forbidden"
     http_status = 403
@@ -34,13 +34,13 @@ class ForbiddenError(FnbuildError):
         self, message: str, *, grant: str = "", hint: str | None = None, detail: str | None = None
     ):
         if grant:
-            hint = f"{grant}; `fnbuild doctor rights` lists all that is missing at once"
+            hint = f"{grant}; `fnbuild doctor rights` lists all missing permissions"
         super().__init__(message, hint=hint, detail=detail)
         self.grant = grant
 
 
 class UnauthorizedError(UnavailableError):
-    """The cluster does not know the user: credentials are missing, wrong or too old."""
+    """The cluster does not accept the credentials: they are missing, wrong or expired."""
 
     code = "unauthorized"
 
@@ -50,11 +50,11 @@ class StaleError(ConflictError):
 
 
 class GoneError(ConflictError):
-    """The server no longer has the version of a list that was asked for."""
+    """The server no longer has the requested version of a list."""
 
 
 class InvalidFieldsError(InputError):
-    """An object is not as it has to be; `fields` are the paths of what is wrong in it."""
+    """An object has invalid fields; `fields` are their paths."""
 
     def __init__(self, message: str, fields: tuple[str, ...], hint: str | None = None):
         super().__init__(message, hint=hint)
@@ -62,15 +62,15 @@ class InvalidFieldsError(InputError):
 
 
 class FieldConflictError(ConflictError):
-    """Somebody else manages fields that were to be set.
+    """Another field manager owns fields of an apply.
 
-    `managers` are their names, `fields` the paths such as `.spec.replicas`.
+    `managers` are the names of the owners, `fields` the paths such as `.spec.replicas`.
     """
 
     def __init__(self, message: str, managers: tuple[str, ...], fields: tuple[str, ...]):
         super().__init__(
             message,
-            hint="leave these fields to the other side, or take them over with `--force-conflicts`",
+            hint="leave these fields alone, or take them over with `--force-conflicts`",
         )
         self.managers = managers
         self.fields = fields
@@ -78,7 +78,7 @@ class FieldConflictError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What was asked of the server. `verb` is RBAC's: get, list, watch, create, patch, …"""
+    """The subject of a request, for error messages. `verb` is RBAC's: get, list, watch, create …"""
 
     verb: str
     kind: Kind | None = None
@@ -89,23 +89,23 @@ class RequestInfo:
     context: str = ""
 
     @property
-    def thing(self) -> str:
-        """The object in words, as in `deployment nuclio-boxes`."""
+    def target(self) -> str:
+        """The name of the object or collection, as in `deployment nuclio-boxes`."""
         if self.kind is None:
             return "the API"
-        words = self.kind.name.lower() if self.name else self.kind.plural
-        return f"{words} {self.name}" if self.name else words
+        kind_name = self.kind.name.lower() if self.name else self.kind.plural
+        return f"{kind_name} {self.name}" if self.name else kind_name
 
     @property
-    def where(self) -> str:
-        """How messages name the cluster."""
+    def cluster_name(self) -> str:
+        """The name of the cluster in messages."""
         return f"{self.server} (context {self.context})" if self.context else self.server
 
 
 def namespace_not_found(name: str, request: RequestInfo) -> NotFoundError:
     return NotFoundError(
-        f'there is no namespace "{name}" in the cluster at {request.where}',
-        hint=f"`kubectl create namespace {name}`, or name another one with `-n`",
+        f'there is no namespace "{name}" in the cluster at {request.cluster_name}',
+        hint=f"`kubectl create namespace {name}`, or choose another one with `-n`",
     )
 
 
@@ -120,24 +120,24 @@ _WEBHOOK = re.compile(
 _WEBHOOK_FAILED = re.compile(r'failed calling webhook "([^"]+)": (.*)', re.S)
 _MANAGER = re.compile(r'conflicts? with "([^"]*)"')
 _UNDECLARED = re.compile(r"(\.[^\s:]+): field not declared in schema")
-# Server-side apply also makes what is not there yet, and that is another right.
+# Server-side apply also creates objects, which is a permission of its own.
 _GRANTED_VERBS = {"patch": "patch,create"}
 _MISTYPED = re.compile(r"(\.\S+): (expected \w+)")
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
 
 
 def parse_status(body: bytes) -> Raw:
-    """The Status that an answer holds; empty for an answer of something else."""
+    """Return the Status in a response body, or an empty mapping if there is none."""
     try:
-        found = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) and found.get("kind") == "Status" else {}
+    return parsed if isinstance(parsed, dict) and parsed.get("kind") == "Status" else {}
 
 
 @dataclass(frozen=True, slots=True)
 class _ErrorResponse:
-    """An answer other than 2xx: its Status (empty when it holds none) and the message."""
+    """A response other than 2xx: its Status (empty if it has none) and its message."""
 
     code: int
     status: Raw
@@ -149,12 +149,12 @@ class _ErrorResponse:
         return self.status.get("details") or {}
 
     @property
-    def thing(self) -> str:
-        return self.request.thing
+    def target(self) -> str:
+        return self.request.target
 
     @property
-    def doing(self) -> str:
-        return f"{self.request.verb} {self.request.thing}"
+    def attempt(self) -> str:
+        return f"{self.request.verb} {self.request.target}"
 
     @property
     def causes(self) -> list[Raw]:
@@ -162,18 +162,18 @@ class _ErrorResponse:
 
 
 def error_of_response(status: int, body: bytes, request: RequestInfo) -> FnbuildError:
-    """The error that an answer other than 2xx means."""
-    found = parse_status(body)
-    text = str(found.get("message") or "") or _plain_text(body) or f"HTTP status {status}"
-    refusal = _ErrorResponse(status, found, text, request)
-    if (known := _webhook_error(refusal)) is not None:
-        return known
-    make = _BY_STATUS.get(status)
-    if make is not None:
-        return make(refusal)
+    """Return the error for a response other than 2xx."""
+    parsed = parse_status(body)
+    text = str(parsed.get("message") or "") or _plain_text(body) or f"HTTP status {status}"
+    response = _ErrorResponse(status, parsed, text, request)
+    if (specific := _webhook_error(response)) is not None:
+        return specific
+    translate = _BY_STATUS.get(status)
+    if translate is not None:
+        return translate(response)
     if status >= 500:
-        return _server_error(refusal)
-    return PlatformError(f"the cluster refuses to {refusal.doing}: {text}")
+        return _server_error(response)
+    return PlatformError(f"the cluster refuses to {response.attempt}: {text}")
 
 
 def _plain_text(body: bytes) -> str:
@@ -181,15 +181,15 @@ def _plain_text(body: bytes) -> str:
     return "" if text.startswith("<") else text[:500]
 
 
-def _webhook_error(refusal: _ErrorResponse) -> FnbuildError | None:
-    if denied := _WEBHOOK.search(refusal.text):
-        said = (denied[2] or "").strip()
+def _webhook_error(response: _ErrorResponse) -> FnbuildError | None:
+    if denied := _WEBHOOK.search(response.text):
+        reason = (denied[2] or "").strip()
         return PreconditionError(
-            f"the admission webhook {denied[1]} of the cluster refuses {refusal.thing}"
-            + (f": {said}" if said else ""),
-            hint="it is a rule of this cluster: whoever runs it knows what it asks for",
+            f"the admission webhook {denied[1]} of the cluster refuses {response.target}"
+            + (f": {reason}" if reason else ""),
+            hint="it is a rule of this cluster; its administrator knows the requirements",
         )
-    if dead := _WEBHOOK_FAILED.search(refusal.text):
+    if dead := _WEBHOOK_FAILED.search(response.text):
         return PlatformError(
             f"the admission webhook {dead[1]} of the cluster does not work: {dead[2].strip()}",
             hint="`kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations`",
@@ -197,145 +197,149 @@ def _webhook_error(refusal: _ErrorResponse) -> FnbuildError | None:
     return None
 
 
-def _bad_request(refusal: _ErrorResponse) -> FnbuildError:
-    return _schema_error(refusal) or InputError(
-        f"the cluster cannot read {refusal.thing}: {refusal.text}"
+def _bad_request(response: _ErrorResponse) -> FnbuildError:
+    return _schema_error(response) or InputError(
+        f"the cluster cannot read {response.target}: {response.text}"
     )
 
 
-def _schema_error(refusal: _ErrorResponse) -> FnbuildError | None:
-    """Fields that are not in the schema, or not of its types: 400 or, of older servers, 500."""
-    fields = tuple(dict.fromkeys(_UNDECLARED.findall(refusal.text)))
+def _schema_error(response: _ErrorResponse) -> FnbuildError | None:
+    """Translate unknown fields and wrong types: status 400, or 500 from older servers."""
+    fields = tuple(dict.fromkeys(_UNDECLARED.findall(response.text)))
     if fields:
         listed = ", ".join(fields)
         return InvalidFieldsError(
-            f"this cluster does not know what {refusal.thing} asks for: {listed}",
+            f"this cluster does not support fields of {response.target}: {listed}",
             fields,
-            hint="`kubectl explain` shows what it knows; leave the setting out, or correct it",
+            hint="`kubectl explain` shows the supported fields; remove the setting, or correct it",
         )
-    wrong = _MISTYPED.findall(refusal.text)
+    wrong = _MISTYPED.findall(response.text)
     if not wrong:
         return None
-    # Behind that is the value, which may be a secret.
-    said = "; ".join(f"{where}: {what}" for where, what in wrong)
-    places = tuple(where for where, _ in wrong)
-    return InvalidFieldsError(f"the cluster refuses {refusal.thing}: {said}", places)
+    # The rest of the message contains the value, which may be a secret.
+    reason = "; ".join(f"{field}: {problem}" for field, problem in wrong)
+    places = tuple(field for field, _ in wrong)
+    return InvalidFieldsError(f"the cluster refuses {response.target}: {reason}", places)
 
 
-def _unauthorized(refusal: _ErrorResponse) -> FnbuildError:
-    at = f" -n {refusal.request.namespace}" if refusal.request.namespace else ""
+def _unauthorized(response: _ErrorResponse) -> FnbuildError:
+    namespace_flag = f" -n {response.request.namespace}" if response.request.namespace else ""
     return UnauthorizedError(
-        f"the cluster at {refusal.request.where} does not accept this user's credentials",
-        hint=f"log in again; `kubectl auth can-i --list{at}` tells whether it works",
+        f"the cluster at {response.request.cluster_name} does not accept this user's credentials",
+        hint=f"log in again; `kubectl auth can-i --list{namespace_flag}` shows whether it works",
     )
 
 
-def _forbidden(refusal: _ErrorResponse) -> FnbuildError:
-    denied = _DENIED.search(refusal.text)
+def _forbidden(response: _ErrorResponse) -> FnbuildError:
+    denied = _DENIED.search(response.text)
     if denied is None:
-        return _not_admitted(refusal)
+        return _not_admitted(response)
     group, namespace = denied["group"] or "", denied["namespace"] or ""
     resource = f"{denied['resource']}.{group}" if group else denied["resource"]
     if "/" in denied["resource"] and group:
         plural, _, sub = denied["resource"].partition("/")
         resource = f"{plural}.{group}/{sub}"
-    place = f' in namespace "{namespace}"' if namespace else " in all namespaces"
+    scope = f' in namespace "{namespace}"' if namespace else " in all namespaces"
     return ForbiddenError(
-        f'user "{denied["user"]}" may not {denied["verb"]} {resource}{place}',
+        f'user "{denied["user"]}" may not {denied["verb"]} {resource}{scope}',
         grant=_grant_command(denied["user"], denied["verb"], resource, namespace),
     )
 
 
 def _grant_command(user: str, verb: str, resource: str, namespace: str) -> str:
-    """The commands by which an administrator gives one right."""
+    """Return the commands with which an administrator grants one permission."""
     role = f"fnbuild-{verb}-{resource.replace('/', '-')}"
-    found = _ACCOUNT.fullmatch(user)
-    who = f"--serviceaccount={found[1]}:{found[2]}" if found else f"--user='{user}'"
-    kind, at = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
+    account = _ACCOUNT.fullmatch(user)
+    subject = f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user='{user}'"
+    kind, namespace_flag = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
     return (
         f"an administrator can allow it: `kubectl create {kind} {role}"
-        f" --verb={_GRANTED_VERBS.get(verb, verb)} --resource={resource}{at}`, then"
-        f" `kubectl create {kind}binding {role} --{kind}={role} {who}{at}`"
+        f" --verb={_GRANTED_VERBS.get(verb, verb)} --resource={resource}{namespace_flag}`, then"
+        f" `kubectl create {kind}binding {role} --{kind}={role} {subject}{namespace_flag}`"
     )
 
 
-def _not_admitted(refusal: _ErrorResponse) -> FnbuildError:
-    """403 without a lack of rights: admission refuses the object."""
-    # In front of that is the object's name.
-    said = refusal.text.partition(" is forbidden: ")[2] or refusal.text
-    if "exceeded quota" in refusal.text or "failed quota" in refusal.text:
+def _not_admitted(response: _ErrorResponse) -> FnbuildError:
+    """Translate a 403 of admission, which is not about permissions."""
+    # The text before it is the object's name.
+    reason = response.text.partition(" is forbidden: ")[2] or response.text
+    if "exceeded quota" in response.text or "failed quota" in response.text:
         return PreconditionError(
-            f"{refusal.thing} does not fit into a quota: {said}",
-            hint=f"`kubectl describe quota -n {refusal.request.namespace}` shows what is used",
+            f"{response.target} does not fit into a quota: {reason}",
+            hint=f"`kubectl describe quota -n {response.request.namespace}` shows what is used",
         )
-    if "being terminated" in refusal.text:
+    if "being terminated" in response.text:
         return PreconditionError(
-            f'namespace "{refusal.request.namespace}" is being deleted',
+            f'namespace "{response.request.namespace}" is being deleted',
             hint="wait until it is gone, or use another one",
         )
-    return PreconditionError(f"the cluster does not admit {refusal.thing}: {said}")
+    return PreconditionError(f"the cluster does not admit {response.target}: {reason}")
 
 
-def _not_found(refusal: _ErrorResponse) -> FnbuildError:
-    details, request = refusal.details, refusal.request
+def _not_found(response: _ErrorResponse) -> FnbuildError:
+    details, request = response.details, response.request
     if details.get("kind") == "namespaces":
         return namespace_not_found(str(details.get("name") or request.namespace), request)
     if request.kind is not None and not details.get("name"):
         return NotFoundError(
-            f"the cluster at {request.where} has no {request.kind.plural} of {request.kind.api}",
-            hint=f"`kubectl api-resources --api-group={request.kind.group}` shows what it has",
+            f"the cluster at {request.cluster_name} has no {request.kind.plural} of"
+            f" {request.kind.api_version}",
+            hint=f"`kubectl api-resources --api-group={request.kind.group}` lists its resources",
         )
-    return NotFoundError(f"there is no {refusal.thing} in namespace {request.namespace}")
+    return NotFoundError(f"there is no {response.target} in namespace {request.namespace}")
 
 
-def _conflict(refusal: _ErrorResponse) -> FnbuildError:
-    causes = [one for one in refusal.causes if one.get("reason") == "FieldManagerConflict"]
+def _conflict(response: _ErrorResponse) -> FnbuildError:
+    causes = [cause for cause in response.causes if cause.get("reason") == "FieldManagerConflict"]
     if causes:
-        names = [_MANAGER.search(str(one.get("message", ""))) for one in causes]
-        managers = tuple(dict.fromkeys(name[1] for name in names if name))
-        fields = tuple(dict.fromkeys(str(one.get("field", "")) for one in causes))
+        matches = [_MANAGER.search(str(cause.get("message", ""))) for cause in causes]
+        managers = tuple(dict.fromkeys(name[1] for name in matches if name))
+        fields = tuple(dict.fromkeys(str(cause.get("field", "")) for cause in causes))
         return FieldConflictError(
-            f"{refusal.thing} has fields that {' and '.join(managers) or 'another manager'}"
+            f"{response.target} has fields that {' and '.join(managers) or 'another manager'}"
             f" manages: {', '.join(fields)}",
             managers,
             fields,
         )
-    if refusal.status.get("reason") == "AlreadyExists":
-        return ConflictError(f"{refusal.thing} exists already")
+    if response.status.get("reason") == "AlreadyExists":
+        return ConflictError(f"{response.target} exists already")
     return StaleError(
-        f"{refusal.thing} was changed by somebody else at the same time", hint="try again"
+        f"{response.target} was changed by another client at the same time",
+        hint="try again",
     )
 
 
-def _gone(refusal: _ErrorResponse) -> FnbuildError:
-    return GoneError(f"the cluster no longer knows an older state of {refusal.thing}")
+def _gone(response: _ErrorResponse) -> FnbuildError:
+    return GoneError(f"the cluster no longer knows an older state of {response.target}")
 
 
-def _invalid(refusal: _ErrorResponse) -> FnbuildError:
+def _invalid(response: _ErrorResponse) -> FnbuildError:
     problems = [
-        f"{one['field']}: {one.get('message', '')}" if one.get("field") else one.get("message", "")
-        for one in refusal.causes
+        f"{cause['field']}: {cause.get('message', '')}"
+        if cause.get("field")
+        else cause.get("message", "")
+        for cause in response.causes
     ]
-    said = "; ".join(dict.fromkeys(map(str, problems))) or refusal.text
-    fields = tuple(str(one["field"]) for one in refusal.causes if one.get("field"))
-    return InvalidFieldsError(f"the cluster refuses {refusal.thing}: {said}", fields)
+    reason = "; ".join(dict.fromkeys(map(str, problems))) or response.text
+    fields = tuple(str(cause["field"]) for cause in response.causes if cause.get("field"))
+    return InvalidFieldsError(f"the cluster refuses {response.target}: {reason}", fields)
 
 
-def _too_many_requests(refusal: _ErrorResponse) -> FnbuildError:
+def _too_many_requests(response: _ErrorResponse) -> FnbuildError:
     return UnavailableError(
-        f"the cluster at {refusal.request.where} has too much to do to {refusal.doing}",
+        f"the cluster at {response.request.cluster_name} is too busy to {response.attempt}",
         hint="try again in a minute",
     )
 
 
-def _server_error(refusal: _ErrorResponse) -> FnbuildError:
-    if (known := _schema_error(refusal)) is not None:
-        return known
-    kind = UnavailableError if refusal.code in {502, 503, 504} else PlatformError
+def _server_error(response: _ErrorResponse) -> FnbuildError:
+    if (specific := _schema_error(response)) is not None:
+        return specific
+    kind = UnavailableError if response.code in {502, 503, 504} else PlatformError
     return kind(
-        f"the cluster at {refusal.request.where} could not {refusal.doing}"
-        f" (HTTP status {refusal.code})",
-        detail=refusal.text,
+        f"the cluster at {response.request.cluster_name} could not {response.attempt}"
+        f" (HTTP status {response.code})",
+        detail=response.text,
     )
 
 

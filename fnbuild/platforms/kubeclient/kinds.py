@@ -1,4 +1,4 @@
-"""The kinds of objects that fnbuild has to do with, and where an API server has them."""
+"""The kinds of objects that fnbuild uses, and their paths in the API."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fnbuild.function.types import Raw
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind in one version of its API. `api` is a manifest's apiVersion: "v1", "apps/v1"."""
+    """A kind of objects in one version of its API: `api_version` is "v1", "apps/v1" …"""
 
-    api: str
+    api_version: str
     name: str
     plural: str
     namespaced: bool = True
@@ -21,25 +21,25 @@ class Kind:
     @property
     def group(self) -> str:
         """The API group; "" for the core."""
-        return self.api.rpartition("/")[0]
+        return self.api_version.rpartition("/")[0]
 
     @property
     def resource(self) -> str:
-        """The resource as kubectl and RBAC name it: `deployments.apps`, `pods`."""
+        """The resource name of kubectl and RBAC: `deployments.apps`, `pods`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
-    def root(self) -> str:
-        """The path of the API version, whose discovery tells what is served."""
-        return f"/apis/{self.api}" if self.group else f"/api/{self.api}"
+    def api_path(self) -> str:
+        """The path of the API version, which is also that of its discovery document."""
+        return f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
 
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
-        """The path of one object, or of all; `namespace` None for all namespaces."""
-        for one in (namespace, name):
-            if one in (".", ".."):
-                # Percent-encoding leaves them as they are, and they lead to another object.
-                raise InputError(f"{one!r} cannot be a name in a cluster")
-        parts = [self.root]
+        """Return the path of an object, or of the collection; None stands for all namespaces."""
+        for segment in (namespace, name):
+            if segment in (".", ".."):
+                # Percent-encoding does not change these names, and the path would be another one.
+                raise InputError(f"{segment!r} cannot be a name in a cluster")
+        parts = [self.api_path]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]
         parts.append(self.plural)
@@ -88,16 +88,18 @@ STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", Fals
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
 _KINDS = {
-    (kind.api, kind.name): kind for kind in tuple(globals().values()) if isinstance(kind, Kind)
+    (kind.api_version, kind.name): kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, Kind)
 }
 
 
 def kind_of(manifest: Raw) -> Kind:
-    """The kind of a manifest, by its apiVersion and kind; `InputError` for one of another sort."""
+    """Return the kind of a manifest. Raises `InputError` for a kind that fnbuild does not use."""
     api, name = str(manifest.get("apiVersion", "")), str(manifest.get("kind", ""))
     try:
         return _KINDS[api, name]
     except KeyError:
         raise InputError(
-            f"fnbuild has nothing to do with objects of kind {name or '(none)'} ({api or 'no API'})"
+            f"fnbuild does not use objects of kind {name or '(none)'} ({api or 'no apiVersion'})"
         ) from None

@@ -1,7 +1,7 @@
-"""What a kubeconfig says, read as kubectl reads it: KUBECONFIG may list several files, and of two
-entries of the same name the first file's counts (client-go, tools/clientcmd/loader.go).
+"""The kubeconfig, with the rules of kubectl (client-go, tools/clientcmd/loader.go).
 
-Nothing of a user's entry may get into a message: it holds tokens and keys.
+KUBECONFIG may list several files; of two entries with the same name, the first file's is used.
+Messages never contain parts of a user's entry, which holds tokens and keys.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PATH_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class KubeContext:
-    """One context with what it names. `file` is where the context is from."""
+    """A context with its cluster and user. `file` is the file that defines the context."""
 
     name: str
     file: Path
@@ -41,12 +41,12 @@ class KubeContext:
 
     @property
     def plugin(self) -> str:
-        """The program that gives credentials, "" when none does."""
-        found = self.user.get("exec")
-        return str(found.get("command", "")) if isinstance(found, dict) else ""
+        """The credential plugin (a program), or ""."""
+        exec_config = self.user.get("exec")
+        return str(exec_config.get("command", "")) if isinstance(exec_config, dict) else ""
 
     def as_config(self) -> Raw:
-        """A kubeconfig of this context alone."""
+        """Return a kubeconfig with this context only."""
         return {
             "apiVersion": "v1",
             "kind": "Config",
@@ -67,19 +67,19 @@ class _MergedConfig:
 
 
 def candidate_files() -> list[Path]:
-    """The files that are looked for, whether or not they exist."""
-    listed = os.environ.get("KUBECONFIG", "")
-    names = [Path(name) for name in listed.split(os.pathsep) if name] or [_DEFAULT_FILE]
+    """Return the files that KUBECONFIG lists, or the default, whether or not they exist."""
+    items = os.environ.get("KUBECONFIG", "")
+    names = [Path(name) for name in items.split(os.pathsep) if name] or [_DEFAULT_FILE]
     return [name.expanduser() for name in names]
 
 
 def existing_files() -> list[Path]:
-    """Those of them that there are."""
+    """Return the candidate files that exist."""
     return [file for file in candidate_files() if file.exists()]
 
 
 def missing_context() -> str:
-    """What is wrong with each of the files that are looked for, when there is no context."""
+    """Describe why none of the candidate files has a context."""
     return ", ".join(f"{file} {_file_problem(file)}" for file in candidate_files())
 
 
@@ -90,16 +90,16 @@ def _file_problem(file: Path) -> str:
 
 
 def current_context() -> KubeContext | None:
-    """The context that FNBUILD_CONTEXT names, or else the current one; None without a kubeconfig.
+    """Return the context of FNBUILD_CONTEXT, or the current one; None without a kubeconfig.
 
-    Raises `UnavailableError` for files that cannot be read and for a context that is not there.
+    Raises `UnavailableError` for files that cannot be read and for a context that does not exist.
     """
-    found = existing_files()
-    if not found:
+    files = existing_files()
+    if not files:
         return None
-    merged = _merge(found)
-    asked = os.environ.get(CONTEXT_VARIABLE, "")
-    name = asked or merged.current
+    merged = _merge(files)
+    requested = os.environ.get(CONTEXT_VARIABLE, "")
+    name = requested or merged.current
     if not name and not merged.contexts:
         return None
     if name not in merged.contexts:
@@ -109,13 +109,13 @@ def current_context() -> KubeContext | None:
 
 def _context_not_found(name: str, merged: _MergedConfig) -> UnavailableError:
     where = ", ".join(map(str, merged.files))
-    known = ", ".join(sorted(merged.contexts))
+    names = ", ".join(sorted(merged.contexts))
     if not name:
-        message = f"no context is the current one in {where}"
+        message = f"there is no current context in {where}"
     else:
         message = f'there is no context "{name}" in {where}'
     return UnavailableError(
-        message, hint=f"`--context` with one of: {known}" if known else "it has no contexts at all"
+        message, hint=f"`--context` with one of: {names}" if names else "it has no contexts"
     )
 
 
@@ -129,24 +129,24 @@ def _context(name: str, merged: _MergedConfig) -> KubeContext:
             f'the cluster of context "{name}" in {file} has no server',
             hint=f"`kubectl config set-cluster {entry.get('cluster')} --server=https://…`",
         )
-    who = str(entry.get("user") or "")
-    user = _entry_of_context("user", who, merged.users, name, file) if who else {}
+    user_name = str(entry.get("user") or "")
+    user = _entry_of_context("user", user_name, merged.users, name, file) if user_name else {}
     if user.get("as"):
         raise UnavailableError(
-            f'the user of context "{name}" in {file} acts as somebody else (`as`), which fnbuild'
-            " does not do",
-            hint="use a context whose user has the rights itself",
+            f'the user of context "{name}" in {file} impersonates another one (`as`), which fnbuild'
+            " does not support",
+            hint="use a context whose user has the permissions itself",
         )
     return KubeContext(name, file, str(entry.get("namespace") or ""), cluster, user)
 
 
 def _entry_of_context(
-    what: str, name: str, entries: dict[str, tuple[Path, Raw]], context: str, file: Path
+    entry_kind: str, name: str, entries: dict[str, tuple[Path, Raw]], context: str, file: Path
 ) -> Raw:
-    """A cluster's or user's entry, with paths that no longer depend on the file's folder."""
+    """Return the entry of a cluster or user, with paths resolved against the file's folder."""
     if name not in entries:
         raise UnavailableError(
-            f'context "{context}" in {file} names {what} "{name}", which is not there',
+            f'context "{context}" in {file} names {entry_kind} "{name}", which does not exist',
             hint="`kubectl config view` shows what the kubeconfig has",
         )
     own_file, entry = entries[name]
@@ -162,20 +162,22 @@ def _entry_of_context(
 
 
 def missing_plugin_error(context: KubeContext) -> UnavailableError | None:
-    """The error of a credential plugin that is not installed."""
+    """Return the error for a credential plugin that is not installed, or None."""
     if not context.plugin or shutil.which(context.plugin):
         return None
-    own = context.user["exec"].get("installHint")
+    install_hint = context.user["exec"].get("installHint")
     return UnavailableError(
-        f'context "{context.name}" in {context.file} gets its credentials from the program'
-        f" {context.plugin}, which is not installed",
-        hint=str(own).strip() if own else f"install {context.plugin}, or use another context",
+        f'context "{context.name}" in {context.file} needs the credential plugin {context.plugin},'
+        " which is not installed",
+        hint=str(install_hint).strip()
+        if install_hint
+        else f"install {context.plugin}, or use another context",
     )
 
 
-def _merge(found: list[Path]) -> _MergedConfig:
-    merged = _MergedConfig(found)
-    for file in found:
+def _merge(files: list[Path]) -> _MergedConfig:
+    merged = _MergedConfig(files)
+    for file in files:
         config = _read_file(file)
         merged.current = merged.current or str(config.get("current-context") or "")
         for key, inner, target in (
@@ -188,33 +190,33 @@ def _merge(found: list[Path]) -> _MergedConfig:
     return merged
 
 
-def _entries(listed: Any, key: str, inner: str, file: Path) -> Iterator[tuple[str, Raw]]:
-    if not isinstance(listed, list | None):
-        raise UnavailableError(f"{file} is no kubeconfig: `{key}` is no list")
-    for one in listed or []:
-        entry = one.get(inner) if isinstance(one, dict) else None
-        if not isinstance(one, dict) or not isinstance(entry, dict | None) or "name" not in one:
+def _entries(items: Any, key: str, inner: str, file: Path) -> Iterator[tuple[str, Raw]]:
+    if not isinstance(items, list | None):
+        raise UnavailableError(f"{file} is not a kubeconfig: `{key}` is not a list")
+    for item in items or []:
+        entry = item.get(inner) if isinstance(item, dict) else None
+        if not isinstance(item, dict) or not isinstance(entry, dict | None) or "name" not in item:
             raise UnavailableError(
-                f"{file} is no kubeconfig: `{key}` has an entry without `name` or `{inner}`"
+                f"{file} is not a kubeconfig: `{key}` has an entry without `name` or `{inner}`"
             )
-        yield str(one["name"]), entry or {}
+        yield str(item["name"]), entry or {}
 
 
 def _read_file(file: Path) -> Raw:
     try:
-        found = yaml.load(file.read_bytes(), _LOADER)  # noqa: S506 (it is a safe one)
+        config = yaml.load(file.read_bytes(), _LOADER)  # noqa: S506 (it is a safe one)
     except OSError as error:
         raise UnavailableError(
             f"the kubeconfig {file} cannot be read: {error.strerror}",
-            hint="KUBECONFIG names another one",
+            hint="choose another file with KUBECONFIG",
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        # The error's own text quotes the file, which has keys and tokens.
+        # The error's own message quotes the file, which contains keys and tokens.
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
         raise UnavailableError(
-            f"the kubeconfig {place} is no YAML", hint="`kubectl config view` reads it too"
+            f"the kubeconfig {place} is not valid YAML", hint="`kubectl config view` reads it too"
         ) from None
-    if not isinstance(found, dict | None):
-        raise UnavailableError(f"{file} is no kubeconfig: it holds no mapping")
-    return found or {}
+    if not isinstance(config, dict | None):
+        raise UnavailableError(f"{file} is not a kubeconfig: it is not a mapping")
+    return config or {}

@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.5
 _GATHER_SECONDS = 0.1
 _MAX_OUTAGE_SECONDS = 30.0
 _QUEUE_SIZE = 10_000
-"""Lines that wait until somebody takes them."""
+"""The number of lines that wait for the consumer."""
 _CONTAINER = "nuclio"
 
 
@@ -33,7 +33,7 @@ class _LogLine(NamedTuple):
     text: bytes
 
 
-def read_logs(  # noqa: PLR0913 (what a log can be asked for)
+def read_logs(  # noqa: PLR0913 (options of a log)
     cluster: Cluster,
     namespace: str,
     pods: Callable[[], list[str] | None],
@@ -50,16 +50,16 @@ def read_logs(  # noqa: PLR0913 (what a log can be asked for)
     the log. `follow` goes on, including pods that are new, until `pods` returns None or `until` is
     set.
     """
-    there = pods()
-    if there is None:
+    current_pods = pods()
+    if current_pods is None:
         return iter(())
-    # Where following goes on, of each pod: behind what the history has.
-    ends = dict.fromkeys(there, int((since or 0) * 1e9))
-    # Of no lines at all, the last one still tells where to go on.
-    last = None if tail is None else max(tail, 1)
+    # The position in each pod's log at which following continues after the history.
+    ends = dict.fromkeys(current_pods, int((since or 0) * 1e9))
+    # Even with a tail of 0, the last line determines that position.
+    limit = None if tail is None else max(tail, 1)
     sources = {
-        pod: cluster.log_source(namespace, pod, container=_CONTAINER, since=since, tail=last)
-        for pod in there
+        pod: cluster.log_stream(namespace, pod, container=_CONTAINER, since=since, tail=limit)
+        for pod in current_pods
     }
     history = heapq.merge(
         *(_read_history(source, pod, since, ends) for pod, source in sources.items())
@@ -83,10 +83,10 @@ def read_previous_logs(
     cluster: Cluster, namespace: str, pods: list[str], *, since: float | None, tail: int | None
 ) -> Iterator[LogRecord]:
     """Yield the records that the pods' containers wrote before their last restart."""
-    last = None if tail is None else max(tail, 1)
+    limit = None if tail is None else max(tail, 1)
     sources = {
-        pod: cluster.log_source(
-            namespace, pod, container=_CONTAINER, since=since, tail=last, previous=True
+        pod: cluster.log_stream(
+            namespace, pod, container=_CONTAINER, since=since, tail=limit, previous=True
         )
         for pod in pods
     }
@@ -98,7 +98,7 @@ def read_previous_logs(
 def _read_history(
     source: streams.ApiStream, pod: str, since: float | None, ends: dict[str, int]
 ) -> Iterator[_LogLine]:
-    """What a pod's log has now; `ends` learns how far that is."""
+    """Yield the current lines of a pod's log, and store the last timestamp in `ends`."""
     for moment, text in streams.read_log(source):
         if since is None or moment / 1e9 >= since:
             ends[pod] = moment
@@ -106,12 +106,12 @@ def _read_history(
 
 
 def _to_record(line: _LogLine) -> LogRecord:
-    found = parse_log_line(line.text, line.time_ns / 1e9)
-    return replace(found, fields={**found.fields, "pod": line.pod})
+    record = parse_log_line(line.text, line.time_ns / 1e9)
+    return replace(record, fields={**record.fields, "pod": line.pod})
 
 
 class _LogFollowers:
-    """A thread for each pod that reads its log, and what they have read."""
+    """Threads that follow the logs of pods, and a queue of their lines."""
 
     def __init__(
         self,
@@ -124,75 +124,75 @@ class _LogFollowers:
         self._namespace = namespace
         self._pods = pods
         self._ends = ends
-        self._there = set(ends)
+        self._current_pods = set(ends)
         self._threads: dict[str, threading.Thread] = {}
         self._replies: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._found: queue.Queue[_LogLine | FnbuildError] = queue.Queue(_QUEUE_SIZE)
-        self._heard = time.monotonic()
+        self._queue: queue.Queue[_LogLine | FnbuildError] = queue.Queue(_QUEUE_SIZE)
+        self._last_response = time.monotonic()
 
     def records(self, until: threading.Event) -> Iterator[LogRecord]:
-        """Records as they come, in order of time as far as they come together."""
+        """Yield records as they arrive, sorted by time within each batch."""
         try:
-            while not until.is_set() and self._renew():
-                yield from map(_to_record, self._gathered(_POLL_SECONDS))
-            yield from map(_to_record, self._gathered(0))
+            while not until.is_set() and self._update_followers():
+                yield from map(_to_record, self._collect(_POLL_SECONDS))
+            yield from map(_to_record, self._collect(0))
         finally:
             self._stop()
 
-    def _renew(self) -> bool:
-        """Follow the pods that are new; whether there may be more to come."""
+    def _update_followers(self) -> bool:
+        """Follow new pods. Return False if there will be no more pods."""
         try:
-            there = self._pods()
+            current_pods = self._pods()
         except UnavailableError:
-            if time.monotonic() - self._heard > _MAX_OUTAGE_SECONDS:
+            if time.monotonic() - self._last_response > _MAX_OUTAGE_SECONDS:
                 raise
             return True
-        self._heard = time.monotonic()
-        if there is None:
+        self._last_response = time.monotonic()
+        if current_pods is None:
             return False
-        self._there = set(there)
-        self._threads = {pod: one for pod, one in self._threads.items() if one.is_alive()}
-        for pod in self._there - self._threads.keys():
+        self._current_pods = set(current_pods)
+        self._threads = {pod: thread for pod, thread in self._threads.items() if thread.is_alive()}
+        for pod in self._current_pods - self._threads.keys():
             thread = threading.Thread(target=self._follow, args=(pod,), daemon=True)
             self._threads[pod] = thread
             thread.start()
         return True
 
-    def _gathered(self, seconds: float) -> list[_LogLine]:
-        """What comes within that time, in order of time; less is waited once something came."""
+    def _collect(self, seconds: float) -> list[_LogLine]:
+        """Return the lines that arrive within a time, sorted; the first line shortens the wait."""
         lines: list[_LogLine] = []
         end = time.monotonic() + seconds
         while True:
             try:
-                found = self._found.get(timeout=max(0.0, end - time.monotonic()))
+                entry = self._queue.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 return sorted(lines)
-            if isinstance(found, FnbuildError):
-                raise found
+            if isinstance(entry, FnbuildError):
+                raise entry
             if not lines:
                 end = min(end, time.monotonic() + _GATHER_SECONDS)
-            lines.append(found)
+            lines.append(entry)
 
     def _follow(self, pod: str) -> None:
-        while pod in self._there and not self._stopped.is_set():
+        while pod in self._current_pods and not self._stopped.is_set():
             try:
                 self._read(pod)
             except (NotFoundError, InputError, UnavailableError):
-                pass  # it has not begun, is gone, or the server is away for a moment
+                pass  # not started yet, already gone, or the server is temporarily unavailable
             except FnbuildError as error:
                 self._put(error)
                 return
             self._stopped.wait(_POLL_SECONDS)
 
     def _read(self, pod: str) -> None:
-        """The log of the pod's container until it ends."""
+        """Read the log of the pod's container until it terminates."""
         end = self._ends.get(pod, 0)
-        source = self._cluster.log_source(
+        source = self._cluster.log_stream(
             self._namespace, pod, container=_CONTAINER, since=end / 1e9 if end else None
         )
-        with source.opened(None, timestamps="true", follow="true") as reply:
+        with source.open(None, timestamps="true", follow="true") as reply:
             with self._lock:
                 if self._stopped.is_set():
                     return
@@ -206,17 +206,17 @@ class _LogFollowers:
                 with self._lock:
                     del self._replies[pod]
 
-    def _put(self, found: _LogLine | FnbuildError) -> None:
+    def _put(self, entry: _LogLine | FnbuildError) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self._found.put(found, timeout=_POLL_SECONDS)
+                self._queue.put(entry, timeout=_POLL_SECONDS)
                 return
 
     def _stop(self) -> None:
         with self._lock:
             self._stopped.set()
             for reply in self._replies.values():
-                with contextlib.suppress(OSError, ValueError, RuntimeError):  # it ended itself
+                with contextlib.suppress(OSError, ValueError, RuntimeError):  # already closed
                     reply.shutdown()
         for thread in self._threads.values():
             thread.join(_POLL_SECONDS)
@@ -234,7 +234,7 @@ def last_records(
     *,
     previous: bool = False,
 ) -> list[LogRecord]:
-    """The last of a container's log; none when it has none, or when nobody may read it."""
+    """Return the last records of a container's log; none if it is missing or forbidden."""
     try:
         lines = cluster.logs(
             namespace, pod, container=container, tail=_LINES_READ, previous=previous
@@ -245,24 +245,23 @@ def last_records(
 
 
 def failure_output(cluster: Cluster, namespace: str, pod: str, container: str = "nuclio") -> str:
-    """The last traceback, else the last lines that tell of errors, else the last lines at all.
+    """Return the last traceback, or else the last error lines, or else the last lines.
 
-    A container that has just begun again has yet to fail: what it said before counts then. "" for
-    nothing.
+    If the current container has not failed yet, the output of the previous one is used.
     """
-    now = last_records(cluster, namespace, pod, container)
-    if errors := _error_text(now):
+    current = last_records(cluster, namespace, pod, container)
+    if errors := _error_text(current):
         return errors
-    before = last_records(cluster, namespace, pod, container, previous=True)
-    return _error_text(before) or _last_lines(now or before)
+    earlier = last_records(cluster, namespace, pod, container, previous=True)
+    return _error_text(earlier) or _last_lines(current or earlier)
 
 
-def _error_text(found: list[LogRecord]) -> str:
-    """Workers often say the same, so one traceback is enough."""
-    errors = [one for one in found if one.level == "error"]
-    whole = next((one.message for one in reversed(errors) if "\n" in one.message), "")
-    return whole or _last_lines(errors)
+def _error_text(records: list[LogRecord]) -> str:
+    """Return the last traceback, or else all errors: workers often fail in the same way."""
+    errors = [record for record in records if record.level == "error"]
+    traceback = next((record.message for record in reversed(errors) if "\n" in record.message), "")
+    return traceback or _last_lines(errors)
 
 
-def _last_lines(found: list[LogRecord]) -> str:
-    return "\n".join(one.message for one in found[-_LINES_SHOWN:])
+def _last_lines(records: list[LogRecord]) -> str:
+    return "\n".join(record.message for record in records[-_LINES_SHOWN:])

@@ -20,87 +20,90 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Verbs on one resource. `loss` is what does not work without them, "" when nothing does.
+    """Verbs on a resource that fnbuild needs.
 
-    `role` is a cluster role of every cluster that has them, "" when none does.
+    `consequence` describes what does not work without them; it is empty if nothing works. `role` is
+    a built-in cluster role that includes the verbs, or "".
     """
 
     kind: Kind
     verbs: tuple[str, ...]
-    loss: str = ""
+    consequence: str = ""
     subresource: str = ""
-    everywhere: bool = False
+    cluster_wide: bool = False
     role: str = "edit"
 
     @property
     def resource(self) -> str:
-        """As RBAC names it: `pods/log`, `deployments.apps`."""
+        """The resource name of RBAC: `pods/log`, `deployments.apps`."""
         return (
             f"{self.kind.resource}/{self.subresource}" if self.subresource else self.kind.resource
         )
 
 
 def check_permissions(
-    cluster: Cluster, namespace: str, rights: Sequence[Permission]
+    cluster: Cluster, namespace: str, permissions: Sequence[Permission]
 ) -> Iterator[Finding]:
-    """A finding for every resource of which a right is missing, or one that says that none is."""
-    asked = [(right, verb) for right in rights for verb in right.verbs]
+    """Yield a finding for each resource with missing permissions, or one if none is missing."""
+    pairs = [(permission, verb) for permission in permissions for verb in permission.verbs]
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        answers = list(pool.map(lambda one: _is_allowed(cluster, namespace, *one), asked))
+        answers = list(pool.map(lambda pair: _is_allowed(cluster, namespace, *pair), pairs))
     missing: dict[Permission, list[str]] = {}
-    for (right, verb), allowed in zip(asked, answers, strict=True):
+    for (permission, verb), allowed in zip(pairs, answers, strict=True):
         if not allowed:
-            missing.setdefault(right, []).append(verb)
+            missing.setdefault(permission, []).append(verb)
     if not missing:
         text = f'this user may do all that fnbuild does in namespace "{namespace}"'
         yield Finding(_AREA, "ok", text)
         return
     user = _user_name(cluster, namespace, missing)
-    for right, verbs in missing.items():
-        where = "in the cluster" if right.everywhere else f'in namespace "{namespace}"'
-        text = f"{user or 'this user'} may not {', '.join(verbs)} {right.resource} {where}"
+    for permission, verbs in missing.items():
+        where = "in the cluster" if permission.cluster_wide else f'in namespace "{namespace}"'
+        text = f"{user or 'this user'} may not {', '.join(verbs)} {permission.resource} {where}"
         yield Finding(
             _AREA,
-            "warning" if right.loss else "failure",
-            f"{text}: {right.loss}" if right.loss else text,
-            _remedy(right, user, namespace),
+            "warning" if permission.consequence else "failure",
+            f"{text}: {permission.consequence}" if permission.consequence else text,
+            _remedy(permission, user, namespace),
         )
 
 
-def _is_allowed(cluster: Cluster, namespace: str, right: Permission, verb: str) -> bool:
-    place = "" if right.everywhere else namespace
-    return cluster.may(verb, right.kind, place, right.subresource)
+def _is_allowed(cluster: Cluster, namespace: str, permission: Permission, verb: str) -> bool:
+    scope = "" if permission.cluster_wide else namespace
+    return cluster.is_allowed(verb, permission.kind, scope, permission.subresource)
 
 
 def _user_name(cluster: Cluster, namespace: str, missing: dict[Permission, list[str]]) -> str:
-    """Whom the server takes this user for, which its refusals tell; "" when it refuses nothing that
-    can be tried without changing anything.
-    """
-    for right, verbs in missing.items():
-        if right.subresource or "list" not in verbs:
+    """Return the name of the user from the server's error for a forbidden list request, or ""."""
+    for permission, verbs in missing.items():
+        if permission.subresource or "list" not in verbs:
             continue
         try:
-            cluster.list(right.kind, None if right.everywhere else namespace)
+            cluster.list(permission.kind, None if permission.cluster_wide else namespace)
         except ForbiddenError as error:
-            if found := _USER.search(error.message):
-                return found[1]
+            if user := _USER.search(error.message):
+                return user[1]
     return ""
 
 
-def _remedy(right: Permission, user: str, namespace: str) -> str:
-    """What an administrator can type."""
+def _remedy(permission: Permission, user: str, namespace: str) -> str:
+    """Return the commands with which an administrator grants the permission."""
     account = _ACCOUNT.fullmatch(user)
-    who = f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user='{user or 'USER'}'"
-    if right.role:
+    subject = (
+        f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user='{user or 'USER'}'"
+    )
+    if permission.role:
         return (
-            f"an administrator can allow it with the cluster's own role {right.role}:"
-            f" `kubectl create rolebinding fnbuild --clusterrole={right.role} {who}"
+            f"an administrator can allow it with the cluster's own role {permission.role}:"
+            f" `kubectl create rolebinding fnbuild --clusterrole={permission.role} {subject}"
             f" -n {namespace}`; or add the verbs to a role that is bound already"
         )
-    kind, at = ("clusterrole", "") if right.everywhere else ("role", f" -n {namespace}")
-    role = f"fnbuild-{right.kind.plural}"
+    kind, namespace_flag = (
+        ("clusterrole", "") if permission.cluster_wide else ("role", f" -n {namespace}")
+    )
+    role = f"fnbuild-{permission.kind.plural}"
     return (
         f"an administrator can allow it: `kubectl create {kind} {role}"
-        f" --verb={','.join(right.verbs)} --resource={right.resource}{at}`, then"
-        f" `kubectl create {kind}binding {role} --{kind}={role} {who}{at}`"
+        f" --verb={','.join(permission.verbs)} --resource={permission.resource}{namespace_flag}`,"
+        f" then `kubectl create {kind}binding {role} --{kind}={role} {subject}{namespace_flag}`"
     )

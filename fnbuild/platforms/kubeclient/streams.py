@@ -23,7 +23,7 @@ from fnbuild.platforms.kubeclient.transport import ApiCall, Transport
 _CHUNK_SIZE = 65536
 _DOCKER_LINE_SIZE = 16 * 1024
 _TIMESTAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
-# What a node says in a log when the container is gone.
+# Written by a node into the log of a container that no longer exists.
 _NODE_MESSAGE = b"unable to retrieve container logs for "
 _RETRY_SECONDS = 0.2
 _MAX_OUTAGE_SECONDS = 15.0
@@ -33,61 +33,63 @@ ListObjects = Callable[[], tuple[list[Raw], str]]
 
 @dataclass(frozen=True, slots=True)
 class ApiStream:
-    """What is followed, and how it is asked for."""
+    """A streamed response of the API: the call that opens it, and its subject."""
 
-    wire: Transport
+    transport: Transport
     call: ApiCall
     request: RequestInfo
     kind: Kind
 
-    def opened(self, silence: float | None, **query: str) -> AbstractContextManager[Any]:
+    def open(self, silence: float | None, **query: str) -> AbstractContextManager[Any]:
         call = replace(self.call, query=self.call.query | query)
-        return self.wire.stream(call, self.request, silence)
+        return self.transport.stream(call, self.request, silence)
 
 
-def watch(source: ApiStream, listed: ListObjects, seconds: float) -> Iterator[tuple[str, Raw]]:
-    """What `listed` finds, then what changes, for so many seconds.
+def watch(
+    stream: ApiStream, list_objects: ListObjects, seconds: float
+) -> Iterator[tuple[str, Raw]]:
+    """Yield the listed objects, then changes, for a number of seconds.
 
-    A watch whose place in history is gone begins anew with a list, and what vanished meanwhile is
-    told as DELETED.
+    If the server no longer has the watched version, the watch restarts with a list; objects that
+    disappeared in between are reported as DELETED.
     """
     end = time.monotonic() + seconds
-    known: dict[str, Raw] = {}
+    objects: dict[str, Raw] = {}
     while True:
-        items, version = listed()
-        found = {_uid(item): item for item in items}
-        for uid in known.keys() - found.keys():
-            yield "DELETED", known[uid]
-        for uid, item in found.items():
-            before = known.get(uid)
+        items, version = list_objects()
+        current = {_uid(item): item for item in items}
+        for uid in objects.keys() - current.keys():
+            yield "DELETED", objects[uid]
+        for uid, item in current.items():
+            before = objects.get(uid)
             if before is None or _resource_version(before) != _resource_version(item):
                 yield "ADDED" if before is None else "MODIFIED", item
-        known = found
-        for change, item in _changes(source, version, end):
+        objects = current
+        for change, item in _changes(stream, version, end):
             if change == "DELETED":
-                known.pop(_uid(item), None)
+                objects.pop(_uid(item), None)
             else:
-                known[_uid(item)] = item
-            yield change, {"apiVersion": source.kind.api, "kind": source.kind.name, **item}
+                objects[_uid(item)] = item
+            yield change, {"apiVersion": stream.kind.api_version, "kind": stream.kind.name, **item}
         if time.monotonic() >= end:
             return
 
 
-def _changes(source: ApiStream, version: str, end: float) -> Iterator[tuple[str, Raw]]:
-    """Changes since a version, until the end or until the server no longer knows that version."""
+def _changes(stream: ApiStream, version: str, end: float) -> Iterator[tuple[str, Raw]]:
+    """Yield changes since a version until `end`, or until the server no longer has the version."""
     answered = time.monotonic()
     while (left := end - time.monotonic()) > 0:
-        asked = {
+        parameters = {
             "watch": "1",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(math.ceil(left)),
         }
         try:
-            with source.opened(left, **asked) as reply:
+            with stream.open(left, **parameters) as reply:
                 answered = time.monotonic()
                 for line in iter_lines(reply):
-                    change, item = _decode_event(source, line)
+                    change, item = _decode_event(stream, line)
                     version = _resource_version(item)
                     if change != "BOOKMARK":
                         yield change, item
@@ -101,12 +103,12 @@ def _changes(source: ApiStream, version: str, end: float) -> Iterator[tuple[str,
         time.sleep(max(0.0, min(_RETRY_SECONDS, end - time.monotonic())))
 
 
-def _decode_event(source: ApiStream, line: bytes) -> tuple[str, Raw]:
+def _decode_event(stream: ApiStream, line: bytes) -> tuple[str, Raw]:
     event = msgspec.json.decode(line)
     change, item = str(event["type"]), event["object"]
     if change == "ERROR":
         status = int(item.get("code") or 500)
-        raise source.wire.refused(status, msgspec.json.encode(item), source.request)
+        raise stream.transport.error_of(status, msgspec.json.encode(item), stream.request)
     return change, item
 
 
@@ -118,26 +120,26 @@ def _resource_version(item: Raw) -> str:
     return str(item["metadata"].get("resourceVersion", ""))
 
 
-def read_log(source: ApiStream, *, follow: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Lines of a container's log with the node's time in nanoseconds since the epoch.
+def read_log(stream: ApiStream, *, follow: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a container's log with the node's time in nanoseconds since the epoch.
 
-    Nothing when pod or container is not there, or has not begun: the server says 400 then.
+    There are none if the pod or container does not exist or has not started (status 400).
     """
     with (
         contextlib.suppress(NotFoundError, InputError),
-        source.opened(None, timestamps="true", follow=str(follow).lower()) as reply,
+        stream.open(None, timestamps="true", follow=str(follow).lower()) as reply,
     ):
         yield from timestamped_lines(reply)
 
 
 def timestamped_lines(reply: Any) -> Iterator[tuple[int, bytes]]:
-    """The lines of a log, each with the time that the node wrote in front of it."""
+    """Yield the lines of a log, each with its timestamp."""
     minute: tuple[bytes, bytes] | None = None
     start = moment = 0
     for line in iter_lines(reply):
         stamp = _TIMESTAMP.match(line)
         if stamp is None:
-            # Of an older node it belongs to the one before; else the node itself says something.
+            # Older nodes write continuation lines; other lines are messages of the node.
             if moment and not line.startswith(_NODE_MESSAGE):
                 yield moment, line
             continue
@@ -150,7 +152,7 @@ def timestamped_lines(reply: Any) -> Iterator[tuple[int, bytes]]:
 
 
 def _join_pieces(text: bytes) -> bytes:
-    """A long line in one: Docker keeps it in pieces, and nodes write a time before each."""
+    """Join a long line: Docker splits it into pieces, and nodes write a timestamp before each."""
     pieces, at = [], 0
     while stamp := _TIMESTAMP.match(text, at + _DOCKER_LINE_SIZE):
         pieces.append(text[at : at + _DOCKER_LINE_SIZE])
@@ -159,14 +161,14 @@ def _join_pieces(text: bytes) -> bytes:
 
 
 def iter_lines(reply: Any) -> Iterator[bytes]:
-    """The lines of an answer as they come, without their ends. A cut connection ends them."""
+    """Yield the lines of a response as they arrive. A lost connection ends the iteration."""
     import urllib3
 
     rest = b""
     try:
         for piece in reply.stream(_CHUNK_SIZE):
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from whole
+            *complete, rest = (rest + piece).split(b"\n")
+            yield from complete
     except (urllib3.exceptions.HTTPError, OSError):
         return
     if rest:

@@ -40,7 +40,7 @@ Query = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One HTTP request; `body` goes as JSON, whatever its type is called."""
+    """An HTTP request. `body` is sent as JSON, whatever the content type."""
 
     method: str
     path: str
@@ -50,37 +50,37 @@ class ApiCall:
 
 
 class Transport:
-    """The way to one API server. Threads may use it at the same time."""
+    """HTTP connections to an API server. Thread-safe."""
 
-    def __init__(self, access: ServerAccess, place: ServerLocation):
+    def __init__(self, access: ServerAccess, location: ServerLocation):
         self.access = access
-        self.place = place
+        self.location = location
         try:
             self._pool = access.connection_pool(_CONNECTIONS)
         except (OSError, ValueError) as error:
-            raise connection_errors.connection_error(error, place) from error
+            raise connection_errors.connection_error(error, location) from error
 
     def close(self) -> None:
         self._pool.clear()
 
-    def json(self, call: ApiCall, request: RequestInfo) -> Raw:
-        """The answer to a call; errors of fnbuild for all that is no 2xx."""
-        status, answer = self.answer(call)
+    def request_json(self, call: ApiCall, request: RequestInfo) -> Raw:
+        """Send a call and return the JSON response. Raises errors of fnbuild unless it is 2xx."""
+        status, body = self.request(call)
         if not 200 <= status < 300:
-            raise self.refused(status, answer, request)
+            raise self.error_of(status, body, request)
         try:
-            found: Raw = msgspec.json.decode(answer)
+            decoded: Raw = msgspec.json.decode(body)
         except msgspec.DecodeError:
             raise UnavailableError(
-                f"what answers at {self.place} is no Kubernetes API",
-                hint="`kubectl config view --minify` shows the server that is asked",
+                f"the server at {self.location} is not a Kubernetes API",
+                hint="`kubectl config view --minify` shows the server",
             ) from None
-        return found
+        return decoded
 
-    def answer(
+    def request(
         self, call: ApiCall, *, patient: bool = True, seconds: float = _RESPONSE_SECONDS
     ) -> tuple[int, bytes]:
-        """Status and body. Repeated, if `patient`, where nothing can have been done twice."""
+        """Return status and body. With `patient`, retry where no change can be applied twice."""
         for attempt in range(_MAX_ATTEMPTS):
             last = attempt == _MAX_ATTEMPTS - 1 or not patient
             try:
@@ -88,7 +88,7 @@ class Transport:
             except _ConnectionLostError as error:
                 if call.method != "GET" or last:
                     raise connection_errors.connection_error(
-                        error.reason, self.place
+                        error.reason, self.location
                     ) from error.reason
                 time.sleep(_RETRY_SECONDS * 2**attempt)
                 continue
@@ -97,41 +97,44 @@ class Transport:
             time.sleep(_retry_delay(reply.headers.get("Retry-After"), attempt))
         raise AssertionError("the last attempt returns or raises")
 
-    def date(self) -> float | None:
-        """The server's time in whole seconds since the epoch; None when it tells none."""
+    def server_time(self) -> float | None:
+        """Return the server's time in whole seconds since the epoch, or None without a header."""
         try:
-            told = self._send(ApiCall("GET", "/version"), _RESPONSE_SECONDS).headers.get("Date", "")
+            header = self._send(ApiCall("GET", "/version"), _RESPONSE_SECONDS).headers.get(
+                "Date", ""
+            )
         except _ConnectionLostError as error:
-            raise connection_errors.connection_error(error.reason, self.place) from error.reason
+            raise connection_errors.connection_error(error.reason, self.location) from error.reason
         try:
-            return parsedate_to_datetime(told).timestamp()
+            return parsedate_to_datetime(header).timestamp()
         except ValueError:
             return None
 
     @contextlib.contextmanager
     def stream(self, call: ApiCall, request: RequestInfo, silence: float | None) -> Iterator[Any]:
-        """An answer that is read while it comes: urllib3's. `silence` is in seconds; an answer
-        that pauses longer ends with its TimeoutError.
+        """Send a call and yield the streamed response of urllib3.
+
+        A pause of more than `silence` seconds raises urllib3's timeout error.
         """
         try:
             reply = self._send(call, silence, preload=False)
         except _ConnectionLostError as error:
-            raise connection_errors.connection_error(error.reason, self.place) from error.reason
+            raise connection_errors.connection_error(error.reason, self.location) from error.reason
         try:
             if not 200 <= reply.status < 300:
-                raise self.refused(reply.status, reply.read(), request)
+                raise self.error_of(reply.status, reply.read(), request)
             yield reply
         finally:
             reply.close()
 
-    def refused(self, status: int, answer: bytes, request: RequestInfo) -> FnbuildError:
-        """The error that an answer means."""
+    def error_of(self, status: int, body: bytes, request: RequestInfo) -> FnbuildError:
+        """Return the error for a response."""
         if status == 401 and (day := connection_errors.expiry_date(self.access.certificate)):
             return UnauthorizedError(
-                f"the client certificate for {self.place} ended on {day}",
-                hint="fetch the kubeconfig again, or let the cluster's administrator renew it",
+                f"the client certificate for {self.location} expired on {day}",
+                hint="fetch the kubeconfig again, or have the cluster's administrator renew it",
             )
-        return errors.error_of_response(status, answer, request)
+        return errors.error_of_response(status, body, request)
 
     def _send(self, call: ApiCall, seconds: float | None, preload: bool = True) -> Any:
         import urllib3
@@ -163,27 +166,29 @@ class Transport:
             raise _ConnectionLostError(error) from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise connection_errors.connection_error(
-                error, self.place, self.access.proxy
+                error, self.location, self.access.proxy
             ) from error
 
 
 class _ConnectionLostError(Exception):
-    """A connection ended before the answer was there."""
+    """A connection ended before the response was complete."""
 
     def __init__(self, reason: Exception):
         self.reason = reason
 
 
-def _should_retry(method: str, status: int, answer: bytes) -> bool:
-    """Whether to repeat: always when nothing was begun, and reading when the server stumbled."""
+def _should_retry(method: str, status: int, body: bytes) -> bool:
+    """Return True if a retry is safe: the request was rejected early, or it only reads."""
     if status == 429:
         return True
-    if status == 409:  # a quota was counted at the same time; the object was not made
-        details = errors.parse_status(answer).get("details") or {}
+    if status == 409:  # the quota was updated concurrently; the object was not created
+        details = errors.parse_status(body).get("details") or {}
         return bool(details.get("kind") == "resourcequotas")
     return method == "GET" and status in {500, 502, 503, 504}
 
 
-def _retry_delay(asked: str | None, attempt: int) -> float:
-    seconds = float(asked) if asked and asked.isdigit() else _RETRY_SECONDS * 2**attempt
+def _retry_delay(retry_after: str | None, attempt: int) -> float:
+    seconds = (
+        float(retry_after) if retry_after and retry_after.isdigit() else _RETRY_SECONDS * 2**attempt
+    )
     return min(seconds, _MAX_RETRY_SECONDS)

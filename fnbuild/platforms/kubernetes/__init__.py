@@ -1,7 +1,7 @@
-"""The Kubernetes platform: functions as Deployments of the cluster that the kubeconfig names.
+"""The Kubernetes platform: functions as Deployments in the cluster of the kubeconfig.
 
-The Deployment alone says what runs; a ConfigMap remembers older revisions, imports and projects.
-Any machine and data directory that reaches the cluster sees the same.
+The Deployment is the only source of truth; a ConfigMap keeps older revisions, imports and projects.
+Every machine and data directory with access to the cluster sees the same state.
 """
 
 from fnbuild.platforms.kubernetes.platform import KubernetesPlatform
@@ -10,5 +10,5 @@ __all__ = ["KubernetesPlatform", "connect"]
 
 
 def connect() -> KubernetesPlatform:
-    """The platform; the cluster is reached on first use."""
+    """Return the platform, which connects to the cluster on first use."""
     return KubernetesPlatform()

@@ -1,4 +1,4 @@
-"""The images of revisions: which ones the cluster needs, and builds that left history."""
+"""The images of revisions: those in use, and builds that left the history."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
-from fnbuild.platforms.kubernetes import inventory, records
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import inventory, labels, records
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord, section
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, section
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 _RECORDS_SELECTOR = (
-    f"{own.MANAGED_BY}={own.MANAGER},"
-    f"{own.RECORD} in (revisions,imported,{inventory.CHANGING_RECORD})"
+    f"{labels.MANAGED_BY}={labels.MANAGER},"
+    f"{labels.RECORD} in (revisions,imported,{inventory.CHANGING_RECORD})"
 )
 
 
@@ -43,7 +43,7 @@ def list_recorded_functions(cluster: Cluster) -> list[FunctionObjects]:
         functions.setdefault(key, FunctionObjects(key)).deployment = deployment
     for config_map in maps:
         key = _function_key(config_map)
-        functions.setdefault(key, FunctionObjects(key)).record = config_map
+        functions.setdefault(key, FunctionObjects(key)).config_map = config_map
     return [functions[key] for key in sorted(functions)]
 
 
@@ -55,59 +55,67 @@ def images_in_use(cluster: Cluster, functions: Iterable[FunctionObjects]) -> fro
     pods = cluster.list(kinds.POD, None, labels=inventory.FUNCTIONS_SELECTOR)
     staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
     served = (image for pod in staying for image in _container_images(section(pod, "spec")))
-    on_record = (image for known in functions for image in referenced_images(known))
+    on_record = (image for function in functions for image in referenced_images(function))
     return frozenset(filter(None, (*served, *on_record)))
 
 
-def referenced_images(known: FunctionObjects) -> Iterator[str]:
+def referenced_images(function: FunctionObjects) -> Iterator[str]:
     """Yield the images of a function's Deployment and of every revision on record."""
-    if known.deployment is not None:
-        yield from _container_images(section(known.deployment, "spec", "template", "spec"))
-    yield from (made.runs for made in records.recorded_revisions(known))
-    if known.imported is not None:
-        yield str(section(known.imported, "spec").get("image", ""))
+    if function.deployment is not None:
+        yield from _container_images(section(function.deployment, "spec", "template", "spec"))
+    yield from (revision.image_reference for revision in records.recorded_revisions(function))
+    if function.imported_config is not None:
+        yield str(section(function.imported_config, "spec").get("image", ""))
 
 
 def image_use(cluster: Cluster) -> ImageUse:
     """Return the images that the functions of all namespaces need."""
     functions = list_recorded_functions(cluster)
-    built = (revision_build(made) for known in functions for made in records.all_revisions(known))
+    built = (
+        revision_build(revision)
+        for function in functions
+        for revision in records.all_revisions(function)
+    )
     return ImageUse(
         images_in_use(cluster, functions),
         frozenset(str(build.repository) for build in built if build is not None),
-        frozenset(known.key.name for known in functions if known.claimed(time.time())),
+        frozenset(function.key.name for function in functions if function.is_leased(time.time())),
     )
 
 
-def revision_build(made: RevisionRecord) -> PushedBuild | None:
+def revision_build(revision: RevisionRecord) -> PushedBuild | None:
     """Return the build of a revision in its registry, or None if it was not pushed."""
-    spec = section(made.config, "spec")
+    spec = section(revision.config, "spec")
     registry = str(section(spec, "build").get("registry", ""))
-    return parse_pushed_build(made.pinned, registry, str(spec.get("runRegistry", "")))
+    return parse_pushed_build(revision.pinned, registry, str(spec.get("runRegistry", "")))
 
 
 def remove_retired_builds(
-    cluster: Cluster, gone: Iterable[RevisionRecord], progress: Progress
+    cluster: Cluster, retired: Iterable[RevisionRecord], progress: Progress
 ) -> None:
     """Remove the builds of revisions that left the history, unless another revision needs them.
 
     Nothing is removed if this user may not read all namespaces.
     """
-    pushed = {build: made for made in gone if (build := revision_build(made)) is not None}
+    pushed = {
+        build: revision for revision in retired if (build := revision_build(revision)) is not None
+    }
     if not pushed:
         return
     try:
         in_use = images_in_use(cluster, list_recorded_functions(cluster))
     except ForbiddenError:
         return
-    for build, made in pushed.items():
+    for build, revision in pushed.items():
         if is_build_needed(build, in_use):
             continue
         try:
             if remove_build(build):
-                progress(f"removed {build}: revision {made.number} has left history")
+                progress(f"removed {build}: revision {revision.number} has left history")
         except FnbuildError as error:
-            progress(f"{build} of revision {made.number} stays in the registry: {error.message}")
+            progress(
+                f"{build} of revision {revision.number} stays in the registry: {error.message}"
+            )
 
 
 def _container_images(pod: Raw) -> Iterator[str]:

@@ -1,7 +1,6 @@
-"""What the cluster has of functions, found by Nuclio's names and labels in few requests.
+"""The objects of functions in a cluster, found by Nuclio's names and labels.
 
-All that is asked for one namespace is asked at the same time: the cluster needs longer for one
-answer than for several at once.
+Requests are sent concurrently: the latency of a request dominates.
 """
 
 from __future__ import annotations
@@ -15,28 +14,28 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, RequestInfo, namespace_not_found
-from fnbuild.platforms.kubernetes import labels as own
-from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord, parse_object
+from fnbuild.platforms.kubernetes import labels
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 IMPORTED_KEY = "function"
-"""The key of an imported function's ConfigMap below which its configuration is, as JSON."""
+"""The key of the ConfigMap with the configuration of an imported function, as JSON."""
 
-FUNCTIONS_SELECTOR = f"{own.CLASS}=function"
+FUNCTIONS_SELECTOR = f"{labels.CLASS}=function"
 NODE_PORT_ANNOTATION = "fnbuild.io/node-port"
-"""The annotation of the ConfigMap that keeps the function's node port, should its Service go."""
+"""The annotation of the ConfigMap that keeps the node port if the Service is removed."""
 
 LEASE_ANNOTATION = "fnbuild.io/deploying"
-"""The annotation of the ConfigMap while somebody changes the function, as JSON; see `claims`."""
+"""The annotation of the ConfigMap with the lease on the function, as JSON; see `leases`."""
 
 CHANGING_RECORD = "changing"
-"""What the record's label of its kind says meanwhile, so that lists find it."""
+"""The value of the record label while the function is being changed, so that lists find it."""
 
 PENDING_KEY = "wanted"
-"""The key of the ConfigMap below which a function's configuration is while its first deploy is
-under way, as JSON."""
+"""The key of the ConfigMap with the configuration during the first deploy, as JSON."""
 
-_IMPORTS_SELECTOR = f"{own.RECORD}=imported"
-_LISTED_RECORDS_SELECTOR = f"{own.RECORD} in (imported,{CHANGING_RECORD})"
+_IMPORTS_SELECTOR = f"{labels.RECORD}=imported"
+_LISTED_RECORDS_SELECTOR = f"{labels.RECORD} in (imported,{CHANGING_RECORD})"
 _PREFIX = "nuclio-"
 
 T = TypeVar("T")
@@ -44,12 +43,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class FunctionObjects:
-    """All that the cluster has of one function.
+    """The objects of a function in the cluster.
 
-    `record` is the ConfigMap of its name: the revisions, or an import; where many functions are
-    listed only those of imports are read, of functions that are being changed, and of those whose
-    Deployment is gone. `hpa` is read for one function alone. Objects of that name that are none of
-    fnbuild's are here as well: see `foreign`.
+    `config_map` holds its revisions, or its import. Lists of functions read it only for imports,
+    for functions that are being changed, and for those without a Deployment. `hpa` is read only for
+    a single function. Objects of the same name that fnbuild does not manage are included: see
+    `has_foreign_objects`.
     """
 
     key: KubernetesKey
@@ -57,56 +56,56 @@ class FunctionObjects:
     service: Raw | None = None
     ingress: Raw | None = None
     hpa: Raw | None = None
-    record: Raw | None = None
+    config_map: Raw | None = None
 
     @property
-    def there(self) -> bool:
-        """Whether this is a function at all, of fnbuild or of somebody else."""
+    def exists(self) -> bool:
+        """True if the objects are a function, whether or not fnbuild manages it."""
         return _is_function(self.deployment) or any(
-            is_managed(one) for one in (self.deployment, self.service, self.record)
+            is_managed(obj) for obj in (self.deployment, self.service, self.config_map)
         )
 
     @property
-    def foreign(self) -> bool:
-        """Whether an object of that name is somebody else's, who may be Nuclio itself."""
-        return any(one is not None and not is_managed(one) for one in self._objects())
+    def has_foreign_objects(self) -> bool:
+        """True if fnbuild does not manage one of the objects; Nuclio may have created it."""
+        return any(obj is not None and not is_managed(obj) for obj in self._objects())
 
     @property
-    def strangers(self) -> list[str]:
-        """Those objects, as `Deployment nuclio-NAME`."""
+    def foreign_objects(self) -> list[str]:
+        """The names of the foreign objects, as in `Deployment nuclio-NAME`."""
         return [
-            f"{one['kind']} {one['metadata']['name']}"
-            for one in self._objects()
-            if one is not None and not is_managed(one)
+            f"{obj['kind']} {obj['metadata']['name']}"
+            for obj in self._objects()
+            if obj is not None and not is_managed(obj)
         ]
 
     def _objects(self) -> Iterator[Raw | None]:
-        yield from (self.deployment, self.service, self.ingress, self.hpa, self.record)
+        yield from (self.deployment, self.service, self.ingress, self.hpa, self.config_map)
 
     @property
-    def imported(self) -> Raw | None:
-        """The configuration of a function that has only been imported."""
+    def imported_config(self) -> Raw | None:
+        """The configuration of an imported function that has not been deployed."""
         text = self._data.get(IMPORTED_KEY)
         return None if text is None else parse_object(text)
 
     @property
-    def wanted(self) -> Raw | None:
-        """The configuration that its first deploy is to bring, which may be under way."""
+    def pending_config(self) -> Raw | None:
+        """The configuration of the first deploy, which is in progress or was interrupted."""
         text = self._data.get(PENDING_KEY)
         return None if text is None else parse_object(text)
 
     @property
     def _data(self) -> Raw:
-        return (self.record or {}).get("data") or {}
+        return (self.config_map or {}).get("data") or {}
 
-    def claimed(self, now: float) -> bool:
-        """Whether somebody changes the function; `now` is in seconds since the epoch."""
-        until = self.claim.get("until")
+    def is_leased(self, now: float) -> bool:
+        """Return True if the lease has not expired at `now`, in seconds since the epoch."""
+        until = self.lease.get("until")
         return isinstance(until, int | float) and until > now
 
     @property
-    def claim(self) -> Raw:
-        """What was noted by who changed the function last, unless that has ended well."""
+    def lease(self) -> Raw:
+        """The lease of the last change, unless it was released."""
         return parse_object(self._noted(LEASE_ANNOTATION))
 
     @property
@@ -117,29 +116,29 @@ class FunctionObjects:
 
     def _noted(self, name: str) -> str:
         """An annotation of the record."""
-        annotations = (self.record or {}).get("metadata", {}).get("annotations") or {}
+        annotations = (self.config_map or {}).get("metadata", {}).get("annotations") or {}
         return str(annotations.get(name, ""))
 
     @property
-    def made(self) -> RevisionRecord | None:
+    def revision(self) -> RevisionRecord | None:
         """The revision that runs, or is to run; None without a Deployment of fnbuild's.
 
         Raises `ConfigError` for a configuration that cannot be read.
         """
         return (
-            RevisionRecord.of_deployment(self.deployment) if self.deployment is not None else None
+            RevisionRecord.from_deployment(self.deployment) if self.deployment is not None else None
         )
 
     @property
     def project(self) -> str:
-        """As a label says it: it can be read where the configuration cannot."""
-        some = (self.deployment, self.service, self.record)
-        found = (labels_of(one).get(own.PROJECT) for one in some if one is not None)
-        return next(filter(None, found), "default")
+        """The project of the labels, which exist even if the configuration cannot be read."""
+        objects = (self.deployment, self.service, self.config_map)
+        candidates = (labels_of(obj).get(labels.PROJECT) for obj in objects if obj is not None)
+        return next(filter(None, candidates), "default")
 
 
 def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
-    """All functions of the namespace by name, those of other makers as well."""
+    """Return all functions of a namespace, by name, including those of other tools."""
     listed = run_concurrently(
         lambda: cluster.list(kinds.DEPLOYMENT, namespace, labels=FUNCTIONS_SELECTOR),
         lambda: cluster.list(kinds.SERVICE, namespace, labels=FUNCTIONS_SELECTOR),
@@ -149,11 +148,11 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
         lambda: cluster.list(kinds.CONFIG_MAP, namespace, labels=_LISTED_RECORDS_SELECTOR),
     )
     deployments, services, ingresses, records = (
-        {_name(one): one for one in some} for some in listed
+        {_name(obj): obj for obj in objects} for objects in listed
     )
-    made = [*deployments, *(name for name, one in services.items() if is_managed(one)), *records]
-    for name in set(made) - {*deployments, *records}:
-        # What is there without its Deployment, the record tells.
+    names = [*deployments, *(name for name, obj in services.items() if is_managed(obj)), *records]
+    for name in set(names) - {*deployments, *records}:
+        # Without a Deployment, the record describes the function.
         if (record := cluster.get(kinds.CONFIG_MAP, namespace, name)) is not None:
             records[name] = record
     return [
@@ -162,39 +161,39 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
             deployments.get(name),
             services.get(name),
             ingresses.get(name),
-            record=records.get(name),
+            config_map=records.get(name),
         )
-        for name in sorted(set(made))
+        for name in sorted(set(names))
         if name.startswith(_PREFIX)
     ]
 
 
 def read_function(cluster: Cluster, key: KubernetesKey) -> FunctionObjects:
-    """What there is of one function; nothing when `there` is false."""
+    """Return the objects of a function; see `FunctionObjects.exists`."""
     deployment, service, ingress, hpa, record = run_concurrently(
-        lambda: cluster.get(kinds.DEPLOYMENT, key.namespace, key.object),
-        lambda: cluster.get(kinds.SERVICE, key.namespace, key.object),
-        lambda: _get_if_allowed(lambda: cluster.get(kinds.INGRESS, key.namespace, key.object)),
-        # Every cluster serves this version, whatever the object was made with.
-        lambda: _get_if_allowed(lambda: cluster.get(kinds.HPA_V1, key.namespace, key.object)),
-        lambda: cluster.get(kinds.CONFIG_MAP, key.namespace, key.object),
+        lambda: cluster.get(kinds.DEPLOYMENT, key.namespace, key.object_name),
+        lambda: cluster.get(kinds.SERVICE, key.namespace, key.object_name),
+        lambda: _get_if_allowed(lambda: cluster.get(kinds.INGRESS, key.namespace, key.object_name)),
+        # All clusters serve this version, whichever the object was created with.
+        lambda: _get_if_allowed(lambda: cluster.get(kinds.HPA_V1, key.namespace, key.object_name)),
+        lambda: cluster.get(kinds.CONFIG_MAP, key.namespace, key.object_name),
     )
     return FunctionObjects(key, deployment, service, ingress, hpa, record)
 
 
 def require_namespace(cluster: Cluster, namespace: str) -> None:
-    """Raises `NotFoundError` when there is none; who may not see namespaces hears nothing."""
+    """Raise `NotFoundError` if the namespace does not exist and this user may see that."""
     try:
-        found = cluster.get(kinds.NAMESPACE, "", namespace)
+        namespace_object = cluster.get(kinds.NAMESPACE, "", namespace)
     except ForbiddenError:
         return
-    if found is None:
-        asked = RequestInfo("list", server=cluster.server, context=cluster.context)
-        raise namespace_not_found(namespace, asked)
+    if namespace_object is None:
+        request = RequestInfo("list", server=cluster.server, context=cluster.context)
+        raise namespace_not_found(namespace, request)
 
 
 def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:
-    """The functions of all namespaces, for who looks for one; none where that is forbidden."""
+    """Return the keys of functions in all namespaces; none if listing them is forbidden."""
     listed = run_concurrently(
         lambda: _list_if_allowed(
             lambda: cluster.list(kinds.DEPLOYMENT, None, labels=FUNCTIONS_SELECTOR)
@@ -205,53 +204,53 @@ def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:
     )
     return sorted(
         {
-            KubernetesKey(one["metadata"]["namespace"], _name(one).removeprefix(_PREFIX))
-            for some in listed
-            for one in some
+            KubernetesKey(obj["metadata"]["namespace"], _name(obj).removeprefix(_PREFIX))
+            for objects in listed
+            for obj in objects
         }
     )
 
 
 def list_pods(cluster: Cluster, key: KubernetesKey) -> list[Raw]:
-    """All pods of one function, of every revision."""
+    """Return the pods of all revisions of a function."""
     return cluster.list(
-        kinds.POD, key.namespace, labels=f"{FUNCTIONS_SELECTOR},{own.FUNCTION}={key.name}"
+        kinds.POD, key.namespace, labels=f"{FUNCTIONS_SELECTOR},{labels.FUNCTION}={key.name}"
     )
 
 
-def run_concurrently(*questions: Callable[[], T]) -> list[T]:
-    """The answers in the order of the questions, which are asked at the same time."""
-    with ThreadPoolExecutor(len(questions)) as pool:
-        return [asked.result() for asked in [pool.submit(one) for one in questions]]
+def run_concurrently(*queries: Callable[[], T]) -> list[T]:
+    """Run the queries concurrently, and return their results in order."""
+    with ThreadPoolExecutor(len(queries)) as pool:
+        return [future.result() for future in [pool.submit(future) for future in queries]]
 
 
-def is_managed(one: Raw | None) -> bool:
-    """Whether fnbuild has made the object."""
-    return one is not None and labels_of(one).get(own.MANAGED_BY) == own.MANAGER
+def is_managed(obj: Raw | None) -> bool:
+    """Return True if fnbuild manages the object."""
+    return obj is not None and labels_of(obj).get(labels.MANAGED_BY) == labels.MANAGER
 
 
-def labels_of(one: Raw) -> dict[str, str]:
-    return one["metadata"].get("labels") or {}
+def labels_of(obj: Raw) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
 
 
 def _is_function(deployment: Raw | None) -> bool:
-    return deployment is not None and labels_of(deployment).get(own.CLASS) == "function"
+    return deployment is not None and labels_of(deployment).get(labels.CLASS) == "function"
 
 
-def _name(one: Raw) -> str:
-    return str(one["metadata"]["name"])
+def _name(obj: Raw) -> str:
+    return str(obj["metadata"]["name"])
 
 
-def _list_if_allowed(asking: Callable[[], list[Raw]]) -> list[Raw]:
-    """Nothing where it is forbidden: what only adds to the picture must not hide it."""
+def _list_if_allowed(query: Callable[[], list[Raw]]) -> list[Raw]:
+    """Return an empty list if the query is forbidden: optional objects must not fail the rest."""
     try:
-        return asking()
+        return query()
     except ForbiddenError:
         return []
 
 
-def _get_if_allowed(asking: Callable[[], Raw | None]) -> Raw | None:
+def _get_if_allowed(query: Callable[[], Raw | None]) -> Raw | None:
     try:
-        return asking()
+        return query()
     except ForbiddenError:
         return None

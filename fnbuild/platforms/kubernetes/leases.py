@@ -22,25 +22,20 @@ from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import StaleError
-from fnbuild.platforms.kubernetes import endpoints, inventory, records
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import endpoints, inventory, labels, records
 from fnbuild.platforms.kubernetes.inventory import IMPORTED_KEY, FunctionObjects
-from fnbuild.platforms.kubernetes.labels import (
-    KubernetesKey,
-    RevisionRecord,
-    canonical_json,
-    recorded_config,
-)
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, canonical_json
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.leases import current_holder, decode_holder, format_age, local_owner
 
 HISTORY_LIMIT = 10
-"""How many revisions stay on record, beside the one that runs."""
+"""The number of recorded revisions, in addition to the active one."""
 
 LEASE_SECONDS = 60.0
-"""Seconds until a claim expires that its holder does not renew, for example after a kill."""
+"""The time until a lease expires that is not renewed, for example because its holder died."""
 
 _RENEWAL_SECONDS = 15.0
-# The cluster takes a ConfigMap of 1 MiB.
+# A ConfigMap is limited to 1 MiB.
 _MAX_RECORD_BYTES = 900_000
 _LEASE = inventory.LEASE_ANNOTATION
 _MAX_ATTEMPTS = 5
@@ -48,147 +43,150 @@ _MAX_ATTEMPTS = 5
 
 @dataclass(slots=True)
 class FunctionLease:
-    """The right to change one function, which one deploy has at a time, and its open record.
+    """The exclusive right to change a function, with the record that the change writes.
 
-    `known` is what there was when it was taken, `made` the revisions on record by number, `wanted`
-    the function that is to come, for others to see while there is none yet. What is added is
-    written by `save`, and when the claim is given back, with `node_port`; with `forget` the record
-    goes instead.
+    `objects` are those of the time of acquisition, `revisions` the recorded revisions by number.
+    `pending_function` is the function of a first deploy, which other clients see meanwhile. `save`
+    and `release` write the record; with `delete_record`, `release` deletes it instead.
     """
 
     cluster: Cluster
-    known: FunctionObjects
-    made: dict[int, RevisionRecord] = field(default_factory=dict)
-    imported: str = ""
+    objects: FunctionObjects
+    revisions: dict[int, RevisionRecord] = field(default_factory=dict)
+    imported_config: str = ""
     node_port: int = 0
-    forget: bool = False
-    wanted: Function | None = None
+    delete_record: bool = False
+    pending_function: Function | None = None
     _lease: Raw = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(cls, cluster: Cluster, known: FunctionObjects) -> FunctionLease:
-        imported = known.imported
+    def of(cls, cluster: Cluster, objects: FunctionObjects) -> FunctionLease:
+        imported = objects.imported_config
         return cls(
             cluster,
-            known,
-            {made.number: made for made in records.recorded_revisions(known)},
+            objects,
+            {revision.number: revision for revision in records.recorded_revisions(objects)},
             "" if imported is None else canonical_json(imported),
-            endpoints.node_port(known.service) or known.node_port,
+            endpoints.node_port(objects.service) or objects.node_port,
         )
 
     def add_import(self, config: Raw) -> None:
         """Record an import by its configuration, without secret values."""
-        self.imported = canonical_json(config)
+        self.imported_config = canonical_json(config)
 
-    def add(self, made: RevisionRecord) -> None:
-        """Record a revision; with one that serves, an import is one no more."""
-        self.made[made.number] = made
-        if not made.failed:
-            self.imported = ""
+    def add(self, revision: RevisionRecord) -> None:
+        """Record a revision. One that serves replaces an import."""
+        self.revisions[revision.number] = revision
+        if not revision.failed:
+            self.imported_config = ""
 
-    def take(self, participle: str) -> None:
-        """Record in the cluster who changes the function, until `LEASE_SECONDS` from now.
+    def acquire(self, participle: str) -> None:
+        """Write the lease to the cluster, for `LEASE_SECONDS`.
 
-        Raises `BusyError` when somebody else does.
+        Raises `BusyError` if another client holds it.
         """
         self._lease = {
             **current_holder(participle, time.time()).to_dict(),
             "until": _expiry(),
         }
-        _require_unleased(self.known)
+        _require_unleased(self.objects)
         try:
-            write = self.cluster.replace if self.known.record else self.cluster.create
-            self.known.record = write(self._manifest(self._text))
+            write = self.cluster.replace if self.objects.config_map else self.cluster.create
+            self.objects.config_map = write(self._manifest(self._lease_text))
         except ConflictError as error:
-            self._look_again()
-            _require_unleased(self.known)
+            self._read_record()
+            _require_unleased(self.objects)
             raise BusyError(
-                f"{self.known.key.name} is being changed by somebody else just now",
+                f"{self.objects.key.name} is being changed by another client",
                 hint="try again when that is done",
             ) from error
 
     def renew(self) -> bool:
-        """Extend the lease; return False if the claim is no longer held."""
+        """Extend the lease; return False if it is no longer held."""
         with self._lock:
-            noted = {**self._lease, "until": _expiry()}
-            held = self._update(lambda record: _with_lease(record, canonical_json(noted)))
+            renewed = {**self._lease, "until": _expiry()}
+            held = self._update(lambda record: _with_lease(record, canonical_json(renewed)))
             if held:
-                self._lease = noted
+                self._lease = renewed
             return held
 
     def refresh(self) -> None:
         """Read the function's objects again, which may have changed during a build.
 
-        Raises `BusyError` if the claim was lost in the meantime.
+        Raises `BusyError` if the lease was lost in the meantime.
         """
         with self._lock:
-            self.known = inventory.read_function(self.cluster, self.known.key)
-            require_managed(self.known)
-            if self._held:
+            self.objects = inventory.read_function(self.cluster, self.objects.key)
+            require_managed(self.objects)
+            if self._is_held:
                 return
-        _require_unleased(self.known)
+        _require_unleased(self.objects)
         raise BusyError(
-            f"the claim on {self.known.key.name} was removed while it was being"
+            f"the lease on {self.objects.key.name} was removed while it was being"
             f" {self._lease['participle']}",
             hint="nothing was changed; try again",
         )
 
     def save(self) -> list[RevisionRecord]:
-        """Write the record and keep the claim; return the revisions that left the history."""
+        """Write the record and keep the lease; return the revisions that left the history."""
         with self._lock:
-            self._update(lambda _: self._manifest(self._text))
+            self._update(lambda _: self._manifest(self._lease_text))
             kept = self._data()
-            gone = [made for number, made in self.made.items() if str(number) not in kept]
-            for made in gone:
-                del self.made[made.number]
-            return gone
+            retired = [
+                revision for number, revision in self.revisions.items() if str(number) not in kept
+            ]
+            for revision in retired:
+                del self.revisions[revision.number]
+            return retired
 
-    def give_back(self) -> None:
-        """Write the record, without the claim.
+    def release(self) -> None:
+        """Write the record without the lease.
 
-        Where somebody has deleted it meanwhile, or taken over because this took too long, the
-        record is theirs.
+        The record is left alone if it was deleted or if another client has taken over the lease.
         """
         with self._lock:
-            if self.forget or not (self.made or self.imported):
-                if self._held:
-                    key = self.known.key
-                    self.cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
+            if self.delete_record or not (self.revisions or self.imported_config):
+                if self._is_held:
+                    key = self.objects.key
+                    self.cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object_name)
             else:
                 self._update(lambda _: self._manifest(""))
 
     @property
-    def _text(self) -> str:
+    def _lease_text(self) -> str:
         return canonical_json(self._lease)
 
     @property
-    def _held(self) -> bool:
-        """Return True if the record had this claim when it was last read."""
-        return self.known.record is not None and _lease_of(self.known.record) == self._text
-
-    def _update(self, changed: Callable[[Raw], Raw]) -> bool:
-        """Replace the record as long as it has this claim; False when it has not."""
-        for _ in range(_MAX_ATTEMPTS):
-            if self.known.record is None or not self._held:
-                return False
-            try:
-                self.known.record = self.cluster.replace(changed(self.known.record))
-                return True
-            except (StaleError, NotFoundError):
-                self._look_again()
-        raise ConflictError(
-            f"the record of {self.known.key.name} could not be written: somebody else writes"
-            f" ConfigMap {self.known.key.object} all the time"
+    def _is_held(self) -> bool:
+        """Return True if the record had this lease when it was last read."""
+        return (
+            self.objects.config_map is not None
+            and _lease_of(self.objects.config_map) == self._lease_text
         )
 
-    def _look_again(self) -> None:
-        key = self.known.key
-        self.known.record = self.cluster.get(kinds.CONFIG_MAP, key.namespace, key.object)
+    def _update(self, change: Callable[[Raw], Raw]) -> bool:
+        """Replace the record while the lease is held; return False if it is not."""
+        for _ in range(_MAX_ATTEMPTS):
+            if self.objects.config_map is None or not self._is_held:
+                return False
+            try:
+                self.objects.config_map = self.cluster.replace(change(self.objects.config_map))
+                return True
+            except (StaleError, NotFoundError):
+                self._read_record()
+        raise ConflictError(
+            f"the record of {self.objects.key.name} could not be written: another client constantly"
+            f" changes ConfigMap {self.objects.key.object_name}"
+        )
 
-    def _manifest(self, claim: str) -> Raw:
-        """The record as it is to be written, with the claim or "" for none."""
-        live = self.known.record or {}
+    def _read_record(self) -> None:
+        key = self.objects.key
+        self.objects.config_map = self.cluster.get(kinds.CONFIG_MAP, key.namespace, key.object_name)
+
+    def _manifest(self, lease_text: str) -> Raw:
+        """Return the ConfigMap to write, with a lease or "" for none."""
+        live = self.objects.config_map or {}
         metadata: Raw = dict(live.get("metadata") or {})
         metadata.pop("managedFields", None)
         annotations = dict(metadata.get("annotations") or {})
@@ -200,90 +198,92 @@ class FunctionLease:
             "kind": "ConfigMap",
             "metadata": {
                 **metadata,
-                "name": self.known.key.object,
-                "namespace": self.known.key.namespace,
-                "labels": (metadata.get("labels") or {}) | self._labels(changing=bool(claim)),
-                "annotations": annotations | ({_LEASE: claim} if claim else {}),
+                "name": self.objects.key.object_name,
+                "namespace": self.objects.key.namespace,
+                "labels": (metadata.get("labels") or {}) | self._labels(changing=bool(lease_text)),
+                "annotations": annotations | ({_LEASE: lease_text} if lease_text else {}),
             },
-            "data": self._data() | (self._coming() if claim else {}),
+            "data": self._data() | (self._pending_data() if lease_text else {}),
         }
 
     def _labels(self, *, changing: bool) -> dict[str, str]:
-        config = self.made[max(self.made)].config if self.made else {}
-        if not self.made and self.wanted is not None:
-            config = recorded_config(self.wanted)
-        if self.imported:
-            config = json.loads(self.imported)
-        labels = (config.get("metadata") or {}).get("labels") or {}
-        kind = "imported" if self.imported else "revisions"
+        config = self.revisions[max(self.revisions)].config if self.revisions else {}
+        if not self.revisions and self.pending_function is not None:
+            config = recorded_config(self.pending_function)
+        if self.imported_config:
+            config = json.loads(self.imported_config)
+        user_labels = (config.get("metadata") or {}).get("labels") or {}
+        kind = "imported" if self.imported_config else "revisions"
         return {
-            own.MANAGED_BY: own.MANAGER,
-            own.RECORD: inventory.CHANGING_RECORD if changing else kind,
-            own.FUNCTION: self.known.key.name,
-            own.PROJECT: labels.get(own.PROJECT) or DEFAULT_PROJECT,
+            labels.MANAGED_BY: labels.MANAGER,
+            labels.RECORD: inventory.CHANGING_RECORD if changing else kind,
+            labels.FUNCTION: self.objects.key.name,
+            labels.PROJECT: user_labels.get(labels.PROJECT) or DEFAULT_PROJECT,
         }
 
-    def _coming(self) -> dict[str, str]:
-        """What a first deploy is to bring; nothing when it finds no room."""
-        if self.made or self.imported or self.wanted is None:
+    def _pending_data(self) -> dict[str, str]:
+        """Return the configuration of a first deploy; nothing if it is too large."""
+        if self.revisions or self.imported_config or self.pending_function is None:
             return {}
-        text = canonical_json(mask_variables(recorded_config(self.wanted), secrets_only=True))
+        text = canonical_json(
+            mask_variables(recorded_config(self.pending_function), secrets_only=True)
+        )
         return {inventory.PENDING_KEY: text} if len(text.encode()) < _MAX_RECORD_BYTES else {}
 
     def _data(self) -> dict[str, str]:
-        """The newest revisions, as many as are kept and find room, and the one that runs."""
-        active = self.known.made
-        data = {IMPORTED_KEY: self.imported} if self.imported else {}
-        size = len(self.imported.encode())
-        for place, number in enumerate(sorted(self.made, reverse=True)):
-            text = self.made[number].to_json()
+        """Return the newest revisions, within the limits of number and size, and the active one."""
+        active = self.objects.revision
+        data = {IMPORTED_KEY: self.imported_config} if self.imported_config else {}
+        size = len(self.imported_config.encode())
+        for position, number in enumerate(sorted(self.revisions, reverse=True)):
+            text = self.revisions[number].to_json()
             size += len(text.encode())
             runs = active is not None and active.number == number
-            if place == 0 or runs or (place < HISTORY_LIMIT and size < _MAX_RECORD_BYTES):
+            if position == 0 or runs or (position < HISTORY_LIMIT and size < _MAX_RECORD_BYTES):
                 data[str(number)] = text
         return data
 
 
 @contextmanager
 def hold_lease(
-    cluster: Cluster, key: KubernetesKey, participle: str, wanted: Function | None = None
+    cluster: Cluster, key: KubernetesKey, participle: str, pending_function: Function | None = None
 ) -> Iterator[FunctionLease]:
-    """Hold the function's lock and its claim in the cluster, which is renewed; see `Claim`.
+    """Hold the local lock and the lease of a function, and renew the lease; see `FunctionLease`.
 
-    Raises `BusyError` when somebody else is changing the function, `ConflictError` when objects of
-    its name are none of fnbuild's. What a deploy of this data directory has left that was killed is
+    Raises `BusyError` if another client is changing the function, and `ConflictError` if fnbuild
+    does not manage objects of its name. The lease of a killed deploy of this data directory is
     taken over.
     """
     with function_lock(*key, participle):
-        known = inventory.read_function(cluster, key)
-        require_managed(known)
-        claim = FunctionLease.of(cluster, known)
-        claim.wanted = wanted
-        claim.take(participle)
+        objects = inventory.read_function(cluster, key)
+        require_managed(objects)
+        lease = FunctionLease.of(cluster, objects)
+        lease.pending_function = pending_function
+        lease.acquire(participle)
         try:
-            with _renewing(claim):
-                yield claim
+            with _renewing(lease):
+                yield lease
         except BaseException as error:
-            _release_after(claim, error)
+            _release_after(lease, error)
             raise
-        claim.give_back()
-        if claim.forget:
+        lease.release()
+        if lease.delete_record:
             remove_lock(*key)
 
 
 @contextmanager
-def _renewing(claim: FunctionLease) -> Iterator[None]:
-    """Prolong the claim's lease until the block ends, however long that takes."""
+def _renewing(lease: FunctionLease) -> Iterator[None]:
+    """Renew the lease in a thread until the block ends."""
     ended = threading.Event()
 
     def renew() -> None:
         held = True
         while held and not ended.wait(_RENEWAL_SECONDS):
-            # A cluster that does not answer now may do so before the lease ends.
+            # A cluster that is unavailable now may be back before the lease expires.
             with suppress(FnbuildError):
-                held = claim.renew()
+                held = lease.renew()
 
-    name = f"claim on {claim.known.key}"
+    name = f"lease on {lease.objects.key}"
     thread = threading.Thread(target=renew, name=name, daemon=True)
     thread.start()
     try:
@@ -292,57 +292,56 @@ def _renewing(claim: FunctionLease) -> Iterator[None]:
         ended.set()
 
 
-def require_managed(known: FunctionObjects) -> None:
-    """Touch nothing that has the function's name and is somebody else's."""
-    name = known.key.name
-    if not known.foreign:
+def require_managed(objects: FunctionObjects) -> None:
+    """Raise `ConflictError` if fnbuild does not manage all objects of the function."""
+    name = objects.key.name
+    if not objects.has_foreign_objects:
         return
     raise ConflictError(
-        f"{' and '.join(known.strangers)} in namespace {known.key.namespace}"
-        f" {'is' if len(known.strangers) == 1 else 'are'} none of fnbuild's",
-        hint=f"what Nuclio deployed, `--platform nuclio` changes; else give {name} another name,"
+        f"{' and '.join(objects.foreign_objects)} in namespace {objects.key.namespace}"
+        f" {'is' if len(objects.foreign_objects) == 1 else 'are'} not managed by fnbuild",
+        hint=f"`--platform nuclio` changes Nuclio's functions; otherwise give {name} another name,"
         " or delete what is there",
     )
 
 
-def _release_after(claim: FunctionLease, error: BaseException) -> None:
-    """Give it back while something else has failed already, which is what people are to hear."""
+def _release_after(lease: FunctionLease, error: BaseException) -> None:
+    """Release the lease after a failure, which remains the reported error."""
     try:
-        claim.give_back()
-    except FnbuildError as problem:
+        lease.release()
+    except FnbuildError as release_error:
         if isinstance(error, FnbuildError):
-            also = f"it is not on record: {problem.message}"
+            also = f"it is not on record: {release_error.message}"
             error.hint = f"{error.hint}; {also}" if error.hint else also
 
 
-def current_change(known: FunctionObjects) -> str:
-    """Who else changes the function now, as in "being deployed from HOST:DIR"; "" for nobody and
-    for this process.
+def current_change(objects: FunctionObjects) -> str:
+    """Describe the change by another process, as in "being deployed from HOST:DIR", or return "".
 
-    A claim of this data directory may be what is left of a process that was killed: its lock tells.
+    A lease of this data directory may be left by a killed process: its lock tells.
     """
-    if not known.claimed(time.time()):
+    if not objects.is_leased(time.time()):
         return ""
-    if known.claim.get("owner") != local_owner():
-        return _describe_holder(known.claim)
-    holder = other_holder(*known.key)
+    if objects.lease.get("owner") != local_owner():
+        return _describe_holder(objects.lease)
+    holder = other_holder(*objects.key)
     return f"being {holder.what} by {holder}" if holder is not None else ""
 
 
-def _describe_holder(claim: Raw) -> str:
-    holder = decode_holder(claim)
+def _describe_holder(lease: Raw) -> str:
+    holder = decode_holder(lease)
     age = f" (started {format_age(time.time() - holder.since)} ago)" if holder.since else ""
     return f"{holder}{age}"
 
 
-def _require_unleased(known: FunctionObjects) -> None:
+def _require_unleased(objects: FunctionObjects) -> None:
     now = time.time()
-    if not known.claimed(now) or known.claim.get("owner") == local_owner():
+    if not objects.is_leased(now) or objects.lease.get("owner") == local_owner():
         return
-    left = known.claim["until"] - now
+    left = objects.lease["until"] - now
     raise BusyError(
-        f"{known.key.name} is {_describe_holder(known.claim)}",
-        hint=f"try again when that is done; if it was killed, its claim ends in {left:.0f} s",
+        f"{objects.key.name} is {_describe_holder(objects.lease)}",
+        hint=f"try again when that is done; if it was killed, its lease expires in {left:.0f} s",
     )
 
 
@@ -350,9 +349,9 @@ def _expiry() -> float:
     return round(time.time() + LEASE_SECONDS, 3)
 
 
-def _with_lease(record: Raw, claim: str) -> Raw:
+def _with_lease(record: Raw, lease_text: str) -> Raw:
     metadata = {key: value for key, value in record["metadata"].items() if key != "managedFields"}
-    annotations = {**(metadata.get("annotations") or {}), _LEASE: claim}
+    annotations = {**(metadata.get("annotations") or {}), _LEASE: lease_text}
     return {**record, "metadata": {**metadata, "annotations": annotations}}
 
 

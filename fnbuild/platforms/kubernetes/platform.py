@@ -42,14 +42,9 @@ from fnbuild.platforms.kubernetes import endpoints, images, inventory, leases, r
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.doctor import checks
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import (
-    KubernetesKey,
-    RevisionRecord,
-    key_of,
-    recorded_config,
-    timestamp,
-)
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, key_of, timestamp
 from fnbuild.platforms.kubernetes.leases import FunctionLease
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.kubernetes.rollout import execution, planning
 from fnbuild.platforms.kubernetes.rollout.execution import Rollout
 from fnbuild.platforms.kubernetes.rollout.planning import Rerun, RolloutPlan
@@ -59,14 +54,14 @@ from fnbuild.platforms.revision_records import imported_artifact
 
 
 class KubernetesPlatform:
-    """Functions as Deployments, one each."""
+    """Functions as Deployments."""
 
     name = view.PLATFORM
     artifact_kind: Literal["folder", "image"] = "image"
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The cluster, reached on first use."""
+        """The cluster; the connection is made on first use."""
         return connection.connect()
 
     # Deploying
@@ -74,11 +69,11 @@ class KubernetesPlatform:
     def plan(
         self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
     ) -> Plan:
-        known = inventory.read_function(self.cluster, key_of(function))
-        planned = planning.plan_rollout(
-            self.cluster, known, function, artifact, options, preview=True
+        objects = inventory.read_function(self.cluster, key_of(function))
+        rollout_plan = planning.plan_rollout(
+            self.cluster, objects, function, artifact, options, preview=True
         )
-        return planned.plan
+        return rollout_plan.plan
 
     @contextmanager
     def reserve(
@@ -86,57 +81,63 @@ class KubernetesPlatform:
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
-        with leases.hold_lease(self.cluster, key_of(function), "deployed", function) as claim:
-            yield Reservation(partial(self._apply, claim))
+        with leases.hold_lease(self.cluster, key_of(function), "deployed", function) as lease:
+            yield Reservation(partial(self._apply, lease))
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         with self.reserve(plan.function, progress) as reservation:
             return reservation.apply(plan, progress)
 
-    def _apply(self, claim: FunctionLease, plan: Plan, progress: Progress) -> Deployment:
-        """Carry out a plan for a function that is claimed."""
-        claim.refresh()
-        previous = execution.record_active_revision(claim)
+    def _apply(self, lease: FunctionLease, plan: Plan, progress: Progress) -> Deployment:
+        """Carry out a plan while the lease is held."""
+        lease.refresh()
+        previous = execution.record_active_revision(lease)
         # The function may have changed since the plan, and during a build.
-        planned = planning.plan_rollout(
-            self.cluster, claim.known, plan.function, plan.artifact, plan.options
+        rollout_plan = planning.plan_rollout(
+            self.cluster, lease.objects, plan.function, plan.artifact, plan.options
         )
-        if planned.plan.effective_changes:
-            self._roll_out(claim, planned, previous, progress)
+        if rollout_plan.plan.effective_changes:
+            self._roll_out(lease, rollout_plan, previous, progress)
         else:
             progress(planning.unchanged_message(plan))
-            planned.secrets.save(planned.made.labels())
-            claim.save()
-        return self._deployed(planned)
+            rollout_plan.secret_store.save(rollout_plan.revision.labels())
+            lease.save()
+        return self._deployed(rollout_plan)
 
     def _roll_out(
         self,
-        claim: FunctionLease,
-        planned: RolloutPlan,
+        lease: FunctionLease,
+        rollout_plan: RolloutPlan,
         previous: RevisionRecord | None,
         progress: Progress,
     ) -> None:
         """Run a new revision, record the outcome, and remove what leaves the history."""
-        running = claim.known.made
-        earlier = [made.config for made in (*claim.made.values(), running) if made is not None]
+        running = lease.objects.revision
+        earlier = [
+            revision.config
+            for revision in (*lease.revisions.values(), running)
+            if revision is not None
+        ]
         migrated = {
-            number: replace(made, config=planned.secrets.referring(made.config))
-            for number, made in claim.made.items()
+            number: replace(
+                revision, config=rollout_plan.secret_store.with_references(revision.config)
+            )
+            for number, revision in lease.revisions.items()
         }
         # A reference is valid only once its value is stored.
-        planned.secrets.save(planned.made.labels())
-        claim.made.update(migrated)
+        rollout_plan.secret_store.save(rollout_plan.revision.labels())
+        lease.revisions.update(migrated)
         try:
-            Rollout(self.cluster, claim, planned, previous, progress).run()
+            Rollout(self.cluster, lease, rollout_plan, previous, progress).run()
         except FnbuildError:
             with suppress(FnbuildError):  # the reason of the failure comes first
-                images.remove_retired_builds(self.cluster, claim.save(), progress)
+                images.remove_retired_builds(self.cluster, lease.save(), progress)
             raise
-        images.remove_retired_builds(self.cluster, claim.save(), progress)
-        recorded = [made.config for made in claim.made.values()]
-        planned.secrets.prune([*recorded, planned.made.config], earlier)
+        images.remove_retired_builds(self.cluster, lease.save(), progress)
+        recorded = [revision.config for revision in lease.revisions.values()]
+        rollout_plan.secret_store.prune([*recorded, rollout_plan.revision.config], earlier)
         if any(any(secret_variables(config)) for config in earlier):
-            execution.delete_idle_replica_sets(self.cluster, claim.known.key)
+            execution.delete_idle_replica_sets(self.cluster, lease.objects.key)
 
     def rollback(
         self,
@@ -148,42 +149,50 @@ class KubernetesPlatform:
         force_conflicts: bool = False,
     ) -> Deployment:
         key = KubernetesKey(namespace, name)
-        known = self._own(key)
+        objects = self._own(key)
         if revision is None:
-            served = (made for made in records.all_revisions(known) if not made.failed)
-            wanted = revision_records.rollback_target(name, records.active_revision(known), served)
+            served = (record for record in records.all_revisions(objects) if not record.failed)
+            target = revision_records.rollback_target(
+                name, records.active_revision(objects), served
+            )
         else:
-            wanted = records.find_revision(known, revision)
-        progress(f"rolling back to the code and configuration of revision {wanted.number}")
-        note = f"rollback to revision {wanted.number}"
-        again = Rerun(wanted.source, note, wanted.stamp, wanted.overlap)
+            target = records.find_revision(objects, revision)
+        progress(f"rolling back to the code and configuration of revision {target.number}")
+        note = f"rollback to revision {target.number}"
+        rerun = Rerun(target.source, note, target.stamp, target.overlap)
         return self._run_again(
-            wanted, "rolled back", again, progress, force_conflicts=force_conflicts
+            target, "rolled back", rerun, progress, force_conflicts=force_conflicts
         )
 
     def redeploy(
         self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
     ) -> Deployment:
         key = KubernetesKey(namespace, name)
-        known = self._own(key)
-        recorded = records.active_revision(known) or next(iter(records.all_revisions(known)), None)
+        objects = self._own(key)
+        recorded = records.active_revision(objects) or next(
+            iter(records.all_revisions(objects)), None
+        )
         if recorded is None:
-            return self._run_imported(known, progress, force_conflicts=force_conflicts)
+            return self._run_imported(objects, progress, force_conflicts=force_conflicts)
         note = f"redeploy of revision {recorded.number}"
-        again = Rerun(recorded.source, note, timestamp(), recorded.overlap)
+        rerun = Rerun(recorded.source, note, timestamp(), recorded.overlap)
         return self._run_again(
-            recorded, "redeployed", again, progress, force_conflicts=force_conflicts
+            recorded, "redeployed", rerun, progress, force_conflicts=force_conflicts
         )
 
     def _run_imported(
-        self, known: FunctionObjects, progress: Progress, *, force_conflicts: bool
+        self, objects: FunctionObjects, progress: Progress, *, force_conflicts: bool
     ) -> Deployment:
         imported = (
-            None if known.imported is None else imported_artifact(records.read_configuration(known))
+            None
+            if objects.imported_config is None
+            else imported_artifact(records.read_configuration(objects))
         )
         if imported is None:
             raise revision_records.missing_code_error(
-                known.key.name, known.imported, imported_code.find(self.name, known.key)
+                objects.key.name,
+                objects.imported_config,
+                imported_code.find(self.name, objects.key),
             )
         return self.apply(
             self.plan(*imported, PlanOptions(force_conflicts=force_conflicts)), progress
@@ -191,43 +200,43 @@ class KubernetesPlatform:
 
     def _run_again(
         self,
-        wanted: RevisionRecord,
+        target: RevisionRecord,
         participle: str,
-        again: Rerun,
+        rerun: Rerun,
         progress: Progress,
         *,
         force_conflicts: bool,
     ) -> Deployment:
         """Run a recorded revision as a new one."""
-        key, function = wanted.key, wanted.function
+        key, function = target.key, target.function
         options = PlanOptions(force_conflicts=force_conflicts)
-        artifact = Artifact("image", wanted.image, wanted.digest, pinned=wanted.pinned)
-        with leases.hold_lease(self.cluster, key, participle) as claim:
-            previous = execution.record_active_revision(claim)
-            planned = planning.plan_rollout(
-                self.cluster, claim.known, function, artifact, options, again
+        artifact = Artifact("image", target.image, target.digest, pinned=target.pinned)
+        with leases.hold_lease(self.cluster, key, participle) as lease:
+            previous = execution.record_active_revision(lease)
+            rollout_plan = planning.plan_rollout(
+                self.cluster, lease.objects, function, artifact, options, rerun
             )
-            self._roll_out(claim, planned, previous, progress)
-        return self._deployed(planned)
+            self._roll_out(lease, rollout_plan, previous, progress)
+        return self._deployed(rollout_plan)
 
-    def _deployed(self, planned: RolloutPlan) -> Deployment:
-        shown = self._shown(planned.known.key)
-        if planned.plan.effective_changes:
-            endpoints.wait_for_new_pods(self.cluster, shown)
-        return replace(shown, warnings=(*planned.plan.warnings, *shown.warnings))
+    def _deployed(self, rollout_plan: RolloutPlan) -> Deployment:
+        deployment = self._shown(rollout_plan.objects.key)
+        if rollout_plan.plan.effective_changes:
+            endpoints.wait_for_new_pods(self.cluster, deployment)
+        return replace(deployment, warnings=(*rollout_plan.plan.warnings, *deployment.warnings))
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
-        with leases.hold_lease(self.cluster, key, "imported") as claim:
-            if claim.known.deployment is not None or claim.made:
+        with leases.hold_lease(self.cluster, key, "imported") as lease:
+            if lease.objects.deployment is not None or lease.revisions:
                 raise ConflictError(
                     f"there is a function {key.name} in namespace {key.namespace} already",
                     hint=f"delete it first: `fnbuild delete function {key.name}`",
                 )
             store = SecretStore(self.cluster, key)
-            config = store.referring(recorded_config(function))
+            config = store.with_references(recorded_config(function))
             store.save(function.metadata.labels)
-            claim.add_import(config)
+            lease.add_import(config)
         return self._shown(key)
 
     def functions_to_restore(self) -> list[base.FunctionKey]:
@@ -243,9 +252,9 @@ class KubernetesPlatform:
     def with_secrets(self, deployment: Deployment) -> Function:
         metadata = deployment.function.metadata
         store = SecretStore(self.cluster, KubernetesKey(metadata.namespace, metadata.name))
-        return function_from_dict(store.revealed(to_dict(deployment.function)), deployment.name)
+        return function_from_dict(store.with_values(to_dict(deployment.function)), deployment.name)
 
-    # Looking
+    # Reading
 
     def problems(self) -> list[str]:
         try:
@@ -265,11 +274,11 @@ class KubernetesPlatform:
         return checks.examine(lambda: self.cluster, namespace, areas, image, architecture)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        known = inventory.list_functions(self.cluster, namespace)
-        if not known:
+        functions = inventory.list_functions(self.cluster, namespace)
+        if not functions:
             inventory.require_namespace(self.cluster, namespace)
-        wanted = [function for function in known if project in (None, function.project)]
-        return view.view_functions(self.cluster, wanted)
+        selected = [function for function in functions if project in (None, function.project)]
+        return view.view_functions(self.cluster, selected)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         return self._shown(KubernetesKey(namespace, name))
@@ -279,15 +288,15 @@ class KubernetesPlatform:
 
     def _own(self, key: KubernetesKey) -> FunctionObjects:
         """Return an existing function; raise if another tool manages it."""
-        known = self._existing(key)
-        leases.require_managed(known)
-        return known
+        objects = self._existing(key)
+        leases.require_managed(objects)
+        return objects
 
     def _existing(self, key: KubernetesKey) -> FunctionObjects:
-        known = inventory.read_function(self.cluster, key)
-        if not known.there:
+        objects = inventory.read_function(self.cluster, key)
+        if not objects.exists:
             raise function_not_found(*key, inventory.list_all_keys(self.cluster))
-        return known
+        return objects
 
     def change_counter(self) -> int:
         return 0
@@ -306,13 +315,13 @@ class KubernetesPlatform:
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
-        known = self._existing(key)
+        objects = self._existing(key)
 
         def pods() -> list[str]:
             return self._pods(key)
 
         if not follow and not pods():
-            return revision_records.failure_log(records.all_revisions(known))
+            return revision_records.failure_log(records.all_revisions(objects))
         return logs.read_logs(
             self.cluster, namespace, pods, follow=follow, since=since, tail=tail, until=until
         )
@@ -355,14 +364,14 @@ class KubernetesPlatform:
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         """Return None for a deployed function: its code is in the image, which is in a registry."""
-        known = self._existing(KubernetesKey(namespace, name))
+        objects = self._existing(KubernetesKey(namespace, name))
         if revision is not None:
-            records.find_revision(known, revision)
-        elif known.deployment is None:
-            return imported_code.find(self.name, known.key)
+            records.find_revision(objects, revision)
+        elif objects.deployment is None:
+            return imported_code.find(self.name, objects.key)
         return None
 
-    # Removing
+    # Deleting
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
         if image:
@@ -372,10 +381,10 @@ class KubernetesPlatform:
                 " nothing needs",
             )
         key = KubernetesKey(namespace, name)
-        if not inventory.read_function(self.cluster, key).there:
+        if not inventory.read_function(self.cluster, key).exists:
             return False
-        with leases.hold_lease(self.cluster, key, "deleted") as claim:
-            execution.delete_function(self.cluster, claim)
+        with leases.hold_lease(self.cluster, key, "deleted") as lease:
+            execution.delete_function(self.cluster, lease)
         return True
 
     def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
@@ -400,9 +409,9 @@ class KubernetesPlatform:
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         members = {
-            one.key.name: one
-            for one in inventory.list_functions(self.cluster, namespace)
-            if one.project == name
+            objects.key.name: objects
+            for objects in inventory.list_functions(self.cluster, namespace)
+            if objects.project == name
         }
         doomed = members_to_delete(name, list(members), cascade=cascade)
         for member in doomed:

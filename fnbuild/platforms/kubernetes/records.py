@@ -17,16 +17,16 @@ from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Project, Revision, revision_records
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import get_condition, is_rolled_out
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import RevisionRecord
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.projects import decode_string_map
 
 INTERRUPTED = "its deploy was interrupted"
 """The failure of a revision whose deploy ended before it was ready and could not say why."""
 
-_PROJECTS_SELECTOR = f"{own.RECORD}=project"
+_PROJECTS_SELECTOR = f"{labels.RECORD}=project"
 # No object of a function has a dot in its name.
 _PROJECT_PREFIX = "nuclio-project."
 
@@ -34,92 +34,110 @@ _PROJECT_PREFIX = "nuclio-project."
 # Revisions
 
 
-def recorded_revisions(known: FunctionObjects) -> list[RevisionRecord]:
-    """What the record has, in no order."""
-    data = (known.record or {}).get("data") or {}
+def recorded_revisions(objects: FunctionObjects) -> list[RevisionRecord]:
+    """Return the recorded revisions, in no particular order."""
+    data = (objects.config_map or {}).get("data") or {}
     texts = [text for name, text in data.items() if name.isdecimal()]
-    return [made for made in map(RevisionRecord.from_json, texts) if made is not None]
+    return [revision for revision in map(RevisionRecord.from_json, texts) if revision is not None]
 
 
-def all_revisions(known: FunctionObjects) -> list[RevisionRecord]:
-    """Every revision, newest first; what runs counts before it is recorded, too."""
-    found = {made.number: made for made in recorded_revisions(known)}
-    if (now := active_revision(known)) is not None:
-        found.setdefault(now.number, now)
-    return [found[number] for number in sorted(found, reverse=True)]
+def all_revisions(objects: FunctionObjects) -> list[RevisionRecord]:
+    """Return all revisions, newest first, including an active one that is not recorded yet."""
+    by_number = {revision.number: revision for revision in recorded_revisions(objects)}
+    if (current := active_revision(objects)) is not None:
+        by_number.setdefault(current.number, current)
+    return [by_number[number] for number in sorted(by_number, reverse=True)]
 
 
-def active_revision(known: FunctionObjects) -> RevisionRecord | None:
-    """The revision that runs, or is to run. What was applied from a file has the number under which
-    the next deploy records it.
+def active_revision(objects: FunctionObjects) -> RevisionRecord | None:
+    """Return the revision of the Deployment, or None.
+
+    A Deployment that was applied from a file has the number with which the next deploy records it.
     """
-    made = known.made
-    if made is None or made.number or known.deployment is None:
-        return made
-    number = max((one.number for one in recorded_revisions(known)), default=0) + 1
-    created = made.created or str(known.deployment["metadata"].get("creationTimestamp", ""))
-    return replace(made, number=number, source=number, created=created, note="applied from a file")
+    revision = objects.revision
+    if revision is None or revision.number or objects.deployment is None:
+        return revision
+    number = max((record.number for record in recorded_revisions(objects)), default=0) + 1
+    created = revision.created or str(objects.deployment["metadata"].get("creationTimestamp", ""))
+    return replace(
+        revision, number=number, source=number, created=created, note="applied from a file"
+    )
 
 
-def never_served(known: FunctionObjects) -> bool:
-    """Whether no revision on record ever became ready; False where none is on record."""
-    made = recorded_revisions(known)
-    return bool(made) and all(one.failed for one in made)
+def never_served(objects: FunctionObjects) -> bool:
+    """Return True if there are recorded revisions and none of them ever became ready."""
+    revision = recorded_revisions(objects)
+    return bool(revision) and all(record.failed for record in revision)
 
 
-def revision_history(known: FunctionObjects) -> list[Revision]:
+def revision_history(objects: FunctionObjects) -> list[Revision]:
     """Return all revisions, newest first.
 
     The revision of the Deployment is active once it was ready. Until then the one before it is,
     whose pods go on serving, if there are any.
     """
-    some, newest, deployment = all_revisions(known), active_revision(known), known.deployment
+    revisions, newest, deployment = (
+        all_revisions(objects),
+        active_revision(objects),
+        objects.deployment,
+    )
     if newest is None or deployment is None:
-        return revision_records.to_revisions(some, newest)
-    on_record = {made.number: made for made in recorded_revisions(known)}
+        return revision_records.to_revisions(revisions, newest)
+    on_record = {revision.number: revision for revision in recorded_revisions(objects)}
     if newest.number not in on_record and not is_rolled_out(deployment):
-        serving = _serving_revision(some, newest, deployment)
-        if _may_become_ready(known, deployment):
-            return revision_records.to_revisions(some, serving, newest)
+        serving = _serving_revision(revisions, newest, deployment)
+        if _may_become_ready(objects, deployment):
+            return revision_records.to_revisions(revisions, serving, newest)
         failed = newest.with_failure(INTERRUPTED)
-        some = [failed if made.number == newest.number else made for made in some]
-        return revision_records.to_revisions(some, serving)
+        revisions = [
+            failed if revision.number == newest.number else revision for revision in revisions
+        ]
+        return revision_records.to_revisions(revisions, serving)
     if newest.number in on_record and on_record[newest.number].failed:
-        return revision_records.to_revisions(some, _serving_revision(some, newest, deployment))
-    return revision_records.to_revisions(some, newest)
+        return revision_records.to_revisions(
+            revisions, _serving_revision(revisions, newest, deployment)
+        )
+    return revision_records.to_revisions(revisions, newest)
 
 
 def _serving_revision(
-    some: list[RevisionRecord], newest: RevisionRecord, deployment: Raw
+    revisions: list[RevisionRecord], newest: RevisionRecord, deployment: Raw
 ) -> RevisionRecord | None:
     """Return the revision whose pods serve while the newest one is not ready."""
     if not (deployment.get("status") or {}).get("availableReplicas"):
         return None
-    served = (made for made in some if made.number != newest.number and not made.failed)
+    served = (
+        revision
+        for revision in revisions
+        if revision.number != newest.number and not revision.failed
+    )
     return next(served, None)
 
 
-def _may_become_ready(known: FunctionObjects, deployment: Raw) -> bool:
+def _may_become_ready(objects: FunctionObjects, deployment: Raw) -> bool:
     """Return True while a deploy of it is under way, or the cluster has not given it up."""
-    return known.claimed(time.time()) or get_condition(deployment, "Progressing").get("status") == (
-        "True"
-    )
+    return objects.is_leased(time.time()) or get_condition(deployment, "Progressing").get(
+        "status"
+    ) == ("True")
 
 
-def find_revision(known: FunctionObjects, number: int) -> RevisionRecord:
-    """The revision of that number, or `NotFoundError`."""
-    return revision_records.find_revision(known.key.name, all_revisions(known), number)
+def find_revision(objects: FunctionObjects, number: int) -> RevisionRecord:
+    """Return the revision with a number. Raises `NotFoundError` if there is none."""
+    return revision_records.find_revision(objects.key.name, all_revisions(objects), number)
 
 
 # Projects
 
 
 def list_projects(cluster: Cluster, namespace: str) -> list[Project]:
-    """All of the namespace, by name; `default` is there without being recorded."""
-    found = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
-    for one in cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS_SELECTOR):
-        name, data = one["metadata"]["name"].removeprefix(_PROJECT_PREFIX), one.get("data") or {}
-        found[name] = Project(
+    """Return the projects of a namespace, by name, including the implicit `default`."""
+    by_name = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
+    for config_map in cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS_SELECTOR):
+        name, data = (
+            config_map["metadata"]["name"].removeprefix(_PROJECT_PREFIX),
+            config_map.get("data") or {},
+        )
+        by_name[name] = Project(
             name,
             namespace,
             data.get("description", ""),
@@ -127,11 +145,11 @@ def list_projects(cluster: Cluster, namespace: str) -> list[Project]:
             decode_string_map(data.get("labels")),
             decode_string_map(data.get("annotations")),
         )
-    return [found[name] for name in sorted(found)]
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def add_project(cluster: Cluster, project: Project) -> bool:
-    """Record it; False when it existed already."""
+    """Record a project; return False if it already exists."""
     if (
         project.name == DEFAULT_PROJECT
         or _get_project(cluster, project.namespace, project.name) is not None
@@ -151,13 +169,13 @@ def add_project(cluster: Cluster, project: Project) -> bool:
 
 
 def update_project(cluster: Cluster, project: Project) -> bool:
-    """Record it anew; False when there is none of that name."""
-    found = _get_project(cluster, project.namespace, project.name)
-    if found is not None:
-        cluster.replace({**found, "data": _project_manifest(project)["data"]})
+    """Update the record of a project; return False if there is none."""
+    config_map = _get_project(cluster, project.namespace, project.name)
+    if config_map is not None:
+        cluster.replace({**config_map, "data": _project_manifest(project)["data"]})
     elif project.name == DEFAULT_PROJECT:  # there without being recorded
         cluster.create(_project_manifest(project))
-    return found is not None or project.name == DEFAULT_PROJECT
+    return config_map is not None or project.name == DEFAULT_PROJECT
 
 
 def delete_project(cluster: Cluster, namespace: str, name: str) -> bool:
@@ -174,12 +192,12 @@ def _project_manifest(project: Project) -> Raw:
             "name": _PROJECT_PREFIX + project.name,
             "namespace": project.namespace,
             "labels": {
-                own.MANAGED_BY: own.MANAGER,
-                own.RECORD: "project",
-                own.PROJECT: project.name,
+                labels.MANAGED_BY: labels.MANAGER,
+                labels.RECORD: "project",
+                labels.PROJECT: project.name,
             },
         },
-        # Labels of a project need not be such as a cluster takes.
+        # The labels of a project need not be valid labels of Kubernetes.
         "data": {
             "description": project.description,
             "owner": project.owner,
@@ -190,55 +208,61 @@ def _project_manifest(project: Project) -> Raw:
 
 
 def _get_project(cluster: Cluster, namespace: str, name: str) -> Raw | None:
-    one = cluster.get(kinds.CONFIG_MAP, namespace, _PROJECT_PREFIX + name)
-    labels = ((one or {}).get("metadata") or {}).get("labels") or {}
-    return one if labels.get(own.RECORD) == "project" else None
+    config_map = cluster.get(kinds.CONFIG_MAP, namespace, _PROJECT_PREFIX + name)
+    project_labels = ((config_map or {}).get("metadata") or {}).get("labels") or {}
+    return config_map if project_labels.get(labels.RECORD) == "project" else None
 
 
-def read_configuration(known: FunctionObjects) -> Function:
-    """The configuration that the function has, or would have when it is deployed.
+def read_configuration(objects: FunctionObjects) -> Function:
+    """Return the configuration of a function, deployed or not.
 
-    Raises `ConfigError` for one that cannot be read.
+    Raises `ConfigError` if it cannot be read.
     """
-    if (made := known.made) is not None:
-        return made.function
-    if known.deployment is not None:
-        return _nuclio_configuration(known)
-    if (imported := known.imported) is not None:
-        return _with_name(known, imported)
-    newest = next(iter(all_revisions(known)), None)
+    if (revision := objects.revision) is not None:
+        return revision.function
+    if objects.deployment is not None:
+        return _nuclio_configuration(objects)
+    if (imported := objects.imported_config) is not None:
+        return _with_name(objects, imported)
+    newest = next(iter(all_revisions(objects)), None)
     if newest is not None:
         return newest.function
-    wanted = known.wanted
-    return unreadable_function(known) if wanted is None else _with_name(known, wanted)
+    pending_config = objects.pending_config
+    return (
+        unreadable_function(objects)
+        if pending_config is None
+        else _with_name(objects, pending_config)
+    )
 
 
-def _nuclio_configuration(known: FunctionObjects) -> Function:
-    """What Nuclio writes about a function into its Deployment, which is the spec alone
+def _nuclio_configuration(objects: FunctionObjects) -> Function:
+    """Return the configuration in a Deployment of Nuclio, which is only the spec
     (pkg/platform/kube/functionres/lazy.go: serializeFunctionJSON).
     """
-    about = (known.deployment or {})["metadata"]
+    metadata = (objects.deployment or {})["metadata"]
     try:
-        config = json.loads((about.get("annotations") or {}).get(own.CONFIG, ""))
+        config = json.loads((metadata.get("annotations") or {}).get(labels.CONFIG, ""))
     except ValueError:
-        return unreadable_function(known)
+        return unreadable_function(objects)
     if not isinstance(config, dict):
-        return unreadable_function(known)
+        return unreadable_function(objects)
     if "spec" in config:
-        return _with_name(known, config)
-    return _with_name(known, {"metadata": {"labels": {own.PROJECT: known.project}}, "spec": config})
+        return _with_name(objects, config)
+    return _with_name(
+        objects, {"metadata": {"labels": {labels.PROJECT: objects.project}}, "spec": config}
+    )
 
 
-def _with_name(known: FunctionObjects, config: Raw) -> Function:
-    """A configuration as that of this function, whatever name it was written for."""
-    given = config.get("metadata") or {}
-    name = {"name": known.key.name, "namespace": known.key.namespace}
-    metadata = {**given, **name} if isinstance(given, dict) else given
-    return function_from_dict({**config, "metadata": metadata}, known.key.name)
+def _with_name(objects: FunctionObjects, config: Raw) -> Function:
+    """Return a configuration with the name and namespace of the function."""
+    metadata_config = config.get("metadata") or {}
+    name = {"name": objects.key.name, "namespace": objects.key.namespace}
+    metadata = {**metadata_config, **name} if isinstance(metadata_config, dict) else metadata_config
+    return function_from_dict({**config, "metadata": metadata}, objects.key.name)
 
 
-def unreadable_function(known: FunctionObjects) -> Function:
-    """What is known where the configuration cannot be read: the name and the project."""
-    name = Metadata(name=known.key.name, namespace=known.key.namespace)
-    name.labels[own.PROJECT] = known.project
+def unreadable_function(objects: FunctionObjects) -> Function:
+    """Return a function with only a name and a project, for an unreadable configuration."""
+    name = Metadata(name=objects.key.name, namespace=objects.key.namespace)
+    name.labels[labels.PROJECT] = objects.project
     return Function(metadata=name)

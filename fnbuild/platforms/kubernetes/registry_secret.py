@@ -23,7 +23,7 @@ _DOCKER_HUB_NAMES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RegistryLogin:
-    """A user of a registry; `registry` is its address with or without scheme and path."""
+    """The login to a registry; `registry` is its address with or without scheme and path."""
 
     registry: str
     username: str
@@ -32,7 +32,7 @@ class RegistryLogin:
 
     @property
     def server(self) -> str:
-        """The registry as nodes look it up. Raises `InputError` for what can be none."""
+        """The registry name that nodes look up. Raises `InputError` for an invalid one."""
         bare = re.sub(r"\Ahttps?://", "", self.registry.strip()).rstrip("/")
         if _DOCKER_HUB_NAMES.fullmatch(bare):
             return _DOCKER_HUB
@@ -43,9 +43,9 @@ class RegistryLogin:
 def store_registry_secret(
     namespace: str, name: str, login: RegistryLogin, *, force_conflicts: bool = False
 ) -> bool:
-    """Put the login into the cluster as a Secret; False when there was one of that name already.
+    """Store the login as a Secret; return False if it already existed.
 
-    Raises `FieldConflictError` when somebody else has written it, unless `force_conflicts`.
+    Raises `FieldConflictError` if another manager has written it, unless `force_conflicts`.
     """
     cluster = connection.connect()
     new = cluster.get(kinds.SECRET, namespace, name) is None
@@ -63,7 +63,7 @@ def _secret_manifest(namespace: str, name: str, login: RegistryLogin) -> Raw:
     }
     text = json.dumps({"auths": {login.server: entry}})
     return {
-        "apiVersion": kinds.SECRET.api,
+        "apiVersion": kinds.SECRET.api_version,
         "kind": kinds.SECRET.name,
         "metadata": {"name": name, "namespace": namespace},
         "type": _DOCKER_CONFIG_TYPE,

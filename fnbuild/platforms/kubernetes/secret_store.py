@@ -31,7 +31,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, StaleError
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 
 _DIGEST_KEY = "digest-key"
@@ -62,16 +62,16 @@ class SecretStore:
         live = self._cluster.get(kinds.SECRET, self._key.namespace, self._name)
         if live is None:
             return _Content(None, secrets.token_bytes(32), {})
-        if (live["metadata"].get("labels") or {}).get(own.MANAGED_BY) != own.MANAGER:
+        if (live["metadata"].get("labels") or {}).get(labels.MANAGED_BY) != labels.MANAGER:
             raise ConflictError(
-                f"Secret {self._name} in namespace {self._key.namespace} is none of fnbuild's",
+                f"Secret {self._name} in namespace {self._key.namespace} is not managed by fnbuild",
                 hint="give the function or the Secret another name",
             )
         values = {name: _decode(text) for name, text in (live.get("data") or {}).items()}
         digest_key = values.pop(_DIGEST_KEY, b"") or secrets.token_bytes(32)
         return _Content(live, digest_key, {k: v.decode("utf-8") for k, v in values.items()})
 
-    def referring(self, config: Raw) -> Raw:
+    def with_references(self, config: Raw) -> Raw:
         """Return a configuration with references in place of secret values.
 
         The values are kept here until `save`.
@@ -84,22 +84,22 @@ class SecretStore:
             value = variable.get("value")
             if not value or (str(variable.get("name")), str(value)) not in pairs:
                 return variable
-            rest = {part: content for part, content in variable.items() if part != "value"}
+            reference = {name: content for name, content in variable.items() if name != "value"}
             key = self._key_of(str(variable["name"]), str(value))
-            return {**rest, "valueFrom": {"secretKeyRef": {"name": self._name, "key": key}}}
+            return {**reference, "valueFrom": {"secretKeyRef": {"name": self._name, "key": key}}}
 
         return map_variables(config, refer)
 
     def _key_of(self, name: str, value: str) -> str:
         """Return the key of a value; add the value if it is new."""
         content = self._content
-        mark = hmac.digest(content.digest_key, f"{name}\0{value}".encode(), hashlib.sha256).hex()
-        key = f"{re.sub(r'[^-._a-zA-Z0-9]', '_', name)[:_MAX_NAME_LENGTH]}.{mark[:16]}"
+        digest = hmac.digest(content.digest_key, f"{name}\0{value}".encode(), hashlib.sha256).hex()
+        key = f"{re.sub(r'[^-._a-zA-Z0-9]', '_', name)[:_MAX_NAME_LENGTH]}.{digest[:16]}"
         if key not in content.values:
             content.values[key] = content.added[key] = value
         return key
 
-    def revealed(self, config: Raw) -> Raw:
+    def with_values(self, config: Raw) -> Raw:
         """Return a configuration with values in place of references to them.
 
         Raises `PreconditionError` for a value that no longer exists.
@@ -114,8 +114,8 @@ class SecretStore:
                     f"Secret {self._name} has no value for {variable.get('name')} ({key})",
                     hint=f"`--secret-env {variable.get('name')}=VALUE` sets it",
                 )
-            rest = {part: content for part, content in variable.items() if part != "valueFrom"}
-            return {**rest, "value": self._content.values[key]}
+            reference = {name: content for name, content in variable.items() if name != "valueFrom"}
+            return {**reference, "value": self._content.values[key]}
 
         return map_variables(config, reveal)
 
@@ -147,13 +147,13 @@ class SecretStore:
                 raise
 
     def _write(
-        self, changed: Callable[[dict[str, str]], dict[str, str]], labels: dict[str, str]
+        self, change: Callable[[dict[str, str]], dict[str, str]], function_labels: dict[str, str]
     ) -> None:
         for _ in range(_MAX_ATTEMPTS):
             content = self._content
             data = {
                 name: base64.b64encode(value.encode()).decode()
-                for name, value in changed(content.values).items()
+                for name, value in change(content.values).items()
             }
             data[_DIGEST_KEY] = base64.b64encode(content.digest_key).decode()
             metadata: Raw = dict((content.live or {}).get("metadata") or {})
@@ -162,11 +162,11 @@ class SecretStore:
                 "name": self._name,
                 "namespace": self._key.namespace,
                 "labels": (metadata.get("labels") or {})
-                | {key: labels[key] for key in (own.PROJECT,) if key in labels}
+                | {key: function_labels[key] for key in (labels.PROJECT,) if key in function_labels}
                 | {
-                    own.MANAGED_BY: own.MANAGER,
-                    own.RECORD: "secrets",
-                    own.FUNCTION: self._key.name,
+                    labels.MANAGED_BY: labels.MANAGER,
+                    labels.RECORD: "secrets",
+                    labels.FUNCTION: self._key.name,
                 },
             }
             manifest = {
@@ -180,15 +180,15 @@ class SecretStore:
                 write = self._cluster.replace if content.live else self._cluster.create
                 content.live = write(manifest)
             except StaleError:
-                self._read_again()
+                self._reload()
             else:
-                content.values = changed(content.values)
+                content.values = change(content.values)
                 return
         raise ConflictError(
             f"Secret {self._name} is constantly changed by another client", hint="try again"
         )
 
-    def _read_again(self) -> None:
+    def _reload(self) -> None:
         """Read what another client has written, such as labels; keep the values to add."""
         before = self._content
         del self.__dict__["_content"]

@@ -143,7 +143,7 @@ def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(
 ) -> None:
     cluster.create(config_map(cluster_namespace, "kept"))
     cluster.create(config_map(cluster_namespace, "lost"))
-    listed = cluster._listed
+    listed = cluster._list_with_version
     calls = iter(range(10))
 
     def forgotten(*words: object) -> tuple[list[Raw], str]:
@@ -153,7 +153,7 @@ def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(
             return items, "1"  # a version that the server has compacted away, or will not take
         return items, version
 
-    monkeypatch.setattr(cluster, "_listed", forgotten)
+    monkeypatch.setattr(cluster, "_list_with_version", forgotten)
     told = Watched(cluster, cluster_namespace, 6).end()
     assert told[:2] == [("ADDED", "kept"), ("ADDED", "lost")]
     assert ("DELETED", "lost") in told

@@ -69,8 +69,8 @@ def test_missing_rights_are_named_with_the_commands_that_give_them(
     cluster_namespace: str, reader: Cluster
 ) -> None:
     assert reader.list(kinds.POD, cluster_namespace) == []
-    assert reader.may("list", kinds.POD, cluster_namespace)
-    assert not reader.may("get", kinds.POD, cluster_namespace, "log")
+    assert reader.is_allowed("list", kinds.POD, cluster_namespace)
+    assert not reader.is_allowed("get", kinds.POD, cluster_namespace, "log")
     with pytest.raises(ForbiddenError) as caught:
         reader.apply(deployment(cluster_namespace))
     who = f"system:serviceaccount:{cluster_namespace}:ann"
@@ -83,7 +83,7 @@ def test_missing_rights_are_named_with_the_commands_that_give_them(
         f" --resource=deployments.apps -n {cluster_namespace}`"
     ) in hint
     assert f"--serviceaccount={cluster_namespace}:ann -n {cluster_namespace}`" in hint
-    assert hint.endswith("`fnbuild doctor rights` lists all that is missing at once")
+    assert hint.endswith("`fnbuild doctor rights` lists all missing permissions")
     assert "doctor" not in caught.value.grant
 
 
@@ -151,13 +151,15 @@ def call_manager(
     about = manifest["metadata"]
     path = kinds.DEPLOYMENT.path(about["namespace"], about["name"])
     query = {"fieldManager": manager, "force": "true"}
-    cluster.wire.json(ApiCall("PATCH", path, query, manifest, APPLY), RequestInfo("patch"))
+    cluster.transport.request_json(
+        ApiCall("PATCH", path, query, manifest, APPLY), RequestInfo("patch")
+    )
 
 
 def test_stale_objects_and_names_that_are_taken(cluster: Cluster, cluster_namespace: str) -> None:
     made = cluster.create(deployment(cluster_namespace))
     cluster.patch(kinds.DEPLOYMENT, cluster_namespace, "one", {"spec": {"paused": True}})
-    with pytest.raises(StaleError, match="deployment one was changed by somebody else"):
+    with pytest.raises(StaleError, match="deployment one was changed by another client"):
         cluster.replace(made)
     with pytest.raises(ConflictError, match="deployment one exists already"):
         cluster.create(deployment(cluster_namespace))
@@ -173,7 +175,7 @@ def test_values_that_the_cluster_does_not_take(cluster: Cluster, cluster_namespa
     )
     unknown = deployment(cluster_namespace)
     unknown["spec"]["template"]["spec"]["colour"] = "red"
-    with pytest.raises(InputError, match=r"does not know what deployment one asks for: \.spec"):
+    with pytest.raises(InputError, match=r"does not support fields of deployment one: \.spec"):
         cluster.apply(unknown, dry_run=True)
     with pytest.raises(InputError, match="deployment one"):
         cluster.apply({**deployment(cluster_namespace), "spec": "none"}, dry_run=True)
@@ -219,7 +221,7 @@ REQUEST = RequestInfo("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https:
             PreconditionError,
             'does not admit deployment nuclio-a: violates PodSecurity "restricted',
         ),
-        (429, b"Too many requests", UnavailableError, "too much to do to patch deployment"),
+        (429, b"Too many requests", UnavailableError, "too busy to patch deployment"),
         (503, b"<html>busy</html>", UnavailableError, "(context ctx) could not patch deployment"),
         (500, status(500, "etcd is gone"), PlatformError, "HTTP status 500"),
         (404, b"404 page not found", NotFoundError, "has no deployments of apps/v1"),
@@ -303,6 +305,6 @@ def test_writing_is_repeated_only_when_nothing_was_begun(
 def test_something_else_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         server((200, b"<html>hello</html>")) as (url, _),
-        pytest.raises(UnavailableError, match="is no Kubernetes API"),
+        pytest.raises(UnavailableError, match="is not a Kubernetes API"),
     ):
         assert of_server(url, tmp_path, monkeypatch).version

@@ -113,15 +113,15 @@ def test_paths_are_from_the_files_own_folder(
     write(content)
     (tmp_path / "token").write_text(SECRET)
     monkeypatch.chdir("/")
-    assert connection.connect().wire.access.authorization() == f"Bearer {SECRET}"
+    assert connection.connect().transport.access.authorization() == f"Bearer {SECRET}"
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        (f"users: [{{token: {SECRET}\nx", "is no YAML"),
+        (f"users: [{{token: {SECRET}\nx", "is not valid YAML"),
         ("- a\n- b\n", "no mapping"),
-        (f"contexts: {{token: {SECRET}}}\n", "`contexts` is no list"),
+        (f"contexts: {{token: {SECRET}}}\n", "`contexts` is not a list"),
         (f"users: [{SECRET}]\n", "`users` has an entry without"),
         ("current-context: a\n", 'no context "a"'),
     ],
@@ -140,8 +140,8 @@ def test_what_is_no_kubeconfig(write: Write, text: str, word: str) -> None:
         (lambda one: one["users"].clear(), 'names user "a"'),
         (lambda one: one["clusters"][0]["cluster"].clear(), "has no server"),
         (lambda one: one["contexts"].append({"context": {}}), "`contexts` has an entry without"),
-        (lambda one: one.pop("current-context"), "no context is the current one"),
-        (lambda one: one["users"][0]["user"].update({"as": "root"}), "acts as somebody else"),
+        (lambda one: one.pop("current-context"), "there is no current context"),
+        (lambda one: one["users"][0]["user"].update({"as": "root"}), "impersonates another one"),
         (
             lambda one: one["clusters"][0]["cluster"].update({"certificate-authority": "gone.crt"}),
             "gone.crt",
@@ -222,7 +222,7 @@ def test_nobody_listens(write: Write) -> None:
 
 def test_a_name_that_is_not_known(write: Write) -> None:
     write(config("a", current="a", server="https://no-such-cluster.invalid"))
-    assert "name is not known" in refused(lambda: connection.connect().version).message
+    assert "name cannot be resolved" in refused(lambda: connection.connect().version).message
 
 
 def real(cluster: Cluster) -> Raw:
@@ -270,7 +270,7 @@ def test_a_client_certificate_that_has_ended(
     error = refused(lambda: connection.connect().list(kinds.POD, "default"))
     assert isinstance(error, UnauthorizedError)
     day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400))
-    assert f"ended on {day}" in error.message
+    assert f"expired on {day}" in error.message
 
 
 def test_proxies_do_not_stand_before_this_machine(
@@ -281,7 +281,7 @@ def test_proxies_do_not_stand_before_this_machine(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     write(real(cluster))
-    assert connection.connect().wire.access.proxy == ""
+    assert connection.connect().transport.access.proxy == ""
     content = real(cluster)
     content["clusters"][0]["cluster"]["proxy-url"] = "http://user:word@127.0.0.1:9"
     write(content)
@@ -297,11 +297,11 @@ def test_a_proxy_of_the_environment(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     write(config("a", current="a", server="https://10.1.2.3:6443"))
-    access = connection.connect().wire.access
+    access = connection.connect().transport.access
     assert access.proxy == "http://127.0.0.1:9"
     assert access.websocket_options()["http_proxy_port"] == 9
     monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
-    assert connection.connect().wire.access.proxy == ""
+    assert connection.connect().transport.access.proxy == ""
 
 
 def test_a_server_that_is_not_verified(
@@ -352,7 +352,7 @@ def test_a_user_with_a_password(write: Write) -> None:
     content = config("a", current="a")
     content["users"][0]["user"] = {"username": "ann", "password": "word"}
     write(content)
-    access = connection.connect().wire.access
+    access = connection.connect().transport.access
     assert access.authorization() == f"Basic {base64.b64encode(b'ann:word').decode()}"
 
 

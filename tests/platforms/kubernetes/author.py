@@ -34,7 +34,7 @@ class Author(Folders):
         self.namespace = namespace
         self.progress: list[str] = []
 
-    def request(self, folder: Path, **options: Any) -> deploy.DeployRequest:
+    def request(self, folder: Path, **options: Any) -> pipeline.DeployRequest:
         return pipeline.DeployRequest(
             path=folder, platform="kube", namespace=self.namespace, options=PlanOptions(**options)
         )
@@ -62,7 +62,7 @@ class Author(Folders):
         """Change the function's Deployment as somebody else."""
         path = kinds.DEPLOYMENT.path(self.namespace, "nuclio-greeter")
         call = ApiCall("PATCH", path, {"fieldManager": manager}, body, MERGE)
-        status, answer = self.platform.cluster.wire.answer(call)
+        status, answer = self.platform.cluster.transport.request(call)
         assert status == 200, answer
 
     def live(self, name: str = "greeter") -> Raw:

@@ -17,9 +17,10 @@ from fnbuild.platforms.kubeclient.kinds import (
     HPA_V2BETA2,
     Kind,
 )
-from fnbuild.platforms.kubernetes.labels import RevisionRecord, key_of, recorded_config
+from fnbuild.platforms.kubernetes.labels import key_of
 from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
 from fnbuild.platforms.kubernetes.manifests.scaling import uses_custom_metrics
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 
 NAMESPACE = "fnbuild-test"
 DIGEST = "c0de" * 16

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubernetes import status
+from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
     describe_termination,
@@ -42,8 +42,8 @@ def test_a_sidecar_that_ends() -> None:
 def test_an_init_container_that_goes_on_beside_the_others() -> None:
     status = {"name": "proxy", "state": {"running": {}}, "started": True}
     spec = {"name": "proxy", "restartPolicy": "Always"}
-    assert beside("started", "init", spec, status).words == ("the container has started",)
-    assert beside("started", "init", {"name": "proxy"}, status).words == (
+    assert beside("started", "init", spec, status).messages == ("the container has started",)
+    assert beside("started", "init", {"name": "proxy"}, status).messages == (
         "init container proxy is running",
     )
 
@@ -72,10 +72,11 @@ def test_a_first_end_is_told() -> None:
     last = {"exitCode": 1, "finishedAt": "2026-11-20T14:59:00Z"}
     status |= {"restartCount": 1, "lastState": {"terminated": last}}
     found = standing(said)
-    assert found.words == ("the container ended with exit status 1, and runs again",)
+    assert found.messages == ("the container ended with exit status 1, and runs again",)
     assert not found.failure
     last["reason"] = "OOMKilled"
-    assert standing(said).failure.startswith("the container was killed, for it ran out of memory")
+    failure = standing(said).failure
+    assert failure.startswith("the container was killed because it ran out of memory")
 
 
 def test_an_end_long_ago_is_forgotten() -> None:
@@ -100,12 +101,12 @@ def test_an_end_long_ago_is_forgotten() -> None:
     ],
 )
 def test_the_state_of_a_pod_in_a_word(name: str, state: str) -> None:
-    assert status.pod_state(recording(name)["pods"][0]) == state
+    assert pod_status.pod_state(recording(name)["pods"][0]) == state
 
 
 def test_restarts() -> None:
     (pod,) = recording("crash")["pods"]
-    assert status.restart_count(pod) == 8
+    assert pod_status.restart_count(pod) == 8
     assert not rollout_status.get_condition(pod, "Nothing")
 
 
@@ -118,7 +119,7 @@ def test_restarts() -> None:
         ({"exitCode": 255}, "ended with exit status 255"),
         (
             {"exitCode": 137, "reason": "OOMKilled"},
-            "was killed, for it ran out of memory (it has no limit, so the node has no more)",
+            "was killed because it ran out of memory (it has no limit, so the node has no more)",
         ),
     ],
 )
@@ -163,7 +164,7 @@ def test_a_mount_that_came_late() -> None:
         "involvedObject": about,
     }
     said["events"].append(event)
-    assert standing(said).words == ("pulling 127.0.0.1:5000/none:1",)
+    assert standing(said).messages == ("pulling 127.0.0.1:5000/none:1",)
     event["lastTimestamp"] = "2026-11-20T23:00:00Z"
     assert standing(said).failure == "volume v: the ConfigMap c does not exist"
 
@@ -171,5 +172,7 @@ def test_a_mount_that_came_late() -> None:
 def test_users_that_are_not_numbers() -> None:
     message = "container has runAsNonRoot and image has non-numeric user (app), cannot verify"
     found = explain_config_error(message, "vision")
-    assert found.text == "the image names its user by a word, so nobody can tell whether it is root"
-    assert explain_config_error("new", "vision").text == "its container cannot be made: new"
+    assert found.text == (
+        "the image names its user by a word, so the kubelet cannot tell whether it is root"
+    )
+    assert explain_config_error("new", "vision").text == "its container cannot be created: new"

@@ -222,7 +222,7 @@ def test_pulls_are_judged_by_what_the_cluster_says(
     assert silent.state == "failure"
     assert f"cannot reach the registry {nobody}" in silent.message
     assert closed.state == "failure"
-    assert "wants a login" in closed.message
+    assert "requires a login" in closed.message
     assert "fnbuild create registry-secret --platform kube" in closed.remedy
     assert all(one.remedy for one in (missing, silent, closed))
     until("the end of the pods", lambda: not _pods(cluster, cluster_namespace))

@@ -89,7 +89,7 @@ def test_the_deployment_tells_its_revision(name: str) -> None:
     one = samples.revision(function(name), note="back to 5", source=5)
     found = render_manifests(one, samples.render_context(one.function))
     deployment = next(manifest for manifest in found if manifest["kind"] == "Deployment")
-    assert type(one).of_deployment(deployment) == one
+    assert type(one).from_deployment(deployment) == one
 
 
 def test_no_secret_is_in_them() -> None:

@@ -26,13 +26,13 @@ _UNPACK = (
         (
             f"{_UNPACK}failed to authorize: failed to fetch anonymous token: unexpected status from"
             " GET request to https://registry.example.com/token: 401 Unauthorized",
-            "the registry registry.example.com wants a login for the image {}",
+            "the registry registry.example.com requires a login for the image {}",
         ),
         (
             f"{_UNPACK}pull access denied, repository does not exist or may require authorization:"
             " server message: insufficient_scope: authorization failed",
-            "the registry registry.example.com does not give the image {}: there is none of that"
-            " name, or it wants a login",
+            "the registry registry.example.com does not provide the image {}: it does not exist,"
+            " or the registry requires a login",
         ),
         (
             f'{_UNPACK}failed to do request: Head "https://registry.example.com/v2/": http: server'
@@ -105,5 +105,5 @@ def test_an_image_that_was_never_pushed() -> None:
         " exist or may require 'docker login': denied: requested access to the resource is denied"
     )
     found = explain_pull_failure("fnbuild/faces:latest", [message], namespace="vision")
-    assert found.text.startswith("the registry docker.io does not give the image fnbuild/faces")
+    assert found.text.startswith("the registry docker.io does not provide the image fnbuild/faces")
     assert found.hint.startswith("`-r REGISTRY` names a registry that the cluster can pull from")

@@ -93,10 +93,10 @@ def test_one_function_with_everything(cluster: Cluster, namespace: str) -> None:
     more: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 3, "replicas": None}
     applied(cluster, namespace, "whole", triggers={"web": http}, **more)
     known = inventory.read_function(cluster, KubernetesKey(namespace, "whole"))
-    assert known.there
-    assert not known.foreign
-    assert known.made is not None
-    assert (known.made.number, known.made.function.metadata.name) == (7, "whole")
+    assert known.exists
+    assert not known.has_foreign_objects
+    assert known.revision is not None
+    assert (known.revision.number, known.revision.function.metadata.name) == (7, "whole")
     for one, kind in (
         (known.deployment, "Deployment"),
         (known.service, "Service"),
@@ -112,15 +112,15 @@ def test_one_function_with_everything(cluster: Cluster, namespace: str) -> None:
 def test_nothing(cluster: Cluster, shared: str) -> None:
     known = inventory.read_function(cluster, KubernetesKey(shared, "nothing"))
     assert known == FunctionObjects(KubernetesKey(shared, "nothing"))
-    assert not known.there
-    assert not known.foreign
+    assert not known.exists
+    assert not known.has_foreign_objects
 
 
 def test_what_nuclio_has_deployed_is_foreign(cluster: Cluster, shared: str) -> None:
     made(cluster, shared, nuclios("theirs", json.dumps({"handler": "main:handler"})))
     known = inventory.read_function(cluster, KubernetesKey(shared, "theirs"))
-    assert (known.there, known.foreign, known.made) == (True, True, None)
-    assert known.strangers == ["Deployment nuclio-theirs"]
+    assert (known.exists, known.has_foreign_objects, known.revision) == (True, True, None)
+    assert known.foreign_objects == ["Deployment nuclio-theirs"]
     assert known.project == "cvat"
     assert "theirs" in {one.key.name for one in inventory.list_functions(cluster, shared)}
     shown = view.view_function(cluster, known)
@@ -133,7 +133,7 @@ def test_an_object_that_only_has_the_name(cluster: Cluster, shared: str) -> None
     one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nuclio-strange"}}
     made(cluster, shared, one)
     known = inventory.read_function(cluster, KubernetesKey(shared, "strange"))
-    assert (known.there, known.foreign) == (False, True)
+    assert (known.exists, known.has_foreign_objects) == (False, True)
     assert "strange" not in {one.key.name for one in inventory.list_functions(cluster, shared)}
 
 
@@ -141,7 +141,7 @@ def test_an_imported_function(cluster: Cluster, shared: str) -> None:
     config = {"metadata": {"name": "brought"}, "spec": {"handler": "main:handler"}}
     made(cluster, shared, record("brought", "imported", {IMPORTED_KEY: json.dumps(config)}))
     known = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
-    assert (known.there, known.foreign) == (True, False)
+    assert (known.exists, known.has_foreign_objects) == (True, False)
     shown = view.view_function(cluster, known)
     assert (shown.state, shown.replicas, shown.url) == ("imported", (0, 0), "")
     assert shown.function.spec.handler == "main:handler"
@@ -163,7 +163,7 @@ def test_a_deployment_that_was_removed(cluster: Cluster, shared: str) -> None:
     texts = {"7": samples.revision(one).to_json()}
     made(cluster, shared, record("removed", "revisions", texts))
     assert listed().state == "unhealthy"
-    assert "`fnbuild redeploy removed` makes it again" in listed().message
+    assert "`fnbuild redeploy removed` creates it again" in listed().message
     assert listed().function.spec.description == "was here"
 
 
@@ -181,7 +181,7 @@ def test_a_first_deploy_under_way(cluster: Cluster, shared: str) -> None:
     made(cluster, shared, record("first", "revisions", {}, claim))
     known = inventory.read_function(cluster, KubernetesKey(shared, "first"))
     assert view.view_function(cluster, known).state == "building"
-    assert not known.claimed(time.time() + 61)
+    assert not known.is_leased(time.time() + 61)
 
 
 def test_a_function_that_somebody_else_changes(cluster: Cluster, namespace: str) -> None:

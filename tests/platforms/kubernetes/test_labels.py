@@ -17,11 +17,10 @@ from fnbuild.platforms.kubernetes.labels import (
     PROCESSOR,
     STAMP,
     KubernetesKey,
-    RevisionRecord,
     key_of,
-    recorded_config,
 )
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from tests.platforms.kubernetes import samples
 
 
@@ -37,7 +36,7 @@ def annotated(annotations: dict[str, str]) -> Function:
 
 def test_names() -> None:
     key = key_of(samples.function("greeter"))
-    assert (key, str(key), key.object) == (
+    assert (key, str(key), key.object_name) == (
         KubernetesKey("fnbuild-test", "greeter"),
         "fnbuild-test/greeter",
         "nuclio-greeter",
@@ -168,7 +167,7 @@ def test_a_record_of_a_later_release() -> None:
 def test_a_deployment_tells_its_revision(values: dict[str, Any], policy: str) -> None:
     one = samples.function(resources={"limits": {"nvidia.com/gpu": "1"}}, imagePullPolicy=policy)
     made = samples.revision(one, **values)
-    assert RevisionRecord.of_deployment(deployment(made)) == made
+    assert RevisionRecord.from_deployment(deployment(made)) == made
 
 
 def test_an_image_whose_name_may_move_is_known_by_its_code() -> None:
@@ -191,7 +190,7 @@ def test_a_deployment_from_a_file_has_no_number() -> None:
     live["metadata"]["namespace"] = "elsewhere"
     config = live["metadata"]["annotations"][CONFIG]
     live["metadata"]["annotations"] = {CONFIG: config}
-    found = RevisionRecord.of_deployment(live)
+    found = RevisionRecord.from_deployment(live)
     assert found is not None
     assert (found.key, found.number, found.source) == (KubernetesKey("elsewhere", "greeter"), 0, 0)
     assert found.function.metadata.namespace == "elsewhere"
@@ -202,7 +201,7 @@ def test_deployments_of_others() -> None:
     live = deployment(samples.revision(samples.function()))
     foreign = json.loads(json.dumps(live))
     foreign["metadata"]["labels"][MANAGED_BY] = "helm"
-    assert RevisionRecord.of_deployment(foreign) is None
+    assert RevisionRecord.from_deployment(foreign) is None
     for text in ("", "[]", "{"):
         live["metadata"]["annotations"][CONFIG] = text
-        assert RevisionRecord.of_deployment(live) is None
+        assert RevisionRecord.from_deployment(live) is None

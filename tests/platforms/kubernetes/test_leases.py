@@ -20,16 +20,12 @@ from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
-from fnbuild.platforms.kubernetes import KubernetesPlatform, leases
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import KubernetesPlatform, labels, leases
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import (
-    REVISION,
-    KubernetesKey,
-    RevisionRecord,
-    canonical_json,
-)
+from fnbuild.platforms.kubernetes.labels import REVISION, KubernetesKey, canonical_json
 from fnbuild.platforms.kubernetes.leases import FunctionLease, hold_lease
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
+from fnbuild.platforms.leases import local_owner
 from tests.cluster import ask, kubeconfig_of
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
@@ -51,7 +47,7 @@ def key(namespace: str, data: Path) -> KubernetesKey:
 
 
 def record(cluster: Cluster, key: KubernetesKey) -> Raw | None:
-    return cluster.get(kinds.CONFIG_MAP, key.namespace, key.object)
+    return cluster.get(kinds.CONFIG_MAP, key.namespace, key.object_name)
 
 
 def made(key: KubernetesKey, number: int, **more: str) -> RevisionRecord:
@@ -65,9 +61,9 @@ def claim_of_another(cluster: Cluster, key: KubernetesKey, seconds: float) -> No
         {"owner": "elsewhere:/data", "participle": "deployed", "until": time.time() + seconds}
     )
     about = {
-        "name": key.object,
+        "name": key.object_name,
         "namespace": key.namespace,
-        "labels": {own.MANAGED_BY: own.MANAGER, own.RECORD: "revisions"},
+        "labels": {labels.MANAGED_BY: labels.MANAGER, labels.RECORD: "revisions"},
         "annotations": {"fnbuild.io/deploying": said},
     }
     cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about})
@@ -82,24 +78,24 @@ def test_a_claim_that_recorded_nothing_leaves_nothing(cluster: Cluster, key: Kub
 
 
 def test_what_was_recorded_is_read_again(cluster: Cluster, key: KubernetesKey) -> None:
-    with hold_lease(cluster, key, "deployed") as claim:
-        claim.add(made(key, 1))
-    with hold_lease(cluster, key, "deployed") as claim:
-        assert claim.made == {1: made(key, 1)}
+    with hold_lease(cluster, key, "deployed") as lease:
+        lease.add(made(key, 1))
+    with hold_lease(cluster, key, "deployed") as lease:
+        assert lease.revisions == {1: made(key, 1)}
     found = record(cluster, key)
     assert found is not None
     assert "fnbuild.io/deploying" not in found["metadata"].get("annotations", {})
 
 
 def test_the_newest_revisions_are_kept_and_find_room(cluster: Cluster, key: KubernetesKey) -> None:
-    with hold_lease(cluster, key, "deployed") as claim:
+    with hold_lease(cluster, key, "deployed") as lease:
         for number in range(1, 20):
-            claim.add(made(key, number))
+            lease.add(made(key, number))
     kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
     assert kept == list(range(10, 20))
-    with hold_lease(cluster, key, "deployed") as claim:
+    with hold_lease(cluster, key, "deployed") as lease:
         for number in range(20, 30):
-            claim.add(made(key, number, note="x" * 200_000))
+            lease.add(made(key, number, note="x" * 200_000))
     kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
     assert kept == [26, 27, 28, 29]
 
@@ -111,23 +107,23 @@ def test_another_owners_claim_stands_until_it_ends(cluster: Cluster, key: Kubern
         hold_lease(cluster, key, "deployed"),
     ):
         pass
-    assert "its claim ends in" in (failure.value.hint or "")
-    cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
+    assert "its lease expires in" in (failure.value.hint or "")
+    cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object_name)
     claim_of_another(cluster, key, seconds=-1)
-    with hold_lease(cluster, key, "deployed") as claim:
-        claim.add(made(key, 1))
+    with hold_lease(cluster, key, "deployed") as lease:
+        lease.add(made(key, 1))
 
 
 def test_of_two_that_claim_at_once_one_is_refused(cluster: Cluster, key: KubernetesKey) -> None:
-    with hold_lease(cluster, key, "deployed") as claim:
-        claim.add(made(key, 1))
+    with hold_lease(cluster, key, "deployed") as lease:
+        lease.add(made(key, 1))
     both = [
-        FunctionLease.of(cluster, FunctionObjects(key, record=record(cluster, key)))
+        FunctionLease.of(cluster, FunctionObjects(key, config_map=record(cluster, key)))
         for _ in range(2)
     ]
-    both[0].take("deployed")
-    with pytest.raises(ConflictError, match="somebody else"):
-        both[1].take("deployed")
+    both[0].acquire("deployed")
+    with pytest.raises(ConflictError, match="another client"):
+        both[1].acquire("deployed")
 
 
 def test_a_lock_of_this_machine_stands_as_well(cluster: Cluster, key: KubernetesKey) -> None:
@@ -142,10 +138,10 @@ def test_a_lock_of_this_machine_stands_as_well(cluster: Cluster, key: Kubernetes
 def test_a_record_that_somebody_touches_meanwhile_is_written(
     cluster: Cluster, key: KubernetesKey
 ) -> None:
-    with hold_lease(cluster, key, "deployed") as claim:
-        claim.add(made(key, 1))
+    with hold_lease(cluster, key, "deployed") as lease:
+        lease.add(made(key, 1))
         body = {"metadata": {"labels": {"team": "blue"}}}
-        cluster.patch(kinds.CONFIG_MAP, key.namespace, key.object, body)
+        cluster.patch(kinds.CONFIG_MAP, key.namespace, key.object_name, body)
     found = record(cluster, key)
     assert found is not None
     assert found["metadata"]["labels"]["team"] == "blue"
@@ -197,7 +193,7 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
     again = author.run(image, env={"WORD": "three"})
     assert (again.state, again.revision) == ("ready", 3)
     found = author.platform.revisions(author.namespace, "greeter")
-    assert [one.state for one in found] == ["active", "failed", "superseded"]
+    assert [record.state for record in found] == ["active", "failed", "superseded"]
     assert "interrupted" in found[1].message
 
 
@@ -223,14 +219,14 @@ def test_a_claim_stays_as_long_as_its_holder_works(
     monkeypatch.setattr(leases, "_RENEWAL_SECONDS", 0.1)
 
     def end() -> float:
-        return float(FunctionObjects(key, record=record(cluster, key)).claim["until"])
+        return float(FunctionObjects(key, config_map=record(cluster, key)).lease["until"])
 
-    with hold_lease(cluster, key, "deployed") as claim:
+    with hold_lease(cluster, key, "deployed") as lease:
         first = end()
-        until("the renewal of the claim", lambda: end() > first + 2, seconds=30)
-        claim.refresh()
-        claim.add(made(key, 1))
-        claim.save()
+        until("the renewal of the lease", lambda: end() > first + 2, seconds=30)
+        lease.refresh()
+        lease.add(made(key, 1))
+        lease.save()
         saved = record(cluster, key)
         assert saved is not None
         assert list(saved["data"]) == ["1"]
@@ -243,14 +239,14 @@ def test_a_claim_stays_as_long_as_its_holder_works(
 def test_a_claim_that_was_lost_during_a_build_changes_nothing(
     cluster: Cluster, key: KubernetesKey
 ) -> None:
-    with hold_lease(cluster, key, "deployed") as claim:
-        cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
-        with pytest.raises(BusyError, match="the claim on greeter was removed"):
-            claim.refresh()
+    with hold_lease(cluster, key, "deployed") as lease:
+        cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object_name)
+        with pytest.raises(BusyError, match="the lease on greeter was removed"):
+            lease.refresh()
         claim_of_another(cluster, key, seconds=100)
         with pytest.raises(BusyError, match="being deployed from elsewhere:/data"):
-            claim.refresh()
-        claim.add(made(key, 1))
+            lease.refresh()
+        lease.add(made(key, 1))
     assert list((record(cluster, key) or {}).get("data") or {}) == []
 
 
@@ -270,7 +266,7 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
             return "conflict" if "is being" in error.message else error.message
 
     with ThreadPoolExecutor(len(names)) as pool:
-        ended = list(pool.map(one, names))
+        ended = list(pool.map(record, names))
     assert ended[4:-1] == ["ready"] * 19
     assert "the weights are missing" in ended[-1]
     assert "ready" in ended[:4]
@@ -279,4 +275,4 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
 
 
 def test_the_owner_is_a_machine_and_its_data_directory(data: Path) -> None:
-    assert leases.local_owner().endswith(f":{data}")
+    assert local_owner().endswith(f":{data}")

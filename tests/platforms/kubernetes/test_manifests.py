@@ -270,7 +270,7 @@ def test_hosts_of_ingresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host(hostTemplate=long, hostTemplateRandomCharsLength=-1).startswith("greeter-x-x")
     with pytest.raises(InputError, match=r"ingresses\.a\.hostTemplate: .* cannot be filled in"):
         host(hostTemplate="{{ .Nothing }}.com")
-    with pytest.raises(InputError, match="asks for the default, and there is none"):
+    with pytest.raises(InputError, match="refers to the default, which is not set"):
         host(hostTemplate="@nuclio.fromDefault")
     monkeypatch.setenv("NUCLIO_DASHBOARD_HTTP_INGRESS_HOST_TEMPLATE", "{{ .ProjectName }}.org")
     assert host(hostTemplate="@nuclio.fromDefault") == "default.org"

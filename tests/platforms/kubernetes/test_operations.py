@@ -92,7 +92,7 @@ def test_the_recommended_labels() -> None:
 @pytest.mark.parametrize("kind", [kinds.DISRUPTION_BUDGET, kinds.DISRUPTION_BUDGET_V1BETA1])
 def test_several_replicas_have_a_disruption_budget(kind: Kind) -> None:
     found = objects({"budget": kind}, replicas=2)["PodDisruptionBudget"]
-    assert (found["apiVersion"], found["spec"]["maxUnavailable"]) == (kind.api, 1)
+    assert (found["apiVersion"], found["spec"]["maxUnavailable"]) == (kind.api_version, 1)
     assert "PodDisruptionBudget" in objects(minReplicas=1, maxReplicas=3)
     for spec in ({}, {"replicas": 1}, {"replicas": 3, "disable": True}):
         assert "PodDisruptionBudget" not in objects(**spec)

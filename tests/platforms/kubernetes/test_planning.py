@@ -206,9 +206,9 @@ def test_a_number_of_pods_that_somebody_has_set(author: Author, image: str) -> N
     author.run(image, replicas=0)
     path = f"{kinds.DEPLOYMENT.path(author.namespace, 'nuclio-greeter')}/scale"
     call = ApiCall("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
-    assert author.platform.cluster.wire.answer(call)[0] == 200
+    assert author.platform.cluster.transport.request(call)[0] == 200
     plan = author.planned(image, replicas=0, env={"WORD": "two"})
-    assert "somebody has scaled it to 1; this makes it 0: `--replicas 1` keeps them" in (
+    assert "it was scaled to 1; this deploy sets it to 0: `--replicas 1` keeps them" in (
         plan.warnings
     )
     assert author.planned(image, replicas=1).warnings == ()

@@ -14,8 +14,7 @@ from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
-from fnbuild.platforms.kubernetes import KubernetesPlatform
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import KubernetesPlatform, labels
 from tests.cluster import ask, kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
@@ -295,13 +294,17 @@ def test_a_service_that_was_removed_comes_again(author: Author, image: str) -> N
 
 def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str) -> None:
     cluster = author.platform.cluster
-    labels = {own.CLASS: "function", own.APP: "functionres", own.FUNCTION: "foreign"}
-    about = {"name": "nuclio-foreign", "namespace": author.namespace, "labels": labels}
+    object_labels = {
+        labels.CLASS: "function",
+        labels.APP: "functionres",
+        labels.FUNCTION: "foreign",
+    }
+    about = {"name": "nuclio-foreign", "namespace": author.namespace, "labels": object_labels}
     template = {
-        "metadata": {"labels": labels},
+        "metadata": {"labels": object_labels},
         "spec": {"containers": [{"name": "nuclio", "image": image}]},
     }
-    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    spec = {"replicas": 0, "selector": {"matchLabels": object_labels}, "template": template}
     cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": spec})
     assert [one.name for one in author.platform.deployments(author.namespace)] == ["foreign"]
     platform, namespace = author.platform, author.namespace
@@ -313,7 +316,7 @@ def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str
             function_of(namespace, "foreign", image), Artifact("image", image, "")
         ),
     ):
-        with pytest.raises(ConflictError, match="none of fnbuild's"):
+        with pytest.raises(ConflictError, match="not managed by fnbuild"):
             refused()
 
 

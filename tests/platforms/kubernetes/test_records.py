@@ -12,7 +12,8 @@ from fnbuild.errors import NotFoundError
 from fnbuild.platforms import revision_records
 from fnbuild.platforms.kubernetes import records
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import KubernetesKey
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 KEY = KubernetesKey("vision", "greeter")
 
@@ -27,7 +28,7 @@ def known(*some: RevisionRecord, **more: str) -> FunctionObjects:
     data = {str(one.number): one.to_json() for one in some}
     about = {"name": "nuclio-greeter", "labels": {"fnbuild.io/record": "revisions"}}
     record = {"kind": "ConfigMap", "metadata": about, "data": data | more}
-    return FunctionObjects(KEY, record=record)
+    return FunctionObjects(KEY, config_map=record)
 
 
 def test_revisions_are_read_newest_first() -> None:
@@ -102,9 +103,9 @@ def test_a_revision_that_was_ready_stays_active_and_one_that_failed_does_not() -
 
 def test_a_deploy_under_way_is_pending_whatever_the_cluster_says() -> None:
     some = known(made(1))
-    assert some.record is not None
+    assert some.config_map is not None
     until = json.dumps({"owner": "elsewhere", "until": time.time() + 60})
-    some.record["metadata"]["annotations"] = {"fnbuild.io/deploying": until}
+    some.config_map["metadata"]["annotations"] = {"fnbuild.io/deploying": until}
     some.deployment = deployed(2, available=0, progressing="False")
     assert states(some) == ["pending", "superseded"]
 

@@ -40,7 +40,7 @@ def test_the_last_end_is_the_reason() -> None:
     )
     assert found["a"].count == 3
     assert found["a"].time == new
-    assert found["a"].reason.startswith("was killed, for it ran out of memory")
+    assert found["a"].reason.startswith("was killed because it ran out of memory")
     assert "b" not in found
     assert found["c"] == Restarts(1)
     assert found["d"].reason == "sidecar proxy ended with exit status 1"

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubernetes import status
+from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
-from fnbuild.platforms.kubernetes.status import parse_timestamp
+from fnbuild.platforms.kubernetes.pod_status import parse_timestamp
 from fnbuild.platforms.processor_status import ProcessorStatus, WorkerStatus
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "kube"
 NODES: list[Raw] = json.loads((DATA / "nodes.json").read_text())
 
 OUT_OF_MEMORY = (
-    "the container was killed, for it ran out of memory"
+    "the container was killed because it ran out of memory"
     " (spec.resources.limits.memory lets it have 48Mi in all)"
 )
 
@@ -48,7 +48,7 @@ FAILURES = {
     ),
     "image-name": ('"Not/Valid:Name:x" is no name of an image', "REGISTRY/NAME:TAG", ""),
     "image-never": (
-        "the node has no image nothere:1, and spec.imagePullPolicy Never forbids to pull it",
+        "the node has no image nothere:1, and spec.imagePullPolicy Never forbids pulling it",
         "IfNotPresent",
         "",
     ),
@@ -109,7 +109,7 @@ FAILURES = {
         "",
     ),
     "registry-login": (
-        "the registry 127.0.0.1:5555 wants a login for the image 127.0.0.1:5555/private:1",
+        "the registry 127.0.0.1:5555 requires a login for the image 127.0.0.1:5555/private:1",
         "fnbuild create registry-secret --platform kube -n vision --registry 127.0.0.1:5555",
         "",
     ),
@@ -172,7 +172,7 @@ def test_why_it_will_not_be_ready(name: str) -> None:
     found = standing(recording(name))
     assert (found.failure, found.container) == (text, container)
     assert hint in found.hint
-    assert found.failure in found.words
+    assert found.failure in found.messages
     assert not found.ready
     assert bool(found.pod) is bool(container)
 
@@ -224,7 +224,7 @@ def test_the_words_about_an_older_replica_set() -> None:
         "annotations": template["metadata"].get("annotations") or {},
     }
     pods[0]["spec"] |= template["spec"]
-    assert standing({**said, "pods": pods}, 60).words == ("the container has started",)
+    assert standing({**said, "pods": pods}, 60).messages == ("the container has started",)
 
 
 def test_pods_of_another_template_while_there_are_none_of_the_newest() -> None:
@@ -232,7 +232,7 @@ def test_pods_of_another_template_while_there_are_none_of_the_newest() -> None:
     said["deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] = "another"
     assert "9 times so far" in standing(said).failure  # admission may have changed it
     said["deployment"]["status"].pop("updatedReplicas")
-    assert standing(said).words == ("its pod is being created",)
+    assert standing(said).messages == ("its pod is being created",)
 
 
 def test_a_node_that_is_not_there() -> None:
@@ -240,7 +240,7 @@ def test_a_node_that_is_not_there() -> None:
     pod = said["pods"][0]
     pod["spec"]["nodeName"], pod["status"] = "nonode", {"phase": "Pending"}
     said["now"] = parse_timestamp(pod["metadata"]["creationTimestamp"])
-    assert standing(said).words == ("there is no node nonode",)
+    assert standing(said).messages == ("there is no node nonode",)
     assert not standing(said).failure
     found = standing(said, 5)
     assert found.failure == "there is no node nonode"
@@ -273,16 +273,16 @@ def test_what_a_volume_needs_before_the_kubelet_tells(name: str, source: Raw) ->
     pod["spec"]["volumes"] = [{"name": "x", "emptyDir": {}}, optional, {"name": "v", **source}]
     pod["status"]["startTime"] = pod["metadata"]["creationTimestamp"]
     said["now"] = parse_timestamp(pod["status"]["startTime"])
-    [missed] = [one.absent("vision") for one in kubelet.volume_references(pod)]
+    [missed] = [one.missing_finding("vision") for one in kubelet.volume_references(pod)]
     absent = {pod["metadata"]["name"]: missed}
     assert not standing(said, 4, absent=absent).failure
     found = standing(said, 5, absent=absent)
     assert found.failure == FAILURES[name][0]
     assert FAILURES[name][1] in found.hint
-    assert not status.is_waiting_for_volumes(pod, said["now"] + 4)
-    assert status.is_waiting_for_volumes(pod, said["now"] + 5)
+    assert not pod_status.is_waiting_for_volumes(pod, said["now"] + 4)
+    assert pod_status.is_waiting_for_volumes(pod, said["now"] + 5)
     running = recording("started")["pods"][0]
-    assert not status.is_waiting_for_volumes(running, said["now"] + 3600)
+    assert not pod_status.is_waiting_for_volumes(running, said["now"] + 3600)
 
 
 def test_a_cluster_that_grows_is_waited_for() -> None:
@@ -292,13 +292,14 @@ def test_a_cluster_that_grows_is_waited_for() -> None:
     said["events"].append({"reason": "TriggeredScaleUp", "type": "Normal", "involvedObject": about})
     found = standing(said)
     assert not found.failure
-    assert found.words[0].endswith("; the cluster adds a node")
+    assert found.messages[0].endswith("; the cluster adds a node")
 
 
 def test_a_change_that_the_cluster_has_not_seen_yet() -> None:
     said = recording("well")
     said["deployment"]["metadata"]["generation"] += 1
-    assert standing(said) == RolloutStatus(False, ("the cluster takes up the change",))
+    waiting = RolloutStatus(False, ("waiting for the cluster to process the change",))
+    assert standing(said) == waiting
 
 
 def test_a_paused_rollout() -> None:
@@ -365,7 +366,7 @@ def test_a_second_eviction_is_one_too_many() -> None:
     said["pods"] = said["pods"][1:]
     found = standing(said)
     assert not found.failure
-    assert found.words[0].startswith("its pod was evicted: usage")
+    assert found.messages[0].startswith("its pod was evicted: usage")
 
 
 def test_a_node_that_does_not_answer() -> None:
@@ -375,13 +376,13 @@ def test_a_node_that_does_not_answer() -> None:
     found = rollout_status.rollout_status(
         said["deployment"], said["pods"], said["events"], said["now"], away, None
     )
-    assert found.words == ("its node node1 does not answer",)
+    assert found.messages == ("its node node1 does not answer",)
 
 
 def test_some_replicas_are_ready() -> None:
     said = recording("quota")
     said["deployment"]["status"]["conditions"] = []
-    assert standing(said).words == ("1 of 2 replicas ready",)
+    assert standing(said).messages == ("1 of 2 replicas ready",)
 
 
 def test_without_nodes_the_selector_is_told_all_the_same() -> None:
@@ -403,9 +404,9 @@ def told(state: Any, reason: str = "", workers: tuple[str, ...] = ()) -> Rollout
 
 
 def test_init_context_is_running() -> None:
-    assert told("starting").words == ("init_context is running",)
+    assert told("starting").messages == ("init_context is running",)
     found = told("starting", workers=("ready", "starting"))
-    assert found.words == ("init_context is running, 1 of 2 workers ready",)
+    assert found.messages == ("init_context is running, 1 of 2 workers ready",)
     assert not found.failure
 
 
@@ -422,4 +423,4 @@ def test_a_worker_out_of_memory() -> None:
 
 
 def test_a_pod_that_is_about_to_be_taken_up() -> None:
-    assert told("ready").words == ("its workers are ready",)
+    assert told("ready").messages == ("its workers are ready",)

@@ -118,7 +118,7 @@ def test_what_an_earlier_version_deployed_moves(
     author: Author, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(SecretStore, "referring", lambda _, config: config)
+        patch.setattr(SecretStore, "with_references", lambda _, config: config)
         deploy(author, image, "legacy-one", API_KEY="legacy-key-one")
         deploy(author, image, "legacy-two", API_KEY="legacy-key-two")
     assert "legacy-key-one" in everything(author)
@@ -217,7 +217,7 @@ def test_without_the_right_to_keep_them_nothing_is_lost(
     author: Author, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(SecretStore, "referring", lambda _, config: config)
+        patch.setattr(SecretStore, "with_references", lambda _, config: config)
         deploy(author, image, "legacy-one")
 
     def forbidden(*_: object) -> None:

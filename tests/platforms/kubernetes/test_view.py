@@ -12,6 +12,7 @@ from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import inventory, view
+from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from tests.cluster import RESOURCE_QUOTA, ask, create, kubeconfig_of, node_address, own_namespace
@@ -102,7 +103,7 @@ def test_an_init_context_that_raises(cluster: Cluster, place: str) -> None:
     assert 'File "/opt/nuclio/main.py"' in one.message
     assert one.replicas == (0, 1)
     pod = one.details["pods"][0]["name"]
-    assert MISSING in view.failure_details(cluster, place, pod)
+    assert MISSING in failure_details(cluster, place, pod)
 
 
 def test_an_init_context_that_takes_its_time(cluster: Cluster, place: str) -> None:

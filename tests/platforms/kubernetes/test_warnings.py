@@ -32,10 +32,10 @@ CPU = {"requests": {"cpu": "1"}}
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        ({"nodeSelector": {"gpu": "true"}}, "nodeSelector gpu=true chooses a node with a GPU"),
+        ({"nodeSelector": {"gpu": "true"}}, "nodeSelector gpu=true selects a node with a GPU"),
         ({"nodeSelector": {"accelerator": "t4"}}, "the container may then see no GPU"),
         ({"affinity": AFFINITY}, "`--resource-limit nvidia.com/gpu=1` asks for one"),
-        ({"volumes": [FOLDER]}, "not mounted, for pods may run on any node: data (/srv/data)"),
+        ({"volumes": [FOLDER]}, "not mounted because pods may run on any node: data (/srv/data)"),
         ({"devices": ["/dev/video0"]}, "without effect on the kube platform: devices"),
         ({"triggers": {"web": STREAM}}, f"the kube platform: {FLUSH}"),
         ({"scaleToZero": {"scaleResources": []}, "runtimeAttributes": {"a": 1}}, "scaleToZero, ru"),

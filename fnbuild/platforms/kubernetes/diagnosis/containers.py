@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Restarts
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.diagnosis import kubelet
 from fnbuild.platforms.kubernetes.inventory import labels_of
 from fnbuild.platforms.kubernetes.labels import CONTAINER
-from fnbuild.platforms.kubernetes.status import (
+from fnbuild.platforms.kubernetes.pod_status import (
     MOUNT_GRACE_SECONDS,
     PodFinding,
     is_waiting_for_volumes,
@@ -22,17 +22,17 @@ from fnbuild.platforms.kubernetes.status import (
 from fnbuild.platforms.processor_status import ProcessorStatus
 
 _RECENT_SECONDS = 600.0
-"""The kubelet forgets earlier ends of a container that has run for so long."""
+"""The running time after which earlier terminations of a container no longer count."""
 
 _STATUS_CODE = re.compile(r"statuscode: (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What is known beside the pods; see `reasons.standing`.
+    """What is known besides the pods; see `rollout_status`.
 
-    `since` is when the function was changed last, in seconds since the epoch: what was so before
-    may have been mended by that. `absent` is what volumes need that is not there, by pod.
+    `since` is the time of the last change of the function, in seconds since the epoch: it may have
+    fixed earlier problems. `missing_references` are missing objects that volumes need, by pod.
     """
 
     events: Sequence[Raw]
@@ -40,34 +40,34 @@ class Observations:
     nodes: list[Raw] | None
     statuses: Mapping[str, ProcessorStatus]
     since: float = 0.0
-    absent: Mapping[str, PodFinding] = field(default_factory=dict)
+    missing_references: Mapping[str, PodFinding] = field(default_factory=dict)
 
-    def of(self, pod: Raw) -> list[Raw]:
-        """The pod's events since then, the newest first."""
+    def events_of(self, pod: Raw) -> list[Raw]:
+        """Return the events of a pod since the last change, newest first."""
         uid = pod["metadata"].get("uid")
         mine = [
-            one
-            for one in self.events
-            if (one.get("involvedObject") or {}).get("uid") == uid
-            and last_event_time(one) >= self.since
+            event
+            for event in self.events
+            if (event.get("involvedObject") or {}).get("uid") == uid
+            and last_event_time(event) >= self.since
         ]
-        mine.reverse()  # the cluster lists them in their order, and its times are whole seconds
+        mine.reverse()  # listed in order; their times have a resolution of seconds
         return sorted(mine, key=last_event_time, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _ContainerContext:
-    """One container of a pod: its status, its part of the pod's spec, its events."""
+    """A container of a pod: its status, its spec and its events."""
 
     pod: Raw
     status: Raw
     spec: Raw
     events: list[Raw]
-    look: Observations
+    observations: Observations
     name: str
-    """How sentences call it."""
-    place: str
-    """Where the configuration has it, "" for the function's own."""
+    """The name of the container in messages."""
+    config_key: str
+    """The key of the configuration that defines it, or "" for the function's own container."""
 
     @property
     def restarts(self) -> int:
@@ -81,12 +81,12 @@ class _ContainerContext:
     def namespace(self) -> str:
         return str(self.pod["metadata"]["namespace"])
 
-    def said(self, *reasons: str) -> list[Raw]:
-        return [one for one in self.events if one.get("reason") in reasons]
+    def events_with(self, *reasons: str) -> list[Raw]:
+        return [event for event in self.events if event.get("reason") in reasons]
 
 
 def last_event_time(event: Raw) -> float:
-    """When an event happened last. The scheduler's have another field than the kubelet's."""
+    """Return the time of the last occurrence; scheduler and kubelet use different fields."""
     series = event.get("series") or {}
     for stamp in (
         series.get("lastObservedTime"),
@@ -98,45 +98,45 @@ def last_event_time(event: Raw) -> float:
     return 0.0
 
 
-def container_finding(pod: Raw, look: Observations) -> PodFinding:
-    """What keeps a pod that has a node from being ready."""
+def container_finding(pod: Raw, observations: Observations) -> PodFinding:
+    """Explain why a pod with a node is not ready."""
     first: PodFinding | None = None
-    for one in _containers(pod, look, "init"):
-        if (found := _init_finding(one)) is not None:
-            return found
-    for one in _containers(pod, look, ""):
-        found = _not_ready_finding(one)
-        if found is not None and found.fatal:
-            return found
-        first = first or found
+    for container in _containers(pod, observations, "init"):
+        if (finding := _init_finding(container)) is not None:
+            return finding
+    for container in _containers(pod, observations, ""):
+        finding = _not_ready_finding(container)
+        if finding is not None and finding.fatal:
+            return finding
+        first = first or finding
     return first or PodFinding("its pod is about to be ready")
 
 
-def _containers(pod: Raw, look: Observations, kind: str) -> Iterator[_ContainerContext]:
-    """Those of one kind, in the order in which they count; all, before any has a status."""
+def _containers(pod: Raw, observations: Observations, kind: str) -> Iterator[_ContainerContext]:
+    """Yield the containers of one kind in order of relevance, with or without a status."""
     specs = pod["spec"].get("initContainers" if kind else "containers") or []
     listed = (pod.get("status") or {}).get(
         f"{kind}ContainerStatuses" if kind else "containerStatuses"
     )
-    statuses = {one["name"]: one for one in listed or []}
-    events = look.of(pod)
+    statuses = {container["name"]: container for container in listed or []}
+    events = observations.events_of(pod)
     if not kind:
         specs = sorted(specs, key=lambda spec: spec["name"] != CONTAINER)
     for spec in specs:
         name = spec["name"]
-        called, place = f"sidecar {name}", "spec.sidecars"
+        label, config_key = f"sidecar {name}", "spec.sidecars"
         if kind:
-            called, place = f"init container {name}", "spec.initContainers"
+            label, config_key = f"init container {name}", "spec.initContainers"
         elif name == CONTAINER:
-            called, place = "the container", ""
+            label, config_key = "the container", ""
         yield _ContainerContext(
             pod=pod,
             status=statuses.get(name) or {},
             spec=spec,
-            events=[one for one in events if _is_about(one, name)],
-            look=look,
-            name=called,
-            place=place,
+            events=[container for container in events if _is_about(container, name)],
+            observations=observations,
+            name=label,
+            config_key=config_key,
         )
 
 
@@ -145,119 +145,134 @@ def _is_about(event: Raw, container: str) -> bool:
     return not path or path.endswith(f"{{{container}}}")
 
 
-def _init_finding(one: _ContainerContext) -> PodFinding | None:
-    """None when the containers behind it may start."""
-    state: Raw = one.status.get("state") or {}
+def _init_finding(container: _ContainerContext) -> PodFinding | None:
+    """Return what prevents the next container from starting, or None."""
+    state: Raw = container.status.get("state") or {}
     if "running" in state:
-        # One of those that go on running beside the others.
-        if one.spec.get("restartPolicy") == "Always" and one.status.get("started"):
+        # A sidecar container, which keeps running.
+        if container.spec.get("restartPolicy") == "Always" and container.status.get("started"):
             return None
-        return _restarted_finding(one) or PodFinding(f"{one.name} is running")
+        return _restarted_finding(container) or PodFinding(f"{container.name} is running")
     if "terminated" in state and int(state["terminated"].get("exitCode") or 0) == 0:
         return None
-    return _not_ready_finding(one)
+    return _not_ready_finding(container)
 
 
-def _not_ready_finding(one: _ContainerContext) -> PodFinding | None:
-    """What keeps one container from being ready; None when it is."""
-    state: Raw = one.status.get("state") or {}
-    if one.status.get("ready"):
+def _not_ready_finding(container: _ContainerContext) -> PodFinding | None:
+    """Explain why a container is not ready; None if it is."""
+    state: Raw = container.status.get("state") or {}
+    if container.status.get("ready"):
         return None
     if "terminated" in state:
-        return _terminated_finding(one, state["terminated"])
+        return _terminated_finding(container, state["terminated"])
     if "running" in state:
-        before, now = _restarted_finding(one), _running_finding(one)
+        before, now = _restarted_finding(container), _running_finding(container)
         return now if before is None or (now.fatal and not before.fatal) else before
-    return _waiting_finding(one, state.get("waiting") or {})
+    return _waiting_finding(container, state.get("waiting") or {})
 
 
-def _waiting_finding(one: _ContainerContext, waiting: Raw) -> PodFinding:
+def _waiting_finding(container: _ContainerContext, waiting: Raw) -> PodFinding:
     reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     if reason in kubelet.PULL_FAILURES:
-        return _pull_finding(one, message)
+        return _pull_finding(container, message)
     if reason == "CreateContainerConfigError":
-        return kubelet.explain_config_error(message, one.namespace).become(fatal=True)
+        return kubelet.explain_config_error(message, container.namespace).with_fatal(fatal=True)
     if reason == "CrashLoopBackOff":
-        last = (one.status.get("lastState") or {}).get("terminated") or {}
-        return _terminated_finding(one, last).become(fatal=True)
+        last = (container.status.get("lastState") or {}).get("terminated") or {}
+        return _terminated_finding(container, last).with_fatal(fatal=True)
     if reason not in ("", "ContainerCreating", "PodInitializing"):
-        found = kubelet.explain_start_failure(message or reason)
-        return PodFinding(f"{one.name} {found.text}", found.hint, fatal=True)
-    return _creating_finding(one)
+        finding = kubelet.explain_start_failure(message or reason)
+        return PodFinding(f"{container.name} {finding.text}", finding.hint, fatal=True)
+    return _creating_finding(container)
 
 
-def _pull_finding(one: _ContainerContext, message: str) -> PodFinding:
-    events = [str(event.get("message") or "") for event in one.said("Failed", "InspectFailed")]
-    secrets = one.pod["spec"].get("imagePullSecrets") or []
-    found = kubelet.explain_pull_failure(
-        one.image,
+def _pull_finding(container: _ContainerContext, message: str) -> PodFinding:
+    events = [
+        str(event.get("message") or "")
+        for event in container.events_with("Failed", "InspectFailed")
+    ]
+    secrets = container.pod["spec"].get("imagePullSecrets") or []
+    finding = kubelet.explain_pull_failure(
+        container.image,
         [message, *events],
         secrets=tuple(str(secret.get("name")) for secret in secrets),
-        namespace=one.namespace,
-        policy=str(one.spec.get("imagePullPolicy") or ""),
-        place=one.place,
+        namespace=container.namespace,
+        policy=str(container.spec.get("imagePullPolicy") or ""),
+        place=container.config_key,
     )
-    return replace(found, text=f"{one.name}: {found.text}") if one.place else found
+    return (
+        replace(finding, text=f"{container.name}: {finding.text}")
+        if container.config_key
+        else finding
+    )
 
 
-def _creating_finding(one: _ContainerContext) -> PodFinding:
-    newest = next(iter(one.said("Pulling", "Pulled", "FailedCreatePodSandBox")), None)
-    mounts = one.said("FailedMount", "FailedAttachVolume", "FailedMapVolume")
-    if newest is not None:  # what comes behind the mounts
+def _creating_finding(container: _ContainerContext) -> PodFinding:
+    newest = next(iter(container.events_with("Pulling", "Pulled", "FailedCreatePodSandBox")), None)
+    mounts = container.events_with("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+    if newest is not None:  # these events follow the mounts
         mounts = [event for event in mounts if last_event_time(event) >= last_event_time(newest)]
-    # The kubelet's summary of a volume that did not come says less than the events before it.
+    # The kubelet's timeout summary has less detail than the events before it.
     mounts.sort(key=lambda event: "timed out waiting" in str(event.get("message")))
     if mounts:
-        found = kubelet.explain_mount_failure(str(mounts[0].get("message") or ""), one.namespace)
+        finding = kubelet.explain_mount_failure(
+            str(mounts[0].get("message") or ""), container.namespace
+        )
         began = parse_timestamp(mounts[0].get("firstTimestamp")) or last_event_time(mounts[0])
-        began = max(began, one.look.since)
-        return found.become(fatal=bool(found.hint) and one.look.now - began >= MOUNT_GRACE_SECONDS)
-    absent = one.look.absent.get(str(one.pod["metadata"]["name"]))
+        began = max(began, container.observations.since)
+        return finding.with_fatal(
+            fatal=bool(finding.hint) and container.observations.now - began >= MOUNT_GRACE_SECONDS
+        )
+    absent = container.observations.missing_references.get(str(container.pod["metadata"]["name"]))
     if absent is not None and newest is None:
-        return absent.become(fatal=is_waiting_for_volumes(one.pod, one.look.now, one.look.since))
+        return absent.with_fatal(
+            fatal=is_waiting_for_volumes(
+                container.pod, container.observations.now, container.observations.since
+            )
+        )
     if newest is not None and newest["reason"] == "Pulling":
-        return PodFinding(f"pulling {one.image}")
+        return PodFinding(f"pulling {container.image}")
     if newest is not None and newest["reason"] == "FailedCreatePodSandBox":
         return PodFinding(f"the node cannot make the pod: {newest.get('message')}")
-    return PodFinding(f"{one.name} is being created")
+    return PodFinding(f"{container.name} is being created")
 
 
-def _terminated_finding(one: _ContainerContext, state: Raw) -> PodFinding:
-    """It has ended, or waits to be started after it did."""
-    found = kubelet.describe_termination(state, one.spec)
-    ends = one.restarts + ("running" not in (one.status.get("state") or {}))
+def _terminated_finding(container: _ContainerContext, state: Raw) -> PodFinding:
+    """Explain a container that has terminated, or that waits for its restart."""
+    finding = kubelet.describe_termination(state, container.spec)
+    ends = container.restarts + ("running" not in (container.status.get("state") or {}))
     times = f", {ends} times so far" if ends > 1 else ""
     return PodFinding(
-        f"{one.name} {_killed_by_probe(one, state) or found.text}{times}",
-        found.hint,
+        f"{container.name} {_killed_by_probe(container, state) or finding.text}{times}",
+        finding.hint,
         fatal=ends > 1 or state.get("reason") == "OOMKilled",
-        container=one.spec["name"],
+        container=container.spec["name"],
     )
 
 
-def _restarted_finding(one: _ContainerContext) -> PodFinding | None:
-    """That it ended not long ago; it will again when that was not the first time."""
-    last = (one.status.get("lastState") or {}).get("terminated") or {}
+def _restarted_finding(container: _ContainerContext) -> PodFinding | None:
+    """Explain a recent termination of a running container; repeated ones are fatal."""
+    last = (container.status.get("lastState") or {}).get("terminated") or {}
     ended = parse_timestamp(last.get("finishedAt"))
-    if ended is None or one.look.now - ended > _RECENT_SECONDS:
+    if ended is None or container.observations.now - ended > _RECENT_SECONDS:
         return None
-    found = _terminated_finding(one, last)
-    return found if found.fatal else replace(found, text=f"{found.text}, and runs again")
+    finding = _terminated_finding(container, last)
+    return finding if finding.fatal else replace(finding, text=f"{finding.text}, and runs again")
 
 
-def _killed_by_probe(one: _ContainerContext, state: Raw) -> str:
-    """That the kubelet ended it itself, and why; "" when it did not."""
+def _killed_by_probe(container: _ContainerContext, state: Raw) -> str:
+    """Describe the failed probe because of which the kubelet ended the container, or return ""."""
     if state.get("reason") == "OOMKilled" or int(state.get("exitCode") or 0) not in (0, 137, 143):
         return ""
     for probe in ("liveness", "startup"):
-        if answer := _probe_failure(one, probe):
-            return f"was ended, for its {probe} probe failed{answer}"
+        if response := _probe_failure(container, probe):
+            return f"was ended, for its {probe} probe failed{response}"
     return ""
 
 
-def _probe_failure(one: _ContainerContext, probe: str) -> str:
-    """What the probe was answered, as `: …`."""
-    for event in one.said("Unhealthy"):
+def _probe_failure(container: _ContainerContext, probe: str) -> str:
+    """Return the response to the probe, as `: …`."""
+    for event in container.events_with("Unhealthy"):
         message = str(event.get("message") or "")
         if message.lower().startswith(probe):
             return f": {_probe_response(message.partition(': ')[2])}"
@@ -274,22 +289,22 @@ def _probe_response(text: str) -> str:
     return text.strip()
 
 
-def _running_finding(one: _ContainerContext) -> PodFinding:
-    status = one.look.statuses.get(one.pod["metadata"]["name"])
-    if status is not None and one.spec["name"] == CONTAINER:
-        return _processor_finding(one, status)
-    if answer := _probe_failure(one, "readiness"):
-        text = f"{one.name} runs, its readiness probe fails{answer}"
-        return PodFinding(text, container=one.spec["name"])
-    return PodFinding(f"{one.name} has started", container=one.spec["name"])
+def _running_finding(container: _ContainerContext) -> PodFinding:
+    status = container.observations.statuses.get(container.pod["metadata"]["name"])
+    if status is not None and container.spec["name"] == CONTAINER:
+        return _processor_finding(container, status)
+    if response := _probe_failure(container, "readiness"):
+        text = f"{container.name} runs, its readiness probe fails{response}"
+        return PodFinding(text, container=container.spec["name"])
+    return PodFinding(f"{container.name} has started", container=container.spec["name"])
 
 
-def _processor_finding(one: _ContainerContext, status: ProcessorStatus) -> PodFinding:
-    """What fnbuild's processor knows better than any probe."""
+def _processor_finding(container: _ContainerContext, status: ProcessorStatus) -> PodFinding:
+    """Explain the state that the processor reports, which is more precise than a probe."""
     if status.state == "unhealthy":
         return kubelet.with_memory_limit(
             PodFinding(status.reason or "a worker does not start", fatal=True, container=CONTAINER),
-            one.spec,
+            container.spec,
         )
     if status.state == "starting":
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
@@ -301,11 +316,11 @@ def _processor_finding(one: _ContainerContext, status: ProcessorStatus) -> PodFi
 
 
 def restarts_by_function(pods: Iterable[Raw]) -> dict[str, Restarts]:
-    """Return the restarts by function; functions without any are left out."""
+    """Return the restarts by function; functions without restarts are omitted."""
     by_name: dict[str, list[Raw]] = {}
     for pod in pods:
         if restart_count(pod):
-            by_name.setdefault(labels_of(pod).get(own.FUNCTION, ""), []).append(pod)
+            by_name.setdefault(labels_of(pod).get(labels.FUNCTION, ""), []).append(pod)
     return {name: _of_function(own_pods) for name, own_pods in by_name.items()}
 
 
@@ -325,5 +340,5 @@ def _terminations(pod: Raw) -> Iterable[tuple[float, str, str]]:
         finished = str(state.get("finishedAt") or "")
         name = status["name"]
         text = kubelet.describe_termination(state, specs.get(name, {})).text
-        sidecar = "" if name == own.CONTAINER else f"sidecar {name} "
+        sidecar = "" if name == labels.CONTAINER else f"sidecar {name} "
         yield parse_timestamp(finished) or 0.0, finished, f"{sidecar}{text}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import CONFIG_MAP, SECRET, Kind
-from fnbuild.platforms.kubernetes.status import PodFinding
+from fnbuild.platforms.kubernetes.pod_status import PodFinding
 
 _OBJECT_KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
 _VOLUME = re.compile(r'^MountVolume\.\w+ failed for volume "([^"]+)" ?: ?')
@@ -28,12 +28,12 @@ _NOT_NUMERIC = "image has non-numeric user"
 
 
 def explain_mount_failure(message: str, namespace: str) -> PodFinding:
-    """What the kubelet's event of a mount that failed means."""
+    """Explain the kubelet's event of a failed mount."""
     volume = _VOLUME.match(message)
     place = f"volume {volume[1]}: " if volume else ""
     rest = message[volume.end() :] if volume else message
-    if found := _missing_object(rest, namespace, "spec.volumes"):
-        return PodFinding(place + found.text, found.hint)
+    if finding := _missing_object(rest, namespace, "spec.volumes"):
+        return PodFinding(place + finding.text, finding.hint)
     if key := _MISSING_VOLUME_KEY.search(rest):
         return PodFinding(
             f"{place}the key {key[1]} does not exist in what it mounts",
@@ -42,7 +42,7 @@ def explain_mount_failure(message: str, namespace: str) -> PodFinding:
     if folder := _HOST_PATH.search(rest):
         return PodFinding(
             f"{place}{folder[1]} on the node",
-            "make it on the node, or let hostPath.type be DirectoryOrCreate",
+            "create it on the node, or set hostPath.type to DirectoryOrCreate",
         )
     if attached := _MULTI_ATTACH.search(rest):
         return PodFinding(
@@ -54,9 +54,9 @@ def explain_mount_failure(message: str, namespace: str) -> PodFinding:
 
 
 def explain_config_error(message: str, namespace: str) -> PodFinding:
-    """What the kubelet's CreateContainerConfigError means."""
-    if found := _missing_object(message, namespace, "spec.env or spec.envFrom"):
-        return found
+    """Explain the kubelet's CreateContainerConfigError."""
+    if finding := _missing_object(message, namespace, "spec.env or spec.envFrom"):
+        return finding
     if key := _MISSING_KEY.search(message):
         name, kind, of = key.groups()
         return PodFinding(
@@ -71,17 +71,17 @@ def explain_config_error(message: str, namespace: str) -> PodFinding:
         )
     if _NOT_NUMERIC in message:
         return PodFinding(
-            "the image names its user by a word, so nobody can tell whether it is root",
+            "the image names its user by a word, so the kubelet cannot tell whether it is root",
             "a number in spec.securityContext.runAsUser",
         )
-    return PodFinding(f"its container cannot be made: {message}")
+    return PodFinding(f"its container cannot be created: {message}")
 
 
 def _missing_object(message: str, namespace: str, place: str) -> PodFinding | None:
-    found = _MISSING_OBJECT.search(message)
-    if found is None:
+    match = _MISSING_OBJECT.search(message)
+    if match is None:
         return None
-    return _missing_object_finding(_OBJECT_KINDS[found[1].lower()], found[2], namespace, place)
+    return _missing_object_finding(_OBJECT_KINDS[match[1].lower()], match[2], namespace, place)
 
 
 def _missing_object_finding(kind: str, name: str, namespace: str, place: str) -> PodFinding:
@@ -94,25 +94,25 @@ def _missing_object_finding(kind: str, name: str, namespace: str, place: str) ->
 
 @dataclass(frozen=True, slots=True)
 class VolumeReference:
-    """A Secret or a ConfigMap that a volume cannot do without."""
+    """A Secret or a ConfigMap that a volume requires."""
 
     volume: str
     kind: Kind
     name: str
 
-    def absent(self, namespace: str) -> PodFinding:
-        """What the kubelet says of it at last, which has much else to tell."""
-        found = _missing_object_finding(self.kind.name, self.name, namespace, "spec.volumes")
-        return PodFinding(f"volume {self.volume}: {found.text}", found.hint)
+    def missing_finding(self, namespace: str) -> PodFinding:
+        """Return the finding that the kubelet reports eventually, with a delay."""
+        finding = _missing_object_finding(self.kind.name, self.name, namespace, "spec.volumes")
+        return PodFinding(f"volume {self.volume}: {finding.text}", finding.hint)
 
 
 def volume_references(pod: Raw) -> Iterator[VolumeReference]:
     for volume in pod["spec"].get("volumes") or []:
-        for part in (volume, *((volume.get("projected") or {}).get("sources") or [])):
+        for source in (volume, *((volume.get("projected") or {}).get("sources") or [])):
             for field, kind in (("secret", SECRET), ("configMap", CONFIG_MAP)):
-                given = part.get(field) or {}
-                name = given.get("secretName") or given.get("name")
-                if name and not given.get("optional"):
+                reference = source.get(field) or {}
+                name = reference.get("secretName") or reference.get("name")
+                if name and not reference.get("optional"):
                     yield VolumeReference(str(volume["name"]), kind, str(name))
 
 
@@ -127,7 +127,7 @@ PULL_FAILURES = (
     "ImageInspectError",
     "RegistryUnavailable",
 )
-"""The kubelet's reasons that are about images."""
+"""The kubelet's reasons for failed image pulls."""
 
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
 _PULL_PREFIX = re.compile(
@@ -150,18 +150,18 @@ class _PullFailure:
 
     @property
     def registry(self) -> str:
-        """Where the image is; Docker Hub's images do not say so."""
+        """The registry of the image; Docker Hub is the default."""
         first, slash, _ = self.image.partition("/")
         named = slash and (first == "localhost" or "." in first or ":" in first)
         return first if named else "docker.io"
 
     @property
     def on_node(self) -> bool:
-        """Whether the registry's address means another machine on every node."""
+        """True if the registry's address is a loopback address, which differs between nodes."""
         return self.registry.partition(":")[0] in ("localhost", "127.0.0.1")
 
 
-def explain_pull_failure(  # noqa: PLR0913 (all that tells)
+def explain_pull_failure(  # noqa: PLR0913 (independent facts)
     image: str,
     messages: list[str],
     *,
@@ -170,128 +170,132 @@ def explain_pull_failure(  # noqa: PLR0913 (all that tells)
     policy: str = "",
     place: str = "",
 ) -> PodFinding:
-    """`messages` are the kubelet's, the newest first; `secrets` those with logins that it used.
+    """Explain a failed image pull.
 
-    `policy` is the container's for pulling. `place` is where the configuration names the image, as
-    in `spec.sidecars`, when it is not the function's own.
+    `messages` are the kubelet's, newest first; `secrets` are the pull secrets; `policy` is the pull
+    policy. `place` is the key that names the image, as in `spec.sidecars`, or "" for the function.
     """
-    texts = [_PULL_PREFIX.sub("", _BACK_OFF.sub("", one)).strip() for one in messages]
-    text = next((one for one in texts if one and one not in PULL_FAILURES), "")
-    case = _PullFailure(image, secrets, namespace, text, place)
-    for mark, make in _PULL_EXPLANATIONS:
+    texts = [_PULL_PREFIX.sub("", _BACK_OFF.sub("", message)).strip() for message in messages]
+    text = next((message for message in texts if message and message not in PULL_FAILURES), "")
+    failure = _PullFailure(image, secrets, namespace, text, place)
+    for mark, explain in _PULL_EXPLANATIONS:
         if mark.search(text):
-            found = make(case).become(fatal=True)
-            there = policy == "Always" and make in _REGISTRY_FAILURES
+            finding = explain(failure).with_fatal(fatal=True)
+            has_copy = policy == "Always" and explain in _REGISTRY_FAILURES
             return (
-                replace(found, hint=f"{found.hint}; {_pull_policy_hint(case)}") if there else found
+                replace(finding, hint=f"{finding.hint}; {_pull_policy_hint(failure)}")
+                if has_copy
+                else finding
             )
-    words = f"the image {image} cannot be pulled"
-    return PodFinding(f"{words}: {text}" if text else words, fatal=True)
+    prefix = f"the image {image} cannot be pulled"
+    return PodFinding(f"{prefix}: {text}" if text else prefix, fatal=True)
 
 
-def _image_not_found(case: _PullFailure) -> PodFinding:
-    if "@" in case.image and not case.place:
-        # By a digest it runs what was there when it was deployed.
+def _image_not_found(failure: _PullFailure) -> PodFinding:
+    if "@" in failure.image and not failure.place:
+        # A digest refers to an image that existed at the time of the deploy.
         return PodFinding(
-            f"the registry {case.registry} no longer has the image {case.image}",
+            f"the registry {failure.registry} no longer has the image {failure.image}",
             "deploy the function again from its folder, which builds and pushes the image:"
             " `fnbuild deploy --path FOLDER --platform kube -r REGISTRY`",
         )
     return PodFinding(
-        f"the registry {case.registry} has no image {case.image}",
-        f"correct the name in {case.place}, or push it there"
-        if case.place
+        f"the registry {failure.registry} has no image {failure.image}",
+        f"correct the name in {failure.place}, or push it there"
+        if failure.place
         else "deploy from the folder, which builds and pushes it (`-r REGISTRY`), or correct the"
         " name",
     )
 
 
-def _not_found_or_denied(case: _PullFailure) -> PodFinding:
+def _not_found_or_denied(failure: _PullFailure) -> PodFinding:
     return PodFinding(
-        f"the registry {case.registry} does not give the image {case.image}: there is none of that"
-        " name, or it wants a login",
-        f"{_registry_hint(case)}; {_login_hint(case)}",
+        f"the registry {failure.registry} does not provide the image {failure.image}: it does not"
+        " exist, or the registry requires a login",
+        f"{_registry_hint(failure)}; {_login_hint(failure)}",
     )
 
 
-def _registry_hint(case: _PullFailure) -> str:
-    """Another registry to pull from."""
-    if case.place:
-        return f"{case.place} names the image: correct it, or name one that the cluster can pull"
+def _registry_hint(failure: _PullFailure) -> str:
+    """Return the hint about another registry."""
+    if failure.place:
+        return f"{failure.place} names the image: correct it, or name one that the cluster can pull"
     return "`-r REGISTRY` names a registry that the cluster can pull from"
 
 
-def _pull_policy_hint(case: _PullFailure) -> str:
-    """A registry is asked though the node may have the image."""
+def _pull_policy_hint(failure: _PullFailure) -> str:
+    """Return the hint about images that the node already has."""
     return (
-        f"`imagePullPolicy: IfNotPresent` in {case.place or 'spec'} runs an image that the nodes"
+        f"`imagePullPolicy: IfNotPresent` in {failure.place or 'spec'} runs an image that the nodes"
         " have already"
     )
 
 
-def _access_denied(case: _PullFailure) -> PodFinding:
-    if case.secrets:
-        names = " and ".join(case.secrets)
+def _access_denied(failure: _PullFailure) -> PodFinding:
+    if failure.secrets:
+        names = " and ".join(failure.secrets)
         return PodFinding(
-            f"the registry {case.registry} does not accept the login of secret {names} for the"
-            f" image {case.image}",
-            f"is it for {case.registry}, and still valid? {_login_hint(case)}",
+            f"the registry {failure.registry} does not accept the login of secret {names} for the"
+            f" image {failure.image}",
+            f"is it for {failure.registry}, and still valid? {_login_hint(failure)}",
         )
     return PodFinding(
-        f"the registry {case.registry} wants a login for the image {case.image}", _login_hint(case)
+        f"the registry {failure.registry} requires a login for the image {failure.image}",
+        _login_hint(failure),
     )
 
 
-def _login_hint(case: _PullFailure) -> str:
-    namespace = f" -n {case.namespace}" if case.namespace else ""
+def _login_hint(failure: _PullFailure) -> str:
+    namespace = f" -n {failure.namespace}" if failure.namespace else ""
     return (
-        f"`fnbuild create registry-secret --platform kube{namespace} --registry {case.registry}"
+        f"`fnbuild create registry-secret --platform kube{namespace} --registry {failure.registry}"
         " --username USER` keeps one that every function there uses; spec.imagePullSecrets names"
         " another"
     )
 
 
-def _plain_http(case: _PullFailure) -> PodFinding:
+def _plain_http(failure: _PullFailure) -> PodFinding:
     return PodFinding(
-        f"the registry {case.registry} speaks plain HTTP, and the nodes ask it by HTTPS",
+        f"the registry {failure.registry} speaks plain HTTP, and the nodes ask it by HTTPS",
         "declare it insecure to the nodes' container runtime (`insecure-registries` in Docker's"
         " daemon.json, hosts.toml of containerd), or give it a certificate",
     )
 
 
-def _untrusted_certificate(case: _PullFailure) -> PodFinding:
+def _untrusted_certificate(failure: _PullFailure) -> PodFinding:
     return PodFinding(
-        f"the nodes do not trust the certificate of the registry {case.registry}: {case.text}",
+        f"the nodes do not trust the certificate of the registry {failure.registry}:"
+        f" {failure.text}",
         "install its authority's certificate for the nodes' container runtime",
     )
 
 
-def _registry_unreachable(case: _PullFailure) -> PodFinding:
-    cause = _NETWORK_CAUSE.search(case.text)
-    text = f"the nodes cannot reach the registry {case.registry}"
+def _registry_unreachable(failure: _PullFailure) -> PodFinding:
+    cause = _NETWORK_CAUSE.search(failure.text)
+    text = f"the nodes cannot reach the registry {failure.registry}"
     hint = (
         "`-r REGISTRY` names where images are pushed, spec.runRegistry another address where the"
         " nodes pull them"
     )
-    if case.place:
-        hint = _registry_hint(case)
-    if case.on_node:
-        hint = f"on a node, {case.registry} is the node itself; {hint}"
+    if failure.place:
+        hint = _registry_hint(failure)
+    if failure.on_node:
+        hint = f"on a node, {failure.registry} is the node itself; {hint}"
     return PodFinding(f"{text}: {cause[1]}" if cause else text, hint)
 
 
-def _rate_limited(case: _PullFailure) -> PodFinding:
+def _rate_limited(failure: _PullFailure) -> PodFinding:
     return PodFinding(
-        f"the registry {case.registry} allows no more pulls for now: {case.text}",
-        f"wait, or log in: {_login_hint(case)}",
+        f"the registry {failure.registry} allows no more pulls for now: {failure.text}",
+        f"wait, or log in: {_login_hint(failure)}",
     )
 
 
-def _wrong_architecture(case: _PullFailure) -> PodFinding:
+def _wrong_architecture(failure: _PullFailure) -> PodFinding:
     return PodFinding(
-        f"the image {case.image} is not made for the node's processor: {case.text}",
-        f"{case.place} has to name one for the nodes, linux/amd64 or linux/arm64"
-        if case.place
+        f"the image {failure.image} is not made for the node's processor: {failure.text}",
+        f"{failure.place} has to name one for the nodes, linux/amd64 or linux/arm64"
+        if failure.place
         else "build it for the nodes: build.flags `--platform linux/amd64` or linux/arm64",
     )
 
@@ -300,15 +304,18 @@ def _disk_full(_: _PullFailure) -> PodFinding:
     return PodFinding("the node has no disk space left for the image", "`kubectl describe nodes`")
 
 
-def _invalid_image_name(case: _PullFailure) -> PodFinding:
-    return PodFinding(f'"{case.image}" is no name of an image', "REGISTRY/NAME:TAG in lower case")
-
-
-def _pull_policy_never(case: _PullFailure) -> PodFinding:
-    whose = "its " if case.place else "spec."
+def _invalid_image_name(failure: _PullFailure) -> PodFinding:
     return PodFinding(
-        f"the node has no image {case.image}, and {whose}imagePullPolicy Never forbids to pull it",
-        "IfNotPresent or Always pulls it",
+        f'"{failure.image}" is no name of an image', "REGISTRY/NAME:TAG in lower case"
+    )
+
+
+def _pull_policy_never(failure: _PullFailure) -> PodFinding:
+    whose = "its " if failure.place else "spec."
+    return PodFinding(
+        f"the node has no image {failure.image}, and {whose}imagePullPolicy Never forbids pulling"
+        " it",
+        "use IfNotPresent or Always",
     )
 
 
@@ -322,8 +329,8 @@ _REGISTRY_FAILURES = (
 
 _PULL_EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[_PullFailure], PodFinding]], ...] = (
     tuple(
-        (re.compile(mark, re.IGNORECASE), make)
-        for mark, make in (
+        (re.compile(mark, re.IGNORECASE), explain)
+        for mark, explain in (
             (r"invalid reference format|couldn't parse image", _invalid_image_name),
             (r"pull policy of Never", _pull_policy_never),
             (r"gave HTTP response to HTTPS client", _plain_http),
@@ -358,11 +365,11 @@ _START_FAILURES = ("ContainerCannotRun", "StartError", "RunContainerError", "Cre
 
 
 def describe_termination(state: Raw, container: Raw) -> PodFinding:
-    """How a container came to its end, behind its name; `container` is its part of the pod."""
+    """Describe a termination, as a predicate of the container's name; `container` is its spec."""
     status = int(state.get("exitCode") or 0)
     if state.get("reason") == "OOMKilled":
         return PodFinding(
-            f"was killed, for it ran {_OUT_OF_MEMORY} ({_memory_limit(container)})", _MEMORY_HINT
+            f"was killed because it ran {_OUT_OF_MEMORY} ({_memory_limit(container)})", _MEMORY_HINT
         )
     if state.get("reason") in _START_FAILURES or "OCI runtime" in str(state.get("message")):
         return explain_start_failure(str(state.get("message") or ""))
@@ -374,22 +381,22 @@ def describe_termination(state: Raw, container: Raw) -> PodFinding:
     return PodFinding(f"ended with exit status {status}")
 
 
-def with_memory_limit(found: PodFinding, container: Raw) -> PodFinding:
-    """What a processor says of a worker that was killed, with the limit that was reached."""
-    if _OUT_OF_MEMORY not in found.text:
-        return found
-    return replace(found, text=f"{found.text} ({_memory_limit(container)})", hint=_MEMORY_HINT)
+def with_memory_limit(finding: PodFinding, container: Raw) -> PodFinding:
+    """Add the memory limit to a processor's report of a killed worker."""
+    if _OUT_OF_MEMORY not in finding.text:
+        return finding
+    return replace(finding, text=f"{finding.text} ({_memory_limit(container)})", hint=_MEMORY_HINT)
 
 
 def explain_start_failure(message: str) -> PodFinding:
-    """What the container runtime says of a container that could not be started."""
-    if found := _EXEC_FAILURE.search(message):
-        program, why = found.groups()
-        absent = "no such file" in why or "not found" in why
+    """Explain the container runtime's error for a container that could not be started."""
+    if match := _EXEC_FAILURE.search(message):
+        program, cause = match.groups()
+        absent = "no such file" in cause or "not found" in cause
         return PodFinding(
             f"did not start: the image has no program {program}"
             if absent
-            else f"did not start: {program}: {why}",
+            else f"did not start: {program}: {cause}",
             "build it with `fnbuild build`, or deploy from the folder"
             if program.endswith("processor")
             else "",
@@ -400,7 +407,7 @@ def explain_start_failure(message: str) -> PodFinding:
 
 
 def _memory_limit(container: Raw) -> str:
-    """Which memory ran out, to stand in brackets."""
+    """Describe the memory limit that was reached, for parentheses."""
     limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
     if not limit:
         return "it has no limit, so the node has no more"

@@ -14,11 +14,11 @@ from fnbuild.platforms import Statistics
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
-from fnbuild.platforms.kubernetes import status
+from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.labels import CONTAINER
-from fnbuild.platforms.kubernetes.status import PodFinding
+from fnbuild.platforms.kubernetes.pod_status import PodFinding
 from fnbuild.platforms.processor_status import (
     ADMIN_PORT,
     ProcessorStatus,
@@ -39,62 +39,65 @@ def query_rollout_status(
     now: float,
     statuses: Mapping[str, ProcessorStatus] | None = None,
 ) -> RolloutStatus:
-    """How far the rollout of one Deployment is, with all that can be asked about its pods.
+    """Return the status of a Deployment's rollout, with all that the cluster knows of its pods.
 
-    `statuses` are what their processors say; with None they are asked.
+    `statuses` are the processors' reports; with None they are requested.
     """
-    newest = [
-        pod for pod in rollout_status.newest_pods(deployment, pods) if not status.is_pod_ready(pod)
+    new_pods = [
+        pod
+        for pod in rollout_status.newest_pods(deployment, pods)
+        if not pod_status.is_pod_ready(pod)
     ]
-    if rollout_status.is_rolled_out(deployment) or not newest:
+    if rollout_status.is_rolled_out(deployment) or not new_pods:
         return rollout_status.rollout_status(deployment, pods, (), now)
     return rollout_status.rollout_status(
         deployment,
         pods,
-        list_events(cluster, newest),
+        list_events(cluster, new_pods),
         now,
-        list_nodes(cluster) if any(map(_has_no_kubelet, newest)) else None,
-        query_statuses(cluster, newest) if statuses is None else statuses,
+        list_nodes(cluster) if any(map(_has_no_kubelet, new_pods)) else None,
+        query_statuses(cluster, new_pods) if statuses is None else statuses,
         find_missing_references(
-            cluster, [pod for pod in newest if status.is_waiting_for_volumes(pod, now)]
+            cluster, [pod for pod in new_pods if pod_status.is_waiting_for_volumes(pod, now)]
         ),
     )
 
 
 def _has_no_kubelet(pod: Raw) -> bool:
-    """Whether no kubelet has taken the pod, be it that it has no node or one that is not there."""
+    """Return True if no kubelet has accepted the pod: it has no node, or one that is missing."""
     return not (pod["spec"].get("nodeName") and (pod.get("status") or {}).get("startTime"))
 
 
 def list_events(cluster: Cluster, pods: Sequence[Raw]) -> list[Raw]:
-    """The events of these pods; none where it is forbidden to read them."""
+    """Return the events of pods; none if reading them is forbidden."""
 
     def of_one(pod: Raw) -> list[Raw]:
-        about = f"involvedObject.uid={pod['metadata']['uid']}"
+        selector = f"involvedObject.uid={pod['metadata']['uid']}"
         try:
-            return cluster.list(kinds.EVENT, pod["metadata"]["namespace"], fields=about)
+            return cluster.list(kinds.EVENT, pod["metadata"]["namespace"], fields=selector)
         except ForbiddenError:
             return []
 
-    return [one for some in _map_concurrently(of_one, pods) for one in some]
+    return [event for events in _map_concurrently(of_one, pods) for event in events]
 
 
 def find_missing_references(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, PodFinding]:
-    """The first thing that is not there and that a volume needs, by pod; a kubelet with many events
-    to tell may tell of it a minute later.
+    """Return the first missing object that a volume needs, by pod.
+
+    A kubelet with many events may report it only a minute later.
     """
-    found: dict[str, PodFinding] = {}
+    missing: dict[str, PodFinding] = {}
     for pod in pods:
         name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
-        for one in kubelet.volume_references(pod):
+        for reference in kubelet.volume_references(pod):
             with suppress(ForbiddenError):
-                if cluster.get(one.kind, namespace, one.name) is None:
-                    found.setdefault(name, one.absent(namespace))
-    return found
+                if cluster.get(reference.kind, namespace, reference.name) is None:
+                    missing.setdefault(name, reference.missing_finding(namespace))
+    return missing
 
 
 def list_warning_events(cluster: Cluster, namespace: str) -> list[Raw]:
-    """The events of a namespace that tell of trouble; none where it is forbidden to read them."""
+    """Return the warning events of a namespace; none if reading them is forbidden."""
     try:
         return cluster.list(kinds.EVENT, namespace, fields="type=Warning")
     except ForbiddenError:
@@ -102,7 +105,7 @@ def list_warning_events(cluster: Cluster, namespace: str) -> list[Raw]:
 
 
 def list_nodes(cluster: Cluster) -> list[Raw] | None:
-    """All nodes; None where it is forbidden to see them."""
+    """Return all nodes, or None if listing them is forbidden."""
     try:
         return cluster.list(kinds.NODE, None)
     except ForbiddenError:
@@ -110,12 +113,12 @@ def list_nodes(cluster: Cluster) -> list[Raw] | None:
 
 
 def query_statuses(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, ProcessorStatus]:
-    """What the processors say that run in these pods, by pod."""
-    asked = [pod for pod in pods if status.is_function_running(pod)]
-    said = _map_concurrently(lambda pod: _status_or_log(cluster, pod), asked)
+    """Return the reports of the processors in these pods, by pod."""
+    running = [pod for pod in pods if pod_status.is_function_running(pod)]
+    results = _map_concurrently(lambda pod: _status_or_log(cluster, pod), running)
     return {
         str(pod["metadata"]["name"]): status
-        for pod, status in zip(asked, said, strict=True)
+        for pod, status in zip(running, results, strict=True)
         if status is not None
     }
 
@@ -125,11 +128,11 @@ def _status_or_log(cluster: Cluster, pod: Raw) -> ProcessorStatus | None:
     try:
         return _query_status(cluster, namespace, name)
     except ForbiddenError:
-        return None if status.is_pod_ready(pod) else _status_from_log(cluster, namespace, name)
+        return None if pod_status.is_pod_ready(pod) else _status_from_log(cluster, namespace, name)
 
 
 def _query_status(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
-    """None when it is no processor of fnbuild's, or does not answer."""
+    """Return a processor's report, or None without a valid response."""
     body = cluster.proxy(namespace, pod, ADMIN_PORT, "/status")
     try:
         return None if body is None else decode_status(body)
@@ -140,7 +143,7 @@ def _query_status(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus
 def query_statistics(
     cluster: Cluster, namespace: str, pods: Sequence[str]
 ) -> dict[str, Statistics]:
-    """What the processors of these pods count; those that may not be asked tell nothing."""
+    """Return the statistics of the processors in these pods, as far as this user may read them."""
 
     def of_one(pod: str) -> Statistics | None:
         try:
@@ -149,35 +152,38 @@ def query_statistics(
             return None
         return parse_metrics(body.decode(errors="replace")) if body else None
 
-    found = zip(pods, _map_concurrently(of_one, pods), strict=True)
-    return {pod: statistics for pod, statistics in found if statistics is not None}
+    results = zip(pods, _map_concurrently(of_one, pods), strict=True)
+    return {pod: statistics for pod, statistics in results if statistics is not None}
 
 
 def _status_from_log(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
-    """What the log of a processor that may not be asked tells: that a worker could not start.
+    """Return the failure to start a worker from the log of a processor.
 
-    The handler's own records have other names, and those of requests a request's id.
+    It replaces the report if reading that is forbidden. Records of the handler have other names,
+    and those of requests have a request id.
     """
     texts = [
-        one.message.strip()
-        for one in logs.last_records(cluster, namespace, pod, CONTAINER)
-        if one.level == "error"
-        and one.worker is not None
-        and one.fields.get("name") == "processor"
-        and "request_id" not in one.fields
+        record.message.strip()
+        for record in logs.last_records(cluster, namespace, pod, CONTAINER)
+        if record.level == "error"
+        and record.worker is not None
+        and record.fields.get("name") == "processor"
+        and "request_id" not in record.fields
     ]
     if not texts:
         return None
-    # A worker that fails like another one says it in a line.
-    text = next((one for one in reversed(texts) if "\n" in one), texts[-1])
+    # A worker that fails like another one writes only one line.
+    text = next((record for record in reversed(texts) if "\n" in record), texts[-1])
     lines = text.splitlines()
     reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
     return ProcessorStatus("unhealthy", 0, 0, reason, text)
 
 
 def failure_details(cluster: Cluster, namespace: str, pod: str, container: str = CONTAINER) -> str:
-    """What a container that is not well has said about it: the handler's own traceback from the
-    processor's status, else the last errors of its log, else its last lines. "" for nothing.
+    """Return the details of a container's failure, or "".
+
+    This is the handler's traceback in the processor's report, or else the last errors of the log,
+    or else its last lines.
     """
     if container == CONTAINER:
         status = _query_status_if_allowed(cluster, namespace, pod)
@@ -193,9 +199,9 @@ def _query_status_if_allowed(cluster: Cluster, namespace: str, pod: str) -> Proc
         return None
 
 
-def _map_concurrently(asking: Callable[[A], T], about: Sequence[A]) -> list[T]:
-    """The answers about each, in order."""
-    if len(about) < 2:
-        return [asking(one) for one in about]
+def _map_concurrently(query: Callable[[A], T], item: Sequence[A]) -> list[T]:
+    """Return the results for all items, in order."""
+    if len(item) < 2:
+        return [query(item) for item in item]
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        return list(pool.map(asking, about))
+        return list(pool.map(query, item))

@@ -13,7 +13,7 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, InvalidFieldsError
 from fnbuild.platforms.kubernetes.labels import CONTAINER
-from fnbuild.platforms.kubernetes.status import PodFinding, join_words
+from fnbuild.platforms.kubernetes.pod_status import PodFinding, join_words
 
 _FORBIDDEN_PREFIX = re.compile(
     r'^(?:\(combined from similar events\): )?(?:Error creating: )?pods "[^"]*" is forbidden: '
@@ -32,15 +32,15 @@ _LIMIT = re.compile(r"(?:maximum|minimum) \S+ usage per (?:Container|Pod) is ")
 
 
 def explain_pod_rejection(message: str, namespace: str) -> PodFinding:
-    """What the message of a failed creation of pods means. All of them are fatal."""
+    """Explain a failed creation of pods. The finding is fatal."""
     text = _ERROR_PREFIX.sub("", _FORBIDDEN_PREFIX.sub("", message)).strip()
-    return _explain(text, namespace).become(fatal=True)
+    return _explain(text, namespace).with_fatal(fatal=True)
 
 
 def rejected_pod(message: str, default: str) -> str:
-    """The name of the pod, or its beginning, that was refused; `default` where it is not told."""
-    found = _POD.search(message)
-    return found[1] if found else default
+    """Return the name (or prefix) of the rejected pod, or `default` if the message has none."""
+    match = _POD.search(message)
+    return match[1] if match else default
 
 
 def _explain(text: str, namespace: str) -> PodFinding:  # noqa: PLR0911 (one per kind of refusal)
@@ -91,7 +91,7 @@ _POD_SPEC = r"spec\.template\.spec\."
 _OTHER_CONTAINERS = rf"{_POD_SPEC}containers\[(?!0\]|name=\"{CONTAINER}\")"
 _CONTAINER_FIELD = rf"{_POD_SPEC}containers\[[^\]]*\]\."
 
-# By kind of object: what a field begins with, the key that it is from, whether the rest is alike.
+# By kind of object: a pattern of the field, its key in function.yaml, whether the rest is the same.
 _FUNCTION_KEYS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "Deployment": (
         (rf"{_POD_SPEC}initContainers", "spec.initContainers", False),
@@ -134,7 +134,7 @@ _FUNCTION_KEYS: dict[str, tuple[tuple[str, str, bool], ...]] = {
 def explain_invalid_fields(
     cluster: Cluster, function: Function, manifest: Raw, error: InvalidFieldsError
 ) -> InputError:
-    """The refusal with what to change in the function, as far as that can be told."""
+    """Return the error with the keys of the function that cause it, as far as they are known."""
     origins = (function_key(function, manifest["kind"], field) for field in error.fields)
     keys = list(dict.fromkeys(filter(None, origins)))
     if not keys:
@@ -143,36 +143,36 @@ def explain_invalid_fields(
         number = int(taken[1])
         return InputError(
             f"node port {number} is taken by {_node_port_holder(cluster, manifest, number)}",
-            hint=f"another number in {keys[0]}, or none: the cluster chooses one, which stays",
+            hint=f"use another number in {keys[0]}, or none: the cluster then chooses one",
         )
-    words = f"the function asks for it in {join_words(keys)}"
-    return InputError(error.message, hint=f"{words}; {error.hint}" if error.hint else words)
+    origin = f"the function sets it in {join_words(keys)}"
+    return InputError(error.message, hint=f"{origin}; {error.hint}" if error.hint else origin)
 
 
 def function_key(function: Function, kind: str, field: str) -> str:
-    """The key of the function that a field of an object is from, as in `spec.env`; "" for none."""
+    """Return the key of the function that determines a field, as in `spec.env`, or ""."""
     field = field.removeprefix(".")
     trigger = function.http_trigger()
     http = f"spec.triggers.{trigger[0]}.attributes" if trigger else "spec.triggers"
-    for begins, key, alike in _FUNCTION_KEYS.get(kind, ()):
-        if found := re.match(begins, field):
-            same = found.groupdict().get("same") or ""
-            rest = field[found.end() :] if alike else ""
-            return key.format(http=http) + same + rest
+    for pattern, key, keeps_rest in _FUNCTION_KEYS.get(kind, ()):
+        if match := re.match(pattern, field):
+            shared = match.groupdict().get("same") or ""
+            rest = field[match.end() :] if keeps_rest else ""
+            return key.format(http=http) + shared + rest
     return ""
 
 
 def _node_port_holder(cluster: Cluster, manifest: Raw, number: int) -> str:
-    """Which service has the node port, as far as it can be seen."""
+    """Describe the Service with the node port, as far as this user may see it."""
     namespace = manifest["metadata"]["namespace"]
-    for place in (None, namespace):
+    for scope in (None, namespace):
         try:
-            services = cluster.list(kinds.SERVICE, place)
+            services = cluster.list(kinds.SERVICE, scope)
         except ForbiddenError:
             continue
-        for one in services:
-            if any(port.get("nodePort") == number for port in one["spec"].get("ports") or []):
-                about = one["metadata"]
-                return f"service {about['name']} of namespace {about['namespace']}"
+        for service in services:
+            if any(port.get("nodePort") == number for port in service["spec"].get("ports") or []):
+                metadata = service["metadata"]
+                return f"service {metadata['name']} of namespace {metadata['namespace']}"
         break
-    return "a service that is not to be seen from here"
+    return "a service that this user may not see"

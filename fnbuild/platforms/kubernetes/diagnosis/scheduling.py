@@ -1,8 +1,8 @@
-"""Why no node takes a pod: the scheduler's message in the words of function.yaml.
+"""Explanations of unschedulable pods, in terms of function.yaml.
 
-The scheduler counts nodes by what stands against them ("0/3 nodes are available: 2 Insufficient
-memory, 1 node(s) didn't match Pod's node affinity."); its wording differs between versions, and
-what is meant (which label, how much memory) is in the pod and in the nodes.
+The scheduler counts nodes by obstacle ("0/3 nodes are available: 2 Insufficient memory, 1 node(s)
+didn't match Pod's node affinity."). Its wording differs between versions, and the details (which
+label, how much memory) are in the pod and in the nodes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubernetes.status import PodFinding, join_words
+from fnbuild.platforms.kubernetes.pod_status import PodFinding, join_words
 from fnbuild.platforms.settings import GPU_RESOURCE
 
 _SUMMARY = re.compile(r"(\d+)/(\d+) nodes are available: ")
-# Newer schedulers add what they think of preemption.
+# Newer schedulers add a note on preemption.
 _PREEMPTION = re.compile(r"\.? preemption: .*$|\.$", re.DOTALL)
 _SEPARATOR = re.compile(r", (?=\d+ )")
 _PART = re.compile(r"(?:(\d+) )?(.*)", re.DOTALL)
@@ -39,7 +39,7 @@ _NODE_TAINTS = {
 
 @dataclass(frozen=True, slots=True)
 class _NodeObstacle:
-    """One thing that stands against `count` of `total` nodes."""
+    """An obstacle that affects `count` of `total` nodes."""
 
     text: str
     count: int
@@ -48,34 +48,38 @@ class _NodeObstacle:
     nodes: list[Raw] | None
 
     @property
-    def all(self) -> bool:
+    def affects_all(self) -> bool:
         return self.count >= self.total
 
     @property
-    def some(self) -> str:
-        """The nodes it is about, where it is not all of them."""
+    def affected_nodes(self) -> str:
+        """The affected nodes, if they are not all."""
         return f"{self.count} of {self.total} nodes"
 
 
 def explain_unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> PodFinding:
-    """What the scheduler's message means. `nodes` are those of the cluster, None when unknown."""
+    """Explain the scheduler's message. `nodes` are those of the cluster, None if unknown."""
     head = _SUMMARY.search(message)
     if head is None:
         return _explain_message(message, pod)
     total = int(head[2])
-    found = []
+    findings = []
     for part in _SEPARATOR.split(_PREEMPTION.sub("", message[head.end() :])):
         count, text = _PART.findall(part)[0]
-        found.append(_explain_obstacle(_NodeObstacle(text, int(count or total), total, pod, nodes)))
+        findings.append(
+            _explain_obstacle(_NodeObstacle(text, int(count or total), total, pod, nodes))
+        )
     fit = f" (0/{total} nodes fit)"
-    hints = dict.fromkeys(one.hint for one in found if one.hint)
-    return PodFinding("; ".join(dict.fromkeys(one.text for one in found)) + fit, "; ".join(hints))
+    hints = dict.fromkeys(finding.hint for finding in findings if finding.hint)
+    return PodFinding(
+        "; ".join(dict.fromkeys(finding.text for finding in findings)) + fit, "; ".join(hints)
+    )
 
 
 def is_claim_missing(message: str) -> bool:
-    """Whether a PersistentVolumeClaim does not exist: no node that is added brings it."""
-    found = _CLAIM.search(message)
-    return found is not None and found[2].rstrip(".") == _CLAIM_NOT_FOUND
+    """Return True if a PersistentVolumeClaim does not exist, which no additional node solves."""
+    match = _CLAIM.search(message)
+    return match is not None and match[2].rstrip(".") == _CLAIM_NOT_FOUND
 
 
 def _explain_message(message: str, pod: Raw) -> PodFinding:
@@ -86,28 +90,36 @@ def _explain_message(message: str, pod: Raw) -> PodFinding:
     )
 
 
-def _explain_obstacle(case: _NodeObstacle) -> PodFinding:
-    for mark, make in _EXPLANATIONS:
-        if mark in case.text:
-            return make(case)
-    if (claim := _claim_finding(case.text, case.pod)) is not None:
+def _explain_obstacle(obstacle: _NodeObstacle) -> PodFinding:
+    for mark, explain in _EXPLANATIONS:
+        if mark in obstacle.text:
+            return explain(obstacle)
+    if (claim := _claim_finding(obstacle.text, obstacle.pod)) is not None:
         return claim
-    if case.text.startswith("node(s) "):
-        return PodFinding(f"{case.some} {case.text.removeprefix('node(s) ')}")
-    return PodFinding(case.text if case.all else f"{case.some}: {case.text}")
+    if obstacle.text.startswith("node(s) "):
+        return PodFinding(f"{obstacle.affected_nodes} {obstacle.text.removeprefix('node(s) ')}")
+    return PodFinding(
+        obstacle.text if obstacle.affects_all else f"{obstacle.affected_nodes}: {obstacle.text}"
+    )
 
 
-def _selector(case: _NodeObstacle) -> PodFinding:
-    spec = case.pod.get("spec") or {}
+def _selector(obstacle: _NodeObstacle) -> PodFinding:
+    spec = obstacle.pod.get("spec") or {}
     labels = [f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items()]
-    if case.nodes is not None and len(labels) > 1:
-        # Those that no node has are the ones to look at.
-        labels = [label for label in labels if not _has_label(label, case.nodes)] or labels
+    if obstacle.nodes is not None and len(labels) > 1:
+        # Only labels that no node has are relevant.
+        labels = [label for label in labels if not _has_label(label, obstacle.nodes)] or labels
     if not labels:
-        text = "no node fits" if case.all else f"{case.some} do not fit"
+        text = "no node fits" if obstacle.affects_all else f"{obstacle.affected_nodes} do not fit"
         return PodFinding(f"{text} spec.affinity", "`kubectl get nodes --show-labels` shows theirs")
-    words = f"the label {labels[0]}" if len(labels) == 1 else f"the labels {join_words(labels)}"
-    text = f"no node has {words}" if case.all else f"{case.some} lack {words}"
+    label_text = (
+        f"the label {labels[0]}" if len(labels) == 1 else f"the labels {join_words(labels)}"
+    )
+    text = (
+        f"no node has {label_text}"
+        if obstacle.affects_all
+        else f"{obstacle.affected_nodes} lack {label_text}"
+    )
     example = f"`kubectl label node NODE {' '.join(labels)}`"
     return PodFinding(text, f"label one: {example}; or change spec.nodeSelector")
 
@@ -117,15 +129,19 @@ def _has_label(label: str, nodes: list[Raw]) -> bool:
     return any((node["metadata"].get("labels") or {}).get(key) == value for node in nodes)
 
 
-def _insufficient(case: _NodeObstacle) -> PodFinding:
-    resource = case.text.split()[-1]
-    asked = _requested(case.pod, resource)
-    amount = f"{asked} {resource}" if asked else f"enough {resource}"
-    text = f"no node has {amount} free" if case.all else f"{case.some} have less than {amount} free"
-    most = _largest_offer(case.nodes, resource)
-    if most is not None:
-        lacking = not asked or parse_quantity(most) < parse_quantity(asked)
-        text += f", they have {_in_mebibytes(most)} at most" if lacking else ", others use it"
+def _insufficient(obstacle: _NodeObstacle) -> PodFinding:
+    resource = obstacle.text.split()[-1]
+    requested = _requested(obstacle.pod, resource)
+    amount = f"{requested} {resource}" if requested else f"enough {resource}"
+    text = (
+        f"no node has {amount} free"
+        if obstacle.affects_all
+        else f"{obstacle.affected_nodes} have less than {amount} free"
+    )
+    largest = _largest_offer(obstacle.nodes, resource)
+    if largest is not None:
+        lacking = not requested or parse_quantity(largest) < parse_quantity(requested)
+        text += f", they have {_in_mebibytes(largest)} at most" if lacking else ", others use it"
     if resource == GPU_RESOURCE:
         return PodFinding(
             text,
@@ -136,20 +152,20 @@ def _insufficient(case: _NodeObstacle) -> PodFinding:
 
 
 def _requested(pod: Raw, resource: str) -> str:
-    """The most that one of the pod's containers asks for; "" when none does."""
-    found = []
+    """Return the largest request of the pod's containers, or ""."""
+    amounts = []
     for container in (pod.get("spec") or {}).get("containers") or []:
         resources = container.get("resources") or {}
-        given = (resources.get("requests") or {}).get(resource) or (
+        amount = (resources.get("requests") or {}).get(resource) or (
             resources.get("limits") or {}
         ).get(resource)
-        if given:
-            found.append(str(given))
-    return max(found, key=parse_quantity, default="")
+        if amount:
+            amounts.append(str(amount))
+    return max(amounts, key=parse_quantity, default="")
 
 
 def _largest_offer(nodes: list[Raw] | None, resource: str) -> str | None:
-    """What the node with the most of it offers in all; None when unknown."""
+    """Return the largest allocatable amount of a node, or None if it is unknown."""
     if not nodes:
         return None
     offered = [
@@ -160,59 +176,63 @@ def _largest_offer(nodes: list[Raw] | None, resource: str) -> str | None:
 
 
 def _in_mebibytes(amount: str) -> str:
-    """Kubelets tell memory in Ki, whatever its size."""
+    """Convert Ki, the unit of kubelets for memory, to Mi."""
     if not amount.endswith("Ki") or not amount[:-2].isdecimal():
         return amount
     return f"{int(amount[:-2]) >> 10}Mi"
 
 
-def _taint(case: _NodeObstacle) -> PodFinding:
-    found = _TAINT.search(case.text)
-    if found is None:
-        return PodFinding(f"{case.some} have taints that spec.tolerations does not tolerate")
-    key, value = found[1].strip(), found[2].strip()
-    who = "every node is" if case.all else f"{case.some} are"
+def _taint(obstacle: _NodeObstacle) -> PodFinding:
+    match = _TAINT.search(obstacle.text)
+    if match is None:
+        return PodFinding(
+            f"{obstacle.affected_nodes} have taints that spec.tolerations does not tolerate"
+        )
+    key, value = match[1].strip(), match[2].strip()
+    subject = "every node is" if obstacle.affects_all else f"{obstacle.affected_nodes} are"
     if key.startswith("node.kubernetes.io/"):
         state = _NODE_TAINTS.get(key.partition("/")[2], key)
-        return PodFinding(f"{who} {state}", "`kubectl describe nodes` says why")
+        return PodFinding(f"{subject} {state}", "`kubectl describe nodes` says why")
     taint = f"{key}={value}" if value else key
-    who = "every node has" if case.all else f"{case.some} have"
+    subject = "every node has" if obstacle.affects_all else f"{obstacle.affected_nodes} have"
     tolerated = f"key {key}, value {value}" if value else f"key {key}, operator Exists"
     return PodFinding(
-        f"{who} the taint {taint}, which the function does not tolerate",
+        f"{subject} the taint {taint}, which the function does not tolerate",
         f"an entry of spec.tolerations with {tolerated}",
     )
 
 
 def _fixed_explanation(every: str, hint: str) -> Callable[[_NodeObstacle], PodFinding]:
-    """`every` completes the sentence "every node …" and "2 of 3 nodes …"."""
+    """Return an explanation; `every` is the predicate of "all nodes" and "2 of 3 nodes"."""
 
-    def make(case: _NodeObstacle) -> PodFinding:
-        return PodFinding(f"{'all nodes' if case.all else case.some} {every}", hint)
+    def explain(obstacle: _NodeObstacle) -> PodFinding:
+        return PodFinding(
+            f"{'all nodes' if obstacle.affects_all else obstacle.affected_nodes} {every}", hint
+        )
 
-    return make
+    return explain
 
 
 def _claim_finding(text: str, pod: Raw) -> PodFinding | None:
-    if found := _CLAIM.search(text):
-        name, what = found[1], found[2].rstrip(".")
+    if match := _CLAIM.search(text):
+        name, problem = match[1], match[2].rstrip(".")
         namespace = pod["metadata"]["namespace"]
-        if what == _CLAIM_NOT_FOUND:
+        if problem == _CLAIM_NOT_FOUND:
             return PodFinding(
                 f"the PersistentVolumeClaim {name} does not exist",
                 f"create it, or correct spec.volumes; `kubectl get pvc {name} -n {namespace}`"
                 " shows it then",
             )
-        return PodFinding(f"the PersistentVolumeClaim {name} {what}")
+        return PodFinding(f"the PersistentVolumeClaim {name} {problem}")
     return None
 
 
-def _unbound_claim(case: _NodeObstacle) -> PodFinding:
-    claims = list(_claim_names(case.pod))
-    words = join_words([f"PersistentVolumeClaim {name}" for name in claims] or ["a claim"])
-    name, namespace = claims[0] if claims else "NAME", case.pod["metadata"]["namespace"]
+def _unbound_claim(obstacle: _NodeObstacle) -> PodFinding:
+    claims = list(_claim_names(obstacle.pod))
+    claim_text = join_words([f"PersistentVolumeClaim {name}" for name in claims] or ["a claim"])
+    name, namespace = claims[0] if claims else "NAME", obstacle.pod["metadata"]["namespace"]
     return PodFinding(
-        f"{words} has no volume yet",
+        f"{claim_text} has no volume yet",
         f"`kubectl describe pvc {name} -n {namespace}` says why: no PersistentVolume fits, or there"
         " is no storage class that makes one",
     )

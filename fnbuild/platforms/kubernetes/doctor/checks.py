@@ -18,7 +18,7 @@ from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
 from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR
-from fnbuild.platforms.kubernetes.status import join_words, parse_timestamp
+from fnbuild.platforms.kubernetes.pod_status import join_words, parse_timestamp
 
 _KUBECONFIG_AREA = "kubeconfig"
 _AREAS = (_KUBECONFIG_AREA, "rights", "nodes", "gpu", "clock", "storage", "node-ports", "registry")
@@ -38,52 +38,54 @@ def examine(
     image: str = "",
     architecture: str = "",
 ) -> Iterator[Finding]:
-    """All that can be said, one by one; `connect` reaches the cluster, see `Platform.examine`."""
+    """Yield the findings about a cluster; see `Platform.examine`."""
     return _Examination(connect, namespace).findings(areas, image, architecture)
 
 
 class _Examination:
-    """One look at one cluster, and what was seen so far."""
+    """An examination of a cluster, with the objects that its checks share."""
 
     def __init__(self, connect: Callable[[], Cluster], namespace: str):
         self._connect = connect
         self._namespace = namespace
         self._cluster: Cluster | None = None
         self._nodes: list[Raw] | None = None
-        self._nodes_told = False
+        self._remedy_given = False
 
     def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
         if not is_selected(areas, *_AREAS):
             return
-        for finding in run_checks((Check(_KUBECONFIG_AREA, self._reached),)):
+        for finding in run_checks((Check(_KUBECONFIG_AREA, self._check_connection),)):
             if is_selected(areas, _KUBECONFIG_AREA) or finding.state == "failure":
                 yield finding
         if self._cluster is None:
             return
-        cluster, over = self._cluster, threading.Event()
-        self._nodes_told = is_selected(areas, "rights")
+        cluster, stopped = self._cluster, threading.Event()
+        self._remedy_given = is_selected(areas, "rights")
         checks = [
-            Check(_KUBECONFIG_AREA, self._namespace_there),
+            Check(_KUBECONFIG_AREA, self._check_namespace),
             Check(
                 "rights",
                 lambda: permissions.check_permissions(
                     cluster, self._namespace, REQUIRED_PERMISSIONS
                 ),
             ),
-            Check("nodes", lambda: self._ready(architecture)),
-            Check("gpu", self._gpus),
-            Check("clock", self._clocks),
-            Check("storage", self._storage),
-            Check("node-ports", self._node_ports),
+            Check("nodes", lambda: self._check_nodes(architecture)),
+            Check("gpu", self._check_gpus),
+            Check("clock", self._check_clocks),
+            Check("storage", self._check_storage),
+            Check("node-ports", self._check_node_ports),
         ]
         if image:
             pull = Check(
-                "registry", lambda: self._pull(image, over), image_pull.TIMEOUT_SECONDS + 15
+                "registry",
+                lambda: self._check_pull(image, stopped),
+                image_pull.TIMEOUT_SECONDS + 15,
             )
             checks.append(pull)
-        yield from run_checks(checks, areas, over)
+        yield from run_checks(checks, areas, stopped)
 
-    def _reached(self) -> Iterator[Finding]:
+    def _check_connection(self) -> Iterator[Finding]:
         cluster = self._connect()
         context = kubeconfig.current_context()
         where = "this pod's own cluster"
@@ -100,78 +102,78 @@ class _Examination:
         else:
             yield Finding(_KUBECONFIG_AREA, "ok", text)
 
-    def _namespace_there(self) -> Iterator[Finding]:
-        yield self._lacking() or Finding(
+    def _check_namespace(self) -> Iterator[Finding]:
+        yield self._namespace_problem() or Finding(
             _KUBECONFIG_AREA, "ok", f'namespace "{self._namespace}" is there'
         )
 
-    def _lacking(self) -> Finding | None:
-        """What is wrong with the namespace, as far as it can be seen."""
+    def _namespace_problem(self) -> Finding | None:
+        """Return a problem of the namespace, or None; without access to it, None as well."""
         assert self._cluster is not None
         name = self._namespace
         try:
-            found = self._cluster.get(kinds.NAMESPACE, "", name)
+            namespace = self._cluster.get(kinds.NAMESPACE, "", name)
         except ForbiddenError:
-            # Whoever may look at one namespace only sees no namespaces.
+            # A user with access to one namespace only may not read namespaces.
             return None
-        if found is None:
+        if namespace is None:
             text = f'there is no namespace "{name}"'
             remedy = f"`kubectl create namespace {name}`, or name another one with `-n`"
             return Finding(_KUBECONFIG_AREA, "failure", text, remedy)
-        if (found.get("status") or {}).get("phase") == "Terminating":
+        if (namespace.get("status") or {}).get("phase") == "Terminating":
             text = f'namespace "{name}" is being deleted'
             return Finding(
                 _KUBECONFIG_AREA, "failure", text, "wait until it is gone, or use another one"
             )
         return None
 
-    def _known_nodes(self) -> list[Raw]:
+    def _list_nodes(self) -> list[Raw]:
         assert self._cluster is not None
         if self._nodes is None:
             self._nodes = self._cluster.list(kinds.NODE, None)
         return self._nodes
 
-    def _without_nodes(self, area: str, error: ForbiddenError) -> Finding:
-        """That nodes cannot be seen; how to mend that is said once."""
-        found = _skipped_finding(area, error)
-        if self._nodes_told:
-            return replace(found, remedy="")
-        self._nodes_told = True
-        return found
+    def _nodes_forbidden(self, area: str, error: ForbiddenError) -> Finding:
+        """Return the finding that nodes are forbidden; only the first one has a remedy."""
+        finding = _skipped_finding(area, error)
+        if self._remedy_given:
+            return replace(finding, remedy="")
+        self._remedy_given = True
+        return finding
 
-    def _ready(self, architecture: str) -> Iterator[Finding]:
+    def _check_nodes(self, architecture: str) -> Iterator[Finding]:
         try:
-            known = self._known_nodes()
+            nodes_seen = self._list_nodes()
         except ForbiddenError as error:
-            yield self._without_nodes("nodes", error)
+            yield self._nodes_forbidden("nodes", error)
             return
-        yield from nodes.check_readiness(known)
-        if architecture and known:
-            yield from nodes.check_architecture(known, architecture)
+        yield from nodes.check_readiness(nodes_seen)
+        if architecture and nodes_seen:
+            yield from nodes.check_architecture(nodes_seen, architecture)
 
-    def _gpus(self) -> Iterator[Finding]:
+    def _check_gpus(self) -> Iterator[Finding]:
         assert self._cluster is not None
         try:
-            known = self._known_nodes()
+            nodes_seen = self._list_nodes()
         except ForbiddenError as error:
-            yield self._without_nodes("gpu", error)
+            yield self._nodes_forbidden("gpu", error)
             return
         plugins: list[Raw] = []
         with contextlib.suppress(ForbiddenError):
             every = self._cluster.list(kinds.DAEMON_SET, None)
-            plugins = [one for one in every if nodes.is_device_plugin(one)]
-        yield from nodes.check_gpus(known, plugins)
+            plugins = [daemon_set for daemon_set in every if nodes.is_device_plugin(daemon_set)]
+        yield from nodes.check_gpus(nodes_seen, plugins)
 
-    def _clocks(self) -> Iterator[Finding]:
+    def _check_clocks(self) -> Iterator[Finding]:
         assert self._cluster is not None
         before = time.time()
-        server = self._cluster.wire.date()
-        here = (before + time.time()) / 2
+        server = self._cluster.transport.server_time()
+        local_time = (before + time.time()) / 2
         if server is None:
-            yield Finding("clock", "skipped", "the API server does not tell its time")
+            yield Finding("clock", "skipped", "the API server sends no date")
             return
-        # It tells whole seconds, so half a one is added on average.
-        skew = server + 0.5 - here
+        # The header has a resolution of seconds: add half a second on average.
+        skew = server + 0.5 - local_time
         if abs(skew) > _SKEW_SECONDS:
             text = f"the API server's clock is {abs(skew):.0f} s {_direction(skew)} this machine's"
             yield Finding("clock", "warning", text, _CLOCK_REMEDY)
@@ -179,9 +181,9 @@ class _Examination:
             yield Finding("clock", "ok", "the API server's clock and this machine's agree")
         with contextlib.suppress(ForbiddenError):
             leases = self._cluster.list(kinds.LEASE, _LEASE_NAMESPACE)
-            yield from check_node_clocks(leases, here + skew)
+            yield from check_node_clocks(leases, local_time + skew)
 
-    def _storage(self) -> Iterator[Finding]:
+    def _check_storage(self) -> Iterator[Finding]:
         assert self._cluster is not None
         try:
             classes = self._cluster.list(kinds.STORAGE_CLASS, None)
@@ -189,8 +191,9 @@ class _Examination:
             yield _skipped_finding("storage", error)
             return
         names = [
-            str(one["metadata"]["name"]) + (" (default)" if _is_default(one) else "")
-            for one in classes
+            str(storage_class["metadata"]["name"])
+            + (" (default)" if _is_default(storage_class) else "")
+            for storage_class in classes
         ]
         if not names:
             text = "no storage class: a claim of spec.volumes needs a volume made by hand"
@@ -200,19 +203,19 @@ class _Examination:
             text = f"claims have to name a storage class, {join_words(sorted(names), 'or')}"
         yield Finding("storage", "ok", text)
 
-    def _pull(self, image: str, over: threading.Event) -> Iterator[Finding]:
+    def _check_pull(self, image: str, stopped: threading.Event) -> Iterator[Finding]:
         assert self._cluster is not None
-        if lacking := self._lacking():
-            yield Finding("registry", "skipped", f"no pull was tried: {lacking.message}")
+        if problem := self._namespace_problem():
+            yield Finding("registry", "skipped", f"no pull was tried: {problem.message}")
         else:
-            yield from image_pull.check_pull(self._cluster, self._namespace, image, over)
+            yield from image_pull.check_pull(self._cluster, self._namespace, image, stopped)
 
-    def _node_ports(self) -> Iterator[Finding]:
+    def _check_node_ports(self) -> Iterator[Finding]:
         assert self._cluster is not None
         try:
-            known = self._known_nodes()
+            nodes_seen = self._list_nodes()
         except ForbiddenError as error:
-            yield self._without_nodes("node-ports", error)
+            yield self._nodes_forbidden("node-ports", error)
             return
         services: list[Raw] = []
         endpoints: list[Raw] | None = None
@@ -221,30 +224,30 @@ class _Examination:
             endpoints = self._cluster.list(
                 kinds.ENDPOINTS, self._namespace, labels=FNBUILD_SELECTOR
             )
-        yield from nodes.check_node_ports(known, services, endpoints)
+        yield from nodes.check_node_ports(nodes_seen, services, endpoints)
 
 
 def check_node_clocks(leases: list[Raw], now: float) -> Iterator[Finding]:
-    """Of the leases that nodes renew by their own clocks: which are ahead, which behind.
+    """Check the nodes' clocks by the renewal times of their leases.
 
     `now` is the API server's time in seconds since the epoch.
     """
-    wrong = False
+    has_skew = False
     for lease in leases:
         renewed = parse_timestamp((lease.get("spec") or {}).get("renewTime"))
         if renewed is None or -_STALE_SECONDS < (skew := renewed - now) < _SKEW_SECONDS:
             continue
-        wrong = True
+        has_skew = True
         name = lease["metadata"]["name"]
         if skew > 0:
             text = f"the clock of node {name} is {skew:.0f} s ahead of the API server's"
         else:
             text = (
-                f"node {name} gives a sign of life {-skew:.0f} s old: its clock is behind, or it"
+                f"node {name} renewed its lease {-skew:.0f} s ago: its clock is behind, or it"
                 " does not answer"
             )
         yield Finding("clock", "warning", text, _CLOCK_REMEDY)
-    if leases and not wrong:
+    if leases and not has_skew:
         count = f"{len(leases)} node{'' if len(leases) == 1 else 's'}"
         yield Finding("clock", "ok", f"the clock of {count} agrees with the API server's")
 
@@ -259,4 +262,4 @@ def _is_default(storage_class: Raw) -> bool:
 
 
 def _skipped_finding(area: str, error: ForbiddenError) -> Finding:
-    return Finding(area, "skipped", f"this could not be looked at: {error.message}", error.grant)
+    return Finding(area, "skipped", f"not checked: {error.message}", error.grant)

@@ -19,23 +19,22 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
-from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER
-from fnbuild.platforms.kubernetes.rollout.live_objects import PULL_SECRET
+from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER, PULL_SECRET
 
 TIMEOUT_SECONDS = 60.0
-"""How long a node may take for a few bytes."""
+"""The time limit for pulling a tiny image."""
 
 _AREA = "registry"
 _LABEL = "fnbuild.io/doctor"
 _UNSCHEDULED_SECONDS = 15.0
 _WATCH_SECONDS = 1.0
-# Before the image is there, a container is in one of these.
+# The reasons of a container whose image has not been pulled yet.
 _WAITING_REASONS = ("", "ContainerCreating", "PodInitializing", *kubelet.PULL_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
 class PullCheck:
-    """An image to be pulled by a pod of this name. `secret` has logins for it, "" for none."""
+    """The pull of an image by a pod of this name; `secret` is the pull secret or ""."""
 
     image: str
     namespace: str
@@ -44,9 +43,9 @@ class PullCheck:
 
 
 def check_pull(
-    cluster: Cluster, namespace: str, image: str, over: threading.Event
+    cluster: Cluster, namespace: str, image: str, stopped: threading.Event
 ) -> Iterator[Finding]:
-    """Run it, tell what became of the pull, remove it. `over` ends the waiting early."""
+    """Run the pod, yield the result of the pull, and delete the pod; `stopped` ends the wait."""
     name = f"fnbuild-doctor-{secrets.token_hex(4)}"
     pull = PullCheck(image, namespace, name, _pull_secret(cluster, namespace))
     try:
@@ -61,21 +60,21 @@ def check_pull(
         yield Finding(_AREA, "skipped", text, refusal.hint or error.hint or "")
         return
     try:
-        yield _wait_for_pull(cluster, pull, over)
+        yield _wait_for_pull(cluster, pull, stopped)
     finally:
         with contextlib.suppress(FnbuildError):
             cluster.delete(kinds.POD, namespace, name)
 
 
 def _pull_secret(cluster: Cluster, namespace: str) -> str:
-    """The secret with logins that functions get too; "" where there is none to be seen."""
+    """Return the default pull secret of functions, or "" if it is missing or forbidden."""
     with contextlib.suppress(ForbiddenError):
         return PULL_SECRET if cluster.get(kinds.SECRET, namespace, PULL_SECRET) else ""
     return ""
 
 
 def pull_pod(pull: PullCheck) -> Raw:
-    """The pod: it passes the strictest admission, and takes next to nothing."""
+    """Return the pod, which satisfies the strictest admission and requests minimal resources."""
     amounts = {"cpu": "10m", "memory": "16Mi"}
     container: Raw = {
         "name": "pulled",
@@ -109,17 +108,17 @@ def pull_pod(pull: PullCheck) -> Raw:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _wait_for_pull(cluster: Cluster, pull: PullCheck, over: threading.Event) -> Finding:
+def _wait_for_pull(cluster: Cluster, pull: PullCheck, stopped: threading.Event) -> Finding:
     began = time.monotonic()
     unscheduled = ""
-    while time.monotonic() - began < TIMEOUT_SECONDS and not over.is_set():
+    while time.monotonic() - began < TIMEOUT_SECONDS and not stopped.is_set():
         watched = cluster.watch(
             kinds.POD, pull.namespace, fields=f"metadata.name={pull.name}", seconds=_WATCH_SECONDS
         )
-        for _, seen in watched:
-            if (judged := pull_finding(seen, pull)) is not None:
-                return judged
-            unscheduled = _scheduling_problem(seen)
+        for _, pod_object in watched:
+            if (finding := pull_finding(pod_object, pull)) is not None:
+                return finding
+            unscheduled = _scheduling_problem(pod_object)
         if unscheduled and time.monotonic() - began > _UNSCHEDULED_SECONDS:
             text = f"no node takes a pod that pulls: {unscheduled}"
             return Finding(_AREA, "failure", text, "`kubectl describe nodes` says what they have")
@@ -131,9 +130,9 @@ def _wait_for_pull(cluster: Cluster, pull: PullCheck, over: threading.Event) -> 
     )
 
 
-def pull_finding(seen: Raw, pull: PullCheck) -> Finding | None:
-    """What the pod's status says of the pull; None while that is open."""
-    status = seen.get("status") or {}
+def pull_finding(pod_object: Raw, pull: PullCheck) -> Finding | None:
+    """Return the result of the pull from the pod's status, or None while it is open."""
+    status = pod_object.get("status") or {}
     if status.get("phase") == "Failed" and not status.get("containerStatuses"):
         why = status.get("message") or status.get("reason") or "it does not say why"
         return Finding(_AREA, "failure", f"a node refused the pod that pulls: {why}")
@@ -144,21 +143,23 @@ def pull_finding(seen: Raw, pull: PullCheck) -> Finding | None:
         if reason in kubelet.PULL_FAILURES:
             message = str(waiting.get("message") or "")
             if reason == "ImagePullBackOff" and "ErrImagePull" not in message:
-                # While it backs off it says nothing; the words come again with the next try.
+                # The back-off message has no reason; it comes again with the next attempt.
                 return None
             logins = (pull.secret,) if pull.secret else ()
-            said = kubelet.explain_pull_failure(
+            failure = kubelet.explain_pull_failure(
                 pull.image, [message], secrets=logins, namespace=pull.namespace
             )
-            return Finding(_AREA, "failure", said.text, said.hint)
+            return Finding(_AREA, "failure", failure.text, failure.hint)
         if container.get("imageID") or state.keys() - {"waiting"} or reason not in _WAITING_REASONS:
-            node = (seen.get("spec") or {}).get("nodeName")
+            node = (pod_object.get("spec") or {}).get("nodeName")
             return Finding(_AREA, "ok", f"node {node} pulls {pull.image.partition('@')[0]}")
     return None
 
 
-def _scheduling_problem(seen: Raw) -> str:
-    for condition in (seen.get("status") or {}).get("conditions") or []:
+def _scheduling_problem(pod_object: Raw) -> str:
+    for condition in (pod_object.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return scheduling.explain_unschedulable(str(condition.get("message") or ""), seen).text
+            return scheduling.explain_unschedulable(
+                str(condition.get("message") or ""), pod_object
+            ).text
     return ""

@@ -1,4 +1,4 @@
-"""Checks of the nodes: readiness, architecture, GPUs, and node ports from this machine."""
+"""Checks of nodes: readiness, architecture, GPUs, and access to node ports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
+from fnbuild.platforms.kubernetes.labels import is_negative
 from fnbuild.platforms.settings import GPU_RESOURCE
 
 _MAX_NAMES = 5
@@ -29,25 +30,19 @@ _GPU_LABELS = (
     "cloud.google.com/gke-accelerator",
     "k8s.amazonaws.com/accelerator",
 )
-_NEGATIVE_VALUES = ("false", "no", "0", "none", "")
 _PLUGIN_REMEDY = (
     "install NVIDIA's device plugin (https://github.com/NVIDIA/k8s-device-plugin) or GPU operator;"
     " `kubectl get daemonsets -A` shows whether one is there"
 )
 
 
-def is_negative(value: str) -> bool:
-    """Whether the value of a label means that the node has not what the label is about."""
-    return value.lower() in _NEGATIVE_VALUES
-
-
 def check_readiness(nodes: Sequence[Raw]) -> Iterator[Finding]:
-    """Whether nodes take pods, and what they are short of."""
-    well = [
+    """Check that nodes accept pods and are not under pressure."""
+    ready_nodes = [
         node for node in nodes if _condition(node, "Ready") == "True" and not _is_cordoned(node)
     ]
-    if well:
-        yield Finding("nodes", "ok", f"{_count(len(well))} ready: {_names(well)}")
+    if ready_nodes:
+        yield Finding("nodes", "ok", f"{_count(len(ready_nodes))} ready: {_names(ready_nodes)}")
     elif not nodes:
         yield Finding("nodes", "failure", "the cluster has no node", "add one")
     for node in nodes:
@@ -56,52 +51,58 @@ def check_readiness(nodes: Sequence[Raw]) -> Iterator[Finding]:
         if _condition(node, "Ready") != "True":
             why = _message(node, "Ready")
             text = f"node {name} is not ready" + (f": {why}" if why else "")
-            yield Finding("nodes", "warning" if well else "failure", text, remedy)
+            yield Finding("nodes", "warning" if ready_nodes else "failure", text, remedy)
         elif _is_cordoned(node):
             text = f"node {name} is closed to new pods"
             state = f"`kubectl uncordon {name}` opens it again"
-            yield Finding("nodes", "warning" if well else "failure", text, state)
-        for kind, words in _PRESSURES.items():
+            yield Finding("nodes", "warning" if ready_nodes else "failure", text, state)
+        for kind, problem in _PRESSURES.items():
             if _condition(node, kind) == "True":
-                yield Finding("nodes", "warning", f"node {name} is {words}", remedy)
+                yield Finding("nodes", "warning", f"node {name} is {problem}", remedy)
 
 
 def check_architecture(nodes: Sequence[Raw], built: str) -> Iterator[Finding]:
-    """Whether what the engine builds (`amd64`) runs on the nodes."""
-    theirs: dict[str, list[Raw]] = {}
+    """Check that images built for an architecture (`amd64`) run on the nodes."""
+    by_architecture: dict[str, list[Raw]] = {}
     for node in nodes:
         info = (node.get("status") or {}).get("nodeInfo") or {}
-        theirs.setdefault(str(info.get("architecture") or "?"), []).append(node)
-    others = {word: group for word, group in theirs.items() if word not in (built, "?")}
-    if not others:
+        by_architecture.setdefault(str(info.get("architecture") or "?"), []).append(node)
+    incompatible = {
+        architecture_name: group
+        for architecture_name, group in by_architecture.items()
+        if architecture_name not in (built, "?")
+    }
+    if not incompatible:
         yield Finding("nodes", "ok", f"images of the engine run on them: linux/{built}")
         return
-    for word, group in others.items():
+    for architecture_name, group in incompatible.items():
         yield Finding(
             "nodes",
-            "warning" if built in theirs else "failure",
-            f"the engine builds for {built}, and {_names(group)} is {word}: its pods would end with"
-            " `exec format error`",
-            f"spec.build.flags [`--platform linux/{word}`] builds for them; or spec.nodeSelector"
-            f" {{kubernetes.io/arch: {built}}} keeps functions off them",
+            "warning" if built in by_architecture else "failure",
+            f"the engine builds for {built}, and {_names(group)} is {architecture_name}: its pods"
+            " would fail with `exec format error`",
+            f"spec.build.flags [`--platform linux/{architecture_name}`] builds for them; or"
+            f" spec.nodeSelector {{kubernetes.io/arch: {built}}} keeps functions off them",
         )
 
 
 def check_gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding]:
-    """What GPUs there are to ask for. `plugins` are the device plugin's DaemonSets, as far as they
-    can be seen."""
+    """Check the GPUs of the nodes. `plugins` are the visible DaemonSets of the device plugin."""
     offered = False
     for node in nodes:
         name, status = _name(node), node.get("status") or {}
-        there, free = _gpu_count(status.get("capacity")), _gpu_count(status.get("allocatable"))
-        if there:
+        capacity, allocatable = (
+            _gpu_count(status.get("capacity")),
+            _gpu_count(status.get("allocatable")),
+        )
+        if capacity:
             offered = True
-            text = f"node {name} offers {free} {GPU_RESOURCE}"
-            if free < there:
+            text = f"node {name} offers {allocatable} {GPU_RESOURCE}"
+            if allocatable < capacity:
                 yield Finding(
                     "gpu",
                     "warning",
-                    f"{text} of {there}: the device plugin thinks that others are broken",
+                    f"{text} of {capacity}: the device plugin reports the others as unhealthy",
                     f"`kubectl describe node {name}`, and `nvidia-smi` on the node",
                 )
             else:
@@ -122,30 +123,37 @@ def check_gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding
 
 
 def _check_device_plugin(daemon_set: Raw) -> Iterator[Finding]:
-    about, status = daemon_set["metadata"], daemon_set.get("status") or {}
-    wanted, there = (int(status.get(key) or 0) for key in ("desiredNumberScheduled", "numberReady"))
-    place = f"{about['namespace']}/{about['name']}"
-    if there < wanted:
+    metadata, status = daemon_set["metadata"], daemon_set.get("status") or {}
+    desired, ready = (
+        int(status.get(key) or 0) for key in ("desiredNumberScheduled", "numberReady")
+    )
+    full_name = f"{metadata['namespace']}/{metadata['name']}"
+    if ready < desired:
         yield Finding(
             "gpu",
             "warning",
-            f"the device plugin {place} runs on {there} of {wanted} nodes",
-            f"`kubectl describe daemonset {about['name']} -n {about['namespace']}`",
+            f"the device plugin {full_name} runs on {ready} of {desired} nodes",
+            f"`kubectl describe daemonset {metadata['name']} -n {metadata['namespace']}`",
         )
-    elif wanted:
-        yield Finding("gpu", "ok", f"the device plugin {place} runs on {_count(wanted)}")
+    elif desired:
+        yield Finding("gpu", "ok", f"the device plugin {full_name} runs on {_count(desired)}")
 
 
 def is_device_plugin(daemon_set: Raw) -> bool:
-    """Whether a DaemonSet is NVIDIA's device plugin, by hand or of the GPU operator."""
+    """Return True if a DaemonSet is NVIDIA's device plugin or the GPU operator's."""
     return "nvidia-device-plugin" in str(daemon_set["metadata"]["name"])
 
 
 def node_addresses(node: Raw) -> list[str]:
-    """Where node ports answer: the external addresses first."""
+    """Return the addresses of a node, external ones first."""
     listed = (node.get("status") or {}).get("addresses") or []
     kinds = ("ExternalIP", "InternalIP")
-    return [str(one["address"]) for kind in kinds for one in listed if one.get("type") == kind]
+    return [
+        str(address["address"])
+        for kind in kinds
+        for address in listed
+        if address.get("type") == kind
+    ]
 
 
 def _gpu_label(node: Raw) -> str:
@@ -174,7 +182,7 @@ def _message(node: Raw, kind: str) -> str:
 
 def _condition_of(node: Raw, kind: str) -> Raw:
     conditions = (node.get("status") or {}).get("conditions") or []
-    return next((one for one in conditions if one.get("type") == kind), {})
+    return next((condition for condition in conditions if condition.get("type") == kind), {})
 
 
 def _name(node: Raw) -> str:
@@ -212,11 +220,11 @@ PortState = Literal["open", "closed", "silent"]
 def check_node_ports(
     nodes: Sequence[Raw], services: Sequence[Raw], endpoints: Sequence[Raw] | None = None
 ) -> Iterator[Finding]:
-    """One finding for a function's node port when there is one; else for the way to the nodes.
+    """Check the node port of a function, or else the network path to the nodes.
 
-    `services` and `endpoints` are those of functions; with None nobody knows which have ready pods.
-    Without any, a port on which nobody listens tells as much of the way: a node that refuses the
-    connection has been reached.
+    `services` and `endpoints` are those of functions; without `endpoints` it is unknown which have
+    ready pods. Without functions, an unused port is tested: a node that refuses the connection is
+    reachable.
     """
     hosts = [host for node in nodes[:_MAX_NODES] for host in node_addresses(node)]
     if not hosts:
@@ -224,24 +232,26 @@ def check_node_ports(
         yield Finding(_NODE_PORTS_AREA, "skipped", text)
         return
     serving = [
-        one
-        for one in services
-        if endpoints is None or _object_name(one) in _ready_services(endpoints)
+        service
+        for service in services
+        if endpoints is None or _object_name(service) in _ready_services(endpoints)
     ]
-    ports = [(_object_name(one), port) for one in serving for port in _service_node_ports(one)][
-        :_MAX_PORTS
-    ]
+    ports = [
+        (_object_name(service), port)
+        for service in serving
+        for port in _service_node_ports(service)
+    ][:_MAX_PORTS]
     for name, port in ports:
-        reached = _probe_hosts(hosts, port)
-        where = [host for host, answer in reached.items() if answer == "open"]
-        if where:
-            text = f"node port {port} of {name} answers at {', '.join(where)}"
+        states = _probe_hosts(hosts, port)
+        reachable = [host for host, state in states.items() if state == "open"]
+        if reachable:
+            text = f"node port {port} of {name} answers at {', '.join(reachable)}"
             yield Finding(_NODE_PORTS_AREA, "ok", text)
             return
-    reached = _probe_hosts(hosts, _PROBED_PORT)
-    where = [host for host, answer in reached.items() if answer != "silent"]
-    if not where:
-        text = f"node ports do not answer from here: {', '.join(reached)} is silent"
+    states = _probe_hosts(hosts, _PROBED_PORT)
+    reachable = [host for host, state in states.items() if state != "silent"]
+    if not reachable:
+        text = f"node ports do not answer from here: {', '.join(states)} is silent"
         yield Finding(_NODE_PORTS_AREA, "warning", text, _BLOCKED_REMEDY)
     elif ports and endpoints is not None:
         name, port = ports[0]
@@ -250,22 +260,22 @@ def check_node_ports(
             _NODE_PORTS_AREA, "warning", f"{text}: asked at {', '.join(hosts)}", _KUBE_PROXY_REMEDY
         )
     else:
-        text = f"{', '.join(where)} can be reached; there is no function to be called yet"
+        text = f"{', '.join(reachable)} can be reached; there is no function to be called yet"
         if services:
-            text = f"{', '.join(where)} can be reached; no function there answers now"
+            text = f"{', '.join(reachable)} can be reached; no function there answers now"
         yield Finding(_NODE_PORTS_AREA, "ok", text)
 
 
-def _object_name(one: Raw) -> str:
-    return str(one["metadata"]["name"])
+def _object_name(obj: Raw) -> str:
+    return str(obj["metadata"]["name"])
 
 
 def _ready_services(endpoints: Sequence[Raw]) -> set[str]:
-    """The Services that have pods to send requests to: `addresses` are those of ready ones."""
+    """Return the names of Services with ready pods."""
     return {
-        _object_name(one)
-        for one in endpoints
-        if any(some.get("addresses") for some in one.get("subsets") or [])
+        _object_name(endpoint)
+        for endpoint in endpoints
+        if any(subset.get("addresses") for subset in endpoint.get("subsets") or [])
     }
 
 
@@ -276,12 +286,12 @@ def _service_node_ports(service: Raw) -> list[int]:
 
 def _probe_hosts(hosts: Sequence[str], port: int) -> dict[str, PortState]:
     with ThreadPoolExecutor(len(hosts)) as pool:
-        answers = pool.map(lambda host: probe_port(host, port), hosts)
-        return dict(zip(hosts, answers, strict=True))
+        states = pool.map(lambda host: probe_port(host, port), hosts)
+        return dict(zip(hosts, states, strict=True))
 
 
 def probe_port(host: str, port: int) -> PortState:
-    """Whether somebody listens there, nobody does, or nothing comes back."""
+    """Return whether a port is open, closed, or silent (no response)."""
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
             return "open"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.permissions import Permission
-from fnbuild.platforms.kubernetes.rollout.live_objects import PULL_SECRET
+from fnbuild.platforms.kubernetes.labels import PULL_SECRET
 
 _READ = ("get", "list")
-_WITHOUT_WATCH = "a deploy looks once a second instead, and ends a little later"
+_WITHOUT_WATCH = "a deploy polls once a second instead, and ends a little later"
 _CHANGE = ("create", "patch", "delete")
 
 REQUIRED_PERMISSIONS = (
@@ -20,7 +20,7 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.SECRET,
         ("get",),
-        f"functions do not find the secret {PULL_SECRET}; spec.imagePullSecrets names it",
+        f"functions do not use the pull secret {PULL_SECRET} unless spec.imagePullSecrets names it",
     ),
     Permission(
         kinds.SECRET,
@@ -37,7 +37,7 @@ REQUIRED_PERMISSIONS = (
         ("create", "delete"),
         "a redeploy with a GPU finds code that cannot be imported after the old pod ended",
     ),
-    Permission(kinds.EVENT, ("list",), "a deploy that fails says less of the reason"),
+    Permission(kinds.EVENT, ("list",), "errors of failed deploys have less detail"),
     Permission(kinds.HPA_V1, (*_READ, *_CHANGE), "functions do not scale by load"),
     Permission(kinds.INGRESS, (*_READ, *_CHANGE), "functions get no ingress"),
     Permission(
@@ -51,7 +51,10 @@ REQUIRED_PERMISSIONS = (
     Permission(kinds.CRON_JOB, (*_READ, *_CHANGE), "cron triggers cannot be CronJobs"),
     Permission(kinds.POD, ("get",), "`logs` shows nothing", "log"),
     Permission(
-        kinds.POD, ("get",), "a failing init_context is told by the log, not by its words", "proxy"
+        kinds.POD,
+        ("get",),
+        "failures of init_context are read from the log, with less detail",
+        "proxy",
     ),
     Permission(
         kinds.POD,
@@ -62,9 +65,9 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.NODE,
         ("list",),
-        "nodes cannot be examined, and their addresses are not known",
-        everywhere=True,
+        "nodes cannot be checked, and their addresses are unknown",
+        cluster_wide=True,
         role="",
     ),
 )
-"""In the order of their weight."""
+"""The permissions, most important first."""

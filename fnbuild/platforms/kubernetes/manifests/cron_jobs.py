@@ -1,9 +1,9 @@
-"""CronJobs of cron triggers, where they are asked for.
+"""CronJobs for cron triggers.
 
-Cron triggers run inside of the processor by default, in every replica. With Nuclio's
-`cronTriggerCreationMode: kube` the cluster calls the function instead, once for all replicas
-(pkg/platform/kube/functionres/lazy.go: generateCronTriggerCronJobSpec), here by the function's own
-image: no other has to be fetched.
+By default, cron triggers run inside the processor of every replica. With Nuclio's
+`cronTriggerCreationMode: kube`, a CronJob calls the function instead, once for all replicas
+(pkg/platform/kube/functionres/lazy.go: generateCronTriggerCronJobSpec). It uses the function's own
+image, so that no other has to be pulled.
 """
 
 from __future__ import annotations
@@ -16,37 +16,42 @@ import re
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw, Trigger
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.platforms.kubernetes.labels import FUNCTION, MANAGED_BY, PROJECT, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import FUNCTION, MANAGED_BY, PROJECT
 from fnbuild.platforms.kubernetes.manifests import pods
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, placement, pull_policy
 from fnbuild.platforms.kubernetes.manifests.scaling import replica_bounds
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 CREATION_MODE_VARIABLE = "NUCLIO_CRON_TRIGGER_CREATION_MODE"
-"""For functions that do not say: `kube` makes CronJobs, `processor` leaves the triggers to pods."""
+"""The default mode: `kube` creates CronJobs, `processor` runs the triggers in the pods."""
 
 COMPONENT = "nuclio.io/component"
 TRIGGER = "nuclio.io/function-cron-trigger-name"
 _JOB_POD = "nuclio.io/function-cron-job-pod"
 _MAX_NAME_LENGTH = 52
-"""Of a CronJob: Kubernetes appends to it for the names of jobs and pods."""
+"""The limit for CronJobs, whose jobs and pods have longer names."""
 _DEFAULT_BACKOFF_LIMIT = 2
 _REQUESTS = {"cpu": "25m", "memory": "1Mi"}
 
 
 def uses_cron_jobs(function: Function) -> bool:
-    """Whether CronJobs run the function's cron triggers."""
-    given = function.spec.platform.attributes.get("cronTriggerCreationMode")
-    return (given or os.environ.get(CREATION_MODE_VARIABLE)) == "kube" and bool(
+    """Return True if CronJobs run the function's cron triggers."""
+    mode = function.spec.platform.attributes.get("cronTriggerCreationMode")
+    return (mode or os.environ.get(CREATION_MODE_VARIABLE)) == "kube" and bool(
         cron_triggers(function)
     )
 
 
 def cron_triggers(function: Function) -> dict[str, Trigger]:
-    return {name: one for name, one in function.spec.triggers.items() if one.kind == "cron"}
+    return {
+        name: trigger for name, trigger in function.spec.triggers.items() if trigger.kind == "cron"
+    }
 
 
-def cron_jobs(made: RevisionRecord, function: Function, kind: Kind, pull_secret: str) -> list[Raw]:
-    """One for each cron trigger, in the form of a kind. `InputError` where it cannot work."""
+def cron_jobs(
+    revision: RevisionRecord, function: Function, kind: Kind, pull_secret: str
+) -> list[Raw]:
+    """Return a CronJob for each cron trigger. Raises `InputError` for invalid settings."""
     if not uses_cron_jobs(function):
         return []
     if function.http_trigger() is None:
@@ -55,23 +60,23 @@ def cron_jobs(made: RevisionRecord, function: Function, kind: Kind, pull_secret:
             hint="add one, or leave out cronTriggerCreationMode: the pods run the triggers then",
         )
     names = sorted(cron_triggers(function))
-    return [_cron_job(made, function, kind, name, pull_secret) for name in names]
+    return [_cron_job(revision, function, kind, name, pull_secret) for name in names]
 
 
 def _cron_job(
-    made: RevisionRecord, function: Function, kind: Kind, name: str, pull_secret: str
+    revision: RevisionRecord, function: Function, kind: Kind, name: str, pull_secret: str
 ) -> Raw:
     trigger = function.spec.triggers[name]
     attributes = {key.lower(): value for key, value in trigger.attributes.items()}
-    metadata = made.metadata(name=_job_name(made, name))
+    metadata = revision.metadata(name=_job_name(revision, name))
     metadata["labels"] |= {COMPONENT: "cron-trigger", TRIGGER: _slug(name)}
-    labels = made.labels()
+    labels = revision.labels()
     kept = (FUNCTION, PROJECT, MANAGED_BY)
-    # Not those of the Service's selector: nobody shall send requests to such a pod.
+    # Without the labels of the Service's selector: the pod does not serve requests.
     pod_labels = {key: labels[key] for key in kept} | {_JOB_POD: "true", TRIGGER: _slug(name)}
     template = {
         "metadata": {"labels": pod_labels},
-        "spec": _job_pod(made, function, attributes.get("event"), pull_secret),
+        "spec": _job_pod(revision, function, attributes.get("event"), pull_secret),
     }
     backoff = attributes.get("jobbackofflimit") or _DEFAULT_BACKOFF_LIMIT
     spec: Raw = {
@@ -82,17 +87,17 @@ def _cron_job(
         "failedJobsHistoryLimit": 1,
         "jobTemplate": {"spec": {"backoffLimit": backoff, "template": template}},
     }
-    return {"apiVersion": kind.api, "kind": kind.name, "metadata": metadata, "spec": spec}
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
 
 
-def _job_pod(made: RevisionRecord, function: Function, event: object, pull_secret: str) -> Raw:
+def _job_pod(revision: RevisionRecord, function: Function, event: object, pull_secret: str) -> Raw:
     container: Raw = {
         "name": "function-invocator",
-        "image": made.runs,
-        "imagePullPolicy": pull_policy(made, function),
+        "image": revision.image_reference,
+        "imagePullPolicy": pull_policy(revision, function),
         "command": [
             "processor",
-            f"--invoke=http://{made.key.object}:{HTTP_PORT}",
+            f"--invoke=http://{revision.key.object_name}:{HTTP_PORT}",
             *_event_flags(event),
         ],
         "resources": {"requests": dict(_REQUESTS)},
@@ -109,10 +114,10 @@ def _job_pod(made: RevisionRecord, function: Function, event: object, pull_secre
 
 
 def _event_flags(event: object) -> list[str]:
-    """The event as flags: text as it is, anything else as JSON, as the processor itself does."""
-    given = event if isinstance(event, dict) else {}
-    values = {key.lower(): one for key, one in given.items()}
-    headers = {str(name): str(one) for name, one in (values.get("headers") or {}).items()}
+    """Return the event as flags. As in the processor, a body other than text is sent as JSON."""
+    settings = event if isinstance(event, dict) else {}
+    values = {key.lower(): value for key, value in settings.items()}
+    headers = {str(name): str(value) for name, value in (values.get("headers") or {}).items()}
     body = values.get("body")
     if isinstance(body, dict | list):
         if not any(name.lower() == "content-type" for name in headers):
@@ -120,12 +125,12 @@ def _event_flags(event: object) -> list[str]:
         body = json.dumps(body)
     headers["x-nuclio-invoke-trigger"] = "cron"
     flags = [f"--method={values['method']}"] if values.get("method") else []
-    flags += [f"--header={name}={one}" for name, one in headers.items()]
+    flags += [f"--header={name}={value}" for name, value in headers.items()]
     return [*flags, f"--body={body}"] if body is not None else flags
 
 
 def _schedule(name: str, attributes: Raw) -> str:
-    """Five fields, or Go's `@every`; Kubernetes does not know seconds."""
+    """Return the schedule: five fields, without seconds, or Go's `@every`."""
     if interval := attributes.get("interval"):
         return f"@every {interval}"
     text = str(attributes.get("schedule") or "").strip()
@@ -140,14 +145,14 @@ def _schedule(name: str, attributes: Raw) -> str:
     )
 
 
-def _job_name(made: RevisionRecord, trigger: str) -> str:
-    whole = f"{made.key.object}-{_slug(trigger)}"
-    if len(whole) <= _MAX_NAME_LENGTH and _slug(trigger) == trigger:
-        return whole
-    mark = hashlib.sha256(f"{made.key.name}/{trigger}".encode()).hexdigest()[:8]
-    return f"{whole[: _MAX_NAME_LENGTH - len(mark) - 1].rstrip('-')}-{mark}"
+def _job_name(revision: RevisionRecord, trigger: str) -> str:
+    full_name = f"{revision.key.object_name}-{_slug(trigger)}"
+    if len(full_name) <= _MAX_NAME_LENGTH and _slug(trigger) == trigger:
+        return full_name
+    digest = hashlib.sha256(f"{revision.key.name}/{trigger}".encode()).hexdigest()[:8]
+    return f"{full_name[: _MAX_NAME_LENGTH - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def _slug(trigger: str) -> str:
-    """A trigger's name as a part of other names, which have fewer letters."""
+    """Return the name of a trigger in the characters that names of objects allow."""
     return re.sub(r"[^a-z0-9]+", "-", trigger.lower()).strip("-")[:63].rstrip("-") or "cron"

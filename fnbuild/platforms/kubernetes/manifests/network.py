@@ -1,4 +1,4 @@
-"""Network objects of a function: its Service, Ingress and NetworkPolicy."""
+"""The network objects of a function: Service, Ingress and NetworkPolicy."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw, Trigger
 from fnbuild.platforms.kubeclient.kinds import NETWORK_POLICY
 from fnbuild.platforms.kubernetes import labels
-from fnbuild.platforms.kubernetes.labels import PROJECT, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import PROJECT
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, HTTP_PORT_NAME, is_hardened
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.settings import requested_port
 
 NODE_PORT_RANGE = range(30000, 32768)
-"""What clusters give to node ports unless they were told otherwise."""
+"""The default range of node ports."""
 
 _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
 def service_type(function: Function) -> str:
-    """The trigger's, else the function's, else NodePort, unless no port shall be published.
+    """Return the type of the trigger, of the function, or the default.
 
-    Raises `InputError` for others.
+    The default is NodePort, or ClusterIP if publishing ports is disabled. Raises `InputError` for
+    an unknown type.
     """
     trigger = function.http_trigger()
     attributes = trigger[1].attributes if trigger else {}
-    found = str(attributes.get("serviceType") or function.spec.service_type or "")
-    if not found:
+    kind = str(attributes.get("serviceType") or function.spec.service_type or "")
+    if not kind:
         return "ClusterIP" if attributes.get("disablePortPublishing") is True else "NodePort"
-    if found not in _SERVICE_TYPES:
+    if kind not in _SERVICE_TYPES:
         raise InputError(
-            f"{found!r} is no type of service for a function",
+            f"{kind!r} is no type of service for a function",
             hint=f"one of: {', '.join(_SERVICE_TYPES)}",
         )
-    return found
+    return kind
 
 
 def requested_node_port(function: Function, live: int) -> int:
-    """The port of every node: the one asked for, else the live one, else 0 for any.
+    """Return the requested node port, or else the live one, or else 0 for any.
 
-    A number outside of the usual range is meant for a single machine.
+    A port outside the default range is meant for other platforms.
     """
     if service_type(function) == "ClusterIP":
         return 0
-    wanted = requested_port(function)
-    return wanted if wanted in NODE_PORT_RANGE else live
+    requested = requested_port(function)
+    return requested if requested in NODE_PORT_RANGE else live
 
 
-def service_manifest(made: RevisionRecord, function: Function, live_port: int) -> Raw:
+def service_manifest(revision: RevisionRecord, function: Function, live_port: int) -> Raw:
     port: Raw = {
         "name": HTTP_PORT_NAME,
         "protocol": "TCP",
@@ -62,24 +64,24 @@ def service_manifest(made: RevisionRecord, function: Function, live_port: int) -
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": made.metadata(),
+        "metadata": revision.metadata(),
         "spec": {
             "type": service_type(function),
-            "selector": made.key.selector,
+            "selector": revision.key.pod_selector,
             "ports": [port, *_sidecar_ports(function)],
         },
     }
 
 
 def _sidecar_ports(function: Function) -> list[Raw]:
-    """Their ports under their names; where one has several, the port's name is added."""
-    found = []
+    """Return the ports of sidecars, named after the sidecar and, if it has several, the port."""
+    service_ports = []
     for sidecar in function.spec.sidecars:
         ports = sidecar.get("ports") or []
         for port in ports:
             name = sidecar.get("name", "")
             number = port.get("containerPort")
-            found.append(
+            service_ports.append(
                 {
                     "name": name if len(ports) == 1 else f"{name}-{port.get('name') or number}",
                     "protocol": port.get("protocol") or "TCP",
@@ -87,13 +89,13 @@ def _sidecar_ports(function: Function) -> list[Raw]:
                     "targetPort": number,
                 }
             )
-    return found
+    return service_ports
 
 
 HOST_VARIABLE = "NUCLIO_DASHBOARD_HTTP_INGRESS_HOST_TEMPLATE"
-"""Nuclio's variable: what `@nuclio.fromDefault` stands for."""
+"""Nuclio's variable with the value of `@nuclio.fromDefault`."""
 INGRESS_CLASS_VARIABLE = "FNBUILD_INGRESS_CLASS"
-"""The class of Ingresses of functions that name none; without it, the cluster's default."""
+"""The variable with the default class of Ingresses; without it, the cluster's default."""
 
 _FROM_DEFAULT = "@nuclio.fromDefault"
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -104,30 +106,33 @@ _MAX_LABEL_LENGTH = 63
 _RANDOM_CHARS = 8
 
 
-def ingress_manifest(made: RevisionRecord, function: Function, *, has_class: bool) -> Raw | None:
-    """None when the function has none. Raises `InputError` for templates that cannot be filled.
-    Without `has_class` the cluster has no field for the class, and an annotation tells it.
+def ingress_manifest(
+    revision: RevisionRecord, function: Function, *, has_class: bool
+) -> Raw | None:
+    """Return the Ingress, or None. Raises `InputError` for templates that cannot be filled in.
 
-    Nuclio's rules (pkg/platform/kube/functionres/lazy.go), but for two annotations: its snippet of
-    nginx configuration, which today's controllers refuse, is not there; the largest body is, for
-    nginx would refuse most pictures by itself.
+    Without `has_class`, the cluster has no field for the class, and an annotation is used.
+
+    The rules are Nuclio's (pkg/platform/kube/functionres/lazy.go), except for two annotations: its
+    nginx configuration snippet is omitted because current controllers reject it; the maximum body
+    size is added because nginx rejects most images by default.
     """
-    found = function.http_trigger()
-    if found is None:
+    http_trigger = function.http_trigger()
+    if http_trigger is None:
         return None
-    name, trigger = found
-    given = trigger.attributes.get("ingresses") or {}
-    if not given:
+    name, trigger = http_trigger
+    ingresses = trigger.attributes.get("ingresses") or {}
+    if not ingresses:
         return None
     rules: list[Raw] = []
     secrets: list[Raw] = []
-    for key, one in given.items():
-        place = f"spec.triggers.{name}.attributes.ingresses.{key}"
-        if not isinstance(one, dict):
-            raise InputError(f"{place} is no mapping", hint="with `host` and `paths`")
-        host = _ingress_host(made, function, one, place)
-        rules.append(_ingress_rule(made, function, one, host, place))
-        secrets += _ingress_tls(one, host)
+    for key, settings in ingresses.items():
+        config_key = f"spec.triggers.{name}.attributes.ingresses.{key}"
+        if not isinstance(settings, dict):
+            raise InputError(f"{config_key} is no mapping", hint="with `host` and `paths`")
+        host = _ingress_host(revision, function, settings, config_key)
+        rules.append(_ingress_rule(revision, function, settings, host, config_key))
+        secrets += _ingress_tls(settings, host)
     annotations = _ingress_annotations(trigger)
     spec: Raw = {"rules": rules}
     if secrets:
@@ -141,7 +146,7 @@ def ingress_manifest(made: RevisionRecord, function: Function, *, has_class: boo
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
-        "metadata": made.metadata(annotations),
+        "metadata": revision.metadata(annotations),
         "spec": spec,
     }
 
@@ -152,64 +157,71 @@ def _ingress_annotations(trigger: Trigger) -> dict[str, str]:
 
 
 def _ingress_rule(
-    made: RevisionRecord, function: Function, given: Raw, host: str, place: str
+    revision: RevisionRecord, function: Function, settings: Raw, host: str, config_key: str
 ) -> Raw:
-    backend: Raw = {"service": {"name": made.key.object, "port": {"name": HTTP_PORT_NAME}}}
-    kind = given.get("pathType") or "ImplementationSpecific"
+    backend: Raw = {"service": {"name": revision.key.object_name, "port": {"name": HTTP_PORT_NAME}}}
+    kind = settings.get("pathType") or "ImplementationSpecific"
     paths = [
-        {"path": _ingress_path(function, str(path), place), "pathType": kind, "backend": backend}
-        for path in given.get("paths") or ["/"]
+        {
+            "path": _ingress_path(function, str(path), config_key),
+            "pathType": kind,
+            "backend": backend,
+        }
+        for path in settings.get("paths") or ["/"]
     ]
     rule: Raw = {"host": host} if host else {}
     return rule | {"http": {"paths": paths}}
 
 
-def _ingress_path(function: Function, template: str, place: str) -> str:
-    path = _fill_template(template, function, f"{place}.paths")
+def _ingress_path(function: Function, template: str, config_key: str) -> str:
+    path = _fill_template(template, function, f"{config_key}.paths")
     return path if path.startswith("/") else f"/{path}"
 
 
-def _ingress_tls(given: Raw, host: str) -> Iterator[Raw]:
-    """`secretName`, or as older files have it `tls` with `secretName` and `hosts`."""
-    older = given.get("tls") or {}
-    if secret := given.get("secretName") or older.get("secretName"):
-        hosts = older.get("hosts") or ([host] if host else [])
+def _ingress_tls(settings: Raw, host: str) -> Iterator[Raw]:
+    """Yield the TLS entry: `secretName`, or `tls` with `secretName` and `hosts` in older files."""
+    tls = settings.get("tls") or {}
+    if secret := settings.get("secretName") or tls.get("secretName"):
+        hosts = tls.get("hosts") or ([host] if host else [])
         yield {"hosts": hosts, "secretName": secret} if hosts else {"secretName": secret}
 
 
-def _ingress_host(made: RevisionRecord, function: Function, given: Raw, place: str) -> str:
-    """`host`, else `hostTemplate` filled in; a part above 63 characters is cut and gets a suffix.
+def _ingress_host(
+    revision: RevisionRecord, function: Function, settings: Raw, config_key: str
+) -> str:
+    """Return `host`, or else the filled `hostTemplate`, with labels of at most 63 characters.
 
-    Nuclio draws the suffix anew at every deploy, so that the address changes; here it follows from
-    the function's name (pkg/platform/kube/platform.go: alignIngressHostSubdomainLevel).
+    A longer label is cut and gets a suffix. Nuclio's suffix is random and changes the address with
+    each deploy; here it follows from the function's name (pkg/platform/kube/platform.go:
+    alignIngressHostSubdomainLevel).
     """
-    if given.get("host") or not given.get("hostTemplate"):
-        return str(given.get("host") or "")
-    template = str(given["hostTemplate"])
+    if settings.get("host") or not settings.get("hostTemplate"):
+        return str(settings.get("host") or "")
+    template = str(settings["hostTemplate"])
     if template == _FROM_DEFAULT:
         template = os.environ.get(HOST_VARIABLE, "")
         if not template:
             raise InputError(
-                f"{place}.hostTemplate asks for the default, and there is none",
+                f"{config_key}.hostTemplate refers to the default, which is not set",
                 hint=f"set {HOST_VARIABLE}, such as '{{{{ .Name }}}}.example.com', or give a host",
             )
-    host = _fill_template(template, function, f"{place}.hostTemplate")
-    length = given.get("hostTemplateRandomCharsLength")
+    host = _fill_template(template, function, f"{config_key}.hostTemplate")
+    length = settings.get("hostTemplateRandomCharsLength")
     if length == -1:
         return host
     count = length if isinstance(length, int) and 0 < length < _MAX_LABEL_LENGTH else _RANDOM_CHARS
-    suffix = hashlib.sha256(str(made.key).encode()).hexdigest()[:count]
-    return ".".join(_shorten_label(part, suffix) for part in host.split("."))
+    suffix = hashlib.sha256(str(revision.key).encode()).hexdigest()[:count]
+    return ".".join(_shorten_label(dns_label, suffix) for dns_label in host.split("."))
 
 
-def _shorten_label(part: str, suffix: str) -> str:
-    if len(part) <= _MAX_LABEL_LENGTH:
-        return part
-    return f"{part[: _MAX_LABEL_LENGTH - len(suffix) - 1].removesuffix('-')}-{suffix}"
+def _shorten_label(dns_label: str, suffix: str) -> str:
+    if len(dns_label) <= _MAX_LABEL_LENGTH:
+        return dns_label
+    return f"{dns_label[: _MAX_LABEL_LENGTH - len(suffix) - 1].removesuffix('-')}-{suffix}"
 
 
-def _fill_template(template: str, function: Function, place: str) -> str:
-    """A template of Go's with nothing but fields in it."""
+def _fill_template(template: str, function: Function, config_key: str) -> str:
+    """Fill in a Go template that consists of fields only."""
     metadata = function.metadata
     fields = {
         "Name": metadata.name,
@@ -218,10 +230,12 @@ def _fill_template(template: str, function: Function, place: str) -> str:
         "ProjectName": metadata.labels.get(PROJECT, "default"),
         "Version": "latest",
     }
-    text = _TEMPLATE_FIELD.sub(lambda found: fields.get(found[1], found[0]), template)
+    text = _TEMPLATE_FIELD.sub(lambda field: fields.get(field[1], field[0]), template)
     if "{{" in text:
-        known = ", ".join(f"{{{{ .{name} }}}}" for name in fields)
-        raise InputError(f"{place}: {template!r} cannot be filled in", hint=f"it may have {known}")
+        placeholders = ", ".join(f"{{{{ .{name} }}}}" for name in fields)
+        raise InputError(
+            f"{config_key}: {template!r} cannot be filled in", hint=f"it may have {placeholders}"
+        )
     return text
 
 
@@ -242,17 +256,17 @@ def allowed_namespaces(function: Function) -> tuple[str, ...]:
     attribute = function.spec.platform.attributes.get("allowFrom") or []
     entries = attribute if isinstance(attribute, list) else str(attribute).split(",")
     entries = [*entries, *os.environ.get(ALLOW_FROM_VARIABLE, "").split(",")]
-    names = tuple(dict.fromkeys(str(entry).strip() for entry in entries if str(entry).strip()))
-    for name in names:
+    namespaces = tuple(dict.fromkeys(str(entry).strip() for entry in entries if str(entry).strip()))
+    for name in namespaces:
         if name != ALL_NAMESPACES and not labels.is_valid_namespace(name):
             raise InputError(
                 f"{_ALLOW_FROM_ATTRIBUTE}: {name!r} is no namespace",
                 hint=f"a list of namespaces, or {ALL_NAMESPACES!r} for everyone",
             )
-    return names
+    return namespaces
 
 
-def network_policy(made: RevisionRecord, function: Function) -> Raw | None:
+def network_policy(revision: RevisionRecord, function: Function) -> Raw | None:
     """Return the policy, or None for a function that is not hardened.
 
     It restricts ingress only. The kubelet's probes come from the pod's own node, and network
@@ -260,21 +274,21 @@ def network_policy(made: RevisionRecord, function: Function) -> Raw | None:
     """
     if not is_hardened(function):
         return None
-    names = allowed_namespaces(function)
+    namespaces = allowed_namespaces(function)
     peers: list[Raw] = [{"podSelector": {}}]
     peers += [
         {"namespaceSelector": {"matchLabels": {_NAMESPACE_LABEL: name}}}
-        for name in names
-        if name != made.key.namespace
+        for name in namespaces
+        if name != revision.key.namespace
     ]
     return {
-        "apiVersion": NETWORK_POLICY.api,
+        "apiVersion": NETWORK_POLICY.api_version,
         "kind": NETWORK_POLICY.name,
-        "metadata": made.metadata(),
+        "metadata": revision.metadata(),
         "spec": {
-            "podSelector": {"matchLabels": made.key.selector},
+            "podSelector": {"matchLabels": revision.key.pod_selector},
             "policyTypes": ["Ingress"],
-            "ingress": [{} if ALL_NAMESPACES in names else {"from": peers}],
+            "ingress": [{} if ALL_NAMESPACES in namespaces else {"from": peers}],
         },
     }
 
@@ -292,14 +306,14 @@ def network_warnings(function: Function) -> list[str]:
         return []
     kind = service_type(function)
     trigger = function.http_trigger()
-    some = [f"its {kind} port"] if kind != "ClusterIP" else []
+    blocked = [f"its {kind} port"] if kind != "ClusterIP" else []
     if trigger is not None and trigger[1].attributes.get("ingresses"):
-        some.append("its ingress")
-    if not some:
+        blocked.append("its ingress")
+    if not blocked:
         return []
     return [
         f"the network policy of a hardened function lets pods of its own namespace and of"
-        f" {', '.join(allowed_namespaces(function)) or 'no other'} in: {' and '.join(some)} may not"
-        " be reached from elsewhere; `--allow-from NAMESPACE` adds the ingress controller's,"
-        " `--allow-from '*'` everyone"
+        f" {', '.join(allowed_namespaces(function)) or 'no other'} in:"
+        f" {' and '.join(blocked)} may not be reached from elsewhere; `--allow-from NAMESPACE` adds"
+        " the ingress controller's, `--allow-from '*'` everyone"
     ]

@@ -20,9 +20,10 @@ from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import EnvVar, Function, Raw
 from fnbuild.platforms.kubeclient.kinds import POD_MONITOR
 from fnbuild.platforms.kubernetes import labels
-from fnbuild.platforms.kubernetes.labels import CONTAINER, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.scaling import topology_spread
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.processor_status import ADMIN_PORT
 from fnbuild.platforms.settings import needs_gpu
 
@@ -43,32 +44,32 @@ _MINIMAL_REQUESTS = {"cpu": "25m", "memory": "1Mi"}
 
 
 def pod_template(
-    made: RevisionRecord, function: Function, pull_secret: str, *, cron_jobs: bool
+    revision: RevisionRecord, function: Function, pull_secret: str, *, cron_jobs: bool
 ) -> Raw:
-    """What a Deployment has as `spec.template`. With `cron_jobs` the cron triggers run elsewhere.
+    """Return `spec.template` of the Deployment. With `cron_jobs` the pods run no cron triggers.
 
-    Raises `InputError` for values that cannot work.
+    Raises `InputError` for invalid values.
     """
     linger = _linger_seconds(function)
     processor = _processor_config(function, linger, cron_jobs=cron_jobs)
     return {
         "metadata": {
-            "labels": made.labels(),
-            "annotations": SCRAPE_ANNOTATIONS | made.pod_annotations(processor),
+            "labels": revision.labels(),
+            "annotations": SCRAPE_ANNOTATIONS | revision.pod_annotations(processor),
         },
-        "spec": _pod_spec(made, function, pull_secret, _stop_seconds(function, linger)),
+        "spec": _pod_spec(revision, function, pull_secret, _stop_seconds(function, linger)),
     }
 
 
-def deployment_strategy(made: RevisionRecord, function: Function) -> Raw:
-    """New pods before old ones go; with GPUs the reverse, for the old pod holds the one there is.
+def deployment_strategy(revision: RevisionRecord, function: Function) -> Raw:
+    """Return a strategy that starts new pods first or, with GPUs, ends old pods first.
 
-    Nuclio does the same with GPUs and leaves the rest to Kubernetes, which may take a quarter of
-    the old pods away first.
+    An old pod may hold the only GPU. Nuclio does the same with GPUs, and otherwise uses the default
+    of Kubernetes, which may remove a quarter of the old pods first.
     """
     if function.spec.deployment_strategy:
         return function.spec.deployment_strategy
-    if needs_gpu(function) and not made.overlap:
+    if needs_gpu(function) and not revision.overlap:
         return {"type": "Recreate"}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
 
@@ -76,25 +77,26 @@ def deployment_strategy(made: RevisionRecord, function: Function) -> Raw:
 def _linger_seconds(function: Function) -> float:
     """Return the seconds for which an ending pod serves callers that do not know of its end yet.
 
-    Where the next pod always waits for that end it only makes the gap longer. A pod with a GPU may
-    well be replaced by one beside it (`replacing`), and its template cannot tell.
+    Where the next pod always waits for that end, it only makes the gap longer. A pod with a GPU may
+    be replaced without a gap (`rollout.replacement`), which its template does not tell.
     """
     recreates = (function.spec.deployment_strategy or {}).get("type") == "Recreate"
     return _SHORT_LINGER_SECONDS if recreates else _LINGER_SECONDS
 
 
 def _processor_config(function: Function, linger: float, *, cron_jobs: bool) -> Raw:
-    """The processor's configuration, without the revision and what concerns the Service alone: such
-    a change restarts nothing.
+    """Return the configuration of the processor.
+
+    The revision and attributes of the Service are omitted, so that their changes restart no pod.
     """
-    # Before its workers are ready nobody answers the readiness probe, behind a failure either.
-    found = processor_settings(function, 0) | {"linger": linger, "accept": "when-ready"}
-    found["triggers"] = {
-        name: {**one, "attributes": _without_service_attributes(one["attributes"])}
-        for name, one in found["triggers"].items()
-        if one["kind"] != "cron" or not cron_jobs
+    # The readiness probe fails until the workers are ready, and after a failure.
+    config = processor_settings(function, 0) | {"linger": linger, "accept": "when-ready"}
+    config["triggers"] = {
+        name: {**trigger, "attributes": _without_service_attributes(trigger["attributes"])}
+        for name, trigger in config["triggers"].items()
+        if trigger["kind"] != "cron" or not cron_jobs
     }
-    return found
+    return config
 
 
 def _without_service_attributes(attributes: Raw) -> Raw:
@@ -102,43 +104,47 @@ def _without_service_attributes(attributes: Raw) -> Raw:
 
 
 def _stop_seconds(function: Function, linger: float) -> int:
-    """How long a pod may take to end what it has in hand, in seconds."""
+    """Return the termination grace period in seconds, which lets requests finish."""
     longest = max(DRAIN_SECONDS, termination_seconds(function))
     return math.ceil(linger + longest) + _STOP_MARGIN_SECONDS
 
 
-def _pod_spec(made: RevisionRecord, function: Function, pull_secret: str, stop_seconds: int) -> Raw:
+def _pod_spec(
+    revision: RevisionRecord, function: Function, pull_secret: str, stop_seconds: int
+) -> Raw:
     spec = function.spec
     volumes = function_volumes(function)
-    # Named even where it is the default one: an account that was taken away would stay otherwise,
-    # in the older field that the API server keeps beside this one.
+    # Set even to the default: otherwise a removed account would remain in the deprecated field that
+    # the API server keeps in sync with this one.
     pod: Raw = {"serviceAccountName": spec.service_account or "default"}
     if not spec.service_account:
         pod["automountServiceAccountToken"] = False
-    # One variable for each port of each service of the namespace would be in the environment.
+    # The environment would have a variable for each port of each service of the namespace.
     pod["enableServiceLinks"] = False
     pod |= placement(function, pull_secret)
-    if constraints := topology_spread(made, function):
+    if constraints := topology_spread(revision, function):
         pod["topologySpreadConstraints"] = constraints
     if spec.host_ipc:
         pod["hostIPC"] = True
     pod["securityContext"] = pod_security_context(function)
     pod["terminationGracePeriodSeconds"] = stop_seconds
     if spec.init_containers:
-        pod["initContainers"] = [_extra_container(function, one) for one in spec.init_containers]
+        pod["initContainers"] = [
+            _extra_container(function, container) for container in spec.init_containers
+        ]
     pod["containers"] = [
-        _function_container(made, function, volumes.mounts),
-        *(_extra_container(function, one) for one in spec.sidecars),
+        _function_container(revision, function, volumes.mounts),
+        *(_extra_container(function, container) for container in spec.sidecars),
     ]
     pod["volumes"] = list(volumes.volumes)
     return pod
 
 
 def placement(function: Function, pull_secret: str) -> Raw:
-    """Where pods of the function may run and how they come to its image."""
+    """Return the fields that select nodes and pull secrets."""
     spec = function.spec
     secret = spec.image_pull_secrets or pull_secret
-    given: Raw = {
+    settings: Raw = {
         "imagePullSecrets": [{"name": secret}] if secret else [],
         "nodeName": spec.node_name,
         "nodeSelector": dict(spec.node_selector),
@@ -147,21 +153,21 @@ def placement(function: Function, pull_secret: str) -> Raw:
         "priorityClassName": spec.priority_class_name,
         "preemptionPolicy": spec.preemption_policy,
     }
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in settings.items() if value}
 
 
-def pull_policy(made: RevisionRecord, function: Function) -> str:
-    """The function's own; else a name that may move is asked for at every start, as in Nuclio."""
-    exact = made.pinned or "@" in made.runs
-    return function.spec.image_pull_policy or ("IfNotPresent" if exact else "Always")
+def pull_policy(revision: RevisionRecord, function: Function) -> str:
+    """Return the function's policy, or else Always for images that are not pinned, as in Nuclio."""
+    is_pinned = revision.pinned or "@" in revision.image_reference
+    return function.spec.image_pull_policy or ("IfNotPresent" if is_pinned else "Always")
 
 
-def _function_container(made: RevisionRecord, function: Function, mounts: Iterable[Raw]) -> Raw:
+def _function_container(revision: RevisionRecord, function: Function, mounts: Iterable[Raw]) -> Raw:
     spec = function.spec
     container: Raw = {
         "name": CONTAINER,
-        "image": made.runs,
-        "imagePullPolicy": pull_policy(made, function),
+        "image": revision.image_reference,
+        "imagePullPolicy": pull_policy(revision, function),
         "ports": [
             {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": METRICS_PORT_NAME, "containerPort": ADMIN_PORT, "protocol": "TCP"},
@@ -190,8 +196,8 @@ def _function_container(made: RevisionRecord, function: Function, mounts: Iterab
 
 
 def environment(function: Function) -> list[Raw]:
-    """The function's variables and Nuclio's own, each name once: as in Nuclio, the last wins."""
-    own: list[Raw] = [
+    """Return the function's variables and Nuclio's; as in Nuclio, the last one of a name wins."""
+    nuclio_variables: list[Raw] = [
         {"name": "NUCLIO_FUNCTION_NAME", "value": function.metadata.name},
         {"name": "NUCLIO_FUNCTION_VERSION", "value": "latest"},
         {
@@ -199,42 +205,50 @@ def environment(function: Function) -> list[Raw]:
             "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
         },
     ]
-    given = [_variable(one) for one in function.spec.env]
-    return list({one["name"]: one for one in [*given, *own]}.values())
+    configured = [_variable(variable) for variable in function.spec.env]
+    return list(
+        {variable["name"]: variable for variable in [*configured, *nuclio_variables]}.values()
+    )
 
 
-def _variable(one: EnvVar) -> Raw:
-    if one.value_from is not None:
-        return {"name": one.name, "valueFrom": one.value_from}
-    return {"name": one.name, "value": one.value}
+def _variable(variable: EnvVar) -> Raw:
+    if variable.value_from is not None:
+        return {"name": variable.name, "valueFrom": variable.value_from}
+    return {"name": variable.name, "value": variable.value}
 
 
 def resources(function: Function) -> Raw:
-    """Limits and requests, with Nuclio's least requests where neither says anything. An autoscaler
-    that compares CPU with them needs more.
+    """Return limits and requests, with Nuclio's minimal requests as defaults.
+
+    An autoscaler that compares CPU usage with the requests needs larger ones.
     """
     limits = dict(function.spec.resources.limits)
-    usual = scaling.CPU_REQUESTS if scaling.scales_by_cpu(function) else _MINIMAL_REQUESTS
-    least = {name: text for name, text in usual.items() if _is_within_limit(text, limits.get(name))}
-    found = {"limits": limits, "requests": least | function.spec.resources.requests}
-    return {name: value for name, value in found.items() if value}
+    defaults = scaling.CPU_REQUESTS if scaling.scales_by_cpu(function) else _MINIMAL_REQUESTS
+    minimum = {
+        name: text for name, text in defaults.items() if _is_within_limit(text, limits.get(name))
+    }
+    values = {"limits": limits, "requests": minimum | function.spec.resources.requests}
+    return {name: value for name, value in values.items() if value}
 
 
 def _is_within_limit(text: str, limit: str | None) -> bool:
-    """Whether a request stays within its limit; above it, Kubernetes takes the limit for it."""
+    """Return True if a request is within its limit; otherwise Kubernetes uses the limit."""
     return limit is None or parse_quantity(text) <= parse_quantity(limit)
 
 
 def _extra_container(function: Function, container: Raw) -> Raw:
-    """An init container or a sidecar, with the function's variables where it has not its own."""
+    """Return an init container or a sidecar, with the function's variables as defaults."""
     env: list[Raw] = container.get("env") or []
-    names = {one.get("name") for one in env}
-    merged = [*env, *(one for one in environment(function) if one["name"] not in names)]
-    found = {**container, "env": merged}
-    found["securityContext"] = extra_security_context(function, container)
+    names = {variable.get("name") for variable in env}
+    merged = [
+        *env,
+        *(variable for variable in environment(function) if variable["name"] not in names),
+    ]
+    result = {**container, "env": merged}
+    result["securityContext"] = extra_security_context(function, container)
     if container.get("ports"):
-        found["ports"] = [{"protocol": "TCP", **port} for port in container["ports"]]
-    return found
+        result["ports"] = [{"protocol": "TCP", **port} for port in container["ports"]]
+    return result
 
 
 PROCESSOR_VOLUME = "processor-config-volume"
@@ -245,8 +259,9 @@ _TMP = "/tmp"  # noqa: S108 - inside the container
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """The pod's volumes and the mounts of the function's container. `left_out` are the names of
-    host paths, which are not mounted.
+    """The volumes of the pod and the mounts of the function's container.
+
+    `left_out` are the names of host paths, which are not mounted.
     """
 
     volumes: tuple[Raw, ...]
@@ -255,10 +270,10 @@ class Volumes:
 
 
 def function_volumes(function: Function) -> Volumes:
-    """The user's by name, as Nuclio orders them, then fnbuild's own.
+    """Return the user's volumes by name, in Nuclio's order, then fnbuild's own.
 
-    Paths of a node are left out, as in Nuclio (pkg/platform/kube/functionres/lazy.go): a pod may
-    run on any node. Raises `InputError` where a volume or its mount is not whole.
+    Host paths are omitted, as in Nuclio (pkg/platform/kube/functionres/lazy.go): a pod may run on
+    any node. Raises `InputError` for an incomplete volume or mount.
     """
     volumes: dict[str, Raw] = {}
     mounts: list[Raw] = []
@@ -274,25 +289,29 @@ def function_volumes(function: Function) -> Volumes:
         if "hostPath" in volume:
             left_out.append(f"{name} ({(volume['hostPath'] or {}).get('path', '')})")
             continue
-        own = name in (PROCESSOR_VOLUME, _TMP_VOLUME)
-        if own or volumes.setdefault(name, {"name": name, **volume}) != {"name": name, **volume}:
+        is_reserved = name in (PROCESSOR_VOLUME, _TMP_VOLUME)
+        if is_reserved or volumes.setdefault(name, {"name": name, **volume}) != {
+            "name": name,
+            **volume,
+        }:
             raise InputError(f"spec.volumes[{number}]: {name!r} is another volume already")
         mounts.append({"name": name, **mount})
-    found = [volumes[name] for name in sorted(volumes)]
+    pod_volumes = [volumes[name] for name in sorted(volumes)]
     mounts.sort(key=lambda mount: str(mount["name"]))
-    if is_hardened(function) and not any(one["mountPath"] == _TMP for one in mounts):
-        found.append({"name": _TMP_VOLUME, "emptyDir": {}})
+    if is_hardened(function) and not any(mount["mountPath"] == _TMP for mount in mounts):
+        pod_volumes.append({"name": _TMP_VOLUME, "emptyDir": {}})
         mounts.append({"name": _TMP_VOLUME, "mountPath": _TMP})
-    found.append(_processor_volume())
+    pod_volumes.append(_processor_volume())
     mounts.append(
         {"name": PROCESSOR_VOLUME, "mountPath": "/etc/nuclio/config/processor", "readOnly": True}
     )
-    return Volumes(tuple(found), tuple(mounts), tuple(left_out))
+    return Volumes(tuple(pod_volumes), tuple(mounts), tuple(left_out))
 
 
 def _processor_volume() -> Raw:
-    """The configuration comes from the pod's own annotation, so that every pod keeps the one it
-    was made with, however many revisions come after it.
+    """Return the volume with the processor's configuration, from the pod's own annotation.
+
+    A pod therefore keeps its configuration when newer revisions are deployed.
     """
     field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{labels.PROCESSOR}']"}
     return {
@@ -313,25 +332,25 @@ SCRAPE_ANNOTATIONS = {
 }
 
 
-def pod_monitor(made: RevisionRecord) -> Raw:
+def pod_monitor(revision: RevisionRecord) -> Raw:
     """Return the object by which the Prometheus operator finds the pods."""
     return {
-        "apiVersion": POD_MONITOR.api,
+        "apiVersion": POD_MONITOR.api_version,
         "kind": POD_MONITOR.name,
-        "metadata": made.metadata(),
+        "metadata": revision.metadata(),
         "spec": {
-            "selector": {"matchLabels": made.key.selector},
+            "selector": {"matchLabels": revision.key.pod_selector},
             "podMetricsEndpoints": [{"port": METRICS_PORT_NAME, "path": _METRICS_PATH}],
         },
     }
 
 
 _NOBODY = 65532
-"""The user that images without root use by custom (distroless: `nonroot`)."""
+"""The conventional user of images without root (distroless: `nonroot`)."""
 
 
 def is_hardened(function: Function) -> bool:
-    """`spec.platform.attributes.hardened`, which the flag `--hardened` sets."""
+    """Return `spec.platform.attributes.hardened`, which the flag `--hardened` sets."""
     return str(function.spec.platform.attributes.get("hardened")).lower() == "true"
 
 
@@ -339,25 +358,28 @@ def pod_security_context(function: Function) -> Raw:
     context: Raw = {"seccompProfile": {"type": "RuntimeDefault"}}
     if is_hardened(function):
         context |= {"runAsNonRoot": True, "runAsUser": _NOBODY}
-    given = function.spec.security_context or {}
-    if given.get("runAsUser") == 0:
+    configured = function.spec.security_context or {}
+    if configured.get("runAsUser") == 0:
         context.pop("runAsNonRoot", None)
-    return context | given
+    return context | configured
 
 
 def function_security_context(function: Function) -> Raw:
-    """Of the function's own container."""
+    """Return the security context of the function's own container."""
     read_only = {"readOnlyRootFilesystem": True} if is_hardened(function) else {}
     return _restricted_context(function) | read_only
 
 
 def extra_security_context(function: Function, container: Raw) -> Raw:
-    """Of an init container or a sidecar. What needs privileges would be refused without them."""
-    given: Raw = container.get("securityContext") or {}
-    added = (given.get("capabilities") or {}).get("add") or []
-    if given.get("privileged") or "SYS_ADMIN" in added or "CAP_SYS_ADMIN" in added:
-        return given
-    return _restricted_context(function) | given
+    """Return the security context of an init container or a sidecar.
+
+    A container that requests privileges keeps its own, which the defaults would contradict.
+    """
+    configured: Raw = container.get("securityContext") or {}
+    added = (configured.get("capabilities") or {}).get("add") or []
+    if configured.get("privileged") or "SYS_ADMIN" in added or "CAP_SYS_ADMIN" in added:
+        return configured
+    return _restricted_context(function) | configured
 
 
 def _restricted_context(function: Function) -> Raw:

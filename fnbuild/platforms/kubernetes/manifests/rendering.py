@@ -1,7 +1,7 @@
-"""From a revision to the resources that serve it, as pure functions.
+"""Rendering of a revision as manifests, by pure functions.
 
-Every object is called `nuclio-<function>`, as Nuclio's are. The Deployment holds everything that a
-later command has to know; the record of older revisions is not among these.
+All objects are named `nuclio-<function>`, as in Nuclio. The Deployment holds everything that later
+commands need; the ConfigMap with older revisions is not rendered here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fnbuild.function.secrets import SecretReferences
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient.kinds import DISRUPTION_BUDGET, Kind
-from fnbuild.platforms.kubernetes.labels import REVISION_ANNOTATIONS, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import REVISION_ANNOTATIONS
 from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.cron_jobs import cron_jobs, uses_cron_jobs
 from fnbuild.platforms.kubernetes.manifests.network import (
@@ -26,18 +26,19 @@ from fnbuild.platforms.kubernetes.manifests.pods import (
     pod_template,
 )
 from fnbuild.platforms.kubernetes.manifests.scaling import disruption_budget
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 _REVISION_HISTORY_LIMIT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RenderContext:
-    """What the cluster has that resources depend on.
+    """Properties of the cluster and of live objects on which manifests depend.
 
-    `hpa`, `cron_job` and `budget` are the kinds that it serves; without `budget` the user may not
-    make any. `ingress_class` says that Ingresses have a field for their class. `node_port` is the
-    live one, 0 for none; `pull_secret` the secret for functions that name none. `replicas` is for
-    the moment in which an autoscaler takes over: what there are; None leaves the number to it.
+    `hpa`, `cron_job` and `budget` are the served kinds; `budget` is None if the user may not create
+    any. `ingress_class` is True if Ingresses have a field for their class. `node_port` is the live
+    one or 0, `pull_secret` the default for functions without one. `replicas` is the live number
+    when an autoscaler takes over; None leaves the number to the autoscaler.
     """
 
     hpa: Kind
@@ -49,52 +50,54 @@ class RenderContext:
     ingress_class: bool = True
 
 
-def render_manifests(made: RevisionRecord, around: RenderContext) -> tuple[Manifest, ...]:
+def render_manifests(revision: RevisionRecord, context: RenderContext) -> tuple[Manifest, ...]:
     """Return Service, Deployment, autoscaler, disruption budget, network policy, Ingress and
     CronJobs, as far as the function has them.
 
     Raises `InputError` for values that cannot work.
     """
-    function = made.function
-    found = [
-        service_manifest(made, function, around.node_port),
-        _deployment(made, function, around),
+    function = revision.function
+    rendered = [
+        service_manifest(revision, function, context.node_port),
+        _deployment(revision, function, context),
     ]
     if scaling.has_autoscaler(function):
-        found.append(scaling.autoscaler(made, function, around.hpa))
-    more = (
-        around.budget and disruption_budget(made, function, around.budget),
-        network_policy(made, function),
-        ingress_manifest(made, function, has_class=around.ingress_class),
+        rendered.append(scaling.autoscaler(revision, function, context.hpa))
+    optional = (
+        context.budget and disruption_budget(revision, function, context.budget),
+        network_policy(revision, function),
+        ingress_manifest(revision, function, has_class=context.ingress_class),
     )
-    found += [one for one in more if one]
-    found += cron_jobs(made, function, around.cron_job, around.pull_secret)
-    return tuple(found)
+    rendered += [manifest for manifest in optional if manifest]
+    rendered += cron_jobs(revision, function, context.cron_job, context.pull_secret)
+    return tuple(rendered)
 
 
 def render_portable(
-    made: RevisionRecord, around: RenderContext, *, monitoring: bool = False
+    revision: RevisionRecord, context: RenderContext, *, monitoring: bool = False
 ) -> tuple[Manifest, ...]:
-    """The same to be kept in git: only what follows from the function and its image.
+    """Return manifests for version control, which depend on the function and its image only.
 
-    Without revision, time, owner, live node port or restart stamp, and without values of variables
-    that look like secrets: see `needs`. The same function gives the same bytes. With `monitoring`
-    a PodMonitor is among them.
+    They have no revision, time, owner, live node port or restart stamp, and no values of variables
+    that look like secrets: see `prerequisites`. The same function gives the same bytes. With
+    `monitoring` they include a PodMonitor.
     """
     plain = replace(
-        made, stamp="", config=SecretReferences(made.key.object).replace_secrets(made.config)
+        revision,
+        stamp="",
+        config=SecretReferences(revision.key.object_name).replace_secrets(revision.config),
     )
-    found = render_manifests(plain, replace(around, node_port=0, replicas=None))
+    rendered = render_manifests(plain, replace(context, node_port=0, replicas=None))
     if monitoring:
-        found = (*found, pod_monitor(plain))
-    return tuple(_without_revision_annotations(one) for one in found)
+        rendered = (*rendered, pod_monitor(plain))
+    return tuple(_without_revision_annotations(manifest) for manifest in rendered)
 
 
-def prerequisites(made: RevisionRecord) -> tuple[str, ...]:
-    """What `portable` manifests need beside them in the cluster, a sentence each."""
-    references = SecretReferences(made.key.object)
-    references.replace_secrets(made.config)
-    return references.instructions(made.key.namespace)
+def prerequisites(revision: RevisionRecord) -> tuple[str, ...]:
+    """Return the objects that portable manifests need in the cluster, one sentence each."""
+    references = SecretReferences(revision.key.object_name)
+    references.replace_secrets(revision.config)
+    return references.instructions(revision.key.namespace)
 
 
 def _without_revision_annotations(manifest: Manifest) -> Manifest:
@@ -104,21 +107,21 @@ def _without_revision_annotations(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": metadata | ({"annotations": kept} if kept else {})}
 
 
-def _deployment(made: RevisionRecord, function: Function, around: RenderContext) -> Raw:
-    number = scaling.deployment_replicas(function, around.replicas)
+def _deployment(revision: RevisionRecord, function: Function, context: RenderContext) -> Raw:
+    number = scaling.deployment_replicas(function, context.replicas)
     spec: Raw = {} if number is None else {"replicas": number}
     spec |= {
-        "selector": {"matchLabels": made.key.selector},
-        "strategy": deployment_strategy(made, function),
-        # Older revisions are on record elsewhere; these are old ReplicaSets.
+        "selector": {"matchLabels": revision.key.pod_selector},
+        "strategy": deployment_strategy(revision, function),
+        # The number of old ReplicaSets; older revisions are in the ConfigMap.
         "revisionHistoryLimit": _REVISION_HISTORY_LIMIT,
         "template": pod_template(
-            made, function, around.pull_secret, cron_jobs=uses_cron_jobs(function)
+            revision, function, context.pull_secret, cron_jobs=uses_cron_jobs(function)
         ),
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": made.metadata(made.annotations()),
+        "metadata": revision.metadata(revision.annotations()),
         "spec": spec,
     }

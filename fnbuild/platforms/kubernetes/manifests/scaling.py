@@ -9,7 +9,8 @@ from __future__ import annotations
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient.kinds import HPA_V1, Kind
-from fnbuild.platforms.kubernetes.labels import CONTAINER, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import CONTAINER
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 CPU_REQUESTS = {"cpu": "500m", "memory": "256Mi"}
 """Default requests of pods that an autoscaler scales by CPU. It compares usage with the request,
@@ -20,35 +21,35 @@ _DEFAULT_TARGET_CPU = 75
 
 
 def replica_bounds(function: Function) -> tuple[int, int]:
-    """The least and the most pods; both 0 for a function that is stopped by hand."""
+    """Return the minimum and maximum number of pods; both are 0 for a disabled function."""
     spec = function.spec
     if spec.disable:
         return 0, 0
     if spec.replicas is not None:
         return spec.replicas, spec.replicas
-    least, most = spec.min_replicas, spec.max_replicas
-    if least is None:
-        least = 1 if most is None else most
-    if most is None:
-        most = least
-    return (least if most == 0 else max(1, least)), most
+    minimum, maximum = spec.min_replicas, spec.max_replicas
+    if minimum is None:
+        minimum = 1 if maximum is None else maximum
+    if maximum is None:
+        maximum = minimum
+    return (minimum if maximum == 0 else max(1, minimum)), maximum
 
 
 def has_autoscaler(function: Function) -> bool:
-    """Whether an autoscaler decides how many there are."""
-    least, most = replica_bounds(function)
-    return least != most
+    """Return True if an autoscaler sets the number of pods."""
+    minimum, maximum = replica_bounds(function)
+    return minimum != maximum
 
 
-def deployment_replicas(function: Function, live: int | None) -> int | None:
-    """The number that the Deployment asks for; None leaves it to the autoscaler.
+def deployment_replicas(function: Function, live_replicas: int | None) -> int | None:
+    """Return the replicas of the Deployment, or None to leave them to the autoscaler.
 
-    `live` is there while an autoscaler takes over: the number must not fall back to 1 meanwhile.
+    `live_replicas` is set while an autoscaler takes over, so that the number does not drop to 1.
     """
-    least, most = replica_bounds(function)
-    if least == most:
-        return least
-    return None if live is None else min(max(live, least), most)
+    minimum, maximum = replica_bounds(function)
+    if minimum == maximum:
+        return minimum
+    return None if live_replicas is None else min(max(live_replicas, minimum), maximum)
 
 
 def scales_by_cpu(function: Function) -> bool:
@@ -57,21 +58,21 @@ def scales_by_cpu(function: Function) -> bool:
 
 
 def uses_custom_metrics(function: Function) -> bool:
-    """Whether the autoscaler looks at more than CPU, which its first version cannot."""
+    """Return True if the autoscaler uses other metrics than CPU, which autoscaling/v1 cannot."""
     spec = function.spec
     return bool(spec.custom_scaling_metric_specs or spec.auto_scale_metrics)
 
 
-def autoscaler(made: RevisionRecord, function: Function, kind: Kind) -> Raw:
-    """The HorizontalPodAutoscaler in the form of a kind.
+def autoscaler(revision: RevisionRecord, function: Function, kind: Kind) -> Raw:
+    """Return the HorizontalPodAutoscaler in the version of a kind.
 
-    Raises `InputError` for metrics that the kind does not know.
+    Raises `InputError` for metrics that the kind does not support.
     """
-    least, most = replica_bounds(function)
+    minimum, maximum = replica_bounds(function)
     spec: Raw = {
-        "scaleTargetRef": _scale_target(made),
-        "minReplicas": least,
-        "maxReplicas": most,
+        "scaleTargetRef": _scale_target(revision),
+        "minReplicas": minimum,
+        "maxReplicas": maximum,
     }
     if kind == HPA_V1:
         if uses_custom_metrics(function):
@@ -82,25 +83,30 @@ def autoscaler(made: RevisionRecord, function: Function, kind: Kind) -> Raw:
             )
         spec["targetCPUUtilizationPercentage"] = _target_cpu(function)
     else:
-        spec["metrics"] = _metrics(made, function)
-    return {"apiVersion": kind.api, "kind": kind.name, "metadata": made.metadata(), "spec": spec}
+        spec["metrics"] = _metrics(revision, function)
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
+        "metadata": revision.metadata(),
+        "spec": spec,
+    }
 
 
-def _scale_target(made: RevisionRecord) -> Raw:
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": made.key.object}
+def _scale_target(revision: RevisionRecord) -> Raw:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": revision.key.object_name}
 
 
 def _target_cpu(function: Function) -> int:
     return function.spec.target_cpu or _DEFAULT_TARGET_CPU
 
 
-def _metrics(made: RevisionRecord, function: Function) -> list[Raw]:
-    """As they are given; else Nuclio's metrics; else CPU. The forms of v2 and v2beta2 are one."""
+def _metrics(revision: RevisionRecord, function: Function) -> list[Raw]:
+    """Return the custom metrics, or else Nuclio's, or else CPU; v2 and v2beta2 have one form."""
     spec = function.spec
     if spec.custom_scaling_metric_specs:
         return spec.custom_scaling_metric_specs
     if spec.auto_scale_metrics:
-        return [_custom_metric(made, one) for one in spec.auto_scale_metrics]
+        return [_custom_metric(revision, metric) for metric in spec.auto_scale_metrics]
     return [
         _resource_metric(
             "cpu", {"type": "Utilization", "averageUtilization": _target_cpu(function)}
@@ -112,29 +118,33 @@ def _resource_metric(name: str, target: Raw) -> Raw:
     return {"type": "Resource", "resource": {"name": name, "target": target}}
 
 
-def _custom_metric(made: RevisionRecord, given: Raw) -> Raw:
-    """One of `spec.autoScaleMetrics`: metricName, windowSize, threshold, sourceType, displayType.
+def _custom_metric(revision: RevisionRecord, settings: Raw) -> Raw:
+    """Return an entry of `spec.autoScaleMetrics` (metricName, windowSize, threshold, …).
 
-    Metrics that are not of Kubernetes itself have the window in their names, as Nuclio's own have:
+    Metrics other than those of Kubernetes include the window in their names, as in Nuclio:
     `requests_per_1m` (scaler-types: GetKubernetesMetricName).
     """
-    source, name = str(given.get("sourceType") or ""), str(given.get("metricName") or "")
-    threshold = given.get("threshold") or 0
+    source, name = str(settings.get("sourceType") or ""), str(settings.get("metricName") or "")
+    threshold = settings.get("threshold") or 0
     average: Raw = {"type": "AverageValue", "averageValue": str(threshold)}
-    if given.get("displayType") == "percentage":
+    if settings.get("displayType") == "percentage":
         average = {"type": "Utilization", "averageUtilization": threshold}
     if source == "Resource":
         return _resource_metric(name, average)
     if source == "ContainerResource":
         target = {"name": name, "container": CONTAINER, "target": average}
         return {"type": source, "containerResource": target}
-    window = given.get("windowSize")
+    window = settings.get("windowSize")
     metric = {"name": f"{name}_per_{window}" if window else name}
     target = {"type": "AverageValue", "averageValue": str(threshold)}
     if source == "Object":
         value = {"type": "Value", "value": str(threshold)}
-        about = {"describedObject": _scale_target(made), "metric": metric, "target": value}
-        return {"type": source, "object": about}
+        object_metric = {
+            "describedObject": _scale_target(revision),
+            "metric": metric,
+            "target": value,
+        }
+        return {"type": source, "object": object_metric}
     if source in ("Pods", "External"):
         return {"type": source, source.lower(): {"metric": metric, "target": target}}
     raise InputError(
@@ -143,7 +153,7 @@ def _custom_metric(made: RevisionRecord, given: Raw) -> Raw:
     )
 
 
-def topology_spread(made: RevisionRecord, function: Function) -> list[Raw]:
+def topology_spread(revision: RevisionRecord, function: Function) -> list[Raw]:
     """Return topology spread constraints; none if the function has an affinity or a node name.
 
     A single replica has them too. If the template depended on the number of replicas, every change
@@ -156,12 +166,12 @@ def topology_spread(made: RevisionRecord, function: Function) -> list[Raw]:
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": made.key.selector},
+            "labelSelector": {"matchLabels": revision.key.pod_selector},
         }
     ]
 
 
-def disruption_budget(made: RevisionRecord, function: Function, kind: Kind) -> Raw | None:
+def disruption_budget(revision: RevisionRecord, function: Function, kind: Kind) -> Raw | None:
     """Return a PodDisruptionBudget that allows one pod to be unavailable at a time.
 
     Return None for a single replica: a budget would prevent its node from being drained.
@@ -169,8 +179,8 @@ def disruption_budget(made: RevisionRecord, function: Function, kind: Kind) -> R
     if replica_bounds(function)[1] < 2:
         return None
     return {
-        "apiVersion": kind.api,
+        "apiVersion": kind.api_version,
         "kind": kind.name,
-        "metadata": made.metadata(),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": made.key.selector}},
+        "metadata": revision.metadata(),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": revision.key.pod_selector}},
     }

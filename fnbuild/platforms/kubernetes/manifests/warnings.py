@@ -6,7 +6,7 @@ import json
 import re
 
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms.kubernetes.doctor import nodes
+from fnbuild.platforms.kubernetes.labels import is_negative
 from fnbuild.platforms.kubernetes.manifests import cron_jobs, network, scaling
 from fnbuild.platforms.kubernetes.manifests.network import NODE_PORT_RANGE, service_type
 from fnbuild.platforms.kubernetes.manifests.pods import function_volumes
@@ -22,8 +22,8 @@ _GPU_WORDS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
 
 
 def configuration_warnings(function: Function) -> tuple[str, ...]:
-    """One sentence each. Raises `InputError` for values that cannot work."""
-    found = [
+    """Return the warnings, one sentence each. Raises `InputError` for invalid values."""
+    warnings = [
         *_gpu_warnings(function),
         *_volume_warnings(function),
         *_port_warnings(function),
@@ -33,24 +33,24 @@ def configuration_warnings(function: Function) -> tuple[str, ...]:
         *unserved_trigger_warnings(function),
     ]
     if meaningless := _ignored_settings(function):
-        found.insert(0, f"without effect on the kube platform: {', '.join(meaningless)}")
-    return tuple(found)
+        warnings.insert(0, f"without effect on the kube platform: {', '.join(meaningless)}")
+    return tuple(warnings)
 
 
 def _gpu_warnings(function: Function) -> list[str]:
     spec = function.spec
     if spec.resources.limits.get(GPU_RESOURCE):
         return []
-    some = spec.node_selector.items()
-    chosen = [f"{key}={value}" for key, value in some if not nodes.is_negative(value)]
-    chosen = [f"nodeSelector {one}" for one in chosen if _GPU_WORDS.search(one)]
+    labels = spec.node_selector.items()
+    chosen = [f"{key}={value}" for key, value in labels if not is_negative(value)]
+    chosen = [f"nodeSelector {label}" for label in chosen if _GPU_WORDS.search(label)]
     if spec.affinity and _GPU_WORDS.search(json.dumps(spec.affinity.get("nodeAffinity"))):
         chosen.append("affinity")
     if not chosen:
         return []
     return [
-        f"{chosen[0]} chooses a node with a GPU, and no GPU is asked for: the container may then"
-        f" see no GPU; `--resource-limit {GPU_RESOURCE}=1` asks for one"
+        f"{chosen[0]} selects a node with a GPU, but the function requests none: its container may"
+        f" not see the GPU; `--resource-limit {GPU_RESOURCE}=1` requests one"
     ]
 
 
@@ -59,38 +59,42 @@ def _volume_warnings(function: Function) -> list[str]:
     if not left_out:
         return []
     return [
-        "folders of a node are not mounted, for pods may run on any node:"
-        f" {', '.join(left_out)}; a persistentVolumeClaim follows them"
+        "folders of a node are not mounted because pods may run on any node:"
+        f" {', '.join(left_out)}; use a persistentVolumeClaim instead"
     ]
 
 
 def _port_warnings(function: Function) -> list[str]:
-    wanted = requested_port(function)
-    if not wanted or wanted in NODE_PORT_RANGE or service_type(function) == "ClusterIP":
+    requested = requested_port(function)
+    if not requested or requested in NODE_PORT_RANGE or service_type(function) == "ClusterIP":
         return []
     return [
-        f"port {wanted} is not used: it is outside of the node ports that clusters usually have,"
+        f"port {requested} is not used: it is outside of the node ports that clusters usually have,"
         f" {NODE_PORT_RANGE.start} to {NODE_PORT_RANGE.stop - 1}; the cluster chooses one, which"
         " stays"
     ]
 
 
 def _scaling_warnings(function: Function) -> list[str]:
-    found = []
+    warnings = []
     spec = function.spec
-    given = {"minReplicas": spec.min_replicas, "maxReplicas": spec.max_replicas}
-    others = [f"{key} {one}" for key, one in given.items() if one not in (None, spec.replicas)]
-    if spec.replicas and others:
-        found.append(
-            f"replicas {spec.replicas} goes before {' and '.join(others)}: nothing scales it"
+    replica_settings = {"minReplicas": spec.min_replicas, "maxReplicas": spec.max_replicas}
+    ignored = [
+        f"{key} {value}"
+        for key, value in replica_settings.items()
+        if value not in (None, spec.replicas)
+    ]
+    if spec.replicas and ignored:
+        warnings.append(
+            f"replicas {spec.replicas} goes before {' and '.join(ignored)}: nothing scales it"
         )
     if spec.min_replicas == 0 and spec.replicas is None and scaling.replica_bounds(function)[0] > 0:
-        found.append(
+        warnings.append(
             "minReplicas 0 counts as 1: nothing wakes a function here that has no pods;"
             " `--replicas 0` stops it by hand"
         )
     if scaling.scales_by_cpu(function) and "cpu" not in spec.resources.requests:
-        found.append(
+        warnings.append(
             "the autoscaler compares CPU usage with spec.resources.requests, which has no cpu:"
             f" {' and '.join(f'{name} {text}' for name, text in scaling.CPU_REQUESTS.items())} are"
             " requested, within the limits; `--resource-request cpu=AMOUNT` says what a pod needs"
@@ -100,11 +104,11 @@ def _scaling_warnings(function: Function) -> list[str]:
         and cron_jobs.cron_triggers(function)
         and not cron_jobs.uses_cron_jobs(function)
     ):
-        found.append(
+        warnings.append(
             "every replica runs the cron triggers for itself;"
             " spec.platform.attributes.cronTriggerCreationMode: kube runs them once"
         )
-    return found
+    return warnings
 
 
 def _restart_warnings(function: Function) -> list[str]:
@@ -115,7 +119,7 @@ def _restart_warnings(function: Function) -> list[str]:
 
 
 def _ignored_settings(function: Function) -> list[str]:
-    """Keys of spec that are set and mean nothing here."""
+    """Return the keys of spec that are set and have no effect."""
     spec = function.spec
     keys: Raw = {
         "devices": spec.devices,
@@ -125,5 +129,5 @@ def _ignored_settings(function: Function) -> list[str]:
         "dataBindings": spec.data_bindings,
         "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
     }
-    found = [key for key, value in keys.items() if value]
-    return found + ignored_trigger_attributes(function)
+    warnings = [key for key, value in keys.items() if value]
+    return warnings + ignored_trigger_attributes(function)

@@ -16,12 +16,12 @@ from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyE
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubernetes import endpoints, inventory, records
-from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes import endpoints, inventory, labels, records
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import is_rolled_out
-from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord
+from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.kubernetes.rollout.import_check import ImportCheck, delete_leftover_pods
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
     list_cron_jobs,
@@ -33,205 +33,221 @@ from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait, failur
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.secret_store import SecretStore, has_references
 
-# How long pods that serve take to be the only ones again.
+# The time until the failed pods are gone after a rollback.
 _SETTLING_SECONDS = 10.0
 _MAX_THREADS = 6
 
 
-def record_active_revision(claim: FunctionLease) -> RevisionRecord | None:
-    """Put on record what runs, if it is not; the revision to go back to, None when there is none.
+def record_active_revision(lease: FunctionLease) -> RevisionRecord | None:
+    """Record the active revision if necessary; return the revision for a rollback, or None.
 
-    A deploy that was killed has left a Deployment that no record knows of: it counts as one that
-    served when its pods are ready, as a failure when not.
+    The Deployment of a killed deploy has no record yet. It is recorded as a success if its pods are
+    ready, and as a failure otherwise.
     """
-    active, deployment = records.active_revision(claim.known), claim.known.deployment
+    active, deployment = records.active_revision(lease.objects), lease.objects.deployment
     if active is not None and deployment is not None:
-        known = claim.made.get(active.number)
+        recorded = lease.revisions.get(active.number)
         if is_rolled_out(deployment):
-            claim.add(active)
+            lease.add(active)
             return active
-        if known is None:
-            claim.add(active.with_failure(records.INTERRUPTED))
-        elif not known.failed:
-            return known
-    served = (made for made in claim.made.values() if not made.failed)
-    return max(served, key=lambda made: made.number, default=None)
+        if recorded is None:
+            lease.add(active.with_failure(records.INTERRUPTED))
+        elif not recorded.failed:
+            return recorded
+    served = (revision for revision in lease.revisions.values() if not revision.failed)
+    return max(served, key=lambda revision: revision.number, default=None)
 
 
-def delete_function(cluster: Cluster, claim: FunctionLease) -> None:
-    """Delete everything of a function that is there; its pods end behind this call.
+def delete_function(cluster: Cluster, lease: FunctionLease) -> None:
+    """Delete the objects of a function; its pods terminate after this call.
 
-    What only some functions have goes first, the Deployment last: who may not delete one of them
-    has lost nothing.
+    Optional objects are deleted first and the Deployment last, so that a missing permission is
+    detected while the function still serves.
     """
-    known, namespace = claim.known, claim.known.key.namespace
-    configs = [made.config for made in (*claim.made.values(), known.made) if made is not None]
-    if claim.imported:
-        configs.append(json.loads(claim.imported))
-    delete_leftover_pods(cluster, known.key)
-    crons, jobs = list_cron_jobs(cluster, known.key)
-    extras = [(kinds.INGRESS, known.ingress), (kinds.HPA_V1, known.hpa)]
-    extras += [(crons, one) for one in jobs]
-    extras += [(kinds.kind_of(one), one) for one in read_policies(cluster, known.key).objects]
-    for some in (extras, [(kinds.SERVICE, known.service)], [(kinds.DEPLOYMENT, known.deployment)]):
-        there = [(kind, str(one["metadata"]["name"])) for kind, one in some if one is not None]
+    objects, namespace = lease.objects, lease.objects.key.namespace
+    configs = [
+        revision.config
+        for revision in (*lease.revisions.values(), objects.revision)
+        if revision is not None
+    ]
+    if lease.imported_config:
+        configs.append(json.loads(lease.imported_config))
+    delete_leftover_pods(cluster, objects.key)
+    cron_kind, jobs = list_cron_jobs(cluster, objects.key)
+    extras = [(kinds.INGRESS, objects.ingress), (kinds.HPA_V1, objects.hpa)]
+    extras += [(cron_kind, obj) for obj in jobs]
+    extras += [(kinds.kind_of(obj), obj) for obj in read_policies(cluster, objects.key).objects]
+    for group in (
+        extras,
+        [(kinds.SERVICE, objects.service)],
+        [(kinds.DEPLOYMENT, objects.deployment)],
+    ):
+        existing = [(kind, str(obj["metadata"]["name"])) for kind, obj in group if obj is not None]
         with ThreadPoolExecutor(_MAX_THREADS) as pool:
-            list(pool.map(lambda one: cluster.delete(one[0], namespace, one[1]), there))
-    needed = any(has_references(config, known.key.name) for config in configs)
-    SecretStore(cluster, known.key).delete(needed=needed)
-    claim.forget = True
+            list(pool.map(lambda obj: cluster.delete(obj[0], namespace, obj[1]), existing))
+    needed = any(has_references(config, objects.key.name) for config in configs)
+    SecretStore(cluster, objects.key).delete(needed=needed)
+    lease.delete_record = True
 
 
 @dataclass(slots=True)
 class Rollout:
-    """One revision about to run. `previous` is the one to go back to."""
+    """The rollout of a revision. `previous` is the one to roll back to."""
 
     cluster: Cluster
-    claim: FunctionLease
-    planned: RolloutPlan
+    lease: FunctionLease
+    plan: RolloutPlan
     previous: RevisionRecord | None
     progress: Progress
     _applied: bool = False
 
     def run(self) -> None:
-        """Raises `NotReadyError` or what the cluster refuses; the previous revision serves then."""
-        if self.planned.plan.refusal is not None:
-            raise self.planned.plan.refusal
-        made = self.planned.made
-        self.progress(f"making revision {made.number}")
+        """Roll out the revision, or roll back to the previous one and raise the error."""
+        if self.plan.plan.refusal is not None:
+            raise self.plan.plan.refusal
+        revision = self.plan.revision
+        self.progress(f"making revision {revision.number}")
         try:
-            self._begin()
-            ReadinessWait(self.cluster, made, self.progress).until_ready()
+            self._start()
+            ReadinessWait(self.cluster, revision, self.progress).until_ready()
         except BaseException as error:
-            self._failed(error)
+            self._handle_failure(error)
             raise
-        self.claim.add(made)
+        self.lease.add(revision)
         self._finish()
 
-    def _begin(self) -> None:
-        for manifest in self.planned.wanted:
-            if manifest["kind"] == "Service" and self.claim.known.service is None:
+    def _start(self) -> None:
+        for manifest in self.plan.manifests:
+            if manifest["kind"] == "Service" and self.lease.objects.service is None:
                 self._apply([manifest])
-        self._rehearse()
-        # From here on it may have changed, whatever is heard of it.
+        self._check_import()
+        # From here on, the Deployment may have changed even if the request fails.
         self._applied = True
-        apply_manifest(self.cluster, self.planned.deployment, force=self.planned.forces)
+        apply_manifest(self.cluster, self.plan.deployment, force=self.plan.force_conflicts)
 
-    def _rehearse(self) -> None:
-        """Find out what can be found out while the pods still serve that are to end first."""
-        live = self.claim.known.deployment
-        if self.planned.way != "gap" or live is None:
+    def _check_import(self) -> None:
+        """Check the import before a replacement with a gap, while the old pods still serve."""
+        live = self.lease.objects.deployment
+        if self.plan.mode != "gap" or live is None:
             return
         if not (live.get("status") or {}).get("availableReplicas"):
             return
-        made = self.planned.made
+        revision = self.plan.revision
         try:
-            ImportCheck(self.cluster, made, self.planned.deployment, self.progress).run()
+            ImportCheck(self.cluster, revision, self.plan.deployment, self.progress).run()
         except NotReadyError as error:
-            self._record(error)
+            self._record_failure(error)
             if self.previous is not None:
-                self._add(error, f"revision {self.previous.number} goes on serving")
+                self._add_hint(error, f"revision {self.previous.number} goes on serving")
             raise
 
     def _finish(self) -> None:
-        """Bring everything else in line with the revision that serves."""
-        rest = [
-            one for one in self.planned.wanted if one["kind"] != "Deployment" and self._differs(one)
+        """Apply the other objects and delete the obsolete ones."""
+        outdated = [
+            manifest
+            for manifest in self.plan.manifests
+            if manifest["kind"] != "Deployment" and self._is_outdated(manifest)
         ]
         try:
-            self._apply(rest)
-            for one in self.planned.unwanted:
-                kind, name = object_identity(one)
+            self._apply(outdated)
+            for manifest in self.plan.obsolete:
+                kind, name = object_identity(manifest)
                 self.progress(f"removing {kind.lower()} {name}")
-                namespace = self.planned.known.key.namespace
-                self.cluster.delete(kinds.kind_of(one), namespace, name)
-            if self.planned.provisional:
-                # Now nobody else decides how many pods there are, and the old pods are gone.
-                apply_manifest(self.cluster, _deployment_of(self.planned.wanted), force=True)
+                namespace = self.plan.objects.key.namespace
+                self.cluster.delete(kinds.kind_of(manifest), namespace, name)
+            if self.plan.needs_second_apply:
+                # The obsolete autoscaler is deleted, and the old pods are gone.
+                apply_manifest(self.cluster, _deployment_of(self.plan.manifests), force=True)
         except FnbuildError as error:
-            self._add(error, f"revision {self.planned.made.number} serves; deploy again to end it")
+            self._add_hint(
+                error, f"revision {self.plan.revision.number} serves; deploy again to end it"
+            )
             raise
 
-    def _differs(self, manifest: Manifest) -> bool:
-        made_already = manifest["kind"] == "Service" and self.claim.known.service is None
-        return not made_already and self.planned.changes(manifest)
+    def _is_outdated(self, manifest: Manifest) -> bool:
+        made_already = manifest["kind"] == "Service" and self.lease.objects.service is None
+        return not made_already and self.plan.is_changed(manifest)
 
-    def _apply(self, some: Iterable[Manifest]) -> None:
-        forces = self.planned.forces
+    def _apply(self, manifests: Iterable[Manifest]) -> None:
+        forces = self.plan.force_conflicts
         with ThreadPoolExecutor(_MAX_THREADS) as pool:
-            for one in pool.map(lambda one: self.cluster.apply(one, force=forces), some):
-                if one["kind"] == "Service":
-                    self.claim.node_port = endpoints.node_port(one)
+            for manifest in pool.map(
+                lambda manifest: self.cluster.apply(manifest, force=forces), manifests
+            ):
+                if manifest["kind"] == "Service":
+                    self.lease.node_port = endpoints.node_port(manifest)
 
     # Back
 
-    def _failed(self, error: BaseException) -> None:
-        """Note why the revision does not serve, and bring back what did."""
+    def _handle_failure(self, error: BaseException) -> None:
+        """Record the failure, and roll back to the previous revision."""
         if not self._applied:
             return
-        if isinstance(error, ConflictError | NotFoundError) or not self._ours():
-            return  # it is somebody else's by now, or nothing was changed
-        self._record(error)
-        if self.planned.plan.options.keep_failed:
-            number = self.planned.made.number
-            self._add(error, f"revision {number} stays in the cluster, as `--keep-failed` asks")
+        if isinstance(error, ConflictError | NotFoundError) or not self._is_current():
+            return  # another deploy has taken over, or nothing was changed
+        self._record_failure(error)
+        if self.plan.plan.options.keep_failed:
+            number = self.plan.revision.number
+            self._add_hint(
+                error, f"revision {number} stays in the cluster, as `--keep-failed` asks"
+            )
             return
         if self.previous is None:
             return
         try:
-            self._back_to(self.previous, error)
+            self._roll_back(self.previous, error)
         except FnbuildError as problem:
             number = self.previous.number
-            self._add(error, f"revision {number} could not be brought back: {problem.message}")
+            self._add_hint(error, f"revision {number} could not be brought back: {problem.message}")
 
-    def _ours(self) -> bool:
-        """Whether the Deployment is the one that was applied."""
-        key = self.planned.known.key
+    def _is_current(self) -> bool:
+        """Return True if the Deployment is still the applied one."""
+        key = self.plan.objects.key
         try:
-            live = self.cluster.get(kinds.DEPLOYMENT, key.namespace, key.object)
+            live = self.cluster.get(kinds.DEPLOYMENT, key.namespace, key.object_name)
         except FnbuildError:
-            return True  # going back finds out
-        current = RevisionRecord.of_deployment(live) if live is not None else None
-        return current is not None and current.number == self.planned.made.number
+            return True  # the rollback will tell
+        current = RevisionRecord.from_deployment(live) if live is not None else None
+        return current is not None and current.number == self.plan.revision.number
 
-    def _back_to(self, previous: RevisionRecord, error: BaseException) -> None:
+    def _roll_back(self, previous: RevisionRecord, error: BaseException) -> None:
         self.progress(f"going back to revision {previous.number}")
-        deployment = _deployment_of(render_manifests(previous, self.planned.around))
-        # What somebody else has changed meanwhile must not keep the function down.
+        deployment = _deployment_of(render_manifests(previous, self.plan.context))
+        # Concurrent changes by other managers must not prevent the rollback.
         live = apply_manifest(self.cluster, deployment, force=True)
         if previous.function.spec.disable:
             return
         if int((live.get("status") or {}).get("availableReplicas") or 0):
-            self._add(error, f"revision {previous.number} goes on serving")
-            with suppress(FnbuildError):  # the failed pods may take their time
+            self._add_hint(error, f"revision {previous.number} goes on serving")
+            with suppress(FnbuildError):  # the failed pods may take longer to terminate
                 ReadinessWait(self.cluster, previous, _no_progress).until_ready(
                     seconds=_SETTLING_SECONDS
                 )
         else:
             if isinstance(error, FnbuildError):
                 ReadinessWait(self.cluster, previous, self.progress).until_ready()
-            self._add(error, f"revision {previous.number} starts again")
+            self._add_hint(error, f"revision {previous.number} starts again")
 
-    def _record(self, error: BaseException) -> None:
-        """The first line of a failure is the reason."""
-        made = self.planned.made
+    def _record_failure(self, error: BaseException) -> None:
+        """Record a failure, with its reason in the first line."""
+        revision = self.plan.revision
         message = "the deploy was interrupted"
         if isinstance(error, FnbuildError):
-            reason = error.message.removeprefix(failure_prefix(made))
+            reason = error.message.removeprefix(failure_prefix(revision))
             message = "\n".join(part for part in (reason, error.detail) if part)
-        self.claim.add(made.with_failure(message))
+        self.lease.add(revision.with_failure(message))
 
-    def _add(self, error: BaseException, words: str) -> None:
+    def _add_hint(self, error: BaseException, text: str) -> None:
         if isinstance(error, FnbuildError):
-            error.hint = f"{words}; {error.hint}" if error.hint else words
+            error.hint = f"{text}; {error.hint}" if error.hint else text
 
 
-def _deployment_of(some: Iterable[Manifest]) -> Manifest:
-    return next(one for one in some if one["kind"] == "Deployment")
+def _deployment_of(manifests: Iterable[Manifest]) -> Manifest:
+    return next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
 
 
 def _no_progress(_: str) -> None:
-    """What serves all the time has nothing to say."""
+    """Ignore progress messages of a revision that keeps serving."""
 
 
 def delete_idle_replica_sets(cluster: Cluster, key: KubernetesKey) -> None:
@@ -239,7 +255,7 @@ def delete_idle_replica_sets(cluster: Cluster, key: KubernetesKey) -> None:
 
     Without the right to do so, they stay until the cluster removes all but the newest.
     """
-    selector = f"{inventory.FUNCTIONS_SELECTOR},{own.FUNCTION}={key.name}"
+    selector = f"{inventory.FUNCTIONS_SELECTOR},{labels.FUNCTION}={key.name}"
     with suppress(FnbuildError):
         for replica_set in cluster.list(kinds.REPLICA_SET, key.namespace, labels=selector):
             if not replica_set["spec"].get("replicas"):

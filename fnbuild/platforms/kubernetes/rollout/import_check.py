@@ -22,13 +22,8 @@ from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries, rollout_status
-from fnbuild.platforms.kubernetes.labels import (
-    CONTAINER,
-    MANAGED_BY,
-    MANAGER,
-    KubernetesKey,
-    RevisionRecord,
-)
+from fnbuild.platforms.kubernetes.labels import CONTAINER, MANAGED_BY, MANAGER, KubernetesKey
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.kubernetes.rollout.readiness import failure_prefix
 from fnbuild.platforms.processor_status import ImportVerdict
 from fnbuild.platforms.settings import GPU_RESOURCE
@@ -49,7 +44,7 @@ class ImportCheck:
     """The check of one revision, made from the Deployment that is about to be applied."""
 
     cluster: Cluster
-    made: RevisionRecord
+    revision: RevisionRecord
     deployment: Manifest
     progress: Progress
 
@@ -58,35 +53,35 @@ class ImportCheck:
 
         Raises `NotReadyError` with the handler's own error if it cannot be imported.
         """
-        delete_leftover_pods(self.cluster, self.made.key)
+        delete_leftover_pods(self.cluster, self.revision.key)
         self.progress("importing the handler in a pod without a GPU, while the old revision serves")
-        pod = import_check_pod(self.made, self.deployment)
-        namespace, name = self.made.key.namespace, str(pod["metadata"]["name"])
+        pod = import_check_pod(self.revision, self.deployment)
+        namespace, name = self.revision.key.namespace, str(pod["metadata"]["name"])
         try:
             self.cluster.create(pod)
         except FnbuildError as error:
-            self._undecided(error.message)
+            self._report_undecided(error.message)
             return
         try:
-            self._follow(namespace, name)
+            self._watch_pod(namespace, name)
         finally:
             with contextlib.suppress(FnbuildError):
                 self.cluster.delete(kinds.POD, namespace, name)
 
-    def _follow(self, namespace: str, name: str) -> None:
-        seconds = readiness_seconds(self.made.function)
+    def _watch_pod(self, namespace: str, name: str) -> None:
+        seconds = readiness_seconds(self.revision.function)
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             pod = self.cluster.get(kinds.POD, namespace, name)
             if pod is None:
-                self._undecided("the pod was deleted")
+                self._report_undecided("the pod was deleted")
                 return
-            if self._judge(pod) or self._stuck(pod, passed):
+            if self._has_ended(pod) or self._is_stuck(pod, passed):
                 return
             time.sleep(_PAUSE_SECONDS)
-        self._undecided(f"it took longer than {seconds:g} s")
+        self._report_undecided(f"it took longer than {seconds:g} s")
 
-    def _judge(self, pod: Raw) -> bool:
+    def _has_ended(self, pod: Raw) -> bool:
         """Return True if the pod has ended. Raises `NotReadyError` if the import failed."""
         status = pod.get("status") or {}
         if status.get("phase") not in ("Succeeded", "Failed"):
@@ -101,13 +96,13 @@ class ImportCheck:
         )
         verdict = ImportVerdict.parse(str(ended.get("message") or "").encode())
         if verdict.verdict == "failed":
-            text = failure_prefix(self.made) + verdict.reason
+            text = failure_prefix(self.revision) + verdict.reason
             raise NotReadyError(text, detail=verdict.extra_detail or None)
         if verdict.verdict == "unknown":
-            self._undecided(str(status.get("message") or verdict.reason))
+            self._report_undecided(str(status.get("message") or verdict.reason))
         return True
 
-    def _stuck(self, pod: Raw, passed: float) -> bool:
+    def _is_stuck(self, pod: Raw, passed: float) -> bool:
         """Return True if the pod will not be scheduled.
 
         Raises `NotReadyError` if the revision's own pods could not start either.
@@ -115,18 +110,18 @@ class ImportCheck:
         scheduled = rollout_status.get_condition(pod, "PodScheduled")
         if not pod["spec"].get("nodeName"):
             if passed > _UNSCHEDULED_SECONDS:
-                self._undecided(str(scheduled.get("message") or "no node takes the pod"))
+                self._report_undecided(str(scheduled.get("message") or "no node takes the pod"))
             return passed > _UNSCHEDULED_SECONDS
         events = queries.list_events(self.cluster, [pod])
         obstacle = containers.container_finding(
             pod, containers.Observations(events, time.time(), None, {})
         )
         if obstacle.fatal:
-            text = failure_prefix(self.made) + obstacle.text
+            text = failure_prefix(self.revision) + obstacle.text
             raise NotReadyError(text, hint=obstacle.hint or None)
         return False
 
-    def _undecided(self, reason: str) -> None:
+    def _report_undecided(self, reason: str) -> None:
         self.progress(f"the import check was inconclusive: {reason}")
 
 
@@ -137,30 +132,32 @@ def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
             cluster.delete(kinds.POD, key.namespace, str(pod["metadata"]["name"]))
 
 
-def import_check_pod(made: RevisionRecord, deployment: Manifest) -> Raw:
+def import_check_pod(revision: RevisionRecord, deployment: Manifest) -> Raw:
     """Return the pod, made from the template of the Deployment."""
     template: Raw = deployment["spec"]["template"]
     # With the function's priority it could preempt other pods.
     spec = {key: value for key, value in template["spec"].items() if key not in _PRIORITY_FIELDS}
-    own = next(container for container in spec["containers"] if container["name"] == CONTAINER)
-    own = {
-        **{key: value for key, value in own.items() if not key.endswith("Probe")},
+    container = next(
+        container for container in spec["containers"] if container["name"] == CONTAINER
+    )
+    container = {
+        **{key: value for key, value in container.items() if not key.endswith("Probe")},
         "args": list(COMMAND),
     }
-    own.pop("ports", None)
+    container.pop("ports", None)
     spec |= {
-        "containers": [_without_gpu(own)],
+        "containers": [_without_gpu(container)],
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": int(readiness_seconds(made.function)) + 60,
+        "activeDeadlineSeconds": int(readiness_seconds(revision.function)) + 60,
         "terminationGracePeriodSeconds": 0,
     }
     if spec.get("initContainers"):
         spec["initContainers"] = [_without_gpu(container) for container in spec["initContainers"]]
     suffix = secrets.token_hex(3)
-    labels = {MANAGED_BY: MANAGER, LABEL: made.key.name}
+    labels = {MANAGED_BY: MANAGER, LABEL: revision.key.name}
     metadata = {
-        "name": f"{made.key.object[:45].rstrip('-.')}-rehearsal-{suffix}",
-        "namespace": made.key.namespace,
+        "name": f"{revision.key.object_name[:45].rstrip('-.')}-rehearsal-{suffix}",
+        "namespace": revision.key.namespace,
         "labels": labels,
         "annotations": template["metadata"].get("annotations") or {},
     }

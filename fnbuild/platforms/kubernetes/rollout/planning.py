@@ -18,12 +18,11 @@ from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, InvalidFieldsError
-from fnbuild.platforms.kubernetes import labels as own
-from fnbuild.platforms.kubernetes import leases, records
+from fnbuild.platforms.kubernetes import labels, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rejections
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import desired_replicas, is_rolled_out
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import RevisionRecord, key_of, recorded_config, timestamp
+from fnbuild.platforms.kubernetes.labels import key_of, timestamp
 from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.network import service_manifest
 from fnbuild.platforms.kubernetes.manifests.rendering import (
@@ -33,6 +32,7 @@ from fnbuild.platforms.kubernetes.manifests.rendering import (
     render_portable,
 )
 from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnings
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.kubernetes.rollout import replacement
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
     LiveObjects,
@@ -49,9 +49,9 @@ _MAX_THREADS = 6
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """What makes a revision of a recorded one: whose code it is, and the note of that.
+    """The parameters of running a recorded revision as a new one.
 
-    With another `stamp` than the recorded one's its pods start anew.
+    `source` is the revision with the same code. A changed `stamp` restarts the pods.
     """
 
     source: int
@@ -62,141 +62,165 @@ class Rerun:
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
-    """A plan with what it takes to do it.
+    """A plan with everything that its execution needs.
 
-    `wanted` are the manifests in the order in which they are applied, `unwanted` live objects that
-    go when the new revision serves. `scaled` says that one of these, an autoscaler, has set the
-    number of pods: until it is gone, that is left alone. `secrets` has the values to which the
-    revision refers. `way` is how the pods are
-    replaced.
+    `manifests` are in the order of application; `obsolete` live objects are deleted when the new
+    revision serves. With `autoscaled`, an obsolete autoscaler has set the number of pods, which is
+    left alone until it is deleted. `secret_store` has the values to which the revision refers.
     """
 
     plan: Plan
-    known: FunctionObjects
-    made: RevisionRecord
-    around: RenderContext
-    wanted: tuple[Manifest, ...]
-    unwanted: tuple[Raw, ...]
-    secrets: SecretStore
-    scaled: bool = False
-    way: replacement.ReplacementMode = "as-configured"
+    objects: FunctionObjects
+    revision: RevisionRecord
+    context: RenderContext
+    manifests: tuple[Manifest, ...]
+    obsolete: tuple[Raw, ...]
+    secret_store: SecretStore
+    autoscaled: bool = False
+    mode: replacement.ReplacementMode = "as-configured"
 
     @property
     def deployment(self) -> Manifest:
-        """The Deployment as it is applied first."""
-        manifest = next(one for one in self.wanted if one["kind"] == "Deployment")
-        if self.way == "beside":
+        """The Deployment in the form that is applied first."""
+        manifest = next(manifest for manifest in self.manifests if manifest["kind"] == "Deployment")
+        if self.mode == "beside":
             manifest = replacement.with_overlap(manifest)
-        return without_replicas(manifest) if self.scaled else manifest
+        return without_replicas(manifest) if self.autoscaled else manifest
 
     @property
-    def provisional(self) -> bool:
+    def needs_second_apply(self) -> bool:
         """Return True if the Deployment is to be applied again, as it stays, after the rollout."""
-        return self.scaled or self.way == "beside"
+        return self.autoscaled or self.mode == "beside"
 
     @property
-    def forces(self) -> bool:
-        """Whether fields that somebody else has changed are taken over."""
+    def force_conflicts(self) -> bool:
+        """True if fields of other managers are taken over."""
         return self.plan.options.force_conflicts
 
-    def changes(self, manifest: Manifest) -> bool:
-        """Whether the manifest differs from what is there."""
+    def is_changed(self, manifest: Manifest) -> bool:
+        """Return True if the plan changes the manifest's object."""
         return any(
             change.target == change_target(manifest) for change in self.plan.effective_changes
         )
 
 
-def plan_rollout(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
+def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     cluster: Cluster,
-    known: FunctionObjects,
+    objects: FunctionObjects,
     function: Function,
     artifact: Artifact,
     options: PlanOptions,
-    again: Rerun | None = None,
+    rerun: Rerun | None = None,
     *,
     preview: bool = False,
 ) -> RolloutPlan:
-    """`preview` tells what a deploy would do whose image is yet to be built.
+    """Plan the deploy of a function. With `preview`, its image may not have been built yet.
 
-    Raises `InputError` for what Kubernetes does not take, `NotFoundError` without the namespace,
-    `ForbiddenError` without the rights and `ConflictError` where others have changed the objects.
+    Raises `InputError` for values that Kubernetes rejects, `NotFoundError` without the namespace,
+    `ForbiddenError` without permissions, and `ConflictError` for fields of other managers.
     """
     function = _with_options(function, artifact, options)
     key_of(function)
-    leases.require_managed(known)
-    live = read_live_objects(cluster, known, function)
-    store = SecretStore(cluster, known.key)
-    config = store.referring(recorded_config(function))
-    made = _new_revision(known, config, artifact, options, again)
-    runs = known.deployment
-    ill = runs is not None and not is_rolled_out(runs)
-    if runs is not None and ill and again is None and _has_failed(cluster, runs, live.pods):
-        made = replace(made, stamp=timestamp())
-    around = _with_free_node_port(cluster, known, made, live.around)
-    wanted = render_manifests(_as_if_built(made, known.made, artifact) if preview else made, around)
-    places = {object_identity(one) for one in wanted}
-    unwanted = tuple(one for one in live.objects if object_identity(one) not in places)
-    scaled = around.replicas is None and any(_is_autoscaler(one) for one in unwanted)
-    tried = (without_replicas(one) if scaled else one for one in wanted)
-    with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        after = list(pool.map(lambda one: _dry_run(cluster, function, one, options), tried))
-    replacement = _choose_replacement(cluster, function, live, [one for one, _ in after])
-    refusal = replacement.refusal
-    steps = (
-        *_function_steps(known, made, artifact),
-        *(_step(change_target(one), live.found(one), one) for one, _ in after),
-        *(Change("delete", change_target(one), without_server_fields(one)) for one in unwanted),
+    leases.require_managed(objects)
+    live = read_live_objects(cluster, objects, function)
+    store = SecretStore(cluster, objects.key)
+    config = store.with_references(recorded_config(function))
+    record = _new_revision(objects, config, artifact, options, rerun)
+    running = objects.deployment
+    is_unhealthy = running is not None and not is_rolled_out(running)
+    if (
+        running is not None
+        and is_unhealthy
+        and rerun is None
+        and _has_failed(cluster, running, live.pods)
+    ):
+        record = replace(record, stamp=timestamp())
+    context = _with_free_node_port(cluster, objects, record, live.context)
+    manifests = render_manifests(
+        _as_if_built(record, objects.revision, artifact) if preview else record, context
     )
-    if again is not None or ill:
-        whole = "deployment "
-        steps = tuple(as_replacement(one) if one.target.startswith(whole) else one for one in steps)
+    identities = {object_identity(manifest) for manifest in manifests}
+    obsolete = tuple(
+        manifest for manifest in live.objects if object_identity(manifest) not in identities
+    )
+    autoscaled = context.replicas is None and any(_is_autoscaler(manifest) for manifest in obsolete)
+    candidates = (without_replicas(manifest) if autoscaled else manifest for manifest in manifests)
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        results = list(
+            pool.map(lambda manifest: _dry_run(cluster, function, manifest, options), candidates)
+        )
+    decision = _choose_replacement(cluster, function, live, [manifest for manifest, _ in results])
+    refusal = decision.refusal
+    changes = (
+        *_function_changes(objects, record, artifact),
+        *(
+            _change(change_target(manifest), live.find(manifest), manifest)
+            for manifest, _ in results
+        ),
+        *(
+            Change("delete", change_target(manifest), without_server_fields(manifest))
+            for manifest in obsolete
+        ),
+    )
+    if rerun is not None or is_unhealthy:
+        prefix = "deployment "
+        changes = tuple(
+            as_replacement(change) if change.target.startswith(prefix) else change
+            for change in changes
+        )
     warnings = (
         *artifact.warnings,
         *configuration_warnings(function),
         *_image_warnings(function, artifact),
-        *_scale_warnings(known, made, again is not None),
-        *_budget_warnings(function, around),
-        *(text for _, text in after if text),
+        *_scale_warnings(objects, record, rerun is not None),
+        *_budget_warnings(function, context),
+        *(text for _, text in results if text),
     )
     if refusal is not None and preview:
         warnings += (f"a deploy would be refused now: {refusal.message}; {refusal.hint}",)
-    done = Plan(
+    if any(change.verb != "keep" for change in changes):
+        changes = with_new_revision(changes)
+    plan = Plan(
         function,
         artifact,
-        steps if all(one.verb == "keep" for one in steps) else with_new_revision(steps),
+        changes,
         warnings,
         options,
-        manifests=render_portable(made, around, monitoring=options.monitoring),
-        needs=prerequisites(made),
+        manifests=render_portable(record, context, monitoring=options.monitoring),
+        needs=prerequisites(record),
         refusal=refusal,
     )
-    return RolloutPlan(done, known, made, around, wanted, unwanted, store, scaled, replacement.way)
+    return RolloutPlan(
+        plan, objects, record, context, manifests, obsolete, store, autoscaled, decision.mode
+    )
 
 
 def _choose_replacement(
     cluster: Cluster, function: Function, live: LiveObjects, after: list[Raw]
 ) -> replacement.Replacement:
-    wanted = next(one for one in after if one["kind"] == "Deployment")
-    return replacement.choose_replacement(cluster, function, wanted, live.found(wanted), live.pods)
+    deployment = next(manifest for manifest in after if manifest["kind"] == "Deployment")
+    return replacement.choose_replacement(
+        cluster, function, deployment, live.find(deployment), live.pods
+    )
 
 
 def _with_free_node_port(
-    cluster: Cluster, known: FunctionObjects, made: RevisionRecord, around: RenderContext
+    cluster: Cluster, objects: FunctionObjects, record: RevisionRecord, context: RenderContext
 ) -> RenderContext:
-    """A Service that was removed gets its node port again, unless somebody else has it by now."""
-    if known.service is not None or not around.node_port:
-        return around
+    """Keep the node port of a removed Service, unless it has been taken in the meantime."""
+    if objects.service is not None or not context.node_port:
+        return context
     try:
-        cluster.apply(service_manifest(made, made.function, around.node_port), dry_run=True)
+        cluster.apply(service_manifest(record, record.function, context.node_port), dry_run=True)
     except InputError:
-        return replace(around, node_port=0)
-    return around
+        return replace(context, node_port=0)
+    return context
 
 
 def _dry_run(
     cluster: Cluster, function: Function, manifest: Manifest, options: PlanOptions
 ) -> tuple[Raw, str]:
-    """What the object would become, and what is to be said of that."""
+    """Return the object that a manifest would result in, and a warning or ""."""
     force = options.force_conflicts
     try:
         return apply_manifest(cluster, manifest, dry_run=True, force=force), ""
@@ -209,8 +233,8 @@ def _dry_run(
         return after, f"{error.message}; `--force-conflicts` takes them over"
 
 
-def _is_autoscaler(one: Raw) -> bool:
-    return bool(one["kind"] == "HorizontalPodAutoscaler")
+def _is_autoscaler(manifest: Raw) -> bool:
+    return bool(manifest["kind"] == "HorizontalPodAutoscaler")
 
 
 def _with_options(function: Function, artifact: Artifact, options: PlanOptions) -> Function:
@@ -221,85 +245,90 @@ def _with_options(function: Function, artifact: Artifact, options: PlanOptions) 
 
 
 def _new_revision(
-    known: FunctionObjects,
+    objects: FunctionObjects,
     config: Raw,
     artifact: Artifact,
     options: PlanOptions,
-    again: Rerun | None,
+    rerun: Rerun | None,
 ) -> RevisionRecord:
-    """The revision that a deploy would make."""
-    number = max((one.number for one in records.all_revisions(known)), default=0) + 1
-    made = RevisionRecord(
-        key=known.key,
+    """Return the record of the revision that a deploy would create."""
+    number = max((revision.number for revision in records.all_revisions(objects)), default=0) + 1
+    record = RevisionRecord(
+        key=objects.key,
         number=number,
         created=timestamp(),
         digest=artifact.digest,
         image=artifact.reference,
-        pinned=_pinned_reference(known.made, artifact),
+        pinned=_pinned_reference(objects.revision, artifact),
         config=config,
         source=number,
         overlap=options.overlap,
         owner=local_owner(),
     )
-    if again is not None:
+    if rerun is not None:
         return replace(
-            made,
-            source=again.source,
-            note=again.note,
-            stamp=again.stamp,
-            overlap=again.overlap,
+            record,
+            source=rerun.source,
+            note=rerun.note,
+            stamp=rerun.stamp,
+            overlap=rerun.overlap,
         )
     if options.force:
-        return replace(made, stamp=timestamp())
-    active = known.made
-    if active is not None and (active.config, active.pinned) == (made.config, made.pinned):
-        # The same again restarts nothing, behind a restart that was asked for either.
-        return replace(made, stamp=active.stamp)
-    return made
+        return replace(record, stamp=timestamp())
+    active = objects.revision
+    if active is not None and (active.config, active.pinned) == (record.config, record.pinned):
+        # An unchanged deploy restarts no pod, even after a requested restart.
+        return replace(record, stamp=active.stamp)
+    return record
 
 
 def _pinned_reference(active: RevisionRecord | None, artifact: Artifact) -> str:
-    """The exact reference; of an image that is yet to be built, that of the same code's."""
+    """Return the exact reference; before the build, that of an image with the same code."""
     if artifact.pinned or not artifact.digest or active is None:
         return artifact.pinned
-    same = (active.digest, active.image) == (artifact.digest, artifact.reference)
-    return active.pinned if same else ""
+    is_same = (active.digest, active.image) == (artifact.digest, artifact.reference)
+    return active.pinned if is_same else ""
 
 
 def _as_if_built(
-    made: RevisionRecord, active: RevisionRecord | None, artifact: Artifact
+    record: RevisionRecord, active: RevisionRecord | None, artifact: Artifact
 ) -> RevisionRecord:
-    """With an exact reference where a build will give one: nothing shall be told to change that
-    will not.
+    """Return the record as if its image had been built and pinned.
+
+    Otherwise the plan would report changes that the deploy does not make.
     """
-    unbuilt = artifact.digest and not artifact.id and not made.pinned
-    return replace(made, pinned=made.image) if unbuilt and (not active or active.pinned) else made
+    unbuilt = artifact.digest and not artifact.id and not record.pinned
+    return (
+        replace(record, pinned=record.image)
+        if unbuilt and (not active or active.pinned)
+        else record
+    )
 
 
-def _function_steps(
-    known: FunctionObjects, made: RevisionRecord, artifact: Artifact
+def _function_changes(
+    objects: FunctionObjects, record: RevisionRecord, artifact: Artifact
 ) -> tuple[Change, ...]:
-    """What changes in words of functions, before the objects."""
-    active = known.made
-    after = {"image": made.image, "code": made.digest, "id": artifact.pinned}
+    """Return the changes of the function itself, which precede those of objects."""
+    active = objects.revision
+    after = {"image": record.image, "code": record.digest, "id": artifact.pinned}
     before, config = None, None
     if active is not None:
-        # An image that is yet to be built has no exact reference to compare.
+        # An image that has not been built has no exact reference to compare.
         exact = active.pinned if artifact.pinned else ""
         before = {"image": active.image, "code": active.digest, "id": exact}
         config = active.config
     return (
-        make_change(f"function {made.key.name}", config, made.config),
+        make_change(f"function {record.key.name}", config, record.config),
         make_change(REVISION_TARGET, before, after),
     )
 
 
 def _has_failed(cluster: Cluster, deployment: Raw, pods: list[Raw]) -> bool:
-    """Whether what runs will not get better by itself, so that only new pods may."""
+    """Return True if the current pods cannot recover without a new rollout."""
     return bool(queries.query_rollout_status(cluster, deployment, pods, time.time()).failure)
 
 
-def _step(name: str, live: Raw | None, after: Raw) -> Change:
+def _change(name: str, live: Raw | None, after: Raw) -> Change:
     return make_change(
         name,
         without_server_fields(live) if live is not None else None,
@@ -307,27 +336,33 @@ def _step(name: str, live: Raw | None, after: Raw) -> Change:
     )
 
 
-def _scale_warnings(known: FunctionObjects, made: RevisionRecord, again: bool) -> tuple[str, ...]:
-    """A warning of a number of pods that somebody has set by hand and that is undone."""
-    live, active = known.deployment, known.made
-    if live is None or active is None or known.hpa is not None:
+def _scale_warnings(
+    objects: FunctionObjects, record: RevisionRecord, rerun: bool
+) -> tuple[str, ...]:
+    """Warn about a manual change of the number of replicas that the deploy reverts."""
+    live, active = objects.deployment, objects.revision
+    if live is None or active is None or objects.hpa is not None:
         return ()
-    now, number = desired_replicas(live), scaling.deployment_replicas(made.function, None)
+    live_replicas, number = (
+        desired_replicas(live),
+        scaling.deployment_replicas(record.function, None),
+    )
     if (
         number is None
-        or now == number
+        or live_replicas == number
         or number != scaling.deployment_replicas(active.function, None)
     ):
         return ()
-    keeps = f"`--replicas {now}` keeps them"
-    if again:
-        keeps = f"`fnbuild update function {known.key.name} --replicas {now}` brings them back"
-    return (f"somebody has scaled it to {now}; this makes it {number}: {keeps}",)
+    keeps = f"`--replicas {live_replicas}` keeps them"
+    if rerun:
+        command = f"`fnbuild update function {objects.key.name} --replicas {live_replicas}`"
+        keeps = f"{command} restores them"
+    return (f"it was scaled to {live_replicas}; this deploy sets it to {number}: {keeps}",)
 
 
-def _budget_warnings(function: Function, around: RenderContext) -> tuple[str, ...]:
-    """A warning that several replicas get no disruption budget."""
-    if around.budget is not None or scaling.replica_bounds(function)[1] < 2:
+def _budget_warnings(function: Function, context: RenderContext) -> tuple[str, ...]:
+    """Warn about replicas without a disruption budget."""
+    if context.budget is not None or scaling.replica_bounds(function)[1] < 2:
         return ()
     return (
         "this user may not read poddisruptionbudgets.policy: the replicas get no disruption budget,"
@@ -342,9 +377,9 @@ def unchanged_message(plan: Plan) -> str:
     """
     if plan.function.spec.disable:
         return "nothing has changed, and the function is still disabled"
-    exact = plan.artifact.digest or plan.artifact.pinned or "@" in plan.artifact.reference
-    more = f"; `--force` starts it with what {plan.artifact.reference} means now"
-    return f"nothing has changed, and the function runs{'' if exact else more}"
+    is_pinned = plan.artifact.digest or plan.artifact.pinned or "@" in plan.artifact.reference
+    advice = f"; `--force` starts it with what {plan.artifact.reference} means now"
+    return f"nothing has changed, and the function runs{'' if is_pinned else advice}"
 
 
 def _image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:
@@ -361,7 +396,7 @@ def _image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:
     )
 
 
-# What the cluster and its clients write into metadata, which nobody has asked for.
+# Metadata that the server and its clients add.
 _SERVER_FIELDS = (
     "managedFields",
     "uid",
@@ -371,20 +406,20 @@ _SERVER_FIELDS = (
     "selfLink",
 )
 _HIDDEN_ANNOTATIONS = (
-    *own.REVISION_ANNOTATIONS,
-    own.CONFIG,  # told as the function
+    *labels.REVISION_ANNOTATIONS,
+    labels.CONFIG,  # compared as the function
     "deployment.kubernetes.io/revision",
     "kubectl.kubernetes.io/last-applied-configuration",
 )
 
 
 def change_target(manifest: Raw) -> str:
-    """What a change calls an object: `deployment nuclio-NAME`."""
+    """Return the name of an object in a plan: `deployment nuclio-NAME`."""
     return f"{str(manifest['kind']).lower()} {manifest['metadata']['name']}"
 
 
 def without_server_fields(manifest: Raw) -> Manifest:
-    """An object without what the cluster alone knows of it: what somebody would write."""
+    """Return an object without the fields that the server adds."""
     metadata = {
         key: value for key, value in manifest["metadata"].items() if key not in _SERVER_FIELDS
     }
@@ -402,7 +437,7 @@ def without_server_fields(manifest: Raw) -> Manifest:
 
 
 def without_replicas(manifest: Manifest) -> Manifest:
-    """A Deployment that leaves the number of its pods to others; anything else as it is."""
+    """Return a Deployment without `spec.replicas`; other objects are returned unchanged."""
     if manifest["kind"] != "Deployment":
         return manifest
     spec = {key: value for key, value in manifest["spec"].items() if key != "replicas"}

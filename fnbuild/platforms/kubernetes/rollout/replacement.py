@@ -28,7 +28,7 @@ from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
 from fnbuild.platforms.kubernetes.labels import OVERLAP
 from fnbuild.platforms.kubernetes.manifests import scaling
-from fnbuild.platforms.kubernetes.status import PodFinding
+from fnbuild.platforms.kubernetes.pod_status import PodFinding
 from fnbuild.platforms.settings import GPU_RESOURCE, needs_gpu
 
 Quantities = dict[str, Decimal]
@@ -49,14 +49,14 @@ class Capacity:
 
 
 def measure_capacity(
-    pod: Raw, nodes: Sequence[Raw], pods: Iterable[Raw], own: Iterable[str]
+    pod: Raw, nodes: Sequence[Raw], pods: Iterable[Raw], own_names: Iterable[str]
 ) -> Capacity:
     """Count the pods of a template that fit.
 
     `own` are the names of the function's pods in the namespace of `pod`. Pods that have ended or
     have no node use no capacity.
     """
-    names, namespace = set(own), pod["metadata"]["namespace"]
+    names, namespace = set(own_names), pod["metadata"]["namespace"]
     held: dict[str, Quantities] = {}
     others: dict[str, Quantities] = {}
     for other in pods:
@@ -106,22 +106,22 @@ def pod_gpus(pod: Raw) -> int:
 
 def _requests(container: Raw) -> Quantities:
     resources = container.get("resources") or {}
-    some = (resources.get("limits") or {}) | (resources.get("requests") or {})
-    return {name: parse_quantity(str(amount)) for name, amount in some.items()}
+    amounts = (resources.get("limits") or {}) | (resources.get("requests") or {})
+    return {name: parse_quantity(str(amount)) for name, amount in amounts.items()}
 
 
 def _allocatable(node: Raw) -> Quantities:
-    some = (node.get("status") or {}).get("allocatable") or {}
-    return {name: parse_quantity(str(amount)) for name, amount in some.items()}
+    amounts = (node.get("status") or {}).get("allocatable") or {}
+    return {name: parse_quantity(str(amount)) for name, amount in amounts.items()}
 
 
-def _add(total: Quantities, more: Mapping[str, Decimal]) -> None:
-    for name, amount in more.items():
+def _add(total: Quantities, added: Mapping[str, Decimal]) -> None:
+    for name, amount in added.items():
         total[name] = total.get(name, Decimal(0)) + amount
 
 
-def _subtract(some: Quantities, taken: Mapping[str, Decimal]) -> Quantities:
-    return {name: amount - taken.get(name, Decimal(0)) for name, amount in some.items()}
+def _subtract(amounts: Quantities, taken: Mapping[str, Decimal]) -> Quantities:
+    return {name: amount - taken.get(name, Decimal(0)) for name, amount in amounts.items()}
 
 
 def _fit_count(free: Quantities, needed: Quantities) -> int:
@@ -145,7 +145,7 @@ def _shortage(
     for resource, needed in sorted(
         pod_requests(pod).items(), key=lambda item: item[0] != GPU_RESOURCE
     ):
-        amounts = {node: some.get(resource, Decimal(0)) for node, some in free.items()}
+        amounts = {node: amounts.get(resource, Decimal(0)) for node, amounts in free.items()}
         if max(amounts.values()) < needed:
             return _insufficient(resource, needed, open_nodes, amounts)
     return PodFinding(
@@ -173,17 +173,17 @@ def _remedy(name: str, free: Decimal) -> str:
     if name == "pods":
         return "`kubectl describe nodes` shows what runs there; delete some pods, or add a node"
     field = "limits" if name == GPU_RESOURCE else "requests"
-    ask = (
+    limit_advice = (
         f"ask for {_format_quantity(name, free)} at most (spec.resources.{field})"
         if free > 0
         else ""
     )
     if name == GPU_RESOURCE:
-        more = "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"
-        more += " device plugin they offer none"
+        advice = "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"
+        advice += " device plugin they offer none"
     else:
-        more = "make room, or add a node"
-    return f"{ask}; {more}" if ask else more
+        advice = "make room, or add a node"
+    return f"{limit_advice}; {advice}" if limit_advice else advice
 
 
 def _format_quantity(name: str, amount: Decimal) -> str:
@@ -209,8 +209,8 @@ def _no_eligible_node(pod: Raw, nodes: Sequence[Raw]) -> PodFinding:
 
 
 ReplacementMode = Literal["as-configured", "beside", "gap"]
-"""`beside`: the Deployment's strategy has a gap, but this rollout needs none. `gap`: the old pods
-end first. `as-configured`: the Deployment's own strategy applies.
+"""`beside`: the Deployment's strategy has a gap, but this rollout does not need it. `gap`: the old
+pods end first. `as-configured`: the Deployment's own strategy applies.
 """
 
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
@@ -221,41 +221,43 @@ _AUTOSCALER_STATUS = ("kube-system", "cluster-autoscaler-status")
 class Replacement:
     """The way of the replacement, and the error if a deploy has to be refused."""
 
-    way: ReplacementMode = "as-configured"
+    mode: ReplacementMode = "as-configured"
     refusal: PreconditionError | None = None
 
 
 def choose_replacement(
-    cluster: Cluster, function: Function, wanted: Raw, live: Raw | None, pods: Sequence[Raw]
+    cluster: Cluster, function: Function, deployment: Raw, live: Raw | None, pods: Sequence[Raw]
 ) -> Replacement:
     """Choose the way from the Deployment `live` to the Deployment `wanted`.
 
     `pods` are those of the function. If this user may not list nodes or other pods, the scheduler
     decides.
     """
-    recreates = (wanted["spec"].get("strategy") or {}).get("type") == "Recreate"
+    recreates = (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
     replicas = scaling.replica_bounds(function)[0]
     if not replicas or not (recreates or needs_gpu(function)):
         return Replacement()
-    new_pods = live is None or live["spec"]["template"] != wanted["spec"]["template"]
-    own = [pod for pod in pods if (pod.get("status") or {}).get("phase") != "Failed"]
-    if not new_pods and len(own) >= replicas:
+    new_pods = live is None or live["spec"]["template"] != deployment["spec"]["template"]
+    own_pods = [pod for pod in pods if (pod.get("status") or {}).get("phase") != "Failed"]
+    if not new_pods and len(own_pods) >= replicas:
         return Replacement()
-    free = _query_capacity(cluster, wanted, own)
-    if free is not None and free.instead < replicas and not _adds_nodes(cluster):
-        return Replacement(refusal=_refusal(function, free, replicas))
-    if recreates and new_pods and own:
-        return Replacement(_choose_mode(function, free, own))
+    capacity = _query_capacity(cluster, deployment, own_pods)
+    if capacity is not None and capacity.instead < replicas and not _adds_nodes(cluster):
+        return Replacement(refusal=_refusal(function, capacity, replicas))
+    if recreates and new_pods and own_pods:
+        return Replacement(_choose_mode(function, capacity, own_pods))
     return Replacement()
 
 
-def _choose_mode(function: Function, free: Capacity | None, own: Sequence[Raw]) -> ReplacementMode:
+def _choose_mode(
+    function: Function, capacity: Capacity | None, own_pods: Sequence[Raw]
+) -> ReplacementMode:
     if function.spec.deployment_strategy:
         return "gap"  # chosen for other reasons, such as a volume that only one pod can mount
-    if free is None:
-        return "gap" if any(map(pod_gpus, own)) else "beside"
+    if capacity is None:
+        return "gap" if any(map(pod_gpus, own_pods)) else "beside"
     # If a pod fits in neither case, the cluster adds a node for the pending pod.
-    return "beside" if free.beside or not free.instead else "gap"
+    return "beside" if capacity.beside or not capacity.instead else "gap"
 
 
 def with_overlap(deployment: Manifest) -> Manifest:
@@ -274,23 +276,23 @@ def with_overlap(deployment: Manifest) -> Manifest:
     }
 
 
-def _query_capacity(cluster: Cluster, wanted: Raw, own: Sequence[Raw]) -> Capacity | None:
+def _query_capacity(cluster: Cluster, deployment: Raw, own_pods: Sequence[Raw]) -> Capacity | None:
     """Return the room for pods of the Deployment, or None without the rights to determine it."""
     with ThreadPoolExecutor(2) as pool:
         nodes = pool.submit(queries.list_nodes, cluster)
         pods = pool.submit(_list_running_pods, cluster)
-        if (there := nodes.result()) is None:
+        if (node_list := nodes.result()) is None:
             return None
-        every = pods.result()
-    template: Raw = wanted["spec"]["template"]
+        other_pods = pods.result()
+    template: Raw = deployment["spec"]["template"]
     pod: dict[str, Any] = {
-        "metadata": {**template["metadata"], "namespace": wanted["metadata"]["namespace"]},
+        "metadata": {**template["metadata"], "namespace": deployment["metadata"]["namespace"]},
         "spec": template["spec"],
     }
-    names = [str(old["metadata"]["name"]) for old in own]
-    free = measure_capacity(pod, there, every or (), names)
+    names = [str(old["metadata"]["name"]) for old in own_pods]
+    capacity = measure_capacity(pod, node_list, other_pods or (), names)
     # Without the list of other pods, only a pod that never fits can be recognized.
-    return free if every is not None or not free.instead else None
+    return capacity if other_pods is not None or not capacity.instead else None
 
 
 def _list_running_pods(cluster: Cluster) -> list[Raw] | None:
@@ -310,13 +312,13 @@ def _adds_nodes(cluster: Cluster) -> bool:
         return False
 
 
-def _refusal(function: Function, free: Capacity, replicas: int) -> PreconditionError:
+def _refusal(function: Function, capacity: Capacity, replicas: int) -> PreconditionError:
     name = function.metadata.name
-    if free.instead:
-        text = f"the nodes have room for {free.instead} of {replicas} replicas"
-        hint = f"`--replicas {free.instead}`; or make room: `kubectl describe nodes`"
+    if capacity.instead:
+        text = f"the nodes have room for {capacity.instead} of {replicas} replicas"
+        hint = f"`--replicas {capacity.instead}`; or make room: `kubectl describe nodes`"
     else:
-        text, hint = free.shortage.text, free.shortage.hint
+        text, hint = capacity.shortage.text, capacity.shortage.hint
     return PreconditionError(f"{name} cannot run, and nothing was changed: {text}", hint=hint)
 
 

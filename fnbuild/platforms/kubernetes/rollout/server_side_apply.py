@@ -1,10 +1,10 @@
 """Server-side apply of a function's objects.
 
-Up to Kubernetes 1.20 the API server removes the fields that a manifest no longer has one by one,
-and leaves the mapping around them, empty: a variable that had a `valueFrom` and now has a `value`,
-or a volume of another kind under the same name, is refused as invalid. An entry of a list is
-removed as a whole, however. In that case such entries are removed first, while the Deployment is
-paused and starts no pods, and come back in the second of two applies.
+Up to Kubernetes 1.20, the API server removes fields that are missing in a manifest one by one and
+leaves the empty mapping around them. A variable that changes from `valueFrom` to `value`, or a
+volume that changes its type, is then rejected as invalid. List entries, however, are removed as a
+whole. In such a case two applies are needed: the first one removes these entries, while the
+Deployment is paused and starts no pods, and the second one adds them again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Entries = set[tuple[ListLocation, str]]
 def apply_manifest(
     cluster: Cluster, manifest: Raw, *, dry_run: bool = False, force: bool = False
 ) -> Raw:
-    """Apply a manifest and return the object as it then is. Raises what `Cluster.apply` does."""
+    """Apply a manifest and return the resulting object. Raises the errors of `Cluster.apply`."""
     try:
         return cluster.apply(manifest, dry_run=dry_run, force=force)
     except InputError:
@@ -48,16 +48,16 @@ def _replaced_entries(cluster: Cluster, manifest: Raw) -> Entries:
     """Return the entries of which the live Deployment has a mapping that the manifest lacks."""
     if manifest["kind"] != kinds.DEPLOYMENT.name:
         return set()
-    about = manifest["metadata"]
-    live = cluster.get(kinds.DEPLOYMENT, about["namespace"], about["name"])
+    metadata = manifest["metadata"]
+    live = cluster.get(kinds.DEPLOYMENT, metadata["namespace"], metadata["name"])
     if live is None:
         return set()
-    there = {place: _by_name(entries) for place, entries in _named_lists(live)}
+    live_entries = {location: _by_name(entries) for location, entries in _named_lists(live)}
     replaced: Entries = set()
-    for place, entries in _named_lists(manifest):
+    for location, entries in _named_lists(manifest):
         for name, entry in _by_name(entries).items():
-            if _lacks_mapping(entry, there.get(place, {}).get(name, {})):
-                replaced.add((place, name))
+            if _lacks_mapping(entry, live_entries.get(location, {}).get(name, {})):
+                replaced.add((location, name))
     return replaced
 
 
@@ -86,20 +86,22 @@ def _lacks_mapping(wanted: Any, live: Any) -> bool:
 def _without_entries(manifest: Raw, entries: Entries) -> Raw:
     """Return the manifest without these entries, and without the mounts of such volumes."""
     reduced = deepcopy(manifest)
-    for place, listed in _named_lists(reduced):
-        listed[:] = [entry for entry in listed if not _is_among(entries, place, entry)]
+    for location, entry_list in _named_lists(reduced):
+        entry_list[:] = [entry for entry in entry_list if not _is_among(entries, location, entry)]
     return reduced
 
 
 def _with_entries(live: Raw, manifest: Raw, entries: Entries) -> Raw:
-    """Return the object with these entries of the manifest, as the second apply makes it."""
+    """Return the object with these entries of the manifest: the result of the second apply."""
     restored, wanted = deepcopy(live), dict(_named_lists(manifest))
-    for place, listed in _named_lists(restored):
-        listed += [entry for entry in wanted.get(place, []) if _is_among(entries, place, entry)]
+    for location, entry_list in _named_lists(restored):
+        entry_list += [
+            entry for entry in wanted.get(location, []) if _is_among(entries, location, entry)
+        ]
     return restored
 
 
-def _is_among(entries: Entries, place: ListLocation, entry: Raw) -> bool:
-    if place[2] == "volumeMounts":
-        place = ("", "", "volumes")
-    return (place, str(entry["name"])) in entries
+def _is_among(entries: Entries, location: ListLocation, entry: Raw) -> bool:
+    if location[2] == "volumeMounts":
+        location = ("", "", "volumes")
+    return (location, str(entry["name"])) in entries

@@ -1,4 +1,4 @@
-"""Status of pods, and findings about them."""
+"""The status of pods, and findings about them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fnbuild.platforms.kubernetes.labels import CONTAINER
 
 @dataclass(frozen=True, slots=True)
 class PodFinding:
-    """`text` is one sentence in lower case, without a period; `hint` says what to do about it.
+    """A finding about a pod: a sentence in lower case without a period, and the remedy.
 
-    `fatal` when waiting does not help. `container` is the one whose log says more, "" for none.
+    `fatal` findings do not resolve themselves. `container` is the one whose log has details, or "".
     """
 
     text: str
@@ -21,12 +21,12 @@ class PodFinding:
     fatal: bool = False
     container: str = ""
 
-    def become(self, *, fatal: bool) -> PodFinding:
+    def with_fatal(self, *, fatal: bool) -> PodFinding:
         return replace(self, fatal=fatal)
 
 
 def parse_timestamp(stamp: str | None) -> float | None:
-    """A time of the cluster's in seconds since the epoch; None for none."""
+    """Return a timestamp of the API in seconds since the epoch; None for an invalid one."""
     if not stamp:
         return None
     try:
@@ -42,32 +42,36 @@ def join_words(words: list[str], joint: str = "and") -> str:
 
 
 MOUNT_GRACE_SECONDS = 5.0
-"""How long something may be missing that others are about to make."""
+"""The time in which a missing object may still be created by other clients."""
 
 
 def is_pod_ready(pod: Raw) -> bool:
     return any(
-        one.get("type") == "Ready" and one.get("status") == "True"
-        for one in (pod.get("status") or {}).get("conditions") or []
+        condition.get("type") == "Ready" and condition.get("status") == "True"
+        for condition in (pod.get("status") or {}).get("conditions") or []
     )
 
 
 def is_function_running(pod: Raw) -> bool:
-    """Whether the function's own container runs."""
+    """Return True if the function's own container is running."""
     return any(
-        one.get("name") == CONTAINER and "running" in (one.get("state") or {})
-        for one in (pod.get("status") or {}).get("containerStatuses") or []
+        container_status.get("name") == CONTAINER
+        and "running" in (container_status.get("state") or {})
+        for container_status in (pod.get("status") or {}).get("containerStatuses") or []
     )
 
 
 def is_waiting_for_volumes(pod: Raw, now: float, since: float = 0.0) -> bool:
-    """Whether no container of a pod with a node has begun, for longer than volumes take."""
+    """Return True if no container of a scheduled pod has started, for longer than mounts take."""
     status: Raw = pod.get("status") or {}
     listed = [
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
     ]
-    waiting = [((one.get("state") or {}).get("waiting") or {}).get("reason") for one in listed]
+    waiting = [
+        ((container_status.get("state") or {}).get("waiting") or {}).get("reason")
+        for container_status in listed
+    ]
     began = parse_timestamp(status.get("startTime"))
     return (
         began is not None
@@ -78,18 +82,18 @@ def is_waiting_for_volumes(pod: Raw, now: float, since: float = 0.0) -> bool:
 
 def restart_count(pod: Raw) -> int:
     listed = (pod.get("status") or {}).get("containerStatuses") or []
-    return sum(int(one.get("restartCount") or 0) for one in listed)
+    return sum(int(container_status.get("restartCount") or 0) for container_status in listed)
 
 
 def pod_state(pod: Raw) -> str:
-    """The pod's state in a word, as `kubectl get pods` has it."""
+    """Return the state of a pod in one word, as `kubectl get pods` does."""
     status: Raw = pod.get("status") or {}
     if "deletionTimestamp" in pod["metadata"]:
         return "Terminating"
-    for one in status.get("containerStatuses") or []:
-        state = one.get("state") or {}
-        for part in ("waiting", "terminated"):
-            if reason := (state.get(part) or {}).get("reason"):
+    for container_status in status.get("containerStatuses") or []:
+        state = container_status.get("state") or {}
+        for phase in ("waiting", "terminated"):
+            if reason := (state.get(phase) or {}).get("reason"):
                 return str(reason)
     if status.get("phase") == "Running":
         return "Ready" if is_pod_ready(pod) else "Running"

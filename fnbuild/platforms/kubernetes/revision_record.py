@@ -1,0 +1,269 @@
+"""The record of a revision, in the annotations of its Deployment or as JSON in a ConfigMap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw
+from fnbuild.platforms import revision_records
+from fnbuild.platforms.kubernetes.labels import (
+    CONFIG,
+    CONTAINER,
+    CREATED,
+    DIGEST,
+    FUNCTION,
+    IMAGE,
+    MANAGED_BY,
+    MANAGER,
+    NOTE,
+    OVERLAP,
+    OWNER,
+    PINNED,
+    PROCESSOR,
+    PROJECT,
+    RECOMMENDED_PREFIX,
+    REVISION,
+    SOURCE_REVISION,
+    STAMP,
+    KubernetesKey,
+    canonical_json,
+    is_valid_label_value,
+    parse_int,
+    parse_object,
+    section,
+    validate_annotations,
+    validate_labels,
+)
+from fnbuild.platforms.settings import GPU_RESOURCE
+
+_MAX_SOURCE_BYTES = 64 << 10
+_DIGEST_LENGTH = 12
+_MAX_MESSAGE_LENGTH = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """A revision, as its Deployment and the ConfigMap store it.
+
+    `image` is the user's image name, `pinned` an exact reference of the same image or "". `source`
+    is the revision with the same code. A new `stamp` restarts the pods. With `overlap`, old and
+    new pods may hold GPUs at the same time. `failure` is the reason why the revision does not
+    serve, in state `state`. `owner` has deployed it.
+    """
+
+    key: KubernetesKey
+    number: int
+    created: str
+    digest: str
+    image: str
+    pinned: str
+    config: Raw
+    source: int
+    note: str = ""
+    stamp: str = ""
+    overlap: bool = False
+    failure: str = ""
+    state: str = ""
+    owner: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.state)
+
+    @property
+    def function(self) -> Function:
+        return function_from_dict(self.config, f"{self.key.name} revision {self.number}")
+
+    @property
+    def image_reference(self) -> str:
+        """The image reference of the container."""
+        return self.pinned or self.image
+
+    def with_failure(self, message: str) -> RevisionRecord:
+        """Return the record of a revision that did not become ready."""
+        return replace(self, state="error", failure=message[:_MAX_MESSAGE_LENGTH])
+
+    def to_json(self) -> str:
+        """Return the JSON that is stored in the ConfigMap."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> RevisionRecord | None:
+        """Return the record from its JSON, or None: an invalid record must not hide the others."""
+        try:
+            values = json.loads(text)
+            values["key"] = KubernetesKey(*values["key"])
+            return cls(**{name: values[name] for name in cls.__slots__ if name in values})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    @classmethod
+    def from_deployment(cls, deployment: Raw) -> RevisionRecord | None:
+        """Return the revision of a Deployment, or None if fnbuild does not manage it.
+
+        `number` is 0 for a Deployment that was applied from a file.
+        """
+        metadata = deployment.get("metadata") or {}
+        labels: Raw = metadata.get("labels") or {}
+        annotations: Raw = metadata.get("annotations") or {}
+        template = deployment["spec"]["template"]
+        pod_annotations: Raw = template["metadata"].get("annotations") or {}
+        config = parse_object(annotations.get(CONFIG, ""))
+        if labels.get(MANAGED_BY) != MANAGER or not config:
+            return None
+        key = KubernetesKey(metadata.get("namespace", ""), labels.get(FUNCTION, ""))
+        # A Deployment applied from a file may be in another namespace than the file's author had.
+        config["metadata"] = {**section(config, "metadata"), "namespace": key.namespace}
+        revision, digest = parse_int(annotations, REVISION), annotations.get(DIGEST, "")
+        image, pinned = _image_references(annotations, template["spec"], config)
+        return cls(
+            key=key,
+            number=revision,
+            created=annotations.get(CREATED, ""),
+            digest=digest,
+            image=image,
+            pinned=pinned,
+            config=config,
+            source=parse_int(annotations, SOURCE_REVISION) or revision,
+            note=annotations.get(NOTE, ""),
+            stamp=_stamp(pod_annotations, digest),
+            overlap=_allows_overlap(annotations, config, deployment["spec"]),
+            owner=annotations.get(OWNER, ""),
+        )
+
+    def annotations(self) -> dict[str, str]:
+        """Return the annotations of the Deployment. Raises `InputError` if they are too long."""
+        optional = {
+            REVISION: str(self.number) if self.number else "",
+            CREATED: self.created,
+            SOURCE_REVISION: str(self.source) if self.source else "",
+            NOTE: self.note,
+            OWNER: self.owner,
+            DIGEST: self.digest,
+            IMAGE: self.image,
+            CONFIG: canonical_json(self.config),
+        }
+        result = {name: text for name, text in optional.items() if text}
+        result[PINNED] = self.pinned
+        validate_annotations(result, internal=(CONFIG,))
+        return result
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of all objects and pods. Raises `InputError` for invalid ones."""
+        user_labels = (self.config.get("metadata") or {}).get("labels") or {}
+        project = user_labels.get(PROJECT) or "default"
+        recommended = {
+            f"{RECOMMENDED_PREFIX}/name": self.key.name,
+            f"{RECOMMENDED_PREFIX}/instance": self.key.object_name,
+            f"{RECOMMENDED_PREFIX}/component": "function",
+            f"{RECOMMENDED_PREFIX}/part-of": project,
+        }
+        if version := self._version:
+            recommended[f"{RECOMMENDED_PREFIX}/version"] = version
+        result = {PROJECT: "default"} | recommended | user_labels | self.key.pod_selector
+        result[MANAGED_BY] = MANAGER
+        validate_labels(result)
+        return result
+
+    @property
+    def _version(self) -> str:
+        """The digest of the code, or the tag of a foreign image; "" if neither is a valid label.
+
+        The revision number would restart the pods of an unchanged function.
+        """
+        if self.digest:
+            return self.digest[:_DIGEST_LENGTH]
+        tag = self.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+        return tag if is_valid_label_value(tag) else ""
+
+    def metadata(self, annotations: Mapping[str, str] | None = None, name: str = "") -> Raw:
+        """Return the metadata of an object."""
+        metadata: Raw = {
+            "name": name or self.key.object_name,
+            "namespace": self.key.namespace,
+            "labels": self.labels(),
+        }
+        return metadata | ({"annotations": dict(annotations)} if annotations else {})
+
+    def pod_annotations(self, processor: Raw) -> dict[str, str]:
+        """Return the annotations of the pods: the user's and the processor's settings.
+
+        They depend on the function only, so that an unchanged deploy restarts no pod. The digest of
+        the code is added if the image reference is not exact. Raises `InputError` for annotations
+        that Kubernetes rejects.
+        """
+        user_annotations = (self.config.get("metadata") or {}).get("annotations") or {}
+        stamp = self.stamp or ("" if self.pinned else self.digest)
+        result = {
+            **user_annotations,
+            PROCESSOR: canonical_json(processor),
+            **({STAMP: stamp} if stamp else {}),
+        }
+        validate_annotations(result, internal=(PROCESSOR,))
+        return result
+
+
+def recorded_config(function: Function) -> Raw:
+    """Return the configuration to record, without secrets and fields that differ between deploys.
+
+    Inline code that is too long is omitted; the image contains it.
+    """
+    config = revision_records.stored_config(function)
+    spec, build = (
+        dict(config.get("spec") or {}),
+        dict((config.get("spec") or {}).get("build") or {}),
+    )
+    metadata = dict(config.get("metadata") or {})
+    metadata.pop("resourceVersion", None)
+    spec.pop("imageHash", None)
+    build.pop("timestamp", None)
+    if len(build.get("functionSourceCode", "")) > _MAX_SOURCE_BYTES:
+        del build["functionSourceCode"]
+    spec = {**spec, "build": build} if build else {k: v for k, v in spec.items() if k != "build"}
+    return {**config, "metadata": metadata, "spec": spec}
+
+
+def _image_references(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str]:
+    """Return the user's image name and the exact reference, if there is one.
+
+    Only a Deployment that was applied from a file lacks the annotations; its container has both.
+    """
+    container = _function_container(pod)
+    running = str(container.get("image", ""))
+    image = str(annotations.get(IMAGE) or running)
+    if PINNED in annotations:
+        return image, str(annotations[PINNED])
+    chosen = section(config, "spec").get("imagePullPolicy")
+    exact = bool(container) and not chosen and container.get("imagePullPolicy") != "Always"
+    return image, running if exact or running != image or "@" in running else ""
+
+
+def image_of(deployment: Raw) -> str:
+    """Return the image of the function's container in the pod template, or ""."""
+    return str(_function_container(deployment["spec"]["template"]["spec"]).get("image", ""))
+
+
+def _function_container(pod: Raw) -> Raw:
+    containers: list[Raw] = pod.get("containers") or []
+    return next((container for container in containers if container.get("name") == CONTAINER), {})
+
+
+def _stamp(annotations: Raw, digest: str) -> str:
+    stamp: str = annotations.get(STAMP, "")
+    return "" if stamp == digest else stamp
+
+
+def _allows_overlap(annotations: Raw, config: Raw, spec: Raw) -> bool:
+    """Return True if the user asked for a replacement without a gap despite a GPU."""
+    if annotations.get(OVERLAP) == "false":
+        return False  # set by a rollout without a gap: see `rollout.replacement`
+    spec_config = section(config, "spec")
+    if (
+        spec_config.get("deploymentStrategy")
+        or (spec.get("strategy") or {}).get("type") == "Recreate"
+    ):
+        return False
+    return bool(section(spec_config, "resources", "limits").get(GPU_RESOURCE))
