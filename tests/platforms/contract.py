@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild import names
 from fnbuild.deploy import exports, pipeline
 from fnbuild.errors import (
     BuildError,
@@ -76,7 +77,7 @@ class Author:
     def write(self, word: str) -> None:
         (self.folder / "main.py").write_text(CODE.replace("WORD", word))
 
-    def request(self) -> deploy.DeployRequest:
+    def request(self) -> pipeline.DeployRequest:
         return pipeline.DeployRequest(
             path=self.folder, project="cvat", platform=self.platform_name, namespace=self.namespace
         )
@@ -111,7 +112,7 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
     assert listed.name == "greeter"
     assert listed.http_port == made.http_port
     assert listed.function.metadata.annotations["type"] == "detector"
-    assert listed.function.metadata.labels[pipeline.PROJECT_LABEL] == "cvat"
+    assert listed.function.metadata.labels[names.PROJECT_LABEL] == "cvat"
     assert listed.function.spec.description == "Says what it was told"
     assert platform.deployment(author.namespace, "greeter").state == "ready"
     assert platform.deployments(author.namespace, "another") == []

@@ -66,8 +66,8 @@ def test_no_log_yet(log: Path) -> None:
 def test_rotation_keeps_the_records_and_the_open_file(log: Path) -> None:
     with log.open("ab", buffering=0) as writer:
         writer.write(line("before"))
-        assert function_log.rotate(log, largest=1_000_000) is False
-        assert function_log.rotate(log, largest=10) is True
+        assert function_log.rotate(log, max_size=1_000_000) is False
+        assert function_log.rotate(log, max_size=10) is True
         writer.write(line("after"))
     assert messages(function_log.read(log)) == ["before", "after"]
     assert log.read_bytes() == line("after")
@@ -104,7 +104,7 @@ def test_following_goes_through_a_rotation(log: Path) -> None:
         time.sleep(0.15)  # a reader has met the half line by then, or meets the whole one
         writer.write(half[10:])
         assert wait_for(lambda: seen == ["one", "two"])
-        function_log.rotate(log, largest=1)
+        function_log.rotate(log, max_size=1)
         assert wait_for(lambda: log.stat().st_size == 0)
         writer.write(line("3"))
         assert wait_for(lambda: seen == ["one", "two", "3"])
@@ -130,7 +130,7 @@ def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
         # More than a reader takes from the file at once.
         writer.write(b"".join(line(str(n)) for n in range(1000)))
         assert wait_for(lambda: seen == ["0"])
-        function_log.rotate(log, largest=1)
+        function_log.rotate(log, max_size=1)
         writer.write(b"".join(line(str(n)) for n in range(1000, 1200)))
         go_on.set()
         assert wait_for(lambda: len(seen) >= 1200)

@@ -74,11 +74,11 @@ def test_the_processor_accepts_its_configuration() -> None:
 
 @pytest.mark.parametrize("kind", [ConflictError, NotReadyError, UsageError])
 def test_errors_arrive_as_they_were_sent(kind: type[Any]) -> None:
-    sent = control_socket.ErrorMessage.of(kind("what", hint="do", detail="traceback"))
-    got = sent.error()
+    sent = control_socket.ErrorMessage.from_error(kind("what", hint="do", detail="traceback"))
+    got = sent.to_error()
     assert type(got) is kind
     assert (got.message, got.hint, got.detail) == ("what", "do", "traceback")
 
 
 def test_an_error_of_an_unknown_kind_arrives_too() -> None:
-    assert type(control_socket.ErrorMessage("newer", "what").error()) is PlatformError
+    assert type(control_socket.ErrorMessage("newer", "what").to_error()) is PlatformError
