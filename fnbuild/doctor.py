@@ -28,102 +28,6 @@ from fnbuild.platforms import Finding, Platform, lookup
 from fnbuild.platforms.checks import AREAS, Check, check_disk_space, is_selected, run_checks
 from fnbuild.platforms.kubeclient import connection
 
-BUILD_SECONDS = 120.0
-PUSH_SECONDS = 60.0
-
-_TRIAL_DOCKERFILE = "FROM scratch\nCOPY made /fnbuild-doctor\n"
-_DELETE_SECONDS = 3.0
-
-
-class TrialImage:
-    """A trial image, from its build to its removal.
-
-    `pushed` is the reference that nodes pull, "" before the push; its registry is `run_registry` if
-    that is set. `architecture` is the engine's, such as `amd64`. A missing engine is a failure if
-    it is `needed`.
-    """
-
-    def __init__(self, registry: str, run_registry: str = "", *, needed: bool) -> None:
-        self._token = secrets.token_hex(6)
-        self._registry = registry
-        self._run_registry = run_registry
-        self._needed = needed
-        self._engine: Engine | None = None
-        self._reference = ""
-        self._digest = ""
-        self.pushed = ""
-        self.architecture = ""
-
-    def build(self) -> Iterator[Finding]:
-        """Build the image with the engine that `fnbuild build` uses."""
-        try:
-            engine = choose_engine()
-        except UsageError:
-            raise
-        except FnbuildError as error:
-            state: Literal["failure", "warning"] = "failure" if self._needed else "warning"
-            yield Finding("engine", state, error.message, error.hint or "")
-            return
-        reference = self._name(self._registry, "--registry")
-        with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
-            file = Path(folder, "Dockerfile")
-            file.write_text(_TRIAL_DOCKERFILE)
-            Path(folder, "made").write_text(self._token)
-            self._engine, self._reference = engine, reference
-            request = BuildRequest(
-                Path(folder), file, (reference,), network="none", timeout=BUILD_SECONDS
-            )
-            engine.build(request, lambda _: None)
-        facts = engine.inspect(reference)
-        self.architecture = facts.architecture if facts else ""
-        reason = f", since {engine.selection_reason}" if engine.selection_reason else ""
-        text = f"{engine.name} builds images for linux/{self.architecture or '?'}{reason}"
-        yield Finding("engine", "ok", text)
-
-    def _name(self, registry: str, key: str) -> str:
-        return with_registry(registry, f"fnbuild-doctor:{self._token}", key)
-
-    def push(self) -> Iterator[Finding]:
-        """Push the image, and remove it from the engine so that a pull transfers it."""
-        engine = self._engine
-        if engine is None or not self.architecture:
-            yield Finding("registry", "skipped", "without an engine that builds nothing is pushed")
-            return
-        self._digest = engine.push(self._reference, lambda _: None)
-        engine.remove(self._reference)
-        name = self._name(self._run_registry or self._registry, "--run-registry")
-        self.pushed = f"{name.rpartition(':')[0]}@{self._digest}" if self._digest else name
-        yield Finding("registry", "ok", f"{engine.name} pushes to {self._registry}")
-
-    def remove(self) -> Finding | None:
-        """Remove the image everywhere; return a finding if the registry keeps it."""
-        if self._engine is not None:
-            with contextlib.suppress(FnbuildError):
-                self._engine.remove(self._reference)
-        if not self.pushed or self._delete_from_registry():
-            return None
-        return Finding(
-            "registry",
-            "ok",
-            f"the registry deletes nothing unasked: it keeps {self._reference}, of a few bytes",
-        )
-
-    def _delete_from_registry(self) -> bool:
-        """Return True if the registry removed the image. Most registries require a login."""
-        host = registry_of(self._reference)
-        path = self._reference.removeprefix(f"{host}/").rpartition(":")[0]
-        for scheme in ("https", "http"):
-            request = urllib.request.Request(  # noqa: S310 - one of the two above
-                f"{scheme}://{host}/v2/{path}/manifests/{self._digest}", method="DELETE"
-            )
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(request, timeout=_DELETE_SECONDS),  # noqa: S310
-            ):
-                return True
-        return False
-
-
 _CLUSTER_PLATFORMS = ("kube", "nuclio")
 _MAX_CLOCK_SKEW_SECONDS = 5.0
 
@@ -270,3 +174,99 @@ def check_disk() -> Iterator[Finding]:
     scratch = Path(tempfile.gettempdir())
     if scratch.stat().st_dev != folder.stat().st_dev:
         yield check_disk_space("what builds unpack", scratch, "make room there, or set TMPDIR")
+
+
+BUILD_SECONDS = 120.0
+PUSH_SECONDS = 60.0
+
+_TRIAL_DOCKERFILE = "FROM scratch\nCOPY made /fnbuild-doctor\n"
+_DELETE_SECONDS = 3.0
+
+
+class TrialImage:
+    """A trial image, from its build to its removal.
+
+    `pushed` is the reference that nodes pull, "" before the push; its registry is `run_registry` if
+    that is set. `architecture` is the engine's, such as `amd64`. A missing engine is a failure if
+    it is `needed`.
+    """
+
+    def __init__(self, registry: str, run_registry: str = "", *, needed: bool) -> None:
+        self._token = secrets.token_hex(6)
+        self._registry = registry
+        self._run_registry = run_registry
+        self._needed = needed
+        self._engine: Engine | None = None
+        self._reference = ""
+        self._digest = ""
+        self.pushed = ""
+        self.architecture = ""
+
+    def build(self) -> Iterator[Finding]:
+        """Build the image with the engine that `fnbuild build` uses."""
+        try:
+            engine = choose_engine()
+        except UsageError:
+            raise
+        except FnbuildError as error:
+            state: Literal["failure", "warning"] = "failure" if self._needed else "warning"
+            yield Finding("engine", state, error.message, error.hint or "")
+            return
+        reference = self._name(self._registry, "--registry")
+        with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
+            file = Path(folder, "Dockerfile")
+            file.write_text(_TRIAL_DOCKERFILE)
+            Path(folder, "made").write_text(self._token)
+            self._engine, self._reference = engine, reference
+            request = BuildRequest(
+                Path(folder), file, (reference,), network="none", timeout=BUILD_SECONDS
+            )
+            engine.build(request, lambda _: None)
+        facts = engine.inspect(reference)
+        self.architecture = facts.architecture if facts else ""
+        reason = f", since {engine.selection_reason}" if engine.selection_reason else ""
+        text = f"{engine.name} builds images for linux/{self.architecture or '?'}{reason}"
+        yield Finding("engine", "ok", text)
+
+    def _name(self, registry: str, key: str) -> str:
+        return with_registry(registry, f"fnbuild-doctor:{self._token}", key)
+
+    def push(self) -> Iterator[Finding]:
+        """Push the image, and remove it from the engine so that a pull transfers it."""
+        engine = self._engine
+        if engine is None or not self.architecture:
+            yield Finding("registry", "skipped", "without an engine that builds nothing is pushed")
+            return
+        self._digest = engine.push(self._reference, lambda _: None)
+        engine.remove(self._reference)
+        name = self._name(self._run_registry or self._registry, "--run-registry")
+        self.pushed = f"{name.rpartition(':')[0]}@{self._digest}" if self._digest else name
+        yield Finding("registry", "ok", f"{engine.name} pushes to {self._registry}")
+
+    def remove(self) -> Finding | None:
+        """Remove the image everywhere; return a finding if the registry keeps it."""
+        if self._engine is not None:
+            with contextlib.suppress(FnbuildError):
+                self._engine.remove(self._reference)
+        if not self.pushed or self._delete_from_registry():
+            return None
+        return Finding(
+            "registry",
+            "ok",
+            f"the registry deletes nothing unasked: it keeps {self._reference}, of a few bytes",
+        )
+
+    def _delete_from_registry(self) -> bool:
+        """Return True if the registry removed the image. Most registries require a login."""
+        host = registry_of(self._reference)
+        path = self._reference.removeprefix(f"{host}/").rpartition(":")[0]
+        for scheme in ("https", "http"):
+            request = urllib.request.Request(  # noqa: S310 - one of the two above
+                f"{scheme}://{host}/v2/{path}/manifests/{self._digest}", method="DELETE"
+            )
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(request, timeout=_DELETE_SECONDS),  # noqa: S310
+            ):
+                return True
+        return False

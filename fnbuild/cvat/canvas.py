@@ -225,8 +225,8 @@ class Canvas:
         self.image.paste(colour, (*at, at[0] + layer.width, at[1] + layer.height), layer)
 
 
-def _boxes_overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _boxes_overlap(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _text_colour(ground: Colour) -> Colour:

@@ -23,105 +23,6 @@ from fnbuild.function.types import Function, Metadata, Raw
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Finding
 
-_FindingState = Literal["failure", "warning"]
-
-
-def find_missing_functions(client: CvatClient, shown: set[str], name: str) -> Iterator[Finding]:
-    """Yield a finding for each function that is missing in CVAT's list.
-
-    Healthy functions in another project share function finding. With `name`, only that function is
-    checked, and each finding is a failure.
-    """
-    try:
-        functions = client.list_all_functions().json
-    except (FnbuildError, ValueError):
-        return
-    functions = functions if isinstance(functions, dict) else {}
-    in_other_projects: dict[str, list[str]] = {}
-    for function_name, function in functions.items():
-        if function_name in shown or name not in ("", function_name):
-            continue
-        if not isinstance(function, dict):
-            continue
-        if not name and _is_only_in_other_project(client, function):
-            in_other_projects.setdefault(_project_of(function), []).append(function_name)
-        else:
-            yield from _explain_missing(client, function_name, function, requested=bool(name))
-    for project, names in in_other_projects.items():
-        yield _other_project_finding("dashboard", "warning", client, project, names)
-    if name and name not in functions:
-        suggestion = closest(name, functions)
-        remedy = (
-            f'did you mean "{suggestion}"?' if suggestion else "`fnbuild get functions` lists them"
-        )
-        text = f"there is no function of that name in the namespace {client.namespace}"
-        yield Finding(name, "failure", text, remedy)
-
-
-def function_state(function: Raw) -> str:
-    """Return the state of a function; Nuclio's state of a disabled function is `ready`, too."""
-    status = function.get("status") or {}
-    if status.get("state") == "ready" and (function.get("spec") or {}).get("disable"):
-        return "standby"
-    return str(status.get("detailedState") or status.get("state"))
-
-
-def _explain_missing(
-    client: CvatClient, name: str, function: Raw, *, requested: bool
-) -> Iterator[Finding]:
-    project, state = _project_of(function), function_state(function)
-    level = _finding_state(requested=requested)
-    verdict = list_rules.verdict_of_object(function)
-    if aside := _set_aside_reason(function):
-        yield Finding(name, "failure", f"it is left out of CVAT's list. {aside}", verdict.remedy)
-    elif project != client.project and _has_type(function) and state != "ready":
-        text = f"it is {state}, and in the project {project}, where CVAT does not look"
-        remedy = f"`fnbuild logs {name}` says more; {_project_remedy(client)}, when it is mended"
-        yield Finding(name, level, text, remedy)
-    elif project != client.project and requested:
-        yield _other_project_finding(name, level, client, project, [name])
-    elif project == client.project and not _has_type(function):
-        yield Finding(name, level if requested else "skipped", verdict.message, verdict.remedy)
-
-
-def _finding_state(*, requested: bool) -> _FindingState:
-    return "failure" if requested else "warning"
-
-
-def _other_project_finding(
-    area: str, state: _FindingState, client: CvatClient, project: str, names: list[str]
-) -> Finding:
-    text = f"in the project {project}, and CVAT asks for {client.project}: {', '.join(names)}"
-    return Finding(area, state, text, _project_remedy(client))
-
-
-def _project_remedy(client: CvatClient) -> str:
-    label = f"{PROJECT_LABEL}: {client.project}"
-    return (
-        f"deploy with `--project-name {client.project}`, or give the function the label"
-        f" `{label}` in its configuration on the page"
-    )
-
-
-def _is_only_in_other_project(client: CvatClient, function: Raw) -> bool:
-    """Return True if the project is the only reason why CVAT does not list a function."""
-    healthy = not _set_aside_reason(function) and function_state(function) == "ready"
-    return healthy and _has_type(function) and _project_of(function) != client.project
-
-
-def _set_aside_reason(function: Raw) -> str:
-    return str((function.get("status") or {}).get("setAside", ""))
-
-
-def _project_of(function: Raw) -> str:
-    project_labels = (function.get("metadata") or {}).get("labels") or {}
-    return str(project_labels.get(PROJECT_LABEL, DEFAULT_PROJECT))
-
-
-def _has_type(function: Raw) -> bool:
-    return "type" in ((function.get("metadata") or {}).get("annotations") or {})
-
-
 _FAILURE: Literal["failure"] = "failure"
 _WARNING: Literal["warning"] = "warning"
 _DASHBOARD = "dashboard"
@@ -356,3 +257,102 @@ class _FunctionExamination:
                 "deploy it with spec.platform.attributes.listen `loopback,docker`, or let CVAT call"
                 " through the dashboard by CVAT_NUCLIO_INVOKE_METHOD=dashboard",
             )
+
+
+_FindingState = Literal["failure", "warning"]
+
+
+def find_missing_functions(client: CvatClient, shown: set[str], name: str) -> Iterator[Finding]:
+    """Yield a finding for each function that is missing in CVAT's list.
+
+    Healthy functions in another project share function finding. With `name`, only that function is
+    checked, and each finding is a failure.
+    """
+    try:
+        functions = client.list_all_functions().json
+    except (FnbuildError, ValueError):
+        return
+    functions = functions if isinstance(functions, dict) else {}
+    in_other_projects: dict[str, list[str]] = {}
+    for function_name, function in functions.items():
+        if function_name in shown or name not in ("", function_name):
+            continue
+        if not isinstance(function, dict):
+            continue
+        if not name and _is_only_in_other_project(client, function):
+            in_other_projects.setdefault(_project_of(function), []).append(function_name)
+        else:
+            yield from _explain_missing(client, function_name, function, requested=bool(name))
+    for project, names in in_other_projects.items():
+        yield _other_project_finding("dashboard", "warning", client, project, names)
+    if name and name not in functions:
+        suggestion = closest(name, functions)
+        remedy = (
+            f'did you mean "{suggestion}"?' if suggestion else "`fnbuild get functions` lists them"
+        )
+        text = f"there is no function of that name in the namespace {client.namespace}"
+        yield Finding(name, "failure", text, remedy)
+
+
+def function_state(function: Raw) -> str:
+    """Return the state of a function; Nuclio's state of a disabled function is `ready`, too."""
+    status = function.get("status") or {}
+    if status.get("state") == "ready" and (function.get("spec") or {}).get("disable"):
+        return "standby"
+    return str(status.get("detailedState") or status.get("state"))
+
+
+def _explain_missing(
+    client: CvatClient, name: str, function: Raw, *, requested: bool
+) -> Iterator[Finding]:
+    project, state = _project_of(function), function_state(function)
+    level = _finding_state(requested=requested)
+    verdict = list_rules.verdict_of_object(function)
+    if aside := _set_aside_reason(function):
+        yield Finding(name, "failure", f"it is left out of CVAT's list. {aside}", verdict.remedy)
+    elif project != client.project and _has_type(function) and state != "ready":
+        text = f"it is {state}, and in the project {project}, where CVAT does not look"
+        remedy = f"`fnbuild logs {name}` says more; {_project_remedy(client)}, when it is mended"
+        yield Finding(name, level, text, remedy)
+    elif project != client.project and requested:
+        yield _other_project_finding(name, level, client, project, [name])
+    elif project == client.project and not _has_type(function):
+        yield Finding(name, level if requested else "skipped", verdict.message, verdict.remedy)
+
+
+def _finding_state(*, requested: bool) -> _FindingState:
+    return "failure" if requested else "warning"
+
+
+def _other_project_finding(
+    area: str, state: _FindingState, client: CvatClient, project: str, names: list[str]
+) -> Finding:
+    text = f"in the project {project}, and CVAT asks for {client.project}: {', '.join(names)}"
+    return Finding(area, state, text, _project_remedy(client))
+
+
+def _project_remedy(client: CvatClient) -> str:
+    label = f"{PROJECT_LABEL}: {client.project}"
+    return (
+        f"deploy with `--project-name {client.project}`, or give the function the label"
+        f" `{label}` in its configuration on the page"
+    )
+
+
+def _is_only_in_other_project(client: CvatClient, function: Raw) -> bool:
+    """Return True if the project is the only reason why CVAT does not list a function."""
+    healthy = not _set_aside_reason(function) and function_state(function) == "ready"
+    return healthy and _has_type(function) and _project_of(function) != client.project
+
+
+def _set_aside_reason(function: Raw) -> str:
+    return str((function.get("status") or {}).get("setAside", ""))
+
+
+def _project_of(function: Raw) -> str:
+    project_labels = (function.get("metadata") or {}).get("labels") or {}
+    return str(project_labels.get(PROJECT_LABEL, DEFAULT_PROJECT))
+
+
+def _has_type(function: Raw) -> bool:
+    return "type" in ((function.get("metadata") or {}).get("annotations") or {})

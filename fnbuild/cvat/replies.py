@@ -30,71 +30,6 @@ from fnbuild.cvat.request import CvatRequest
 from fnbuild.cvat.shapes import Shape, Size
 from fnbuild.function.labels import Label
 
-_TINY_IMAGE = 2
-"""Images of at most this width and height may have shapes from 0 to 1."""
-
-
-def warn_implausible(shapes: Sequence[Shape], place: str, size: Size, report: ReplyReport) -> None:
-    """Warn once about each kind of implausible value in a valid reply.
-
-    These are coordinates from 0 to 1, confidences above 1, and intervals on an image. `place` is
-    the path of the shapes in the reply, such as `shapes`.
-    """
-    fractions = [shape for shape in _with_coordinates(shapes) if _is_normalized(shape)]
-    if fractions and min(size) > _TINY_IMAGE:
-        width, height = size
-        report.warning(
-            f"{place}[{fractions[0].index}].points",
-            f"{_shapes_have(len(fractions))} only coordinates from 0 to 1, and CVAT expects pixels",
-            f"multiply x by the image's width ({width}) and y by its height ({height})",
-        )
-    intervals = [shape for shape in shapes if shape.type == INTERVAL]
-    if intervals:
-        report.warning(
-            f"{place}[{intervals[0].index}].type",
-            f"{_count_intervals(len(intervals))} of audio cannot be drawn on an image",
-            f"shapes on images are {', '.join(SHAPE_TYPES)}",
-        )
-    too_confident = [
-        shape
-        for shape in _with_elements(shapes)
-        if shape.confidence is not None and shape.confidence > 1
-    ]
-    if too_confident:
-        report.warning(
-            f"{place}[{too_confident[0].index}].confidence",
-            f"{too_confident[0].confidence:g} is above 1: a confidence is a number from 0 to 1",
-            "divide percentages by 100",
-        )
-
-
-def _shapes_have(count: int) -> str:
-    return "the shape has" if count == 1 else f"{count} shapes have"
-
-
-def _count_intervals(count: int) -> str:
-    return "an interval" if count == 1 else f"{count} intervals"
-
-
-def _with_coordinates(shapes: Sequence[Shape]) -> Iterator[Shape]:
-    return (shape for shape in shapes if shape.points or shape.elements)
-
-
-def _is_normalized(shape: Shape) -> bool:
-    points = shape.points or tuple(value for element in shape.elements for value in element.points)
-    inside = all(0 <= value <= 1 for value in points)
-    return len(points) > 1 and inside and any(value != int(value) for value in points)
-
-
-def _with_elements(shapes: Sequence[Shape]) -> Iterator[Shape]:
-    """Yield the shapes, and the elements of skeletons with the index of their skeleton."""
-    for shape in shapes:
-        yield shape
-        for element in shape.elements:
-            if element.confidence is not None and element.confidence > 1:
-                yield Shape(shape.type, confidence=element.confidence, index=shape.index)
-
-
 # The only model whose replies CVAT's page decodes itself, and the bytes of its embedding.
 EMBEDDING_MODEL = "pth-facebookresearch-sam-vit-h"
 EMBEDDING_SIZE = 256 * 64 * 64 * 4
@@ -169,8 +104,10 @@ def _read_interactor(reply: Any, size: Size, report: ReplyReport) -> list[Shape]
         if not isinstance(reply["shapes"], list):
             report.error("shapes", f"must be a list, not {json_type(reply['shapes'])}")
             return []
-        found = [_read_mask_shape(item, i, size, report) for i, item in enumerate(reply["shapes"])]
-        return [shape for shape in found if shape is not None]
+        candidates = [
+            _read_mask_shape(item, i, size, report) for i, item in enumerate(reply["shapes"])
+        ]
+        return [shape for shape in candidates if shape is not None]
     if "mask" in reply:
         mask = masks.from_rows(reply["mask"], "mask", size, report)
         return [Shape("mask", mask=mask)] if mask else []
@@ -258,8 +195,8 @@ def _read_tracker(
         return [], tuple(states)
     if len(shapes) != (len(states) if expected is None else expected):
         report.error("shapes", f"has {len(shapes)} entries for {expected or len(states)} shapes")
-    found = [_read_tracked_shape(shape, i, size, report) for i, shape in enumerate(shapes)]
-    return [shape for shape in found if shape is not None], tuple(states)
+    candidates = [_read_tracked_shape(shape, i, size, report) for i, shape in enumerate(shapes)]
+    return [shape for shape in candidates if shape is not None], tuple(states)
 
 
 def _read_tracked_shape(item: Any, index: int, size: Size, report: ReplyReport) -> Shape | None:
@@ -306,3 +243,68 @@ def _read_matches(reply: Any, sent: CvatRequest | None, report: ReplyReport) -> 
             report.warning(f"[{i}]", f"box {item} is matched already by entry {taken[item]}")
         taken.setdefault(item, i)
     return tuple(int(item) for item in reply)
+
+
+_TINY_IMAGE = 2
+"""Images of at most this width and height may have shapes from 0 to 1."""
+
+
+def warn_implausible(shapes: Sequence[Shape], place: str, size: Size, report: ReplyReport) -> None:
+    """Warn once about each kind of implausible value in a valid reply.
+
+    These are coordinates from 0 to 1, confidences above 1, and intervals on an image. `place` is
+    the path of the shapes in the reply, such as `shapes`.
+    """
+    fractions = [shape for shape in _with_coordinates(shapes) if _is_normalized(shape)]
+    if fractions and min(size) > _TINY_IMAGE:
+        width, height = size
+        report.warning(
+            f"{place}[{fractions[0].index}].points",
+            f"{_shapes_have(len(fractions))} only coordinates from 0 to 1, and CVAT expects pixels",
+            f"multiply x by the image's width ({width}) and y by its height ({height})",
+        )
+    intervals = [shape for shape in shapes if shape.type == INTERVAL]
+    if intervals:
+        report.warning(
+            f"{place}[{intervals[0].index}].type",
+            f"{_count_intervals(len(intervals))} of audio cannot be drawn on an image",
+            f"shapes on images are {', '.join(SHAPE_TYPES)}",
+        )
+    too_confident = [
+        shape
+        for shape in _with_elements(shapes)
+        if shape.confidence is not None and shape.confidence > 1
+    ]
+    if too_confident:
+        report.warning(
+            f"{place}[{too_confident[0].index}].confidence",
+            f"{too_confident[0].confidence:g} is above 1: a confidence is a number from 0 to 1",
+            "divide percentages by 100",
+        )
+
+
+def _shapes_have(count: int) -> str:
+    return "the shape has" if count == 1 else f"{count} shapes have"
+
+
+def _count_intervals(count: int) -> str:
+    return "an interval" if count == 1 else f"{count} intervals"
+
+
+def _with_coordinates(shapes: Sequence[Shape]) -> Iterator[Shape]:
+    return (shape for shape in shapes if shape.points or shape.elements)
+
+
+def _is_normalized(shape: Shape) -> bool:
+    points = shape.points or tuple(value for element in shape.elements for value in element.points)
+    inside = all(0 <= value <= 1 for value in points)
+    return len(points) > 1 and inside and any(value != int(value) for value in points)
+
+
+def _with_elements(shapes: Sequence[Shape]) -> Iterator[Shape]:
+    """Yield the shapes, and the elements of skeletons with the index of their skeleton."""
+    for shape in shapes:
+        yield shape
+        for element in shape.elements:
+            if element.confidence is not None and element.confidence > 1:
+                yield Shape(shape.type, confidence=element.confidence, index=shape.index)

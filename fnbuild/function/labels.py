@@ -22,76 +22,6 @@ from zlib import crc32
 
 from fnbuild.function.types import Function
 
-Edge = tuple[str, str]
-
-_CENTRE, _RADIUS = 50.0, 40.0
-
-
-class SkeletonSvg(HTMLParser):
-    """The nodes and edges of an svg, which is a fragment that need not be valid XML.
-
-    `nodes` maps a node's id to the sublabel's name; `edges` are pairs of ids.
-    """
-
-    def __init__(self, svg: str) -> None:
-        super().__init__()
-        self.nodes: dict[str, str] = {}
-        self.edges: list[Edge] = []
-        self.feed(svg)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "circle" and ("data-node-id" in values or "data-label-name" in values):
-            name = values.get("data-label-name") or values["data-node-id"]
-            self.nodes[values.get("data-node-id") or name] = name
-        elif tag == "line" and values.get("data-type") == "edge":
-            self.edges.append((values.get("data-node-from", ""), values.get("data-node-to", "")))
-
-    def named_edges(self) -> list[Edge]:
-        """Return the edges as pairs of sublabel names."""
-        return [
-            (self.nodes.get(start, start), self.nodes.get(stop, stop)) for start, stop in self.edges
-        ]
-
-
-def skeleton_svg(names: Sequence[str], edges: Sequence[Edge]) -> str:
-    """Return an svg with the sublabels on a circle, in their order, and lines between them."""
-    places = {name: _circle_position(i, len(names)) for i, name in enumerate(names)}
-    numbers = {name: i for i, name in enumerate(names, 1)}
-    lines = [
-        f'<line x1="{places[start][0]}" y1="{places[start][1]}" x2="{places[stop][0]}"'
-        f' y2="{places[stop][1]}" stroke="black" data-type="edge"'
-        f' data-node-from="{numbers[start]}" stroke-width="0.5"'
-        f' data-node-to="{numbers[stop]}"></line>'
-        for start, stop in edges
-        if start in places and stop in places
-    ]
-    circles = [
-        f'<circle r="1.5" stroke="black" fill="#b3b3b3" cx="{x}" cy="{y}" stroke-width="0.1"'
-        f' data-type="element node" data-element-id="{numbers[name]}"'
-        f' data-node-id="{numbers[name]}" data-label-name="{escape(name)}"></circle>'
-        for name, (x, y) in places.items()
-    ]
-    return "".join(lines + circles)
-
-
-def _circle_position(index: int, count: int) -> tuple[str, str]:
-    turn = math.tau * index / count
-    reach = _RADIUS if count > 1 else 0.0
-    x, y = _CENTRE + reach * math.sin(turn), _CENTRE - reach * math.cos(turn)
-    return f"{x:.2f}".rstrip("0").rstrip("."), f"{y:.2f}".rstrip("0").rstrip(".")
-
-
-def parse_edges(value: object) -> list[Edge]:
-    """Return the valid pairs of names in the value of a label's key `edges`."""
-    pairs = value if isinstance(value, list) else []
-    return [
-        (pair[0], pair[1])
-        for pair in pairs
-        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(each, str) for each in pair)
-    ]
-
-
 FunctionKind = Literal["detector", "interactor", "reid", "tracker"]
 FUNCTION_KINDS: tuple[FunctionKind, ...] = get_args(FunctionKind)
 
@@ -203,10 +133,10 @@ def label_colours(labels: list[Label]) -> dict[str, Colour]:
     return {label.name: PALETTE[i % len(PALETTE)] for i, label in enumerate(labels)}
 
 
-def label_colour(name: str, known: dict[str, Colour] | None = None) -> Colour:
+def label_colour(name: str, colours: dict[str, Colour] | None = None) -> Colour:
     """Return the colour of a label, or one derived from the name if the label is unknown."""
-    if known and name in known:
-        return known[name]
+    if colours and name in colours:
+        return colours[name]
     return PALETTE[crc32(name.encode()) % len(PALETTE)] if name else UNLABELLED
 
 
@@ -243,3 +173,73 @@ def _attributes(items: Any) -> list[Attribute]:
                 Attribute(item["name"], str(item.get("input_type", "text")), tuple(texts))
             )
     return attributes
+
+
+Edge = tuple[str, str]
+
+_CENTRE, _RADIUS = 50.0, 40.0
+
+
+class SkeletonSvg(HTMLParser):
+    """The nodes and edges of an svg, which is a fragment that need not be valid XML.
+
+    `nodes` maps a node's id to the sublabel's name; `edges` are pairs of ids.
+    """
+
+    def __init__(self, svg: str) -> None:
+        super().__init__()
+        self.nodes: dict[str, str] = {}
+        self.edges: list[Edge] = []
+        self.feed(svg)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "circle" and ("data-node-id" in values or "data-label-name" in values):
+            name = values.get("data-label-name") or values["data-node-id"]
+            self.nodes[values.get("data-node-id") or name] = name
+        elif tag == "line" and values.get("data-type") == "edge":
+            self.edges.append((values.get("data-node-from", ""), values.get("data-node-to", "")))
+
+    def named_edges(self) -> list[Edge]:
+        """Return the edges as pairs of sublabel names."""
+        return [
+            (self.nodes.get(start, start), self.nodes.get(stop, stop)) for start, stop in self.edges
+        ]
+
+
+def skeleton_svg(names: Sequence[str], edges: Sequence[Edge]) -> str:
+    """Return an svg with the sublabels on a circle, in their order, and lines between them."""
+    places = {name: _circle_position(i, len(names)) for i, name in enumerate(names)}
+    numbers = {name: i for i, name in enumerate(names, 1)}
+    lines = [
+        f'<line x1="{places[start][0]}" y1="{places[start][1]}" x2="{places[stop][0]}"'
+        f' y2="{places[stop][1]}" stroke="black" data-type="edge"'
+        f' data-node-from="{numbers[start]}" stroke-width="0.5"'
+        f' data-node-to="{numbers[stop]}"></line>'
+        for start, stop in edges
+        if start in places and stop in places
+    ]
+    circles = [
+        f'<circle r="1.5" stroke="black" fill="#b3b3b3" cx="{x}" cy="{y}" stroke-width="0.1"'
+        f' data-type="element node" data-element-id="{numbers[name]}"'
+        f' data-node-id="{numbers[name]}" data-label-name="{escape(name)}"></circle>'
+        for name, (x, y) in places.items()
+    ]
+    return "".join(lines + circles)
+
+
+def _circle_position(index: int, count: int) -> tuple[str, str]:
+    turn = math.tau * index / count
+    reach = _RADIUS if count > 1 else 0.0
+    x, y = _CENTRE + reach * math.sin(turn), _CENTRE - reach * math.cos(turn)
+    return f"{x:.2f}".rstrip("0").rstrip("."), f"{y:.2f}".rstrip("0").rstrip(".")
+
+
+def parse_edges(value: object) -> list[Edge]:
+    """Return the valid pairs of names in the value of a label's key `edges`."""
+    pairs = value if isinstance(value, list) else []
+    return [
+        (pair[0], pair[1])
+        for pair in pairs
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
+    ]

@@ -32,14 +32,14 @@ _DURATION = re.compile(r"([0-9.]+(ns|us|µs|ms|s|m|h))+\Z")
 def check_choices(context: RuleContext) -> None:
     """Check values that must be in a fixed list."""
     spec = context.function.spec
-    for key, text, words in (
+    for key, text, choices in (
         ("serviceType", spec.service_type, ("", *SERVICE_TYPES)),
         ("imagePullPolicy", spec.image_pull_policy, _PULL_POLICIES),
         ("preemptionMode", spec.preemption_mode, _PREEMPTION_MODES),
     ):
-        if text not in words:
-            message = f"{key} is one of {', '.join(words[1:])}; not {quoted(text)}"
-            hint = did_you_mean(text, words[1:])
+        if text not in choices:
+            message = f"{key} is one of {', '.join(choices[1:])}; not {quoted(text)}"
+            hint = did_you_mean(text, choices[1:])
             context.error(_kebab_case(key), message, ("spec", key), hint)
     for index, sink in enumerate(spec.logger_sinks):
         if sink.level.lower() not in _LOG_LEVELS:

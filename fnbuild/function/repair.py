@@ -28,46 +28,6 @@ from fnbuild.function.types import Function
 from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose
 from fnbuild.function.yaml_parser import TabRepairer, row_with_tab
 
-
-def svg_insertion(text: str) -> tuple[int, str, str] | None:
-    """Return the insertion for the first skeleton without an svg: index, text and label.
-
-    None if every skeleton has one, or if the text is not a list of labels.
-    """
-    try:
-        labels = json.loads(text)
-        source = SourceText(text, "")
-        root = compose(source)
-    except (ValueError, RecursionError, yaml.YAMLError):
-        return None
-    if not isinstance(labels, list) or root is None or len(root.items) != len(labels):
-        return None
-    for label, node in zip(labels, root.items, strict=True):
-        if not isinstance(label, dict) or label.get("type") != "skeleton" or "svg" in label:
-            continue
-        names = _sublabel_names(label.get("sublabels"))
-        if names and node.pairs and isinstance(label.get("name"), str):
-            svg = skeleton_svg(names, parse_edges(label.get("edges")))
-            key, value = node.pairs[-1]
-            index = source.index(value.end_line, value.end_column)
-            return index, f',{_space_before(source, key)}"svg": {json.dumps(svg)}', label["name"]
-    return None
-
-
-def _sublabel_names(sublabels: Any) -> list[str]:
-    """Return the names of the sublabels; none unless all have a unique name."""
-    items = sublabels if isinstance(sublabels, list) else []
-    names = [item.get("name") for item in items if isinstance(item, dict)]
-    texts = [name for name in names if isinstance(name, str)]
-    return texts if len(set(texts)) == len(items) else []
-
-
-def _space_before(source: SourceText, key: YamlNode) -> str:
-    """Return the space before a key: a line break and indentation if it begins its line."""
-    before = source.lines[key.line][: key.column]
-    return " " if before.strip() else "\n" + before
-
-
 _BOM = b"\xef\xbb\xbf"
 _MAX_ROUNDS = 40
 _FALSE_WORDS = ("false", "no", "off", "0", "none")
@@ -195,8 +155,8 @@ def _replace_node(source: SourceText, node: YamlNode, text: str, description: st
 
 
 def _key_edits(decoder: Decoder) -> Iterator[_Edit]:
-    for path, key, known in decoder.unknown_keys:
-        word = corrected_key(path, key.text, known)
+    for path, key, valid_keys in decoder.unknown_keys:
+        word = corrected_key(path, key.text, valid_keys)
         if word and key.style is None and (*path, word) not in decoder.nodes:
             yield _replace_node(decoder.source, key, word, f"{quoted(key.text)} became {word}")
 
@@ -329,3 +289,42 @@ def _replace_file(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def svg_insertion(text: str) -> tuple[int, str, str] | None:
+    """Return the insertion for the first skeleton without an svg: index, text and label.
+
+    None if every skeleton has one, or if the text is not a list of labels.
+    """
+    try:
+        labels = json.loads(text)
+        source = SourceText(text, "")
+        root = compose(source)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return None
+    if not isinstance(labels, list) or root is None or len(root.items) != len(labels):
+        return None
+    for label, node in zip(labels, root.items, strict=True):
+        if not isinstance(label, dict) or label.get("type") != "skeleton" or "svg" in label:
+            continue
+        names = _sublabel_names(label.get("sublabels"))
+        if names and node.pairs and isinstance(label.get("name"), str):
+            svg = skeleton_svg(names, parse_edges(label.get("edges")))
+            key, value = node.pairs[-1]
+            index = source.index(value.end_line, value.end_column)
+            return index, f',{_space_before(source, key)}"svg": {json.dumps(svg)}', label["name"]
+    return None
+
+
+def _sublabel_names(sublabels: Any) -> list[str]:
+    """Return the names of the sublabels; none unless all have a unique name."""
+    items = sublabels if isinstance(sublabels, list) else []
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    texts = [name for name in names if isinstance(name, str)]
+    return texts if len(set(texts)) == len(items) else []
+
+
+def _space_before(source: SourceText, key: YamlNode) -> str:
+    """Return the space before a key: a line break and indentation if it begins its line."""
+    before = source.lines[key.line][: key.column]
+    return " " if before.strip() else "\n" + before

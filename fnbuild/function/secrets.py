@@ -553,6 +553,8 @@ class SecretReferences:
         key = name if same else f"{container}.{name}"
         self._values[key] = value
         rest = {
-            part: given for part, given in variable.items() if part not in ("value", "valueFrom")
+            part: content
+            for part, content in variable.items()
+            if part not in ("value", "valueFrom")
         }
         return {**rest, "valueFrom": {"secretKeyRef": {"name": self.secret, "key": key}}}

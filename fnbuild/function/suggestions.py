@@ -47,32 +47,32 @@ _REMEDIES: dict[tuple[str, str], str] = {
 }
 
 
-def closest(word: str, known: Iterable[str], cutoff: float = 0.72) -> str | None:
+def closest(word: str, candidates: Iterable[str], cutoff: float = 0.72) -> str | None:
     """Return the most similar known word, or None; a cut-off of 1 is the strictest."""
-    candidates = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(word.lower()[:80], candidates, n=1, cutoff=cutoff)
-    return candidates[matches[0]] if matches else None
+    by_lower_case = {name.lower(): name for name in candidates}
+    matches = difflib.get_close_matches(word.lower()[:80], by_lower_case, n=1, cutoff=cutoff)
+    return by_lower_case[matches[0]] if matches else None
 
 
-def corrected_key(path: tuple[str | int, ...], key: str, known: Iterable[str]) -> str | None:
+def corrected_key(path: tuple[str | int, ...], key: str, candidates: Iterable[str]) -> str | None:
     """Return the key that was certainly meant: the only similar one without another remedy."""
     if (_parent_key(path), key.lower()) == ("", "meta"):
         return "metadata"
     if (_parent_key(path), key.lower()) in _REMEDIES:
         return None
-    candidates = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(key.lower()[:80], candidates, n=2, cutoff=0.8)
-    return candidates[matches[0]] if len(matches) == 1 else None
+    by_lower_case = {name.lower(): name for name in candidates}
+    matches = difflib.get_close_matches(key.lower()[:80], by_lower_case, n=2, cutoff=0.8)
+    return by_lower_case[matches[0]] if len(matches) == 1 else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """Return a hint with the most similar word of a short, closed list, or None."""
-    match = closest(word, known, 0.6)
+    match = closest(word, candidates, 0.6)
     return f"did you mean {match}?" if match else None
 
 
 def unknown_key_message(
-    path: tuple[str | int, ...], key: str, known: Iterable[str]
+    path: tuple[str | int, ...], key: str, candidates: Iterable[str]
 ) -> tuple[str, str | None]:
     """Return message and hint for a key that Nuclio ignores."""
     place = _dotted(path)
@@ -80,7 +80,7 @@ def unknown_key_message(
     remedy = _REMEDIES.get((_parent_key(path), key.lower()))
     if remedy:
         return message, remedy
-    word = closest(key, known)
+    word = closest(key, candidates)
     if word:
         return message, f"did you mean {word}?"
     parent = _parents_by_key().get(key.lower())

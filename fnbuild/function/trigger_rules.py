@@ -178,7 +178,7 @@ def check_cron_attributes(context: RuleContext) -> None:
         path = ("spec", "triggers", key, "attributes")
         attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
         for lower, (name, _) in attributes.items():
-            if lower not in {known.lower() for known in _CRON_ATTRIBUTES}:
+            if lower not in {attribute.lower() for attribute in _CRON_ATTRIBUTES}:
                 message, hint = unknown_key_message(path, name, _CRON_ATTRIBUTES)
                 context.warning("unknown-key", message, (*path, name), hint, "key")
         interval, schedule = attributes.get("interval"), attributes.get("schedule")
