@@ -1,4 +1,4 @@
-"""Functions by API, as tests ask for them: bodies, states, answers."""
+"""Functions deployed through the API: bodies, states, replies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encoded(code: str) -> str:
 
 
 def inline(name: str, code: str, **spec: Any) -> dict[str, Any]:
-    """A function of inline code."""
+    """Return the body of a function with inline code."""
     build = {"functionSourceCode": encoded(code)}
     return {
         "metadata": {"name": name},
@@ -43,12 +43,12 @@ def inline(name: str, code: str, **spec: Any) -> dict[str, Any]:
 
 
 def answering(name: str, text: str, **spec: Any) -> dict[str, Any]:
-    """A function that answers with a text."""
+    """Return the body of a function that replies with a text."""
     return inline(name, ANSWER.format(text=text), **spec)
 
 
 def gated(name: str, gate: Path, text: str, **spec: Any) -> dict[str, Any]:
-    """A function that answers with a text, and is not ready before there is a file `gate`."""
+    """Return the body of a function that is not ready before the file `gate` exists."""
     return inline(name, _GATED.format(gate=str(gate), text=text), **spec)
 
 
@@ -77,7 +77,7 @@ def settled(dashboard: Dashboard, name: str) -> dict[str, Any]:
 
 
 def deployed(dashboard: Dashboard, body: dict[str, Any], method: str = "POST") -> dict[str, Any]:
-    """The status of a function that was deployed by its body and is ready."""
+    """Deploy a function by its body, and return its status once it is ready."""
     answer = dashboard.request(method, "/api/functions", json=body, headers=WAIT)
     assert answer.status == 202, answer.text
     found = settled(dashboard, body["metadata"]["name"])
@@ -93,7 +93,7 @@ def invoked(dashboard: Dashboard, name: str) -> str:
 
 
 def operation(dashboard: Dashboard, name: str) -> dict[str, Any]:
-    """The newest change of a function, with its lines."""
+    """Return the newest operation of a function with its output."""
     answer = dashboard.request("GET", f"/api/functions/{name}/operation")
     assert answer.status == 200, answer.text
     found: dict[str, Any] = answer.json
@@ -102,6 +102,6 @@ def operation(dashboard: Dashboard, name: str) -> dict[str, Any]:
 
 @contextmanager
 def gone_at_the_end(dashboard: Dashboard, name: str) -> Iterator[str]:
-    """The name; what has it is deleted behind the block."""
+    """Yield the name, and delete the function at the end of the block."""
     yield name
     dashboard.request("DELETE", f"/api/functions/{name}", headers=IGNORE_STATE)

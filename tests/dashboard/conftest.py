@@ -1,4 +1,4 @@
-"""Real dashboards, as processes on loopback, with data directories of their own."""
+"""Real dashboards as processes on loopback, with data directories of their own."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Dashboard:
         token: bool = True,
         timeout: float = PATIENCE,
     ) -> Answer:
-        """One request, with the write token unless `token` is false."""
+        """Send one request, with the write token unless `token` is false."""
         sent = dict(headers or {})
         if token:
             sent.setdefault("Authorization", f"Bearer {self.token}")
@@ -99,7 +99,7 @@ class Dashboard:
         return Answer(answer.status, answer.headers, answer.data)
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """`fnbuild` on this dashboard's data directory."""
+        """Run `fnbuild` on this dashboard's data directory."""
         done = subprocess.run(
             [sys.executable, "-m", "fnbuild", *arguments],
             env=self.environment,
@@ -112,23 +112,23 @@ class Dashboard:
         return done
 
     def deploy(self, folder: Path, *flags: str) -> str:
-        """Deploy the folder by the command line; gives its name."""
+        """Deploy the folder by the command line; return its name."""
         self.cli("deploy", "--path", str(folder), *flags)
         return folder.name
 
     def kill(self) -> None:
-        """End it without a word, as a crash does."""
+        """Kill the dashboard, as a crash does."""
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """End it in order; gives its exit status."""
+        """Stop the dashboard in order; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
-    """What commands on that data directory run with."""
+    """Return the environment of commands on that data directory."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -141,7 +141,7 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
 def running(
     data_dir: Path, *flags: str, listen: bool = True, env: Mapping[str, str] | None = None
 ) -> Iterator[Dashboard]:
-    """A dashboard on free ports; with `listen` false `flags` have to name its addresses."""
+    """Run a dashboard on free ports; with `listen` false, `flags` have to name its addresses."""
     surroundings = environment(data_dir, **(env or {}))
     command = [sys.executable, "-m", "fnbuild", "dashboard"]
     token = surroundings.get("FNBUILD_DASHBOARD_TOKEN") or _token(command, data_dir)
@@ -171,7 +171,7 @@ def running(
 
 
 def _token(command: list[str], data_dir: Path) -> str:
-    """The data directory's token, which is made and put beside it once."""
+    """Return the data directory's token, which is created once and stored beside it."""
     kept = data_dir.parent / f"{data_dir.name}.token"
     if not kept.exists():
         made = subprocess.run(
@@ -186,7 +186,7 @@ def _token(command: list[str], data_dir: Path) -> str:
 
 
 def _addresses(process: subprocess.Popen[str], errors: Path) -> tuple[list[str], str]:
-    """Where it listens, once it says so."""
+    """Return the addresses that a dashboard prints."""
     from tests.dashboard.waiting import until
 
     def told() -> bool:
@@ -204,7 +204,7 @@ Started = Callable[..., AbstractContextManager[Dashboard]]
 
 @pytest.fixture(scope="session")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The part of a data directory that is fetched from elsewhere."""
+    """The part of a data directory that is downloaded."""
     place = tmp_path_factory.mktemp("fetched")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(place))
@@ -213,7 +213,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new_data_dir(home: Path, fetched: Path) -> Path:
-    """A data directory below `home`, with what every deploy would fetch."""
+    """Return a data directory below `home` with what every deploy would download."""
     place = home / "data"
     place.mkdir(mode=0o700)
     shutil.copytree(fetched, place / "sdk")
@@ -238,7 +238,7 @@ def started(tmp_path: Path, fetched: Path) -> Iterator[Started]:
 
 @pytest.fixture(scope="session")
 def dashboard(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
-    """One dashboard for all tests that leave it as they found it, with the process platform."""
+    """A dashboard with the process platform for all tests that leave it unchanged."""
     place = new_data_dir(tmp_path_factory.mktemp("dashboard"), fetched)
     with running(place, "--show", "process") as made:
         yield made
@@ -246,7 +246,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterat
 
 
 def end_functions(data_dir: Path) -> None:
-    """Stop the supervisor and all that it runs."""
+    """Stop the supervisor and all processes of functions."""
     subprocess.run(
         [sys.executable, "-m", "fnbuild", "down"],
         env=environment(data_dir),
@@ -292,7 +292,7 @@ _DETECTOR_ANNOTATIONS = """\
 def write_function(
     home: Path, name: str, code: str = _ECHO, *, annotations: str = "", spec: str = ""
 ) -> Path:
-    """The folder of a function; `annotations` and `spec` are lines of YAML, spec's unindented."""
+    """Write the folder of a function; `annotations` and `spec` are lines of YAML, not indented."""
     folder = home / name
     folder.mkdir(parents=True)
     lines = [
@@ -312,13 +312,13 @@ def write_function(
 
 @pytest.fixture(scope="session")
 def greeter(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A function that answers with the request's body, and its path as `X-Path`; its name."""
+    """The name of a function that replies with the request's body, and its path as `X-Path`."""
     return dashboard.deploy(write_function(tmp_path_factory.mktemp("functions"), "greeter"))
 
 
 @pytest.fixture(scope="session")
 def detector(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A function that CVAT knows as a detector and that finds the same two boxes each time."""
+    """A detector for CVAT that returns the same two boxes for each request."""
     home = tmp_path_factory.mktemp("functions")
     folder = write_function(home, "two-boxes", _DETECTOR, annotations=_DETECTOR_ANNOTATIONS)
     return dashboard.deploy(folder)

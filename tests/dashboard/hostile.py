@@ -76,7 +76,7 @@ class Request:
 
     @property
     def wire(self) -> bytes:
-        """The bytes as a client sends them, on a connection of their own."""
+        """Return the bytes of a request as a client sends them, on a connection of their own."""
         given = {name.lower() for name, _ in self.headers}
         lines = [f"{self.method} {self.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.headers]
@@ -89,14 +89,14 @@ class Request:
 
 
 class Hostile:
-    """An endless supply of requests. `known` is the name of a function that is there."""
+    """An endless supply of requests. `known` is the name of an existing function."""
 
     def __init__(self, seed: int, known: str):
         self._dice = random.Random(seed)
         self._known = known
 
     def request(self, session: str = "") -> Request:
-        """One request; `session` is the cookie of somebody who may change everything."""
+        """Return one request; `session` is the cookie of a client with the write role."""
         dice = self._dice
         endpoint = dice.choice(ENDPOINTS)
         method = endpoint.method if dice.random() < 0.6 else dice.choice(METHODS)
@@ -133,7 +133,7 @@ class Hostile:
         return quote(word, safe="" if self._dice.random() < 0.7 else "/.%")
 
     def _described(self, endpoint: Endpoint, place: str, *, safe: bool) -> list[tuple[str, str]]:
-        """Some of the parameters that the address takes, with values that it does not."""
+        """Return some of the endpoint's parameters with values that it does not accept."""
         dice = self._dice
         names = [
             name.removeprefix("?")
@@ -172,7 +172,7 @@ class Hostile:
         return json.dumps(made).encode()
 
     def _serious(self) -> bytes:
-        """What would change something if whoever sends it were let in."""
+        """Return a request that would change something with the write role."""
         dice = self._dice
         name = dice.choice((self._known, "another"))
         labels = {"nuclio.io/function-name": self._known}
@@ -199,5 +199,5 @@ class Hostile:
 
 
 def _once(headers: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Each header once: two hosts are a matter of the malformed ones."""
+    """Return each header once; duplicate hosts belong to the malformed requests."""
     return tuple({name.lower(): (name, value) for name, value in headers}.values())

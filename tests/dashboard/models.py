@@ -160,13 +160,13 @@ triggers:
 
 
 def annotations(**values: str) -> str:
-    """Lines of YAML; every value a text in quotes, as JSON writes them."""
+    """Return lines of YAML with every value as a quoted text."""
     lines = [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
     return "\n".join(["  annotations:", *lines])
 
 
 def write_models(home: Path, *names: str, build: str = "") -> list[Path]:
-    """Folders of the models: all of them, or those named; `build` are more lines of their spec."""
+    """Write the folders of the models, or of those named; `build` are more lines of their spec."""
     kinds = {
         "finder": (DETECTOR, {"type": "detector", "spec": json.dumps(LABELS)}),
         "clicker": (INTERACTOR, {"type": "interactor", "version": "2", "min_pos_points": "1"}),
@@ -185,7 +185,7 @@ def write_models(home: Path, *names: str, build: str = "") -> list[Path]:
 
 
 def frame(photograph: Path, at: int = 0, order: str = "") -> bytes:
-    """A part of a photograph as a JPEG of 160 by 120 pixels, another for each `at`."""
+    """Return a part of a photograph as a JPEG of 160 by 120 pixels, different for each `at`."""
     with Image.open(photograph) as whole:
         left, top = at % 16 * 8, at // 16 * 8
         part = whole.convert("RGB").crop((left, top, left + 160, top + 120))

@@ -1,4 +1,4 @@
-"""Connections that never bring a whole request."""
+"""Connections that never send a whole request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _refused(request: Request) -> Response:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
-    """A server of the dashboard's kind, with short limits."""
+    """A server like the dashboard's, with short limits."""
     monkeypatch.setattr(LimitedConnection, "HEAD_SECONDS", LIMIT)
     monkeypatch.setattr(LimitedConnection, "MAX_CONNECTIONS", 3)
     _SLOW.clear()
@@ -63,7 +63,7 @@ def _connected(server: _Server) -> socket.socket:
 
 
 def _rest(client: socket.socket) -> bytes:
-    """All that comes until the server closes; fails where it does not."""
+    """Read until the server closes the connection; fail if it does not."""
     parts = []
     while part := client.recv(65536):
         parts.append(part)
@@ -71,7 +71,7 @@ def _rest(client: socket.socket) -> bytes:
 
 
 def _reply(client: socket.socket) -> bytes:
-    """One reply, whose body is short."""
+    """Read one reply with a short body."""
     held = b""
     while not held.partition(b"\r\n\r\n")[2]:
         part = client.recv(65536)

@@ -1,4 +1,4 @@
-"""CVAT against a real dashboard and real functions, by both of its ways to call them."""
+"""CVAT against a real dashboard and real functions, by both ways of invoking them."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_function_that_fails(
 
 @pytest.fixture
 def idle(cvat: Cvat, task: Task) -> None:
-    """Waits until the detector's one worker has nothing to do: somebody may have given up on it."""
+    """Wait until the detector's only worker is idle: a client may have given up on it."""
 
     def answers() -> bool:
         try:
@@ -213,7 +213,7 @@ def test_a_body_that_is_too_large(cvat: Cvat, photograph: Path) -> None:
 
 @pytest.fixture
 def codeless(dashboard: Dashboard, models: None, tmp_path: Path) -> Iterator[str]:
-    """A detector that was imported, and has no port yet."""
+    """A detector that was imported and has no port yet."""
     value = {
         "metadata": {"name": "codeless", "annotations": {"type": "detector"}},
         "spec": {"handler": "main:handler", "runtime": "python:3.11"},

@@ -1,4 +1,4 @@
-"""`fnbuild doctor cvat` against real dashboards, and against what is none."""
+"""`fnbuild doctor cvat` against real dashboards, and against other servers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def patients(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def findings(dashboard: Dashboard, *flags: str) -> tuple[int, list[Any]]:
-    """The exit status, and the findings."""
+    """Return the exit status and the findings."""
     done = dashboard.cli("doctor", "cvat", "-o", "json", *flags, check=False)
     return done.returncode, json.loads(done.stdout)["findings"]
 
@@ -100,7 +100,7 @@ def test_one_function_alone_with_a_real_picture(
 
 @pytest.mark.usefixtures("patients")
 def test_nothing_for_cvat_is_a_failure(dashboard: Dashboard) -> None:
-    """With one remedy for all that are well in another project."""
+    """There is one remedy for all functions of another project."""
     status, found = findings(dashboard, "--url", dashboard.url, "--project", "nowhere")
     assert status == 1
     assert "finds nothing to show in the project nowhere" in of(found, "dashboard", "failure")
@@ -169,12 +169,12 @@ class _Nuclio(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is written down."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def nuclio() -> Iterator[Callable[[Any], str]]:
-    """Serves a value as the list of functions; gives the address."""
+    """Serve a value as the list of functions; return the URL."""
     servers = []
 
     def serve(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Functions that `fnbuild run` serves, as the dashboard shows and calls them."""
+"""The dashboard shows and invokes functions that `fnbuild run` serves."""
 
 from __future__ import annotations
 

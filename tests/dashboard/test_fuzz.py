@@ -36,7 +36,7 @@ _ALL = (*_KEPT, "operations", "operation_lines", "audit")
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
-    """A dashboard of these tests alone, with one function."""
+    """A dashboard for these tests only, with one function."""
     home = tmp_path_factory.mktemp("fuzz")
     place = new_data_dir(home, fetched)
     with running(place, "--show", "process") as made:
@@ -49,7 +49,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[
 
 
 def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
-    """What the database holds, which files functions have, and which processes serve them."""
+    """Return the content of the database, the files of functions and their processes."""
     connection = sqlite3.connect(dashboard.data_dir / "fnbuild.db")
     try:
         found: dict[str, object] = {
@@ -67,7 +67,7 @@ def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
 
 
 def pids(dashboard: Dashboard) -> dict[str, int]:
-    """The processor of each function, once the list has them all."""
+    """Return the processor of each function, once the list has them all."""
     found: dict[str, int] = {}
 
     def told() -> bool:
@@ -80,7 +80,7 @@ def pids(dashboard: Dashboard) -> dict[str, int]:
 
 
 def exchange(dashboard: Dashboard, wire: bytes) -> tuple[int, bytes]:
-    """The status and the start of what comes back; 0 when the connection just ends."""
+    """Return the status and the start of the response; 0 if the connection ends without one."""
     host, port = dashboard.url.removeprefix("http://").split(":")
     received = b""
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
@@ -99,7 +99,7 @@ def exchange(dashboard: Dashboard, wire: bytes) -> tuple[int, bytes]:
 
 
 def send(dashboard: Dashboard, wires: list[bytes]) -> Counter[int]:
-    """How often each status came; a failure for the first answer that must not be."""
+    """Return the number of responses by status; fail at the first one that is not allowed."""
 
     def one(wire: bytes) -> int:
         status, received = exchange(dashboard, wire)

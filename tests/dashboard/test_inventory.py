@@ -1,4 +1,4 @@
-"""One list over processes and a real engine, with CVAT asking for it."""
+"""One list over processes and a real engine, as CVAT requests it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Both:
         until(lambda: self.shows(folder.name, platform), "the list has it")
 
     def shows(self, name: str, platform: str) -> bool:
-        """Whether the list has the function of that platform, and it is ready."""
+        """Return True if the list has the function of that platform, and it is ready."""
         listed = self.listed()
         found = [listed[one]["status"] for one in (name, f"{name}@{platform}") if one in listed]
         return any((one["platform"], one["state"]) == (platform, "ready") for one in found)
@@ -73,7 +73,7 @@ class Both:
         return call(self.made.engine, *words)
 
     def stranger(self, name: str, annotations: Json) -> str:
-        """A container with the labels of Nuclio's, on a random port; gives its name."""
+        """Run a container with Nuclio's labels on a random port; return its name."""
         container = self.made.name(f"stranger-{name}")
         labels = {
             "nuclio.io/platform": "local",
@@ -90,7 +90,7 @@ class Both:
 
 
 class Line:
-    """The engine at another socket, where it can fall silent."""
+    """The engine at another socket, where it can stop answering."""
 
     def __init__(self, path: Path):
         place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -261,7 +261,7 @@ def test_what_others_started_hides_nothing(both: Both) -> None:
 
 @pytest.mark.usefixtures("contained")
 def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fetched: Path) -> None:
-    """What it said last stands, with a word about that, and the others' functions are fresh."""
+    """Its last answer is shown with a message; functions of other platforms are up to date."""
     env = {
         "NUCLIO_DASHBOARD_NAMESPACE": both.namespace,
         "DOCKER_HOST": f"unix://{tmp_path / 'engine.sock'}",

@@ -16,7 +16,7 @@ from tests.dashboard.conftest import Answer, Dashboard, Started
 
 
 def call(dashboard: Dashboard, method: str, path: str, json: Any = None, **headers: str) -> Answer:
-    """One request, signed in as mlrun is: by a user's name and a session's key."""
+    """Send one request, signed in as mlrun is: by a user's name and a session's key."""
     key = base64.b64encode(f"anybody:{dashboard.token}".encode()).decode()
     sent = {name.replace("_", "-"): text for name, text in headers.items()}
     sent["Authorization"] = f"Basic {key}"

@@ -1,4 +1,4 @@
-"""The real nuclio-jupyter: what it deploys, lists, updates and deletes, as it is on PyPI."""
+"""The real nuclio-jupyter from PyPI deploys, lists, updates and deletes functions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def project(dashboard: Dashboard, name: str) -> Iterator[str]:
 
 
 def answers(address: str, text: str) -> None:
-    """A connection of its own each time, for one from before may bring an answer from before."""
+    """Use a new connection each time, because an old one may reach the previous revision."""
     until(lambda: requests.post(f"http://{address}", timeout=60).text == text, text)
 
 

@@ -1,4 +1,4 @@
-"""Secrets that clients never see, in what they send back."""
+"""Secrets that clients see masked are restored when clients send them back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SECRETS = [
 
 
 def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
-    """What is stored after a client has sent back what it was shown, with these changes."""
+    """Return what is stored after a client has sent back the object with these changes."""
     stored = function_from_dict(STORED, "it")
     shown = redact_values(to_dict(stored), values=values)
     asked = {**shown, "spec": {**shown["spec"], **spec}}

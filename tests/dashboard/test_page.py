@@ -1,4 +1,4 @@
-"""The page's files as they travel, and which of them its first picture needs."""
+"""The page's files as they are sent, and the files that the first view needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".j
 def asked(
     dashboard: Dashboard, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, Message, bytes]:
-    """The answer as it is on the wire, undone by no client."""
+    """Return the response as it is on the wire, not decoded by a client."""
     link = http.client.HTTPConnection(dashboard.url.removeprefix("http://"), timeout=20)
     try:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -84,7 +84,7 @@ def test_other_ways_to_ask_for_a_file(dashboard: Dashboard) -> None:
 
 
 def imported(*names: str) -> set[str]:
-    """These modules, and whatever they cannot run without."""
+    """Return these modules and all modules that they import."""
     found: set[str] = set()
     coming = list(names)
     while coming:

@@ -1,4 +1,4 @@
-"""What is killed, rebooted or removed by hand comes back, and what somebody stopped does not."""
+"""Killed, rebooted and removed functions are restored; stopped ones are not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ shared_layers = platforms.shared_layers
 
 
 def processes(data_dir: Path) -> dict[int, str]:
-    """The supervisor and the processors of a data directory: their command lines by number."""
+    """Return the command lines of a data directory's supervisor and processors by process id."""
     found = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
@@ -38,7 +38,7 @@ def processes(data_dir: Path) -> dict[int, str]:
 
 
 def reboot(data_dir: Path) -> None:
-    """End all that runs functions at once and without a word."""
+    """Kill all processes that run functions."""
 
     def none_left() -> bool:
         # What a supervisor has just started was in no list before.
@@ -151,7 +151,7 @@ class Engine:
         self.dashboard: Dashboard
 
     def deploy(self, name: str, *flags: str) -> int:
-        """Deploy a function; the port that it has."""
+        """Deploy a function; return its port."""
         spec = f"build: {{image: '{self.made.image(name)}', noBaseImagesPull: true}}"
         folder = write_function(self.home, name, spec=spec)
         self.dashboard.cli(*self.flags, "deploy", "--path", str(folder), *flags)
@@ -177,7 +177,7 @@ class Engine:
         return call(self.made.engine, *words)
 
     def is_back(self, name: str) -> Callable[[], bool]:
-        """Whether it is ready, and what has brought it back has ended."""
+        """Return True if it is ready, and the operation that restored it has ended."""
 
         def back() -> bool:
             status = self.status(name)
@@ -277,7 +277,7 @@ def test_an_engine_that_comes_later(engine: Engine, tmp_path: Path, fetched: Pat
 
 @contextmanager
 def passing_on(path: Path) -> Iterator[None]:
-    """The engine at another socket, for as long as the context lasts."""
+    """Forward the engine's API to another socket while the context lasts."""
     place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     if not place.startswith("/"):
         pytest.skip(f"the engine is not at a socket of this machine: {place}")

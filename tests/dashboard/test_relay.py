@@ -1,4 +1,4 @@
-"""Requests on their way through the dashboard, to upstreams that no function of ours would be."""
+"""Relayed requests to upstreams that behave unlike functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 class Upstream:
-    """Listens in place of a function, and does with each connection what `talk` says."""
+    """Listens in place of a function, and handles each connection with `talk`."""
 
     def __init__(self, talk: Talk):
         self._talk = talk
@@ -103,7 +103,7 @@ class Answered(NamedTuple):
 
 
 class Relaying:
-    """A relay that is served: every path is the function's."""
+    """A served relay whose paths all belong to the function."""
 
     def __init__(self, functions: Functions):
         passing = relay.Relay(cast(Inventory, functions))
@@ -182,7 +182,7 @@ def upstream() -> Iterator[Serve]:
 
 
 def head(link: socket.socket) -> bytes:
-    """The head of one request, and what came with it of the body."""
+    """Read the head of one request, and the part of the body that came with it."""
     read = b""
     while b"\r\n\r\n" not in read:
         piece = link.recv(65536)
@@ -397,7 +397,7 @@ def test_a_caller_that_sends_too_slowly(relaying: Relaying, upstream: Serve) -> 
 
 @pytest.mark.parametrize("length", [1, 1000])
 def test_callers_that_leave(relaying: Relaying, upstream: Serve, length: int) -> None:
-    """With the request sent whole, and in the midst of it."""
+    """With the request sent whole, and in the middle of it."""
     asked, ended = threading.Event(), threading.Event()
 
     def talk(link: socket.socket) -> None:
@@ -476,7 +476,7 @@ def test_connections_are_used_again(
 
 
 def test_garbage_behind_a_request(relaying: Relaying, upstream: Serve) -> None:
-    """It is the callers' own: the function gets one request, and nothing of what is behind it."""
+    """The function receives one request, and nothing of what the caller sent after it."""
     seen: list[bytes] = []
 
     def talk(link: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What the counters of processors become."""
+"""Samples from the counters of processors."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
 
 
 def first_event(dashboard: Dashboard) -> bytes:
-    """The first list of the stream, as a reader gets it."""
+    """Return the first list of the stream as a reader receives it."""
     answer = dashboard.pool.request("GET", f"{dashboard.url}/api/live", preload_content=False)
     found = b""
     while b"event: functions" not in found or not found.endswith(b"\n\n"):

@@ -1,4 +1,4 @@
-"""How a dashboard listens, says so, and ends."""
+"""A dashboard's addresses, its messages, and its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a dashboard is set up: addresses, the configuration file, and what goes before what."""
+"""Settings of a dashboard: addresses, the configuration file, and their precedence."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_sample_says_what_holds_without_it() -> None:
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, text: str, places: list[str]) -> None:
-    """Everything that is wrong with it is told at once, at its place."""
+    """All its errors are reported at once with their places."""
     file = tmp_path / "lab.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as failure:

@@ -1,4 +1,4 @@
-"""Where the code of a deploy by API comes from: URLs, repositories, the library."""
+"""Code of deploys through the API: URLs, repositories, the library."""
 
 from __future__ import annotations
 

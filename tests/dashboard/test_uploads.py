@@ -1,4 +1,4 @@
-"""Code that is sent to the dashboard: archives and files, what is in them, how long they stay."""
+"""Uploads: archives and files, their functions, and their expiry."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sent(dashboard: Dashboard, body: bytes, name: str = "") -> Answer:
 
 
 def at(path: str, name: str = "") -> dict[str, dict[str, object]]:
-    """The body of a deploy of what was sent."""
+    """Return the body of a deploy of an upload."""
     return {"metadata": {"name": name} if name else {}, "spec": {"build": {"path": path}}}
 
 

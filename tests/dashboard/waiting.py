@@ -1,4 +1,4 @@
-"""Waiting for something to be so, with an end."""
+"""Waiting for a condition, with a time limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def until(so: Callable[[], object], what: str, seconds: float = 120.0) -> None:
-    """Ask until it is so; a failure that says what was waited for after that many seconds."""
+    """Wait until a condition is true; fail with its description after that many seconds."""
     ends = time.monotonic() + seconds
     while not so():
         assert time.monotonic() < ends, f"after {seconds:.0f} s not yet: {what}"

@@ -1,4 +1,4 @@
-"""Who changed what: by API and by the command line, as both of them show it."""
+"""The audit log of changes through the API and the command line, as both show it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_function_events_and_tokens(started: Started) -> None:
 
 
 def test_each_change_that_fails_has_its_line_wherever_it_does(started: Started) -> None:
-    """One before the platform is asked, as its code cannot be had, and one that does not start."""
+    """One fails before the platform is called, without its code; one does not start."""
     with started() as dashboard:
         early = {"build": {"codeEntryType": "archive", "path": "http://127.0.0.1:9/a.zip"}}
         bodies = {

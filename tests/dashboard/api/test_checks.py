@@ -1,4 +1,4 @@
-"""Replies are judged by API as `fnbuild invoke --image` judges them."""
+"""The API checks replies as `fnbuild invoke --image` does."""
 
 from __future__ import annotations
 

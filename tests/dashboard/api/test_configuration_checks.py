@@ -1,4 +1,4 @@
-"""Findings in a configuration while somebody types it."""
+"""Diagnostics of a configuration while a user types it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_it_is_quick(dashboard: Dashboard) -> None:
     assert LONG.count("\n") == 200
 
     def slowest() -> float:
-        """Seconds that 19 of 20 requests stay below."""
+        """Return the 95th percentile in seconds."""
         seconds = []
         for _ in range(20):
             began = time.perf_counter()
@@ -150,7 +150,7 @@ def test_it_is_quick(dashboard: Dashboard) -> None:
 
 
 def test_many_checks_at_a_time_do_not_delay_invocations(dashboard: Dashboard, greeter: str) -> None:
-    """A few are worked on, the rest is refused; none of it is in the dashboard's own process."""
+    """A few checks run and the rest is refused; none runs in the dashboard's own process."""
     heavy = WRONG + "  env:\n" + "".join(_VARIABLE.format(number=n) for n in range(20_000))
     body = {"X-Nuclio-Function-Name": greeter}
     with ThreadPoolExecutor(60) as pool:

@@ -1,4 +1,4 @@
-"""Requests that are kept with a function."""
+"""Function events: requests that are stored with a function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PATH = "/api/function_events"
 
 
 def event(name: str = "", function: str = "greeter", **spec: Any) -> dict[str, Any]:
-    """An event as Nuclio's page sends it."""
+    """Return an event as Nuclio's page sends it."""
     return {
         "metadata": {
             "name": name,

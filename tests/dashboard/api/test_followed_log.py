@@ -1,4 +1,4 @@
-"""Logs on their way to the event loop: what is written once a log is open is not missed."""
+"""A followed log misses no record that is written after it was opened."""
 
 from __future__ import annotations
 

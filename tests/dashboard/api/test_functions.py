@@ -1,4 +1,4 @@
-"""Functions as Nuclio's clients list and get them, from a real dashboard."""
+"""Nuclio's clients list and get functions of a real dashboard."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ _MODEL = "  annotations:\n    type: detector\n    spec: '[]'\n"
 def test_what_cvat_does_not_ask_for_says_so(
     dashboard: Dashboard, tmp_path: Path, project: str, annotations: str, words: str
 ) -> None:
-    """Nothing is wrong with it, so it is not set aside."""
+    """Nothing is wrong with it, so it has no `setAside`."""
     folder = write_function(tmp_path, "quiet-one", annotations=annotations)
     dashboard.deploy(folder, "--project-name", project)
     try:

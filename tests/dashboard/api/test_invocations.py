@@ -1,4 +1,4 @@
-"""Functions that are invoked through the dashboard: Nuclio's headers, and what comes back."""
+"""Functions are invoked through the dashboard with Nuclio's headers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def mirror(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.fixture
 def function(dashboard: Dashboard, mirror: str) -> Any:
-    """What the dashboard says of the mirror."""
+    """Return the dashboard's object of the mirror."""
     return dashboard.request("GET", f"/api/functions/{mirror}", token=False).json
 
 
@@ -236,7 +236,7 @@ def test_large_bodies_pass_in_little_memory(dashboard: Dashboard, mirror: str) -
 
 
 def _peak_mib(dashboard: Dashboard, *, anew: bool = False) -> float:
-    """The most memory that it has held; `anew` counts from now on."""
+    """Return the peak memory; `anew` resets it."""
     if anew:
         Path(f"/proc/{dashboard.process.pid}/clear_refs").write_text("5")
     status = Path(f"/proc/{dashboard.process.pid}/status").read_text()

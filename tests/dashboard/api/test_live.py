@@ -1,4 +1,4 @@
-"""The list of functions as a stream, while functions come, fail and go."""
+"""The list of functions as a stream, while functions are deployed, fail and are deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Json = Any
 
 
 class Watcher:
-    """Follows `/api/live` and keeps each list with the time at which it came."""
+    """Follows `/api/live` and keeps each list with the time of its arrival."""
 
     def __init__(self, dashboard: Dashboard):
         self._pool = urllib3.PoolManager(retries=False)
@@ -55,7 +55,7 @@ class Watcher:
             return  # the dashboard has ended, or nobody reads any more
 
     def status(self, name: str) -> Json:
-        """The function's status in the newest list."""
+        """Return the function's status in the newest list."""
         return self.lists[-1][1].get(name, {}).get("status") if self.lists else None
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ def test_the_list_comes_at_once_and_at_every_change(
 
 
 class Restless:
-    """An inventory whose list differs each time it is asked."""
+    """An inventory whose list differs at each request."""
 
     def __init__(self) -> None:
         self.asked = itertools.count()
@@ -118,7 +118,7 @@ def test_nothing_comes_while_nothing_changes(dashboard: Dashboard, greeter: str)
     with watching(dashboard) as watcher:
 
         def quiet() -> bool:
-            """Whether nothing came for a while; what changed before may still be on its way."""
+            """Return True if no list arrived for a while; earlier changes may still be pending."""
             count = len(watcher.lists)
             deadline = time.monotonic() + 2.5
             while time.monotonic() < deadline:
@@ -151,7 +151,7 @@ def test_a_killed_processor_is_seen_within_five_seconds(
 
 
 def _pid(watcher: Watcher, name: str) -> int | None:
-    """The processor's id in the newest list, None without one."""
+    """Return the processor's id in the newest list, None without one."""
     found: int | None = watcher.status(name).get("details", {}).get("pid")
     return found
 
@@ -209,7 +209,7 @@ def test_a_namespace_where_nothing_is_is_forgotten(
 
 @pytest.fixture
 def mute(tmp_path: Path) -> Iterator[Path]:
-    """A socket where somebody listens and never says a word."""
+    """A socket that accepts connections and never answers."""
     path = tmp_path / "mute.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

@@ -34,7 +34,7 @@ def talker(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.fixture
 def folder(dashboard: Dashboard, tmp_path: Path) -> Iterator[Path]:
-    """A function of the test's own."""
+    """The folder of a function for one test."""
     made = write_function(tmp_path, "chatter", TALKER)
     dashboard.deploy(made)
     yield made
@@ -60,7 +60,7 @@ def records(dashboard: Dashboard, name: str, query: str = "") -> list[Any]:
 
 
 class Following:
-    """Somebody who follows a log; `text` is what came."""
+    """A client that follows a log; `text` is what it received."""
 
     def __init__(self, dashboard: Dashboard, path: str):
         self.text = b""
@@ -209,7 +209,7 @@ def test_what_was_said_before_comes_first(dashboard: Dashboard, talker: str) -> 
 
 
 def test_half_a_character_is_no_end(dashboard: Dashboard, tmp_path: Path) -> None:
-    """A lone surrogate, which a handler may log, has no form in UTF-8."""
+    """A handler may log a lone surrogate, which UTF-8 cannot encode."""
     code = 'def handler(context, event):\n    context.logger.info("odd \\\\ud800 word")\n'
     name = dashboard.deploy(write_function(tmp_path, "odd", code.replace("\\\\", "\\")))
     dashboard.request(
@@ -224,7 +224,7 @@ def _threads(dashboard: Dashboard) -> int:
 
 
 def _open(dashboard: Dashboard, name: str) -> int:
-    """How often the dashboard has the function's log open."""
+    """Return how many times the dashboard has the function's log open."""
     log = str(dashboard.data_dir / "functions" / "nuclio" / name / "log.jsonl")
     found = 0
     for one in Path(f"/proc/{dashboard.process.pid}/fd").iterdir():

@@ -1,4 +1,4 @@
-"""What Nuclio's clients ask about the dashboard itself."""
+"""Endpoints of Nuclio's dashboard for features that fnbuild does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and a page that works by itself."""
+"""The API's description is valid and complete, and its page works on its own."""
 
 from __future__ import annotations
 

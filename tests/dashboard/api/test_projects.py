@@ -1,4 +1,4 @@
-"""Projects of all platforms in one list."""
+"""The projects of all platforms in one list."""
 
 from __future__ import annotations
 

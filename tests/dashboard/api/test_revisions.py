@@ -1,4 +1,4 @@
-"""What is on record about a function, and the way back."""
+"""The configuration and revisions of a function, and rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What functions did in the last minutes."""
+"""Statistics of functions in the last minutes."""
 
 from __future__ import annotations
 

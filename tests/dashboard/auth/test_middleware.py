@@ -1,4 +1,4 @@
-"""Who is let in: tokens in every form, names, origins, headers, and what wrong tokens lead to."""
+"""Authentication: tokens in every form, host names, origins, headers, and failed attempts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING = {"metadata": {"name": "is-not-there"}}
 
 
 def change(dashboard: Dashboard, **headers: str) -> Answer:
-    """A change that changes nothing, by whoever the headers say."""
+    """Send a request that would change nothing, with these headers."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     return dashboard.request(*CHANGE, json=NOTHING, headers=sent, token=False)
 
@@ -301,7 +301,7 @@ def test_no_path_leaves_the_page(dashboard: Dashboard, path: str) -> None:
 
 @pytest.fixture(scope="module")
 def started_once(tmp_path_factory, fetched):
-    """A dashboard for wrong tokens alone: ten a minute are let through."""
+    """A dashboard for wrong tokens only, because it accepts ten a minute."""
     from tests.dashboard.conftest import new_data_dir, running
 
     place = new_data_dir(tmp_path_factory.mktemp("wrong"), fetched)

@@ -1,4 +1,4 @@
-"""Sessions cannot be made from the database alone."""
+"""A session cannot be made from the database alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forged(key: bytes) -> str:
 
 
 def columns(path: Path) -> list[str]:
-    """Every text of the database, as a thief of the file has them."""
+    """Return every text of the database, as a thief of the file has them."""
     with sqlite3.connect(path) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
         rows = [row for one in tables if "sqlite" not in one and one in ("tokens", "schema")

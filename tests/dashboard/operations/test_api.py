@@ -1,4 +1,4 @@
-"""Functions that are created, changed, started again and deleted by API, as processes."""
+"""Functions are created, changed, started again and deleted through the API, as processes."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def handler(context, event):
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
-    """A name of the test's own; what has it goes at the end."""
+    """A name for one test; its function is deleted at the end."""
     with gone_at_the_end(dashboard, f"changed-{uuid.uuid4().hex[:8]}") as made:
         yield made
 
 
 def answers(dashboard: Dashboard, name: str, text: str) -> None:
-    """A connection from before may bring one more answer of the revision before."""
+    """Send requests until a new connection reaches the new revision."""
     until(lambda: invoked(dashboard, name) == text, f"{name} answers {text}")
 
 

@@ -1,4 +1,4 @@
-"""Two dashboards and several command lines at once on one data directory."""
+"""Two dashboards and several command lines use one data directory at the same time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Pa
 
 
 def shown(dashboard: Dashboard) -> dict[str, tuple[str, int, int]]:
-    """State, port and revision of each function, as a list has them."""
+    """Return state, port and revision of each function in a list."""
     answer = dashboard.request("GET", "/api/functions", token=False)
     assert answer.status == 200, answer.text
     return {
@@ -49,13 +49,13 @@ def shown(dashboard: Dashboard) -> dict[str, tuple[str, int, int]]:
 
 
 def listed(dashboard: Dashboard) -> set[str]:
-    """The functions as the command line lists them."""
+    """Return the functions as the command line lists them."""
     rows = dashboard.cli("get", "functions", check=False).stdout.splitlines()
     return {row.split("|")[1].strip() for row in rows if row.startswith("nuclio")}
 
 
 def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
-    """What both dashboards show once nothing is under way any more."""
+    """Return the list of both dashboards once no operation is running."""
     one, two = pair
 
     def calm() -> bool:
@@ -68,7 +68,7 @@ def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
 
 @contextmanager
 def watching(pair: Pair) -> Iterator[None]:
-    """Lists are asked for all the time meanwhile, and all of them can be read."""
+    """Request lists all the time meanwhile, and check that all of them are valid."""
     over = threading.Event()
     wrong: list[str] = []
 
@@ -93,7 +93,7 @@ def watching(pair: Pair) -> Iterator[None]:
 
 
 def at_once(work: list[Callable[[], Any]]) -> list[Any]:
-    """Begin all of it together; what came of each."""
+    """Begin all of them together; return the result of each."""
     gate = threading.Barrier(len(work))
 
     def one(task: Callable[[], Any]) -> Any:
@@ -110,7 +110,7 @@ def put(dashboard: Dashboard, name: str, text: str, method: str = "PUT") -> Call
 
 
 def deploy(dashboard: Dashboard, folder: Path) -> Callable[[], int]:
-    """By the command line; 202 and 412 as a dashboard would answer."""
+    """Deploy by the command line; return 202 or 412 as a dashboard would."""
 
     def run() -> int:
         done = dashboard.cli("deploy", "--path", str(folder), check=False)
@@ -126,7 +126,7 @@ def delete(dashboard: Dashboard, name: str) -> Callable[[], int]:
 
 
 def remove(dashboard: Dashboard, name: str) -> Callable[[], int]:
-    """By the command line."""
+    """Delete by the command line."""
 
     def run() -> int:
         done = dashboard.cli("delete", "function", name, check=False)

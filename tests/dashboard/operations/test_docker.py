@@ -1,4 +1,4 @@
-"""Functions by API on a container engine: built from code, run from images, killed half way."""
+"""Functions on a container engine through the API: built from code, run from images, killed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Machine:
         )
 
     def of_image(self, name: str, word: str) -> dict[str, Any]:
-        """A function that runs from the image and says a word."""
+        """Return the body of a function that runs from the image and replies with a word."""
         return {
             "metadata": {"name": name},
             "spec": {
@@ -97,7 +97,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def built(machine: Machine) -> Machine:
-    """The machine, once it has the image: made by a dashboard from code."""
+    """The machine with the image, which a dashboard built from code."""
     with machine.dashboard() as dashboard:
         body = inline("built", CODE)
         body["spec"]["build"] |= {
@@ -161,7 +161,7 @@ def test_whenever_it_is_killed_containers_are_what_is_told_of_them(built: Machin
 
 
 def check(dashboard: Dashboard, texts: set[str]) -> None:
-    """The function serves old or new code, or it is told that it does not serve."""
+    """Check that the function serves old or new code, or that its status is an error."""
     found = settled(dashboard, "often")
     assert operation(dashboard, "often")["state"] in ("done", "failed")
     if found["replicas"]["available"]:

@@ -1,4 +1,4 @@
-"""A function whose first deploy failed has one state, wherever one looks."""
+"""A function whose first deploy failed has the same state in every view."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BROKEN = "raise RuntimeError('the weights are gone')\n"
 
 
 def states(dashboard: Dashboard, name: str) -> set[str]:
-    """As the command line has it, and the dashboard's function and list."""
+    """Return its state in the command line, and in the dashboard's object and list."""
     printed = json.loads(dashboard.cli("get", "function", name, "-o", "json").stdout)
     one = dashboard.request("GET", f"/api/functions/{name}").json
     listed = dashboard.request("GET", "/api/functions").json[name]

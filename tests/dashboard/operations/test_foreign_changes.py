@@ -97,7 +97,7 @@ def is_building(dashboard: Dashboard) -> bool:
 
 
 def refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
-    """Every change is, at once and with the reason."""
+    """Check that every change is refused at once with the reason."""
     for method, path, sent in (
         ("PUT", "/api/functions", body),
         ("POST", "/api/functions", body),
@@ -138,7 +138,7 @@ def test_a_change_by_one_dashboard_is_under_way_for_the_other(pair: Pair, image:
 
 @contextmanager
 def held(dashboard: Dashboard, name: str) -> Iterator[int]:
-    """The function's lock is another process's, which has this id."""
+    """Hold the function's lock in another process; yield its id."""
     command = [sys.executable, "-c", HOLDING, name]
     with subprocess.Popen(
         command,

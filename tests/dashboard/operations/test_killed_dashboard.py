@@ -1,4 +1,4 @@
-"""Dashboards that are killed at any moment of a deploy, and what the next one finds."""
+"""A dashboard is killed at any time of a deploy, and the next one restores a correct state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 2.0
 
 
 def answer_of(dashboard: Dashboard, name: str) -> str | None:
-    """What the function answers; None where nothing serves."""
+    """Return the function's reply; None if nothing serves."""
     headers = {"x-nuclio-function-name": name}
     answer = dashboard.request("POST", "/api/function_invocations", headers=headers)
     return answer.text if answer.status == 200 else None
@@ -30,7 +30,7 @@ def is_over(dashboard: Dashboard, name: str) -> bool:
 
 
 def settled(dashboard: Dashboard, name: str) -> dict[str, Any] | None:
-    """The function once nothing is under way; None when there is none."""
+    """Return the function once no operation is running; None if there is none."""
 
     def quiet() -> bool:
         answer = dashboard.request("GET", f"/api/functions/{name}")
@@ -99,7 +99,7 @@ def check(dashboard: Dashboard, before: dict[str, set[str | None]], round_: int)
 
 
 def told_of(dashboard: Dashboard, name: str, *, serves: bool) -> bool:
-    """Whether all that is told of a function fits one that serves, or one that does not."""
+    """Return True if the status of a function matches whether it serves."""
     found = settled(dashboard, name)
     listed = dashboard.request("GET", "/api/functions").json
     if found is None or not serves:
@@ -120,7 +120,7 @@ def check_the_next_deploys(dashboard: Dashboard) -> None:
 
 
 def check_nothing_is_left(place: Path) -> None:
-    """Of all those dashboards one is there; of code on its way, nothing."""
+    """Check that one dashboard is registered and that no temporary code is left."""
     assert len(list((place / "dashboards").glob("*.lock"))) == 1
     (folder,) = (place / "dashboards").glob("*.tmp")
     assert list(folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Changes under way: their output, whole and as a stream, and what is left of them."""
+"""Operations: their output, whole and as a stream, and their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function of a cluster that is scaled to zero by API and comes back."""
+"""A function of a cluster is scaled to zero through the API and started again."""
 
 from __future__ import annotations
 

@@ -64,11 +64,11 @@ def opened(
 
 
 def go(page: Page, route: str) -> None:
-    """Another hash route of the page that is open."""
+    """Open another hash route of the page."""
     page.evaluate("hash => { location.hash = hash }", f"#{route}")
 
 
 def stored(dashboard: Dashboard, name: str) -> Any:
-    """The function as the command line has it; None when it has none of that name."""
+    """Return the function as the command line shows it; None without one of that name."""
     done = dashboard.cli("get", "function", name, "-o", "json", check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None

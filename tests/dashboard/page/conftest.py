@@ -1,4 +1,4 @@
-"""The browser of the tests of the page."""
+"""The browser for the tests of the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 # Not for the session: while it runs, no other test of the process can have an event loop.
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium, without a window and, where that is possible, in a network of its own."""
+    """Chromium, headless and, where possible, in a network of its own."""
     if not CHROMIUM.exists():
         pytest.skip(f"Chromium is missing: there is no {CHROMIUM} (Debian's package chromium)")
     if not seclusion.possible():
@@ -35,14 +35,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    """The page of the dashboard that all tests share, signed in."""
+    """The page of the shared dashboard, signed in."""
     with opened(browser, dashboard) as page:
         yield page
 
 
 @pytest.fixture
 def made(dashboard: Dashboard) -> Iterator[list[str]]:
-    """Names of functions that go at the end of the test."""
+    """Names of functions that are deleted at the end of the test."""
     names: list[str] = []
     yield names
     if names:

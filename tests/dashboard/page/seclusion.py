@@ -41,7 +41,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def launcher(browser: Path, folder: Path) -> Path:
-    """A program in `folder` that starts the browser; in the network of all where it has to be."""
+    """Write a program to `folder` that starts the browser, if possible in its own network."""
     path = folder / "secluded-browser"
     command = [sys.executable, "-I", __file__, str(browser)]
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
@@ -50,7 +50,7 @@ def launcher(browser: Path, folder: Path) -> Path:
 
 
 def possible() -> bool:
-    """Whether this user may make a network namespace here."""
+    """Return True if this user may create a network namespace."""
     return subprocess.run([sys.executable, "-I", __file__], check=False).returncode == 0
 
 
@@ -72,7 +72,7 @@ def start(browser: str, *arguments: str) -> None:
 
 
 def seclude() -> None:
-    """Go into a new namespace, where loopback is up. Raises OSError where that is forbidden."""
+    """Enter a new namespace, where loopback is up. Raises OSError where that is forbidden."""
     user, group = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWNET):
         if libc.unshare(CLONE_NEWNET | CLONE_NEWUSER):
@@ -85,7 +85,7 @@ def seclude() -> None:
 
 
 def stay_outside(parent: int, channel: socket.socket) -> None:
-    """What the child does: it connects what the browser asks for, and ends with the browser."""
+    """Connect what the browser requests, in the child process that ends with the browser."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
@@ -104,7 +104,7 @@ def stay_outside(parent: int, channel: socket.socket) -> None:
 
 
 async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection of the browser's, until either side ends it."""
+    """Serve one connection of the browser until either side ends it."""
     with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
         host, port = await asked_for(reader, writer)
         try:
@@ -125,7 +125,7 @@ async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 async def asked_for(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int]:
-    """The host and the port that a client wants to be connected to."""
+    """Return the host and port that a client requests."""
     _, methods = await reader.readexactly(2)
     await reader.readexactly(methods)
     writer.write(b"\x05\x00")

@@ -1,4 +1,4 @@
-"""The page by keyboard, in a phone's width, in light and dark, and how soon it is there."""
+"""The page by keyboard, on a phone's width, in light and dark, and its loading time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FOCUSED = """() => {
 
 
 def walk_to(page: Page, name: str, most: int = 60) -> None:
-    """Press Tab until the element of that name has the focus; each on the way shows that it has."""
+    """Press Tab until the named element has the focus; check that each element shows its focus."""
     for _ in range(most):
         page.keyboard.press("Tab")
         focused = page.evaluate(_FOCUSED)

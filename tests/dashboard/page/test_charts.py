@@ -1,4 +1,4 @@
-"""Latency and errors as charts, and as a table for who does not see them."""
+"""Latency and errors as charts, and as a table for users who cannot see them."""
 
 from __future__ import annotations
 

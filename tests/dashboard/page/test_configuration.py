@@ -32,7 +32,7 @@ SEND_LIST = "data => window.sendList(data)"
 
 
 def edited(page: Page, name: str, before: str, after: str) -> Locator:
-    """Open the configuration and exchange a part of it, as typing does; the editor."""
+    """Open the configuration and replace a part of it by typing; return the editor."""
     go(page, f"/functions/{name}/configuration")
     area = page.get_by_role("textbox", name=f"Configuration of {name}")
     expect(area).to_have_value(re.compile(re.escape(before)))
@@ -155,7 +155,7 @@ def test_a_text_whose_deploy_failed_is_told_from_what_serves(
 def test_the_note_does_not_depend_on_the_order_of_events(
     page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str], order: str
 ) -> None:
-    """The list that the page follows lags behind the revision that it edits, or not."""
+    """The list that the page follows may lag behind the revision that it edits."""
     name = dashboard.deploy(write_function(tmp_path, "page-order"))
     made.append(name)
     page.add_init_script(HELD_LIST)

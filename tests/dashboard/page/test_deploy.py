@@ -1,4 +1,4 @@
-"""Functions deployed from the page, and what the command line has of them then."""
+"""Functions are deployed from the page, and the command line shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.dashboard.page.browsing import go, opened, stored
 
 
 def choose(page: Page, button: str, path: Path) -> None:
-    """Choose files or a folder as by the browser's own dialog."""
+    """Choose files or a folder in the browser's own dialog."""
     go(page, "/deploy")
     with page.expect_file_chooser() as chooser:
         page.get_by_text(button, exact=True).click()

@@ -1,4 +1,4 @@
-"""The drawing of shapes in a real browser."""
+"""Drawing of shapes in a real browser."""
 
 from __future__ import annotations
 

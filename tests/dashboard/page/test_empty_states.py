@@ -1,4 +1,4 @@
-"""What the page says when there is nothing, nobody is signed in, or the dashboard is gone."""
+"""The page without functions, without a session, and without its dashboard."""
 
 from __future__ import annotations
 

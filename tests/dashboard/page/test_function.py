@@ -1,4 +1,4 @@
-"""What can be done with one function on its page, verified by the command line."""
+"""Actions on the page of one function, verified by the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ platform:
 
 
 def sure(page: Page, answer: str) -> None:
-    """Answer the question that is asked."""
+    """Confirm the question of the page."""
     dialog = page.get_by_role("dialog", name=re.compile(r"\?$"))
     dialog.get_by_role("button", name=answer, exact=True).click()
     expect(dialog).to_have_count(0)

@@ -34,7 +34,7 @@ def handler(context, event):
 
 @pytest.fixture(scope="module")
 def talker(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A function that logs what it is sent, or 50 records a second."""
+    """A function that logs what it receives, or 50 records a second."""
     home = tmp_path_factory.mktemp("functions")
     name = dashboard.deploy(write_function(home, "page-talker", _TALKER))
     yield name

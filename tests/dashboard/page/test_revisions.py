@@ -1,4 +1,4 @@
-"""Revisions on the page: their differences, and the way back."""
+"""Revisions on the page: differences and rollback."""
 
 from __future__ import annotations
 

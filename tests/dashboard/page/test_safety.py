@@ -1,4 +1,4 @@
-"""What functions say cannot run in the page, and the page asks nobody else for anything."""
+"""Text of functions cannot run as script, and the page sends no requests to other hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The browser of these tests reaches loopback and nothing else, and leaves nothing behind."""
+"""The browser of these tests reaches only loopback, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_only_loopback_is_there(browser: Browser, dashboard: Dashboard) -> None:
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    """With a script in the place of Chromium, which says where it runs and what its child is."""
+    """A script takes the place of Chromium, and reports its namespace and its child."""
     script = tmp_path / "browser"
     script.write_text(
         "#!/bin/sh\nreadlink /proc/self/ns/net\n"

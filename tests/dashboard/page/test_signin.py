@@ -1,4 +1,4 @@
-"""The sign-in link that `fnbuild dashboard` prints, in a browser."""
+"""The sign-in link of `fnbuild dashboard` in a browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.dashboard.page.browsing import opened
 
 
 def sign_in_route(dashboard: Dashboard) -> str:
-    """The part of the printed link that comes after the `#`."""
+    """Return the part of the printed link after the `#`."""
     found = re.search(
         r"^sign in, .*: (http://127\.0\.0\.1:\d+)/#(token=\S{43})$", dashboard.output, re.M
     )

@@ -1,4 +1,4 @@
-"""A dashboard with functions of the library, and of every kind, to play with."""
+"""A dashboard with functions of the library and of every kind for the playground."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OWN = Path(__file__).parent / "functions"
 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
-    """A dashboard of its own: functions of other tests are not in the way here."""
+    """A dashboard of its own, without the functions of other tests."""
     home = tmp_path_factory.mktemp("gallery")
     place = new_data_dir(home, fetched)
     with running(place, "--show", "process") as made:
@@ -50,7 +50,7 @@ Play = Callable[..., Playground]
 
 @pytest.fixture
 def play(browser: Browser, gallery: Dashboard) -> Iterator[Play]:  # noqa: F811
-    """Opens the playground of a function; keywords are the browser context's."""
+    """Open the playground of a function; keywords are those of the browser context."""
     with ExitStack() as pages:
 
         def play_with(name: str, **options: Any) -> Playground:
@@ -63,7 +63,7 @@ def play(browser: Browser, gallery: Dashboard) -> Iterator[Play]:  # noqa: F811
 
 @pytest.fixture(scope="session")
 def scenery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grey picture of 400 x 300, on which every colour is one that was drawn."""
+    """A grey image of 400 x 300, on which every colour was drawn by the page."""
     path = tmp_path_factory.mktemp("scenery") / "grey.png"
     Image.new("RGB", (400, 300), (90, 90, 90)).save(path)
     return path

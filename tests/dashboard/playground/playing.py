@@ -1,4 +1,4 @@
-"""The playground as a person uses it: pictures in, tools, and the canvas read pixel by pixel."""
+"""The playground as a user operates it: images, tools, and the pixels of the canvas."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Playground:
     # Pictures
 
     def choose(self, *files: Path) -> None:
-        """Choose files as a person does."""
+        """Choose files in the dialog."""
         with self.page.expect_file_chooser() as chooser:
             self.page.locator(".stage-bar button").first.click()
         chooser.value.set_files(files)
@@ -71,13 +71,13 @@ class Playground:
         expect(self.page.locator(".readout")).not_to_be_empty()
 
     def hand(self, kind: str, path: Path, type_: str) -> None:
-        """Let a file arrive by the event `drop` or `paste`."""
+        """Pass a file with the event `drop` or `paste`."""
         data = base64.b64encode(path.read_bytes()).decode()
         self.page.evaluate(_DROP, [".stage", kind, path.name, type_, data])
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the picture."""
+        """Return width and height of the image."""
         found = re.search(r", (\d+) . (\d+)( ·.*)?$", self.page.locator(".readout").inner_text())
         assert found is not None
         return int(found[1]), int(found[2])
@@ -85,7 +85,7 @@ class Playground:
     # Pointing: places are pixels of the picture, which is shown whole
 
     def at(self, x: float, y: float) -> Point:
-        """The place in the window, relative to the canvas, of a place in the picture."""
+        """Return the position in the window, relative to the canvas, of a position in the image."""
         box = self.canvas.bounding_box()
         assert box is not None
         width, height = self.size
@@ -118,7 +118,7 @@ class Playground:
     # What came back
 
     def answered(self, count: int) -> None:
-        """Wait until so many requests were sent and the last reply is shown and judged."""
+        """Wait until that many requests were sent and the last reply is shown and checked."""
         # Of a page that waits, what it does is heard.
         until(lambda: self._heard(count), f"{count} replies to {self.name}")
         expect(self.page.locator(".playground")).to_have_attribute("aria-busy", "false")
@@ -132,41 +132,41 @@ class Playground:
 
     @property
     def reply(self) -> Any:
-        """The last reply."""
+        """Return the last reply."""
         return self._answers[-1].json()
 
     def rows(self) -> list[str]:
         return self.page.locator(".results .what").all_inner_texts()
 
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:
-        """The canvas's colour at a place of the picture."""
+        """Return the canvas's colour at a position in the image."""
         return self.drawn(*self.at(x, y))
 
     def drawn(self, x: float, y: float) -> tuple[int, int, int]:
-        """The colour at a place relative to the canvas."""
+        """Return the colour at a position relative to the canvas."""
         ratio = self.page.evaluate("devicePixelRatio")
         where = [round(value * ratio - 0.5) for value in (x, y)]
         red, green, blue = self.canvas.evaluate(_PIXEL, where)
         return red, green, blue
 
     def settled(self) -> None:
-        """Wait until what changed is drawn."""
+        """Wait until changes are drawn."""
         self.page.evaluate("() => new Promise((go) => requestAnimationFrame(() => setTimeout(go)))")
 
     def saved(self) -> Image.Image:
-        """The picture as it is saved with what is drawn, in its own size."""
+        """Return the image as saved with the drawing, in its own size."""
         with self.page.expect_download() as download:
             self.page.get_by_role("button", name="Save the picture").click()
         return Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).convert("RGB")
 
 
 def alike(one: Sequence[int], other: Sequence[int], slack: int = 40) -> bool:
-    """Whether two colours are nearly the same: lines are smoothed at their edges."""
+    """Return True if two colours are nearly equal: edges of lines are smoothed."""
     return all(abs(a - b) <= slack for a, b in zip(one, other, strict=True))
 
 
 def program(there: Playground, way: str) -> str:
-    """The request as the page writes it for `curl` or `Python`."""
+    """Return the request as the page writes it for `curl` or `Python`."""
     there.page.get_by_text("The request as a program").click()
     panel = there.page.locator(".panel-program")
     panel.get_by_role("button", name=way, exact=True).click()
@@ -177,7 +177,7 @@ def program(there: Playground, way: str) -> str:
 
 
 def run(folder: Path, *command: str) -> object:
-    """What a program writes, which is run in the folder of its pictures."""
+    """Run a program in the folder of its images; return its output."""
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(
         command, cwd=folder, capture_output=True, env=environment, text=True, check=False

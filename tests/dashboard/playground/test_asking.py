@@ -1,4 +1,4 @@
-"""Requests are what CVAT sends, by clicks and in programs; what is said of the answers."""
+"""Requests by clicks and in programs are those of CVAT, and replies are explained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GREEN, RED = (0, 200, 90), (240, 40, 50)
 
 
 def near(one: list[list[float]], other: list[tuple[float, float]]) -> bool:
-    """Whether the places are those, to a pixel."""
+    """Return True if the positions are equal within a pixel."""
     pairs = zip(one, other, strict=True)
     return all(abs(a - c) <= 1 and abs(b - d) <= 1 for (a, b), (c, d) in pairs)
 

@@ -1,4 +1,4 @@
-"""What is on the canvas is what the function replied, pixel by pixel."""
+"""The canvas shows the function's reply, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GREY = (90, 90, 90)
 
 
 def replied(gallery: Dashboard, name: str, body: bytes) -> Any:
-    """The reply to the same request without a browser."""
+    """Return the reply to the same request without a browser."""
     headers = {"Content-Type": "application/json", "X-Nuclio-Function-Name": name}
     answer = gallery.request(
         "POST", "/api/function_invocations", body=body, headers=headers, token=False
@@ -146,7 +146,7 @@ def test_labels_are_hidden_by_the_legend(play: Play, scenery: Path) -> None:
 
 
 def mask_of(reply: Any, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """An interactor's mask, in either form, as an array of the whole picture."""
+    """Return an interactor's mask, in either format, as an array of the whole image."""
     if "mask" in reply:
         return np.array(reply["mask"], bool)
     *runs, left, top, right, bottom = reply["shapes"][0]["points"]
@@ -157,7 +157,7 @@ def mask_of(reply: Any, size: tuple[int, int]) -> np.ndarray[Any, Any]:
 
 
 def assert_mask(there: Playground, picture: Path, box: tuple[int, int, int, int]) -> None:
-    """Every pixel within the box is tinted when the mask has it, and only then."""
+    """Check that exactly the pixels of the mask are tinted within the box."""
     drawn = np.asarray(there.saved(), int)
     with Image.open(picture) as original:
         size, before = original.size, np.asarray(original.convert("RGB"), int)

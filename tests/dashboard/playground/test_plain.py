@@ -1,4 +1,4 @@
-"""Plain requests on the page: what is sent, what is shown of the reply, what is kept."""
+"""Plain requests on the page: the request, the reply, and the history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AT = "/functions/plain/playground"
 
 @pytest.fixture
 def page(browser: Browser, gallery: Dashboard) -> Iterator[Page]:
-    """The form of a function that is no model, signed in."""
+    """The form of a function that is not a model, signed in."""
     with opened(browser, gallery, at=AT) as page:
         yield page
 

@@ -23,7 +23,7 @@ FRAMES = 10
 
 
 def frame(photo: Photo, i: int) -> np.ndarray:
-    """The astronaut, each frame 6 to the right and 3 down."""
+    """The astronaut, moved by 6 to the right and 3 down in each frame."""
     image = cv2.imread(str(photo("astronaut.png")))
     moved = np.array([[1.0, 0, 6 * i], [0, 1, 3 * i]])
     return cv2.warpAffine(image, moved, (512, 512), borderMode=cv2.BORDER_REFLECT)
@@ -57,7 +57,7 @@ def forward(there: Playground, i: int) -> None:
 
 
 def frame_number(image: str, photo: Photo) -> int:
-    """The frame of the video that a request carries."""
+    """Return the frame of the video in a request."""
     sent = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
     differences = [float(cv2.norm(sent, frame(photo, i))) for i in range(FRAMES)]
     return differences.index(min(differences))
