@@ -71,13 +71,7 @@ def newest_revision(store: Store, key: FunctionKey) -> RevisionRow | None:
 
 
 def require_revision(store: Store, key: FunctionKey, number: int) -> RevisionRow:
-    row = store.revision(*key, number)
-    if row is None:
-        numbers = ", ".join(str(row.number) for row in store.revisions(*key))
-        raise NotFoundError(
-            f"{key.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
-        )
-    return row
+    return revision_records.find_revision(key.name, store.revisions(*key), number)
 
 
 def revision_to_restore(store: Store, key: FunctionKey, number: int | None) -> RevisionRow:
