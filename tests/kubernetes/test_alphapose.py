@@ -53,7 +53,7 @@ def test_it_runs_where_its_author_wanted_it(
     done = user.run(PROGRAM, *words, "-o", "url", at=folder)
     assert done.returncode == 0, done.stderr
     # The selector brings it to the machine, but only a limit brings the device to it.
-    assert "see no GPU" in done.stderr
+    assert "not see the GPU" in done.stderr
     url = done.stdout.strip()
     # The rules of a new node port come a little later than the pod.
     ask(url.removeprefix("http://"), "/__internal/health")
@@ -75,7 +75,7 @@ def test_it_runs_where_its_author_wanted_it(
     with gpus_alone(user.cluster):
         again = user.run(PROGRAM, *words, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder)
         assert again.returncode == 0, again.stderr
-        assert "see no GPU" not in again.stderr
+        assert "not see the GPU" not in again.stderr
         assert again.stdout.strip() == url
         ask(url.removeprefix("http://"), "/__internal/health")
         assert alphapose.ask(url, folder)["x-place"].startswith("root ")

@@ -180,7 +180,7 @@ def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None
     other = {**container, "image": "127.0.0.1:5000/fnbuild-test-other:1"}
     author.edit({"spec": {"template": {"spec": {"containers": [other]}}}}, manager="kubectl-set")
     message = author.shown().message
-    assert f"the container runs {other['image']}, which is not what revision 1 runs" in message
+    assert f"the container runs {other['image']} instead of the image of revision 1" in message
     assert "`fnbuild redeploy greeter --force-conflicts`" in message
     assert author.shown().details["pinned"] == image
 

@@ -33,8 +33,8 @@ CPU = {"requests": {"cpu": "1"}}
     ("spec", "text"),
     [
         ({"nodeSelector": {"gpu": "true"}}, "nodeSelector gpu=true selects a node with a GPU"),
-        ({"nodeSelector": {"accelerator": "t4"}}, "the container may then see no GPU"),
-        ({"affinity": AFFINITY}, "`--resource-limit nvidia.com/gpu=1` asks for one"),
+        ({"nodeSelector": {"accelerator": "t4"}}, "its container may not see the GPU"),
+        ({"affinity": AFFINITY}, "`--resource-limit nvidia.com/gpu=1` requests one"),
         ({"volumes": [FOLDER]}, "not mounted because pods may run on any node: data (/srv/data)"),
         ({"devices": ["/dev/video0"]}, "without effect on the kube platform: devices"),
         ({"triggers": {"web": STREAM}}, f"the kube platform: {FLUSH}"),
