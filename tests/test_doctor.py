@@ -101,7 +101,7 @@ def test_a_check_is_told_when_nobody_listens_any_more() -> None:
         finally:
             cleared.set()
 
-    findings = run_checks([Check("registry", makes_something)], over=over)
+    findings = run_checks([Check("registry", makes_something)], cancelled=over)
     next(findings)
     findings.close()
     assert cleared.is_set()

@@ -143,7 +143,7 @@ def test_the_name_of_a_point_at_the_edge_is_inside_the_picture():
 
 def test_the_edges_of_a_skeleton_without_svg_are_those_of_its_spec():
     elements = (Shape("points", (100, 50), "head"), Shape("points", (100, 150), "foot"))
-    label = Label("body", "skeleton", drawn_edges=(("head", "foot"),))
+    label = Label("body", "skeleton", declared_edges=(("head", "foot"),))
     image = render_image(GROUND, [Shape("skeleton", label="body", elements=elements)], [label])
     assert marked(image, (100, 100)) == [True]
 

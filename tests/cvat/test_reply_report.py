@@ -8,11 +8,11 @@ KNOWN = {f"label-{i}": i for i in range(40)}
 
 def test_a_reply_has_its_fill_of_suggestions():
     found = ReplyReport()
-    hints = [found.likely(f"lable-{i}", ["label"]) for i in range(150)]
+    hints = [found.suggestion(f"lable-{i}", ["label"]) for i in range(150)]
     assert hints[:100] == ['did you mean "label"?'] * 100
     assert hints[100:] == [None] * 50
     many = ReplyReport()
-    assert sum(many.likely("lable-1", KNOWN) is not None for _ in range(150)) == 50
+    assert sum(many.suggestion("lable-1", KNOWN) is not None for _ in range(150)) == 50
 
 
 def test_long_words_and_many_known_ones_are_not_compared(monkeypatch):
@@ -24,8 +24,8 @@ def test_long_words_and_many_known_ones_are_not_compared(monkeypatch):
 
     monkeypatch.setattr(reply_report.difflib, "get_close_matches", matches)
     found = ReplyReport()
-    assert found.likely("x" * 100_000, KNOWN).startswith("known: label-0, ")
+    assert found.suggestion("x" * 100_000, KNOWN).startswith("known: label-0, ")
     assert compared == [80]
     thousands = dict.fromkeys(map(str, range(5000)))
-    assert found.likely("17", thousands) == "known: 0, 1, 2, 3, 4, 5, …"
+    assert found.suggestion("17", thousands) == "known: 0, 1, 2, 3, 4, 5, …"
     assert compared == [80]
