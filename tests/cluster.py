@@ -1,7 +1,7 @@
-"""A real Kubernetes cluster for tests: the one that is there, namespaces of one's own, one image.
+"""A real Kubernetes cluster for tests: the current one, with temporary namespaces and images.
 
-Everything that a test makes is in a namespace of its own, which goes when the test is done. Nothing
-else is touched, for other people use the same cluster at the same time.
+All objects of a test are in a namespace of its own, which is deleted after the test. Nothing else
+is touched because the cluster is shared.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _answering() -> Cluster | str:
 
 
 def require_cluster() -> Cluster:
-    """The cluster of the current kubeconfig, or the test is skipped with what is missing."""
+    """Return the cluster of the current kubeconfig, or skip the test with the reason."""
     found = _answering()
     if isinstance(found, str):
         pytest.skip(found)
@@ -80,7 +80,7 @@ def require_cluster() -> Cluster:
 
 @contextmanager
 def own_namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace that nobody else has; it is deleted behind the block, without waiting."""
+    """Yield a new namespace, and delete it after the block without waiting."""
     name = f"fnbuild-test-{secrets.token_hex(4)}"
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:

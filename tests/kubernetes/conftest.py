@@ -1,4 +1,4 @@
-"""The program as users run it, with a namespace of its own on the cluster that is there."""
+"""The command line as users run it, with a namespace in the current cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ engine, data = containers.engine, containers.data
 
 @dataclass
 class OnCluster(User):
-    """Somebody at a shell, with a kubeconfig."""
+    """A user at a shell with a kubeconfig."""
 
     cluster: Cluster
     space: str

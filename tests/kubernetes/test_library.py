@@ -1,4 +1,4 @@
-"""Every function of the library is built, runs on the cluster and answers on its node port."""
+"""All functions of the library are built, run on the cluster and respond at their node ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redeploys while clients that never try twice send requests all the time."""
+"""Redeploys under load from clients that never retry."""
 
 from __future__ import annotations
 

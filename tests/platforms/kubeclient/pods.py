@@ -1,4 +1,4 @@
-"""Pods for tests: a Python program in the small image that the node has."""
+"""Pods for tests that run a Python program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API of the cluster that is there: objects, lists, watches, threads."""
+"""The client on the current cluster: objects, lists, watches, threads."""
 
 from __future__ import annotations
 

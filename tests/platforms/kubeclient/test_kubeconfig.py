@@ -1,4 +1,4 @@
-"""Which cluster is meant, and what is said when there is none: kubeconfigs of every sort."""
+"""The choice of a cluster, and errors of all kinds of kubeconfigs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs of several pods as one, on the cluster that is there."""
+"""Merged logs of several pods, on the current cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports of pods as addresses of this machine, on the cluster that is there."""
+"""Port forwarding to pods, on the current cluster."""
 
 from __future__ import annotations
 

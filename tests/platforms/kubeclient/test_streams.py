@@ -1,4 +1,4 @@
-"""Lines of logs as nodes send them."""
+"""Log lines in the form that nodes send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing and deploying functions as a person would."""
+"""A user who writes functions and deploys them to the cluster."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Author(Folders):
         return pipeline.deploy(self.request(folder, **options), self.progress.append)
 
     def run(self, image: str, name: str = "greeter", **spec: Any) -> Deployment:
-        """Deploy an image that is there; `options` among the keys of spec are those of the plan."""
+        """Deploy an existing image; `options` in `spec` are the options of the plan."""
         options = spec.pop("options", {})
         made = self.planned(image, name, options, **spec)
         return self.platform.apply(made, self.progress.append)
@@ -59,7 +59,7 @@ class Author(Folders):
         return self.platform.deployment(self.namespace, name)
 
     def edit(self, body: Raw, manager: str = "kubectl-edit") -> None:
-        """Change the function's Deployment as somebody else."""
+        """Change the function's Deployment as another field manager."""
         path = kinds.DEPLOYMENT.path(self.namespace, "nuclio-greeter")
         call = ApiCall("PATCH", path, {"fieldManager": manager}, body, MERGE)
         status, answer = self.platform.cluster.transport.request(call)

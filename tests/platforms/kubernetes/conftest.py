@@ -1,4 +1,4 @@
-"""A namespace of its own for each test on the cluster that is there."""
+"""Fixtures: a namespace for each test in the current cluster, and the platform."""
 
 from __future__ import annotations
 

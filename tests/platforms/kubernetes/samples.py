@@ -1,4 +1,4 @@
-"""Functions and revisions for tests of what is made of them."""
+"""Sample functions and revisions for tests of manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes have room for a pod, by what they and the pods on them say."""
+"""The free capacity of nodes for a pod."""
 
 from __future__ import annotations
 

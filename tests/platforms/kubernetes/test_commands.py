@@ -1,4 +1,4 @@
-"""The command line with a cluster behind it."""
+"""The command line on a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Containers beside the function's own, and what is told of single pods."""
+"""Sidecars and init containers, and explanations for single pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Kubernetes platform keeps what every platform promises."""
+"""The Kubernetes platform satisfies the contract of all platforms."""
 
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from tests.platforms.contract import *  # noqa: F403

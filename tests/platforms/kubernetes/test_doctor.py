@@ -1,4 +1,4 @@
-"""What the doctor says of the cluster that is there, and of others that are not well."""
+"""Doctor on the current cluster, and on recorded unhealthy ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where functions answer, by their Services and Ingresses."""
+"""Addresses of functions, from their Services and Ingresses."""
 
 from __future__ import annotations
 

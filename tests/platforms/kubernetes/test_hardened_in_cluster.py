@@ -1,4 +1,4 @@
-"""The manifests of one function at work, as strict as they can be."""
+"""A hardened function with a CronJob in a cluster."""
 
 from __future__ import annotations
 

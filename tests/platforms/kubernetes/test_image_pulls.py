@@ -1,4 +1,4 @@
-"""What container runtimes say of images that they do not get; Docker's own words are recorded."""
+"""Explanations of container runtimes' messages about images that cannot be pulled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in a registry: they live as long as a revision needs them, and no longer."""
+"""Images in a registry are kept while a revision needs them, and no longer."""
 
 from __future__ import annotations
 

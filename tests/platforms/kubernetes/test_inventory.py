@@ -1,4 +1,4 @@
-"""What the cluster that is there has of functions: theirs and ours, many of them, few requests."""
+"""The inventory of a cluster: own and foreign functions, with few requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cluster remembers of a revision, and what Kubernetes does not take."""
+"""Labels and annotations of a revision, and their validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may change a function just now, and what is left by those who were killed."""
+"""Leases on functions, and the remains of killed deploys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan looks at in a cluster beside the function's own objects."""
+"""The live objects and the features of a cluster that a plan reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests where the golden files do not tell the reason: what depends on what."""
+"""Manifests: dependencies that the golden files do not explain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifests before a real API server: it takes all of them, and one after the other."""
+"""A real API server accepts all manifests, also as updates of one another."""
 
 from __future__ import annotations
 

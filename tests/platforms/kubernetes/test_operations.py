@@ -1,4 +1,4 @@
-"""What operators expect of a function's objects: metrics, budgets, policies, labels."""
+"""Metrics, disruption budgets, network policies and recommended labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deploy would change, as the cluster itself says it."""
+"""Plans of deploys, based on the cluster's dry runs."""
 
 from __future__ import annotations
 

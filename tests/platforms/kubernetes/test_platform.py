@@ -1,4 +1,4 @@
-"""The platform's verbs on a cluster, beyond what every platform promises."""
+"""The platform on a cluster, beyond the contract of all platforms."""
 
 from __future__ import annotations
 

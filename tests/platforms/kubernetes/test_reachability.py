@@ -1,4 +1,4 @@
-"""The way to a function: past proxies that take every connection, and from inside a pod."""
+"""Reaching a function: past proxies that accept every connection, and from inside a pod."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from a function's record."""
+"""Revisions in the record of a function."""
 
 from __future__ import annotations
 

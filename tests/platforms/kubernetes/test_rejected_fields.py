@@ -1,4 +1,4 @@
-"""Fields that the cluster refuses, as keys of the function that they are from."""
+"""The keys of function.yaml for fields that the cluster rejects."""
 
 from __future__ import annotations
 

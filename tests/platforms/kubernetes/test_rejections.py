@@ -1,4 +1,4 @@
-"""What admission says when it lets nobody make pods, beside what was recorded."""
+"""Explanations of admission messages that are not among the recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pods with GPUs are replaced: beside the old ones where nodes have room, else with a gap."""
+"""Replacement of pods with GPUs: beside the old ones if nodes have room, else with a gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often containers were started again, and why, by what pods say."""
+"""Restart counts of containers, and their reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one revision to the next, and what happens when the next one fails."""
+"""Rollouts, and rollbacks after failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster says, as it was recorded (tests/data/kube), in sentences."""
+"""Rollout statuses of recorded clusters (tests/data/kube)."""
 
 from __future__ import annotations
 

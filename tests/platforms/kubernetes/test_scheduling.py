@@ -1,4 +1,4 @@
-"""The scheduler's words, as different versions of Kubernetes have them."""
+"""Explanations of scheduler messages from several versions of Kubernetes."""
 
 from __future__ import annotations
 

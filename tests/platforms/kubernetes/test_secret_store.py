@@ -1,4 +1,4 @@
-"""Values of secret variables lie in a Secret, and in no other object of the cluster."""
+"""Values of secret variables are in a Secret, and in no other object of the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions as they are shown, on the cluster that is there."""
+"""The state of functions on the current cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deploy to a cluster says beforehand."""
+"""Warnings of a deploy to a cluster."""
 
 from __future__ import annotations
 
