@@ -169,11 +169,13 @@ def check_disk() -> Iterator[Finding]:
             f"nothing can be written to the data directory {folder}: {error.strerror}",
             "give it back to this user and make room, or set FNBUILD_DATA_DIR to another folder",
         )
-    remedy = "delete functions that nobody needs, or set FNBUILD_DATA_DIR to a folder elsewhere"
+    remedy = "delete unused functions, or set FNBUILD_DATA_DIR to a folder elsewhere"
     yield check_disk_space("code and environments", folder, remedy)
     scratch = Path(tempfile.gettempdir())
     if scratch.stat().st_dev != folder.stat().st_dev:
-        yield check_disk_space("what builds unpack", scratch, "make room there, or set TMPDIR")
+        yield check_disk_space(
+            "temporary files of builds", scratch, "make room there, or set TMPDIR"
+        )
 
 
 BUILD_SECONDS = 120.0

@@ -106,7 +106,7 @@ class DetectionReader:
             return "tag"
         elif kind not in (*SHAPE_TYPES, INTERVAL):
             hint = self.report.suggestion(kind, SHAPE_TYPES) if isinstance(kind, str) else None
-            self.report.error(f"{path}.type", f"{json_excerpt(kind)} is no shape type", hint)
+            self.report.error(f"{path}.type", f"{json_excerpt(kind)} is not a shape type", hint)
         else:
             return str(kind)
         return None

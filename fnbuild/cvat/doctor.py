@@ -1,4 +1,4 @@
-"""`fnbuild doctor cvat`: make the client that CVAT makes, and report what fails or is misread.
+"""`fnbuild doctor cvat`: make the calls that CVAT makes, and report what fails or is misread.
 
 The area of a finding is `dashboard`, or the name of the function that it is about.
 """
@@ -36,7 +36,7 @@ _REFUSALS = {
         "refuses CVAT's request",
         "give CVAT an address of its own: `fnbuild dashboard --open HOST:8070`",
     ),
-    404: ("is no dashboard of Nuclio", "name the address of one: `--url http://HOST:8070`"),
+    404: ("is not a dashboard of Nuclio", "name the address of one: `--url http://HOST:8070`"),
     421: (
         "is not known by that name",
         "start it with `--allowed-host NAME`; CVAT's compose calls it nuclio",
@@ -67,7 +67,7 @@ def examine_cvat(options: CvatDoctorOptions) -> Iterator[Finding]:
     try:
         response = options.client.list_functions()
     except UnavailableError as error:
-        remedy = "start it: `fnbuild dashboard`; CVAT_NUCLIO_HOST says where CVAT looks for it"
+        remedy = "start it: `fnbuild dashboard`; CVAT_NUCLIO_HOST sets the host that CVAT calls"
         yield Finding(_DASHBOARD, "failure", error.message, remedy)
         return
     functions = yield from _check_list(options, response)
@@ -312,7 +312,7 @@ def _explain_missing(
         yield Finding(name, "failure", f"it is left out of CVAT's list. {aside}", verdict.remedy)
     elif project != client.project and _has_type(function) and state != "ready":
         text = f"it is {state}, and in the project {project}, where CVAT does not look"
-        remedy = f"`fnbuild logs {name}` says more; {_project_remedy(client)}, when it is mended"
+        remedy = f"`fnbuild logs {name}` says more; {_project_remedy(client)}, after the repair"
         yield Finding(name, level, text, remedy)
     elif project != client.project and requested:
         yield _other_project_finding(name, level, client, project, [name])

@@ -202,7 +202,7 @@ def _read_tracker(
 def _read_tracked_shape(item: Any, index: int, size: Size, report: ReplyReport) -> Shape | None:
     path = f"shapes[{index}]"
     if item is None:
-        report.warning(path, "null: the server takes it, CVAT's page fails on lost rectangles")
+        report.warning(path, "null: the server accepts it, CVAT's page fails on lost rectangles")
         return None
     if isinstance(item, dict):
         kind = item.get("type")
@@ -238,7 +238,9 @@ def _read_matches(reply: Any, sent: CvatRequest | None, report: ReplyReport) -> 
             return ()
         if item < -1 or (second is not None and item >= second):
             last = "" if second is None else f" to {second - 1}"
-            report.error(f"[{i}]", f"{item} is no box of the second image (0{last}, -1 for none)")
+            report.error(
+                f"[{i}]", f"{item} is not a box of the second image (0{last}, -1 for none)"
+            )
         elif item >= 0 and item in taken:
             report.warning(f"[{i}]", f"box {item} is matched already by entry {taken[item]}")
         taken.setdefault(item, i)

@@ -196,7 +196,7 @@ def _check_arguments(
     if kind not in FUNCTION_KINDS:
         raise UsageError(
             f'cannot build a request for a function of kind "{kind}"',
-            hint=f"CVAT's kinds are {', '.join(FUNCTION_KINDS)}; the annotation `type` says which",
+            hint=f"CVAT's kinds are {', '.join(FUNCTION_KINDS)}; the annotation `type` sets it",
         )
     if pos_points and kind != "interactor":
         raise UsageError(f"points are for interactors; this function is a {kind}")

@@ -157,7 +157,7 @@ def check_description(context: RuleContext) -> None:
         return
     if not context.function.spec.description:
         message = (
-            "there is no description; once Nuclio serves this function, CVAT lists none at all"
+            "the function has no description; if Nuclio serves it, CVAT lists no function at all"
         )
         hint = "add a line: `description: What it finds`"
         context.warning("cvat-description", message, ("spec", "description"), hint, "key")

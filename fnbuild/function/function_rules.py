@@ -44,13 +44,13 @@ def check_name(context: RuleContext) -> None:
     path = ("metadata", "name")
     text = context.function.metadata.name
     if not text:
-        hint = "add `name:` under `metadata`, or give a name on the command line"
+        hint = "add `name:` under `metadata`, or set a name on the command line"
         context.error("name-missing", "the function has no metadata.name", path, hint)
     elif text in RESERVED_NAMES:
         context.error("name-reserved", f"{quoted(text)} is reserved for a part of Nuclio", path)
     elif not NAME_PATTERN.match(text):
         message = f"{quoted(text)} cannot be a function's name"
-        hint = "letters, digits, '-', '_' and '.' make a name; it starts with a letter or a digit"
+        hint = "use letters, digits, '-', '_' and '.', starting with a letter or a digit"
         context.error("name", message, path, hint)
     elif len(text) > MAX_NAME_LENGTH:
         message = f"the name has {len(text)} characters; {MAX_NAME_LENGTH} is the most"
@@ -62,7 +62,7 @@ def check_namespace(context: RuleContext) -> None:
     text = context.function.metadata.namespace
     if text and not _NAMESPACE.match(text):
         message = f"{quoted(text)} cannot be a namespace"
-        hint = "up to 63 lower-case letters, digits and '-' make a namespace"
+        hint = "use up to 63 lower-case letters, digits and '-'"
         context.error("namespace", message, ("metadata", "namespace"), hint)
 
 
@@ -181,7 +181,7 @@ def check_variables(context: RuleContext) -> None:
             context.warning("env-twice", message, path)
         seen.add(variable.name)
         if variable.value and variable.value_from:
-            message = f"{variable.name} has both value and valueFrom; Kubernetes takes one"
+            message = f"{variable.name} has both value and valueFrom; Kubernetes accepts one"
             context.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
         if (
             variable.name == _MAX_PIXELS

@@ -91,13 +91,13 @@ def repair_text(text: str, file: str) -> tuple[str, list[Repair]]:
 
 
 def _without_tabs(source: SourceText, repairs: list[Repair]) -> SourceText:
-    mender = TabRepairer(20_000_000)
+    repairer = TabRepairer(20_000_000)
     for _ in source.lines:
         try:
             compose(SourceText(source.text, source.file))
         except yaml.YAMLError as error:
             row = row_with_tab(source, error)
-            repaired = None if row is None else mender.repair(source, row)
+            repaired = None if row is None else repairer.repair(source, row)
             if repaired is None or row is None:
                 return source
             repairs.append(Repair(source.file, row + 1, "tabs in the indentation became spaces"))

@@ -186,7 +186,7 @@ def reject_masked_values(raw: Raw) -> None:
     """Raise `UsageError` if the value of a variable is the mask."""
     if masked := masked_variables(raw):
         raise UsageError(
-            f"the value of {', '.join(masked)} is {REDACTED}, which stands for a secret",
+            f"the value of {', '.join(masked)} is {REDACTED}, which replaces a secret",
             hint=f"`--secret-env {masked[0]}=VALUE` sets it;"
             " `fnbuild export --with-secrets` keeps secrets",
         )
@@ -501,11 +501,12 @@ class SecretReferences:
         """Return the instructions to create the Secret, or nothing if it is not needed."""
         if not self.keys:
             return ()
-        like = "it looks like a secret" if len(self.keys) == 1 else "they look like secrets"
+        reason = "it looks like a secret" if len(self.keys) == 1 else "they look like secrets"
         literals = " ".join(f"--from-literal={key}=…" for key in self.keys)
         return (
-            f"the manifests take {', '.join(self.keys)} from the Secret {self.secret}, for {like}:"
-            f" `kubectl create secret generic {self.secret} -n {namespace} {literals}` makes that"
+            f"the manifests take {', '.join(self.keys)} from the Secret {self.secret}, because"
+            f" {reason}:"
+            f" `kubectl create secret generic {self.secret} -n {namespace} {literals}` creates it"
             f" (`--from-file={self.keys[0]}=FILE` keeps a value off the command line)",
         )
 

@@ -12,37 +12,37 @@ from fnbuild.function import types
 from fnbuild.function.source_text import quoted
 from fnbuild.function.yaml_nodes import YamlNode
 
-_TIMEOUT = "the time one event may take is `spec.eventTimeout`, as in `eventTimeout: 120s`"
+_TIMEOUT = "the time limit of an event is `spec.eventTimeout`, as in `eventTimeout: 120s`"
 _REQUIREMENTS = "install packages with `build.commands`, as in `- pip install numpy`"
-_GPU = "a GPU is asked for with `spec.resources.limits`, as in `nvidia.com/gpu: 1`"
+_GPU = "request a GPU with `spec.resources.limits`, as in `nvidia.com/gpu: 1`"
 
 _REMEDIES: dict[tuple[str, str], str] = {
     ("", "meta"): "the key is `metadata`",
-    ("", "triggers"): "triggers stand under `spec`",
+    ("", "triggers"): "triggers belong under `spec`",
     ("spec", "timeoutseconds"): _TIMEOUT,
     ("spec", "timeout"): _TIMEOUT,
     ("spec", "maxexecutiontimeout"): _TIMEOUT,
     ("spec", "handlertimeout"): _TIMEOUT,
     ("spec", "gpus"): _GPU,
     ("spec", "gpu"): _GPU,
-    ("spec", "limits"): "limits stand under `spec.resources`",
-    ("spec", "requests"): "requests stand under `spec.resources`",
+    ("spec", "limits"): "limits belong under `spec.resources`",
+    ("spec", "requests"): "requests belong under `spec.resources`",
     ("spec", "environment"): "environment variables are `spec.env`: a list of `name` and `value`",
     ("spec", "requirements"): _REQUIREMENTS,
     ("spec", "name"): "the function's name is `metadata.name`",
-    ("spec", "annotations"): "annotations stand under `metadata`",
-    ("spec", "labels"): "labels stand under `metadata`",
+    ("spec", "annotations"): "annotations belong under `metadata`",
+    ("spec", "labels"): "labels belong under `metadata`",
     ("metadata", "spec"): "CVAT's labels are `metadata.annotations.spec`",
     ("metadata", "type"): "CVAT's kind is `metadata.annotations.type`",
     ("metadata", "project"): "the project is the label `nuclio.io/project-name`",
-    ("build", "volumes"): "a volume is not there while an image is built; use `spec.volumes`",
+    ("build", "volumes"): "volumes do not exist during the build; use `spec.volumes`",
     ("build", "requirements"): _REQUIREMENTS,
-    ("build", "dockerfile"): "Dockerfile lines go into `build.directives`",
+    ("build", "dockerfile"): "Dockerfile instructions belong under `build.directives`",
     ("triggers.*", "timeoutseconds"): _TIMEOUT,
     ("triggers.*", "workers"): "the number of workers is `numWorkers`",
     ("triggers.*", "replicas"): "replicas are `spec.minReplicas` and `spec.maxReplicas`",
-    ("triggers.*", "port"): "the port stands under `attributes`",
-    ("triggers.*", "maxrequestbodysize"): "maxRequestBodySize stands under `attributes`",
+    ("triggers.*", "port"): "the port belongs under `attributes`",
+    ("triggers.*", "maxrequestbodysize"): "maxRequestBodySize belongs under `attributes`",
     ("attributes", "timeoutseconds"): _TIMEOUT,
 }
 

@@ -232,7 +232,7 @@ def parse_yaml(source: SourceText) -> tuple[YamlNode, SourceText] | None:
 
 
 def _parse_repairing_tabs(source: SourceText) -> tuple[YamlNode, SourceText] | None:
-    mender = TabRepairer()
+    repairer = TabRepairer()
     while True:
         before = len(source.report)
         try:
@@ -245,7 +245,7 @@ def _parse_repairing_tabs(source: SourceText) -> tuple[YamlNode, SourceText] | N
                 report_syntax_error(source, error)
                 return None
             report_tab(source, row)
-            repaired = mender.repair(source, row)
+            repaired = repairer.repair(source, row)
             if repaired is None:
                 return None
             source = repaired

@@ -111,7 +111,7 @@ BAD = [
     (item(rotation="90"), "[0].rotation", "0 to 360"),
     ({"type": "tag"}, "[0]", '"label" is missing'),
     ({"label": "cat"}, "[0]", '"type" is missing'),
-    (item("Rectangle"), "[0].type", "no shape type"),
+    (item("Rectangle"), "[0].type", "not a shape type"),
     (item("tag", label=3), "[0].label", "not a number"),
     (item(attributes=None), "[0].attributes", "must be a list"),
     (item(attributes=[{"name": "age"}]), "[0].attributes[0]", '"value"'),
