@@ -26,7 +26,7 @@ _BLOCK_MS = 100.0
 
 
 class LineFormatter:
-    """Format consecutive records for people. `colour` marks the levels for a terminal."""
+    """A formatter of consecutive records for people. `colour` marks the levels for a terminal."""
 
     def __init__(self, colour: bool = False) -> None:
         self._colour = colour
@@ -129,7 +129,7 @@ class LogRecord:
 
 
 class Log:
-    """Write records to a descriptor. Never raises: a full disk must not end a function."""
+    """A log to a descriptor. It never raises: a full disk must not end a function."""
 
     def __init__(self, level: str = "debug", style: str = "auto", fd: int = 1) -> None:
         self.level = level

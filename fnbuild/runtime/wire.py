@@ -121,7 +121,7 @@ def encode_special_reply(
 
 
 class ReplyEncoder:
-    """Encodes metas of replies. They are cached, since most handlers have few different ones."""
+    """An encoder for metas of replies, with a cache, since most handlers have few of them."""
 
     def __init__(self) -> None:
         self._cache: Dict[Any, EncodedMeta] = {}
@@ -138,7 +138,7 @@ class ReplyEncoder:
 
 
 class MetaDecoder:
-    """Decodes metas of events and replies.
+    """A decoder for metas of events and replies.
 
     Equal metas are one object, in which a reader may keep values that it derives from them.
     """
@@ -166,7 +166,7 @@ class MetaDecoder:
 
 
 class MessageReader:
-    """Splits the bytes from a worker into messages.
+    """A parser that splits the bytes from a worker into messages.
 
     While `long` is True, the next bytes belong to one long message: read them into `get_buffer()`
     and call `buffer_updated` instead of `feed`.

@@ -303,7 +303,7 @@ def write_reply(stream: Stream, head: bytes, body: Body) -> None:
 
 
 class BodyWriter:
-    """Writes the pieces of one body, and gives its source credit for the bytes that were sent.
+    """A writer for the pieces of a body, which gives its source credit for the bytes sent.
 
     `framing` is the header line that frames the body. The size of an `endless` body is unknown.
     `keeps_alive` is True if the connection may serve another request afterwards.

@@ -69,7 +69,7 @@ class RequestHead:
 
 
 class HeadParser:
-    """Parses heads, with caches of whole heads and of their lines."""
+    """A parser with caches of whole heads and of their lines."""
 
     def __init__(self) -> None:
         self._heads: Dict[bytes, RequestHead] = {}

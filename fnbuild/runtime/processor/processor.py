@@ -41,7 +41,7 @@ _IDLE_TIMEOUT_AT_SIGNAL = 1.0
 
 
 class Processor(ProcessorControl):
-    """See the module. `run` returns the exit status."""
+    """One processor, from its start to its end. `run` returns the exit status."""
 
     def __init__(self, config: ProcessorConfig, log: Log, loop: EventLoop) -> None:
         self.config = config

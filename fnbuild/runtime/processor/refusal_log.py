@@ -21,7 +21,7 @@ class _RefusalCount:
 
 
 class RefusalLog:
-    """Logs the first request refused with a status, then the number of others per window."""
+    """A log of the first request refused with a status, then of the others per window."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, window: float = WINDOW) -> None:
         self._loop = loop

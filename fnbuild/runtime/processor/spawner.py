@@ -37,7 +37,7 @@ class ProcessRequester(ProcessOwner):
 
 
 class Spawner(ProcessOwner):
-    """See the module. `on_started` receives the first message of a template."""
+    """The source of worker processes. `on_started` receives the first message of a template."""
 
     def __init__(
         self,

@@ -120,7 +120,7 @@ class ProcessOwner:
 
 
 class LinePipe:
-    """Splits the output of a worker into lines."""
+    """A pipe that splits the output of a worker into lines."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str], None]) -> None:
         self._loop = loop
@@ -179,7 +179,7 @@ class LinePipe:
 
 
 class WorkerProcess(StreamOwner, SegmentUser):
-    """See the module. `pid` is also the number of its process group and session.
+    """One process. `pid` is also the number of its process group and session.
 
     `event_unread` is True if the process ended before it had read all of the last event. The
     constructor raises OSError if no descriptors are left.
@@ -404,7 +404,7 @@ _DUMP_TIME = 0.15
 
 
 class StackDump:
-    """Makes a hanging worker print its stack, calls `report` with it, then kills the worker.
+    """The end of a hanging worker: print its stack, call `report` with it, kill the worker.
 
     `report` gets the handler's frames in the order of a traceback; none if nothing was printed.
     """

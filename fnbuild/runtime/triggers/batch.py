@@ -48,7 +48,7 @@ class PendingBatch(PendingEvent):
 
 
 class BatchTrigger(HttpTrigger):
-    """See the module."""
+    """An http trigger that collects requests until a batch is complete."""
 
     def __init__(self, *args: Any) -> None:
         HttpTrigger.__init__(self, *args)

@@ -39,7 +39,7 @@ class CronRun(PendingEvent):
 
 
 class CronTrigger:
-    """See the module. Raises ConfigFileError for an invalid attribute."""
+    """A cron trigger and its timer. Raises ConfigFileError for an invalid attribute."""
 
     def __init__(self, trigger: TriggerConfig, pool: WorkerPool, metrics: TriggerMetrics) -> None:
         # In Nuclio the names of attributes are case-insensitive.

@@ -9,7 +9,7 @@ _GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 
 class CoroutineRunner:
-    """Runs awaitables on the worker's event loop, which the first one creates."""
+    """The worker's event loop for awaitables, created by the first one."""
 
     def __init__(self) -> None:
         self._loop: Any = None
@@ -66,7 +66,7 @@ class CoroutineRunner:
 
 
 class GeneratorItems:
-    """Iterate over a generator, async or not.
+    """An iterator over a generator, async or not.
 
     `watch` is a socket and a function, as for `CoroutineRunner.resolve_unless`: an async generator
     that waits is cancelled if the function returns True.

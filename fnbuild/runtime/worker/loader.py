@@ -62,7 +62,7 @@ def parse_handler(handler: str) -> Tuple[str, str]:
 
 
 class HandlerLoader:
-    """Loads a handler from a folder. `module` is the entry module after `load`."""
+    """The loader of one handler. `module` is the entry module after `load`."""
 
     def __init__(self, handler: str, folder: str) -> None:
         self.module_name, self.function_name = parse_handler(handler)

@@ -19,7 +19,7 @@ _LEVEL_NAMES = {
 
 
 class ProcessorLogHandler(logging.Handler):
-    """Sends records as messages, in the order in which the handler wrote them.
+    """A logging handler that sends records as messages, in the order in which they were written.
 
     Records below `threshold` are dropped. A request that asks for logs lowers it while it runs.
     """

@@ -105,14 +105,14 @@ def write_shared(fd: int, body: wire.Body) -> bool:
 
 
 class ErrorReport(NamedTuple):
-    """Log the errors that end a reply: content that HTTP cannot carry, and exceptions."""
+    """Callbacks that log the errors that end a reply: invalid content and exceptions."""
 
     invalid: Callable[[str], object]
     raised: Callable[[BaseException], object]
 
 
 class ReplySender:
-    """Sends replies in parts. `limit` is the largest body in bytes; 0 means no limit."""
+    """The sender of replies in parts. `limit` is the largest body in bytes; 0 means no limit."""
 
     def __init__(
         self,

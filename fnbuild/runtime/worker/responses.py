@@ -52,7 +52,7 @@ class WorkerReply:
 
 
 class ReplyConverter:
-    """Converts return values to replies; `encoder` is nuclio_sdk.json_encoder.Encoder."""
+    """A converter of return values to replies; `encoder` is nuclio_sdk.json_encoder.Encoder."""
 
     def __init__(self, response_class: Any, encoder: Callable[..., Any]) -> None:
         self._response_class = response_class

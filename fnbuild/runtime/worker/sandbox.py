@@ -29,7 +29,7 @@ _SUPPORT_SETS = (
 
 
 class PathRedirect:
-    """Maps paths at or below `mount_point` to paths at or below `folder`."""
+    """A mapping of paths at or below `mount_point` to paths at or below `folder`."""
 
     def __init__(self, folder: str, mount_point: str) -> None:
         self._mount_point = mount_point.rstrip("/")

@@ -110,7 +110,7 @@ def _children() -> str:
 
 
 class ForkTemplate:
-    """Forks workers. `opened` are the descriptors from before the import of the handler."""
+    """The template process. `opened` are the descriptors from before the import of the handler."""
 
     def __init__(self, channel: Channel, folder: str, opened: Dict[int, str]) -> None:
         self._channel = channel
