@@ -91,8 +91,8 @@ def sent(kind, *counts, follows=False):
     [
         ({}, "", "with a list"),
         ([0], "", "1 entries for 2 boxes"),
-        ([0, 3], "[1]", "no box of the second image"),
-        ([0, -2], "[1]", "no box"),
+        ([0, 3], "[1]", "not a box of the second image"),
+        ([0, -2], "[1]", "not a box"),
         ([0, "1"], "[1]", "whole number"),
         ([0, 0.5], "[1]", "whole number"),
     ],

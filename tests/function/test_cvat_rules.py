@@ -142,7 +142,7 @@ def test_no_description(folder: Folder) -> None:
     text = config("type: detector").replace("  description: d\n", "")
     finding = folder.only(text)
     assert finding.rule == "cvat-description"
-    assert finding.message.startswith("there is no description;")
+    assert finding.message.startswith("the function has no description;")
 
 
 def test_a_detector_without_labels(folder: Folder) -> None:

@@ -259,7 +259,9 @@ def test_complete_is_idempotent() -> None:
     assert rules.with_defaults(once) == once
 
 
-@pytest.mark.parametrize(("written", "held"), [("", "own time"), ("60", "60 seconds")])
+@pytest.mark.parametrize(
+    ("written", "held"), [("", "the platform's default"), ("60", "60 seconds")]
+)
 def test_no_time_to_become_ready(folder: Folder, written: str, held: str) -> None:
     text = GOOD + (f"  readinessTimeoutSeconds: {written}\n" if written else "")
     finding = folder.only(text, overrides=Function(spec=Spec(readiness_timeout_seconds=0)))
