@@ -23,6 +23,22 @@ from fnbuild.errors import (
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import Kind
 
+_DENIED = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) (?:resource|path) "(?P<resource>[^"]*)"'
+    r'(?: in API group "(?P<group>[^"]*)")?'
+    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+_WEBHOOK = re.compile(
+    r'admission webhook "([^"]+)" denied the request(?::\s*(.*)| without.*)', re.S
+)
+_WEBHOOK_FAILED = re.compile(r'failed calling webhook "([^"]+)": (.*)', re.S)
+_MANAGER = re.compile(r'conflicts? with "([^"]*)"')
+_UNDECLARED = re.compile(r"(\.[^\s:]+): field not declared in schema")
+# Server-side apply also creates objects, which is a permission of its own.
+_GRANTED_VERBS = {"patch": "patch,create"}
+_MISTYPED = re.compile(r"(\.\S+): (expected \w+)")
+_ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
+
 
 class ForbiddenError(FnbuildError):
     """The user lacks a permission. `grant` tells how an administrator can grant it."""
@@ -107,23 +123,6 @@ def namespace_not_found(name: str, request: RequestInfo) -> NotFoundError:
         f'there is no namespace "{name}" in the cluster at {request.cluster_name}',
         hint=f"`kubectl create namespace {name}`, or choose another one with `-n`",
     )
-
-
-_DENIED = re.compile(
-    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) (?:resource|path) "(?P<resource>[^"]*)"'
-    r'(?: in API group "(?P<group>[^"]*)")?'
-    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
-)
-_WEBHOOK = re.compile(
-    r'admission webhook "([^"]+)" denied the request(?::\s*(.*)| without.*)', re.S
-)
-_WEBHOOK_FAILED = re.compile(r'failed calling webhook "([^"]+)": (.*)', re.S)
-_MANAGER = re.compile(r'conflicts? with "([^"]*)"')
-_UNDECLARED = re.compile(r"(\.[^\s:]+): field not declared in schema")
-# Server-side apply also creates objects, which is a permission of its own.
-_GRANTED_VERBS = {"patch": "patch,create"}
-_MISTYPED = re.compile(r"(\.\S+): (expected \w+)")
-_ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
 
 
 def parse_status(body: bytes) -> Raw:

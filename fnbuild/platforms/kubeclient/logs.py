@@ -26,6 +26,9 @@ _QUEUE_SIZE = 10_000
 """The number of lines that wait for the consumer."""
 _CONTAINER = "nuclio"
 
+_LINES_READ = 200
+_LINES_SHOWN = 20
+
 
 class _LogLine(NamedTuple):
     time_ns: int
@@ -220,10 +223,6 @@ class _LogFollowers:
                     reply.shutdown()
         for thread in self._threads.values():
             thread.join(_POLL_SECONDS)
-
-
-_LINES_READ = 200
-_LINES_SHOWN = 20
 
 
 def last_records(

@@ -31,6 +31,14 @@ SERVICE_PORT = 8080
 _EXTERNAL_ADDRESSES_VARIABLE = "NUCTL_EXTERNAL_IP_ADDRESSES"
 _MAX_HOSTS = 3
 
+_CONNECT_SECONDS = 1.0
+_HEALTH_PATH = "/__internal/health"
+# The longest time until nodes send requests to new pods only, and the number of successive
+# responses that prove it: of two pods, each gets every second connection at random.
+_SWITCH_SECONDS = 5.0
+_REQUIRED_RESPONSES = 10
+_PAUSE_SECONDS = 0.05
+
 
 def node_hosts(
     cluster: Cluster, functions: list[FunctionObjects], pods: Iterable[Raw] = ()
@@ -153,15 +161,6 @@ def _ingress_addresses(ingress: Raw | None) -> Iterator[str]:
                 yield f"{scheme}{name}{(path.get('path') or '').rstrip('/')}"
 
 
-_CONNECT_SECONDS = 1.0
-_HEALTH_PATH = "/__internal/health"
-# The longest time until nodes send requests to new pods only, and the number of successive
-# responses that prove it: of two pods, each gets every second connection at random.
-_SWITCH_SECONDS = 5.0
-_REQUIRED_RESPONSES = 10
-_PAUSE_SECONDS = 0.05
-
-
 @contextmanager
 def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
     """Yield a URL of the function that this machine reaches, or "" if no pod serves."""
@@ -178,8 +177,8 @@ def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
     if not serving:
         yield ""
         return
-    new_pods = max(serving, key=lambda pod: str(pod["creationTimestamp"]))
-    with forward_port(cluster, key.namespace, new_pods["name"]) as url:
+    newest = max(serving, key=lambda pod: str(pod["creationTimestamp"]))
+    with forward_port(cluster, key.namespace, newest["name"]) as url:
         yield url
 
 

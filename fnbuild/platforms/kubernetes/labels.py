@@ -25,6 +25,48 @@ _PART = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _VALUE = re.compile(rf"({_PART})?")
 _KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_PART}")
 
+CONTAINER = "nuclio"
+"""The name of the function's own container."""
+
+PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
+"""The default pull secret of functions."""
+
+_NEGATIVE_VALUES = ("false", "no", "0", "none", "")
+
+# Labels of every object.
+CLASS = "nuclio.io/class"
+APP = "nuclio.io/app"
+FUNCTION = "nuclio.io/function-name"
+VERSION = "nuclio.io/function-version"
+PROJECT = PROJECT_LABEL
+RECOMMENDED_PREFIX = "app.kubernetes.io"
+MANAGED_BY = f"{RECOMMENDED_PREFIX}/managed-by"
+MANAGER = "fnbuild"
+FNBUILD_SELECTOR = f"{CLASS}=function,{MANAGED_BY}={MANAGER}"
+"""Selects the objects of functions that fnbuild deployed."""
+
+# Labels of records: `imported`, `project`, `revisions`.
+RECORD = "fnbuild.io/record"
+
+# Annotations of the pods.
+PROCESSOR = "fnbuild.io/processor"
+STAMP = "nuclio.io/image-hash"
+
+# Annotations of the Deployment. The configuration is not an annotation of the pods, so that changes
+# that do not concern them, such as the number of replicas, restart none. Nuclio has it here too.
+CONFIG = "nuclio.io/function-config"
+REVISION = "fnbuild.io/revision"
+OWNER = "fnbuild.io/owner"
+PINNED = "fnbuild.io/pinned"
+OVERLAP = "fnbuild.io/overlap"
+DIGEST = "fnbuild.io/digest"
+IMAGE = "fnbuild.io/image"
+CREATED = "fnbuild.io/created"
+SOURCE_REVISION = "fnbuild.io/source-revision"
+NOTE = "fnbuild.io/note"
+REVISION_ANNOTATIONS = (REVISION, CREATED, SOURCE_REVISION, NOTE, OWNER, PINNED)
+"""The annotations that do not follow from the function: time, owner, exact image …"""
+
 
 def validate_name(name_kind: str, text: str, full_name: str = "") -> None:
     """Raise `InputError` unless `text` is a DNS label.
@@ -123,49 +165,6 @@ def parse_int(values: Mapping[str, Any], name: str) -> int:
     """Return an integer value, or 0 for anything else: an invalid object must not hide others."""
     text = str(values.get(name, ""))
     return int(text) if text.isdecimal() else 0
-
-
-CONTAINER = "nuclio"
-"""The name of the function's own container."""
-
-PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
-"""The default pull secret of functions."""
-
-_NEGATIVE_VALUES = ("false", "no", "0", "none", "")
-
-# Labels of every object.
-CLASS = "nuclio.io/class"
-APP = "nuclio.io/app"
-FUNCTION = "nuclio.io/function-name"
-VERSION = "nuclio.io/function-version"
-PROJECT = PROJECT_LABEL
-RECOMMENDED_PREFIX = "app.kubernetes.io"
-MANAGED_BY = f"{RECOMMENDED_PREFIX}/managed-by"
-MANAGER = "fnbuild"
-FNBUILD_SELECTOR = f"{CLASS}=function,{MANAGED_BY}={MANAGER}"
-"""Selects what belongs to functions that fnbuild deployed."""
-
-# Labels of records: `imported`, `project`, `revisions`.
-RECORD = "fnbuild.io/record"
-
-# Annotations of the pods.
-PROCESSOR = "fnbuild.io/processor"
-STAMP = "nuclio.io/image-hash"
-
-# Annotations of the Deployment. The configuration is not an annotation of the pods, so that changes
-# that do not concern them, such as the number of replicas, restart none. Nuclio has it here too.
-CONFIG = "nuclio.io/function-config"
-REVISION = "fnbuild.io/revision"
-OWNER = "fnbuild.io/owner"
-PINNED = "fnbuild.io/pinned"
-OVERLAP = "fnbuild.io/overlap"
-DIGEST = "fnbuild.io/digest"
-IMAGE = "fnbuild.io/image"
-CREATED = "fnbuild.io/created"
-SOURCE_REVISION = "fnbuild.io/source-revision"
-NOTE = "fnbuild.io/note"
-REVISION_ANNOTATIONS = (REVISION, CREATED, SOURCE_REVISION, NOTE, OWNER, PINNED)
-"""The annotations that do not follow from the function: time, owner, exact image …"""
 
 
 class KubernetesKey(base.FunctionKey):

@@ -8,6 +8,9 @@ from datetime import datetime
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 
+MOUNT_GRACE_SECONDS = 5.0
+"""The time in which a missing object may still be created by other clients."""
+
 
 @dataclass(frozen=True, slots=True)
 class PodFinding:
@@ -39,10 +42,6 @@ def join_words(words: list[str], joint: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     *first, last = words
     return f"{', '.join(first)} {joint} {last}" if first else last
-
-
-MOUNT_GRACE_SECONDS = 5.0
-"""The time in which a missing object may still be created by other clients."""
 
 
 def is_pod_ready(pod: Raw) -> bool:

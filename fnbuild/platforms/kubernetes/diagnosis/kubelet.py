@@ -26,6 +26,37 @@ _MULTI_ATTACH = re.compile(r'Multi-Attach error for volume "([^"]+)"')
 _RUNS_AS_ROOT = "container has runAsNonRoot and image will run as root"
 _NOT_NUMERIC = "image has non-numeric user"
 
+_CREATE_COMMANDS = {"Secret": "secret generic", "ConfigMap": "configmap"}
+
+PULL_FAILURES = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+)
+"""The kubelet's reasons for failed image pulls."""
+
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
+_PULL_PREFIX = re.compile(
+    r'^(Error: )?(Failed to pull image "[^"]*": )?(rpc error: code = \w+ desc = )?'
+    r"(Error response from daemon: )?"
+)
+_NETWORK_CAUSE = re.compile(
+    r"(connection refused|no such host|i/o timeout|no route to host|network is unreachable"
+    r"|TLS handshake timeout|connection reset by peer|context deadline exceeded)"
+)
+
+_EXEC_FAILURE = re.compile(r'exec: "([^"]+)": (.+?)(?:: unknown)?$')
+_RUNTIME_PREFIX = re.compile(
+    r"^.*?(?:OCI runtime create failed: |Error response from daemon: )+(?:runc create failed: )?"
+    r"(?:unable to start container process: )?"
+)
+_OUT_OF_MEMORY = "out of memory"
+_MEMORY_HINT = "raise spec.resources.limits.memory, or use fewer workers"
+_START_FAILURES = ("ContainerCannotRun", "StartError", "RunContainerError", "CreateContainerError")
+
 
 def explain_mount_failure(message: str, namespace: str) -> PodFinding:
     """Explain the kubelet's event of a failed mount."""
@@ -114,30 +145,6 @@ def volume_references(pod: Raw) -> Iterator[VolumeReference]:
                 name = reference.get("secretName") or reference.get("name")
                 if name and not reference.get("optional"):
                     yield VolumeReference(str(volume["name"]), kind, str(name))
-
-
-_CREATE_COMMANDS = {"Secret": "secret generic", "ConfigMap": "configmap"}
-
-
-PULL_FAILURES = (
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "ImageInspectError",
-    "RegistryUnavailable",
-)
-"""The kubelet's reasons for failed image pulls."""
-
-_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
-_PULL_PREFIX = re.compile(
-    r'^(Error: )?(Failed to pull image "[^"]*": )?(rpc error: code = \w+ desc = )?'
-    r"(Error response from daemon: )?"
-)
-_NETWORK_CAUSE = re.compile(
-    r"(connection refused|no such host|i/o timeout|no route to host|network is unreachable"
-    r"|TLS handshake timeout|connection reset by peer|context deadline exceeded)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,16 +359,6 @@ _PULL_EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[_PullFailure], PodFin
         )
     )
 )
-
-
-_EXEC_FAILURE = re.compile(r'exec: "([^"]+)": (.+?)(?:: unknown)?$')
-_RUNTIME_PREFIX = re.compile(
-    r"^.*?(?:OCI runtime create failed: |Error response from daemon: )+(?:runc create failed: )?"
-    r"(?:unable to start container process: )?"
-)
-_OUT_OF_MEMORY = "out of memory"
-_MEMORY_HINT = "raise spec.resources.limits.memory, or use fewer workers"
-_START_FAILURES = ("ContainerCannotRun", "StartError", "RunContainerError", "CreateContainerError")
 
 
 def describe_termination(state: Raw, container: Raw) -> PodFinding:

@@ -30,6 +30,50 @@ _POLICY = re.compile(r'violates PodSecurity "([^":]+)[^"]*": (.+)$', re.DOTALL)
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request:? ?(.*)$', re.DOTALL)
 _LIMIT = re.compile(r"(?:maximum|minimum) \S+ usage per (?:Container|Pod) is ")
 
+_NODE_PORT_TAKEN = re.compile(r"Invalid value: (\d+): provided port is already allocated")
+_POD_SPEC = r"spec\.template\.spec\."
+_OTHER_CONTAINERS = rf"{_POD_SPEC}containers\[(?!0\]|name=\"{CONTAINER}\")"
+_CONTAINER_FIELD = rf"{_POD_SPEC}containers\[[^\]]*\]\."
+
+# By kind of object: a pattern of the field, its key in function.yaml, whether the rest is the same.
+_FUNCTION_KEYS: dict[str, tuple[tuple[str, str, bool], ...]] = {
+    "Deployment": (
+        (rf"{_POD_SPEC}initContainers", "spec.initContainers", False),
+        (_OTHER_CONTAINERS, "spec.sidecars", False),
+        (rf"{_CONTAINER_FIELD}env\b", "spec.env", False),
+        (rf"{_CONTAINER_FIELD}envFrom", "spec.envFrom", False),
+        (rf"{_CONTAINER_FIELD}volumeMounts", "spec.volumes", False),
+        (rf"{_CONTAINER_FIELD}resources", "spec.resources", True),
+        (rf"{_CONTAINER_FIELD}imagePullPolicy", "spec.imagePullPolicy", True),
+        (rf"{_POD_SPEC}volumes", "spec.volumes", False),
+        (rf"{_POD_SPEC}imagePullSecrets", "spec.imagePullSecrets", False),
+        (rf"{_POD_SPEC}serviceAccount(Name)?", "spec.serviceAccount", True),
+        (
+            rf"{_POD_SPEC}(?P<same>securityContext|nodeSelector|nodeName|affinity|tolerations"
+            r"|priorityClassName|preemptionPolicy|hostIPC)",
+            "spec.",
+            True,
+        ),
+        (r"spec\.strategy", "spec.deploymentStrategy", True),
+        (r"spec\.replicas", "spec.replicas", True),
+        (r"(spec\.template\.)?metadata\.(?P<same>labels|annotations)", "metadata.", False),
+    ),
+    "Service": (
+        (r"spec\.ports\[0\]", "{http}.port", False),
+        (r"spec\.ports", "spec.sidecars", False),
+    ),
+    "Ingress": (
+        (r"spec\.ingressClassName", "{http}.ingressClassName", True),
+        (r"spec", "{http}.ingresses", False),
+    ),
+    "HorizontalPodAutoscaler": (
+        (r"spec\.(?P<same>minReplicas|maxReplicas)", "spec.", True),
+        (r"spec\.targetCPUUtilizationPercentage", "spec.targetCPU", True),
+        (r"spec\.metrics", "spec.customScalingMetricSpecs", False),
+    ),
+    "CronJob": ((r"spec\.schedule", "spec.triggers", False),),
+}
+
 
 def explain_pod_rejection(message: str, namespace: str) -> PodFinding:
     """Explain a failed creation of pods. The finding is fatal."""
@@ -84,51 +128,6 @@ def _explain(text: str, namespace: str) -> PodFinding:  # noqa: PLR0911 (one per
             f"the cluster's policy {webhook[1]} refuses it: {webhook[2] or 'no reason'}"
         )
     return PodFinding(f"the cluster refuses its pods: {text}")
-
-
-_NODE_PORT_TAKEN = re.compile(r"Invalid value: (\d+): provided port is already allocated")
-_POD_SPEC = r"spec\.template\.spec\."
-_OTHER_CONTAINERS = rf"{_POD_SPEC}containers\[(?!0\]|name=\"{CONTAINER}\")"
-_CONTAINER_FIELD = rf"{_POD_SPEC}containers\[[^\]]*\]\."
-
-# By kind of object: a pattern of the field, its key in function.yaml, whether the rest is the same.
-_FUNCTION_KEYS: dict[str, tuple[tuple[str, str, bool], ...]] = {
-    "Deployment": (
-        (rf"{_POD_SPEC}initContainers", "spec.initContainers", False),
-        (_OTHER_CONTAINERS, "spec.sidecars", False),
-        (rf"{_CONTAINER_FIELD}env\b", "spec.env", False),
-        (rf"{_CONTAINER_FIELD}envFrom", "spec.envFrom", False),
-        (rf"{_CONTAINER_FIELD}volumeMounts", "spec.volumes", False),
-        (rf"{_CONTAINER_FIELD}resources", "spec.resources", True),
-        (rf"{_CONTAINER_FIELD}imagePullPolicy", "spec.imagePullPolicy", True),
-        (rf"{_POD_SPEC}volumes", "spec.volumes", False),
-        (rf"{_POD_SPEC}imagePullSecrets", "spec.imagePullSecrets", False),
-        (rf"{_POD_SPEC}serviceAccount(Name)?", "spec.serviceAccount", True),
-        (
-            rf"{_POD_SPEC}(?P<same>securityContext|nodeSelector|nodeName|affinity|tolerations"
-            r"|priorityClassName|preemptionPolicy|hostIPC)",
-            "spec.",
-            True,
-        ),
-        (r"spec\.strategy", "spec.deploymentStrategy", True),
-        (r"spec\.replicas", "spec.replicas", True),
-        (r"(spec\.template\.)?metadata\.(?P<same>labels|annotations)", "metadata.", False),
-    ),
-    "Service": (
-        (r"spec\.ports\[0\]", "{http}.port", False),
-        (r"spec\.ports", "spec.sidecars", False),
-    ),
-    "Ingress": (
-        (r"spec\.ingressClassName", "{http}.ingressClassName", True),
-        (r"spec", "{http}.ingresses", False),
-    ),
-    "HorizontalPodAutoscaler": (
-        (r"spec\.(?P<same>minReplicas|maxReplicas)", "spec.", True),
-        (r"spec\.targetCPUUtilizationPercentage", "spec.targetCPU", True),
-        (r"spec\.metrics", "spec.customScalingMetricSpecs", False),
-    ),
-    "CronJob": ((r"spec\.schedule", "spec.triggers", False),),
-}
 
 
 def explain_invalid_fields(

@@ -35,6 +35,23 @@ _PLUGIN_REMEDY = (
     " `kubectl get daemonsets -A` shows whether one is there"
 )
 
+_NODE_PORTS_AREA = "node-ports"
+_CONNECT_SECONDS = 1.5
+_MAX_NODES = 8
+_MAX_PORTS = 4
+_PROBED_PORT = 32767
+_BLOCKED_REMEDY = (
+    "let this machine and CVAT's reach TCP 30000-32767 of the nodes (firewall, security group), or"
+    " use `--http-trigger-service-type LoadBalancer` or an ingress; `fnbuild invoke` goes through"
+    " the API server meanwhile"
+)
+_KUBE_PROXY_REMEDY = (
+    "is kube-proxy, or what does its work, well on every node (`kubectl get pods -n kube-system -o"
+    " wide`)? If it is, " + _BLOCKED_REMEDY
+)
+
+PortState = Literal["open", "closed", "silent"]
+
 
 def check_readiness(nodes: Sequence[Raw]) -> Iterator[Finding]:
     """Check that nodes accept pods and are not under pressure."""
@@ -197,24 +214,6 @@ def _names(nodes: Sequence[Raw]) -> str:
 
 def _count(number: int) -> str:
     return f"{number} node{'' if number == 1 else 's'}"
-
-
-_NODE_PORTS_AREA = "node-ports"
-_CONNECT_SECONDS = 1.5
-_MAX_NODES = 8
-_MAX_PORTS = 4
-_PROBED_PORT = 32767
-_BLOCKED_REMEDY = (
-    "let this machine and CVAT's reach TCP 30000-32767 of the nodes (firewall, security group), or"
-    " use `--http-trigger-service-type LoadBalancer` or an ingress; `fnbuild invoke` goes through"
-    " the API server meanwhile"
-)
-_KUBE_PROXY_REMEDY = (
-    "is kube-proxy, or what does its work, well on every node (`kubectl get pods -n kube-system -o"
-    " wide`)? If it is, " + _BLOCKED_REMEDY
-)
-
-PortState = Literal["open", "closed", "silent"]
 
 
 def check_node_ports(

@@ -21,6 +21,27 @@ NODE_PORT_RANGE = range(30000, 32768)
 
 _SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
+HOST_VARIABLE = "NUCLIO_DASHBOARD_HTTP_INGRESS_HOST_TEMPLATE"
+"""Nuclio's variable with the value of `@nuclio.fromDefault`."""
+INGRESS_CLASS_VARIABLE = "FNBUILD_INGRESS_CLASS"
+"""The variable with the default class of Ingresses; without it, the cluster's default."""
+
+_FROM_DEFAULT = "@nuclio.fromDefault"
+_CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+_BODY_SIZE = "nginx.ingress.kubernetes.io/proxy-body-size"
+_DEFAULT_BODY_SIZE = 4 << 20
+_TEMPLATE_FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
+_MAX_LABEL_LENGTH = 63
+_RANDOM_CHARS = 8
+
+ALLOW_FROM_VARIABLE = "FNBUILD_ALLOW_FROM"
+"""Variable with the namespaces that may call every hardened function."""
+
+ALL_NAMESPACES = "*"
+_ALLOW_FROM_ATTRIBUTE = "spec.platform.attributes.allowFrom"
+# Every namespace has it from Kubernetes 1.21 on.
+_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+
 
 def service_type(function: Function) -> str:
     """Return the type of the trigger, of the function, or the default.
@@ -90,20 +111,6 @@ def _sidecar_ports(function: Function) -> list[Raw]:
                 }
             )
     return service_ports
-
-
-HOST_VARIABLE = "NUCLIO_DASHBOARD_HTTP_INGRESS_HOST_TEMPLATE"
-"""Nuclio's variable with the value of `@nuclio.fromDefault`."""
-INGRESS_CLASS_VARIABLE = "FNBUILD_INGRESS_CLASS"
-"""The variable with the default class of Ingresses; without it, the cluster's default."""
-
-_FROM_DEFAULT = "@nuclio.fromDefault"
-_CLASS_ANNOTATION = "kubernetes.io/ingress.class"
-_BODY_SIZE = "nginx.ingress.kubernetes.io/proxy-body-size"
-_DEFAULT_BODY_SIZE = 4 << 20
-_TEMPLATE_FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
-_MAX_LABEL_LENGTH = 63
-_RANDOM_CHARS = 8
 
 
 def ingress_manifest(
@@ -237,15 +244,6 @@ def _fill_template(template: str, function: Function, config_key: str) -> str:
             f"{config_key}: {template!r} cannot be filled in", hint=f"it may have {placeholders}"
         )
     return text
-
-
-ALLOW_FROM_VARIABLE = "FNBUILD_ALLOW_FROM"
-"""Variable with the namespaces that may call every hardened function."""
-
-ALL_NAMESPACES = "*"
-_ALLOW_FROM_ATTRIBUTE = "spec.platform.attributes.allowFrom"
-# Every namespace has it from Kubernetes 1.21 on.
-_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 
 def allowed_namespaces(function: Function) -> tuple[str, ...]:

@@ -42,6 +42,25 @@ _SERVICE_ATTRIBUTES = (
 )
 _MINIMAL_REQUESTS = {"cpu": "25m", "memory": "1Mi"}
 
+PROCESSOR_VOLUME = "processor-config-volume"
+"""Nuclio's name of the volume that holds the processor's configuration."""
+_TMP_VOLUME = "fnbuild-tmp"
+_TMP = "/tmp"  # noqa: S108 - inside the container
+
+METRICS_PORT_NAME = "metrics"
+"""The name of the container's port."""
+
+_METRICS_PATH = "/metrics"
+
+SCRAPE_ANNOTATIONS = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(ADMIN_PORT),
+    "prometheus.io/path": _METRICS_PATH,
+}
+
+_NOBODY = 65532
+"""The conventional user of images without root (distroless: `nonroot`)."""
+
 
 def pod_template(
     revision: RevisionRecord, function: Function, pull_secret: str, *, cron_jobs: bool
@@ -251,12 +270,6 @@ def _extra_container(function: Function, container: Raw) -> Raw:
     return result
 
 
-PROCESSOR_VOLUME = "processor-config-volume"
-"""Nuclio's name of the volume that holds the processor's configuration."""
-_TMP_VOLUME = "fnbuild-tmp"
-_TMP = "/tmp"  # noqa: S108 - inside the container
-
-
 @dataclass(frozen=True, slots=True)
 class Volumes:
     """The volumes of the pod and the mounts of the function's container.
@@ -320,18 +333,6 @@ def _processor_volume() -> Raw:
     }
 
 
-METRICS_PORT_NAME = "metrics"
-"""The name of the container's port."""
-
-_METRICS_PATH = "/metrics"
-
-SCRAPE_ANNOTATIONS = {
-    "prometheus.io/scrape": "true",
-    "prometheus.io/port": str(ADMIN_PORT),
-    "prometheus.io/path": _METRICS_PATH,
-}
-
-
 def pod_monitor(revision: RevisionRecord) -> Raw:
     """Return the object by which the Prometheus operator finds the pods."""
     return {
@@ -343,10 +344,6 @@ def pod_monitor(revision: RevisionRecord) -> Raw:
             "podMetricsEndpoints": [{"port": METRICS_PORT_NAME, "path": _METRICS_PATH}],
         },
     }
-
-
-_NOBODY = 65532
-"""The conventional user of images without root (distroless: `nonroot`)."""
 
 
 def is_hardened(function: Function) -> bool:

@@ -46,6 +46,22 @@ from fnbuild.platforms.leases import local_owner
 PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"})
 _MAX_THREADS = 6
 
+# Metadata that the server and its clients add.
+_SERVER_FIELDS = (
+    "managedFields",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "selfLink",
+)
+_HIDDEN_ANNOTATIONS = (
+    *labels.REVISION_ANNOTATIONS,
+    labels.CONFIG,  # compared as the function
+    "deployment.kubernetes.io/revision",
+    "kubectl.kubernetes.io/last-applied-configuration",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
@@ -394,23 +410,6 @@ def _image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:
         f"the image {artifact.reference} is only in this machine's engine, which the nodes may not"
         " share: `-r REGISTRY` pushes it to where they can pull it",
     )
-
-
-# Metadata that the server and its clients add.
-_SERVER_FIELDS = (
-    "managedFields",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "selfLink",
-)
-_HIDDEN_ANNOTATIONS = (
-    *labels.REVISION_ANNOTATIONS,
-    labels.CONFIG,  # compared as the function
-    "deployment.kubernetes.io/revision",
-    "kubectl.kubernetes.io/last-applied-configuration",
-)
 
 
 def change_target(manifest: Raw) -> str:

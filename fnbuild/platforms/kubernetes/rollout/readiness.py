@@ -35,6 +35,15 @@ _WINDOW_SECONDS = 10.0
 # The interval of lists without the permission to watch, and of reconnections.
 _RETRY_SECONDS = 1.0
 
+# The interval of queries for events and processors' reports, which are not watched.
+_POLL_SECONDS = 0.5
+# The minimum interval between two evaluations.
+_PAUSE_SECONDS = 0.05
+# The processor has the same timeout and a better error, so that it should be first.
+_EXTRA_SECONDS = 5.0
+# The time until a watch reports the object that was just applied.
+_WATCH_LAG_SECONDS = 10.0
+
 
 class DeploymentWatch:
     """A context manager that keeps a Deployment and its pods up to date through watches.
@@ -137,16 +146,6 @@ class DeploymentWatch:
                 self._objects[kind.name][name] = obj
             self._change_count += 1
             self._changed.notify_all()
-
-
-# The interval of queries for events and processors' reports, which are not watched.
-_POLL_SECONDS = 0.5
-# The minimum interval between two evaluations.
-_PAUSE_SECONDS = 0.05
-# The processor has the same timeout and a better error, so that it should be first.
-_EXTRA_SECONDS = 5.0
-# The time until a watch reports the object that was just applied.
-_WATCH_LAG_SECONDS = 10.0
 
 
 def failure_prefix(revision: RevisionRecord) -> str:

@@ -35,6 +35,18 @@ Quantities = dict[str, Decimal]
 
 _BINARY_UNITS = (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
 
+ReplacementMode = Literal["as-configured", "beside", "gap"]
+"""`beside`: the Deployment's strategy has a gap, but this rollout does not need it. `gap`: the old
+pods end first. `as-configured`: the Deployment's own strategy applies.
+"""
+
+_RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+_AUTOSCALER_STATUS = ("kube-system", "cluster-autoscaler-status")
+
+_UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_OTHER_NODE_NAME = "node(s) didn't match the requested node name"
+_CORDONED = "node(s) were unschedulable"
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -208,15 +220,6 @@ def _no_eligible_node(pod: Raw, nodes: Sequence[Raw]) -> PodFinding:
     return explain_unschedulable(f"0/{len(nodes)} nodes are available: {parts}.", pod, list(nodes))
 
 
-ReplacementMode = Literal["as-configured", "beside", "gap"]
-"""`beside`: the Deployment's strategy has a gap, but this rollout does not need it. `gap`: the old
-pods end first. `as-configured`: the Deployment's own strategy applies.
-"""
-
-_RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
-_AUTOSCALER_STATUS = ("kube-system", "cluster-autoscaler-status")
-
-
 @dataclass(frozen=True, slots=True)
 class Replacement:
     """The way of the replacement, and the error if a deploy has to be refused."""
@@ -320,11 +323,6 @@ def _refusal(function: Function, capacity: Capacity, replicas: int) -> Precondit
     else:
         text, hint = capacity.shortage.text, capacity.shortage.hint
     return PreconditionError(f"{name} cannot run, and nothing was changed: {text}", hint=hint)
-
-
-_UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
-_OTHER_NODE_NAME = "node(s) didn't match the requested node name"
-_CORDONED = "node(s) were unschedulable"
 
 
 def ineligibility(node: Raw, spec: Raw) -> str:
