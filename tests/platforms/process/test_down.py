@@ -33,7 +33,7 @@ def test_a_redeploy_that_is_under_way_starts_nothing(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
-    with pytest.raises(ConflictError, match="`fnbuild down` has stopped everything meanwhile"):
+    with pytest.raises(ConflictError, match="`fnbuild down` ran meanwhile"):
         platform.redeploy(NAMESPACE, "greeter", down_once(platform))
     assert supervisor_client.running_supervisor() is None
     assert wait_for(lambda: not processes(data))
@@ -55,7 +55,7 @@ def test_a_first_deploy_that_is_under_way_starts_nothing(
     assert processes(data) == []
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision) == ("error", 0)
-    assert "`fnbuild down` has stopped everything meanwhile" in now.message
+    assert "`fnbuild down` ran meanwhile" in now.message
 
 
 def test_a_supervisor_refuses_what_was_begun_before(

@@ -214,7 +214,7 @@ def test_overlap_keeps_the_old_one_until_the_new_one_is_ready(
 
 
 def test_one_log_goes_on_across_restarts(platform: ProcessPlatform) -> None:
-    with pytest.raises(UsageError, match="there is only one") as failure:
+    with pytest.raises(UsageError, match="there is no previous log") as failure:
         platform.previous_logs(NAMESPACE, "greeter")
     assert "`fnbuild logs greeter`" in (failure.value.hint or "")
     assert platform.restarts(NAMESPACE) == {}

@@ -244,7 +244,7 @@ def test_isolation_needs_root(
 ) -> None:
     (author_at / "platform.yaml").write_text("isolate: users\n")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(PreconditionError, match="only root can do") as error:
+    with pytest.raises(PreconditionError, match="requires root") as error:
         pipeline.deploy(pipeline.DeployRequest(path=Author(tmp_path).write()), print)
     assert "isolate: none" in (error.value.hint or "")
 
