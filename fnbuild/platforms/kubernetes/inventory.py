@@ -106,22 +106,22 @@ class FunctionObjects:
     @property
     def lease(self) -> Raw:
         """The lease of the last change, unless it was released."""
-        return parse_object(self._noted(LEASE_ANNOTATION))
+        return parse_object(self._annotation(LEASE_ANNOTATION))
 
     @property
     def node_port(self) -> int:
         """The node port that the function had when it was last changed; 0 for none."""
-        text = self._noted(NODE_PORT_ANNOTATION)
+        text = self._annotation(NODE_PORT_ANNOTATION)
         return int(text) if text.isdecimal() else 0
 
-    def _noted(self, name: str) -> str:
-        """An annotation of the record."""
+    def _annotation(self, name: str) -> str:
+        """Return an annotation of the ConfigMap, or ""."""
         annotations = (self.config_map or {}).get("metadata", {}).get("annotations") or {}
         return str(annotations.get(name, ""))
 
     @property
     def revision(self) -> RevisionRecord | None:
-        """The revision that runs, or is to run; None without a Deployment of fnbuild's.
+        """The revision of the Deployment, which may not be ready; None without a managed one.
 
         Raises `ConfigError` for a configuration that cannot be read.
         """

@@ -159,7 +159,7 @@ class FunctionLease:
 
     @property
     def _is_held(self) -> bool:
-        """Return True if the record had this lease when it was last read."""
+        """True if the record had this lease when it was last read."""
         return (
             self.objects.config_map is not None
             and _lease_of(self.objects.config_map) == self._lease_text

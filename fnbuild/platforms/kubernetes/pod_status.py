@@ -39,7 +39,7 @@ def parse_timestamp(stamp: str | None) -> float | None:
 
 
 def join_words(words: list[str], joint: str = "and") -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Return `a`, `a and b` or `a, b and c`."""
     *first, last = words
     return f"{', '.join(first)} {joint} {last}" if first else last
 

@@ -338,8 +338,3 @@ def _lost_node_finding(pod: Raw, nodes: list[Raw] | None) -> PodFinding | None:
     if not gone:
         return None
     return PodFinding(f"its node {name} does not answer", f"`kubectl describe node {name}`")
-
-
-def summary(messages: Sequence[str]) -> str:
-    """The sentences as one."""
-    return "; ".join(messages)

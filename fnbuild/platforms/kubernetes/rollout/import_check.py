@@ -1,4 +1,4 @@
-"""A pod that imports the handler before the pods that serve are ended.
+"""The check that the handler can be imported, in a pod, before the serving pods are stopped.
 
 It is the new revision's pod without the GPU, probes and sidecars, and it runs `processor
 --check-import`. A certain failure ends the deploy while the old revision still serves: code that

@@ -105,7 +105,7 @@ class RolloutPlan:
 
     @property
     def needs_second_apply(self) -> bool:
-        """Return True if the Deployment is to be applied again, as it stays, after the rollout."""
+        """True if the Deployment is applied again, in its final form, after the rollout."""
         return self.autoscaled or self.mode == "beside"
 
     @property
