@@ -111,7 +111,7 @@ class DetectionReader:
             return str(kind)
         return None
 
-    def _label(self, item: dict[str, Any], path: str, known: dict[str, Label]) -> str | None:
+    def _label(self, item: dict[str, Any], path: str, labels: dict[str, Label]) -> str | None:
         name = item.get("label")
         if "label" not in item:
             self.report.error(path, 'the key "label" is missing')
@@ -123,11 +123,11 @@ class DetectionReader:
                 "map class numbers to the names of the spec",
             )
             return None
-        if known and name not in known:
+        if labels and name not in labels:
             self.report.warning(
                 f"{path}.label",
                 f'"{name}" is not in the spec: CVAT silently drops it',
-                self.report.suggestion(name, known),
+                self.report.suggestion(name, labels),
             )
         return name
 
@@ -149,11 +149,11 @@ class DetectionReader:
         if not isinstance(elements, list) or not elements:
             self.report.error(f"{path}.elements", "a skeleton needs a list of at least 1 element")
             return None
-        known = self._sublabels(label) if label else {}
+        sublabels = self._sublabels(label) if label else {}
         points: list[Shape] = []
         names: set[str] = set()
         for i, element in enumerate(elements):
-            point = self._element(element, f"{path}.elements[{i}]", known, i)
+            point = self._element(element, f"{path}.elements[{i}]", sublabels, i)
             if point is None:
                 continue
             if point.label in names:
@@ -172,7 +172,7 @@ class DetectionReader:
         return self._sublabels_of[label.name]
 
     def _element(
-        self, element: Any, path: str, known: dict[str, Label], index: int
+        self, element: Any, path: str, sublabels: dict[str, Label], index: int
     ) -> Shape | None:
         if not isinstance(element, dict):
             self.report.error(path, f"must be an object, not {json_type(element)}")
@@ -180,7 +180,7 @@ class DetectionReader:
         if element.get("type") != "points":
             written = json_excerpt(element.get("type"))
             self.report.error(f"{path}.type", f'an element\'s type is "points", not {written}')
-        name = self._label(element, path, known)
+        name = self._label(element, path, sublabels)
         points = read_points("points", element, path, self.size, self.report)
         if name is None or points is None:
             return None
@@ -188,7 +188,7 @@ class DetectionReader:
             self.report.error(
                 f"{path}.points", f"an element is one point, not {len(points)} numbers"
             )
-        attributes = self._attributes.read(element, path, known.get(name))
+        attributes = self._attributes.read(element, path, sublabels.get(name))
         confidence = read_confidence(element, path, self.report)
         return Shape(
             type="points",
@@ -278,7 +278,7 @@ class AttributeReader:
     """
 
     report: ReplyReport
-    _known: dict[int, tuple[Label, dict[str, _KnownAttribute]]] = field(
+    _attributes: dict[int, tuple[Label, dict[str, _KnownAttribute]]] = field(
         default_factory=dict, init=False
     )
 
@@ -292,7 +292,7 @@ class AttributeReader:
             message = f"must be a list, not {json_type(values)}"
             self.report.error(where, message, "omit the key instead")
             return ()
-        known = self._attributes_of(label) if label is not None and values else {}
+        declared = self._attributes_of(label) if label is not None and values else {}
         attributes = []
         for i, value in enumerate(values):
             place = f"{where}[{i}]"
@@ -303,25 +303,25 @@ class AttributeReader:
             attributes.append(
                 (name, content if isinstance(content, str) else json_excerpt(content))
             )
-            if name in known:
-                _check_value(known[name], content, place, self.report)
+            if name in declared:
+                _check_value(declared[name], content, place, self.report)
             elif label is not None:
                 self.report.warning(
                     f"{place}.name",
                     f'"{name}" is not an attribute of "{label.name}" in the spec: CVAT drops it',
-                    self.report.suggestion(name, known),
+                    self.report.suggestion(name, declared),
                 )
         return tuple(attributes)
 
     def _attributes_of(self, label: Label) -> dict[str, _KnownAttribute]:
         # By identity: sublabels of two skeletons may share a name, and hashing a label is slow.
-        if id(label) not in self._known:
-            known = {
+        if id(label) not in self._attributes:
+            attributes = {
                 attribute.name: _KnownAttribute(attribute, frozenset(attribute.values))
                 for attribute in label.attributes
             }
-            self._known[id(label)] = (label, known)
-        return self._known[id(label)][1]
+            self._attributes[id(label)] = (label, attributes)
+        return self._attributes[id(label)][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,29 +330,29 @@ class _KnownAttribute:
     choices: frozenset[str]
 
 
-def _check_value(known: _KnownAttribute, value: Any, place: str, report: ReplyReport) -> None:
+def _check_value(expected: _KnownAttribute, value: Any, place: str, report: ReplyReport) -> None:
     where = f"{place}.value"
     if not isinstance(value, str):
         text = f"must be a string, not {json_type(value)}"
-        if known.attribute.input_type in ("select", "radio"):
+        if expected.attribute.input_type in ("select", "radio"):
             report.error(where, f"{text}: CVAT fails on it")
         else:
             report.warning(where, f"{text}: CVAT drops it")
         return
-    fault = _value_fault(known, value)
+    fault = _value_fault(expected, value)
     if fault:
         report.warning(where, f'"{value}" {fault}: CVAT drops it', None)
 
 
-def _value_fault(known: _KnownAttribute, value: str) -> str | None:
-    attribute = known.attribute
+def _value_fault(expected: _KnownAttribute, value: str) -> str | None:
+    attribute = expected.attribute
     match attribute.input_type:
         case "checkbox":
             return None if value in ("true", "false") else 'is neither "true" nor "false"'
         case "select" | "radio":
             return (
                 None
-                if value in known.choices
+                if value in expected.choices
                 else f"is not one of {_list_values(attribute.values)}"
             )
         case "number":

@@ -49,23 +49,23 @@ class ReplyReport:
     def warning(self, path: str, message: str, hint: str | None = None) -> None:
         self.items.append(ReplyDiagnostic("warning", path, message, hint))
 
-    def suggestion(self, word: str, known: Collection[str]) -> str | None:
-        """Return a hint with the most similar known word, or with some of the known words.
+    def suggestion(self, word: str, candidates: Collection[str]) -> str | None:
+        """Return a hint with the most similar candidate, or with some of the candidates.
 
-        None if the reply has already had 100 suggestions, or fewer if there are many known words.
+        None if the reply has already had 100 suggestions, or fewer if there are many candidates.
         """
-        if not known or self._to_compare <= 0:
+        if not candidates or self._to_compare <= 0:
             return None
-        if len(known) <= _MAX_KNOWN_WORDS:
-            self._to_compare -= max(len(known), _MIN_COMPARED)
-            by_lower_case = {candidate.lower(): candidate for candidate in known}
+        if len(candidates) <= _MAX_KNOWN_WORDS:
+            self._to_compare -= max(len(candidates), _MIN_COMPARED)
+            by_lower_case = {candidate.lower(): candidate for candidate in candidates}
             matches = difflib.get_close_matches(word[:80].lower(), by_lower_case, n=1, cutoff=0.6)
             if matches:
                 return f'did you mean "{by_lower_case[matches[0]]}"?'
         else:
             self._to_compare -= _MIN_COMPARED
-        more = ", …" if len(known) > 6 else ""
-        return f"known: {', '.join(islice(known, 6))}{more}"
+        more = ", …" if len(candidates) > 6 else ""
+        return f"known: {', '.join(islice(candidates, 6))}{more}"
 
 
 def json_excerpt(value: Any) -> str:

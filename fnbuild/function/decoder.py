@@ -58,12 +58,12 @@ class Decoder:
         self.source.error("wrong-type", message, node.span(self.source), hint)
         return INVALID
 
-    def report_unknown_key(self, key: YamlNode, path: FieldPath, known: tuple[str, ...]) -> None:
+    def report_unknown_key(self, key: YamlNode, path: FieldPath, valid: tuple[str, ...]) -> None:
         """Report a key that Nuclio ignores: as an error if strict, else as a warning."""
-        self.unknown_keys.append((path, key, known))
+        self.unknown_keys.append((path, key, valid))
         if not below_limit(self.source.report, "error" if self.strict else "warning"):
             return
-        message, hint = suggestions.unknown_key_message(path, key.text, known)
+        message, hint = suggestions.unknown_key_message(path, key.text, valid)
         report = self.source.error if self.strict else self.source.warning
         report("unknown-key", message, key.span(self.source), hint)
 

@@ -158,9 +158,9 @@ def check_http_attributes(context: RuleContext) -> None:
             continue
         path = ("spec", "triggers", key, "attributes")
         attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
-        known = {name.lower() for name in _HTTP_ATTRIBUTES}
+        valid = {name.lower() for name in _HTTP_ATTRIBUTES}
         for lower, (name, _) in attributes.items():
-            if lower not in known:
+            if lower not in valid:
                 message, hint = unknown_key_message(path, name, _HTTP_ATTRIBUTES)
                 context.warning("unknown-key", message, (*path, name), hint, "key")
         _check_sizes(context, attributes, path)

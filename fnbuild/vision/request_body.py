@@ -53,10 +53,10 @@ def image_file(event: Any, key: str = "image") -> bytes:
 
     Raises `ImageError` if there is none.
     """
-    found = read_body(event, key)
-    if found.file is not None:
-        return found.file
-    value = found.values.get(key)
+    body = read_body(event, key)
+    if body.file is not None:
+        return body.file
+    value = body.values.get(key)
     if not isinstance(value, (str, memoryview)):
         raise ImageError('the key "%s" is missing: the image file in base64' % key)
     return _from_base64(value, key)
@@ -68,9 +68,9 @@ def read_body(event: Any, key: str = "image") -> BodyContent:
     cached = getattr(event, "__dict__", {}).get("_vision")
     if cached is not None and cached[0] is source:
         return cached[1]  # type: ignore[no-any-return]
-    found = _read_content(event, source, key)
-    event._vision = (source, found)
-    return found
+    content = _read_content(event, source, key)
+    event._vision = (source, content)
+    return content
 
 
 def _body_source(event: Any) -> Any:
@@ -131,14 +131,14 @@ def _parse_with_views(raw: bytes, keys: Iterable[str]) -> Optional[Dict[str, Any
     if not isinstance(values, dict):
         return None
     view = memoryview(raw)
-    found = 0
+    count = 0
     for key, value in values.items():
         if isinstance(value, str) and value.startswith(_PLACEHOLDER):
             start, end = positions[int(value[len(_PLACEHOLDER) :])]
             values[key] = view[start:end]
-            found += 1
+            count += 1
     # A string that is nested deeper, or replaced by a later key of the same name, is missing here.
-    return values if found == len(positions) else None
+    return values if count == len(positions) else None
 
 
 def _cut_long_strings(

@@ -332,7 +332,7 @@ class TriggerMetricFamilies:
             "Times a worker was asked for, by result",
             (*trigger, "result"),
         )
-        self._asked = registry.counter(
+        self._requests = registry.counter(
             _PREFIX + "worker_allocation_count", "Times a worker was asked for", trigger
         )
         self._waits = registry.histogram(
@@ -373,7 +373,7 @@ class TriggerMetrics:
         self._after_wait = families._allocations.child(*key, "success_after_wait")
         self._timeout = families._allocations.child(*key, "error_timeout")
         self._backlog = families._allocations.child(*key, "error_backlog")
-        self._asked = families._asked.child(*key)
+        self._requests = families._requests.child(*key)
         self._waits = families._waits.child(*key)
         self._available = families._available.child(*key)
         self._sizes = families._sizes.child(*key)
@@ -383,7 +383,7 @@ class TriggerMetrics:
 
     def worker_requested(self, free: int, workers: int, size: int) -> None:
         """Count a request for a worker, with `size` bytes of body; `free` of `workers` are idle."""
-        self._asked.value += 1
+        self._requests.value += 1
         if free:
             self._available.value += 100.0 * free / workers
         self._sizes.observe(size)

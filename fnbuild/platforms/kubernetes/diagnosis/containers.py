@@ -29,7 +29,7 @@ _STATUS_CODE = re.compile(r"statuscode: (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What is known besides the pods; see `rollout_status`.
+    """Facts besides the pods; see `rollout_status`.
 
     `since` is the time of the last change of the function, in seconds since the epoch: it may have
     fixed earlier problems. `missing_references` are missing objects that volumes need, by pod.
