@@ -1,1 +1,1 @@
-"""From a folder to something that can run: staged code, an interpreter and its packages."""
+"""From a function's folder to an artifact: sources, staging, Python environments, images."""

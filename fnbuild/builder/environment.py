@@ -435,7 +435,7 @@ def _run_step(
 
 
 def _copy_source(source: Path, folder: Path) -> Path:
-    """Copy a source for a build, which writes beside its source."""
+    """Copy a source for a build, because builds write into their source folder."""
     folder.mkdir(parents=True)
     copy = folder / source.name
     if source.is_file():

@@ -69,7 +69,7 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class _InterpreterFacts:
-    """What an interpreter reports about itself."""
+    """The facts that an interpreter reports about itself."""
 
     path: str
     prefix: str

@@ -35,7 +35,7 @@ _REMOVED_VARIABLES = (
 
 @cache
 def own_pip_version() -> tuple[int, int] | None:
-    """Return the version of the pip that is installed beside fnbuild, or None."""
+    """Return the version of the pip that is installed with fnbuild, or None."""
     try:
         version = importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:

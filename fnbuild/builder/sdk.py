@@ -1,6 +1,6 @@
 """Provide the nuclio_sdk that a handler imports, in a folder for the end of the import path.
 
-From Python 3.7 on it is a copy of the package that is installed beside fnbuild. Python 3.6 needs an
+From Python 3.7 on it is a copy of the package that is installed with fnbuild. Python 3.6 needs an
 older release, which is downloaded once and kept.
 """
 
@@ -42,7 +42,7 @@ def ensure_sdk_for_version(version: tuple[int, int, int], offline: bool = False)
         release = importlib.metadata.version("nuclio-sdk")
     except importlib.metadata.PackageNotFoundError as error:
         raise BuildError(
-            "nuclio-sdk is not installed beside fnbuild",
+            "nuclio-sdk is not installed with fnbuild",
             hint="install it: `pip install nuclio-sdk`",
         ) from error
     return _cached(release, _copy_installed)
@@ -74,7 +74,7 @@ def _cached(release: str, fill: Callable[[Path], None]) -> Path:
 def _copy_installed(folder: Path) -> None:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise BuildError("the nuclio-sdk that is installed beside fnbuild has no package")
+        raise BuildError("the installed nuclio-sdk has no package")
     source = spec.submodule_search_locations[0]
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "test")
     shutil.copytree(source, folder / _PACKAGE, ignore=ignored)

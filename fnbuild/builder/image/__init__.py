@@ -1,1 +1,1 @@
-"""From a function's folder to an image: Dockerfile, context, engines, names."""
+"""From a function's folder to an image: base image, recipe, Dockerfile, build context, engines."""

@@ -1,7 +1,7 @@
-"""What a function's configuration says about its image, without reading or running anything.
+"""The properties of an image and of its build, taken from a function's configuration.
 
 A `Recipe` determines the Dockerfile, a `BuildRequest` the options of the engine: network, timeout,
-arguments and flags.
+arguments and flags. Nothing is read or run.
 """
 
 from __future__ import annotations

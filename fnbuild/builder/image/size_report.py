@@ -202,7 +202,7 @@ def _tools_advice(base: str, layers: Sequence[LayerSize], tools: Sequence[str]) 
 
 def _leftovers_advice(weights: dict[str, int]) -> list[str]:
     return [
-        f"left behind in the image: {description} ({format_size(weights[folder])} in {folder});"
+        f"unnecessary in the image: {description} ({format_size(weights[folder])} in {folder});"
         f" `{remedy}` in the RUN that creates them"
         for folder, description, remedy in _LEFTOVERS.values()
         if weights.get(folder, 0) >= _MIN_LEFTOVER_BYTES

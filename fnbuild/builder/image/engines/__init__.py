@@ -1,1 +1,1 @@
-"""The engines behind one name: docker, podman, buildah."""
+"""The container engines: docker, podman, buildah."""

@@ -78,8 +78,8 @@ class Buildah(DaemonlessEngine):
         what = f"{command[0]} cannot be run in {image}"
         try:
             self._run_checked(what, "from", "--pull-never", "--name", name, image)
-            words = ["run", "--network", "none", name, "--", *command]
-            result = client.run_captured([self.program, *words], self._environment(), timeout)
+            arguments = ["run", "--network", "none", name, "--", *command]
+            result = client.run_captured([self.program, *arguments], self._environment(), timeout)
         except TimeoutError:
             raise program_timeout_error(image, command, timeout) from None
         finally:

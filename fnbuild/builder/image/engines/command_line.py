@@ -88,7 +88,7 @@ class CommandLineEngine(ABC):
         build_output = self._output_parser(text, progress, offline=request.network == "none")
         with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
             output_file = Path(folder, "id")
-            words = [
+            arguments = [
                 *self._build_command(),
                 "--iidfile",
                 str(output_file),
@@ -96,7 +96,7 @@ class CommandLineEngine(ABC):
             ]
             try:
                 status = client.run_streaming(
-                    [self.program, *words, *request.flags, str(request.context)],
+                    [self.program, *arguments, *request.flags, str(request.context)],
                     build_output.feed,
                     self._environment(),
                     request.timeout,
@@ -138,16 +138,16 @@ class CommandLineEngine(ABC):
 
     def pull(self, reference: str, progress: Progress) -> None:
         progress(f"pulling {reference}")
-        words = ["pull", *self._registry_options(reference), reference]
-        self._transfer(words, f"the image {reference} cannot be pulled", reference, progress)
+        arguments = ["pull", *self._registry_options(reference), reference]
+        self._transfer(arguments, f"the image {reference} cannot be pulled", reference, progress)
 
     def run(self, image: str, command: Sequence[str], timeout: float = 30.0) -> CompletedProgram:
         # By name, because a client that is killed early has not reported an id.
         name = f"fnbuild-probe-{secrets.token_hex(8)}"
-        words = ["run", "--rm", "--name", name, "--network", "none", "--pull", "never"]
-        words += ["--entrypoint", command[0], image, *command[1:]]
+        arguments = ["run", "--rm", "--name", name, "--network", "none", "--pull", "never"]
+        arguments += ["--entrypoint", command[0], image, *command[1:]]
         try:
-            result = client.run_captured([self.program, *words], self._environment(), timeout)
+            result = client.run_captured([self.program, *arguments], self._environment(), timeout)
         except BaseException as error:
             client.run_captured([self.program, *self._remove_command, name], self._environment())
             if isinstance(error, TimeoutError):
@@ -229,16 +229,16 @@ class CommandLineEngine(ABC):
                     hint=f"pull it in advance (`{self.name} pull {image}`), or load an archive",
                 )
 
-    def _load(self, file: Path, *words: str) -> str:
+    def _load(self, file: Path, *arguments: str) -> str:
         check_readable(file)
-        result = client.run_captured([self.program, *words], self._environment())
+        result = client.run_captured([self.program, *arguments], self._environment())
         if result.status != 0:
             raise load_error(file, result.err or result.out, engine=self.name)
         return result.out
 
-    def _write(self, reference: str, file: Path, *words: str) -> None:
+    def _write(self, reference: str, file: Path, *arguments: str) -> None:
         check_writable(file)
-        result = client.run_captured([self.program, *words], self._environment())
+        result = client.run_captured([self.program, *arguments], self._environment())
         if result.status == 0:
             return
         what = f"the image {reference} cannot be written to {file}"
@@ -256,7 +256,7 @@ class CommandLineEngine(ABC):
         return result
 
     def _transfer(
-        self, words: Sequence[str], what: str, reference: str, progress: Progress
+        self, arguments: Sequence[str], what: str, reference: str, progress: Progress
     ) -> list[str]:
         """Run a pull or a push, and return its output."""
         lines: list[str] = []
@@ -267,22 +267,24 @@ class CommandLineEngine(ABC):
             if line.strip():
                 progress(f"  {line.strip()}")
 
-        status = client.run_streaming([self.program, *words], take, self._environment())
+        status = client.run_streaming([self.program, *arguments], take, self._environment())
         if status != 0:
             raise engine_error(what, "\n".join(lines[-20:]), engine=self.name, reference=reference)
         return lines
 
-    def _run_checked(self, what: str, *words: str) -> str:
+    def _run_checked(self, what: str, *arguments: str) -> str:
         """Return the client's output. Raises an error that begins with `what` if it fails."""
-        result = client.run_captured([self.program, *words], self._environment())
+        result = client.run_captured([self.program, *arguments], self._environment())
         if result.status != 0:
             raise engine_error(what, result.err or result.out, engine=self.name)
         return result.out
 
-    def _query(self, *words: str) -> CompletedProgram:
+    def _query(self, *arguments: str) -> CompletedProgram:
         """Run a client command that is expected to be quick."""
         try:
-            return client.run_captured([self.program, *words], self._environment(), _QUERY_SECONDS)
+            return client.run_captured(
+                [self.program, *arguments], self._environment(), _QUERY_SECONDS
+            )
         except TimeoutError:
             raise UnavailableError(
                 f"{self.name} did not answer within {_QUERY_SECONDS:g} s",
@@ -333,18 +335,18 @@ def _read_dockerfile(dockerfile: Path) -> str:
 
 
 def _build_options(request: BuildRequest) -> list[str]:
-    words = ["--file", str(request.dockerfile)]
+    arguments = ["--file", str(request.dockerfile)]
     for tag in request.tags:
-        words += ["--tag", tag]
+        arguments += ["--tag", tag]
     for name, value in request.args.items():
-        words += ["--build-arg", f"{name}={value}"]
+        arguments += ["--build-arg", f"{name}={value}"]
     for name, value in request.labels.items():
-        words += ["--label", f"{name}={value}"]
+        arguments += ["--label", f"{name}={value}"]
     if request.no_cache:
-        words.append("--no-cache")
+        arguments.append("--no-cache")
     if request.network != "default":
-        words += ["--network", request.network]
-    return words
+        arguments += ["--network", request.network]
+    return arguments
 
 
 class DaemonlessEngine(CommandLineEngine):
@@ -364,8 +366,13 @@ class DaemonlessEngine(CommandLineEngine):
         what = f"the image {reference} cannot be pushed"
         with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
             output_file = Path(folder, "digest")
-            words = ["push", "--digestfile", str(output_file), *self._registry_options(reference)]
-            self._transfer([*words, reference], what, reference, progress)
+            arguments = [
+                "push",
+                "--digestfile",
+                str(output_file),
+                *self._registry_options(reference),
+            ]
+            self._transfer([*arguments, reference], what, reference, progress)
             return output_file.read_text().strip()
 
     def _output_parser(self, text: str, progress: Progress, *, offline: bool) -> BuildOutput:

@@ -62,8 +62,8 @@ class Docker(CommandLineEngine):
         return self._query("buildx", "version").status == 0
 
     def history(self, reference: str) -> list[HistoryEntry]:
-        words = ("history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
-        out = self._run_checked(f"the image {reference} cannot be read", *words)
+        arguments = ("history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
+        out = self._run_checked(f"the image {reference} cannot be read", *arguments)
         lines = [json.loads(line) for line in out.splitlines() if line.strip()]
         return [HistoryEntry(int(line["Size"]), line["CreatedBy"]) for line in lines]
 

@@ -24,8 +24,8 @@ class Podman(DaemonlessEngine):
         _ = self._info
 
     def history(self, reference: str) -> list[HistoryEntry]:
-        words = ("history", "--no-trunc", "--format", "json", reference)
-        out = self._run_checked(f"the image {reference} cannot be read", *words)
+        arguments = ("history", "--no-trunc", "--format", "json", reference)
+        out = self._run_checked(f"the image {reference} cannot be read", *arguments)
         entries = json.loads(out)
         # The name of the key depends on the release.
         instructions = [entry.get("CreatedBy") or entry.get("createdBy") or "" for entry in entries]
