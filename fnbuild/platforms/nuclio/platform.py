@@ -281,7 +281,7 @@ class NuclioPlatform:
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return function_state.to_revisions(self._read_function(FunctionKey(namespace, name)))
 
-    def source(
+    def code_folder(
         self,
         namespace: str,
         name: str,
