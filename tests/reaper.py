@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -21,20 +20,20 @@ VARIABLE = "FNBUILD_TEST_RUN"
 _ROUNDS = 20
 _PAUSE_SECONDS = 0.1
 
-# The pipe to a reaper stays open until this process ends.
-_reapers: list[subprocess.Popen[bytes]] = []
-
 
 def start() -> None:
     """Mark this process and those that it will start; kill the latter when this one has ended."""
     run = os.environ[VARIABLE] = uuid.uuid4().hex
-    reaper = subprocess.Popen(
+    # The end of the pipe that is written stays open until this process ends.
+    reading, _ = os.pipe()
+    os.posix_spawn(
+        sys.executable,
         [sys.executable, __file__, run],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-        env={"PATH": os.environ.get("PATH", "")},
+        {"PATH": os.environ.get("PATH", "")},
+        file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0)],
+        setsid=True,
     )
-    _reapers.append(reaper)
+    os.close(reading)
 
 
 def processes(run: str) -> Iterator[int]:
