@@ -277,9 +277,9 @@ def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path
     assert any(f"there is no {absent}" in one for one in pipeline.plan(request).warnings)
 
 
-def test_options_that_do_not_exist(author: Author) -> None:
-    with pytest.raises(UsageError, match="sideways"):
-        author.deploy(author.write("hello"), sideways=True)
+def test_options_that_docker_does_not_have(author: Author) -> None:
+    with pytest.raises(UsageError, match="Docker platform has no option keep_failed"):
+        author.deploy(author.write("hello"), keep_failed=True)
 
 
 @pytest.mark.parametrize(
