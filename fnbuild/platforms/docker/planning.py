@@ -50,7 +50,7 @@ class PlanContext:
 
 
 def apply_options(function: Function, artifact: Artifact, options: PlanOptions) -> Function:
-    """Return the function with the options of a deploy. Raises `UsageError` for an unsupported one."""
+    """Return the function with the options applied. Raises `UsageError` for an unsupported one."""
     options.require_supported("Docker", OPTIONS)
     spec = msgspec.structs.replace(function.spec, image=artifact.reference)
     function = msgspec.structs.replace(function, spec=spec)

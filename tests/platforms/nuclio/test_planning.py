@@ -157,12 +157,8 @@ def test_the_image_and_its_registry() -> None:
     bare = Artifact("image", "boxes:1", "abc")
     assert "runRegistry" not in deploy_config(function(), bare, 1)["spec"]
     assert "in no registry" in make_plan(function(), bare, None, PlanOptions(), Far()).warnings[0]
-    assert (
-        make_plan(
-            function(), bare, None, {}, DashboardClient(DashboardAddress("http://[::1]:8070"))
-        ).warnings
-        == ()
-    )
+    local = DashboardClient(DashboardAddress("http://[::1]:8070"))
+    assert make_plan(function(), bare, None, PlanOptions(), local).warnings == ()
 
 
 def test_what_was_handed_over_comes_back_as_it_was() -> None:
