@@ -228,7 +228,7 @@ def test_coordinates_from_0_to_1_are_told_once():
         ).diagnostics
     )
     assert (near.severity, near.path) == ("warning", "[1].points")
-    assert "2 shapes have coordinates from 0 to 1" in near.message
+    assert "2 shapes have only coordinates from 0 to 1" in near.message
     assert "width (100)" in (near.hint or "")
     skeleton = item(
         "skeleton", "body", elements=[{"label": "head", "type": "points", "points": [0.5, 0.5]}]

@@ -114,7 +114,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         ("  sidecars: [{name: a}]", "container", (6, 14), "has no image"),
         (
             "  sidecars: [{name: a, image: b, ports: [{name: p, containerPort: 8080}]}]",
-            "container", (6, 42), "taken",
+            "container", (6, 42), "is used",
         ),
         ("  autoScaleMetrics: [{metricName: a, sourceType: Pods}]", "scale-metric", (6, 22), "thr"),
         (
@@ -131,7 +131,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
             "  build: {directives: {preCopy: [{kind: from, value: x}]}}",
             "directive", (6, 41), "baseImage",
         ),
-        ("  build: {directives: {preCopy: [{kind: RUN}]}}", "directive", (6, 41), "without a"),
+        ("  build: {directives: {preCopy: [{kind: RUN}]}}", "directive", (6, 41), "has no value"),
         (f"{HTTP}      name: other", "trigger-name", (9, 13), "has the name"),
         ("  triggers: {web: {kind: htpp}}", "trigger-kind", (6, 26), "not a kind"),
         ("  triggers: {web: {numWorkers: 1}}", "trigger-kind", (6, 14), "has no kind"),
