@@ -120,7 +120,7 @@ def test_paths_are_from_the_files_own_folder(
     ("text", "word"),
     [
         (f"users: [{{token: {SECRET}\nx", "is not valid YAML"),
-        ("- a\n- b\n", "no mapping"),
+        ("- a\n- b\n", "not a mapping"),
         (f"contexts: {{token: {SECRET}}}\n", "`contexts` is not a list"),
         (f"users: [{SECRET}]\n", "`users` has an entry without"),
         ("current-context: a\n", 'no context "a"'),
@@ -286,7 +286,7 @@ def test_proxies_do_not_stand_before_this_machine(
     content["clusters"][0]["cluster"]["proxy-url"] = "http://user:word@127.0.0.1:9"
     write(content)
     error = refused(lambda: connection.connect().version)
-    assert "the proxy http://127.0.0.1:9 does not lead" in error.message
+    assert "the proxy http://127.0.0.1:9 does not reach" in error.message
     assert "word" not in error.message
 
 

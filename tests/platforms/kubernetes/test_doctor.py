@@ -379,7 +379,7 @@ def test_clocks_of_nodes() -> None:
     (ahead,) = checks.check_node_clocks([lease(660)], now)
     assert (ahead.state, "60 s ahead" in ahead.message) == ("warning", True)
     (behind,) = checks.check_node_clocks([lease(300)], now)
-    assert (behind.state, "300 s old" in behind.message) == ("warning", True)
+    assert (behind.state, "300 s ago" in behind.message) == ("warning", True)
     assert list(checks.check_node_clocks([], now)) == []
 
 

@@ -255,7 +255,7 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
     names = ["same"] * 4 + [f"other-{number}" for number in range(19)] + ["broken"]
     start = threading.Barrier(len(names))
 
-    def one(name: str) -> str:
+    def deploy(name: str) -> str:
         env = {"FAULT": "raise"} if name == "broken" else {}
         function = function_of(namespace, name, image, env=env)
         start.wait(30)
@@ -266,7 +266,7 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
             return "conflict" if "is being" in error.message else error.message
 
     with ThreadPoolExecutor(len(names)) as pool:
-        ended = list(pool.map(record, names))
+        ended = list(pool.map(deploy, names))
     assert ended[4:-1] == ["ready"] * 19
     assert "the weights are missing" in ended[-1]
     assert "ready" in ended[:4]
