@@ -165,7 +165,7 @@ def test_a_large_photograph_is_scaled_and_the_boxes_scaled_back(faces, photo):
         ({"image": "***"}, "not base64"),
         ({"image": "äöü"}, "not base64"),
         ({"image": ""}, "empty"),
-        ({"image": "aGVsbG8="}, "no JPEG, PNG"),
+        ({"image": "aGVsbG8="}, "not a JPEG, PNG"),
         ({"image": SMALL, "threshold": "high"}, "threshold"),
         ({"image": SMALL, "threshold": True}, "threshold"),
     ],

@@ -143,9 +143,9 @@ def test_scaling_and_padding_keep_places(detector):
         ({}, '"image" is missing'),
         ({"image": "***"}, "not base64"),
         ({"image": ""}, "empty"),
-        ({"image": "aGVsbG8="}, "no JPEG, PNG"),
+        ({"image": "aGVsbG8="}, "not a JPEG, PNG"),
         ({"image": "/9j/4AAQSkZJRgABAQAAAQ=="}, "truncated"),
-        ({"image": "aGVsbG8=", "threshold": "high"}, "no JPEG, PNG"),
+        ({"image": "aGVsbG8=", "threshold": "high"}, "not a JPEG, PNG"),
     ],
 )
 def test_a_callers_mistake_is_told_to_the_caller(detector, body, said):
