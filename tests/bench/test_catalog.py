@@ -1,4 +1,4 @@
-"""Who is measured, and what is sent to them."""
+"""The measured servers and the workloads."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ def times(*values: float) -> Durations:
 
 
 def test_shares_and_means() -> None:
-    found = times(*range(100))
-    assert (found.share(0.5), found.share(0.95), found.share(1.0)) == (50, 95, 99)
-    assert found.mean == 49.5
+    result = times(*range(100))
+    assert (result.share(0.5), result.share(0.95), result.share(1.0)) == (50, 95, 99)
+    assert result.mean == 49.5
 
 
 def test_time_is_taken_in_milliseconds() -> None:
-    found = times()
-    with found.measure():
+    result = times()
+    with result.measure():
         pass
-    assert 0 < found.values[0] < 100
+    assert 0 < result.values[0] < 100
 
 
 def test_the_table_has_what_was_measured_beside_the_goals() -> None:

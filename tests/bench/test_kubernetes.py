@@ -1,4 +1,4 @@
-"""What the bench of clusters writes, and what it counts."""
+"""The tables and the counts of the cluster bench."""
 
 from __future__ import annotations
 

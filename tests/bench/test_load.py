@@ -59,8 +59,8 @@ def test_right_replies_pass_the_check() -> None:
 
 def test_one_client_getting_anothers_reply_is_seen() -> None:
     with serving(lambda _: (200, PAYLOADS[0].body)) as url:
-        found = client.find_wrong_replies(url, PAYLOADS)
-    assert "status 200: {'n': 0}" in found
+        result = client.find_wrong_replies(url, PAYLOADS)
+    assert "status 200: {'n': 0}" in result
 
 
 def test_nobody_listening_is_a_wrong_reply() -> None:

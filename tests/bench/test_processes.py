@@ -37,10 +37,10 @@ def test_all_are_found_and_ended(mark: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     assert process.stdout.readline() == b"up\n"
-    found = processes.marked_processes(mark)
-    assert len(found) == 2
-    assert process.pid in found
-    assert 1 < processes.pss_mib(found) < 200
+    result = processes.marked_processes(mark)
+    assert len(result) == 2
+    assert process.pid in result
+    assert 1 < processes.pss_mib(result) < 200
     ended = []
     # The parent is this test's child: until it is reaped it is a zombie, without an environment.
     processes.terminate(mark, patience=0.3)

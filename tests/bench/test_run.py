@@ -41,18 +41,18 @@ def start(trace: str, *more: str) -> subprocess.Popen[str]:
 def test_a_run_measures_and_leaves_nothing_behind(tmp_path: Path, trace: str) -> None:
     output = tmp_path / "results.json"
     process = start(trace, "--workloads", "echo,jpeg", "--lifecycle", "echo", "-o", str(output))
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    _, text = process.communicate(timeout=300)
+    assert process.returncode == 0, text
     assert processes.marked_processes(trace, "BENCH_TRACE") == []
     results = json.loads(output.read_text())
     assert results["missing"] == {}
-    slices = {(one["workload"], one["server"]): one for one in results["slices"]}
+    slices = {(item["workload"], item["server"]): item for item in results["slices"]}
     assert set(slices) == {(w, s) for w in ("echo", "jpeg") for s in ("limit", "fnbuild")}
-    for one in slices.values():
-        assert "void" not in one
-        assert one["rate"] > 0
-        assert one["cpu_ms"] is not None
-    alone = {one["server"]: one for one in results["lifecycle"]}
+    for item in slices.values():
+        assert "void" not in item
+        assert item["rate"] > 0
+        assert item["cpu_ms"] is not None
+    alone = {item["server"]: item for item in results["lifecycle"]}
     assert 0 < alone["fnbuild"]["cold_start"] < 60
     assert alone["fnbuild"]["restart"] is not None
     assert alone["fnbuild"]["pss_loaded"] > 10
@@ -68,12 +68,12 @@ def test_an_interrupted_run_leaves_nothing_behind(
 ) -> None:
     process = start(trace, "--workloads", "echo", "-o", str(tmp_path / "results.json"))
     assert process.stderr is not None
-    # The first line comes behind the first server's life; the next one is starting or up.
+    # The first line follows the end of the first server; the next one is starting or up.
     line = process.stderr.readline()
     assert "limit alone" in line
     process.send_signal(number)
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == (130 if number == signal.SIGINT else 143), said
+    _, output = process.communicate(timeout=180)
+    assert process.returncode == (130 if number == signal.SIGINT else 143), output
     deadline = time.monotonic() + 60
     while processes.marked_processes(trace, "BENCH_TRACE") and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -49,11 +49,11 @@ def test_each_form_of_the_result(fnbuild: Fnbuild, empty: Path, folder: Path, im
     assert header.split() == ["IMAGE", "|", "ID", "|", "SIZE", "|", "PYTHON"]
     assert row.startswith(image)
 
-    told = json.loads(fnbuild(*words, "-o", "json").out)
-    assert told["image"] == image
-    assert told["base"] == PYTHON_IMAGE
-    assert told["id"].startswith("sha256:")
-    assert {one["from"] for one in told["layers"]} == {"base", "function", "fnbuild"}
+    result = json.loads(fnbuild(*words, "-o", "json").out)
+    assert result["image"] == image
+    assert result["base"] == PYTHON_IMAGE
+    assert result["id"].startswith("sha256:")
+    assert {item["from"] for item in result["layers"]} == {"base", "function", "fnbuild"}
 
     wide = fnbuild(*words, "-o", "wide").out
     assert "echo $WORD > /word" in wide

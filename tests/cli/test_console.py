@@ -18,8 +18,8 @@ def test_without_options_nothing_changes() -> None:
 
 def test_options_are_added_once_and_quoted() -> None:
     options = {"--platform": "kube", "-n": "a b"}
-    told = "`fnbuild redeploy f`, `fnbuild logs g -n other`, `kubectl get pods`, `fnbuild up`"
-    assert complete_commands(told, options) == (
+    message = "`fnbuild redeploy f`, `fnbuild logs g -n other`, `kubectl get pods`, `fnbuild up`"
+    assert complete_commands(message, options) == (
         "`fnbuild redeploy f --platform kube -n 'a b'`, `fnbuild logs g -n other --platform kube`,"
         " `kubectl get pods`, `fnbuild up`"
     )
@@ -29,9 +29,9 @@ def test_a_failure_proposes_what_can_be_typed(
     capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert run(["-n", "elsewhere", "redeploy", "nobody"]) == 1
-    told = capsys.readouterr().err
-    assert "`fnbuild get functions" in told
-    assert "-n elsewhere" in told
+    message = capsys.readouterr().err
+    assert "`fnbuild get functions" in message
+    assert "-n elsewhere" in message
 
 
 def test_failures_in_threads_suggest_the_same_options(capsys: pytest.CaptureFixture[str]) -> None:

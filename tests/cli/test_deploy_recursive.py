@@ -84,7 +84,7 @@ def test_two_functions_of_one_name_are_both_left_alone(tmp_path: Path, running: 
     function(tmp_path / "both" / "c", "single")
     done = running("deploy", "--path", tmp_path / "both", "--recursive")
     assert done.status == 1
-    files = [str(tmp_path / "both" / one / "function.yaml") for one in "ab"]
+    files = [str(tmp_path / "both" / item / "function.yaml") for item in "ab"]
     assert f"twin is the name of several functions: {', '.join(files)}" in done.err
     names = [line.split("|")[1].strip() for line in running("get", "functions").out.splitlines()]
     assert names == ["NAME", "single"]

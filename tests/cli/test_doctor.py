@@ -24,14 +24,14 @@ def _alone(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_machine_without_engine_and_cluster_is_well_enough(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "-o", "json")
-    told = json.loads(done.out)
-    assert (done.status, told["state"]) == (0, "warning"), done.err
-    assert all(set(one) == {"area", "state", "message", "remedy"} for one in told["findings"])
-    by_area = {one["area"]: one["state"] for one in told["findings"]}
+    result = json.loads(done.out)
+    assert (done.status, result["state"]) == (0, "warning"), done.err
+    assert all(set(item) == {"area", "state", "message", "remedy"} for item in result["findings"])
+    by_area = {item["area"]: item["state"] for item in result["findings"]}
     assert by_area["clock"] == "ok"
     assert (by_area["engine"], by_area["kubeconfig"]) == ("warning", "skipped")
     assert "docker" not in by_area
-    assert not any(one["state"] == "failure" for one in told["findings"])
+    assert not any(item["state"] == "failure" for item in result["findings"])
 
 
 def test_a_table_and_what_to_do(fnbuild: Fnbuild) -> None:
@@ -62,7 +62,7 @@ def test_the_platform_of_the_environment_is_no_question(
 def test_only_processes(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "--platform", "process", "-o", "json")
     assert done.status == 0, done.out
-    areas = {one["area"] for one in json.loads(done.out)["findings"]}
+    areas = {item["area"] for item in json.loads(done.out)["findings"]}
     assert areas == {"clock", "disk", "process", "gpu"}
 
 
@@ -87,6 +87,6 @@ def test_a_data_directory_that_cannot_be_made(
 def test_every_area_is_in_the_help(fnbuild: Fnbuild) -> None:
     from fnbuild.platforms.checks import AREAS
 
-    told = " ".join(fnbuild("doctor", "--help").out.split())
-    assert all(f"{area}" in told for area in AREAS)
+    text = " ".join(fnbuild("doctor", "--help").out.split())
+    assert all(f"{area}" in text for area in AREAS)
     assert "doctor" in app.COMMANDS

@@ -28,8 +28,8 @@ def warned(folder: Path, capsys: pytest.CaptureFixture[str], **flags: Any) -> li
 def test_points_beside_the_picture_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = warned(tmp_path, capsys, points=("9999,1 5,5",), neg_points=("3,-1",))
-    assert said == [
+    output = warned(tmp_path, capsys, points=("9999,1 5,5",), neg_points=("3,-1",))
+    assert output == [
         "warning: --points 9999,1 is outside the picture, which is 40x30 pixels",
         "warning: --neg-points 3,-1 is outside the picture, which is 40x30 pixels",
     ]

@@ -1,4 +1,4 @@
-"""What import makes of files that export did not print."""
+"""`fnbuild import` with files that are no exports."""
 
 from __future__ import annotations
 

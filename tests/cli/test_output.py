@@ -1,4 +1,4 @@
-"""How results look."""
+"""The format of results."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def test_wide_adds_labels_and_addresses(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_one_function_is_an_object_and_two_are_a_list(capsys: pytest.CaptureFixture[str]) -> None:
     print_functions([deployment("f")], "json")
-    one = json.loads(capsys.readouterr().out)
-    assert one["metadata"]["name"] == "f"
-    assert one["status"] == {
+    entry = json.loads(capsys.readouterr().out)
+    assert entry["metadata"]["name"] == "f"
+    assert entry["status"] == {
         "state": "ready",
         "httpPort": 41234,
         "externalInvocationUrls": ["127.0.0.1:41234"],
@@ -137,7 +137,7 @@ def test_json_is_indented_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_secrets_can_be_masked() -> None:
     shown = function_object(deployment("f"), mask=True)["spec"]
     assert shown["triggers"]["kafka"]["password"] == "********"
-    assert [one["value"] for one in shown["env"]] == ["********", "fast"]
+    assert [item["value"] for item in shown["env"]] == ["********", "fast"]
     assert "hunter2" not in str(shown)
     assert "hunter2" in str(function_object(deployment("f")))
 
@@ -147,13 +147,13 @@ def test_a_function_without_port_still_says_so() -> None:
 
 
 def test_projects(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [Project("cvat", "nuclio", "for CVAT", "me")]
-    print_projects(found, "wide")
+    result = [Project("cvat", "nuclio", "for CVAT", "me")]
+    print_projects(result, "wide")
     assert capsys.readouterr().out.splitlines() == [
         "NAMESPACE | NAME | DESCRIPTION | OWNER",
         "nuclio    | cvat | for CVAT    | me",
     ]
-    print_projects(found, "json")
+    print_projects(result, "json")
     assert json.loads(capsys.readouterr().out) == {
         "meta": {"name": "cvat", "namespace": "nuclio"},
         "spec": {"description": "for CVAT", "owner": "me"},

@@ -62,13 +62,13 @@ def test_help_lists_every_command(fnbuild: Fnbuild) -> None:
 
 
 def _commands(group: LazyGroup, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = []
+    result = []
     for name, entry in group.entries.items():
         command = entry.load()
-        found += [(*path, one) for one in (name, *entry.aliases)]
+        result += [(*path, item) for item in (name, *entry.aliases)]
         if isinstance(command, LazyGroup):
-            found += _commands(command, (*path, name))
-    return found
+            result += _commands(command, (*path, name))
+    return result
 
 
 @pytest.mark.parametrize("path", _commands(app.cli), ids=" ".join)
@@ -327,11 +327,11 @@ def test_colours_are_left_out_where_nobody_wants_them(
         [sys.executable, "-m", "fnbuild", "deploy"], stderr=theirs, env=environment, check=False
     )
     os.close(theirs)
-    said = os.read(ours, 65536).decode()
+    output = os.read(ours, 65536).decode()
     os.close(ours)
     assert done.returncode == 2
-    assert "error" in said
-    assert ("\x1b[31m" in said) is coloured
+    assert "error" in output
+    assert ("\x1b[31m" in output) is coloured
 
 
 @pytest.mark.parametrize(
@@ -383,14 +383,14 @@ def test_deploy_in_a_functions_folder_names_the_flag(
 
 def test_hints_set_commands_and_flags_in_backticks() -> None:
     """One form for what a person may copy; braces stand for values."""
-    found = []
+    result = []
     for path in sorted((Path(app.__file__).parent.parent).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "hint":
                 text = re.sub("`[^`]*`", "", ast.unparse(node.value))
                 if re.search(r"fnbuild [a-z]|(?<![\w}-])--?[a-z]", text):
-                    found.append(f"{path.name}:{node.value.lineno}: {text}")
-    assert found == []
+                    result.append(f"{path.name}:{node.value.lineno}: {text}")
+    assert result == []
 
 
 def test_a_reader_that_leaves_early_is_no_noise() -> None:

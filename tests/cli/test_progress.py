@@ -13,17 +13,17 @@ def test_without_a_terminal_a_line_now_and_then_says_what_takes_so_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "SILENCE_LIMIT", 0.05)
-    said: list[str] = []
+    output: list[str] = []
     with ProgressDisplay() as shown:
         shown("starting 1 worker")
         shown("| loading the weights")
 
         def again() -> bool:
-            said.extend(capsys.readouterr().err.splitlines())
-            return said.count("  0 s: starting 1 worker") >= 2
+            output.extend(capsys.readouterr().err.splitlines())
+            return output.count("  0 s: starting 1 worker") >= 2
 
         until("two lines of the clock", again, seconds=30)
-    assert said[:2] == ["  starting 1 worker", "  | loading the weights"]
+    assert output[:2] == ["  starting 1 worker", "  | loading the weights"]
 
 
 def test_a_quick_command_says_no_more_than_its_steps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""When a handler's module may be reloaded without another `init_context`."""
+"""Reloads of a handler's module without another `init_context`."""
 
 from __future__ import annotations
 

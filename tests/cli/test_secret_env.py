@@ -52,8 +52,8 @@ def leaked(text: str) -> list[str]:
 def test_get_and_export_hide_values_unless_asked(
     fnbuild: Fnbuild, folder: Path, empty: Path
 ) -> None:
-    told = done(fnbuild("deploy", "--path", folder))
-    assert not leaked(told.out + told.err)
+    result = done(fnbuild("deploy", "--path", folder))
+    assert not leaked(result.out + result.err)
     assert (
         done(fnbuild("invoke", "keeper", "-b", "OPENAI_KEY")).out.strip() == MARKERS["OPENAI_KEY"]
     )
@@ -66,7 +66,7 @@ def test_get_and_export_hide_values_unless_asked(
             assert len(leaked(whole)) == len(MARKERS), command
     assert "OPENAI_KEY" in done(fnbuild("export", "function", "keeper")).err
     assert len(leaked(done(fnbuild("export", "projects")).out)) == 0
-    logs = [one.read_text() for one in empty.rglob("*.log*") if one.is_file()]
+    logs = [item.read_text() for item in empty.rglob("*.log*") if item.is_file()]
     assert logs
     assert not leaked("".join(logs))
 
@@ -74,7 +74,7 @@ def test_get_and_export_hide_values_unless_asked(
 def test_what_an_export_hides_has_to_be_given_again(
     fnbuild: Fnbuild, folder: Path, tmp_path: Path
 ) -> None:
-    env = [one for one in ENV if one["name"] in ("OPENAI_KEY", "MODEL")]
+    env = [item for item in ENV if item["name"] in ("OPENAI_KEY", "MODEL")]
     raw = yaml.safe_load((folder / "function.yaml").read_text())
     raw["spec"]["env"] = env
     (folder / "function.yaml").write_text(yaml.safe_dump(raw))
@@ -104,7 +104,7 @@ def test_declared_variables_stay_declared(fnbuild: Fnbuild, folder: Path) -> Non
     done(fnbuild("update", "function", "keeper", "--secret-env", "BADGE=of-mine"))
     assert done(fnbuild("invoke", "keeper", "-b", "BADGE")).out.strip() == "of-mine"
     shown = json.loads(done(fnbuild("get", "function", "keeper", "-o", "json")).out)
-    values = {one["name"]: one["value"] for one in shown["spec"]["env"]}
+    values = {item["name"]: item["value"] for item in shown["spec"]["env"]}
     assert (values["MODEL"], values["BADGE"]) == ("[redacted]", "[redacted]")
     assert values["THRESHOLD"] == PLAIN["THRESHOLD"]
     assert shown["metadata"]["annotations"]["fnbuild.io/secret-env"] == "BADGE,MODEL"

@@ -25,9 +25,9 @@ def face(tmp_path: Path, fnbuild: Fnbuild, empty: Path) -> Path:
 
 
 def planned(fnbuild: Fnbuild, *arguments: object) -> Any:
-    found = fnbuild("deploy", *arguments, "--dry-run", "-o", "yaml")
-    assert found.status == 0, found.err
-    return yaml.safe_load(found.out)[0]["after"]["spec"]
+    result = fnbuild("deploy", *arguments, "--dry-run", "-o", "yaml")
+    assert result.status == 0, result.err
+    return yaml.safe_load(result.out)[0]["after"]["spec"]
 
 
 def test_a_variant_by_flag(face: Path, fnbuild: Fnbuild) -> None:
@@ -42,19 +42,19 @@ def test_a_variant_by_flag(face: Path, fnbuild: Fnbuild) -> None:
 
 
 def test_an_unknown_variant(face: Path, fnbuild: Fnbuild) -> None:
-    found = fnbuild("deploy", "--path", face, "--variant", "gpuu", "--dry-run")
-    assert (found.status, "did you mean gpu?" in found.err) == (1, True)
+    result = fnbuild("deploy", "--path", face, "--variant", "gpuu", "--dry-run")
+    assert (result.status, "did you mean gpu?" in result.err) == (1, True)
 
 
 def test_a_variant_of_what_has_no_folder(fnbuild: Fnbuild, empty: Path) -> None:
-    found = fnbuild("deploy", "face", "--variant", "gpu")
-    assert (found.status, "--path FOLDER" in found.err) == (2, True)
+    result = fnbuild("deploy", "face", "--variant", "gpu")
+    assert (result.status, "--path FOLDER" in result.err) == (2, True)
 
 
 def test_many_workers_on_a_gpu(face: Path, fnbuild: Fnbuild) -> None:
-    found = fnbuild("deploy", "--path", face, "--resource-limit", "nvidia.com/gpu=1", "--dry-run")
-    assert "3 workers share one GPU" in found.err
-    assert "function.yaml:" in found.err
+    result = fnbuild("deploy", "--path", face, "--resource-limit", "nvidia.com/gpu=1", "--dry-run")
+    assert "3 workers share one GPU" in result.err
+    assert "function.yaml:" in result.err
 
 
 @pytest.mark.parametrize("kind", ["zip", "gztar"])
@@ -64,5 +64,5 @@ def test_an_archive(face: Path, fnbuild: Fnbuild, tmp_path: Path, kind: str) -> 
 
 
 def test_a_url_that_is_not_safe(fnbuild: Fnbuild, empty: Path) -> None:
-    found = fnbuild("deploy", "--path", "http://example.com/face.zip", "--dry-run")
-    assert (found.status, "#sha256=" in found.err) == (1, True)
+    result = fnbuild("deploy", "--path", "http://example.com/face.zip", "--dry-run")
+    assert (result.status, "#sha256=" in result.err) == (1, True)

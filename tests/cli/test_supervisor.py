@@ -1,4 +1,4 @@
-"""What is not well is said: by `get`, by `history`, and by the exit status of `up`."""
+"""Failures are reported by `get`, by `history`, and by the exit status of `up`."""
 
 from __future__ import annotations
 

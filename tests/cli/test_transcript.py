@@ -193,8 +193,8 @@ def test_get_lists_it(deployed: Person) -> None:
     assert [cell.strip() for cell in row.split("|")][:5] == [
         *("nuclio", "squares", "cvat", "ready", "1/1"),
     ]
-    one = json.loads(deployed.types("get", "fn", "squares", "-o", "json").out)
-    assert one["spec"]["handler"] == "main:handler"
+    item = json.loads(deployed.types("get", "fn", "squares", "-o", "json").out)
+    assert item["spec"]["handler"] == "main:handler"
     assert deployed.types("get", "fn", "-n", "other").out == "No functions found\n"
     assert "No functions found: nobody" in deployed.types("get", "fn", "nobody", status=1).err
     projects = yaml.safe_load(deployed.types("get", "projects", "-o", "yaml").out)
@@ -254,20 +254,20 @@ def test_a_reply_that_cvat_would_refuse_is_a_failure(
     assert "error: " in seen.err
     assert seen.out
     if output != "table":
-        # Without a picture nobody asked for a detection.
+        # Without an image there is no detection.
         deployed.types(*words)
 
 
 def test_pictures_that_are_none_are_failures_and_not_wrong_usage(deployed: Person) -> None:
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
     (deployed.home / "text.png").write_text("no picture")
-    for flags, said in (
+    for flags, output in (
         ("--image missing.png", "no such image file"),
         ("--image text.png", "is not an image"),
         ("--image in.png --draw nowhere/out.png", "does not exist: nowhere"),
         ("--image in.png --states text.png", "--states text.png cannot be read"),
     ):
-        assert said in deployed.types("invoke", "squares", *flags.split(), status=1).err
+        assert output in deployed.types("invoke", "squares", *flags.split(), status=1).err
     words = ("invoke", "squares", "--image", "in.png")
     assert "out.xyz" in deployed.types(*words, "--draw", "out.xyz", status=2).err
     nan = deployed.types(*words, "--threshold", "nan", status=2)
@@ -341,7 +341,7 @@ def test_a_revision_that_fails_and_the_way_back(person: Person) -> None:
     asked = person.types("invoke", "squares", "-b", "{}", "-c", "application/json")
     assert json.loads(asked.out)["version"] == 1
     history = json.loads(person.types("history", "squares", "-o", "json").out)
-    assert [one["state"] for one in history].count("active") == 1
+    assert [item["state"] for item in history].count("active") == 1
 
 
 def test_export_delete_import_and_deploy_again(person: Person) -> None:
@@ -440,9 +440,9 @@ class Watched:
         while words not in self.said:
             assert time.monotonic() < deadline, f"never said {words!r}:\n{self.said}"
             if select.select([pipe], [], [], 0.1)[0]:
-                said = os.read(pipe, 65536)
-                assert said, f"ended before it said {words!r}:\n{self.said}"
-                self.said += said.decode()
+                output = os.read(pipe, 65536)
+                assert output, f"ended before it said {words!r}:\n{self.said}"
+                self.said += output.decode()
         text, self.said = self.said, ""
         return text
 
@@ -477,13 +477,13 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
     person: Person, watched: Callable[..., Watched]
 ) -> None:
     running = watched("squares")
-    said = running.says("Ctrl-C stops it")
-    if "loading the model" not in said:
-        said += running.says('loading the model"')
-    line = next(line for line in said.splitlines() if "loading the model" in line)
-    # As with `fnbuild logs`, for nobody reads it on a terminal.
+    output = running.says("Ctrl-C stops it")
+    if "loading the model" not in output:
+        output += running.says('loading the model"')
+    line = next(line for line in output.splitlines() if "loading the model" in line)
+    # JSON as in `fnbuild logs`, since the output is no terminal.
     assert json.loads(line)["message"] == "loading the model"
-    url = _url(said)
+    url = _url(output)
     assert _ask(url) == {"calls": 1, "version": 1}
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(_ask, url, "/slow")
@@ -497,8 +497,8 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
 def test_run_writes_lines_for_people_when_asked(
     person: Person, watched: Callable[..., Watched]
 ) -> None:
-    said = watched("squares", "-o", "human").says("loading the model\n")
-    assert re.search(r"^[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model$", said, re.MULTILINE)
+    output = watched("squares", "-o", "human").says("loading the model\n")
+    assert re.search(r"^[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("verb", [("run", "squares"), ("logs", "squares", "-f")])
@@ -506,16 +506,16 @@ def test_a_terminal_gets_lines_for_people(deployed: Person, verb: tuple[str, ...
     ours, theirs = os.openpty()
     process = deployed.starts(*verb, stdout=theirs)
     os.close(theirs)
-    said = ""
+    output = ""
     deadline = time.monotonic() + 180
-    while "loading the model" not in said:
-        assert time.monotonic() < deadline, said
+    while "loading the model" not in output:
+        assert time.monotonic() < deadline, output
         if select.select([ours], [], [], 0.1)[0]:
-            said += os.read(ours, 65536).decode()
+            output += os.read(ours, 65536).decode()
     process.terminate()
     process.wait(120)
     os.close(ours)
-    assert re.search(r"[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model", said)
+    assert re.search(r"[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model", output)
 
 
 def test_nothing_is_left_when_run_is_killed(
@@ -581,8 +581,8 @@ def test_watch_runs_init_context_again_when_it_has_changed(
     url = _url(running.says("Ctrl-C stops it"))
     assert _ask(url) == {"calls": 1, "version": 1}
     person.write(CODE.replace("calls = 0", "calls = 10"))
-    said = running.says("init_context or what it uses has changed")
-    assert "reloaded" not in said
+    output = running.says("init_context or what it uses has changed")
+    assert "reloaded" not in output
     assert _ask(url) == {"calls": 11, "version": 1}
 
 
@@ -634,15 +634,15 @@ def test_run_draws_again_at_every_save(person: Person, watched: Callable[..., Wa
     running.says("drawn to squares/out.png\n")
     before = out.read_bytes()
     person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5, 30, 20]"))
-    said = running.says("drawn to squares/out.png\n")
-    assert re.search(r"1 shape in \d+ ms, drawn to", said)
+    output = running.says("drawn to squares/out.png\n")
+    assert re.search(r"1 shape in \d+ ms, drawn to", output)
     assert out.read_bytes() != before
     person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5][9]"))
     running.says("error: the function answered 500")
     person.write(CODE.replace("    found = ", "    found = 2 * "))
-    said = running.says("drawn to squares/out.png\n")
-    assert "2 shapes in" in said
-    assert said.count("changed: ") == 1
+    output = running.says("drawn to squares/out.png\n")
+    assert "2 shapes in" in output
+    assert output.count("changed: ") == 1
     assert "--draw needs a picture" in person.types("run", "--draw", "x.png", status=2).err
 
 

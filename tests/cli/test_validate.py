@@ -1,4 +1,4 @@
-"""Which functions validate checks."""
+"""The functions that `fnbuild validate` checks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_all_functions_below_a_folder_are_checked(library: Path, fnbuild: Fnbuil
     assert fnbuild("validate", library).err == "2 functions: 0 errors, 0 warnings\n"
     wrong = library / "opencv/one/function.yaml"
     wrong.write_text(wrong.read_text() + "  replicas: many\n")
-    found = fnbuild("validate", library, library / "two")
-    assert (found.status, "3 functions: 1 error" in found.err) == (1, True)
-    assert str(wrong) in found.out
+    result = fnbuild("validate", library, library / "two")
+    assert (result.status, "3 functions: 1 error" in result.err) == (1, True)
+    assert str(wrong) in result.out
 
 
 def test_a_function_is_checked_itself_and_not_what_is_inside(
@@ -42,8 +42,8 @@ def test_a_function_is_checked_itself_and_not_what_is_inside(
 
 
 def test_a_folder_without_functions_is_an_error(tmp_path: Path, fnbuild: Fnbuild) -> None:
-    found = fnbuild("validate", tmp_path)
-    assert (found.status, "holds no function.yaml" in found.out) == (1, True)
+    result = fnbuild("validate", tmp_path)
+    assert (result.status, "holds no function.yaml" in result.out) == (1, True)
 
 
 def test_fixes_reach_all_of_them(library: Path, fnbuild: Fnbuild) -> None:
@@ -58,16 +58,16 @@ def test_an_archive_is_checked(library: Path, tmp_path: Path, fnbuild: Fnbuild) 
         kind = "zip" if name.endswith("zip") else "gztar"
         packed = shutil.make_archive(str(tmp_path / "packed"), kind, library / "two")
         assert fnbuild("validate", packed).err == "1 function: 0 errors, 0 warnings\n"
-    found = fnbuild("validate", packed, "--fix")
-    assert (found.status, "in place" in found.err) == (2, True)
+    result = fnbuild("validate", packed, "--fix")
+    assert (result.status, "in place" in result.err) == (2, True)
     assert fnbuild("validate", "http://example.com/x.zip").status == 1
 
 
 def test_a_variant_is_checked(library: Path, fnbuild: Fnbuild) -> None:
     folder = library / "two"
     assert fnbuild("validate", folder, "--variant", "gpu").err.endswith("0 errors, 0 warnings\n")
-    found = fnbuild("validate", folder, "--variant", "gpuu")
-    assert (found.status, "did you mean gpu?" in found.out) == (1, True)
+    result = fnbuild("validate", folder, "--variant", "gpuu")
+    assert (result.status, "did you mean gpu?" in result.out) == (1, True)
 
 
 def test_variants_beside_function_yaml_are_checked(tmp_path: Path, fnbuild: Fnbuild) -> None:

@@ -1,4 +1,4 @@
-"""What a deploy knows of an image before it builds one."""
+"""The planned image of a deploy, before the build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the differences of two copies of a function's code look like."""
+"""Unified diffs of two copies of a function's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which platform a deploy goes to, and what a configuration says of a ready image."""
+"""The choice of the platform, and configurations that name an existing image."""
 
 from __future__ import annotations
 

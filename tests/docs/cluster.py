@@ -1,4 +1,4 @@
-"""What a document about clusters runs on: the cluster that is there, with a registry beside it."""
+"""The environment of documents about clusters: the test cluster and a registry."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.engine import free_port, registry
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """Variables for a reader's shell; what was made with them is gone at the end."""
-    found = require_cluster()
+    result = require_cluster()
     with (
         containers(),
-        own_namespace(found) as namespace,
+        own_namespace(result) as namespace,
         registry(folder, free_port()) as place,
     ):
         yield {"NUCTL_NAMESPACE": namespace, "REGISTRY": place.address}

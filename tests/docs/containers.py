@@ -1,4 +1,4 @@
-"""What a document about containers runs on: the engine that is there, as its reader has it."""
+"""The environment of documents about containers: the local engine."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def containers() -> Iterator[dict[str, str]]:
 
 
 def _restore(engine: Engine, name: str, image: str) -> None:
-    found = _id(engine, name)
-    if found == image:
+    result = _id(engine, name)
+    if result == image:
         return
     call(engine, "rmi", name)
     if image:
@@ -48,5 +48,5 @@ def _restore(engine: Engine, name: str, image: str) -> None:
 
 
 def _id(engine: Engine, name: str) -> str:
-    found = engine.inspect(name)
-    return found.id if found else ""
+    result = engine.inspect(name)
+    return result.id if result else ""

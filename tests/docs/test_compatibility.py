@@ -1,4 +1,4 @@
-"""What docs/compatibility.md says is not there is refused, and what is refused is in it."""
+"""Features that docs/compatibility.md lists as missing are refused, and the reverse."""
 
 from __future__ import annotations
 
