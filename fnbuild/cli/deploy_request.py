@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fnbuild.cli.console import note
 from fnbuild.cli.session import Session
-from fnbuild.platforms import PlanOptions
 
 if TYPE_CHECKING:
     from fnbuild.deploy.pipeline import DeployRequest
     from fnbuild.function.types import Build, Function
-    from fnbuild.platforms import Platform
+    from fnbuild.platforms import PlanOptions, Platform
 
 
 @contextmanager
@@ -203,5 +202,7 @@ def _image_to_run(flags: dict[str, Any]) -> str:
 
 def plan_options(flags: dict[str, Any]) -> PlanOptions:
     """Return the options of a plan."""
+    from fnbuild.platforms import PlanOptions
+
     names = ("force", "overlap", "listen", "keep_failed", "force_conflicts", "monitoring")
     return PlanOptions(**{name: flags[name] for name in names if flags.get(name)})
