@@ -18,7 +18,7 @@ def test_memory_stays_as_it_is() -> None:
 
 
 def test_what_must_not_happen_is_told() -> None:
-    outcome = faults.FaultResult(kills=1, failures=["(SIGKILL)", "busy"], wrong=["no reply"])
+    outcome = faults.FaultResult(kills=1, failures=["(SIGKILL)", "busy"], violations=["no reply"])
     outcome.memory = [50.0] * 10 + [60.0] * 10
     message = "\n".join(outcome.judge(steady=True))
     for words in ("no reply", "without a killed worker: busy", "2 requests", "50.0 to 60.0"):
