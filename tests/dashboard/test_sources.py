@@ -52,7 +52,7 @@ def test_an_archive_comes_from_its_url_with_the_headers_it_needs(
     deployed(dashboard, body)
     assert invoked(dashboard, name) == "fetched"
     assert web.seen[0][1]["X-Key"] == "s3cret"
-    assert any("fetching" in one["message"] for one in operation(dashboard, name)["lines"])
+    assert any("downloading" in one["message"] for one in operation(dashboard, name)["lines"])
     shown = dashboard.request("GET", f"/api/functions/{name}")
     assert "s3cret" not in shown.text
     assert shown.json["spec"]["description"] == "as sent"
@@ -100,7 +100,7 @@ def test_a_repository_on_this_machine_is_none_for_clients(
     body = of(name, path=url, codeEntryType="git", codeEntryAttributes={"branch": "main"})
     answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
     assert answer.status == 400, answer.text
-    assert any(words in answer.json["error"] for words in ("not an address", "not opened"))
+    assert any(words in answer.json["error"] for words in ("is not a supported address", "not opened"))
 
 
 def test_the_library_is_offered_and_deployed_from(
