@@ -100,7 +100,7 @@ def test_a_repository_on_this_machine_is_none_for_clients(
     body = of(name, path=url, codeEntryType="git", codeEntryAttributes={"branch": "main"})
     answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
     assert answer.status == 400, answer.text
-    assert any(words in answer.json["error"] for words in ("is not a supported address", "not opened"))
+    assert any(words in answer.json["error"] for words in ("not a supported address", "not opened"))
 
 
 def test_the_library_is_offered_and_deployed_from(

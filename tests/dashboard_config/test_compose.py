@@ -163,7 +163,7 @@ def _write(folder: Path, images: Images, beside: Beside) -> None:
         "image": images.plain,
         "entrypoint": ["sleep", "3600"],
         "networks": ["cvat"],
-        "volumes": [f"{ROOT}/tests/cvat_simulator.py:/tests/cvat_simulator.py:ro"],
+        "volumes": [f"{ROOT}/tests/cvat_simulator.py:/tests/cvat.py:ro"],
         "environment": {"CVAT_HOST": "localhost"},
     }
     names = ("cvat_server", "cvat_worker_annotation")

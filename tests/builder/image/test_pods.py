@@ -92,7 +92,7 @@ def test_its_configuration_is_there_when_a_volume_hides_it(image: Image, start: 
     assert one.call("x")["helped"]
     first = json.loads(one.log().splitlines()[0])
     assert first["level"] == "info"
-    assert first["message"].startswith(f"{CONFIG}/processor.json is not there: ")
+    assert first["message"].startswith(f"{CONFIG}/processor.json does not exist: ")
 
 
 def test_a_variable_goes_before_what_was_built_in(image: Image, start: Start) -> None:
@@ -109,4 +109,4 @@ def test_a_variable_goes_before_what_was_built_in(image: Image, start: Start) ->
 def test_the_usual_configuration_comes_first(image: Image, start: Start) -> None:
     one = start(image("debian"), "debian")
     one.await_ready()
-    assert "is not there" not in one.log()
+    assert "does not exist" not in one.log()
