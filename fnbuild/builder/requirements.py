@@ -29,7 +29,7 @@ _PREFIXES = ("sudo", "env", "exec", "time", "command", "{")
 _CONDA = ("conda", "mamba", "micromamba")
 
 # The environment decides about destination, caches and output. `-e` is dropped because pip installs
-# from a copy that nobody edits.
+# from a private copy.
 _IGNORED_FLAGS = frozenset(
     (
         *("--no-cache-dir", "--no-cache", "-q", "-qq", "-qqq", "--quiet", "-v", "-vv", "-vvv"),
@@ -210,7 +210,7 @@ class FlatRequirements:
             self.links.append(local)
             return f"--find-links {local}"
         editable = _EDITABLE.match(line)
-        # pip installs from a copy that nobody edits.
+        # pip installs from a private copy.
         line = editable[1].strip() if editable else line
         requirement, semicolon, marker = line.partition(";")
         name, extras = split_extras(requirement.strip())

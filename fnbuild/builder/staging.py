@@ -237,7 +237,7 @@ def stage(
     """Copy the code to `destination`, which must not exist; it appears complete or not at all.
 
     Large files that are unchanged since `previous`, an earlier copy, are shared with it, so that
-    weights are on the disk only once. Nobody writes to either copy.
+    weights are on the disk only once. Neither copy is changed afterwards.
 
     Raises `BuildError` if something cannot be copied (a full disk, an unreadable file, a link that
     leaves the folder); nothing is left behind then.

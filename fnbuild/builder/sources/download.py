@@ -154,7 +154,7 @@ def _check_secure(url: str, sha256: str) -> None:
     if parts.scheme == "https" or sha256 or _is_loopback(parts.hostname or ""):
         return
     raise InputError(
-        f"{redact_address(url)} cannot be used: with plain http, anybody on the network can change"
+        f"{redact_address(url)} cannot be used: with plain http, others on the network can change"
         " the code",
         hint=f"use https, or add the hash of the content, {_HASH_HINT}",
     )

@@ -68,14 +68,14 @@ class BuildOutput(ABC):
         """Return the error for a build that failed, after the last line of its output."""
         index, engine_message = self._failed_step()
         what = "the image cannot be built"
-        known = known_error(what, engine_message, engine=engine)
-        if isinstance(known, UnavailableError):
-            return known
+        recognized = known_error(what, engine_message, engine=engine)
+        if isinstance(recognized, UnavailableError):
+            return recognized
         parse_error = _PARSE_ERROR.search(engine_message)
         if parse_error:
             index = self._at_line(int(parse_error[1] or parse_error[2]))
         if index is None:
-            return known or engine_error(what, engine_message, engine=engine)
+            return recognized or engine_error(what, engine_message, engine=engine)
         instruction = self._instructions[index]
         # The command itself may contain such a text, before the engine's message.
         statuses = _STATUS.findall(engine_message)
