@@ -100,7 +100,7 @@ def test_more_addresses_on_the_same_port(platform: ProcessPlatform, author: Auth
         return False
 
     assert wait_for(refused)
-    with pytest.raises(PreconditionError, match="every address"):
+    with pytest.raises(PreconditionError, match="all addresses"):
         author.deploy(author.write("four"), listen="0.0.0.0")
 
 
@@ -201,8 +201,8 @@ def test_a_deploy_without_a_change_changes_nothing(
     forced = author.deploy(folder, force=True)
     assert forced.revision == 2
     assert forced.details["pid"] != first.details["pid"]
-    with pytest.raises(UsageError, match="speed"):
-        author.deploy(folder, speed="high")
+    with pytest.raises(UsageError, match="monitoring"):
+        author.deploy(folder, monitoring=True)
 
 
 def test_a_dead_function_is_deployed_although_nothing_changed(
