@@ -72,12 +72,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _install(names: str | None) -> int:
-    known = catalog.load_catalog().environments
-    wanted = names.split(",") if names else list(known)
-    unknown = [name for name in wanted if name not in known]
+    available = catalog.load_catalog().environments
+    wanted = names.split(",") if names else list(available)
+    unknown = [name for name in wanted if name not in available]
     if unknown:
         raise catalog.UnknownNameError(f"no such environment: {', '.join(unknown)}")
-    problems = [environments.install(known[name], print_progress) for name in wanted]
+    problems = [environments.install(available[name], print_progress) for name in wanted]
     return 1 if any(problems) else 0
 
 

@@ -288,8 +288,8 @@ def main(arguments: list[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-dashboard-"))
         crowd = FunctionFleet(Path(folder), options.functions, say)
         figures = measure(stack.enter_context(crowd.opened()), options.rounds, options.seconds, say)
-    shown = [argument for argument in arguments if argument != "--write"]
-    text = render(figures, " ".join(["python -m bench.dashboard", *shown]))
+    options_used = [argument for argument in arguments if argument != "--write"]
+    text = render(figures, " ".join(["python -m bench.dashboard", *options_used]))
     print(text)
     if options.write:
         insert(text, _DOCUMENT, BEGIN, END)

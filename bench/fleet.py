@@ -106,12 +106,12 @@ class FunctionFleet:
     def dashboard(self) -> Iterator[RunningDashboard]:
         """A dashboard of both platforms, once it shows every function."""
         command = [sys.executable, "-m", "fnbuild", "dashboard", "-n", self.namespace]
-        shown = [argument for name in _PLATFORMS for argument in ("--show", name)]
+        platforms = [argument for name in _PLATFORMS for argument in ("--show", name)]
         where = ["--listen", "127.0.0.1:0", "--health", "127.0.0.1:0"]
         log = self._folder / "dashboard.txt"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [*command, *shown, *where], env=self._env, stdout=output, stderr=output
+                [*command, *platforms, *where], env=self._env, stdout=output, stderr=output
             )
         try:
             match = wait_until("a dashboard", lambda: _ADDRESS.search(log.read_text()))

@@ -107,7 +107,7 @@ def function_lock(namespace: str, name: str, what: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            # A first deploy whose build failed leaves no folder behind.
+            # Remove the folder of a first deploy whose build failed.
             remove_lock(namespace, name)
             raise
 

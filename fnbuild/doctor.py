@@ -132,7 +132,7 @@ def _check_images(
 
 
 def check_clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Check that the clock is not behind the files of this machine."""
+    """Check that the clock is not earlier than the times of this machine's files."""
     written = Path(fnbuild.__file__).stat().st_mtime
     remedy = "let the machine keep its clock by NTP: `timedatectl set-ntp true`"
     here = now()

@@ -240,7 +240,7 @@ def stage(
     weights are on the disk only once. Neither copy is changed afterwards.
 
     Raises `BuildError` if something cannot be copied (a full disk, an unreadable file, a link that
-    leaves the folder); nothing is left behind then.
+    leaves the folder); the partial copy is removed then.
     """
     tree = code_files(loaded)
     if os.path.lexists(destination):

@@ -1,6 +1,6 @@
 """A detector's reply: a list of shapes, each with a label and attributes.
 
-The rules are those of CVAT's server (cvat/apps/lambda_manager and the serializers behind it).
+The rules are those of CVAT's server (cvat/apps/lambda_manager and its serializers).
 """
 
 from __future__ import annotations

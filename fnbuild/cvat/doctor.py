@@ -73,14 +73,14 @@ def examine_cvat(options: CvatDoctorOptions) -> Iterator[Finding]:
     functions = yield from _check_list(options, response)
     if functions is None:
         return
-    shown = [
+    listed = [
         function
         for function in functions
         if list_rules.verdict_of_object(function).outcome == "shown"
     ]
-    names = {str(function["metadata"]["name"]) for function in shown}
+    names = {str(function["metadata"]["name"]) for function in listed}
     yield from find_missing_functions(options.client, names, options.name)
-    for function in shown:
+    for function in listed:
         if options.name in ("", function["metadata"]["name"]):
             yield from _FunctionExamination(options, function).findings()
 

@@ -69,7 +69,7 @@ print(json.dumps({{"path": sys.executable,
     "implementation": "pypy" if "__pypy__" in sys.builtin_module_names else "cpython",
     "folders": folders()}}))
 """
-_LIST_EXISTING = 'for one in "$@"; do command -v "$one"; done; exit 0'
+_LIST_EXISTING = 'for program in "$@"; do command -v "$program"; done; exit 0'
 _PROGRAM_NOT_FOUND = 127
 _MAX_CACHED_IMAGES = 300
 """The number of images whose Python is cached."""

@@ -42,7 +42,7 @@ def make_revision(
     """Stage and record the next revision. The caller holds the function's lock.
 
     A staged copy is moved, other folders are copied. Raises `BuildError`: if the code could not be
-    copied, nothing is left behind; if the environment failed, a failed revision is recorded.
+    copied, its folder is removed; if the environment failed, a failed revision is recorded.
     """
     remove_unrecorded(key, store)
     number = store.next_number(*key)

@@ -118,9 +118,9 @@ class BuildOutput(ABC):
     def _add_output(self, index: int | None, line: str) -> None:
         """Add a line of a step's output. None: the step is not in the file."""
         self._output[index].append(line)
-        shown = line.strip()
-        if shown:
-            self._progress(f"  {shown[:_MAX_OUTPUT_LENGTH]}")
+        text = line.strip()
+        if text:
+            self._progress(f"  {text[:_MAX_OUTPUT_LENGTH]}")
 
     def _label(self, index: int) -> str:
         text = self._instructions[index].text

@@ -102,8 +102,8 @@ def _client_process(
 def _start_uninterrupted(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
     """Start the client in a thread.
 
-    Only the main thread receives signals. One in the middle of the start would leave an unknown
-    client behind.
+    Only the main thread receives signals. One in the middle of the start would leave a
+    client running that nothing knows of.
     """
     with ThreadPoolExecutor(1) as executor:
         future = executor.submit(start)
