@@ -112,7 +112,8 @@ def of_service_account(folder: Path, url: str) -> ServerAccess:
 
     Raises OSError for files that cannot be read, and ssl.SSLError for a wrong certificate.
     """
-    tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_verify_locations(str(folder / "ca.crt"))
     authorization = _TokenFile(folder / "token")
     authorization()
     return ServerAccess(url, authorization, tls, proxy=_proxy(url, {}))
