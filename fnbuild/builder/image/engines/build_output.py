@@ -34,9 +34,49 @@ _HINTS = {
     "137": "the step was killed, most likely because the machine ran out of memory",
 }
 
+_ERROR = re.compile(
+    r"\b(error|fatal|failed|cannot|can't|no such|not found|denied|invalid|unable)\b|^E: ",
+    re.IGNORECASE,
+)
+"""A line that likely reports an error. BuildKit and buildah do not tell stderr from stdout."""
+
 _MESSAGE_LINES = 30
 _KEPT_ERRORS = 10
 _WRITING = "writing the image"
+
+
+class StepOutput:
+    """The last lines of a step, and its last error messages.
+
+    An engine reads the two streams of a step separately, so their order is not the order of
+    writing: a message on stderr may come long before the lines on stdout that preceded it.
+    """
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._line_count = 0
+        self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT_ERRORS)
+
+    def add(self, line: str, *, is_error: bool) -> None:
+        self.lines.append(line)
+        self._line_count += 1
+        if is_error:
+            self._errors.append((self._line_count, line))
+
+    def drop_last(self, count: int) -> None:
+        """Remove the last lines: they are the engine's own message."""
+        self._line_count -= count
+        for _ in range(count):
+            self.lines.pop()
+        while self._errors and self._errors[-1][0] > self._line_count:
+            self._errors.pop()
+
+    def text(self) -> str:
+        """Return the last lines, preceded by the error messages if all came before them."""
+        lines = "\n".join(self.lines)
+        if not self._errors or self._errors[-1][0] > self._line_count - len(self.lines):
+            return lines
+        return "\n".join([*(line for _, line in self._errors), "…", lines])
 
 
 class BuildOutput(ABC):
@@ -47,9 +87,7 @@ class BuildOutput(ABC):
         self._progress = progress
         self._offline = offline
         self._current: int | None = None
-        self._output: defaultdict[int | None, deque[str]] = defaultdict(
-            lambda: deque(maxlen=KEPT_LINES)
-        )
+        self._output: defaultdict[int | None, StepOutput] = defaultdict(StepOutput)
 
     def feed(self, line: str) -> None:
         """Process one more line of the engine's output."""
@@ -117,10 +155,14 @@ class BuildOutput(ABC):
 
     def _add_output(self, index: int | None, line: str) -> None:
         """Add a line of a step's output. None: the step is not in the file."""
-        self._output[index].append(line)
+        self._output[index].add(line, is_error=self._is_error(line))
         text = line.strip()
         if text:
             self._progress(f"  {text[:_MAX_OUTPUT_LENGTH]}")
+
+    def _is_error(self, line: str) -> bool:
+        """Return True if a line of a step's output reports an error."""
+        return _ERROR.search(line) is not None
 
     def _label(self, index: int) -> str:
         text = self._instructions[index].text
@@ -132,7 +174,7 @@ class BuildOutput(ABC):
         return f"step {index + 1}/{len(self._instructions)}  {text}"
 
     def _detail(self, index: int | None) -> str | None:
-        return "\n".join(self._output[index]).strip("\n") or None if index is not None else None
+        return self._output[index].text().strip("\n") or None if index is not None else None
 
     def _at_line(self, line: int) -> int | None:
         for index, instruction in enumerate(self._instructions):
@@ -160,8 +202,6 @@ class ClassicOutput(BuildOutput):
         self._ended = False
         self._in_stderr = False
         self._to_stderr = False
-        self._line_count = 0
-        self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT_ERRORS)
 
     def feed(self, line: str) -> None:
         self._to_stderr = False
@@ -178,7 +218,8 @@ class ClassicOutput(BuildOutput):
             # A step that is not in the file comes from a label in the request.
             number = int(step[1]) - 1
             self._begin_step(number if number < len(self._instructions) else None)
-            self._clear()
+            self._lines.clear()
+            self._ended = False
         elif self._OWN.match(line):
             # A step writes nothing after this line. Its triggers may run in several containers.
             self._ended = line.startswith(self._REMOVED)
@@ -191,36 +232,17 @@ class ClassicOutput(BuildOutput):
             if self._current is not None and not self._ended:
                 self._add_output(self._current, line)
 
-    def _clear(self) -> None:
-        self._lines.clear()
-        self._errors.clear()
-        self._line_count = 0
-        self._ended = False
-
-    def _add_output(self, index: int | None, line: str) -> None:
-        super()._add_output(index, line)
-        self._line_count += 1
-        if self._to_stderr:
-            self._errors.append((self._line_count, line))
-
-    def _detail(self, index: int | None) -> str | None:
-        """Return the last lines of stdout, preceded by those of stderr if they came much earlier.
-
-        The engine reads the two streams separately, so their order is not the order of writing.
-        """
-        output = super()._detail(index)
-        if not self._errors or self._errors[-1][0] > self._line_count - KEPT_LINES:
-            return output
-        return "\n".join([*(line for _, line in self._errors), "…", output or ""])
+    def _is_error(self, line: str) -> bool:  # noqa: ARG002
+        return self._to_stderr
 
     def _failed_step(self) -> tuple[int | None, str]:
         if self._current is None:
             return None, "\n".join(self._lines)
         message = self._lines[-1] if self._lines else ""
         output = self._output[self._current]
-        if not self._ended and output and output[-1] == message:
+        if not self._ended and output.lines and output.lines[-1] == message:
             # The last line comes from the client, though it looks like any other.
-            output.pop()
+            output.drop_last(1)
         return self._current, message
 
 
@@ -355,13 +377,11 @@ class BuildahOutput(BuildOutput):
         The message is the last one that begins like an error of the engine; the step may have
         written similar lines before.
         """
-        lines = list(self._output[self._current])
+        lines = list(self._output[self._current].lines)
         starts = [start for start, line in enumerate(lines) if self._END.match(line)]
         start = starts[-1] if starts else max(len(lines) - 1, 0)
         while start > 0 and self._LOG.match(lines[start - 1]):
             start -= 1
         message = "\n".join(lines[start:])
-        output = self._output[self._current]
-        output.clear()
-        output.extend(lines[:start])
+        self._output[self._current].drop_last(len(lines) - start)
         return self._current, message

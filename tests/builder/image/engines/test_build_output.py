@@ -174,6 +174,22 @@ def test_what_the_classic_builder_reads_too_early_from_stderr_is_not_lost():
     assert said.count("  cp: cannot stat 'a'") == 1
 
 
+@pytest.mark.parametrize("builder", ["buildkit", "buildah"])
+def test_an_early_error_without_its_stream_is_not_lost(builder):
+    output = ["cp: cannot stat 'a': No such file", *map(str, range(1, 61))]
+    if builder == "buildkit":
+        lines = [f"#5 0.1 {line}" for line in output]
+        recorded = "\n".join(["#5 [2/2] RUN x", *lines, "#5 ERROR: x: exit code: 1"])
+        error, _ = _follow(BuildKitOutput, recorded, "FROM a\nRUN x\n")
+    else:
+        closing = 'Error: building at STEP "RUN x": exit status 1'
+        recorded = "\n".join(["STEP 1/2: FROM a", "STEP 2/2: RUN x", *output, closing])
+        error, _ = _follow(BuildahOutput, recorded, "FROM a\nRUN x\n")
+    shown = error.detail.splitlines()
+    assert shown[:2] == ["cp: cannot stat 'a': No such file", "…"]
+    assert shown[-1] == "60"
+
+
 def test_what_stderr_said_in_time_is_shown_once():
     recorded = (
         f"Step 1/2 : FROM a\nStep 2/2 : RUN x\n\x1b[91mearly\n\x1b[0m{LINES}"
