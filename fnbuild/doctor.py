@@ -24,7 +24,7 @@ from fnbuild.builder.image.engines.selection import choose_engine
 from fnbuild.builder.image.references import registry_of, with_registry
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
-from fnbuild.platforms import Finding, Platform, lookup
+from fnbuild.platforms import NO_CONNECT_OPTIONS, ConnectOptions, Finding, Platform, lookup
 from fnbuild.platforms.checks import AREAS, Check, check_disk_space, is_selected, run_checks
 from fnbuild.platforms.kubeclient import connection
 
@@ -46,6 +46,7 @@ class DoctorOptions:
     registry: str = ""
     run_registry: str = ""
     areas: frozenset[str] = frozenset()
+    connect: ConnectOptions = NO_CONNECT_OPTIONS
 
     def __post_init__(self) -> None:
         for area in sorted(self.areas - AREAS.keys()):
@@ -55,9 +56,9 @@ class DoctorOptions:
 def examine_system(options: DoctorOptions) -> Iterator[Finding]:
     """Yield all findings as they are made."""
     platforms = (
-        [lookup(options.platform)]
+        [lookup(options.platform, options.connect)]
         if options.platform
-        else list(_available_platforms(options.areas))
+        else list(_available_platforms(options))
     )
     yield from run_checks((Check("clock", check_clock), Check("disk", check_disk)), options.areas)
     trial = TrialImage(options.registry, options.run_registry, needed=bool(options.platform))
@@ -75,7 +76,7 @@ def examine_system(options: DoctorOptions) -> Iterator[Finding]:
                 image=trial.pushed,
                 architecture=trial.architecture,
             )
-        if not options.platform and not connection.is_configured():
+        if not options.platform and not connection.is_configured(options.connect):
             yield from _report_no_cluster(options.areas)
     finally:
         kept = trial.remove()
@@ -83,14 +84,14 @@ def examine_system(options: DoctorOptions) -> Iterator[Finding]:
         yield kept
 
 
-def _available_platforms(areas: frozenset[str]) -> Iterator[Platform]:
+def _available_platforms(options: DoctorOptions) -> Iterator[Platform]:
     """Yield the platforms that are available on this machine."""
     yield lookup("process")
     containers = lookup("local")
-    if is_selected(areas, "docker", "gpu", "disk") and not _is_unavailable(containers):
+    if is_selected(options.areas, "docker", "gpu", "disk") and not _is_unavailable(containers):
         yield containers
-    if connection.is_configured():
-        yield lookup("kube")
+    if connection.is_configured(options.connect):
+        yield lookup("kube", options.connect)
 
 
 def _is_unavailable(platform: Platform) -> bool:

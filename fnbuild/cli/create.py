@@ -38,6 +38,7 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
     function of the namespace. The password is asked for when nothing says where it is.
     """
     from fnbuild.errors import UsageError
+    from fnbuild.platforms.kubeclient.connection import connect
     from fnbuild.platforms.kubernetes.registry_secret import RegistryLogin, store_registry_secret
 
     platform = session.connect()
@@ -52,7 +53,9 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
         login.registry, login.username, _read_password(flags, login.server), login.email
     )
     force = flags["force_conflicts"]
-    new = store_registry_secret(session.namespace, name, login, force_conflicts=force)
+    new = store_registry_secret(
+        connect(session.connect_options), session.namespace, name, login, force_conflicts=force
+    )
     used = (
         "functions use it by themselves"
         if name == _DEFAULT_NAME

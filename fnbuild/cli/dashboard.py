@@ -132,7 +132,8 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
         if value is not None:
             values[name] = list(value) if isinstance(value, tuple) else value
     server.serve(
-        settings.make_settings(settings.DashboardOptions(**values), below), sign_in_link=link
+        settings.make_settings(settings.DashboardOptions(**values), below, session.connect_options),
+        sign_in_link=link,
     )
 
 

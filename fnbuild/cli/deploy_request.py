@@ -40,6 +40,7 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         enabled=bool(flags.get("enabled")),
         image=_image_to_run(flags),
         options=plan_options(flags),
+        connect=session.connect_options,
     )
     build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
     with (

@@ -94,6 +94,7 @@ def doctor(
         registry=flags["registry"],
         run_registry=flags["run_registry"],
         areas=frozenset(areas),
+        connect=session.connect_options,
     )
     findings = []
     with ProgressDisplay(whole=session.verbose) as progress:

@@ -47,7 +47,9 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
     from fnbuild.errors import FnbuildError
 
     platform = session.connect()
-    request = pruning.PruneRequest(session.namespace, names, flags["registries"], flags["named"])
+    request = pruning.PruneRequest(
+        session.namespace, names, flags["registries"], flags["named"], session.connect_options
+    )
     survey = pruning.find_leftovers(platform, request)
     for text in survey.warnings:
         warn(text)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from fnbuild.platforms import Platform
+    from fnbuild.platforms import ConnectOptions, Platform
 
 DEFAULT_NAMESPACE = "nuclio"
 DEFAULT_PLATFORM = "process"
-_LOCATING_OPTIONS = ("platform", "given_namespace")
+_LOCATING_OPTIONS = ("platform", "given_namespace", "kubeconfig", "context")
 _CLUSTER_PLATFORMS = ("kube", "kubernetes")
 
 
@@ -43,6 +42,8 @@ class Session:
     concurrency: int = 1
     mask_sensitive_fields: bool = False
     given_namespace: str = field(default_factory=lambda: os.environ.get("NUCTL_NAMESPACE", ""))
+    kubeconfig: str = ""
+    context: str = ""
     location_options: dict[str, str] = field(default_factory=dict)
     """The options of this command line that select a platform, namespace or cluster."""
 
@@ -50,11 +51,17 @@ class Session:
         """Return the platform. For `auto`, report the choice and its reason on stderr."""
         from fnbuild.deploy.pipeline import choose_platform
 
-        platform, reason = choose_platform(self.platform)
+        platform, reason = choose_platform(self.platform, self.connect_options)
         if self.platform == "auto":
             click.echo(f"platform {platform.name} ({reason})", err=True)
             self.platform = platform.name
         return platform
+
+    @property
+    def connect_options(self) -> ConnectOptions:
+        from fnbuild.platforms import ConnectOptions
+
+        return ConnectOptions(self.kubeconfig, self.context)
 
     @property
     def namespace(self) -> str:
@@ -66,7 +73,7 @@ class Session:
         if self.platform in _CLUSTER_PLATFORMS:
             from fnbuild.platforms.kubeclient.connection import default_namespace
 
-            return default_namespace() or DEFAULT_NAMESPACE
+            return default_namespace(self.connect_options) or DEFAULT_NAMESPACE
         return DEFAULT_NAMESPACE
 
 
@@ -76,17 +83,6 @@ def _store_option(ctx: click.Context, param: click.Parameter, value: Any) -> Non
         setattr(session, param.name, value)
         if param.name in _LOCATING_OPTIONS:
             session.location_options[param.opts[0]] = value
-
-
-def _store_variable(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Return a callback that passes the value to cluster clients as an environment variable."""
-
-    def store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value is not None:
-            os.environ[variable] = value
-            ctx.ensure_object(Session).location_options[param.opts[0]] = value
-
-    return store
 
 
 def _global_option(*names: str, **attributes: Any) -> click.Option:
@@ -113,13 +109,11 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
         "-k",
         "--kubeconfig",
         metavar="FILE",
-        callback=_store_variable("KUBECONFIG"),
         help="Kubeconfig file of the cluster. [default: ~/.kube/config; env: KUBECONFIG]",
     ),
     _global_option(
         "--context",
         metavar="NAME",
-        callback=_store_variable("FNBUILD_CONTEXT"),
         help="Context of the kubeconfig file. [default: its current one; env: FNBUILD_CONTEXT]",
     ),
     _global_option(

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.threads import error_line, run_in_thread
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
-from fnbuild.platforms import Deployment, Platform, lookup
+from fnbuild.platforms import ConnectOptions, Deployment, Platform, lookup
 from fnbuild.platforms.kubeclient import connection
 
 DISCOVERY_SECONDS = 30.0
@@ -63,14 +63,19 @@ class PlatformDiscovery:
     """The platforms of the settings or, without any there, all that are found on this machine."""
 
     def __init__(self, settings: Settings):
-        self.default = lookup(settings.platform)
-        configured = [self.default, *(lookup(name) for name in settings.platforms)]
+        self.default = lookup(settings.platform, settings.connect)
+        configured = [
+            self.default,
+            *(lookup(name, settings.connect) for name in settings.platforms),
+        ]
         self._candidates = {
             platform.name: Candidate(platform, available=True) for platform in configured
         }
-        for name in () if settings.platforms else _detectable_platforms():
+        for name in () if settings.platforms else _detectable_platforms(settings.connect):
             if name not in self._candidates:
-                self._candidates[name] = Candidate(lookup(name), available=name == "process")
+                self._candidates[name] = Candidate(
+                    lookup(name, settings.connect), available=name == "process"
+                )
 
     async def probe(self) -> None:
         """Probe all platforms at once; none is waited for longer than `ANSWER_SECONDS`."""
@@ -95,12 +100,12 @@ class PlatformDiscovery:
         return platforms[wanted]
 
 
-def _detectable_platforms() -> Iterator[str]:
+def _detectable_platforms(connect: ConnectOptions) -> Iterator[str]:
     """Yield the platforms that need no settings. A pod has no machine to run processes on."""
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
         yield "process"
     yield "local"
-    if connection.is_configured():
+    if connection.is_configured(connect):
         yield "kube"
 
 

@@ -45,7 +45,7 @@ class Services:
 
     @classmethod
     def create(cls, settings: Settings, store: Store) -> Services:
-        operations = OperationRunner(store)
+        operations = OperationRunner(store, settings.connect)
         inventory = Inventory(settings, operations)
         return cls(
             settings=settings,

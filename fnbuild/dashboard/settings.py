@@ -16,6 +16,7 @@ from fnbuild.function.reader import config_error
 from fnbuild.function.source_text import read_source
 from fnbuild.function.types import Function, Raw, Struct, to_dict
 from fnbuild.function.yaml_parser import parse_yaml
+from fnbuild.platforms import NO_CONNECT_OPTIONS, ConnectOptions
 
 DEFAULT_PORT = 8070
 DEFAULT_HEALTH_PORT = 8082
@@ -67,6 +68,7 @@ class Settings:
     library: Path | None = None
     defaults: Raw = field(default_factory=dict)
     read_token: bool = False
+    connect: ConnectOptions = NO_CONNECT_OPTIONS
 
 
 class DashboardOptions(Struct, frozen=True):
@@ -110,7 +112,11 @@ def read_options(path: Path) -> DashboardOptions:
     return options
 
 
-def make_settings(flags: DashboardOptions, file: DashboardOptions) -> Settings:
+def make_settings(
+    flags: DashboardOptions,
+    file: DashboardOptions,
+    connect: ConnectOptions = NO_CONNECT_OPTIONS,
+) -> Settings:
     """Return the settings of the flags and, where these are empty, of the configuration file.
 
     Raises `UsageError` and `InputError`.
@@ -139,6 +145,7 @@ def make_settings(flags: DashboardOptions, file: DashboardOptions) -> Settings:
         library=library,
         defaults=to_dict(options.defaults) if options.defaults else {},
         read_token=options.read_token,
+        connect=connect,
     )
 
 

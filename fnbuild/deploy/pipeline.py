@@ -25,7 +25,9 @@ from fnbuild.function.secrets import reject_masked_values
 from fnbuild.function.types import Function, Metadata, to_dict
 from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import (
+    NO_CONNECT_OPTIONS,
     NO_OPTIONS,
+    ConnectOptions,
     Deployment,
     Plan,
     PlanOptions,
@@ -62,6 +64,7 @@ class DeployRequest:
     enabled: bool = False
     image: str = ""
     options: PlanOptions = NO_OPTIONS
+    connect: ConnectOptions = NO_CONNECT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +80,22 @@ class PreparedFunction:
     image: str = ""
 
 
-def choose_platform(name: str) -> tuple[Platform, str]:
+def choose_platform(
+    name: str, connect: ConnectOptions = NO_CONNECT_OPTIONS
+) -> tuple[Platform, str]:
     """Return the platform and the reason for the choice.
 
     `auto` selects the cluster if one is configured and answers, otherwise Docker if an engine
     answers, otherwise processes.
     """
     if name != "auto":
-        return lookup(name), f"asked for by name: {name}"
+        return lookup(name, connect), f"asked for by name: {name}"
     # Imported late for start-up time: most commands name their platform.
     from fnbuild.platforms.kubeclient import connection
 
     cluster_notices: list[str] = []
-    if connection.is_configured():
-        cluster = lookup("kube")
+    if connection.is_configured(connect):
+        cluster = lookup("kube", connect)
         if not (cluster_notices := cluster.problems()):
             return cluster, "auto: a cluster is configured and answers"
     containers = lookup("local")
@@ -147,7 +152,7 @@ def plan(request: DeployRequest, prepared: PreparedFunction | None = None) -> Pl
     `prepared` is the result of `prepare` for the request, if the caller has it.
     """
     prepared = prepared or prepare(request)
-    platform, _ = choose_platform(request.platform)
+    platform, _ = choose_platform(request.platform, request.connect)
     planned = _plan(platform, prepared, _current_deployment(platform, prepared.function), request)
     return replace(
         planned, warnings=(*planned.warnings, *artifacts.unpushed_image_warnings(planned, platform))
@@ -171,7 +176,7 @@ def _plan(
 def diff(request: DeployRequest) -> Difference:
     """Return the plan of a deploy and its differences from the running function."""
     prepared = prepare(request)
-    platform, _ = choose_platform(request.platform)
+    platform, _ = choose_platform(request.platform, request.connect)
     current = _current_deployment(platform, prepared.function)
     options = replace(request.options, show_conflicts=True)
     plan = _plan(platform, prepared, current, replace(request, options=options))
@@ -192,7 +197,7 @@ def deploy(
     deploy fails before anything is built.
     """
     prepared = prepared or prepare(request)
-    platform, _ = choose_platform(request.platform)
+    platform, _ = choose_platform(request.platform, request.connect)
     current = _current_deployment(platform, prepared.function)
     function = projects.with_project_label(prepared.function, current)
     ready = artifacts.prebuilt(prepared.image, current)

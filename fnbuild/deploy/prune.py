@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from fnbuild.datadir import functions_being_changed
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
-from fnbuild.platforms import ImageUse, Leftover, Platform, audit, lookup
+from fnbuild.platforms import (
+    NO_CONNECT_OPTIONS,
+    ConnectOptions,
+    ImageUse,
+    Leftover,
+    Platform,
+    audit,
+    lookup,
+)
 
 # Engines and registries are imported late for start-up time: processes need none.
 if TYPE_CHECKING:
@@ -42,6 +50,7 @@ class PruneRequest:
     names: Collection[str] = ()
     registries: Collection[str] = ()
     named: bool = False
+    connect: ConnectOptions = NO_CONNECT_OPTIONS
 
 
 @dataclass(slots=True)
@@ -62,7 +71,7 @@ def find_leftovers(platform: Platform, request: PruneRequest) -> PruneReport:
     report = PruneReport(platform.leftovers())
     if platform.artifact_kind == "image":
         try:
-            use = _image_use(platform, request.namespace)
+            use = _image_use(platform, request)
         except FnbuildError as error:
             report.warnings.append(f"images stay, since one may be needed: {error.message}")
         else:
@@ -88,28 +97,28 @@ def remove_leftover(platform: Platform, leftover: Leftover) -> str:
     return reason
 
 
-def _image_use(platform: Platform, namespace: str) -> ImageUse:
+def _image_use(platform: Platform, request: PruneRequest) -> ImageUse:
     """Return the images that all platforms in use need.
 
     Raises the error of a platform that is in use and cannot report them.
     """
     use = ImageUse(changing=frozenset(name for _, name in functions_being_changed()))
     for name in _RUNS_IMAGES:
-        candidate = platform if platform.name == name else lookup(name)
+        candidate = platform if platform.name == name else lookup(name, request.connect)
         if candidate is not platform and (notices := candidate.problems()):
-            if _is_configured(name):
+            if _is_configured(name, request.connect):
                 raise UnavailableError(f"{name}: {notices[0]}")
             continue
-        use |= candidate.image_use(namespace)
+        use |= candidate.image_use(request.namespace)
     return use
 
 
-def _is_configured(name: str) -> bool:
+def _is_configured(name: str, connect: ConnectOptions) -> bool:
     """Return True if the platform is configured, so that it may have revisions."""
     from fnbuild.platforms.kubeclient import connection
 
     if name == "kube":
-        return connection.is_configured()
+        return connection.is_configured(connect)
     return name == "nuclio" and bool(os.environ.get("FNBUILD_NUCLIO_URL"))
 
 

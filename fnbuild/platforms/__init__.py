@@ -11,8 +11,10 @@ from importlib import import_module
 from fnbuild.builder.staging import Artifact as Artifact
 from fnbuild.errors import UsageError
 from fnbuild.platforms.audit import with_audit_log
+from fnbuild.platforms.base import NO_CONNECT_OPTIONS as NO_CONNECT_OPTIONS
 from fnbuild.platforms.base import NO_OPTIONS as NO_OPTIONS
 from fnbuild.platforms.base import Change as Change
+from fnbuild.platforms.base import ConnectOptions as ConnectOptions
 from fnbuild.platforms.base import Deployment as Deployment
 from fnbuild.platforms.base import Finding as Finding
 from fnbuild.platforms.base import FunctionKey as FunctionKey
@@ -41,14 +43,14 @@ _MODULES = {
 _ALIASES = {"docker": "local", "kubernetes": "kube"}
 
 
-def lookup(name: str) -> Platform:
+def lookup(name: str, connect: ConnectOptions = NO_CONNECT_OPTIONS) -> Platform:
     """Return the platform with this name; its changes are recorded in the audit log.
 
-    The platform's module defines `connect() -> Platform`.
+    The platform's module defines `connect(options: ConnectOptions) -> Platform`.
     """
     name = _ALIASES.get(name, name)
     if name in _MODULES:
-        platform: Platform = import_module(_MODULES[name]).connect()
+        platform: Platform = import_module(_MODULES[name]).connect(connect)
         return with_audit_log(platform)
     names = ", ".join([*_MODULES, "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {names}")

@@ -35,6 +35,20 @@ REVISION_TARGET = "revision"
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """The location of a cluster: a kubeconfig file and one of its contexts.
+
+    Without them, the environment and the current context decide.
+    """
+
+    kubeconfig: str = ""
+    context: str = ""
+
+
+NO_CONNECT_OPTIONS = ConnectOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One change on the platform. A diff compares `before` and `after`.
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.function.secrets import mask_values
-from fnbuild.platforms import lookup
+from fnbuild.platforms import ConnectOptions, lookup
 from fnbuild.store import OperationRow, OperationTable, OutputLineRow
 
 MAX_LINES = 5000
@@ -75,18 +75,18 @@ class OperationOutput:
             self._records.add_lines(self._operation, rows)
 
 
-def active_revision(row: OperationRow) -> int | None:
+def active_revision(row: OperationRow, connect: ConnectOptions) -> int | None:
     """Return the function's active revision, 0 without one; None if the function is not found."""
     try:
-        return lookup(row.platform).deployment(row.namespace, row.name).revision
+        return lookup(row.platform, connect).deployment(row.namespace, row.name).revision
     except FnbuildError:
         return None
 
 
-def has_succeeded(row: OperationRow) -> bool:
+def has_succeeded(row: OperationRow, connect: ConnectOptions) -> bool:
     """Return True if an operation without a recorded end has created the active revision."""
     try:
-        platform = lookup(row.platform)
+        platform = lookup(row.platform, connect)
         if row.action == "delete":
             deployments = platform.deployments(row.namespace)
             return all(deployment.name != row.name for deployment in deployments)

@@ -73,6 +73,7 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
         namespace=metadata.namespace,
         overrides=function,
         platform=platform.name,
+        connect=services.settings.connect,
     )
     open_source = source.open if kind in ("upload", "library") else source.open_without_code
     with open_source(request) as opened_request:

@@ -25,7 +25,14 @@ from fnbuild.errors import BusyError, FnbuildError, UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_values
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Deployment, FunctionKey, Progress, audit
+from fnbuild.platforms import (
+    NO_CONNECT_OPTIONS,
+    ConnectOptions,
+    Deployment,
+    FunctionKey,
+    Progress,
+    audit,
+)
 from fnbuild.platforms.revision_records import stored_config
 from fnbuild.store import OperationDraft, OperationRow, OperationState, OperationTable, Store
 
@@ -44,8 +51,9 @@ _log = logging.getLogger(__name__)
 class OperationRunner:
     """Usable from any thread; asynchronous methods from the loop that called `start`."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, connect: ConnectOptions = NO_CONNECT_OPTIONS):
         self._records = OperationTable(store)
+        self._connect = connect
         self._owner = OperationOwner()
         self._slots = threading.Semaphore(MAX_CONCURRENT)
         self._outcomes: dict[int, Future[FnbuildError | None]] = {}
@@ -195,7 +203,13 @@ class OperationRunner:
             self._end(row, "done", "", revision)
         else:
             refused = isinstance(error, BusyError)
-            self._end(row, "failed", output.add_error(error), active_revision(row), refused=refused)
+            self._end(
+                row,
+                "failed",
+                output.add_error(error),
+                active_revision(row, self._connect),
+                refused=refused,
+            )
         self._outcomes[row.id].set_result(error)
         self._notify()
 
@@ -247,15 +261,15 @@ class OperationRunner:
         """Record the outcome of operations whose dashboard died before their end."""
         for row in self._records.in_progress():
             if self._is_orphaned(row):
-                if has_succeeded(row):
-                    self._records.end(row.id, "done", "", active_revision(row))
+                if has_succeeded(row, self._connect):
+                    self._records.end(row.id, "done", "", active_revision(row, self._connect))
                 else:
                     self._abandon(row, f"the dashboard ended before the {row.action} was done")
         self._notify()
 
     def _abandon(self, row: OperationRow, reason: str) -> None:
         """Record an operation as failed, unless its end was recorded meanwhile."""
-        if self._records.end(row.id, "failed", reason, active_revision(row)):
+        if self._records.end(row.id, "failed", reason, active_revision(row, self._connect)):
             target = f"{row.platform} {FunctionKey(row.namespace, row.name)}"
             audit.record_change(row.action, target, f"failed: {reason}", by=row.actor)
 

@@ -4,12 +4,12 @@ All state is on the engine: labels of containers describe what runs, and empty l
 record what ran before. So every client of the engine sees the same functions.
 """
 
-from fnbuild.platforms.base import Platform
+from fnbuild.platforms.base import ConnectOptions, Platform
 from fnbuild.platforms.docker.platform import DockerPlatform
 
 __all__ = ["DockerPlatform", "connect"]
 
 
-def connect() -> Platform:
+def connect(_: ConnectOptions) -> Platform:
     """Return the platform, which connects to the engine on first use."""
     return DockerPlatform()

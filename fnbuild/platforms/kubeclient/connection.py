@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from fnbuild.errors import UnavailableError
+from fnbuild.platforms.base import NO_CONNECT_OPTIONS, ConnectOptions
 from fnbuild.platforms.kubeclient import connection_errors, credentials, kubeconfig
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.connection_errors import ServerLocation
@@ -16,35 +17,35 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """The folder with the token of a pod's service account, its namespace and the API's CA."""
 
 
-def connect() -> Cluster:
-    """Return the cluster of FNBUILD_CONTEXT, of the current context, or of the surrounding pod.
+def connect(options: ConnectOptions = NO_CONNECT_OPTIONS) -> Cluster:
+    """Return the cluster of the selected context, or of the surrounding pod.
 
     No request is sent. Raises `UnavailableError`, with the places that were searched, if there is
     none.
     """
-    context = kubeconfig.current_context()
+    context = kubeconfig.current_context(options)
     if context is not None:
         return _connect_to_context(context)
     if _in_cluster():
         return _connect_in_cluster()
     raise UnavailableError(
-        f"there is no Kubernetes cluster to go to: {kubeconfig.missing_context()}, and this does"
-        " not run in a pod with an account",
+        f"there is no Kubernetes cluster to go to: {kubeconfig.missing_context(options)}, and this"
+        " does not run in a pod with an account",
         hint="`--kubeconfig FILE` or KUBECONFIG sets one; without a cluster: `--platform local`",
     )
 
 
-def is_configured() -> bool:
+def is_configured(options: ConnectOptions = NO_CONNECT_OPTIONS) -> bool:
     """Return True if there is a kubeconfig or a pod's service account. No request is sent."""
-    return bool(kubeconfig.existing_files()) or _in_cluster()
+    return bool(kubeconfig.existing_files(options)) or _in_cluster()
 
 
-def default_namespace() -> str:
+def default_namespace(options: ConnectOptions = NO_CONNECT_OPTIONS) -> str:
     """Return the namespace of the context or of the pod, or "".
 
     Raises `UnavailableError` for a kubeconfig that cannot be read.
     """
-    context = kubeconfig.current_context()
+    context = kubeconfig.current_context(options)
     if context is not None:
         return context.namespace
     return _pod_namespace() if _in_cluster() else ""

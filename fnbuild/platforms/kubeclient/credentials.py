@@ -205,7 +205,7 @@ def _of_official_client(context: KubeContext, url: str) -> ServerAccess:
         try:
             if "auth-provider" in context.user:
                 # Its tokens are renewed in the file that they are from.
-                files = os.pathsep.join(map(str, kubeconfig.existing_files()))
+                files = os.pathsep.join(map(str, context.all_files))
                 load_kube_config(files, context.name, configuration)
             else:
                 load_kube_config_from_dict(context.as_config(), context.name, configuration)

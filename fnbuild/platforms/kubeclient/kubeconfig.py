@@ -17,8 +17,9 @@ import yaml
 
 from fnbuild.errors import UnavailableError
 from fnbuild.function.types import Raw
+from fnbuild.platforms.base import ConnectOptions
 
-CONTEXT_VARIABLE = "FNBUILD_CONTEXT"
+_CONTEXT_VARIABLE = "FNBUILD_CONTEXT"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEFAULT_FILE = Path("~/.kube/config")
 _PATH_KEYS = (
@@ -31,13 +32,17 @@ _PATH_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class KubeContext:
-    """A context with its cluster and user. `file` is the file that defines the context."""
+    """A context with its cluster and user.
+
+    `file` defines the context; `all_files` are the files that were read.
+    """
 
     name: str
     file: Path
     namespace: str
     cluster: Raw
     user: Raw
+    all_files: tuple[Path, ...]
 
     @property
     def plugin(self) -> str:
@@ -66,21 +71,21 @@ class _MergedConfig:
     users: dict[str, tuple[Path, Raw]] = field(default_factory=dict)
 
 
-def candidate_files() -> list[Path]:
-    """Return the files that KUBECONFIG lists, or the default, whether or not they exist."""
-    items = os.environ.get("KUBECONFIG", "")
+def _candidate_files(options: ConnectOptions) -> list[Path]:
+    """Return the files that are to be used, whether or not they exist."""
+    items = options.kubeconfig or os.environ.get("KUBECONFIG", "")
     names = [Path(name) for name in items.split(os.pathsep) if name] or [_DEFAULT_FILE]
     return [name.expanduser() for name in names]
 
 
-def existing_files() -> list[Path]:
+def existing_files(options: ConnectOptions) -> list[Path]:
     """Return the candidate files that exist."""
-    return [file for file in candidate_files() if file.exists()]
+    return [file for file in _candidate_files(options) if file.exists()]
 
 
-def missing_context() -> str:
+def missing_context(options: ConnectOptions) -> str:
     """Describe why none of the candidate files has a context."""
-    return ", ".join(f"{file} {_file_problem(file)}" for file in candidate_files())
+    return ", ".join(f"{file} {_file_problem(file)}" for file in _candidate_files(options))
 
 
 def _file_problem(file: Path) -> str:
@@ -89,16 +94,16 @@ def _file_problem(file: Path) -> str:
     return "has no contexts" if _read_file(file) else "is empty"
 
 
-def current_context() -> KubeContext | None:
-    """Return the context of FNBUILD_CONTEXT, or the current one; None without a kubeconfig.
+def current_context(options: ConnectOptions) -> KubeContext | None:
+    """Return the requested context, or the current one; None without a kubeconfig.
 
     Raises `UnavailableError` for files that cannot be read and for a context that does not exist.
     """
-    files = existing_files()
+    files = existing_files(options)
     if not files:
         return None
     merged = _merge(files)
-    requested = os.environ.get(CONTEXT_VARIABLE, "")
+    requested = options.context or os.environ.get(_CONTEXT_VARIABLE, "")
     name = requested or merged.current
     if not name and not merged.contexts:
         return None
@@ -137,7 +142,8 @@ def _context(name: str, merged: _MergedConfig) -> KubeContext:
             " does not support",
             hint="use a context whose user has the permissions itself",
         )
-    return KubeContext(name, file, str(entry.get("namespace") or ""), cluster, user)
+    namespace = str(entry.get("namespace") or "")
+    return KubeContext(name, file, namespace, cluster, user, tuple(merged.files))
 
 
 def _entry_of_context(

@@ -4,11 +4,12 @@ The Deployment is the only source of truth; a ConfigMap keeps older revisions, i
 Every machine and data directory with access to the cluster sees the same state.
 """
 
+from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.kubernetes.platform import KubernetesPlatform
 
 __all__ = ["KubernetesPlatform", "connect"]
 
 
-def connect() -> KubernetesPlatform:
+def connect(options: ConnectOptions) -> KubernetesPlatform:
     """Return the platform, which connects to the cluster on first use."""
-    return KubernetesPlatform()
+    return KubernetesPlatform(options)

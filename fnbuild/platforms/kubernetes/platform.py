@@ -15,8 +15,10 @@ from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_variables
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
+    NO_CONNECT_OPTIONS,
     NO_OPTIONS,
     Artifact,
+    ConnectOptions,
     Deployment,
     Finding,
     ImageUse,
@@ -59,10 +61,13 @@ class KubernetesPlatform:
     name = view.PLATFORM
     artifact_kind: Literal["folder", "image"] = "image"
 
+    def __init__(self, options: ConnectOptions = NO_CONNECT_OPTIONS):
+        self._connect_options = options
+
     @cached_property
     def cluster(self) -> Cluster:
         """The cluster; the connection is made on first use."""
-        return connection.connect()
+        return connection.connect(self._connect_options)
 
     # Deploying
 

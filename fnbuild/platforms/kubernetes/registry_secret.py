@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from fnbuild.builder.image import references
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubeclient import connection, kinds
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
 
 _DOCKER_CONFIG_TYPE = "kubernetes.io/dockerconfigjson"
 _DOCKER_CONFIG = ".dockerconfigjson"
@@ -41,13 +42,17 @@ class RegistryLogin:
 
 
 def store_registry_secret(
-    namespace: str, name: str, login: RegistryLogin, *, force_conflicts: bool = False
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    login: RegistryLogin,
+    *,
+    force_conflicts: bool = False,
 ) -> bool:
     """Store the login as a Secret; return False if it already existed.
 
     Raises `FieldConflictError` if another manager has written it, unless `force_conflicts`.
     """
-    cluster = connection.connect()
     new = cluster.get(kinds.SECRET, namespace, name) is None
     cluster.apply(_secret_manifest(namespace, name, login), force=force_conflicts)
     return new

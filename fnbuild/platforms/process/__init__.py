@@ -5,11 +5,12 @@ directory. The supervisor owns the listening sockets and lends them to processor
 store.
 """
 
+from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.process.platform import ProcessPlatform
 
 __all__ = ["ProcessPlatform", "connect"]
 
 
-def connect() -> ProcessPlatform:
+def connect(_: ConnectOptions) -> ProcessPlatform:
     """Return the platform of the data directory."""
     return ProcessPlatform()

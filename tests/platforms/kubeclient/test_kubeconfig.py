@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from fnbuild.cli.session import GLOBAL_OPTIONS, Session
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function.types import Raw
+from fnbuild.platforms import ConnectOptions
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import UnauthorizedError
@@ -94,6 +98,26 @@ def test_the_current_context_or_the_one_asked_for(
     assert 'no context "c"' in error.message
     assert error.hint is not None
     assert "a, b" in error.hint
+
+
+def test_options_take_precedence_over_the_environment(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(config("a", "b", current="b"))
+    other = tmp_path / "other"
+    other.write_text(yaml.safe_dump(config("c", "d", current="d")))
+    monkeypatch.setenv("FNBUILD_CONTEXT", "c")
+    selected = connection.connect(ConnectOptions(kubeconfig=str(other)))
+    assert selected.context == "c"
+    assert connection.default_namespace(ConnectOptions(str(other), "d")) == "of-d"
+    assert connection.connect(ConnectOptions(context="a")).context == "a"
+    session = Session()
+    click.Command("x", params=list(GLOBAL_OPTIONS)).make_context(
+        "x", ["--kubeconfig", str(other), "--context", "d"], obj=session
+    )
+    assert session.connect_options == ConnectOptions(str(other), "d")
+    assert os.environ["FNBUILD_CONTEXT"] == "c"
+    assert os.environ["KUBECONFIG"] != str(other)
 
 
 def test_of_several_files_the_first_counts(write: Write) -> None:

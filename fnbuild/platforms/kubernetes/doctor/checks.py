@@ -12,7 +12,7 @@ from dataclasses import replace
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import Check, is_selected, run_checks
-from fnbuild.platforms.kubeclient import kinds, kubeconfig, permissions
+from fnbuild.platforms.kubeclient import kinds, permissions
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
@@ -87,10 +87,10 @@ class _Examination:
 
     def _check_connection(self) -> Iterator[Finding]:
         cluster = self._connect()
-        context = kubeconfig.current_context()
+        location = cluster.transport.location
         where = "this pod's own cluster"
-        if not cluster.in_cluster and context is not None:
-            where = f"context {context.name} of {context.file}"
+        if location.context:
+            where = f"context {location.context} of {location.file}"
         version = cluster.version
         self._cluster = cluster
         text = f"Kubernetes {version} answers at {cluster.server} ({where})"
