@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from tests.platforms.folders import Folders
+
+Commands = Callable[..., tuple[int, str, str]]
+"""Runs a command line in this process: its status, stdout and stderr."""
 
 
 def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.cli.app import run
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import KubernetesPlatform, connect
 from tests.cluster import function_image, own_namespace
 from tests.engine import call, require_engine
-from tests.platforms.kubernetes.author import Author
+from tests.platforms.kubernetes.author import Author, Commands
 
 
 @pytest.fixture
@@ -80,3 +81,19 @@ def platform_name() -> str:
 @pytest.fixture
 def author(tmp_path: Path, platform: KubernetesPlatform, namespace: str) -> Author:
     return Author(tmp_path, platform, namespace)
+
+
+@pytest.fixture
+def fnbuild(
+    author: Author, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Commands:
+    """Run a command line in this process, on the cluster and in the namespace of the test."""
+    monkeypatch.setenv("FNBUILD_PLATFORM", "kube")
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run([*words, "-n", author.namespace])
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 
 import pytest
 
-from fnbuild.cli.app import run
 from fnbuild.errors import NotReadyError
 from tests.engine import require_program, until
 from tests.platforms.folders import config
-from tests.platforms.kubernetes.author import Author
-
-Commands = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def fnbuild(
-    author: Author, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Commands:
-    """Runs a command line in this process: its status, what it printed, what it said."""
-    monkeypatch.setenv("FNBUILD_PLATFORM", "kube")
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run([*words, "-n", author.namespace])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return call
+from tests.platforms.kubernetes.author import Author, Commands
 
 
 def test_every_verb_that_meets_a_conflict_can_take_it_over(

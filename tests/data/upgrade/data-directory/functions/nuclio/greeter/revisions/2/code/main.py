@@ -1,0 +1,5 @@
+import os
+
+
+def handler(context, event):
+    return os.environ["WORD"]
