@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fnbuild.errors import UnavailableError, UsageError
+from fnbuild.hosts import bracketed
 
 CONNECTION_ERRORS = {
     "Connection refused": "nothing listens there",
@@ -89,8 +90,7 @@ class CvatClient:
         return self._send(f"{self.url}/api/function_invocations", headers, body)
 
     def invoke_directly(self, port: int, body: bytes) -> HttpReply:
-        host = f"[{self.direct_host}]" if ":" in self.direct_host else self.direct_host
-        return self._send(f"http://{host}:{port}", {}, body)
+        return self._send(f"http://{bracketed(self.direct_host)}:{port}", {}, body)
 
     def _headers(self) -> dict[str, str]:
         return {

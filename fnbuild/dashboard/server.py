@@ -31,6 +31,7 @@ from fnbuild.dashboard.auth.tokens import Tokens
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.settings import ListenAddress, Settings
 from fnbuild.errors import UnavailableError, UsageError
+from fnbuild.hosts import bracketed
 from fnbuild.store import Store
 
 _CLOSING_RESPONSE = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -212,7 +213,7 @@ def _url(listener: socket.socket) -> str:
     """Return a URL that clients on this machine can use."""
     host, port = listener.getsockname()[:2]
     host = _WILDCARD_HOSTS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{bracketed(host)}:{port}"
 
 
 @contextmanager

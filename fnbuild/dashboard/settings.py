@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fnbuild.function.reader import config_error
 from fnbuild.function.source_text import read_source
 from fnbuild.function.types import Function, Raw, Struct, to_dict
 from fnbuild.function.yaml_parser import parse_yaml
+from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import NO_CONNECT_OPTIONS, ConnectOptions
 
 DEFAULT_PORT = 8070
@@ -35,14 +35,11 @@ class ListenAddress:
     open: bool = False
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ Nuclio passes them to Docker, which rejects them.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import re
 
+from fnbuild import hosts
 from fnbuild.errors import InputError
 from fnbuild.function.source_text import quoted
 from fnbuild.function.types import Function
@@ -59,16 +59,11 @@ def registry_of(reference: str) -> str:
     return DEFAULT_REGISTRY
 
 
-def is_loopback(registry: str) -> bool:
+def is_local_registry(registry: str) -> bool:
     """Return True if the registry is on this machine, where Docker allows plain HTTP by default."""
     host = registry.removeprefix("[").partition("]")[0] if registry.startswith("[") else registry
     host = host if registry.startswith("[") else host.rpartition(":")[0] or host
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return hosts.is_loopback(host)
 
 
 def image_name(function: Function, prefix: str | None = None) -> str:

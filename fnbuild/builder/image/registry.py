@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.builder.image import references
-from fnbuild.builder.image.references import DEFAULT_REGISTRY, is_loopback, registry_of
+from fnbuild.builder.image.references import DEFAULT_REGISTRY, is_local_registry, registry_of
 from fnbuild.errors import InputError, UnavailableError
 
 _HELPER_SECONDS = 30.0
@@ -191,7 +191,7 @@ class RegistryClient:
         self.name = name
         host = _HUB_HOST if name == DEFAULT_REGISTRY else name
         # As engines do by default: plain HTTP only for registries on this machine.
-        self._base = f"{'http' if is_loopback(name) else 'https'}://{host}"
+        self._base = f"{'http' if is_local_registry(name) else 'https'}://{host}"
         self._authorization: dict[str, str] = {}
         self._opener = _opener(name)
 
@@ -280,7 +280,7 @@ class RegistryClient:
 
     def _authorize(self, challenge: str) -> str:
         """Return the value of an Authorization header that answers a challenge, "" for none."""
-        if not self._base.startswith("https:") and not is_loopback(self.name):
+        if not self._base.startswith("https:") and not is_local_registry(self.name):
             return ""  # passwords are not sent in plain text
         login = find_login(self.name)
         scheme, _, rest = challenge.partition(" ")
@@ -294,7 +294,7 @@ class RegistryClient:
 
     def _token(self, parts: Mapping[str, str], login: Login | None) -> str:
         realm = parts["realm"]
-        if not realm.startswith("https:") and not is_loopback(self.name):
+        if not realm.startswith("https:") and not is_local_registry(self.name):
             return ""
         query = {key: parts[key] for key in ("service", "scope") if key in parts}
         if login is not None and login.identity:
@@ -341,7 +341,7 @@ def _opener(registry: str) -> urllib.request.OpenerDirector:
     for file in (_CERTIFICATES / registry).glob("*.crt"):
         context.load_verify_locations(file)
     handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
-    if is_loopback(registry):
+    if is_local_registry(registry):
         handlers.append(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(*handlers)
 

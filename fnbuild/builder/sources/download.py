@@ -6,7 +6,6 @@ import base64
 import errno
 import hashlib
 import http.client
-import ipaddress
 import re
 import socket
 import time
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from fnbuild.builder.sources.limits import SourceLimits, format_mebibytes
 from fnbuild.errors import InputError
+from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.progress import Progress
 
 _CHUNK = 1 << 20
@@ -87,8 +87,7 @@ def parse_address(
             f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         )
         all_headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
-    netloc = f"[{host}]" if ":" in host else host
-    netloc += f":{port}" if port else ""
+    netloc = bracketed(host) + (f":{port}" if port else "")
     plain = urllib.parse.urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
     result = DownloadAddress(plain.replace(" ", "%20"), redact_address(url), expected, all_headers)
     _check_secure(result.url, expected)
@@ -151,22 +150,13 @@ def _expected_hash(display_url: str, *values: str) -> str:
 
 def _check_secure(url: str, sha256: str) -> None:
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https" or sha256 or _is_loopback(parts.hostname or ""):
+    if parts.scheme == "https" or sha256 or is_loopback(parts.hostname or ""):
         return
     raise InputError(
         f"{redact_address(url)} cannot be used: with plain http, others on the network can change"
         " the code",
         hint=f"use https, or add the hash of the content, {_HASH_HINT}",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
@@ -210,7 +200,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
                 " http(s) address"
             )
         _check_secure(url, self._address.sha256)
-        if _is_loopback(parts.hostname or "") and not _is_loopback(previous_host):
+        if is_loopback(parts.hostname or "") and not is_loopback(previous_host):
             raise InputError(
                 f"{self._address.display_url} leads to {redact_address(url)}, on this machine"
                 " itself"

@@ -22,6 +22,7 @@ from threading import Event, Thread
 from typing import Any
 
 from fnbuild.function.types import Raw
+from fnbuild.hosts import is_loopback
 from fnbuild.platforms.docker.errors import ObjectNotFound, translating_errors
 
 _MOUNT_INFO = Path("/proc/self/mountinfo")
@@ -78,19 +79,12 @@ def reachable_address(container: Raw, internal: Iterable[str], external: Iterabl
     A container can reach every external address that is not on the machine's loopback.
     """
     addresses = [address for address in internal if can_reach(container, _host_of(address))]
-    addresses += [address for address in external if not _is_loopback(_host_of(address))]
+    addresses += [address for address in external if not is_loopback(_host_of(address))]
     return next(iter(addresses), "")
 
 
 def _host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

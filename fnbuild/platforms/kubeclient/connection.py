@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from fnbuild.errors import UnavailableError
+from fnbuild.hosts import bracketed
 from fnbuild.platforms.base import NO_CONNECT_OPTIONS, ConnectOptions
 from fnbuild.platforms.kubeclient import connection_errors, credentials, kubeconfig
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -76,8 +77,7 @@ def _connect_to_context(context: KubeContext) -> Cluster:
 
 def _connect_in_cluster() -> Cluster:
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT")
-    address = f"[{host}]" if ":" in host else host
-    url = f"https://{address}:{port or 443}"
+    url = f"https://{bracketed(host)}:{port or 443}"
     try:
         access = credentials.of_service_account(_SERVICE_ACCOUNT, url)
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import ipaddress
 import logging
 import os
 import ssl
@@ -25,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from fnbuild.errors import UnavailableError
 from fnbuild.function.types import Raw
+from fnbuild.hosts import is_loopback
 from fnbuild.platforms.kubeclient import kubeconfig
 from fnbuild.platforms.kubeclient.kubeconfig import KubeContext
 
@@ -291,11 +291,3 @@ def _proxy_user(proxy: str) -> str:
     if not parts.username:
         return ""
     return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if a host's name or address is that of this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

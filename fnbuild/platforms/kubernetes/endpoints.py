@@ -14,10 +14,10 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from fnbuild.function.types import Raw
+from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.credentials import is_loopback
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubeclient.port_forward import forward_port
 from fnbuild.platforms.kubernetes import inventory, pod_status
@@ -125,7 +125,7 @@ def internal_addresses(objects: FunctionObjects) -> tuple[str, ...]:
 def external_addresses(objects: FunctionObjects, hosts: tuple[str, ...]) -> tuple[str, ...]:
     """Return the external addresses: node ports, load balancers and Ingresses, in this order."""
     port = node_port(objects.service)
-    nodes = [f"{_bracketed(host)}:{port}" for host in hosts] if port else []
+    nodes = [f"{bracketed(host)}:{port}" for host in hosts] if port else []
     return tuple(
         dict.fromkeys(
             [*nodes, *_balancer_addresses(objects.service), *_ingress_addresses(objects.ingress)]
@@ -133,13 +133,9 @@ def external_addresses(objects: FunctionObjects, hosts: tuple[str, ...]) -> tupl
     )
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
 def _balancer_addresses(service: Raw | None) -> Iterator[str]:
     for host in _balancer_hosts(service):
-        yield f"{_bracketed(host)}:{_http_port(service).get('port', SERVICE_PORT)}"
+        yield f"{bracketed(host)}:{_http_port(service).get('port', SERVICE_PORT)}"
 
 
 def _balancer_hosts(obj: Raw | None) -> Iterator[str]:

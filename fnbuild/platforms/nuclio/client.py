@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError
 from fnbuild.function.types import Raw
+from fnbuild.hosts import is_loopback
 from fnbuild.platforms import Deployment, LogRecord, Project, api_objects
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.logs import parse_log_line
@@ -23,7 +24,6 @@ from fnbuild.platforms.nuclio.transport import (
     URL_VARIABLE,
     DashboardAddress,
     Transport,
-    is_loopback,
 )
 
 _FUNCTIONS_PATH = "/api/functions"

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from fnbuild.hosts import bracketed
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.nuclio.transport import DashboardAddress
 
@@ -34,12 +35,8 @@ def find_direct_url(deployment: Deployment, hosts: Iterable[str]) -> str:
     addresses = deployment.external_urls
     urls = [address if "://" in address else f"http://{address}" for address in addresses]
     if deployment.http_port:
-        urls += [f"http://{_bracketed(host)}:{deployment.http_port}" for host in hosts if host]
+        urls += [f"http://{bracketed(host)}:{deployment.http_port}" for host in hosts if host]
     return next((url for url in dict.fromkeys(urls) if _accepts_connections(url)), "")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _accepts_connections(url: str) -> bool:

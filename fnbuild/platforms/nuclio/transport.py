@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import json
 import os
 import ssl
@@ -29,6 +28,7 @@ from fnbuild.errors import (
     UnavailableError,
     UsageError,
 )
+from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
 
 URL_VARIABLE = "FNBUILD_NUCLIO_URL"
@@ -70,7 +70,7 @@ class DashboardAddress:
                 f"{URL_VARIABLE} is not a valid URL of a dashboard",
                 hint="use http://HOST:PORT, such as http://127.0.0.1:8070",
             )
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        host = bracketed(parts.hostname)
         netloc = f"{host}:{port}" if port else host
         url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
         return cls(url, _authorization_header(parts.username, parts.password))
@@ -84,14 +84,6 @@ def _authorization_header(user: str | None, password: str | None) -> str:
         return ""
     password = os.environ.get(_PASSWORD_VARIABLE) or unquote(password or "")
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if the host is this machine's loopback."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

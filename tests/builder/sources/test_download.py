@@ -132,7 +132,7 @@ def test_a_foreign_server_leads_nobody_here(
 ) -> None:
     web.pages["/old"] = Page(status=302, headers={"Location": "http://127.0.0.1:1/admin"})
     # This server plays the foreign one.
-    monkeypatch.setattr(download, "_is_loopback", lambda host: host == "127.0.0.1")
+    monkeypatch.setattr(download, "is_loopback", lambda host: host == "127.0.0.1")
     url = web.url.replace("127.0.0.1", "localhost") + f"/old#sha256={HASH}"
     assert "on this machine itself" in str(fault(get, url))
 

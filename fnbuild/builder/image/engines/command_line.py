@@ -35,7 +35,7 @@ from fnbuild.builder.image.engines.errors import (
     missing_image_message,
     not_an_image_error,
 )
-from fnbuild.builder.image.references import is_loopback, registry_of
+from fnbuild.builder.image.references import is_local_registry, registry_of
 from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.progress import Progress
 
@@ -383,7 +383,7 @@ class DaemonlessEngine(CommandLineEngine):
         return ["build", "--layers", "--format", "docker"]
 
     def _registry_options(self, reference: str) -> list[str]:
-        return ["--tls-verify=false"] if is_loopback(registry_of(reference)) else []
+        return ["--tls-verify=false"] if is_local_registry(registry_of(reference)) else []
 
     def _environment(self) -> dict[str, str]:
         """Return the variable for Docker's credentials if DOCKER_CONFIG names them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fnbuild.builder.image.engines.errors import clean_output, engine_error
-from fnbuild.builder.image.references import is_loopback, registry_of
+from fnbuild.builder.image.references import is_local_registry, registry_of
 from fnbuild.errors import BuildError, UnavailableError
 
 REFERENCE = "registry.example:5000/team/face:1"
@@ -106,4 +106,4 @@ def test_escapes_and_credentials_are_taken_out():
 )
 def test_the_registry_of_a_name(reference, registry, loopback):
     assert registry_of(reference) == registry
-    assert is_loopback(registry) is loopback
+    assert is_local_registry(registry) is loopback
