@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import UnavailableError
-from fnbuild.platforms.process import connect, supervisor_client
+from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.platforms.process.layout import supervisor_socket
 from fnbuild.platforms.process.supervisor_client import is_stopped
 from tests.platforms.process.author import Author, alive, end_everything, take_port, wait_for
@@ -26,7 +26,7 @@ def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:
     """Somebody with a data directory of their own."""
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     yield Author(tmp_path)
-    connect().down()
+    ProcessPlatform().down()
 
 
 def test_a_supervisor_that_is_gone_is_seen(fnbuild: Callable[..., Any], author: Author) -> None:

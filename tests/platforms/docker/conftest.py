@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms.docker import DockerPlatform, connect, inventory
+from fnbuild.platforms.docker import DockerPlatform, inventory
 from tests.engine import Made, call, making, require_engine
 from tests.platforms.docker.author import Author
 
@@ -25,7 +25,7 @@ def namespace(made: Made) -> str:
 
 @pytest.fixture
 def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]:
-    platform = connect()
+    platform = DockerPlatform()
     try:
         yield platform
     finally:

@@ -17,7 +17,7 @@ import pytest
 
 from fnbuild.builder.image.engines.docker import Docker
 from fnbuild.errors import UnavailableError
-from fnbuild.platforms.docker import connect
+from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import call, require_engine, require_program
 
 SOCKET = "unix:///var/run/docker.sock"
@@ -48,7 +48,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contexts:
 
 def same_engine(host: str) -> None:
     """Both ways to the engine lead to the one at that address."""
-    engine = connect().engine
+    engine = DockerPlatform().engine
     try:
         assert engine.host == host
         identity = engine.info["ID"]
@@ -79,7 +79,7 @@ def test_the_current_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch
     same_engine(contexts.host)
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
     with pytest.raises(UnavailableError, match="refused"):
-        connect().deployments("nuclio")
+        DockerPlatform().deployments("nuclio")
 
 
 def test_an_address_wins_over_a_context(
@@ -109,7 +109,7 @@ def test_a_context_that_does_not_exist(
         contexts.make("tests", host=contexts.host)
     monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
     with pytest.raises(UnavailableError, match="no Docker context no-such-context"):
-        connect().deployments("nuclio")
+        DockerPlatform().deployments("nuclio")
 
 
 def test_a_context_that_cannot_be_read(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_context_that_cannot_be_read(contexts: Contexts, monkeypatch: pytest.M
     file.write_text("[]")
     monkeypatch.setenv("DOCKER_CONTEXT", "tests")
     with pytest.raises(UnavailableError, match="tests cannot be read") as failure:
-        connect().deployments("nuclio")
+        DockerPlatform().deployments("nuclio")
     assert str(file) in (failure.value.hint or "")
 
 
@@ -178,4 +178,4 @@ def test_a_context_with_tls(
     [own] = contexts.folder.glob("contexts/tls/*/docker/cert.pem")
     own.unlink()
     with pytest.raises(UnavailableError, match="no container engine answers"):
-        connect().deployments("nuclio")
+        DockerPlatform().deployments("nuclio")

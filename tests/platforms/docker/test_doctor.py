@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms.checks import pci_gpus
-from fnbuild.platforms.docker import connect, doctor
+from fnbuild.platforms.docker import DockerPlatform, doctor
 from tests.engine import Made
 
 
 def test_an_engine_that_is_well(made: Made) -> None:
-    platform = connect()
+    platform = DockerPlatform()
     found = list(platform.examine("nuclio"))
     assert not [one for one in found if one.state == "failure"]
     assert platform.engine.version in found[0].message
@@ -24,11 +24,11 @@ def test_an_engine_that_is_well(made: Made) -> None:
 
 def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    (found,) = connect().examine("nuclio")
+    (found,) = DockerPlatform().examine("nuclio")
     assert (found.area, found.state) == ("docker", "failure")
     assert "/nowhere/docker.sock" in found.message
     assert "DOCKER_HOST" in found.remedy
-    assert list(connect().examine("nuclio", areas=["rights"])) == []
+    assert list(DockerPlatform().examine("nuclio", areas=["rights"])) == []
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from fnbuild.errors import (
 from fnbuild.function.types import Function, Platform, Spec
 from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
-from fnbuild.platforms.docker import DockerPlatform, connect, ports
+from fnbuild.platforms.docker import DockerPlatform, ports
 from tests.engine import PYTHON_IMAGE, Made, free_port
 from tests.platforms.docker.author import Author, ask
 
@@ -291,7 +291,7 @@ def test_options_that_docker_does_not_have(author: Author) -> None:
 )
 def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
-    platform = connect()
+    platform = DockerPlatform()
     with pytest.raises(UnavailableError, match=words) as failure:
         platform.deployments("nuclio")
     assert host in failure.value.message

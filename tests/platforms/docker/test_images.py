@@ -80,9 +80,9 @@ def test_an_image_that_cannot_be_pulled_runs_when_it_is_there(author: Author) ->
 
 READING = """
 import os, signal, sys
-from fnbuild.platforms.docker import connect, image_code
+from fnbuild.platforms.docker import DockerPlatform, image_code
 image_code._extract_member = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-connect().code_folder(*sys.argv[1:])
+DockerPlatform().code_folder(*sys.argv[1:])
 """
 
 

@@ -34,17 +34,22 @@ def handler(context, event):
 """
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Registry]:
+    """A registry whose garbage may be collected. The first push uploads the base image."""
+    folder = tmp_path_factory.mktemp("registry")
+    with engines.registry(folder, free_port(), own=True) as registry:
+        yield registry
+
+
 @pytest.fixture
-def own(author: Author, tmp_path: Path) -> Iterator[engines.Registry]:
-    """A registry whose garbage may be collected."""
+def own(registry: engines.Registry, author: Author) -> Iterator[engines.Registry]:
+    """The registry; the engine's images of it are removed after the test."""
     require_local_node(author.platform.cluster)
-    place = tmp_path / "own"
-    place.mkdir()
     engine = require_engine()
-    with engines.registry(place, free_port(), own=True) as own:
-        yield own
-        images = call(engine, "images", "--quiet", "--filter", f"reference={own.address}/*")
-        call(engine, "rmi", "--force", *dict.fromkeys(images.split()))
+    yield registry
+    images = call(engine, "images", "--quiet", "--filter", f"reference={registry.address}/*")
+    call(engine, "rmi", "--force", *dict.fromkeys(images.split()))
 
 
 def with_registry(folder: Path, own: engines.Registry) -> Path:

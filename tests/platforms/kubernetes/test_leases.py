@@ -33,11 +33,11 @@ from tests.platforms.kubernetes.author import Author, function_of
 DEPLOYING = """\
 import sys
 from tests.platforms.kubernetes.author import Author
-from fnbuild.platforms.kubernetes import connect
+from fnbuild.platforms.kubernetes import KubernetesPlatform
 from pathlib import Path
 
 namespace, image, home = sys.argv[1:]
-Author(Path(home), connect(), namespace).run(image, env={"FAULT": "hang"})
+Author(Path(home), KubernetesPlatform(), namespace).run(image, env={"FAULT": "hang"})
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fnbuild.deploy import artifacts
 from fnbuild.function import reader
-from fnbuild.platforms.nuclio import NuclioPlatform, connect
+from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.engine import Made, making, require_engine, require_image
 from tests.platforms.folders import config
 from tests.platforms.nuclio.fake_dashboard import serve
@@ -95,12 +95,12 @@ def nuclio(tmp_path: Path, namespace: str) -> Iterator[Nuclio]:
 
 @pytest.fixture
 def world(nuclio: Nuclio, namespace: str, images: dict[str, str], data: Path) -> World:
-    return World(connect(), namespace, images, nuclio)
+    return World(NuclioPlatform(), namespace, images, nuclio)
 
 
 @pytest.fixture
 def platform(nuclio: Nuclio, data: Path) -> NuclioPlatform:
-    return connect()
+    return NuclioPlatform()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fnbuild.platforms.nuclio import NuclioPlatform, connect
+from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.engine import free_port
 
 
@@ -18,7 +18,7 @@ def test_a_dashboard_that_answers(platform: NuclioPlatform, namespace: str) -> N
 def test_a_dashboard_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     monkeypatch.setenv("FNBUILD_NUCLIO_URL", f"http://127.0.0.1:{port}")
-    (found,) = connect().examine("nuclio")
+    (found,) = NuclioPlatform().examine("nuclio")
     assert found.state == "failure"
     assert str(port) in found.message
     assert "FNBUILD_NUCLIO_URL" in found.remedy
@@ -26,5 +26,5 @@ def test_a_dashboard_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FNBUILD_NUCLIO_URL", raising=False)
-    (found,) = connect().examine("nuclio")
+    (found,) = NuclioPlatform().examine("nuclio")
     assert (found.state, "FNBUILD_NUCLIO_URL" in found.remedy) == ("failure", True)

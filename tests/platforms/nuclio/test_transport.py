@@ -20,7 +20,7 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
-from fnbuild.platforms.nuclio import connect
+from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.transport import DashboardAddress, Transport
 from tests.engine import free_port
@@ -125,7 +125,7 @@ def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     # A cluster does not stand in for a dashboard.
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     with pytest.raises(UnavailableError, match="no Nuclio dashboard is configured") as unknown:
-        connect().deployments("nuclio")
+        NuclioPlatform().deployments("nuclio")
     assert "FNBUILD_NUCLIO_URL=http://HOST:8070" in (unknown.value.hint or "")
     assert "kubectl port-forward" in (unknown.value.hint or "")
 

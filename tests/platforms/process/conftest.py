@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms.process import ProcessPlatform, connect
+from fnbuild.platforms.process import ProcessPlatform
 from tests.platforms.process.author import NAMESPACE, Author, processes, wait_for
 
 
@@ -20,7 +20,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
     try:
         yield place
-        connect().down()
+        ProcessPlatform().down()
         wait_for(lambda: not processes(place))
         assert processes(place) == []
     finally:
@@ -30,7 +30,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def platform(data: Path) -> ProcessPlatform:
-    return connect()
+    return ProcessPlatform()
 
 
 @pytest.fixture

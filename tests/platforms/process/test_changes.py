@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnbuild.function.types import Function, Metadata
-from fnbuild.platforms.process import ProcessPlatform, connect
+from fnbuild.platforms.process import ProcessPlatform
 
 
 def test_what_another_program_changes_is_known_at_once(
@@ -12,7 +12,7 @@ def test_what_another_program_changes_is_known_at_once(
     known = platform.change_counter()
     assert platform.deployments(namespace) == []
     assert platform.change_counter() == known, "looking changes nothing"
-    other = connect()
+    other = ProcessPlatform()
     other.store_imported(Function(metadata=Metadata(name="f", namespace=namespace)))
     added = platform.change_counter()
     assert added != known

@@ -16,7 +16,7 @@ from fnbuild import trees
 from fnbuild.deploy import pipeline
 from fnbuild.errors import InputError, NotReadyError, PlatformError, PreconditionError
 from fnbuild.platforms import FunctionKey
-from fnbuild.platforms.process import ProcessPlatform, connect, supervisor_client
+from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.platforms.process.isolation import inaccessible_part, isolated_users
 from fnbuild.platforms.process.layout import control_socket, launch_path
 from tests.platforms.process.author import (
@@ -94,7 +94,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
     try:
         yield place
-        connect().down()
+        ProcessPlatform().down()
         assert wait_for(lambda: not processes(place))
     finally:
         for pid in processes(place):
