@@ -167,7 +167,7 @@ class Cvat:
 
     # Models
 
-    def list(self) -> dict[str, Function]:
+    def functions(self) -> dict[str, Function]:
         """The models page. One function that cannot be read makes it an error 500."""
         found = {}
         for item in self._nuclio("GET", "/api/functions").values():

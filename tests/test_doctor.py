@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +103,7 @@ def test_a_check_is_told_when_nobody_listens_any_more() -> None:
 
     findings = run_checks([Check("registry", makes_something)], cancelled=over)
     next(findings)
+    assert isinstance(findings, Generator)
     findings.close()
     assert cleared.is_set()
 

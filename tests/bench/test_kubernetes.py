@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import kubernetes
+from bench.cluster import wait_until
 from bench.containers import Timings
 from tests.bench.test_load import serving
 
@@ -42,7 +43,7 @@ def test_losses_add_up_over_rounds() -> None:
         for _ in range(2):
             with loss.watched(url) as clients:
                 busy = True
-                kubernetes.wait_until("a loss", lambda seen=clients: seen.lost.total() > 2)
+                wait_until("a loss", lambda seen=clients: seen.lost.total() > 2)
                 busy = False
     assert loss.requests > 400
     assert 6 <= loss.lost < loss.requests

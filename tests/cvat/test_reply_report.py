@@ -1,6 +1,5 @@
 """What is shared by all findings about a reply."""
 
-from fnbuild.cvat import reply_report
 from fnbuild.cvat.reply_report import ReplyReport
 
 KNOWN = {f"label-{i}": i for i in range(40)}
@@ -22,7 +21,7 @@ def test_long_words_and_many_known_ones_are_not_compared(monkeypatch):
         compared.append(len(word))
         return []
 
-    monkeypatch.setattr(reply_report.difflib, "get_close_matches", matches)
+    monkeypatch.setattr("difflib.get_close_matches", matches)
     found = ReplyReport()
     assert found.suggestion("x" * 100_000, KNOWN).startswith("known: label-0, ")
     assert compared == [80]

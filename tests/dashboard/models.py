@@ -159,7 +159,7 @@ triggers:
 """
 
 
-def annotations(**values: str) -> str:
+def annotation_lines(**values: str) -> str:
     """Return lines of YAML with every value as a quoted text."""
     lines = [f"    {name}: {json.dumps(value)}" for name, value in values.items()]
     return "\n".join(["  annotations:", *lines])
@@ -178,7 +178,7 @@ def write_models(home: Path, *names: str, build: str = "") -> list[Path]:
         "matcher": (REID, {"type": "reid"}),
     }
     return [
-        write_function(home, name, code, annotations=annotations(**texts), spec=_HTTP + build)
+        write_function(home, name, code, annotations=annotation_lines(**texts), spec=_HTTP + build)
         for name, (code, texts) in kinds.items()
         if not names or name in names
     ]

@@ -45,7 +45,7 @@ def task(photograph: Path) -> Task:
 
 
 def test_the_models_page_shows_every_kind(dashboard: Dashboard, models: None) -> None:
-    listed = Cvat(dashboard.url).list()
+    listed = Cvat(dashboard.url).functions()
     kinds = {name: one.kind for name, one in listed.items()}
     wanted = {
         "finder": "detector",
@@ -240,5 +240,5 @@ def test_a_function_that_is_not_there(cvat: Cvat, task: Task) -> None:
 
 def test_nobody_is_there() -> None:
     with pytest.raises(CvatError) as failure:
-        Cvat("http://127.0.0.1:9").list()
+        Cvat("http://127.0.0.1:9").functions()
     assert failure.value.status == 503

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.dashboard.conftest import Dashboard, Started, write_function
-from tests.dashboard.models import LABELS, annotations, write_models
+from tests.dashboard.models import LABELS, annotation_lines, write_models
 
 _MISREAD = """\
 import json
@@ -33,7 +33,7 @@ def patients(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> 
     """In the project ward: a tracker and an interactor that are well, and two detectors that are
     not. In another one: a detector."""
     home = tmp_path_factory.mktemp("patients")
-    labels = annotations(type="detector", spec=json.dumps(LABELS[:1]))
+    labels = annotation_lines(type="detector", spec=json.dumps(LABELS[:1]))
     folders = [
         *write_models(home, "clicker", "shaper"),
         write_function(home, "misread", _MISREAD, annotations=labels),

@@ -185,7 +185,7 @@ def contained(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.usefixtures("contained")
 def test_cvat_uses_functions_in_containers(both: Both, picture: Task, way: Any) -> None:
     cvat = Cvat(both.dashboard.url, invoke_method=way, namespace=both.namespace)
-    assert {"finder", "follower"} <= cvat.list().keys()
+    assert {"finder", "follower"} <= cvat.functions().keys()
     found = cvat.detect("finder", picture, 0)
     assert [one["label"] for one in found] == ["thing", "area", "outline", "body", "whole"]
     states = cvat.init_tracking("follower", picture, 0, [[1, 2, 30, 40]])
@@ -204,7 +204,7 @@ def test_the_default_platform_comes_first(both: Both, tmp_path: Path) -> None:
         aside = listed["finder@local"]
         assert aside["metadata"]["name"] == "finder@local"
         assert "on the platform process comes first" in aside["status"]["setAside"]
-        assert "finder@local" not in Cvat(both.dashboard.url, namespace=both.namespace).list()
+        assert "finder@local" not in Cvat(both.dashboard.url, namespace=both.namespace).functions()
         single = both.dashboard.request("GET", "/api/functions/finder@local").json
         assert single["status"]["platform"] == "local"
         assert single["status"]["setAside"] == aside["status"]["setAside"]
@@ -221,7 +221,7 @@ def test_a_port_that_changes_is_looked_up(both: Both, picture: Task) -> None:
     for _ in range(2):
         until(lambda: _answers(cvat, picture), "it answers at its port", PATIENCE)
         ports.add(cvat.get("wanderer").port)
-        assert cvat.list()["wanderer"].port in ports
+        assert cvat.functions()["wanderer"].port in ports
         both.docker("stop", "--time", "0", container)
         until(lambda: both.listed()["wanderer"]["status"]["httpPort"] == 0, "it has none")
         both.docker("start", container)
@@ -248,7 +248,7 @@ def test_what_others_started_hides_nothing(both: Both) -> None:
     containers = [both.stranger(name, value) for name, value in broken.items()]
     try:
         until(lambda: broken.keys() <= both.listed().keys(), "all of them are listed")
-        seen = Cvat(both.dashboard.url, namespace=both.namespace).list()
+        seen = Cvat(both.dashboard.url, namespace=both.namespace).functions()
         assert seen.keys() == {"finder", "follower", "numbers"}
         reasons = {name: one["status"].get("setAside", "") for name, one in both.listed().items()}
         assert "is not JSON" in reasons["commas"]
@@ -282,7 +282,7 @@ def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fet
         for _ in range(3):
             began = time.monotonic()
             assert alone.listed()["finder"]["status"]["httpPort"]
-            assert "finder" in Cvat(dashboard.url, namespace=both.namespace).list()
+            assert "finder" in Cvat(dashboard.url, namespace=both.namespace).functions()
             assert dashboard.request("GET", "/api/functions/finder").status == 200
             took.append(time.monotonic() - began)
         assert min(took) < 2

@@ -50,7 +50,7 @@ url = "{CVAT_NUCLIO_SCHEME}://{CVAT_NUCLIO_HOST}:{CVAT_NUCLIO_PORT}".format(**ow
 way = sys.argv[1] if len(sys.argv) > 1 else own["CVAT_NUCLIO_INVOKE_METHOD"]
 cvat = Cvat(url, way, own["CVAT_NUCLIO_FUNCTION_NAMESPACE"], "host.docker.internal",
             float(own["CVAT_NUCLIO_DEFAULT_TIMEOUT"]))
-found = {name: cvat.detect(name, Task([b"picture"]), 0) for name in cvat.list()}
+found = {name: cvat.detect(name, Task([b"picture"]), 0) for name in cvat.functions()}
 print(json.dumps({"way": way, "found": found}))
 """
 

@@ -142,7 +142,7 @@ class Installed:
 
 
 def _lists(cvat: Cvat, *names: str) -> bool:
-    return set(cvat.list()) == set(names)
+    return set(cvat.functions()) == set(names)
 
 
 def _answers(url: str) -> bool:

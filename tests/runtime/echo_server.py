@@ -27,6 +27,7 @@ class Echo:
         self.errors = []
         self.order = []
         self.server = None
+        self.listener = None
         self.done = loop.create_future()
 
     def __call__(self, request):

@@ -269,7 +269,7 @@ def test_credentials(
             seen.append(command)
         return original(command, **options)
 
-    monkeypatch.setattr(git.subprocess, "run", watched)
+    monkeypatch.setattr(subprocess, "run", watched)
     url, asked = served
     git.clone_repository(
         url, {"branch": "main", "username": "me", "password": "p0rcelain"}, tmp_path / "a", print

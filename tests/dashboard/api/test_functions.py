@@ -11,7 +11,7 @@ import pytest
 
 from tests.cvat_simulator import Cvat
 from tests.dashboard.conftest import Dashboard, write_function
-from tests.dashboard.models import annotations
+from tests.dashboard.models import annotation_lines
 from tests.dashboard.waiting import until
 
 SECRET = "hunter2-of-the-tests"
@@ -141,7 +141,7 @@ def test_no_secret_is_in_any_answer(dashboard: Dashboard, secretive: str) -> Non
 def test_one_bad_function_hides_no_other(
     dashboard: Dashboard, detector: str, greeter: str, tmp_path: Path
 ) -> None:
-    bad = annotations(type="detector", spec='[{"name": "car"},]')
+    bad = annotation_lines(type="detector", spec='[{"name": "car"},]')
     folder = write_function(tmp_path, "broken-labels", annotations=bad)
     # The command line refuses it; a function that was recorded long ago may be like that.
     raw = {
@@ -162,7 +162,7 @@ def test_one_bad_function_hides_no_other(
         seen = dashboard.request("GET", "/api/functions", headers=CVAT, token=False).json
         assert detector in seen
         assert not {"broken-labels", greeter} & seen.keys()
-        Cvat(dashboard.url).list()
+        Cvat(dashboard.url).functions()
         told = dashboard.cli("get", "functions")
         assert "broken-labels: not in CVAT's list:" in told.stderr
         assert "setAside" in dashboard.cli("get", "functions", "-o", "json").stdout

@@ -12,7 +12,7 @@ from fnbuild.deploy import artifacts, prune
 from fnbuild.deploy.pipeline import DeployRequest, prepare
 from fnbuild.deploy.prune import PruneRequest
 from fnbuild.errors import UnavailableError
-from fnbuild.platforms import Leftover, lookup
+from fnbuild.platforms import ImageUse, Leftover, lookup
 from fnbuild.platforms.docker import DockerPlatform
 from fnbuild.platforms.leases import local_owner
 from tests.engine import PYTHON_IMAGE, free_port
@@ -87,12 +87,12 @@ def test_what_is_just_being_deployed_stays(author: Author, platform: DockerPlatf
     name = author.made.name("busy")
     folder = author.write("one", name=name)
     build(folder, author)
-    use = prune.ImageUse(changing=frozenset({name}))
+    use = ImageUse(changing=frozenset({name}))
     image = author.made.engine.inspect(f"{author.made.name(name)}:latest")
     assert image is not None
     assert prune._may_change(name, use)
     assert not prune._is_needed(image, use)
-    assert prune._is_needed(image, prune.ImageUse(frozenset({image.id})))
+    assert prune._is_needed(image, ImageUse(frozenset({image.id})))
 
 
 def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPlatform) -> None:

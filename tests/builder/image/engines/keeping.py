@@ -10,6 +10,7 @@ import time
 import pytest
 
 from fnbuild.builder.image.engine import Engine
+from fnbuild.builder.image.engines.command_line import CommandLineEngine
 from fnbuild.builder.image.references import registry_of
 from fnbuild.errors import BuildError, InputError
 from tests.engine import Made, Registry
@@ -217,7 +218,7 @@ def test_refused_credentials_name_the_registry(engine, private, sign_in, passwor
     assert "wrong-secret" not in f"{error.message}{error.detail}{error.hint}{said}"
 
 
-def containers_of(engine: Engine, image: str) -> str:
+def containers_of(engine: CommandLineEngine, image: str) -> str:
     words = ["containers"] if engine.name == "buildah" else ["ps", "--all", "--no-trunc"]
     done = subprocess.run([engine.program, *words], capture_output=True, text=True, check=True)
     return "\n".join(line for line in done.stdout.splitlines() if image.partition(":")[0] in line)
