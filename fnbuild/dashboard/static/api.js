@@ -13,19 +13,19 @@
 // its way when an interface of the machine appears or goes, as it does when a container starts.
 
 /** How long to wait before each new try of what got no answer, in milliseconds. */
-export const AGAIN = [250, 1000];
-const PATIENCE = [500, 1000, 2000, 4000, 8000];
-const SILENCE = 40_000; // the dashboard says something every 15 s
-const FINAL = [400, 401, 403, 404];
+export const RETRY_DELAYS = [250, 1000];
+const RECONNECT_DELAYS = [500, 1000, 2000, 4000, 8000];
+const IDLE_TIMEOUT = 40_000; // the dashboard says something every 15 s
+const PERMANENT_STATUSES = [400, 401, 403, 404];
 
 /** Set by app.js: the namespace shown, and who asks for a token. */
 export const settings = { namespace: "", askForToken: async () => false };
 
 /** An answer that says no. `status` is 0 when there was none. */
-export class Refused extends Error {
+export class ApiError extends Error {
   constructor(status, answer = {}) {
     super(answer.error || `the dashboard answered ${status}`);
-    this.name = "Refused";
+    this.name = "ApiError";
     this.status = status;
     this.hint = answer.hint || "";
     this.code = answer.code || "";
@@ -35,23 +35,23 @@ export class Refused extends Error {
 }
 
 /** The path of a function, or of something that belongs to it. */
-export function inFunction(name, rest = "") {
-  return `/api/functions/${encodeURIComponent(name)}${rest ? `/${rest}` : ""}`;
+export function functionPath(name, remainder = "") {
+  return `/api/functions/${encodeURIComponent(name)}${remainder ? `/${remainder}` : ""}`;
 }
 
 /** One request. Raises `Refused`; an abort by `signal` raises what `fetch` does. */
 export async function call(method, path, options = {}) {
-  return (await received(method, path, options)).body;
+  return (await callWithHeaders(method, path, options)).body;
 }
 
 /** One request as `call` makes it; the body of the answer and its headers. */
-export async function received(method, path, options = {}) {
-  let response = await answered(method, path, options);
+export async function callWithHeaders(method, path, options = {}) {
+  let response = await fetchWithRetries(method, path, options);
   const { ask = method !== "GET" } = options;
   if (response.status === 401 && ask) {
-    if (await settings.askForToken()) response = await answered(method, path, options);
+    if (await settings.askForToken()) response = await fetchWithRetries(method, path, options);
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await errorFromResponse(response);
   const { headers } = response;
   if (response.status === 204) return { body: null, headers };
   const text = await response.text();
@@ -59,30 +59,30 @@ export async function received(method, path, options = {}) {
   return { body: text ? JSON.parse(text) : null, headers };
 }
 
-async function answered(method, path, options) {
-  for (const wait of method === "GET" ? AGAIN : []) {
+async function fetchWithRetries(method, path, options) {
+  for (const wait of method === "GET" ? RETRY_DELAYS : []) {
     try {
-      return await requested(method, path, options);
+      return await sendRequest(method, path, options);
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof ApiError)) throw error;
     }
     await pause(wait, options.signal);
   }
-  return requested(method, path, options);
+  return sendRequest(method, path, options);
 }
 
-async function requested(method, path, { json, body, type, headers = {}, signal } = {}) {
-  const sent = { Accept: "application/json", ...headers };
+async function sendRequest(method, path, { json, body, type, headers = {}, signal } = {}) {
+  const allHeaders = { Accept: "application/json", ...headers };
   if (settings.namespace) {
-    sent["X-Nuclio-Function-Namespace"] = settings.namespace;
-    sent["X-Nuclio-Project-Namespace"] = settings.namespace;
+    allHeaders["X-Nuclio-Function-Namespace"] = settings.namespace;
+    allHeaders["X-Nuclio-Project-Namespace"] = settings.namespace;
   }
-  if (json !== undefined) sent["Content-Type"] = "application/json";
-  else if (type) sent["Content-Type"] = type;
+  if (json !== undefined) allHeaders["Content-Type"] = "application/json";
+  else if (type) allHeaders["Content-Type"] = type;
   try {
     return await fetch(path, {
       method,
-      headers: sent,
+      headers: allHeaders,
       body: json === undefined ? body : JSON.stringify(json),
       signal,
       credentials: "same-origin",
@@ -90,46 +90,46 @@ async function requested(method, path, { json, body, type, headers = {}, signal 
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refused(0, {
+    throw new ApiError(0, {
       error: "the dashboard does not answer",
       hint: "look whether `fnbuild dashboard` still runs; this page connects again by itself",
     });
   }
 }
 
-async function refusal(response) {
+async function errorFromResponse(response) {
   let answer = {};
   try {
     answer = await response.clone().json();
   } catch {
     // Not the dashboard's own answer: a proxy's, whose status is all there is to say.
   }
-  return new Refused(response.status, answer ?? {});
+  return new ApiError(response.status, answer ?? {});
 }
 
 /** The events of a stream until it ends. `data` is read as JSON; `onbytes` hears that it lives. */
-export async function* events(path, { signal, onbytes = () => {} } = {}) {
-  const response = await requested("GET", path, {
+export async function* eventStream(path, { signal, onActivity = () => {} } = {}) {
+  const response = await sendRequest("GET", path, {
     signal,
     headers: { Accept: "text/event-stream" },
   });
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await errorFromResponse(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  let made = { event: "message", data: [] };
+  let remainder = "";
+  let pending = { event: "message", data: [] };
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value: chunk, done } = await reader.read();
     if (done) return;
-    onbytes();
-    const lines = (rest + value).split(/\r\n|\n/);
-    rest = lines.pop();
+    onActivity();
+    const lines = (remainder + chunk).split(/\r\n|\n/);
+    remainder = lines.pop();
     for (const line of lines) {
-      if (line === "" && made.data.length) {
-        yield { event: made.event, data: JSON.parse(made.data.join("\n")) };
-        made = { event: "message", data: [] };
-      } else if (line.startsWith("event:")) made.event = line.slice(6).trim();
-      else if (line.startsWith("data:")) made.data.push(line.slice(5).replace(/^ /, ""));
-      else if (line === "") made = { event: "message", data: [] };
+      if (line === "" && pending.data.length) {
+        yield { event: pending.event, data: JSON.parse(pending.data.join("\n")) };
+        pending = { event: "message", data: [] };
+      } else if (line.startsWith("event:")) pending.event = line.slice(6).trim();
+      else if (line.startsWith("data:")) pending.data.push(line.slice(5).replace(/^ /, ""));
+      else if (line === "") pending = { event: "message", data: [] };
     }
   }
 }
@@ -140,43 +140,43 @@ export async function* events(path, { signal, onbytes = () => {} } = {}) {
  * `path` may be a function, asked before each connection. `onstate(state, error)` hears `live`, and
  * `lost` with the refusal or null. What no second try mends is thrown.
  */
-export async function follow(path, handle, { signal, onstate = () => {} }) {
+export async function follow(path, handle, { signal, onState = () => {} }) {
   for (let failures = 0; !signal.aborted;) {
-    let refused = null;
-    const silence = silent(SILENCE, signal);
+    let apiError = null;
+    const idle = idleTimer(IDLE_TIMEOUT, signal);
     try {
-      const options = { signal: silence.signal, onbytes: silence.again };
-      for await (const one of events(typeof path === "function" ? path() : path, options)) {
+      const options = { signal: idle.signal, onActivity: idle.restart };
+      for await (const event of eventStream(typeof path === "function" ? path() : path, options)) {
         failures = 0;
-        onstate("live", null);
-        handle(one);
+        onState("live", null);
+        handle(event);
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Refused && FINAL.includes(error.status)) throw error;
-      refused = error instanceof Refused ? error : null;
+      if (error instanceof ApiError && PERMANENT_STATUSES.includes(error.status)) throw error;
+      apiError = error instanceof ApiError ? error : null;
     } finally {
-      silence.end();
+      idle.end();
     }
     if (signal.aborted) return;
-    onstate("lost", refused);
-    await pause(PATIENCE[Math.min(failures++, PATIENCE.length - 1)], signal);
+    onState("lost", apiError);
+    await pause(RECONNECT_DELAYS[Math.min(failures++, RECONNECT_DELAYS.length - 1)], signal);
   }
 }
 
 // Aborts when nothing was heard for a while: a machine that slept leaves connections that look open.
-function silent(milliseconds, outer) {
-  const stop = new AbortController();
+function idleTimer(milliseconds, parentSignal) {
+  const controller = new AbortController();
   let timer = 0;
-  const again = () => {
+  const restart = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => stop.abort(), milliseconds);
+    timer = setTimeout(() => controller.abort(), milliseconds);
   };
-  again();
+  restart();
   return {
-    signal: AbortSignal.any([stop.signal, outer]),
-    again,
-    end: () => (clearTimeout(timer), stop.abort()),
+    signal: AbortSignal.any([controller.signal, parentSignal]),
+    restart,
+    end: () => (clearTimeout(timer), controller.abort()),
   };
 }
 
@@ -188,27 +188,27 @@ export function pause(milliseconds, signal) {
   });
 }
 
-const loaded = new Map(); // modules by path
-const failures = new Map(); // by path, how often it did not come
+const modules = new Map(); // modules by path
+const loadFailures = new Map(); // by path, how often it did not come
 
 /**
  * The module at `path`, such as "./logs.js", also after the dashboard was away. Raises `Refused` of
  * status 0 when it does not come.
  */
-export async function load(path) {
-  for (const wait of [...AGAIN, null]) {
-    const failed = failures.get(path) ?? 0;
+export async function loadModule(path) {
+  for (const wait of [...RETRY_DELAYS, null]) {
+    const attempts = loadFailures.get(path) ?? 0;
     try {
       // Some browsers remember for good that nothing came from an address.
-      if (!loaded.has(path)) loaded.set(path, await import(failed ? `${path}?again=${failed}` : path));
-      return loaded.get(path);
+      if (!modules.has(path)) modules.set(path, await import(attempts ? `${path}?again=${attempts}` : path));
+      return modules.get(path);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
-      failures.set(path, failed + 1);
+      loadFailures.set(path, attempts + 1);
     }
     if (wait !== null) await pause(wait);
   }
-  throw new Refused(0, {
+  throw new ApiError(0, {
     error: "the dashboard does not answer, so this part of the page could not be loaded",
     hint: "look whether `fnbuild dashboard` still runs; it is loaded by itself when the dashboard is back",
   });

@@ -8,10 +8,10 @@
 //   navigate(hash) goes elsewhere
 //   cameFrom       the hash of the view before, "" when this is the first
 
-import { call, load, settings } from "./api.js";
-import { fill, h, sheet } from "./dom.js";
-import { connect, live, loadSession, onSession, session, watch, whenBack } from "./live.js";
-import { problem } from "./states.js";
+import { call, loadModule, settings } from "./api.js";
+import { setChildren, h, loadStyleSheet } from "./dom.js";
+import { connect, live, loadSession, onSession, session, watch, whenConnected } from "./live.js";
+import { errorBox } from "./states.js";
 
 const views = [];
 
@@ -32,92 +32,92 @@ register("session", "./session.js");
 const SIGN_IN = "#token=";
 
 const main = document.getElementById("main");
-let leave = () => {};
-let shownParts = null;
+let leaveView = () => {};
+let currentParts = null;
 
-function matched(parts) {
+function matchRoute(parts) {
   for (const view of views) {
-    const params = paramsOf(view.parts, parts);
+    const params = matchParams(view.parts, parts);
     if (params) return { view, params };
   }
   return null;
 }
 
-function paramsOf(pattern, parts) {
+function matchParams(pattern, parts) {
   if (parts.length > pattern.length) return null;
   const params = {};
-  for (const [index, one] of pattern.entries()) {
-    const given = parts[index];
-    if (one.startsWith(":")) {
-      if (given === undefined && !one.endsWith("?")) return null;
-      params[one.slice(1).replace("?", "")] = given ?? "";
-    } else if (one !== given) return null;
+  for (const [index, segment] of pattern.entries()) {
+    const part = parts[index];
+    if (segment.startsWith(":")) {
+      if (part === undefined && !segment.endsWith("?")) return null;
+      params[segment.slice(1).replace("?", "")] = part ?? "";
+    } else if (segment !== part) return null;
   }
   return params;
 }
 
 async function route() {
   if (location.hash.startsWith(SIGN_IN)) signInByLink();
-  const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decoded);
-  const before = shownParts;
-  shownParts = parts;
-  leave();
-  const stop = new AbortController();
-  let undo = null;
-  leave = () => {
-    stop.abort();
-    undo?.();
+  const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodePart);
+  const previous = currentParts;
+  currentParts = parts;
+  leaveView();
+  const controller = new AbortController();
+  let cleanUp = null;
+  leaveView = () => {
+    controller.abort();
+    cleanUp?.();
   };
   const root = h("div", { class: "view" });
   const context = {
-    signal: stop.signal,
+    signal: controller.signal,
     title: (text) => (document.title = `${text} · fnbuild`),
     navigate: (hash) => (location.hash = hash),
     again: route,
-    cameFrom: before ? `#/${before.map(encodeURIComponent).join("/")}` : "",
+    cameFrom: previous ? `#/${previous.map(encodeURIComponent).join("/")}` : "",
   };
   markCurrent(parts);
-  const found = matched(parts);
+  const match = matchRoute(parts);
   try {
-    if (!found) throw new Error(`there is no page at ${location.hash}`);
-    const { path, style } = found.view;
-    const [module] = await Promise.all([load(path), style && sheet(style)]);
-    if (stop.signal.aborted) return;
-    fill(main, root);
-    if (before) begin(before, parts);
-    undo = await module.show(root, found.params, context);
-    if (stop.signal.aborted) undo?.();
+    if (!match) throw new Error(`there is no page at ${location.hash}`);
+    const { path, style } = match.view;
+    const [module] = await Promise.all([loadModule(path), style && loadStyleSheet(style)]);
+    if (controller.signal.aborted) return;
+    setChildren(main, root);
+    if (previous) resetScroll(previous, parts);
+    cleanUp = await module.show(root, match.params, context);
+    if (controller.signal.aborted) cleanUp?.();
   } catch (error) {
-    if (stop.signal.aborted) return;
+    if (controller.signal.aborted) return;
     showFailure(error);
-    if (error.status === 0) whenBack(route, stop.signal);
+    if (error.status === 0) whenConnected(route, controller.signal);
   }
-  if (before) keepFocus();
+  if (previous) keepFocus();
 }
 
 // What is tried again and fails in the same way stays as it is, and is not read aloud again.
 function showFailure(error) {
   if (main.firstChild?.failure === error.message) return;
   const title = error.status === 0 ? "Not connected" : "This did not work";
-  const shown = h(
+  const view = h(
     "div",
     { class: "view" },
     h("h1", {}, title),
-    problem(error, h("a", { href: "#/" }, "All functions")),
+    errorBox(error, h("a", { href: "#/" }, "All functions")),
   );
-  shown.failure = error.message;
-  fill(main, shown);
+  view.failure = error.message;
+  setChildren(main, view);
 }
 
 // A link that the terminal shows. Neither the address bar nor the history keeps its code.
 async function signInByLink() {
-  const code = decoded(location.hash.slice(SIGN_IN.length));
+  const code = decodePart(location.hash.slice(SIGN_IN.length));
   history.replaceState(null, "", `${location.pathname}#/`);
-  const module = await load("./session.js");
+  const module = await loadModule("./session.js");
   await module.signInByLink(code);
 }
 
-function decoded(part) {
+function decodePart(part) {
   try {
     return decodeURIComponent(part);
   } catch {
@@ -126,8 +126,8 @@ function decoded(part) {
 }
 
 // A new view begins at its top; a step between two tabs of a function leaves everything in place.
-function begin(before, now) {
-  if (now.length > 1 && before[0] === now[0] && before[1] === now[1]) return;
+function resetScroll(previous, now) {
+  if (now.length > 1 && previous[0] === now[0] && previous[1] === now[1]) return;
   window.scrollTo(0, 0);
   main.focus({ preventScroll: true });
 }
@@ -139,46 +139,46 @@ function keepFocus() {
 }
 
 function markCurrent(parts) {
-  const here = parts[0] === "functions" || !parts.length ? "#/" : `#/${parts[0]}`;
-  for (const one of document.querySelectorAll(".bar a")) {
-    if (one.classList.contains("brand")) continue;
-    if (one.getAttribute("href") === here) one.setAttribute("aria-current", "page");
-    else one.removeAttribute("aria-current");
+  const currentHref = parts[0] === "functions" || !parts.length ? "#/" : `#/${parts[0]}`;
+  for (const link of document.querySelectorAll(".bar a")) {
+    if (link.classList.contains("brand")) continue;
+    if (link.getAttribute("href") === currentHref) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
 }
 
 function showConnection() {
-  const place = document.getElementById("connection");
-  const words = { live: "Live", lost: "Not connected", connecting: "Connecting…" };
-  const word = words[live.connection];
-  if (place.textContent !== word) place.textContent = word;
-  place.dataset.state = live.connection;
-  const gone = document.getElementById("gone");
-  const silent = live.connection === "lost" && live.error?.status !== 401;
-  gone.hidden = !silent;
-  if (silent) {
-    const why = live.error?.status ? live.error.message : "The dashboard does not answer";
-    const text = `${why}. What you see may be old; this page connects again by itself.`;
-    if (gone.textContent !== text) gone.textContent = text;
-  } else gone.textContent = "";
+  const status = document.getElementById("connection");
+  const labels = { live: "Live", lost: "Not connected", connecting: "Connecting…" };
+  const label = labels[live.connection];
+  if (status.textContent !== label) status.textContent = label;
+  status.dataset.state = live.connection;
+  const banner = document.getElementById("gone");
+  const isLost = live.connection === "lost" && live.error?.status !== 401;
+  banner.hidden = !isLost;
+  if (isLost) {
+    const reason = live.error?.status ? live.error.message : "The dashboard does not answer";
+    const text = `${reason}. What you see may be old; this page connects again by itself.`;
+    if (banner.textContent !== text) banner.textContent = text;
+  } else banner.textContent = "";
 }
 
 function showSession() {
   document.getElementById("who").textContent = session.role === "write" ? "Signed in" : "Sign in";
 }
 
-async function offerNamespaces() {
+async function showNamespaces() {
   const { namespaces } = await call("GET", "/api/namespaces");
   const names = namespaces?.names ?? [];
   if (!names.includes(session.namespace)) names.unshift(session.namespace);
-  const choice = document.getElementById("namespace");
-  choice.hidden = names.length < 2;
-  fill(
-    choice,
-    names.map((one) => h("option", { selected: one === session.namespace }, one)),
+  const select = document.getElementById("namespace");
+  select.hidden = names.length < 2;
+  setChildren(
+    select,
+    names.map((name) => h("option", { selected: name === session.namespace }, name)),
   );
-  choice.onchange = () => {
-    settings.namespace = choice.value;
+  select.onchange = () => {
+    settings.namespace = select.value;
     connect();
     location.hash = "#/";
     route();
@@ -188,13 +188,13 @@ async function offerNamespaces() {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = event.target;
-  const writing = target.matches?.("input, textarea, select, [contenteditable]");
-  if (event.key === "Escape" && writing && target.matches("[data-filter]") && target.value) {
+  const isTyping = target.matches?.("input, textarea, select, [contenteditable]");
+  if (event.key === "Escape" && isTyping && target.matches("[data-filter]") && target.value) {
     target.value = "";
     target.dispatchEvent(new Event("input", { bubbles: true }));
     return;
   }
-  if (writing || document.querySelector("dialog[open]")) return;
+  if (isTyping || document.querySelector("dialog[open]")) return;
   if (event.key === "/") {
     const filter = main.querySelector("[data-filter]");
     if (!filter) return;
@@ -207,20 +207,20 @@ function onKey(event) {
 }
 
 async function showKeys() {
-  const module = await load("./dialogs.js").catch(() => null); // the bar tells that the dashboard is gone
+  const module = await loadModule("./dialogs.js").catch(() => null); // the bar shows the lost connection
   if (!document.querySelector("dialog[open]")) module?.showKeys();
 }
 
-settings.askForToken = async () => (await load("./session.js")).askForToken();
+settings.askForToken = async () => (await loadModule("./session.js")).askForToken();
 
-let connected = live.connection !== "lost";
+let wasConnected = live.connection !== "lost";
 watch(showConnection);
 showConnection();
 onSession(showSession);
 watch(() => {
-  const now = live.connection === "live";
-  if (now && !connected) greet();
-  connected = now;
+  const isConnected = live.connection === "live";
+  if (isConnected && !wasConnected) loadEnvironment();
+  wasConnected = isConnected;
 });
 addEventListener("hashchange", route);
 addEventListener("keydown", onKey);
@@ -230,13 +230,13 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-route().then(greet);
+route().then(loadEnvironment);
 
 // Behind the first picture, and after the dashboard was away: it may be another one by then.
-async function greet() {
+async function loadEnvironment() {
   try {
     await loadSession();
-    await offerNamespaces();
+    await showNamespaces();
   } catch {
     // The stream of functions tells that the dashboard is gone; a refusal stands in the view.
   }

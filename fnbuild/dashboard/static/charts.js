@@ -1,9 +1,9 @@
 // The tab `#/functions/NAME/charts`: latency, requests and errors, workers, of the last minutes.
 
-import { call, inFunction } from "./api.js";
-import { fill, h, put, svg, when } from "./dom.js";
+import { call, functionPath } from "./api.js";
+import { setChildren, h, append, svg, timeElement } from "./dom.js";
 import { drawErrors, lastChange } from "./errors.js";
-import { problem } from "./states.js";
+import { errorBox } from "./states.js";
 
 const HEIGHT = 170;
 const LEFT = 52;
@@ -19,9 +19,24 @@ const CHARTS = [
     title: "Latency",
     unit: "ms",
     series: [
-      { key: "p50", name: "p50", of: (one) => one.p50, told: (one) => known(one, "p50") },
-      { key: "p95", name: "p95", of: (one) => one.p95, told: (one) => known(one, "p95") },
-      { key: "p99", name: "p99", of: (one) => one.p99, told: (one) => known(one, "p99") },
+      {
+        key: "p50",
+        name: "p50",
+        of: (sample) => sample.p50,
+        text: (sample) => percentileText(sample, "p50"),
+      },
+      {
+        key: "p95",
+        name: "p95",
+        of: (sample) => sample.p95,
+        text: (sample) => percentileText(sample, "p95"),
+      },
+      {
+        key: "p99",
+        name: "p99",
+        of: (sample) => sample.p99,
+        text: (sample) => percentileText(sample, "p99"),
+      },
     ],
   },
   {
@@ -30,8 +45,8 @@ const CHARTS = [
     unit: "",
     bars: true,
     series: [
-      { key: "requests", name: "requests", of: (one) => one.requests },
-      { key: "errors", name: "errors", of: (one) => one.errors },
+      { key: "requests", name: "requests", of: (sample) => sample.requests },
+      { key: "errors", name: "errors", of: (sample) => sample.errors },
     ],
   },
   {
@@ -39,23 +54,23 @@ const CHARTS = [
     title: "Workers",
     unit: "",
     series: [
-      { key: "busy", name: "busy", of: (one) => one.busy },
-      { key: "workers", name: "there are", of: (one) => one.workers },
+      { key: "busy", name: "busy", of: (sample) => sample.busy },
+      { key: "workers", name: "there are", of: (sample) => sample.workers },
     ],
   },
 ];
 
 export async function show(root, { name }, { current, signal }) {
-  const said = h("div");
+  const feedback = h("div");
   const tiles = h("dl", { class: "tiles" });
   const figures = CHARTS.map(chart);
   const table = h("tbody");
   const errors = h("div");
-  put(
+  append(
     root,
-    said,
+    feedback,
     tiles,
-    figures.map((one) => one.node),
+    figures.map((figure) => figure.node),
     h("section", { class: "card" }, h("h2", {}, "Last errors"), errors),
     h(
       "details",
@@ -73,8 +88,8 @@ export async function show(root, { name }, { current, signal }) {
             h(
               "tr",
               {},
-              ["Time", "Requests", "Errors", "p50 ms", "p95 ms", "p99 ms", "Busy"].map((one) =>
-                h("th", { scope: "col" }, one),
+              ["Time", "Requests", "Errors", "p50 ms", "p95 ms", "p99 ms", "Busy"].map((title) =>
+                h("th", { scope: "col" }, title),
               ),
             ),
           ),
@@ -84,69 +99,72 @@ export async function show(root, { name }, { current, signal }) {
     ),
   );
   let timer = 0;
-  const sizes = new ResizeObserver(() => figures.forEach((one) => one.draw()));
-  sizes.observe(root);
-  await ask();
+  const resizeObserver = new ResizeObserver(() => figures.forEach((figure) => figure.draw()));
+  resizeObserver.observe(root);
+  await poll();
   return () => {
     clearTimeout(timer);
-    sizes.disconnect();
+    resizeObserver.disconnect();
   };
 
-  async function ask() {
+  async function poll() {
     let interval = 5;
     try {
       if (!document.hidden) {
-        const found = await call("GET", inFunction(name, "statistics"), { signal });
-        interval = found.interval || interval;
-        fill(said);
-        drawAll(found);
+        const statistics = await call("GET", functionPath(name, "statistics"), { signal });
+        interval = statistics.interval || interval;
+        setChildren(feedback);
+        drawAll(statistics);
       }
     } catch (error) {
       if (signal.aborted) return;
-      fill(said, problem(error));
+      setChildren(feedback, errorBox(error));
     }
-    if (!signal.aborted) timer = setTimeout(ask, Math.min(Math.max(interval, 1), 10) * 1000);
+    if (!signal.aborted) timer = setTimeout(poll, Math.min(Math.max(interval, 1), 10) * 1000);
   }
 
-  function drawAll(found) {
-    const samples = found.samples ?? [];
-    fill(tiles, tilesOf(found, samples));
-    for (const one of figures) one.draw(samples, found.interval);
-    fill(
+  function drawAll(statistics) {
+    const samples = statistics.samples ?? [];
+    setChildren(tiles, summaryTiles(statistics, samples));
+    for (const figure of figures) figure.draw(samples, statistics.interval);
+    setChildren(
       table,
       samples
         .slice(-TABLE_ROWS)
         .reverse()
-        .map((one) =>
+        .map((sample) =>
           h(
             "tr",
             {},
-            h("td", {}, when(one.time * 1000)),
+            h("td", {}, timeElement(sample.time * 1000)),
             [
-              number(one.requests),
-              number(one.errors),
-              ...["p50", "p95", "p99"].map((key) => known(one, key)),
-              number(one.busy),
+              number(sample.requests),
+              number(sample.errors),
+              ...["p50", "p95", "p99"].map((key) => percentileText(sample, key)),
+              number(sample.busy),
             ].map((text) => h("td", {}, text)),
           ),
         ),
     );
-    drawErrors(errors, found.errors ?? [], { ...lastChange(current()), most: 20 });
+    drawErrors(errors, statistics.errors ?? [], { ...lastChange(current()), limit: 20 });
   }
 }
 
-function tilesOf(found, samples) {
-  const sum = (key) => samples.reduce((all, one) => all + (one[key] ?? 0), 0);
-  const last = samples.findLast((one) => one.bounds?.p95);
-  const since = samples.length ? [" since ", clock(samples[0].time - found.interval)] : "";
-  const now = samples.at(-1);
+function summaryTiles(statistics, samples) {
+  const sum = (key) => samples.reduce((total, sample) => total + (sample[key] ?? 0), 0);
+  const last = samples.findLast((sample) => sample.bounds?.p95);
+  const since = samples.length ? [" since ", clockTime(samples[0].time - statistics.interval)] : "";
+  const latest = samples.at(-1);
   const rows = [
     [["Requests", since], number(sum("requests"))],
     [["Errors", since], number(sum("errors"))],
-    [last ? ["p95 at ", clock(last.time)] : "p95", last ? `${known(last, "p95")} ms` : "–"],
-    ["Workers", now && now.workers !== null ? `${number(now.busy)} busy of ${number(now.workers)}` : "–"],
-    ["Restarts", number(found.restarts ?? 0)],
-    found.gpuMemory ? ["GPU memory", `${number(found.gpuMemory / 1024 ** 2)} MiB`] : null,
+    [last ? ["p95 at ", clockTime(last.time)] : "p95", last ? `${percentileText(last, "p95")} ms` : "–"],
+    [
+      "Workers",
+      latest && latest.workers !== null ? `${number(latest.busy)} busy of ${number(latest.workers)}` : "–",
+    ],
+    ["Restarts", number(statistics.restarts ?? 0)],
+    statistics.gpuMemory ? ["GPU memory", `${number(statistics.gpuMemory / 1024 ** 2)} MiB`] : null,
   ];
   return rows.filter(Boolean).map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value)));
 }
@@ -160,22 +178,22 @@ function chart({ key, title, unit, series, bars = false }) {
     "aria-label": title,
     "aria-describedby": `read-${key}`,
   });
-  const read = h("p", { class: "reading", id: `read-${key}`, role: "status", "aria-live": "off" });
+  const reading = h("p", { class: "reading", id: `read-${key}`, role: "status", "aria-live": "off" });
   const legend = h(
     "ul",
     { class: "legend" },
-    series.map((one) =>
+    series.map((item) =>
       h(
         "li",
-        { class: one.key },
+        { class: item.key },
         svg(
           "svg",
           { viewBox: "0 0 20 8", "aria-hidden": "true" },
           bars
-            ? svg("rect", { width: 10, height: 8, x: 5, class: `bar-${one.key}` })
-            : svg("path", { d: "M0 4h20", class: `line ${one.key}` }),
+            ? svg("rect", { width: 10, height: 8, x: 5, class: `bar-${item.key}` })
+            : svg("path", { d: "M0 4h20", class: `line ${item.key}` }),
         ),
-        one.name,
+        item.name,
       ),
     ),
   );
@@ -184,34 +202,34 @@ function chart({ key, title, unit, series, bars = false }) {
     { class: "card", "data-chart": key },
     h("figcaption", { class: "head" }, h("h2", {}, unit ? `${title} (${unit})` : title), legend),
     drawing,
-    read,
+    reading,
   );
   let samples = [];
   let interval = 0;
   let cursor = null;
-  let place = null;
-  drawing.addEventListener("pointermove", (event) => point(indexAt(event)));
-  drawing.addEventListener("pointerleave", () => point(null));
-  drawing.addEventListener("blur", () => point(null));
+  let layout = null;
+  drawing.addEventListener("pointermove", (event) => setCursor(indexAtPointer(event)));
+  drawing.addEventListener("pointerleave", () => setCursor(null));
+  drawing.addEventListener("blur", () => setCursor(null));
   drawing.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
     if (!(event.key in steps) || !samples.length) return;
     event.preventDefault();
-    point(Math.min(samples.length - 1, Math.max(0, (cursor ?? samples.length) + steps[event.key])));
+    setCursor(Math.min(samples.length - 1, Math.max(0, (cursor ?? samples.length) + steps[event.key])));
   });
   return { node, draw };
 
-  function draw(given = samples, every = interval) {
-    samples = given;
-    interval = every;
+  function draw(newSamples = samples, newInterval = interval) {
+    samples = newSamples;
+    interval = newInterval;
     const width = Math.max(200, drawing.clientWidth || 600);
     drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const values = samples
-      .flatMap((one) => series.map(({ of }) => of(one)))
-      .filter((one) => one !== null && one !== undefined);
-    if (!values.some((one) => one > 0)) {
-      place = null;
-      fill(
+      .flatMap((sample) => series.map(({ of }) => of(sample)))
+      .filter((value) => value !== null && value !== undefined);
+    if (!values.some((value) => value > 0)) {
+      layout = null;
+      setChildren(
         drawing,
         svg(
           "text",
@@ -219,45 +237,59 @@ function chart({ key, title, unit, series, bars = false }) {
           "No requests in this time",
         ),
       );
-      return say();
+      return showReading();
     }
-    const ticks = ticksTo(Math.max(...values), key === "latency" ? 0 : 1);
-    const top = ticks.at(-1);
-    const wide = width - LEFT - RIGHT;
-    place = {
+    const ticks = axisTicks(Math.max(...values), key === "latency" ? 0 : 1);
+    const maximum = ticks.at(-1);
+    const plotWidth = width - LEFT - RIGHT;
+    layout = {
       width,
       x: (index) =>
         LEFT +
-        (bars ? ((index + 0.5) / samples.length) * wide : (index / Math.max(1, samples.length - 1)) * wide),
-      y: (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM),
-      step: wide / samples.length,
+        (bars
+          ? ((index + 0.5) / samples.length) * plotWidth
+          : (index / Math.max(1, samples.length - 1)) * plotWidth),
+      y: (value) => TOP + (1 - value / maximum) * (HEIGHT - TOP - BOTTOM),
+      step: plotWidth / samples.length,
     };
-    fill(drawing, grid(ticks), times(), bars ? series.map(barsOf) : series.map(lineOf), mark());
-    say();
+    setChildren(
+      drawing,
+      grid(ticks),
+      timeAxis(),
+      bars ? series.map(seriesBars) : series.map(seriesLine),
+      cursorLine(),
+    );
+    showReading();
   }
 
   function grid(ticks) {
-    return ticks.map((one) => [
-      svg("line", { class: "grid", x1: LEFT, x2: place.width - RIGHT, y1: place.y(one), y2: place.y(one) }),
-      svg("text", { class: "tick", x: LEFT - 8, y: place.y(one) + 4, "text-anchor": "end" }, number(one)),
+    return ticks.map((tick) => [
+      svg("line", {
+        class: "grid",
+        x1: LEFT,
+        x2: layout.width - RIGHT,
+        y1: layout.y(tick),
+        y2: layout.y(tick),
+      }),
+      svg("text", { class: "tick", x: LEFT - 8, y: layout.y(tick) + 4, "text-anchor": "end" }, number(tick)),
     ]);
   }
 
-  function times() {
+  function timeAxis() {
     const [first, last] = [samples[0].time, samples.at(-1).time];
     return [
       [0, "start"],
       [0.5, "middle"],
       [1, "end"],
-    ].map(([part, anchor]) => {
-      const text = clock(first + part * (last - first));
+    ].map(([fraction, textAnchor]) => {
+      const text = clockTime(first + fraction * (last - first));
       return svg(
         "text",
         {
           class: "tick",
-          x: LEFT + part * (place.width - LEFT - RIGHT),
+          x: LEFT + fraction * (layout.width - LEFT - RIGHT),
           y: HEIGHT - 6,
-          "text-anchor": anchor,
+          "text-anchor": textAnchor,
         },
         text,
       );
@@ -265,98 +297,107 @@ function chart({ key, title, unit, series, bars = false }) {
   }
 
   // Where nothing was asked there is no latency: the line has a gap, a lonely value is a dot.
-  function lineOf({ key: name, of }) {
+  function seriesLine({ key: name, of }) {
     let path = "";
-    const dots = [];
-    samples.forEach((one, index) => {
-      const value = of(one);
+    const isolated = [];
+    samples.forEach((sample, index) => {
+      const value = of(sample);
       if (value === null || value === undefined) return;
-      const there = (other) =>
+      const hasValue = (other) =>
         samples[other] && of(samples[other]) !== null && of(samples[other]) !== undefined;
-      const at = `${place.x(index).toFixed(1)} ${place.y(value).toFixed(1)}`;
-      path += `${there(index - 1) ? "L" : "M"}${at}`;
-      if (!there(index - 1) && !there(index + 1))
-        dots.push(svg("circle", { class: `dot ${name}`, cx: place.x(index), cy: place.y(value), r: 2.5 }));
+      const point = `${layout.x(index).toFixed(1)} ${layout.y(value).toFixed(1)}`;
+      path += `${hasValue(index - 1) ? "L" : "M"}${point}`;
+      if (!hasValue(index - 1) && !hasValue(index + 1))
+        isolated.push(
+          svg("circle", { class: `dot ${name}`, cx: layout.x(index), cy: layout.y(value), r: 2.5 }),
+        );
     });
-    return [svg("path", { class: `line ${name}`, d: path }), dots];
+    return [svg("path", { class: `line ${name}`, d: path }), isolated];
   }
 
-  function barsOf({ key: name, of }) {
-    const base = place.y(0);
-    const thick = Math.max(1, place.step - Math.min(2, place.step * 0.25));
-    return samples.map((one, index) => {
-      const value = of(one) ?? 0;
+  function seriesBars({ key: name, of }) {
+    const base = layout.y(0);
+    const barWidth = Math.max(1, layout.step - Math.min(2, layout.step * 0.25));
+    return samples.map((sample, index) => {
+      const value = of(sample) ?? 0;
       if (!value) return null;
-      const y = Math.min(place.y(value), base - 1);
+      const y = Math.min(layout.y(value), base - 1);
       return svg("rect", {
         class: `bar-${name}`,
-        x: (place.x(index) - thick / 2).toFixed(1),
+        x: (layout.x(index) - barWidth / 2).toFixed(1),
         y: y.toFixed(1),
-        width: thick.toFixed(1),
+        width: barWidth.toFixed(1),
         height: (base - y).toFixed(1),
       });
     });
   }
 
-  function mark() {
+  function cursorLine() {
     if (cursor === null || !samples[cursor]) return null;
-    const x = place.x(cursor);
+    const x = layout.x(cursor);
     return svg("line", { class: "cursor", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM });
   }
 
-  function point(index) {
+  function setCursor(index) {
     if (index === cursor) return;
     cursor = index;
-    read.setAttribute("aria-live", index === null ? "off" : "polite");
-    if (place) draw();
+    reading.setAttribute("aria-live", index === null ? "off" : "polite");
+    if (layout) draw();
   }
 
-  function indexAt(event) {
-    if (!place || !samples.length) return null;
+  function indexAtPointer(event) {
+    if (!layout || !samples.length) return null;
     const box = drawing.getBoundingClientRect();
-    const part = (event.clientX - box.left - LEFT) / (place.width - LEFT - RIGHT);
+    const fraction = (event.clientX - box.left - LEFT) / (layout.width - LEFT - RIGHT);
     return Math.min(
       samples.length - 1,
-      Math.max(0, bars ? Math.floor(part * samples.length) : Math.round(part * (samples.length - 1))),
+      Math.max(0, bars ? Math.floor(fraction * samples.length) : Math.round(fraction * (samples.length - 1))),
     );
   }
 
-  function say() {
-    const there = (one) => series.some(({ of }) => of(one) !== null && of(one) !== undefined);
-    const one = cursor === null ? (samples.findLast(there) ?? samples.at(-1)) : samples[cursor];
-    if (!one) return fill(read, "Nothing measured yet.");
-    const words = series.map(
-      ({ name, of, told = (sample) => number(of(sample)) }) =>
-        `${name} ${told(one)}${unit && of(one) !== null ? ` ${unit}` : ""}`,
+  function showReading() {
+    const hasValues = (sample) => series.some(({ of }) => of(sample) !== null && of(sample) !== undefined);
+    const selected = cursor === null ? (samples.findLast(hasValues) ?? samples.at(-1)) : samples[cursor];
+    if (!selected) return setChildren(reading, "Nothing measured yet.");
+    const readings = series.map(
+      ({ name, of, text = (sample) => number(of(sample)) }) =>
+        `${name} ${text(selected)}${unit && of(selected) !== null ? ` ${unit}` : ""}`,
     );
-    const each = bars && interval ? ` in ${interval} s` : "";
-    fill(read, cursor === null ? "Last, at " : "At ", when(one.time * 1000), ": ", words.join(", "), each);
+    const perInterval = bars && interval ? ` in ${interval} s` : "";
+    setChildren(
+      reading,
+      cursor === null ? "Last, at " : "At ",
+      timeElement(selected.time * 1000),
+      ": ",
+      readings.join(", "),
+      perInterval,
+    );
   }
 }
 
 /** A percentile as it is known: exact, or the bounds of the bucket it is in. */
-function known({ bounds }, key) {
+function percentileText({ bounds }, key) {
   if (!bounds?.[key]) return "–";
-  const [least, most] = bounds[key];
-  if (most === null) return `> ${number(least)}`;
-  if (least === most) return number(most);
-  return least ? `${number(least)}–${number(most)}` : `≤ ${number(most)}`;
+  const [lower, upper] = bounds[key];
+  if (upper === null) return `> ${number(lower)}`;
+  if (lower === upper) return number(upper);
+  return lower ? `${number(lower)}–${number(upper)}` : `≤ ${number(upper)}`;
 }
 
 /** A time in seconds as the hour, minute and second. */
-const clock = (seconds) =>
+const clockTime = (seconds) =>
   new Date(seconds * 1000).toLocaleTimeString(undefined, { timeStyle: "medium", hourCycle: "h23" });
 
 /** About four round numbers from 0 to at least `most`, at least `step` apart. */
-function ticksTo(most, step) {
-  const rough = Math.max(most, Number.EPSILON) / 4;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const each = Math.max(
+function axisTicks(maximum, step) {
+  const minimumStep = Math.max(maximum, Number.EPSILON) / 4;
+  const power = 10 ** Math.floor(Math.log10(minimumStep));
+  const tickStep = Math.max(
     step,
-    [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough),
+    [1, 2, 5, 10].map((factor) => factor * power).find((factor) => factor >= minimumStep),
   );
-  const count = Math.ceil(most / each - 1e-9);
-  return Array.from({ length: count + 1 }, (_, index) => index * each);
+  const count = Math.ceil(maximum / tickStep - 1e-9);
+  return Array.from({ length: count + 1 }, (_, index) => index * tickStep);
 }
 
 function number(value) {

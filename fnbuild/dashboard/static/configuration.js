@@ -1,35 +1,35 @@
 // The tab `#/functions/NAME/configuration`: the stored function.yaml, to read and to change.
 
-import { call, inFunction, received } from "./api.js";
-import { confirmed, toast } from "./dialogs.js";
-import { fill, h, put } from "./dom.js";
-import { editor } from "./editor.js";
-import { whenBack } from "./live.js";
-import { serves, watchOperation } from "./operation.js";
-import { problem } from "./states.js";
+import { call, functionPath, callWithHeaders } from "./api.js";
+import { confirmAction, toast } from "./dialogs.js";
+import { setChildren, h, append } from "./dom.js";
+import { createEditor } from "./editor.js";
+import { whenConnected } from "./live.js";
+import { isServing, watchOperation } from "./operation.js";
+import { errorBox } from "./states.js";
 
 // What was written and does not run, by function: another tab or page does not lose it.
 const drafts = new Map();
-const failed = new Map(); // of these, the text whose deploy failed
+const failedDrafts = new Map(); // of these, the text whose deploy failed
 
 export async function show(root, { name }, { signal, current, onChange }) {
-  let { text: stored, revision } = await latest();
-  const said = h("div");
-  const under = h("div");
-  const save = h("button", { type: "button", class: "primary", onclick: deploy }, "Save and deploy");
-  const undo = h("button", { type: "button", onclick: discard }, "Discard changes");
-  const draft = drafts.get(name);
-  let noted = null; // makes the note's words
-  const paper = editor({
+  let { text: stored, revision } = await fetchStored();
+  const feedback = h("div");
+  const output = h("div");
+  const saveButton = h("button", { type: "button", class: "primary", onclick: deploy }, "Save and deploy");
+  const discardButton = h("button", { type: "button", onclick: discard }, "Discard changes");
+  const initialDraft = drafts.get(name);
+  let noteText = null; // makes the note's words
+  const source = createEditor({
     label: `Configuration of ${name}`,
-    text: draft ?? stored,
+    text: initialDraft ?? stored,
     name,
     signal,
-    more: otherName,
-    onchange: changed,
-    onsave: deploy,
+    extraFindings: nameFindings,
+    onChange: onChanged,
+    onSave: deploy,
   });
-  put(
+  append(
     root,
     h(
       "section",
@@ -44,36 +44,42 @@ export async function show(root, { name }, { signal, current, onChange }) {
           "Saving deploys a new revision. Secrets stand as [redacted] and stay as they are.",
         ),
       ),
-      said,
-      paper.node,
-      h("p", { class: "actions" }, save, undo),
+      feedback,
+      source.node,
+      h("p", { class: "actions" }, saveButton, discardButton),
     ),
-    under,
+    output,
   );
-  if (draft !== undefined)
-    note(draft === failed.get(name) ? notServed : () => "Here are your changes from before, not saved yet.");
-  buttons();
-  onChange(look);
-  addEventListener("beforeunload", hold, { signal });
+  if (initialDraft !== undefined)
+    setNote(
+      initialDraft === failedDrafts.get(name)
+        ? failedDeployText
+        : () => "Here are your changes from before, not saved yet.",
+    );
+  updateButtons();
+  onChange(onUpdate);
+  addEventListener("beforeunload", confirmUnload, { signal });
 
   // The stored text with its own revision: what the list says may be older or newer.
-  async function latest() {
-    const { body, headers } = await received("GET", inFunction(name, "configuration"), { signal });
+  async function fetchStored() {
+    const { body, headers } = await callWithHeaders("GET", functionPath(name, "configuration"), { signal });
     return { text: body, revision: Number(headers.get("x-fnbuild-revision")) };
   }
 
-  function changed(text) {
+  function onChanged(text) {
     if (text === stored) drafts.delete(name);
     else drafts.set(name, text);
-    buttons();
+    updateButtons();
   }
 
   // What saving it would make is another function, without code.
-  function otherName({ function: written }, text) {
+  function nameFindings({ function: newName }, text) {
     const own = name.split("@")[0];
-    if (!written || written === own) return [];
-    const line =
-      text.split("\n").findIndex((one) => /^\s+["']?name["']?:/.test(one) && one.includes(written)) + 1;
+    if (!newName || newName === own) return [];
+    const lineNumber =
+      text
+        .split("\n")
+        .findIndex((textLine) => /^\s+["']?name["']?:/.test(textLine) && textLine.includes(newName)) + 1;
     const message = `the name cannot be changed here: this is the configuration of ${own}`;
     const hint = `leave the name ${own}; under another name it is deployed from the page Deploy`;
     return [
@@ -82,118 +88,124 @@ export async function show(root, { name }, { signal, current, onChange }) {
         rule: "other-name",
         message,
         hint,
-        line: line || null,
+        line: lineNumber || null,
         column: 1,
-        endLine: line,
+        endLine: lineNumber,
         endColumn: 1,
       },
     ];
   }
 
-  function notServed() {
+  function failedDeployText() {
     const { revision: number } = current()?.status ?? {};
-    const serving = serves(current()) && number ? `revision ${number} goes on serving` : "nothing of it runs";
+    const outcome =
+      isServing(current()) && number ? `revision ${number} goes on serving` : "nothing of it runs";
     const remedy = "Discard changes brings back what is stored.";
-    return `This text does not run: its deploy failed, and ${serving}. ${remedy}`;
+    return `This text does not run: its deploy failed, and ${outcome}. ${remedy}`;
   }
 
-  function buttons() {
-    save.disabled = undo.disabled = !drafts.has(name);
+  function updateButtons() {
+    saveButton.disabled = discardButton.disabled = !drafts.has(name);
   }
 
-  function hold(event) {
+  function confirmUnload(event) {
     if (drafts.has(name)) event.preventDefault();
   }
 
   async function discard() {
-    const yes = await confirmed("Discard your changes?", `What you wrote goes; ${name} stays as it is.`, {
-      yes: "Discard",
-      danger: true,
-    });
-    if (!yes) return;
+    const agreed = await confirmAction(
+      "Discard your changes?",
+      `What you wrote goes; ${name} stays as it is.`,
+      {
+        confirmLabel: "Discard",
+        danger: true,
+      },
+    );
+    if (!agreed) return;
     drafts.delete(name);
-    failed.delete(name);
+    failedDrafts.delete(name);
     await reload();
   }
 
   // What is written while the answer is on its way stays.
   async function reload() {
     try {
-      ({ text: stored, revision } = await latest());
+      ({ text: stored, revision } = await fetchStored());
     } catch (error) {
       if (signal.aborted) return;
-      refused(error);
-      if (error.status === 0) whenBack(reload, signal);
+      showError(error);
+      if (error.status === 0) whenConnected(reload, signal);
       return;
     }
-    if (drafts.has(name)) return changed(paper.text());
-    if (paper.text() !== stored) paper.write(stored);
-    changed(stored);
-    paper.show([]);
-    note(null);
+    if (drafts.has(name)) return onChanged(source.text());
+    if (source.text() !== stored) source.write(stored);
+    onChanged(stored);
+    source.show([]);
+    setNote(null);
   }
 
   // A newer revision is shown at once, unless there are changes here. An older one comes from a list
   // that is behind, or from a rollback, which makes a newer text of an older revision.
-  function look(one) {
-    const now = one?.status?.revision;
-    if (now && now !== revision && !save.saving) newer(now);
-    else if (noted) draw();
+  function onUpdate(fn) {
+    const newRevision = fn?.status?.revision;
+    if (newRevision && newRevision !== revision && !saveButton.saving) loadNewer(newRevision);
+    else if (noteText) drawNote();
   }
 
-  async function newer(now) {
+  async function loadNewer(newRevision) {
     if (!drafts.has(name)) return reload();
-    const seen = await latest().catch(() => null);
-    if (!seen || seen.revision === revision || save.saving) return undefined;
-    ({ text: stored, revision } = seen);
+    const fetched = await fetchStored().catch(() => null);
+    if (!fetched || fetched.revision === revision || saveButton.saving) return undefined;
+    ({ text: stored, revision } = fetched);
     if (drafts.has(name))
-      note(() => `Revision ${now} was deployed meanwhile. Saving puts your text over it.`);
+      setNote(() => `Revision ${newRevision} was deployed meanwhile. Saving puts your text over it.`);
     return undefined;
   }
 
   // The note says how things are now, also after a later event: `words` is asked again at each.
-  function note(words) {
-    noted = words;
-    fill(said);
-    draw();
+  function setNote(noteFunction) {
+    noteText = noteFunction;
+    setChildren(feedback);
+    drawNote();
   }
 
-  function refused(error) {
-    note(null);
-    fill(said, problem(error));
+  function showError(error) {
+    setNote(null);
+    setChildren(feedback, errorBox(error));
   }
 
-  function draw() {
-    const text = noted?.();
-    if (text && said.textContent !== text) fill(said, h("p", { class: "note warn", role: "status" }, text));
+  function drawNote() {
+    const text = noteText?.();
+    if (text && feedback.textContent !== text)
+      setChildren(feedback, h("p", { class: "note warn", role: "status" }, text));
   }
 
   async function deploy() {
-    if (save.disabled) return;
-    save.saving = save.disabled = true;
-    note(null);
-    fill(under);
-    const text = paper.text();
+    if (saveButton.disabled) return;
+    saveButton.saving = saveButton.disabled = true;
+    setNote(null);
+    setChildren(output);
+    const text = source.text();
     try {
-      const [other] = otherName(await paper.check(), text);
-      if (other) return refused(other);
-      await call("PUT", inFunction(name), { body: text, type: "application/yaml" });
+      const [nameFinding] = nameFindings(await source.check(), text);
+      if (nameFinding) return showError(nameFinding);
+      await call("PUT", functionPath(name), { body: text, type: "application/yaml" });
       toast(`${name} is being deployed`);
-      const last = await watchOperation(under, name, { title: `Deploying ${name}`, signal, inView: true });
+      const last = await watchOperation(output, name, { title: `Deploying ${name}`, signal, inView: true });
       if (last?.state === "done") {
         if (drafts.get(name) === text) drafts.delete(name);
         await reload();
       } else if (last) {
-        failed.set(name, text);
-        note(notServed);
+        failedDrafts.set(name, text);
+        setNote(failedDeployText);
       }
     } catch (error) {
       if (signal.aborted) return;
-      refused(error);
-      if (error.diagnostics?.length) paper.show(error.diagnostics);
+      showError(error);
+      if (error.diagnostics?.length) source.show(error.diagnostics);
     } finally {
-      save.saving = false;
-      buttons();
+      saveButton.saving = false;
+      updateButtons();
     }
   }
 }

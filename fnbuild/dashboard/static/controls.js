@@ -1,8 +1,8 @@
 // The playground's frame: where pictures come from, tools, the strip of frames, places for panels.
 
-import { fill, h } from "./dom.js";
-import { hear } from "./hearing.js";
-import { leftOut, SAMPLES } from "./pictures.js";
+import { setChildren, h } from "./dom.js";
+import { listen } from "./input_events.js";
+import { leftOutText, SAMPLES } from "./pictures.js";
 import { bounds } from "./shapes.js";
 
 const TOOLS = {
@@ -66,29 +66,29 @@ export class Controls {
       { type: "button", class: "small", onclick: () => playground.save() },
       "Save the picture",
     );
-    this.element = h("div", { class: "playground" }, this.left(), this.right());
-    this.hearing = hear(playground, this);
+    this.element = h("div", { class: "playground" }, this.pictureColumn(), this.resultsColumn());
+    this.inputEvents = listen(playground, this);
   }
 
   close() {
-    this.hearing.abort();
+    this.inputEvents.abort();
   }
 
-  left() {
-    this.empty = this.welcome();
-    this.area = h("div", { class: "stage empty" }, this.canvas, this.empty, this.zooms());
+  pictureColumn() {
+    this.emptyElement = this.emptyState();
+    this.stageArea = h("div", { class: "stage empty" }, this.canvas, this.emptyElement, this.zoomButtons());
     return h(
       "section",
       { class: "card stage-card", "aria-label": "Picture" },
-      h("div", { class: "stage-bar" }, this.sources(), this.toolbar),
-      this.area,
+      h("div", { class: "stage-bar" }, this.sourceButtons(), this.toolbar),
+      this.stageArea,
       this.strip,
       this.readout,
       h("p", { class: "keys-line quiet-text", id: "playground-keys" }, keysOf(this.playground.kind)),
     );
   }
 
-  sources() {
+  sourceButtons() {
     const pick = (attributes) => {
       const input = h("input", {
         type: "file",
@@ -96,7 +96,7 @@ export class Controls {
         multiple: true,
         ...attributes,
         onchange: () => {
-          this.playground.open([...input.files]);
+          this.playground.openFiles([...input.files]);
           input.value = "";
         },
       });
@@ -107,9 +107,9 @@ export class Controls {
     const folder = pick({ webkitdirectory: true, class: "folder" });
     const samples = h(
       "select",
-      { "aria-label": "Samples", onchange: () => this.sample(samples) },
+      { "aria-label": "Samples", onchange: () => this.openSample(samples) },
       h("option", { value: "" }, "Samples"),
-      this.samples().map(([name], i) => h("option", { value: i }, name)),
+      this.samples().map(([name], index) => h("option", { value: index }, name)),
     );
     return h(
       "div",
@@ -130,20 +130,20 @@ export class Controls {
     return SAMPLES[this.playground.kind];
   }
 
-  sample(select) {
+  openSample(select) {
     const chosen = this.samples()[select.value];
     select.value = "";
-    if (chosen) this.playground.take(async () => chosen[1]());
+    if (chosen) this.playground.openSource(async () => chosen[1]());
   }
 
-  welcome() {
-    const what =
+  emptyState() {
+    const subject =
       { tracker: "a video, or pictures in a row,", reid: "two pictures" }[this.playground.kind] ??
       "a picture";
     return h(
       "div",
       { class: "welcome" },
-      h("p", { class: "welcome-what" }, `Drop ${what} here`),
+      h("p", { class: "welcome-what" }, `Drop ${subject} here`),
       h("p", { class: "quiet-text" }, "or paste one, choose files above, or begin with a sample:"),
       h(
         "div",
@@ -151,7 +151,7 @@ export class Controls {
         this.samples().map(([name, load]) =>
           h(
             "button",
-            { type: "button", class: "chip", onclick: () => this.playground.take(async () => load()) },
+            { type: "button", class: "chip", onclick: () => this.playground.openSource(async () => load()) },
             name,
           ),
         ),
@@ -159,13 +159,9 @@ export class Controls {
     );
   }
 
-  zooms() {
-    const button = (text, name, act) =>
-      h(
-        "button",
-        { type: "button", class: "small quiet", "aria-label": name, title: name, onclick: act },
-        text,
-      );
+  zoomButtons() {
+    const button = (text, name, onclick) =>
+      h("button", { type: "button", class: "small quiet", "aria-label": name, title: name, onclick }, text);
     return h(
       "div",
       { class: "zooms" },
@@ -175,7 +171,7 @@ export class Controls {
     );
   }
 
-  right() {
+  resultsColumn() {
     const { playground, panels } = this;
     const slider = h("input", {
       type: "range",
@@ -186,16 +182,17 @@ export class Controls {
       id: "threshold",
       oninput: () => {
         playground.setThreshold(Number(slider.value));
-        said.textContent = slider.value === "0" ? "the function's own" : Number(slider.value).toFixed(2);
+        thresholdText.textContent =
+          slider.value === "0" ? "the function's own" : Number(slider.value).toFixed(2);
       },
     });
-    const said = h("output", { for: "threshold" }, "the function's own");
+    const thresholdText = h("output", { for: "threshold" }, "the function's own");
     const card = (name, title, ...children) =>
       (this.cards[name] = h("section", { class: "card", hidden: true }, h("h2", {}, title), ...children));
-    const folded = (name, title) =>
+    const foldedCard = (name, title) =>
       (this.cards[name] = h(
         "details",
-        { class: "card", hidden: true, ontoggle: () => this.unfold(name) },
+        { class: "card", hidden: true, ontoggle: () => this.drawFoldedPanel(name) },
         h("summary", {}, title),
         panels[name],
       ));
@@ -214,28 +211,34 @@ export class Controls {
         panels.trouble,
         this.status,
         playground.kind !== "tracker" &&
-          h("div", { class: "threshold" }, h("label", { for: "threshold" }, "Threshold"), said, slider),
+          h(
+            "div",
+            { class: "threshold" },
+            h("label", { for: "threshold" }, "Threshold"),
+            thresholdText,
+            slider,
+          ),
         panels.legend,
         panels.results,
       ),
       card("times", "Time", panels.times),
       card("verdict", "CVAT", panels.verdict),
-      folded("program", "The request as a program"),
-      folded("raw", "The reply"),
+      foldedCard("program", "The request as a program"),
+      foldedCard("raw", "The reply"),
     );
   }
 
   // Tools
 
-  tools() {
-    const { kind, annotations: said, tracks } = this.playground;
+  availableTools() {
+    const { kind, annotations, tracks } = this.playground;
     const names = { detector: ["move"], reid: ["box", "move"] }[kind] ?? [];
     if (kind === "interactor") {
-      const box = said.startswith_box || said.startswith_box_optional;
-      if (said.startswith_box) names.push("box");
+      const box = annotations.startswith_box || annotations.startswith_box_optional;
+      if (annotations.startswith_box) names.push("box");
       names.push("positive");
-      if (Number(said.min_neg_points ?? -1) >= 0) names.push("negative");
-      if (box && !said.startswith_box) names.push("box");
+      if (Number(annotations.min_neg_points ?? -1) >= 0) names.push("negative");
+      if (box && !annotations.startswith_box) names.push("box");
       names.push("move");
     }
     if (kind === "tracker") {
@@ -248,20 +251,20 @@ export class Controls {
     return names.map((name) => TOOLS[name]);
   }
 
-  has(tool) {
-    return this.tools().some((one) => one.tool === tool);
+  hasTool(tool) {
+    return this.availableTools().some((button) => button.tool === tool);
   }
 
   drawTools() {
     const { playground } = this;
     const { prompt, source } = playground;
-    const some = prompt.some || playground.tracks.at(playground.index).length > 0;
-    const many = this.tools().length > 1;
+    const hasPrompts = prompt.hasAny || playground.tracks.shapesAt(playground.index).length > 0;
+    const hasChoice = this.availableTools().length > 1;
     const focused = this.toolbar.contains(document.activeElement) && document.activeElement.textContent;
-    fill(
+    setChildren(
       this.toolbar,
-      many &&
-        this.tools().map(({ tool, name, title, key }) =>
+      hasChoice &&
+        this.availableTools().map(({ tool, name, title, key }) =>
           h(
             "button",
             {
@@ -273,35 +276,35 @@ export class Controls {
             name,
           ),
         ),
-      many &&
+      hasChoice &&
         h(
           "button",
-          { type: "button", class: "quiet", disabled: !some, onclick: () => playground.undo() },
+          { type: "button", class: "quiet", disabled: !hasPrompts, onclick: () => playground.undo() },
           "Undo",
         ),
-      many &&
+      hasChoice &&
         h(
           "button",
-          { type: "button", class: "quiet", disabled: !some, onclick: () => playground.clear() },
+          { type: "button", class: "quiet", disabled: !hasPrompts, onclick: () => playground.clear() },
           "Clear",
         ),
     );
-    if (focused) [...this.toolbar.children].find((one) => one.textContent === focused)?.focus();
-    this.runButton.disabled = Boolean(playground.lacking()) || playground.kind === "tracker";
+    if (focused) [...this.toolbar.children].find((button) => button.textContent === focused)?.focus();
+    this.runButton.disabled = Boolean(playground.missingInput()) || playground.kind === "tracker";
     this.runButton.hidden = playground.kind === "tracker";
     this.saveButton.disabled = !source;
   }
 
   // The strip of pictures
 
-  opened() {
-    this.area.classList.remove("empty");
-    this.empty.remove();
+  onSourceOpened() {
+    this.stageArea.classList.remove("empty");
+    this.emptyElement.remove();
     this.drawStrip(true);
     this.canvas.focus({ preventScroll: true });
   }
 
-  drawStrip(anew = false) {
+  drawStrip(rebuild = false) {
     const { playground } = this;
     const { source, index, playing } = playground;
     if (!source || (source.count < 2 && !source.video)) {
@@ -309,35 +312,41 @@ export class Controls {
       this.slider = null;
       return;
     }
-    if (anew || !this.slider) this.makeStrip();
+    if (rebuild || !this.slider) this.createStrip();
     this.slider.max = source.count;
     this.slider.value = index + 1;
-    this.back.disabled = index === 0;
+    this.previousButton.disabled = index === 0;
     this.on.disabled = index + 1 >= source.count;
-    this.play.disabled = this.on.disabled && !playing;
-    this.play.textContent = playing ? "Pause" : playground.kind === "detector" ? "Ask about all" : "Play";
-    this.where.textContent = `${index + 1} / ${source.count}`;
-    this.where.title = source.name(index);
+    this.playButton.disabled = this.on.disabled && !playing;
+    this.playButton.textContent = playing
+      ? "Pause"
+      : playground.kind === "detector"
+        ? "Ask about all"
+        : "Play";
+    this.position.textContent = `${index + 1} / ${source.count}`;
+    this.position.title = source.name(index);
   }
 
-  makeStrip() {
+  createStrip() {
     const { playground } = this;
     const { source } = playground;
-    const button = (text, name, act) =>
-      h("button", { type: "button", "aria-label": name, title: name, onclick: act }, text);
-    this.back = button("◀", "Previous picture (,)", () => playground.go(playground.index - 1));
-    this.on = button("▶", "Next picture (.)", () => playground.forward());
-    this.play = h("button", {
+    const button = (text, name, onclick) =>
+      h("button", { type: "button", "aria-label": name, title: name, onclick }, text);
+    this.previousButton = button("◀", "Previous picture (,)", () =>
+      playground.showFrame(playground.index - 1),
+    );
+    this.on = button("▶", "Next picture (.)", () => playground.nextFrame());
+    this.playButton = h("button", {
       type: "button",
       onclick: () => playground.play(),
       hidden: playground.kind === "reid" || playground.kind === "interactor",
     });
-    this.where = h("span", { class: "count" });
+    this.position = h("span", { class: "count" });
     this.slider = h("input", {
       type: "range",
       min: 1,
       "aria-label": "Picture",
-      oninput: () => playground.go(Number(this.slider.value) - 1),
+      oninput: () => playground.showFrame(Number(this.slider.value) - 1),
     });
     const rate =
       source.video &&
@@ -351,60 +360,60 @@ export class Controls {
           value: source.rate,
           onchange: ({ target }) => {
             source.setRate(Math.min(Math.max(Number(target.value) || 25, 1), 120));
-            playground.take(async () => source);
+            playground.openSource(async () => source);
           },
         }),
         "frames a second",
       );
     this.strip.hidden = false;
-    fill(this.strip, this.back, this.on, this.play, this.slider, this.where, rate);
+    setChildren(this.strip, this.previousButton, this.on, this.playButton, this.slider, this.position, rate);
   }
 
   // Saying
 
-  say(text) {
+  setStatus(text) {
     if (this.status.textContent !== text) this.status.textContent = text;
   }
 
-  busy(is) {
-    this.area.classList.toggle("busy", is);
-    this.element.setAttribute("aria-busy", String(is));
-    if (is) this.say("Asking…");
+  setBusy(isBusy) {
+    this.stageArea.classList.toggle("busy", isBusy);
+    this.element.setAttribute("aria-busy", String(isBusy));
+    if (isBusy) this.setStatus("Asking…");
   }
 
-  count(shown, below) {
+  setCount(shown, below) {
     this.total.textContent = shown || below ? `${shown}${below ? `, ${below} below the threshold` : ""}` : "";
   }
 
-  reveal(name, content) {
+  showPanel(name, content) {
     this.cards[name].hidden = !content;
-    fill(this.panels[name], content || []);
+    setChildren(this.panels[name], content || []);
   }
 
   /** A folded card, which is written when it is looked at: `make` gives its content, null hides it. */
-  fold(name, make) {
-    this.cards[name].hidden = !make;
-    this.cards[name].make = make;
-    this.unfold(name);
+  setFoldedPanel(name, render) {
+    this.cards[name].hidden = !render;
+    this.cards[name].make = render;
+    this.drawFoldedPanel(name);
   }
 
-  unfold(name) {
-    const { open, make } = this.cards[name];
-    fill(this.panels[name], open && make ? make() : []);
+  drawFoldedPanel(name) {
+    const { open, make: render } = this.cards[name];
+    setChildren(this.panels[name], open && render ? render() : []);
   }
 
-  place(at) {
+  showPosition(point) {
     const { picture } = this.playground;
     const size = picture ? `${picture.name}, ${picture.width} × ${picture.height}` : "";
-    const position = at ? ` · x ${Math.floor(at.x)}, y ${Math.floor(at.y)}` : "";
-    this.readout.textContent = `${size}${position}${leftOut(this.playground.source)}`;
+    const position = point ? ` · x ${Math.floor(point.x)}, y ${Math.floor(point.y)}` : "";
+    this.readout.textContent = `${size}${position}${leftOutText(this.playground.source)}`;
   }
 
   /** Where a shape can be clicked. */
-  reach(shape) {
-    const around = bounds(shape);
-    if (!around || shape.type !== "points") return around;
-    const more = 8 / this.playground.stage.scale;
-    return [around[0] - more, around[1] - more, around[2] + more, around[3] + more];
+  clickArea(shape) {
+    const box = bounds(shape);
+    if (!box || shape.type !== "points") return box;
+    const margin = 8 / this.playground.stage.scale;
+    return [box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin];
   }
 }

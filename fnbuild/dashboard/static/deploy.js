@@ -1,26 +1,26 @@
 // The view `#/deploy`: code from a drop or from the library, then what is to be made of it.
 
-import { call, Refused } from "./api.js";
-import { chosen, dropped, zip } from "./archive.js";
-import { fill, h, put } from "./dom.js";
-import { placing } from "./placing.js";
-import { drawShelf } from "./shelf.js";
-import { problem } from "./states.js";
+import { call, ApiError } from "./api.js";
+import { chosenFiles, droppedFiles, zip } from "./archive.js";
+import { setChildren, h, append } from "./dom.js";
+import { deployForm } from "./deploy_form.js";
+import { showLibrary } from "./library.js";
+import { errorBox } from "./states.js";
 
 const ARCHIVE = /\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$/i;
-const ALONE = /\.(py|ya?ml)$/i;
-const LIMIT = 512 * 1024 * 1024;
+const SOURCE_FILE = /\.(py|ya?ml)$/i;
+const UPLOAD_LIMIT = 512 * 1024 * 1024;
 
 export function show(root, _params, { title, signal }) {
   title("Deploy");
   const source = h("div", { class: "columns" });
   const form = h("div");
-  const under = h("div", { class: "stack" });
-  put(root, h("h1", {}, "Deploy a function"), source, form, under);
-  const said = h("div", { role: "status" });
-  const shelf = h("section", { class: "card", "aria-labelledby": "library" });
-  put(source, dropZone(), shelf);
-  drawShelf(shelf, { signal, take: settle });
+  const output = h("div", { class: "stack" });
+  append(root, h("h1", {}, "Deploy a function"), source, form, output);
+  const feedback = h("div", { role: "status" });
+  const libraryCard = h("section", { class: "card", "aria-labelledby": "library" });
+  append(source, dropZone(), libraryCard);
+  showLibrary(libraryCard, { signal, onSelect: showForm });
 
   function dropZone() {
     const files = h("input", {
@@ -54,7 +54,7 @@ export function show(root, _params, { title, signal }) {
         folder,
         h("label", { class: "button", for: "folder" }, "Choose a folder"),
       ),
-      said,
+      feedback,
     );
     zone.addEventListener("dragover", (event) => {
       event.preventDefault();
@@ -64,46 +64,50 @@ export function show(root, _params, { title, signal }) {
     zone.addEventListener("drop", async (event) => {
       event.preventDefault();
       zone.classList.remove("over");
-      took(await dropped(event.dataTransfer));
+      uploadFiles(await droppedFiles(event.dataTransfer));
     });
     return zone;
   }
 
   // The same files may be chosen again, when they have been mended.
   function take(input) {
-    took(chosen(input.files));
+    uploadFiles(chosenFiles(input.files));
     input.value = "";
   }
 
-  async function took({ name, files }) {
+  async function uploadFiles({ name, files }) {
     if (!files.length) return;
-    fill(form);
-    fill(under);
+    setChildren(form);
+    setChildren(output);
     try {
-      const { body, fileName } = await packed(name, files);
-      if (body.size > LIMIT) throw new Error(`${fileName} has ${size(body.size)}; 512 MiB is the most`);
-      fill(said, h("p", { class: "waiting" }, `Uploading ${fileName} (${size(body.size)})…`));
-      const answer = await call("POST", "/api/uploads", {
+      const { body, fileName } = await packUpload(name, files);
+      if (body.size > UPLOAD_LIMIT)
+        throw new Error(`${fileName} has ${formatSize(body.size)}; 512 MiB is the most`);
+      setChildren(
+        feedback,
+        h("p", { class: "waiting" }, `Uploading ${fileName} (${formatSize(body.size)})…`),
+      );
+      const uploaded = await call("POST", "/api/uploads", {
         body,
         type: "application/octet-stream",
-        headers: { "X-Fnbuild-File-Name": plain(fileName) },
+        headers: { "X-Fnbuild-File-Name": safeFileName(fileName) },
         signal,
       });
-      fill(said, h("p", {}, `Uploaded: ${fileName} (${size(body.size)})`));
-      settle(answer);
+      setChildren(feedback, h("p", {}, `Uploaded: ${fileName} (${formatSize(body.size)})`));
+      showForm(uploaded);
     } catch (error) {
-      if (!signal.aborted) fill(said, problem(error));
+      if (!signal.aborted) setChildren(feedback, errorBox(error));
     }
   }
 
-  function settle(found) {
-    fill(under);
-    if (found.functions?.length) return fill(form, several(found.functions));
-    fill(form, placing(found, { signal, under }));
+  function showForm(upload) {
+    setChildren(output);
+    if (upload.functions?.length) return setChildren(form, chooseFunction(upload.functions));
+    setChildren(form, deployForm(upload, { signal, output }));
     form.querySelector("input").focus();
   }
 
-  function several(functions) {
+  function chooseFunction(functions) {
     return h(
       "section",
       { class: "card" },
@@ -111,8 +115,8 @@ export function show(root, _params, { title, signal }) {
       h(
         "p",
         { class: "actions" },
-        functions.map((one) =>
-          h("button", { type: "button", onclick: () => settle(one) }, one.name || one.path),
+        functions.map((fn) =>
+          h("button", { type: "button", onclick: () => showForm(fn) }, fn.name || fn.path),
         ),
       ),
     );
@@ -120,20 +124,20 @@ export function show(root, _params, { title, signal }) {
 }
 
 /** One file that the dashboard can read goes as it is, everything else as an archive. */
-async function packed(name, files) {
+async function packUpload(name, files) {
   const [first, ...more] = files;
-  const fits = ({ path }) => ARCHIVE.test(path) || ALONE.test(path);
-  if (!files.some(fits)) {
-    const these = name || (more.length ? `${first.path} and ${more.length} more` : first.path);
+  const isSupported = ({ path }) => ARCHIVE.test(path) || SOURCE_FILE.test(path);
+  if (!files.some(isSupported)) {
+    const description = name || (more.length ? `${first.path} and ${more.length} more` : first.path);
     const hint = "choose a folder of a function, a zip or tar.gz of it, or a single .py file";
-    throw new Refused(0, { error: `${these}: neither Python code nor a function.yaml`, hint });
+    throw new ApiError(0, { error: `${description}: neither Python code nor a function.yaml`, hint });
   }
   if (!more.length) return { body: first.file, fileName: first.file.name };
   return { body: await zip(files), fileName: `${name || "function"}.zip` };
 }
 
 /** A file name of the letters that the dashboard takes. */
-function plain(name) {
+function safeFileName(name) {
   return name
     .normalize("NFKD")
     .replace(/[^A-Za-z0-9_.+-]/g, "_")
@@ -141,7 +145,7 @@ function plain(name) {
     .slice(-128);
 }
 
-function size(bytes) {
+function formatSize(bytes) {
   if (bytes < 1024) return `${bytes} bytes`;
   return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

@@ -1,25 +1,25 @@
 // Asking and telling: confirmations, the list of keys, short notes.
 
-import { fill, h } from "./dom.js";
+import { setChildren, h } from "./dom.js";
 
 /** Show a dialog and wait for the value it is closed with; "" when it is dismissed. */
-export function shown(dialog) {
-  const before = document.activeElement;
+export function showDialog(dialog) {
+  const previousFocus = document.activeElement;
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       dialog.remove();
-      if (before?.isConnected) before.focus();
+      if (previousFocus?.isConnected) previousFocus.focus();
       resolve(dialog.returnValue);
     });
   });
 }
 
 /** Whether somebody agrees. `danger` paints the button as what cannot be taken back. */
-export async function confirmed(title, text, { yes = "Continue", danger = false } = {}) {
+export async function confirmAction(title, text, { confirmLabel = "Continue", danger = false } = {}) {
   const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: "ask" });
-  fill(
+  setChildren(
     dialog,
     h("h2", { id: "dialog-title" }, title),
     [text].flat().map((line) => h("p", {}, line)),
@@ -35,11 +35,11 @@ export async function confirmed(title, text, { yes = "Continue", danger = false 
           autofocus: !danger,
           onclick: () => dialog.close("yes"),
         },
-        yes,
+        confirmLabel,
       ),
     ),
   );
-  return (await shown(dialog)) === "yes";
+  return (await showDialog(dialog)) === "yes";
 }
 
 const KEYS = [
@@ -55,13 +55,13 @@ const KEYS = [
 /** The keys that work everywhere. */
 export function showKeys() {
   const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: "ask" });
-  fill(
+  setChildren(
     dialog,
     h("h2", { id: "dialog-title" }, "Keys"),
     h(
       "dl",
       { class: "keys" },
-      KEYS.map(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]),
+      KEYS.map(([key, description]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, description)]),
     ),
     h(
       "p",
@@ -69,7 +69,7 @@ export function showKeys() {
       h("button", { type: "button", autofocus: true, onclick: () => dialog.close("") }, "Close"),
     ),
   );
-  return shown(dialog);
+  return showDialog(dialog);
 }
 
 /** A short note at the edge of the page, which is read aloud too. */

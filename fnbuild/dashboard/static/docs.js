@@ -1,38 +1,41 @@
 // The API's description as a page: what /api/openapi.json says, in the order of its addresses.
 
-import { fill, h } from "./dom.js";
+import { setChildren, h } from "./dom.js";
 
 const ACCESS = { open: "for everybody", read: "for whoever may read", write: "needs the write token" };
-const IN = { path: "Path", query: "Query", header: "Headers" };
+const PARAMETER_GROUPS = { path: "Path", query: "Query", header: "Headers" };
 
-function access(operation) {
+function accessOf(operation) {
   if (!operation.security.length) return "open";
-  return operation.security.some((one) => !Object.keys(one).length) ? "read" : "write";
+  return operation.security.some((requirement) => !Object.keys(requirement).length) ? "read" : "write";
 }
 
 /** Text whose parts between backticks are code. */
-function words(text) {
+function codeText(text) {
   return text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 }
 
-function described(title, entries) {
+function descriptionList(title, entries) {
   return [
     h("h3", {}, title),
     h(
       "dl",
       {},
-      entries.map(([name, text]) => [h("dt", {}, h("code", {}, name)), h("dd", {}, words(text || "text"))]),
+      entries.map(([name, text]) => [
+        h("dt", {}, h("code", {}, name)),
+        h("dd", {}, codeText(text || "text")),
+      ]),
     ),
   ];
 }
 
 function parameters(operation) {
-  return Object.entries(IN).map(([place, title]) => {
-    const here = operation.parameters.filter((one) => one.in === place);
-    return here.length
-      ? described(
+  return Object.entries(PARAMETER_GROUPS).map(([place, title]) => {
+    const matching = operation.parameters.filter((parameter) => parameter.in === place);
+    return matching.length
+      ? descriptionList(
           title,
-          here.map((one) => [one.name, one.description]),
+          matching.map((parameter) => [parameter.name, parameter.description]),
         )
       : null;
   });
@@ -42,62 +45,62 @@ function schema(value) {
   return h("pre", {}, JSON.stringify(value, null, 2));
 }
 
-function body(title, content) {
-  return Object.entries(content || {}).map(([media, one]) => [
+function contentSections(title, content) {
+  return Object.entries(content || {}).map(([media, entry]) => [
     h("h3", {}, `${title}: `, h("code", {}, media)),
-    schema(one.schema),
+    schema(entry.schema),
   ]);
 }
 
-function operation(path, method, one) {
-  const kind = access(one);
-  const [status, answer] = Object.entries(one.responses)[0];
+function operationDetails(path, method, spec) {
+  const kind = accessOf(spec);
+  const [status, response] = Object.entries(spec.responses)[0];
   return h(
     "details",
-    { class: "address", id: one.operationId },
+    { class: "address", id: spec.operationId },
     h(
       "summary",
       {},
       h("code", { class: kind === "write" ? "method change" : "method" }, method.toUpperCase()),
       h("code", { class: "path" }, path),
-      h("span", { class: "says" }, words(one.summary)),
+      h("span", { class: "says" }, codeText(spec.summary)),
     ),
     h(
       "div",
       { class: "inside" },
       h("p", { class: "quiet-text" }, `${ACCESS[kind]} · answers ${status}`),
-      parameters(one),
-      body("Takes", one.requestBody && one.requestBody.content),
-      body("Gives", answer.content),
+      parameters(spec),
+      contentSections("Takes", spec.requestBody && spec.requestBody.content),
+      contentSections("Gives", response.content),
     ),
   );
 }
 
-function grouped(paths) {
+function groupByTag(paths) {
   const groups = new Map();
   for (const [path, item] of Object.entries(paths)) {
-    for (const [method, one] of Object.entries(item)) {
-      const [tag] = one.tags;
+    for (const [method, spec] of Object.entries(item)) {
+      const [tag] = spec.tags;
       if (!groups.has(tag)) groups.set(tag, []);
-      groups.get(tag).push(operation(path, method, one));
+      groups.get(tag).push(operationDetails(path, method, spec));
     }
   }
   return groups;
 }
 
-function show(main, known) {
-  const groups = grouped(known.paths);
+function show(main, api) {
+  const groups = groupByTag(api.paths);
   const names = [...groups.keys()];
-  fill(
+  setChildren(
     main,
     h(
       "div",
       { class: "view" },
-      h("h1", {}, `${known.info.title} ${known.info.version}: the API`),
+      h("h1", {}, `${api.info.title} ${api.info.version}: the API`),
       h(
         "div",
         { class: "about" },
-        known.info.description.split("\n\n").map((text) => h("p", {}, words(text))),
+        api.info.description.split("\n\n").map((text) => h("p", {}, codeText(text))),
       ),
       h(
         "nav",
@@ -107,16 +110,16 @@ function show(main, known) {
       names.map((name) =>
         h("section", { id: name, "aria-label": name }, h("h2", {}, name), h("div", {}, groups.get(name))),
       ),
-      h("section", {}, h("h2", {}, "errors"), schema(known.components.schemas.Error)),
+      h("section", {}, h("h2", {}, "errors"), schema(api.components.schemas.Error)),
     ),
   );
-  const wanted = location.hash && document.getElementById(location.hash.slice(1));
-  if (wanted) wanted.scrollIntoView();
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target) target.scrollIntoView();
 }
 
 const main = document.getElementById("main");
 try {
   show(main, await (await fetch("/api/openapi.json")).json());
 } catch (error) {
-  fill(main, h("p", { class: "banner bad" }, `The description cannot be read: ${error.message}`));
+  setChildren(main, h("p", { class: "banner bad" }, `The description cannot be read: ${error.message}`));
 }

@@ -9,73 +9,73 @@ const SVG = "http://www.w3.org/2000/svg";
  * leave it out. Children are nodes or text; lists are flattened, `null` and `false` left out.
  */
 export function h(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
+  return build(document.createElement(tag), attributes, children);
 }
 
 /** The same for a drawing. */
 export function svg(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, tag), attributes, children);
+  return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function filled(element, attributes, children) {
+function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === false || value === null || value === undefined) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  put(element, ...children);
+  append(element, ...children);
   return element;
 }
 
 /** Put children at the end of an element. */
-export function put(element, ...children) {
+export function append(element, ...children) {
   for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined && child !== false) element.append(child);
   }
 }
 
 /** Give an element other children. */
-export function fill(element, ...children) {
+export function setChildren(element, ...children) {
   element.replaceChildren();
-  put(element, ...children);
+  append(element, ...children);
 }
 
 /** Have a style sheet of a view there, before the view is. */
-export function sheet(name) {
+export function loadStyleSheet(name) {
   const href = `/static/${name}`;
-  const known = document.querySelector(`link[href="${href}"]`);
-  if (known) return known.loaded;
-  const made = h("link", { rel: "stylesheet", href });
-  made.loaded = new Promise((resolve) => {
-    made.onload = resolve;
-    made.onerror = () => (made.remove(), resolve()); // it is asked for again the next time
+  const existing = document.querySelector(`link[href="${href}"]`);
+  if (existing) return existing.loaded;
+  const sheet = h("link", { rel: "stylesheet", href });
+  sheet.loaded = new Promise((resolve) => {
+    sheet.onload = resolve;
+    sheet.onerror = () => (sheet.remove(), resolve()); // it is asked for again the next time
   });
-  document.head.append(made);
-  return made.loaded;
+  document.head.append(sheet);
+  return sheet.loaded;
 }
 
 /** A link when the address is one of the web, else its text. */
-export function link(address, text = address) {
+export function webLink(address, text = address) {
   return /^https?:\/\//i.test(address) ? h("a", { href: address, rel: "noreferrer" }, text) : text;
 }
 
 /** A text with what stands between backticks as code. */
-export function prose(text) {
+export function withCode(text) {
   return String(text ?? "")
     .split(/`([^`]+)`/)
     .map((part, index) => (index % 2 ? h("code", {}, part) : part));
 }
 
 /** A time (ISO text, or milliseconds) as people in this place write dates, by one clock of 24 hours. */
-export function when(time) {
-  const at = new Date(time);
-  if (Number.isNaN(at.getTime())) return String(time ?? "");
-  const day = at.toDateString() === new Date().toDateString() ? {} : { dateStyle: "medium" };
-  const written = (how) => at.toLocaleString(undefined, { hourCycle: "h23", ...how });
+export function timeElement(time) {
+  const date = new Date(time);
+  if (Number.isNaN(date.getTime())) return String(time ?? "");
+  const dateOptions = date.toDateString() === new Date().toDateString() ? {} : { dateStyle: "medium" };
+  const format = (options) => date.toLocaleString(undefined, { hourCycle: "h23", ...options });
   return h(
     "time",
-    { datetime: at.toISOString(), title: written({ dateStyle: "full", timeStyle: "long" }) },
-    written({ timeStyle: "medium", ...day }),
+    { datetime: date.toISOString(), title: format({ dateStyle: "full", timeStyle: "long" }) },
+    format({ timeStyle: "medium", ...dateOptions }),
   );
 }
 

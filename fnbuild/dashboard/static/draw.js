@@ -34,8 +34,8 @@ export const css = ([red, green, blue], opacity = 1) => `rgb(${red} ${green} ${b
 const masks = new WeakMap();
 
 function maskPicture(mask, colour) {
-  const made = masks.get(mask);
-  if (made?.colour === colour) return made.canvas;
+  const cached = masks.get(mask);
+  if (cached?.colour === colour) return cached.canvas;
   const canvas = picture(mask, colour);
   masks.set(mask, { colour, canvas });
   return canvas;
@@ -63,15 +63,15 @@ const inkOf = (shape, labels) =>
 
 function drawShape(pen, shape, ink, labels, marked) {
   const corners = outline(shape);
-  const wide = marked ? 1.8 : 1;
+  const lineWidth = marked ? 1.8 : 1;
   if (shape.type === "mask") {
     const { left, top } = shape.mask;
     pen.context.imageSmoothingEnabled = false;
     pen.context.drawImage(maskPicture(shape.mask, ink), left, top);
-  } else if (shape.type === "skeleton") drawSkeleton(pen, shape, ink, labels, wide);
-  else if (shape.type === "points") pen.dots(corners, ink, 4.4 * wide);
+  } else if (shape.type === "skeleton") drawSkeleton(pen, shape, ink, labels, lineWidth);
+  else if (shape.type === "points") pen.dots(corners, ink, 4.4 * lineWidth);
   else if (shape.type === "polyline") {
-    pen.stroke(corners, ink, false, wide);
+    pen.stroke(corners, ink, false, lineWidth);
     pen.dots(corners, ink, 3);
   } else if (shape.type === "cuboid") {
     pen.area(
@@ -79,36 +79,39 @@ function drawShape(pen, shape, ink, labels, marked) {
       ink,
       0.22,
     );
-    for (const [start, stop] of CUBOID_EDGES) pen.stroke([corners[start], corners[stop]], ink, false, wide);
+    for (const [start, stop] of CUBOID_EDGES)
+      pen.stroke([corners[start], corners[stop]], ink, false, lineWidth);
   } else if (corners.length) {
-    pen.area(corners, ink, (shape.type === "polygon" ? 0.28 : 0.14) * wide);
-    pen.stroke(corners, ink, true, wide);
+    pen.area(corners, ink, (shape.type === "polygon" ? 0.28 : 0.14) * lineWidth);
+    pen.stroke(corners, ink, true, lineWidth);
   }
 }
 
-function drawSkeleton(pen, shape, ink, labels, wide) {
+function drawSkeleton(pen, shape, ink, labels, lineWidth) {
   const places = new Map();
-  for (const one of shape.elements) if (!one.outside) places.set(one.label, one.points.slice(0, 2));
-  const edges = labels.find((one) => one.name === shape.label)?.edges ?? [];
+  for (const element of shape.elements)
+    if (!element.outside) places.set(element.label, element.points.slice(0, 2));
+  const edges = labels.find((label) => label.name === shape.label)?.edges ?? [];
   for (const [start, stop] of edges) {
     if (places.has(start) && places.has(stop))
-      pen.stroke([places.get(start), places.get(stop)], ink, false, wide);
+      pen.stroke([places.get(start), places.get(stop)], ink, false, lineWidth);
   }
-  pen.dots([...places.values()], ink, 3.4 * wide);
+  pen.dots([...places.values()], ink, 3.4 * lineWidth);
 }
 
 // The names of a skeleton's points, where it is large enough for them.
 function namePoints(pen, shape, captions) {
   const [left, top, right, bottom] = bounds(shape) ?? [0, 0, 0, 0];
   if (Math.max(right - left, bottom - top) < 60 * pen.unit) return;
-  for (const one of shape.elements) if (!one.outside) pen.caption(one.label, one.points, captions);
+  for (const element of shape.elements)
+    if (!element.outside) pen.caption(element.label, element.points, captions);
 }
 
 function nameShape(pen, shape, ink, plates) {
-  const words = [shape.label, shape.confidence === null ? "" : shape.confidence.toFixed(2)]
+  const title = [shape.label, shape.confidence === null ? "" : shape.confidence.toFixed(2)]
     .filter(Boolean)
     .join(" ");
-  const text = [words, ...(shape.attributes ?? []).map(([name, value]) => `${name}: ${value}`)]
+  const text = [title, ...(shape.attributes ?? []).map(([name, value]) => `${name}: ${value}`)]
     .filter(Boolean)
     .join(" · ");
   if (!text) return;
@@ -119,9 +122,9 @@ function nameShape(pen, shape, ink, plates) {
   const around = bounds(shape);
   if (!around) return;
   // A turned shape has its name over its highest corner.
-  const at = shape.rotation ? outline(shape).reduce((a, b) => (b[1] < a[1] ? b : a)) : around;
+  const anchor = shape.rotation ? outline(shape).reduce((a, b) => (b[1] < a[1] ? b : a)) : around;
   const lift = ["points", "skeleton"].includes(shape.type) ? 6 * pen.unit : 0;
-  pen.plate(text, [at[0], at[1] - lift], ink, plates, true);
+  pen.plate(text, [anchor[0], anchor[1] - lift], ink, plates, true);
 }
 
 /** What a person gave: clicks, boxes, and corners of a polygon that is not closed yet. */
@@ -143,10 +146,10 @@ export function drawPrompts(context, { pos = [], neg = [], boxes = [], corners =
   pen.dots(corners, WHITE, 4);
   pen.dots(pos, POSITIVE, 6);
   pen.dots(neg, NEGATIVE, 6);
-  for (const at of neg) pen.bar(at, 3.2);
-  for (const at of pos) {
-    pen.bar(at, 3.2);
-    pen.bar(at, 3.2, true);
+  for (const anchor of neg) pen.tick(anchor, 3.2);
+  for (const anchor of pos) {
+    pen.tick(anchor, 3.2);
+    pen.tick(anchor, 3.2, true);
   }
 }
 
@@ -166,12 +169,12 @@ class Pen {
   }
 
   /** A line with a soft dark rim, so that it shows on bright and on dark ground. */
-  stroke(points, ink, closed = false, wide = 1) {
+  stroke(points, ink, closed = false, lineWidth = 1) {
     this.path(points, closed);
-    this.context.lineWidth = 4 * wide * this.unit;
+    this.context.lineWidth = 4 * lineWidth * this.unit;
     this.context.strokeStyle = "rgb(16 18 22 / 0.35)";
     this.context.stroke();
-    this.context.lineWidth = 2 * wide * this.unit;
+    this.context.lineWidth = 2 * lineWidth * this.unit;
     this.context.strokeStyle = css(ink);
     this.context.stroke();
   }
@@ -184,13 +187,13 @@ class Pen {
 
   dots(points, ink, radius) {
     for (const [x, y] of points) {
-      for (const [reach, fill] of [
+      for (const [factor, fill] of [
         [1.45, "rgb(16 18 22 / 0.35)"],
         [1.2, "white"],
         [0.85, css(ink)],
       ]) {
         this.context.beginPath();
-        this.context.arc(x, y, radius * reach * this.unit, 0, 2 * Math.PI);
+        this.context.arc(x, y, radius * factor * this.unit, 0, 2 * Math.PI);
         this.context.fillStyle = fill;
         this.context.fill();
       }
@@ -198,17 +201,17 @@ class Pen {
   }
 
   /** A short white line within a dot. */
-  bar([x, y], length, upright = false) {
-    const reach = length * this.unit;
+  tick([x, y], length, upright = false) {
+    const factor = length * this.unit;
     this.path(
       upright
         ? [
-            [x, y - reach],
-            [x, y + reach],
+            [x, y - factor],
+            [x, y + factor],
           ]
         : [
-            [x - reach, y],
-            [x + reach, y],
+            [x - factor, y],
+            [x + factor, y],
           ],
       false,
     );
@@ -221,23 +224,27 @@ class Pen {
   caption(text, [x, y], captions) {
     const { context, unit } = this;
     context.font = `600 ${10 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
-    const [across, down, gap] = [context.measureText(text).width, 10 * unit, 7 * unit];
+    const [textWidth, textHeight, gap] = [context.measureText(text).width, 10 * unit, 7 * unit];
     const corners = [
-      [x + gap, y - down / 2],
-      [x - gap - across, y - down / 2],
-      [x - across / 2, y - gap - down],
-      [x - across / 2, y + gap],
+      [x + gap, y - textHeight / 2],
+      [x - gap - textWidth, y - textHeight / 2],
+      [x - textWidth / 2, y - gap - textHeight],
+      [x - textWidth / 2, y + gap],
     ];
-    const seen = this.inView(corners, across, down, gap);
-    const free = (seen.length ? seen : corners).find(
+    const visible = this.inView(corners, textWidth, textHeight, gap);
+    const position = (visible.length ? visible : corners).find(
       ([l, t]) =>
         !captions.some(
-          (one) => l < one[0] + one[2] && one[0] < l + across && t < one[1] + down && one[1] < t + down,
+          (element) =>
+            l < element[0] + element[2] &&
+            element[0] < l + textWidth &&
+            t < element[1] + textHeight &&
+            element[1] < t + textHeight,
         ),
     );
-    if (!free) return;
-    captions.push([...free, across]);
-    const [left, middle] = [free[0], free[1] + down / 2];
+    if (!position) return;
+    captions.push([...position, textWidth]);
+    const [left, middle] = [position[0], position[1] + textHeight / 2];
     context.textBaseline = "middle";
     context.lineWidth = 3 * unit;
     context.strokeStyle = DARK;
@@ -261,23 +268,23 @@ class Pen {
   plate(text, [x, y], ink, plates, above) {
     const { context, unit } = this;
     context.font = `600 ${12 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
-    const across = context.measureText(text).width + 10 * unit;
-    const down = 18 * unit;
-    const rows = above ? [y - down - unit, y + 2 * unit] : [y];
-    for (let i = 1; i < 10; i += 1) rows.push(y + 2 * unit + down * i);
-    const free = rows.filter((row) => row >= 0);
+    const textWidth = context.measureText(text).width + 10 * unit;
+    const textHeight = 18 * unit;
+    const rows = above ? [y - textHeight - unit, y + 2 * unit] : [y];
+    for (let i = 1; i < 10; i += 1) rows.push(y + 2 * unit + textHeight * i);
+    const freeRows = rows.filter((row) => row >= 0);
     const covers = (row) =>
-      plates.some(([l, t, w, h]) => x < l + w && l < x + across && row < t + h && t < row + down);
-    const top = free.find((row) => !covers(row)) ?? free[0] ?? 0;
+      plates.some(([l, t, w, h]) => x < l + w && l < x + textWidth && row < t + h && t < row + textHeight);
+    const top = freeRows.find((row) => !covers(row)) ?? freeRows[0] ?? 0;
     const left = Math.max(0, x - unit);
-    plates.push([left, top, across, down]);
+    plates.push([left, top, textWidth, textHeight]);
     context.beginPath();
-    context.roundRect(left, top, across, down, 4 * unit);
+    context.roundRect(left, top, textWidth, textHeight, 4 * unit);
     context.fillStyle = css(ink);
     context.fill();
     const bright = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2] > 140;
     context.fillStyle = bright ? DARK : "white";
     context.textBaseline = "middle";
-    context.fillText(text, left + 5 * unit, top + down / 2 + 0.5 * unit);
+    context.fillText(text, left + 5 * unit, top + textHeight / 2 + 0.5 * unit);
   }
 }

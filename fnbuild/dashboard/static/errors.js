@@ -1,6 +1,6 @@
 // The last errors of a function, those that say the same together.
 
-import { fill, h, when } from "./dom.js";
+import { setChildren, h, timeElement } from "./dom.js";
 import { firstLine, revisionSince } from "./states.js";
 
 /**
@@ -9,71 +9,79 @@ import { firstLine, revisionSince } from "./states.js";
  * Those from before `since` (milliseconds), when the function was another one, are folded; what
  * `known` says already is left out.
  */
-export function drawErrors(place, errors, { most = 10, since = 0, known = "" } = {}) {
-  const says = JSON.stringify([errors, since, known]);
-  if (place.says === says) return;
-  place.says = says;
-  const now = errors.filter((one) => moment(one.time) >= since && !known.includes(firstLine(one.message)));
-  const before = errors.filter((one) => moment(one.time) < since);
-  fill(
-    place,
-    now.length
-      ? list(now, most)
+export function drawErrors(container, errors, { limit = 10, since = 0, knownMessage = "" } = {}) {
+  const signature = JSON.stringify([errors, since, knownMessage]);
+  if (container.says === signature) return;
+  container.says = signature;
+  const recent = errors.filter(
+    (error) => toMilliseconds(error.time) >= since && !knownMessage.includes(firstLine(error.message)),
+  );
+  const earlier = errors.filter((error) => toMilliseconds(error.time) < since);
+  setChildren(
+    container,
+    recent.length
+      ? errorList(recent, limit)
       : h(
           "p",
           { class: "quiet-text" },
           since ? "None since the last change." : "None that the dashboard has seen.",
         ),
-    before.length > 0 &&
-      h("details", {}, h("summary", {}, `Before the last change (${before.length})`), list(before, most)),
+    earlier.length > 0 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, `Before the last change (${earlier.length})`),
+        errorList(earlier, limit),
+      ),
   );
 }
 
-function list(errors, most) {
-  return h("ul", { class: "plain" }, together(errors).slice(0, most).map(item));
+function errorList(errors, limit) {
+  return h("ul", { class: "plain" }, groupErrors(errors).slice(0, limit).map(errorItem));
 }
 
 /** Errors that say the same as one, at the place of the newest: `{...newest, count, message}`. */
-function together(errors) {
+function groupErrors(errors) {
   const groups = new Map();
-  for (const one of errors) {
-    const key = firstLine(one.message);
-    const known = groups.get(key);
-    if (!known) groups.set(key, { ...one, count: 1 });
+  for (const error of errors) {
+    const key = firstLine(error.message);
+    const group = groups.get(key);
+    if (!group) groups.set(key, { ...error, count: 1 });
     else {
-      known.count += 1;
+      group.count += 1;
       // The first of them has the traceback, those behind it only name it.
-      if (String(one.message).length > String(known.message).length) known.message = one.message;
+      if (String(error.message).length > String(group.message).length) group.message = error.message;
     }
   }
   return [...groups.values()];
 }
 
-function item(one) {
-  const line = firstLine(one.message);
-  const whole = String(one.message).trim();
+function errorItem(error) {
+  const line = firstLine(error.message);
+  const fullText = String(error.message).trim();
   return h(
     "li",
     {},
     h(
       "span",
       { class: "quiet-text" },
-      one.count > 1 && `${one.count}×, last `,
-      when(moment(one.time)),
-      one.status ? ` · ${one.status}` : "",
-      one.requestId ? ` · ${one.requestId}` : "",
+      error.count > 1 && `${error.count}×, last `,
+      timeElement(toMilliseconds(error.time)),
+      error.status ? ` · ${error.status}` : "",
+      error.requestId ? ` · ${error.requestId}` : "",
     ),
-    !whole.includes("\n")
+    !fullText.includes("\n")
       ? h("p", {}, line)
-      : h("details", {}, h("summary", {}, line), h("pre", { class: "message" }, whole)),
+      : h("details", {}, h("summary", {}, line), h("pre", { class: "message" }, fullText)),
   );
 }
 
 /** Options of `drawErrors` for a function: errors belong to the revision that they happened in. */
-export function lastChange(one) {
-  const { state, message } = one?.status?.operation ?? {};
-  return { since: revisionSince(one), known: state === "failed" ? (message ?? "") : "" };
+export function lastChange(fn) {
+  const { state, message } = fn?.status?.operation ?? {};
+  return { since: revisionSince(fn), knownMessage: state === "failed" ? (message ?? "") : "" };
 }
 
 // The dashboard tells seconds.
-const moment = (time) => (typeof time === "number" && time < 1e12 ? time * 1000 : new Date(time).getTime());
+const toMilliseconds = (time) =>
+  typeof time === "number" && time < 1e12 ? time * 1000 : new Date(time).getTime();

@@ -6,12 +6,12 @@
 //   onChange(listener)  calls it at every change of the function while the tab is shown
 //   beside              an element beside the tabs, for what a tab has to choose
 
-import { call, inFunction, load } from "./api.js";
-import { confirmed, toast } from "./dialogs.js";
-import { fill, h, put } from "./dom.js";
+import { call, functionPath, loadModule } from "./api.js";
+import { confirmAction, toast } from "./dialogs.js";
+import { setChildren, h, append } from "./dom.js";
 import { live, watch } from "./live.js";
-import { serves } from "./operation.js";
-import { pill, problem, projectOf, titleOf, wordOf } from "./states.js";
+import { isServing } from "./operation.js";
+import { pill, errorBox, projectOf, titleOf, stateOf } from "./states.js";
 
 const TABS = {
   "": ["Overview", "./overview.js"],
@@ -27,51 +27,51 @@ export async function show(root, params, context) {
   if (!Object.hasOwn(TABS, tab)) throw new Error(`a function has no page ${tab}`);
   context.title(tab ? `${name} · ${TABS[tab][0]}` : name);
   const listeners = new Set();
-  let known = await firstLook(name, context.signal);
-  let listed = name in live.functions;
-  const current = () => live.functions[name] ?? known;
+  let fetched = await fetchFunction(name, context.signal);
+  let wasListed = name in live.functions;
+  const current = () => live.functions[name] ?? fetched;
   const head = h("div", { class: "head" });
-  const said = h("div");
+  const feedback = h("div");
   const body = h("div", { class: "stack", id: "tab" });
-  const beside = h("div", { class: "beside-tabs" });
+  const tabTools = h("div", { class: "beside-tabs" });
   root.classList.toggle("compact", tab === "playground");
-  put(
+  append(
     root,
-    h("div", { class: "function-head" }, crumbs(), head),
-    said,
-    h("div", { class: "tab-row" }, tabs(name, tab), beside),
+    h("div", { class: "function-head" }, breadcrumbs(), head),
+    feedback,
+    h("div", { class: "tab-row" }, tabs(name, tab), tabTools),
     body,
   );
   drawHead();
   const stop = watch(changed);
   context.signal.addEventListener("abort", stop);
-  const module = await load(TABS[tab][1]);
+  const module = await loadModule(TABS[tab][1]);
   if (context.signal.aborted) return stop;
-  const undo = await module.show(body, params, {
+  const cleanUp = await module.show(body, params, {
     ...context,
     current,
-    beside,
+    beside: tabTools,
     onChange: (listener) => listeners.add(listener),
   });
-  return () => undo?.();
+  return () => cleanUp?.();
 
   // A list may be a moment older than the function that was asked for: only what has been in it can
   // go out of it.
   function changed() {
-    const there = name in live.functions;
-    if (there !== listed && live.connection === "live") {
-      if (there) fill(said);
-      else gone();
-      listed = there;
+    const isListed = name in live.functions;
+    if (isListed !== wasListed && live.connection === "live") {
+      if (isListed) setChildren(feedback);
+      else showRemoved();
+      wasListed = isListed;
     }
     drawHead();
     for (const listener of listeners) listener(current());
   }
 
-  function gone() {
-    known = null;
-    fill(
-      said,
+  function showRemoved() {
+    fetched = null;
+    setChildren(
+      feedback,
       h(
         "p",
         { class: "problem", role: "alert" },
@@ -82,99 +82,102 @@ export async function show(root, params, context) {
   }
 
   function drawHead() {
-    const one = current();
-    const shown = JSON.stringify([wordOf(one), one?.status?.operation?.state, titleOf(one ?? {})]);
+    const fn = current();
+    const shown = JSON.stringify([stateOf(fn), fn?.status?.operation?.state, titleOf(fn ?? {})]);
     if (head.shown === shown) return;
     head.shown = shown;
     const focused = head.contains(document.activeElement) && document.activeElement.textContent;
-    fill(
+    setChildren(
       head,
       h("h1", {}, name),
-      h("span", { role: "status" }, one && pill(wordOf(one))),
-      one && titleOf(one) && h("span", { class: "quiet-text" }, titleOf(one)),
-      one && h("div", { class: "tools" }, actions(one)),
+      h("span", { role: "status" }, fn && pill(stateOf(fn))),
+      fn && titleOf(fn) && h("span", { class: "quiet-text" }, titleOf(fn)),
+      fn && h("div", { class: "tools" }, actions(fn)),
     );
     if (focused) [...head.querySelectorAll("button")].find((b) => b.textContent === focused)?.focus();
   }
 
-  function crumbs() {
-    const one = current();
+  function breadcrumbs() {
+    const fn = current();
     return h(
       "p",
       { class: "crumbs" },
       h("a", { href: "#/" }, "Functions"),
-      one && ` / ${projectOf(one)} on ${one.status?.platform ?? "?"}`,
+      fn && ` / ${projectOf(fn)} on ${fn.status?.platform ?? "?"}`,
     );
   }
 
-  function actions(one) {
-    const busy = ["waiting", "running"].includes(one.status?.operation?.state);
+  function actions(fn) {
+    const busy = ["waiting", "running"].includes(fn.status?.operation?.state);
     const button = (text, action, attributes = {}) =>
       h("button", { type: "button", disabled: busy, onclick: action, ...attributes }, text);
     return [
-      isOff(one)
-        ? button(wordOf(one) === "imported" ? "Deploy" : "Enable", enable)
+      isInactive(fn)
+        ? button(stateOf(fn) === "imported" ? "Deploy" : "Enable", enable)
         : button("Redeploy", redeploy),
-      !isOff(one) && button("Disable", disable),
+      !isInactive(fn) && button("Disable", disable),
       button("Delete", remove, { class: "danger" }),
     ];
   }
 
   async function redeploy() {
-    const until = serves(current()) ? " What runs now serves until the new revision is ready." : "";
-    const question = `${name} is built again from its stored configuration.${until}`;
-    if (!(await confirmed(`Redeploy ${name}?`, question, { yes: "Redeploy" }))) return;
-    await changedBy(start, `${name} is being deployed`);
+    const note = isServing(current()) ? " What runs now serves until the new revision is ready." : "";
+    const question = `${name} is built again from its stored configuration.${note}`;
+    if (!(await confirmAction(`Redeploy ${name}?`, question, { confirmLabel: "Redeploy" }))) return;
+    await applyChange(start, `${name} is being deployed`);
   }
 
   async function enable() {
-    await changedBy(() => (current().spec?.disable ? disabled(false) : start()), `${name} is being started`);
+    await applyChange(
+      () => (current().spec?.disable ? setDisabled(false) : start()),
+      `${name} is being started`,
+    );
   }
 
   async function disable() {
     const question =
       `Nothing of ${name} runs until it is enabled again. ` + "Its configuration and revisions stay.";
-    if (!(await confirmed(`Disable ${name}?`, question, { yes: "Disable" }))) return;
-    await changedBy(() => disabled(true), `${name} is being disabled`);
+    if (!(await confirmAction(`Disable ${name}?`, question, { confirmLabel: "Disable" }))) return;
+    await applyChange(() => setDisabled(true), `${name} is being disabled`);
   }
 
   async function remove() {
     const question = [`${name} stops and goes, with its revisions and its log.`, "This cannot be undone."];
-    if (!(await confirmed(`Delete ${name}?`, question, { yes: "Delete", danger: true }))) return;
-    const went = await changedBy(() => call("DELETE", inFunction(name)), `${name} is deleted`);
-    if (went) context.navigate("#/");
+    if (!(await confirmAction(`Delete ${name}?`, question, { confirmLabel: "Delete", danger: true }))) return;
+    const deleted = await applyChange(() => call("DELETE", functionPath(name)), `${name} is deleted`);
+    if (deleted) context.navigate("#/");
   }
 
   function start() {
-    return call("PATCH", inFunction(name), { json: { desiredState: "ready" } });
+    return call("PATCH", functionPath(name), { json: { desiredState: "ready" } });
   }
 
   // The configuration as it is stored, with its code and its redacted secrets, which stay.
-  async function disabled(disable) {
-    const { metadata, spec } = await call("GET", inFunction(name));
-    await call("PUT", inFunction(name), { json: { metadata, spec: { ...spec, disable } } });
+  async function setDisabled(disable) {
+    const { metadata, spec } = await call("GET", functionPath(name));
+    await call("PUT", functionPath(name), { json: { metadata, spec: { ...spec, disable } } });
   }
 
-  async function changedBy(change, word) {
-    fill(said);
+  async function applyChange(change, message) {
+    setChildren(feedback);
     try {
       await change();
-      toast(word);
+      toast(message);
       return true;
     } catch (error) {
-      fill(said, problem(error));
+      setChildren(feedback, errorBox(error));
       return false;
     }
   }
 }
 
-async function firstLook(name, signal) {
+async function fetchFunction(name, signal) {
   if (live.functions[name]) return live.functions[name];
-  return call("GET", inFunction(name), { signal });
+  return call("GET", functionPath(name), { signal });
 }
 
-const isOff = (one) =>
-  one.spec?.disable || ["scaledToZero", "standby", "stopped", "imported"].includes(wordOf(one));
+const isInactive = (fn) =>
+  fn.spec?.disable || ["scaledToZero", "standby", "stopped", "imported"].includes(stateOf(fn));
 
 function tabs(name, tab) {
   const base = `#/functions/${encodeURIComponent(name)}`;

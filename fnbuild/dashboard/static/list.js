@@ -1,26 +1,35 @@
 // The view `#/`: all functions by project, as they are now.
 
-import { call, inFunction, load } from "./api.js";
-import { fill, h, put } from "./dom.js";
-import { all, live, watch } from "./live.js";
-import { keyed, row, sectionOf } from "./rows.js";
-import { firstLine, isWell, problem, projectOf, revisionSince, titleOf, typeOf, wordOf } from "./states.js";
+import { call, functionPath, loadModule } from "./api.js";
+import { setChildren, h, append } from "./dom.js";
+import { listFunctions, live, watch } from "./live.js";
+import { updateChildren, functionRow, projectSection } from "./function_table.js";
+import {
+  firstLine,
+  isHealthy,
+  errorBox,
+  projectOf,
+  revisionSince,
+  titleOf,
+  typeOf,
+  stateOf,
+} from "./states.js";
 
 const ERRORS_MS = 10_000;
-const FIRST_MS = 500; // behind the first picture
-const ASKED = 30; // functions at once
-const LINES = 200; // of each log
-const ROW_PX = 36; // no row is less high
+const FIRST_ERRORS_MS = 500; // behind the first picture
+const MAX_REQUESTS = 30; // functions at once
+const LOG_LINES = 200; // of each log
+const MIN_ROW_PX = 36; // no row is less high
 
-const KINDS = {
+const FILTERS = {
   all: ["All", () => true],
-  ready: ["Ready", (one) => wordOf(one) === "ready" && !one.status?.setAside],
-  unwell: ["Not well", (one) => !isWell(wordOf(one))],
-  aside: ["Set aside", (one) => Boolean(one.status?.setAside)],
+  ready: ["Ready", (fn) => stateOf(fn) === "ready" && !fn.status?.setAside],
+  unhealthy: ["Not well", (fn) => !isHealthy(stateOf(fn))],
+  excluded: ["Set aside", (fn) => Boolean(fn.status?.setAside)],
 };
 
-let filter = "";
-let kind = "all";
+let query = "";
+let activeFilter = "all";
 
 export function show(root, _params, { title, signal }) {
   title("Functions");
@@ -29,14 +38,14 @@ export function show(root, _params, { title, signal }) {
     "data-filter": true,
     placeholder: "Filter by name, type, state, platform",
     "aria-label": "Filter functions",
-    value: filter,
-    oninput: () => ((filter = search.value), draw()),
+    value: query,
+    oninput: () => ((query = search.value), draw()),
   });
-  const kinds = h("div", { class: "chips", role: "group", "aria-label": "Show" });
+  const filterBar = h("div", { class: "chips", role: "group", "aria-label": "Show" });
   const notices = h("div", { class: "notices" });
   const body = h("div");
-  const spoken = h("div", { class: "unseen", role: "log", "aria-label": "Changes" });
-  put(
+  const announcements = h("div", { class: "unseen", role: "log", "aria-label": "Changes" });
+  append(
     root,
     h(
       "div",
@@ -45,41 +54,41 @@ export function show(root, _params, { title, signal }) {
       h("div", { class: "tools" }, search, h("a", { class: "button primary", href: "#/deploy" }, "Deploy")),
     ),
     notices,
-    kinds,
+    filterBar,
     body,
-    spoken,
+    announcements,
   );
-  let before = null;
+  let previousStates = null;
   const sections = new Map();
   const errors = new Map();
   const stop = watch(draw);
-  const timer = setInterval(askForErrors, ERRORS_MS);
+  const timer = setInterval(fetchErrors, ERRORS_MS);
   draw();
   // Not part of the first picture; without the dashboard there is nothing to tell.
-  load("./notices.js").then(
+  loadModule("./notices.js").then(
     (module) => signal.aborted || module.showNotices(notices, signal),
     () => {},
   );
-  setTimeout(askForErrors, FIRST_MS);
+  setTimeout(fetchErrors, FIRST_ERRORS_MS);
   return () => {
     stop();
     clearInterval(timer);
   };
 
   // The stream tells states; the last error is in a function's log, read for those in sight only.
-  async function askForErrors() {
+  async function fetchErrors() {
     if (document.hidden) return;
-    const inSight = [...body.querySelectorAll("tbody tr")].filter((one) => {
-      const { top, bottom } = one.getBoundingClientRect();
-      return bottom > 0 && top < innerHeight && live.functions[one.dataset.key]?.status?.httpPort;
+    const visibleRows = [...body.querySelectorAll("tbody tr")].filter((row) => {
+      const { top, bottom } = row.getBoundingClientRect();
+      return bottom > 0 && top < innerHeight && live.functions[row.dataset.key]?.status?.httpPort;
     });
-    await Promise.all(inSight.slice(0, ASKED).map((one) => askForError(one.dataset.key)));
+    await Promise.all(visibleRows.slice(0, MAX_REQUESTS).map((row) => fetchError(row.dataset.key)));
     draw();
   }
 
-  async function askForError(key) {
+  async function fetchError(key) {
     try {
-      const path = inFunction(key, `logs?level=error&tail=${LINES}`);
+      const path = functionPath(key, `logs?level=error&tail=${LOG_LINES}`);
       const { records } = await call("GET", path, { signal });
       errors.set(key, records.at(-1));
     } catch {
@@ -88,37 +97,37 @@ export function show(root, _params, { title, signal }) {
   }
 
   // An error ends with its revision.
-  function current(one) {
-    const error = errors.get(one.key);
-    return error && error.time * 1000 >= revisionSince(one) ? error : undefined;
+  function currentError(fn) {
+    const error = errors.get(fn.key);
+    return error && error.time * 1000 >= revisionSince(fn) ? error : undefined;
   }
 
   function draw() {
     if (signal.aborted) return;
-    if (!live.known) return waiting();
-    const functions = all();
-    speak(functions);
-    drawKinds(functions);
-    if (!functions.length) return showInstead(nothing);
-    const chosen = functions.filter((one) => KINDS[kind][1](one) && fits(one, filter));
-    if (!chosen.length) return showInstead(noMatch);
-    const inSight = Math.ceil(innerHeight / ROW_PX);
-    const later = !sections.size && chosen.length > inSight;
-    drawSections(chosen, later ? inSight : Infinity);
-    if (later) requestAnimationFrame(() => setTimeout(draw)); // behind the first picture
+    if (!live.loaded) return showWaiting();
+    const functions = listFunctions();
+    announceChanges(functions);
+    drawFilters(functions);
+    if (!functions.length) return showPlaceholder(emptyDashboard);
+    const matching = functions.filter((fn) => FILTERS[activeFilter][1](fn) && matchesText(fn, query));
+    if (!matching.length) return showPlaceholder(emptyResult);
+    const visibleCount = Math.ceil(innerHeight / MIN_ROW_PX);
+    const isPartial = !sections.size && matching.length > visibleCount;
+    drawSections(matching, isPartial ? visibleCount : Infinity);
+    if (isPartial) requestAnimationFrame(() => setTimeout(draw)); // behind the first picture
   }
 
-  function waiting() {
-    if (live.error) return showInstead(() => refused(live.error));
-    if (live.connection === "connecting") showInstead(() => h("p", { class: "waiting" }, "Loading…"));
+  function showWaiting() {
+    if (live.error) return showPlaceholder(() => connectionError(live.error));
+    if (live.connection === "connecting") showPlaceholder(() => h("p", { class: "waiting" }, "Loading…"));
   }
 
-  function showInstead(make) {
+  function showPlaceholder(render) {
     sections.clear();
-    fill(body, make());
+    setChildren(body, render());
   }
 
-  function noMatch() {
+  function emptyResult() {
     return h(
       "div",
       { class: "empty" },
@@ -128,22 +137,22 @@ export function show(root, _params, { title, signal }) {
   }
 
   function clear() {
-    filter = search.value = "";
-    kind = "all";
+    query = search.value = "";
+    activeFilter = "all";
     draw();
     search.focus();
   }
 
-  function drawKinds(functions) {
-    const chips = Object.entries(KINDS).map(([key, [name, is]]) => ({
+  function drawFilters(functions) {
+    const chips = Object.entries(FILTERS).map(([key, [name, matches]]) => ({
       key,
       name,
-      count: functions.filter(is).length,
+      count: functions.filter(matches).length,
     }));
-    const shown = chips.filter(({ key, count }) => key === "all" || key === kind || count > 0);
-    keyed(
-      kinds,
-      shown,
+    const visible = chips.filter(({ key, count }) => key === "all" || key === activeFilter || count > 0);
+    updateChildren(
+      filterBar,
+      visible,
       ({ key }) => key,
       (chip) =>
         h(
@@ -151,64 +160,64 @@ export function show(root, _params, { title, signal }) {
           {
             type: "button",
             class: "chip",
-            "aria-pressed": String(kind === chip.key),
-            onclick: () => ((kind = chip.key), draw()),
+            "aria-pressed": String(activeFilter === chip.key),
+            onclick: () => ((activeFilter = chip.key), draw()),
           },
           `${chip.name} `,
           h("span", { class: "count" }, String(chip.count)),
         ),
-      () => kind,
+      () => activeFilter,
     );
   }
 
   /** The sections with their first `most` rows. */
-  function drawSections(functions, most) {
+  function drawSections(functions, limit) {
     const projects = [...new Set(functions.map(projectOf))].sort((a, b) => a.localeCompare(b));
-    if (!sections.size) fill(body);
+    if (!sections.size) setChildren(body);
     for (const [name, section] of sections) {
       if (!projects.includes(name)) (section.node.remove(), sections.delete(name));
     }
     projects.forEach((name, index) => {
-      if (!sections.has(name)) sections.set(name, sectionOf(name));
+      if (!sections.has(name)) sections.set(name, projectSection(name));
       const { node, rows, count } = sections.get(name);
       if (body.children[index] !== node) body.insertBefore(node, body.children[index] ?? null);
-      const members = functions.filter((one) => projectOf(one) === name);
+      const members = functions.filter((fn) => projectOf(fn) === name);
       count.textContent = String(members.length);
-      const drawn = members.slice(0, most);
-      most -= drawn.length;
-      keyed(
+      const shownFunctions = members.slice(0, limit);
+      limit -= shownFunctions.length;
+      updateChildren(
         rows,
-        drawn.map((one) => ({ ...one, error: current(one) })),
-        (one) => one.key,
-        row,
+        shownFunctions.map((fn) => ({ ...fn, error: currentError(fn) })),
+        (fn) => fn.key,
+        functionRow,
       );
     });
   }
 
   // What changed since the last look, for those who do not see the colours move.
-  function speak(functions) {
-    const now = new Map(functions.map((one) => [one.key, wordOf(one)]));
-    for (const [key, state] of now) {
-      if (!before || before.get(key) === state) continue;
+  function announceChanges(functions) {
+    const states = new Map(functions.map((fn) => [fn.key, stateOf(fn)]));
+    for (const [key, state] of states) {
+      if (!previousStates || previousStates.get(key) === state) continue;
       const reason = firstLine(live.functions[key].status?.message);
-      spoken.append(h("p", {}, `${key} is ${state}${reason ? `: ${reason}` : ""}`));
+      announcements.append(h("p", {}, `${key} is ${state}${reason ? `: ${reason}` : ""}`));
     }
-    while (spoken.children.length > 20) spoken.firstChild.remove();
-    before = now;
+    while (announcements.children.length > 20) announcements.firstChild.remove();
+    previousStates = states;
   }
 }
 
-function fits(one, text) {
-  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const { status = {}, spec = {} } = one;
-  const said = [one.key, titleOf(one), typeOf(one), projectOf(one), wordOf(one), status.platform]
+function matchesText(fn, text) {
+  const terms = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const { status = {}, spec = {} } = fn;
+  const searchText = [fn.key, titleOf(fn), typeOf(fn), projectOf(fn), stateOf(fn), status.platform]
     .concat(status.message, status.setAside, status.notes, spec.description, status.httpPort)
     .join(" ")
     .toLowerCase();
-  return words.every((word) => said.includes(word));
+  return terms.every((term) => searchText.includes(term));
 }
 
-function refused(error) {
+function connectionError(error) {
   if (error.status === 401) {
     return h(
       "div",
@@ -218,10 +227,10 @@ function refused(error) {
       h("a", { class: "button primary", href: "#/session" }, "Sign in"),
     );
   }
-  return problem(error);
+  return errorBox(error);
 }
 
-function nothing() {
+function emptyDashboard() {
   return h(
     "div",
     { class: "empty" },

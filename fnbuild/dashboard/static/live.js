@@ -3,15 +3,15 @@
 
 import { call, follow } from "./api.js";
 
-const LOOK_MS = 1000;
+const POLL_MS = 1000;
 const listeners = new Set();
-let stop = null;
+let controller = null;
 
 /**
  * `functions` by name; `known` is true after the first answer; `connection` is `connecting`, `live`
  * or `lost`; `error` is why it is lost, when the dashboard said so.
  */
-export const live = { functions: Object.create(null), known: false, connection: "connecting", error: null };
+export const live = { functions: Object.create(null), loaded: false, connection: "connecting", error: null };
 
 /** Call `listener` at every change until the function that this returns is called. */
 export function watch(listener) {
@@ -20,40 +20,40 @@ export function watch(listener) {
 }
 
 /** Do `act` once, as soon as the dashboard answers again, unless `signal` comes before. */
-export function whenBack(act, signal) {
+export function whenConnected(action, signal) {
   setTimeout(() => {
     if (signal.aborted) return;
-    if (live.connection === "live") act();
-    else whenBack(act, signal);
-  }, LOOK_MS);
+    if (live.connection === "live") action();
+    else whenConnected(action, signal);
+  }, POLL_MS);
 }
 
 /** Begin, or begin anew after the namespace or the session changed. */
 export function connect() {
-  stop?.abort();
-  stop = new AbortController();
-  const { signal } = stop;
-  follow("/api/live", ({ event, data }) => event === "functions" && set(data), {
+  controller?.abort();
+  controller = new AbortController();
+  const { signal } = controller;
+  follow("/api/live", ({ event, data }) => event === "functions" && setFunctions(data), {
     signal,
-    onstate: (state, error) => tell({ connection: state, error }),
-  }).catch((error) => tell({ connection: "lost", error }));
+    onState: (state, error) => update({ connection: state, error }),
+  }).catch((error) => update({ connection: "lost", error }));
 }
 
 /** The functions whose name is set aside or not, as a list by name. */
-export function all() {
+export function listFunctions() {
   return Object.entries(live.functions)
     .map(([key, value]) => ({ key, ...value }))
     .sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
-function set(data) {
-  tell({ functions: Object.assign(Object.create(null), data.functions), known: true });
+function setFunctions(data) {
+  update({ functions: Object.assign(Object.create(null), data.functions), loaded: true });
 }
 
-function tell(changes) {
-  const before = { ...live };
+function update(changes) {
+  const previous = { ...live };
   Object.assign(live, changes);
-  if (Object.keys(changes).some((key) => before[key] !== live[key])) {
+  if (Object.keys(changes).some((key) => previous[key] !== live[key])) {
     for (const listener of [...listeners]) listener(live);
   }
 }
@@ -68,24 +68,24 @@ export const session = {
   library: false,
 };
 
-const ofSession = new Set();
+const sessionListeners = new Set();
 
 /** Call `listener` whenever the session changed, until the function that this returns is called. */
 export function onSession(listener) {
-  ofSession.add(listener);
-  return () => ofSession.delete(listener);
+  sessionListeners.add(listener);
+  return () => sessionListeners.delete(listener);
 }
 
 /** Ask the dashboard who we are. */
 export async function loadSession() {
   Object.assign(session, await call("GET", "/api/session"));
-  for (const listener of [...ofSession]) listener(session);
+  for (const listener of [...sessionListeners]) listener(session);
 }
 
 connect();
 
 // A page that nobody sees gives its connection back: browsers open six at most to one server.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) stop?.abort();
+  if (document.hidden) controller?.abort();
   else connect();
 });

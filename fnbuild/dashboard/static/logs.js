@@ -1,39 +1,39 @@
 // The tab `#/functions/NAME/logs`: records as they are written, by level and text.
 
-import { follow, inFunction } from "./api.js";
-import { fill, h, put } from "./dom.js";
-import { problem } from "./states.js";
+import { follow, functionPath } from "./api.js";
+import { setChildren, h, append } from "./dom.js";
+import { errorBox } from "./states.js";
 
-const KEPT = 20_000; // records in memory
-const ROWS = 2_000; // records on the page
+const MAX_RECORDS = 20_000; // records in memory
+const MAX_ROWS = 2_000; // records on the page
 const DRAW_MS = 100;
-const TAIL = 500;
+const TAIL_LINES = 500;
 const OVERLAP_SECONDS = 2;
 const LEVELS = ["debug", "info", "warning", "error"];
-const COLOURS = /\u001b\[[0-9;]*[A-Za-z]/g;
+const ANSI_CODES = /\u001b\[[0-9;]*[A-Za-z]/g;
 
 export function show(root, { name }, { signal }) {
   const records = [];
-  let waiting = [];
-  let dropped = 0;
+  let buffered = [];
+  let discarded = 0;
   let paused = false;
-  let least = 0;
-  let words = [];
-  const seen = new Set();
-  let newest = 0;
-  let resumed = 0;
+  let minimumRank = 0;
+  let terms = [];
+  const seenRecords = new Set();
+  let newestTime = 0;
+  let resumeTime = 0;
 
   const search = h("input", {
     type: "search",
     "data-filter": true,
     placeholder: "Filter by text",
     "aria-label": "Filter by text",
-    oninput: choose,
+    oninput: applyFilter,
   });
   const level = h(
     "select",
-    { "aria-label": "Level", onchange: choose },
-    LEVELS.map((one, index) =>
+    { "aria-label": "Level", onchange: applyFilter },
+    LEVELS.map((levelName, index) =>
       h(
         "option",
         { value: index },
@@ -41,126 +41,133 @@ export function show(root, { name }, { signal }) {
           ? "All levels"
           : index === 3
             ? "Errors"
-            : `${one[0].toUpperCase()}${one.slice(1)} and above`,
+            : `${levelName[0].toUpperCase()}${levelName.slice(1)} and above`,
       ),
     ),
   );
-  const pause = h("button", { type: "button", "aria-pressed": "false", onclick: hold }, "Pause");
+  const pauseButton = h("button", { type: "button", "aria-pressed": "false", onclick: togglePause }, "Pause");
   const count = h("span", { class: "quiet-text", role: "status", "aria-live": "off" });
   const connection = h("span", { class: "connection" }, "Connecting…");
   const rows = h("ol", { class: "records", tabindex: "0", "aria-label": `Log of ${name}` });
-  const newer = h("button", { type: "button", class: "small", hidden: true, onclick: toEnd }, "↓ Newest");
-  const said = h("div");
-  put(
+  const newestButton = h(
+    "button",
+    { type: "button", class: "small", hidden: true, onclick: toEnd },
+    "↓ Newest",
+  );
+  const feedback = h("div");
+  append(
     root,
     h(
       "div",
       { class: "head" },
       search,
       level,
-      pause,
+      pauseButton,
       h("button", { type: "button", onclick: clear }, "Clear"),
       h("button", { type: "button", onclick: save }, "Save as file"),
       connection,
     ),
-    said,
-    h("div", { class: "log" }, rows, newer),
+    feedback,
+    h("div", { class: "log" }, rows, newestButton),
     count,
   );
-  rows.addEventListener("scroll", () => (newer.hidden = atEnd()));
+  rows.addEventListener("scroll", () => (newestButton.hidden = atEnd()));
   const timer = setInterval(draw, DRAW_MS);
   draw();
-  follow(path, ({ event, data }) => event === "record" && take(data), { signal, onstate }).catch((error) =>
-    fill(said, problem(error)),
-  );
+  follow(streamPath, ({ event, data }) => event === "record" && receive(data), {
+    signal,
+    onState,
+  }).catch((error) => setChildren(feedback, errorBox(error)));
   return () => clearInterval(timer);
 
   // Workers and replicas write side by side: a record may be older than the one before it. So after
   // a break a little more is asked for than was missed, and what was here already is left out.
-  function path() {
-    resumed = newest;
-    return inFunction(
+  function streamPath() {
+    resumeTime = newestTime;
+    return functionPath(
       name,
-      `logs?follow=true&${newest ? `since=${newest - OVERLAP_SECONDS}` : `tail=${TAIL}`}`,
+      `logs?follow=true&${newestTime ? `since=${newestTime - OVERLAP_SECONDS}` : `tail=${TAIL_LINES}`}`,
     );
   }
 
-  function onstate(state, refused) {
+  function onState(state, apiError) {
     // A refusal may end, as when a function is deployed: the page goes on asking.
-    fill(said, refused && problem(refused));
-    count.hidden = refused !== null && !records.length;
+    setChildren(feedback, apiError && errorBox(apiError));
+    count.hidden = apiError !== null && !records.length;
     connection.dataset.state = state;
     connection.textContent = state === "live" ? "Live" : "Connecting again…";
   }
 
-  function take(record) {
-    const says = JSON.stringify(record);
-    if (record.time <= resumed && seen.has(says)) return;
-    seen.add(says);
-    if (seen.size > KEPT) seen.delete(seen.values().next().value);
-    newest = Math.max(newest, record.time);
-    waiting.push(record);
+  function receive(record) {
+    const signature = JSON.stringify(record);
+    if (record.time <= resumeTime && seenRecords.has(signature)) return;
+    seenRecords.add(signature);
+    if (seenRecords.size > MAX_RECORDS) seenRecords.delete(seenRecords.values().next().value);
+    newestTime = Math.max(newestTime, record.time);
+    buffered.push(record);
   }
 
   function draw() {
-    if (!paused && waiting.length) {
-      const end = atEnd();
-      const arrived = waiting;
-      waiting = [];
-      records.push(...arrived);
-      if (records.length > KEPT) dropped += records.splice(0, records.length - KEPT).length;
-      rows.append(...arrived.filter(fits).slice(-ROWS).map(row));
+    if (!paused && buffered.length) {
+      const wasAtEnd = atEnd();
+      const batch = buffered;
+      buffered = [];
+      records.push(...batch);
+      if (records.length > MAX_RECORDS) discarded += records.splice(0, records.length - MAX_RECORDS).length;
+      rows.append(...batch.filter(matches).slice(-MAX_ROWS).map(logRow));
       trim();
-      if (end) toEnd();
-      else newer.hidden = false;
+      if (wasAtEnd) toEnd();
+      else newestButton.hidden = false;
     }
     showCount();
   }
 
   function showCount() {
-    const parts = [`${records.length + dropped} records`, `${rows.childElementCount} shown`];
-    if (dropped) parts.push(`the oldest ${dropped} are not kept here`);
-    if (paused) parts.push(`${waiting.length} new while paused`);
+    const parts = [`${records.length + discarded} records`, `${rows.childElementCount} shown`];
+    if (discarded) parts.push(`the oldest ${discarded} are not kept here`);
+    if (paused) parts.push(`${buffered.length} new while paused`);
     const text =
-      records.length || waiting.length
+      records.length || buffered.length
         ? parts.join(" · ")
         : "Nothing written yet. Records appear here as the function writes them.";
     if (count.textContent !== text) count.textContent = text;
   }
 
-  function choose() {
-    least = Number(level.value);
-    words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    fill(rows, records.filter(fits).slice(-ROWS).map(row));
+  function applyFilter() {
+    minimumRank = Number(level.value);
+    terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    setChildren(rows, records.filter(matches).slice(-MAX_ROWS).map(logRow));
     toEnd();
     showCount();
   }
 
-  function fits(record) {
-    if (rank(record) < least) return false;
-    if (!words.length) return true;
+  function matches(record) {
+    if (levelRank(record) < minimumRank) return false;
+    if (!terms.length) return true;
     const text = `${record.message} ${fieldsOf(record)} ${record.replica ?? ""}`.toLowerCase();
-    return words.every((word) => text.includes(word));
+    return terms.every((term) => text.includes(term));
   }
 
-  function hold() {
+  function togglePause() {
     paused = !paused;
-    pause.setAttribute("aria-pressed", String(paused));
-    pause.textContent = paused ? "Go on" : "Pause";
+    pauseButton.setAttribute("aria-pressed", String(paused));
+    pauseButton.textContent = paused ? "Go on" : "Pause";
     draw();
   }
 
   function clear() {
     records.length = 0;
-    waiting = [];
-    dropped = 0;
-    fill(rows);
+    buffered = [];
+    discarded = 0;
+    setChildren(rows);
     showCount();
   }
 
   function save() {
     const text = records
-      .map((one) => `${stamp(one.time)} ${one.level} ${one.message} ${fieldsOf(one)}`.trimEnd())
+      .map((record) =>
+        `${clockTime(record.time)} ${record.level} ${record.message} ${fieldsOf(record)}`.trimEnd(),
+      )
       .join("\n");
     const address = URL.createObjectURL(new Blob([text, "\n"], { type: "text/plain" }));
     h("a", { href: address, download: `${name}.log` }).click();
@@ -168,7 +175,7 @@ export function show(root, { name }, { signal }) {
   }
 
   function trim() {
-    for (let extra = rows.childElementCount - ROWS; extra > 0; extra--) rows.firstChild.remove();
+    for (let excess = rows.childElementCount - MAX_ROWS; excess > 0; excess--) rows.firstChild.remove();
   }
 
   function atEnd() {
@@ -177,28 +184,28 @@ export function show(root, { name }, { signal }) {
 
   function toEnd() {
     rows.scrollTop = rows.scrollHeight;
-    newer.hidden = true;
+    newestButton.hidden = true;
   }
 }
 
-function rank({ level }) {
-  const at = LEVELS.indexOf(level === "warn" ? "warning" : level);
-  return at < 0 ? (["fatal", "critical"].includes(level) ? 3 : 1) : at;
+function levelRank({ level }) {
+  const rank = LEVELS.indexOf(level === "warn" ? "warning" : level);
+  return rank < 0 ? (["fatal", "critical"].includes(level) ? 3 : 1) : rank;
 }
 
 /** A record as the log shows it: `{time (seconds), level, message, worker, fields, replica}`. */
-export function row(record) {
+export function logRow(record) {
   const fields = fieldsOf(record);
-  const level = LEVELS[rank(record)];
+  const level = LEVELS[levelRank(record)];
   return h(
     "li",
     { class: level },
-    h("time", { title: record.replica }, stamp(record.time)),
+    h("time", { title: record.replica }, clockTime(record.time)),
     h("span", { class: "level" }, level),
     h(
       "span",
       { class: "text" },
-      String(record.message ?? "").replace(COLOURS, ""),
+      String(record.message ?? "").replace(ANSI_CODES, ""),
       fields && h("span", { class: "fields" }, ` ${fields}`),
     ),
   );
@@ -212,10 +219,10 @@ function fieldsOf({ fields, worker }) {
     .join(" ");
 }
 
-function stamp(time) {
-  const at = new Date(typeof time === "number" ? time * 1000 : time);
-  if (Number.isNaN(at.getTime())) return "";
-  const two = (value) => String(value).padStart(2, "0");
-  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
-  return `${clock}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+function clockTime(time) {
+  const rank = new Date(typeof time === "number" ? time * 1000 : time);
+  if (Number.isNaN(rank.getTime())) return "";
+  const pad = (value) => String(value).padStart(2, "0");
+  const clock = [rank.getHours(), rank.getMinutes(), rank.getSeconds()].map(pad).join(":");
+  return `${clock}.${String(rank.getMilliseconds()).padStart(3, "0")}`;
 }

@@ -1,14 +1,14 @@
 // What is wrong with platforms, above the list. Who has read it puts it away until the browser ends.
 
-import { fill, h, prose } from "./dom.js";
+import { setChildren, h, withCode } from "./dom.js";
 import { onSession, session } from "./live.js";
 
-const KEPT = "fnbuild.read";
+const STORAGE_KEY = "fnbuild.read";
 
-const read = () => JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+const dismissed = () => JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "[]");
 
 /** Keep the notices in `place` as the session has them, until `signal`. */
-export function showNotices(place, signal) {
+export function showNotices(container, signal) {
   signal.addEventListener("abort", onSession(draw));
   draw();
 
@@ -16,30 +16,30 @@ export function showNotices(place, signal) {
     const texts = session.platforms.flatMap(({ name, notices = [] }) =>
       notices.map((text) => `${name}: ${text}`),
     );
-    const away = read();
-    fill(place, texts.filter((one) => !away.includes(one)).map(banner));
+    const hidden = dismissed();
+    setChildren(container, texts.filter((text) => !hidden.includes(text)).map(banner));
   }
 
   function banner(text) {
     return h(
       "p",
       { class: "note warn notice" },
-      h("span", {}, prose(text)),
+      h("span", {}, withCode(text)),
       h(
         "button",
         {
           type: "button",
           class: "quiet small",
           "aria-label": `Dismiss: ${text}`,
-          onclick: () => putAway(text),
+          onclick: () => dismiss(text),
         },
         "Dismiss",
       ),
     );
   }
 
-  function putAway(text) {
-    sessionStorage.setItem(KEPT, JSON.stringify([...read(), text]));
+  function dismiss(text) {
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify([...dismissed(), text]));
     draw();
   }
 }

@@ -1,13 +1,13 @@
 // What stands beside the picture: results and their labels, times, findings, the request, the reply.
 
-import { asCurl, asPython } from "./asking.js";
-import { copyButton, fill, h, prose, put } from "./dom.js";
+import { asCurl, asPython } from "./cvat_requests.js";
+import { copyButton, setChildren, h, withCode, append } from "./dom.js";
 import { css } from "./draw.js";
 import { area } from "./masks.js";
 import { colourAt, colourOf, summary } from "./shapes.js";
 
-const ROWS = 200;
-const SHOWN = 100_000;
+const MAX_ROWS = 200;
+const MAX_CHARACTERS = 100_000;
 
 const STAGES = {
   queue: "waiting for a worker",
@@ -19,21 +19,21 @@ const STAGES = {
 
 /** A square of a colour. */
 export const swatch = (colour) => {
-  const mark = h("span", { class: "swatch", "aria-hidden": "true" });
-  mark.style.background = css(colour);
-  return mark;
+  const highlight = h("span", { class: "swatch", "aria-hidden": "true" });
+  highlight.style.background = css(colour);
+  return highlight;
 };
 
-const inkOf = (shape, labels) =>
+const shapeColour = (shape, labels) =>
   shape.label || shape.index === undefined ? colourOf(shape.label, labels) : colourAt(shape.index);
 
 /** Buttons that hide and show labels, with how often each was found. */
-export function legend(shapes, labels, hidden, toggle) {
+export function labelButtons(shapes, labels, hidden, toggle) {
   const counts = new Map();
   for (const { label } of shapes) if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
-  const order = (name) => labels.findIndex((one) => one.name === name) + 1 || labels.length + 1;
+  const labelOrder = (name) => labels.findIndex((label) => label.name === name) + 1 || labels.length + 1;
   return [...counts.keys()]
-    .sort((a, b) => order(a) - order(b))
+    .sort((a, b) => labelOrder(a) - labelOrder(b))
     .map((name) =>
       h(
         "button",
@@ -53,93 +53,100 @@ export function legend(shapes, labels, hidden, toggle) {
 }
 
 /** The results as rows; `mark` is called with the shape that somebody looks at, or null. */
-export function rows(shapes, labels, mark) {
+export function resultRows(shapes, labels, highlight) {
   const list = h("ul", { class: "results" });
-  for (const shape of shapes.slice(0, ROWS)) {
+  for (const shape of shapes.slice(0, MAX_ROWS)) {
     const name = shape.label || (shape.index === undefined ? shape.type : `${shape.type} ${shape.index + 1}`);
-    const where = shape.mask ? `${area(shape.mask).toLocaleString("en")} pixels` : summary(shape);
-    put(
+    const location = shape.mask ? `${area(shape.mask).toLocaleString("en")} pixels` : summary(shape);
+    append(
       list,
       h(
         "li",
         {
           tabindex: 0,
-          onmouseenter: () => mark(shape),
-          onmouseleave: () => mark(null),
-          onfocus: () => mark(shape),
-          onblur: () => mark(null),
+          onmouseenter: () => highlight(shape),
+          onmouseleave: () => highlight(null),
+          onfocus: () => highlight(shape),
+          onblur: () => highlight(null),
         },
-        swatch(inkOf(shape, labels)),
+        swatch(shapeColour(shape, labels)),
         h("span", { class: "what" }, name),
         h("span", { class: "sure" }, shape.confidence === null ? "" : shape.confidence.toFixed(2)),
         h(
           "span",
           { class: "where" },
-          shape.label && shape.type !== "rectangle" ? `${shape.type} ${where}` : where,
+          shape.label && shape.type !== "rectangle" ? `${shape.type} ${location}` : location,
         ),
       ),
     );
   }
-  if (shapes.length > ROWS) put(list, h("li", { class: "quiet-text" }, `and ${shapes.length - ROWS} more`));
+  if (shapes.length > MAX_ROWS)
+    append(list, h("li", { class: "quiet-text" }, `and ${shapes.length - MAX_ROWS} more`));
   return list;
 }
 
 /** Where the milliseconds went. */
-export function times({ ms, stages, size }) {
-  const known = stages.reduce((sum, [, duration]) => sum + duration, 0);
-  const parts = known ? [...stages, ["way", Math.max(0, ms - known)]] : [];
+export function timingPanel({ ms, stages, size }) {
+  const measured = stages.reduce((sum, [, duration]) => sum + duration, 0);
+  const segments = measured ? [...stages, ["way", Math.max(0, ms - measured)]] : [];
   const bar = h("div", { class: "times", "aria-hidden": "true" });
-  for (const [name, duration] of parts) {
-    const part = h("span", { class: `time-${name}` });
-    part.style.flexGrow = duration;
-    put(bar, part);
+  for (const [name, duration] of segments) {
+    const segment = h("span", { class: `time-${name}` });
+    segment.style.flexGrow = duration;
+    append(bar, segment);
   }
-  const said = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+  const formatTime = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
   return [
-    h("p", {}, h("strong", { class: "total" }, said(ms)), ` for ${Math.ceil(size / 1024)} KB sent`),
-    parts.length > 0 && bar,
-    parts.length > 0 &&
+    h("p", {}, h("strong", { class: "total" }, formatTime(ms)), ` for ${Math.ceil(size / 1024)} KB sent`),
+    segments.length > 0 && bar,
+    segments.length > 0 &&
       h(
         "dl",
         { class: "stages" },
-        parts.map(([name, duration]) => [
+        segments.map(([name, duration]) => [
           h(
             "dt",
             {},
             h("span", { class: `swatch time-${name}`, "aria-hidden": "true" }),
             STAGES[name] ?? name,
           ),
-          h("dd", {}, said(duration)),
+          h("dd", {}, formatTime(duration)),
         ]),
       ),
   ];
 }
 
 /** What CVAT would make of the reply; `absence` says why it never asks for one. */
-export function verdict(findings, absence = "") {
-  const unseen = absence && h("p", { class: "note warn" }, prose(`CVAT does not ask it: it is ${absence}`));
+export function findingsPanel(findings, exclusion = "") {
+  const excludedNote =
+    exclusion && h("p", { class: "note warn" }, withCode(`CVAT does not ask it: it is ${exclusion}`));
   if (!findings.length)
-    return [unseen, h("p", { class: unseen ? "" : "fine" }, "✓ CVAT takes this reply as it is.")];
-  const refused = findings.filter((one) => one.severity === "error").length;
+    return [excludedNote, h("p", { class: excludedNote ? "" : "fine" }, "✓ CVAT accepts this reply.")];
+  const errorCount = findings.filter((finding) => finding.severity === "error").length;
   return [
-    unseen,
+    excludedNote,
     h(
       "p",
-      { class: refused ? "refused" : "" },
-      refused ? "CVAT would refuse or misread this reply." : "CVAT would leave something out.",
+      { class: errorCount ? "refused" : "" },
+      errorCount ? "CVAT would refuse or misread this reply." : "CVAT would leave something out.",
     ),
     h(
       "ul",
       { class: "findings" },
       findings
         .slice(0, 50)
-        .map((one) =>
+        .map((finding) =>
           h(
             "li",
-            { class: one.severity },
-            h("strong", {}, one.severity === "error" ? "✕ " : "▲ ", one.path && h("code", {}, one.path)),
-            ` ${one.message}`,
-            one.hint && h("small", {}, ` → ${one.hint}`),
+            { class: finding.severity },
+            h(
+              "strong",
+              {},
+              finding.severity === "error" ? "✕ " : "▲ ",
+              finding.path && h("code", {}, finding.path),
+            ),
+            ` ${finding.message}`,
+            finding.hint && h("small", {}, ` → ${finding.hint}`),
           ),
         ),
       findings.length > 50 && h("li", {}, `and ${findings.length - 50} more`),
@@ -148,44 +155,58 @@ export function verdict(findings, absence = "") {
 }
 
 /** The request as programs, of which one is shown. */
-export function program(name, entries) {
-  const ways = { curl: asCurl, Python: asPython };
+export function programPanel(name, entries) {
+  const formats = { curl: asCurl, Python: asPython };
   const tabs = h("div", { class: "chips", role: "group", "aria-label": "The request in" });
-  const place = h("div", { class: "program" });
-  function choose(way) {
-    const text = ways[way](name, entries);
-    fill(
+  const container = h("div", { class: "program" });
+  function select(format) {
+    const text = formats[format](name, entries);
+    setChildren(
       tabs,
-      Object.keys(ways).map((one) =>
+      Object.keys(formats).map((candidate) =>
         h(
           "button",
-          { type: "button", class: "chip", "aria-pressed": String(one === way), onclick: () => choose(one) },
-          one,
+          {
+            type: "button",
+            class: "chip",
+            "aria-pressed": String(candidate === format),
+            onclick: () => select(candidate),
+          },
+          candidate,
         ),
       ),
     );
-    fill(place, h("pre", { class: "code", tabindex: 0, "aria-label": way }, text), copyButton(text));
+    setChildren(
+      container,
+      h("pre", { class: "code", tabindex: 0, "aria-label": format }, text),
+      copyButton(text),
+    );
   }
-  choose("curl");
-  return [tabs, place];
+  select("curl");
+  return [tabs, container];
 }
 
 /** The reply as it came, indented when it is JSON. */
-export function raw(text) {
-  let shown = text;
+export function rawPanel(text) {
+  let formatted = text;
   try {
     // Lists of numbers stay in their line: masks and points would be thousands of lines.
-    shown = JSON.stringify(JSON.parse(text), null, 2).replace(
+    formatted = JSON.stringify(JSON.parse(text), null, 2).replace(
       /\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g,
       (_, inner) => `[${inner.replace(/,\s+/g, ", ")}]`,
     );
   } catch {
     // It is shown as it is.
   }
-  const long = shown.length > SHOWN;
+  const isLong = formatted.length > MAX_CHARACTERS;
   return [
-    h("pre", { class: "code", tabindex: 0 }, long ? shown.slice(0, SHOWN) : shown),
-    long && h("p", { class: "quiet-text" }, `… ${shown.length - SHOWN} more characters; copy gives all`),
+    h("pre", { class: "code", tabindex: 0 }, isLong ? formatted.slice(0, MAX_CHARACTERS) : formatted),
+    isLong &&
+      h(
+        "p",
+        { class: "quiet-text" },
+        `… ${formatted.length - MAX_CHARACTERS} more characters; copy gives all`,
+      ),
     copyButton(text),
   ];
 }

@@ -6,79 +6,80 @@
 
 const ORIENTATION = 0x0112;
 const VIDEO = /^video\//;
-const KEPT = 40;
+const MAX_CACHED = 40;
 // Milliseconds to wait for the frame of a video that was sought to be painted.
-const PRESENTED_WITHIN = 250;
+const PRESENT_TIMEOUT_MS = 250;
 
 /** Samples that need no file: their name and how to get the source. */
 export const SAMPLES = {
   detector: [
-    ["Astronaut", () => still("astronaut")],
-    ["Rocket", () => still("rocket")],
-    ["Cup", () => still("coffee")],
-    ["Drawn shapes", () => drawn()],
+    ["Astronaut", () => samplePicture("astronaut")],
+    ["Rocket", () => samplePicture("rocket")],
+    ["Cup", () => samplePicture("coffee")],
+    ["Drawn shapes", () => drawnShapes()],
   ],
   interactor: [
-    ["Rocket", () => still("rocket")],
-    ["Cup", () => still("coffee")],
-    ["Astronaut", () => still("astronaut")],
+    ["Rocket", () => samplePicture("rocket")],
+    ["Cup", () => samplePicture("coffee")],
+    ["Astronaut", () => samplePicture("astronaut")],
   ],
   tracker: [
-    ["Moving astronaut", () => moving("astronaut")],
-    ["Moving cup", () => moving("coffee")],
+    ["Moving astronaut", () => movingSample("astronaut")],
+    ["Moving cup", () => movingSample("coffee")],
   ],
-  reid: [["Two looks at an astronaut", () => moving("astronaut", 2, 9)]],
+  reid: [["Two looks at an astronaut", () => movingSample("astronaut", 2, 9)]],
 };
 
 /** A source from files: pictures by name, or one video. Raises an error that names the file. */
-export async function fromFiles(files) {
-  const usable = [...files].filter((one) => one.size && !one.name.startsWith("."));
+export async function sourceFromFiles(files) {
+  const usable = [...files].filter((file) => file.size && !file.name.startsWith("."));
   if (!usable.length) throw new Error("there is no picture among these files");
-  const video = usable.find((one) => VIDEO.test(one.type));
-  if (video) return fromVideo(video);
+  const video = usable.find((file) => VIDEO.test(file.type));
+  if (video) return videoSource(video);
   // A folder may hold other things; a file that was chosen by itself is tried whatever it is.
-  const pictures = usable.filter((one) => one.type.startsWith("image/"));
-  const chosen = pictures.length ? pictures : usable.slice(0, 1);
-  chosen.sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
-  const left = usable.filter((one) => !chosen.includes(one)).map((one) => one.name);
+  const pictures = usable.filter((file) => file.type.startsWith("image/"));
+  const selected = pictures.length ? pictures : usable.slice(0, 1);
+  selected.sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
+  const leftOutNames = usable.filter((file) => !selected.includes(file)).map((file) => file.name);
   return {
-    ...inMemory(
-      chosen.length,
-      (i) => chosen[i].name,
-      (i) => decoded(chosen[i], chosen[i].name),
+    ...pictureSource(
+      selected.length,
+      (i) => selected[i].name,
+      (i) => decodePicture(selected[i], selected[i].name),
     ),
-    left,
+    left: leftOutNames,
   };
 }
 
 /** What is said of files that are no pictures, "" when there are none. */
-export function leftOut(source) {
-  const left = source?.left ?? [];
-  if (!left.length) return "";
-  const files = left.length > 1 ? `${left.length} files that are` : `${left[0]}, which is`;
+export function leftOutText(source) {
+  const leftOutNames = source?.left ?? [];
+  if (!leftOutNames.length) return "";
+  const files =
+    leftOutNames.length > 1 ? `${leftOutNames.length} files that are` : `${leftOutNames[0]}, which is`;
   return ` · without ${files} no picture`;
 }
 
 const nameOf = (file) => file.webkitRelativePath || file.name;
 
-function inMemory(count, name, load) {
-  const kept = new Map();
+function pictureSource(count, name, load) {
+  const cache = new Map();
   return {
     count,
     name,
     video: false,
-    forget: () => kept.clear(),
-    close: () => kept.clear(),
+    forget: () => cache.clear(),
+    close: () => cache.clear(),
     async picture(i) {
-      if (!kept.has(i)) kept.set(i, await load(i));
-      if (kept.size > KEPT) kept.delete([...kept.keys()].find((key) => key !== i));
-      return kept.get(i);
+      if (!cache.has(i)) cache.set(i, await load(i));
+      if (cache.size > MAX_CACHED) cache.delete([...cache.keys()].find((key) => key !== i));
+      return cache.get(i);
     },
   };
 }
 
 /** The picture in a file, upright: as CVAT keeps pictures, which it sends to functions. */
-async function decoded(blob, name) {
+async function decodePicture(blob, name) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
@@ -87,7 +88,7 @@ async function decoded(blob, name) {
   }
   const { width, height } = bitmap;
   if (blob.type === "image/jpeg" && (await orientation(blob)) !== 1) {
-    blob = await encoded(canvasOf(bitmap, width, height), 1);
+    blob = await encodeJpeg(canvasOf(bitmap, width, height), 1);
   }
   return { name, blob, bitmap, width, height };
 }
@@ -96,10 +97,11 @@ async function decoded(blob, name) {
 async function orientation(blob) {
   const data = new DataView(await blob.slice(0, 1 << 17).arrayBuffer());
   try {
-    for (let at = 2; data.getUint8(at) === 0xff; at += 2 + data.getUint16(at + 2)) {
-      const marker = data.getUint8(at + 1);
+    for (let position = 2; data.getUint8(position) === 0xff; position += 2 + data.getUint16(position + 2)) {
+      const marker = data.getUint8(position + 1);
       if (marker === 0xda) return 1;
-      if (marker === 0xe1 && data.getUint32(at + 4) === 0x45786966) return tagged(data, at + 10);
+      if (marker === 0xe1 && data.getUint32(position + 4) === 0x45786966)
+        return orientationTag(data, position + 10);
     }
   } catch (error) {
     // The file ends within its own headers: nothing says that it is turned.
@@ -108,12 +110,12 @@ async function orientation(blob) {
   return 1;
 }
 
-function tagged(data, start) {
-  const little = data.getUint16(start) === 0x4949;
-  const directory = start + data.getUint32(start + 4, little);
-  for (let i = 0; i < data.getUint16(directory, little); i += 1) {
+function orientationTag(data, start) {
+  const littleEndian = data.getUint16(start) === 0x4949;
+  const directory = start + data.getUint32(start + 4, littleEndian);
+  for (let i = 0; i < data.getUint16(directory, littleEndian); i += 1) {
     const entry = directory + 2 + 12 * i;
-    if (data.getUint16(entry, little) === ORIENTATION) return data.getUint16(entry + 8, little);
+    if (data.getUint16(entry, littleEndian) === ORIENTATION) return data.getUint16(entry + 8, littleEndian);
   }
   return 1;
 }
@@ -125,16 +127,16 @@ function canvasOf(source, width, height) {
   return canvas;
 }
 
-function encoded(canvas, quality = 0.95) {
+function encodeJpeg(canvas, quality = 0.95) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
 }
 
 /** The frames of a video, so many a second; each is encoded anew, as CVAT does. */
-async function fromVideo(file) {
+async function videoSource(file) {
   const video = document.createElement("video");
   Object.assign(video, { muted: true, preload: "auto", playsInline: true });
   video.src = URL.createObjectURL(file);
-  await heard(
+  await waitForEvent(
     video,
     "loadeddata",
     `${file.name} is no video that this browser can play: take WebM, or pictures`,
@@ -142,9 +144,9 @@ async function fromVideo(file) {
   if (!Number.isFinite(video.duration)) {
     // A recording does not know its length before its end was seen.
     video.currentTime = 1e7;
-    await heard(video, "seeked", `${file.name} cannot be searched`);
+    await waitForEvent(video, "seeked", `${file.name} cannot be searched`);
   }
-  const source = inMemory(1, (i) => `${file.name.replace(/\.[^.]*$/, "")}-${i + 1}.jpg`, frame);
+  const source = pictureSource(1, (i) => `${file.name.replace(/\.[^.]*$/, "")}-${i + 1}.jpg`, queueFrame);
   source.video = true;
   source.duration = video.duration;
   source.setRate = (rate) => {
@@ -162,66 +164,66 @@ async function fromVideo(file) {
   return source;
 
   // One after the other: a video has one place at a time.
-  function frame(i) {
+  function queueFrame(i) {
     last = last.catch(() => {}).then(() => frameAt((i + 0.5) / source.rate, source.name(i)));
     return last;
   }
 
   async function frameAt(time, name) {
-    const sought = heard(video, "seeked", `${file.name} cannot be shown at ${time.toFixed(2)} s`);
+    const seeked = waitForEvent(video, "seeked", `${file.name} cannot be shown at ${time.toFixed(2)} s`);
     const presented = new Promise((resolve) => video.requestVideoFrameCallback?.(resolve));
     video.currentTime = Math.min(time, video.duration);
-    await sought;
+    await seeked;
     // A busy browser may still paint the frame before; one that is sought again is not presented again.
-    await Promise.race([presented, new Promise((resolve) => setTimeout(resolve, PRESENTED_WITHIN))]);
+    await Promise.race([presented, new Promise((resolve) => setTimeout(resolve, PRESENT_TIMEOUT_MS))]);
     const { videoWidth: width, videoHeight: height } = video;
     const canvas = canvasOf(video, width, height);
-    return { name, blob: await encoded(canvas), bitmap: canvas, width, height };
+    return { name, blob: await encodeJpeg(canvas), bitmap: canvas, width, height };
   }
 }
 
-function heard(target, event, complaint) {
+function waitForEvent(target, event, message) {
   return new Promise((resolve, reject) => {
     const stop = new AbortController();
     const once = { signal: stop.signal };
     target.addEventListener(event, () => (stop.abort(), resolve()), once);
-    target.addEventListener("error", () => (stop.abort(), reject(new Error(complaint))), once);
+    target.addEventListener("error", () => (stop.abort(), reject(new Error(message))), once);
   });
 }
 
-async function photograph(name) {
+async function loadPhotograph(name) {
   const response = await fetch(`/static/samples/${name}.jpg`);
   if (!response.ok) throw new Error(`the sample ${name} cannot be loaded`);
-  return decoded(await response.blob(), `${name}.jpg`);
+  return decodePicture(await response.blob(), `${name}.jpg`);
 }
 
-function still(name) {
-  return inMemory(
+function samplePicture(name) {
+  return pictureSource(
     1,
     () => `${name}.jpg`,
-    () => photograph(name),
+    () => loadPhotograph(name),
   );
 }
 
 /** Looks at parts of a photograph that move and grow: frames whose motion is known. */
-function moving(name, count = 24, stride = 1) {
+function movingSample(name, count = 24, stride = 1) {
   const frameName = (i) => `${name}-${i + 1}.jpg`;
-  return inMemory(count, frameName, async (i) => {
-    const { bitmap, width, height } = await photograph(name);
-    const [across, down] = [Math.round(width * 0.8), Math.round(height * 0.8)];
-    const turn = ((i * stride) / 24) * 2 * Math.PI;
-    const scale = 1.08 - 0.08 * Math.cos(turn);
-    const [dx, dy] = [width * 0.1 * (1 + Math.sin(turn)), height * 0.1 * (1 - Math.cos(turn))];
-    const canvas = canvasOf(bitmap, across, down);
+  return pictureSource(count, frameName, async (i) => {
+    const { bitmap, width, height } = await loadPhotograph(name);
+    const [frameWidth, frameHeight] = [Math.round(width * 0.8), Math.round(height * 0.8)];
+    const angle = ((i * stride) / 24) * 2 * Math.PI;
+    const scale = 1.08 - 0.08 * Math.cos(angle);
+    const [dx, dy] = [width * 0.1 * (1 + Math.sin(angle)), height * 0.1 * (1 - Math.cos(angle))];
+    const canvas = canvasOf(bitmap, frameWidth, frameHeight);
     canvas.getContext("2d").drawImage(bitmap, -dx * scale, -dy * scale, width * scale, height * scale);
-    const blob = await encoded(canvas, 0.9);
-    return { name: frameName(i), blob, bitmap: canvas, width: across, height: down };
+    const blob = await encodeJpeg(canvas, 0.9);
+    return { name: frameName(i), blob, bitmap: canvas, width: frameWidth, height: frameHeight };
   });
 }
 
 /** A circle, a square and a triangle on a dull ground. */
-function drawn() {
-  return inMemory(
+function drawnShapes() {
+  return pictureSource(
     1,
     () => "shapes.jpg",
     async () => {
@@ -248,35 +250,35 @@ function drawn() {
       ])
         context.lineTo(x, y);
       context.fill();
-      const blob = await encoded(canvas, 0.92);
+      const blob = await encodeJpeg(canvas, 0.92);
       return { name: "shapes.jpg", blob, bitmap: canvas, width: 320, height: 240 };
     },
   );
 }
 
 /** The files of a drop, those in folders too. */
-export async function filesOf(transfer) {
-  const entries = [...transfer.items].map((one) => one.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((one) => one.isDirectory)) return [...transfer.files];
-  const found = [];
-  for (const one of entries) found.push(...(await within(one)));
-  return found;
+export async function filesInTransfer(transfer) {
+  const entries = [...transfer.items].map((entry) => entry.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
+  const files = [];
+  for (const entry of entries) files.push(...(await filesIn(entry)));
+  return files;
 }
 
-async function within(entry) {
+async function filesIn(entry) {
   if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
   const reader = entry.createReader();
-  const found = [];
+  const files = [];
   // A reader gives some at a time, at the end none.
   for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return found;
-    for (const one of some) found.push(...(await within(one)));
+    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!batch.length) return files;
+    for (const entry of batch) files.push(...(await filesIn(entry)));
   }
 }
 
 /** A picture of its full size with what `paint(context, unit)` draws over it, as a PNG file. */
-export function saved({ bitmap, width, height }, paint) {
+export function renderDrawing({ bitmap, width, height }, paint) {
   const canvas = canvasOf(bitmap, width, height);
   paint(canvas.getContext("2d"), Math.max(0.75, Math.sqrt(width * height) / 600));
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));

@@ -3,86 +3,86 @@
 // It sends what CVAT sends, by the way CVAT takes through the dashboard, and draws what comes back.
 // Functions that do not look at pictures get the form of plain requests, and the others beside it.
 
-import { KINDS } from "./asking.js";
+import { MODEL_TYPES } from "./cvat_requests.js";
 import { Controls } from "./controls.js";
 import { toast } from "./dialogs.js";
-import { fill, h, put, sheet } from "./dom.js";
+import { setChildren, h, append, loadStyleSheet } from "./dom.js";
 import { drawPrompts, drawShapes } from "./draw.js";
-import { download, saved } from "./pictures.js";
-import { legend, program, raw, rows, times, verdict } from "./panels.js";
-import { showPlain } from "./plain.js";
-import { Questions } from "./questions.js";
+import { download, renderDrawing } from "./pictures.js";
+import { labelButtons, programPanel, rawPanel, resultRows, timingPanel, findingsPanel } from "./panels.js";
+import { showRawRequest } from "./raw_request.js";
+import { PlaygroundModel } from "./playground_model.js";
 import { extent, labelsOf } from "./shapes.js";
 import { Stage } from "./stage.js";
-import { problem, wordOf } from "./states.js";
+import { errorBox, stateOf } from "./states.js";
 
-const WAYS = { pictures: "Pictures", plain: "Plain request" };
+const MODES = { pictures: "Pictures", plain: "Plain request" };
 
 // Statuses with which the dashboard answers for a function that has no revision yet.
-const NOT_SERVING = [404, 503];
+const NOT_SERVING_STATUSES = [404, 503];
 
-let way = "pictures";
+let activeMode = "pictures";
 
-export async function show(root, { name }, { current, onChange, beside, signal }) {
-  await sheet("playground.css");
+export async function show(root, { name }, { current, onChange, beside: isNegative, signal }) {
+  await loadStyleSheet("playground.css");
   if (signal.aborted) return undefined;
   const annotations = current()?.metadata?.annotations ?? {};
-  if (!KINDS.includes(annotations.type)) {
-    showPlain(root, name, signal);
+  if (!MODEL_TYPES.includes(annotations.type)) {
+    showRawRequest(root, name, signal);
     return undefined;
   }
-  const ways = h("div", { class: "chips", role: "group", "aria-label": "Ask with" });
-  const place = h("div", { class: "stack" });
-  put(beside, ways);
-  put(root, place);
-  let leave = () => {};
+  const modeButtons = h("div", { class: "chips", role: "group", "aria-label": "Ask with" });
+  const container = h("div", { class: "stack" });
+  append(isNegative, modeButtons);
+  append(root, container);
+  let leaveMode = () => {};
   let playground = null;
   let revision = current()?.status?.revision;
-  onChange(look);
-  choose(way);
-  return () => leave();
+  onChange(onUpdate);
+  showMode(activeMode);
+  return () => leaveMode();
 
   // An error ends with its revision.
-  function look(one) {
-    const { revision: now } = one?.status ?? {};
-    if (!now || now === revision || wordOf(one) !== "ready") return;
+  function onUpdate(fn) {
+    const { revision: newRevision } = fn?.status ?? {};
+    if (!newRevision || newRevision === revision || stateOf(fn) !== "ready") return;
     // The page may learn of the first revision after that has replied.
-    const isOver = revision ? () => true : ({ status }) => NOT_SERVING.includes(status);
-    revision = now;
-    playground?.forgetErrors(isOver);
+    const isOutdated = revision ? () => true : ({ status }) => NOT_SERVING_STATUSES.includes(status);
+    revision = newRevision;
+    playground?.forgetErrors(isOutdated);
   }
 
-  function choose(wanted) {
-    way = wanted;
-    leave();
-    fill(
-      ways,
-      Object.entries(WAYS).map(([key, title]) =>
+  function showMode(mode) {
+    activeMode = mode;
+    leaveMode();
+    setChildren(
+      modeButtons,
+      Object.entries(MODES).map(([key, title]) =>
         h(
           "button",
           {
             type: "button",
             class: "chip",
-            "aria-pressed": String(key === way),
-            onclick: () => key !== way && choose(key),
+            "aria-pressed": String(key === activeMode),
+            onclick: () => key !== activeMode && showMode(key),
           },
           title,
         ),
       ),
     );
-    if (way === "plain") {
+    if (activeMode === "plain") {
       const stop = new AbortController();
-      leave = () => stop.abort();
-      showPlain(place, name, AbortSignal.any([signal, stop.signal]));
+      leaveMode = () => stop.abort();
+      showRawRequest(container, name, AbortSignal.any([signal, stop.signal]));
     } else {
-      const made = new Playground(place, name, annotations.type, annotations, signal, current);
-      playground = made;
-      leave = () => (made.close(), (playground = null));
+      const newPlayground = new Playground(container, name, annotations.type, annotations, signal, current);
+      playground = newPlayground;
+      leaveMode = () => (newPlayground.close(), (playground = null));
     }
   }
 }
 
-class Playground extends Questions {
+class Playground extends PlaygroundModel {
   constructor(root, name, kind, annotations, signal, current) {
     super(name, kind, annotations, signal);
     this.current = current;
@@ -90,17 +90,17 @@ class Playground extends Questions {
     this.hidden = new Set();
     this.marked = null;
     this.controls = new Controls(this);
-    fill(root, this.controls.element);
+    setChildren(root, this.controls.element);
     this.stage = new Stage(this.controls.canvas, {
       paint: (context, unit, box) => this.paint(context, unit, box),
       on: {
-        click: (place) => this.clicked(place),
-        box: (box) => this.boxed(box),
-        point: (place) => this.controls.place(place),
-        nothing: () => this.dragged(),
+        click: (container) => this.onClick(container),
+        box: (box) => this.onBox(box),
+        point: (container) => this.controls.showPosition(container),
+        nothing: () => this.onDrag(),
       },
     });
-    this.useTool(this.controls.tools()[0].tool);
+    this.useTool(this.controls.availableTools()[0].tool);
     this.drawPanels();
   }
 
@@ -112,15 +112,16 @@ class Playground extends Questions {
   }
 
   /** Forget errors of an earlier revision: those of which `isOver(error)` is true. */
-  forgetErrors(isOver) {
-    for (const [place, { error }] of this.results) if (error && isOver(error)) this.results.delete(place);
+  forgetErrors(isOutdated) {
+    for (const [container, { error }] of this.results)
+      if (error && isOutdated(error)) this.results.delete(container);
     this.drawPanels();
   }
 
   present(picture) {
     this.picture = picture;
     this.stage.show(picture.bitmap, picture.width, picture.height);
-    this.controls.place(null);
+    this.controls.showPosition(null);
     this.drawPanels();
   }
 
@@ -132,42 +133,42 @@ class Playground extends Questions {
     this.controls.drawTools();
   }
 
-  clicked({ x, y, negative }) {
-    const at = [Math.round(x), Math.round(y)];
+  onClick({ x, y, negative }) {
+    const point = [Math.round(x), Math.round(y)];
     const { tool, prompt } = this;
-    if (tool === "polygon") this.trackPolygon(prompt.corner(at, this.stage.scale));
-    else if (tool === "points") this.track({ type: "points", points: at });
+    if (tool === "polygon") this.trackPolygon(prompt.addCorner(point, this.stage.scale));
+    else if (tool === "points") this.track({ type: "points", points: point });
     else if (tool === "positive" || tool === "negative") {
-      const beside = this.controls.has("negative") && (negative || tool === "negative");
-      prompt[beside ? "neg" : "pos"].push(at);
-      this.changed();
+      const isNegative = this.controls.hasTool("negative") && (negative || tool === "negative");
+      prompt[isNegative ? "neg" : "pos"].push(point);
+      this.promptsChanged();
       return;
-    } else this.pick(x, y);
+    } else this.markShapeAt(x, y);
     this.stage.redraw();
     this.controls.drawTools();
   }
 
   /** A shape that somebody clicks on is shown more strongly. */
-  pick(x, y) {
-    const within = this.shown().filter((shape) => {
-      const [left, top, right, bottom] = this.controls.reach(shape) ?? [1, 1, 0, 0];
+  markShapeAt(x, y) {
+    const candidates = this.visibleShapes().filter((shape) => {
+      const [left, top, right, bottom] = this.controls.clickArea(shape) ?? [1, 1, 0, 0];
       return x >= left && x <= right && y >= top && y <= bottom;
     });
-    this.marked = within.sort((a, b) => extent(a) - extent(b))[0] ?? null;
+    this.marked = candidates.sort((a, b) => extent(a) - extent(b))[0] ?? null;
   }
 
-  boxed(box) {
+  onBox(box) {
     if (this.kind === "tracker") this.track({ type: "rectangle", points: box });
     else if (this.kind === "reid") this.prompt.boxes.push(box);
     else this.prompt.box = box;
-    if (this.kind !== "tracker") this.changed();
+    if (this.kind !== "tracker") this.promptsChanged();
   }
 
   // A drag with a tool that only clicks: the whole picture is in sight and cannot be moved.
-  dragged() {
+  onDrag() {
     if (this.tool === "move") return;
-    this.say(
-      `A drag does nothing here: click${this.controls.has("box") ? ", or draw with the tool Box" : ""}.`,
+    this.setStatus(
+      `A drag does nothing here: click${this.controls.hasTool("box") ? ", or draw with the tool Box" : ""}.`,
     );
   }
 
@@ -176,11 +177,11 @@ class Playground extends Questions {
   }
 
   /** What was given has changed: ask again if it is enough. */
-  changed() {
+  promptsChanged() {
     if (this.kind === "reid") this.results.clear();
     this.stage.redraw();
     this.controls.drawTools();
-    if (this.lacking()) {
+    if (this.missingInput()) {
       this.results.delete(this.index);
       this.drawPanels();
     } else this.run();
@@ -194,7 +195,7 @@ class Playground extends Questions {
       this.results.delete(this.index);
     } else prompt.undo();
     if (this.kind === "tracker") this.drawPanels();
-    else this.changed();
+    else this.promptsChanged();
   }
 
   clear() {
@@ -202,43 +203,43 @@ class Playground extends Questions {
     if (this.kind === "tracker") this.tracks.clear();
     this.results.delete(this.index);
     if (this.kind === "detector") this.drawPanels();
-    else this.changed();
+    else this.promptsChanged();
   }
 
-  opened() {
-    this.controls.opened();
+  onSourceOpened() {
+    this.controls.onSourceOpened();
   }
 
-  say(text) {
-    this.controls.say(text);
+  setStatus(text) {
+    this.controls.setStatus(text);
   }
 
-  busy(is) {
-    this.controls.busy(is);
+  setBusy(is) {
+    this.controls.setBusy(is);
   }
 
-  fail(error) {
-    this.say("");
-    fill(this.controls.panels.trouble, problem(error));
+  showError(error) {
+    this.setStatus("");
+    setChildren(this.controls.panels.trouble, errorBox(error));
   }
 
   // Showing
 
   /** The shapes of the reply that are to be drawn: sure enough, and of a label that is shown. */
-  shown() {
+  visibleShapes() {
     const shapes = this.kind === "tracker" ? this.tracks.shapes(this.index) : (this.result?.shapes ?? []);
-    const sure = (shape) => shape.confidence === null || shape.confidence >= this.threshold;
-    return shapes.filter((shape) => sure(shape) && !this.hidden.has(shape.label));
+    const isConfident = (shape) => shape.confidence === null || shape.confidence >= this.threshold;
+    return shapes.filter((shape) => isConfident(shape) && !this.hidden.has(shape.label));
   }
 
   /** The boxes of re-identification, those that belong together alike. */
-  pairs() {
+  matchedBoxes() {
     const { isSecond } = this.pair;
     const matches = this.result?.matches;
     return this.prompt.boxes.map((points, i) => {
       const index = isSecond ? (matches?.indexOf(i) ?? -1) : i;
-      const known = matches && (isSecond ? index >= 0 : matches[i] >= 0);
-      const label = known ? `#${index + 1}` : "";
+      const isMatched = matches && (isSecond ? index >= 0 : matches[i] >= 0);
+      const label = isMatched ? `#${index + 1}` : "";
       return {
         type: "rectangle",
         points,
@@ -247,14 +248,14 @@ class Playground extends Questions {
         attributes: [],
         rotation: 0,
         confidence: null,
-        ...(known && { index }),
+        ...(isMatched && { index }),
       };
     });
   }
 
   paint(context, unit, box = null) {
     const { labels, marked, prompt } = this;
-    const shapes = this.kind === "reid" ? this.pairs() : this.shown();
+    const shapes = this.kind === "reid" ? this.matchedBoxes() : this.visibleShapes();
     drawShapes(context, shapes, { unit, labels, marked });
     const boxes = [prompt.box, box].filter(Boolean);
     drawPrompts(context, { pos: prompt.pos, neg: prompt.neg, corners: prompt.corners, boxes }, unit);
@@ -278,28 +279,31 @@ class Playground extends Questions {
 
   async save() {
     const name = `${this.picture.name.replace(/\.[^.]*$/, "")}-${this.name}.png`;
-    download(await saved(this.picture, (context, unit) => this.paint(context, unit)), name);
+    download(await renderDrawing(this.picture, (context, unit) => this.paint(context, unit)), name);
     toast(`${name} is saved with what is drawn`);
   }
 
   drawPanels() {
     const { controls, result } = this;
     const log = `#/functions/${encodeURIComponent(this.name)}/logs`;
-    fill(controls.panels.trouble, result?.error && problem(result.error, h("a", { href: log }, "Its log")));
-    const answered = result?.text !== undefined;
-    controls.reveal("times", answered && times(result));
-    controls.reveal(
+    setChildren(
+      controls.panels.trouble,
+      result?.error && errorBox(result.error, h("a", { href: log }, "Its log")),
+    );
+    const hasReply = result?.text !== undefined;
+    controls.showPanel("times", hasReply && timingPanel(result));
+    controls.showPanel(
       "verdict",
       result?.findings
-        ? verdict(result.findings, this.absence())
-        : result?.unjudged && problem(result.unjudged),
+        ? findingsPanel(result.findings, this.exclusion())
+        : result?.unjudged && errorBox(result.unjudged),
     );
-    controls.fold("program", result && (() => program(this.name, result.entries)));
-    controls.fold("raw", answered && (() => raw(result.text)));
-    this.say(
-      result && !result.error && result.unread
-        ? `${result.unread} of the results cannot be drawn.`
-        : this.lacking(),
+    controls.setFoldedPanel("program", result && (() => programPanel(this.name, result.entries)));
+    controls.setFoldedPanel("raw", hasReply && (() => rawPanel(result.text)));
+    this.setStatus(
+      result && !result.error && result.skipped
+        ? `${result.skipped} of the results cannot be drawn.`
+        : this.missingInput(),
     );
     controls.drawTools();
     controls.drawStrip();
@@ -307,7 +311,7 @@ class Playground extends Questions {
   }
 
   /** Why CVAT does not list the function, "" when it does. */
-  absence() {
+  exclusion() {
     const { setAside, notes = [] } = this.current()?.status ?? {};
     return setAside ? `set aside: ${setAside}` : notes.join("; ");
   }
@@ -315,18 +319,20 @@ class Playground extends Questions {
   /** What depends on the threshold and on hidden labels. */
   drawResults() {
     const { controls, result, labels } = this;
-    const shapes = this.kind === "reid" && this.source ? this.pairs() : this.shown();
-    const all = this.kind === "tracker" ? [] : (result?.shapes ?? []);
-    const sure = all.filter((shape) => shape.confidence === null || shape.confidence >= this.threshold);
-    fill(
+    const shapes = this.kind === "reid" && this.source ? this.matchedBoxes() : this.visibleShapes();
+    const allShapes = this.kind === "tracker" ? [] : (result?.shapes ?? []);
+    const confident = allShapes.filter(
+      (shape) => shape.confidence === null || shape.confidence >= this.threshold,
+    );
+    setChildren(
       controls.panels.legend,
-      legend(sure, labels, this.hidden, (label) => this.toggle(label)),
+      labelButtons(confident, labels, this.hidden, (label) => this.toggle(label)),
     );
-    fill(
+    setChildren(
       controls.panels.results,
-      rows(shapes, labels, (shape) => this.mark(shape)),
+      resultRows(shapes, labels, (shape) => this.mark(shape)),
     );
-    controls.count(shapes.length, all.length - sure.length);
+    controls.setCount(shapes.length, allShapes.length - confident.length);
     this.stage.redraw();
   }
 }

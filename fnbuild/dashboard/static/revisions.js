@@ -1,44 +1,44 @@
 // The tab `#/functions/NAME/revisions`: what was deployed before, what differs, the way back.
 
-import { call, inFunction } from "./api.js";
-import { confirmed } from "./dialogs.js";
-import { fill, h, put, when } from "./dom.js";
-import { whenBack } from "./live.js";
-import { serves, watchOperation } from "./operation.js";
-import { firstLine, pill, problem } from "./states.js";
+import { call, functionPath } from "./api.js";
+import { confirmAction } from "./dialogs.js";
+import { setChildren, h, append, timeElement } from "./dom.js";
+import { whenConnected } from "./live.js";
+import { isServing, watchOperation } from "./operation.js";
+import { firstLine, pill, errorBox } from "./states.js";
 
 export async function show(root, { name }, { signal, onChange, current }) {
-  const under = h("div");
+  const output = h("div");
   const list = h("div");
-  const difference = h("section", { class: "card", "aria-labelledby": "difference", hidden: true });
-  put(root, under, list, difference);
-  let drawn = "";
+  const diffCard = h("section", { class: "card", "aria-labelledby": "difference", hidden: true });
+  append(root, output, list, diffCard);
+  let drawnSignature = "";
   await draw();
-  onChange(() => mark() !== drawn && draw());
+  onChange(() => signature() !== drawnSignature && draw());
 
   // What of the function changes the list.
-  function mark() {
+  function signature() {
     const { revision, state, operation } = current()?.status ?? {};
     return [revision, state, operation?.id, operation?.state].join(" ");
   }
 
   async function draw() {
-    drawn = mark();
+    drawnSignature = signature();
     try {
-      const { revisions } = await call("GET", inFunction(name, "revisions"), { signal });
-      fill(
+      const { revisions } = await call("GET", functionPath(name, "revisions"), { signal });
+      setChildren(
         list,
         revisions.length ? table(revisions) : h("p", { class: "empty" }, "Nothing was deployed yet."),
       );
     } catch (error) {
       if (signal.aborted) return;
-      fill(list, problem(error));
-      if (error.status === 0) whenBack(draw, signal);
+      setChildren(list, errorBox(error));
+      if (error.status === 0) whenConnected(draw, signal);
     }
   }
 
   function table(revisions) {
-    const head = ["Revision", "State", "Deployed", "Code", "", ""];
+    const titles = ["Revision", "State", "Deployed", "Code", "", ""];
     return h(
       "table",
       { class: "rows", role: "table", "aria-label": `Revisions of ${name}` },
@@ -48,96 +48,106 @@ export async function show(root, { name }, { signal, onChange, current }) {
         h(
           "tr",
           { role: "row" },
-          head.map((one) =>
-            h("th", { role: "columnheader", scope: "col" }, one || h("span", { class: "unseen" }, "Actions")),
+          titles.map((title) =>
+            h(
+              "th",
+              { role: "columnheader", scope: "col" },
+              title || h("span", { class: "unseen" }, "Actions"),
+            ),
           ),
         ),
       ),
       h(
         "tbody",
         { role: "rowgroup" },
-        revisions.map((one, index) => row(one, revisions[index + 1], head)),
+        revisions.map((revision, index) => row(revision, revisions[index + 1], titles)),
       ),
     );
   }
 
-  function row(one, before, head) {
+  function row(revision, previous, titles) {
     const cells = [
-      String(one.number),
-      [pill(one.state), one.message && h("span", { class: "reason" }, firstLine(one.message))],
-      when(one.created),
+      String(revision.number),
+      [pill(revision.state), revision.message && h("span", { class: "reason" }, firstLine(revision.message))],
+      timeElement(revision.created),
       h(
         "code",
-        { title: one.digest },
-        String(one.digest ?? "")
+        { title: revision.digest },
+        String(revision.digest ?? "")
           .replace("sha256:", "")
           .slice(0, 12),
       ),
-      before &&
+      previous &&
         h(
           "button",
-          { type: "button", class: "small", onclick: () => compare(before.number, one.number) },
-          `Compare with ${before.number}`,
+          { type: "button", class: "small", onclick: () => compare(previous.number, revision.number) },
+          `Compare with ${previous.number}`,
         ),
-      one.state === "superseded" &&
-        h("button", { type: "button", class: "small", onclick: () => back(one) }, "Roll back to it"),
+      revision.state === "superseded" &&
+        h("button", { type: "button", class: "small", onclick: () => rollBack(revision) }, "Roll back to it"),
     ];
     return h(
       "tr",
-      { role: "row", "data-revision": one.number },
-      cells.map((value, index) => h("td", { role: "cell", "data-label": head[index] || null }, value || "")),
+      { role: "row", "data-revision": revision.number },
+      cells.map((value, index) =>
+        h("td", { role: "cell", "data-label": titles[index] || null }, value || ""),
+      ),
     );
   }
 
   async function compare(from, to) {
-    difference.hidden = false;
-    fill(difference, h("p", { class: "waiting" }, "Comparing…"));
+    diffCard.hidden = false;
+    setChildren(diffCard, h("p", { class: "waiting" }, "Comparing…"));
     try {
-      const found = await call("GET", inFunction(name, `revisions/${to}/difference?with=${from}`), {
+      const diff = await call("GET", functionPath(name, `revisions/${to}/difference?with=${from}`), {
         signal,
       });
-      fill(
-        difference,
-        h("h2", { id: "difference", tabindex: "-1" }, `From revision ${found.from} to ${found.to}`),
-        part("Configuration", found.configuration),
-        found.code === null
+      setChildren(
+        diffCard,
+        h("h2", { id: "difference", tabindex: "-1" }, `From revision ${diff.from} to ${diff.to}`),
+        diffSection("Configuration", diff.configuration),
+        diff.code === null
           ? h("p", { class: "quiet-text" }, "The code of these two is not kept here.")
-          : part("Code", found.code),
+          : diffSection("Code", diff.code),
       );
-      difference.querySelector("h2").focus();
+      diffCard.querySelector("h2").focus();
     } catch (error) {
-      if (!signal.aborted) fill(difference, problem(error));
+      if (!signal.aborted) setChildren(diffCard, errorBox(error));
     }
   }
 
-  async function back({ number }) {
+  async function rollBack({ number }) {
     const question = [
       `What was deployed as revision ${number} is deployed again, as a new revision.`,
-      serves(current()) && "What runs now serves until it is ready.",
+      isServing(current()) && "What runs now serves until it is ready.",
     ].filter(Boolean);
-    if (!(await confirmed(`Roll back ${name} to revision ${number}?`, question, { yes: "Roll back" })))
+    if (
+      !(await confirmAction(`Roll back ${name} to revision ${number}?`, question, {
+        confirmLabel: "Roll back",
+      }))
+    )
       return;
     try {
-      await call("POST", inFunction(name, "rollback"), { json: { revision: number } });
-      await watchOperation(under, name, { title: `Rolling back to revision ${number}`, signal });
+      await call("POST", functionPath(name, "rollback"), { json: { revision: number } });
+      await watchOperation(output, name, { title: `Rolling back to revision ${number}`, signal });
       if (!signal.aborted) draw();
     } catch (error) {
-      if (!signal.aborted) fill(under, problem(error));
+      if (!signal.aborted) setChildren(output, errorBox(error));
     }
   }
 }
 
-function part(title, text) {
+function diffSection(title, text) {
   if (!text) return h("p", {}, `${title}: no difference.`);
   return h(
     "figure",
     { class: "stack" },
     h("figcaption", {}, title),
-    h("pre", { class: "diff", tabindex: "0", "aria-label": title }, text.trimEnd().split("\n").map(line)),
+    h("pre", { class: "diff", tabindex: "0", "aria-label": title }, text.trimEnd().split("\n").map(diffLine)),
   );
 }
 
-function line(text) {
+function diffLine(text) {
   const kinds = { "+": "added", "-": "removed", "@": "place" };
   const kind = /^(\+\+\+|---)/.test(text) ? "file" : (kinds[text[0]] ?? "");
   return h("span", { class: kind }, `${text}\n`);

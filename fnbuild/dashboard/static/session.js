@@ -1,10 +1,10 @@
 // Signing in and out: the token that allows more.
 
 import { call } from "./api.js";
-import { shown, toast } from "./dialogs.js";
-import { fill, h } from "./dom.js";
+import { showDialog, toast } from "./dialogs.js";
+import { setChildren, h } from "./dom.js";
 import { connect, loadSession, onSession, session } from "./live.js";
-import { problem } from "./states.js";
+import { errorBox } from "./states.js";
 
 async function signIn(token) {
   await call("POST", "/api/session", { json: { token }, ask: false });
@@ -12,7 +12,7 @@ async function signIn(token) {
   connect();
 }
 
-let refusal = null; // why a link did not sign in
+let linkError = null; // why a link did not sign in
 
 /** Sign in by the code of a link; where that fails, the view `#/session` says so. */
 export async function signInByLink(code) {
@@ -22,7 +22,7 @@ export async function signInByLink(code) {
   } catch (error) {
     await loadSession().catch(() => {}); // the page says itself that the dashboard is gone
     if (session.role === "write") return; // by the same link, before
-    refusal = { message: "This link does not sign in", hint: error.hint || error.message };
+    linkError = { message: "This link does not sign in", hint: error.hint || error.message };
     location.hash = "#/session";
   }
 }
@@ -33,28 +33,28 @@ async function signOut() {
   connect();
 }
 
-let asking = null;
+let pendingDialog = null;
 
 /** Ask for the token in a dialog; whether one was given that the dashboard took. */
 export function askForToken() {
-  asking ??= asked().finally(() => (asking = null));
-  return asking;
+  pendingDialog ??= showTokenDialog().finally(() => (pendingDialog = null));
+  return pendingDialog;
 }
 
-async function asked() {
+async function showTokenDialog() {
   const dialog = h("dialog", { class: "ask", "aria-labelledby": "dialog-title" });
-  fill(
+  setChildren(
     dialog,
     h("h2", { id: "dialog-title" }, "This change needs the token"),
-    form({
-      done: () => dialog.close("yes"),
+    tokenForm({
+      onDone: () => dialog.close("yes"),
       cancel: h("button", { type: "button", onclick: () => dialog.close("") }, "Cancel"),
     }),
   );
-  return (await shown(dialog)) === "yes";
+  return (await showDialog(dialog)) === "yes";
 }
 
-function form({ done, cancel = null }) {
+function tokenForm({ onDone, cancel = null }) {
   const input = h("input", {
     type: "password",
     autocomplete: "current-password",
@@ -62,8 +62,8 @@ function form({ done, cancel = null }) {
     required: true,
     spellcheck: "false",
   });
-  const said = h("div");
-  const send = h("button", { class: "primary" }, "Sign in");
+  const feedback = h("div");
+  const submitButton = h("button", { class: "primary" }, "Sign in");
   return h(
     "form",
     { onsubmit: submit },
@@ -77,20 +77,20 @@ function form({ done, cancel = null }) {
     // For keepers of passwords, which want to know whose it is.
     h("input", { type: "text", autocomplete: "username", value: "fnbuild", hidden: true }),
     h("label", { class: "field" }, "Token", input),
-    said,
-    h("p", { class: "actions" }, cancel, send),
+    feedback,
+    h("p", { class: "actions" }, cancel, submitButton),
   );
   async function submit(event) {
     event.preventDefault();
-    send.disabled = true;
+    submitButton.disabled = true;
     try {
       await signIn(input.value.trim());
-      done();
+      onDone();
     } catch (error) {
-      fill(said, problem({ message: error.message, hint: error.hint }));
+      setChildren(feedback, errorBox({ message: error.message, hint: error.hint }));
       input.select();
     }
-    send.disabled = false;
+    submitButton.disabled = false;
   }
 }
 
@@ -98,14 +98,14 @@ function form({ done, cancel = null }) {
 export async function show(root, _params, { title, signal, cameFrom }) {
   title("Sign in");
   const stop = onSession(draw);
-  signal.addEventListener("abort", () => (stop(), (refusal = null)));
+  signal.addEventListener("abort", () => (stop(), (linkError = null)));
   draw();
   function draw() {
-    if (session.role === "write") return fill(root, signedIn());
-    fill(
+    if (session.role === "write") return setChildren(root, signedIn());
+    setChildren(
       root,
       h("h1", {}, "Sign in"),
-      refusal && problem(refusal),
+      linkError && errorBox(linkError),
       h(
         "section",
         { class: "card narrow" },
@@ -116,7 +116,7 @@ export async function show(root, _params, { title, signal, cameFrom }) {
             ? "Here you can look at functions and call them. Changing them needs the token."
             : "Looking at functions needs a token here.",
         ),
-        form({ done: signedInHere }),
+        tokenForm({ onDone: onSignedIn }),
       ),
     );
   }
@@ -127,20 +127,20 @@ export async function show(root, _params, { title, signal, cameFrom }) {
         "section",
         { class: "card narrow" },
         h("p", {}, "This browser may change functions until you sign out or the token is renewed."),
-        h("p", { class: "actions" }, h("button", { type: "button", onclick: leave }, "Sign out")),
+        h("p", { class: "actions" }, h("button", { type: "button", onclick: onSignOut }, "Sign out")),
       ),
     ];
   }
-  function signedInHere() {
+  function onSignedIn() {
     toast("Signed in");
     location.hash = cameFrom || "#/";
   }
-  async function leave() {
+  async function onSignOut() {
     try {
       await signOut();
       toast("Signed out");
     } catch (error) {
-      fill(root, problem(error));
+      setChildren(root, errorBox(error));
     }
   }
 }

@@ -5,7 +5,7 @@
 
 import { fromCrop, fromRows, fromRuns } from "./masks.js";
 
-const LEAST = { rectangle: 4, ellipse: 4, polygon: 6, polyline: 4, points: 2, cuboid: 16 };
+const MIN_COORDINATES = { rectangle: 4, ellipse: 4, polygon: 6, polyline: 4, points: 2, cuboid: 16 };
 
 // Colours of labels as in fnbuild/function/labels.py, so that pictures by the command line look alike.
 const PALETTE = [
@@ -28,8 +28,8 @@ const PALETTE = [
 ];
 const NAMELESS = PALETTE[2];
 
-const named = (items) =>
-  Array.isArray(items) ? items.map((one) => one?.name).filter((name) => typeof name === "string") : [];
+const namesIn = (items) =>
+  Array.isArray(items) ? items.map((item) => item?.name).filter((name) => typeof name === "string") : [];
 
 /**
  * The labels of a function as far as they can be read.
@@ -43,23 +43,23 @@ export function labelsOf(text) {
   } catch {
     // Its own page says that the spec is no JSON; a picture can be sent all the same.
   }
-  const known = Array.isArray(items) ? items.filter((one) => typeof one?.name === "string") : [];
-  return known.map((one, i) => ({
-    name: one.name,
-    type: typeof one.type === "string" ? one.type : "any",
+  const valid = Array.isArray(items) ? items.filter((item) => typeof item?.name === "string") : [];
+  return valid.map((label, i) => ({
+    name: label.name,
+    type: typeof label.type === "string" ? label.type : "any",
     colour: PALETTE[i % PALETTE.length],
-    edges: typeof one.svg === "string" ? edges(one.svg) : pairsIn(one.edges),
-    attributes: named(one.attributes),
-    sublabels: named(one.sublabels),
+    edges: typeof label.svg === "string" ? svgEdges(label.svg) : edgePairs(label.edges),
+    attributes: namesIn(label.attributes),
+    sublabels: namesIn(label.sublabels),
   }));
 }
 
 /** The pairs of names in the key `edges`, of which `fnbuild validate --fix` makes the picture. */
-const pairsIn = (value) =>
-  Array.isArray(value) ? value.filter((one) => Array.isArray(one) && one.length === 2) : [];
+const edgePairs = (value) =>
+  Array.isArray(value) ? value.filter((pair) => Array.isArray(pair) && pair.length === 2) : [];
 
 /** Pairs of sublabel names that a skeleton's picture joins. It is read, never shown. */
-function edges(svg) {
+function svgEdges(svg) {
   const drawing = new DOMParser().parseFromString(`<svg>${svg}</svg>`, "text/html");
   const names = {};
   for (const node of drawing.querySelectorAll("circle[data-node-id]")) {
@@ -72,8 +72,8 @@ function edges(svg) {
 
 /** The colour of a label: by its place in the spec, else one that follows from its name. */
 export function colourOf(name, labels) {
-  const known = labels.find((one) => one.name === name);
-  if (known) return known.colour;
+  const label = labels.find((item) => item.name === name);
+  if (label) return label.colour;
   return name ? PALETTE[crc32(name) % PALETTE.length] : NAMELESS;
 }
 
@@ -91,41 +91,44 @@ function crc32(text) {
 
 /** The shapes of a reply to a picture of this size, and how many could not be read. */
 export function shapesOf(kind, reply, size) {
-  const read = { detector: detections, interactor: cutouts, tracker: tracked }[kind];
-  let unread = 0;
+  const parse = { detector: detectorShapes, interactor: interactorShapes, tracker: trackerShapes }[kind];
+  let skipped = 0;
   const shapes = [];
-  for (const make of read?.(reply, size) ?? []) {
+  for (const parseShape of parse?.(reply, size) ?? []) {
     try {
-      shapes.push(make());
+      shapes.push(parseShape());
     } catch {
-      unread += 1;
+      skipped += 1;
     }
   }
-  return { shapes: shapes.filter(Boolean), unread };
+  return { shapes: shapes.filter(Boolean), skipped };
 }
 
-const listOf = (value) => (Array.isArray(value) ? value : []);
+const asList = (value) => (Array.isArray(value) ? value : []);
 
-function detections(reply, size) {
-  return listOf(reply).map((item) => () => {
+function detectorShapes(reply, size) {
+  return asList(reply).map((item) => () => {
     const type = String(item.type).toLowerCase() === "tag" ? "tag" : item.type;
     const shape = {
       type,
       label: String(item.label ?? ""),
-      confidence: number(item.confidence ?? item.score),
-      rotation: number(item.rotation) ?? 0,
-      attributes: listOf(item.attributes).map((one) => [String(one?.name), String(one?.value)]),
+      confidence: toNumber(item.confidence ?? item.score),
+      rotation: toNumber(item.rotation) ?? 0,
+      attributes: asList(item.attributes).map((attribute) => [
+        String(attribute?.name),
+        String(attribute?.value),
+      ]),
       points: [],
       elements: [],
     };
     if (type === "mask") shape.mask = fromCrop(item.mask, size);
-    else if (type === "skeleton") shape.elements = listOf(item.elements).map(element);
+    else if (type === "skeleton") shape.elements = asList(item.elements).map(skeletonElement);
     else if (type !== "tag" && type !== "interval") shape.points = pointsOf(type, item.points);
     return shape;
   });
 }
 
-function element(item) {
+function skeletonElement(item) {
   return {
     label: String(item.label),
     points: pointsOf("points", item.points),
@@ -133,7 +136,7 @@ function element(item) {
   };
 }
 
-function cutouts(reply, size) {
+function interactorShapes(reply, size) {
   const nameless = {
     type: "mask",
     label: "",
@@ -147,8 +150,8 @@ function cutouts(reply, size) {
     return reply.shapes.map((item) => () => {
       if (item.type !== "mask")
         return { ...nameless, type: item.type, points: pointsOf(item.type, item.points) };
-      const said = listOf(item.attributes).find((one) => one?.spec_id === 0);
-      return { ...nameless, mask: fromRuns(item.points, size), confidence: number(said?.value) };
+      const score = asList(item.attributes).find((attribute) => attribute?.spec_id === 0);
+      return { ...nameless, mask: fromRuns(item.points, size), confidence: toNumber(score?.value) };
     });
   }
   if (!reply?.mask) return [];
@@ -160,12 +163,12 @@ function cutouts(reply, size) {
   ];
 }
 
-function tracked(reply) {
-  return listOf(reply?.shapes).map((item, index) => () => item && trackedShape(item, index));
+function trackerShapes(reply) {
+  return asList(reply?.shapes).map((item, index) => () => item && trackerShape(item, index));
 }
 
 /** One entry of a tracker's reply; older ones send the numbers of a box, or of a polygon, alone. */
-function trackedShape(item, index) {
+function trackerShape(item, index) {
   const shape = { label: "", elements: [], attributes: [], rotation: 0, confidence: null, index };
   if (!Array.isArray(item)) return { ...shape, type: item.type, points: pointsOf(item.type, item.points) };
   const points = pointsOf("polyline", item);
@@ -179,17 +182,17 @@ function trackedShape(item, index) {
 }
 
 function pointsOf(type, values) {
-  const least = LEAST[type];
-  if (!least) throw new Error(`${type} is no type of shape`);
-  if (!Array.isArray(values) || values.length < least || values.length % 2)
+  const minimum = MIN_COORDINATES[type];
+  if (!minimum) throw new Error(`${type} is no type of shape`);
+  if (!Array.isArray(values) || values.length < minimum || values.length % 2)
     throw new Error("points are missing");
   if (!values.every(Number.isFinite)) throw new Error("points must be numbers");
   return values;
 }
 
-function number(value) {
-  const read = typeof value === "string" && value.trim() ? Number(value) : value;
-  return Number.isFinite(read) ? read : null;
+function toNumber(value) {
+  const parsed = typeof value === "string" && value.trim() ? Number(value) : value;
+  return Number.isFinite(parsed) ? parsed : null;
 }
 
 /** Flat coordinates as pairs. */
@@ -199,9 +202,9 @@ export function pairs(points) {
 
 /** The corners to draw, turned by the rotation: clockwise as seen, round the middle. */
 export function outline(shape) {
-  const around = bounds(shape);
-  if (!around) return [];
-  const [left, top, right, bottom] = around;
+  const box = bounds(shape);
+  if (!box) return [];
+  const [left, top, right, bottom] = box;
   const [cx, cy] = [(left + right) / 2, (top + bottom) / 2];
   let corners = pairs(shape.points);
   if (shape.type === "rectangle")
@@ -233,7 +236,7 @@ export function bounds(shape) {
   if (shape.mask) return [shape.mask.left, shape.mask.top, shape.mask.right + 1, shape.mask.bottom + 1];
   let { points } = shape;
   if (shape.type === "skeleton")
-    points = shape.elements.filter((one) => !one.outside).flatMap((one) => one.points);
+    points = shape.elements.filter((element) => !element.outside).flatMap((element) => element.points);
   if (points.length < 2) return null;
   if (shape.type === "ellipse") {
     const [cx, cy, right, top] = points;
@@ -242,26 +245,27 @@ export function bounds(shape) {
   }
   const xs = points.filter((_, i) => i % 2 === 0);
   const ys = points.filter((_, i) => i % 2);
-  const least = (values) => values.reduce((a, b) => Math.min(a, b));
-  const most = (values) => values.reduce((a, b) => Math.max(a, b));
-  return [least(xs), least(ys), most(xs), most(ys)];
+  const minimum = (values) => values.reduce((a, b) => Math.min(a, b));
+  const maximum = (values) => values.reduce((a, b) => Math.max(a, b));
+  return [minimum(xs), minimum(ys), maximum(xs), maximum(ys)];
 }
 
 /** How much of the picture a shape covers by its box: large ones are drawn first. */
 export function extent(shape) {
-  const around = bounds(shape);
-  return around ? (around[2] - around[0]) * (around[3] - around[1]) : Infinity;
+  const box = bounds(shape);
+  return box ? (box[2] - box[0]) * (box[3] - box[1]) : Infinity;
 }
 
 /** In a few words where a shape is. */
 export function summary(shape) {
   if (shape.type === "tag") return "the whole picture";
   if (shape.type === "interval") return "no place on a picture";
-  const around = bounds(shape);
-  if (!around) return "nowhere";
-  const [left, top, right, bottom] = around.map(Math.round);
+  const box = bounds(shape);
+  if (!box) return "nowhere";
+  const [left, top, right, bottom] = box.map(Math.round);
   if (shape.type === "skeleton") {
-    return `${shape.elements.filter((one) => !one.outside).length} of ${shape.elements.length} points`;
+    const visible = shape.elements.filter((element) => !element.outside);
+    return `${visible.length} of ${shape.elements.length} points`;
   }
   if (shape.type === "points")
     return pairs(shape.points)

@@ -4,8 +4,8 @@
 // picture with any other; the wheel (with Ctrl, or when the canvas has the focus) and two fingers
 // zoom. Keys: arrows move a cross, Enter is a click at it, + - 0 zoom.
 
-const CLICK = 4;
-const LARGEST = 40;
+const CLICK_DISTANCE = 4;
+const MAX_SCALE = 40;
 
 /**
  * `paint(context, unit)` draws over the picture in its coordinates; `unit` is the width of a pixel of
@@ -22,18 +22,18 @@ export class Stage {
     this.gesture = null;
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(canvas);
-    const heard = {
-      pointerdown: this.down,
-      pointermove: this.move,
-      pointerup: this.up,
-      pointercancel: this.up,
+    const listeners = {
+      pointerdown: this.onPointerDown,
+      pointermove: this.onPointerMove,
+      pointerup: this.onPointerUp,
+      pointercancel: this.onPointerUp,
       pointerleave: () => this.on.point(null),
-      wheel: this.wheel,
-      keydown: this.key,
+      wheel: this.onWheel,
+      keydown: this.onKey,
       contextmenu: (event) => event.preventDefault(),
       blur: () => this.setCursor(null),
     };
-    for (const [name, handle] of Object.entries(heard)) {
+    for (const [name, handle] of Object.entries(listeners)) {
       canvas.addEventListener(name, (event) => handle.call(this, event), { passive: false });
     }
   }
@@ -87,13 +87,13 @@ export class Stage {
   }
 
   /** Zoom by a factor about a place of the canvas, its middle if none is given. */
-  zoom(factor, at = null) {
+  zoom(factor, center = null) {
     if (!this.bitmap) return;
     const { width, height } = this.size;
-    const [cx, cy] = at ?? [width / 2, height / 2];
-    const whole = Math.min(width / this.width, height / this.height);
-    const scale = Math.min(Math.max(this.scale * factor, whole), Math.max(LARGEST, whole));
-    if (scale <= whole * 1.001) {
+    const [cx, cy] = center ?? [width / 2, height / 2];
+    const fitScale = Math.min(width / this.width, height / this.height);
+    const scale = Math.min(Math.max(this.scale * factor, fitScale), Math.max(MAX_SCALE, fitScale));
+    if (scale <= fitScale * 1.001) {
       this.fit();
       return;
     }
@@ -108,10 +108,10 @@ export class Stage {
   /** Move the picture, of which some stays in sight. */
   moveBy(dx, dy) {
     const { width, height } = this.size;
-    const kept = (place, length, room) =>
+    const clampPosition = (place, length, room) =>
       length <= room ? (room - length) / 2 : Math.min(Math.max(place, room - length), 0);
-    this.x = kept(this.x + dx, this.width * this.scale, width);
-    this.y = kept(this.y + dy, this.height * this.scale, height);
+    this.x = clampPosition(this.x + dx, this.width * this.scale, width);
+    this.y = clampPosition(this.y + dy, this.height * this.scale, height);
     this.redraw();
   }
 
@@ -123,7 +123,7 @@ export class Stage {
     return { x, y, inside: x >= 0 && y >= 0 && x <= this.width && y <= this.height };
   }
 
-  clamped({ x, y }) {
+  clampToPicture({ x, y }) {
     return { x: Math.min(Math.max(x, 0), this.width), y: Math.min(Math.max(y, 0), this.height) };
   }
 
@@ -170,7 +170,7 @@ export class Stage {
     }
   }
 
-  down(event) {
+  onPointerDown(event) {
     if (!this.bitmap) return;
     // Not of a made event: such a pointer cannot be captured.
     if (event.isTrusted) this.canvas.setPointerCapture(event.pointerId);
@@ -184,11 +184,11 @@ export class Stage {
     this.gesture = { start: event, last: event, draws, moved: false };
   }
 
-  move(event) {
+  onPointerMove(event) {
     if (!this.bitmap) return;
-    const before = this.pointers.get(event.pointerId);
-    if (this.gesture?.pinch && before) this.pinch(before, event);
-    if (before) this.pointers.set(event.pointerId, event);
+    const previous = this.pointers.get(event.pointerId);
+    if (this.gesture?.pinch && previous) this.pinch(previous, event);
+    if (previous) this.pointers.set(event.pointerId, event);
     const { gesture } = this;
     if (gesture?.start?.pointerId === event.pointerId) this.drag(gesture, event);
     const place = this.placeOf(event);
@@ -196,11 +196,14 @@ export class Stage {
   }
 
   drag(gesture, event) {
-    const far = Math.hypot(event.clientX - gesture.start.clientX, event.clientY - gesture.start.clientY);
-    gesture.moved ||= far > CLICK;
+    const distance = Math.hypot(event.clientX - gesture.start.clientX, event.clientY - gesture.start.clientY);
+    gesture.moved ||= distance > CLICK_DISTANCE;
     if (!gesture.moved) return;
     if (gesture.draws) {
-      gesture.box = boxOf(this.clamped(this.placeOf(gesture.start)), this.clamped(this.placeOf(event)));
+      gesture.box = boxOf(
+        this.clampToPicture(this.placeOf(gesture.start)),
+        this.clampToPicture(this.placeOf(event)),
+      );
       this.redraw();
     } else if (!this.fitted) {
       this.moveBy(event.clientX - gesture.last.clientX, event.clientY - gesture.last.clientY);
@@ -208,38 +211,40 @@ export class Stage {
     gesture.last = event;
   }
 
-  pinch(before, event) {
-    const other = [...this.pointers.values()].find((one) => one.pointerId !== event.pointerId);
+  pinch(previous, event) {
+    const other = [...this.pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
     if (!other) return;
-    const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+    const distanceTo = (pointer) =>
+      Math.hypot(pointer.clientX - other.clientX, pointer.clientY - other.clientY);
     const { left, top } = this.size;
-    this.zoom(apart(event) / Math.max(apart(before), 1), [
+    this.zoom(distanceTo(event) / Math.max(distanceTo(previous), 1), [
       (event.clientX + other.clientX) / 2 - left,
       (event.clientY + other.clientY) / 2 - top,
     ]);
-    if (!this.fitted) this.moveBy((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2);
+    if (!this.fitted)
+      this.moveBy((event.clientX - previous.clientX) / 2, (event.clientY - previous.clientY) / 2);
   }
 
-  up(event) {
+  onPointerUp(event) {
     this.pointers.delete(event.pointerId);
     const { gesture } = this;
     if (!gesture || (gesture.pinch && this.pointers.size)) return;
     this.gesture = null;
     if (gesture.pinch || event.type === "pointercancel") return;
     const place = this.placeOf(event);
-    if (gesture.box) this.drawn(gesture.box);
+    if (gesture.box) this.emitBox(gesture.box);
     else if (!gesture.moved && place.inside) {
       this.on.click({ ...place, negative: event.button === 2 });
     } else if (gesture.moved && !gesture.draws && this.fitted) this.on.nothing();
     this.redraw();
   }
 
-  drawn([left, top, right, bottom]) {
+  emitBox([left, top, right, bottom]) {
     const box = [left, top, right, bottom].map(Math.round);
     if (box[2] > box[0] && box[3] > box[1]) this.on.box(box);
   }
 
-  wheel(event) {
+  onWheel(event) {
     if (!this.bitmap || (!event.ctrlKey && document.activeElement !== this.canvas)) return;
     event.preventDefault();
     const { left, top } = this.size;
@@ -249,13 +254,13 @@ export class Stage {
     ]);
   }
 
-  key(event) {
+  onKey(event) {
     if (!this.bitmap || event.ctrlKey || event.metaKey || event.altKey) return;
-    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const directions = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const zooms = { "+": 1.25, "=": 1.25, "-": 0.8, 0: 0 };
-    if (ways[event.key]) this.step(ways[event.key], event.shiftKey ? 1 : 10);
+    if (directions[event.key]) this.moveCursor(directions[event.key], event.shiftKey ? 1 : 10);
     else if (event.key in zooms) zooms[event.key] ? this.zoom(zooms[event.key]) : this.fit();
-    else if (event.key === "Enter" && this.cursor) this.press(event.shiftKey);
+    else if (event.key === "Enter" && this.cursor) this.pressCursor(event.shiftKey);
     else if (event.key === "Escape" && this.corner) this.corner = null;
     else return;
     event.preventDefault();
@@ -264,14 +269,14 @@ export class Stage {
   }
 
   /** Move the cross by so many pixels of the screen; one of the picture at least. */
-  step([dx, dy], pixels) {
+  moveCursor([dx, dy], pixels) {
     if (this.tool === "move") {
       this.moveBy(-dx * pixels * 4, -dy * pixels * 4);
       return;
     }
     const by = Math.max(1, Math.round(pixels / this.scale));
     const from = this.cursor ?? { x: Math.round(this.width / 2), y: Math.round(this.height / 2) };
-    this.setCursor(this.cursor ? this.clamped({ x: from.x + dx * by, y: from.y + dy * by }) : from);
+    this.setCursor(this.cursor ? this.clampToPicture({ x: from.x + dx * by, y: from.y + dy * by }) : from);
   }
 
   setCursor(place) {
@@ -282,7 +287,7 @@ export class Stage {
     this.redraw();
   }
 
-  press(negative) {
+  pressCursor(negative) {
     if (this.tool !== "box") {
       this.on.click({ ...this.cursor, negative });
       return;
@@ -292,16 +297,16 @@ export class Stage {
       this.corner = this.cursor;
       return;
     }
-    this.drawn(boxOf(this.corner, this.cursor));
+    this.emitBox(boxOf(this.corner, this.cursor));
     this.corner = null;
   }
 }
 
-function boxOf(one, other) {
+function boxOf(first, second) {
   return [
-    Math.min(one.x, other.x),
-    Math.min(one.y, other.y),
-    Math.max(one.x, other.x),
-    Math.max(one.y, other.y),
+    Math.min(first.x, second.x),
+    Math.min(first.y, second.y),
+    Math.max(first.x, second.x),
+    Math.max(first.y, second.y),
   ];
 }

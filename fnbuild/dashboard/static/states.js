@@ -1,11 +1,11 @@
 // States of functions: their words, their shapes, and what of a function every view shows.
 
-import { h, prose } from "./dom.js";
+import { h, withCode } from "./dom.js";
 
 const PROJECT = "nuclio.io/project-name";
 
 // Shape and word tell the state; the colour only repeats them.
-const SHAPES = {
+const STATE_STYLES = {
   ready: ["●", "good"],
   building: ["◐", "busy"],
   unhealthy: ["▲", "warn"],
@@ -24,30 +24,30 @@ const SHAPES = {
 };
 
 /** A state as a pill. */
-export function pill(state, word = "") {
-  const [shape, kind, name] = SHAPES[state] ?? ["○", "idle"];
+export function pill(state, label = "") {
+  const [shape, kind, name] = STATE_STYLES[state] ?? ["○", "idle"];
   return h(
     "span",
     { class: `pill ${kind}`, "data-state": state },
     h("span", { class: "shape", "aria-hidden": "true" }, shape),
-    word || name || state || "unknown",
+    label || name || state || "unknown",
   );
 }
 
 /** The state in fnbuild's own words: to Nuclio's clients a disabled function is ready. */
-export const wordOf = (one) => one?.status?.detailedState ?? one?.status?.state;
+export const stateOf = (fn) => fn?.status?.detailedState ?? fn?.status?.state;
 
-export const isWell = (state) => (SHAPES[state] ?? [])[1] !== "bad" && state !== "unhealthy";
+export const isHealthy = (state) => (STATE_STYLES[state] ?? [])[1] !== "bad" && state !== "unhealthy";
 
-export const projectOf = (one) => one.metadata?.labels?.[PROJECT] || "default";
+export const projectOf = (fn) => fn.metadata?.labels?.[PROJECT] || "default";
 
-export const titleOf = (one) => one.metadata?.annotations?.name || "";
+export const titleOf = (fn) => fn.metadata?.annotations?.name || "";
 
-export const typeOf = (one) => one.metadata?.annotations?.type || "";
+export const typeOf = (fn) => fn.metadata?.annotations?.type || "";
 
 /** `1/1`, or nothing when the platform says nothing. */
-export function replicasOf(one) {
-  const count = one.status?.replicas;
+export function replicasOf(fn) {
+  const count = fn.status?.replicas;
   return count ? `${count.available}/${count.wanted}` : "";
 }
 
@@ -58,8 +58,8 @@ export function revisionSince({ status = {} } = {}) {
   return Math.max(activated * 1000, done);
 }
 
-const AGAIN = /^failed in the same way: /;
-const TAIL = /[:;]?\s*Traceback \(most recent call last\):$/;
+const REPEATED = /^failed in the same way: /;
+const TRACEBACK_START = /[:;]?\s*Traceback \(most recent call last\):$/;
 
 /** The one line of a message that says most: the first, but of a mere traceback the last. */
 export function firstLine(message) {
@@ -70,23 +70,23 @@ export function firstLine(message) {
   if (!lines.length) return "";
   return /^(Traceback|File ")/.test(lines[0])
     ? lines[lines.length - 1]
-    : lines[0].replace(AGAIN, "").replace(TAIL, "");
+    : lines[0].replace(REPEATED, "").replace(TRACEBACK_START, "");
 }
 
 /** A refusal or another failure, with what to do about it. */
-export function problem(error, ...actions) {
-  const [what, ...rest] = String(error?.message ?? error)
+export function errorBox(error, ...actions) {
+  const [summary, ...rest] = String(error?.message ?? error)
     .trim()
     .split("\n");
   const signIn = error?.status === 401 && h("a", { class: "button", href: "#/session" }, "Sign in");
-  const ways = [signIn, ...actions].filter(Boolean);
+  const allActions = [signIn, ...actions].filter(Boolean);
   return h(
     "div",
     { class: "problem", role: "alert" },
-    h("p", { class: "problem-what" }, prose(what)),
-    error?.hint && h("p", { class: "problem-hint" }, prose(error.hint)),
+    h("p", { class: "problem-what" }, withCode(summary)),
+    error?.hint && h("p", { class: "problem-hint" }, withCode(error.hint)),
     rest.length > 0 && h("pre", {}, rest.join("\n")),
     error?.detail && h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)),
-    ways.length > 0 && h("p", { class: "actions" }, ways),
+    allActions.length > 0 && h("p", { class: "actions" }, allActions),
   );
 }

@@ -60,9 +60,9 @@ def test_an_address_of_a_function_that_is_script_is_no_link(
 ) -> None:
     kinds = page.evaluate(
         """async () => {
-            const { link } = await import("/static/dom.js");
+            const { webLink } = await import("/static/dom.js");
             return ["javascript:alert(1)", "data:text/html,x", "https://example.org/"]
-                .map(one => typeof link(one));
+                .map(one => typeof webLink(one));
         }"""
     )
     assert kinds == ["string", "string", "object"]

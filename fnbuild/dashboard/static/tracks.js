@@ -14,7 +14,7 @@ export class Tracks {
     this.count = 0;
   }
 
-  at(frame) {
+  shapesAt(frame) {
     return this.frames.get(frame) ?? [];
   }
 
@@ -24,40 +24,40 @@ export class Tracks {
 
   /** The shapes of a frame; each has its track's number as `index`. */
   shapes(frame) {
-    return this.at(frame).flatMap(({ track, shape }) => (shape ? [{ ...shape, index: track }] : []));
+    return this.shapesAt(frame).flatMap(({ track, shape }) => (shape ? [{ ...shape, index: track }] : []));
   }
 
   /** A drawn shape as the function declares that it takes it; older ones take plain numbers. */
-  declared(shape) {
+  wireShape(shape) {
     if (!this.types.length) return shape.points;
     if (shape.type !== "rectangle" || this.types.includes("rectangle"))
       return { type: shape.type, points: shape.points };
-    const [left, top, right, bottom] = shape.points;
-    return { type: "polygon", points: [left, top, right, top, right, bottom, left, bottom] };
+    const [remaining, top, right, bottom] = shape.points;
+    return { type: "polygon", points: [remaining, top, right, top, right, bottom, remaining, bottom] };
   }
 
   /** What to send for a shape that was drawn in this frame. */
-  starting(shape) {
-    return { shapes: [this.declared(shape)], states: [] };
+  startRequest(shape) {
+    return { shapes: [this.wireShape(shape)], states: [] };
   }
 
   /** What to send to follow everything from this frame to the next. */
-  following(frame) {
-    const known = this.at(frame);
-    return { shapes: known.map(() => null), states: known.map(({ state }) => state) };
+  followRequest(frame) {
+    const tracks = this.shapesAt(frame);
+    return { shapes: tracks.map(() => null), states: tracks.map(({ state }) => state) };
   }
 
   /** A shape was started in a frame: `states` and `shapes` are the reply's. */
-  started(frame, drawn, states, shapes) {
+  addTrack(frame, drawn, states, shapes) {
     this.forgetAfter(frame);
     const track = this.count++;
-    this.frames.set(frame, [...this.at(frame), { track, shape: shapes[0] ?? drawn, state: states[0] }]);
+    this.frames.set(frame, [...this.shapesAt(frame), { track, shape: shapes[0] ?? drawn, state: states[0] }]);
   }
 
   /** Everything was followed from one frame to the next. */
-  followed(from, to, states, shapes) {
+  setFollowed(from, to, states, shapes) {
     const places = new Map(shapes.map((shape) => [shape.index, shape]));
-    const next = this.at(from).map(({ track }, i) => ({
+    const next = this.shapesAt(from).map(({ track }, i) => ({
       track,
       shape: places.get(i) ?? null,
       state: states[i],
@@ -68,12 +68,12 @@ export class Tracks {
   /** Follow the last started shape of this frame no more. */
   undo(frame) {
     this.forgetAfter(frame);
-    const left = this.at(frame).slice(0, -1);
-    if (left.length) this.frames.set(frame, left);
+    const remaining = this.shapesAt(frame).slice(0, -1);
+    if (remaining.length) this.frames.set(frame, remaining);
     else this.frames.delete(frame);
   }
 
   forgetAfter(frame) {
-    for (const known of [...this.frames.keys()]) if (known > frame) this.frames.delete(known);
+    for (const other of [...this.frames.keys()]) if (other > frame) this.frames.delete(other);
   }
 }

@@ -3,36 +3,36 @@
 // A request is a list of [key, value] in CVAT's order; a picture among the values is sent as base64.
 // What there is to ask about is `work`: {pictures, pos, neg, box, boxes, shapes, states, threshold}.
 
-import { Refused, settings } from "./api.js";
+import { ApiError, settings } from "./api.js";
 
-export const KINDS = ["detector", "interactor", "tracker", "reid"];
+export const MODEL_TYPES = ["detector", "interactor", "tracker", "reid"];
 const PATH = "/api/function_invocations";
 const TIMEOUT = "120s";
 
 /** What a function of a kind is asked, as cvat/apps/lambda_manager/views.py has it. */
-export function payload(kind, work) {
+export function requestEntries(kind, input) {
   const entries = {
-    detector: () => [["image", work.picture]],
+    detector: () => [["image", input.picture]],
     interactor: () => [
-      ["image", work.picture],
-      ["pos_points", work.pos],
-      ["neg_points", work.neg],
-      ["obj_bbox", work.box ? [work.box.slice(0, 2), work.box.slice(2)] : []],
+      ["image", input.picture],
+      ["pos_points", input.pos],
+      ["neg_points", input.neg],
+      ["obj_bbox", input.box ? [input.box.slice(0, 2), input.box.slice(2)] : []],
     ],
     tracker: () => [
-      ["image", work.picture],
-      ["shapes", work.shapes],
-      ["states", work.states],
+      ["image", input.picture],
+      ["shapes", input.shapes],
+      ["states", input.states],
     ],
     reid: () => [
-      ["image0", work.picture],
-      ["image1", work.second],
-      ["boxes0", work.boxes[0].map((one, i) => rectangle(one, i, 0))],
-      ["boxes1", work.boxes[1].map((one, i) => rectangle(one, i, 1))],
+      ["image0", input.picture],
+      ["image1", input.second],
+      ["boxes0", input.boxes[0].map((points, i) => rectangle(points, i, 0))],
+      ["boxes1", input.boxes[1].map((points, i) => rectangle(points, i, 1))],
     ],
   }[kind]();
   // CVAT leaves a threshold of 0 out.
-  if (work.threshold) entries.push(["threshold", work.threshold]);
+  if (input.threshold) entries.push(["threshold", input.threshold]);
   return entries;
 }
 
@@ -68,7 +68,7 @@ async function base64(blob) {
 }
 
 /** Call a function. Gives {status, text, ms, stages, size}; raises `Refused` when nothing answers. */
-export async function ask(name, entries, { signal } = {}) {
+export async function invoke(name, entries, { signal } = {}) {
   const body = {};
   for (const [key, value] of entries) body[key] = isPicture(value) ? await base64(value.blob) : value;
   const request = {
@@ -84,17 +84,17 @@ export async function ask(name, entries, { signal } = {}) {
     },
     cache: "no-store",
   };
-  const began = performance.now();
-  let response = await sent(request);
-  if (response.status === 401 && (await settings.askForToken())) response = await sent(request);
+  const start = performance.now();
+  let response = await sendInvocation(request);
+  if (response.status === 401 && (await settings.askForToken())) response = await sendInvocation(request);
   const text = await response.text();
-  const ms = performance.now() - began;
-  const stages = stagesOf(response.headers.get("Server-Timing"));
+  const ms = performance.now() - start;
+  const stages = parseServerTiming(response.headers.get("Server-Timing"));
   return { status: response.status, text, ms, stages, size: request.body.length };
 }
 
 /** One request to a function; raises `Refused` when nothing answers. */
-export async function sent(request) {
+export async function sendInvocation(request) {
   try {
     return await fetch(PATH, request);
   } catch (error) {
@@ -102,18 +102,18 @@ export async function sent(request) {
     const hint =
       "ask again: browsers drop requests when the machine's network changes. " +
       "If that does not help, look whether `fnbuild dashboard` still runs";
-    throw new Refused(0, { error: "the dashboard does not answer", hint });
+    throw new ApiError(0, { error: "the dashboard does not answer", hint });
   }
 }
 
 /** Milliseconds by stage, from `queue;dur=0.1, handler;dur=20`. */
-export function stagesOf(header) {
-  const found = [...(header ?? "").matchAll(/([\w-]+)[^,]*?;\s*dur=([\d.]+)/g)];
-  return found.map(([, name, duration]) => [name, Number(duration)]);
+export function parseServerTiming(header) {
+  const matches = [...(header ?? "").matchAll(/([\w-]+)[^,]*?;\s*dur=([\d.]+)/g)];
+  return matches.map(([, name, duration]) => [name, Number(duration)]);
 }
 
 /** What a refusal says: the function's own message, and its traceback if there is one. */
-export function complaint(name, { status, text }) {
+export function replyError(name, { status, text }) {
   let [message, hint, detail] = [text.trim(), "", ""];
   try {
     const answer = JSON.parse(text);
@@ -125,7 +125,7 @@ export function complaint(name, { status, text }) {
   }
   const lines = message.split("\n").filter((line) => line.trim());
   if (lines[0]?.startsWith("Traceback")) [message, detail] = [lines.at(-1), message];
-  const error = new Refused(status, {
+  const error = new ApiError(status, {
     error: `${name} answered ${status}: ${message || "nothing"}`,
     hint,
     errorStackTrace: detail,
@@ -134,7 +134,7 @@ export function complaint(name, { status, text }) {
 }
 
 /** What CVAT would say to a reply: [{severity, path, message, hint}]. */
-export async function findings(kind, spec, entries, reply, size, { signal } = {}) {
+export async function checkReply(kind, spec, entries, reply, size, { signal } = {}) {
   const values = Object.fromEntries(entries);
   const counts = {
     tracker: () => [values.shapes.length],
@@ -155,14 +155,14 @@ export async function findings(kind, spec, entries, reply, size, { signal } = {}
     }),
   });
   const answer = await response.json();
-  if (!response.ok) throw new Refused(response.status, answer);
+  if (!response.ok) throw new ApiError(response.status, answer);
   return answer.findings;
 }
 
-const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+const shellQuote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The headers of a request, as programs write them. */
-const headersOf = (name) => ({
+const requestHeaders = (name) => ({
   "Content-Type": "application/json",
   "X-Nuclio-Function-Name": name,
   ...(settings.namespace && { "X-Nuclio-Function-Namespace": settings.namespace }),
@@ -180,14 +180,14 @@ export function asCurl(name, entries) {
       text += JSON.stringify(value);
       return;
     }
-    steps.push(`printf %s ${quoted(`${text}"`)}`, `base64 < ${quoted(value.name)} | tr -d '\\n'`);
+    steps.push(`printf %s ${shellQuote(`${text}"`)}`, `base64 < ${shellQuote(value.name)} | tr -d '\\n'`);
     text = '"';
   });
-  steps.push(`printf %s ${quoted(`${text}}`)}`);
-  const headers = Object.entries(headersOf(name)).map(
-    ([key, value]) => `  -H ${quoted(`${key}: ${value}`)} \\\n`,
+  steps.push(`printf %s ${shellQuote(`${text}}`)}`);
+  const headers = Object.entries(requestHeaders(name)).map(
+    ([key, value]) => `  -H ${shellQuote(`${key}: ${value}`)} \\\n`,
   );
-  const url = quoted(`${location.origin}${PATH}`);
+  const url = shellQuote(`${location.origin}${PATH}`);
   const curl = `curl --fail-with-body -sS \\\n${headers.join("")}  --data-binary @- ${url}`;
   return `{ ${steps.join("\n  ")}\n} | ${curl}\n`;
 }
@@ -200,7 +200,7 @@ export function asPython(name, entries) {
       : `json.loads(${JSON.stringify(JSON.stringify(value))})`;
     return `    ${JSON.stringify(key)}: ${expression},\n`;
   });
-  const headers = Object.entries(headersOf(name)).map(
+  const headers = Object.entries(requestHeaders(name)).map(
     ([key, value]) => `    ${JSON.stringify(key)}: ${JSON.stringify(value)},\n`,
   );
   return [

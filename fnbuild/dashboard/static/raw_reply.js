@@ -1,13 +1,13 @@
 // The reply to a plain request: status, times, body as what it is, headers, the function's log.
 
-import { stagesOf } from "./asking.js";
-import { copyButton, h, prose } from "./dom.js";
-import { row } from "./logs.js";
-import { raw, times } from "./panels.js";
+import { parseServerTiming } from "./cvat_requests.js";
+import { copyButton, h, withCode } from "./dom.js";
+import { logRow } from "./logs.js";
+import { rawPanel, timingPanel } from "./panels.js";
 import { download } from "./pictures.js";
 
-const OF_TEXT = /^(text\/|application\/(json|xml|javascript|yaml|x-yaml|problem\+json|.*\+(json|xml)))/;
-const MOST_TEXT = 2_000_000;
+const TEXT_TYPES = /^(text\/|application\/(json|xml|javascript|yaml|x-yaml|problem\+json|.*\+(json|xml)))/;
+const MAX_TEXT_BYTES = 2_000_000;
 
 /** What came back, as elements; pictures are let go at `signal`. */
 export async function showReply({ name, response, content, ms, size }, signal) {
@@ -16,7 +16,7 @@ export async function showReply({ name, response, content, ms, size }, signal) {
     return h(
       "section",
       { class: "card", "aria-label": "Reply" },
-      h("p", {}, prose(`${name} redirects. A page is not told where to: \`curl -i\` is.`)),
+      h("p", {}, withCode(`${name} redirects. A page is not told where to: \`curl -i\` is.`)),
     );
   }
   const type = headers.get("content-type") ?? "";
@@ -28,16 +28,16 @@ export async function showReply({ name, response, content, ms, size }, signal) {
         "div",
         { class: "head" },
         h("h2", {}, "Reply"),
-        pillOf(response),
-        h("span", { class: "quiet-text" }, [type, bytes(content.size)].filter(Boolean).join(" · ")),
+        statusPill(response),
+        h("span", { class: "quiet-text" }, [type, formatSize(content.size)].filter(Boolean).join(" · ")),
       ),
-      await bodyOf(name, content, type, signal),
+      await replyBody(name, content, type, signal),
     ),
-    logOf(headers.get("X-Nuclio-Logs")),
+    invocationLog(headers.get("X-Nuclio-Logs")),
     h(
       "section",
       { class: "card panel-times", "aria-label": "Times" },
-      times({ ms, stages: stagesOf(headers.get("Server-Timing")), size }),
+      timingPanel({ ms, stages: parseServerTiming(headers.get("Server-Timing")), size }),
     ),
     h(
       "details",
@@ -54,7 +54,7 @@ export async function showReply({ name, response, content, ms, size }, signal) {
   ];
 }
 
-function pillOf({ status, statusText }) {
+function statusPill({ status, statusText }) {
   const [shape, kind] = status < 300 ? ["●", "good"] : status < 400 ? ["◇", "idle"] : ["✕", "bad"];
   return h(
     "span",
@@ -64,13 +64,13 @@ function pillOf({ status, statusText }) {
   );
 }
 
-async function bodyOf(name, content, type, signal) {
+async function replyBody(name, content, type, signal) {
   if (!content.size) return h("p", { class: "quiet-text" }, "It has no body.");
   if (type.startsWith("image/")) return picture(content, signal);
-  if ((OF_TEXT.test(type) || !type) && content.size < MOST_TEXT)
-    return h("div", { class: "panel-raw" }, raw(await content.text()));
+  if ((TEXT_TYPES.test(type) || !type) && content.size < MAX_TEXT_BYTES)
+    return h("div", { class: "panel-raw" }, rawPanel(await content.text()));
   return [
-    h("p", {}, `${bytes(content.size)} that are no text.`),
+    h("p", {}, `${formatSize(content.size)} that are no text.`),
     h(
       "p",
       { class: "actions" },
@@ -86,15 +86,15 @@ async function bodyOf(name, content, type, signal) {
 function picture(content, signal) {
   const address = URL.createObjectURL(content);
   signal.addEventListener("abort", () => URL.revokeObjectURL(address));
-  const shown = h("img", { class: "reply-picture", src: address, alt: "The reply as a picture" });
-  shown.addEventListener("error", () =>
-    shown.replaceWith(h("p", {}, "The browser cannot show this picture.")),
+  const image = h("img", { class: "reply-picture", src: address, alt: "The reply as a picture" });
+  image.addEventListener("error", () =>
+    image.replaceWith(h("p", {}, "The browser cannot show this picture.")),
   );
-  return shown;
+  return image;
 }
 
 /** The records that the function wrote during the call. */
-function logOf(text) {
+function invocationLog(text) {
   if (text === null) return null;
   let records = [];
   try {
@@ -116,14 +116,14 @@ function logOf(text) {
       ? h(
           "ol",
           { class: "records few" },
-          records.map((one) => row(recordOf(one))),
+          records.map((record) => logRow(logRecord(record))),
         )
       : h("p", { class: "quiet-text" }, "It wrote nothing."),
   );
 }
 
 // A processor's record has its fields beside the others, and its time in milliseconds.
-function recordOf({
+function logRecord({
   time,
   level,
   message,
@@ -136,7 +136,7 @@ function recordOf({
   return { time: time / 1000, level, message, worker, fields };
 }
 
-const bytes = (size) =>
+const formatSize = (size) =>
   size < 1024
     ? `${size} bytes`
     : size < 1024 ** 2

@@ -1,14 +1,14 @@
 // Requests that are kept with a function: Nuclio's function events, which its own page keeps too.
 
 import { call, settings } from "./api.js";
-import { confirmed, toast } from "./dialogs.js";
-import { fill, h } from "./dom.js";
-import { problem } from "./states.js";
+import { confirmAction, toast } from "./dialogs.js";
+import { setChildren, h } from "./dom.js";
+import { errorBox } from "./states.js";
 
 const PATH = "/api/function_events";
-const LABEL = "nuclio.io/function-name";
-const TYPE = "content-type";
-const LEVEL = "x-nuclio-log-level";
+const FUNCTION_LABEL = "nuclio.io/function-name";
+const CONTENT_TYPE = "content-type";
+const LOG_LEVEL = "x-nuclio-log-level";
 
 /**
  * The card of the requests that are kept with `name`.
@@ -16,9 +16,9 @@ const LEVEL = "x-nuclio-log-level";
  * `now()` gives the request of the form as `{method, path, headers, type, body, level}`, `take` shows
  * one in it, `file()` is the file that is chosen as its body.
  */
-export function savedRequests(name, { signal, now, take, file }) {
+export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile }) {
   const list = h("ul", { class: "shelf" });
-  const said = h("div");
+  const feedback = h("div");
   const title = h("input", {
     "aria-label": "Name of the request",
     placeholder: "Name to keep it by",
@@ -26,28 +26,28 @@ export function savedRequests(name, { signal, now, take, file }) {
     maxlength: 100,
   });
   let events = [];
-  ask();
+  refresh();
   return h(
     "section",
     { class: "card", "aria-labelledby": "saved" },
     h("h2", { id: "saved" }, "Saved requests"),
     list,
-    h("form", { class: "request-line", onsubmit: keep }, title, h("button", {}, "Save")),
-    said,
+    h("form", { class: "request-line", onsubmit: saveRequest }, title, h("button", {}, "Save")),
+    feedback,
   );
 
-  async function ask() {
+  async function refresh() {
     try {
       events = Object.values(await request("GET", PATH));
       draw();
     } catch (error) {
-      if (!signal.aborted) fill(said, problem(error));
+      if (!signal.aborted) setChildren(feedback, errorBox(error));
     }
   }
 
   function draw() {
     events.sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
-    fill(list, events.length ? events.map(item) : h("li", { class: "quiet-text" }, "None yet."));
+    setChildren(list, events.length ? events.map(item) : h("li", { class: "quiet-text" }, "None yet."));
   }
 
   function item(event) {
@@ -67,7 +67,7 @@ export function savedRequests(name, { signal, now, take, file }) {
           type: "button",
           class: "quiet small",
           "aria-label": `Delete ${titleOf(event)}`,
-          onclick: () => forget(event),
+          onclick: () => deleteEvent(event),
         },
         "Delete",
       ),
@@ -76,60 +76,67 @@ export function savedRequests(name, { signal, now, take, file }) {
 
   function show(event) {
     title.value = titleOf(event);
-    fill(said);
-    take(requestOf(event.spec));
+    setChildren(feedback);
+    onSelect(requestFromSpec(event.spec));
   }
 
-  async function keep(submitted) {
-    submitted.preventDefault();
-    submitted.stopPropagation();
-    const wanted = title.value.trim();
-    if (file())
-      return fill(
-        said,
-        problem({
+  async function saveRequest(submitEvent) {
+    submitEvent.preventDefault();
+    submitEvent.stopPropagation();
+    const eventName = title.value.trim();
+    if (bodyFile())
+      return setChildren(
+        feedback,
+        errorBox({
           message: "a request with a file is not kept",
           hint: "take the file away, or paste its content",
         }),
       );
-    const known = events.find((one) => titleOf(one) === wanted);
+    const existing = events.find((event) => titleOf(event) === eventName);
     if (
-      known &&
-      !(await confirmed(`Replace ${wanted}?`, "The request that is kept by this name goes.", {
-        yes: "Replace",
+      existing &&
+      !(await confirmAction(`Replace ${eventName}?`, "The request that is kept by this name goes.", {
+        confirmLabel: "Replace",
       }))
     )
       return undefined;
-    const metadata = { ...known?.metadata, labels: { ...known?.metadata.labels, [LABEL]: name } };
-    await changed(
-      () => request(known ? "PUT" : "POST", PATH, { metadata, spec: specOf(wanted, now(), known?.spec) }),
-      `${wanted} is saved`,
+    const metadata = {
+      ...existing?.metadata,
+      labels: { ...existing?.metadata.labels, [FUNCTION_LABEL]: name },
+    };
+    await applyChange(
+      () =>
+        request(existing ? "PUT" : "POST", PATH, {
+          metadata,
+          spec: specFromRequest(eventName, currentRequest(), existing?.spec),
+        }),
+      `${eventName} is saved`,
     );
     return undefined;
   }
 
-  async function forget(event) {
+  async function deleteEvent(event) {
     if (
-      !(await confirmed(`Delete ${titleOf(event)}?`, "The request is not kept any more.", {
-        yes: "Delete",
+      !(await confirmAction(`Delete ${titleOf(event)}?`, "The request is not kept any more.", {
+        confirmLabel: "Delete",
         danger: true,
       }))
     )
       return;
-    await changed(
+    await applyChange(
       () => request("DELETE", `${PATH}/${encodeURIComponent(event.metadata.name)}`),
       `${titleOf(event)} is deleted`,
     );
   }
 
-  async function changed(change, word) {
-    fill(said);
+  async function applyChange(change, message) {
+    setChildren(feedback);
     try {
       await change();
-      toast(word);
-      await ask();
+      toast(message);
+      await refresh();
     } catch (error) {
-      if (!signal.aborted) fill(said, problem(error));
+      if (!signal.aborted) setChildren(feedback, errorBox(error));
     }
   }
 
@@ -143,9 +150,9 @@ export function savedRequests(name, { signal, now, take, file }) {
 const titleOf = ({ metadata, spec }) => spec.displayName || metadata.name;
 
 /** An event's spec as a request of the form. */
-function requestOf({ attributes = {}, body = "" }) {
-  const lines = [];
-  const found = {
+function requestFromSpec({ attributes = {}, body = "" }) {
+  const headerLines = [];
+  const loadedRequest = {
     method: attributes.method || "POST",
     path: attributes.path || "/",
     body,
@@ -153,28 +160,32 @@ function requestOf({ attributes = {}, body = "" }) {
     level: "",
   };
   for (const [key, value] of Object.entries(attributes.headers ?? {})) {
-    if (key.toLowerCase() === TYPE) found.type = value;
-    else if (key.toLowerCase() === LEVEL) found.level = value;
-    else lines.push(`${key}: ${value}`);
+    if (key.toLowerCase() === CONTENT_TYPE) loadedRequest.type = value;
+    else if (key.toLowerCase() === LOG_LEVEL) loadedRequest.level = value;
+    else headerLines.push(`${key}: ${value}`);
   }
-  return { ...found, headers: lines.join("\n") };
+  return { ...loadedRequest, headers: headerLines.join("\n") };
 }
 
 /** A request as an event's spec, over what is there already. */
-function specOf(displayName, { method, path, headers: lines, type, body, level }, before = {}) {
+function specFromRequest(
+  displayName,
+  { method, path, headers: headerLines, type, body, level },
+  previous = {},
+) {
   const headers = {};
-  for (const line of lines.split("\n").filter((one) => one.includes(":"))) {
-    const at = line.indexOf(":");
-    headers[line.slice(0, at).trim()] = line.slice(at + 1).trim();
+  for (const line of headerLines.split("\n").filter((textLine) => textLine.includes(":"))) {
+    const colon = line.indexOf(":");
+    headers[line.slice(0, colon).trim()] = line.slice(colon + 1).trim();
   }
   if (type) headers["Content-Type"] = type;
-  if (level) headers[LEVEL] = level;
+  if (level) headers[LOG_LEVEL] = level;
   return {
     triggerName: "",
     triggerKind: "http",
-    ...before,
+    ...previous,
     displayName,
     body,
-    attributes: { ...before.attributes, method, path, headers },
+    attributes: { ...previous.attributes, method, path, headers },
   };
 }

@@ -1,7 +1,7 @@
 // The tables of the list: a section for each project, a row for each function.
 
-import { h, prose, when } from "./dom.js";
-import { firstLine, pill, replicasOf, titleOf, typeOf, wordOf } from "./states.js";
+import { h, withCode, timeElement } from "./dom.js";
+import { firstLine, pill, replicasOf, titleOf, typeOf, stateOf } from "./states.js";
 
 const COLUMNS = ["Function", "State", "Platform", "Port", "Replicas", "GPU"];
 
@@ -9,33 +9,33 @@ const COLUMNS = ["Function", "State", "Platform", "Port", "Replicas", "GPU"];
  * Make the children of `parent` those of `items`, in order. A child stays as long as its item says
  * the same, so that focus and selection stay with it.
  */
-export function keyed(parent, items, keyOf, make, more = () => "") {
-  const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+export function updateChildren(parent, items, keyOf, render, extraKey = () => "") {
+  const oldNodes = new Map([...parent.children].map((node) => [node.dataset.key, node]));
   items.forEach((item, index) => {
     const key = keyOf(item);
-    const says = JSON.stringify(item) + more();
-    let node = old.get(key);
-    old.delete(key);
-    if (!node || node.says !== says) {
-      const made = make(item);
-      made.dataset.key = key;
-      made.says = says;
-      if (node) exchange(node, made);
-      node = made;
+    const signature = JSON.stringify(item) + extraKey();
+    let node = oldNodes.get(key);
+    oldNodes.delete(key);
+    if (!node || node.says !== signature) {
+      const newNode = render(item);
+      newNode.dataset.key = key;
+      newNode.says = signature;
+      if (node) replaceNode(node, newNode);
+      node = newNode;
     }
     if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
   });
-  for (const node of old.values()) node.remove();
+  for (const node of oldNodes.values()) node.remove();
 }
 
-function exchange(node, made) {
+function replaceNode(node, newNode) {
   const focused = node.contains(document.activeElement);
-  node.replaceWith(made);
-  if (focused) (made.matches("button") ? made : made.querySelector("a"))?.focus();
+  node.replaceWith(newNode);
+  if (focused) (newNode.matches("button") ? newNode : newNode.querySelector("a"))?.focus();
 }
 
 /** The table of a project: `{node, rows, count}`. */
-export function sectionOf(name) {
+export function projectSection(name) {
   const rows = h("tbody", { role: "rowgroup" });
   const count = h("span", { class: "count" });
   const heading = `project-${name}`;
@@ -52,7 +52,7 @@ export function sectionOf(name) {
         h(
           "tr",
           { role: "row" },
-          COLUMNS.map((one) => h("th", { role: "columnheader", scope: "col" }, one)),
+          COLUMNS.map((title) => h("th", { role: "columnheader", scope: "col" }, title)),
         ),
       ),
       rows,
@@ -62,23 +62,23 @@ export function sectionOf(name) {
 }
 
 /** A function as a row; `error` of it is the last record of that level in its log. */
-export function row(one) {
-  const { status = {}, spec = {} } = one;
-  const about = [titleOf(one), typeOf(one)].filter(Boolean).join(" · ") || spec.description;
-  const address = `#/functions/${encodeURIComponent(one.key)}`;
-  const shadowed = one.key.includes("@"); // by one of that name elsewhere; the API knows that one
+export function functionRow(fn) {
+  const { status = {}, spec = {} } = fn;
+  const description = [titleOf(fn), typeOf(fn)].filter(Boolean).join(" · ") || spec.description;
+  const address = `#/functions/${encodeURIComponent(fn.key)}`;
+  const isShadowed = fn.key.includes("@"); // by one of that name elsewhere; the API knows that one
   return h(
     "tr",
     { role: "row" },
     cell(
       "Function",
-      shadowed ? h("span", { class: "name" }, one.key) : h("a", { class: "name", href: address }, one.key),
-      about && h("span", { class: "about" }, about),
+      isShadowed ? h("span", { class: "name" }, fn.key) : h("a", { class: "name", href: address }, fn.key),
+      description && h("span", { class: "about" }, description),
     ),
-    cell("State", ...stateOf(one)),
+    cell("State", ...stateCell(fn)),
     cell("Platform", status.platform),
     cell("Port", status.httpPort ? String(status.httpPort) : ""),
-    cell("Replicas", replicasOf(one)),
+    cell("Replicas", replicasOf(fn)),
     cell("GPU", status.gpu ? String(status.gpu) : ""),
   );
 }
@@ -89,12 +89,12 @@ function cell(label, ...children) {
   return h("td", attributes, children.some(Boolean) ? children : "–");
 }
 
-function stateOf({ status = {}, error }) {
+function stateCell({ status = {}, error }) {
   const { setAside, notes = [], operation, message } = status;
   const busy = ["waiting", "running"].includes(operation?.state);
   const reason = firstLine(busy ? operation.message || message : message);
   return [
-    pill(wordOf({ status })),
+    pill(stateOf({ status })),
     setAside && [
       " ",
       h(
@@ -104,11 +104,17 @@ function stateOf({ status = {}, error }) {
         "set aside",
       ),
     ],
-    reason && h("span", { class: "reason" }, prose(reason)),
-    setAside && h("span", { class: "reason" }, prose(setAside)),
-    ...notes.map((text) => h("span", { class: "about" }, prose(text))),
+    reason && h("span", { class: "reason" }, withCode(reason)),
+    setAside && h("span", { class: "reason" }, withCode(setAside)),
+    ...notes.map((text) => h("span", { class: "about" }, withCode(text))),
     error &&
       !reason.includes(firstLine(error.message)) &&
-      h("span", { class: "reason" }, "Last error ", when(error.time * 1000), `: ${firstLine(error.message)}`),
+      h(
+        "span",
+        { class: "reason" },
+        "Last error ",
+        timeElement(error.time * 1000),
+        `: ${firstLine(error.message)}`,
+      ),
   ];
 }

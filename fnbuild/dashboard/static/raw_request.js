@@ -1,16 +1,16 @@
 // A plain request to a function, and its reply: for functions that do not look at pictures, and for
 // everything CVAT never sends.
 
-import { Refused, settings } from "./api.js";
-import { sent } from "./asking.js";
-import { fill, h } from "./dom.js";
-import { showReply } from "./replies.js";
-import { savedRequests } from "./saved.js";
-import { problem } from "./states.js";
+import { ApiError, settings } from "./api.js";
+import { sendInvocation } from "./cvat_requests.js";
+import { setChildren, h } from "./dom.js";
+import { showReply } from "./raw_reply.js";
+import { savedRequests } from "./function_events.js";
+import { errorBox } from "./states.js";
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-const BODYLESS = ["GET", "HEAD"];
-const TYPES = [
+const BODYLESS_METHODS = ["GET", "HEAD"];
+const CONTENT_TYPES = [
   "application/json",
   "text/plain",
   "application/octet-stream",
@@ -19,22 +19,29 @@ const TYPES = [
   "image/png",
 ];
 const LEVELS = ["debug", "info", "warn", "error"];
-const NEW = { method: "POST", path: "/", headers: "", type: "application/json", body: "", level: "debug" };
+const EMPTY_REQUEST = {
+  method: "POST",
+  path: "/",
+  headers: "",
+  type: "application/json",
+  body: "",
+  level: "debug",
+};
 const TIMEOUT = "120s";
 
 // What was typed stays while the page is open.
 const drafts = new Map();
 
 /** The form for `name` and what it was answered, in `root` until `signal`. */
-export function showPlain(root, name, signal) {
-  const request = drafts.get(name) ?? { ...NEW };
+export function showRawRequest(root, name, signal) {
+  const request = drafts.get(name) ?? { ...EMPTY_REQUEST };
   drafts.set(name, request);
-  const fields = fieldsOf(request);
+  const fields = createFields(request);
   const reply = h("div", { class: "stack", "aria-live": "polite" });
   const send = h("button", { class: "primary" }, "Send");
   const form = h(
     "form",
-    { class: "card", "aria-label": "Request", onsubmit: submit, oninput: taken, onchange: taken },
+    { class: "card", "aria-label": "Request", onsubmit: submit, oninput: readFields, onchange: readFields },
     h("div", { class: "request-line" }, fields.method, fields.path, send),
     h(
       "label",
@@ -43,72 +50,73 @@ export function showPlain(root, name, signal) {
       fields.headers,
       h("small", {}, "One a line, as in X-Answer: 42"),
     ),
-    bodyFields(fields),
+    bodySection(fields),
     h("label", { class: "inline" }, "The function's log of this call", fields.level),
   );
   fields.path.addEventListener(
     "keydown",
     (event) => event.key === "Enter" && (event.preventDefault(), form.requestSubmit()),
   );
-  const saved = savedRequests(name, {
+  const savedCard = savedRequests(name, {
     signal,
-    now: () => (taken(), request),
-    take,
-    file: () => fields.file.files[0],
+    currentRequest: () => (readFields(), request),
+    onSelect: showSaved,
+    bodyFile: () => fields.file.files[0],
   });
-  fill(root, h("div", { class: "plain-request" }, form, reply, saved));
-  taken();
+  setChildren(root, h("div", { class: "plain-request" }, form, reply, savedCard));
+  readFields();
 
-  function taken() {
-    for (const key of Object.keys(NEW)) request[key] = fields[key].value;
+  function readFields() {
+    for (const key of Object.keys(EMPTY_REQUEST)) request[key] = fields[key].value;
     const file = fields.file.files[0];
-    fields.bodyPart.hidden = BODYLESS.includes(request.method);
+    fields.bodyPart.hidden = BODYLESS_METHODS.includes(request.method);
     fields.body.disabled = Boolean(file);
     fields.noFile.hidden = !file;
   }
 
   /** Show a request that was kept. */
-  function take(other) {
-    for (const key of Object.keys(NEW)) fields[key].value = other[key] ?? NEW[key];
+  function showSaved(savedRequest) {
+    for (const key of Object.keys(EMPTY_REQUEST)) fields[key].value = savedRequest[key] ?? EMPTY_REQUEST[key];
     fields.file.value = "";
-    taken();
-    fill(reply);
+    readFields();
+    setChildren(reply);
   }
 
   async function submit(event) {
     event.preventDefault();
-    taken();
+    readFields();
     send.disabled = true;
-    fill(reply, h("p", { class: "waiting" }, `${name} is asked…`));
+    setChildren(reply, h("p", { class: "waiting" }, `${name} is asked…`));
     try {
-      const body = BODYLESS.includes(request.method) ? null : (fields.file.files[0] ?? request.body);
-      fill(reply, await showReply(await called(name, request, body, signal), signal));
+      const body = BODYLESS_METHODS.includes(request.method) ? null : (fields.file.files[0] ?? request.body);
+      setChildren(reply, await showReply(await sendRequest(name, request, body, signal), signal));
     } catch (error) {
-      if (!signal.aborted) fill(reply, problem(error));
+      if (!signal.aborted) setChildren(reply, errorBox(error));
     }
     send.disabled = false;
   }
 }
 
-function fieldsOf(request) {
-  const options = (values, chosen) => values.map((one) => h("option", { selected: one === chosen }, one));
-  const writing = { spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
+function createFields(request) {
+  const options = (values, chosen) =>
+    values.map((value) => h("option", { selected: value === chosen }, value));
+  const inputOptions = { spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
   const fields = {
     method: h("select", { "aria-label": "Method" }, options(METHODS, request.method)),
-    path: h("input", { "aria-label": "Path", class: "mono", ...writing }),
-    headers: h("textarea", { rows: 2, class: "mono", ...writing }),
-    type: h("input", { list: "content-types", ...writing }),
-    body: h("textarea", { rows: 8, class: "mono", "aria-label": "Body", ...writing }),
+    path: h("input", { "aria-label": "Path", class: "mono", ...inputOptions }),
+    headers: h("textarea", { rows: 2, class: "mono", ...inputOptions }),
+    type: h("input", { list: "content-types", ...inputOptions }),
+    body: h("textarea", { rows: 8, class: "mono", "aria-label": "Body", ...inputOptions }),
     file: h("input", { type: "file", "aria-label": "A file as the body" }),
     level: h(
       "select",
       {},
       h("option", { value: "" }, "none"),
-      LEVELS.map((one) =>
+      LEVELS.map((level) =>
         h(
           "option",
-          { value: one, selected: one === request.level },
-          one === "debug" ? "all" : `${one} and worse`,
+          { value: level, selected: level === request.level },
+          level === "debug" ? "all" : `${level} and worse`,
         ),
       ),
     ),
@@ -118,8 +126,8 @@ function fieldsOf(request) {
   return fields;
 }
 
-function bodyFields(fields) {
-  fields.noFile = h("button", { type: "button", class: "small quiet", onclick: withoutFile }, "Text instead");
+function bodySection(fields) {
+  fields.noFile = h("button", { type: "button", class: "small quiet", onclick: removeFile }, "Text instead");
   fields.bodyPart = h(
     "div",
     { class: "stack" },
@@ -131,7 +139,7 @@ function bodyFields(fields) {
       h(
         "datalist",
         { id: "content-types" },
-        TYPES.map((one) => h("option", { value: one })),
+        CONTENT_TYPES.map((type) => h("option", { value: type })),
       ),
     ),
     h("label", { class: "field" }, "Body", fields.body),
@@ -149,7 +157,7 @@ function bodyFields(fields) {
   });
   return fields.bodyPart;
 
-  function withoutFile() {
+  function removeFile() {
     fields.file.value = "";
     fields.file.dispatchEvent(new Event("change", { bubbles: true }));
     fields.body.focus();
@@ -157,32 +165,35 @@ function bodyFields(fields) {
 }
 
 /** The headers in lines of text. Raises an error that names the line that is none. */
-function headersIn(text) {
-  const found = new Headers();
-  for (const line of text.split("\n").filter((one) => one.trim())) {
+function parseHeaders(text) {
+  const parsed = new Headers();
+  for (const line of text.split("\n").filter((textLine) => textLine.trim())) {
     const [name, ...value] = line.split(":");
     if (!value.length)
-      throw refused(`${line.trim()} is no header`, "a header is a name, a colon and a value");
+      throw inputError(`${line.trim()} is no header`, "a header is a name, a colon and a value");
     try {
-      found.append(name.trim(), value.join(":").trim());
+      parsed.append(name.trim(), value.join(":").trim());
     } catch {
-      throw refused(
+      throw inputError(
         `${line.trim()} cannot be sent as a header`,
         "names are letters, digits and `-`, values Latin letters",
       );
     }
-    const kept = new Request(location.href, { headers: found }).headers;
-    if (!kept.has(name.trim()))
-      throw refused(`a browser does not let a page send ${name.trim()}`, "send it from a shell, with `curl`");
+    const accepted = new Request(location.href, { headers: parsed }).headers;
+    if (!accepted.has(name.trim()))
+      throw inputError(
+        `a browser does not let a page send ${name.trim()}`,
+        "send it from a shell, with `curl`",
+      );
   }
-  return found;
+  return parsed;
 }
 
-const refused = (error, hint) => new Refused(0, { error, hint });
+const inputError = (error, hint) => new ApiError(0, { error, hint });
 
 /** Send a request. Gives `{response, content, ms, size}`; raises `Refused` when nothing answers. */
-async function called(name, { method, path, headers: lines, type, level }, body, signal) {
-  const headers = headersIn(lines);
+async function sendRequest(name, { method, path, headers: lines, type, level }, body, signal) {
+  const headers = parseHeaders(lines);
   if (type && body !== null) headers.set("Content-Type", type);
   headers.set("X-Nuclio-Function-Name", name);
   headers.set("X-Nuclio-Path", (path || "/").replace(/[^!-~]+/g, encodeURIComponent));
@@ -194,16 +205,16 @@ async function called(name, { method, path, headers: lines, type, level }, body,
   }
   // Where a function redirects to is its callers' business, not this page's.
   const request = { method, headers, body: body || undefined, signal, cache: "no-store", redirect: "manual" };
-  const began = performance.now();
-  let response = await sent(request);
+  const start = performance.now();
+  let response = await sendInvocation(request);
   if (response.status === 401 && !response.headers.has("Server-Timing") && (await settings.askForToken()))
-    response = await sent(request);
+    response = await sendInvocation(request);
   const content = await response.blob();
   return {
     name,
     response,
     content,
-    ms: performance.now() - began,
+    ms: performance.now() - start,
     size: body?.size ?? new Blob([body ?? ""]).size,
   };
 }

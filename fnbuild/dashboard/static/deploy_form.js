@@ -1,0 +1,263 @@
+// What is to be made of code on the view `#/deploy`: its name, project and platform, the live build.
+
+import { call, functionPath } from "./api.js";
+import { setChildren, h, append } from "./dom.js";
+import { createEditor } from "./editor.js";
+import { listFunctions, live, onSession, session, watch } from "./live.js";
+import { isServing, watchOperation } from "./operation.js";
+import { errorBox, projectOf } from "./states.js";
+
+const CVAT = "cvat"; // the only project that CVAT looks into
+const PROJECT = "nuclio.io/project-name";
+const NAME_RULES = ["name", "name-missing"]; // rules that the field settles
+const CLUSTER_PLATFORMS = ["kube", "nuclio"];
+const NAME_PATTERN = [
+  /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/,
+  "Letters, digits, -, _ and . with a letter or a digit first",
+];
+const CLUSTER_NAME_PATTERN = [
+  /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/,
+  "In a cluster: lower-case letters, digits and - between them",
+];
+
+/**
+ * The form for code as an upload is answered: `{path, name, configuration, diagnostics, metadata}`.
+ * What comes of a deploy is shown in `under`.
+ */
+export function deployForm(upload, { signal, output }) {
+  const { annotations = {}, labels = {} } = upload.metadata ?? {};
+  const projects = new Set(["default", ...listFunctions().map(projectOf)]);
+  const projectList = h("datalist", { id: "projects" });
+  const name = h("input", {
+    id: "name",
+    maxlength: 63,
+    value: upload.name ?? "",
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: update,
+  });
+  const project = h("input", {
+    id: "project",
+    list: "projects",
+    value: labels[PROJECT] ?? (annotations.type ? CVAT : ""),
+    placeholder: "default",
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: () => ((projectEdited = true), update()),
+  });
+  const platform = h("select", { id: "platform", onchange: update });
+  const nameHelp = h("small", { id: "name-help" });
+  const nameError = h("small", { id: "name-wrong", class: "wrong", role: "alert" });
+  const note = h("p", { class: "note", role: "status", hidden: true });
+  const cvatNote = h(
+    "p",
+    { class: "note warn notice", role: "status", hidden: true },
+    h("span", {}, "CVAT shows the functions of the project cvat only."),
+    h("button", { type: "button", class: "small", onclick: useCvatProject }, "Use project cvat"),
+  );
+  const feedback = h("div");
+  const submitButton = h("button", { class: "primary" }, "Deploy");
+  const blockingErrors = (upload.diagnostics ?? []).filter(
+    (finding) => finding.severity === "error" && !NAME_RULES.includes(finding.rule),
+  );
+  const { node: configurationNode, goToError } = configurationSection(upload, signal);
+  let projectEdited = false; // somebody wrote a project
+  let deployedName = "";
+  signal.addEventListener("abort", watch(update));
+  signal.addEventListener("abort", onSession(drawPlatforms));
+  drawPlatforms();
+  drawProjects();
+  update();
+  return h(
+    "form",
+    { class: "card", novalidate: true, onsubmit: deploy },
+    h("h2", {}, "Where it goes"),
+    h(
+      "div",
+      { class: "form-fields" },
+      formField("name", "Name", name, nameHelp, nameError),
+      formField(
+        "project",
+        "Project",
+        project,
+        h("small", { id: "project-help" }, "A new one is made. CVAT shows those of the project cvat"),
+      ),
+      formField("platform", "Platform", platform, h("small", { id: "platform-help" }, "Where it runs")),
+    ),
+    projectList,
+    cvatNote,
+    note,
+    !upload.configuration &&
+      h(
+        "p",
+        { class: "note" },
+        "There is no function.yaml in it, so give it a name. What is called is ",
+        h("code", {}, "handler"),
+        " in main.py.",
+      ),
+    configurationNode,
+    feedback,
+    h("p", { class: "actions" }, submitButton),
+  );
+
+  function drawPlatforms() {
+    const before = platform.value || session.platform;
+    setChildren(
+      platform,
+      session.platforms.map((item) =>
+        h("option", { value: item.name, selected: item.name === before }, item.name),
+      ),
+    );
+  }
+
+  async function createProject(name) {
+    try {
+      await call("POST", "/api/projects", { json: { metadata: { name }, spec: {} } });
+    } catch (error) {
+      if (error.status !== 409) throw error; // 409: somebody was faster
+    }
+    projects.add(name);
+  }
+
+  async function drawProjects() {
+    try {
+      for (const projectName of Object.keys(await call("GET", "/api/projects", { signal })))
+        projects.add(projectName);
+    } catch {
+      // Those of the functions that are there are known without.
+    }
+    setChildren(
+      projectList,
+      [...projects].sort().map((projectName) => h("option", { value: projectName })),
+    );
+  }
+
+  function useCvatProject() {
+    project.value = CVAT;
+    projectEdited = true;
+    update();
+    project.focus();
+  }
+
+  function update() {
+    if (submitButton.disabled) return; // what is there now is what is being made
+    const existing = live.functions[name.value];
+    platform.disabled = Boolean(existing);
+    if (existing?.status?.platform) platform.value = existing.status.platform;
+    if (existing && !projectEdited) project.value = projectOf(existing);
+    note.hidden = !existing;
+    if (existing) note.textContent = noteOf(name.value, existing);
+    submitButton.textContent = existing ? `Update ${name.value}` : "Deploy";
+    cvatNote.hidden = !annotations.type || (project.value.trim() || "default") === CVAT;
+    nameHelp.textContent = nameRule()[1];
+    if (name.ariaInvalid === "true") checkName();
+  }
+
+  function noteOf(name, { status = {} }) {
+    const { revision } = status;
+    if (deployedName === name)
+      return `This is what ${name} has now${revision ? `, as revision ${revision}` : ""}.`;
+    const location = `on ${status.platform}${revision ? ` as revision ${revision}` : ""}`;
+    const running = isServing({ status })
+      ? "what runs serves until the new revision is ready."
+      : "nothing of it runs now.";
+    return `${name} is there already, ${location}. Deploying puts this over it; ${running}`;
+  }
+
+  function nameRule() {
+    return CLUSTER_PLATFORMS.includes(platform.value) ? CLUSTER_NAME_PATTERN : NAME_PATTERN;
+  }
+
+  function checkName() {
+    const [pattern] = nameRule();
+    const isValid = pattern.test(name.value);
+    const text = isValid ? "" : name.value ? `${name.value} cannot be a name` : "A function needs a name";
+    if (nameError.textContent !== text) nameError.textContent = text;
+    name.ariaInvalid = String(!isValid);
+    return isValid;
+  }
+
+  async function deploy(event) {
+    event.preventDefault();
+    setChildren(feedback);
+    if (blockingErrors.length) {
+      const text = "function.yaml has errors. Mend them in your files and choose these again.";
+      setChildren(feedback, h("p", { class: "note warn", role: "alert" }, text));
+      return goToError();
+    }
+    if (!checkName()) return name.focus();
+    submitButton.disabled = true;
+    const existing = live.functions[name.value];
+    const projectName = project.value.trim();
+    const projectLabels = projectName ? { [PROJECT]: projectName } : {};
+    const body = {
+      metadata: { name: name.value, labels: projectLabels },
+      spec: { build: { path: upload.path } },
+    };
+    try {
+      if (projectName && !projects.has(projectName)) await createProject(projectName);
+      await call(existing ? "PUT" : "POST", existing ? functionPath(name.value) : "/api/functions", {
+        json: body,
+        headers: existing ? {} : { "X-Fnbuild-Platform": platform.value },
+      });
+      const operation = await watchOperation(output, name.value, {
+        title: `Deploying ${name.value}`,
+        signal,
+        inView: true,
+      });
+      deployedName = operation?.state === "done" ? name.value : "";
+      if (operation) append(output, resultLinks(operation, name.value));
+    } catch (error) {
+      if (!signal.aborted) setChildren(feedback, errorBox(error), findingList(error.diagnostics));
+    }
+    submitButton.disabled = false;
+    update();
+  }
+}
+
+function resultLinks(operation, name) {
+  const address = `#/functions/${encodeURIComponent(name)}`;
+  const done = operation.state === "done";
+  return h(
+    "p",
+    { class: "actions", role: "status" },
+    done && h("a", { class: "button primary", href: `${address}/playground` }, `Try ${name}`),
+    h("a", { class: "button", href: address }, `Open ${name}`),
+    !done && h("a", { class: "button", href: `${address}/logs` }, "Its log"),
+  );
+}
+
+function configurationSection({ configuration, diagnostics = [] }, signal) {
+  if (!configuration) return { node: null, goToError: () => {} };
+  const source = createEditor({
+    label: "function.yaml of the upload",
+    text: configuration,
+    signal,
+    readonly: true,
+  });
+  source.show(diagnostics);
+  const node = h("details", { open: diagnostics.length > 0 }, h("summary", {}, "function.yaml"), source.node);
+  return { node, goToError: () => ((node.open = true), source.goToError()) };
+}
+
+function findingList(list) {
+  if (!list?.length) return null;
+  return h(
+    "ul",
+    { class: "findings" },
+    list.map((finding) =>
+      h(
+        "li",
+        { class: `finding ${finding.severity}` },
+        finding.line ? `Line ${finding.line}: ` : "",
+        finding.message,
+        finding.hint ? ` → ${finding.hint}` : "",
+      ),
+    ),
+  );
+}
+
+function formField(id, label, control, ...help) {
+  control.setAttribute("aria-describedby", help.map((element) => element.id).join(" "));
+  return h("div", { class: "field" }, h("label", { for: id }, label), control, help);
+}
