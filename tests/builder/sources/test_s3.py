@@ -1,15 +1,22 @@
-"""URLs of objects in S3."""
+"""Objects in S3: their URLs, and code from a server with S3's API."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from fnbuild.builder.sources.code_entry import open_code
 from fnbuild.builder.sources.download import parse_address as of_url
-from fnbuild.builder.sources.s3 import S3Credentials, object_url, sign_url
-from fnbuild.errors import InputError
+from fnbuild.builder.sources.s3 import object_url
+from fnbuild.errors import InputError, UnavailableError
+from fnbuild.function.types import Build
 
 GIVEN = {"s3Bucket": "models", "s3ItemKey": "a b/x.zip", "s3Region": "eu-west-1"}
 KEYS = {"s3AccessKeyId": "AKIA", "s3SecretAccessKey": "s3cret/+", "s3SessionToken": "t0ken=="}
@@ -19,30 +26,17 @@ def test_what_everybody_may_read() -> None:
     assert object_url(GIVEN) == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip"
 
 
-def test_the_example_in_the_description_of_the_signature() -> None:
-    keys = S3Credentials(
-        "us-east-1", "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-    )
-    url = sign_url(
-        "examplebucket.s3.amazonaws.com",
-        "test.txt",
-        keys,
-        datetime(2013, 5, 24, tzinfo=UTC),
-        86400,
-    )
-    assert url.endswith(
-        "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
-    )
-
-
 def test_secrets_are_not_in_it_and_not_shown() -> None:
     url = object_url(GIVEN | KEYS)
     query = parse_qs(urlsplit(url).query)
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Expires"] == ["3600"]
+    assert query["X-Amz-SignedHeaders"] == ["host"]
+    assert len(query["X-Amz-Signature"][0]) == 64
     assert query["X-Amz-Security-Token"] == ["t0ken=="]
     assert query["X-Amz-Credential"][0].endswith("/eu-west-1/s3/aws4_request")
     assert "s3cret" not in url
     assert of_url(url).display_url == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip?…"
-    assert "s3cret" not in repr(S3Credentials("r", "a", "s3cret", "s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -56,3 +50,51 @@ def test_what_is_no_object(wrong: dict[str, str]) -> None:
     with pytest.raises(InputError) as raised:
         object_url(GIVEN | wrong)
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_signed_urls_lead_to_the_region(region: str) -> None:
+    url = object_url({**GIVEN, **KEYS, "s3Region": region})
+    assert urlsplit(url).netloc == f"models.s3.{region}.amazonaws.com"
+
+
+def test_without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    assert object_url(GIVEN).startswith("https://")
+    with pytest.raises(UnavailableError, match=r"s3://models/a b/x\.zip needs .* s3fs") as raised:
+        object_url(GIVEN | KEYS)
+    assert "pip install 'fnbuild[s3]'" in str(raised.value.hint)
+    assert "s3cret" not in f"{raised.value} {raised.value.__cause__}"
+
+
+@pytest.fixture
+def s3_server() -> Iterator[str]:
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+        try:
+            assert server.stdout is not None
+            lines = (line.decode() for line in server.stdout)
+            address = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", x) for x in lines)))
+            yield address[0]
+        finally:
+            server.kill()
+
+
+def test_code_from_a_private_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
+    code = b"def handler(context, event):\n    return 'ok'\n"
+    headers = {"Content-Type": "text/plain"}
+    for path, body in (("models", b""), ("models/a%20b/x.py", code)):
+        url = f"{s3_server}/{path}"
+        request = urllib.request.Request(url, data=body, headers=headers, method="PUT")
+        urllib.request.urlopen(request).close()
+    attributes = {**GIVEN, **KEYS, "s3ItemKey": "a b/x.py", "s3Region": "us-east-1"}
+    messages: list[str] = []
+    build = Build(code_entry_type="s3", code_entry_attributes=attributes)
+    with open_code(None, build=build, progress=messages.append) as source:
+        assert Path(str(source.path)).read_bytes() == code
+    assert messages == [f"downloading {s3_server}/models/a%20b/x.py?…"]
+    attributes["s3ItemKey"] = "missing.py"
+    with pytest.raises(InputError, match=r"missing\.py\?… cannot be downloaded: 404") as raised:
+        open_code(None, build=build).__enter__()
+    assert "AKIA" not in str(raised.value)
