@@ -7,8 +7,8 @@ interpreter, environment, listeners.
 from __future__ import annotations
 
 from fnbuild.function.quantities import parse_duration
+from fnbuild.function.trigger_rules import SERVED_KINDS
 from fnbuild.function.types import Function, Raw, Trigger
-from fnbuild.runtime.config import SUPPORTED_KINDS
 from fnbuild.runtime.logs import LEVELS
 
 DRAIN_SECONDS = 60.0
@@ -37,7 +37,7 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
         "triggers": {
             name: _trigger(trigger)
             for name, trigger in spec.triggers.items()
-            if trigger.kind in SUPPORTED_KINDS
+            if trigger.kind in SERVED_KINDS
         },
         "event_timeout": event_seconds(function),
         "readiness_timeout": readiness_seconds(function),
@@ -80,7 +80,7 @@ def _trigger(trigger: Trigger) -> Raw:
     milliseconds = trigger.worker_availability_timeout_milliseconds
     return {
         "kind": trigger.kind,
-        "num_workers": trigger.num_workers or trigger.max_workers or 1,
+        "num_workers": trigger.workers,
         "availability_timeout_ms": (
             _AVAILABILITY_MILLISECONDS if milliseconds is None else milliseconds
         ),
@@ -100,10 +100,9 @@ def _batch(trigger: Trigger) -> Raw | None:
 
 def _attributes(trigger: Trigger) -> Raw:
     """Return the trigger's attributes with durations in seconds."""
-    if trigger.kind != "cron":
-        return trigger.attributes
+    durations = SERVED_KINDS[trigger.kind].durations
     return {
-        name: parse_duration(str(value)) if name.lower() == "interval" and value else value
+        name: parse_duration(str(value)) if name.lower() in durations and value else value
         for name, value in trigger.attributes.items()
     }
 

@@ -36,8 +36,7 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     trigger_rules.check_timeouts,
     trigger_rules.check_acknowledgement,
     trigger_rules.check_batch,
-    trigger_rules.check_http_attributes,
-    trigger_rules.check_cron_attributes,
+    trigger_rules.check_attributes,
     platform_rules.check_choices,
     platform_rules.check_replicas,
     platform_rules.check_ranges,
@@ -86,9 +85,8 @@ def with_defaults(function: Function, path: Path | None = None) -> Function:
 
 
 def _trigger_with_defaults(key: str, trigger: Trigger) -> Trigger:
-    workers = trigger.num_workers or trigger.max_workers or 1
     name = trigger.name or key
-    return msgspec.structs.replace(trigger, name=name, num_workers=workers, max_workers=0)
+    return msgspec.structs.replace(trigger, name=name, num_workers=trigger.workers, max_workers=0)
 
 
 def default_handler(path: Path | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fnbuild.function.function_rules import check_positive_duration
@@ -9,14 +11,13 @@ from fnbuild.function.quantities import parse_duration
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import did_you_mean, unknown_key_message
-from fnbuild.function.types import Trigger
 from fnbuild.runtime.triggers.schedule import Schedule, ScheduleError
 
 MAX_WORKERS = 100_000
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
-_TRIGGER_KINDS = (
-    "http", "cron", "kafka-cluster", "kafka", "nats", "rabbit-mq", "mqtt", "iotCoreMqtt", "kinesis",
+_UNSERVED_KINDS = (
+    "kafka-cluster", "kafka", "nats", "rabbit-mq", "mqtt", "iotCoreMqtt", "kinesis",
     "v3ioStream", "v3ioItemPoller", "pubsub", "eventhub", "kickstart",
 )  # fmt: skip
 _HTTP_ATTRIBUTES = (
@@ -54,10 +55,10 @@ def check_kinds(context: RuleContext) -> None:
         if not trigger.kind:
             message = f"the trigger {quoted(key)} has no kind"
             context.error("trigger-kind", message, path, "add `kind: http`", "key")
-        elif trigger.kind not in _TRIGGER_KINDS:
+        elif trigger.kind not in (kinds := (*SERVED_KINDS, *_UNSERVED_KINDS)):
             message = f"{quoted(trigger.kind)} is not a kind of trigger; it would never fire"
             context.error(
-                "trigger-kind", message, (*path, "kind"), did_you_mean(trigger.kind, _TRIGGER_KINDS)
+                "trigger-kind", message, (*path, "kind"), did_you_mean(trigger.kind, kinds)
             )
 
 
@@ -82,7 +83,7 @@ def check_workers(context: RuleContext) -> None:
                 context.error("workers", message, (*path, name))
             elif number == 0 and _is_written_zero(context, (*path, name)):
                 message = f"{name}: 0 counts as not set, so the number of workers is "
-                message += str(trigger.num_workers or trigger.max_workers or 1)
+                message += str(trigger.workers)
                 context.warning("workers", message, (*path, name))
         if trigger.num_workers and trigger.max_workers:
             message = f"numWorkers ({trigger.num_workers}) applies; maxWorkers is its old name"
@@ -151,55 +152,66 @@ def check_batch(context: RuleContext) -> None:
             context.error("batch", f"batch.timeout: {error}", (*path, "timeout"))
 
 
-def check_http_attributes(context: RuleContext) -> None:
-    """Check the names and types of an http trigger's attributes."""
-    for key, trigger in context.written.spec.triggers.items():
-        if trigger.kind != "http":
-            continue
-        path = ("spec", "triggers", key, "attributes")
-        attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
-        valid = {name.lower() for name in _HTTP_ATTRIBUTES}
-        for lower, (name, _) in attributes.items():
-            if lower not in valid:
-                message, hint = unknown_key_message(path, name, _HTTP_ATTRIBUTES)
-                context.warning("unknown-key", message, (*path, name), hint, "key")
-        _check_sizes(context, attributes, path)
-        _check_port(context, attributes, path)
-        _check_service_type(context, attributes, path)
-        _check_ingresses(context, trigger, path)
-        _check_cors(context, attributes, path)
-
-
-def check_cron_attributes(context: RuleContext) -> None:
-    """Check that a cron trigger has a valid interval or schedule."""
-    for key, trigger in context.written.spec.triggers.items():
-        if trigger.kind != "cron":
-            continue
-        path = ("spec", "triggers", key, "attributes")
-        attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
-        for lower, (name, _) in attributes.items():
-            if lower not in {attribute.lower() for attribute in _CRON_ATTRIBUTES}:
-                message, hint = unknown_key_message(path, name, _CRON_ATTRIBUTES)
-                context.warning("unknown-key", message, (*path, name), hint, "key")
-        interval, schedule = attributes.get("interval"), attributes.get("schedule")
-        if interval and interval[1]:
-            check_positive_duration(context, "interval", str(interval[1]), (*path, interval[0]))
-            if schedule and schedule[1]:
-                message = "interval overrides schedule; a cron trigger has one of them"
-                context.warning("cron", message, (*path, schedule[0]), "remove one of them")
-        elif schedule and schedule[1]:
-            try:
-                Schedule(str(schedule[1]))
-            except ScheduleError as error:
-                hint = "as in `schedule: '*/5 * * * *'`, every five minutes"
-                context.error("cron", str(error), (*path, schedule[0]), hint)
-        else:
-            message = f"the cron trigger {quoted(key)} has neither interval nor schedule"
-            context.error("cron", message, path[:-1], "as in `attributes: {interval: 10m}`", "key")
-        _check_cron_event(context, attributes, path)
-
-
 AttributesByName = dict[str, tuple[str, Any]]
+"""Attributes as written, name and value, by their names in lower case."""
+
+AttributeCheck = Callable[[RuleContext, AttributesByName, tuple[str, ...]], None]
+"""A check of attribute values; the last argument is the path of the attributes."""
+
+
+@dataclass(frozen=True)
+class TriggerKind:
+    """A kind of trigger that processors serve: the names of its attributes, and their check.
+
+    The processor gets the attributes named in `durations` in seconds.
+    """
+
+    attributes: tuple[str, ...]
+    check: AttributeCheck
+    durations: tuple[str, ...] = ()
+
+
+def check_attributes(context: RuleContext) -> None:
+    """Check the names and values of the attributes of each trigger."""
+    for key, trigger in context.written.spec.triggers.items():
+        kind = SERVED_KINDS.get(trigger.kind)
+        if kind is None:
+            continue
+        path = ("spec", "triggers", key, "attributes")
+        valid = {name.lower() for name in kind.attributes}
+        for name in trigger.attributes:
+            if name.lower() not in valid:
+                message, hint = unknown_key_message(path, name, kind.attributes)
+                context.warning("unknown-key", message, (*path, name), hint, "key")
+        attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
+        kind.check(context, attributes, path)
+
+
+def _check_http(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+    _check_sizes(context, attributes, path)
+    _check_port(context, attributes, path)
+    _check_service_type(context, attributes, path)
+    _check_ingresses(context, attributes, path)
+    _check_cors(context, attributes, path)
+
+
+def _check_cron(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+    interval, schedule = attributes.get("interval"), attributes.get("schedule")
+    if interval and interval[1]:
+        check_positive_duration(context, "interval", str(interval[1]), (*path, interval[0]))
+        if schedule and schedule[1]:
+            message = "interval overrides schedule; a cron trigger has one of them"
+            context.warning("cron", message, (*path, schedule[0]), "remove one of them")
+    elif schedule and schedule[1]:
+        try:
+            Schedule(str(schedule[1]))
+        except ScheduleError as error:
+            hint = "as in `schedule: '*/5 * * * *'`, every five minutes"
+            context.error("cron", str(error), (*path, schedule[0]), hint)
+    else:
+        message = f"the cron trigger {quoted(path[-2])} has neither interval nor schedule"
+        context.error("cron", message, path[:-1], "as in `attributes: {interval: 10m}`", "key")
+    _check_cron_event(context, attributes, path)
 
 
 def _check_cron_event(
@@ -249,9 +261,12 @@ def _check_service_type(
         context.error("service-type", message, (*path, name))
 
 
-def _check_ingresses(context: RuleContext, trigger: Trigger, path: tuple[str, ...]) -> None:
-    ingresses = trigger.attributes.get("ingresses")
-    if ingresses is None:
+def _check_ingresses(
+    context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]
+) -> None:
+    written, ingresses = attributes.get("ingresses", ("", None))
+    # As in Nuclio, this name alone is case-sensitive.
+    if written != "ingresses" or ingresses is None:
         return
     if not isinstance(ingresses, dict):
         message = "ingresses is a mapping of names to a host and paths"
@@ -293,3 +308,10 @@ def _is_cors_value(value: Any, kind: type) -> bool:
     if kind is list:
         return isinstance(value, str)
     return isinstance(value, kind) and isinstance(value, bool) is (kind is bool)
+
+
+SERVED_KINDS = {
+    "http": TriggerKind(_HTTP_ATTRIBUTES, _check_http),
+    "cron": TriggerKind(_CRON_ATTRIBUTES, _check_cron, durations=("interval",)),
+}
+"""The kinds that processors serve; `fnbuild.runtime.triggers.kinds` implements them."""

@@ -120,6 +120,11 @@ class Trigger(Struct, frozen=True):
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     attributes: Raw = msgspec.field(default_factory=dict)
 
+    @property
+    def workers(self) -> int:
+        """The number of workers; `maxWorkers` is the old name of `numWorkers`."""
+        return self.num_workers or self.max_workers or 1
+
 
 class Platform(Struct, frozen=True):
     attributes: Raw = msgspec.field(default_factory=dict)

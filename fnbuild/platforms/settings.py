@@ -15,8 +15,8 @@ import msgspec
 
 from fnbuild.errors import InputError
 from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.trigger_rules import SERVED_KINDS
 from fnbuild.function.types import Function, Raw
-from fnbuild.runtime.config import SUPPORTED_KINDS
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
@@ -141,7 +141,7 @@ def warnings_without_cluster(
 def unserved_trigger_warnings(function: Function) -> tuple[str, ...]:
     """Return a warning about triggers of kinds that processors do not serve."""
     other = sorted(
-        {trigger.kind for trigger in function.spec.triggers.values()} - {*SUPPORTED_KINDS}
+        {trigger.kind for trigger in function.spec.triggers.values()} - SERVED_KINDS.keys()
     )
     return (f"triggers of these kinds do not run here: {', '.join(other)}",) if other else ()
 

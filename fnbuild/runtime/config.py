@@ -9,7 +9,8 @@
      "env": {"KEY": "value"},            for the workers, in addition to the processor's
      "sdk_path": "/folder" | null,       contains nuclio_sdk, or a folder for each release of it;
                                          last on the workers' sys.path
-     "triggers": {"NAME": {"kind": "http" | "cron", "num_workers": 1,
+     "triggers": {"NAME": {"kind": "http",   see `triggers.kinds`
+                           "num_workers": 1,
                            "availability_timeout_ms": 10000, "termination_timeout": 10.0,
                            "allocator": "",   triggers with the same name share their workers
                            "batch": {"size": 10, "timeout": 1.0} | null,   of kind http
@@ -40,9 +41,6 @@ from . import logs
 Values = Dict[str, Any]
 
 _ACCEPT = ("immediately", "when-ready", "when-settled", "ready-or-end")
-
-# The kinds of triggers that the processor serves.
-SUPPORTED_KINDS = ("http", "cron")
 
 
 class ConfigFileError(Exception):
@@ -145,37 +143,6 @@ class ProcessorConfig:
                 'log.level: "%s" is not one of %s' % (self.log_level, ", ".join(logs.LEVELS))
             )
         self.log_format = _choice(values, "format", ["auto", "human", "json"], "log.")
-
-    @property
-    def served_triggers(self) -> List[TriggerConfig]:
-        """The triggers of supported kinds, http first; without any, Nuclio's default trigger."""
-        triggers = [t for kind in SUPPORTED_KINDS for t in self.triggers.values() if t.kind == kind]
-        return triggers or [TriggerConfig("default-http", {})]
-
-    @property
-    def http_trigger(self) -> Optional[TriggerConfig]:
-        """The http trigger, or None."""
-        first = self.served_triggers[0]
-        return first if first.kind == "http" else None
-
-    @property
-    def trigger_groups(self) -> List[List[TriggerConfig]]:
-        """The triggers grouped by workers: triggers with the same `allocator` share a group."""
-        groups: Dict[Tuple[str, str], List[TriggerConfig]] = {}
-        for trigger in self.served_triggers:
-            key = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
-            groups.setdefault(key, []).append(trigger)
-        return list(groups.values())
-
-    @property
-    def num_workers(self) -> int:
-        """The workers of all pools; a shared pool has as many as its largest trigger."""
-        return sum(max(trigger.num_workers for trigger in group) for group in self.trigger_groups)
-
-    @property
-    def termination_timeout(self) -> float:
-        """The longest termination timeout of a trigger, in seconds."""
-        return float(max(trigger.termination_timeout for trigger in self.served_triggers))
 
     @classmethod
     def from_file(cls, path: str, defaults: Optional[Values] = None) -> "ProcessorConfig":

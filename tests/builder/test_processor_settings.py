@@ -10,8 +10,10 @@ import pytest
 from fnbuild.builder import processor_settings
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.rules import with_defaults
+from fnbuild.function.trigger_rules import SERVED_KINDS
 from fnbuild.function.types import Function
 from fnbuild.runtime.config import ProcessorConfig
+from fnbuild.runtime.triggers.kinds import TRIGGER_KINDS
 
 PLACE = {"code": "/opt/nuclio", "listeners": {"http": {"port": 8080}}}
 
@@ -73,3 +75,7 @@ def test_the_slowest_trigger_decides_how_long_an_end_may_take() -> None:
         "timer": {"kind": "cron", "workerTerminationTimeout": "1m"},
     }
     assert processor_settings.termination_seconds(function(triggers=triggers)) == 60.0
+
+
+def test_the_rules_and_the_processor_have_the_same_kinds_of_triggers() -> None:
+    assert SERVED_KINDS.keys() == TRIGGER_KINDS.keys()

@@ -11,6 +11,7 @@ import pytest
 
 from fnbuild.runtime import config as reader
 from fnbuild.runtime.config import ConfigFileError, ProcessorConfig
+from fnbuild.runtime.triggers.kinds import served_triggers
 
 LEAST: dict[str, Any] = {
     "handler": "main:handler",
@@ -21,7 +22,7 @@ LEAST: dict[str, Any] = {
 
 def test_defaults() -> None:
     config = ProcessorConfig(LEAST)
-    trigger = config.http_trigger
+    (trigger,) = served_triggers(config)
     assert (trigger.kind, trigger.num_workers, trigger.availability_timeout) == ("http", 1, 10.0)
     (http,) = config.http
     assert (http.host, http.port, http.fd) == ("127.0.0.1", 8080, None)
@@ -40,8 +41,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "sdk_path": "/sdk",
         "neighbours": "/run",
         "triggers": {
-            "t": {"kind": "http", "num_workers": 4, "availability_timeout_ms": 0},
             "c": {"kind": "cron"},
+            "t": {"kind": "http", "num_workers": 4, "availability_timeout_ms": 0},
         },
         "event_timeout": 30,
         "readiness_timeout": 60.5,
@@ -57,8 +58,9 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert (config.function["name"], config.mount, config.env) == ("f", "/opt/nuclio", {"A": "1"})
     assert (config.interpreter, config.sdk_path) == ("/usr/bin/python3", "/sdk")
     assert (config.neighbours, config.immutable) == ("/run", True)
-    assert config.http_trigger.num_workers == 4
-    assert config.http_trigger.availability_timeout == 0
+    assert [trigger.kind for trigger in served_triggers(config)] == ["http", "cron"]
+    assert config.triggers["t"].num_workers == 4
+    assert config.triggers["t"].availability_timeout == 0
     assert (config.event_timeout, config.readiness_timeout, config.drain_timeout) == (30, 60.5, 5)
     assert (config.accept, config.restart, config.linger) == ("when-ready", "no", 3)
     assert [listener.fd for listener in config.http] == [3]

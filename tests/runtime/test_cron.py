@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from fnbuild.runtime.config import ConfigFileError, ProcessorConfig
+from fnbuild.runtime.triggers.base import TriggerContext
 from fnbuild.runtime.triggers.cron import CronTrigger
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE
@@ -171,6 +172,7 @@ def test_what_is_no_cron_trigger(attributes: dict[str, Any], words: str) -> None
     values = {"handler": "m:h", "code": "/", "triggers": given, "listeners": listeners}
     config = ProcessorConfig(values)
     unused: Any = None
+    context = TriggerContext(config.triggers["t"], unused, unused, unused, unused)
     with pytest.raises(ConfigFileError) as caught:
-        CronTrigger(config.served_triggers[0], unused, unused)
+        CronTrigger(context)
     assert words in str(caught.value)

@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
@@ -251,12 +251,19 @@ class WorkerPool(WorkerOwner):
 
 
 class WorkerPools:
-    """All pools. Workers are numbered across them, those of the http trigger first."""
+    """All pools. Workers are numbered across them, in the order of the triggers.
 
-    def __init__(self, config: ProcessorConfig, log: Log, loop: EventLoop) -> None:
+    Triggers with the same `allocator` share a pool, which has the workers of the largest.
+    """
+
+    def __init__(
+        self, config: ProcessorConfig, triggers: Sequence[TriggerConfig], log: Log, loop: EventLoop
+    ) -> None:
         self.warnings: List[str] = []
         self.mount = "none"
-        env = worker_environment(config, config.num_workers)
+        groups = _group_by_allocator(triggers)
+        sizes = [max(trigger.num_workers for trigger in group) for group in groups]
+        env = worker_environment(config, sum(sizes))
         self.spawner = Spawner(config, env, log, self._on_started, loop)
         context = PoolContext(config, log, loop, self.spawner, self._on_started, ReplyMemory())
         self._reloading = asyncio.Lock()
@@ -265,13 +272,12 @@ class WorkerPools:
         self._pools: List[WorkerPool] = []
         self._pool_by_trigger: Dict[str, WorkerPool] = {}
         first = 0
-        for shared in config.trigger_groups:
-            end = first + max(trigger.num_workers for trigger in shared)
-            pool = WorkerPool(context, shared[0], range(first, end))
+        for group, size in zip(groups, sizes):  # noqa: B905 - zip has no strict in 3.6
+            pool = WorkerPool(context, group[0], range(first, first + size))
             self._pools.append(pool)
-            for trigger in shared:
+            for trigger in group:
                 self._pool_by_trigger[trigger.name] = pool
-            first = end
+            first += size
 
     def pool_for(self, trigger: TriggerConfig) -> WorkerPool:
         """Return the pool of the trigger."""
@@ -368,3 +374,11 @@ class WorkerPools:
             process.reap()
         pids = {process.pid for process in processes}
         self.spawner.reap(lambda pid: pid in pids)
+
+
+def _group_by_allocator(triggers: Sequence[TriggerConfig]) -> List[List[TriggerConfig]]:
+    groups: Dict[Tuple[str, str], List[TriggerConfig]] = {}
+    for trigger in triggers:
+        key = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
+        groups.setdefault(key, []).append(trigger)
+    return list(groups.values())

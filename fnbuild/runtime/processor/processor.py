@@ -18,20 +18,18 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from .. import allocator, sockets
-from ..config import SUPPORTED_KINDS, ConfigFileError, ProcessorConfig, TriggerConfig
+from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
 from ..event_loop import EventLoop
 from ..http.server import HttpServer
 from ..logs import Log
-from ..triggers.batch import BatchTrigger
-from ..triggers.cron import CronTrigger
-from ..triggers.http import HttpTrigger, app_without_trigger, connection_limits
+from ..triggers.base import Trigger, TriggerContext
+from ..triggers.http import app_without_trigger
+from ..triggers.kinds import TRIGGER_KINDS, served_triggers
 from . import metrics
 from .admin import AdminApi, ProcessorControl
 from .metrics import MetricsRegistry, TriggerMetricFamilies
 from .pool import WorkerPools
 from .refusal_log import RefusalLog
-from .shared_memory import SharedMemory
-from .tracing import create_tracer
 
 # Seconds between checks of workers that load.
 _POLL_INTERVAL = 0.02
@@ -47,15 +45,15 @@ class Processor(ProcessorControl):
         self.config = config
         self.log = log
         self._loop = loop
-        self.pools = WorkerPools(config, log, loop)
+        served = served_triggers(config)
+        self._termination_timeout = max(trigger.termination_timeout for trigger in served)
+        self.pools = WorkerPools(config, served, log, loop)
         self.registry = MetricsRegistry(_metric_labels(config))
         self._metrics = TriggerMetricFamilies(self.registry)
         self._refusal_log = RefusalLog(self._loop, log)
-        self.http = self._http_server()
+        self.http = HttpServer(app_without_trigger, on_error=self._log_error, loop=loop)
         self.http.on_refusal = self._on_refusal
-        self._crons = [
-            self._cron(trigger) for trigger in config.served_triggers if trigger.kind == "cron"
-        ]
+        self.triggers = [self._create_trigger(trigger) for trigger in served]
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut_off_timer: Optional[asyncio.TimerHandle] = None
@@ -68,26 +66,11 @@ class Processor(ProcessorControl):
         self._accepts = False
         self._register_gauges()
 
-    def _http_server(self) -> HttpServer:
-        trigger = self.config.http_trigger
-        if trigger is None:
-            return HttpServer(
-                app_without_trigger, connection_limits({}), self._log_error, loop=self._loop
-            )
-        counts = self._metrics.trigger(trigger.kind, trigger.name)
-        tracer = create_tracer(str(self.config.function.get("name", "")), self.config.env, self.log)
-        kind = HttpTrigger if trigger.batch is None else BatchTrigger
-        app = kind(self.pools.pool_for(trigger), counts, self._refusal_log, tracer)
-        server = HttpServer(
-            app, connection_limits(trigger.attributes), self._log_error, loop=self._loop
-        )
-        if trigger.batch is None:
-            server.allocate_body = SharedMemory(self._loop).allocate_body
-        return server
-
-    def _cron(self, trigger: TriggerConfig) -> CronTrigger:
-        counts = self._metrics.trigger(trigger.kind, trigger.name)
-        return CronTrigger(trigger, self.pools.pool_for(trigger), counts)
+    def _create_trigger(self, config: TriggerConfig) -> Trigger:
+        metrics = self._metrics.trigger(config.kind, config.name)
+        pool = self.pools.pool_for(config)
+        context = TriggerContext(config, pool, metrics, self.http, self._refusal_log)
+        return TRIGGER_KINDS[config.kind](context)
 
     async def run(self) -> int:
         """Serve until the end; return the exit status. Raises ConfigFileError for a listener."""
@@ -97,7 +80,7 @@ class Processor(ProcessorControl):
         self._sockets.extend(http)
         await self._open_admin()
         self._warn_of_triggers()
-        self.pools.call_when_ready(self._start_crons)
+        self.pools.call_when_ready(self._start_triggers)
         self.pools.start()
         if self.config.accept == "immediately":
             await self._accept(http)
@@ -191,9 +174,8 @@ class Processor(ProcessorControl):
         if self._cut_off_timer is not None:
             self._cut_off_timer.cancel()
         self._end_linger()
-        for cron in self._crons:
-            cron.stop()
-        worker_timeout = self.config.termination_timeout
+        self._stop_triggers()
+        worker_timeout = self._termination_timeout
         self._cut_off_timer = self._loop.call_later(idle_timeout + worker_timeout, self._cut_off)
         drained = self._loop.create_task(self.http.drain(idle_timeout))
         if self._draining is None:
@@ -234,8 +216,7 @@ class Processor(ProcessorControl):
         """Serve on, including new connections, before the end."""
         seconds = self.config.linger
         self.log.info("Serving for %g more seconds before the end" % seconds)
-        for cron in self._crons:
-            cron.stop()
+        self._stop_triggers()
         self.http.disable_keep_alive()
         self._linger_timer = self._loop.call_later(seconds, self.stop)
 
@@ -245,8 +226,7 @@ class Processor(ProcessorControl):
             self._linger_timer = None
 
     def _close(self) -> None:
-        for cron in self._crons:
-            cron.stop()
+        self._stop_triggers()
         self.pools.kill()
         self.http.close()
         self._refusal_log.close()
@@ -271,6 +251,7 @@ class Processor(ProcessorControl):
         elif self._draining is not None:
             state = "draining"
         failure = pools.failure()
+        triggers = [trigger.to_dict() for trigger in self.triggers]
         return {
             "state": state,
             "reason": failure.reason if failure else "",
@@ -279,7 +260,7 @@ class Processor(ProcessorControl):
             "revision": self.config.function.get("revision"),
             "started": self._started,
             "workers": [worker.to_dict() for worker in pools.workers],
-            "triggers": [cron.to_dict() for cron in self._crons],
+            "triggers": [entry for entry in triggers if entry is not None],
             "connections": self.http.connections,
             "in_flight": self.http.in_flight,
             "mount": pools.mount,
@@ -287,14 +268,18 @@ class Processor(ProcessorControl):
             "warnings": pools.warnings,
         }
 
-    def _start_crons(self) -> None:
+    def _start_triggers(self) -> None:
         if self._draining is None and self._linger_timer is None:
-            for cron in self._crons:
-                cron.start()
+            for trigger in self.triggers:
+                trigger.start()
+
+    def _stop_triggers(self) -> None:
+        for trigger in self.triggers:
+            trigger.stop()
 
     def _warn_of_triggers(self) -> None:
         for trigger in self.config.triggers.values():
-            if trigger.kind not in SUPPORTED_KINDS:
+            if trigger.kind not in TRIGGER_KINDS:
                 text = 'trigger "%s" of kind "%s" is not served' % (trigger.name, trigger.kind)
                 self.pools.warnings.append(text)
                 self.log.warn(text)

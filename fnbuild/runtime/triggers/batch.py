@@ -15,6 +15,7 @@ from ..ids import new_id
 from ..logs import LEVELS, LogRecord
 from ..processor.pending_event import EventResult, PendingEvent
 from ..processor.worker_handle import WorkerHandle
+from .base import TriggerContext
 from .http import HttpTrigger, PendingRequest
 
 
@@ -50,11 +51,10 @@ class PendingBatch(PendingEvent):
 class BatchTrigger(HttpTrigger):
     """An http trigger that collects requests until a batch is complete."""
 
-    def __init__(self, *args: Any) -> None:
-        HttpTrigger.__init__(self, *args)
-        batch = self._pool.trigger.batch
-        assert batch is not None
-        self._size, self._batch_timeout = batch
+    def __init__(self, context: TriggerContext) -> None:
+        super().__init__(context)
+        assert self._config.batch is not None
+        self._size, self._batch_timeout = self._config.batch
         self._batch: List[PendingRequest] = []
         self._timer: Optional[asyncio.TimerHandle] = None
         self._waiting_count = 0
@@ -132,3 +132,8 @@ class BatchTrigger(HttpTrigger):
             part_result.started, part_result.duration = result.started, result.duration
             start += size
             pending.finish(part_result)
+
+
+def create_http_trigger(context: TriggerContext) -> HttpTrigger:
+    """Return an http trigger, with batches if they are configured."""
+    return HttpTrigger(context) if context.config.batch is None else BatchTrigger(context)

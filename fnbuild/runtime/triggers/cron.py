@@ -11,16 +11,15 @@ were missed while the machine slept are not made up for.
 import asyncio
 import json
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .. import wire
 from ..config import ConfigFileError, TriggerConfig
 from ..ids import new_id
 from ..logs import LogRecord
-from ..processor.metrics import TriggerMetrics
 from ..processor.pending_event import EventResult, PendingEvent
-from ..processor.pool import WorkerPool
 from ..processor.worker_handle import WorkerHandle
+from .base import Trigger, TriggerContext, encode_event
 from .schedule import Schedule, ScheduleError
 
 # Seconds within which a changed clock or a machine's sleep is noticed.
@@ -38,17 +37,18 @@ class CronRun(PendingEvent):
         self.worker = worker
 
 
-class CronTrigger:
-    """A cron trigger and its timer. Raises ConfigFileError for an invalid attribute."""
+class CronTrigger(Trigger):
+    """A cron trigger and its timer."""
 
-    def __init__(self, trigger: TriggerConfig, pool: WorkerPool, metrics: TriggerMetrics) -> None:
+    def __init__(self, context: TriggerContext) -> None:
+        config = context.config
         # In Nuclio the names of attributes are case-insensitive.
-        attributes = {key.lower(): value for key, value in trigger.attributes.items()}
-        self._trigger = trigger
-        self._pool = pool
-        self._metrics = metrics
-        self._interval, self._schedule = _read_schedule(trigger.name, attributes)
-        self._meta, self._body = _encode_event(trigger, attributes.get("event"))
+        attributes = {key.lower(): value for key, value in config.attributes.items()}
+        self._config = config
+        self._pool = context.pool
+        self._metrics = context.metrics
+        self._interval, self._schedule = _read_schedule(config.name, attributes)
+        self._meta, self._body = _encode_event(config, attributes.get("event"))
         self._timer: Optional[asyncio.TimerHandle] = None
         self._next = 0.0
         self._waiting = False
@@ -62,20 +62,19 @@ class CronTrigger:
         self._arm()
 
     def stop(self) -> None:
-        """Stop scheduling runs; a run in progress goes on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def to_dict(self) -> Dict[str, Any]:
-        """Return the trigger's entry in the status; `next` is a Unix time or null."""
+        """Return the entry in the status; `next` is a Unix time or null."""
         due = None
         if self._timer is not None:
             due = self._next
             if self._schedule is None:
                 due += time.time() - time.monotonic()
         return {
-            "name": self._trigger.name,
+            "name": self._config.name,
             "kind": "cron",
             "next": due,
             "runs": self._runs,
@@ -118,13 +117,13 @@ class CronTrigger:
             self._on_worker(worker, 0.0)
         else:
             self._waiting = True
-            pool.wait_for_worker(self._trigger.availability_timeout, self._on_worker)
+            pool.wait_for_worker(self._config.availability_timeout, self._on_worker)
 
     def _on_worker(self, worker: Optional[WorkerHandle], waited: float) -> None:
         self._waiting = False
         if worker is None:
             self._metrics.wait_timed_out(waited)
-            self._skip("no worker was free within %g s" % self._trigger.availability_timeout)
+            self._skip("no worker was free within %g s" % self._config.availability_timeout)
             return
         self._metrics.worker_allocated(waited)
         self._runs += 1
@@ -143,7 +142,7 @@ class CronTrigger:
             self._warn("a run was skipped: " + reason)
 
     def _warn(self, text: str, run: Optional[CronRun] = None) -> None:
-        record = LogRecord("warn", 'cron trigger "%s": %s' % (self._trigger.name, text))
+        record = LogRecord("warn", 'cron trigger "%s": %s' % (self._config.name, text))
         record.request_id = run.request_id if run is not None else None
         self._pool.log.write(record)
 
@@ -172,25 +171,15 @@ def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Option
         raise ConfigFileError("%s.schedule: %s" % (at, problem)) from None
 
 
-def _encode_event(trigger: TriggerConfig, value: Any) -> Tuple[wire.EncodedMeta, bytes]:
+def _encode_event(config: TriggerConfig, value: Any) -> Tuple[wire.EncodedMeta, bytes]:
     """Return the meta for the worker's `events`, and the body: text as it is, others as JSON."""
     event = value if isinstance(value, dict) else {}
     values = {key.lower(): item for key, item in event.items()}
-    headers: List[List[str]] = [
-        [str(name), str(text)] for name, text in (values.get("headers") or {}).items()
-    ]
+    headers = [(str(name), str(text)) for name, text in (values.get("headers") or {}).items()]
     types = [text for name, text in headers if name.lower() == "content-type"]
     body = values.get("body")
     text = "" if body is None else body if isinstance(body, str) else json.dumps(body)
     default_type = "application/json" if isinstance(body, (dict, list)) else ""
-    meta: wire.Meta = {
-        "m": str(values.get("method") or ""),
-        "p": "/",
-        "q": "",
-        "u": "",
-        "h": headers,
-        "ct": types[-1] if types else default_type,
-        "tr": [trigger.kind, trigger.name],
-        "as_written": 1,
-    }
-    return wire.encode(meta), text.encode("utf-8")
+    content_type = types[-1] if types else default_type
+    meta = encode_event(config, str(values.get("method") or ""), headers, content_type)
+    return meta, text.encode("utf-8")

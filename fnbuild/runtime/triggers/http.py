@@ -26,13 +26,12 @@ from ..http.messages import (
 from ..http.parser import RequestHead
 from ..ids import INSTANCE_HEADER, instance_id, new_id
 from ..logs import LEVELS
-from ..processor.metrics import TriggerMetrics
 from ..processor.pending_event import EventResult, PendingEvent
-from ..processor.pool import WorkerPool
-from ..processor.refusal_log import RefusalLog
-from ..processor.tracing import Span, Tracer, trace_id_of
+from ..processor.shared_memory import SharedMemory
+from ..processor.tracing import Span, create_tracer, trace_id_of
 from ..processor.worker_handle import WorkerHandle
 from . import file_replies
+from .base import Trigger, TriggerContext
 from .cors import cors_policy
 
 _MAX_REQUEST_ID = 128
@@ -179,22 +178,22 @@ def app_without_trigger(request: HttpRequest) -> Reply:
     return Reply.json(404, {"error": "the function has no http trigger"})
 
 
-class HttpTrigger:
-    """The application of the http listener. Raises ConfigFileError for an invalid attribute."""
+class HttpTrigger(Trigger):
+    """The application of the http listeners.
 
-    def __init__(
-        self,
-        pool: WorkerPool,
-        metrics: TriggerMetrics,
-        refusals: RefusalLog,
-        tracer: Optional[Tracer] = None,
-    ) -> None:
-        attributes = pool.trigger.attributes
+    It serves whenever they accept, also before all workers have been ready and during a drain.
+    """
+
+    def __init__(self, context: TriggerContext) -> None:
+        config, pool = context.config, context.pool
+        attributes = config.attributes
+        self._config = config
         self._pool = pool
-        self._metrics = metrics
-        self._refusal_log = refusals
-        self._tracer = tracer
-        self._timeout = pool.trigger.availability_timeout
+        self._metrics = context.metrics
+        self._refusal_log = context.refusal_log
+        name = str(pool.config.function.get("name", ""))
+        self._tracer = create_tracer(name, pool.config.env, pool.log)
+        self._timeout = config.availability_timeout
         self._workers = len(pool.workers)
         self._cors = cors_policy(attributes)
         self._backlog = attribute_number(attributes, "maxBacklog", _DEFAULT_BACKLOG, "requests")
@@ -202,6 +201,17 @@ class HttpTrigger:
             attributes, "maxBacklogBytes", _DEFAULT_BACKLOG_BYTES
         )
         self._waiting_bytes = 0
+        server = context.server
+        server.app = self
+        server.limits = connection_limits(attributes)
+        if config.batch is None:
+            server.allocate_body = SharedMemory(pool.loop).allocate_body
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
 
     def __call__(self, request: HttpRequest) -> Union[Reply, Deferred]:
         if self._cors is not None:

@@ -62,8 +62,7 @@ def test_the_processor_accepts_its_configuration() -> None:
     assert list(config.triggers) == ["web", "timer"]
     timer = config.triggers["timer"]
     assert (timer.allocator, timer.attributes) == ("mine", {"interval": 90.0})
-    trigger = config.http_trigger
-    assert trigger is not None
+    trigger = config.triggers["web"]
     assert trigger.batch == (4, 0.02)
     assert timer.batch is None
     assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)

@@ -1,0 +1,66 @@
+"""The interface of triggers, the sources of events."""
+
+import abc
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+from .. import wire
+from ..config import TriggerConfig
+from ..http.server import HttpServer
+from ..processor.metrics import TriggerMetrics
+from ..processor.pool import WorkerPool
+from ..processor.refusal_log import RefusalLog
+
+
+class TriggerContext(NamedTuple):
+    """The parts of the processor that a trigger uses.
+
+    `server` serves the http listeners, whether or not a trigger answers their requests.
+    """
+
+    config: TriggerConfig
+    pool: WorkerPool
+    metrics: TriggerMetrics
+    server: HttpServer
+    refusal_log: RefusalLog
+
+
+class Trigger(abc.ABC):
+    """A trigger: it creates events, acquires a worker of its pool for each, and dispatches them.
+
+    Constructors take a `TriggerContext` and raise ConfigFileError for an invalid attribute.
+    """
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin to create events. Called once all workers have been ready."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Create no more events; those in flight are finished. Further calls have no effect."""
+
+    def to_dict(self) -> Optional[Dict[str, Any]]:
+        """Return the trigger's entry in the status, or None if the metrics suffice."""
+        return None
+
+
+def encode_event(
+    config: TriggerConfig,
+    method: str = "",
+    headers: Sequence[Tuple[str, str]] = (),
+    content_type: str = "",
+) -> wire.EncodedMeta:
+    """Return the meta of an event that is not a request, for `wire.encode_event`."""
+    return wire.encode(
+        {
+            "m": method,
+            "p": "/",
+            "q": "",
+            "u": "",
+            "h": headers,
+            "ct": content_type,
+            # Workers may be shared with another trigger.
+            "tr": [config.kind, config.name],
+            # The handler gets the names of headers in this form.
+            "as_written": 1,
+        }
+    )
