@@ -16,11 +16,11 @@ from fnbuild.cli.base_command import INTERRUPTED, CommandEntry, InterruptError, 
 from fnbuild.cli.console import color_override, note
 from fnbuild.cli.session import Session
 
-_WRITE = "Write and try"
+_WRITE = "Develop"
 _SHIP = "Deploy"
-_WATCH = "Use and watch"
+_WATCH = "Use and monitor"
 _KEEP = "Projects, export and import"
-_SELF = "The program itself"
+_SELF = "This machine and fnbuild"
 
 
 def _entry(place: str, text: str, *aliases: str, section: str) -> CommandEntry:
@@ -28,31 +28,45 @@ def _entry(place: str, text: str, *aliases: str, section: str) -> CommandEntry:
 
 
 COMMANDS = {
-    "init": _entry("init:init", "Make a new function from a template.", section=_WRITE),
+    "init": _entry("init:init", "Create a function from a template.", section=_WRITE),
     "validate": _entry("validate:validate", "Check function.yaml files.", section=_WRITE),
-    "run": _entry("run:run", "Run a function here, in the foreground.", section=_WRITE),
+    "run": _entry("run:run", "Run a function in the foreground.", section=_WRITE),
     "deploy": _entry("deploy:deploy", "Build and deploy a function.", section=_SHIP),
-    "build": _entry("build:build", "Build a function's image.", "bu", section=_SHIP),
+    "build": _entry("build:build", "Build the image of a function.", "bu", section=_SHIP),
     "diff": _entry("deploy:diff", "Show what a deploy would change.", section=_SHIP),
-    "update": _entry("redeploy:update", "Update a deployed function.", "upd", section=_SHIP),
-    "redeploy": _entry("redeploy:redeploy", "Deploy stored functions again.", section=_SHIP),
-    "rollback": _entry("revisions:rollback", "Go back to a recorded revision.", section=_SHIP),
-    "history": _entry("revisions:history", "List a function's revisions.", section=_SHIP),
-    "prune": _entry("prune:prune", "Remove what no revision needs.", section=_SHIP),
-    "invoke": _entry("invoke:invoke", "Call a function.", section=_WATCH),
-    "get": _entry("get:get", "Show functions or projects.", section=_WATCH),
-    "logs": _entry("logs:logs", "Show a function's log.", section=_WATCH),
-    "delete": _entry("delete:delete", "Delete functions or projects.", "del", section=_WATCH),
-    "create": _entry("create:create", "Create projects and secrets.", "cre", section=_KEEP),
-    "export": _entry("export:export", "Print functions or projects as YAML.", section=_KEEP),
-    "import": _entry("import_:import_", "Read what export printed.", section=_KEEP),
-    "beta": _entry("redeploy:beta", "nuctl's beta commands.", section=_KEEP),
-    "dashboard": _entry(
-        "dashboard:dashboard", "Serve Nuclio's dashboard API and a web page.", section=_SELF
+    "update": _entry(
+        "redeploy:update", "Change settings of a deployed function.", "upd", section=_SHIP
     ),
-    "doctor": _entry("doctor:doctor", "Find what is wrong here, and its remedy.", section=_SELF),
-    "up": _entry("supervisor:up", "Start the supervisor and its functions.", section=_SELF),
-    "down": _entry("supervisor:down", "Stop all functions and the supervisor.", section=_SELF),
+    "redeploy": _entry(
+        "redeploy:redeploy", "Deploy functions again from their stored code.", section=_SHIP
+    ),
+    "rollback": _entry(
+        "revisions:rollback", "Deploy an earlier revision of a function.", section=_SHIP
+    ),
+    "history": _entry("revisions:history", "List the revisions of a function.", section=_SHIP),
+    "prune": _entry(
+        "prune:prune", "Remove images and files that no revision needs.", section=_SHIP
+    ),
+    "invoke": _entry("invoke:invoke", "Call a function and print its reply.", section=_WATCH),
+    "get": _entry("get:get", "Show functions, projects or the audit log.", section=_WATCH),
+    "logs": _entry("logs:logs", "Show the log of a function.", section=_WATCH),
+    "delete": _entry("delete:delete", "Delete functions or projects.", "del", section=_WATCH),
+    "create": _entry(
+        "create:create", "Create a project or a registry secret.", "cre", section=_KEEP
+    ),
+    "export": _entry(
+        "export:export", "Print functions or projects as YAML or JSON.", section=_KEEP
+    ),
+    "import": _entry(
+        "import_:import_", "Import functions or projects from an export.", section=_KEEP
+    ),
+    "beta": _entry("redeploy:beta", "Commands that nuctl has under `beta`.", section=_KEEP),
+    "dashboard": _entry(
+        "dashboard:dashboard", "Start the dashboard: Nuclio's API and a web page.", section=_SELF
+    ),
+    "doctor": _entry("doctor:doctor", "Diagnose this machine and its platforms.", section=_SELF),
+    "up": _entry("supervisor:up", "Start all functions of the process platform.", section=_SELF),
+    "down": _entry("supervisor:down", "Stop all functions of the process platform.", section=_SELF),
     "version": _entry("help:version", "Show the version.", "ver", section=_SELF),
     "completion": _entry("help:completion", "Print shell completion code.", section=_SELF),
     "help": _entry("help:help_", "Show help for a command.", section=_SELF),
@@ -67,10 +81,10 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
 def cli(ctx: click.Context, version: bool) -> None:
-    """Run vision models as services: nuctl's commands, and more.
+    """Deploy computer vision models as services. Compatible with nuctl.
 
-    A function is a folder with function.yaml and main.py. `fnbuild deploy --path FOLDER` makes it a
-    running service, `fnbuild invoke NAME --image FILE --draw OUT` shows what it sees.
+    A function is a folder with function.yaml and main.py. `fnbuild deploy --path FOLDER` deploys
+    it as a service; `fnbuild invoke NAME --image FILE --draw OUT` draws its results on an image.
     """
     ctx.ensure_object(Session)
     if version:

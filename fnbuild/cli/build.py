@@ -27,23 +27,23 @@ _DEFAULT_ENGINE = "the first of docker, podman and buildah that answers; env: FN
 @source_options
 @output_option("name", default="table")
 @build_options
-@click.option("--engine", metavar="NAME", help=f"What builds. [default: {_DEFAULT_ENGINE}]")
+@click.option("--engine", metavar="NAME", help=f"Container engine. [default: {_DEFAULT_ENGINE}]")
 @click.option(
     "--output-image-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Save the image as an archive.",
+    help="Save the image to an archive.",
 )
 @click.option(
     "--prepare-offline",
     is_flag=True,
-    help="Fetch what later builds with --offline need, and build nothing.",
+    help="Only download what later builds with --offline need.",
 )
 @pass_session
 def build(session: Session, /, output: str, **flags: Any) -> None:
-    """Build a function's image, and push it when a registry is given.
+    """Build the image of a function, and push it if a registry is given.
 
-    The process platform needs no image: it runs functions from their folder.
+    The process platform needs no image; it runs functions from their folder.
     """
     from fnbuild.builder.image.engines.command_line import check_writable
     from fnbuild.builder.image.engines.selection import choose_engine

@@ -19,23 +19,27 @@ _DEFAULT_NAME = "registry-credentials"
 @click.command(cls=Command)
 @click.argument("name", default=_DEFAULT_NAME)
 @click.option("--registry", "--server", metavar="URL", required=True, help="The registry.")
-@click.option("--username", metavar="NAME", required=True, help="Who logs in there.")
+@click.option("--username", metavar="NAME", required=True, help="User name.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Read it from a file.",
+    help="Read the password from a file.",
 )
-@click.option("--password", metavar="TEXT", help="The password itself, which others here may see.")
-@click.option("--email", metavar="ADDRESS", default="", help="For registries that want one.")
+@click.option(
+    "--password", metavar="TEXT", help="Password. Other users of this machine may see it."
+)
+@click.option(
+    "--email", metavar="ADDRESS", default="", help="Email address, for registries that require one."
+)
 @force_conflicts_option
 @pass_session
 def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
-    """Keep a registry's login in a cluster, for its nodes to pull the images of functions.
+    """Store the credentials of a registry in a cluster, so that its nodes can pull images.
 
-    A secret called registry-credentials, which is what it is called without NAME, is used by every
-    function of the namespace. The password is asked for when nothing says where it is.
+    NAME is the name of the Secret. All functions of the namespace use the default,
+    registry-credentials. Without a password option, prompt for the password.
     """
     from fnbuild.errors import UsageError
     from fnbuild.platforms.kubeclient.connection import connect
@@ -108,23 +112,23 @@ _CREATE_COMMANDS = {
         "fnbuild.cli.create:project", "Create a project.", ("projects", "proj", "prj")
     ),
     "registry-secret": CommandEntry(
-        "fnbuild.cli.create:registry_secret", "Keep a registry's login in a cluster."
+        "fnbuild.cli.create:registry_secret", "Store the credentials of a registry in a cluster."
     ),
 }
 
 
 @click.group(cls=LazyGroup, entries=_CREATE_COMMANDS)
 def create() -> None:
-    """Create a project, or a secret for a registry."""
+    """Create a project or a registry secret."""
 
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option("--description", metavar="TEXT", default="", help="What the project is for.")
-@click.option("--owner", metavar="NAME", default="", help="Who owns it.")
+@click.option("--description", metavar="TEXT", default="", help="Description of the project.")
+@click.option("--owner", metavar="NAME", default="", help="Owner of the project.")
 @pass_session
 def project(session: Session, name: str, description: str, owner: str) -> None:
-    """Create a project. One that exists already is left as it is, without an error."""
+    """Create a project. An existing project stays unchanged, without an error."""
     from fnbuild.platforms import Project
 
     created = session.connect().create_project(Project(name, session.namespace, description, owner))

@@ -13,7 +13,9 @@ from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.session import DEFAULT_PLATFORM, Session, pass_session
 
 _DASHBOARD_COMMANDS = {
-    "token": CommandEntry("fnbuild.cli.dashboard:token", "Make or renew the dashboard's tokens."),
+    "token": CommandEntry(
+        "fnbuild.cli.dashboard:token", "Print or replace the tokens of the dashboard."
+    ),
 }
 
 
@@ -30,60 +32,60 @@ def _address_option(*names: str, text: str, **more: Any) -> Callable[[Decorated]
     "--listen-addr",
     multiple=True,
     envvar="FNBUILD_DASHBOARD_LISTEN",
-    text="Listen here. Repeatable. [default: 127.0.0.1:8070]",
+    text="Address to listen on. Repeatable. [default: 127.0.0.1:8070]",
 )
 @_address_option(
     "--open",
     "open_",
     multiple=True,
     envvar="FNBUILD_DASHBOARD_OPEN",
-    text="Listen here too, without a token for reading and invoking. Repeatable.",
+    text="Also listen here, and require no token for reading and invoking. Repeatable.",
 )
 @_address_option(
     "--health",
     envvar="FNBUILD_DASHBOARD_HEALTH",
-    text="Answer /live and /ready here; none for nowhere. [default: 127.0.0.1:8082]",
+    text="Address of /live and /ready, or `none`. [default: 127.0.0.1:8082]",
 )
-@click.option("--read-token", is_flag=True, help="Reading needs a token everywhere.")
+@click.option("--read-token", is_flag=True, help="Require a token for reading on all addresses.")
 @click.option(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     envvar="FNBUILD_DASHBOARD_ALLOWED_HOST",
     metavar="NAME",
-    help="A name by which browsers may come. Repeatable.",
+    help="Host name that browsers may use. Repeatable.",
 )
 @click.option(
     "--library",
     envvar="FNBUILD_DASHBOARD_LIBRARY",
     metavar="DIR",
-    help="A folder of functions to deploy from. [default: fnbuild's own]",
+    help="Folder of the function library. [default: fnbuild's own]",
 )
 @click.option(
     "--config",
     envvar="FNBUILD_DASHBOARD_CONFIG",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Settings and defaults of functions; flags win.",
+    help="Settings, and defaults of functions. Flags take precedence.",
 )
 @click.option(
     "-r",
     "--registry",
     envvar="NUCLIO_DASHBOARD_REGISTRY_URL",
     metavar="URL",
-    help="Registry to push to.",
+    help="Registry to push images to.",
 )
 @click.option(
     "--run-registry",
     envvar="NUCLIO_DASHBOARD_RUN_REGISTRY_URL",
     metavar="URL",
-    help="Registry to run from.",
+    help="Registry from which nodes pull images.",
 )
 @click.option(
     "--no-pull",
     is_flag=True,
     envvar="NUCLIO_DASHBOARD_NO_PULL_BASE_IMAGES",
-    help="Pull no base images.",
+    help="Do not pull base images.",
 )
 @click.option(
     "--offline", is_flag=True, envvar="NUCLIO_DASHBOARD_OFFLINE", help="Build without the network."
@@ -92,26 +94,26 @@ def _address_option(*names: str, text: str, **more: Any) -> Callable[[Decorated]
     "--external-ip-addresses",
     envvar="NUCLIO_DASHBOARD_EXTERNAL_IP_ADDRESSES",
     metavar="A,B",
-    help="What clients are told to reach functions by.",
+    help="Addresses of this machine in the URLs of functions.",
 )
 @click.option(
     "--show",
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    help="Show this platform's functions. Repeatable. [default: all that are there]",
+    help="Show the functions of this platform. Repeatable. [default: all available]",
 )
 @click.option(
     "--sign-in-link/--no-sign-in-link",
     default=None,
-    help="Print a link that signs a browser in once. [default: on a terminal]",
+    help="Print a single-use link that signs a browser in. [default: on a terminal]",
 )
 @click.pass_context
 def dashboard(ctx: click.Context, /, **flags: Any) -> None:
-    """Serve Nuclio's dashboard API and a web page.
+    """Start the dashboard: Nuclio's API and a web page.
 
-    Reading and invoking need no token on this machine's own address; changing anything needs the
-    token that is shown at the first start.
+    Reading and invoking need no token on the loopback address. Changes need the token that is
+    printed at the first start.
     """
     if ctx.invoked_subcommand is None:
         _serve(ctx.find_object(Session) or Session(), flags)
@@ -155,13 +157,15 @@ def _namespace(session: Session, configured: str) -> str:
 
 
 @click.command(cls=Command)
-@click.option("--new", is_flag=True, help="Make a new one; the old one and its sessions end.")
-@click.option("--read", "reading", is_flag=True, help="The token for reading, not for changing.")
+@click.option(
+    "--new", is_flag=True, help="Replace the token. The old one and its sessions become invalid."
+)
+@click.option("--read", "reading", is_flag=True, help="The token for reading only.")
 @pass_session
 def token(_: Session, new: bool, reading: bool) -> None:
-    """Print a token of the dashboard, which is made when there is none.
+    """Create a token of the dashboard and print it.
 
-    Only a digest is kept, so one that was made before cannot be shown again.
+    Only its digest is stored, so an existing token cannot be printed again.
     """
     from fnbuild.dashboard.auth.tokens import TokenKind, Tokens
     from fnbuild.store import Store

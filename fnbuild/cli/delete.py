@@ -27,17 +27,24 @@ def delete() -> None:
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, required=True, shell_complete=complete_function_name)
 @click.option(
-    "-f", "--force", is_flag=True, expose_value=False, help="Has no effect here: always so."
+    "-f",
+    "--force",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted for compatibility; has no effect.",
 )
 @click.option(
-    "--with-api-gateways", is_flag=True, expose_value=False, help="Has no effect here: none exist."
+    "--with-api-gateways",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted for compatibility; has no effect.",
 )
-@click.option("--image", is_flag=True, help="Remove their images too (Docker).")
+@click.option("--image", is_flag=True, help="Also remove their images (Docker).")
 @pass_session
 def function(session: Session, names: tuple[str, ...], image: bool) -> None:
     """Stop functions and remove them with their revisions and logs.
 
-    A function that is not there counts as deleted, as in nuctl.
+    A missing function is not an error, as in nuctl.
     """
     from fnbuild.platforms import FunctionKey, imported_code
 
@@ -60,15 +67,23 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
     type=click.Choice(["restricted", "cascading", "check"]),
     default="restricted",
     show_default=True,
-    help="restricted: only when empty; cascading: with its functions; check: only look.",
+    help="restricted: only if empty; cascading: with its functions; check: do not delete.",
 )
 @click.option(
-    "--wait", is_flag=True, expose_value=False, help="Has no effect here: delete always waits."
+    "--wait",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted for compatibility; delete always waits.",
 )
-@click.option("--wait-timeout", metavar="DURATION", expose_value=False, help="Has no effect here.")
+@click.option(
+    "--wait-timeout",
+    metavar="DURATION",
+    expose_value=False,
+    help="Accepted for compatibility; has no effect.",
+)
 @pass_session
 def project(session: Session, name: str, force: bool, strategy: str) -> None:
-    """Delete a project, and with `--strategy cascading` its functions too."""
+    """Delete a project, and its functions with `--strategy cascading`."""
     from fnbuild.errors import PreconditionError
     from fnbuild.platforms import FunctionKey, imported_code
 

@@ -40,42 +40,47 @@ if TYPE_CHECKING:
     "--project-name",
     metavar="NAME",
     shell_complete=complete_project_name,
-    help="Project of the function; made when missing.",
+    help="Project of the function, created if necessary.",
 )
 @output_option("name", "url", default="table")
 @click.option(
     "--recursive",
     is_flag=True,
-    help="Deploy every function below PATH; FILE is then a name: 'function-gpu.yaml'.",
+    help="Deploy all functions below PATH. --file is then a file name: 'function-gpu.yaml'.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
-@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
-@click.option("--force", is_flag=True, help="Deploy although nothing changed.")
+@click.option("--dry-run", is_flag=True, help="Print the plan without applying it.")
+@click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
+@click.option("--force", is_flag=True, help="Deploy even if nothing has changed.")
 @click.option(
-    "--overlap", is_flag=True, help="Start the new workers beside the old ones, GPU or not."
+    "--overlap",
+    is_flag=True,
+    help="Start the new workers before the old ones stop, even with a GPU.",
 )
 @click.option(
     "--monitoring",
     is_flag=True,
-    help="With --dry-run -o yaml on a cluster: print a PodMonitor, too.",
+    help="With --dry-run -o yaml and a cluster, also print a PodMonitor.",
 )
 @keep_failed_option
 @force_conflicts_option
 @click.option(
     "--listen",
     metavar="HOSTS",
-    help="Where to listen: loopback, docker, IPv4 addresses. [default: loopback; containers: both]",
+    help="Addresses to listen on: loopback, docker, IPv4 addresses. "
+    "[default: loopback; containers: both]",
 )
 @build_options
 @configuration_options
-@click.option("--input-image-file", metavar="FILE", help="Image archive to load and deploy.")
+@click.option(
+    "--input-image-file", metavar="FILE", help="Load the image from this archive and deploy it."
+)
 @pass_session
 @click.pass_context
 def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     """Build and deploy a function, and wait until it is ready.
 
-    Flags win over the file, and the file over the `@nuclio.configure` block in the source. What
-    runs already keeps running until the new revision is ready.
+    Flags take precedence over the file, and the file over the `@nuclio.configure` block in the
+    source. The current revision runs until the new one is ready.
     """
     flags["enabled"] = is_switched_off(ctx, "disable")
     if flags["monitoring"] and not (flags["dry_run"] and flags["output"] in ("json", "yaml")):
@@ -145,14 +150,14 @@ _DIFF_COLORS = {"+": "green", "-": "red", "@": "cyan"}
 @click.option(
     "--exit-code",
     is_flag=True,
-    help="Leave with status 1 when there are differences, and 2 when they cannot be told.",
+    help="Exit with status 1 if there are differences, and 2 if they cannot be determined.",
 )
 @build_options
 @configuration_options
 @pass_session
 @click.pass_context
 def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
-    """Show how what runs differs from what a deploy with the same flags would run."""
+    """Compare the running function with what a deploy with the same flags would run."""
     from fnbuild.cli.console import print_error
     from fnbuild.deploy import pipeline
     from fnbuild.errors import FnbuildError

@@ -61,14 +61,14 @@ class _DoctorCommand(Command):
     envvar="NUCTL_REGISTRY",
     default="",
     metavar="URL",
-    help="Registry to try: a tiny image is pushed, and pulled by the cluster.",
+    help="Registry to test: push a small image, and let the cluster pull it.",
 )
 @click.option(
     "--run-registry",
     envvar="NUCTL_RUN_REGISTRY",
     default="",
     metavar="URL",
-    help="The registry as the cluster knows it, where that differs.",
+    help="Address of the registry in the cluster, if different.",
 )
 @output_option()
 @pass_session
@@ -76,13 +76,13 @@ class _DoctorCommand(Command):
 def doctor(
     ctx: click.Context, session: Session, /, areas: tuple[str, ...], output: str, **flags: str
 ) -> None:
-    """Examine this machine, its engines and the cluster, and say how to mend what is wrong.
+    """Check this machine, its container engines and the cluster, and suggest remedies.
 
-    Without --platform all is looked at that is there. An AREA is one of clock, disk, engine,
+    Without --platform, check everything that is available. An AREA is one of clock, disk, engine,
     registry, process, docker, gpu, kubeconfig, rights, nodes, node-ports, storage and nuclio. The
-    exit status is 1 when there is a failure, and 0 when there are only warnings.
+    exit status is 1 if a check fails, and 0 if there are only warnings.
 
-    `fnbuild doctor cvat --url http://HOST:8070` examines a dashboard as CVAT uses it.
+    `fnbuild doctor cvat --url http://HOST:8070` checks that CVAT can use a dashboard.
     """
     from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.doctor import DoctorOptions, examine_system
@@ -205,29 +205,29 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
     default="http://127.0.0.1:8070",
     show_default=True,
     metavar="URL",
-    help="The dashboard, as CVAT reaches it.",
+    help="URL of the dashboard, as CVAT uses it.",
 )
 @click.option(
-    "--project", default="cvat", show_default=True, metavar="NAME", help="What CVAT asks for."
+    "--project", default="cvat", show_default=True, metavar="NAME", help="Project that CVAT lists."
 )
 @click.option(
     "--function",
     default="",
     metavar="NAME",
     shell_complete=complete_function_name,
-    help="Examine this function alone.",
+    help="Check only this function.",
 )
 @click.option(
     "--direct-host",
     default="",
     metavar="HOST",
-    help="Where ports of functions are.  [default: the dashboard's machine]",
+    help="Host of the functions' ports.  [default: the host of the dashboard]",
 )
 @click.option(
     "--image",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The picture to send.  [default: one that is made]",
+    help="Image to send.  [default: a generated one]",
 )
 @click.option(
     "--timeout",
@@ -235,16 +235,16 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long CVAT waits for an answer.",
+    help="CVAT's timeout for a reply.",
 )
 @output_option()
 @pass_session
 @click.pass_context
 def cvat(ctx: click.Context, session: Session, /, output: str, **flags: Any) -> None:
-    """Do what CVAT does with a dashboard, and say what would be missing, unreachable or misread.
+    """Check that CVAT can use a dashboard and its functions, with the requests that CVAT sends.
 
-    Lists the functions, gets each, and calls each through the dashboard and directly, with a
-    picture, as its kind asks. The exit status is 1 when there is a failure.
+    List the functions, get each, and call each with an image through the dashboard and directly.
+    The exit status is 1 if a check fails.
     """
     from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.cvat import doctor as cvat_doctor

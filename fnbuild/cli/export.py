@@ -22,33 +22,35 @@ if TYPE_CHECKING:
 
 _EXPORT_COMMANDS = {
     "functions": CommandEntry(
-        "fnbuild.cli.export:functions", "Functions.", ("function", "fu", "fn")
+        "fnbuild.cli.export:functions", "Print functions.", ("function", "fu", "fn")
     ),
     "projects": CommandEntry(
-        "fnbuild.cli.export:projects", "Projects with functions.", ("project", "proj", "prj")
+        "fnbuild.cli.export:projects",
+        "Print projects with their functions.",
+        ("project", "proj", "prj"),
     ),
 }
 
 _no_scrub_option = click.option(
-    "--no-scrub", is_flag=True, help="Keep the namespace and all secrets."
+    "--no-scrub", is_flag=True, help="Include the namespace and all secrets."
 )
 _with_secrets_option = click.option(
-    "--with-secrets", is_flag=True, help="Keep the values of variables that hold secrets."
+    "--with-secrets", is_flag=True, help="Include the values of secret variables."
 )
 _cleanup_spec_option = click.option(
-    "--cleanup-spec", is_flag=True, help="Leave out registries, and the image of inline code."
+    "--cleanup-spec", is_flag=True, help="Omit registries, and the image of inline code."
 )
 _with_code_option = click.option(
     "--with-code",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the export with the folders of code to a .tar.gz archive, for `fnbuild import`.",
+    help="Write the export and the code to a .tar.gz archive for `fnbuild import`.",
 )
 
 
 @click.group(cls=LazyGroup, entries=_EXPORT_COMMANDS)
 def export() -> None:
-    """Print functions or projects, ready for `fnbuild import`."""
+    """Print functions or projects for `fnbuild import`."""
 
 
 @click.command(cls=Command)

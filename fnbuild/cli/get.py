@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 _GET_COMMANDS = {
     "functions": CommandEntry(
-        "fnbuild.cli.get:functions", "List functions, or show some.", ("function", "fu", "fn")
+        "fnbuild.cli.get:functions", "List functions.", ("function", "fu", "fn")
     ),
     "projects": CommandEntry(
-        "fnbuild.cli.get:projects", "List projects, or show one.", ("project", "proj", "prj")
+        "fnbuild.cli.get:projects", "List projects.", ("project", "proj", "prj")
     ),
-    "audit": CommandEntry("fnbuild.cli.get:audit", "List who changed what."),
+    "audit": CommandEntry("fnbuild.cli.get:audit", "List recorded changes."),
 }
 
 
 @click.group(cls=LazyGroup, entries=_GET_COMMANDS)
 def get() -> None:
-    """Show functions, projects, or who changed them."""
+    """Show functions, projects or the audit log."""
 
 
 @click.command(cls=Command)
@@ -37,7 +37,7 @@ def get() -> None:
 @click.option("--project-name", metavar="NAME", help="Only functions of this project.")
 @output_option()
 @click.option(
-    "--with-secrets", is_flag=True, help="With json or yaml, show secret values of variables."
+    "--with-secrets", is_flag=True, help="Show the values of secret variables (json, yaml)."
 )
 @pass_session
 def functions(  # noqa: PLR0913 - one parameter for each option
@@ -49,9 +49,9 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     output: str,
     with_secrets: bool,
 ) -> None:
-    """List all functions of the namespace, or show those named.
+    """List the functions of the namespace, or the functions NAME….
 
-    A name that is not there is an error; an empty list is not.
+    An unknown name is an error; an empty list is not.
     """
     from dataclasses import replace
 
@@ -108,7 +108,7 @@ def _not_found_hint(platform: Platform, namespace: str, name: str) -> str | None
 @output_option()
 @pass_session
 def projects(session: Session, name: str | None, output: str) -> None:
-    """List all projects of the namespace, or show one."""
+    """List the projects of the namespace, or show one."""
     from fnbuild.cli.listing import print_projects
     from fnbuild.errors import NotFoundError
 
@@ -125,14 +125,19 @@ def projects(session: Session, name: str | None, output: str) -> None:
 
 @click.command(cls=Command)
 @click.option(
-    "--limit", type=WholeNumber(min=1), default=100, show_default=True, metavar="N", help="At most."
+    "--limit",
+    type=WholeNumber(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of entries.",
 )
 @output_option()
 @pass_session
 def audit(_: Session, limit: int, output: str) -> None:
-    """List the changes that were made from here, on all platforms, newest first.
+    """List recorded changes of all platforms, newest first.
 
-    That is by this command line and by dashboards with the same data directory.
+    Changes by this command line and by dashboards with the same data directory are recorded.
     """
     from dataclasses import asdict
 

@@ -9,7 +9,7 @@ from fnbuild.cli.base_command import Command, LazyGroup
 
 @click.command(cls=Command)
 def version() -> None:
-    """Show the version of fnbuild and of what it runs on."""
+    """Show the versions of fnbuild and its environment."""
     import os
     import platform
 

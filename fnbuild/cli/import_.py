@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 _IMPORT_COMMANDS = {
     "functions": CommandEntry(
-        "fnbuild.cli.import_:functions", "Functions.", ("function", "fu", "fn")
+        "fnbuild.cli.import_:functions", "Import functions.", ("function", "fu", "fn")
     ),
     "projects": CommandEntry(
-        "fnbuild.cli.import_:projects", "Projects with functions.", ("project", "proj", "prj")
+        "fnbuild.cli.import_:projects",
+        "Import projects with their functions.",
+        ("project", "proj", "prj"),
     ),
 }
 
@@ -32,24 +34,26 @@ _MAX_VALUES = 1_000_000
 _file_argument = click.argument(
     "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
 )
-_save_report_option = click.option("--save-report", is_flag=True, help="Write the outcome as JSON.")
+_save_report_option = click.option(
+    "--save-report", is_flag=True, help="Write a report of the results as JSON."
+)
 _report_path_option = click.option(
     "--report-file-path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("nuctl-import-report.json"),
     show_default=True,
-    help="Where the report goes.",
+    help="File of the report.",
 )
 _skip_autofix_option = click.option(
     "--skip-autofix",
     is_flag=True,
-    help="Refuse what Nuclio repairs: replicas that scale beside a v3ioStream trigger.",
+    help="Do not repair configurations as Nuclio does: autoscaling with a v3ioStream trigger.",
 )
 
 
 @click.group(cls=LazyGroup, entries=_IMPORT_COMMANDS)
 def import_() -> None:
-    """Read functions or projects from a file or stdin."""
+    """Import functions or projects from a file or stdin."""
 
 
 @click.command(cls=Command)
@@ -60,7 +64,7 @@ def import_() -> None:
 @pass_session
 @click.pass_context
 def functions(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
-    """Record functions in state `imported`. They start at their first deploy."""
+    """Import functions in the state `imported`. They run after their first deploy."""
     from fnbuild.cli.batch import finish_batch
 
     with _open_import(file) as (origin, raw, folders):
@@ -72,15 +76,15 @@ def functions(ctx: click.Context, session: Session, /, file: Path | None, **flag
 
 @click.command(cls=Command)
 @_file_argument
-@click.option("--skip", multiple=True, metavar="NAME", help="Leave a project out. Repeatable.")
-@click.option("--skip-label-selectors", metavar="K=V,…", help="Leave out projects by label.")
+@click.option("--skip", multiple=True, metavar="NAME", help="Exclude a project. Repeatable.")
+@click.option("--skip-label-selectors", metavar="K=V,…", help="Exclude projects with these labels.")
 @_save_report_option
 @_report_path_option
 @_skip_autofix_option
 @pass_session
 @click.pass_context
 def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
-    """Make projects, and record their functions in state `imported`."""
+    """Create projects and import their functions in the state `imported`."""
     from fnbuild.cli.batch import finish_batch
     from fnbuild.cli.overrides import key_values
 

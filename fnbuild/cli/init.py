@@ -141,25 +141,27 @@ def _templates_folder() -> Traversable:
     "--kind",
     metavar="KIND",
     shell_complete=lambda _ctx, _param, start: [k for k in templates() if k.startswith(start)],
-    help="What it does: detector, interactor, tracker, reid, http. [default: detector]",
+    help="Kind of function: detector, interactor, tracker, reid, http. [default: detector]",
 )
 @click.option(
     "--task",
     type=click.Choice(list(TASKS)),
-    help="What a detector finds, with the model in a file of its own.",
+    help="Task of a detector, with the model in a separate file.",
 )
 @click.option(
     "--framework",
     type=click.Choice(list(REQUIREMENTS)),
-    help="What runs the model of a task. [default: opencv]",
+    help="Framework of the model. [default: opencv]",
 )
-@click.option("--name", metavar="NAME", help="The function's name. [default: the folder's name]")
+@click.option(
+    "--name", metavar="NAME", help="Name of the function. [default: the name of the folder]"
+)
 def init(
     directory: Path, *, kind: str | None, task: str | None, framework: str | None, name: str | None
 ) -> None:
-    """Write function.yaml, main.py and what else a function of the kind or the task needs.
+    """Create a folder with function.yaml, main.py and other files that the kind or task needs.
 
-    Files that are there already stop it, before anything is written.
+    Existing files are never overwritten; if there are any, nothing is written.
     """
     folder = directory.absolute()
     name = name or folder.name

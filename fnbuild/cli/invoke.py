@@ -34,23 +34,25 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=complete_function_name)
 @click.option("--url", metavar="URL", help="Call this address instead of the function's own.")
-@click.option("-b", "--body", metavar="TEXT", help="The body. [default: stdin, when piped]")
-@click.option("-c", "--content-type", metavar="TYPE", help="The body's content type.")
+@click.option("-b", "--body", metavar="TEXT", help="Request body. [default: stdin, if piped]")
+@click.option("-c", "--content-type", metavar="TYPE", help="Content type of the body.")
 @click.option(
     "-m",
     "--method",
     type=click.Choice(METHODS, case_sensitive=False),
     help="[default: POST with a body, else GET]",
 )
-@click.option("-p", "--path", metavar="PATH", default="", help="Path and query at the function.")
-@click.option("-d", "--headers", multiple=True, metavar="K=V,…", help="Headers. Repeatable.")
+@click.option("-p", "--path", metavar="PATH", default="", help="Path and query of the request.")
+@click.option(
+    "-d", "--headers", multiple=True, metavar="K=V,…", help="Request headers. Repeatable."
+)
 @click.option(
     "-l",
     "--log-level",
     type=click.Choice(["none", "debug", "info", "warn", "error"]),
     default="info",
     show_default=True,
-    help="Which log records of the call to show.",
+    help="Minimum level of the call's log records to print.",
 )
 @click.option("-t", "--timeout", metavar="DURATION", default="60s", show_default=True)
 @click.option(
@@ -58,44 +60,52 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=click.Choice(["any", "external-ip", "loadbalancer", "domain-name"]),
     default="any",
     show_default=True,
-    help="Which of the function's addresses to call.",
+    help="Kind of address to call.",
 )
 @click.option("--external-ips", metavar="IP,…", hidden=True)
-@click.option("--skip-tls", is_flag=True, help="Accept any certificate.")
-@click.option("--raise-on-status", is_flag=True, help="A status other than 2xx is a failure.")
-@click.option("--image", type=_FILE, help="Send this picture as CVAT would.")
+@click.option("--skip-tls", is_flag=True, help="Do not verify TLS certificates.")
+@click.option("--raise-on-status", is_flag=True, help="Fail if the status is not 2xx.")
+@click.option("--image", type=_FILE, help="Send this image as CVAT does.")
 @click.option(
     "--threshold",
     type=float,
     metavar="X",
-    help="Confidence from 0 to 1 that results must reach; 0 sends none, as CVAT does.",
+    help="Minimum confidence of results, from 0 to 1; 0 sends none, as in CVAT.",
 )
 @click.option("--points", metavar="X,Y …", multiple=True, help="Positive clicks (interactors).")
 @click.option("--neg-points", metavar="X,Y …", multiple=True, help="Negative clicks.")
-@click.option("--box", metavar="L,T,R,B", multiple=True, help="Box. Repeatable for trackers.")
-@click.option("--image1", type=_FILE, help="The second picture (re-identification).")
-@click.option("--box1", metavar="L,T,R,B", multiple=True, help="Box in the second picture.")
-@click.option("--max-distance", type=int, help="Farthest match in pixels (re-identification).")
-@click.option("--states", type=_FILE, help="A tracker's earlier reply, to go on from.")
-@click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply over the picture.")
+@click.option(
+    "--box", metavar="L,T,R,B", multiple=True, help="Bounding box. Repeatable for trackers."
+)
+@click.option("--image1", type=_FILE, help="Second image (re-identification).")
+@click.option(
+    "--box1", metavar="L,T,R,B", multiple=True, help="Bounding box in the second image. Repeatable."
+)
+@click.option(
+    "--max-distance", type=int, help="Maximum distance of a match in pixels (re-identification)."
+)
+@click.option("--states", type=_FILE, help="Previous reply of a tracker, to continue from.")
+@click.option(
+    "--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image and save it here."
+)
 @click.option(
     "-o",
     "--output",
     type=click.Choice(["raw", "json", "table"]),
     default="raw",
     show_default=True,
-    help="raw: the reply as it came; json: indented; table: the shapes in it.",
+    help="raw: the reply unchanged; json: indented; table: its shapes.",
 )
 @pass_session
 @click.pass_context
 def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: Any) -> None:
     """Call a function and print its reply.
 
-    A function that `fnbuild run` serves is called by its name too, unless one of that name is
-    deployed. --url calls any address; with --image NAME says then which function that is.
+    NAME is a deployed function or one that `fnbuild run` serves. --url calls any address; with
+    --image, NAME then says which function it is.
 
-    With --image the request is what CVAT sends to a function of its kind, and --draw OUT shows what
-    came back: boxes, polygons, masks, skeletons. A reply that CVAT would refuse is a failure then.
+    With --image, send the request that CVAT sends to a function of this kind, and fail if CVAT
+    would reject the reply. --draw OUT draws its boxes, polygons, masks and skeletons.
     """
     from fnbuild.cli import invocation
 

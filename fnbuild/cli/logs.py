@@ -32,7 +32,7 @@ log_format_option = click.option(
     "-o",
     "--output",
     type=click.Choice(["human", "json"]),
-    help="Log lines for people, or a JSON object a line. "
+    help="Readable lines, or one JSON object per line. "
     "[default: human on a terminal, otherwise json]",
 )
 """The option for the format of log records."""
@@ -40,23 +40,25 @@ log_format_option = click.option(
 
 @click.command(cls=Command)
 @click.argument("name", shell_complete=complete_function_name)
-@click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new records until Ctrl-C.")
 @click.option("--errors", is_flag=True, help="Only errors.")
-@click.option("--since", metavar="DURATION", help="Only the last while, such as 10m or 1h30m.")
+@click.option(
+    "--since", metavar="DURATION", help="Only records newer than this, such as 10m or 1h30m."
+)
 @click.option("--tail", type=WholeNumber(min=0), metavar="N", help="Only the last N records.")
 @click.option(
     "--previous",
     is_flag=True,
-    help="What the containers wrote before they were started again. Clusters only.",
+    help="Logs of the containers before their last restart. Clusters only.",
 )
 @log_format_option
 @pass_session
 @click.pass_context
 def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> None:
-    """Show a function's log, oldest record first.
+    """Show the log of a function, oldest record first.
 
-    A line for people has the time, the level's first letter, the worker, and the start of a
-    request's id where another request begins; JSON has every record whole.
+    A readable line has the time, the level's first letter, the worker, and the start of the
+    request's id where a new request begins. JSON has the complete records.
     """
     platform = session.connect()
     deployment = platform.deployment(session.namespace, name)

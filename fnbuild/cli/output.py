@@ -50,7 +50,7 @@ def output_option(
         callback=lambda _ctx, _param, value: (
             _FORMAT_ALIASES.get(value, value) if "table" in choices else value
         ),
-        help="What to print.",
+        help="Output format.",
     )
 
 

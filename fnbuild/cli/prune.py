@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--dry-run", is_flag=True, help="List what would go, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed.")
 @click.option(
     "--all",
     "named",
     is_flag=True,
-    help="Remove images, too, that only a name of yours keeps, such as NAME:latest.",
+    help="Also remove images that only a tag of yours keeps, such as NAME:latest.",
 )
 @click.option(
     "-r",
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     "registries",
     multiple=True,
     metavar="URL",
-    help="Search a whole registry for builds that nothing here needs. Repeatable.",
+    help="Search a whole registry for unused builds. Repeatable.",
 )
 @output_option()
 @pass_session
 @click.pass_context
 def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
-    """Remove what no revision on record needs: of the functions NAME, or of all.
+    """Remove images and files that no revision of the functions NAME…, or of any, needs.
 
-    Images of the engine and builds in registries (with --platform local or kube), containers of
-    deploys that were killed (local), Python environments and staged copies (process). Only what
-    fnbuild has made is looked at.
+    These are local images and builds in registries (with --platform local or kube), containers of
+    killed deploys (local), Python environments and staged copies (process). Only objects that
+    fnbuild created are considered.
     """
     from fnbuild.deploy import prune as pruning
     from fnbuild.errors import FnbuildError

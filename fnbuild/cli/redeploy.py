@@ -33,28 +33,36 @@ if TYPE_CHECKING:
 
 
 _BETA_COMMANDS = {
-    "redeploy": CommandEntry("fnbuild.cli.redeploy:redeploy", "Deploy stored functions again.")
+    "redeploy": CommandEntry(
+        "fnbuild.cli.redeploy:redeploy", "Deploy functions again from their stored code."
+    )
 }
 
 
 @click.group(cls=LazyGroup, entries=_BETA_COMMANDS)
 def beta() -> None:
-    """nuctl's beta commands."""
+    """Commands that nuctl has under `beta`."""
 
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_function_name)
-@click.option("--imported-only", is_flag=True, help="Only functions in state imported.")
-@click.option("--exclude-projects", multiple=True, metavar="NAME", help="Leave a project out.")
-@click.option("--exclude-functions", multiple=True, metavar="NAME", help="Leave a function out.")
-@click.option("--exclude-functions-with-gpu", is_flag=True, help="Leave out what asks for a GPU.")
-@click.option("--save-report", is_flag=True, help="Write the outcome as JSON.")
+@click.option("--imported-only", is_flag=True, help="Only functions in the state `imported`.")
+@click.option(
+    "--exclude-projects", multiple=True, metavar="NAME", help="Exclude a project. Repeatable."
+)
+@click.option(
+    "--exclude-functions", multiple=True, metavar="NAME", help="Exclude a function. Repeatable."
+)
+@click.option(
+    "--exclude-functions-with-gpu", is_flag=True, help="Exclude functions with a GPU limit."
+)
+@click.option("--save-report", is_flag=True, help="Write a report of the results as JSON.")
 @click.option(
     "--report-file-path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("nuctl-redeploy-report.json"),
     show_default=True,
-    help="Where the report goes.",
+    help="File of the report.",
 )
 @force_conflicts_option
 @click.option("--api-url", metavar="URL", hidden=True)
@@ -63,7 +71,7 @@ def beta() -> None:
 @pass_session
 @click.pass_context
 def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
-    """Start functions again from their recorded code: those named, or all of the namespace."""
+    """Deploy functions again from their stored code: NAME…, or all in the namespace."""
     from fnbuild.cli.batch import finish_batch, run_batch
     from fnbuild.cli.deploy_output import ENABLE_HINT
 
@@ -113,14 +121,16 @@ def _is_selected(deployment: Deployment, flags: dict[str, Any]) -> bool:
 
 _UPDATE_COMMANDS = {
     "function": CommandEntry(
-        "fnbuild.cli.redeploy:update_function", "Update a function.", ("functions", "fu", "fn")
+        "fnbuild.cli.redeploy:update_function",
+        "Change settings of a function.",
+        ("functions", "fu", "fn"),
     )
 }
 
 
 @click.group(cls=LazyGroup, entries=_UPDATE_COMMANDS)
 def update() -> None:
-    """Update a deployed function without its folder."""
+    """Change settings of a deployed function without its folder."""
 
 
 @click.command(cls=Command)
@@ -135,9 +145,9 @@ def update() -> None:
 def update_function(
     ctx: click.Context, session: Session, /, name: str, output: str, **flags: Any
 ) -> None:
-    """Redeploy a function from its recorded code, with the flags joined to its configuration.
+    """Deploy a function again from its stored code, with the flags merged into its configuration.
 
-    A function that is disabled runs again with `--disable=false`.
+    `--disable=false` starts a disabled function.
     """
     from fnbuild.cli.overrides import function_overrides
     from fnbuild.cli.progress import ProgressDisplay

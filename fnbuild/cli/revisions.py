@@ -61,9 +61,9 @@ def history(session: Session, name: str, output: str) -> None:
 def rollback(
     session: Session, name: str, revision: int | None, output: str, *, force_conflicts: bool
 ) -> None:
-    """Run a recorded revision again.
+    """Deploy an earlier revision of a function.
 
-    When none is given, the newest that served before the code that runs now and differs from it.
+    The default is the newest earlier revision that differs from the current code and was ready.
     """
     from fnbuild.cli.progress import ProgressDisplay
 

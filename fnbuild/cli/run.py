@@ -32,27 +32,33 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
     "-f", "--file", "config_file", type=click.Path(path_type=Path), help="Configuration file."
 )
 @variant_option
-@click.option("--watch", is_flag=True, help="Load changes while it runs.")
+@click.option("--watch", is_flag=True, help="Reload changed files.")
 @click.option(
-    "--port", type=WholeNumber(0, 65535), default=0, help="Port. [default: the file's, or free]"
+    "--port",
+    type=WholeNumber(0, 65535),
+    default=0,
+    help="Port. [default: that of the file, or a free one]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
-@click.option("--triggers", metavar="JSON", help="Triggers by name; their values win.")
-@click.option("--image", type=_FILE, help="Send this picture as CVAT would, after every change.")
-@click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply over the picture.")
+@click.option(
+    "-e", "--env", multiple=True, metavar="NAME=VALUE", help="Environment variable. Repeatable."
+)
+@click.option("--triggers", metavar="JSON", help="Triggers by name, merged over those of the file.")
+@click.option("--image", type=_FILE, help="Send this image as CVAT does, after every change.")
+@click.option(
+    "--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image and save it here."
+)
 @log_format_option
 @pass_session
 def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
-    """Run a function here until Ctrl-C, from its folder (the current one when none is named).
+    """Run the function in PATH (default: the current folder) in the foreground until Ctrl-C.
 
-    With --watch a change of the handler alone swaps the code and keeps `user_data`, so the model
-    stays loaded. A change of `init_context`, of what it uses, or of any other file restarts the
-    workers, which run it again; a change of function.yaml restarts all.
+    With --watch, a change of the handler alone replaces the code and keeps `user_data`, so the
+    model stays loaded. A change of `init_context`, its dependencies or another file restarts the
+    workers; a change of function.yaml restarts everything.
 
-    Meanwhile `fnbuild invoke NAME` reaches it, and `fnbuild get functions` and the dashboard show
-    it. With --image and --draw the picture is sent at the start and after every change, and the
-    reply drawn.
+    `fnbuild invoke NAME` calls the function, and `fnbuild get functions` and the dashboard list
+    it. With --image and --draw, the image is sent at the start and after every change.
     """
     from fnbuild.builder import environment
     from fnbuild.cli.image_request import reply_preview

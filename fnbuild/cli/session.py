@@ -94,7 +94,7 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
     _global_option(
         "--platform",
         metavar="NAME",
-        help="Where functions run: process, local (docker), kube, nuclio or auto. "
+        help="Platform: process, local (docker), kube, nuclio or auto. "
         "[default: process; env: FNBUILD_PLATFORM, NUCTL_PLATFORM]",
     ),
     _global_option(
@@ -103,7 +103,7 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
         "given_namespace",
         metavar="NAME",
         help="Namespace of functions and projects. "
-        "[default: in a cluster the context's, else nuclio; env: NUCTL_NAMESPACE]",
+        "[default: nuclio, or that of the cluster's context; env: NUCTL_NAMESPACE]",
     ),
     _global_option(
         "-k",
@@ -114,24 +114,24 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
     _global_option(
         "--context",
         metavar="NAME",
-        help="Context of the kubeconfig file. [default: its current one; env: FNBUILD_CONTEXT]",
+        help="Context of the kubeconfig file. [default: the current one; env: FNBUILD_CONTEXT]",
     ),
     _global_option(
         "-v",
         "--verbose",
         "--debug",
         is_flag=True,
-        help="Show a reply's status and headers (invoke), what build steps write (build, deploy), "
-        "and the traceback of an internal error.",
+        help="Show status and headers of replies (invoke), the output of builds (build, deploy), "
+        "and tracebacks of internal errors.",
     ),
     _global_option(
         "--concurrency",
         type=WholeNumber(min=1),
         metavar="N",
-        help="How many functions at a time, where a command handles many.",
+        help="Number of functions to handle at the same time.",
     ),
     _global_option(
-        "--mask-sensitive-fields", is_flag=True, help="Mask passwords and secrets in what is shown."
+        "--mask-sensitive-fields", is_flag=True, help="Mask passwords and secrets in the output."
     ),
 )
 

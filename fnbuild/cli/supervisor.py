@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @output_option()
 @pass_session
 def up(session: Session, output: str) -> None:
-    """Start the supervisor, and with it every function that ought to run.
+    """Start the functions of the process platform that `fnbuild down` or a reboot stopped.
 
-    A failure when one of them does not come up.
+    They run under a supervisor, a background process. Fails if a function does not start.
     """
     from fnbuild.cli.listing import print_functions
     from fnbuild.errors import PlatformError
@@ -49,7 +49,7 @@ def up(session: Session, output: str) -> None:
 @click.command(cls=Command)
 @pass_session
 def down(session: Session) -> None:
-    """Stop every function and the supervisor. `fnbuild up` brings them back."""
+    """Stop all functions of the process platform. `fnbuild up` starts them again."""
     _process_platform(session).down()
     note("all functions and the supervisor are stopped")
 

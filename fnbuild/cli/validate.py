@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--fix", is_flag=True, help="Mend what can be mended without asking.")
-@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@click.option("--fix", is_flag=True, help="Repair problems that have one obvious remedy.")
+@click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
 @file_option
 @variant_option
 @click.option(
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "json", "sarif"]),
     default="text",
     show_default=True,
-    help="How to print what was found.",
+    help="Output format.",
 )
 @click.pass_context
 def validate(
@@ -36,8 +36,8 @@ def validate(
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, source files, archives or URLs.
 
-    Of a folder, function.yaml is checked and its variants, such as function-gpu.yaml; of one
-    without them, all functions below it. The exit status is 0 when there are only warnings.
+    In a folder, check function.yaml and its variants, such as function-gpu.yaml; without them, all
+    functions below it. The exit status is 0 if there are only warnings.
     """
     from fnbuild.builder.sources.code_entry import open_code
     from fnbuild.function import reader
