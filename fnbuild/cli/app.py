@@ -16,60 +16,67 @@ from fnbuild.cli.base_command import INTERRUPTED, CommandEntry, InterruptError, 
 from fnbuild.cli.console import color_override, note
 from fnbuild.cli.session import Session
 
-_WRITE = "Develop"
-_SHIP = "Deploy"
-_WATCH = "Use and monitor"
-_KEEP = "Projects, export and import"
-_SELF = "This machine and fnbuild"
 
-
-def _entry(place: str, text: str, *aliases: str, section: str) -> CommandEntry:
-    return CommandEntry(f"fnbuild.cli.{place}", text, aliases, section)
+def _section(title: str, commands: dict[str, tuple[str, ...]]) -> dict[str, CommandEntry]:
+    """Return the entries of a section: `NAME: (MODULE:FUNCTION, line of help, aliases…)`."""
+    return {
+        name: CommandEntry(f"fnbuild.cli.{target}", text, tuple(aliases), title)
+        for name, (target, text, *aliases) in commands.items()
+    }
 
 
 COMMANDS = {
-    "init": _entry("init:init", "Create a function from a template.", section=_WRITE),
-    "validate": _entry("validate:validate", "Check function.yaml files.", section=_WRITE),
-    "run": _entry("run:run", "Run a function in the foreground.", section=_WRITE),
-    "deploy": _entry("deploy:deploy", "Build and deploy a function.", section=_SHIP),
-    "build": _entry("build:build", "Build the image of a function.", "bu", section=_SHIP),
-    "diff": _entry("deploy:diff", "Show what a deploy would change.", section=_SHIP),
-    "update": _entry(
-        "redeploy:update", "Change settings of a deployed function.", "upd", section=_SHIP
+    **_section(
+        "Develop",
+        {
+            "init": ("init:init", "Create a function from a template."),
+            "validate": ("validate:validate", "Check function.yaml files."),
+            "run": ("run:run", "Run a function in the foreground."),
+        },
     ),
-    "redeploy": _entry(
-        "redeploy:redeploy", "Deploy functions again from their stored code.", section=_SHIP
+    **_section(
+        "Deploy",
+        {
+            "deploy": ("deploy:deploy", "Build and deploy a function."),
+            "build": ("build:build", "Build the image of a function.", "bu"),
+            "diff": ("deploy:diff", "Show what a deploy would change."),
+            "update": ("redeploy:update", "Change settings of a deployed function.", "upd"),
+            "redeploy": ("redeploy:redeploy", "Deploy functions again from their stored code."),
+            "rollback": ("revisions:rollback", "Deploy an earlier revision of a function."),
+            "history": ("revisions:history", "List the revisions of a function."),
+            "prune": ("prune:prune", "Remove images and files that no revision needs."),
+        },
     ),
-    "rollback": _entry(
-        "revisions:rollback", "Deploy an earlier revision of a function.", section=_SHIP
+    **_section(
+        "Use and monitor",
+        {
+            "invoke": ("invoke:invoke", "Call a function and print its reply."),
+            "get": ("get:get", "Show functions, projects or the audit log."),
+            "logs": ("logs:logs", "Show the log of a function."),
+            "delete": ("delete:delete", "Delete functions or projects.", "del"),
+        },
     ),
-    "history": _entry("revisions:history", "List the revisions of a function.", section=_SHIP),
-    "prune": _entry(
-        "prune:prune", "Remove images and files that no revision needs.", section=_SHIP
+    **_section(
+        "Projects, export and import",
+        {
+            "create": ("create:create", "Create a project or a registry secret.", "cre"),
+            "export": ("export:export", "Print functions or projects as YAML or JSON."),
+            "import": ("import_:import_", "Import functions or projects from an export."),
+            "beta": ("redeploy:beta", "Commands that nuctl has under `beta`."),
+        },
     ),
-    "invoke": _entry("invoke:invoke", "Call a function and print its reply.", section=_WATCH),
-    "get": _entry("get:get", "Show functions, projects or the audit log.", section=_WATCH),
-    "logs": _entry("logs:logs", "Show the log of a function.", section=_WATCH),
-    "delete": _entry("delete:delete", "Delete functions or projects.", "del", section=_WATCH),
-    "create": _entry(
-        "create:create", "Create a project or a registry secret.", "cre", section=_KEEP
+    **_section(
+        "This machine and fnbuild",
+        {
+            "dashboard": ("dashboard:dashboard", "Start the dashboard: Nuclio's API and a page."),
+            "doctor": ("doctor:doctor", "Diagnose this machine and its platforms."),
+            "up": ("supervisor:up", "Start all functions of the process platform."),
+            "down": ("supervisor:down", "Stop all functions of the process platform."),
+            "version": ("help:version", "Show the version.", "ver"),
+            "completion": ("help:completion", "Print shell completion code."),
+            "help": ("help:help_", "Show help for a command."),
+        },
     ),
-    "export": _entry(
-        "export:export", "Print functions or projects as YAML or JSON.", section=_KEEP
-    ),
-    "import": _entry(
-        "import_:import_", "Import functions or projects from an export.", section=_KEEP
-    ),
-    "beta": _entry("redeploy:beta", "Commands that nuctl has under `beta`.", section=_KEEP),
-    "dashboard": _entry(
-        "dashboard:dashboard", "Start the dashboard: Nuclio's API and a web page.", section=_SELF
-    ),
-    "doctor": _entry("doctor:doctor", "Diagnose this machine and its platforms.", section=_SELF),
-    "up": _entry("supervisor:up", "Start all functions of the process platform.", section=_SELF),
-    "down": _entry("supervisor:down", "Stop all functions of the process platform.", section=_SELF),
-    "version": _entry("help:version", "Show the version.", "ver", section=_SELF),
-    "completion": _entry("help:completion", "Print shell completion code.", section=_SELF),
-    "help": _entry("help:help_", "Show help for a command.", section=_SELF),
 }
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

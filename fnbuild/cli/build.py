@@ -35,9 +35,7 @@ _DEFAULT_ENGINE = "the first of docker, podman and buildah that answers; env: FN
     help="Save the image to an archive.",
 )
 @click.option(
-    "--prepare-offline",
-    is_flag=True,
-    help="Only download what later builds with --offline need.",
+    "--prepare-offline", is_flag=True, help="Only download what later builds with --offline need."
 )
 @pass_session
 def build(session: Session, /, output: str, **flags: Any) -> None:

@@ -27,12 +27,8 @@ _DEFAULT_NAME = "registry-credentials"
     metavar="FILE",
     help="Read the password from a file.",
 )
-@click.option(
-    "--password", metavar="TEXT", help="Password. Other users of this machine may see it."
-)
-@click.option(
-    "--email", metavar="ADDRESS", default="", help="Email address, for registries that require one."
-)
+@click.option("--password", metavar="TEXT", help="The password. Other users may see it.")
+@click.option("--email", metavar="ADDRESS", default="", help="For registries that require it.")
 @force_conflicts_option
 @pass_session
 def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
@@ -112,7 +108,7 @@ _CREATE_COMMANDS = {
         "fnbuild.cli.create:project", "Create a project.", ("projects", "proj", "prj")
     ),
     "registry-secret": CommandEntry(
-        "fnbuild.cli.create:registry_secret", "Store the credentials of a registry in a cluster."
+        "fnbuild.cli.create:registry_secret", "Store a registry's credentials in a cluster."
     ),
 }
 

@@ -13,9 +13,7 @@ from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.session import DEFAULT_PLATFORM, Session, pass_session
 
 _DASHBOARD_COMMANDS = {
-    "token": CommandEntry(
-        "fnbuild.cli.dashboard:token", "Print or replace the tokens of the dashboard."
-    ),
+    "token": CommandEntry("fnbuild.cli.dashboard:token", "Create the dashboard's tokens."),
 }
 
 
@@ -157,9 +155,7 @@ def _namespace(session: Session, configured: str) -> str:
 
 
 @click.command(cls=Command)
-@click.option(
-    "--new", is_flag=True, help="Replace the token. The old one and its sessions become invalid."
-)
+@click.option("--new", is_flag=True, help="Replace the token, and end its sessions.")
 @click.option("--read", "reading", is_flag=True, help="The token for reading only.")
 @pass_session
 def token(_: Session, new: bool, reading: bool) -> None:

@@ -26,19 +26,8 @@ def delete() -> None:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, required=True, shell_complete=complete_function_name)
-@click.option(
-    "-f",
-    "--force",
-    is_flag=True,
-    expose_value=False,
-    help="Accepted for compatibility; has no effect.",
-)
-@click.option(
-    "--with-api-gateways",
-    is_flag=True,
-    expose_value=False,
-    help="Accepted for compatibility; has no effect.",
-)
+@click.option("-f", "--force", is_flag=True, expose_value=False, help="Has no effect.")
+@click.option("--with-api-gateways", is_flag=True, expose_value=False, help="Has no effect.")
 @click.option("--image", is_flag=True, help="Also remove their images (Docker).")
 @pass_session
 def function(session: Session, names: tuple[str, ...], image: bool) -> None:
@@ -70,17 +59,9 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
     help="restricted: only if empty; cascading: with its functions; check: do not delete.",
 )
 @click.option(
-    "--wait",
-    is_flag=True,
-    expose_value=False,
-    help="Accepted for compatibility; delete always waits.",
+    "--wait", is_flag=True, expose_value=False, help="Has no effect: delete always waits."
 )
-@click.option(
-    "--wait-timeout",
-    metavar="DURATION",
-    expose_value=False,
-    help="Accepted for compatibility; has no effect.",
-)
+@click.option("--wait-timeout", metavar="DURATION", expose_value=False, help="Has no effect.")
 @pass_session
 def project(session: Session, name: str, force: bool, strategy: str) -> None:
     """Delete a project, and its functions with `--strategy cascading`."""

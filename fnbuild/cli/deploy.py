@@ -51,11 +51,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the plan without applying it.")
 @click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
 @click.option("--force", is_flag=True, help="Deploy even if nothing has changed.")
-@click.option(
-    "--overlap",
-    is_flag=True,
-    help="Start the new workers before the old ones stop, even with a GPU.",
-)
+@click.option("--overlap", is_flag=True, help="Do not stop the old workers first, even with a GPU.")
 @click.option(
     "--monitoring",
     is_flag=True,
@@ -71,9 +67,7 @@ if TYPE_CHECKING:
 )
 @build_options
 @configuration_options
-@click.option(
-    "--input-image-file", metavar="FILE", help="Load the image from this archive and deploy it."
-)
+@click.option("--input-image-file", metavar="FILE", help="Load and deploy an image archive.")
 @pass_session
 @click.pass_context
 def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:

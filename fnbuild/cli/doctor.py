@@ -208,7 +208,7 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
     help="URL of the dashboard, as CVAT uses it.",
 )
 @click.option(
-    "--project", default="cvat", show_default=True, metavar="NAME", help="Project that CVAT lists."
+    "--project", default="cvat", show_default=True, metavar="NAME", help="CVAT's project."
 )
 @click.option(
     "--function",

@@ -25,20 +25,16 @@ _EXPORT_COMMANDS = {
         "fnbuild.cli.export:functions", "Print functions.", ("function", "fu", "fn")
     ),
     "projects": CommandEntry(
-        "fnbuild.cli.export:projects",
-        "Print projects with their functions.",
-        ("project", "proj", "prj"),
+        "fnbuild.cli.export:projects", "Print projects.", ("project", "proj", "prj")
     ),
 }
 
-_no_scrub_option = click.option(
-    "--no-scrub", is_flag=True, help="Include the namespace and all secrets."
-)
+_no_scrub_option = click.option("--no-scrub", is_flag=True, help="Include namespace and secrets.")
 _with_secrets_option = click.option(
-    "--with-secrets", is_flag=True, help="Include the values of secret variables."
+    "--with-secrets", is_flag=True, help="Include values of secrets."
 )
 _cleanup_spec_option = click.option(
-    "--cleanup-spec", is_flag=True, help="Omit registries, and the image of inline code."
+    "--cleanup-spec", is_flag=True, help="Omit registries, and images of inline code."
 )
 _with_code_option = click.option(
     "--with-code",

@@ -36,9 +36,7 @@ def get() -> None:
 @click.option("-l", "--labels", metavar="K=V,…", help="Only functions with these labels.")
 @click.option("--project-name", metavar="NAME", help="Only functions of this project.")
 @output_option()
-@click.option(
-    "--with-secrets", is_flag=True, help="Show the values of secret variables (json, yaml)."
-)
+@click.option("--with-secrets", is_flag=True, help="Show secret values with json or yaml.")
 @pass_session
 def functions(  # noqa: PLR0913 - one parameter for each option
     session: Session,
@@ -125,12 +123,7 @@ def projects(session: Session, name: str | None, output: str) -> None:
 
 @click.command(cls=Command)
 @click.option(
-    "--limit",
-    type=WholeNumber(min=1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Maximum number of entries.",
+    "--limit", type=WholeNumber(min=1), default=100, show_default=True, metavar="N", help="Maximum."
 )
 @output_option()
 @pass_session

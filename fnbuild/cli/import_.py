@@ -23,9 +23,7 @@ _IMPORT_COMMANDS = {
         "fnbuild.cli.import_:functions", "Import functions.", ("function", "fu", "fn")
     ),
     "projects": CommandEntry(
-        "fnbuild.cli.import_:projects",
-        "Import projects with their functions.",
-        ("project", "proj", "prj"),
+        "fnbuild.cli.import_:projects", "Import projects.", ("project", "proj", "prj")
     ),
 }
 
@@ -34,9 +32,7 @@ _MAX_VALUES = 1_000_000
 _file_argument = click.argument(
     "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
 )
-_save_report_option = click.option(
-    "--save-report", is_flag=True, help="Write a report of the results as JSON."
-)
+_save_report_option = click.option("--save-report", is_flag=True, help="Write a report as JSON.")
 _report_path_option = click.option(
     "--report-file-path",
     type=click.Path(path_type=Path, dir_okay=False),

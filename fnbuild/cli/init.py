@@ -153,9 +153,7 @@ def _templates_folder() -> Traversable:
     type=click.Choice(list(REQUIREMENTS)),
     help="Framework of the model. [default: opencv]",
 )
-@click.option(
-    "--name", metavar="NAME", help="Name of the function. [default: the name of the folder]"
-)
+@click.option("--name", metavar="NAME", help="Function name. [default: the folder's name]")
 def init(
     directory: Path, *, kind: str | None, task: str | None, framework: str | None, name: str | None
 ) -> None:

@@ -164,11 +164,7 @@ def send_request(
                 raise
         reply = connection.getresponse()
         answer = InvocationReply(
-            reply.status,
-            reply.reason,
-            tuple(reply.getheaders()),
-            b"",
-            time.monotonic() - began,
+            reply.status, reply.reason, tuple(reply.getheaders()), b"", time.monotonic() - began
         )
         write = sink(answer) if reply.length is None else None
         answer = (

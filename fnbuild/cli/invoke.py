@@ -33,7 +33,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=complete_function_name)
-@click.option("--url", metavar="URL", help="Call this address instead of the function's own.")
+@click.option("--url", metavar="URL", help="Call this address instead of the function's.")
 @click.option("-b", "--body", metavar="TEXT", help="Request body. [default: stdin, if piped]")
 @click.option("-c", "--content-type", metavar="TYPE", help="Content type of the body.")
 @click.option(
@@ -43,9 +43,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="[default: POST with a body, else GET]",
 )
 @click.option("-p", "--path", metavar="PATH", default="", help="Path and query of the request.")
-@click.option(
-    "-d", "--headers", multiple=True, metavar="K=V,…", help="Request headers. Repeatable."
-)
+@click.option("-d", "--headers", multiple=True, metavar="K=V,…", help="Headers. Repeatable.")
 @click.option(
     "-l",
     "--log-level",
@@ -74,20 +72,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--points", metavar="X,Y …", multiple=True, help="Positive clicks (interactors).")
 @click.option("--neg-points", metavar="X,Y …", multiple=True, help="Negative clicks.")
-@click.option(
-    "--box", metavar="L,T,R,B", multiple=True, help="Bounding box. Repeatable for trackers."
-)
+@click.option("--box", metavar="L,T,R,B", multiple=True, help="Box. Repeatable for trackers.")
 @click.option("--image1", type=_FILE, help="Second image (re-identification).")
-@click.option(
-    "--box1", metavar="L,T,R,B", multiple=True, help="Bounding box in the second image. Repeatable."
-)
-@click.option(
-    "--max-distance", type=int, help="Maximum distance of a match in pixels (re-identification)."
-)
+@click.option("--box1", metavar="L,T,R,B", multiple=True, help="Box in the second image.")
+@click.option("--max-distance", type=int, help="Maximum distance in pixels (re-identification).")
 @click.option("--states", type=_FILE, help="Previous reply of a tracker, to continue from.")
-@click.option(
-    "--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image and save it here."
-)
+@click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image.")
 @click.option(
     "-o",
     "--output",

@@ -42,9 +42,7 @@ log_format_option = click.option(
 @click.argument("name", shell_complete=complete_function_name)
 @click.option("-f", "--follow", is_flag=True, help="Print new records until Ctrl-C.")
 @click.option("--errors", is_flag=True, help="Only errors.")
-@click.option(
-    "--since", metavar="DURATION", help="Only records newer than this, such as 10m or 1h30m."
-)
+@click.option("--since", metavar="DURATION", help="Only the last 10m, 1h30m, …")
 @click.option("--tail", type=WholeNumber(min=0), metavar="N", help="Only the last N records.")
 @click.option(
     "--previous",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click import option
 
 from fnbuild.cli.session import Session
 from fnbuild.errors import FnbuildError
@@ -18,13 +19,11 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 SERVICE_TYPES = click.Choice(["ClusterIP", "NodePort", "LoadBalancer"])
 
-variant_option = click.option(
-    "--variant",
-    metavar="NAME",
-    help="Overlay to merge over the file: gpu, cpu, your own, or a path.",
+variant_option = option(
+    "--variant", metavar="NAME", help="Overlay over the file: gpu, cpu, your own, or a path."
 )
 
-file_option = click.option(
+file_option = option(
     "-f",
     "--file",
     "config_file",
@@ -33,111 +32,70 @@ file_option = click.option(
     help="Configuration file. [default: PATH/function.yaml]",
 )
 
-keep_failed_option = click.option(
-    "--keep-failed",
-    is_flag=True,
-    help="Keep the pods of a failed revision in the cluster for inspection.",
+keep_failed_option = option(
+    "--keep-failed", is_flag=True, help="Keep the pods of a failed revision in the cluster."
 )
-force_conflicts_option = click.option(
-    "--force-conflicts",
-    is_flag=True,
-    help="Overwrite fields that other clients changed in the cluster.",
+force_conflicts_option = option(
+    "--force-conflicts", is_flag=True, help="Overwrite changes by others in the cluster."
 )
 
 _SOURCE = [
-    click.option(
+    option(
         "-p", "--path", metavar="PATH", help="Folder, function.yaml, source file, archive or URL."
     ),
-    click.option("--source", metavar="TEXT", help="Source code of the handler, as text or base64."),
+    option("--source", metavar="TEXT", help="Source code of the handler, as text or base64."),
     file_option,
     variant_option,
 ]
 
 _BUILD = [
-    click.option("-i", "--image", metavar="NAME", help="Name of the image to build."),
-    click.option(
-        "-r",
-        "--registry",
-        envvar="NUCTL_REGISTRY",
-        metavar="URL",
-        help="Registry to push images to.",
-    ),
-    click.option("--runtime", metavar="NAME", help="Runtime, such as python:3.11."),
-    click.option("--handler", metavar="MODULE:NAME", help="The handler, such as main:handler."),
-    click.option("--no-pull", is_flag=True, help="Do not pull base images."),
-    click.option("--no-cache", is_flag=True, help="Do not use the build cache."),
-    click.option(
-        "--build-arg", multiple=True, metavar="NAME=VALUE", help="Build argument. Repeatable."
-    ),
-    click.option("--no-cleanup", is_flag=True, help="Keep the build's temporary folder."),
-    click.option("--offline", is_flag=True, help="Build without the network."),
-    click.option("--base-image", metavar="NAME", help="Base image."),
-    click.option(
-        "--onbuild-image", metavar="NAME", help="Onbuild image (spec.build.onbuildImage)."
-    ),
-    click.option(
-        "--build-command", multiple=True, metavar="CMD", help="Build command. Repeatable."
-    ),
-    click.option(
-        "--build-runtime-attrs",
-        metavar="JSON",
-        help="Build attributes of the runtime (spec.build.runtimeAttributes).",
-    ),
-    click.option(
-        "--build-code-entry-attrs",
-        metavar="JSON",
-        help="Attributes of the code entry, such as credentials.",
-    ),
-    click.option(
-        "--code-entry-type",
-        metavar="TYPE",
-        help="Source of the code: archive, git, github, s3, image or sourceCode.",
-    ),
+    option("-i", "--image", metavar="NAME", help="Name of the image to build."),
+    option("-r", "--registry", envvar="NUCTL_REGISTRY", metavar="URL", help="Registry to push to."),
+    option("--runtime", metavar="NAME", help="Runtime, such as python:3.11."),
+    option("--handler", metavar="MODULE:NAME", help="The handler, such as main:handler."),
+    option("--no-pull", is_flag=True, help="Do not pull base images."),
+    option("--no-cache", is_flag=True, help="Do not use the build cache."),
+    option("--build-arg", multiple=True, metavar="NAME=VALUE", help="Build argument. Repeatable."),
+    option("--no-cleanup", is_flag=True, help="Keep the build's temporary folder."),
+    option("--offline", is_flag=True, help="Build without the network."),
+    option("--base-image", metavar="NAME", help="Base image."),
+    option("--onbuild-image", metavar="NAME", help="Onbuild image."),
+    option("--build-command", multiple=True, metavar="CMD", help="Build command. Repeatable."),
+    option("--build-runtime-attrs", metavar="JSON", help="Build attributes of the runtime."),
+    option("--build-code-entry-attrs", metavar="JSON", help="Code entry attributes."),
+    option("--code-entry-type", metavar="TYPE", help="archive, git, github, s3, …"),
 ]
 
 
 def _number_option(name: str, text: str) -> Callable[[Decorated], Decorated]:
-    return click.option(name, type=int, default=-1, metavar="N", help=text)
+    return option(name, type=int, default=-1, metavar="N", help=text)
 
 
 _CONFIGURATION = [
-    click.option("--desc", metavar="TEXT", help="Description."),
-    click.option("-l", "--labels", metavar="K=V,…", help="Labels of the function."),
-    click.option("--annotations", metavar="K=V,…", help="Annotations of the function."),
-    click.option(
+    option("--desc", metavar="TEXT", help="Description."),
+    option("-l", "--labels", metavar="K=V,…", help="Labels of the function."),
+    option("--annotations", metavar="K=V,…", help="Annotations of the function."),
+    option(
         "-e", "--env", multiple=True, metavar="NAME=VALUE", help="Environment variable. Repeatable."
     ),
-    click.option(
+    option(
         "--secret-env",
         multiple=True,
         metavar="NAME[=VALUE]",
         help="Environment variable with a secret value. Repeatable.",
     ),
-    click.option("-d", "--disable", is_flag=True, help="Deploy without running it."),
-    click.option(
-        "--triggers", metavar="JSON", help="Triggers by name, merged over those of the file."
-    ),
-    click.option("--platform-config", metavar="JSON", help="Merged over spec.platform."),
-    click.option(
-        "--data-bindings",
-        metavar="JSON",
-        help="Data bindings by name, merged over those of the file.",
-    ),
-    click.option(
-        "--runtime-attrs",
-        metavar="JSON",
-        help="Attributes of the runtime (spec.runtimeAttributes).",
-    ),
-    click.option(
+    option("-d", "--disable", is_flag=True, help="Deploy without running it."),
+    option("--triggers", metavar="JSON", help="Triggers by name, merged over the file's."),
+    option("--platform-config", metavar="JSON", help="Merged over spec.platform."),
+    option("--data-bindings", metavar="JSON", help="Data bindings by name."),
+    option("--runtime-attrs", metavar="JSON", help="Attributes of the runtime."),
+    option(
         "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Mount a host path. Repeatable."
     ),
-    click.option(
-        "--resource-limit",
-        multiple=True,
-        metavar="NAME=QTY",
-        help="Resource limit, such as memory=2Gi. Repeatable.",
+    option(
+        "--resource-limit", multiple=True, metavar="NAME=QTY", help="Resource limit. Repeatable."
     ),
-    click.option(
+    option(
         "--resource-request",
         multiple=True,
         metavar="NAME=QTY",
@@ -151,49 +109,38 @@ _CONFIGURATION = [
     _number_option("--run-as-user", "User id of the processes."),
     _number_option("--run-as-group", "Group id of the processes."),
     _number_option("--fsgroup", "Group id of mounted volumes."),
-    click.option(
+    option(
         "--nodeSelector", "node_selector", metavar="K=V,…", help="Labels of the nodes to run on."
     ),
-    click.option("--nodeName", "node_name", metavar="NAME", help="Node to run on."),
-    click.option(
-        "--priorityClassName", "priority_class_name", metavar="NAME", help="Priority class."
-    ),
-    click.option(
-        "--preemptionPolicy", "preemption_policy", metavar="NAME", help="Preemption policy."
-    ),
-    click.option(
+    option("--nodeName", "node_name", metavar="NAME", help="Node to run on."),
+    option("--priorityClassName", "priority_class_name", metavar="NAME", help="Priority class."),
+    option("--preemptionPolicy", "preemption_policy", metavar="NAME", help="Preemption policy."),
+    option(
         "--http-trigger-service-type",
         type=SERVICE_TYPES,
         envvar="NUCTL_DEFAULT_SERVICE_TYPE",
         help="Type of the Kubernetes service.",
     ),
-    click.option(
-        "--hardened",
-        is_flag=True,
-        help="Run pods without root and with a read-only root file system.",
-    ),
-    click.option(
+    option("--hardened", is_flag=True, help="Pods without root, with a read-only file system."),
+    option(
         "--allow-from",
         multiple=True,
         metavar="NAMESPACE",
         help="Other namespace that may call a hardened function; '*' for all. Repeatable.",
     ),
-    click.option("--run-image", metavar="NAME", help="Deploy this image instead of building one."),
-    click.option(
-        "--run-registry",
-        envvar="NUCTL_RUN_REGISTRY",
-        metavar="URL",
-        help="Registry from which nodes pull images.",
+    option("--run-image", metavar="NAME", help="Deploy this image instead of building one."),
+    option(
+        "--run-registry", envvar="NUCTL_RUN_REGISTRY", metavar="URL", help="Registry to pull from."
     ),
-    click.option("--logger-level", metavar="LEVEL", help="Log level of the function."),
-    click.option("--publish", is_flag=True, help="Accepted for compatibility; has no effect."),
+    option("--logger-level", metavar="LEVEL", help="Log level of the function."),
+    option("--publish", is_flag=True, help="Accepted for compatibility; has no effect."),
 ]
 
 
 def _combine(options: list[Callable[[Any], Any]]) -> Callable[[Decorated], Decorated]:
     def decorate(function: Decorated) -> Decorated:
-        for option in reversed(options):
-            function = option(function)
+        for add_option in reversed(options):
+            function = add_option(function)
         return function
 
     return decorate

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 
 _BETA_COMMANDS = {
-    "redeploy": CommandEntry(
-        "fnbuild.cli.redeploy:redeploy", "Deploy functions again from their stored code."
-    )
+    "redeploy": CommandEntry("fnbuild.cli.redeploy:redeploy", "Deploy functions again.")
 }
 
 
@@ -46,17 +44,11 @@ def beta() -> None:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_function_name)
-@click.option("--imported-only", is_flag=True, help="Only functions in the state `imported`.")
-@click.option(
-    "--exclude-projects", multiple=True, metavar="NAME", help="Exclude a project. Repeatable."
-)
-@click.option(
-    "--exclude-functions", multiple=True, metavar="NAME", help="Exclude a function. Repeatable."
-)
-@click.option(
-    "--exclude-functions-with-gpu", is_flag=True, help="Exclude functions with a GPU limit."
-)
-@click.option("--save-report", is_flag=True, help="Write a report of the results as JSON.")
+@click.option("--imported-only", is_flag=True, help="Only imported functions.")
+@click.option("--exclude-projects", multiple=True, metavar="NAME", help="Exclude a project.")
+@click.option("--exclude-functions", multiple=True, metavar="NAME", help="Exclude a function.")
+@click.option("--exclude-functions-with-gpu", is_flag=True, help="Exclude functions with a GPU.")
+@click.option("--save-report", is_flag=True, help="Write a report as JSON.")
 @click.option(
     "--report-file-path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -121,9 +113,7 @@ def _is_selected(deployment: Deployment, flags: dict[str, Any]) -> bool:
 
 _UPDATE_COMMANDS = {
     "function": CommandEntry(
-        "fnbuild.cli.redeploy:update_function",
-        "Change settings of a function.",
-        ("functions", "fu", "fn"),
+        "fnbuild.cli.redeploy:update_function", "Update a function.", ("functions", "fu", "fn")
     )
 }
 

@@ -40,14 +40,10 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
     help="Port. [default: that of the file, or a free one]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "-e", "--env", multiple=True, metavar="NAME=VALUE", help="Environment variable. Repeatable."
-)
-@click.option("--triggers", metavar="JSON", help="Triggers by name, merged over those of the file.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
+@click.option("--triggers", metavar="JSON", help="Triggers by name, merged over the file's.")
 @click.option("--image", type=_FILE, help="Send this image as CVAT does, after every change.")
-@click.option(
-    "--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image and save it here."
-)
+@click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image.")
 @log_format_option
 @pass_session
 def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
