@@ -50,7 +50,7 @@ class DoctorOptions:
 
     def __post_init__(self) -> None:
         for area in sorted(self.areas - AREAS.keys()):
-            raise UsageError(f'nothing is called "{area}"', hint=f"one of: {', '.join(AREAS)}")
+            raise UsageError(f'unknown area "{area}"', hint=f"one of: {', '.join(AREAS)}")
 
 
 def examine_system(options: DoctorOptions) -> Iterator[Finding]:

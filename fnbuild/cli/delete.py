@@ -44,7 +44,7 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
         note(
             f"deleted {name}"
             if deleted
-            else f"{name} was not there (namespace {session.namespace})"
+            else f"function {name} does not exist (namespace {session.namespace})"
         )
 
 
@@ -83,4 +83,4 @@ def project(session: Session, name: str, force: bool, strategy: str) -> None:
     deleted = platform.delete_project(session.namespace, name, cascade=cascade)
     for member in members:
         imported_code.remove(platform.name, FunctionKey(session.namespace, member.name))
-    note(f"deleted project {name}" if deleted else f"project {name} was not there")
+    note(f"deleted project {name}" if deleted else f"project {name} does not exist")

@@ -132,7 +132,7 @@ def _function_to_call(
     from fnbuild.platforms import Deployment
 
     if url is not None and not url.startswith(("http://", "https://")):
-        raise UsageError(f"--url {url}: it begins with neither http:// nor https://")
+        raise UsageError(f"--url {url}: a URL starts with http:// or https://")
     if name is not None:
         return platform.deployment(namespace, name)
     if url is None:

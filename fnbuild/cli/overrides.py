@@ -263,9 +263,7 @@ def _flag_name(name: str) -> str:
 
 
 def _format_error(flag: str, value: str, form: str) -> UsageError:
-    return UsageError(
-        f'{flag} "{_shortened(value)}" is not in the right form', hint=f"write `{flag} {form}`"
-    )
+    return UsageError(f'{flag} "{_shortened(value)}" is invalid', hint=f"write `{flag} {form}`")
 
 
 def _shortened(text: str) -> str:

@@ -75,10 +75,8 @@ def check_runtime(context: RuleContext) -> None:
     version = _PYTHON_RUNTIME.match(text)
     if not version:
         hint = "as in `runtime: python:3.9`"
-        if text.startswith("python"):
-            hint = (
-                f"a colon separates the version: python:{text.lstrip('pythonPYTHON:- ') or '3.9'}"
-            )
+        if number := re.fullmatch(r"python[- ]?(\d[\d.]*)", text):
+            hint = f"a colon separates the version: python:{number[1]}"
         message = f"{quoted(text)} is not a runtime; functions are Python, python:3.6 or later"
         context.error("runtime", message, path, hint)
     elif (int(version[1]), int(version[2])) < (3, 6):

@@ -35,7 +35,7 @@ def find_variant(name: str, folder: Path, report: Report) -> Path | None:
         for path in (Path(name), folder / name):
             if path.is_file():
                 return path
-        _report_error(report, f"the variant {name} is not there", _variant_hint(name, folder))
+        _report_error(report, f"the variant {name} does not exist", _variant_hint(name, folder))
         return None
     for variants in _variant_folders(folder):
         for suffix in _SUFFIXES:
@@ -127,7 +127,7 @@ def _variant_hint(name: str, folder: Path) -> str:
     names = variant_names(folder)
     word = closest(Path(name).stem, names)
     suggestion = f"did you mean {word}? " if word and word != name else ""
-    return f"{suggestion}known here: {', '.join(names)}; others are files in {VARIANTS_FOLDER}"
+    return f"{suggestion}available: {', '.join(names)}; add others in {VARIANTS_FOLDER}"
 
 
 def _report_error(report: Report, message: str, hint: str) -> None:

@@ -69,7 +69,7 @@ def test_only_processes(fnbuild: Fnbuild) -> None:
 def test_wrong_words(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "gpx")
     assert done.status == 2
-    assert 'nothing is called "gpx"' in done.err
+    assert 'unknown area "gpx"' in done.err
     assert fnbuild("doctor", "--platform", "moon").status == 2
 
 

@@ -341,7 +341,7 @@ def test_colours_are_left_out_where_nobody_wants_them(
         ("logs f --tail x", 2, "'x' is not a valid integer.\n"),
         ("deploy --dry-run=yes", 2, '"yes" is neither true nor false'),
         ("deploy --disable=false --no-pull=T -d=0 --publish=1", 2, "no path was given"),
-        ("delete function nobody --force=false", 0, "nobody was not there"),
+        ("delete function nobody --force=false", 0, "nobody does not exist"),
     ],
 )
 @pytest.mark.usefixtures("empty")

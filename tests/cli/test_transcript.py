@@ -352,7 +352,7 @@ def test_export_delete_import_and_deploy_again(person: Person) -> None:
     assert exported["metadata"]["annotations"]["nuclio.io/previous-state"] == "ready"
     assert "namespace" not in exported["metadata"]
     assert "deleted squares" in person.types("delete", "function", "squares").err
-    assert "was not there" in person.types("del", "fn", "squares").err
+    assert "does not exist" in person.types("del", "fn", "squares").err
 
     imported = person.types("import", "functions", stdin=text.encode())
     assert "imported squares" in imported.err
