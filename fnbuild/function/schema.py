@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
 import sys
 import types
@@ -33,166 +36,6 @@ ANNOTATION_DESCRIPTIONS = {
     "supported_shape_types": "CVAT: the shapes that a tracker follows, separated by commas.",
     "framework": "The framework of the model, for information.",
 }
-
-_FUNCTION_KEYS = {
-    "metadata": "Name, namespace, labels and annotations of the function.",
-    "spec": "The code of the function and how it runs.",
-    "status": "The state of a running function; ignored in a file.",
-}
-
-_METADATA_KEYS = {
-    "name": "The name of the function: letters, digits, '-', '_' and '.'.",
-    "namespace": "The namespace; the setting of the command line overrides it.",
-    "labels": "Labels; nuclio.io/project-name names the project.",
-    "annotations": "Annotations; CVAT reads its settings from them.",
-    "resourceVersion": "The version that an update replaces.",
-}
-
-_SPEC_KEYS = {
-    "description": "A description in one line; CVAT shows it.",
-    "handler": "The entry point as module:function, such as main:handler.",
-    "runtime": "The Python version, as python:3.9; any from 3.6 on.",
-    "env": "Environment variables: a list of name and value.",
-    "envFrom": "Kubernetes sources of environment variables.",
-    "resources": "Limits and requests of CPU, memory and GPUs.",
-    "image": "An existing image to run; nothing is built then.",
-    "imageHash": "An identifier of the deploy, set by the platform.",
-    "replicas": "A fixed number of replicas.",
-    "minReplicas": "The minimum number of replicas; 0 scales to zero.",
-    "maxReplicas": "The maximum number of replicas.",
-    "targetCPU": "The target CPU load for scaling, in percent.",
-    "dataBindings": "Data sources by name; not used by Python functions.",
-    "triggers": "The triggers of the function by name; at most one of kind http.",
-    "volumes": "Kubernetes volumes, each with its volumeMount.",
-    "version": "Has no effect.",
-    "alias": "Has no effect.",
-    "build": "How the image or the environment is built.",
-    "runRegistry": "The registry that images are pulled from.",
-    "imagePullSecrets": "The name of the secret for pulling images.",
-    "runtimeAttributes": "Settings of other runtimes; not used by Python functions.",
-    "loggerSinks": "Destinations and levels of the logs.",
-    "platform": "Settings of the platform.",
-    "readinessTimeoutSeconds": "The time that a deploy waits for the function to become ready.",
-    "waitReadinessTimeoutBeforeFailure": "Continue to wait for readiness after a crash.",
-    "serviceType": "The kind of Kubernetes service.",
-    "imagePullPolicy": "When Kubernetes pulls the image.",
-    "securityContext": "The Kubernetes security context of the pod.",
-    "serviceAccount": "The Kubernetes service account.",
-    "scaleToZero": "The conditions for scaling to zero.",
-    "autoScaleMetrics": "Metrics for scaling.",
-    "customScalingMetricSpecs": "Metrics in the format of the Kubernetes autoscaler.",
-    "disableDefaultHTTPTrigger": "Do not add a default http trigger.",
-    "disableSensitiveFieldsMasking": "Do not mask secrets in the configuration.",
-    "devices": "Devices that are available in the container.",
-    "affinity": "The Kubernetes affinity of the pod.",
-    "nodeSelector": 'Labels of the nodes that may run the function, such as gpu: "true".',
-    "nodeName": "The node that runs the function.",
-    "tolerations": "Taints that the pod tolerates.",
-    "priorityClassName": "The Kubernetes priority class.",
-    "preemptionPolicy": "The Kubernetes preemption policy.",
-    "preemptionMode": "Whether the function may run on preemptible nodes.",
-    "deploymentStrategy": "How Kubernetes replaces pods.",
-    "hostIPC": "Share the node's IPC namespace with the pod.",
-    "eventTimeout": "The time limit of an event, such as 30s; none by default.",
-    "sidecars": "Containers that run beside the function.",
-    "initContainers": "Containers that run before the function.",
-    "disable": "Stop the function.",
-    "publish": "Has no effect.",
-    "dealerURI": "Has no effect.",
-}
-
-_BUILD_KEYS = {
-    "path": "The location of the code: a file, a folder, an archive or an address.",
-    "functionSourceCode": "One source file, as base64.",
-    "functionConfigPath": "Another path of function.yaml.",
-    "tempDir": "The folder for temporary files of the build.",
-    "registry": "The registry that the image is pushed to.",
-    "baseImageRegistry": "The registry of the default base image.",
-    "image": "The name of the image to build.",
-    "baseImage": "The image that the build starts from.",
-    "onbuildImage": "The image that Nuclio takes its processor from.",
-    "noBaseImagesPull": "Use the local base images without pulling.",
-    "offline": "Build without network access.",
-    "noCache": "Run every step without the cache.",
-    "noCleanup": "Keep temporary files.",
-    "commands": "Commands that run in the image; if set, directives are ignored.",
-    "directives": "Dockerfile lines before (preCopy) and after (postCopy) the code is copied.",
-    "args": "Build arguments.",
-    "flags": "Additional flags of the build command.",
-    "mode": "Build always or never.",
-    "buildTimeoutSeconds": "The time limit of the build; 0 means no limit.",
-    "timestamp": "The time of the build, set by the builder.",
-    "codeEntryType": "The source of the code, such as git, s3 or archive.",
-    "codeEntryAttributes": "Attributes of the source of the code, such as branch.",
-    "builderServiceAccount": "The Kubernetes service account of the build.",
-    "dependencies": "Not used by Python functions.",
-    "runtimeAttributes": "Not used by Python functions.",
-    "scriptPaths": "Has no effect.",
-    "addedPaths": "Has no effect.",
-}
-
-_TRIGGER_KEYS = {
-    "kind": "The kind of the trigger: http, cron and others.",
-    "name": "The name of the trigger, equal to its key.",
-    "class": "Has no effect.",
-    "numWorkers": "The number of events that are handled at the same time.",
-    "maxWorkers": "The old name of numWorkers.",
-    "workerAvailabilityTimeoutMilliseconds": "The time that an event waits for a free worker.",
-    "workerTerminationTimeout": "The time that a worker may take to end, such as 10s.",
-    "workerAllocatorName": "The pool of workers that triggers of this name share.",
-    "explicitAckMode": "Whether the handler acknowledges events itself.",
-    "waitExplicitAckDuringRebalanceTimeout": "How long a rebalance waits for acknowledgements.",
-    "batch": "Pass several events to the handler in one call.",
-    "url": "The address of the source of events.",
-    "paths": "Paths of the source of events.",
-    "username": "The user at the source of events.",
-    "password": "The password at the source of events.",
-    "secret": "The secret at the source of events.",
-    "partitions": "Partitions of the source of events.",
-    "annotations": "Annotations of the trigger.",
-    "attributes": "Settings of the kind: port, maxRequestBodySize, maxReplyBodySize … of http.",
-}
-
-FIELD_DESCRIPTIONS = {
-    f"{name}.{key}": text
-    for name, texts in (
-        ("Function", _FUNCTION_KEYS),
-        ("Metadata", _METADATA_KEYS),
-        ("Spec", _SPEC_KEYS),
-        ("Build", _BUILD_KEYS),
-        ("Trigger", _TRIGGER_KEYS),
-        ("EnvVar", {
-            "name": "The variable's name.",
-            "value": "Its value.",
-            "valueFrom": "The source of its value in Kubernetes.",
-        }),
-        ("Resources", {
-            "limits": "The maximum it may use, such as nvidia.com/gpu: 1.",
-            "requests": "The reserved amount.",
-        }),
-        ("Directives", {
-            "preCopy": "Lines before the code is copied.",
-            "postCopy": "Lines after the code is copied.",
-        }),
-        ("Directive", {
-            "kind": "The Dockerfile instruction, such as RUN.",
-            "value": "The arguments of the instruction.",
-        }),
-        ("Batch", {
-            "mode": "enable or disable.",
-            "batchSize": "The maximum number of events in a batch.",
-            "timeout": "The time that a batch waits for its events, such as 1s.",
-        }),
-        ("Platform", {"attributes": "Settings such as restartPolicy, network and mountMode."}),
-        ("LoggerSink", {
-            "level": "debug, info, warn or error.",
-            "sink": "The name of the sink.",
-        }),
-    )
-    for key, text in texts.items()
-}  # fmt: skip
-"""Descriptions by struct and key, such as `Spec.handler`."""
-
 
 # Text fields accept every scalar that Nuclio converts to text.
 _TEXT_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
@@ -250,6 +93,7 @@ def _annotation_schemas() -> dict[str, Any]:
 def _struct_schema(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     required: list[str] = []
+    descriptions = _field_descriptions(cls)
     for field in msgspec.structs.fields(cls):
         if field.name == "extra":
             continue
@@ -257,7 +101,7 @@ def _struct_schema(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, 
         value = dict(_NARROWER_TYPES.get(name) or _type_schema(field.type, definitions))
         if cls is Resources:
             value = {"type": ["object", "null"], "additionalProperties": _QUANTITY_SCHEMA}
-        value["description"] = FIELD_DESCRIPTIONS[name]
+        value["description"] = descriptions[field.name]
         properties[field.encode_name] = value
         if field.required:
             required.append(field.encode_name)
@@ -265,6 +109,20 @@ def _struct_schema(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, 
     if required:
         result["required"] = required
     return result
+
+
+def _field_descriptions(cls: type[Struct]) -> dict[str, str]:
+    """Return the docstrings of the fields, which Python does not keep, from the source."""
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(definition, ast.ClassDef)
+    descriptions: dict[str, str] = {}
+    for statement, following in itertools.pairwise(definition.body):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                value=ast.Constant(value=str(text))
+            ):
+                descriptions[name] = text
+    return descriptions
 
 
 def _type_schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
