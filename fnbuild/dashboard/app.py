@@ -41,22 +41,25 @@ _NAMESPACE_HEADERS = tuple(
     f"x-nuclio-{kind}-namespace" for kind in ("function", "project", "function-event")
 )
 
-ENDPOINTS: tuple[Endpoint, ...] = (
-    *functions.ENDPOINTS,
-    *operations_api.ENDPOINTS,
-    *revisions.ENDPOINTS,
-    *logs.ENDPOINTS,
-    *statistics.ENDPOINTS,
-    *invocations.ENDPOINTS,
-    *projects.ENDPOINTS,
-    *library.ENDPOINTS,
-    *checks.ENDPOINTS,
-    *events.ENDPOINTS,
-    *nuclio.ENDPOINTS,
-    *live.ENDPOINTS,
-    *auth_api.ENDPOINTS,
-    *audit.ENDPOINTS,
-    *openapi.ENDPOINTS,
+_MODULES = (
+    functions,
+    operations_api,
+    revisions,
+    logs,
+    statistics,
+    invocations,
+    projects,
+    library,
+    checks,
+    events,
+    nuclio,
+    live,
+    auth_api,
+    audit,
+    openapi,
+)
+ENDPOINTS: tuple[Endpoint, ...] = tuple(
+    endpoint for module in _MODULES for endpoint in module.ENDPOINTS
 )
 
 
