@@ -105,7 +105,7 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
     if inline:
         return replace(request, path=empty, overrides=_source_overrides(request))
     if is_function_folder(Path()):
-        raise UsageError("no path of a function was given", hint="`--path .` is the current folder")
+        raise UsageError("no path was given", hint="`--path .` is the current folder")
     return request
 
 

@@ -113,7 +113,7 @@ def prepare(request: DeployRequest) -> PreparedFunction:
     overrides = _overrides_with_identity(request)
     if request.path is None:
         raise UsageError(
-            "no path of a function was given",
+            "no path was given",
             hint="`--path FOLDER` names the folder with function.yaml and the code",
         )
     loaded = reader.load_function(

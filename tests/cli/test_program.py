@@ -378,7 +378,7 @@ def test_deploy_in_a_functions_folder_names_the_flag(
     assert "`--path FOLDER`" in fnbuild("deploy").err
     (tmp_path / "function.yml").write_text("metadata: {name: f}\n")
     done = fnbuild("deploy")
-    assert (done.status, "hint: `--path .` is this folder" in done.err) == (2, True)
+    assert (done.status, "hint: `--path .` is the current folder" in done.err) == (2, True)
 
 
 def test_hints_set_commands_and_flags_in_backticks() -> None:
