@@ -24,11 +24,17 @@ from fnbuild.builder.image.engines.selection import choose_engine
 from fnbuild.builder.image.references import registry_of, with_registry
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
-from fnbuild.platforms import NO_CONNECT_OPTIONS, ConnectOptions, Finding, Platform, lookup
+from fnbuild.platforms import (
+    NO_CONNECT_OPTIONS,
+    ConnectOptions,
+    Finding,
+    Platform,
+    all_platforms,
+    lookup,
+)
 from fnbuild.platforms.checks import AREAS, Check, check_disk_space, is_selected, run_checks
 from fnbuild.platforms.kubeclient import connection
 
-_CLUSTER_PLATFORMS = ("kube", "nuclio")
 _MAX_CLOCK_SKEW_SECONDS = 5.0
 
 
@@ -58,16 +64,16 @@ def examine_system(options: DoctorOptions) -> Iterator[Finding]:
     platforms = (
         [lookup(options.platform, options.connect)]
         if options.platform
-        else list(_available_platforms(options))
+        else [platform for platform in all_platforms(options.connect) if _is_available(platform)]
     )
     yield from run_checks((Check("clock", check_clock), Check("disk", check_disk)), options.areas)
     trial = TrialImage(options.registry, options.run_registry, needed=bool(options.platform))
     try:
-        if options.platform != "process":
+        if not options.platform or platforms[0].artifact_kind == "image":
             yield from _check_images(
                 trial,
                 options,
-                clusters=any(platform.name in _CLUSTER_PLATFORMS for platform in platforms),
+                clusters=any(platform.pulls_images for platform in platforms),
             )
         for platform in platforms:
             yield from platform.examine(
@@ -84,21 +90,19 @@ def examine_system(options: DoctorOptions) -> Iterator[Finding]:
         yield kept
 
 
-def _available_platforms(options: DoctorOptions) -> Iterator[Platform]:
-    """Yield the platforms that are available on this machine."""
-    yield lookup("process")
-    containers = lookup("local")
-    if is_selected(options.areas, "docker", "gpu", "disk") and not _is_unavailable(containers):
-        yield containers
-    if connection.is_configured(options.connect):
-        yield lookup("kube", options.connect)
+def _is_available(platform: Platform) -> bool:
+    if not platform.needs_service:
+        return True
+    return platform.is_detectable() and (platform.is_configured() or _answers(platform))
 
 
-def _is_unavailable(platform: Platform) -> bool:
-    def troubles() -> list[Finding]:
-        return [Finding("docker", "skipped", text) for text in platform.problems()]
+def _answers(platform: Platform) -> bool:
+    """Return True if the platform's service answers in time."""
 
-    return any(run_checks((Check("docker", troubles),)))
+    def problems() -> list[Finding]:
+        return [Finding(platform.name, "skipped", text) for text in platform.problems()]
+
+    return not any(run_checks((Check(platform.name, problems),)))
 
 
 def _report_no_cluster(areas: frozenset[str]) -> Iterator[Finding]:

@@ -1,4 +1,30 @@
-"""Labels, names and paths that several packages use."""
+"""Labels, names and paths that several packages use, and the platforms."""
+
+from typing import NamedTuple
+
+
+class PlatformEntry(NamedTuple):
+    """The registration of a platform: its name, its package, and another name for it.
+
+    The package defines `connect(options: ConnectOptions) -> Platform`.
+    """
+
+    name: str
+    package: str
+    alias: str = ""
+
+
+PLATFORMS = (
+    PlatformEntry("process", "fnbuild.platforms.process"),
+    PlatformEntry("local", "fnbuild.platforms.docker", alias="docker"),
+    PlatformEntry("kube", "fnbuild.platforms.kubernetes", alias="kubernetes"),
+    PlatformEntry("nuclio", "fnbuild.platforms.nuclio"),
+)
+"""All platforms. `--platform auto` tries later ones first."""
+
+DEFAULT_PLATFORM = "process"
+
+DEFAULT_NAMESPACE = "nuclio"
 
 PROJECT_LABEL = "nuclio.io/project-name"
 """The label of a function that names its project."""

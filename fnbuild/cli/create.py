@@ -39,10 +39,11 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
     """
     from fnbuild.errors import UsageError
     from fnbuild.platforms.kubeclient.connection import connect
+    from fnbuild.platforms.kubernetes import KubernetesPlatform
     from fnbuild.platforms.kubernetes.registry_secret import RegistryLogin, store_registry_secret
 
     platform = session.connect()
-    if platform.name != "kube":
+    if platform.name != KubernetesPlatform.name:
         raise UsageError(
             f"the {platform.name} platform has no secrets for registries",
             hint="`--platform kube` keeps one in a cluster; a container engine has its own:"

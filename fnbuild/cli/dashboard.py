@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
-from fnbuild.cli.session import DEFAULT_PLATFORM, Session, pass_session
+from fnbuild.cli.session import Session, pass_session
+from fnbuild.names import DEFAULT_PLATFORM
 
 _DASHBOARD_COMMANDS = {
     "token": CommandEntry("fnbuild.cli.dashboard:token", "Create the dashboard's tokens."),

@@ -28,7 +28,6 @@ from fnbuild.cli.listing import summary_line
 from fnbuild.cli.output import format_table, print_value
 from fnbuild.cli.progress import ProgressDisplay
 from fnbuild.cli.session import Session
-from fnbuild.deploy import artifacts
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
 from fnbuild.function.files import CONFIG_NAMES, display_path
 from fnbuild.function.types import Raw
@@ -241,7 +240,7 @@ class _Deployer:
         from fnbuild.builder.image.base_images import LocalBaseImages
         from fnbuild.builder.image.engines.selection import choose_engine
 
-        return LocalBaseImages(choose_engine(artifacts.PLATFORM_ENGINES.get(self._platform.name)))
+        return LocalBaseImages(choose_engine(self._platform.image_engine))
 
     def __call__(self, function: DiscoveredFunction) -> Deployment:
         from fnbuild.deploy import pipeline

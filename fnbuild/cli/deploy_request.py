@@ -165,11 +165,11 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
 def _needs_build(platform: Platform, function: Function) -> bool:
     """Return True if an imported function includes its source and this engine lacks its image."""
     from fnbuild.builder.image.engines.selection import choose_engine
-    from fnbuild.deploy.artifacts import PLATFORM_ENGINES
 
-    if not function.spec.build.function_source_code or platform.name not in PLATFORM_ENGINES:
+    if not function.spec.build.function_source_code or not platform.image_engine:
         return False
-    return not function.spec.image or choose_engine("docker").inspect(function.spec.image) is None
+    image = function.spec.image
+    return not image or choose_engine(platform.image_engine).inspect(image) is None
 
 
 def _image_to_run(flags: dict[str, Any]) -> str:

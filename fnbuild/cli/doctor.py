@@ -15,7 +15,8 @@ from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note
 from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import DEFAULT_NAMESPACE, Session, pass_session
+from fnbuild.cli.session import Session, pass_session
+from fnbuild.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from fnbuild.cli.deploy_output import ENABLE_HINT
 from fnbuild.cli.listing import summary_line
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
-from fnbuild.platforms import Deployment
+from fnbuild.platforms import Deployment, lookup
 from fnbuild.runtime.logs import LineFormatter
 
 LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
@@ -102,8 +102,8 @@ def check_callable(function: Deployment, url: str, via: str = "any") -> None:
     show_reason = function.message and function.state != "stopped"
     reason = f": {summary_line(function.message)}" if show_reason else ""
     remedy = _REMEDIES.get(function.state, _LOGS_HINT)
-    if function.state == "stopped" and function.platform != "process":
-        remedy = _REDEPLOY_HINT
+    if function.state == "stopped":
+        remedy = f"`{lookup(function.platform).start_command}` starts it again"
     if function.details.get("foreground"):
         remedy = "its log is in the terminal of that process"
     raise NotReadyError(
@@ -111,10 +111,8 @@ def check_callable(function: Deployment, url: str, via: str = "any") -> None:
     )
 
 
-_REDEPLOY_HINT = "`fnbuild redeploy {}` starts it again"
 _LOGS_HINT = "`fnbuild logs {}` says more"
 _REMEDIES = {
-    "stopped": "`fnbuild up` starts it again",
     "imported": "it has no code here yet: `fnbuild deploy --path FOLDER`",
     "standby": f"it is disabled; {ENABLE_HINT}",
     "building": "wait until it is ready: `fnbuild get functions`",

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.names import DEFAULT_NAMESPACE, DEFAULT_PLATFORM, PLATFORMS
+
 if TYPE_CHECKING:
     from fnbuild.platforms import ConnectOptions, Platform
 
-DEFAULT_NAMESPACE = "nuclio"
-DEFAULT_PLATFORM = "process"
+_PLATFORM_NAMES = ", ".join(
+    f"{entry.name} ({entry.alias})" if entry.alias else entry.name for entry in PLATFORMS
+)
 _LOCATING_OPTIONS = ("platform", "given_namespace", "kubeconfig", "context")
-_CLUSTER_PLATFORMS = ("kube", "kubernetes")
 
 
 class WholeNumber(click.IntRange):
@@ -66,15 +68,7 @@ class Session:
     @property
     def namespace(self) -> str:
         """The given namespace, or that of the cluster's context, or Nuclio's default."""
-        if self.given_namespace:
-            return self.given_namespace
-        if self.platform == "auto":
-            self.connect()
-        if self.platform in _CLUSTER_PLATFORMS:
-            from fnbuild.platforms.kubeclient.connection import default_namespace
-
-            return default_namespace(self.connect_options) or DEFAULT_NAMESPACE
-        return DEFAULT_NAMESPACE
+        return self.given_namespace or self.connect().default_namespace() or DEFAULT_NAMESPACE
 
 
 def _store_option(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -94,7 +88,7 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
     _global_option(
         "--platform",
         metavar="NAME",
-        help="Platform: process, local (docker), kube, nuclio or auto. "
+        help=f"Platform: {_PLATFORM_NAMES} or auto. "
         "[default: process; env: FNBUILD_PLATFORM, NUCTL_PLATFORM]",
     ),
     _global_option(

@@ -56,8 +56,9 @@ def down(session: Session) -> None:
 
 def _process_platform(session: Session) -> ProcessPlatform:
     from fnbuild.errors import UsageError
+    from fnbuild.platforms.process import ProcessPlatform
 
     platform = session.connect()
-    if platform.name != "process":
+    if platform.name != ProcessPlatform.name:
         raise UsageError(f"platform {platform.name} has no supervisor of its own")
     return cast("ProcessPlatform", platform)

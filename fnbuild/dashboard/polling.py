@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.threads import error_line, run_in_thread
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
-from fnbuild.platforms import ConnectOptions, Deployment, Platform, lookup
-from fnbuild.platforms.kubeclient import connection
+from fnbuild.platforms import Deployment, Platform, all_platforms, lookup
 
 DISCOVERY_SECONDS = 30.0
 """The interval at which platforms are probed."""
@@ -71,11 +68,10 @@ class PlatformDiscovery:
         self._candidates = {
             platform.name: Candidate(platform, available=True) for platform in configured
         }
-        for name in () if settings.platforms else _detectable_platforms(settings.connect):
-            if name not in self._candidates:
-                self._candidates[name] = Candidate(
-                    lookup(name, settings.connect), available=name == "process"
-                )
+        for platform in () if settings.platforms else all_platforms(settings.connect):
+            if platform.is_detectable() and platform.name not in self._candidates:
+                available = not platform.needs_service
+                self._candidates[platform.name] = Candidate(platform, available)
 
     async def probe(self) -> None:
         """Probe all platforms at once; none is waited for longer than `ANSWER_SECONDS`."""
@@ -98,15 +94,6 @@ class PlatformDiscovery:
                 hint=f"it shows {', '.join(platforms)}",
             )
         return platforms[wanted]
-
-
-def _detectable_platforms(connect: ConnectOptions) -> Iterator[str]:
-    """Yield the platforms that need no settings. A pod has no machine to run processes on."""
-    if "KUBERNETES_SERVICE_HOST" not in os.environ:
-        yield "process"
-    yield "local"
-    if connection.is_configured(connect):
-        yield "kube"
 
 
 class FunctionPoller:

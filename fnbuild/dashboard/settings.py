@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 import fnbuild
-from fnbuild.deploy.pipeline import DEFAULT_NAMESPACE
 from fnbuild.errors import InputError, Report, UsageError
 from fnbuild.function.decoder import Decoder
 from fnbuild.function.reader import config_error
@@ -16,6 +15,7 @@ from fnbuild.function.source_text import read_source
 from fnbuild.function.types import Function, Raw, Struct, to_dict
 from fnbuild.function.yaml_parser import parse_yaml
 from fnbuild.hosts import bracketed, is_loopback
+from fnbuild.names import DEFAULT_NAMESPACE, DEFAULT_PLATFORM
 from fnbuild.platforms import NO_CONNECT_OPTIONS, ConnectOptions
 
 DEFAULT_PORT = 8070
@@ -54,7 +54,7 @@ class Settings:
     listen: tuple[ListenAddress, ...] = (ListenAddress("127.0.0.1", DEFAULT_PORT, open=True),)
     health: ListenAddress | None = ListenAddress("127.0.0.1", DEFAULT_HEALTH_PORT)
     namespace: str = DEFAULT_NAMESPACE
-    platform: str = "process"
+    platform: str = DEFAULT_PLATFORM
     platforms: tuple[str, ...] = ()
     registry: str = ""
     run_registry: str = ""
@@ -131,7 +131,7 @@ def make_settings(
         listen=_listen_addresses(options),
         health=None if options.health == NO_ADDRESS else _health_address(options.health),
         namespace=options.namespace or DEFAULT_NAMESPACE,
-        platform=options.platform or "process",
+        platform=options.platform or DEFAULT_PLATFORM,
         platforms=tuple(options.platforms),
         registry=options.registry,
         run_registry=options.run_registry,

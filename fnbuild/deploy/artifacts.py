@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from fnbuild.builder.image.builder import BuiltImage
     from fnbuild.builder.image.engine import Engine
 
-# Platforms that run images of the local engine. The others pull from a registry.
-PLATFORM_ENGINES = {"local": "docker"}
-"""The engine that builds the images of a platform. Any engine builds for other platforms."""
-
 
 def prebuilt(image: str, current: Deployment | None) -> Artifact | None:
     """Return the artifact of an existing image, None without one.
@@ -64,8 +60,7 @@ def planned_artifact(
 def unpushed_image_warnings(plan: Plan, platform: Platform) -> tuple[str, ...]:
     """Return a warning if manifests refer to an image that was not pushed yet."""
     artifact = plan.artifact
-    fetched = platform.artifact_kind == "image" and platform.name not in PLATFORM_ENGINES
-    if not fetched or not artifact.digest or artifact.pinned:
+    if not platform.pulls_images or not artifact.digest or artifact.pinned:
         return ()
     if not plan.function.spec.build.registry:
         return ()  # the platform warns that nothing pushes the image
@@ -104,7 +99,7 @@ def _image_reference(function: Function, platform: Platform) -> str:
     from fnbuild.builder.image import references
 
     name = references.image_name(function)
-    if platform.name in PLATFORM_ENGINES:
+    if platform.image_engine:
         return name
     if function.spec.run_registry:
         return references.with_registry(function.spec.run_registry, name, "spec.runRegistry")
@@ -136,12 +131,10 @@ def build_artifact(
         from fnbuild.builder.image import builder
         from fnbuild.builder.image.engines.selection import choose_engine
 
-        engine = choose_engine(PLATFORM_ENGINES.get(platform.name))
+        engine = choose_engine(platform.image_engine)
         built = _build_unpublished(loaded, engine, progress)
         reference = _image_reference(loaded.function, platform)
-        pinned = (
-            "" if platform.name in PLATFORM_ENGINES else _pinned_reference(reference, built, engine)
-        )
+        pinned = "" if platform.image_engine else _pinned_reference(reference, built, engine)
         yield Artifact("image", reference, built.digest, built.warnings, built.id, pinned)
         try:
             builder.publish_image(built, engine, progress)

@@ -23,7 +23,7 @@ from fnbuild.function.rules import with_defaults
 from fnbuild.function.secret_detection import declared_secrets
 from fnbuild.function.secrets import reject_masked_values
 from fnbuild.function.types import Function, Metadata, to_dict
-from fnbuild.names import PROJECT_LABEL
+from fnbuild.names import DEFAULT_NAMESPACE, DEFAULT_PLATFORM, PROJECT_LABEL
 from fnbuild.platforms import (
     NO_CONNECT_OPTIONS,
     NO_OPTIONS,
@@ -34,12 +34,11 @@ from fnbuild.platforms import (
     Platform,
     Progress,
     Reservation,
+    all_platforms,
     imported_code,
     lookup,
 )
 from fnbuild.platforms.revision_records import without_skip_annotations
-
-DEFAULT_NAMESPACE = "nuclio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class DeployRequest:
     overrides: Function = field(default_factory=Function)
     base: Function | None = None
     variant: str | None = None
-    platform: str = "process"
+    platform: str = DEFAULT_PLATFORM
     strict: bool = False
     enabled: bool = False
     image: str = ""
@@ -85,24 +84,19 @@ def choose_platform(
 ) -> tuple[Platform, str]:
     """Return the platform and the reason for the choice.
 
-    `auto` selects the cluster if one is configured and answers, otherwise Docker if an engine
-    answers, otherwise processes.
+    `auto` selects the first platform that answers among those that may be in use here: the cluster
+    if one is configured, then Docker, otherwise processes.
     """
     if name != "auto":
         return lookup(name, connect), f"asked for by name: {name}"
-    # Imported late for start-up time: most commands name their platform.
-    from fnbuild.platforms.kubeclient import connection
-
-    cluster_notices: list[str] = []
-    if connection.is_configured(connect):
-        cluster = lookup("kube", connect)
-        if not (cluster_notices := cluster.problems()):
-            return cluster, "auto: a cluster is configured and answers"
-    containers = lookup("local")
-    if not (engine_notices := containers.problems()):
-        return containers, f"auto: {'; '.join([*cluster_notices, 'a container engine answers'])}"
-    reasons = (text.partition(";")[0] for text in (*cluster_notices, *engine_notices))
-    return lookup("process"), f"auto: {'; '.join(reasons)}"
+    notices: list[str] = []
+    for platform in reversed(all_platforms(connect)):
+        if platform.needs_service and platform.is_detectable():
+            if not (problems := platform.problems()):
+                return platform, f"auto: {'; '.join([*notices, platform.auto_reason])}"
+            notices += problems
+    reasons = (text.partition(";")[0] for text in notices)
+    return lookup(DEFAULT_PLATFORM), f"auto: {'; '.join(reasons)}"
 
 
 def prepare(request: DeployRequest) -> PreparedFunction:

@@ -6,7 +6,6 @@ registry. So an image is removed only if every platform in use has reported and 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from fnbuild.platforms import (
     ImageUse,
     Leftover,
     Platform,
+    all_platforms,
     audit,
-    lookup,
 )
 
 # Engines and registries are imported late for start-up time: processes need none.
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from fnbuild.builder.image.engine import Engine, ImageMetadata
     from fnbuild.builder.image.registry import RegistryClient, Repository
 
-_RUNS_IMAGES = ("local", "kube", "nuclio")
 _REVISIONS = "fnbuild-revisions:"
 _NO_REVISION = "no revision on record runs it"
 # Characters of the id that older releases used as the whole tag.
@@ -103,23 +101,15 @@ def _image_use(platform: Platform, request: PruneRequest) -> ImageUse:
     Raises the error of a platform that is in use and cannot report them.
     """
     use = ImageUse(changing=frozenset(name for _, name in functions_being_changed()))
-    for name in _RUNS_IMAGES:
-        candidate = platform if platform.name == name else lookup(name, request.connect)
-        if candidate is not platform and (notices := candidate.problems()):
-            if _is_configured(name, request.connect):
-                raise UnavailableError(f"{name}: {notices[0]}")
+    for candidate in all_platforms(request.connect):
+        if candidate.artifact_kind != "image":
+            continue
+        if candidate.name != platform.name and (notices := candidate.problems()):
+            if candidate.is_configured():
+                raise UnavailableError(f"{candidate.name}: {notices[0]}")
             continue
         use |= candidate.image_use(request.namespace)
     return use
-
-
-def _is_configured(name: str, connect: ConnectOptions) -> bool:
-    """Return True if the platform is configured, so that it may have revisions."""
-    from fnbuild.platforms.kubeclient import connection
-
-    if name == "kube":
-        return connection.is_configured(connect)
-    return name == "nuclio" and bool(os.environ.get("FNBUILD_NUCLIO_URL"))
 
 
 # Images of the engine
@@ -127,9 +117,8 @@ def _is_configured(name: str, connect: ConnectOptions) -> bool:
 
 def _engine(platform: Platform) -> Engine:
     from fnbuild.builder.image.engines.selection import choose_engine
-    from fnbuild.deploy.artifacts import PLATFORM_ENGINES
 
-    return choose_engine(PLATFORM_ENGINES.get(platform.name))
+    return choose_engine(platform.image_engine)
 
 
 def _add_images(

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from fnbuild.builder.staging import Artifact as Artifact
 from fnbuild.errors import UsageError
+from fnbuild.names import PLATFORMS
 from fnbuild.platforms.audit import with_audit_log
 from fnbuild.platforms.base import NO_CONNECT_OPTIONS as NO_CONNECT_OPTIONS
 from fnbuild.platforms.base import NO_OPTIONS as NO_OPTIONS
@@ -25,32 +26,26 @@ from fnbuild.platforms.base import LogRecord as LogRecord
 from fnbuild.platforms.base import Manifest as Manifest
 from fnbuild.platforms.base import Plan as Plan
 from fnbuild.platforms.base import PlanOptions as PlanOptions
-from fnbuild.platforms.base import Platform as Platform
 from fnbuild.platforms.base import Project as Project
 from fnbuild.platforms.base import Reservation as Reservation
 from fnbuild.platforms.base import Restarts as Restarts
 from fnbuild.platforms.base import Revision as Revision
 from fnbuild.platforms.base import Statistics as Statistics
+from fnbuild.platforms.protocol import Platform as Platform
 from fnbuild.progress import Progress as Progress
-
-# Modules are imported on use: a platform may need packages that are slow to import.
-_MODULES = {
-    "process": "fnbuild.platforms.process",
-    "local": "fnbuild.platforms.docker",
-    "kube": "fnbuild.platforms.kubernetes",
-    "nuclio": "fnbuild.platforms.nuclio",
-}
-_ALIASES = {"docker": "local", "kubernetes": "kube"}
 
 
 def lookup(name: str, connect: ConnectOptions = NO_CONNECT_OPTIONS) -> Platform:
-    """Return the platform with this name; its changes are recorded in the audit log.
-
-    The platform's module defines `connect(options: ConnectOptions) -> Platform`.
-    """
-    name = _ALIASES.get(name, name)
-    if name in _MODULES:
-        platform: Platform = import_module(_MODULES[name]).connect(connect)
-        return with_audit_log(platform)
-    names = ", ".join([*_MODULES, "auto"])
+    """Return the platform with this name; its changes are recorded in the audit log."""
+    for entry in PLATFORMS:
+        if name and name in (entry.name, entry.alias):
+            # Imported on use: a platform may need packages that are slow to import.
+            platform: Platform = import_module(entry.package).connect(connect)
+            return with_audit_log(platform)
+    names = ", ".join([*(entry.name for entry in PLATFORMS), "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {names}")
+
+
+def all_platforms(connect: ConnectOptions = NO_CONNECT_OPTIONS) -> list[Platform]:
+    """Return all platforms in the order of their registration."""
+    return [lookup(entry.name, connect) for entry in PLATFORMS]

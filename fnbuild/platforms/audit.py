@@ -20,10 +20,10 @@ from fnbuild.platforms.base import (
     Deployment,
     FunctionKey,
     Plan,
-    Platform,
     Project,
     Reservation,
 )
+from fnbuild.platforms.protocol import Platform
 from fnbuild.progress import Progress
 
 acting_as: ContextVar[str] = ContextVar("acting_as", default="")

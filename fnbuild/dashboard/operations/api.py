@@ -41,6 +41,7 @@ from fnbuild.dashboard.requests import (
 )
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError, UnavailableError, UsageError
+from fnbuild.names import PLATFORMS
 from fnbuild.platforms import Platform, Progress, imported_code
 
 TIMEOUT_HEADER = "x-nuclio-creation-state-updated-timeout"
@@ -261,12 +262,14 @@ _WAIT_PARAMETERS = {
     NAMESPACE_HEADER: "The namespace; by default the one in the body, else the dashboard's own.",
     **WAIT_PARAMETER,
 }
+_PLATFORMS = [entry.name for entry in PLATFORMS]
 _DEPLOY_PARAMETERS = _WAIT_PARAMETERS | {
     PROJECT_HEADER: "The project of the function, which has to exist.",
     TIMEOUT_HEADER: "The time limit for the start of the operation, as in `1m`.",
     AUTOFIX_HEADER: "`true` sets minReplicas to maxReplicas for a v3ioStream trigger,"
     " as in Nuclio.",
-    PLATFORM_HEADER: "The platform of a new function: process, local, kube or nuclio.",
+    PLATFORM_HEADER: f"The platform of a new function: {', '.join(_PLATFORMS[:-1])} or"
+    f" {_PLATFORMS[-1]}.",
 }
 _DELETE_PARAMETERS = {
     NAMESPACE_HEADER: _WAIT_PARAMETERS[NAMESPACE_HEADER],

@@ -254,8 +254,6 @@ def _report_warnings(
             progress(f"warning: {warning.message}")
 
 
-# Functions of other platforms always have one replica, or are scaled by others.
-_SCALABLE_PLATFORMS = ("kube",)
 _SCALED_FROM_ANNOTATION = "fnbuild.io/scaled-from"
 
 
@@ -264,7 +262,7 @@ def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
     function = current.function
     namespace = function.metadata.namespace
     scaled_from = function.metadata.annotations.get(_SCALED_FROM_ANNOTATION)
-    if scaled_from is not None and platform.name in _SCALABLE_PLATFORMS:
+    if scaled_from is not None and platform.scales_to_zero:
         replicas = int(scaled_from) if scaled_from.isdecimal() else None
         return _plan_scale(platform, current, replicas, None)
     _refuse_without_code(platform, current)
@@ -278,7 +276,7 @@ def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
 def plan_scale_to_zero(platform: Platform, current: Deployment) -> PlannedOperation:
     """Plan the scaling of a function to zero. Raises `PreconditionError`."""
     spec = current.function.spec
-    if platform.name not in _SCALABLE_PLATFORMS:
+    if not platform.scales_to_zero:
         raise PreconditionError(
             f"functions of the platform {platform.name} are not scaled to zero",
             hint="PUT it with spec.disable true, which stops it",

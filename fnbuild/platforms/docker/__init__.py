@@ -4,12 +4,12 @@ All state is on the engine: labels of containers describe what runs, and empty l
 record what ran before. So every client of the engine sees the same functions.
 """
 
-from fnbuild.platforms.base import ConnectOptions, Platform
+from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.docker.platform import DockerPlatform
 
 __all__ = ["DockerPlatform", "connect"]
 
 
-def connect(_: ConnectOptions) -> Platform:
+def connect(_: ConnectOptions) -> DockerPlatform:
     """Return the platform, which connects to the engine on first use."""
     return DockerPlatform()

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import Literal
 
 from fnbuild.datadir import remove_lock
 from fnbuild.errors import (
@@ -32,6 +31,7 @@ from fnbuild.platforms import (
     LogRecord,
     Plan,
     PlanOptions,
+    Platform,
     Progress,
     Project,
     Reservation,
@@ -67,11 +67,16 @@ from fnbuild.platforms.revision_records import imported_artifact
 _MAX_THREADS = 8
 
 
-class DockerPlatform:
+class DockerPlatform(Platform):
     """Functions as containers of one engine, one container each."""
 
     name = function_state.PLATFORM_NAME
-    artifact_kind: Literal["folder", "image"] = "image"
+    artifact_kind = "image"
+    image_engine = "docker"
+    auto_reason = "a container engine answers"
+
+    def is_detectable(self) -> bool:
+        return True
 
     @cached_property
     def engine(self) -> Engine:
@@ -96,10 +101,6 @@ class DockerPlatform:
             self.engine, key_of(function), "deployed", progress
         ) as objects:
             yield Reservation(partial(self._apply, objects.held_lease))
-
-    def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        with self.reserve(plan.function, progress) as reservation:
-            return reservation.apply(plan, progress)
 
     def _apply(self, lease: Lease | None, plan: Plan, progress: Progress) -> Deployment:
         """Apply a plan to a function that is reserved."""
@@ -246,9 +247,6 @@ class DockerPlatform:
             functions = inventory.list_all_functions(self.engine)
             raise function_not_found(*key, [other.key for other in functions if other.exists])
         return objects
-
-    def with_secrets(self, deployment: Deployment) -> Function:
-        return deployment.function
 
     def change_counter(self) -> int:
         return self._change_counter.count()

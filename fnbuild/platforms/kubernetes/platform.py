@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import Literal
 
 from fnbuild.errors import ConflictError, FnbuildError, UsageError
 from fnbuild.function.reader import function_from_dict
@@ -22,17 +21,16 @@ from fnbuild.platforms import (
     Deployment,
     Finding,
     ImageUse,
-    Leftover,
     LogRecord,
     Plan,
     PlanOptions,
+    Platform,
     Progress,
     Project,
     Reservation,
     Restarts,
     Revision,
     Statistics,
-    base,
     imported_code,
     revision_records,
 )
@@ -55,14 +53,25 @@ from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact
 
 
-class KubernetesPlatform:
+class KubernetesPlatform(Platform):
     """Functions as Deployments."""
 
     name = view.PLATFORM
-    artifact_kind: Literal["folder", "image"] = "image"
+    artifact_kind = "image"
+    scales_to_zero = True
+    auto_reason = "a cluster is configured and answers"
 
     def __init__(self, options: ConnectOptions = NO_CONNECT_OPTIONS):
         self._connect_options = options
+
+    def is_detectable(self) -> bool:
+        return connection.is_configured(self._connect_options)
+
+    def is_configured(self) -> bool:
+        return connection.is_configured(self._connect_options)
+
+    def default_namespace(self) -> str:
+        return connection.default_namespace(self._connect_options)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -88,10 +97,6 @@ class KubernetesPlatform:
     ) -> Iterator[Reservation]:
         with leases.hold_lease(self.cluster, key_of(function), "deployed", function) as lease:
             yield Reservation(partial(self._apply, lease))
-
-    def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        with self.reserve(plan.function, progress) as reservation:
-            return reservation.apply(plan, progress)
 
     def _apply(self, lease: FunctionLease, plan: Plan, progress: Progress) -> Deployment:
         """Carry out a plan while the lease is held."""
@@ -244,16 +249,6 @@ class KubernetesPlatform:
             lease.add_import(config)
         return self._shown(key)
 
-    def functions_to_restore(self) -> list[base.FunctionKey]:
-        return []  # the cluster restarts functions itself
-
-    def restore(
-        self,
-        progress: Progress,  # noqa: ARG002
-        function: base.FunctionKey | None = None,  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        return ()
-
     def with_secrets(self, deployment: Deployment) -> Function:
         metadata = deployment.function.metadata
         store = SecretStore(self.cluster, KubernetesKey(metadata.namespace, metadata.name))
@@ -302,9 +297,6 @@ class KubernetesPlatform:
         if not objects.exists:
             raise function_not_found(*key, inventory.list_all_keys(self.cluster))
         return objects
-
-    def change_counter(self) -> int:
-        return 0
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return endpoints.reach_function(self.cluster, deployment)
@@ -394,12 +386,6 @@ class KubernetesPlatform:
 
     def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
         return images.image_use(self.cluster)
-
-    def leftovers(self) -> list[Leftover]:
-        return []  # the cluster removes leftover pods itself
-
-    def discard(self, leftover: Leftover) -> bool:  # noqa: ARG002
-        return False
 
     # Projects
 

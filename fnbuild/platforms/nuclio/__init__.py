@@ -4,12 +4,12 @@ FNBUILD_NUCLIO_URL names the Nuclio dashboard that every command uses. Functions
 dashboard deployed are listed as well. NuclioFunction resources are printed, never applied.
 """
 
-from fnbuild.platforms.base import ConnectOptions, Platform
+from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.nuclio.platform import NuclioPlatform
 
 __all__ = ["NuclioPlatform", "connect"]
 
 
-def connect(_: ConnectOptions) -> Platform:
+def connect(_: ConnectOptions) -> NuclioPlatform:
     """Return the platform, which calls its dashboard on first use."""
     return NuclioPlatform()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Literal
 
 from fnbuild.builder.image import registry
 from fnbuild.builder.processor_settings import readiness_seconds
@@ -28,16 +28,14 @@ from fnbuild.platforms import (
     Deployment,
     Finding,
     ImageUse,
-    Leftover,
     LogRecord,
     Plan,
     PlanOptions,
+    Platform,
     Progress,
     Project,
     Reservation,
-    Restarts,
     Revision,
-    Statistics,
     imported_code,
 )
 from fnbuild.platforms.base import FunctionKey, function_not_found
@@ -52,17 +50,21 @@ from fnbuild.platforms.nuclio.function_config import (
     project_of,
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
+from fnbuild.platforms.nuclio.transport import URL_VARIABLE
 from fnbuild.platforms.projects import members_to_delete
 
 
-class NuclioPlatform:
+class NuclioPlatform(Platform):
     """The functions of a Nuclio dashboard.
 
     Nuclio keeps one configuration of a function, so every function has one revision.
     """
 
     name = function_state.PLATFORM_NAME
-    artifact_kind: Literal["folder", "image"] = "image"
+    artifact_kind = "image"
+
+    def is_configured(self) -> bool:
+        return bool(os.environ.get(URL_VARIABLE))
 
     @cached_property
     def dashboard(self) -> DashboardClient:
@@ -92,10 +94,6 @@ class NuclioPlatform:
         with _function_lock(key, "deployed"):
             rollout.check_not_busy(key, self.dashboard.function(key))
             yield Reservation(self._apply)
-
-    def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        with self.reserve(plan.function, progress) as reservation:
-            return reservation.apply(plan, progress)
 
     def _apply(self, plan: Plan, progress: Progress) -> Deployment:
         """Apply a plan to a function that is reserved."""
@@ -166,16 +164,6 @@ class NuclioPlatform:
             self._rollout(function, lambda _: None).wait_until_imported()
             return self._read_deployment(key)
 
-    def functions_to_restore(self) -> list[FunctionKey]:
-        return []  # Nuclio restores functions itself
-
-    def restore(
-        self,
-        progress: Progress,  # noqa: ARG002
-        function: FunctionKey | None = None,  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        return ()
-
     # Reading
 
     def problems(self) -> list[str]:
@@ -231,12 +219,6 @@ class NuclioPlatform:
             raise function_not_found(*key, [(key.namespace, name) for name in names])
         return stored
 
-    def with_secrets(self, deployment: Deployment) -> Function:
-        return deployment.function
-
-    def change_counter(self) -> int:
-        return 0
-
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return self.dashboard.reachable_url(deployment)
 
@@ -267,16 +249,10 @@ class NuclioPlatform:
             hint=f"`kubectl logs -n {namespace} -l nuclio.io/function-name={name} --previous`",
         )
 
-    def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
-        return {}  # Nuclio does not report restarts
-
     def replica_names(self, namespace: str, name: str) -> list[str]:
         key = FunctionKey(namespace, name)
         self._read_function(key)
         return self.dashboard.replica_names(key)
-
-    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:  # noqa: ARG002
-        return {}  # the dashboard does not expose the metrics of processors
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return function_state.to_revisions(self._read_function(FunctionKey(namespace, name)))
@@ -312,12 +288,6 @@ class NuclioPlatform:
         builds = (registry.parse_pushed_build(reference) for reference in pinned)
         repositories = (str(build.repository) for build in builds if build is not None)
         return ImageUse(frozenset(filter(None, images)), frozenset(repositories))
-
-    def leftovers(self) -> list[Leftover]:
-        return []  # Nuclio removes leftovers itself
-
-    def discard(self, leftover: Leftover) -> bool:  # noqa: ARG002
-        return False
 
     # Projects
 

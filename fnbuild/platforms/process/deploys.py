@@ -144,7 +144,7 @@ def deploy_imported(
 ) -> Deployment:
     """Deploy an imported function for the first time, from its inline source or its folder."""
     function = function_from_dict(row.config, key.name)
-    code = imported_code.find("process", key)
+    code = imported_code.find(function_state.PLATFORM_NAME, key)
     if code is None and not function.spec.build.function_source_code:
         raise PreconditionError(
             f"no code of {key.name} is recorded",
@@ -158,7 +158,7 @@ def deploy_imported(
         deploy(key, planned, store, progress)
     finally:
         trees.try_remove(folder)
-    imported_code.remove("process", key)
+    imported_code.remove(function_state.PLATFORM_NAME, key)
     return records.load_deployment(store, key, planned.warnings)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import Literal
 
 from fnbuild import trees
 from fnbuild.datadir import function_dir
@@ -27,15 +27,14 @@ from fnbuild.platforms import (
     Deployment,
     Finding,
     FunctionKey,
-    ImageUse,
     Leftover,
     LogRecord,
     Plan,
     PlanOptions,
+    Platform,
     Progress,
     Project,
     Reservation,
-    Restarts,
     Revision,
     Statistics,
     imported_code,
@@ -72,11 +71,16 @@ class StartResult:
     failed: tuple[str, ...] = ()
 
 
-class ProcessPlatform:
+class ProcessPlatform(Platform):
     """The platform that runs functions as supervised processes on this machine."""
 
     name = function_state.PLATFORM_NAME
-    artifact_kind: Literal["folder", "image"] = "folder"
+    artifact_kind = "folder"
+    needs_service = False
+    start_command = "fnbuild up"
+
+    def is_detectable(self) -> bool:
+        return "KUBERNETES_SERVICE_HOST" not in os.environ  # a pod is no machine for processes
 
     # Deploys
 
@@ -97,10 +101,6 @@ class ProcessPlatform:
             isolated_users()
             supervisor_client.running_supervisor()
             yield Reservation(partial(deploys.apply, store))
-
-    def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        with self.reserve(plan.function, progress) as reservation:
-            return reservation.apply(plan, progress)
 
     def rollback(
         self,
@@ -227,9 +227,6 @@ class ProcessPlatform:
                 recorded = records.require_revision(store, key, revision)
         return recorded.code if recorded is not None and recorded.code.is_dir() else None
 
-    def with_secrets(self, deployment: Deployment) -> Function:
-        return deployment.function
-
     def change_counter(self) -> int:
         return self._watched_store.change_counter + foreground_records.change_counter()
 
@@ -237,9 +234,6 @@ class ProcessPlatform:
     def _watched_store(self) -> Store:
         """The store, kept open so that its change counter goes on."""
         return Store.open()
-
-    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
-        return nullcontext(deployment.url)
 
     def logs(  # noqa: PLR0913 - independent filters
         self,
@@ -268,9 +262,6 @@ class ProcessPlatform:
             "the log of a process continues across restarts, so there is no previous log",
             hint=f"`fnbuild logs {name}` shows the records before the restart as well",
         )
-
-    def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
-        return {}  # the state has the reason of a restart
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:
@@ -356,9 +347,6 @@ class ProcessPlatform:
         return stopped
 
     # Leftovers
-
-    def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - it runs folders
-        return ImageUse()
 
     def leftovers(self) -> list[Leftover]:
         with Store.open() as store:

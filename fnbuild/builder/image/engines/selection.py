@@ -15,7 +15,7 @@ from fnbuild.errors import UnavailableError, UsageError
 ENGINE_NAMES = ("docker", "podman", "buildah")
 
 
-def choose_engine(name: str | None = None) -> Engine:
+def choose_engine(name: str = "") -> Engine:
     """Return the engine of that name, else of FNBUILD_ENGINE, else the first that answers.
 
     If DOCKER_HOST or DOCKER_CONTEXT names a docker that does not answer, no other engine is

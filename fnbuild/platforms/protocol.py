@@ -1,0 +1,279 @@
+"""The interface that every platform implements.
+
+A platform turns a `Function` and an `Artifact` into a `Plan` without changing anything, and applies
+the plan. Functions, revisions and projects are returned as `Deployment`, `Revision` and `Project`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from threading import Event
+from typing import Literal, Protocol
+
+from fnbuild.builder.staging import Artifact
+from fnbuild.function.types import Function
+from fnbuild.platforms.base import (
+    NO_OPTIONS,
+    Deployment,
+    Finding,
+    FunctionKey,
+    ImageUse,
+    Leftover,
+    LogRecord,
+    Plan,
+    PlanOptions,
+    Project,
+    Reservation,
+    Restarts,
+    Revision,
+    Statistics,
+)
+from fnbuild.progress import Progress
+
+
+class Platform(Protocol):
+    """The interface of every platform. All names are function names within one namespace.
+
+    Platforms inherit from it. A member that has a value or a body here is the answer of a platform
+    without that ability; platforms implement the others.
+    """
+
+    name: str
+    artifact_kind: Literal["folder", "image"]
+    """The kind of artifact that `plan` and `apply` take."""
+    image_engine: str = ""
+    """The engine that builds and runs its images; "" for images from a registry, or for none."""
+    needs_service: bool = True
+    """False if functions can always be deployed, whatever `problems` returns."""
+    scales_to_zero: bool = False
+    """True if functions have a number of replicas, which may be 0."""
+    start_command: str = "fnbuild redeploy {}"
+    """The command that starts a stopped function, whose name replaces `{}`."""
+    auto_reason: str = ""
+    """The reason why `--platform auto` selects the platform, if it answers."""
+
+    @property
+    def pulls_images(self) -> bool:
+        """True if the platform pulls its images from a registry."""
+        return self.artifact_kind == "image" and not self.image_engine
+
+    def is_detectable(self) -> bool:
+        """Return True if the platform may be in use here although nothing selects it.
+
+        `--platform auto` and the dashboard then try it. No request is sent.
+        """
+        return False
+
+    def is_configured(self) -> bool:
+        """Return True if the settings of this machine name its service. No request is sent."""
+        return False
+
+    def default_namespace(self) -> str:
+        """Return the namespace that the settings of its service name, or ""."""
+        return ""
+
+    def plan(
+        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    ) -> Plan:
+        """Return the changes that a deploy would make. Reads the platform's state only."""
+
+    def reserve(
+        self, function: Function, progress: Progress
+    ) -> AbstractContextManager[Reservation]:
+        """Hold the exclusive right to deploy the function until the block ends.
+
+        Raises `BusyError` at once during another change of the function. The pipeline builds inside
+        the block, so a deploy that would be refused builds and pushes nothing. The right does not
+        expire during a long build, and a block that fails before `apply` leaves nothing behind. The
+        remains of a killed deploy may be removed first; `progress` reports it.
+        """
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        """Reserve the function, apply the plan and wait until the new revision is ready.
+
+        Raises `NotReadyError` with the handler's own error if it does not become ready (the
+        previous revision keeps running), and `BusyError` during another change of the function.
+        """
+        with self.reserve(plan.function, progress) as reservation:
+            return reservation.apply(plan, progress)
+
+    def problems(self) -> list[str]:
+        """Return the problems of the platform itself, one sentence each."""
+
+    def examine(
+        self,
+        namespace: str,
+        *,
+        areas: Collection[str] = (),
+        image: str = "",
+        architecture: str = "",
+    ) -> Iterator[Finding]:
+        """Check the platform's health and yield each finding at once.
+
+        Leaves no changes behind. `areas` selects checks; empty means all. `image` is an image that
+        was just pushed, for a test of pulling it; `architecture` (`amd64`) is that of built images.
+        """
+
+    def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
+        """Return all functions of the namespace, sorted by name.
+
+        A function that another process changes is `building`, and `changing` describes the change.
+        """
+
+    def deployment(self, namespace: str, name: str) -> Deployment:
+        """Return one function; raise `NotFoundError` if it does not exist."""
+
+    def with_secrets(self, deployment: Deployment) -> Function:
+        """Return the function with the values of its secret variables.
+
+        Other methods may return references in place of these values.
+        """
+        return deployment.function
+
+    def change_counter(self) -> int:
+        """Return a number that changes when functions may have changed, without waiting.
+
+        It is constant on platforms that do not report changes.
+        """
+        return 0
+
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
+        """Provide a URL of the function for this machine during the block; "" if there is none."""
+        return nullcontext(deployment.url)
+
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
+        """Delete the function and its objects; return False if it does not exist.
+
+        With `image`, its images that nothing else uses are removed as well.
+        """
+
+    def logs(  # noqa: PLR0913 - independent filters
+        self,
+        namespace: str,
+        name: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        until: Event | None = None,
+    ) -> Iterator[LogRecord]:
+        """Return an iterator over log records, oldest first. `since` is in seconds since the epoch.
+
+        The position in the log is fixed on return: a record written after the call is not skipped.
+        With `follow` the iterator continues with new records, and ends soon after `until` is set.
+        """
+
+    def previous_logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        """Return the log records of the previous containers, oldest first.
+
+        Raises `UsageError` on platforms whose log continues across restarts: `logs` has it all.
+        """
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:
+        """Return the restarts by function; functions without restarts are left out.
+
+        The mapping is empty on platforms that do not count them.
+        """
+        return {}
+
+    def replica_names(self, namespace: str, name: str) -> list[str]:
+        """Return the names of the function's replicas that have a log; raise `NotFoundError`.
+
+        If there are several, the field `pod` of a log record names its replica.
+        """
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
+        """Return the statistics of the function's processors by unique names.
+
+        Processors that do not answer at once, or do not count, are left out.
+        """
+        return {}
+
+    def revisions(self, namespace: str, name: str) -> list[Revision]:
+        """Return the recorded revisions, newest first."""
+
+    def rollback(
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,
+    ) -> Deployment:
+        """Run a recorded revision again as a new revision, whose message names its origin.
+
+        Without a number it is the newest revision that served before the present code and differs
+        from it, so a second rollback goes further back. Raises `NotFoundError` if there is none.
+        `PlanOptions` describes `force_conflicts`.
+        """
+
+    def redeploy(
+        self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
+    ) -> Deployment:
+        """Start the stored function again from its recorded code."""
+
+    def store_imported(self, function: Function) -> Deployment:
+        """Record a function in state `imported`, without code."""
+
+    def functions_to_restore(self) -> list[FunctionKey]:
+        """Return the functions of all namespaces that should run but need `restore` to start again.
+
+        Functions that a user has stopped, or that are being changed, are not among them. There are
+        none on a platform whose service restarts functions.
+        """
+        return []
+
+    def restore(self, progress: Progress, function: FunctionKey | None = None) -> tuple[str, ...]:
+        """Start the functions that should run but do not; return the names of those that got ready.
+
+        With `function` only that function is started, and its failure is raised, or `BusyError`
+        during another change. Otherwise failures are reported to `progress`.
+        """
+        return ()
+
+    def image_use(self, namespace: str) -> ImageUse:
+        """Return the images that the revisions of all namespaces need.
+
+        If the platform cannot list all namespaces, the result is about this one only. Raises
+        `ForbiddenError` if the images cannot be determined.
+        """
+        return ImageUse()
+
+    def leftovers(self) -> list[Leftover]:
+        """List the remains of killed deploys and deleted revisions, except images."""
+        return []
+
+    def discard(self, leftover: Leftover) -> bool:
+        """Remove a leftover; return False if it no longer exists or is needed again."""
+        return False
+
+    def projects(self, namespace: str) -> list[Project]:
+        """Return all projects, sorted by name; `default` always exists."""
+
+    def create_project(self, project: Project) -> bool:
+        """Create the project; return False if it exists."""
+
+    def update_project(self, project: Project) -> bool:
+        """Replace all fields of the project; return False if it does not exist."""
+
+    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
+        """Delete the project; return False if it does not exist.
+
+        Raises `PreconditionError` if it has functions and `cascade` is False.
+        """
+
+    def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+        """Return the folder with the recorded code of a revision, if the platform keeps it.
+
+        For a function in state `imported` it is the folder of the import.
+        """
