@@ -154,7 +154,7 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
     image = request.image
     if path is None and not image and platform.artifact_kind == "image":
         # The exact running image, or the image that an export names.
-        image = str(deployment.details.get("pinned") or stored.spec.image)
+        image = deployment.pinned_image or stored.spec.image
         if deployment.state == "imported" and _needs_build(platform, stored):
             image = ""
     return replace(

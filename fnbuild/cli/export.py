@@ -170,9 +170,10 @@ class _FunctionExports:
             function = platform.with_secrets(deployed) if options.secrets else deployed.function
             deployment = replace(deployed, function=function)
             code = export_code(platform, deployment)
-            image = str(deployment.details.get("pinned", ""))
             self._codes[deployment.name] = code
-            self.documents[deployment.name] = options.export(code.function, deployment.state, image)
+            self.documents[deployment.name] = options.export(
+                code.function, deployment.state, deployment.pinned_image
+            )
 
     def finish(self, kind: str, document: Raw, output: str) -> None:
         """Print the document or write the archive, and warn about code that is missing from it.

@@ -104,7 +104,7 @@ def check_callable(function: Deployment, url: str, via: str = "any") -> None:
     remedy = _REMEDIES.get(function.state, _LOGS_HINT)
     if function.state == "stopped":
         remedy = f"`{lookup(function.platform).start_command}` starts it again"
-    if function.details.get("foreground"):
+    if function.foreground:
         remedy = "its log is in the terminal of that process"
     raise NotReadyError(
         f"{function.name} is {function.state}{reason}", hint=remedy.format(function.name)

@@ -68,8 +68,8 @@ def _status_object(entry: FunctionEntry, status: Raw, logs: Sequence[Raw]) -> Ra
     status.setdefault("externalInvocationUrls", [])
     if details := status.get("details"):
         status["details"] = {key: value for key, value in details.items() if not _is_path(value)}
-    if image := deployment.details.get("image"):
-        status["containerImage"] = image
+    if deployment.image is not None and deployment.image.reference:
+        status["containerImage"] = deployment.image.reference
     if logs:
         status["logs"] = list(logs)
     available, wanted = deployment.replicas
@@ -122,7 +122,7 @@ class ExportOptions:
 def exported_object(entry: FunctionEntry, options: ExportOptions) -> Raw:
     """Return metadata and spec as nuctl exports them, for an import elsewhere."""
     deployment = entry.deployment
-    image = str(deployment.details.get("pinned") or deployment.details.get("image") or "")
+    image = deployment.pinned_image or (deployment.image.reference if deployment.image else "")
     raw = export_configuration(
         deployment.function,
         state=deployment.state,

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,9 @@ def prebuilt(image: str, current: Deployment | None) -> Artifact | None:
     """
     if not image:
         return None
-    details = current.details if current is not None else {}
-    if image != details.get("pinned"):
+    if current is None or current.image is None or image != current.image.pinned:
         return Artifact("image", image, "")
-    name, digest = str(details.get("image") or image), str(details.get("digest", ""))
-    return Artifact("image", name, digest, pinned=image)
+    return replace(current.image, reference=current.image.reference or image)
 
 
 def planned_artifact(
@@ -216,10 +215,9 @@ def recorded_artifact(
         image = current.function.spec.image
         if not image:
             raise PreconditionError(f"no image of {name} is recorded", hint=hint)
-        details = current.details
         # After a rollback the name may refer to a newer image than the running one.
-        image_id, pinned = str(details.get("image_id", "")), str(details.get("pinned", ""))
-        yield Artifact("image", image, str(details.get("digest", "")), id=image_id, pinned=pinned)
+        running = current.image or Artifact("image", image, "")
+        yield replace(running, reference=image)
         return
     folder = platform.code_folder(namespace, name)
     if folder is None:

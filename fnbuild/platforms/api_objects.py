@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fnbuild.function.types import Raw, to_dict
-from fnbuild.platforms.base import Deployment, Project
+from fnbuild.platforms.base import Deployment, Project, WorkerStatus
 
 _TRIGGER_FIELDS = {"class": "", "kind": "", "name": ""}
 _DATA_BINDING_FIELDS = {"class": "", "kind": "", "url": ""}
@@ -28,9 +29,21 @@ def function_object(deployment: Deployment) -> Raw:
     status["platform"] = deployment.platform
     status["revision"] = deployment.revision
     if deployment.details:
-        status["details"] = deployment.details
+        status["details"] = dict(deployment.details)
     raw["status"] = status
     return raw
+
+
+def worker_objects(workers: Iterable[WorkerStatus]) -> list[Raw]:
+    return [
+        {
+            "id": str(worker.id),
+            "state": worker.state,
+            "pid": worker.pid,
+            "restarts": worker.restarts,
+        }
+        for worker in workers
+    ]
 
 
 def with_printed_fields(raw: Raw) -> Raw:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from fnbuild.builder.staging import Artifact
 from fnbuild.errors import FnbuildError, NotFoundError, UsageError
 from fnbuild.function.suggestions import closest
@@ -115,6 +117,17 @@ class Plan:
         return tuple(change for change in self.changes if change.verb != "keep")
 
 
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """A worker, as its processor reports it. `reason` and `message` say why it is down."""
+
+    id: int | str
+    state: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    reason: str = ""
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """The current state of a function on a platform.
@@ -123,6 +136,12 @@ class Deployment:
     (available, desired). `http_port` is the open port on this machine or node, 0 if there is none.
     `changing` describes a change by another process, such as "being deployed from HOST:DIR"; it is
     "" if there is none.
+
+    `image` is the image that the function runs, if the platform runs images: a deploy of the same
+    code needs its digest, and its id or pinned reference. `processors` are unique names of the
+    processors that may answer with this revision, and `workers` those of its only processor, where
+    the platform knows them. `foreground` is True for a function that `fnbuild run` serves.
+    `details` are shown to users, and no code reads them.
     """
 
     function: Function
@@ -134,7 +153,11 @@ class Deployment:
     internal_urls: tuple[str, ...] = ()
     external_urls: tuple[str, ...] = ()
     replicas: tuple[int, int] = (0, 0)
-    details: dict[str, Any] = field(default_factory=dict)
+    image: Artifact | None = None
+    processors: tuple[str, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
+    foreground: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     changing: str = ""
 
@@ -147,6 +170,11 @@ class Deployment:
     @property
     def name(self) -> str:
         return self.function.metadata.name
+
+    @property
+    def pinned_image(self) -> str:
+        """The exact reference of the image that the function runs; "" if it has none."""
+        return self.image.pinned if self.image else ""
 
     @property
     def url(self) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from fnbuild.platforms.base import Statistics
+from fnbuild.platforms.base import Statistics, WorkerStatus
 from fnbuild.runtime.health import PORT
 from fnbuild.runtime.processor.metrics import GPU_MEMORY_METRIC as GPU_MEMORY
 
@@ -33,15 +33,6 @@ _METRICS = frozenset(
 _BOUND = re.compile(r'[{,]le="([^"]*)"')
 _RESULT = re.compile(r'[{,]result="([^"]*)"')
 _STATE = re.compile(r'[{,]state="([^"]*)"')
-
-
-class WorkerStatus(msgspec.Struct, frozen=True):
-    id: int | str
-    state: str = ""
-    pid: int | None = None
-    restarts: int = 0
-    reason: str = ""
-    message: str = ""
 
 
 class ProcessorStatus(msgspec.Struct, frozen=True):

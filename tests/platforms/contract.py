@@ -254,6 +254,31 @@ def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Aut
     assert ask(again)["greeting"] == "hello"
 
 
+def test_a_deployment_describes_the_image_for_later_deploys(
+    platform: Platform, author: Author
+) -> None:
+    made = author.deploy("hello")
+    assert [deployment.image for deployment in platform.deployments(author.namespace)] == [
+        made.image
+    ]
+    assert not made.foreground
+    if platform.artifact_kind == "folder":
+        assert made.image is None
+        return
+    assert made.image is not None
+    assert made.function.spec.image in (made.image.reference, made.pinned_image)
+    assert len(made.image.digest) == 64
+    assert made.pinned_image if platform.pulls_images else made.image.id
+
+
+def test_the_workers_of_a_deployment_are_known(platform: Platform, author: Author) -> None:
+    made = author.deploy("hello")
+    states = [worker.state for worker in made.workers] or [
+        state for each in platform.statistics(made).values() for state in each.workers
+    ]
+    assert states == ["idle"]
+
+
 def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     folder = platform.code_folder(author.namespace, "greeter")

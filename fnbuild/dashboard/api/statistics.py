@@ -17,6 +17,7 @@ from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, LogRecord, Platform, Statistics
+from fnbuild.platforms.api_objects import worker_objects
 
 _MAX_LINES = 2000
 _MAX_ERRORS = 20
@@ -38,7 +39,7 @@ async def get_statistics(request: Request) -> Response:
         {
             "interval": INTERVAL_SECONDS,
             "samples": [_sample_object(sample) for sample in history.samples],
-            "workers": entry.deployment.details.get("workers") or _worker_objects(replicas),
+            "workers": worker_objects(entry.deployment.workers) or _worker_states(replicas),
             "restarts": sum(each.restarts for each in statistics),
             "gpuMemory": sum(memory) if memory else None,
             "errors": [_error_object(record, entry.deployment.function) for record in errors],
@@ -52,7 +53,7 @@ def _read_platform(
     return platform.statistics(deployment), _read_errors(platform, namespace, deployment.name)
 
 
-def _worker_objects(replicas: dict[str, Statistics]) -> list[Raw]:
+def _worker_states(replicas: dict[str, Statistics]) -> list[Raw]:
     """Return the workers of several replicas, of which only the states are known."""
     return [
         {"id": f"{replica} {number}", "state": state}

@@ -11,7 +11,8 @@ from typing import Any
 from fnbuild.errors import FnbuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, FunctionState
+from fnbuild.platforms import Artifact, Deployment, FunctionState
+from fnbuild.platforms.api_objects import worker_objects
 from fnbuild.platforms.docker import inventory, logs, probes
 from fnbuild.platforms.docker.container_config import HOST_NETWORK, HTTP_PORT
 from fnbuild.platforms.docker.engine import Engine
@@ -121,6 +122,9 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
         internal_urls=_internal_urls(container),
         external_urls=_external_urls(container, port),
         replicas=(int(live.state == "ready"), desired),
+        image=_image(objects),
+        processors=(container.id[:12],) if container else (),
+        workers=tuple(live.status.workers) if live.status else (),
         details=_details(engine, objects, function, live.status),
         warnings=(
             *warnings,
@@ -163,6 +167,14 @@ def _external_urls(container: Container | None, port: int) -> tuple[str, ...]:
     return tuple(sorted({f"{host}:{number}" for host, number in published if ":" not in host}))
 
 
+def _image(objects: FunctionObjects) -> Artifact | None:
+    if (active := objects.active) is not None:
+        return Artifact("image", active.image, active.digest, id=active.image_id)
+    if (container := objects.container) is not None:
+        return Artifact("image", container.image, "")
+    return None
+
+
 def _details(
     engine: Engine, objects: FunctionObjects, function: Function, status: ProcessorStatus | None
 ) -> dict[str, Any]:
@@ -182,15 +194,7 @@ def _details(
     if count := gpu_limit(function):
         details["gpu"] = count
     if status is not None:
-        details["workers"] = [
-            {
-                "id": str(worker.id),
-                "state": worker.state,
-                "pid": worker.pid,
-                "restarts": worker.restarts,
-            }
-            for worker in status.workers
-        ]
+        details["workers"] = worker_objects(status.workers)
     return details
 
 

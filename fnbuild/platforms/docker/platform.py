@@ -311,7 +311,7 @@ class DockerPlatform(Platform):
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
         addresses = [url.rpartition(":")[0] for url in deployment.internal_urls]
         statistics = probes.query_statistics(self.engine, addresses)
-        return {str(deployment.details["container_id"]): statistics} if statistics else {}
+        return {deployment.processors[0]: statistics} if statistics else {}
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.revision_history(self._read_function(DockerKey(namespace, name)))

@@ -184,10 +184,7 @@ def wait_for_new_pods(cluster: Cluster, deployment: Deployment) -> None:
     Nodes update their rules shortly after a pod becomes ready or terminates. Without this wait, a
     request right after a deploy may reach an old pod, or none.
     """
-    pods = deployment.details.get("pods") or []
-    new_pods = {
-        instance_id(pod["name"]) for pod in pods if pod["current"] and pod["state"] == "Ready"
-    }
+    new_pods = {instance_id(pod) for pod in deployment.processors}
     address = _connectable_address(cluster, deployment) if new_pods else ""
     deadline = time.monotonic() + _SWITCH_SECONDS
     good = 0

@@ -11,7 +11,7 @@ from typing import Any
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Deployment, FunctionState
+from fnbuild.platforms import Artifact, Deployment, FunctionState
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels, leases, pod_status, records
@@ -135,6 +135,7 @@ def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
     # Surplus pods are about to terminate.
     available = min(_available(objects.deployment or {}), desired)
     warnings = [text for status in observed.statuses.values() for text in status.warnings]
+    pods = _pods(observed.pods, objects.deployment or {}) if observed.pods else []
     return Deployment(
         function=function,
         platform=PLATFORM,
@@ -145,7 +146,9 @@ def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
         internal_urls=endpoints.internal_addresses(objects),
         external_urls=endpoints.external_addresses(objects, observed.hosts),
         replicas=(available, desired),
-        details=_details(objects, revision, function, observed),
+        image=_image(objects, revision),
+        processors=tuple(pod["name"] for pod in pods if pod["current"] and pod["state"] == "Ready"),
+        details=_details(objects, revision, function, observed, pods),
         warnings=tuple(dict.fromkeys(warnings)),
     ).with_change(leases.current_change(objects))
 
@@ -255,11 +258,20 @@ def _join_lines(*parts: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _image(objects: FunctionObjects, revision: RevisionRecord | None) -> Artifact | None:
+    if revision is not None:
+        return Artifact("image", revision.image, revision.digest, pinned=revision.pinned)
+    if objects.deployment is not None:
+        return Artifact("image", image_of(objects.deployment), "")
+    return None
+
+
 def _details(
     objects: FunctionObjects,
     revision: RevisionRecord | None,
     function: Function,
     observed: _Observed,
+    pods: list[Raw],
 ) -> dict[str, Any]:
     cluster = observed.cluster
     details: dict[str, Any] = {"server": cluster.server, "context": cluster.context}
@@ -275,8 +287,7 @@ def _details(
         details["gpu"] = count
     if objects.hpa is not None:
         details["autoscaling"] = _autoscaling(objects.hpa)
-    if observed.pods is not None:
-        details["pods"] = _pods(observed.pods, objects.deployment or {})
+    details["pods"] = pods
     return {key: value for key, value in details.items() if value}
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Deployment, FunctionState, Revision
+from fnbuild.platforms import Artifact, Deployment, FunctionState, Revision
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     FILLED_IN_FIELDS,
@@ -88,6 +88,7 @@ def to_deployment(stored: Raw, dashboard: DashboardClient) -> Deployment:
             for url in _string_tuple(status.get("externalInvocationUrls"))
         ),
         replicas=_replicas(stored, state),
+        image=Artifact("image", record.image, record.digest, pinned=record.pinned),
         details=_details(stored, record, dashboard.place),
     )
 

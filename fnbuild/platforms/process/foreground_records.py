@@ -120,6 +120,7 @@ def deployment(record: ForegroundRecord, platform: str) -> Deployment:
         internal_urls=(address,),
         external_urls=(address,),
         replicas=(int(state == "ready"), 1),
+        foreground=True,
         details={"foreground": True, "pid": record.process, "port": record.port},
         warnings=tuple(status.warnings) if status else (),
     )

@@ -14,6 +14,7 @@ from fnbuild.errors import UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.platforms import Deployment, FunctionKey, FunctionState
 from fnbuild.platforms.addresses import listen_hosts
+from fnbuild.platforms.api_objects import worker_objects
 from fnbuild.platforms.process import daemon, supervisor_client
 from fnbuild.platforms.process.layout import control_socket, supervisor_lock
 from fnbuild.platforms.process.processor_client import (
@@ -128,6 +129,7 @@ def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         internal_urls=urls[:1],
         external_urls=urls,
         replicas=(int(now.state == "ready"), desired),
+        workers=tuple(now.status.workers) if now.status else (),
         details=_details(row, revision, now.status),
         warnings=tuple(now.status.warnings) if now.status else (),
     ).with_change(_current_change(row))
@@ -147,15 +149,7 @@ def _details(
         details["code"] = str(revision.code)
     if status is not None:
         details["pid"] = status.pid
-        details["workers"] = [
-            {
-                "id": str(worker.id),
-                "state": worker.state,
-                "pid": worker.pid,
-                "restarts": worker.restarts,
-            }
-            for worker in status.workers
-        ]
+        details["workers"] = worker_objects(status.workers)
         details["mount"] = status.mount
     return details
 

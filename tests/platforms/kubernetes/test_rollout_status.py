@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from fnbuild.function.types import Raw
+from fnbuild.platforms.base import WorkerStatus
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.pod_status import parse_timestamp
-from fnbuild.platforms.processor_status import ProcessorStatus, WorkerStatus
+from fnbuild.platforms.processor_status import ProcessorStatus
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "kube"
 NODES: list[Raw] = json.loads((DATA / "nodes.json").read_text())

@@ -33,6 +33,11 @@ def test_processors_tell_what_they_count(platform: Platform, author: Author) -> 
     assert platform.statistics(author.deploy("hello")) == {}
 
 
+def test_the_workers_of_a_deployment_are_known(platform: Platform, author: Author) -> None:
+    """They are not: Nuclio's dashboard does not pass on what a processor reports."""
+    assert author.deploy("hello").workers == ()
+
+
 def test_a_revision_that_fails_leaves_the_old_one_serving(
     platform: Platform, author: Author
 ) -> None:
