@@ -121,6 +121,11 @@ class FnbuildError(Exception):
         self.hint = hint
         self.detail = detail
 
+    @property
+    def line(self) -> str:
+        """The message and the hint in one line."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class UsageError(FnbuildError):
     """The command line or the request is invalid."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from fnbuild.dashboard.settings import Settings
-from fnbuild.dashboard.threads import error_line, run_in_thread
+from fnbuild.dashboard.threads import run_in_thread
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
 from fnbuild.platforms import Deployment, Platform, all_platforms, lookup
 
@@ -51,7 +51,7 @@ async def _read_notices(platform: Platform) -> list[str]:
     try:
         return await run_in_thread(platform.problems)
     except FnbuildError as error:
-        return [error_line(error)]
+        return [error.line]
     except Exception as error:  # noqa: BLE001 - one platform must not hide the others
         return [f"it cannot be probed: {error}"]
 
@@ -169,7 +169,7 @@ class FunctionPoller:
             self._deployments, self._outage, self.refusal = [], "", None
         except FnbuildError as error:
             problem = "does not answer" if isinstance(error, UnavailableError) else "cannot be read"
-            self._outage = f"{problem}: {error_line(error)}"
+            self._outage = f"{problem}: {error.line}"
             self.refusal = error if error.http_status == HTTPStatus.FORBIDDEN else None
         except Exception as error:  # noqa: BLE001
             # An unexpected failure of one platform must not hide the others.

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeVar
 
 from fnbuild.dashboard.http import RefusedError
-from fnbuild.errors import FnbuildError
 
 T = TypeVar("T")
 
@@ -41,11 +40,6 @@ async def run_in_thread(function: Callable[..., T], *arguments: object) -> T:
 
     threading.Thread(target=run, name="call to a platform", daemon=True).start()
     return await future
-
-
-def error_line(error: FnbuildError) -> str:
-    """Return the message and hint of an error in one line."""
-    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 _RETRY_SECONDS = 2

@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from fnbuild.builder.staging import Artifact
-from fnbuild.errors import FnbuildError, NotFoundError, UsageError
+from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
 from fnbuild.function.suggestions import closest
-from fnbuild.function.types import Function
+from fnbuild.function.types import Function, Metadata
+from fnbuild.names import PROJECT_LABEL
 from fnbuild.progress import Progress
 
 _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -354,6 +355,22 @@ def with_new_revision(changes: Iterable[Change]) -> tuple[Change, ...]:
     """Return the changes with a new revision: each start is a revision, even of the same code."""
     return tuple(
         as_replacement(change) if change.target == REVISION_TARGET else change for change in changes
+    )
+
+
+def unreadable_function(key: tuple[str, str], project: str) -> Function:
+    """Return a function with only a name and a project, for an unreadable configuration."""
+    namespace, name = key
+    labels = {PROJECT_LABEL: project}
+    return Function(metadata=Metadata(name=name, namespace=namespace, labels=labels))
+
+
+def function_exists(key: tuple[str, str]) -> ConflictError:
+    """Return the error for the import of a function that exists."""
+    namespace, name = key
+    return ConflictError(
+        f"there is a function {name} in namespace {namespace} already",
+        hint=f"delete it first: `fnbuild delete function {name}`",
     )
 
 

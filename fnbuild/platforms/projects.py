@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from fnbuild.errors import PreconditionError
 from fnbuild.names import DEFAULT_PROJECT
+from fnbuild.platforms.base import Project
 
 
 def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> list[str]:
@@ -23,6 +24,13 @@ def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> 
             hint="delete them first, or delete the project with `--strategy cascading`",
         )
     return members
+
+
+def with_default_project(namespace: str, projects: Iterable[Project]) -> list[Project]:
+    """Return the projects by name, with `default` even if it is not recorded."""
+    by_name = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
+    by_name |= {project.name: project for project in projects}
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def decode_string_map(text: str | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Literal, Protocol
 
 from fnbuild.builder.staging import Artifact
+from fnbuild.errors import FnbuildError
 from fnbuild.function.types import Function
 from fnbuild.platforms.base import (
     NO_OPTIONS,
@@ -99,8 +100,17 @@ class Platform(Protocol):
         with self.reserve(plan.function, progress) as reservation:
             return reservation.apply(plan, progress)
 
+    def check(self) -> None:
+        """Raise the reason why the platform's service cannot be used."""
+        return
+
     def problems(self) -> list[str]:
         """Return the problems of the platform itself, one sentence each."""
+        try:
+            self.check()
+        except FnbuildError as error:
+            return [error.line]
+        return []
 
     def examine(
         self,

@@ -7,9 +7,10 @@ is stored, how revision records are listed, and which revision a rollback runs a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ from fnbuild.function.rules import with_defaults
 from fnbuild.function.secrets import reject_masked_values, without_secrets
 from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms.base import LogRecord, Revision
+from fnbuild.progress import Progress
 
 RevisionState = Literal["active", "pending", "superseded", "failed"]
 
@@ -40,6 +42,8 @@ class RevisionRecord(Protocol):
     def digest(self) -> str: ...
     @property
     def config(self) -> dict[str, Any]: ...
+    @property
+    def failed(self) -> bool: ...
 
 
 class DetailedRevisionRecord(RevisionRecord, Protocol):
@@ -53,11 +57,61 @@ class DetailedRevisionRecord(RevisionRecord, Protocol):
     def note(self) -> str: ...
     @property
     def failure(self) -> str: ...
-    @property
-    def failed(self) -> bool: ...
 
 
 R = TypeVar("R", bound=RevisionRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionOrigin:
+    """The revision whose code and configuration a new revision runs again, and a note about it.
+
+    `revision` is 0 for a deploy of new code.
+    """
+
+    revision: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRecords(Generic[R]):
+    """The revision records of a function. `revisions` are newest first, with the active one."""
+
+    name: str
+    revisions: Sequence[R]
+    active: R | None
+
+    @property
+    def latest(self) -> R | None:
+        """The active revision, else the newest one, if there is any."""
+        return self.active or next(iter(self.revisions), None)
+
+    def find(self, number: int) -> R:
+        """Return the revision with this number; raise `NotFoundError` if there is none."""
+        record = next((record for record in self.revisions if record.number == number), None)
+        if record is None:
+            numbers = ", ".join(str(record.number) for record in self.revisions)
+            raise NotFoundError(
+                f"{self.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
+            )
+        return record
+
+    def rollback(self, number: int | None, progress: Progress) -> tuple[R, RevisionOrigin]:
+        """Return the revision that `Platform.rollback` runs again, and the new one's origin."""
+        if number is None:
+            served = (record for record in self.revisions if not record.failed)
+            record = rollback_target(self.name, self.active, served)
+        else:
+            record = self.find(number)
+        progress(f"rolling back to the code and configuration of revision {record.number}")
+        return record, RevisionOrigin(record.source, f"rollback to revision {record.number}")
+
+    def redeploy(self) -> tuple[R, RevisionOrigin] | None:
+        """Return the revision that `Platform.redeploy` runs again, and the new one's origin."""
+        record = self.latest
+        if record is None:
+            return None
+        return record, RevisionOrigin(record.source, f"redeploy of revision {record.number}")
 
 
 def to_revisions(
@@ -90,17 +144,6 @@ def failure_log(records: Sequence[DetailedRevisionRecord]) -> Iterator[LogRecord
         if record.failed:
             moment = datetime.fromisoformat(record.created).timestamp()
             yield LogRecord(moment, "error", record.failure)
-
-
-def find_revision(name: str, records: Sequence[R], number: int) -> R:
-    """Return the revision with this number; raise `NotFoundError` if there is none."""
-    record = next((record for record in records if record.number == number), None)
-    if record is None:
-        numbers = ", ".join(str(record.number) for record in records)
-        raise NotFoundError(
-            f"{name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
-        )
-    return record
 
 
 def missing_code_error(

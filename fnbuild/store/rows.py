@@ -96,6 +96,10 @@ class RevisionRow:
         """The number of the revision that first had this code and configuration."""
         return self.origin or self.number
 
+    @property
+    def failed(self) -> bool:
+        return self.state == "failed"
+
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:

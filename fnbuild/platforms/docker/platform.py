@@ -13,13 +13,12 @@ from threading import Event
 from fnbuild.datadir import remove_lock
 from fnbuild.errors import (
     ConfigError,
-    ConflictError,
     FnbuildError,
     PreconditionError,
     UnavailableError,
     UsageError,
 )
-from fnbuild.function.types import Function, Metadata
+from fnbuild.function.types import Function
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import (
     NO_OPTIONS,
@@ -42,7 +41,7 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import function_not_found
+from fnbuild.platforms.base import function_exists, function_not_found, unreadable_function
 from fnbuild.platforms.docker import (
     connection,
     doctor,
@@ -60,9 +59,8 @@ from fnbuild.platforms.docker.engine import Engine, reachable_address
 from fnbuild.platforms.docker.inventory import ChangeCounter, FunctionObjects
 from fnbuild.platforms.docker.labels import DockerKey, key_of
 from fnbuild.platforms.docker.leases import Lease
-from fnbuild.platforms.docker.rollout import RevisionSource
 from fnbuild.platforms.projects import members_to_delete
-from fnbuild.platforms.revision_records import imported_artifact
+from fnbuild.platforms.revision_records import RevisionOrigin, imported_artifact
 
 _MAX_THREADS = 8
 
@@ -114,7 +112,7 @@ class DockerPlatform(Platform):
         )
         plan = planned[0]
         if plan.effective_changes:
-            rollout.apply_plan(self.engine, objects, planned, RevisionSource(), progress)
+            rollout.apply_plan(self.engine, objects, planned, RevisionOrigin(), progress)
         else:
             state = "is still disabled" if plan.function.spec.disable else "runs"
             progress(f"nothing has changed, and the function {state}")
@@ -133,14 +131,8 @@ class DockerPlatform(Platform):
         self._read_function(key)
         with rollout.exclusive_change(self.engine, key, "rolled back", progress) as objects:
             _check_not_foreign(objects)
-            if revision is None:
-                served = (record for record in objects.revisions if not record.failed)
-                target = revision_records.rollback_target(name, objects.active, served)
-            else:
-                target = records.find_revision(objects, revision)
-            progress(f"rolling back to the code and configuration of revision {target.number}")
-            source = RevisionSource(target.source, f"rollback to revision {target.number}")
-            warnings = rollout.rerun_revision(self.engine, objects, target, source, progress)
+            target, origin = records.function_records(objects).rollback(revision, progress)
+            warnings = rollout.rerun_revision(self.engine, objects, target, origin, progress)
             return self._read_deployment(key, warnings)
 
     def redeploy(
@@ -159,23 +151,19 @@ class DockerPlatform(Platform):
                 return self.apply(self.plan(*imported), progress)
         with rollout.exclusive_change(self.engine, key, "redeployed", progress) as objects:
             _check_not_foreign(objects)
-            target = objects.active or next(iter(objects.revisions), None)
-            if target is None:
+            rerun = records.function_records(objects).redeploy()
+            if rerun is None:
                 raise revision_records.missing_code_error(
                     name, objects.imported, imported_code.find(self.name, objects.key)
                 )
-            source = RevisionSource(target.source, f"redeploy of revision {target.number}")
-            warnings = rollout.rerun_revision(self.engine, objects, target, source, progress)
+            warnings = rollout.rerun_revision(self.engine, objects, *rerun, progress)
             return self._read_deployment(key, warnings)
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
         with rollout.exclusive_change(self.engine, key, "imported") as objects:
             if objects.containers or objects.records:
-                raise ConflictError(
-                    f"there is a function {key.name} in namespace {key.namespace} already",
-                    hint=f"delete it first: `fnbuild delete function {key.name}`",
-                )
+                raise function_exists(key)
             records.record_import(self.engine, function)
             return self._read_deployment(key)
 
@@ -192,12 +180,8 @@ class DockerPlatform(Platform):
 
     # Reading
 
-    def problems(self) -> list[str]:
-        try:
-            _ = self.engine.version
-        except UnavailableError as error:
-            return [f"{error.message}; {error.hint}" if error.hint else error.message]
-        return []
+    def check(self) -> None:
+        _ = self.engine.version
 
     def examine(
         self,
@@ -228,9 +212,8 @@ class DockerPlatform(Platform):
         except UnavailableError:
             raise
         except FnbuildError as error:
-            identity = Metadata(name=objects.key.name, namespace=objects.key.namespace)
-            identity.labels[PROJECT_LABEL] = _project_of_objects(objects)
-            return Deployment(Function(metadata=identity), self.name, "error", error.message)
+            function = unreadable_function(objects.key, _project_of_objects(objects))
+            return Deployment(function, self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         return self._read_deployment(DockerKey(namespace, name))
@@ -318,9 +301,8 @@ class DockerPlatform(Platform):
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         objects = self._read_function(DockerKey(namespace, name))
-        if revision is not None:
-            return image_code.extract_code(self.engine, records.find_revision(objects, revision))
-        record = objects.active or next(iter(objects.revisions), None)
+        history = records.function_records(objects)
+        record = history.latest if revision is None else history.find(revision)
         if record is None:
             return imported_code.find(self.name, objects.key)
         return image_code.extract_code(self.engine, record)

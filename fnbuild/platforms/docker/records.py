@@ -11,7 +11,6 @@ import json
 from fnbuild.builder.image.references import build_tag, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.function.types import Function
-from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import ImageUse, Project, Revision, revision_records
 from fnbuild.platforms.docker import image_code, inventory
 from fnbuild.platforms.docker.engine import Engine
@@ -26,7 +25,8 @@ from fnbuild.platforms.docker.labels import (
     key_of,
     record_labels,
 )
-from fnbuild.platforms.projects import decode_string_map
+from fnbuild.platforms.projects import decode_string_map, with_default_project
+from fnbuild.platforms.revision_records import FunctionRecords
 
 MAX_REVISIONS = 10
 _DESCRIPTION_LABEL = "fnbuild.io/description"
@@ -81,9 +81,8 @@ def revision_history(objects: FunctionObjects) -> list[Revision]:
     return revision_records.to_revisions(objects.revisions, objects.active)
 
 
-def find_revision(objects: FunctionObjects, number: int) -> RevisionRecord:
-    """Return the revision of that number. Raises `NotFoundError`."""
-    return revision_records.find_revision(objects.key.name, objects.revisions, number)
+def function_records(objects: FunctionObjects) -> FunctionRecords[RevisionRecord]:
+    return FunctionRecords(objects.key.name, objects.revisions, objects.active)
 
 
 # Imported functions
@@ -105,21 +104,20 @@ def remove_import(engine: Engine, key: DockerKey) -> None:
 
 def list_projects(engine: Engine, namespace: str) -> list[Project]:
     """Return the projects of the namespace by name; `default` exists without a record."""
-    by_name = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
-    for volume in engine.volumes(
-        (f"{RECORD_LABEL}=project", f"{RECORD_NAMESPACE_LABEL}={namespace}")
-    ):
-        labels = volume["Labels"]
-        name = labels.get(RECORD_NAME_LABEL, "")
-        by_name[name] = Project(
-            name,
+    selected = (f"{RECORD_LABEL}=project", f"{RECORD_NAMESPACE_LABEL}={namespace}")
+    records = (volume["Labels"] for volume in engine.volumes(selected))
+    projects = (
+        Project(
+            labels.get(RECORD_NAME_LABEL, ""),
             namespace,
             labels.get(_DESCRIPTION_LABEL, ""),
             labels.get(_PROJECT_OWNER_LABEL, ""),
             decode_string_map(labels.get(_PROJECT_LABELS_LABEL)),
             decode_string_map(labels.get(_PROJECT_ANNOTATIONS_LABEL)),
         )
-    return [by_name[name] for name in sorted(by_name)]
+        for labels in records
+    )
+    return with_default_project(namespace, projects)
 
 
 def create_project(engine: Engine, project: Project) -> bool:

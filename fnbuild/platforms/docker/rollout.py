@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import (
@@ -29,21 +29,11 @@ from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord
 from fnbuild.platforms.docker.probes import not_ready_prefix
 from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.leases import local_owner
+from fnbuild.platforms.revision_records import RevisionOrigin
 from fnbuild.platforms.settings import needs_gpu, requested_port
 
 # A free port may be taken before the container starts on it.
 _PORT_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionSource:
-    """The revision that a rollback or redeploy runs again, and a note about it.
-
-    `revision` is 0 for a deploy of new code.
-    """
-
-    revision: int = 0
-    note: str = ""
 
 
 @contextmanager
@@ -136,7 +126,7 @@ def apply_plan(
     engine: Engine,
     objects: FunctionObjects,
     planned: tuple[Plan, ContainerPlacement],
-    source: RevisionSource,
+    origin: RevisionOrigin,
     progress: Progress,
 ) -> None:
     """Run the planned revision and record the outcome. The caller holds the function's lock."""
@@ -145,7 +135,7 @@ def apply_plan(
     if (engine.image(plan.artifact.reference) or {}).get("Id") == image:
         placement = replace(placement, image=plan.artifact.reference)
     revision = planning.next_revision(objects, plan.function, plan.artifact, image)
-    revision = replace(revision, source=source.revision or revision.number, note=source.note)
+    revision = replace(revision, source=origin.revision or revision.number, note=origin.note)
     progress(f"making revision {revision.number}")
     is_random_port = bool(placement.port) and not (requested_port(plan.function) or objects.port)
     attempts = _PORT_ATTEMPTS if is_random_port else 1
@@ -259,7 +249,7 @@ def rerun_revision(
     engine: Engine,
     objects: FunctionObjects,
     record: RevisionRecord,
-    source: RevisionSource,
+    origin: RevisionOrigin,
     progress: Progress,
 ) -> tuple[str, ...]:
     """Deploy a recorded revision as a new one, and return the warnings of its plan."""
@@ -267,5 +257,5 @@ def rerun_revision(
         raise revision_records.missing_code_error(record.key.name, record.config)
     artifact = Artifact("image", record.image, record.digest, id=record.image_id)
     planned = plan_deploy(engine, objects, record.function, artifact, PlanOptions(force=True))
-    apply_plan(engine, objects, planned, source, progress)
+    apply_plan(engine, objects, planned, origin, progress)
     return planned[0].warnings

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 
-from fnbuild.errors import ConflictError, FnbuildError, UsageError
+from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_variables
 from fnbuild.function.types import Function, to_dict
@@ -34,7 +34,7 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import function_not_found
+from fnbuild.platforms.base import function_exists, function_not_found
 from fnbuild.platforms.kubeclient import connection, kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
@@ -160,16 +160,8 @@ class KubernetesPlatform(Platform):
     ) -> Deployment:
         key = KubernetesKey(namespace, name)
         objects = self._own(key)
-        if revision is None:
-            served = (record for record in records.all_revisions(objects) if not record.failed)
-            target = revision_records.rollback_target(
-                name, records.active_revision(objects), served
-            )
-        else:
-            target = records.find_revision(objects, revision)
-        progress(f"rolling back to the code and configuration of revision {target.number}")
-        note = f"rollback to revision {target.number}"
-        rerun = Rerun(target.source, note, target.stamp, target.overlap)
+        target, origin = records.function_records(objects).rollback(revision, progress)
+        rerun = Rerun(origin, target.stamp, target.overlap)
         return self._run_again(
             target, "rolled back", rerun, progress, force_conflicts=force_conflicts
         )
@@ -179,15 +171,13 @@ class KubernetesPlatform(Platform):
     ) -> Deployment:
         key = KubernetesKey(namespace, name)
         objects = self._own(key)
-        recorded = records.active_revision(objects) or next(
-            iter(records.all_revisions(objects)), None
-        )
-        if recorded is None:
+        selected = records.function_records(objects).redeploy()
+        if selected is None:
             return self._run_imported(objects, progress, force_conflicts=force_conflicts)
-        note = f"redeploy of revision {recorded.number}"
-        rerun = Rerun(recorded.source, note, timestamp(), recorded.overlap)
+        target, origin = selected
+        rerun = Rerun(origin, timestamp(), target.overlap)
         return self._run_again(
-            recorded, "redeployed", rerun, progress, force_conflicts=force_conflicts
+            target, "redeployed", rerun, progress, force_conflicts=force_conflicts
         )
 
     def _run_imported(
@@ -239,10 +229,7 @@ class KubernetesPlatform(Platform):
         key = key_of(function)
         with leases.hold_lease(self.cluster, key, "imported") as lease:
             if lease.objects.deployment is not None or lease.revisions:
-                raise ConflictError(
-                    f"there is a function {key.name} in namespace {key.namespace} already",
-                    hint=f"delete it first: `fnbuild delete function {key.name}`",
-                )
+                raise function_exists(key)
             store = SecretStore(self.cluster, key)
             config = store.with_references(recorded_config(function))
             store.save(function.metadata.labels)
@@ -256,12 +243,8 @@ class KubernetesPlatform(Platform):
 
     # Reading
 
-    def problems(self) -> list[str]:
-        try:
-            _ = self.cluster.version
-        except FnbuildError as error:
-            return [f"{error.message}; {error.hint}" if error.hint else error.message]
-        return []
+    def check(self) -> None:
+        _ = self.cluster.version
 
     def examine(
         self,
@@ -363,7 +346,7 @@ class KubernetesPlatform(Platform):
         """Return None for a deployed function: its code is in the image, which is in a registry."""
         objects = self._existing(KubernetesKey(namespace, name))
         if revision is not None:
-            records.find_revision(objects, revision)
+            records.function_records(objects).find(revision)
         elif objects.deployment is None:
             return imported_code.find(self.name, objects.key)
         return None

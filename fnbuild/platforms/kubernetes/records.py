@@ -12,16 +12,18 @@ from dataclasses import replace
 
 from fnbuild.errors import ConflictError
 from fnbuild.function.reader import function_from_dict
-from fnbuild.function.types import Function, Metadata, Raw
+from fnbuild.function.types import Function, Raw
 from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Project, Revision, revision_records
+from fnbuild.platforms.base import unreadable_function
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import get_condition, is_rolled_out
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
-from fnbuild.platforms.projects import decode_string_map
+from fnbuild.platforms.projects import decode_string_map, with_default_project
+from fnbuild.platforms.revision_records import FunctionRecords
 
 INTERRUPTED = "its deploy was interrupted"
 """The failure of a revision whose deploy ended before it was ready and could not say why."""
@@ -121,9 +123,8 @@ def _may_become_ready(objects: FunctionObjects, deployment: Raw) -> bool:
     ) == ("True")
 
 
-def find_revision(objects: FunctionObjects, number: int) -> RevisionRecord:
-    """Return the revision with a number. Raises `NotFoundError` if there is none."""
-    return revision_records.find_revision(objects.key.name, all_revisions(objects), number)
+def function_records(objects: FunctionObjects) -> FunctionRecords[RevisionRecord]:
+    return FunctionRecords(objects.key.name, all_revisions(objects), active_revision(objects))
 
 
 # Projects
@@ -131,21 +132,20 @@ def find_revision(objects: FunctionObjects, number: int) -> RevisionRecord:
 
 def list_projects(cluster: Cluster, namespace: str) -> list[Project]:
     """Return the projects of a namespace, by name, including the implicit `default`."""
-    by_name = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
-    for config_map in cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS_SELECTOR):
-        name, data = (
-            config_map["metadata"]["name"].removeprefix(_PROJECT_PREFIX),
-            config_map.get("data") or {},
-        )
-        by_name[name] = Project(
-            name,
-            namespace,
-            data.get("description", ""),
-            data.get("owner", ""),
-            decode_string_map(data.get("labels")),
-            decode_string_map(data.get("annotations")),
-        )
-    return [by_name[name] for name in sorted(by_name)]
+    config_maps = cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS_SELECTOR)
+    return with_default_project(namespace, map(_decode_project, config_maps))
+
+
+def _decode_project(config_map: Raw) -> Project:
+    metadata, data = config_map["metadata"], config_map.get("data") or {}
+    return Project(
+        metadata["name"].removeprefix(_PROJECT_PREFIX),
+        metadata["namespace"],
+        data.get("description", ""),
+        data.get("owner", ""),
+        decode_string_map(data.get("labels")),
+        decode_string_map(data.get("annotations")),
+    )
 
 
 def add_project(cluster: Cluster, project: Project) -> bool:
@@ -228,11 +228,7 @@ def read_configuration(objects: FunctionObjects) -> Function:
     if newest is not None:
         return newest.function
     pending_config = objects.pending_config
-    return (
-        unreadable_function(objects)
-        if pending_config is None
-        else _with_name(objects, pending_config)
-    )
+    return _unreadable(objects) if pending_config is None else _with_name(objects, pending_config)
 
 
 def _nuclio_configuration(objects: FunctionObjects) -> Function:
@@ -243,9 +239,9 @@ def _nuclio_configuration(objects: FunctionObjects) -> Function:
     try:
         config = json.loads((metadata.get("annotations") or {}).get(labels.CONFIG, ""))
     except ValueError:
-        return unreadable_function(objects)
+        return _unreadable(objects)
     if not isinstance(config, dict):
-        return unreadable_function(objects)
+        return _unreadable(objects)
     if "spec" in config:
         return _with_name(objects, config)
     return _with_name(
@@ -261,8 +257,5 @@ def _with_name(objects: FunctionObjects, config: Raw) -> Function:
     return function_from_dict({**config, "metadata": metadata}, objects.key.name)
 
 
-def unreadable_function(objects: FunctionObjects) -> Function:
-    """Return a function with only a name and a project, for an unreadable configuration."""
-    name = Metadata(name=objects.key.name, namespace=objects.key.namespace)
-    name.labels[labels.PROJECT] = objects.project
-    return Function(metadata=name)
+def _unreadable(objects: FunctionObjects) -> Function:
+    return unreadable_function(objects.key, objects.project)

@@ -12,6 +12,7 @@ from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, FunctionState
+from fnbuild.platforms.base import unreadable_function
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels, leases, pod_status, records
@@ -19,7 +20,7 @@ from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.records import read_configuration, unreadable_function
+from fnbuild.platforms.kubernetes.records import read_configuration
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, image_of
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
@@ -124,7 +125,8 @@ def _view_listed(objects: FunctionObjects, observed: _Observed) -> Deployment:
     except UnavailableError:
         raise
     except FnbuildError as error:
-        return Deployment(unreadable_function(objects), PLATFORM, "error", error.message)
+        function = unreadable_function(objects.key, objects.project)
+        return Deployment(function, PLATFORM, "error", error.message)
 
 
 def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:

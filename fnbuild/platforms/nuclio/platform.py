@@ -16,12 +16,10 @@ from fnbuild.datadir import function_lock
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
-    FnbuildError,
     PreconditionError,
     UsageError,
 )
-from fnbuild.function.types import Function, Metadata, Raw
-from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import (
     NO_OPTIONS,
     Artifact,
@@ -38,7 +36,12 @@ from fnbuild.platforms import (
     Revision,
     imported_code,
 )
-from fnbuild.platforms.base import FunctionKey, function_not_found
+from fnbuild.platforms.base import (
+    FunctionKey,
+    function_exists,
+    function_not_found,
+    unreadable_function,
+)
 from fnbuild.platforms.nuclio import doctor, function_state, planning, rollout
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
@@ -51,7 +54,7 @@ from fnbuild.platforms.nuclio.function_config import (
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
 from fnbuild.platforms.nuclio.transport import URL_VARIABLE
-from fnbuild.platforms.projects import members_to_delete
+from fnbuild.platforms.projects import members_to_delete, with_default_project
 
 
 class NuclioPlatform(Platform):
@@ -156,22 +159,15 @@ class NuclioPlatform(Platform):
         key = key_of(function)
         with _function_lock(key, "imported"):
             if self.dashboard.function(key) is not None:
-                raise ConflictError(
-                    f"there is a function {key.name} in namespace {key.namespace} already",
-                    hint=f"delete it first: `fnbuild delete function {key.name}`",
-                )
+                raise function_exists(key)
             self.dashboard.add_imported(import_config(function))
             self._rollout(function, lambda _: None).wait_until_imported()
             return self._read_deployment(key)
 
     # Reading
 
-    def problems(self) -> list[str]:
-        try:
-            self.dashboard.check()
-        except FnbuildError as error:
-            return [f"{error.message}; {error.hint}" if error.hint else error.message]
-        return []
+    def check(self) -> None:
+        self.dashboard.check()
 
     def examine(
         self,
@@ -196,12 +192,9 @@ class NuclioPlatform(Platform):
             return function_state.to_deployment(stored, self.dashboard)
         except ConfigError as error:
             metadata = metadata_of(stored)
-            identity = Metadata(
-                name=str(metadata.get("name")),
-                namespace=str(metadata.get("namespace")),
-                labels={PROJECT_LABEL: project_of(stored)},
-            )
-            return Deployment(Function(metadata=identity), self.name, "error", error.message)
+            key = str(metadata.get("namespace")), str(metadata.get("name"))
+            function = unreadable_function(key, project_of(stored))
+            return Deployment(function, self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         return self._read_deployment(FunctionKey(namespace, name))
@@ -292,9 +285,7 @@ class NuclioPlatform(Platform):
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
-        projects = {project.name: project for project in self.dashboard.projects(namespace)}
-        projects.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
-        return [projects[name] for name in sorted(projects)]
+        return with_default_project(namespace, self.dashboard.projects(namespace))
 
     def _has_project(self, namespace: str, name: str) -> bool:
         return any(project.name == name for project in self.dashboard.projects(namespace))

@@ -26,7 +26,8 @@ from fnbuild.platforms.process import (
 )
 from fnbuild.platforms.process.layout import control_socket, launched_processors
 from fnbuild.platforms.process.processor_client import listening_pid
-from fnbuild.store import FunctionRow, RevisionRow, Store
+from fnbuild.platforms.revision_records import RevisionOrigin, missing_code_error
+from fnbuild.store import RevisionRow, Store
 
 
 def plan(store: Store, function: Function, artifact: Artifact, options: PlanOptions) -> Plan:
@@ -56,7 +57,7 @@ def deploy(
     planned: Plan,
     store: Store,
     progress: Progress,
-    origin: revisions.RevisionOrigin | None = None,
+    origin: RevisionOrigin | None = None,
 ) -> None:
     """Make a revision and switch to it; `origin` is the revision that it runs again, if any."""
     began = layout.last_down()
@@ -122,9 +123,9 @@ def _activate_standby(key: FunctionKey, revision: RevisionRow, store: Store) -> 
 def rerun_revision(
     key: FunctionKey,
     recorded: RevisionRow,
+    origin: RevisionOrigin,
     store: Store,
     progress: Progress,
-    origin: revisions.RevisionOrigin,
 ) -> Deployment:
     """Run a recorded revision again as a new revision."""
     if not recorded.code.is_dir():
@@ -139,17 +140,12 @@ def rerun_revision(
     return records.load_deployment(store, key, planned.warnings)
 
 
-def deploy_imported(
-    key: FunctionKey, row: FunctionRow, store: Store, progress: Progress
-) -> Deployment:
+def deploy_imported(key: FunctionKey, store: Store, progress: Progress) -> Deployment:
     """Deploy an imported function for the first time, from its inline source or its folder."""
-    function = function_from_dict(row.config, key.name)
+    function = function_from_dict(records.require_function(store, key).config, key.name)
     code = imported_code.find(function_state.PLATFORM_NAME, key)
     if code is None and not function.spec.build.function_source_code:
-        raise PreconditionError(
-            f"no code of {key.name} is recorded",
-            hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
-        )
+        raise missing_code_error(key.name, None)
     folder = revisions.new_staging_folder()
     try:
         loaded = LoadedFunction(function, Report(), code or folder, None, None, "")

@@ -15,12 +15,10 @@ from fnbuild import trees
 from fnbuild.datadir import function_dir
 from fnbuild.errors import (
     ConfigError,
-    ConflictError,
     NotReadyError,
     UsageError,
 )
-from fnbuild.function.types import Function, Metadata, to_dict
-from fnbuild.names import PROJECT_LABEL
+from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
     NO_OPTIONS,
     Artifact,
@@ -39,6 +37,7 @@ from fnbuild.platforms import (
     Statistics,
     imported_code,
 )
+from fnbuild.platforms.base import function_exists, unreadable_function
 from fnbuild.platforms.process import (
     deploys,
     doctor,
@@ -113,12 +112,8 @@ class ProcessPlatform(Platform):
     ) -> Deployment:
         key = FunctionKey(namespace, name)
         with records.locked_store(key, "rolled back", must_exist=True) as store:
-            recorded = records.revision_to_restore(store, key, revision)
-            progress(f"rolling back to the code and configuration of revision {recorded.number}")
-            origin = revisions.RevisionOrigin(
-                recorded.source, f"rollback to revision {recorded.number}"
-            )
-            return deploys.rerun_revision(key, recorded, store, progress, origin)
+            target, origin = records.function_records(store, key).rollback(revision, progress)
+            return deploys.rerun_revision(key, target, origin, store, progress)
 
     def redeploy(
         self,
@@ -130,24 +125,17 @@ class ProcessPlatform(Platform):
     ) -> Deployment:
         key = FunctionKey(namespace, name)
         with records.locked_store(key, "redeployed", must_exist=True) as store:
-            row = records.require_function(store, key)
-            recorded = records.active_revision(store, row) or records.newest_revision(store, key)
-            if recorded is not None:
-                origin = revisions.RevisionOrigin(
-                    recorded.source, f"redeploy of revision {recorded.number}"
-                )
-                return deploys.rerun_revision(key, recorded, store, progress, origin)
-            return deploys.deploy_imported(key, row, store, progress)
+            rerun = records.function_records(store, key).redeploy()
+            if rerun is not None:
+                return deploys.rerun_revision(key, *rerun, store, progress)
+            return deploys.deploy_imported(key, store, progress)
 
     def store_imported(self, function: Function) -> Deployment:
         key = FunctionKey.of(function)
         with records.locked_store(key, "imported") as store:
             row = store.function(*key)
             if row is not None and row.desired != "imported":
-                raise ConflictError(
-                    f"there is a function {key.name} in namespace {key.namespace} already",
-                    hint=f"delete it first: `fnbuild delete function {key.name}`",
-                )
+                raise function_exists(key)
             store.put_function(
                 FunctionRow(
                     *key,
@@ -193,9 +181,8 @@ class ProcessPlatform(Platform):
         try:
             return function_state.to_deployment(row, records.active_revision(store, row))
         except ConfigError as error:
-            labels = {PROJECT_LABEL: row.project}
-            name = Metadata(name=row.name, namespace=row.namespace, labels=labels)
-            return Deployment(Function(metadata=name), self.name, "error", error.message)
+            function = unreadable_function((row.namespace, row.name), row.project)
+            return Deployment(function, self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         key = FunctionKey(namespace, name)
@@ -216,16 +203,11 @@ class ProcessPlatform(Platform):
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
-            row = records.require_function(store, key)
-            if revision is None:
-                recorded = records.active_revision(store, row) or records.newest_revision(
-                    store, key
-                )
-                if recorded is None:
-                    return imported_code.find(self.name, key)
-            else:
-                recorded = records.require_revision(store, key, revision)
-        return recorded.code if recorded is not None and recorded.code.is_dir() else None
+            history = records.function_records(store, key)
+            recorded = history.latest if revision is None else history.find(revision)
+        if recorded is None:
+            return imported_code.find(self.name, key)
+        return recorded.code if recorded.code.is_dir() else None
 
     def change_counter(self) -> int:
         return self._watched_store.change_counter + foreground_records.change_counter()

@@ -16,11 +16,12 @@ from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
 from fnbuild.names import DEFAULT_PROJECT
-from fnbuild.platforms import Deployment, FunctionKey, Project, Revision, projects, revision_records
+from fnbuild.platforms import Deployment, FunctionKey, Project, Revision, projects
 from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.process import foreground_records, function_state
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.process.readiness import failure_prefix
+from fnbuild.platforms.revision_records import FunctionRecords
 from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
 
 log = logging.getLogger(__name__)
@@ -66,20 +67,10 @@ def active_revision(store: Store, row: FunctionRow) -> RevisionRow | None:
     return store.revision(row.namespace, row.name, row.revision) if row.revision else None
 
 
-def newest_revision(store: Store, key: FunctionKey) -> RevisionRow | None:
-    return next(iter(store.revisions(*key)), None)
-
-
-def require_revision(store: Store, key: FunctionKey, number: int) -> RevisionRow:
-    return revision_records.find_revision(key.name, store.revisions(*key), number)
-
-
-def revision_to_restore(store: Store, key: FunctionKey, number: int | None) -> RevisionRow:
-    if number is not None:
-        return require_revision(store, key, number)
-    row = require_function(store, key)
-    superseded = (row for row in store.revisions(*key) if row.state == "superseded")
-    return revision_records.rollback_target(key.name, active_revision(store, row), superseded)
+def function_records(store: Store, key: FunctionKey) -> FunctionRecords[RevisionRow]:
+    """Return the function's revision records; raise `NotFoundError` if it does not exist."""
+    active = active_revision(store, require_function(store, key))
+    return FunctionRecords(key.name, store.revisions(*key), active)
 
 
 def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
@@ -188,10 +179,8 @@ class FunctionRecord:
 
 
 def list_projects(store: Store, namespace: str) -> list[Project]:
-    """Return the projects of the namespace by name, with `default` even if it is not recorded."""
-    by_name = {row.name: Project(**asdict(row)) for row in store.projects(namespace)}
-    by_name.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
-    return [by_name[name] for name in sorted(by_name)]
+    recorded = (Project(**asdict(row)) for row in store.projects(namespace))
+    return projects.with_default_project(namespace, recorded)
 
 
 def create_project(store: Store, project: Project) -> bool:

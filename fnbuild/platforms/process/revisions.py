@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fnbuild import trees
@@ -26,14 +26,6 @@ from fnbuild.platforms.process.processor_config import RevisionPaths, processor_
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
 KEPT_REVISIONS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionOrigin:
-    """The revision whose code and configuration a new revision runs again, and a note about it."""
-
-    revision: int
-    note: str
 
 
 def make_revision(

@@ -118,7 +118,7 @@ def test_what_nobody_can_read_hides_nothing() -> None:
 
 def test_a_revision_that_is_not_on_record() -> None:
     with pytest.raises(NotFoundError, match="no revision 9") as failure:
-        records.find_revision(known(made(1), made(2)), 9)
+        records.function_records(known(made(1), made(2))).find(9)
     assert failure.value.hint == "recorded: 2, 1"
 
 

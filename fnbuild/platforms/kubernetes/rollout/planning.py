@@ -42,6 +42,7 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
+from fnbuild.platforms.revision_records import RevisionOrigin
 
 PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"})
 _MAX_THREADS = 6
@@ -67,11 +68,10 @@ _HIDDEN_ANNOTATIONS = (
 class Rerun:
     """The parameters of running a recorded revision as a new one.
 
-    `source` is the revision with the same code. A changed `stamp` restarts the pods.
+    A changed `stamp` restarts the pods.
     """
 
-    source: int
-    note: str
+    origin: RevisionOrigin
     stamp: str
     overlap: bool
 
@@ -284,8 +284,8 @@ def _new_revision(
     if rerun is not None:
         return replace(
             record,
-            source=rerun.source,
-            note=rerun.note,
+            source=rerun.origin.revision,
+            note=rerun.origin.note,
             stamp=rerun.stamp,
             overlap=rerun.overlap,
         )
