@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 
-from fnbuild.runtime.event_loop import EventLoop
 from fnbuild.runtime.http.messages import DEFERRED, ConnectionLimits, Reply
 from fnbuild.runtime.http.server import HttpServer
 
@@ -172,6 +171,6 @@ if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
     if "files" in settings:
         resource.setrlimit(resource.RLIMIT_NOFILE, (settings["files"], settings["files"]))
-    the_loop = EventLoop()
+    the_loop = asyncio.new_event_loop()
     the_loop.run_until_complete(main(the_loop, settings))
     the_loop.close()

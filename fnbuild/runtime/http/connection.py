@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Awaitable, Callable, Dict, Optional, Tuple, Union
 
-from ..event_loop import EventLoop, Stream, StreamOwner
+from ..streams import Stream, StreamOwner
 from .messages import (
     BodySource,
     BodyWriter,
@@ -83,7 +83,7 @@ class ConnectionOwner:
     """
 
     app: App
-    loop: EventLoop
+    loop: asyncio.AbstractEventLoop
     limits: ConnectionLimits
     commands: Dict[bytes, Command]
     in_flight: int

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .. import wire
-from ..event_loop import FileBody, Stream
+from ..streams import FileBody, Stream
 from .parser import RequestHead
 
 

@@ -8,7 +8,6 @@ import asyncio
 import socket
 from typing import Callable, Dict, List, Optional, Set
 
-from ..event_loop import EventLoop
 from .connection import App, Command, ConnectionOwner, HttpConnection
 from .messages import ConnectionLimits, HttpRequest, Reply
 from .parser import HeadParser, HttpError
@@ -42,7 +41,7 @@ class HttpServer(ConnectionOwner):
         on_error: Optional[OnError] = None,
         commands: Optional[Dict[bytes, Command]] = None,
         *,
-        loop: EventLoop,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.app = app
         self.limits = limits or ConnectionLimits()

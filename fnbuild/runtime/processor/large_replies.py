@@ -6,7 +6,7 @@ A body is in shared memory, or arrives in pieces at the pace of the client.
 from typing import Optional, Tuple
 
 from .. import wire
-from ..event_loop import FileBody
+from ..streams import FileBody
 from ..http.messages import BodySource
 from .pending_event import EventResult, PendingEvent
 from .shared_memory import create_sealed_memory

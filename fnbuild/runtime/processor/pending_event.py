@@ -3,7 +3,7 @@
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from .. import wire
-from ..event_loop import FileBody
+from ..streams import FileBody
 from ..http.messages import BodySource
 from ..logs import LEVELS, Log, LogRecord
 

@@ -14,7 +14,6 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
-from ..event_loop import EventLoop
 from ..logs import READY_MESSAGE, Log
 from .large_replies import ReplyMemory
 from .launch import worker_environment
@@ -47,7 +46,7 @@ class PoolContext(NamedTuple):
 
     config: ProcessorConfig
     log: Log
-    loop: EventLoop
+    loop: asyncio.AbstractEventLoop
     spawner: Spawner
     on_started: Callable[[Dict[str, Any]], None]
     reply_memory: ReplyMemory
@@ -257,7 +256,7 @@ class WorkerPools:
     """
 
     def __init__(
-        self, config: ProcessorConfig, triggers: Sequence[TriggerConfig], log: Log, loop: EventLoop
+        self, config: ProcessorConfig, triggers: Sequence[TriggerConfig], log: Log, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.warnings: List[str] = []
         self.mount = "none"

@@ -19,7 +19,6 @@ from typing import Any, Dict, List, Optional
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
-from ..event_loop import EventLoop
 from ..http.server import HttpServer
 from ..logs import Log
 from ..triggers.base import Trigger, TriggerContext
@@ -41,7 +40,7 @@ _IDLE_TIMEOUT_AT_SIGNAL = 1.0
 class Processor(ProcessorControl):
     """One processor, from its start to its end. `run` returns the exit status."""
 
-    def __init__(self, config: ProcessorConfig, log: Log, loop: EventLoop) -> None:
+    def __init__(self, config: ProcessorConfig, log: Log, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.log = log
         self._loop = loop
@@ -362,7 +361,7 @@ def serve(config: ProcessorConfig) -> int:
     """Run a processor; return 0 after a drain, 1 if it was cut short or could not listen."""
     allocator.tune()
     log = Log(config.log_level, config.log_format)
-    loop = EventLoop()
+    loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _loop, context: log.error(_describe_fault(context)))
     asyncio.set_event_loop(loop)
     try:

@@ -10,7 +10,6 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 
 from .. import wire
 from ..config import ProcessorConfig
-from ..event_loop import EventLoop
 from ..logs import Log, LogRecord
 from ..tracebacks import handler_location, last_output
 from . import worker_process
@@ -45,7 +44,7 @@ class Spawner(ProcessOwner):
         env: Dict[str, str],
         log: Log,
         on_started: Callable[[wire.Meta], None],
-        loop: EventLoop,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
         self._config = config

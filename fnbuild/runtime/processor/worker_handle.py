@@ -6,7 +6,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
-from ..event_loop import EventLoop
 from ..logs import Log, LogRecord
 from ..tracebacks import last_output
 from .large_replies import LargeReply, ReplyMemory
@@ -71,7 +70,7 @@ class WorkerOwner:
 
     config: ProcessorConfig
     log: Log
-    loop: EventLoop
+    loop: asyncio.AbstractEventLoop
     reply_memory: ReplyMemory
     spawner: Spawner
     stopping: bool

@@ -19,7 +19,7 @@ from typing import Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple, 
 
 from .. import wire
 from ..config import ProcessorConfig
-from ..event_loop import EventLoop, Stream, StreamOwner
+from ..streams import Stream, StreamOwner
 from ..tracebacks import handler_stack
 from .launch import DUMP_SIGNAL, worker_command
 from .shared_memory import Payload, Segment, SegmentUser, SharedBody
@@ -185,7 +185,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
     constructor raises OSError if no descriptors are left.
     """
 
-    def __init__(self, loop: EventLoop, owner: ProcessOwner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: ProcessOwner) -> None:
         self.owner = owner
         self.event_unread = False
         self.gone = False

@@ -9,7 +9,7 @@ import time
 from typing import Any, List, Optional, Union
 
 from .. import wire
-from ..event_loop import FileBody
+from ..streams import FileBody
 from ..http.messages import DEFERRED, Deferred, Reply
 from ..ids import new_id
 from ..logs import LEVELS, LogRecord
