@@ -170,11 +170,11 @@ class MetricsRegistry:
         self._families: Dict[str, MetricFamily] = {}
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
-        """A family of counters. ValueError when the name is taken or cannot be one."""
+        """Add a family of counters. Raises ValueError if the name is invalid or taken."""
         return self._add(MetricFamily(name, "counter", text, labels, Counter))
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
-        """A family of gauges."""
+        """Add a family of gauges."""
         return self._add(MetricFamily(name, "gauge", text, labels, Gauge))
 
     def observed(
@@ -329,11 +329,11 @@ class TriggerMetricFamilies:
         )
         self._allocations = registry.counter(
             _PREFIX + "worker_allocation_total",
-            "Times a worker was asked for, by result",
+            "Requests for a worker, by result",
             (*trigger, "result"),
         )
         self._requests = registry.counter(
-            _PREFIX + "worker_allocation_count", "Times a worker was asked for", trigger
+            _PREFIX + "worker_allocation_count", "Requests for a worker", trigger
         )
         self._waits = registry.histogram(
             _PREFIX + "worker_allocation_wait_duration_milliseconds",
@@ -342,7 +342,7 @@ class TriggerMetricFamilies:
         )
         self._available = registry.counter(
             _PREFIX + "worker_allocation_workers_available_percentage",
-            "Percentages of free workers, summed over the times one was asked for",
+            "Percentages of free workers, summed over the requests for one",
             trigger,
         )
         self._stages = registry.histogram(
