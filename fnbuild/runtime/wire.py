@@ -4,23 +4,15 @@ A message is a fixed header (kind, segment, length of the meta, length of the bo
 JSON and the body as raw bytes, which are never encoded or inspected. If the header has the number
 of a shared memory segment, the body is there. A message may come with open descriptors: that of a
 segment that is new to the worker, or those that the message is about.
-
-The meta of an event or reply is followed by its mark in binary. The mark holds the values that
-differ each time, so that most metas equal an earlier one and are decoded from a cache.
 """
 
 import json
 import socket
 import struct
-from json.encoder import encode_basestring_ascii
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
-
-from .cache import cache_value
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
-# Meta on the wire: ASCII JSON.
-EncodedMeta = bytes
 
 HEADER = struct.Struct("!BxHIQ")
 # Added to the kind of a message with descriptors.
@@ -69,100 +61,16 @@ JOINED_WRITE = 64 * 1024
 CHUNK = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
 
-# The `mark` of an event is its id and its time in seconds since the epoch; that of a reply is the
-# start (`time.monotonic`) and the duration of the handler in seconds; other messages have none.
-Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any), ("mark", Any)])
-_EVENT_MARK = struct.Struct("!36sQ")
-_REPLY_MARK = struct.Struct("!dd")
+Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any)])
 
 
-def _make_encode() -> Callable[[Any], str]:
-    """Return a function like json.dumps that does not create an encoder for each message."""
-    encoder = json.JSONEncoder(separators=(",", ":"), default=repr)
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return encoder.encode
-    encode_in_c = make({}, repr, encode_basestring_ascii, None, ":", ",", False, False, True)
-    return lambda value: "".join(encode_in_c(value, 0))
+_encoder = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
-_encode = _make_encode()
-
-
-def encode(meta: Any) -> EncodedMeta:
-    """Return the meta, or a part of it, as it is sent."""
-    return _encode(meta).encode("ascii")
-
-
-def encode_event(meta: EncodedMeta, identity: str, moment: float) -> EncodedMeta:
-    """Return the meta of an event with its mark: a UUID and the time in seconds since the epoch."""
-    return meta + _EVENT_MARK.pack(identity.encode("ascii"), int(moment))
-
-
-def encode_reply(meta: EncodedMeta, started: float, duration: float) -> EncodedMeta:
-    """Return the meta of a reply with its mark: the start and duration in seconds."""
-    return meta + _REPLY_MARK.pack(started, duration)
-
-
-def encode_head(kind: int, meta: Union[Meta, EncodedMeta], size: int, segment: int = 0) -> bytes:
+def encode_head(kind: int, meta: Meta, size: int, segment: int = 0) -> bytes:
     """Return header and meta of a message whose body has `size` bytes."""
-    text = meta if isinstance(meta, bytes) else encode(meta)
+    text = _encoder.encode(meta).encode("ascii")
     return HEADER.pack(kind, segment, len(text), size) + text
-
-
-def encode_special_reply(
-    status: int, headers: List[Tuple[str, str]], body: str, size: Optional[int] = None
-) -> EncodedMeta:
-    """Encode the meta, without its mark, of a reply whose body is not in the message.
-
-    `body` is SHARED or PIECES. `size` is the number of bytes in all pieces, if it is known.
-    """
-    return encode({"s": status, "h": headers, BODY: body, "n": size})
-
-
-class ReplyEncoder:
-    """An encoder for metas of replies, with a cache, since most handlers have few of them."""
-
-    def __init__(self) -> None:
-        self._cache: Dict[Any, EncodedMeta] = {}
-
-    def encode(self, status: int, headers: List[Tuple[str, str]], raised: bool) -> EncodedMeta:
-        """Return the meta without its mark; `raised` is True if the handler raised."""
-        key = (status, raised, tuple(headers))
-        encoded = self._cache.get(key)
-        if encoded is None:
-            meta: Meta = {"s": status, "h": headers}
-            encoded = encode(dict(meta, x=1) if raised else meta)
-            cache_value(self._cache, key, encoded, len(encoded))
-        return encoded
-
-
-class MetaDecoder:
-    """A decoder for metas of events and replies.
-
-    Equal metas are one object, in which a reader may keep values that it derives from them.
-    """
-
-    def __init__(self) -> None:
-        self._cache: Dict[bytes, Meta] = {}
-
-    def event(self, raw: bytes) -> Tuple[Meta, Tuple[str, int]]:
-        """Return meta and mark of an event."""
-        text = raw[: -_EVENT_MARK.size]
-        identity, moment = _EVENT_MARK.unpack_from(raw, len(text))
-        return self._read(text), (identity.decode("ascii"), moment)
-
-    def reply(self, raw: bytes) -> Tuple[Meta, Tuple[float, float]]:
-        """Return meta and mark of a reply."""
-        text = raw[: -_REPLY_MARK.size]
-        started, duration = _REPLY_MARK.unpack_from(raw, len(text))
-        return self._read(text), (started, duration)
-
-    def _read(self, text: bytes) -> Meta:
-        meta = self._cache.get(text)
-        if meta is None:
-            meta = cache_value(self._cache, text, decode(text), len(text))
-        return meta
 
 
 class MessageReader:
@@ -173,7 +81,6 @@ class MessageReader:
     """
 
     def __init__(self) -> None:
-        self._decoder = MetaDecoder()
         self.long = False
         self._whole = bytearray()
         self._filled = 0
@@ -200,7 +107,7 @@ class MessageReader:
                     return messages
                 break
             meta = data[start + HEADER.size : middle]
-            messages.append(self._message(kind, meta, data[middle:stop]))
+            messages.append(Message(kind, decode(meta), data[middle:stop]))
             start = stop
         self._partial = data[start:]
         return messages
@@ -214,13 +121,7 @@ class MessageReader:
         self.long = False
         kind, _, meta_size, _ = HEADER.unpack_from(whole)
         middle = HEADER.size + meta_size
-        return [self._message(kind, bytes(whole[HEADER.size : middle]), whole[middle:])]
-
-    def _message(self, kind: int, raw: bytes, body: Any) -> Message:
-        if kind != REPLY:
-            return Message(kind, decode(raw), body, None)
-        meta, mark = self._decoder.reply(raw)
-        return Message(kind, meta, body, mark)
+        return [Message(kind, decode(bytes(whole[HEADER.size : middle])), whole[middle:])]
 
     def _begin_long(self, data: bytes, start: int, size: int) -> None:
         self.long = True
@@ -230,8 +131,9 @@ class MessageReader:
 
 
 def decode(meta: bytes) -> Meta:
-    """Return a meta that has no mark."""
-    return json.loads(meta.decode("ascii")) if meta else {}
+    """Return the meta of a message."""
+    decoded: Meta = json.loads(meta.decode("ascii"))
+    return decoded
 
 
 def socket_pair() -> Tuple[socket.socket, socket.socket]:

@@ -24,6 +24,7 @@ class Echo:
         self.loop = loop
         self.held = loop.create_future()
         self.errors = []
+        self.refusals = []
         self.order = []
         self.server = None
         self.listener = None
@@ -120,7 +121,7 @@ class Echo:
             {
                 "connections": self.server.connections,
                 "in_flight": self.server.in_flight,
-                "refusals": self.server.refusals,
+                "refusals": self.refusals,
                 "errors": self.errors,
                 "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             },
@@ -158,6 +159,7 @@ async def main(loop, options):
     echo.server = HttpServer(
         echo, limits, on_error=echo.failed, commands=echo.commands(), loop=loop
     )
+    echo.server.on_refusal = lambda status, _reason: echo.refusals.append(status)
     for number, fd in enumerate(options["fd"]):
         echo.listener = socket.socket(fileno=fd)
         await echo.server.start(echo.listener, name=f"http{number}")

@@ -9,7 +9,7 @@ import pytest
 
 from fnbuild.runtime.config import ConfigFileError
 from fnbuild.runtime.http.messages import HttpRequest, Reply
-from fnbuild.runtime.http.parser import HeadParser
+from fnbuild.runtime.http.parser import parse_head
 from fnbuild.runtime.triggers.cors import CorsPolicy, cors_policy
 
 PAGE = "https://page.example"
@@ -18,7 +18,7 @@ PAGE = "https://page.example"
 def request(method: str, **headers: str) -> HttpRequest:
     lines = [f"{method} / HTTP/1.1", "Host: test"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    head = HeadParser().parse("\r\n".join(lines).encode())
+    head = parse_head("\r\n".join(lines).encode())
     return HttpRequest(head, b"", None, 0.0)
 
 

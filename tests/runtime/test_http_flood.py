@@ -5,7 +5,7 @@ import socket
 from itertools import islice
 from pathlib import Path
 
-from fnbuild.runtime.http.parser import HeadParser, HttpError
+from fnbuild.runtime.http.parser import HttpError
 from fnbuild.runtime.http.reader import NOTHING, RequestReader
 from tests.runtime.http_wire import Process, Wire, serving, until
 from tests.runtime.mutation import streams
@@ -16,7 +16,7 @@ AT_ONCE = 100
 
 def expected(raw: bytes) -> list[int]:
     """Return the statuses that a client gets for these bytes."""
-    reader = RequestReader(HeadParser(), 16 * 1024, MAX_BODY)
+    reader = RequestReader(16 * 1024, MAX_BODY)
     reader.feed(raw)
     statuses = []
     try:

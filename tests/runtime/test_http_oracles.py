@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnbuild.runtime.http.parser import HeadParser, HttpError
+from fnbuild.runtime.http.parser import HttpError
 from fnbuild.runtime.http.reader import RequestReader
 from tests.runtime.malformed import FORMS
 from tests.runtime.mutation import PIECES, WHOLE, streams
@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
 
 
 def ours(raw: bytes) -> Verdict:
-    reader = RequestReader(HeadParser(), 16 * 1024, 1 << 20)
+    reader = RequestReader(16 * 1024, 1 << 20)
     reader.feed(raw)
     found: list[Read] = []
     stream = b""

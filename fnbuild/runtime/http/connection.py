@@ -4,12 +4,12 @@ A connection holds at most one request and one read's worth of pipelined request
 reading. No further request begins while a reply waits for a slow reader.
 """
 
+import abc
 import asyncio
 import fcntl
 import socket
 import sys
 import termios
-from functools import partial
 from time import monotonic
 from typing import Awaitable, Callable, Dict, Optional, Tuple, Union
 
@@ -27,12 +27,6 @@ from .messages import (
 )
 from .parser import HttpError, RequestHead
 from .reader import HEAD, NOTHING, PART_OF_HEAD, RequestReader
-
-# An application that does not wait is answered without an iteration of the loop.
-if sys.version_info >= (3, 12):
-    start_task: Callable[..., "asyncio.Task[None]"] = partial(asyncio.Task, eager_start=True)
-else:
-    start_task = asyncio.Task
 
 
 def unread_bytes(stream: Stream) -> int:
@@ -75,7 +69,7 @@ App = Callable[[HttpRequest], Union[Reply, Awaitable[Optional[Reply]], Deferred,
 Command = Callable[[socket.socket], None]
 
 
-class ConnectionOwner:
+class ConnectionOwner(abc.ABC):
     """The server of a connection.
 
     `app` answers requests. `in_flight` counts the requests that it has. With `keep_alive_disabled`
@@ -90,26 +84,29 @@ class ConnectionOwner:
     keep_alive_disabled: bool
     expired: bool
 
+    @abc.abstractmethod
     def new_reader(self) -> RequestReader:
         """Return a reader for one connection's requests."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def run_command(self, line: bytes, sock: socket.socket) -> bool:
         """Run the command of a connection's first line; return False if it is none."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def connection_closed(self, connection: "HttpConnection") -> None:
         """Handle the end of a connection."""
 
+    @abc.abstractmethod
     def request_ended(self) -> None:
         """Handle the end of a request whose connection is closed."""
 
+    @abc.abstractmethod
     def request_refused(self, error: HttpError) -> None:
         """Handle a request that was answered without the application."""
 
+    @abc.abstractmethod
     def application_failed(self, request: HttpRequest, error: BaseException) -> Reply:
         """Return the reply to a request whose application raised."""
-        raise NotImplementedError
 
 
 class HttpConnection(StreamOwner, ReplyChannel):
@@ -276,7 +273,7 @@ class HttpConnection(StreamOwner, ReplyChannel):
         if isinstance(answer, Reply) or answer is None:
             self.answer(request, answer)
         elif not isinstance(answer, Deferred):
-            self._task = start_task(self._wait(request, answer), loop=self._loop)
+            self._task = self._loop.create_task(self._wait(request, answer))
 
     async def _wait(self, request: HttpRequest, pending: Awaitable[Optional[Reply]]) -> None:
         reply = None

@@ -1,11 +1,13 @@
 """Requests and replies of an application, and how replies are written."""
 
+import abc
 import json
 import re
 import socket
 import struct
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .. import wire
 from ..streams import FileBody, Stream
@@ -32,9 +34,6 @@ _START_LINES = {
     for status in HTTPStatus
     if status.value >= 200
 }
-# Handlers use few names; the limit is for one that invents them.
-_MAX_PREFIXES = 1024
-_prefixes: Dict[str, str] = {}
 
 
 class ConnectionLimits(NamedTuple):
@@ -66,7 +65,7 @@ class BodySource:
         """Report that the client no longer reads the body."""
 
 
-class ReplyChannel:
+class ReplyChannel(abc.ABC):
     """The connection of a request as far as its reply needs it.
 
     `listener` is the name of the listening socket, `client` the peer's address and port (None on a
@@ -78,23 +77,23 @@ class ReplyChannel:
     closed: bool
     stream: Stream
 
+    @abc.abstractmethod
     def answer(self, request: "HttpRequest", reply: "Optional[Reply]") -> None:
         """Write the reply and continue; None ends the connection. Further replies are ignored."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def begin(
         self, request: "HttpRequest", reply: "Reply", source: BodySource, size: Optional[int]
     ) -> "BodyWriter":
         """Write the head of a reply whose body is written as it is produced."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def end(self, request: "HttpRequest", complete: bool) -> None:
         """Finish a reply whose body is complete or was cut short."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def await_room(self) -> None:
         """Start the client's time limit for reading the buffered data."""
-        raise NotImplementedError
 
 
 class HttpRequest:
@@ -235,9 +234,7 @@ def encode_header_lines(headers: Iterable[Tuple[str, str]], server: bool = True)
     last = "Server: nuclio" if server else None
     lines: List[str] = []
     for name, value in headers:
-        prefix = _prefixes.get(name)
-        if prefix is None:
-            prefix = _header_prefix(name)
+        prefix = _header_prefix(name)
         if prefix == "Server: ":
             last = prefix + value
         elif prefix:
@@ -269,6 +266,7 @@ def _start_line(status: int) -> bytes:
     return b"HTTP/1.1 %d Unknown\r\n" % status
 
 
+@lru_cache(maxsize=512)
 def _header_prefix(name: str) -> str:
     """Return the checked name with its colon; empty for headers that the server writes."""
     if not isinstance(name, str) or not _HEADER_NAME.match(name):
@@ -277,8 +275,6 @@ def _header_prefix(name: str) -> str:
     prefix = "" if lowered in _FRAMING else name + ": "
     if lowered == "server":
         prefix = "Server: "
-    if len(_prefixes) < _MAX_PREFIXES:
-        _prefixes[name] = prefix
     return prefix
 
 

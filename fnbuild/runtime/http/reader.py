@@ -7,7 +7,7 @@ arrived, never with the size that a client announces.
 import re
 from typing import Any, Callable, Optional, Tuple, Union
 
-from .parser import HeadParser, HttpError, RequestHead, check_partial_head, check_trailer_field
+from .parser import HttpError, RequestHead, check_partial_head, check_trailer_field, parse_head
 
 # A body's memory starts with this size and grows by this factor up to the announced size.
 _INITIAL_SIZE = 1024 * 1024
@@ -183,7 +183,7 @@ _CR = 13
 
 
 class RequestReader:
-    """Takes bytes by `feed` and returns requests by `next`, in their order.
+    """A reader that takes bytes by `feed` and returns requests by `next`, in their order.
 
     `have` is the progress of the next request. `head` is its head once that is complete, while the
     body is still arriving, and `moved` counts the pieces of that body. `allocate_body` returns the
@@ -198,7 +198,6 @@ class RequestReader:
         "_max_body",
         "_max_head",
         "_offset",
-        "_parse",
         "have",
         "head",
         "moved",
@@ -206,7 +205,6 @@ class RequestReader:
 
     def __init__(
         self,
-        parser: HeadParser,
         max_head: int,
         max_body: int,
         allocate_body: Callable[[int], SizedBody] = SizedBody,
@@ -214,7 +212,6 @@ class RequestReader:
         self.have = NOTHING
         self.head: Optional[RequestHead] = None
         self.moved = 0
-        self._parse = parser.parse
         self._max_head = max_head
         self._max_body = max_body
         self._allocate_body = allocate_body
@@ -252,7 +249,7 @@ class RequestReader:
         if end < 0 or end - position > self._max_head:
             self._await_head()
             return None
-        head = self._parse(buffer[position:end])
+        head = parse_head(buffer[position:end])
         self._checked = 0
         position = end + 4
         length = head.length

@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Optional, Set
 
 from .connection import App, Command, ConnectionOwner, HttpConnection
 from .messages import ConnectionLimits, HttpRequest, Reply
-from .parser import HeadParser, HttpError
+from .parser import HttpError
 from .reader import RequestReader, SizedBody
 
 # Called with a description and the exception.
@@ -27,11 +27,10 @@ _PAUSE_AFTER_ERROR = 0.5
 class HttpServer(ConnectionOwner):
     """An HTTP server for one application.
 
-    `connections` counts the open connections, `refusals` the requests refused before the
-    application, by status. `on_refusal` is called for these, `on_error` for exceptions of the
-    application. `commands` are lines, with their line feeds, that clients may send instead of HTTP;
-    their functions receive the connection. `allocate_body` returns the memory for a body of known
-    size.
+    `connections` counts the open connections. `on_refusal` is called for requests that are refused
+    before the application, `on_error` for exceptions of the application. `commands` are lines, with
+    their line feeds, that clients may send instead of HTTP; their functions receive the connection.
+    `allocate_body` returns the memory for a body of known size.
     """
 
     def __init__(
@@ -47,14 +46,12 @@ class HttpServer(ConnectionOwner):
         self.limits = limits or ConnectionLimits()
         self.loop = loop
         self.in_flight = 0
-        self.refusals: Dict[int, int] = {}
         self.keep_alive_disabled = False
         self.expired = False
         self._on_error = on_error
         self.on_refusal: Optional[OnRefusal] = None
         self.allocate_body: BodyAllocator = SizedBody
         self.commands = commands or {}
-        self._parser = HeadParser()
         self._connections: Set[HttpConnection] = set()
         self._listeners: Dict[str, socket.socket] = {}
         self._accepting = True
@@ -159,7 +156,7 @@ class HttpServer(ConnectionOwner):
 
     def new_reader(self) -> RequestReader:
         limits = self.limits
-        return RequestReader(self._parser, limits.max_head, limits.max_body, self.allocate_body)
+        return RequestReader(limits.max_head, limits.max_body, self.allocate_body)
 
     def connection_closed(self, connection: HttpConnection) -> None:
         self._connections.discard(connection)
@@ -173,7 +170,6 @@ class HttpServer(ConnectionOwner):
             self._waiters.clear()
 
     def request_refused(self, error: HttpError) -> None:
-        self.refusals[error.status] = self.refusals.get(error.status, 0) + 1
         if self.on_refusal is not None:
             self.on_refusal(error.status, error.message)
 

@@ -4,6 +4,7 @@ The admin listener serves GET /live, /ready, /metrics and /status; the control s
 POST /drain, /reload and /stop.
 """
 
+import abc
 import json
 import os
 from typing import Any, Awaitable, Callable, Dict, Union
@@ -14,28 +15,28 @@ from . import metrics
 ReplyOrAwaitable = Union[Reply, Awaitable[Reply]]
 
 
-class ProcessorControl:
+class ProcessorControl(abc.ABC):
     """The operations of a processor that the admin API exposes."""
 
+    @abc.abstractmethod
     def status(self) -> Dict[str, Any]:
         """Return the body of GET /status."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def metrics_text(self) -> str:
         """Return all metrics in the text format of Prometheus."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def reload(self, restart: bool) -> Dict[str, str]:
         """Load new code into every worker; return `ok` or the error by worker."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def drain(self) -> None:
         """Stop accepting; end once no connection is open."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stop(self) -> None:
         """End after the requests in flight."""
-        raise NotImplementedError
 
 
 class AdminApi:

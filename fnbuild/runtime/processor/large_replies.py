@@ -6,8 +6,8 @@ A body is in shared memory, or arrives in pieces at the pace of the client.
 from typing import Optional, Tuple
 
 from .. import wire
-from ..streams import FileBody
 from ..http.messages import BodySource
+from ..streams import FileBody
 from .pending_event import EventResult, PendingEvent
 from .shared_memory import create_sealed_memory
 from .worker_process import WorkerProcess

@@ -3,9 +3,9 @@
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from .. import wire
-from ..streams import FileBody
 from ..http.messages import BodySource
 from ..logs import LEVELS, Log, LogRecord
+from ..streams import FileBody
 
 Headers = List[Tuple[str, str]]
 
@@ -16,14 +16,13 @@ class EventResult:
     `error` is the processor's message if no worker answered; `raised` is True if the handler
     raised. `duration` is the handler's time in seconds and `started` its start (`time.monotonic`,
     which all processes of a machine share); both are 0 if no worker answered. `parts` are the
-    status, headers and size of each reply to a batch, whose bodies follow one another. `cache` is
-    one object for equal replies, for values derived from their status and headers. `cut_short` is
-    True if an error ended a reply that was sent in pieces; `size` is the number of bytes of such a
-    reply if it is known in advance.
+    status, headers and size of each reply to a batch, whose bodies follow one another. `cut_short`
+    is True if an error ended a reply that was sent in pieces; `size` is the number of bytes of such
+    a reply if it is known in advance.
     """
 
     __slots__ = (
-        "body", "cache", "cut_short", "duration", "error", "headers", "parts", "raised",
+        "body", "cut_short", "duration", "error", "headers", "parts", "raised",
         "size", "started", "status",
     )  # fmt: skip
 
@@ -44,17 +43,15 @@ class EventResult:
         self.started = 0.0
         self.duration = 0.0
         self.parts: Optional[List[Any]] = None
-        self.cache: Optional[Dict[str, Any]] = None
 
     @classmethod
     def from_message(cls, message: wire.Message) -> "EventResult":
         meta = message.meta
         result = cls(meta["s"], meta["h"], message.body)
         result.raised = "x" in meta
-        result.started, result.duration = message.mark
+        result.started, result.duration = meta["t"]
         result.parts = meta.get("a")
         result.size = meta.get("n")
-        result.cache = meta
         return result
 
 

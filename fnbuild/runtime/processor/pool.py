@@ -155,7 +155,7 @@ class WorkerPool(WorkerOwner):
         for waiter in expired:
             waiter.end(None)
 
-    def redispatch(self, meta: wire.EncodedMeta, body: Payload, event: PendingEvent) -> None:
+    def redispatch(self, meta: wire.Meta, body: Payload, event: PendingEvent) -> None:
         def give(worker: Optional[WorkerHandle], _waited: float) -> None:
             if worker is not None:
                 worker.dispatch(meta, body, event)
@@ -256,7 +256,11 @@ class WorkerPools:
     """
 
     def __init__(
-        self, config: ProcessorConfig, triggers: Sequence[TriggerConfig], log: Log, loop: asyncio.AbstractEventLoop
+        self,
+        config: ProcessorConfig,
+        triggers: Sequence[TriggerConfig],
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.warnings: List[str] = []
         self.mount = "none"

@@ -17,7 +17,8 @@ from .. import wire
 from ..http.reader import SizedBody
 
 # Smaller bodies go through the socket. Both ways cost the same CPU at 70 KB; at 120 KB shared
-# memory costs a fifth less.
+# memory costs a fifth less. Of a function that decodes a photograph of 314 KB, it saves 1 to 2 % of
+# the CPU time (`python -m bench.pairs`); the share grows with the body.
 MIN_SHARED_BODY = 96 * 1024
 
 # The maximum of bodies in shared memory at a time, of bytes of free memory that are kept, and the

@@ -1,5 +1,6 @@
 """A worker as the processor sees it: started, given events, timed, and restarted when it ends."""
 
+import abc
 import asyncio
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -16,7 +17,7 @@ from .spawner import ProcessRequester, Spawner
 from .worker_failure import Backoff, WorkerFailure, describe_exit, startup_failure, startup_timeout
 from .worker_process import StackDump, WorkerProcess
 
-Delivery = Tuple[PendingEvent, wire.EncodedMeta, Payload]
+Delivery = Tuple[PendingEvent, wire.Meta, Payload]
 
 
 class EventTimer:
@@ -36,7 +37,7 @@ class EventTimer:
         self._deadline = 0.0
         self._timer: Optional[asyncio.TimerHandle] = None
 
-    def start(self, event: PendingEvent, meta: wire.EncodedMeta, body: Payload) -> None:
+    def start(self, event: PendingEvent, meta: wire.Meta, body: Payload) -> None:
         """Begin an event, which the worker has from now on."""
         self.event = event
         self._delivery = (event, meta, body)
@@ -65,7 +66,7 @@ class EventTimer:
 _STABLE_SECONDS = 10.0
 
 
-class WorkerOwner:
+class WorkerOwner(abc.ABC):
     """The pool of a worker handle."""
 
     config: ProcessorConfig
@@ -76,27 +77,33 @@ class WorkerOwner:
     stopping: bool
     trigger: TriggerConfig
 
+    @abc.abstractmethod
     def worker_started(self, report: wire.Meta) -> None:
         """Handle a worker process that has started; `report` is about its sandbox."""
 
+    @abc.abstractmethod
     def worker_ready(self) -> None:
         """Handle a worker that has finished init_context."""
 
+    @abc.abstractmethod
     def worker_failed(self) -> None:
         """Handle a worker that did not become ready."""
 
+    @abc.abstractmethod
     def release(self, worker: "WorkerHandle") -> None:
         """Take back an idle worker, for the next event."""
 
+    @abc.abstractmethod
     def remove_idle(self, worker: "WorkerHandle") -> None:
         """Remove a worker that can take no more events."""
 
-    def redispatch(self, meta: wire.EncodedMeta, body: Payload, event: PendingEvent) -> None:
+    @abc.abstractmethod
+    def redispatch(self, meta: wire.Meta, body: Payload, event: PendingEvent) -> None:
         """Find another worker for an event whose worker ended before it had read it."""
 
+    @abc.abstractmethod
     def is_new_failure(self, text: str) -> bool:
         """Return True if the text differs from that of the last failed start."""
-        raise NotImplementedError
 
 
 class WorkerHandle(ProcessRequester):
@@ -160,7 +167,7 @@ class WorkerHandle(ProcessRequester):
         self._on_failed_start(failure)
         self._restart_later()
 
-    def dispatch(self, meta: wire.EncodedMeta, body: Payload, event: PendingEvent) -> None:
+    def dispatch(self, meta: wire.Meta, body: Payload, event: PendingEvent) -> None:
         """Send the worker an event; it must have been acquired from the pool."""
         process = self.process
         if self.state != "ready" or process is None or not process.send(wire.EVENT, meta, body):
@@ -217,7 +224,7 @@ class WorkerHandle(ProcessRequester):
         if self.event_timer.event is not None and not self._expired:
             self.event_timer.event.write_piece(message.body)
 
-    def _on_want(self, message: wire.Message) -> None:
+    def _on_memory_request(self, message: wire.Message) -> None:
         if self.process is not None:
             self._large.provide_memory(self.process, message.meta["size"])
 
@@ -449,7 +456,7 @@ class WorkerHandle(ProcessRequester):
             await asyncio.sleep(0.01)
         return self.failure.text if self.failure else "worker %s is %s" % (self.name, self.state)
 
-    def to_dict(self) -> Any:
+    def to_dict(self) -> Dict[str, Any]:
         """Return the worker's entry in the status."""
         return {
             "id": self.name,
@@ -468,7 +475,7 @@ _HANDLERS: Dict[int, Callable[[WorkerHandle, wire.Message], None]] = {
     wire.FAILED: WorkerHandle._on_failed,
     wire.RECORD: WorkerHandle._on_record,
     wire.REPLY: WorkerHandle._on_reply,
-    wire.REQUEST_MEMORY: WorkerHandle._on_want,
+    wire.REQUEST_MEMORY: WorkerHandle._on_memory_request,
     wire.PIECE: WorkerHandle._on_piece,
     wire.END: WorkerHandle._on_last_piece,
     wire.RELOADED: WorkerHandle._on_reloaded,

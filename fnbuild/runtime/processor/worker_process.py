@@ -15,7 +15,7 @@ import signal
 import subprocess
 from collections import deque
 from contextlib import suppress
-from typing import Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple, Union
+from typing import Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
 
 from .. import wire
 from ..config import ProcessorConfig
@@ -256,9 +256,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
         self.gone = True
         self._close()
 
-    def send(
-        self, kind: int, meta: Union[wire.Meta, wire.EncodedMeta], body: Payload = b""
-    ) -> bool:
+    def send(self, kind: int, meta: wire.Meta, body: Payload = b"") -> bool:
         """Send or queue a message; return False if the process is known to have ended."""
         stream = self._stream
         if stream.closing:
@@ -277,9 +275,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
             stream.write_two(head, body)
         return True
 
-    def _send_shared(
-        self, kind: int, meta: Union[wire.Meta, wire.EncodedMeta], segment: Segment, size: int
-    ) -> bool:
+    def _send_shared(self, kind: int, meta: wire.Meta, segment: Segment, size: int) -> bool:
         number = segment.number
         if number in self._segments:
             self._stream.write(wire.encode_head(kind, meta, size, number))

@@ -1,6 +1,7 @@
 """The interface of triggers, the sources of events."""
 
 import abc
+import time
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from .. import wire
@@ -43,24 +44,25 @@ class Trigger(abc.ABC):
         return None
 
 
-def encode_event(
+def event_meta(
     config: TriggerConfig,
+    event_id: str,
     method: str = "",
     headers: Sequence[Tuple[str, str]] = (),
     content_type: str = "",
-) -> wire.EncodedMeta:
-    """Return the meta of an event that is not a request, for `wire.encode_event`."""
-    return wire.encode(
-        {
-            "m": method,
-            "p": "/",
-            "q": "",
-            "u": "",
-            "h": headers,
-            "ct": content_type,
-            # Workers may be shared with another trigger.
-            "tr": [config.kind, config.name],
-            # The handler gets the names of headers in this form.
-            "as_written": 1,
-        }
-    )
+) -> wire.Meta:
+    """Return the meta of an event that is not a request."""
+    return {
+        "i": event_id,
+        "ts": int(time.time()),
+        "m": method,
+        "p": "/",
+        "q": "",
+        "u": "",
+        "h": headers,
+        "ct": content_type,
+        # Workers may be shared with another trigger.
+        "tr": [config.kind, config.name],
+        # The handler gets the names of headers in this form.
+        "as_written": 1,
+    }

@@ -5,16 +5,15 @@ timeout. Each request gets its own reply by the event's id (pkg/processor/trigge
 """
 
 import asyncio
-import time
 from typing import Any, List, Optional, Union
 
 from .. import wire
-from ..streams import FileBody
 from ..http.messages import DEFERRED, Deferred, Reply
 from ..ids import new_id
-from ..logs import LEVELS, LogRecord
+from ..logs import LogRecord
 from ..processor.pending_event import EventResult, PendingEvent
 from ..processor.worker_handle import WorkerHandle
+from ..streams import FileBody
 from .base import TriggerContext
 from .http import HttpTrigger, PendingRequest
 
@@ -35,17 +34,13 @@ class PendingBatch(PendingEvent):
 
     def dispatch_to(self, worker: WorkerHandle) -> None:
         """Send the batch to the worker as one message."""
-        metas = b",".join([pending.assign(worker) for pending in self.pending_requests])
-        now = int(time.time())
-        marks = wire.encode([(pending.event_id, now) for pending in self.pending_requests])
+        metas = [pending.assign(worker) for pending in self.pending_requests]
         bodies = [bytes(pending.request.body) for pending in self.pending_requests]
-        sizes = ",".join(str(len(body)) for body in bodies).encode("ascii")
-        levels = [
-            LEVELS[pending.level] for pending in self.pending_requests if pending.level is not None
-        ]
-        level = b',"l":%d' % min(levels) if levels else b""
-        meta = b'{"batch":[%s],"sizes":[%s],"marks":%s%s}' % (metas, sizes, marks, level)
-        worker.dispatch(wire.encode_event(meta, new_id(), now), b"".join(bodies), self)
+        meta: wire.Meta = {"batch": metas, "sizes": [len(body) for body in bodies]}
+        levels = [part["l"] for part in metas if "l" in part]
+        if levels:
+            meta["l"] = min(levels)
+        worker.dispatch(meta, b"".join(bodies), self)
 
 
 class BatchTrigger(HttpTrigger):

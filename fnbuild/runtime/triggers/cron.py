@@ -11,15 +11,14 @@ were missed while the machine slept are not made up for.
 import asyncio
 import json
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from .. import wire
-from ..config import ConfigFileError, TriggerConfig
+from ..config import ConfigFileError
 from ..ids import new_id
 from ..logs import LogRecord
 from ..processor.pending_event import EventResult, PendingEvent
 from ..processor.worker_handle import WorkerHandle
-from .base import Trigger, TriggerContext, encode_event
+from .base import Trigger, TriggerContext, event_meta
 from .schedule import Schedule, ScheduleError
 
 # Seconds within which a changed clock or a machine's sleep is noticed.
@@ -48,7 +47,7 @@ class CronTrigger(Trigger):
         self._pool = context.pool
         self._metrics = context.metrics
         self._interval, self._schedule = _read_schedule(config.name, attributes)
-        self._meta, self._body = _encode_event(config, attributes.get("event"))
+        self._event = _read_event(attributes.get("event"))
         self._timer: Optional[asyncio.TimerHandle] = None
         self._next = 0.0
         self._waiting = False
@@ -112,7 +111,7 @@ class CronTrigger(Trigger):
         pool = self._pool
         worker = pool.acquire()
         free = 0 if worker is None else pool.idle + 1
-        self._metrics.worker_requested(free, len(pool.workers), len(self._body))
+        self._metrics.worker_requested(free, len(pool.workers), len(self._event.body))
         if worker is not None:
             self._on_worker(worker, 0.0)
         else:
@@ -131,8 +130,9 @@ class CronTrigger(Trigger):
             self._warn("%d runs were skipped" % self._consecutive_skips)
         self._consecutive_skips = 0
         run = CronRun(self, worker.name)
-        meta = wire.encode_event(self._meta, run.request_id, time.time())
-        worker.dispatch(meta, self._body, run)
+        body, method, headers, content_type = self._event
+        meta = event_meta(self._config, run.request_id, method, headers, content_type)
+        worker.dispatch(meta, body, run)
 
     def _skip(self, reason: str) -> None:
         self._skipped += 1
@@ -171,8 +171,17 @@ def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Option
         raise ConfigFileError("%s.schedule: %s" % (at, problem)) from None
 
 
-def _encode_event(config: TriggerConfig, value: Any) -> Tuple[wire.EncodedMeta, bytes]:
-    """Return the meta for the worker's `events`, and the body: text as it is, others as JSON."""
+class CronEvent(NamedTuple):
+    """The event of every run."""
+
+    body: bytes
+    method: str
+    headers: List[Tuple[str, str]]
+    content_type: str
+
+
+def _read_event(value: Any) -> CronEvent:
+    """Return the event in the attributes; its body is text as it is, other values as JSON."""
     event = value if isinstance(value, dict) else {}
     values = {key.lower(): item for key, item in event.items()}
     headers = [(str(name), str(text)) for name, text in (values.get("headers") or {}).items()]
@@ -181,5 +190,4 @@ def _encode_event(config: TriggerConfig, value: Any) -> Tuple[wire.EncodedMeta, 
     text = "" if body is None else body if isinstance(body, str) else json.dumps(body)
     default_type = "application/json" if isinstance(body, (dict, list)) else ""
     content_type = types[-1] if types else default_type
-    meta = encode_event(config, str(values.get("method") or ""), headers, content_type)
-    return meta, text.encode("utf-8")
+    return CronEvent(text.encode("utf-8"), str(values.get("method") or ""), headers, content_type)

@@ -23,7 +23,6 @@ from ..http.messages import (
     Reply,
     encode_header_lines,
 )
-from ..http.parser import RequestHead
 from ..ids import INSTANCE_HEADER, instance_id, new_id
 from ..logs import LEVELS
 from ..processor.pending_event import EventResult, PendingEvent
@@ -37,41 +36,6 @@ from .cors import cors_policy
 _MAX_REQUEST_ID = 128
 
 
-class EventAttributes:
-    """The attributes of an event that follow from the request's head, with which they are cached.
-
-    `event` is the event's encoded meta, to which `PendingRequest` adds the mark.
-    """
-
-    __slots__ = ("event", "level", "request_id", "trace_id")
-
-    def __init__(self, head: RequestHead) -> None:
-        values = head.lookup()
-        level = values.get("x-nuclio-log-level")
-        if level is not None and level not in LEVELS:
-            level = "debug"
-        self.level = level
-        self.trace_id = trace_id_of(values.get("traceparent"))
-        request_id = values.get("x-request-id")
-        valid = request_id and len(request_id) <= _MAX_REQUEST_ID and request_id.isprintable()
-        self.request_id = request_id if valid else None
-        self.event = self.event_with(head, head.fields)
-
-    def event_with(self, head: RequestHead, fields: Any) -> bytes:
-        """Return the encoded meta from which the worker's `events` creates the event."""
-        meta = {
-            "m": head.method,
-            "p": head.path,
-            "q": head.query,
-            "u": head.target,
-            "h": fields,
-            "ct": head.lookup().get("content-type") or "",
-        }
-        if self.level is not None:
-            meta["l"] = LEVELS[self.level]
-        return wire.encode(meta)
-
-
 class PendingRequest(PendingEvent):
     """A request in flight, from its last byte to its reply.
 
@@ -79,20 +43,20 @@ class PendingRequest(PendingEvent):
     """
 
     __slots__ = (
-        "_attributes", "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
+        "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
     )  # fmt: skip
 
     def __init__(self, trigger: "HttpTrigger", request: HttpRequest) -> None:
-        head = request.head
-        attributes = head.derived
-        if attributes is None:
-            attributes = head.derived = EventAttributes(head)
+        headers = request.head.lookup()
+        level = headers.get("x-nuclio-log-level")
+        if level is not None and level not in LEVELS:
+            level = "debug"
         self.event_id = new_id()
-        PendingEvent.__init__(
-            self, trigger.done, attributes.request_id or self.event_id, attributes.level
-        )
-        self.trace_id = attributes.trace_id
-        self._attributes = attributes
+        request_id = headers.get("x-request-id", "")
+        if not 0 < len(request_id) <= _MAX_REQUEST_ID or not request_id.isprintable():
+            request_id = self.event_id
+        PendingEvent.__init__(self, trigger.done, request_id, level)
+        self.trace_id = trace_id_of(headers.get("traceparent"))
         self._trigger = trigger
         self.request = request
         self.dispatched = 0.0
@@ -113,18 +77,26 @@ class PendingRequest(PendingEvent):
 
     def dispatch(self, worker: WorkerHandle) -> None:
         """Send the event to the worker."""
-        meta = wire.encode_event(self.assign(worker), self.event_id, time.time())
-        worker.dispatch(meta, self.request.body, self)
+        worker.dispatch(self.assign(worker), self.request.body, self)
 
-    def assign(self, worker: WorkerHandle) -> bytes:
-        """Record the worker and the time of the dispatch; return the event's encoded meta."""
-        event: bytes = self._attributes.event
-        if self.span is not None:
-            fields = self.span.propagate(self.request.head.fields)
-            event = self._attributes.event_with(self.request.head, fields)
+    def assign(self, worker: WorkerHandle) -> wire.Meta:
+        """Record the worker and the time of the dispatch; return the event's meta."""
         self.worker = worker.name
         self.dispatched = monotonic()
-        return event
+        head = self.request.head
+        meta = {
+            "i": self.event_id,
+            "ts": int(time.time()),
+            "m": head.method,
+            "p": head.path,
+            "q": head.query,
+            "u": head.target,
+            "h": head.fields if self.span is None else self.span.propagate(head.fields),
+            "ct": head.lookup().get("content-type", ""),
+        }
+        if self.level is not None:
+            meta["l"] = LEVELS[self.level]
+        return meta
 
     def waited(self) -> float:
         """Return the milliseconds until the dispatch, or until now."""
@@ -351,15 +323,8 @@ class HttpTrigger(Trigger):
     def _reply(self, pending: PendingRequest, result: EventResult) -> Reply:
         times = pending.times(result)
         self._metrics.add_stages(*times)
-        cache = result.cache
-        lines: Optional[bytes] = None if cache is None else cache.get("lines")
-        if cache is None or lines is None:
-            file = file_replies.file_reply(result.headers)
-            lines = encode_header_lines(result.headers if file is None else file.headers)
-            if cache is not None:
-                cache["lines"], cache["file"] = lines, file
-        else:
-            file = cache["file"]
+        file = file_replies.file_reply(result.headers)
+        lines = encode_header_lines(result.headers if file is None else file.headers)
         if self._cors is not None:
             cors_headers = self._cors.headers(pending.request, result.headers)
             lines += encode_header_lines(cors_headers, server=False)

@@ -9,7 +9,7 @@ from collections import deque
 
 # Imported by name, since some libraries of handlers remove `poll` from the module.
 from select import POLLIN, poll
-from typing import Deque, Dict, Iterable, Optional, Union
+from typing import Deque, Dict, Iterable, Optional
 
 from .. import wire
 
@@ -28,7 +28,6 @@ class Channel:
         self.sock = sock
         self.fds: Deque[int] = deque()
         self._segments: Dict[int, mmap.mmap] = {}
-        self._decoder = wire.MetaDecoder()
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._buffer = bytearray(wire.CHUNK)
@@ -56,9 +55,7 @@ class Channel:
         """Make `receive` return these messages again, before all others."""
         self._postponed.extend(messages)
 
-    def send(
-        self, kind: int, meta: Union[wire.Meta, wire.EncodedMeta], body: wire.Body = b""
-    ) -> None:
+    def send(self, kind: int, meta: wire.Meta, body: wire.Body = b"") -> None:
         """Write a complete message."""
         head = wire.encode_head(kind, meta, len(body))
         with self._lock:
@@ -89,10 +86,7 @@ class Channel:
         body = memoryview(self._segments[segment])[:size] if segment else self._take(size)
         if body is None:
             return None
-        if kind != wire.EVENT:
-            return wire.Message(kind, wire.decode(meta), body, None)
-        common, mark = self._decoder.event(meta)
-        return wire.Message(kind, common, body, mark)
+        return wire.Message(kind, wire.decode(meta), body)
 
     def unmap_segment(self, segment: int) -> None:
         """Unmap a segment that the processor has closed."""

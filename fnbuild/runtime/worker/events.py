@@ -7,18 +7,13 @@ trigger (pkg/processor/trigger/http/event.go on valyala/fasthttp) and of nuclio_
 import datetime
 import json
 import sys
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, Tuple
 
 from .. import wire
 from . import cloudevents
 
 _EPOCH = datetime.datetime(1970, 1, 1)
-_canonical: Dict[str, str] = {}
-_CANONICAL_CAP = 4096
-# The key in a meta for the attributes that its events have in common.
-_COMMON = "common"
-# The attribute with the content mode of a CloudEvent.
-_CLOUD_EVENT = "_cloud_event"
 
 
 class LazyAttribute:
@@ -71,52 +66,36 @@ class EventBody:
 
 
 def make_event_class(sdk: Any) -> Any:
-    """Return the event class for a release of nuclio_sdk: `Event(meta, body, trigger, mark)`.
+    """Return the event class for a release of nuclio_sdk: `Event(meta, body, trigger)`.
 
-    `meta` comes from the trigger and is one object for all events with an equal one; `trigger` is
-    the TriggerInfo, `mark` the event's id and its time in seconds since the epoch.
+    `meta` comes from the trigger; `trigger` is the TriggerInfo.
     """
 
     class Event(EventBody, sdk.Event):  # type: ignore[misc]
-        def __init__(
-            self, meta: wire.Meta, raw: wire.Body, trigger: Any, mark: Tuple[str, int]
-        ) -> None:
-            values = self.__dict__
-            common = meta.get(_COMMON)
-            if common is None:
-                common = meta[_COMMON] = self._attributes(meta)
-            values.update(common)
-            values["id"] = mark[0]
-            values["timestamp"] = _EPOCH + datetime.timedelta(seconds=mark[1])
-            values["size"] = len(raw)
-            values["trigger"] = trigger
-            values["_raw"] = raw
-            if _CLOUD_EVENT in common:
-                cloudevents.fill_event(self, common[_CLOUD_EVENT], sdk.TriggerInfo)
-
-        def _attributes(self, meta: wire.Meta) -> Dict[str, Any]:
-            """Return the SDK's attributes of an event that depend only on its meta."""
-            sdk.Event.__init__(
-                self,
+        def __init__(self, meta: wire.Meta, raw: wire.Body, trigger: Any) -> None:
+            super().__init__(
                 content_type=meta["ct"],
+                trigger=trigger,
                 method=meta["m"],
                 path=normalize_path(meta["p"]),
+                size=len(raw),
+                timestamp=_EPOCH + datetime.timedelta(seconds=meta["ts"]),
                 url=meta["u"],
                 shard_id=0,
                 num_shards=0,
                 _type="",
                 type_version="",
                 version="",
+                _id=meta["i"],
             )
             # The SDK's defaults would hide the lazy attributes.
-            lazy = ("body", "headers", "fields")
-            attributes = {k: v for k, v in self.__dict__.items() if k not in lazy}
-            self.__dict__.clear()
-            attributes["_meta"] = meta
+            for name in ("body", "headers", "fields"):
+                self.__dict__.pop(name, None)
+            self._meta = meta
+            self._raw = raw
             mode = cloudevents.content_mode(meta["ct"], meta["h"])
             if mode:
-                attributes[_CLOUD_EVENT] = mode
-            return attributes
+                cloudevents.fill_event(self, mode, sdk.TriggerInfo)
 
         body = LazyAttribute("body", lambda self: self.parsed())
         headers = LazyAttribute("headers", lambda self: _headers(self._meta))
@@ -148,14 +127,10 @@ def parse_body(raw: wire.Body, content_type: str) -> Any:
         return raw
 
 
+@lru_cache(maxsize=512)
 def canonical_name(name: str) -> str:
     """Return a header's name as fasthttp writes it: `x-nuclio-logs` as `X-Nuclio-Logs`."""
-    canonical = _canonical.get(name)
-    if canonical is None:
-        canonical = "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
-        if len(_canonical) < _CANONICAL_CAP:
-            _canonical[name] = canonical
-    return canonical
+    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
 def _headers(meta: wire.Meta) -> Dict[str, str]:

@@ -47,7 +47,7 @@ class ReplyStream:
                 self._wait()
             if self.cancelled():
                 raise ClientDisconnectedError()
-            self._channel.send(wire.PIECE, b"", piece)
+            self._channel.send(wire.PIECE, {}, piece)
             self._outstanding += len(piece)
             self.sent += len(piece)
 
@@ -139,15 +139,14 @@ class ReplySender:
     def send_large(self, reply: WorkerReply, started: float, duration: float) -> None:
         """Send a large body in shared memory, or in pieces if there is none available."""
         size = len(reply.body)
+        meta = reply.meta(started, duration)
         stream = ReplyStream(self._channel, self._coroutines)
         fd = stream.request_memory(size)
         if fd >= 0 and write_shared(fd, reply.body):
-            meta = wire.encode_special_reply(reply.status, reply.headers, wire.SHARED)
-            self._channel.send(wire.REPLY, wire.encode_reply(meta, started, duration))
+            self._channel.send(wire.REPLY, dict(meta, **{wire.BODY: wire.SHARED}))
             stream.close()
             return
-        meta = wire.encode_special_reply(reply.status, reply.headers, wire.PIECES, size)
-        self._channel.send(wire.REPLY, wire.encode_reply(meta, started, duration))
+        self._channel.send(wire.REPLY, dict(meta, **{wire.BODY: wire.PIECES, "n": size}))
         with suppress(ClientDisconnectedError):
             stream.write(reply.body)
         stream.close()
@@ -161,8 +160,8 @@ class ReplySender:
         items = reply.rest
         assert items is not None
         reply.rest = None
-        meta = wire.encode_special_reply(reply.status, reply.headers, wire.PIECES)
-        self._channel.send(wire.REPLY, wire.encode_reply(meta, started, time.monotonic() - started))
+        meta = reply.meta(started, time.monotonic() - started)
+        self._channel.send(wire.REPLY, dict(meta, **{wire.BODY: wire.PIECES}))
         stream = ReplyStream(self._channel, self._coroutines)
         items.watch = self._channel.sock, stream.cancelled
         end: wire.Meta = {}

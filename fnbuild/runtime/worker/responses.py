@@ -11,6 +11,7 @@ import numbers
 import re
 from typing import Any, Callable, List, Optional, Tuple
 
+from .. import wire
 from .coroutines import GeneratorItems
 
 Headers = List[Tuple[str, str]]
@@ -49,6 +50,10 @@ class WorkerReply:
         self.headers = headers
         self.body = body
         self.rest: Optional[GeneratorItems] = None
+
+    def meta(self, started: float, duration: float) -> wire.Meta:
+        """Return the meta of the message with this reply; times are in seconds."""
+        return {"s": self.status, "h": self.headers, "t": (started, duration)}
 
 
 class ReplyConverter:

@@ -32,17 +32,12 @@ from .template import ForkTemplate
 NO_RESPONSE = object()
 
 
-# Meta, body, and mark: id and time.
-BatchItem = Tuple[wire.Meta, bytes, Tuple[str, int]]
-
-
-def split_batch(meta: wire.Meta, body: Any) -> List[BatchItem]:
-    """Return the events that `triggers.batch` has joined."""
-    items: List[BatchItem] = []
+def split_batch(meta: wire.Meta, body: Any) -> List[Tuple[wire.Meta, bytes]]:
+    """Return meta and body of the events that `triggers.batch` has joined."""
+    items = []
     start = 0
-    parts = zip(meta["batch"], meta["sizes"], meta["marks"])  # noqa: B905 - no strict in 3.6
-    for event_meta, size, mark in parts:
-        items.append((event_meta, bytes(body[start : start + size]), mark))
+    for event_meta, size in zip(meta["batch"], meta["sizes"]):  # noqa: B905 - no strict in 3.6
+        items.append((event_meta, bytes(body[start : start + size])))
         start += size
     return items
 
@@ -97,7 +92,6 @@ class Worker:
     def __init__(self, setup: wire.Meta) -> None:
         self._setup = setup
         self._coroutines = CoroutineRunner()
-        self._replies = wire.ReplyEncoder()
 
     def load(self) -> None:
         """Import the handler, with any exception of its code."""
@@ -153,7 +147,7 @@ class Worker:
             if kind == wire.EVENT and "batch" in message.meta:
                 self._handle_batch(message.meta, message.body)
             elif kind == wire.EVENT:
-                self._handle(message.meta, message.body, message.mark)
+                self._handle(message.meta, message.body)
             elif kind == wire.RELOAD:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
             elif kind == wire.DRAIN:
@@ -166,14 +160,14 @@ class Worker:
             del message
         return True
 
-    def _handle(self, meta: wire.Meta, body: wire.Body, mark: Tuple[str, int]) -> None:
+    def _handle(self, meta: wire.Meta, body: wire.Body) -> None:
         threshold = self._log_handler.threshold
         self._log_handler.threshold = min(threshold, meta.get("l", threshold))
         started = time.monotonic()
         raised = False
         event = None
         try:
-            event = self._event_class(meta, body, self._trigger_of(meta), mark)
+            event = self._event_class(meta, body, self._trigger_of(meta))
             output = self._coroutines.resolve(self._function(self._context, event))
             reply = self._convert(output)
         except ReplyError as problem:
@@ -204,8 +198,10 @@ class Worker:
         if len(reply.body) >= wire.LARGE_BODY:
             self._sender.send_large(reply, started, duration)
             return
-        encoded = self._replies.encode(reply.status, reply.headers, raised)
-        self._channel.send(wire.REPLY, wire.encode_reply(encoded, started, duration), reply.body)
+        reply_meta = reply.meta(started, duration)
+        if raised:
+            reply_meta["x"] = 1
+        self._channel.send(wire.REPLY, reply_meta, reply.body)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Handle a batch: the handler gets a list of events and returns a list of responses."""
@@ -216,7 +212,7 @@ class Worker:
         items = split_batch(meta, body)
         if isinstance(body, memoryview):
             body.release()
-        events = [self._event_class(part, raw, self._trigger, mark) for part, raw, mark in items]
+        events = [self._event_class(part, raw, self._trigger) for part, raw in items]
         try:
             output = self._coroutines.resolve(self._function(self._context, events))
             if is_generator(output):
@@ -236,9 +232,8 @@ class Worker:
         if any(reply.status >= _ERROR_STATUS for reply in replies):
             self._check_descriptors()
         parts = [[reply.status, reply.headers, len(reply.body)] for reply in replies]
-        reply_meta.update(s=200, h=[], a=parts)
-        encoded = wire.encode_reply(wire.encode(reply_meta), started, time.monotonic() - started)
-        self._channel.send(wire.REPLY, encoded, b"".join(reply.body for reply in replies))
+        reply_meta.update(s=200, h=[], a=parts, t=(started, time.monotonic() - started))
+        self._channel.send(wire.REPLY, reply_meta, b"".join(reply.body for reply in replies))
 
     def _convert_item(self, output: Any) -> WorkerReply:
         """Convert the response to one event of a batch; an invalid one does not affect others."""
@@ -350,7 +345,7 @@ class Worker:
 
 
 def main(arguments: List[str]) -> None:
-    """Run a worker; `arguments` are those of `launch.command`."""
+    """Run a worker; `arguments` are those of `launch.worker_command`."""
     fd = int(arguments[arguments.index("--socket") + 1])
     os.set_inheritable(fd, False)
     sys.argv = [sys.argv[0]]
