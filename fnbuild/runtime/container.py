@@ -8,8 +8,8 @@
     processor --invoke URL         call another function once; exit with status 0 for a 2xx reply
     processor --version
 
-The configuration is what `fnbuild.build.processor` makes of the function. This module adds the
-paths and ports of an image; keys in the file take precedence over them.
+The configuration is that of `fnbuild.builder.processor_settings`. This module adds the paths and
+ports of an image; keys in the file take precedence over them.
 """
 
 import json
@@ -69,6 +69,7 @@ def _request_failure(
 
 # The layout of Nuclio's images; the file is the equivalent of its processor.yaml.
 CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
+# The same as `fnbuild.names.CODE_FOLDER`, which is not in images.
 CODE_PATH = "/opt/nuclio"
 HTTP_PORT = 8080
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from fnbuild import names
 from fnbuild.builder import sdk
+from fnbuild.runtime import container
 from tests import engine
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, ROOT, Serve, ask, eventually
@@ -48,6 +50,10 @@ def run(port: int, *words: str, **more: Any) -> tuple[int, str, str]:
     process = program(port, *words, **more)
     out, err = process.communicate(timeout=3 * PATIENCE)
     return process.returncode, out, err
+
+
+def test_the_code_is_where_the_rest_of_fnbuild_puts_it() -> None:
+    assert container.CODE_PATH == names.CODE_FOLDER
 
 
 def port_of(running: Any, listener: str = "admin") -> int:
