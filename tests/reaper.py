@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-VARIABLE = "FNBUILD_TEST_RUN"
+VARIABLE = "TEST_RUN_ID"
+"""Fixtures that remove settings of fnbuild from an environment keep this variable."""
 _ROUNDS = 20
 _PAUSE_SECONDS = 0.1
 

@@ -20,6 +20,8 @@ from fnbuild.platforms.checks import AREAS, Check, check_disk_space, run_checks
 from tests.cluster import own_namespace, require_cluster, require_local_node
 from tests.engine import Made, call, free_port, registry, until
 
+pytestmark = pytest.mark.system
+
 GIB = 1 << 30
 
 

@@ -8,7 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests import reaper
+
+pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[1]
 

@@ -23,6 +23,8 @@ from fnbuild.store import (
     schema,
 )
 
+pytestmark = pytest.mark.system
+
 CONFIG = {"metadata": {"name": "face"}, "spec": {"description": "Gesichter, 顔"}}
 DRAFT = RevisionDraft("d1g357", CONFIG, "/usr/bin/python3", "/env/bin/python")
 

@@ -12,6 +12,8 @@ import pytest
 
 from fnbuild import trees
 
+pytestmark = pytest.mark.system
+
 
 def deep(top: Path, depth: int, name: str = "folder") -> Path:
     """Nest folders below `top`, each with a file in it."""

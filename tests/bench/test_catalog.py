@@ -13,6 +13,8 @@ from PIL import Image
 
 from bench import catalog, workloads
 
+pytestmark = pytest.mark.system
+
 
 def test_every_server_has_an_environment_and_its_program() -> None:
     known = catalog.load_catalog()

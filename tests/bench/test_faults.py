@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench import faults
+
+pytestmark = pytest.mark.system
 
 
 def test_only_killed_workers_fail_requests() -> None:

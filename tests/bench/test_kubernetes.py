@@ -13,6 +13,8 @@ from bench.cluster import wait_until
 from bench.containers import Timings
 from tests.bench.test_load import serving
 
+pytestmark = pytest.mark.system
+
 KUBECTL = """#!/bin/sh
 echo '{"serverVersion": {"gitVersion": "v1.20.2"}}'
 """

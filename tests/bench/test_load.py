@@ -17,6 +17,8 @@ import pytest
 from bench import client, load
 from bench.workloads import Payload
 
+pytestmark = pytest.mark.system
+
 APPS = Path(load.__file__).parent / "apps"
 PAYLOADS = tuple(Payload(json.dumps({"n": number}).encode(), {"n": number}) for number in range(4))
 

@@ -12,6 +12,8 @@ import pytest
 
 from bench import processes
 
+pytestmark = pytest.mark.system
+
 # Has a child in a session of its own that does not mind being asked to end.
 STUBBORN = """
 import os, signal, sys, time

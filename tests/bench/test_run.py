@@ -15,6 +15,8 @@ import pytest
 
 from bench import processes, report
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 RUN = [
     sys.executable, "-m", "bench", "run", "--python", sys.executable, "--servers", "fnbuild",

@@ -23,6 +23,8 @@ from fnbuild.datadir import hold_lock
 from fnbuild.errors import BuildError
 from fnbuild.function.types import Build, EnvVar, Function, Spec
 
+pytestmark = pytest.mark.system
+
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 
 

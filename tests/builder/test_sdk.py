@@ -11,6 +11,8 @@ from fnbuild.builder.interpreter import Interpreter
 from fnbuild.builder.sdk import ensure_sdk
 from fnbuild.errors import BuildError
 
+pytestmark = pytest.mark.system
+
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 USE = """
 import sys

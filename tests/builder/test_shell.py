@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fnbuild.builder.shell import join_lines, parse_commands
 
+pytestmark = pytest.mark.system
+
 
 def words(text: str, **variables: str) -> list[tuple[str, ...]]:
     return [command.words for command in parse_commands(text, variables)]

@@ -18,6 +18,8 @@ from fnbuild.builder.interpreter import choose_interpreter
 from fnbuild.builder.requirements import Requirements, collect_requirements
 from fnbuild.function.types import Build, Function, Resources, Spec
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:

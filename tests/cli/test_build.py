@@ -12,6 +12,8 @@ import pytest
 from tests.cli.conftest import Outcome
 from tests.engine import PYTHON_IMAGE, Made, free_port, require_image
 
+pytestmark = pytest.mark.system
+
 Fnbuild = Callable[..., Outcome]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 Fnbuild = Callable[..., Any]
 
 CODE = "def handler(context, event):\n    return 'here'\n"

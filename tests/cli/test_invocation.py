@@ -204,7 +204,7 @@ def test_a_reply_that_breaks_off_says_so(echo: str, server: _Server) -> None:
 
 
 def test_a_function_in_the_foreground_has_its_log_in_the_terminal() -> None:
-    function = Deployment(Function(), "process", "unhealthy", details={"foreground": True})
+    function = Deployment(Function(), "process", "unhealthy", foreground=True)
     with pytest.raises(NotReadyError) as raised:
         check_callable(function, "http://127.0.0.1:1")
     assert raised.value.hint == "its log is in the terminal of that process"

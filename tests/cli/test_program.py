@@ -21,6 +21,8 @@ from fnbuild.cli.session import GLOBAL_OPTIONS, Session
 from fnbuild.errors import BuildError, ConfigError, Diagnostic, Report, Span
 from fnbuild.errors import UsageError as WrongUse
 
+pytestmark = pytest.mark.system
+
 Fnbuild = Callable[..., Any]
 
 HEAVY = (

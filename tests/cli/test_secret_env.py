@@ -12,6 +12,8 @@ import yaml
 
 from tests.secretnames import ENV, MARKERS, PLAIN
 
+pytestmark = pytest.mark.system
+
 Fnbuild = Callable[..., Any]
 
 CODE = """\

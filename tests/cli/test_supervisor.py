@@ -20,6 +20,8 @@ from fnbuild.platforms.process.layout import supervisor_socket
 from fnbuild.platforms.process.supervisor_client import is_stopped
 from tests.platforms.process.author import Author, alive, end_everything, take_port, wait_for
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:

@@ -25,6 +25,8 @@ from PIL import Image
 from fnbuild.builder import environment
 from fnbuild.cli.app import run
 
+pytestmark = pytest.mark.system
+
 CONFIG = """\
 metadata:
   name: squares

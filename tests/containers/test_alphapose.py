@@ -10,6 +10,8 @@ import pytest
 from tests.containers import alphapose
 from tests.containers.conftest import User
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def names() -> Iterator[None]:

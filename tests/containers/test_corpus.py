@@ -17,6 +17,8 @@ from tests.containers import bases
 from tests.containers.conftest import User
 from tests.engine import PYTHON_IMAGE
 
+pytestmark = pytest.mark.system
+
 FUNCTIONS = ROOT / "tests/data/functions"
 
 MAIN = """\

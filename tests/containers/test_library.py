@@ -11,6 +11,8 @@ from tests.containers import library
 from tests.containers.conftest import User
 from tests.functions.test_library import FOLDERS
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_it_answers_in_a_container(folder: Path, user: User, photo: library.Photo) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.containers.conftest import PROGRAM, User
 from tests.engine import PYTHON_IMAGE, call
+
+pytestmark = pytest.mark.system
 
 CODE = "import os\ndef handler(context, event):\n    return os.environ['SEEN']\n"
 

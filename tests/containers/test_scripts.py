@@ -18,6 +18,8 @@ from fnbuild.runtime.http.client import request
 from tests.containers.conftest import User
 from tests.engine import PYTHON_IMAGE, call
 
+pytestmark = pytest.mark.system
+
 SERVERLESS = Path(__file__).parent / "serverless"
 YOLO, SAM, OWN = (
     "openvino-omz-public-yolo-v3-tf",

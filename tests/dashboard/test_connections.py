@@ -16,6 +16,8 @@ from starlette.routing import Route
 from fnbuild.dashboard.server import LimitedConnection, _Server
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 LIMIT = 2.0
 PATIENCE = 60
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"

@@ -15,6 +15,8 @@ from tests.dashboard.conftest import Dashboard
 from tests.dashboard.models import frame, write_models
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 WAYS = ("dashboard", "direct")
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.models import LABELS, annotation_lines, write_models
 
+pytestmark = pytest.mark.system
+
 _MISREAD = """\
 import json
 

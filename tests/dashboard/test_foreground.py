@@ -8,8 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
 from tests.dashboard.conftest import Dashboard, environment
 from tests.dashboard.waiting import until
+
+pytestmark = pytest.mark.system
 
 CONFIG = "metadata: {name: sketch}\nspec: {handler: 'main:handler', runtime: 'python:3.11'}\n"
 CODE = "def handler(context, event):\n    return 'from the foreground'\n"

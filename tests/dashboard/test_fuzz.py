@@ -23,6 +23,8 @@ from tests.dashboard.hostile import Hostile
 from tests.dashboard.waiting import until
 from tests.runtime.malformed import FORMS
 
+pytestmark = pytest.mark.system
+
 COUNT = int(os.environ.get("FNBUILD_FUZZ", "10000"))
 SEED = int(os.environ.get("FNBUILD_FUZZ_SEED", "20261120")) or time.time_ns() % 1_000_000_000
 AT_ONCE = 8

@@ -21,6 +21,8 @@ from tests.dashboard.waiting import until
 from tests.engine import PYTHON_IMAGE, Made, call, making, require_engine, require_image
 from tests.platforms import conftest as platforms
 
+pytestmark = pytest.mark.system
+
 Json = Any
 PATIENCE = 60.0
 shared_layers = platforms.shared_layers

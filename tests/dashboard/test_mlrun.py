@@ -14,6 +14,8 @@ import pytest
 from tests.dashboard.calls import answering, deployed
 from tests.dashboard.conftest import Answer, Dashboard, Started
 
+pytestmark = pytest.mark.system
+
 
 def call(dashboard: Dashboard, method: str, path: str, json: Any = None, **headers: str) -> Answer:
     """Send one request, signed in as mlrun is: by a user's name and a session's key."""

@@ -25,6 +25,8 @@ from nuclio.deploy import (
 )
 from nuclio.utils import DeployError
 
+pytestmark = pytest.mark.system
+
 CODE = """\
 import os
 

@@ -11,6 +11,8 @@ from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import to_dict
 
+pytestmark = pytest.mark.system
+
 STORED: dict[str, Any] = {
     "metadata": {"name": "it"},
     "spec": {

@@ -12,6 +12,8 @@ import pytest
 from fnbuild.dashboard.page import STATIC_FOLDER
 from tests.dashboard.conftest import Dashboard
 
+pytestmark = pytest.mark.system
+
 FILES = sorted(
     one.relative_to(STATIC_FOLDER).as_posix() for one in STATIC_FOLDER.rglob("*") if one.is_file()
 )

@@ -18,6 +18,8 @@ from tests.dashboard.waiting import until
 from tests.engine import Made, call, making, require_engine
 from tests.platforms import conftest as platforms
 
+pytestmark = pytest.mark.system
+
 PATIENCE = 180.0
 
 shared_layers = platforms.shared_layers

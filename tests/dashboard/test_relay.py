@@ -31,6 +31,8 @@ from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import Deployment, Platform
 from tests.engine import free_port
 
+pytestmark = pytest.mark.system
+
 Talk = Callable[[socket.socket], None]
 PATIENCE = 60.0
 

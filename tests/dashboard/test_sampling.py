@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from fnbuild.dashboard.sampling import Quantile, SampleHistory, estimate_quantile, statistics_since
 from fnbuild.platforms import Statistics
+
+pytestmark = pytest.mark.system
 
 COUNTED = Statistics(
     requests=10,

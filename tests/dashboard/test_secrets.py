@@ -9,9 +9,13 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
+
 from fnbuild.dashboard.app import ENDPOINTS
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.secretnames import ENV, MARKERS, PLAIN
+
+pytestmark = pytest.mark.system
 
 SECRET = "hunter2-is-a-secret"
 CONFIG = f"""\

@@ -14,6 +14,8 @@ import urllib3
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 SLOW = """\
 import time
 from pathlib import Path

@@ -27,6 +27,8 @@ from tests.dashboard.calls import (
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.test_uploads import CODE, configured, zipped
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:

@@ -26,6 +26,8 @@ from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
 from tests.dashboard.conftest import Answer, Dashboard
 from tests.test_trees import deep
 
+pytestmark = pytest.mark.system
+
 CODE = "def handler(context, event):\n    return {text!r}\n"
 
 

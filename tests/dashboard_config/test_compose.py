@@ -20,6 +20,8 @@ from tests.conftest import ROOT
 from tests.dashboard_config.conftest import CONFIG, Images, said, until_healthy
 from tests.engine import PYTHON_IMAGE, Made, call, free_port, require_program, until
 
+pytestmark = pytest.mark.system
+
 TOKEN = "a-token-of-these-tests-0123456789abcdef"
 FILE = CONFIG / "compose" / "docker-compose.fnbuild.yml"
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import pytest
 import yaml
 
 from fnbuild.dashboard import settings
@@ -19,6 +20,8 @@ from tests.dashboard import conftest as dashboards
 from tests.dashboard.conftest import Started
 from tests.dashboard_config.conftest import CONFIG
 from tests.engine import require_program
+
+pytestmark = pytest.mark.system
 
 started, fetched = dashboards.started, dashboards.fetched
 

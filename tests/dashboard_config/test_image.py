@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 import urllib.request
 
+import pytest
+
 from fnbuild import __version__
 from tests.conftest import ROOT
 from tests.dashboard_config.conftest import Images, said, until_healthy
 from tests.engine import Made, call, free_port
+
+pytestmark = pytest.mark.system
 
 
 def _inside(image: str, script: str) -> str:

@@ -29,6 +29,8 @@ from tests.dashboard_config.conftest import CONFIG, Images
 from tests.engine import PYTHON_IMAGE, Made, call, free_port, require_program, until
 from tests.kubernetes import conftest as kubernetes
 
+pytestmark = pytest.mark.system
+
 engine, data, registry = containers.engine, containers.data, kubernetes.registry
 
 MANIFESTS = CONFIG / "kubernetes"

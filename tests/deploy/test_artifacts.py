@@ -10,7 +10,7 @@ from fnbuild.builder import sdk
 from fnbuild.deploy import artifacts
 from fnbuild.function import reader
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, lookup
+from fnbuild.platforms import Artifact, Deployment, lookup
 from tests.engine import free_port, making, registry, require_engine, require_image
 
 CONFIG = """\
@@ -23,11 +23,11 @@ spec:
 
 
 def test_the_image_that_runs_keeps_its_name_and_code() -> None:
-    details = {"image": "r/greeter:1", "pinned": "r/greeter@sha256:ab", "digest": "c0de"}
-    current = Deployment(Function(), "kube", "ready", details=details)
+    image = Artifact("image", "r/greeter:1", "c0de", pinned="r/greeter@sha256:ab")
+    current = Deployment(Function(), "kube", "ready", image=image)
     same = artifacts.prebuilt("r/greeter@sha256:ab", current)
     assert same is not None
-    assert (same.reference, same.pinned, same.digest) == ("r/greeter:1", details["pinned"], "c0de")
+    assert (same.reference, same.pinned, same.digest) == ("r/greeter:1", image.pinned, "c0de")
     for known in (current, None):
         other = artifacts.prebuilt("r/greeter:1", known)
         assert other is not None

@@ -21,6 +21,8 @@ from fnbuild.function import reader
 from tests.docs.cluster import cluster
 from tests.docs.containers import containers
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ ]*([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

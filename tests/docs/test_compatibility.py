@@ -40,4 +40,4 @@ def test_what_verbose_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["invoke", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "debug logs" not in shown
-    assert "Show a reply's status and headers" in shown
+    assert "Show status and headers of replies" in shown

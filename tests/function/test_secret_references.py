@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fnbuild.function.secrets import SecretReferences
 from fnbuild.function.types import Raw
+
+pytestmark = pytest.mark.system
 
 NAMES = st.sampled_from(["PASSWORD", "API_KEY", "AUTH_TOKEN", "db_passwd", "AWS_SECRET"])
 VALUES = st.text("xyz", min_size=1, max_size=3).map("hidden-{}".format)

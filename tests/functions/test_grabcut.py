@@ -16,6 +16,8 @@ from fnbuild.cvat.request import build_request, read_image
 from fnbuild.cvat.shapes import bounding_box
 from fnbuild.runtime.http.client import request
 
+pytestmark = pytest.mark.system
+
 FOLDER = Path(__file__).resolve().parents[2] / "functions" / "opencv" / "grabcut"
 DISC = (140, 90, 261, 211)
 

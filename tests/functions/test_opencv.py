@@ -14,6 +14,8 @@ from fnbuild.function import labels
 from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
 
+pytestmark = pytest.mark.system
+
 OPENCV = Path(__file__).resolve().parents[2] / "functions" / "opencv"
 FACE, PEOPLE = OPENCV / "face-haar", OPENCV / "people-hog"
 

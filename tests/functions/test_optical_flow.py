@@ -17,6 +17,8 @@ from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
 from tests.functions.test_opencv import likeness
 
+pytestmark = pytest.mark.system
+
 FOLDER = Path(__file__).resolve().parents[2] / "functions" / "opencv" / "optical-flow"
 FACE = (180, 60, 275, 175)
 STEPS = 12

@@ -19,6 +19,8 @@ from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
 from tests.functions.test_opencv import likeness
 
+pytestmark = pytest.mark.system
+
 FOLDER = Path(__file__).resolve().parents[2] / "functions" / "torch" / "shapes"
 SIZES = ((256, 256), (320, 240), (200, 150), (300, 400), (480, 270), (512, 384))
 UNSEEN = 240

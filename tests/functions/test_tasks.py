@@ -17,6 +17,8 @@ from fnbuild.function import labels
 from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
 
+pytestmark = pytest.mark.system
+
 PAIRS = [f"{task}-{framework}" for task in TASKS for framework in REQUIREMENTS]
 
 

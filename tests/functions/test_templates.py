@@ -16,6 +16,8 @@ from fnbuild.function import labels
 from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
 
+pytestmark = pytest.mark.system
+
 KINDS = sorted(templates())
 
 

@@ -15,6 +15,8 @@ from tests.containers import alphapose
 from tests.containers.conftest import PROGRAM
 from tests.kubernetes.conftest import OnCluster
 
+pytestmark = pytest.mark.system
+
 GPU = "nvidia.com/gpu"
 
 

@@ -11,6 +11,8 @@ from tests.containers import library
 from tests.functions.test_library import FOLDERS
 from tests.kubernetes.conftest import OnCluster
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_it_answers_on_its_node_port(

@@ -17,6 +17,8 @@ from tests.engine import PYTHON_IMAGE, Registry, free_port
 from tests.engine import registry as registry_of
 from tests.kubernetes.conftest import OnCluster
 
+pytestmark = pytest.mark.system
+
 CREATE = ("create", "registry-secret", "--platform", "kube")
 CODE = "def handler(context, event):\n    return 'pulled'\n"
 

@@ -14,6 +14,8 @@ from tests.containers.conftest import PROGRAM
 from tests.engine import until
 from tests.kubernetes.conftest import OnCluster
 
+pytestmark = pytest.mark.system
+
 CONFIG = """\
 metadata: {{name: steady}}
 spec:

@@ -14,6 +14,8 @@ from fnbuild.platforms.audit import acting_as, with_audit_log
 from fnbuild.store import Store
 from tests.engine import require_engine
 
+pytestmark = pytest.mark.system
+
 
 def rows() -> list[tuple[str, str, str, str]]:
     """Actor, action, target and outcome, oldest first."""

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 DECODING = """
 import sys, threading
 import msgspec

@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 
 VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 PYPY = "pypy3.9"
-# The oldest, one in between and the newest, for what hardly depends on the release.
-FEW = ("3.6", "3.9", "3.13")
-
+CURRENT = ".".join(map(str, sys.version_info[:2]))
+FEW = ("3.6", "3.11", "3.13")
+"""For tests that hardly depend on the release: the oldest, fnbuild's own, and the newest."""
 
 # "3.9", or "pypy3.9".
 _WHICH = """
@@ -46,17 +47,19 @@ def numbers(version: str) -> tuple[int, int]:
 
 
 def every(*others: str) -> list:
-    """A parameter for each version; where it is missing the test is skipped and says so."""
+    """Return a parameter for each version; the test is skipped if the interpreter is missing."""
     return [_parameter(version) for version in (*VERSIONS, *others)]
 
 
 def few() -> list:
-    """Parameters for the oldest, one in between and the newest."""
+    """Return a parameter for each version in `FEW`."""
     return [_parameter(version) for version in FEW]
 
 
 def _parameter(version: str) -> Any:
     name = version if version.startswith("pypy") else f"python{version}"
     missing = find(version) is None
-    reason = f"no {name} on this machine"
-    return pytest.param(version, id=name, marks=pytest.mark.skipif(missing, reason=reason))
+    marks = [pytest.mark.skipif(missing, reason=f"no {name} on this machine")]
+    if version != CURRENT:
+        marks.append(pytest.mark.versions)
+    return pytest.param(version, id=name, marks=marks)

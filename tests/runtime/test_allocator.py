@@ -9,6 +9,8 @@ import pytest
 
 from fnbuild.runtime import allocator
 
+pytestmark = pytest.mark.system
+
 # Several buffers freed at once are more than glibc keeps on its own.
 FRAMES = """
 import resource

@@ -13,6 +13,8 @@ from fnbuild.runtime.worker.responses import ReplyError
 from tests.runtime import interpreters
 from tests.runtime.conftest import Answer
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import os
 import time

@@ -12,6 +12,8 @@ import pytest
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import asyncio
 import json

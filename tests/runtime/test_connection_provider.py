@@ -11,6 +11,8 @@ import pytest
 from fnbuild.runtime.worker.connection_provider import LocalConnectionProvider
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 CALLEE = """
 def handler(context, event):
     if event.path == "/refuse":

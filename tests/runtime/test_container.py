@@ -24,6 +24,8 @@ from tests import engine
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, ROOT, Serve, ask, eventually
 
+pytestmark = pytest.mark.system
+
 # The admin listener of an image has a fixed port, which several tests cannot have at a time.
 PROGRAM = """
 import sys

@@ -21,6 +21,8 @@ import pytest
 from fnbuild.runtime import ids
 from tests.runtime.conftest import PATIENCE, ROOT
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import os
 import time

@@ -17,6 +17,8 @@ from fnbuild.runtime.triggers.cron import CronTrigger
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import time
 

@@ -18,6 +18,8 @@ import pytest
 from tests.runtime import interpreters
 from tests.runtime.conftest import eventually
 
+pytestmark = pytest.mark.system
+
 DEADLY = """
 import ctypes
 import os

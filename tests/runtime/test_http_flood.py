@@ -5,10 +5,14 @@ import socket
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from fnbuild.runtime.http.parser import HttpError
 from fnbuild.runtime.http.reader import NOTHING, RequestReader
 from tests.runtime.http_wire import Process, Wire, serving, until
 from tests.runtime.mutation import streams
+
+pytestmark = pytest.mark.system
 
 MAX_BODY = 1 << 20
 AT_ONCE = 100

@@ -10,6 +10,8 @@ import pytest
 from tests.runtime import interpreters
 from tests.runtime.http_wire import DEADLINE, Process, serving, until
 
+pytestmark = pytest.mark.system
+
 MEGABYTE = 1 << 20
 
 SHORT = {"head_timeout": 1.0, "body_timeout": 1.0, "write_timeout": 1.0, "linger_timeout": 1.0}

@@ -11,6 +11,8 @@ from fnbuild.runtime.http.parser import HttpError, parse_head
 from fnbuild.runtime.http.reader import NOTHING, RequestReader
 from tests.runtime.malformed import FORMS
 
+pytestmark = pytest.mark.system
+
 MAX_HEAD = 16 * 1024
 MAX_BODY = 100_000
 

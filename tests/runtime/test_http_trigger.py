@@ -15,6 +15,8 @@ import pytest
 
 from tests.runtime.http_wire import Wire
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import time
 

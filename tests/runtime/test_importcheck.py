@@ -14,6 +14,8 @@ import pytest
 from fnbuild.builder import sdk
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 HANDLER = "def handler(context, event): return 'ok'\n"
 BROKEN = "def handler(context, event)\n"

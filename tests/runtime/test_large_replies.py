@@ -17,6 +17,8 @@ from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, eventually
 from tests.runtime.test_streaming import Connection, rss
 
+pytestmark = pytest.mark.system
+
 MIB = 1024 * 1024
 HANDLER = """
 def handler(context, event):

@@ -15,6 +15,8 @@ import pytest
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, Running
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import time
 

@@ -18,6 +18,8 @@ from fnbuild.runtime.worker import sandbox
 from tests.runtime import interpreters
 from tests.runtime.conftest import ROOT
 
+pytestmark = pytest.mark.system
+
 READER = """
 import ctypes
 import os

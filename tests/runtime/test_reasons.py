@@ -12,6 +12,8 @@ import pytest
 
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 SEGFAULT = """
 import ctypes
 

@@ -11,6 +11,8 @@ from nuclio_sdk.json_encoder import Encoder
 
 from fnbuild.runtime.worker.responses import ReplyConverter, ReplyError
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import decimal
 import http

@@ -15,6 +15,8 @@ import pytest
 from fnbuild.runtime.processor import shared_memory
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import hashlib
 

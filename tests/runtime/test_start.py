@@ -14,6 +14,8 @@ import pytest
 from fnbuild.runtime.worker import template
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import os
 import random

@@ -13,6 +13,8 @@ import pytest
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, Running, eventually
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import asyncio
 import os

@@ -8,6 +8,8 @@ import pytest
 
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 CODE = """
 class Model:
     pass

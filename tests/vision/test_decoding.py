@@ -14,6 +14,8 @@ from fnbuild import vision
 from fnbuild.vision import ImageError, decode, decode_image, open_image
 from tests.vision.conftest import base64_of, encoded, event_of, request_of
 
+pytestmark = pytest.mark.system
+
 NOISE = np.random.default_rng(3)
 
 

@@ -19,6 +19,8 @@ from fnbuild.vision import (
 )
 from tests.vision.conftest import encoded, request_of
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_truncated_files(backend, small, kind):

@@ -9,6 +9,8 @@ from tests.runtime import interpreters
 from tests.runtime.conftest import running
 from tests.vision.conftest import base64_of
 
+pytestmark = pytest.mark.system
+
 HANDLER = """
 import multiprocessing
 import os

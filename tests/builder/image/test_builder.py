@@ -29,6 +29,8 @@ from tests.engine import (
     small_base,
 )
 
+pytestmark = pytest.mark.system
+
 HANDLER = "def handler(context, event):\n    return 'here'\n"
 
 

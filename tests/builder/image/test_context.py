@@ -14,6 +14,8 @@ from fnbuild.builder.image.probe import DEFAULT_PYTHONS, ImageFolders
 from fnbuild.builder.staging import stage
 from fnbuild.errors import BuildError, InputError
 
+pytestmark = pytest.mark.system
+
 BIG = b"w" * context.LARGE_FILE_BYTES
 HOME = "opt/nuclio/"
 PARENTS = {"opt", "opt/nuclio"}

@@ -17,6 +17,8 @@ from fnbuild.errors import BuildError
 from fnbuild.names import RUNTIME_FOLDER
 from tests.runtime import interpreters
 
+pytestmark = pytest.mark.system
+
 NEW = ImagePython("/usr/bin/python3", (3, 11, 2), "cpython")
 OLD = ImagePython("/opt/conda/bin/python3.6", (3, 6, 15), "cpython")
 

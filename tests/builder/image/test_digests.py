@@ -4,9 +4,13 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from fnbuild.builder.image import context
 from fnbuild.builder.image.probe import find_pythons
 from tests.builder.image.builders import FOUNDATION, build, made
+
+pytestmark = pytest.mark.system
 
 __all__ = ["made"]
 

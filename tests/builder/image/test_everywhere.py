@@ -15,6 +15,8 @@ from tests.builder.image import bases
 from tests.builder.image.bases import BASES, docker
 from tests.builder.image.conftest import Make, Start
 
+pytestmark = pytest.mark.system
+
 HANDLER = """\
 import os
 import platform

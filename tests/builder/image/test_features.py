@@ -8,6 +8,8 @@ import pytest
 
 from tests.builder.image.builders import build, made
 
+pytestmark = pytest.mark.system
+
 __all__ = ["made"]
 
 FEATURES = Path(__file__).parent / "features"

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.engine import PYTHON_IMAGE, has_network_namespaces, require_engine, require_image
 
+pytestmark = pytest.mark.system
+
 # Builds a context's Dockerfile in a process that has no network; only the engine's socket is left.
 _BUILD = """
 import json, os, socket, sys

@@ -12,6 +12,8 @@ from tests.builder.image.bases import docker
 from tests.builder.image.conftest import Make, Start
 from tests.engine import until
 
+pytestmark = pytest.mark.system
+
 CONFIG = "/etc/nuclio/config/processor"
 HARDENED = (
     *("--read-only", "--tmpfs", "/tmp", "--user", "65532"),

@@ -14,6 +14,8 @@ from fnbuild.errors import BuildError
 from tests.builder.image import bases
 from tests.engine import making, require_engine, small_base
 
+pytestmark = pytest.mark.system
+
 # A program that answers as a Python of that version does.
 _PRETENDER = """\
 #!/bin/sh

@@ -11,6 +11,8 @@ from tests.builder.image.bases import docker
 from tests.builder.image.conftest import Container, Make, Start
 from tests.runtime.conftest import eventually
 
+pytestmark = pytest.mark.system
+
 READY = "def handler(context, event):\n    return 'ok'\n"
 SLOW = "import time\ndef handler(context, event):\n    time.sleep(6)\n    return 'late'\n"
 

@@ -23,6 +23,8 @@ from fnbuild.errors import UnavailableError
 from tests import engine as engines
 from tests.engine import Made, call, free_port, making, require_engine
 
+pytestmark = pytest.mark.system
+
 TAG = "fnbuild-" + "0a" * 8
 DIGEST = "sha256:" + "1b" * 32
 

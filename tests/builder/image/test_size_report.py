@@ -10,6 +10,8 @@ from fnbuild.builder.image.size_report import measure_image
 from fnbuild.errors import NotFoundError
 from tests.engine import PYTHON_IMAGE, require_engine, require_image
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def engine():

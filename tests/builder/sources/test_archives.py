@@ -21,6 +21,8 @@ from fnbuild.builder.sources.archives import archive_kind, archive_stem, unpack_
 from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.errors import InputError
 
+pytestmark = pytest.mark.system
+
 Pack = Callable[..., Path]
 FILES = {
     "function.yaml": b"metadata: {}\n",

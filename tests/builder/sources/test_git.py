@@ -24,7 +24,10 @@ from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.function.types import Build
 from tests.builder.sources.conftest import CONFIG, MAIN
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git program here")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(shutil.which("git") is None, reason="there is no git program here"),
+]
 
 
 def run(folder: Path, *words: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 from tests.dashboard.calls import inline, settled
 from tests.dashboard.conftest import Dashboard, Started
 
+pytestmark = pytest.mark.system
+
 
 def test_changes_by_api_and_by_the_command_line(started: Started) -> None:
     with started() as dashboard:

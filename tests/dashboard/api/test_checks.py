@@ -10,6 +10,8 @@ import pytest
 from fnbuild.cvat.replies import read_reply
 from tests.dashboard.conftest import Dashboard
 
+pytestmark = pytest.mark.system
+
 SPEC = '[{"name": "face", "type": "rectangle"}]'
 BOX = {"label": "face", "type": "rectangle", "points": [1, 2, 30, 40]}
 

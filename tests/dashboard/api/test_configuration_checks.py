@@ -15,6 +15,8 @@ import pytest
 
 from tests.dashboard.conftest import Dashboard
 
+pytestmark = pytest.mark.system
+
 WRONG = """\
 metadata:
   name: cars

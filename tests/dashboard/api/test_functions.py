@@ -14,6 +14,8 @@ from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.models import annotation_lines
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 SECRET = "hunter2-of-the-tests"
 CVAT = {"User-Agent": "CVAT/2.64.1 python-requests/2.32"}
 

@@ -14,6 +14,8 @@ import pytest
 
 from tests.dashboard.conftest import Answer, Dashboard, write_function
 
+pytestmark = pytest.mark.system
+
 MIRROR = """\
 import json
 import time

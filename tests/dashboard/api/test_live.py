@@ -26,6 +26,8 @@ from fnbuild.store import Store
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 Json = Any
 
 

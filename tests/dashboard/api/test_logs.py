@@ -19,6 +19,8 @@ from fnbuild.platforms.process import function_log
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 TALKER = """\
 def handler(context, event):
     asked = event.body

@@ -9,6 +9,8 @@ import pytest
 from fnbuild import __version__
 from tests.dashboard.conftest import Dashboard, Started
 
+pytestmark = pytest.mark.system
+
 
 def value(dashboard: Dashboard, path: str) -> Any:
     answer = dashboard.request("GET", path, token=False)

@@ -13,6 +13,8 @@ from tests.dashboard.waiting import until
 from tests.engine import Made
 from tests.platforms import conftest as platforms
 
+pytestmark = pytest.mark.system
+
 PATH = "/api/projects"
 STRATEGY = "x-nuclio-delete-project-strategy"
 

@@ -11,6 +11,8 @@ import yaml
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 CODE = "def handler(context, event):\n    return 'WORD'\n"
 SPEC = """
 eventTimeout: 30s

@@ -13,6 +13,8 @@ import pytest
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 FAILING = """\
 import time
 

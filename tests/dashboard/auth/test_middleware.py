@@ -12,6 +12,8 @@ from fnbuild.dashboard.auth.tokens import configured_token
 from fnbuild.errors import InputError
 from tests.dashboard.conftest import Answer, Dashboard, Started
 
+pytestmark = pytest.mark.system
+
 CHANGE = ("DELETE", "/api/functions")
 NOTHING = {"metadata": {"name": "is-not-there"}}
 

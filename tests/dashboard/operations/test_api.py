@@ -28,6 +28,8 @@ from tests.dashboard.calls import (
 from tests.dashboard.conftest import Dashboard, Started
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 BROKEN = """\
 def init_context(context):
     raise RuntimeError("no weights")

@@ -21,6 +21,8 @@ from tests.dashboard.conftest import (
 )
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 REFUSED = (409, 412)
 """What whoever comes second may be told: it exists already, or somebody is at it."""
 

@@ -29,6 +29,8 @@ from tests.dashboard.conftest import Dashboard, environment, new_data_dir, runni
 from tests.dashboard.waiting import until
 from tests.engine import Made, call, making, require_engine, require_image
 
+pytestmark = pytest.mark.system
+
 ROUNDS = 4
 LONGEST = 4.0
 CODE = """\

@@ -6,8 +6,12 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.waiting import until
+
+pytestmark = pytest.mark.system
 
 BROKEN = "raise RuntimeError('the weights are gone')\n"
 

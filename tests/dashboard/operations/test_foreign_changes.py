@@ -19,6 +19,8 @@ from tests.dashboard.calls import answering, deployed, gated, invoked, operation
 from tests.dashboard.conftest import Dashboard, Started, new_data_dir, running
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 SLOW = """\
 import os
 import time

@@ -8,9 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.dashboard.calls import WAIT, answering, operation, status
 from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running
 from tests.dashboard.waiting import until
+
+pytestmark = pytest.mark.system
 
 ROUNDS = 10
 FUNCTIONS = ("first", "second", "third")

@@ -27,6 +27,8 @@ from tests.dashboard.calls import (
 from tests.dashboard.conftest import Dashboard, Started
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 SLOW = """\
 import time
 

@@ -11,6 +11,8 @@ from tests.dashboard.calls import WAIT, function, invoked, settled, status
 from tests.dashboard.conftest import new_data_dir, running
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 
 def test_a_function_is_scaled_to_zero_and_back_to_what_it_had(
     tmp_path_factory: pytest.TempPathFactory, fetched: Path

@@ -12,6 +12,8 @@ from fnbuild.dashboard.page import STATIC_FOLDER
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import PHONE, go, opened, stored
 
+pytestmark = pytest.mark.system
+
 ROUTES = (
     "/",
     "/deploy",

@@ -13,6 +13,8 @@ from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import go, stored
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 # The page follows a list that only the test writes.
 HELD_LIST = """
 const real = window.fetch;

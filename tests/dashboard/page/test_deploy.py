@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.page.browsing import go, opened, stored
+
+pytestmark = pytest.mark.system
 
 
 def choose(page: Page, button: str, path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page
+
+pytestmark = pytest.mark.system
 
 _CAPTION = """async () => {
   const { drawShapes } = await import("/static/draw.js");

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.dashboard.conftest import Started, write_function
 from tests.dashboard.page.browsing import go, opened
+
+pytestmark = pytest.mark.system
 
 
 def test_a_dashboard_without_functions_says_what_to_do(browser: Browser, started: Started) -> None:

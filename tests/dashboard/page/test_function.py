@@ -8,12 +8,15 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.dashboard.calls import WAIT, inline
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import go, opened, stored
 from tests.dashboard.waiting import until
+
+pytestmark = pytest.mark.system
 
 _ONE_LIFE = """\
 platform:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.cluster import require_cluster
 from tests.dashboard.conftest import Started
 from tests.dashboard.page.browsing import go, opened
 from tests.dashboard.waiting import until
+
+pytestmark = pytest.mark.system
 
 
 def test_a_deployed_function_stands_in_its_project(page: Page, greeter: str) -> None:

@@ -15,6 +15,8 @@ from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import go
 from tests.dashboard.waiting import until
 
+pytestmark = pytest.mark.system
+
 RECORDS = 300
 
 _TALKER = f"""\

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import go
+
+pytestmark = pytest.mark.system
 
 
 def test_two_revisions_are_compared_and_the_first_runs_again(

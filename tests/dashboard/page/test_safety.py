@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import go
+
+pytestmark = pytest.mark.system
 
 _EVIL = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>"
 _CODE = f'''\

@@ -14,9 +14,12 @@ from tests.dashboard.conftest import Dashboard
 from tests.dashboard.page import seclusion
 from tests.dashboard.waiting import until
 
-pytestmark = pytest.mark.skipif(
-    not seclusion.possible(), reason="this user may make no network namespace here"
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not seclusion.possible(), reason="this user may make no network namespace here"
+    ),
+]
 
 
 def test_only_loopback_is_there(browser: Browser, dashboard: Dashboard) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.dashboard.conftest import Dashboard, Started
 from tests.dashboard.page.browsing import opened
+
+pytestmark = pytest.mark.system
 
 
 def sign_in_route(dashboard: Dashboard) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -16,6 +17,8 @@ from tests.dashboard.page.browsing import PHONE
 from tests.dashboard.playground.conftest import Play
 from tests.dashboard.playground.playing import Playground, alike, program, run
 from tests.functions.test_opencv import ASTRONAUT, likeness
+
+pytestmark = pytest.mark.system
 
 Photo = Callable[[str], Path]
 GREEN, RED = (0, 200, 90), (240, 40, 50)

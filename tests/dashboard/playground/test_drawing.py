@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -16,6 +17,8 @@ from fnbuild.function.labels import PALETTE
 from tests.dashboard.conftest import Dashboard
 from tests.dashboard.playground.conftest import Play
 from tests.dashboard.playground.playing import Playground, alike
+
+pytestmark = pytest.mark.system
 
 Photo = Callable[[str], Path]
 GREY = (90, 90, 90)

@@ -15,6 +15,8 @@ from tests.dashboard.conftest import Dashboard
 from tests.dashboard.page.browsing import PHONE, go, opened
 from tests.dashboard.playground.conftest import Play
 
+pytestmark = pytest.mark.system
+
 AT = "/functions/plain/playground"
 
 

@@ -18,6 +18,8 @@ from tests.dashboard.playground.playing import Playground, alike, program, run
 from tests.dashboard.waiting import until
 from tests.functions.test_opencv import ASTRONAUT, likeness
 
+pytestmark = pytest.mark.system
+
 Photo = Callable[[str], Path]
 FRAMES = 10
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import PYTHON_IMAGE, Made, call, until
+
+pytestmark = pytest.mark.system
 
 
 def test_changes_by_anybody_are_heard_of(

@@ -20,6 +20,8 @@ from fnbuild.errors import UnavailableError
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import call, require_engine, require_program
 
+pytestmark = pytest.mark.system
+
 SOCKET = "unix:///var/run/docker.sock"
 
 

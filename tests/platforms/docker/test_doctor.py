@@ -10,6 +10,8 @@ from fnbuild.platforms.checks import pci_gpus
 from fnbuild.platforms.docker import DockerPlatform, doctor
 from tests.engine import Made
 
+pytestmark = pytest.mark.system
+
 
 def test_an_engine_that_is_well(made: Made) -> None:
     platform = DockerPlatform()

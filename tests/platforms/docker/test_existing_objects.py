@@ -27,6 +27,8 @@ from fnbuild.platforms.docker import DockerPlatform, ports
 from tests.engine import PYTHON_IMAGE, Made, free_port
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 
 def listening(port: int) -> set[str]:
     """The IPv4 addresses of this machine where somebody listens on the port."""

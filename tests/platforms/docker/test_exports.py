@@ -9,6 +9,8 @@ import pytest
 from fnbuild.cli.app import run
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("several", [False, True], ids=["one file", "a folder"])
 def test_an_export_brings_back_the_code_of_a_lost_image(

@@ -13,6 +13,8 @@ from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import PYTHON_IMAGE
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 RUNS = ("python3", "-m", "http.server", "8080")
 
 

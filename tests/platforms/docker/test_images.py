@@ -20,6 +20,8 @@ from tests.conftest import ROOT
 from tests.engine import PYTHON_IMAGE, free_port, registry
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 
 def run_image(author: Author, image: str, policy: str, *, offline: bool = False) -> Deployment:
     """Deploy an image that was not built for it; `imagePullPolicy` is the policy."""

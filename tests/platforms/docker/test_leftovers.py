@@ -18,6 +18,8 @@ from fnbuild.platforms.leases import local_owner
 from tests.engine import PYTHON_IMAGE, free_port
 from tests.platforms.docker.author import Author
 
+pytestmark = pytest.mark.system
+
 
 def found(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
     request = PruneRequest(author.namespace, (name,), named=named)

@@ -27,6 +27,8 @@ from tests.dashboard.conftest import running
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 CODE = """
 import os
 

@@ -16,6 +16,8 @@ from fnbuild.platforms.docker import DockerPlatform, inventory
 from tests.engine import free_port, registry, until
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 
 def answers(port: int, word: str) -> bool:
     try:

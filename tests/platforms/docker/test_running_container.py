@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
+
+pytestmark = pytest.mark.system
 
 WHO = """\
 import os

@@ -17,6 +17,8 @@ from fnbuild.platforms.docker import DockerPlatform, records
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
 
+pytestmark = pytest.mark.system
+
 # The machine that tests run on may have much else to do; the bench has the real number.
 LONGEST_GAP = 20.0
 

@@ -19,6 +19,8 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.platforms.kubeclient.pods import pod
 
+pytestmark = pytest.mark.system
+
 
 def config_map(namespace: str, name: str = "one", **data: str) -> Raw:
     about = {"name": name, "namespace": namespace, "labels": {"kind": "test"}}

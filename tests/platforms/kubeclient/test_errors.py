@@ -38,6 +38,8 @@ from tests.cluster import RESOURCE_QUOTA, create, kubeconfig_of
 from tests.engine import until
 from tests.platforms.kubeclient.pods import pod
 
+pytestmark = pytest.mark.system
+
 
 def deployment(namespace: str, name: str = "one", replicas: int = 0) -> Raw:
     labels = {"app": name}

@@ -24,6 +24,8 @@ from fnbuild.platforms.kubeclient.errors import UnauthorizedError
 from tests.cluster import authority_of, kubeconfig_of
 from tests.engine import require_program
 
+pytestmark = pytest.mark.system
+
 SECRET = "c2VjcmV0LXRva2Vu"
 
 Write = Callable[..., Path]

@@ -16,6 +16,8 @@ from tests.cluster import own_namespace
 from tests.engine import until
 from tests.platforms.kubeclient.pods import START_SECONDS, pod, until_phase
 
+pytestmark = pytest.mark.system
+
 _TALKER = """
     import time
     for number in range(5):

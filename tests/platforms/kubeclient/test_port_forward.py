@@ -20,6 +20,8 @@ from tests.cluster import own_namespace
 from tests.engine import until
 from tests.platforms.kubeclient.pods import START_SECONDS, pod, until_phase
 
+pytestmark = pytest.mark.system
+
 _ECHO = """
     import http.server, socketserver, threading
 

@@ -12,6 +12,8 @@ from tests.engine import require_program, until
 from tests.platforms.folders import config
 from tests.platforms.kubernetes.author import Author, Commands
 
+pytestmark = pytest.mark.system
+
 
 def test_every_verb_that_meets_a_conflict_can_take_it_over(
     author: Author, image: str, fnbuild: Commands

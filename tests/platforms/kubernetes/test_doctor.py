@@ -25,6 +25,8 @@ from fnbuild.platforms.kubernetes.doctor import checks, image_pull, nodes
 from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import Made, Registry, call, free_port, registry, require_program, until
 
+pytestmark = pytest.mark.system
+
 
 def told(namespace: str, *areas: str, image: str = "", architecture: str = "") -> list[Finding]:
     return list(checks.examine(connection.connect, namespace, areas, image, architecture))

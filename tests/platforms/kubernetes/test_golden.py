@@ -20,6 +20,8 @@ from fnbuild.platforms.kubernetes.manifests.rendering import (
 )
 from tests.platforms.kubernetes import samples
 
+pytestmark = pytest.mark.system
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 GOLDEN = HERE / "golden"

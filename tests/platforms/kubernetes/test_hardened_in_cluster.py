@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -11,6 +13,8 @@ from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from tests.cluster import JOB, ask, create, node_address
 from tests.engine import until
 from tests.platforms.kubernetes import samples
+
+pytestmark = pytest.mark.system
 
 TRIGGERS = {
     "web": {"kind": "http", "numWorkers": 1},

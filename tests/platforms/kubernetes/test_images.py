@@ -25,6 +25,8 @@ from tests.cluster import ask, kubeconfig_of, require_local_node
 from tests.engine import call, free_port, require_engine, until
 from tests.platforms.kubernetes.author import Author
 
+pytestmark = pytest.mark.system
+
 BROKEN = """
 def init_context(context):
     raise ValueError("the weights are missing")

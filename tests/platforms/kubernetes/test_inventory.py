@@ -25,6 +25,8 @@ from tests.cluster import kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes import samples
 
+pytestmark = pytest.mark.system
+
 MANY = 50
 
 

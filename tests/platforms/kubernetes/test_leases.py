@@ -30,6 +30,8 @@ from tests.cluster import ask, kubeconfig_of
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 
+pytestmark = pytest.mark.system
+
 DEPLOYING = """\
 import sys
 from tests.platforms.kubernetes.author import Author

@@ -15,6 +15,8 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
 )
 from tests.platforms.kubernetes.author import function_of
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def known(namespace: str) -> FunctionObjects:

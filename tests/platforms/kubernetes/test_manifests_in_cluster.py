@@ -18,6 +18,8 @@ from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from tests.cluster import own_namespace
 from tests.platforms.kubernetes import samples
 
+pytestmark = pytest.mark.system
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

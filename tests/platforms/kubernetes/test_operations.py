@@ -16,6 +16,8 @@ from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnin
 from tests.platforms.kubernetes import samples
 from tests.platforms.kubernetes.author import Author
 
+pytestmark = pytest.mark.system
+
 
 def objects(
     around: dict[str, Any] | None = None, values: dict[str, Any] | None = None, **spec: Any

@@ -17,6 +17,8 @@ from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields
 from tests.cluster import kubeconfig_of
 from tests.platforms.kubernetes.author import Author, function_of
 
+pytestmark = pytest.mark.system
+
 READ = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
 
 

@@ -19,6 +19,8 @@ from tests.cluster import ask, kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 
+pytestmark = pytest.mark.system
+
 EVERYTHING = {
     "minReplicas": 1,
     "maxReplicas": 2,

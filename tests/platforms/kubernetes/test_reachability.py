@@ -22,6 +22,8 @@ from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author
 
+pytestmark = pytest.mark.system
+
 _READ = ["get", "list"]
 READER: list[Raw] = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ},

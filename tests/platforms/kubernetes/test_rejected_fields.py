@@ -10,6 +10,8 @@ from fnbuild.platforms.kubernetes.diagnosis.rejections import function_key
 from tests.platforms.kubernetes import samples
 from tests.platforms.kubernetes.author import Author
 
+pytestmark = pytest.mark.system
+
 POD = "spec.template.spec"
 HTTP: Raw = {"triggers": {"web": {"kind": "http", "attributes": {"port": 31000}}}}
 

@@ -20,6 +20,8 @@ from fnbuild.platforms.settings import GPU_RESOURCE
 from tests.cluster import ask, gpus_alone
 from tests.platforms.kubernetes.author import Author
 
+pytestmark = pytest.mark.system
+
 
 def gpus(count: int) -> dict[str, Any]:
     return {"resources": {"limits": {GPU_RESOURCE: str(count)}}}

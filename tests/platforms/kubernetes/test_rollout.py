@@ -17,6 +17,8 @@ from tests.cluster import RESOURCE_QUOTA, SERVICE_ACCOUNT, ask, create, kubeconf
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author
 
+pytestmark = pytest.mark.system
+
 # What fails is told within seconds; the machine that tests run on may have much else to do.
 SOON = 60.0
 

@@ -22,6 +22,8 @@ from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 from tests.secretnames import MARKERS, PLAIN
 
+pytestmark = pytest.mark.system
+
 PLAIN_KINDS = (
     kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.POD, kinds.CONFIG_MAP, kinds.SERVICE,
     kinds.ENDPOINTS, kinds.EVENT, kinds.HPA_V1, kinds.INGRESS, kinds.CRON_JOB_V1BETA1,

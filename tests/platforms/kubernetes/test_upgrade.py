@@ -18,6 +18,8 @@ from tests.cluster import ask
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, Commands
 
+pytestmark = pytest.mark.system
+
 STORED = Path(__file__).parents[2] / "data" / "upgrade" / "cluster.yaml"
 
 

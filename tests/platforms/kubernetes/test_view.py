@@ -19,6 +19,8 @@ from tests.cluster import RESOURCE_QUOTA, ask, create, kubeconfig_of, node_addre
 from tests.engine import until
 from tests.platforms.kubernetes import samples
 
+pytestmark = pytest.mark.system
+
 # The machine that tests run on may have much else to do.
 SECONDS = 60.0
 

@@ -10,6 +10,8 @@ from fnbuild.cli.app import run
 from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.platforms.nuclio.fake_nuclio import Nuclio
 
+pytestmark = pytest.mark.system
+
 CODE = "ZGVmIGhhbmRsZXIoYywgZSk6CiAgICByZXR1cm4gMQo="
 
 

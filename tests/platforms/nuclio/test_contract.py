@@ -10,6 +10,8 @@ from fnbuild.platforms import Platform
 from tests.platforms.contract import *  # noqa: F403
 from tests.platforms.contract import Author, ask
 
+pytestmark = pytest.mark.system
+
 # Nuclio keeps one revision: there is no first rollback, and so no second one.
 del test_a_second_rollback_goes_further_back  # noqa: F821
 

@@ -7,6 +7,8 @@ import pytest
 from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.engine import free_port
 
+pytestmark = pytest.mark.system
+
 
 def test_a_dashboard_that_answers(platform: NuclioPlatform, namespace: str) -> None:
     (found,) = platform.examine(namespace)

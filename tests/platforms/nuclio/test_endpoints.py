@@ -14,6 +14,8 @@ from tests.engine import free_port
 from tests.platforms.nuclio.fake_nuclio import Nuclio
 from tests.platforms.nuclio.scenario import World, ask
 
+pytestmark = pytest.mark.system
+
 
 def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
     made = world.deploy("one", world.function(serviceType="ClusterIP"))

@@ -16,6 +16,8 @@ from tests.engine import until
 from tests.platforms.nuclio.fake_nuclio import Nuclio, docker
 from tests.platforms.nuclio.scenario import World
 
+pytestmark = pytest.mark.system
+
 
 def test_from_its_first_deploy_to_its_end(world: World) -> None:
     function = world.function(env=[{"name": "GREETING", "value": "hello"}])

@@ -13,6 +13,8 @@ from fnbuild.errors import BuildError, NotReadyError
 from fnbuild.platforms.process import ProcessPlatform
 from tests.platforms.process.author import NAMESPACE, Author, ask
 
+pytestmark = pytest.mark.system
+
 MISSING = "--no-index\nno-such-package-anywhere==1\n"
 
 

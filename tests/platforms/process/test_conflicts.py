@@ -23,6 +23,8 @@ from fnbuild.platforms.process.layout import control_socket
 from fnbuild.platforms.processor_status import ProcessorStatus
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
 
+pytestmark = pytest.mark.system
+
 SLOW = """
 import os, time
 

@@ -15,6 +15,8 @@ from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.runtime import nvml
 from tests.platforms.process.author import NAMESPACE, Author, alive, wait_for
 
+pytestmark = pytest.mark.system
+
 
 def told(platform: ProcessPlatform, *areas: str) -> list[Finding]:
     return list(platform.examine(NAMESPACE, areas=areas))

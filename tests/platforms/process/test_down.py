@@ -18,6 +18,8 @@ from fnbuild.runtime import sockets
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
 
+pytestmark = pytest.mark.system
+
 
 def down_once(platform: ProcessPlatform) -> Progress:
     """The progress of a change; in the midst of it everything is stopped, from elsewhere."""

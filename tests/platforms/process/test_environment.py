@@ -18,6 +18,8 @@ from fnbuild.platforms.process import ProcessPlatform, listeners, supervisor_cli
 from fnbuild.platforms.process.daemon import clean_environment
 from tests.platforms.process.author import NAMESPACE, Author, ask, wait_for
 
+pytestmark = pytest.mark.system
+
 ENVIRONMENT = """
 import json, os
 

@@ -21,6 +21,8 @@ from tests.platforms.process.author import (
     wait_for,
 )
 
+pytestmark = pytest.mark.system
+
 GPU = """
 resources:
   limits:

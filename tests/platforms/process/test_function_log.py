@@ -15,6 +15,8 @@ from fnbuild.platforms import LogRecord
 from fnbuild.platforms.process import ProcessPlatform, function_log
 from tests.platforms.process.author import NAMESPACE, Author, ask, wait_for
 
+pytestmark = pytest.mark.system
+
 
 def line(message: str, seconds: float = 1.0, **more: object) -> bytes:
     record = {"time": seconds * 1000, "level": "info", "message": message, "name": "x", **more}

@@ -30,6 +30,8 @@ from tests.platforms.process.author import (
 )
 from tests.platforms.process.test_builds import source_package
 
+pytestmark = pytest.mark.system
+
 SPY = """
 import json
 import os

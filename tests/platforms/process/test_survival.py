@@ -37,6 +37,8 @@ from tests.platforms.process.author import (
     wait_for,
 )
 
+pytestmark = pytest.mark.system
+
 
 def supervisor() -> int:
     running = supervisor_client.running_supervisor()

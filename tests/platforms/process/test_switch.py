@@ -7,8 +7,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import pytest
+
 from fnbuild.platforms.process import ProcessPlatform
 from tests.platforms.process.author import NAMESPACE, Author, alive, wait_for
+
+pytestmark = pytest.mark.system
 
 CLIENTS = 8
 IDLE = 4

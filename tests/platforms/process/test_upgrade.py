@@ -21,6 +21,8 @@ from fnbuild.dashboard.auth.tokens import Tokens
 from fnbuild.platforms.process import ProcessPlatform
 from fnbuild.store import Store
 
+pytestmark = pytest.mark.system
+
 STORED = Path(__file__).parents[2] / "data" / "upgrade" / "data-directory"
 WRITE_TOKEN = "18MD6OLjPJPbbsA2R1xko3234ZHe_DvB7wfNk7VwZdc"
 

@@ -14,6 +14,8 @@ import pytest
 from fnbuild.builder.image.engines import client
 from tests.engine import until
 
+pytestmark = pytest.mark.system
+
 _TIMES = 200
 _BOTH = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); done; echo to stderr >&2; printf last"
 

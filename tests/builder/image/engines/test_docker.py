@@ -14,6 +14,8 @@ from fnbuild.errors import BuildError, UnavailableError
 from tests.builder.image.engines.contract import *  # noqa: F403
 from tests.engine import Made, making, require_engine, small_base
 
+pytestmark = pytest.mark.system
+
 
 def _clients() -> list[str]:
     """Return every docker on PATH; their builders differ."""

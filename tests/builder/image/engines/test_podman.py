@@ -10,6 +10,8 @@ from fnbuild.builder.image.engine import Engine
 from tests.builder.image.engines.contract import *  # noqa: F403
 from tests.engine import Made, making, require_engine, small_base
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def engine() -> Engine:

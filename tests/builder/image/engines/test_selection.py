@@ -8,6 +8,8 @@ from fnbuild.builder.image.engines.selection import choose_engine
 from fnbuild.errors import UnavailableError, UsageError
 from tests.engine import require_engine
 
+pytestmark = pytest.mark.system
+
 
 def test_the_first_that_answers_is_taken():
     require_engine()
