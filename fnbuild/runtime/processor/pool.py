@@ -6,7 +6,6 @@ limited by the trigger's `workerAvailabilityTimeoutMilliseconds`, as in Nuclio
 """
 
 import asyncio
-import math
 import signal
 import time
 from collections import deque
@@ -26,16 +25,19 @@ from .worker_handle import WorkerHandle, WorkerOwner
 WorkerCallback = Callable[[Optional[WorkerHandle], float], None]
 
 
-class Waiter(NamedTuple):
-    """A callback that waits for a worker from `started` until `deadline` (`time.monotonic`)."""
+class Waiter:
+    """A callback that waits for a worker; `timer` ends the wait without one."""
 
-    callback: WorkerCallback
-    started: float
-    deadline: float
+    def __init__(self, callback: WorkerCallback) -> None:
+        self.timer: Optional[asyncio.TimerHandle] = None
+        self._callback = callback
+        self._started = time.monotonic()
 
     def end(self, worker: Optional[WorkerHandle]) -> None:
         """End the wait."""
-        self.callback(worker, time.monotonic() - self.started)
+        if self.timer is not None:
+            self.timer.cancel()
+        self._callback(worker, time.monotonic() - self._started)
 
 
 class PoolContext(NamedTuple):
@@ -73,8 +75,6 @@ class WorkerPool(WorkerOwner):
         self.stopping = False
         self._idle: Deque[WorkerHandle] = deque()
         self._waiters: Deque[Waiter] = deque()
-        self._timer: Optional[asyncio.TimerHandle] = None
-        self._timer_deadline = math.inf
         self._last_failure = ""
         self._on_ready: List[Callable[[], object]] = []
 
@@ -119,8 +119,7 @@ class WorkerPool(WorkerOwner):
 
         Its second argument is the time waited. Both times are in seconds.
         """
-        now = time.monotonic()
-        waiter = Waiter(callback, now, now + timeout)
+        waiter = Waiter(callback)
         if timeout <= 0 or self.stopping:
             waiter.end(None)
             return
@@ -128,32 +127,16 @@ class WorkerPool(WorkerOwner):
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        if waiter.deadline < self._timer_deadline:
-            self._set_timer(waiter.deadline)
+        waiter.timer = self.loop.call_later(timeout, self._end_wait, waiter)
+
+    def _end_wait(self, waiter: Waiter) -> None:
+        self._waiters.remove(waiter)
+        waiter.end(None)
 
     @property
     def waiting(self) -> int:
         """The number of events that wait for a worker."""
         return len(self._waiters)
-
-    # One timer is enough for all waiters, since most get a worker long before it fires.
-
-    def _set_timer(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_deadline = deadline
-        self._timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._timer_deadline = math.inf
-        now = time.monotonic()
-        expired = [waiter for waiter in self._waiters if waiter.deadline <= now]
-        self._waiters = deque(waiter for waiter in self._waiters if waiter.deadline > now)
-        if self._waiters:
-            self._set_timer(min(waiter.deadline for waiter in self._waiters))
-        for waiter in expired:
-            waiter.end(None)
 
     def redispatch(self, meta: wire.Meta, body: Payload, event: PendingEvent) -> None:
         def give(worker: Optional[WorkerHandle], _waited: float) -> None:

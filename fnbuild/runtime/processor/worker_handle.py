@@ -34,7 +34,6 @@ class EventTimer:
         self._loop = loop
         self._timeout = timeout
         self._expired = expired
-        self._deadline = 0.0
         self._timer: Optional[asyncio.TimerHandle] = None
 
     def start(self, event: PendingEvent, meta: wire.Meta, body: Payload) -> None:
@@ -42,24 +41,15 @@ class EventTimer:
         self.event = event
         self._delivery = (event, meta, body)
         if self._timeout is not None:
-            self._deadline = self._loop.time() + self._timeout
-            if self._timer is None:
-                self._timer = self._loop.call_at(self._deadline, self._check)
+            self._timer = self._loop.call_later(self._timeout, self._expired, event)
 
     def stop(self) -> Optional[Delivery]:
         """End the event; return it if there was one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         delivery, self._delivery, self.event = self._delivery, None, None
         return delivery
-
-    def _check(self) -> None:
-        # One timer that is moved only when it fires, since most events end long before.
-        self._timer = None
-        if self.event is None:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._check)
-        else:
-            self._expired(self.event)
 
 
 # A process that has run for this time, or has answered an event, started successfully.
