@@ -39,12 +39,12 @@ class BatchResult(Generic[Result]):
 def run_batch(
     items: Sequence[Item],
     work: Callable[[Item], Result],
-    at_once: int = 1,
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    concurrency: int = 1,
+    pause_progress: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[BatchResult[Result]]:
     """Return the results in the order of the items.
 
-    Errors are reported as they occur, inside `aside`, which pauses the progress display.
+    Errors are reported as they occur, inside `pause_progress`.
     """
     reporting = Lock()
     context = click.get_current_context(silent=True)
@@ -63,15 +63,15 @@ def run_batch(
         try:
             result = work(item)
         except FnbuildError as error:
-            with reporting, aside():
+            with reporting, pause_progress():
                 print_error(error)
             return BatchResult(None, error, time.monotonic() - began)
         return BatchResult(result, None, time.monotonic() - began)
 
-    if at_once == 1:
+    if concurrency == 1:
         # Without a thread, an interrupt reaches the running operation.
         return [run(item) for item in items]
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(concurrency) as pool:
         try:
             return list(pool.map(run_in_context, items))
         except BaseException:

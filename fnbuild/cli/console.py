@@ -64,6 +64,11 @@ def warn(text: str) -> None:
     note(f"{click.style('warning', fg='yellow')}: {text}")
 
 
+def count_text(number: int, word: str, zero: str = "0") -> str:
+    """Return a number with its noun in singular or plural."""
+    return f"{number or zero} {word}" + ("" if number == 1 else "s")
+
+
 def color_override() -> bool | None:
     """Return False if colors are disabled (https://no-color.org, dumb terminals), else None.
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from fnbuild.cli.base_command import Command
-from fnbuild.cli.console import note
+from fnbuild.cli.console import count_text, note
 from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
@@ -159,7 +159,7 @@ def print_findings(findings: list[Finding], output: str, *, grouped: bool = Fals
     if not wide:
         for text in _remedies(findings):
             note(text)
-    note(", ".join(_count_text(count, state) for state, count in counts.items()))
+    note(", ".join(count_text(count, state, "no") for state, count in counts.items()))
 
 
 def _group_findings(findings: list[Finding]) -> Iterator[Finding]:
@@ -191,10 +191,6 @@ def _remedies(findings: list[Finding]) -> Iterator[str]:
     )
     for area, remedy in remedies:
         yield f"{click.style(area, fg='cyan')}: {remedy}"
-
-
-def _count_text(number: int, word: str) -> str:
-    return f"{number or 'no'} {word}" + ("" if number == 1 else "s")
 
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")

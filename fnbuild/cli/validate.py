@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.base_command import Command
-from fnbuild.cli.console import note
+from fnbuild.cli.console import count_text, note
 from fnbuild.cli.options import file_option, variant_option
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def validate(
     if text:
         click.echo(text)
     errors = sum(len(report.errors) for report in reports)
-    warnings = _count_text(sum(len(report.warnings) for report in reports), "warning")
+    warnings = count_text(sum(len(report.warnings) for report in reports), "warning")
     checked = {path for path, _ in targets}
     variants = len({path if path.is_dir() else path.parent for path in checked}) < len(checked)
-    count = _count_text(len(targets), "configuration" if variants else "function")
-    note(f"{count}: {_count_text(errors, 'error')}, {warnings}")
+    count = count_text(len(targets), "configuration" if variants else "function")
+    note(f"{count}: {count_text(errors, 'error')}, {warnings}")
     if errors:
         ctx.exit(1)
 
@@ -98,11 +98,7 @@ def _fix_files(paths: list[Path], packed: list[str]) -> None:
     from fnbuild.function.repair import repair_file
 
     if packed:
-        raise UsageError(f"{packed[0]} cannot be mended in place", hint="unpack it first")
+        raise UsageError(f"{packed[0]} cannot be repaired in place", hint="unpack it first")
     for path in paths:
         for change in repair_file(path):
             note(f"fixed {change}")
-
-
-def _count_text(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")

@@ -38,7 +38,7 @@ from fnbuild.builder.image.probe import ImageFolders, ImagePython, ImagePythons
 from fnbuild.builder.requirements import FlatRequirements
 from fnbuild.builder.staging import printable_path
 from fnbuild.errors import BuildError
-from fnbuild.function.secrets import redact_file
+from fnbuild.function.file_redaction import redact_file
 from fnbuild.function.source_text import MAX_BYTES
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import CODE_FOLDER, PROCESSOR_PATH, RUNTIME_FOLDER

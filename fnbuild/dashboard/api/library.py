@@ -30,9 +30,9 @@ from fnbuild.dashboard.sources import (
     store_upload,
 )
 from fnbuild.errors import UsageError
-from fnbuild.function import secrets
+from fnbuild.function.file_redaction import VariableRedaction, redact_file
 from fnbuild.function.files import CONFIG_NAMES
-from fnbuild.function.secrets import REDACTED, VariableRedaction
+from fnbuild.function.secrets import REDACTED
 from fnbuild.function.types import Raw, to_dict
 
 _CONTAINS_HEADER = "x-nuclio-filter-contains"
@@ -62,7 +62,7 @@ def _library_object(item: FunctionFolder, *, values: bool) -> Raw:
 
 
 def _redact_text(text: str) -> str:
-    return secrets.redact_file(
+    return redact_file(
         text.encode(), CONFIG_NAMES[0], VariableRedaction(REDACTED, every=True)
     ).decode()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from fnbuild.function.secrets import VariableRedaction, redact_file
+from fnbuild.function.file_redaction import VariableRedaction, redact_file
 
 FILE = """\
 # What it is for: s3cr-not
