@@ -208,3 +208,24 @@ class UnavailableError(FnbuildError):
 
     code = "unavailable"
     http_status = 503
+
+
+class UnauthorizedError(UnavailableError):
+    """The service does not accept the credentials: they are missing, wrong or expired."""
+
+    code = "unauthorized"
+
+
+class ForbiddenError(FnbuildError):
+    """The user lacks a permission. `grant` tells how an administrator can grant it."""
+
+    code = "forbidden"
+    http_status = 403
+
+    def __init__(
+        self, message: str, *, grant: str = "", hint: str | None = None, detail: str | None = None
+    ):
+        if grant:
+            hint = f"{grant}; `fnbuild doctor rights` lists all missing permissions"
+        super().__init__(message, hint=hint, detail=detail)
+        self.grant = grant

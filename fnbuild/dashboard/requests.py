@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from fnbuild.dashboard.auth.middleware import require_access
 from fnbuild.dashboard.http import read_body, read_json
+from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
 from fnbuild.function import import_rules
@@ -20,6 +21,7 @@ from fnbuild.function.quantities import parse_duration
 from fnbuild.function.reader import config_error, function_from_dict, parse_function
 from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.names import PROJECT_LABEL
+from fnbuild.platforms import Platform
 
 NAMESPACE_HEADER = "x-nuclio-function-namespace"
 NAME_HEADER = "x-nuclio-function-name"
@@ -52,6 +54,13 @@ def namespace_in_header(request: Request, header: str) -> str:
 def function_namespace(request: Request) -> str:
     """Return the namespace of a request about functions."""
     return namespace_in_header(request, NAMESPACE_HEADER)
+
+
+async def requested_function(request: Request) -> tuple[FunctionEntry, Platform]:
+    """Return the function in the path of the request, and its platform."""
+    inventory, name = services_of(request).inventory, request.path_params["name"]
+    entry = await inventory.function(function_namespace(request), name)
+    return entry, inventory.platform(entry.platform)
 
 
 def is_from_cvat(request: Request) -> bool:

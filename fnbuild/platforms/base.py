@@ -113,6 +113,12 @@ class Plan:
     refusal: FnbuildError | None = None
 
     @property
+    def unchanged_message(self) -> str:
+        """The message of a deploy without changes."""
+        state = "is still disabled" if self.function.spec.disable else "runs"
+        return f"nothing has changed, and the function {state}"
+
+    @property
     def effective_changes(self) -> tuple[Change, ...]:
         """The changes without those that keep an object."""
         return tuple(change for change in self.changes if change.verb != "keep")

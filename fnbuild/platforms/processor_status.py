@@ -9,7 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from fnbuild.errors import NotReadyError
 from fnbuild.platforms.base import Statistics, WorkerStatus
+from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.runtime.health import PORT
 from fnbuild.runtime.processor.metrics import GPU_MEMORY_METRIC as GPU_MEMORY
 
@@ -100,6 +102,16 @@ class ImportVerdict(msgspec.Struct, frozen=True):
     def extra_detail(self) -> str:
         """Return the detail, unless the reason says the same."""
         return "" if self.detail == self.reason else self.detail
+
+    def raise_if_failed(self, number: int, name: str) -> None:
+        """Raise `NotReadyError` for the revision if its handler could not be imported."""
+        if self.verdict == "failed":
+            message = failure_prefix(number, name) + self.reason
+            raise NotReadyError(message, detail=self.extra_detail or None)
+
+
+def inconclusive_check(reason: object) -> str:
+    return f"the import check was inconclusive: {reason}"
 
 
 def decode_status(body: bytes) -> ProcessorStatus:

@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from fnbuild.builder.staging import Artifact
-from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.secrets import reject_masked_values, without_secrets
 from fnbuild.function.types import Function, Raw, to_dict
@@ -144,6 +144,19 @@ def failure_log(records: Sequence[DetailedRevisionRecord]) -> Iterator[LogRecord
         if record.failed:
             moment = datetime.fromisoformat(record.created).timestamp()
             yield LogRecord(moment, "error", record.failure)
+
+
+def failure_prefix(number: int, name: str) -> str:
+    """Return the start of the message of each `NotReadyError`; the reason follows."""
+    return f"revision {number} of {name} did not become ready: "
+
+
+def failure_text(number: int, name: str, error: BaseException) -> str:
+    """Return the failure to record for a revision; the first line is the reason."""
+    if not isinstance(error, FnbuildError):
+        return "the deploy was interrupted"
+    reason = error.message.removeprefix(failure_prefix(number, name))
+    return "\n".join(part for part in (reason, error.detail) if part)
 
 
 def missing_code_error(

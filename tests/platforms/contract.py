@@ -273,10 +273,8 @@ def test_a_deployment_describes_the_image_for_later_deploys(
 
 def test_the_workers_of_a_deployment_are_known(platform: Platform, author: Author) -> None:
     made = author.deploy("hello")
-    states = [worker.state for worker in made.workers] or [
-        state for each in platform.statistics(made).values() for state in each.workers
-    ]
-    assert states == ["idle"]
+    reported = platform.statistics(made).values()
+    assert (len(made.workers) or sum(sum(each.workers.values()) for each in reported)) == 1
 
 
 def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:

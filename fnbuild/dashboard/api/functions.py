@@ -24,6 +24,7 @@ from fnbuild.dashboard.requests import (
     function_namespace,
     has_query_flag,
     is_from_cvat,
+    requested_function,
     wants_secrets,
 )
 from fnbuild.dashboard.services import services_of
@@ -161,8 +162,7 @@ async def list_functions(request: Request) -> Response:
 async def get_function(request: Request) -> Response:
     """Return a function in its current state."""
     services = services_of(request)
-    namespace, name = function_namespace(request), request.path_params["name"]
-    entry = await services.inventory.function(namespace, name)
+    entry, _ = await requested_function(request)
     selection = _Selection.from_request(request)
     if selection.export:
         exported = await export_functions(services.inventory, [entry], selection.options)

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.http import json_response
-from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
+from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace, requested_function
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
 from fnbuild.function.quantities import parse_duration
@@ -166,14 +166,16 @@ class _LogQuery:
 
 async def list_replicas(request: Request) -> Response:
     """List the names of a function's replicas (pkg/dashboard/resource/function.go)."""
-    platform, namespace, name = await _find_function(request)
+    entry, platform = await requested_function(request)
+    namespace, name = function_namespace(request), entry.deployment.name
     names = await anyio.to_thread.run_sync(platform.replica_names, namespace, name)
     return json_response({"names": names})
 
 
 async def get_replica_log(request: Request) -> Response:
     """Send one replica's log as lines of JSON, and follow it unless `follow` is false."""
-    platform, namespace, name = await _find_function(request)
+    entry, platform = await requested_function(request)
+    namespace, name = function_namespace(request), entry.deployment.name
     replica = request.path_params["replica"]
     names = await anyio.to_thread.run_sync(platform.replica_names, namespace, name)
     if replica not in names:
@@ -195,7 +197,8 @@ async def get_replica_log(request: Request) -> Response:
 
 async def get_log(request: Request) -> Response:
     """Return the log of all replicas as a JSON object, or with `follow` as server-sent events."""
-    platform, namespace, name = await _find_function(request)
+    entry, platform = await requested_function(request)
+    namespace, name = function_namespace(request), entry.deployment.name
     query = request.query_params
     since = _parse_time(query.get("since", ""))
     tail = _parse_count("tail", query.get("tail", ""))
@@ -216,12 +219,6 @@ async def get_log(request: Request) -> Response:
 def _encode_records(log: _LogQuery) -> bytes:
     records = log.read(None, follow=False)
     return _encode_json({"records": [_record_object(record) for record in records]})
-
-
-async def _find_function(request: Request) -> tuple[Platform, str, str]:
-    namespace, inventory = function_namespace(request), services_of(request).inventory
-    entry = await inventory.function(namespace, request.path_params["name"])
-    return inventory.platform(entry.platform), namespace, entry.deployment.name
 
 
 class _LogResponse(StreamingResponse):

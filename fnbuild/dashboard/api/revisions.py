@@ -19,8 +19,8 @@ from fnbuild.dashboard.requests import (
     NAMESPACE_PARAMETER,
     WAIT_HEADER,
     WAIT_PARAMETER,
-    function_namespace,
     has_flag_header,
+    requested_function,
 )
 from fnbuild.dashboard.services import services_of
 from fnbuild.deploy import diff
@@ -36,7 +36,7 @@ REVISION_HEADER = "X-Fnbuild-Revision"
 
 async def get_configuration(request: Request) -> Response:
     """Return the function as a function.yaml without secrets, with its revision in a header."""
-    entry, _ = await _find_function(request)
+    entry, _ = await requested_function(request)
     text = as_yaml(_visible_values(entry.deployment.function, values=is_writer(request))) + "\n"
     headers = {REVISION_HEADER: str(entry.deployment.revision)}
     return Response(text, headers=headers, media_type="application/yaml")
@@ -44,14 +44,14 @@ async def get_configuration(request: Request) -> Response:
 
 async def list_revisions(request: Request) -> Response:
     """List the recorded revisions, newest first."""
-    entry, platform = await _find_function(request)
+    entry, platform = await requested_function(request)
     revisions = await anyio.to_thread.run_sync(_revisions, platform, entry)
     return json_response({"revisions": [_revision_object(revision) for revision in revisions]})
 
 
 async def compare_revisions(request: Request) -> Response:
     """Compare a revision with the one in the query, else with the one before it."""
-    entry, platform = await _find_function(request)
+    entry, platform = await requested_function(request)
     new_number = _parse_number(request.path_params["number"])
     other = request.query_params.get("with")
     old_number = None if other is None else _parse_number(other)
@@ -64,7 +64,7 @@ async def compare_revisions(request: Request) -> Response:
 async def roll_back(request: Request) -> Response:
     """Begin an operation that runs a recorded revision again."""
     services = services_of(request)
-    entry, platform = await _find_function(request)
+    entry, platform = await requested_function(request)
     refuse_if_changing(entry.deployment)
     revision = (await read_json(request)).get("revision")
     number = None if revision is None else _parse_number(revision)
@@ -89,13 +89,6 @@ async def roll_back(request: Request) -> Response:
     return json_response(
         {"id": operation.id, "action": operation.action, "state": operation.state}, 202
     )
-
-
-async def _find_function(request: Request) -> tuple[FunctionEntry, Platform]:
-    services = services_of(request)
-    name = request.path_params["name"]
-    entry = await services.inventory.function(function_namespace(request), name)
-    return entry, services.inventory.platform(entry.platform)
 
 
 def _revisions(platform: Platform, entry: FunctionEntry) -> list[Revision]:

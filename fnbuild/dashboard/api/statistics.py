@@ -11,7 +11,7 @@ from starlette.responses import Response
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.objects import hide_secrets
-from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
+from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace, requested_function
 from fnbuild.dashboard.sampling import INTERVAL_SECONDS, Sample
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
@@ -26,8 +26,7 @@ _MAX_ERRORS = 20
 async def get_statistics(request: Request) -> Response:
     """Return samples of the last 15 minutes, the current workers, and the last errors."""
     services, namespace = services_of(request), function_namespace(request)
-    entry = await services.inventory.function(namespace, request.path_params["name"])
-    platform = services.inventory.platform(entry.platform)
+    entry, platform = await requested_function(request)
     async with services.reading_limiter.admit_to_slot():
         replicas, errors = await anyio.to_thread.run_sync(
             _read_platform, platform, namespace, entry.deployment

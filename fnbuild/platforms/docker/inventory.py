@@ -16,10 +16,25 @@ from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.datadir import other_holder
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms.docker import labels as own
 from fnbuild.platforms.docker import leases
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.docker.labels import OWNER_LABEL, DockerKey, RevisionRecord
+from fnbuild.platforms.docker.labels import (
+    CANDIDATE_LABEL,
+    FUNCTION_LABEL,
+    NAMESPACE_LABEL,
+    OWNER_LABEL,
+    PLATFORM_LABEL,
+    PORT_LABEL,
+    RECORD_LABEL,
+    RECORD_NAME_LABEL,
+    RECORD_NAMESPACE_LABEL,
+    DockerKey,
+    RevisionRecord,
+    decode_import,
+    decode_nuclio_function,
+    decode_revision,
+    int_label,
+)
 from fnbuild.platforms.docker.leases import Lease, LeaseRecord, decode_lease, newest_lease
 from fnbuild.platforms.docker.ports import container_name, published_addresses
 from fnbuild.platforms.leases import local_owner
@@ -62,17 +77,15 @@ class Container:
     @property
     def port(self) -> int:
         """The current or last port of the container, 0 for none."""
-        return own.int_label(self.labels, own.PORT_LABEL) or next(
-            (port for _, port in self.published), 0
-        )
+        return int_label(self.labels, PORT_LABEL) or next((port for _, port in self.published), 0)
 
     @property
     def candidate(self) -> bool:
-        return own.CANDIDATE_LABEL in self.labels
+        return CANDIDATE_LABEL in self.labels
 
     @property
     def function(self) -> Function:
-        return self.revision.function if self.revision else own.decode_nuclio_function(self.labels)
+        return self.revision.function if self.revision else decode_nuclio_function(self.labels)
 
 
 @dataclass(slots=True)
@@ -156,8 +169,8 @@ class FunctionObjects:
 def list_functions(engine: Engine, namespace: str) -> list[FunctionObjects]:
     """Return the functions of the namespace, sorted by name."""
     functions = _group_by_function(
-        engine.containers((f"{own.PLATFORM_LABEL}=local", f"{own.NAMESPACE_LABEL}={namespace}")),
-        engine.volumes((own.RECORD_LABEL, f"{own.RECORD_NAMESPACE_LABEL}={namespace}")),
+        engine.containers((f"{PLATFORM_LABEL}=local", f"{NAMESPACE_LABEL}={namespace}")),
+        engine.volumes((RECORD_LABEL, f"{RECORD_NAMESPACE_LABEL}={namespace}")),
     )
     return [objects for objects in functions if objects.exists]
 
@@ -165,14 +178,12 @@ def list_functions(engine: Engine, namespace: str) -> list[FunctionObjects]:
 def read_function(engine: Engine, key: DockerKey) -> FunctionObjects:
     """Return the objects of one function. If there are none, `exists` is False."""
     functions = _group_by_function(
-        engine.containers(
-            (f"{own.NAMESPACE_LABEL}={key.namespace}", f"{own.FUNCTION_LABEL}={key.name}")
-        ),
+        engine.containers((f"{NAMESPACE_LABEL}={key.namespace}", f"{FUNCTION_LABEL}={key.name}")),
         engine.volumes(
             (
-                own.RECORD_LABEL,
-                f"{own.RECORD_NAMESPACE_LABEL}={key.namespace}",
-                f"{own.RECORD_NAME_LABEL}={key.name}",
+                RECORD_LABEL,
+                f"{RECORD_NAMESPACE_LABEL}={key.namespace}",
+                f"{RECORD_NAME_LABEL}={key.name}",
             )
         ),
     )
@@ -182,7 +193,7 @@ def read_function(engine: Engine, key: DockerKey) -> FunctionObjects:
 def list_all_functions(engine: Engine) -> list[FunctionObjects]:
     """Return the functions of all namespaces, and names that only have a lease."""
     return _group_by_function(
-        engine.containers((f"{own.PLATFORM_LABEL}=local",)), engine.volumes((own.RECORD_LABEL,))
+        engine.containers((f"{PLATFORM_LABEL}=local",)), engine.volumes((RECORD_LABEL,))
     )
 
 
@@ -190,22 +201,20 @@ def _group_by_function(containers: Iterable[Raw], volumes: Iterable[Raw]) -> lis
     functions: dict[DockerKey, FunctionObjects] = {}
     for listed in containers:
         labels = listed.get("Labels") or {}
-        key = DockerKey(labels.get(own.NAMESPACE_LABEL, ""), labels.get(own.FUNCTION_LABEL, ""))
+        key = DockerKey(labels.get(NAMESPACE_LABEL, ""), labels.get(FUNCTION_LABEL, ""))
         if key.namespace and key.name:
             functions.setdefault(key, FunctionObjects(key)).containers.append(
                 _parse_container(listed, labels)
             )
     for volume in volumes:
         labels = volume.get("Labels") or {}
-        kind = labels.get(own.RECORD_LABEL)
-        key = DockerKey(
-            labels.get(own.RECORD_NAMESPACE_LABEL, ""), labels.get(own.RECORD_NAME_LABEL, "")
-        )
+        kind = labels.get(RECORD_LABEL)
+        key = DockerKey(labels.get(RECORD_NAMESPACE_LABEL, ""), labels.get(RECORD_NAME_LABEL, ""))
         if kind == "lease" and (record := decode_lease(volume)) is not None:
             functions.setdefault(key, FunctionObjects(key)).leases.append(record)
         elif kind == "imported":
-            functions.setdefault(key, FunctionObjects(key)).imported = own.decode_import(labels)
-        elif kind == "revision" and (revision := own.decode_revision(labels)) is not None:
+            functions.setdefault(key, FunctionObjects(key)).imported = decode_import(labels)
+        elif kind == "revision" and (revision := decode_revision(labels)) is not None:
             functions.setdefault(key, FunctionObjects(key)).records.append(revision)
     for objects in functions.values():
         objects.records.sort(key=lambda revision: revision.number, reverse=True)
@@ -220,7 +229,7 @@ def _parse_container(listed: Raw, labels: dict[str, str]) -> Container:
         state=str(listed.get("State", "")),
         status=str(listed.get("Status", "")),
         labels=labels,
-        revision=own.decode_revision(labels),
+        revision=decode_revision(labels),
         image=str(listed.get("Image", "")),
         published=published_addresses(listed),
         networks={name: str(network.get("IPAddress") or "") for name, network in networks.items()},
@@ -327,4 +336,4 @@ def _is_relevant(event: Raw) -> bool:
     if event.get("Type") == "volume":
         changed = action in ("create", "destroy")
         return changed and str(actor.get("ID", "")).startswith(_RECORD_PREFIX)
-    return own.PLATFORM_LABEL in attributes and not action.startswith(("exec_", "attach", "top"))
+    return PLATFORM_LABEL in attributes and not action.startswith(("exec_", "attach", "top"))

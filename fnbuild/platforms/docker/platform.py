@@ -114,8 +114,7 @@ class DockerPlatform(Platform):
         if plan.effective_changes:
             rollout.apply_plan(self.engine, objects, planned, RevisionOrigin(), progress)
         else:
-            state = "is still disabled" if plan.function.spec.disable else "runs"
-            progress(f"nothing has changed, and the function {state}")
+            progress(plan.unchanged_message)
         return self._read_deployment(key, plan.warnings)
 
     def rollback(

@@ -32,8 +32,10 @@ from fnbuild.platforms.processor_status import (
     ImportVerdict,
     ProcessorStatus,
     decode_status,
+    inconclusive_check,
     parse_metrics,
 )
+from fnbuild.platforms.revision_records import failure_prefix
 
 _HTTP_TIMEOUT_SECONDS = 2.0
 _IMPORT_POLL_SECONDS = 0.1
@@ -105,11 +107,6 @@ def parse_status(body: bytes) -> ProcessorStatus | None:
         return decode_status(body)
     except msgspec.MsgspecError:
         return None
-
-
-def not_ready_prefix(revision: RevisionRecord) -> str:
-    """Return the beginning of the message of a `NotReadyError`, before the reason."""
-    return f"revision {revision.number} of {revision.key.name} did not become ready: "
 
 
 @dataclass(slots=True)
@@ -204,7 +201,7 @@ class ReadinessProbe:
             detail = status.detail
         else:
             detail = logs.last_output(self.engine, self.container)
-        message = not_ready_prefix(self.revision) + reason
+        message = failure_prefix(self.revision.number, self.revision.key.name) + reason
         return NotReadyError(message, detail=detail or None, hint=hint)
 
 
@@ -226,16 +223,13 @@ def check_import(
     deadline = time.monotonic() + seconds
     while (engine.container(container) or {}).get("State", {}).get("Running"):
         if time.monotonic() > deadline:
-            progress(f"the import check was inconclusive: it took longer than {seconds:g} s")
+            progress(inconclusive_check(f"it took longer than {seconds:g} s"))
             return
         time.sleep(_IMPORT_POLL_SECONDS)
     output = ""
     with suppress(FnbuildError):  # some log drivers cannot be read
         output = logs.last_output(engine, container)
     verdict = ImportVerdict.parse(output.encode())
-    if verdict.verdict == "failed":
-        raise NotReadyError(
-            not_ready_prefix(revision) + verdict.reason, detail=verdict.extra_detail or None
-        )
+    verdict.raise_if_failed(revision.number, revision.key.name)
     if verdict.verdict == "unknown":
-        progress(f"the import check was inconclusive: {verdict.reason}")
+        progress(inconclusive_check(verdict.reason))

@@ -28,8 +28,9 @@ from fnbuild.platforms.docker.inventory import (
 from fnbuild.platforms.docker.labels import OWNER_LABEL, DockerKey, RevisionRecord
 from fnbuild.platforms.docker.leases import RECOVERED, Lease
 from fnbuild.platforms.docker.ports import container_name
-from fnbuild.platforms.docker.probes import ReadinessProbe, not_ready_prefix
+from fnbuild.platforms.docker.probes import ReadinessProbe
 from fnbuild.platforms.docker.switch import replace_container
+from fnbuild.platforms.revision_records import failure_prefix, failure_text
 
 _INTERRUPTED_MESSAGE = "the deploy was interrupted"
 
@@ -146,8 +147,9 @@ class Recovery:
             if not self._is_ready(successor, successor.revision):
                 return False
         except NotReadyError as error:
-            reason = error.message.removeprefix(not_ready_prefix(successor.revision))
-            self._undo(successor, old, "\n".join(filter(None, (reason, error.detail))))
+            revision = successor.revision
+            text = failure_text(revision.number, revision.key.name, error)
+            self._undo(successor, old, text)
         else:
             self._complete(successor, old)
         return True
@@ -170,9 +172,8 @@ class Recovery:
             ready, failed = status.state == "ready", status.state == "unhealthy"
         if failed or (not ready and self._is_overdue(successor, revision)):
             reason = status.full_reason if status is not None else ""
-            raise NotReadyError(
-                not_ready_prefix(revision) + (reason or "its workers did not start in time")
-            )
+            prefix = failure_prefix(revision.number, revision.key.name)
+            raise NotReadyError(prefix + (reason or "its workers did not start in time"))
         return ready
 
     def _is_overdue(self, successor: Container, revision: RevisionRecord) -> bool:

@@ -26,10 +26,9 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.errors import ObjectNotFound, PortTakenError
 from fnbuild.platforms.docker.inventory import FunctionObjects
 from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord
-from fnbuild.platforms.docker.probes import not_ready_prefix
 from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.leases import local_owner
-from fnbuild.platforms.revision_records import RevisionOrigin
+from fnbuild.platforms.revision_records import RevisionOrigin, failure_text
 from fnbuild.platforms.settings import needs_gpu, requested_port
 
 # A free port may be taken before the container starts on it.
@@ -214,10 +213,7 @@ def _record_failure(engine: Engine, revision: RevisionRecord, error: BaseExcepti
     """Record the failure of a revision. The first line of the message is the reason."""
     if isinstance(error, ConflictError | InputError):
         return  # no container was started
-    message = "the deploy was interrupted"
-    if isinstance(error, FnbuildError):
-        reason = error.message.removeprefix(not_ready_prefix(revision))
-        message = "\n".join(part for part in (reason, error.detail) if part)
+    message = failure_text(revision.number, revision.key.name, error)
     try:
         records.record_revision(engine, revision.with_failure(message))
     except FnbuildError as problem:

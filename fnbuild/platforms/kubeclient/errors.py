@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
+    ForbiddenError,
     InputError,
     NotFoundError,
     PlatformError,
     PreconditionError,
+    UnauthorizedError,
     UnavailableError,
 )
 from fnbuild.function.types import Raw
@@ -38,27 +40,6 @@ _UNDECLARED = re.compile(r"(\.[^\s:]+): field not declared in schema")
 _GRANTED_VERBS = {"patch": "patch,create"}
 _MISTYPED = re.compile(r"(\.\S+): (expected \w+)")
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
-
-
-class ForbiddenError(FnbuildError):
-    """The user lacks a permission. `grant` tells how an administrator can grant it."""
-
-    code = "forbidden"
-    http_status = 403
-
-    def __init__(
-        self, message: str, *, grant: str = "", hint: str | None = None, detail: str | None = None
-    ):
-        if grant:
-            hint = f"{grant}; `fnbuild doctor rights` lists all missing permissions"
-        super().__init__(message, hint=hint, detail=detail)
-        self.grant = grant
-
-
-class UnauthorizedError(UnavailableError):
-    """The cluster does not accept the credentials: they are missing, wrong or expired."""
-
-    code = "unauthorized"
 
 
 class StaleError(ConflictError):

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from fnbuild.errors import FnbuildError, InputError, NotFoundError, UnavailableError
+from fnbuild.errors import FnbuildError, ForbiddenError, InputError, NotFoundError, UnavailableError
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.kubeclient import streams
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.logs import parse_log_line
 
 _POLL_SECONDS = 0.5

@@ -17,12 +17,12 @@ from urllib.parse import urlencode
 import msgspec
 
 from fnbuild import __version__
-from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.errors import FnbuildError, UnauthorizedError, UnavailableError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection_errors, errors
 from fnbuild.platforms.kubeclient.connection_errors import ServerLocation
 from fnbuild.platforms.kubeclient.credentials import ServerAccess
-from fnbuild.platforms.kubeclient.errors import RequestInfo, UnauthorizedError
+from fnbuild.platforms.kubeclient.errors import RequestInfo
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubeclient.port_forward import forward_port
 from fnbuild.platforms.kubernetes import inventory, pod_status
 from fnbuild.platforms.kubernetes.diagnosis import queries

@@ -11,12 +11,11 @@ from fnbuild.builder.image.registry import (
     parse_pushed_build,
     remove_build,
 )
-from fnbuild.errors import FnbuildError
+from fnbuild.errors import FnbuildError, ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes import inventory, labels, records
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, section

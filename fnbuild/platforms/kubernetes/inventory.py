@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError, RequestInfo, namespace_not_found
+from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord

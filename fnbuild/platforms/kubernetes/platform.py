@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 
-from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.errors import FnbuildError, ForbiddenError, UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_variables
 from fnbuild.function.types import Function, to_dict
@@ -37,7 +37,6 @@ from fnbuild.platforms import (
 from fnbuild.platforms.base import function_exists, function_not_found
 from fnbuild.platforms.kubeclient import connection, kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes import endpoints, images, inventory, leases, records, view
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.doctor import checks

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from fnbuild.errors import ConflictError, PreconditionError
+from fnbuild.errors import ConflictError, ForbiddenError, PreconditionError
 from fnbuild.function.secrets import (
     map_variables,
     own_secret_key,
@@ -30,7 +30,7 @@ from fnbuild.function.secrets import (
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError, StaleError
+from fnbuild.platforms.kubeclient.errors import StaleError
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 

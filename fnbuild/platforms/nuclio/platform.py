@@ -107,7 +107,7 @@ class NuclioPlatform(Platform):
         rollout.check_not_busy(key, stored)
         plan = self._make_plan(stored, function, plan.artifact, plan.options)
         if not plan.effective_changes:
-            progress("nothing has changed, and the function runs")
+            progress(plan.unchanged_message)
             return self._read_deployment(key, plan.warnings)
         number = decode_revision(stored).number + 1 if stored else 1
         progress(f"deploying revision {number} to {self.dashboard.place}")

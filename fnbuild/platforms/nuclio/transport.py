@@ -21,15 +21,16 @@ from fnbuild import __version__
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
+    ForbiddenError,
     InputError,
     NotFoundError,
     PlatformError,
     PreconditionError,
+    UnauthorizedError,
     UnavailableError,
     UsageError,
 )
 from fnbuild.hosts import bracketed, is_loopback
-from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
 
 URL_VARIABLE = "FNBUILD_NUCLIO_URL"
 _USER_VARIABLE = "FNBUILD_NUCLIO_USER"

@@ -47,8 +47,7 @@ def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
     if planned.effective_changes:
         deploy(key, planned, store, progress)
     else:
-        state = "is still disabled" if planned.function.spec.disable else "runs"
-        progress(f"nothing has changed, and the function {state}")
+        progress(planned.unchanged_message)
     return records.load_deployment(store, key, planned.warnings)
 
 

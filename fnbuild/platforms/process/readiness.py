@@ -20,7 +20,8 @@ from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.isolation import prepare_user, processor_python
 from fnbuild.platforms.process.layout import config_path, log_path
 from fnbuild.platforms.process.processor_handle import ProcessorHandle
-from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus
+from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus, inconclusive_check
+from fnbuild.platforms.revision_records import failure_prefix
 
 _FIRST_PAUSE = 0.02
 _MAX_PAUSE = 0.2
@@ -99,11 +100,6 @@ def _not_ready_error(
     return NotReadyError(failed + reason, detail=detail or None, hint=hint)
 
 
-def failure_prefix(revision: int, name: str) -> str:
-    """Return the start of the message of each `NotReadyError`; the reason follows."""
-    return f"revision {revision} of {name} did not become ready: "
-
-
 async def wait_for_outcome(processor: ProcessorHandle, seconds: float) -> ProcessorStatus | None:
     """Return the first status that is ready or unhealthy; after `seconds` the last one or None."""
     deadline = time.monotonic() + seconds
@@ -132,7 +128,7 @@ async def check_import(key: FunctionKey, number: int, progress: Progress) -> Non
     try:
         process, config = await _start_import_check(key, number)
     except (OSError, ValueError, KeyError) as error:
-        progress(f"the import check was inconclusive: {error}")
+        progress(inconclusive_check(error))
         return
     try:
         out, _ = await process.communicate(config)
@@ -140,12 +136,9 @@ async def check_import(key: FunctionKey, number: int, progress: Progress) -> Non
         with suppress(ProcessLookupError):
             process.kill()
     verdict = ImportVerdict.parse(out)
-    if verdict.verdict == "failed":
-        raise NotReadyError(
-            failure_prefix(number, key.name) + verdict.reason, detail=verdict.extra_detail or None
-        )
+    verdict.raise_if_failed(number, key.name)
     if verdict.verdict == "unknown":
-        progress(f"the import check was inconclusive: {verdict.reason}")
+        progress(inconclusive_check(verdict.reason))
 
 
 async def _start_import_check(

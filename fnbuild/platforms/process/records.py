@@ -20,8 +20,7 @@ from fnbuild.platforms import Deployment, FunctionKey, Project, Revision, projec
 from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.process import foreground_records, function_state
 from fnbuild.platforms.process.listeners import Listeners
-from fnbuild.platforms.process.readiness import failure_prefix
-from fnbuild.platforms.revision_records import FunctionRecords
+from fnbuild.platforms.revision_records import FunctionRecords, failure_text
 from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
 
 log = logging.getLogger(__name__)
@@ -132,10 +131,7 @@ class FunctionRecord:
 
         The first line is the reason.
         """
-        message = "the deploy was interrupted"
-        if isinstance(error, FnbuildError):
-            reason = error.message.removeprefix(failure_prefix(number, self.key.name))
-            message = "\n".join(part for part in (reason, error.detail) if part)
+        message = failure_text(number, self.key.name, error)
         try:
             self.store.fail(*self.key, number, message)
             never_served = self.row().revision == 0

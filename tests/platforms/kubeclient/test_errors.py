@@ -17,6 +17,7 @@ import yaml
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
+    ForbiddenError,
     InputError,
     NotFoundError,
     PlatformError,
@@ -28,7 +29,6 @@ from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import (
     FieldConflictError,
-    ForbiddenError,
     RequestInfo,
     StaleError,
     error_of_response,

@@ -15,12 +15,11 @@ import pytest
 import yaml
 
 from fnbuild.cli.session import GLOBAL_OPTIONS, Session
-from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.errors import FnbuildError, UnauthorizedError, UnavailableError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import ConnectOptions
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import UnauthorizedError
 from tests.cluster import authority_of, kubeconfig_of
 from tests.engine import require_program
 

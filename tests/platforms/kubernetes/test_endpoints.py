@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubernetes import endpoints
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from fnbuild.datadir import make_private_dir
-from fnbuild.errors import BusyError, ConflictError, NotReadyError
+from fnbuild.errors import BusyError, ConflictError, ForbiddenError, NotReadyError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes import KubernetesPlatform, labels, leases
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import REVISION, KubernetesKey, canonical_json

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import ConflictError, InputError, NotFoundError, UsageError
+from fnbuild.errors import ConflictError, ForbiddenError, InputError, NotFoundError, UsageError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.errors import FieldConflictError, ForbiddenError
+from fnbuild.platforms.kubeclient.errors import FieldConflictError
 from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields

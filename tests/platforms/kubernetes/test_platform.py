@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from fnbuild.deploy import exports
-from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UsageError
+from fnbuild.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    PreconditionError,
+    UsageError,
+)
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes import KubernetesPlatform, labels
 from tests.cluster import ask, kubeconfig_of, own_namespace
 from tests.engine import until

@@ -10,12 +10,11 @@ from msgspec.structs import replace
 
 from fnbuild.cli.listing import function_object
 from fnbuild.deploy.exports import export_configuration
-from fnbuild.errors import ConflictError, NotReadyError
+from fnbuild.errors import ConflictError, ForbiddenError, NotReadyError
 from fnbuild.function.secrets import mask_variables
 from fnbuild.function.types import EnvVar, Function
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from tests.cluster import ask, create
 from tests.engine import until

@@ -12,14 +12,15 @@ import pytest
 
 from fnbuild.errors import (
     FnbuildError,
+    ForbiddenError,
     InputError,
     NotFoundError,
     PlatformError,
     PreconditionError,
+    UnauthorizedError,
     UnavailableError,
     UsageError,
 )
-from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
 from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.transport import DashboardAddress, Transport

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
+from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Statistics
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus

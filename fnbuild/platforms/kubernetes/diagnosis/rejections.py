@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-from fnbuild.errors import InputError
+from fnbuild.errors import ForbiddenError, InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError, InvalidFieldsError
+from fnbuild.platforms.kubeclient.errors import InvalidFieldsError
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.pod_status import PodFinding, join_words
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
+from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import Check, is_selected, run_checks
 from fnbuild.platforms.kubeclient import kinds, permissions
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
 from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR

@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fnbuild.errors import FnbuildError, PreconditionError
+from fnbuild.errors import FnbuildError, ForbiddenError, PreconditionError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
 from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER, PULL_SECRET
 

@@ -29,9 +29,10 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
     read_policies,
 )
 from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan
-from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait, failure_prefix
+from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.secret_store import SecretStore, has_references
+from fnbuild.platforms.revision_records import failure_text
 
 # The time until the failed pods are gone after a rollback.
 _SETTLING_SECONDS = 10.0
@@ -231,10 +232,7 @@ class Rollout:
     def _record_failure(self, error: BaseException) -> None:
         """Record a failure, with its reason in the first line."""
         revision = self.plan.revision
-        message = "the deploy was interrupted"
-        if isinstance(error, FnbuildError):
-            reason = error.message.removeprefix(failure_prefix(revision))
-            message = "\n".join(part for part in (reason, error.detail) if part)
+        message = failure_text(revision.number, revision.key.name, error)
         self.lease.add(revision.with_failure(message))
 
     def _add_hint(self, error: BaseException, text: str) -> None:

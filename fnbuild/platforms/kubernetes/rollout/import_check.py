@@ -24,8 +24,8 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries, rollout_status
 from fnbuild.platforms.kubernetes.labels import CONTAINER, MANAGED_BY, MANAGER, KubernetesKey
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
-from fnbuild.platforms.kubernetes.rollout.readiness import failure_prefix
-from fnbuild.platforms.processor_status import ImportVerdict
+from fnbuild.platforms.processor_status import ImportVerdict, inconclusive_check
+from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.platforms.settings import GPU_RESOURCE
 
 LABEL = "fnbuild.io/rehearsal"
@@ -95,9 +95,7 @@ class ImportCheck:
             {},
         )
         verdict = ImportVerdict.parse(str(ended.get("message") or "").encode())
-        if verdict.verdict == "failed":
-            text = failure_prefix(self.revision) + verdict.reason
-            raise NotReadyError(text, detail=verdict.extra_detail or None)
+        verdict.raise_if_failed(self.revision.number, self.revision.key.name)
         if verdict.verdict == "unknown":
             self._report_undecided(str(status.get("message") or verdict.reason))
         return True
@@ -117,12 +115,12 @@ class ImportCheck:
             pod, containers.Observations(events, time.time(), None, {})
         )
         if obstacle.fatal:
-            text = failure_prefix(self.revision) + obstacle.text
+            text = failure_prefix(self.revision.number, self.revision.key.name) + obstacle.text
             raise NotReadyError(text, hint=obstacle.hint or None)
         return False
 
     def _report_undecided(self, reason: str) -> None:
-        self.progress(f"the import check was inconclusive: {reason}")
+        self.progress(inconclusive_check(reason))
 
 
 def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects

@@ -391,11 +391,10 @@ def unchanged_message(plan: Plan) -> str:
 
     It mentions `--force` for an image named by a tag, which may mean another image by now.
     """
-    if plan.function.spec.disable:
-        return "nothing has changed, and the function is still disabled"
-    is_pinned = plan.artifact.digest or plan.artifact.pinned or "@" in plan.artifact.reference
-    advice = f"; `--force` starts it with what {plan.artifact.reference} means now"
-    return f"nothing has changed, and the function runs{'' if is_pinned else advice}"
+    image = plan.artifact
+    if plan.function.spec.disable or image.digest or image.pinned or "@" in image.reference:
+        return plan.unchanged_message
+    return f"{plan.unchanged_message}; `--force` starts it with what {image.reference} means now"
 
 
 def _image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:

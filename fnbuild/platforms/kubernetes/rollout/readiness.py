@@ -29,6 +29,7 @@ from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.logs import StartupFollower
+from fnbuild.platforms.revision_records import failure_prefix
 
 # The duration of one watch request; an abandoned one ends with it.
 _WINDOW_SECONDS = 10.0
@@ -148,11 +149,6 @@ class DeploymentWatch:
             self._changed.notify_all()
 
 
-def failure_prefix(revision: RevisionRecord) -> str:
-    """Return the beginning of all `NotReadyError` messages; the reason follows."""
-    return f"revision {revision.number} of {revision.key.name} did not become ready: "
-
-
 @dataclass(slots=True)
 class ReadinessWait:
     """A wait for the pods of a revision that was just applied."""
@@ -245,7 +241,7 @@ class ReadinessWait:
         )
         if has_failed:
             raise NotReadyError(
-                failure_prefix(self.revision) + status.failure,
+                failure_prefix(self.revision.number, self.revision.key.name) + status.failure,
                 detail=self._failure_details(status),
                 hint=status.hint or None,
             )
@@ -260,9 +256,9 @@ class ReadinessWait:
     def _timeout_error(self, seconds: float) -> NotReadyError:
         status = self._last or RolloutStatus(ready=False)
         progress = f" ({'; '.join(status.messages)})" if status.messages else ""
+        prefix = failure_prefix(self.revision.number, self.revision.key.name)
         return NotReadyError(
-            f"{failure_prefix(self.revision)}it is still starting after {seconds:g}"
-            f" seconds{progress}",
+            f"{prefix}it is still starting after {seconds:g} seconds{progress}",
             detail=self._failure_details(status),
             hint="a model that takes longer needs a larger spec.readinessTimeoutSeconds",
         )

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from fnbuild.errors import PreconditionError
+from fnbuild.errors import ForbiddenError, PreconditionError
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
 from fnbuild.platforms.kubernetes.labels import OVERLAP
