@@ -1,54 +1,78 @@
-// Talking to the dashboard: requests, refusals with their remedy, streams of events.
+// Client of the dashboard's API: requests, errors with their remedy, event streams, modules of the page.
 //
-//   call(method, path, {json, body, type, headers, signal, ask}) -> the answer, as JSON or text
-//   received(method, path, the same)                            -> {body, headers} of the answer
-//   events(path, {signal})                                      -> async iterator of {event, data}
-//   follow(path, handle, {signal, onstate})                     -> the same for ever, connecting again
-//   inFunction(name, rest)                                      -> the path of something of a function
-//   load(path)                                                  -> a part of the page, as its module
-//   Refused                                                     -> message, hint, status, diagnostics
-//
-// What is refused for want of a token asks for one (see session.js) and is made again: every method
-// but GET, or as `ask` says. A GET that got no answer is made twice more: browsers drop what is on
-// its way when an interface of the machine appears or goes, as it does when a container starts.
+// A request that is refused for lack of a token asks the user for one and is sent again: every method but
+// GET, or as the option `askForToken` says. A GET without a response is sent two more times: browsers drop
+// requests when a network interface of the machine appears or goes, as it does when a container starts.
 
-/** How long to wait before each new try of what got no answer, in milliseconds. */
-export const RETRY_DELAYS = [250, 1000];
+/**
+ * @typedef {object} RequestOptions
+ * @property {unknown} [json] the body, sent as JSON
+ * @property {BodyInit} [body]
+ * @property {string} [type] the body's media type
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ * @property {boolean} [askForToken]
+ */
+
+// In milliseconds.
+const RETRY_DELAYS = [250, 1000];
 const RECONNECT_DELAYS = [500, 1000, 2000, 4000, 8000];
-const IDLE_TIMEOUT = 40_000; // the dashboard says something every 15 s
+const IDLE_TIMEOUT = 40_000; // the dashboard sends something every 15 s
 const PERMANENT_STATUSES = [400, 401, 403, 404];
 
-/** Set by app.js: the namespace shown, and who asks for a token. */
+/** The namespace of all requests, and the function that asks the user for a token; set by app.js. */
 export const settings = { namespace: "", askForToken: async () => false };
 
-/** An answer that says no. `status` is 0 when there was none. */
+/** An error response, or the lack of a response, with the status 0. */
 export class ApiError extends Error {
-  constructor(status, answer = {}) {
+  /**
+   * @param {number} status
+   * @param {any} answer the response's JSON
+   */
+  constructor(status, answer) {
     super(answer.error || `the dashboard answered ${status}`);
     this.name = "ApiError";
     this.status = status;
     this.hint = answer.hint || "";
     this.code = answer.code || "";
     this.detail = answer.errorStackTrace || "";
+    /** @type {Diagnostic[]} */
     this.diagnostics = answer.diagnostics || [];
   }
 }
 
-/** The path of a function, or of something that belongs to it. */
+/**
+ * Return the API's path of a function, or of something below it.
+ *
+ * @param {string} name
+ */
 export function functionPath(name, remainder = "") {
   return `/api/functions/${encodeURIComponent(name)}${remainder ? `/${remainder}` : ""}`;
 }
 
-/** One request. Raises `Refused`; an abort by `signal` raises what `fetch` does. */
+/**
+ * Send a request; return the response's body, JSON or text. Throws an `ApiError`, or the error of an abort.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {RequestOptions} [options]
+ */
 export async function call(method, path, options = {}) {
   return (await callWithHeaders(method, path, options)).body;
 }
 
-/** One request as `call` makes it; the body of the answer and its headers. */
+/**
+ * Send a request as `call` does; return the response's body and headers.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {RequestOptions} [options]
+ * @returns {Promise<{body: any, headers: Headers}>}
+ */
 export async function callWithHeaders(method, path, options = {}) {
   let response = await fetchWithRetries(method, path, options);
-  const { ask = method !== "GET" } = options;
-  if (response.status === 401 && ask) {
+  const { askForToken = method !== "GET" } = options;
+  if (response.status === 401 && askForToken) {
     if (await settings.askForToken()) response = await fetchWithRetries(method, path, options);
   }
   if (!response.ok) throw await errorFromResponse(response);
@@ -59,6 +83,11 @@ export async function callWithHeaders(method, path, options = {}) {
   return { body: text ? JSON.parse(text) : null, headers };
 }
 
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {RequestOptions} options
+ */
 async function fetchWithRetries(method, path, options) {
   for (const wait of method === "GET" ? RETRY_DELAYS : []) {
     try {
@@ -71,7 +100,13 @@ async function fetchWithRetries(method, path, options) {
   return sendRequest(method, path, options);
 }
 
-async function sendRequest(method, path, { json, body, type, headers = {}, signal } = {}) {
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {RequestOptions} options
+ */
+async function sendRequest(method, path, { json, body, type, headers = {}, signal }) {
+  /** @type {Record<string, string>} */
   const allHeaders = { Accept: "application/json", ...headers };
   if (settings.namespace) {
     allHeaders["X-Nuclio-Function-Namespace"] = settings.namespace;
@@ -92,55 +127,70 @@ async function sendRequest(method, path, { json, body, type, headers = {}, signa
     if (signal?.aborted) throw error;
     throw new ApiError(0, {
       error: "the dashboard does not answer",
-      hint: "look whether `fnbuild dashboard` still runs; this page connects again by itself",
+      hint: "check that `fnbuild dashboard` is running; this page reconnects automatically",
     });
   }
 }
 
+/** @param {Response} response */
 async function errorFromResponse(response) {
-  let answer = {};
+  let answer = null;
   try {
     answer = await response.clone().json();
   } catch {
-    // Not the dashboard's own answer: a proxy's, whose status is all there is to say.
+    // A proxy's response, of which only the status is known.
   }
   return new ApiError(response.status, answer ?? {});
 }
 
-/** The events of a stream until it ends. `data` is read as JSON; `onbytes` hears that it lives. */
-export async function* eventStream(path, { signal, onActivity = () => {} } = {}) {
+/**
+ * Yield the events of a stream until it ends. `data` is parsed JSON; `onActivity` is called at every chunk.
+ *
+ * @param {string} path
+ * @param {{signal?: AbortSignal, onActivity?: () => void}} options
+ * @returns {AsyncGenerator<{event: string, data: any}>}
+ */
+export async function* eventStream(path, { signal, onActivity = () => {} }) {
   const response = await sendRequest("GET", path, {
     signal,
     headers: { Accept: "text/event-stream" },
   });
   if (!response.ok) throw await errorFromResponse(response);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  if (!response.body) return;
+  const decoder = /** @type {ReadableWritablePair<string, any>} */ (new TextDecoderStream());
+  const reader = response.body.pipeThrough(decoder).getReader();
   let remainder = "";
-  let pending = { event: "message", data: [] };
+  let pending = newEvent();
   for (;;) {
     const { value: chunk, done } = await reader.read();
     if (done) return;
     onActivity();
     const lines = (remainder + chunk).split(/\r\n|\n/);
-    remainder = lines.pop();
+    remainder = lines.pop() ?? "";
     for (const line of lines) {
       if (line === "" && pending.data.length) {
         yield { event: pending.event, data: JSON.parse(pending.data.join("\n")) };
-        pending = { event: "message", data: [] };
+        pending = newEvent();
       } else if (line.startsWith("event:")) pending.event = line.slice(6).trim();
       else if (line.startsWith("data:")) pending.data.push(line.slice(5).replace(/^ /, ""));
-      else if (line === "") pending = { event: "message", data: [] };
+      else if (line === "") pending = newEvent();
     }
   }
 }
 
+const newEvent = () => ({ event: "message", data: /** @type {string[]} */ ([]) });
+
 /**
- * Hand every event of a stream to `handle`, connecting again when it breaks, until `signal`.
+ * Pass every event of a stream to `handle` and reconnect after interruptions, until `signal` is aborted.
  *
- * `path` may be a function, asked before each connection. `onstate(state, error)` hears `live`, and
- * `lost` with the refusal or null. What no second try mends is thrown.
+ * A function as `path` is called before each connection. `onState` is called with `live`, and with `lost`
+ * and the dashboard's error, if there was one. An error that no retry can resolve is thrown.
+ *
+ * @param {string | (() => string)} path
+ * @param {(event: {event: string, data: any}) => unknown} handle
+ * @param {{signal: AbortSignal, onState: (state: string, error: ApiError | null) => void}} options
  */
-export async function follow(path, handle, { signal, onState = () => {} }) {
+export async function follow(path, handle, { signal, onState }) {
   for (let failures = 0; !signal.aborted;) {
     let apiError = null;
     const idle = idleTimer(IDLE_TIMEOUT, signal);
@@ -164,7 +214,13 @@ export async function follow(path, handle, { signal, onState = () => {} }) {
   }
 }
 
-// Aborts when nothing was heard for a while: a machine that slept leaves connections that look open.
+/**
+ * Return a signal that aborts after a time without activity: after a sleep of the machine, dead connections
+ * look open.
+ *
+ * @param {number} milliseconds
+ * @param {AbortSignal} parentSignal
+ */
 function idleTimer(milliseconds, parentSignal) {
   const controller = new AbortController();
   let timer = 0;
@@ -180,7 +236,13 @@ function idleTimer(milliseconds, parentSignal) {
   };
 }
 
-/** Wait, until `signal` at the longest. */
+/**
+ * Wait for a time, or until `signal` is aborted.
+ *
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
 export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
@@ -188,18 +250,21 @@ export function pause(milliseconds, signal) {
   });
 }
 
-const modules = new Map(); // modules by path
-const loadFailures = new Map(); // by path, how often it did not come
+/** @type {Map<string, any>} */
+const modules = new Map();
+/** @type {Map<string, number>} */
+const loadFailures = new Map();
 
 /**
- * The module at `path`, such as "./logs.js", also after the dashboard was away. Raises `Refused` of
- * status 0 when it does not come.
+ * Import a module of the page, such as "./logs.js". Throws an `ApiError` of status 0 if it cannot be loaded.
+ *
+ * @param {string} path
  */
 export async function loadModule(path) {
   for (const wait of [...RETRY_DELAYS, null]) {
     const attempts = loadFailures.get(path) ?? 0;
     try {
-      // Some browsers remember for good that nothing came from an address.
+      // Some browsers never load an address again that failed once.
       if (!modules.has(path)) modules.set(path, await import(attempts ? `${path}?again=${attempts}` : path));
       return modules.get(path);
     } catch (error) {
@@ -210,6 +275,6 @@ export async function loadModule(path) {
   }
   throw new ApiError(0, {
     error: "the dashboard does not answer, so this part of the page could not be loaded",
-    hint: "look whether `fnbuild dashboard` still runs; it is loaded by itself when the dashboard is back",
+    hint: "check that `fnbuild dashboard` is running; it is loaded automatically once the dashboard answers",
   });
 }

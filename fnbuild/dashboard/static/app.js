@@ -1,25 +1,29 @@
-// The frame of the page: which view an address shows, the bar above it, and the keys.
+// The frame of the page: routes, the bar at the top, and the keys.
 //
-// A view is a module with `show(root, params, context)`: it draws into `root` and may return a
-// function that is called when somebody leaves. `context` has
+// A view is a module with `show(root, params, context)`: it draws into `root` and may return a function that
+// is called when the user leaves. `context` has
 //   title(text)    sets the window's title
-//   signal         aborted on leaving: pass it to requests and streams
-//   again()        shows the view anew
-//   navigate(hash) goes elsewhere
-//   cameFrom       the hash of the view before, "" when this is the first
+//   signal         is aborted on leaving: pass it to requests and streams
+//   reload()       shows the view again
+//   navigate(hash) opens another view
+//   previousHash   is the hash of the previous view, "" for the first
 
 import { call, loadModule, settings } from "./api.js";
-import { setChildren, h, loadStyleSheet } from "./dom.js";
+import { elementById, h, loadStyleSheet, setChildren } from "./dom.js";
 import { connect, live, loadSession, onSession, session, watch, whenConnected } from "./live.js";
 import { errorBox } from "./states.js";
 
+/** @type {{parts: string[], path: string, style: string}[]} */
 const views = [];
 
 /**
- * Show the module at `path` at addresses that match `pattern`, as `functions/:name/:tab?`, with a
- * style sheet of its own if it has one. What is registered first wins.
+ * Show the module at `path`, with its style sheet, for hashes that match `pattern`, such as
+ * `functions/:name/:tab?`. The first match wins.
+ *
+ * @param {string} pattern
+ * @param {string} path
  */
-export function register(pattern, path, style = "") {
+function register(pattern, path, style = "") {
   views.push({ parts: pattern.split("/").filter(Boolean), path, style });
 }
 
@@ -31,10 +35,13 @@ register("session", "./session.js");
 
 const SIGN_IN = "#token=";
 
-const main = document.getElementById("main");
+const main = elementById("main", HTMLElement);
 let leaveView = () => {};
+/** @type {string[] | null} */
 let currentParts = null;
+let shownError = "";
 
+/** @param {string[]} parts */
 function matchRoute(parts) {
   for (const view of views) {
     const params = matchParams(view.parts, parts);
@@ -43,8 +50,13 @@ function matchRoute(parts) {
   return null;
 }
 
+/**
+ * @param {string[]} pattern
+ * @param {string[]} parts
+ */
 function matchParams(pattern, parts) {
   if (parts.length > pattern.length) return null;
+  /** @type {Record<string, string>} */
   const params = {};
   for (const [index, segment] of pattern.entries()) {
     const part = parts[index];
@@ -63,18 +75,21 @@ async function route() {
   currentParts = parts;
   leaveView();
   const controller = new AbortController();
-  let cleanUp = null;
+  const { signal } = controller;
+  /** @type {CleanUp | void} */
+  let cleanUp;
   leaveView = () => {
     controller.abort();
     cleanUp?.();
   };
   const root = h("div", { class: "view" });
+  /** @type {ViewContext} */
   const context = {
-    signal: controller.signal,
+    signal,
     title: (text) => (document.title = `${text} · fnbuild`),
     navigate: (hash) => (location.hash = hash),
-    again: route,
-    cameFrom: previous ? `#/${previous.map(encodeURIComponent).join("/")}` : "",
+    reload: route,
+    previousHash: previous ? `#/${previous.map(encodeURIComponent).join("/")}` : "",
   };
   markCurrent(parts);
   const match = matchRoute(parts);
@@ -82,34 +97,33 @@ async function route() {
     if (!match) throw new Error(`there is no page at ${location.hash}`);
     const { path, style } = match.view;
     const [module] = await Promise.all([loadModule(path), style && loadStyleSheet(style)]);
-    if (controller.signal.aborted) return;
+    if (signal.aborted) return;
     setChildren(main, root);
     if (previous) resetScroll(previous, parts);
     cleanUp = await module.show(root, match.params, context);
-    if (controller.signal.aborted) cleanUp?.();
+    if (signal.aborted) cleanUp?.();
   } catch (error) {
-    if (controller.signal.aborted) return;
-    showFailure(error);
-    if (error.status === 0) whenConnected(route, controller.signal);
+    if (signal.aborted) return;
+    showError(error);
+    if (error.status === 0) whenConnected(route, signal);
   }
   if (previous) keepFocus();
 }
 
-// What is tried again and fails in the same way stays as it is, and is not read aloud again.
-function showFailure(error) {
-  if (main.firstChild?.failure === error.message) return;
-  const title = error.status === 0 ? "Not connected" : "This did not work";
-  const view = h(
-    "div",
-    { class: "view" },
-    h("h1", {}, title),
-    errorBox(error, h("a", { href: "#/" }, "All functions")),
-  );
-  view.failure = error.message;
-  setChildren(main, view);
+/**
+ * Show an error instead of the view. A retry that fails in the same way is not announced again.
+ *
+ * @param {any} error
+ */
+function showError(error) {
+  if (main.querySelector(".failed-view") && shownError === error.message) return;
+  shownError = error.message;
+  const title = error.status === 0 ? "Not connected" : "Something went wrong";
+  const link = h("a", { href: "#/" }, "All functions");
+  setChildren(main, h("div", { class: "view failed-view" }, h("h1", {}, title), errorBox(error, link)));
 }
 
-// A link that the terminal shows. Neither the address bar nor the history keeps its code.
+/** Sign in by a link from the terminal. Neither the address bar nor the history keeps its code. */
 async function signInByLink() {
   const code = decodePart(location.hash.slice(SIGN_IN.length));
   history.replaceState(null, "", `${location.pathname}#/`);
@@ -117,6 +131,7 @@ async function signInByLink() {
   await module.signInByLink(code);
 }
 
+/** @param {string} part */
 function decodePart(part) {
   try {
     return decodeURIComponent(part);
@@ -125,19 +140,27 @@ function decodePart(part) {
   }
 }
 
-// A new view begins at its top; a step between two tabs of a function leaves everything in place.
-function resetScroll(previous, now) {
-  if (now.length > 1 && previous[0] === now[0] && previous[1] === now[1]) return;
+/**
+ * Scroll to the top of a new view; a step between two tabs of a function keeps the position.
+ *
+ * @param {string[]} previous
+ * @param {string[]} parts
+ */
+function resetScroll(previous, parts) {
+  if (parts.length > 1 && previous[0] === parts[0] && previous[1] === parts[1]) return;
   window.scrollTo(0, 0);
   main.focus({ preventScroll: true });
 }
 
-// The tab that was pressed is another element now.
+/** Focus the current tab: the element that was clicked has been replaced. */
 function keepFocus() {
-  if (document.activeElement === document.body)
-    main.querySelector("nav [aria-current=page]")?.focus({ preventScroll: true });
+  if (document.activeElement !== document.body) return;
+  /** @type {HTMLElement | null} */ (main.querySelector("nav [aria-current=page]"))?.focus({
+    preventScroll: true,
+  });
 }
 
+/** @param {string[]} parts */
 function markCurrent(parts) {
   const currentHref = parts[0] === "functions" || !parts.length ? "#/" : `#/${parts[0]}`;
   for (const link of document.querySelectorAll(".bar a")) {
@@ -147,31 +170,32 @@ function markCurrent(parts) {
   }
 }
 
+/** @type {Record<string, string>} */
+const CONNECTION_LABELS = { live: "Live", lost: "Not connected", connecting: "Connecting…" };
+
 function showConnection() {
-  const status = document.getElementById("connection");
-  const labels = { live: "Live", lost: "Not connected", connecting: "Connecting…" };
-  const label = labels[live.connection];
+  const status = elementById("connection", HTMLElement);
+  const label = CONNECTION_LABELS[live.connection];
   if (status.textContent !== label) status.textContent = label;
   status.dataset.state = live.connection;
-  const banner = document.getElementById("gone");
+  const banner = elementById("gone", HTMLElement);
   const isLost = live.connection === "lost" && live.error?.status !== 401;
   banner.hidden = !isLost;
-  if (isLost) {
-    const reason = live.error?.status ? live.error.message : "The dashboard does not answer";
-    const text = `${reason}. What you see may be old; this page connects again by itself.`;
-    if (banner.textContent !== text) banner.textContent = text;
-  } else banner.textContent = "";
+  const reason = live.error?.status ? live.error.message : "The dashboard does not answer";
+  const text = isLost ? `${reason}. This page may be out of date; it reconnects automatically.` : "";
+  if (banner.textContent !== text) banner.textContent = text;
 }
 
 function showSession() {
-  document.getElementById("who").textContent = session.role === "write" ? "Signed in" : "Sign in";
+  elementById("who", HTMLElement).textContent = session.role === "write" ? "Signed in" : "Sign in";
 }
 
 async function showNamespaces() {
   const { namespaces } = await call("GET", "/api/namespaces");
+  /** @type {string[]} */
   const names = namespaces?.names ?? [];
   if (!names.includes(session.namespace)) names.unshift(session.namespace);
-  const select = document.getElementById("namespace");
+  const select = elementById("namespace", HTMLSelectElement);
   select.hidden = names.length < 2;
   setChildren(
     select,
@@ -185,9 +209,10 @@ async function showNamespaces() {
   };
 }
 
+/** @param {KeyboardEvent} event */
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const target = event.target;
+  const target = /** @type {HTMLInputElement} */ (event.target);
   const isTyping = target.matches?.("input, textarea, select, [contenteditable]");
   if (event.key === "Escape" && isTyping && target.matches("[data-filter]") && target.value) {
     target.value = "";
@@ -196,11 +221,11 @@ function onKey(event) {
   }
   if (isTyping || document.querySelector("dialog[open]")) return;
   if (event.key === "/") {
-    const filter = main.querySelector("[data-filter]");
+    const filter = /** @type {HTMLInputElement | null} */ (main.querySelector("[data-filter]"));
     if (!filter) return;
     event.preventDefault();
     filter.focus();
-    filter.select?.();
+    filter.select();
   } else if (event.key === "?") showKeys();
   else if (event.key === "n") location.hash = "#/deploy";
   else if (event.key === "g") location.hash = "#/";
@@ -224,20 +249,20 @@ watch(() => {
 });
 addEventListener("hashchange", route);
 addEventListener("keydown", onKey);
-document.getElementById("keys").addEventListener("click", showKeys);
-// The link would change the address, which names the view.
-document.querySelector(".skip").addEventListener("click", (event) => {
+elementById("keys", HTMLElement).addEventListener("click", showKeys);
+// The link itself would change the hash, which is the route.
+document.querySelector(".skip")?.addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
 route().then(loadEnvironment);
 
-// Behind the first picture, and after the dashboard was away: it may be another one by then.
+/** Load what the first view does not need; again after a lost connection, as it may be another dashboard. */
 async function loadEnvironment() {
   try {
     await loadSession();
     await showNamespaces();
   } catch {
-    // The stream of functions tells that the dashboard is gone; a refusal stands in the view.
+    // The stream of functions shows a lost connection, the view an error.
   }
 }

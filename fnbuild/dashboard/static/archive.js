@@ -1,4 +1,4 @@
-// A zip archive of files, made in the browser. Files are stored, not compressed.
+// Zip archives, created in the browser. Files are stored without compression.
 
 const SKIPPED = /(^|\/)(\.git|__pycache__|\.venv|node_modules|\.DS_Store)(\/|$)/;
 const TABLE = Uint32Array.from({ length: 256 }, (_, index) => {
@@ -6,10 +6,14 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, index) => {
   for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
   return value;
 });
-const UTF8_FLAG = 0x0800; // the flag for names in UTF-8
-const FIRST_DATE = 0x21; // 1980-01-01, the first day that the format knows
+const UTF8_FLAG = 0x0800;
+const FIRST_DATE = 0x21; // 1980-01-01, the first date of the format
 
-/** The files `[{path, file}]` as one archive. What no function needs, as .git, is left out. */
+/**
+ * Return files as a zip archive, without those that no function needs, such as .git.
+ *
+ * @param {NamedFile[]} files
+ */
 export async function zip(files) {
   const included = files.filter(({ path }) => !SKIPPED.test(path));
   const parts = [];
@@ -32,9 +36,15 @@ export async function zip(files) {
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
 
-/** Files that were dropped: what is in folders by its path, `{name, files: [{path, file}]}`. */
+/**
+ * Return the files of a drop, those in folders by their path.
+ *
+ * @param {DataTransfer} transfer
+ */
 export async function droppedFiles(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  /** @type {any[]} FileSystemEntry */
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  /** @type {NamedFile[]} */
   const files = [];
   if (!entries.length) return chosenFiles(transfer.files);
   const folder = entries.length === 1 && entries[0].isDirectory ? entries[0] : null;
@@ -42,7 +52,11 @@ export async function droppedFiles(transfer) {
   return { name: folder?.name ?? "", files };
 }
 
-/** Files that were chosen: paths below the chosen folder, where one was. */
+/**
+ * Return chosen files, with paths relative to the chosen folder if there is one.
+ *
+ * @param {Iterable<File>} list
+ */
 export function chosenFiles(list) {
   const allFiles = [...list];
   const folder = allFiles[0]?.webkitRelativePath?.split("/")[0] ?? "";
@@ -53,6 +67,11 @@ export function chosenFiles(list) {
   return { name: folder, files };
 }
 
+/**
+ * @param {any} entry a FileSystemEntry
+ * @param {string} prefix
+ * @param {NamedFile[]} files
+ */
 async function collect(entry, prefix, files) {
   const path = prefix + entry.name;
   if (SKIPPED.test(path)) return;
@@ -63,18 +82,29 @@ async function collect(entry, prefix, files) {
   }
 }
 
-// A reader gives at most 100 children at a time, and none when there are no more.
+/**
+ * Return the entries of a folder. A reader returns at most 100 at a time, and none at the end.
+ *
+ * @param {any} folder a FileSystemDirectoryEntry
+ * @returns {Promise<any[]>}
+ */
 async function childrenOf(folder) {
   const reader = folder.createReader();
   const children = [];
   for (;;) {
+    /** @type {any[]} */
     const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!batch.length) return children;
     children.push(...batch);
   }
 }
 
-/** Numbers as little-endian bytes: `I` has four, `H` two. */
+/**
+ * Return numbers as little-endian bytes: `I` takes four, `H` two.
+ *
+ * @param {string} format
+ * @param {number[]} values
+ */
 function packRecord(format, values) {
   const bytes = new DataView(
     new ArrayBuffer([...format].reduce((sum, letter) => sum + (letter === "I" ? 4 : 2), 0)),
@@ -88,8 +118,12 @@ function packRecord(format, values) {
   return new Uint8Array(bytes.buffer);
 }
 
-/** CRC-32, as zip has it. */
-function crc32(data) {
+/**
+ * Return the CRC-32 of data, as zip archives and label colours need it.
+ *
+ * @param {Uint8Array} data
+ */
+export function crc32(data) {
   let sum = 0xffffffff;
   for (const byte of data) sum = TABLE[(sum ^ byte) & 0xff] ^ (sum >>> 8);
   return (sum ^ 0xffffffff) >>> 0;

@@ -1,13 +1,21 @@
-// The view `#/audit`: who changed what.
+// The view `#/audit`: the log of changes.
 
 import { call } from "./api.js";
-import { setChildren, h, append, timeElement } from "./dom.js";
+import { append, button, h, setChildren, table, timeElement, wordFilter } from "./dom.js";
 import { askForToken } from "./session.js";
 import { errorBox } from "./states.js";
 
-const LIMIT = 500;
+/** @typedef {Record<"time" | "actor" | "action" | "target" | "outcome", string>} AuditEntry */
 
-export async function show(root, _params, { title, signal, again: reload }) {
+const LIMIT = 500;
+const COLUMNS = ["When", "Who", "What", "Where", "Outcome"];
+
+/**
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} _params
+ * @param {ViewContext} context
+ */
+export async function show(root, _params, { title, signal, reload }) {
   title("Audit");
   const body = h("div");
   const search = h("input", {
@@ -18,6 +26,7 @@ export async function show(root, _params, { title, signal, again: reload }) {
     oninput: draw,
   });
   append(root, h("div", { class: "head" }, h("h1", {}, "Audit"), h("div", { class: "tools" }, search)), body);
+  /** @type {AuditEntry[]} */
   let entries = [];
   try {
     entries = (await call("GET", `/api/audit?limit=${LIMIT}`, { signal })).audit ?? [];
@@ -25,64 +34,41 @@ export async function show(root, _params, { title, signal, again: reload }) {
   } catch (error) {
     if (signal.aborted) return;
     if (error.status === 401 || error.status === 403) setChildren(body, signInPrompt(reload));
-    else setChildren(body, errorBox(error, h("button", { type: "button", onclick: reload }, "Try again")));
+    else setChildren(body, errorBox(error, button("Try again", reload)));
   }
 
   function draw() {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const matching = entries.filter((entry) => {
-      const text = Object.values(entry).join(" ").toLowerCase();
-      return words.every((word) => text.includes(word));
-    });
-    if (!entries.length) {
-      const text =
-        "Nothing was changed yet. Deploys, deletions and rollbacks stand here, with who made them.";
-      return setChildren(body, h("p", { class: "empty" }, text));
-    }
+    const matches = wordFilter(search.value);
+    const matching = entries.filter((entry) => matches(...Object.values(entry)));
+    const none = entries.length
+      ? "No matching changes."
+      : "No changes yet. Deploys, deletions and rollbacks appear here with the user who made them.";
+    const rows = matching.map(auditRow);
     setChildren(
       body,
-      matching.length ? table(matching) : h("p", { class: "empty" }, "No change is like that."),
+      rows.length ? table(COLUMNS, rows, { class: "rows" }) : h("p", { class: "empty" }, none),
     );
   }
 }
 
-function table(entries) {
-  const titles = ["When", "Who", "What", "Where", "Outcome"];
+/** @param {AuditEntry} entry */
+function auditRow({ time, actor, action, target, outcome }) {
+  const cells = [timeElement(time), actor, action, target, outcome];
   return h(
-    "table",
-    { class: "rows", role: "table" },
-    h(
-      "thead",
-      { role: "rowgroup" },
-      h(
-        "tr",
-        { role: "row" },
-        titles.map((title) => h("th", { role: "columnheader", scope: "col" }, title)),
-      ),
-    ),
-    h(
-      "tbody",
-      { role: "rowgroup" },
-      entries.map((entry) =>
-        h(
-          "tr",
-          { role: "row" },
-          [timeElement(entry.time), entry.actor, entry.action, entry.target, entry.outcome].map(
-            (value, index) => h("td", { role: "cell", "data-label": titles[index] }, value || "–"),
-          ),
-        ),
-      ),
-    ),
+    "tr",
+    { role: "row" },
+    cells.map((cell, index) => h("td", { role: "cell", "data-label": COLUMNS[index] }, cell || "–")),
   );
 }
 
+/** @param {() => void} reload */
 function signInPrompt(reload) {
   return h(
     "div",
     { class: "empty" },
     h("h2", {}, "Only for those who may change things"),
     h("p", {}, "The list of changes names people and addresses, so it needs the token."),
-    h("button", { type: "button", class: "primary", onclick: signIn }, "Sign in"),
+    button("Sign in", signIn, { class: "primary" }),
     h("p", { class: "quiet-text" }, "On the machine itself: ", h("code", {}, "fnbuild get audit")),
   );
   async function signIn() {

@@ -1,7 +1,7 @@
-// The tab `#/functions/NAME/charts`: latency, requests and errors, workers, of the last minutes.
+// The tab `#/functions/NAME/charts`: latency, requests, errors and workers of the last minutes.
 
 import { call, functionPath } from "./api.js";
-import { setChildren, h, append, svg, timeElement } from "./dom.js";
+import { append, h, setChildren, svg, timeElement } from "./dom.js";
 import { drawErrors, lastChange } from "./errors.js";
 import { errorBox } from "./states.js";
 
@@ -12,32 +12,61 @@ const TOP = 10;
 const BOTTOM = 24;
 const TABLE_ROWS = 60;
 
-// A series differs from the others by its dash too, not by its colour alone.
+/**
+ * @typedef {object} Sample
+ * @property {number} time in seconds
+ * @property {number} requests
+ * @property {number} errors
+ * @property {number | null} [p50]
+ * @property {number | null} [p95]
+ * @property {number | null} [p99]
+ * @property {number | null} [busy]
+ * @property {number | null} [workers]
+ * @property {Record<string, [lower: number, upper: number | null]>} [bounds]
+ */
+
+/**
+ * @typedef {object} Statistics
+ * @property {number} interval
+ * @property {Sample[]} [samples]
+ * @property {FunctionError[]} [errors]
+ * @property {number} [restarts]
+ * @property {number} [gpuMemory]
+ */
+
+/**
+ * @typedef {object} Series
+ * @property {string} key
+ * @property {string} name
+ * @property {(sample: Sample) => number | null | undefined} of
+ * @property {(sample: Sample) => string} [text]
+ */
+
+/** @typedef {{key: string, title: string, unit: string, bars?: boolean, series: Series[]}} ChartOptions */
+
+/**
+ * @typedef {object} Layout
+ * @property {number} width
+ * @property {number} step
+ * @property {(index: number) => number} x
+ * @property {(value: number) => number} y
+ */
+
+/** @type {(percentile: "p50" | "p95" | "p99") => Series} */
+const percentileSeries = (percentile) => ({
+  key: percentile,
+  name: percentile,
+  of: (sample) => sample[percentile],
+  text: (sample) => percentileText(sample, percentile),
+});
+
+/** @type {ChartOptions[]} */
 const CHARTS = [
   {
     key: "latency",
     title: "Latency",
     unit: "ms",
-    series: [
-      {
-        key: "p50",
-        name: "p50",
-        of: (sample) => sample.p50,
-        text: (sample) => percentileText(sample, "p50"),
-      },
-      {
-        key: "p95",
-        name: "p95",
-        of: (sample) => sample.p95,
-        text: (sample) => percentileText(sample, "p95"),
-      },
-      {
-        key: "p99",
-        name: "p99",
-        of: (sample) => sample.p99,
-        text: (sample) => percentileText(sample, "p99"),
-      },
-    ],
+    series: [percentileSeries("p50"), percentileSeries("p95"), percentileSeries("p99")],
   },
   {
     key: "requests",
@@ -60,6 +89,11 @@ const CHARTS = [
   },
 ];
 
+/**
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} params
+ * @param {TabContext} context
+ */
 export async function show(root, { name }, { current, signal }) {
   const feedback = h("div");
   const tiles = h("dl", { class: "tiles" });
@@ -123,8 +157,9 @@ export async function show(root, { name }, { current, signal }) {
     if (!signal.aborted) timer = setTimeout(poll, Math.min(Math.max(interval, 1), 10) * 1000);
   }
 
+  /** @param {Statistics} statistics */
   function drawAll(statistics) {
-    const samples = statistics.samples ?? [];
+    const { samples = [] } = statistics;
     setChildren(tiles, summaryTiles(statistics, samples));
     for (const figure of figures) figure.draw(samples, statistics.interval);
     setChildren(
@@ -150,11 +185,17 @@ export async function show(root, { name }, { current, signal }) {
   }
 }
 
+/**
+ * @param {Statistics} statistics
+ * @param {Sample[]} samples
+ */
 function summaryTiles(statistics, samples) {
-  const sum = (key) => samples.reduce((total, sample) => total + (sample[key] ?? 0), 0);
+  /** @param {"requests" | "errors"} key */
+  const sum = (key) => samples.reduce((total, sample) => total + sample[key], 0);
   const last = samples.findLast((sample) => sample.bounds?.p95);
   const since = samples.length ? [" since ", clockTime(samples[0].time - statistics.interval)] : "";
   const latest = samples.at(-1);
+  /** @type {[name: Child, value: string][]} */
   const rows = [
     [["Requests", since], number(sum("requests"))],
     [["Errors", since], number(sum("errors"))],
@@ -164,12 +205,16 @@ function summaryTiles(statistics, samples) {
       latest && latest.workers !== null ? `${number(latest.busy)} busy of ${number(latest.workers)}` : "–",
     ],
     ["Restarts", number(statistics.restarts ?? 0)],
-    statistics.gpuMemory ? ["GPU memory", `${number(statistics.gpuMemory / 1024 ** 2)} MiB`] : null,
   ];
-  return rows.filter(Boolean).map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value)));
+  if (statistics.gpuMemory) rows.push(["GPU memory", `${number(statistics.gpuMemory / 1024 ** 2)} MiB`]);
+  return rows.map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value)));
 }
 
-/** One figure: `{node, draw(samples?, interval?)}`. The arrow keys and the pointer read its values. */
+/**
+ * Return a chart. The arrow keys and the pointer read its values.
+ *
+ * @param {ChartOptions} options
+ */
 function chart({ key, title, unit, series, bars = false }) {
   const drawing = svg("svg", {
     class: "chart",
@@ -204,18 +249,21 @@ function chart({ key, title, unit, series, bars = false }) {
     drawing,
     reading,
   );
+  /** @type {Sample[]} */
   let samples = [];
   let interval = 0;
+  /** @type {number | null} */
   let cursor = null;
+  /** @type {Layout | null} */
   let layout = null;
   drawing.addEventListener("pointermove", (event) => setCursor(indexAtPointer(event)));
   drawing.addEventListener("pointerleave", () => setCursor(null));
   drawing.addEventListener("blur", () => setCursor(null));
   drawing.addEventListener("keydown", (event) => {
-    const steps = { ArrowLeft: -1, ArrowRight: 1 };
-    if (!(event.key in steps) || !samples.length) return;
+    const step = event.key === "ArrowLeft" ? -1 : event.key === "ArrowRight" ? 1 : 0;
+    if (!step || !samples.length) return;
     event.preventDefault();
-    setCursor(Math.min(samples.length - 1, Math.max(0, (cursor ?? samples.length) + steps[event.key])));
+    setCursor(Math.min(samples.length - 1, Math.max(0, (cursor ?? samples.length) + step)));
   });
   return { node, draw };
 
@@ -225,8 +273,8 @@ function chart({ key, title, unit, series, bars = false }) {
     const width = Math.max(200, drawing.clientWidth || 600);
     drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const values = samples
-      .flatMap((sample) => series.map(({ of }) => of(sample)))
-      .filter((value) => value !== null && value !== undefined);
+      .flatMap((sample) => series.map(({ of }) => of(sample) ?? null))
+      .filter((value) => value !== null);
     if (!values.some((value) => value > 0)) {
       layout = null;
       setChildren(
@@ -240,9 +288,10 @@ function chart({ key, title, unit, series, bars = false }) {
       return showReading();
     }
     const ticks = axisTicks(Math.max(...values), key === "latency" ? 0 : 1);
-    const maximum = ticks.at(-1);
+    const maximum = ticks[ticks.length - 1];
     const plotWidth = width - LEFT - RIGHT;
-    layout = {
+    /** @type {Layout} */
+    const plot = {
       width,
       x: (index) =>
         LEFT +
@@ -252,17 +301,18 @@ function chart({ key, title, unit, series, bars = false }) {
       y: (value) => TOP + (1 - value / maximum) * (HEIGHT - TOP - BOTTOM),
       step: plotWidth / samples.length,
     };
-    setChildren(
-      drawing,
-      grid(ticks),
-      timeAxis(),
-      bars ? series.map(seriesBars) : series.map(seriesLine),
-      cursorLine(),
-    );
+    layout = plot;
+    const drawSeries = bars ? seriesBars : seriesLine;
+    const drawn = series.map((item) => drawSeries(plot, item));
+    setChildren(drawing, grid(plot, ticks), timeAxis(plot), drawn, cursorLine(plot));
     showReading();
   }
 
-  function grid(ticks) {
+  /**
+   * @param {Layout} layout
+   * @param {number[]} ticks
+   */
+  function grid(layout, ticks) {
     return ticks.map((tick) => [
       svg("line", {
         class: "grid",
@@ -275,13 +325,11 @@ function chart({ key, title, unit, series, bars = false }) {
     ]);
   }
 
-  function timeAxis() {
-    const [first, last] = [samples[0].time, samples.at(-1).time];
-    return [
-      [0, "start"],
-      [0.5, "middle"],
-      [1, "end"],
-    ].map(([fraction, textAnchor]) => {
+  /** @param {Layout} layout */
+  function timeAxis(layout) {
+    const [first, last] = [samples[0].time, samples[samples.length - 1].time];
+    return ["start", "middle", "end"].map((textAnchor, index) => {
+      const fraction = index / 2;
       const text = clockTime(first + fraction * (last - first));
       return svg(
         "text",
@@ -296,15 +344,22 @@ function chart({ key, title, unit, series, bars = false }) {
     });
   }
 
-  // Where nothing was asked there is no latency: the line has a gap, a lonely value is a dot.
-  function seriesLine({ key: name, of }) {
+  /**
+   * Return the line of a series. Without requests there is no latency: the line has a gap, an isolated
+   * value is a dot.
+   *
+   * @param {Layout} layout
+   * @param {Series} series
+   */
+  function seriesLine(layout, { key: name, of }) {
     let path = "";
+    /** @type {SVGElement[]} */
     const isolated = [];
     samples.forEach((sample, index) => {
       const value = of(sample);
       if (value === null || value === undefined) return;
-      const hasValue = (other) =>
-        samples[other] && of(samples[other]) !== null && of(samples[other]) !== undefined;
+      /** @param {number} other */
+      const hasValue = (other) => samples[other] && (of(samples[other]) ?? null) !== null;
       const point = `${layout.x(index).toFixed(1)} ${layout.y(value).toFixed(1)}`;
       path += `${hasValue(index - 1) ? "L" : "M"}${point}`;
       if (!hasValue(index - 1) && !hasValue(index + 1))
@@ -315,7 +370,11 @@ function chart({ key, title, unit, series, bars = false }) {
     return [svg("path", { class: `line ${name}`, d: path }), isolated];
   }
 
-  function seriesBars({ key: name, of }) {
+  /**
+   * @param {Layout} layout
+   * @param {Series} series
+   */
+  function seriesBars(layout, { key: name, of }) {
     const base = layout.y(0);
     const barWidth = Math.max(1, layout.step - Math.min(2, layout.step * 0.25));
     return samples.map((sample, index) => {
@@ -332,12 +391,14 @@ function chart({ key, title, unit, series, bars = false }) {
     });
   }
 
-  function cursorLine() {
+  /** @param {Layout} layout */
+  function cursorLine(layout) {
     if (cursor === null || !samples[cursor]) return null;
     const x = layout.x(cursor);
     return svg("line", { class: "cursor", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM });
   }
 
+  /** @param {number | null} index */
   function setCursor(index) {
     if (index === cursor) return;
     cursor = index;
@@ -345,6 +406,7 @@ function chart({ key, title, unit, series, bars = false }) {
     if (layout) draw();
   }
 
+  /** @param {PointerEvent} event */
   function indexAtPointer(event) {
     if (!layout || !samples.length) return null;
     const box = drawing.getBoundingClientRect();
@@ -356,7 +418,8 @@ function chart({ key, title, unit, series, bars = false }) {
   }
 
   function showReading() {
-    const hasValues = (sample) => series.some(({ of }) => of(sample) !== null && of(sample) !== undefined);
+    /** @param {Sample} sample */
+    const hasValues = (sample) => series.some(({ of }) => (of(sample) ?? null) !== null);
     const selected = cursor === null ? (samples.findLast(hasValues) ?? samples.at(-1)) : samples[cursor];
     if (!selected) return setChildren(reading, "Nothing measured yet.");
     const readings = series.map(
@@ -375,7 +438,12 @@ function chart({ key, title, unit, series, bars = false }) {
   }
 }
 
-/** A percentile as it is known: exact, or the bounds of the bucket it is in. */
+/**
+ * Return a percentile: its value, or the bounds of its bucket.
+ *
+ * @param {Sample} sample
+ * @param {string} key
+ */
 function percentileText({ bounds }, key) {
   if (!bounds?.[key]) return "–";
   const [lower, upper] = bounds[key];
@@ -384,22 +452,32 @@ function percentileText({ bounds }, key) {
   return lower ? `${number(lower)}–${number(upper)}` : `≤ ${number(upper)}`;
 }
 
-/** A time in seconds as the hour, minute and second. */
+/**
+ * Format a time in seconds as hours, minutes and seconds.
+ *
+ * @param {number} seconds
+ */
 const clockTime = (seconds) =>
   new Date(seconds * 1000).toLocaleTimeString(undefined, { timeStyle: "medium", hourCycle: "h23" });
 
-/** About four round numbers from 0 to at least `most`, at least `step` apart. */
-function axisTicks(maximum, step) {
-  const minimumStep = Math.max(maximum, Number.EPSILON) / 4;
-  const power = 10 ** Math.floor(Math.log10(minimumStep));
+/**
+ * Return about four round numbers from 0 to at least `maximum`, at least `minimumStep` apart.
+ *
+ * @param {number} maximum
+ * @param {number} minimumStep
+ */
+function axisTicks(maximum, minimumStep) {
+  const rough = Math.max(maximum, Number.EPSILON) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
   const tickStep = Math.max(
-    step,
-    [1, 2, 5, 10].map((factor) => factor * power).find((factor) => factor >= minimumStep),
+    minimumStep,
+    [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough) ?? 0,
   );
   const count = Math.ceil(maximum / tickStep - 1e-9);
   return Array.from({ length: count + 1 }, (_, index) => index * tickStep);
 }
 
+/** @param {number | null | undefined} value */
 function number(value) {
   if (value === null || value === undefined) return "–";
   const digits = Math.abs(value) >= 100 || Number.isInteger(value) ? 0 : Math.abs(value) >= 10 ? 1 : 2;

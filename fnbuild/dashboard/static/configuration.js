@@ -5,20 +5,36 @@ import { confirmAction, toast } from "./dialogs.js";
 import { setChildren, h, append } from "./dom.js";
 import { createEditor } from "./editor.js";
 import { whenConnected } from "./live.js";
-import { isServing, watchOperation } from "./operation.js";
-import { errorBox } from "./states.js";
+import { watchOperation } from "./operation.js";
+import { errorBox, isServing } from "./states.js";
 
-// What was written and does not run, by function: another tab or page does not lose it.
+/**
+ * Unsaved texts by function: they survive a change of the tab or view.
+ *
+ * @type {Map<string, string>}
+ */
 const drafts = new Map();
+/**
+ * The drafts whose deploy failed.
+ *
+ * @type {Map<string, string>}
+ */
 const failedDrafts = new Map(); // of these, the text whose deploy failed
 
+/**
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} params
+ * @param {TabContext} context
+ */
 export async function show(root, { name }, { signal, current, onChange }) {
+  let saving = false;
   let { text: stored, revision } = await fetchStored();
   const feedback = h("div");
   const output = h("div");
   const saveButton = h("button", { type: "button", class: "primary", onclick: deploy }, "Save and deploy");
   const discardButton = h("button", { type: "button", onclick: discard }, "Discard changes");
   const initialDraft = drafts.get(name);
+  /** @type {(() => string) | null} makes the text of the note */
   let noteText = null; // makes the note's words
   const source = createEditor({
     label: `Configuration of ${name}`,
@@ -60,19 +76,26 @@ export async function show(root, { name }, { signal, current, onChange }) {
   onChange(onUpdate);
   addEventListener("beforeunload", confirmUnload, { signal });
 
-  // The stored text with its own revision: what the list says may be older or newer.
+  /** Load the stored text with its own revision: that of the list may be older or newer. */
   async function fetchStored() {
     const { body, headers } = await callWithHeaders("GET", functionPath(name, "configuration"), { signal });
     return { text: body, revision: Number(headers.get("x-fnbuild-revision")) };
   }
 
+  /** @param {string} text */
   function onChanged(text) {
     if (text === stored) drafts.delete(name);
     else drafts.set(name, text);
     updateButtons();
   }
 
-  // What saving it would make is another function, without code.
+  /**
+   * Return an error if the text has another name: saving it would create another function, without code.
+   *
+   * @param {{function?: string}} answer
+   * @param {string} text
+   * @returns {Diagnostic[]}
+   */
   function nameFindings({ function: newName }, text) {
     const own = name.split("@")[0];
     if (!newName || newName === own) return [];
@@ -108,6 +131,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
     saveButton.disabled = discardButton.disabled = !drafts.has(name);
   }
 
+  /** @param {BeforeUnloadEvent} event */
   function confirmUnload(event) {
     if (drafts.has(name)) event.preventDefault();
   }
@@ -127,7 +151,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
     await reload();
   }
 
-  // What is written while the answer is on its way stays.
+  /** Show the stored text, unless the user has typed meanwhile. */
   async function reload() {
     try {
       ({ text: stored, revision } = await fetchStored());
@@ -144,31 +168,41 @@ export async function show(root, { name }, { signal, current, onChange }) {
     setNote(null);
   }
 
-  // A newer revision is shown at once, unless there are changes here. An older one comes from a list
-  // that is behind, or from a rollback, which makes a newer text of an older revision.
+  /**
+   * Show a newer revision at once unless there is a draft. An older one comes from a list that lags behind,
+   * or from a rollback, which creates a newer text of an older revision.
+   *
+   * @param {FunctionObject | null} fn
+   */
   function onUpdate(fn) {
     const newRevision = fn?.status?.revision;
-    if (newRevision && newRevision !== revision && !saveButton.saving) loadNewer(newRevision);
+    if (newRevision && newRevision !== revision && !saving) loadNewer(newRevision);
     else if (noteText) drawNote();
   }
 
+  /** @param {number} newRevision */
   async function loadNewer(newRevision) {
     if (!drafts.has(name)) return reload();
     const fetched = await fetchStored().catch(() => null);
-    if (!fetched || fetched.revision === revision || saveButton.saving) return undefined;
+    if (!fetched || fetched.revision === revision || saving) return undefined;
     ({ text: stored, revision } = fetched);
     if (drafts.has(name))
       setNote(() => `Revision ${newRevision} was deployed meanwhile. Saving puts your text over it.`);
     return undefined;
   }
 
-  // The note says how things are now, also after a later event: `words` is asked again at each.
+  /**
+   * Set the function that makes the note's text, which is called again after every event.
+   *
+   * @param {(() => string) | null} noteFunction
+   */
   function setNote(noteFunction) {
     noteText = noteFunction;
     setChildren(feedback);
     drawNote();
   }
 
+  /** @param {any} error */
   function showError(error) {
     setNote(null);
     setChildren(feedback, errorBox(error));
@@ -182,7 +216,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
 
   async function deploy() {
     if (saveButton.disabled) return;
-    saveButton.saving = saveButton.disabled = true;
+    saving = saveButton.disabled = true;
     setNote(null);
     setChildren(output);
     const text = source.text();
@@ -204,7 +238,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
       showError(error);
       if (error.diagnostics?.length) source.show(error.diagnostics);
     } finally {
-      saveButton.saving = false;
+      saving = false;
       updateButtons();
     }
   }

@@ -1,10 +1,13 @@
-// The playground's frame: where pictures come from, tools, the strip of frames, places for panels.
+// The controls of the playground: sources of pictures, tools, the strip of frames, panels.
 
-import { setChildren, h } from "./dom.js";
+import { button, h, setChildren } from "./dom.js";
 import { listen } from "./input_events.js";
 import { leftOutText, SAMPLES } from "./pictures.js";
 import { bounds } from "./shapes.js";
 
+/** @typedef {Record<"tool" | "name" | "key" | "title", string>} Tool */
+
+/** @type {Record<string, Tool>} */
 const TOOLS = {
   move: { tool: "move", name: "Move", key: "m", title: "Move the picture" },
   positive: { tool: "positive", name: "+ On it", key: "a", title: "Points on the object" },
@@ -24,6 +27,7 @@ const TOOLS = {
   points: { tool: "points", name: "Point", key: "a", title: "Follow a point" },
 };
 
+/** @param {string} kind */
 function keysOf(kind) {
   const beside = kind === "interactor" ? " (Shift+Enter beside the object)" : "";
   const undo = kind === "detector" ? "" : ", Backspace takes the last one back";
@@ -34,6 +38,7 @@ function keysOf(kind) {
 }
 
 export class Controls {
+  /** @param {import("./playground.js").Playground} playground */
   constructor(playground) {
     this.playground = playground;
     this.canvas = h("canvas", {
@@ -43,6 +48,7 @@ export class Controls {
       "aria-label": "The picture, with what the function found drawn over it",
       "aria-describedby": "playground-keys",
     });
+    /** @type {Record<string, HTMLElement>} */
     this.panels = Object.fromEntries(
       ["trouble", "results", "times", "verdict", "program", "raw"].map((name) => [
         name,
@@ -50,22 +56,30 @@ export class Controls {
       ]),
     );
     this.panels.legend = h("div", { class: "chips panel-legend", role: "group", "aria-label": "Labels" });
+    /** @type {Record<string, HTMLElement>} */
     this.cards = {};
+    /** @type {Record<string, (() => Child) | null>} */
+    this.renderers = {};
     this.toolbar = h("div", { class: "chips", role: "group", "aria-label": "Tools" });
     this.strip = h("div", { class: "strip", hidden: true });
     this.readout = h("p", { class: "readout" });
     this.status = h("p", { class: "status", role: "status" });
     this.total = h("span", { class: "count" });
-    this.runButton = h(
-      "button",
-      { type: "button", class: "primary", onclick: () => playground.run() },
-      "Ask",
-    );
-    this.saveButton = h(
-      "button",
-      { type: "button", class: "small", onclick: () => playground.save() },
-      "Save the picture",
-    );
+    this.runButton = button("Ask", () => playground.run(), { class: "primary" });
+    this.saveButton = button("Save the picture", () => playground.save(), { class: "small" });
+    const previous = { "aria-label": "Previous picture (,)", title: "Previous picture (,)" };
+    this.previousButton = button("◀", () => playground.showFrame(playground.index - 1), previous);
+    const next = { "aria-label": "Next picture (.)", title: "Next picture (.)" };
+    this.nextButton = button("▶", () => playground.nextFrame(), next);
+    this.playButton = button("", () => playground.play(), {
+      hidden: playground.kind === "reid" || playground.kind === "interactor",
+    });
+    this.position = h("span", { class: "count" });
+    const slider = h("input", { type: "range", min: 1, "aria-label": "Picture" });
+    slider.addEventListener("input", () => playground.showFrame(Number(slider.value) - 1));
+    this.slider = slider;
+    this.emptyElement = this.emptyState();
+    this.stageArea = h("div", { class: "stage empty" }, this.canvas, this.emptyElement, this.zoomButtons());
     this.element = h("div", { class: "playground" }, this.pictureColumn(), this.resultsColumn());
     this.inputEvents = listen(playground, this);
   }
@@ -75,8 +89,6 @@ export class Controls {
   }
 
   pictureColumn() {
-    this.emptyElement = this.emptyState();
-    this.stageArea = h("div", { class: "stage empty" }, this.canvas, this.emptyElement, this.zoomButtons());
     return h(
       "section",
       { class: "card stage-card", "aria-label": "Picture" },
@@ -89,37 +101,31 @@ export class Controls {
   }
 
   sourceButtons() {
-    const pick = (attributes) => {
-      const input = h("input", {
-        type: "file",
-        hidden: true,
-        multiple: true,
-        ...attributes,
-        onchange: () => {
-          this.playground.openFiles([...input.files]);
-          input.value = "";
-        },
+    const { playground } = this;
+    /** @param {Attributes} attributes */
+    const fileInput = (attributes) => {
+      const input = h("input", { type: "file", hidden: true, multiple: true, ...attributes });
+      input.addEventListener("change", () => {
+        playground.openFiles([...(input.files ?? [])]);
+        input.value = "";
       });
       return input;
     };
-    const accept = this.playground.kind === "tracker" ? "image/*,video/*" : "image/*";
-    const files = pick({ accept, class: "files" });
-    const folder = pick({ webkitdirectory: true, class: "folder" });
+    const isTracker = playground.kind === "tracker";
+    const files = fileInput({ accept: isTracker ? "image/*,video/*" : "image/*", class: "files" });
+    const folder = fileInput({ webkitdirectory: true, class: "folder" });
     const samples = h(
       "select",
-      { "aria-label": "Samples", onchange: () => this.openSample(samples) },
+      { "aria-label": "Samples" },
       h("option", { value: "" }, "Samples"),
       this.samples().map(([name], index) => h("option", { value: index }, name)),
     );
+    samples.addEventListener("change", () => this.openSample(samples));
     return h(
       "div",
       { class: "chips" },
-      h(
-        "button",
-        { type: "button", onclick: () => files.click() },
-        this.playground.kind === "tracker" ? "Video or pictures" : "Pictures",
-      ),
-      h("button", { type: "button", class: "quiet", onclick: () => folder.click() }, "Folder"),
+      button(isTracker ? "Video or pictures" : "Pictures", () => files.click()),
+      button("Folder", () => folder.click(), { class: "quiet" }),
       samples,
       files,
       folder,
@@ -130,16 +136,21 @@ export class Controls {
     return SAMPLES[this.playground.kind];
   }
 
+  /** @param {HTMLSelectElement} select */
   openSample(select) {
-    const chosen = this.samples()[select.value];
+    const sample = this.samples()[Number(select.value)];
+    if (select.value && sample) this.playground.openSource(sample[1]);
     select.value = "";
-    if (chosen) this.playground.openSource(async () => chosen[1]());
   }
 
   emptyState() {
+    const { kind } = this.playground;
     const subject =
-      { tracker: "a video, or pictures in a row,", reid: "two pictures" }[this.playground.kind] ??
-      "a picture";
+      kind === "tracker"
+        ? "a video, or consecutive pictures,"
+        : kind === "reid"
+          ? "two pictures"
+          : "a picture";
     return h(
       "div",
       { class: "welcome" },
@@ -149,53 +160,51 @@ export class Controls {
         "div",
         { class: "chips" },
         this.samples().map(([name, load]) =>
-          h(
-            "button",
-            { type: "button", class: "chip", onclick: () => this.playground.openSource(async () => load()) },
-            name,
-          ),
+          button(name, () => this.playground.openSource(load), { class: "chip" }),
         ),
       ),
     );
   }
 
   zoomButtons() {
-    const button = (text, name, onclick) =>
-      h("button", { type: "button", class: "small quiet", "aria-label": name, title: name, onclick }, text);
+    const { playground } = this;
+    /** @param {string} name */
+    const attributes = (name) => ({ class: "small quiet", "aria-label": name, title: name });
     return h(
       "div",
       { class: "zooms" },
-      button("−", "Smaller", () => this.playground.stage.zoom(0.8)),
-      button("Fit", "The whole picture", () => this.playground.stage.fit()),
-      button("+", "Larger", () => this.playground.stage.zoom(1.25)),
+      button("−", () => playground.stage.zoom(0.8), attributes("Smaller")),
+      button("Fit", () => playground.stage.fit(), attributes("The whole picture")),
+      button("+", () => playground.stage.zoom(1.25), attributes("Larger")),
     );
   }
 
   resultsColumn() {
     const { playground, panels } = this;
-    const slider = h("input", {
-      type: "range",
-      min: 0,
-      max: 1,
-      step: 0.01,
-      value: 0,
-      id: "threshold",
-      oninput: () => {
-        playground.setThreshold(Number(slider.value));
-        thresholdText.textContent =
-          slider.value === "0" ? "the function's own" : Number(slider.value).toFixed(2);
-      },
-    });
+    const slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, id: "threshold" });
     const thresholdText = h("output", { for: "threshold" }, "the function's own");
-    const card = (name, title, ...children) =>
-      (this.cards[name] = h("section", { class: "card", hidden: true }, h("h2", {}, title), ...children));
-    const foldedCard = (name, title) =>
-      (this.cards[name] = h(
-        "details",
-        { class: "card", hidden: true, ontoggle: () => this.drawFoldedPanel(name) },
-        h("summary", {}, title),
-        panels[name],
-      ));
+    slider.addEventListener("input", () => {
+      const value = Number(slider.value);
+      playground.setThreshold(value);
+      thresholdText.textContent = value ? value.toFixed(2) : "the function's own";
+    });
+    /**
+     * @param {string} name
+     * @param {string} title
+     */
+    const card = (name, title) => {
+      this.cards[name] = h("section", { class: "card", hidden: true }, h("h2", {}, title), panels[name]);
+      return this.cards[name];
+    };
+    /**
+     * @param {string} name
+     * @param {string} title
+     */
+    const foldedCard = (name, title) => {
+      const attributes = { class: "card", hidden: true, ontoggle: () => this.drawFoldedPanel(name) };
+      this.cards[name] = h("details", attributes, h("summary", {}, title), panels[name]);
+      return this.cards[name];
+    };
     return h(
       "div",
       { class: "side" },
@@ -221,8 +230,8 @@ export class Controls {
         panels.legend,
         panels.results,
       ),
-      card("times", "Time", panels.times),
-      card("verdict", "CVAT", panels.verdict),
+      card("times", "Time"),
+      card("verdict", "CVAT"),
       foldedCard("program", "The request as a program"),
       foldedCard("raw", "The reply"),
     );
@@ -232,7 +241,7 @@ export class Controls {
 
   availableTools() {
     const { kind, annotations, tracks } = this.playground;
-    const names = { detector: ["move"], reid: ["box", "move"] }[kind] ?? [];
+    const names = kind === "detector" ? ["move"] : kind === "reid" ? ["box", "move"] : [];
     if (kind === "interactor") {
       const box = annotations.startswith_box || annotations.startswith_box_optional;
       if (annotations.startswith_box) names.push("box");
@@ -251,45 +260,30 @@ export class Controls {
     return names.map((name) => TOOLS[name]);
   }
 
+  /** @param {string} tool */
   hasTool(tool) {
-    return this.availableTools().some((button) => button.tool === tool);
+    return this.availableTools().some((candidate) => candidate.tool === tool);
   }
 
   drawTools() {
     const { playground } = this;
     const { prompt, source } = playground;
     const hasPrompts = prompt.hasAny || playground.tracks.shapesAt(playground.index).length > 0;
-    const hasChoice = this.availableTools().length > 1;
-    const focused = this.toolbar.contains(document.activeElement) && document.activeElement.textContent;
-    setChildren(
-      this.toolbar,
-      hasChoice &&
-        this.availableTools().map(({ tool, name, title, key }) =>
-          h(
-            "button",
-            {
-              type: "button",
-              title: `${title} (${key})`,
-              "aria-pressed": String(tool === playground.tool),
-              onclick: () => playground.useTool(tool),
-            },
-            name,
-          ),
-        ),
-      hasChoice &&
-        h(
-          "button",
-          { type: "button", class: "quiet", disabled: !hasPrompts, onclick: () => playground.undo() },
-          "Undo",
-        ),
-      hasChoice &&
-        h(
-          "button",
-          { type: "button", class: "quiet", disabled: !hasPrompts, onclick: () => playground.clear() },
-          "Clear",
-        ),
+    const focused = this.toolbar.contains(document.activeElement) && document.activeElement?.textContent;
+    const toolButtons = this.availableTools().map(({ tool, name, title, key }) =>
+      button(name, () => playground.useTool(tool), {
+        title: `${title} (${key})`,
+        "aria-pressed": String(tool === playground.tool),
+      }),
     );
-    if (focused) [...this.toolbar.children].find((button) => button.textContent === focused)?.focus();
+    const attributes = { class: "quiet", disabled: !hasPrompts };
+    const buttons = [
+      ...toolButtons,
+      button("Undo", () => playground.undo(), attributes),
+      button("Clear", () => playground.clear(), attributes),
+    ];
+    setChildren(this.toolbar, toolButtons.length > 1 && buttons);
+    if (focused) buttons.find((candidate) => candidate.textContent === focused)?.focus();
     this.runButton.disabled = Boolean(playground.missingInput()) || playground.kind === "tracker";
     this.runButton.hidden = playground.kind === "tracker";
     this.saveButton.disabled = !source;
@@ -300,29 +294,22 @@ export class Controls {
   onSourceOpened() {
     this.stageArea.classList.remove("empty");
     this.emptyElement.remove();
-    this.drawStrip(true);
+    this.createStrip();
+    this.drawStrip();
     this.canvas.focus({ preventScroll: true });
   }
 
-  drawStrip(rebuild = false) {
-    const { playground } = this;
-    const { source, index, playing } = playground;
-    if (!source || (source.count < 2 && !source.video)) {
-      this.strip.hidden = true;
-      this.slider = null;
-      return;
-    }
-    if (rebuild || !this.slider) this.createStrip();
-    this.slider.max = source.count;
-    this.slider.value = index + 1;
+  drawStrip() {
+    const { source, index, playing, kind } = this.playground;
+    this.strip.hidden = !source || (source.count < 2 && !source.video);
+    if (!source || this.strip.hidden) return;
+    const isLast = index + 1 >= source.count;
+    this.slider.max = String(source.count);
+    this.slider.value = String(index + 1);
     this.previousButton.disabled = index === 0;
-    this.on.disabled = index + 1 >= source.count;
-    this.playButton.disabled = this.on.disabled && !playing;
-    this.playButton.textContent = playing
-      ? "Pause"
-      : playground.kind === "detector"
-        ? "Ask about all"
-        : "Play";
+    this.nextButton.disabled = isLast;
+    this.playButton.disabled = isLast && !playing;
+    this.playButton.textContent = playing ? "Pause" : kind === "detector" ? "Ask about all" : "Play";
     this.position.textContent = `${index + 1} / ${source.count}`;
     this.position.title = source.name(index);
   }
@@ -330,78 +317,68 @@ export class Controls {
   createStrip() {
     const { playground } = this;
     const { source } = playground;
-    const button = (text, name, onclick) =>
-      h("button", { type: "button", "aria-label": name, title: name, onclick }, text);
-    this.previousButton = button("◀", "Previous picture (,)", () =>
-      playground.showFrame(playground.index - 1),
-    );
-    this.on = button("▶", "Next picture (.)", () => playground.nextFrame());
-    this.playButton = h("button", {
-      type: "button",
-      onclick: () => playground.play(),
-      hidden: playground.kind === "reid" || playground.kind === "interactor",
+    const rate = h("input", { type: "number", min: 1, max: 120, value: source?.rate });
+    rate.addEventListener("change", () => {
+      if (!source) return;
+      source.setRate(Math.min(Math.max(Number(rate.value) || 25, 1), 120));
+      playground.openSource(() => source);
     });
-    this.position = h("span", { class: "count" });
-    this.slider = h("input", {
-      type: "range",
-      min: 1,
-      "aria-label": "Picture",
-      oninput: () => playground.showFrame(Number(this.slider.value) - 1),
-    });
-    const rate =
-      source.video &&
-      h(
-        "label",
-        { class: "inline" },
-        h("input", {
-          type: "number",
-          min: 1,
-          max: 120,
-          value: source.rate,
-          onchange: ({ target }) => {
-            source.setRate(Math.min(Math.max(Number(target.value) || 25, 1), 120));
-            playground.openSource(async () => source);
-          },
-        }),
-        "frames a second",
-      );
-    this.strip.hidden = false;
-    setChildren(this.strip, this.previousButton, this.on, this.playButton, this.slider, this.position, rate);
+    const { previousButton, nextButton, playButton, slider, position } = this;
+    const rateField = source?.video && h("label", { class: "inline" }, rate, "frames a second");
+    setChildren(this.strip, previousButton, nextButton, playButton, slider, position, rateField);
   }
 
-  // Saying
+  // Status and panels
 
+  /** @param {string} text */
   setStatus(text) {
     if (this.status.textContent !== text) this.status.textContent = text;
   }
 
+  /** @param {boolean} isBusy */
   setBusy(isBusy) {
     this.stageArea.classList.toggle("busy", isBusy);
     this.element.setAttribute("aria-busy", String(isBusy));
     if (isBusy) this.setStatus("Asking…");
   }
 
+  /**
+   * @param {number} shown
+   * @param {number} below
+   */
   setCount(shown, below) {
     this.total.textContent = shown || below ? `${shown}${below ? `, ${below} below the threshold` : ""}` : "";
   }
 
+  /**
+   * @param {string} name
+   * @param {Child} content
+   */
   showPanel(name, content) {
     this.cards[name].hidden = !content;
     setChildren(this.panels[name], content || []);
   }
 
-  /** A folded card, which is written when it is looked at: `make` gives its content, null hides it. */
+  /**
+   * Set the content of a folded card, which is rendered once it is open; null hides the card.
+   *
+   * @param {string} name
+   * @param {(() => Child) | null} render
+   */
   setFoldedPanel(name, render) {
     this.cards[name].hidden = !render;
-    this.cards[name].make = render;
+    this.renderers[name] = render;
     this.drawFoldedPanel(name);
   }
 
+  /** @param {string} name */
   drawFoldedPanel(name) {
-    const { open, make: render } = this.cards[name];
-    setChildren(this.panels[name], open && render ? render() : []);
+    const render = this.renderers[name];
+    const isOpen = this.cards[name].hasAttribute("open");
+    setChildren(this.panels[name], isOpen && render?.());
   }
 
+  /** @param {{x: number, y: number} | null} point */
   showPosition(point) {
     const { picture } = this.playground;
     const size = picture ? `${picture.name}, ${picture.width} × ${picture.height}` : "";
@@ -409,7 +386,11 @@ export class Controls {
     this.readout.textContent = `${size}${position}${leftOutText(this.playground.source)}`;
   }
 
-  /** Where a shape can be clicked. */
+  /**
+   * Return the area in which a shape can be clicked.
+   *
+   * @param {Shape} shape
+   */
   clickArea(shape) {
     const box = bounds(shape);
     if (!box || shape.type !== "points") return box;

@@ -1,7 +1,19 @@
-// Requests as CVAT makes them, for each kind of function, and the same as programs.
+// Requests as CVAT sends them to each kind of function, and the same requests as programs.
 //
-// A request is a list of [key, value] in CVAT's order; a picture among the values is sent as base64.
-// What there is to ask about is `work`: {pictures, pos, neg, box, boxes, shapes, states, threshold}.
+// A request is a list of [key, value] in CVAT's order; pictures among the values are sent as base64.
+
+/**
+ * @typedef {object} Input
+ * @property {Picture} picture
+ * @property {Picture} [second] of re-identification
+ * @property {Point[]} [pos]
+ * @property {Point[]} [neg]
+ * @property {Box | null} [box]
+ * @property {Box[][]} [boxes] of re-identification, for each picture
+ * @property {unknown[]} [shapes] of a tracker
+ * @property {unknown[]} [states] of a tracker
+ * @property {number} [threshold]
+ */
 
 import { ApiError, settings } from "./api.js";
 
@@ -9,34 +21,48 @@ export const MODEL_TYPES = ["detector", "interactor", "tracker", "reid"];
 const PATH = "/api/function_invocations";
 const TIMEOUT = "120s";
 
-/** What a function of a kind is asked, as cvat/apps/lambda_manager/views.py has it. */
-export function requestEntries(kind, input) {
-  const entries = {
-    detector: () => [["image", input.picture]],
-    interactor: () => [
-      ["image", input.picture],
-      ["pos_points", input.pos],
-      ["neg_points", input.neg],
-      ["obj_bbox", input.box ? [input.box.slice(0, 2), input.box.slice(2)] : []],
+/**
+ * Return the request to a kind of function, as cvat/apps/lambda_manager/views.py has it.
+ *
+ * @param {string} kind
+ * @param {Input} input
+ * @returns {RequestEntry[]}
+ */
+export function requestEntries(kind, { picture, second, pos, neg, box, boxes = [[], []], ...input }) {
+  /** @type {Record<string, RequestEntry[]>} */
+  const kinds = {
+    detector: [["image", picture]],
+    interactor: [
+      ["image", picture],
+      ["pos_points", pos],
+      ["neg_points", neg],
+      ["obj_bbox", box ? [box.slice(0, 2), box.slice(2)] : []],
     ],
-    tracker: () => [
-      ["image", input.picture],
+    tracker: [
+      ["image", picture],
       ["shapes", input.shapes],
       ["states", input.states],
     ],
-    reid: () => [
-      ["image0", input.picture],
-      ["image1", input.second],
-      ["boxes0", input.boxes[0].map((points, i) => rectangle(points, i, 0))],
-      ["boxes1", input.boxes[1].map((points, i) => rectangle(points, i, 1))],
+    reid: [
+      ["image0", picture],
+      ["image1", second],
+      ["boxes0", boxes[0].map((points, index) => rectangle(points, index, 0))],
+      ["boxes1", boxes[1].map((points, index) => rectangle(points, index, 1))],
     ],
-  }[kind]();
-  // CVAT leaves a threshold of 0 out.
+  };
+  const entries = kinds[kind];
+  // CVAT omits a threshold of 0.
   if (input.threshold) entries.push(["threshold", input.threshold]);
   return entries;
 }
 
-/** A rectangle as CVAT's database has it, which re-identification gets. */
+/**
+ * Return a rectangle as CVAT's database has it, which it sends for re-identification.
+ *
+ * @param {Box} points
+ * @param {number} id
+ * @param {number} frame
+ */
 function rectangle(points, id, frame) {
   return {
     id,
@@ -55,64 +81,79 @@ function rectangle(points, id, frame) {
   };
 }
 
+/** @param {any} value */
 const isPicture = (value) => value?.blob instanceof Blob;
 
+/** @param {Blob} blob */
 async function base64(blob) {
+  /** @type {string} */
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
+    reader.onload = () => resolve(String(reader.result));
     reader.onerror = () => reject(new Error("the picture cannot be read any more: choose it again"));
     reader.readAsDataURL(blob);
   });
   return url.slice(url.indexOf(",") + 1);
 }
 
-/** Call a function. Gives {status, text, ms, stages, size}; raises `Refused` when nothing answers. */
-export async function invoke(name, entries, { signal } = {}) {
-  const body = {};
-  for (const [key, value] of entries) body[key] = isPicture(value) ? await base64(value.blob) : value;
-  const request = {
-    method: "POST",
-    body: JSON.stringify(body),
-    signal,
-    headers: {
-      "Content-Type": "application/json",
-      "X-Nuclio-Function-Name": name,
-      "X-Nuclio-Path": "/",
-      "X-Nuclio-Invoke-Timeout": TIMEOUT,
-      ...(settings.namespace && { "X-Nuclio-Function-Namespace": settings.namespace }),
-    },
-    cache: "no-store",
-  };
+/**
+ * Call a function. Throws an `ApiError` if there is no response.
+ *
+ * @param {string} name
+ * @param {RequestEntry[]} entries
+ * @param {AbortSignal} signal
+ * @returns {Promise<Invocation>}
+ */
+export async function invoke(name, entries, signal) {
+  /** @type {Record<string, unknown>} */
+  const values = {};
+  for (const [key, value] of entries) values[key] = isPicture(value) ? await base64(value.blob) : value;
+  const body = JSON.stringify(values);
+  /** @type {RequestInit} */
+  const request = { method: "POST", body, signal, headers: requestHeaders(name), cache: "no-store" };
   const start = performance.now();
   let response = await sendInvocation(request);
   if (response.status === 401 && (await settings.askForToken())) response = await sendInvocation(request);
   const text = await response.text();
   const ms = performance.now() - start;
   const stages = parseServerTiming(response.headers.get("Server-Timing"));
-  return { status: response.status, text, ms, stages, size: request.body.length };
+  return { status: response.status, text, ms, stages, size: body.length };
 }
 
-/** One request to a function; raises `Refused` when nothing answers. */
+/**
+ * Send a request to a function. Throws an `ApiError` if there is no response.
+ *
+ * @param {RequestInit} request
+ */
 export async function sendInvocation(request) {
   try {
     return await fetch(PATH, request);
   } catch (error) {
     if (request.signal?.aborted) throw error;
     const hint =
-      "ask again: browsers drop requests when the machine's network changes. " +
-      "If that does not help, look whether `fnbuild dashboard` still runs";
+      "try again: browsers drop requests when the machine's network changes. " +
+      "If that does not help, check that `fnbuild dashboard` is running";
     throw new ApiError(0, { error: "the dashboard does not answer", hint });
   }
 }
 
-/** Milliseconds by stage, from `queue;dur=0.1, handler;dur=20`. */
+/**
+ * Return the milliseconds of each stage from a header such as `queue;dur=0.1, handler;dur=20`.
+ *
+ * @param {string | null} header
+ * @returns {StageTime[]}
+ */
 export function parseServerTiming(header) {
   const matches = [...(header ?? "").matchAll(/([\w-]+)[^,]*?;\s*dur=([\d.]+)/g)];
   return matches.map(([, name, duration]) => [name, Number(duration)]);
 }
 
-/** What a refusal says: the function's own message, and its traceback if there is one. */
+/**
+ * Return an error response as an error, with the function's own message and its traceback, if there is one.
+ *
+ * @param {string} name
+ * @param {{status: number, text: string}} response
+ */
 export function replyError(name, { status, text }) {
   let [message, hint, detail] = [text.trim(), "", ""];
   try {
@@ -121,25 +162,32 @@ export function replyError(name, { status, text }) {
     else if (answer?.error)
       [message, hint, detail] = [String(answer.error), answer.hint ?? "", answer.errorStackTrace ?? ""];
   } catch {
-    // Plain text is how a handler's traceback comes.
+    // A handler's traceback is plain text.
   }
   const lines = message.split("\n").filter((line) => line.trim());
-  if (lines[0]?.startsWith("Traceback")) [message, detail] = [lines.at(-1), message];
-  const error = new ApiError(status, {
+  if (lines[0]?.startsWith("Traceback")) [message, detail] = [lines.at(-1) ?? "", message];
+  return new ApiError(status, {
     error: `${name} answered ${status}: ${message || "nothing"}`,
     hint,
     errorStackTrace: detail,
   });
-  return error;
 }
 
-/** What CVAT would say to a reply: [{severity, path, message, hint}]. */
-export async function checkReply(kind, spec, entries, reply, size, { signal } = {}) {
+/**
+ * Check a reply as CVAT would read it.
+ *
+ * @param {string} kind
+ * @param {string} spec
+ * @param {RequestEntry[]} entries
+ * @param {string} reply
+ * @param {Size} size
+ * @param {AbortSignal} signal
+ * @returns {Promise<Finding[]>}
+ */
+export async function checkReply(kind, spec, entries, reply, size, signal) {
   const values = Object.fromEntries(entries);
-  const counts = {
-    tracker: () => [values.shapes.length],
-    reid: () => [values.boxes0.length, values.boxes1.length],
-  };
+  /** @type {Record<string, any[][]>} */
+  const counted = { tracker: [values.shapes], reid: [values.boxes0, values.boxes1] };
   const response = await fetch("/api/checks", {
     method: "POST",
     signal,
@@ -150,7 +198,7 @@ export async function checkReply(kind, spec, entries, reply, size, { signal } = 
       reply,
       width: size.width,
       height: size.height,
-      counts: counts[kind]?.() ?? [],
+      counts: (counted[kind] ?? []).map((items) => items.length),
       follows: Boolean(values.states?.length),
     }),
   });
@@ -159,9 +207,13 @@ export async function checkReply(kind, spec, entries, reply, size, { signal } = 
   return answer.findings;
 }
 
+/** @param {string} text */
 const shellQuote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The headers of a request, as programs write them. */
+/**
+ * @param {string} name
+ * @returns {Record<string, string>}
+ */
 const requestHeaders = (name) => ({
   "Content-Type": "application/json",
   "X-Nuclio-Function-Name": name,
@@ -170,8 +222,14 @@ const requestHeaders = (name) => ({
   "X-Nuclio-Invoke-Timeout": TIMEOUT,
 });
 
-/** The request as a line for a shell: pictures are read from files of their names. */
+/**
+ * Return the request as a shell command that reads pictures from files.
+ *
+ * @param {string} name
+ * @param {RequestEntry[]} entries
+ */
 export function asCurl(name, entries) {
+  /** @type {string[]} */
   const steps = [];
   let text = "{";
   entries.forEach(([key, value], i) => {
@@ -192,7 +250,12 @@ export function asCurl(name, entries) {
   return `{ ${steps.join("\n  ")}\n} | ${curl}\n`;
 }
 
-/** The same in Python, with nothing but its standard library. */
+/**
+ * Return the request as a program for Python, which needs only the standard library.
+ *
+ * @param {string} name
+ * @param {RequestEntry[]} entries
+ */
 export function asPython(name, entries) {
   const values = entries.map(([key, value]) => {
     const expression = isPicture(value)

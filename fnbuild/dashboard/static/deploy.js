@@ -1,8 +1,8 @@
-// The view `#/deploy`: code from a drop or from the library, then what is to be made of it.
+// The view `#/deploy`: code from files or from the library, then the form of its deploy.
 
 import { call, ApiError } from "./api.js";
 import { chosenFiles, droppedFiles, zip } from "./archive.js";
-import { setChildren, h, append } from "./dom.js";
+import { append, button, formatSize, h, setChildren } from "./dom.js";
 import { deployForm } from "./deploy_form.js";
 import { showLibrary } from "./library.js";
 import { errorBox } from "./states.js";
@@ -11,6 +11,7 @@ const ARCHIVE = /\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$/i;
 const SOURCE_FILE = /\.(py|ya?ml)$/i;
 const UPLOAD_LIMIT = 512 * 1024 * 1024;
 
+/** @type {View} */
 export function show(root, _params, { title, signal }) {
   title("Deploy");
   const source = h("div", { class: "columns" });
@@ -23,20 +24,9 @@ export function show(root, _params, { title, signal }) {
   showLibrary(libraryCard, { signal, onSelect: showForm });
 
   function dropZone() {
-    const files = h("input", {
-      type: "file",
-      multiple: true,
-      class: "unseen",
-      id: "files",
-      onchange: () => take(files),
-    });
-    const folder = h("input", {
-      type: "file",
-      webkitdirectory: true,
-      class: "unseen",
-      id: "folder",
-      onchange: () => take(folder),
-    });
+    const files = h("input", { type: "file", multiple: true, class: "unseen", id: "files" });
+    const folder = h("input", { type: "file", webkitdirectory: true, class: "unseen", id: "folder" });
+    for (const input of [files, folder]) input.addEventListener("change", () => take(input));
     const zone = h(
       "section",
       { class: "card drop", "aria-labelledby": "upload" },
@@ -64,17 +54,22 @@ export function show(root, _params, { title, signal }) {
     zone.addEventListener("drop", async (event) => {
       event.preventDefault();
       zone.classList.remove("over");
-      uploadFiles(await droppedFiles(event.dataTransfer));
+      if (event.dataTransfer) uploadFiles(await droppedFiles(event.dataTransfer));
     });
     return zone;
   }
 
-  // The same files may be chosen again, when they have been mended.
+  /**
+   * Take the chosen files, and allow the same ones to be chosen again after they were edited.
+   *
+   * @param {HTMLInputElement} input
+   */
   function take(input) {
-    uploadFiles(chosenFiles(input.files));
+    uploadFiles(chosenFiles(input.files ?? []));
     input.value = "";
   }
 
+  /** @param {{name: string, files: NamedFile[]}} chosen */
   async function uploadFiles({ name, files }) {
     if (!files.length) return;
     setChildren(form);
@@ -100,14 +95,19 @@ export function show(root, _params, { title, signal }) {
     }
   }
 
+  /** @param {Upload} upload */
   function showForm(upload) {
     setChildren(output);
-    if (upload.functions?.length) return setChildren(form, chooseFunction(upload.functions));
+    if (upload.functions?.length) {
+      setChildren(form, functionChoice(upload.functions));
+      return;
+    }
     setChildren(form, deployForm(upload, { signal, output }));
-    form.querySelector("input").focus();
+    form.querySelector("input")?.focus();
   }
 
-  function chooseFunction(functions) {
+  /** @param {Upload[]} functions */
+  function functionChoice(functions) {
     return h(
       "section",
       { class: "card" },
@@ -115,17 +115,22 @@ export function show(root, _params, { title, signal }) {
       h(
         "p",
         { class: "actions" },
-        functions.map((fn) =>
-          h("button", { type: "button", onclick: () => showForm(fn) }, fn.name || fn.path),
-        ),
+        functions.map((fn) => button(fn.name || fn.path, () => showForm(fn))),
       ),
     );
   }
 }
 
-/** One file that the dashboard can read goes as it is, everything else as an archive. */
+/**
+ * Return a single file that the dashboard can read as it is, everything else as an archive.
+ *
+ * @param {string} name
+ * @param {NamedFile[]} files
+ * @returns {Promise<{body: Blob, fileName: string}>}
+ */
 async function packUpload(name, files) {
   const [first, ...more] = files;
+  /** @param {NamedFile} file */
   const isSupported = ({ path }) => ARCHIVE.test(path) || SOURCE_FILE.test(path);
   if (!files.some(isSupported)) {
     const description = name || (more.length ? `${first.path} and ${more.length} more` : first.path);
@@ -136,16 +141,15 @@ async function packUpload(name, files) {
   return { body: await zip(files), fileName: `${name || "function"}.zip` };
 }
 
-/** A file name of the letters that the dashboard takes. */
+/**
+ * Return a file name with the characters that the dashboard accepts.
+ *
+ * @param {string} name
+ */
 function safeFileName(name) {
   return name
     .normalize("NFKD")
     .replace(/[^A-Za-z0-9_.+-]/g, "_")
     .replace(/^[^A-Za-z0-9_]/, "_")
     .slice(-128);
-}
-
-function formatSize(bytes) {
-  if (bytes < 1024) return `${bytes} bytes`;
-  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

@@ -1,28 +1,30 @@
-// What is to be made of code on the view `#/deploy`: its name, project and platform, the live build.
+// The form of the view `#/deploy`: name, project and platform of uploaded code, its configuration.
 
 import { call, functionPath } from "./api.js";
-import { setChildren, h, append } from "./dom.js";
+import { append, button, h, setChildren } from "./dom.js";
 import { createEditor } from "./editor.js";
 import { listFunctions, live, onSession, session, watch } from "./live.js";
-import { isServing, watchOperation } from "./operation.js";
-import { errorBox, projectOf } from "./states.js";
+import { watchOperation } from "./operation.js";
+import { errorBox, isServing, projectOf } from "./states.js";
 
-const CVAT = "cvat"; // the only project that CVAT looks into
+const CVAT = "cvat"; // the only project that CVAT reads
 const PROJECT = "nuclio.io/project-name";
-const NAME_RULES = ["name", "name-missing"]; // rules that the field settles
+const NAME_RULES = ["name", "name-missing"]; // the rules that the field checks
 const CLUSTER_PLATFORMS = ["kube", "nuclio"];
-const NAME_PATTERN = [
-  /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/,
-  "Letters, digits, -, _ and . with a letter or a digit first",
-];
-const CLUSTER_NAME_PATTERN = [
-  /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/,
-  "In a cluster: lower-case letters, digits and - between them",
-];
+const NAME_RULE = {
+  pattern: /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/,
+  help: "Letters, digits, -, _ and ., starting with a letter or a digit",
+};
+const CLUSTER_NAME_RULE = {
+  pattern: /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/,
+  help: "In a cluster: lower-case letters and digits, with - between them",
+};
 
 /**
- * The form for code as an upload is answered: `{path, name, configuration, diagnostics, metadata}`.
- * What comes of a deploy is shown in `under`.
+ * Return the form for uploaded code. The operation and its result are shown in `output`.
+ *
+ * @param {Upload} upload
+ * @param {{signal: AbortSignal, output: HTMLElement}} options
  */
 export function deployForm(upload, { signal, output }) {
   const { annotations = {}, labels = {} } = upload.metadata ?? {};
@@ -53,12 +55,12 @@ export function deployForm(upload, { signal, output }) {
     "p",
     { class: "note warn notice", role: "status", hidden: true },
     h("span", {}, "CVAT shows the functions of the project cvat only."),
-    h("button", { type: "button", class: "small", onclick: useCvatProject }, "Use project cvat"),
+    button("Use project cvat", useCvatProject, { class: "small" }),
   );
   const feedback = h("div");
   const submitButton = h("button", { class: "primary" }, "Deploy");
   const blockingErrors = (upload.diagnostics ?? []).filter(
-    (finding) => finding.severity === "error" && !NAME_RULES.includes(finding.rule),
+    (finding) => finding.severity === "error" && !NAME_RULES.includes(finding.rule ?? ""),
   );
   const { node: configurationNode, goToError } = configurationSection(upload, signal);
   let projectEdited = false; // somebody wrote a project
@@ -110,6 +112,7 @@ export function deployForm(upload, { signal, output }) {
     );
   }
 
+  /** @param {string} name */
   async function createProject(name) {
     try {
       await call("POST", "/api/projects", { json: { metadata: { name }, spec: {} } });
@@ -149,10 +152,14 @@ export function deployForm(upload, { signal, output }) {
     if (existing) note.textContent = noteOf(name.value, existing);
     submitButton.textContent = existing ? `Update ${name.value}` : "Deploy";
     cvatNote.hidden = !annotations.type || (project.value.trim() || "default") === CVAT;
-    nameHelp.textContent = nameRule()[1];
+    nameHelp.textContent = nameRule().help;
     if (name.ariaInvalid === "true") checkName();
   }
 
+  /**
+   * @param {string} name
+   * @param {FunctionObject} fn
+   */
   function noteOf(name, { status = {} }) {
     const { revision } = status;
     if (deployedName === name)
@@ -165,11 +172,11 @@ export function deployForm(upload, { signal, output }) {
   }
 
   function nameRule() {
-    return CLUSTER_PLATFORMS.includes(platform.value) ? CLUSTER_NAME_PATTERN : NAME_PATTERN;
+    return CLUSTER_PLATFORMS.includes(platform.value) ? CLUSTER_NAME_RULE : NAME_RULE;
   }
 
   function checkName() {
-    const [pattern] = nameRule();
+    const { pattern } = nameRule();
     const isValid = pattern.test(name.value);
     const text = isValid ? "" : name.value ? `${name.value} cannot be a name` : "A function needs a name";
     if (nameError.textContent !== text) nameError.textContent = text;
@@ -177,6 +184,7 @@ export function deployForm(upload, { signal, output }) {
     return isValid;
   }
 
+  /** @param {SubmitEvent} event */
   async function deploy(event) {
     event.preventDefault();
     setChildren(feedback);
@@ -215,6 +223,10 @@ export function deployForm(upload, { signal, output }) {
   }
 }
 
+/**
+ * @param {Operation} operation
+ * @param {string} name
+ */
 function resultLinks(operation, name) {
   const address = `#/functions/${encodeURIComponent(name)}`;
   const done = operation.state === "done";
@@ -227,6 +239,10 @@ function resultLinks(operation, name) {
   );
 }
 
+/**
+ * @param {Upload} upload
+ * @param {AbortSignal} signal
+ */
 function configurationSection({ configuration, diagnostics = [] }, signal) {
   if (!configuration) return { node: null, goToError: () => {} };
   const source = createEditor({
@@ -240,6 +256,7 @@ function configurationSection({ configuration, diagnostics = [] }, signal) {
   return { node, goToError: () => ((node.open = true), source.goToError()) };
 }
 
+/** @param {Diagnostic[] | undefined} list */
 function findingList(list) {
   if (!list?.length) return null;
   return h(
@@ -257,6 +274,12 @@ function findingList(list) {
   );
 }
 
+/**
+ * @param {string} id
+ * @param {string} label
+ * @param {HTMLElement} control
+ * @param {...HTMLElement} help
+ */
 function formField(id, label, control, ...help) {
   control.setAttribute("aria-describedby", help.map((element) => element.id).join(" "));
   return h("div", { class: "field" }, h("label", { for: id }, label), control, help);

@@ -1,10 +1,15 @@
-// Asking and telling: confirmations, the list of keys, short notes.
+// Dialogs: confirmations, the list of keys; and short messages at the edge of the page.
 
-import { setChildren, h } from "./dom.js";
+import { button, elementById, h } from "./dom.js";
 
-/** Show a dialog and wait for the value it is closed with; "" when it is dismissed. */
+/**
+ * Show a modal dialog and return the value with which it is closed, "" if it is dismissed.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @returns {Promise<string>}
+ */
 export function showDialog(dialog) {
-  const previousFocus = document.activeElement;
+  const previousFocus = /** @type {HTMLElement | null} */ (document.activeElement);
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {
@@ -16,65 +21,73 @@ export function showDialog(dialog) {
   });
 }
 
-/** Whether somebody agrees. `danger` paints the button as what cannot be taken back. */
+/**
+ * Return a dialog with a title.
+ *
+ * @param {string} title
+ * @param {...Child} children
+ */
+export function createDialog(title, ...children) {
+  const attributes = { "aria-labelledby": "dialog-title", class: "ask" };
+  return h("dialog", attributes, h("h2", { id: "dialog-title" }, title), ...children);
+}
+
+/**
+ * Return true if the user confirms an action. `danger` marks one that cannot be undone.
+ *
+ * @param {string} title
+ * @param {string | string[]} text
+ * @param {{confirmLabel?: string, danger?: boolean}} [options]
+ */
 export async function confirmAction(title, text, { confirmLabel = "Continue", danger = false } = {}) {
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: "ask" });
-  setChildren(
-    dialog,
-    h("h2", { id: "dialog-title" }, title),
+  const dialog = createDialog(
+    title,
     [text].flat().map((line) => h("p", {}, line)),
     h(
       "p",
       { class: "actions" },
-      h("button", { type: "button", autofocus: danger, onclick: () => dialog.close("") }, "Cancel"),
-      h(
-        "button",
-        {
-          type: "button",
-          class: danger ? "danger" : "primary",
-          autofocus: !danger,
-          onclick: () => dialog.close("yes"),
-        },
-        confirmLabel,
-      ),
+      button("Cancel", () => dialog.close(""), { autofocus: danger }),
+      button(confirmLabel, () => dialog.close("yes"), {
+        class: danger ? "danger" : "primary",
+        autofocus: !danger,
+      }),
     ),
   );
   return (await showDialog(dialog)) === "yes";
 }
 
 const KEYS = [
-  ["/", "filter what is shown"],
+  ["/", "filter the list"],
   ["n", "deploy a function"],
-  ["g", "back to the functions"],
-  ["?", "this list"],
+  ["g", "go to the functions"],
+  ["?", "show the keys"],
   ["Esc", "close a dialog, clear a filter"],
   ["F8, Shift+F8", "next and previous finding in the editor"],
   ["Ctrl+S", "save in the editor"],
 ];
 
-/** The keys that work everywhere. */
+/** Show the keys that work everywhere. */
 export function showKeys() {
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: "ask" });
-  setChildren(
-    dialog,
-    h("h2", { id: "dialog-title" }, "Keys"),
-    h(
-      "dl",
-      { class: "keys" },
-      KEYS.map(([key, description]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, description)]),
-    ),
+  const items = KEYS.map(([key, description]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, description)]);
+  const dialog = createDialog(
+    "Keys",
+    h("dl", { class: "keys" }, items),
     h(
       "p",
       { class: "actions" },
-      h("button", { type: "button", autofocus: true, onclick: () => dialog.close("") }, "Close"),
+      button("Close", () => dialog.close(""), { autofocus: true }),
     ),
   );
   return showDialog(dialog);
 }
 
-/** A short note at the edge of the page, which is read aloud too. */
-export function toast(text, kind = "good") {
-  const note = h("div", { class: `toast ${kind}` }, text);
-  document.getElementById("toasts").append(note);
+/**
+ * Show a short message at the edge of the page for some seconds; screen readers announce it.
+ *
+ * @param {string} text
+ */
+export function toast(text) {
+  const note = h("div", { class: "toast good" }, text);
+  elementById("toasts", HTMLElement).append(note);
   setTimeout(() => note.remove(), 6000);
 }

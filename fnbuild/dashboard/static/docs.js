@@ -1,20 +1,33 @@
-// The API's description as a page: what /api/openapi.json says, in the order of its addresses.
+// The documentation of the API, from /api/openapi.json.
 
-import { setChildren, h } from "./dom.js";
+import { elementById, h, setChildren, withCode } from "./dom.js";
 
+/**
+ * @typedef {object} ApiOperation
+ * @property {string} operationId
+ * @property {string} summary
+ * @property {string[]} tags
+ * @property {object[]} security
+ * @property {{in: string, name: string, description: string}[]} parameters
+ * @property {{content: Record<string, {schema: unknown}>}} [requestBody]
+ * @property {Record<string, {content?: Record<string, {schema: unknown}>}>} responses
+ */
+
+/** @type {Record<string, string>} */
 const ACCESS = { open: "for everybody", read: "for whoever may read", write: "needs the write token" };
+/** @type {Record<string, string>} */
 const PARAMETER_GROUPS = { path: "Path", query: "Query", header: "Headers" };
 
+/** @param {ApiOperation} operation */
 function accessOf(operation) {
   if (!operation.security.length) return "open";
   return operation.security.some((requirement) => !Object.keys(requirement).length) ? "read" : "write";
 }
 
-/** Text whose parts between backticks are code. */
-function codeText(text) {
-  return text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
-}
-
+/**
+ * @param {string} title
+ * @param {string[][]} entries
+ */
 function descriptionList(title, entries) {
   return [
     h("h3", {}, title),
@@ -23,12 +36,13 @@ function descriptionList(title, entries) {
       {},
       entries.map(([name, text]) => [
         h("dt", {}, h("code", {}, name)),
-        h("dd", {}, codeText(text || "text")),
+        h("dd", {}, withCode(text || "text")),
       ]),
     ),
   ];
 }
 
+/** @param {ApiOperation} operation */
 function parameters(operation) {
   return Object.entries(PARAMETER_GROUPS).map(([place, title]) => {
     const matching = operation.parameters.filter((parameter) => parameter.in === place);
@@ -41,10 +55,15 @@ function parameters(operation) {
   });
 }
 
+/** @param {unknown} value */
 function schema(value) {
   return h("pre", {}, JSON.stringify(value, null, 2));
 }
 
+/**
+ * @param {string} title
+ * @param {Record<string, {schema: unknown}> | undefined} content
+ */
 function contentSections(title, content) {
   return Object.entries(content || {}).map(([media, entry]) => [
     h("h3", {}, `${title}: `, h("code", {}, media)),
@@ -52,6 +71,11 @@ function contentSections(title, content) {
   ]);
 }
 
+/**
+ * @param {string} path
+ * @param {string} method
+ * @param {ApiOperation} spec
+ */
 function operationDetails(path, method, spec) {
   const kind = accessOf(spec);
   const [status, response] = Object.entries(spec.responses)[0];
@@ -63,7 +87,7 @@ function operationDetails(path, method, spec) {
       {},
       h("code", { class: kind === "write" ? "method change" : "method" }, method.toUpperCase()),
       h("code", { class: "path" }, path),
-      h("span", { class: "says" }, codeText(spec.summary)),
+      h("span", { class: "says" }, withCode(spec.summary)),
     ),
     h(
       "div",
@@ -76,6 +100,7 @@ function operationDetails(path, method, spec) {
   );
 }
 
+/** @param {Record<string, Record<string, ApiOperation>>} paths */
 function groupByTag(paths) {
   const groups = new Map();
   for (const [path, item] of Object.entries(paths)) {
@@ -88,6 +113,10 @@ function groupByTag(paths) {
   return groups;
 }
 
+/**
+ * @param {Element} main
+ * @param {any} api
+ */
 function show(main, api) {
   const groups = groupByTag(api.paths);
   const names = [...groups.keys()];
@@ -100,7 +129,7 @@ function show(main, api) {
       h(
         "div",
         { class: "about" },
-        api.info.description.split("\n\n").map((text) => h("p", {}, codeText(text))),
+        api.info.description.split("\n\n").map((/** @type {string} */ text) => h("p", {}, withCode(text))),
       ),
       h(
         "nav",
@@ -117,7 +146,7 @@ function show(main, api) {
   if (target) target.scrollIntoView();
 }
 
-const main = document.getElementById("main");
+const main = elementById("main", HTMLElement);
 try {
   show(main, await (await fetch("/api/openapi.json")).json());
 } catch (error) {

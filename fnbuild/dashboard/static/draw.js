@@ -1,14 +1,14 @@
-// Drawing shapes over a picture, as `fnbuild invoke --draw` does (fnbuild/cvat/drawing.py).
+// Drawing of shapes over a picture, as `fnbuild invoke --draw` does (fnbuild/cvat/drawing.py).
 //
-// The context takes coordinates of the picture; `unit` is how many of its pixels a line of the
-// screen is wide, so that lines and names keep their size at every zoom.
+// The context has the coordinates of the picture; `unit` is the width of a pixel of the screen there, so that
+// lines and names keep their size at every zoom.
 
 import { picture } from "./masks.js";
-import { bounds, colourAt, colourOf, extent, outline, pairs } from "./shapes.js";
+import { bounds, extent, outline, shapeColour } from "./shapes.js";
 
 const DARK = "rgb(16 18 22)";
-export const POSITIVE = [0, 200, 90];
-export const NEGATIVE = [240, 40, 50];
+const POSITIVE = [0, 200, 90];
+const NEGATIVE = [240, 40, 50];
 const WHITE = [255, 255, 255];
 
 // The edges of CVAT's cuboid: left front, right front, right back, left back, each top then bottom.
@@ -28,11 +28,20 @@ const CUBOID_EDGES = [
 ];
 const CUBOID_FRONT = [0, 1, 3, 2];
 
+/** @param {Colour} colour */
 export const css = ([red, green, blue], opacity = 1) => `rgb(${red} ${green} ${blue} / ${opacity})`;
 
-// A mask's picture is made once for each colour.
+/**
+ * The last drawing of each mask.
+ *
+ * @type {WeakMap<Mask, {colour: Colour, canvas: HTMLCanvasElement}>}
+ */
 const masks = new WeakMap();
 
+/**
+ * @param {Mask} mask
+ * @param {Colour} colour
+ */
 function maskPicture(mask, colour) {
   const cached = masks.get(mask);
   if (cached?.colour === colour) return cached.canvas;
@@ -42,32 +51,38 @@ function maskPicture(mask, colour) {
 }
 
 /**
- * Draw shapes, the largest first, and their names on top.
+ * Draw shapes, the largest first, and their names on top. `marked` is a shape to highlight. A shape without
+ * a label has the colour of its `index`, if it has one.
  *
- * `marked` is a shape to show more strongly. A shape without a label has the colour of its `index`
- * if it has one.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Shape[]} shapes
+ * @param {{unit: number, labels?: Label[], marked?: Shape | null}} options
  */
-export function drawShapes(context, shapes, { unit, labels = [], marked = null, names = true }) {
+export function drawShapes(context, shapes, { unit, labels = [], marked = null }) {
   const pen = new Pen(context, unit);
   const placed = [...shapes].sort((a, b) => extent(b) - extent(a));
-  for (const shape of placed) drawShape(pen, shape, inkOf(shape, labels), labels, shape === marked);
-  if (!names) return;
+  for (const shape of placed) drawShape(pen, shape, shapeColour(shape, labels), labels, shape === marked);
+  /** @type {Box[]} */
   const captions = [];
   for (const shape of placed) if (shape.type === "skeleton") namePoints(pen, shape, captions);
+  /** @type {Box[]} */
   const plates = [];
-  for (const shape of placed) nameShape(pen, shape, inkOf(shape, labels), plates);
+  for (const shape of placed) nameShape(pen, shape, shapeColour(shape, labels), plates);
 }
 
-const inkOf = (shape, labels) =>
-  shape.label || shape.index === undefined ? colourOf(shape.label, labels) : colourAt(shape.index);
-
+/**
+ * @param {Pen} pen
+ * @param {Shape} shape
+ * @param {Colour} ink
+ * @param {Label[]} labels
+ * @param {boolean} marked
+ */
 function drawShape(pen, shape, ink, labels, marked) {
   const corners = outline(shape);
   const lineWidth = marked ? 1.8 : 1;
-  if (shape.type === "mask") {
-    const { left, top } = shape.mask;
+  if (shape.mask) {
     pen.context.imageSmoothingEnabled = false;
-    pen.context.drawImage(maskPicture(shape.mask, ink), left, top);
+    pen.context.drawImage(maskPicture(shape.mask, ink), shape.mask.left, shape.mask.top);
   } else if (shape.type === "skeleton") drawSkeleton(pen, shape, ink, labels, lineWidth);
   else if (shape.type === "points") pen.dots(corners, ink, 4.4 * lineWidth);
   else if (shape.type === "polyline") {
@@ -87,6 +102,13 @@ function drawShape(pen, shape, ink, labels, marked) {
   }
 }
 
+/**
+ * @param {Pen} pen
+ * @param {Shape} shape
+ * @param {Colour} ink
+ * @param {Label[]} labels
+ * @param {number} lineWidth
+ */
 function drawSkeleton(pen, shape, ink, labels, lineWidth) {
   const places = new Map();
   for (const element of shape.elements)
@@ -99,7 +121,13 @@ function drawSkeleton(pen, shape, ink, labels, lineWidth) {
   pen.dots([...places.values()], ink, 3.4 * lineWidth);
 }
 
-// The names of a skeleton's points, where it is large enough for them.
+/**
+ * Draw the names of a skeleton's points if it is large enough.
+ *
+ * @param {Pen} pen
+ * @param {Shape} shape
+ * @param {Box[]} captions
+ */
 function namePoints(pen, shape, captions) {
   const [left, top, right, bottom] = bounds(shape) ?? [0, 0, 0, 0];
   if (Math.max(right - left, bottom - top) < 60 * pen.unit) return;
@@ -107,6 +135,12 @@ function namePoints(pen, shape, captions) {
     if (!element.outside) pen.caption(element.label, element.points, captions);
 }
 
+/**
+ * @param {Pen} pen
+ * @param {Shape} shape
+ * @param {Colour} ink
+ * @param {Box[]} plates
+ */
 function nameShape(pen, shape, ink, plates) {
   const title = [shape.label, shape.confidence === null ? "" : shape.confidence.toFixed(2)]
     .filter(Boolean)
@@ -127,7 +161,13 @@ function nameShape(pen, shape, ink, plates) {
   pen.plate(text, [anchor[0], anchor[1] - lift], ink, plates, true);
 }
 
-/** What a person gave: clicks, boxes, and corners of a polygon that is not closed yet. */
+/**
+ * Draw the user's input: clicks, boxes, and the corners of an open polygon.
+ *
+ * @param {CanvasRenderingContext2D} context
+ * @param {{pos: Point[], neg: Point[], boxes: Box[], corners: Point[]}} prompts
+ * @param {number} unit
+ */
 export function drawPrompts(context, { pos = [], neg = [], boxes = [], corners = [] }, unit) {
   const pen = new Pen(context, unit);
   for (const [left, top, right, bottom] of boxes) {
@@ -155,6 +195,10 @@ export function drawPrompts(context, { pos = [], neg = [], boxes = [], corners =
 
 /** Lines, dots and plates in units of the screen. */
 class Pen {
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} unit
+   */
   constructor(context, unit) {
     this.context = context;
     this.unit = unit;
@@ -162,13 +206,22 @@ class Pen {
     context.lineCap = "round";
   }
 
+  /**
+   * @param {Point[]} points
+   * @param {boolean} closed
+   */
   path(points, closed) {
     this.context.beginPath();
     points.forEach(([x, y], i) => (i ? this.context.lineTo(x, y) : this.context.moveTo(x, y)));
     if (closed) this.context.closePath();
   }
 
-  /** A line with a soft dark rim, so that it shows on bright and on dark ground. */
+  /**
+   * Draw a line with a soft dark border, visible on light and dark backgrounds.
+   *
+   * @param {Point[]} points
+   * @param {Colour} ink
+   */
   stroke(points, ink, closed = false, lineWidth = 1) {
     this.path(points, closed);
     this.context.lineWidth = 4 * lineWidth * this.unit;
@@ -179,18 +232,28 @@ class Pen {
     this.context.stroke();
   }
 
+  /**
+   * @param {Point[]} points
+   * @param {Colour} ink
+   * @param {number} opacity
+   */
   area(points, ink, opacity) {
     this.path(points, true);
     this.context.fillStyle = css(ink, Math.min(opacity, 1));
     this.context.fill();
   }
 
+  /**
+   * @param {Point[]} points
+   * @param {Colour} ink
+   * @param {number} radius
+   */
   dots(points, ink, radius) {
     for (const [x, y] of points) {
-      for (const [factor, fill] of [
-        [1.45, "rgb(16 18 22 / 0.35)"],
-        [1.2, "white"],
-        [0.85, css(ink)],
+      for (const { factor, fill } of [
+        { factor: 1.45, fill: "rgb(16 18 22 / 0.35)" },
+        { factor: 1.2, fill: "white" },
+        { factor: 0.85, fill: css(ink) },
       ]) {
         this.context.beginPath();
         this.context.arc(x, y, radius * factor * this.unit, 0, 2 * Math.PI);
@@ -200,7 +263,12 @@ class Pen {
     }
   }
 
-  /** A short white line within a dot. */
+  /**
+   * Draw a short white line in a dot.
+   *
+   * @param {Point} point
+   * @param {number} length
+   */
   tick([x, y], length, upright = false) {
     const factor = length * this.unit;
     this.path(
@@ -220,7 +288,13 @@ class Pen {
     this.context.stroke();
   }
 
-  /** A small text beside a place, light with a dark rim, if there is room between the others. */
+  /**
+   * Draw a small text next to a point if there is room between the others.
+   *
+   * @param {string} text
+   * @param {Point} point
+   * @param {Box[]} captions
+   */
   caption(text, [x, y], captions) {
     const { context, unit } = this;
     context.font = `600 ${10 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
@@ -253,7 +327,15 @@ class Pen {
     context.fillText(text, left, middle);
   }
 
-  /** Places for a text at an edge of the canvas, moved in; without those where it would cover its point. */
+  /**
+   * Return positions of a text that are in the canvas, moved in at its edges; those that would cover the
+   * point are omitted.
+   *
+   * @param {Point[]} places
+   * @param {number} across
+   * @param {number} down
+   * @param {number} gap
+   */
   inView(places, across, down, gap) {
     const { a, d, e, f } = this.context.getTransform();
     const { width, height } = this.context.canvas;
@@ -264,7 +346,15 @@ class Pen {
       .map(([x, y]) => [Math.min(Math.max(left, x), right), Math.min(Math.max(top, y), bottom)]);
   }
 
-  /** Text on a plate above a place, or where it fits and covers no other. */
+  /**
+   * Draw a text on a plate above a point, or where it fits without covering another.
+   *
+   * @param {string} text
+   * @param {Point} point
+   * @param {Colour} ink
+   * @param {Box[]} plates
+   * @param {boolean} above
+   */
   plate(text, [x, y], ink, plates, above) {
     const { context, unit } = this;
     context.font = `600 ${12 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
@@ -273,6 +363,7 @@ class Pen {
     const rows = above ? [y - textHeight - unit, y + 2 * unit] : [y];
     for (let i = 1; i < 10; i += 1) rows.push(y + 2 * unit + textHeight * i);
     const freeRows = rows.filter((row) => row >= 0);
+    /** @param {number} row */
     const covers = (row) =>
       plates.some(([l, t, w, h]) => x < l + w && l < x + textWidth && row < t + h && t < row + textHeight);
     const top = freeRows.find((row) => !covers(row)) ?? freeRows[0] ?? 0;

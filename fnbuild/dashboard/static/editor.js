@@ -1,20 +1,31 @@
-// A text area for function.yaml: numbered lines, and the reader's findings at theirs.
+// A text area for function.yaml with line numbers and with findings at their lines.
 
 import { call } from "./api.js";
 import { setChildren, h, withCode } from "./dom.js";
 
 const PAUSE_MS = 300;
-const SHAPES = { error: "✕", warning: "▲", note: "●" };
+/** @type {Record<string, string>} */
+const SYMBOLS = { error: "✕", warning: "▲", note: "●" };
 
 /**
- * Make an editor for the configuration of the function `name`.
+ * @typedef {object} EditorOptions
+ * @property {string} label
+ * @property {string} [text]
+ * @property {string} [name] the function whose code has the handler
+ * @property {AbortSignal} signal
+ * @property {boolean} [readonly]
+ * @property {(answer: any, text: string) => Diagnostic[]} [extraFindings]
+ * @property {(text: string) => void} [onChange]
+ * @property {() => void} [onSave]
+ */
+
+/**
+ * Create an editor for the configuration of the function `name`. `onChange(text)` is called at every
+ * change, `onSave()` at Ctrl+S. `extraFindings(answer, text)` returns findings in addition to those of the
+ * dashboard. `show` shows findings from elsewhere, such as those of a refused save; `check` asks the
+ * dashboard for findings and returns its answer; `goToError` selects the first error.
  *
- * `onChange(text)` is called at every change, `onSave()` at Ctrl+S. `extraFindings(answer, text)` returns
- * findings in addition to those of the dashboard. A `readonly` editor takes no input.
- *
- * Returns `{node, text(), write(text), show(findings), check(), goToError()}`: `show` shows findings
- * from elsewhere, such as those of a refused save; `check` asks the dashboard for findings and
- * returns its answer; `goToError` selects the first error.
+ * @param {EditorOptions} options
  */
 export function createEditor({
   label,
@@ -57,8 +68,8 @@ export function createEditor({
     status,
     list,
   );
-  // The handler is looked for in the code of the function.
   const query = name ? `?function=${encodeURIComponent(name)}` : "";
+  /** @type {PlacedDiagnostic[]} */
   let findings = [];
   let timer = 0;
   let checkCount = 0;
@@ -67,6 +78,7 @@ export function createEditor({
   if (!readonly) check();
   return { node, text: () => textarea.value, write, show, check, goToError };
 
+  /** @param {string} value */
   function write(value) {
     textarea.value = value;
     textarea.setSelectionRange(0, 0);
@@ -88,7 +100,7 @@ export function createEditor({
         body: textarea.value,
         type: "application/yaml",
         signal,
-        ask: false,
+        askForToken: false,
       });
       if (thisCheck === checkCount)
         show([...(answer.diagnostics ?? []), ...extraFindings(answer, textarea.value)]);
@@ -99,10 +111,11 @@ export function createEditor({
     }
   }
 
+  /** @param {Diagnostic[]} allFindings */
   function show(allFindings) {
     findings = allFindings
-      .filter((finding) => finding.line)
-      .sort((a, b) => a.line - b.line || a.column - b.column);
+      .flatMap((finding) => (finding.line ? [{ ...finding, line: finding.line }] : []))
+      .sort((a, b) => a.line - b.line || (a.column ?? 0) - (b.column ?? 0));
     const fileFindings = allFindings.filter((finding) => !finding.line);
     markLines();
     const focused = list.contains(document.activeElement);
@@ -125,9 +138,10 @@ export function createEditor({
     showPosition();
   }
 
+  /** @param {Diagnostic} finding */
   function describe(finding) {
     return [
-      h("span", { class: "shape", "aria-hidden": "true" }, SHAPES[finding.severity] ?? "●"),
+      h("span", { class: "shape", "aria-hidden": "true" }, SYMBOLS[finding.severity] ?? "●"),
       h(
         "span",
         {},
@@ -140,7 +154,7 @@ export function createEditor({
 
   function drawNumbers() {
     const lines = textarea.value.split("\n").length;
-    while (numbers.childElementCount > lines) numbers.lastChild.remove();
+    while (numbers.childElementCount > lines) numbers.lastChild?.remove();
     while (numbers.childElementCount < lines)
       numbers.append(h("div", {}, String(numbers.childElementCount + 1)));
     markLines();
@@ -150,11 +164,12 @@ export function createEditor({
     const severities = new Map();
     for (const finding of findings)
       if (severities.get(finding.line) !== "error") severities.set(finding.line, finding.severity);
-    [...numbers.children].forEach((line, index) => {
+    const lines = /** @type {HTMLElement[]} */ ([...numbers.children]);
+    lines.forEach((line, index) => {
       const severity = severities.get(index + 1) ?? "";
       if (line.className === severity) return;
       line.className = severity;
-      line.dataset.shape = SHAPES[severity] ?? "";
+      line.dataset.shape = SYMBOLS[severity] ?? "";
     });
     setChildren(
       highlights,
@@ -199,13 +214,15 @@ export function createEditor({
     else textarea.focus();
   }
 
+  /** @param {PlacedDiagnostic} finding */
   function goTo(finding) {
+    const { column = 1, endColumn = 0 } = finding;
     const lines = textarea.value.split("\n");
     const start = lines.slice(0, finding.line - 1).reduce((sum, line) => sum + line.length + 1, 0);
-    const startOffset = start + Math.max(0, (finding.column ?? 1) - 1);
+    const startOffset = start + column - 1;
     const endOffset =
-      finding.endLine === finding.line && finding.endColumn > finding.column
-        ? start + finding.endColumn - 1
+      finding.endLine === finding.line && endColumn > column
+        ? start + endColumn - 1
         : start + (lines[finding.line - 1]?.length ?? 0);
     textarea.focus();
     textarea.setSelectionRange(startOffset, Math.max(startOffset, endOffset));
@@ -214,6 +231,7 @@ export function createEditor({
     showPosition();
   }
 
+  /** @param {KeyboardEvent} event */
   function onKey(event) {
     if (event.key === "F8") {
       event.preventDefault();
@@ -224,6 +242,7 @@ export function createEditor({
     } else if (event.key === "Enter" && !event.ctrlKey && !readonly) indent(event);
   }
 
+  /** @param {number} direction */
   function goToNext(direction) {
     if (!findings.length) return;
     const line = currentLine();
@@ -234,10 +253,14 @@ export function createEditor({
     goTo(target);
   }
 
-  // A new line begins where the one above does; `insertText` keeps the browser's undo.
+  /**
+   * Indent a new line like the previous one. `insertText` keeps the browser's undo history.
+   *
+   * @param {KeyboardEvent} event
+   */
   function indent(event) {
     const textBefore = textarea.value.slice(0, textarea.selectionStart);
-    const indentation = /^ */.exec(textBefore.slice(textBefore.lastIndexOf("\n") + 1))[0];
+    const [indentation] = textBefore.slice(textBefore.lastIndexOf("\n") + 1).match(/^ */) ?? [""];
     if (!indentation) return;
     event.preventDefault();
     document.execCommand("insertText", false, `\n${indentation}`);

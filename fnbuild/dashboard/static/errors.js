@@ -1,31 +1,30 @@
-// The last errors of a function, those that say the same together.
+// The last errors of a function, equal ones grouped.
 
-import { setChildren, h, timeElement } from "./dom.js";
+import { h, hasChanged, setChildren, timeElement } from "./dom.js";
 import { firstLine, revisionSince } from "./states.js";
 
+/** @typedef {FunctionError & {count: number}} ErrorGroup */
+
 /**
- * Draw `errors`, newest first as the dashboard gives them, `most` different ones at most.
+ * Draw `errors`, newest first as the dashboard returns them, at most `limit` groups.
  *
- * Those from before `since` (milliseconds), when the function was another one, are folded; what
- * `known` says already is left out.
+ * Errors before `since` (milliseconds) belong to an earlier revision and are folded; those that
+ * `knownMessage` contains are omitted.
+ *
+ * @param {Element} container
+ * @param {FunctionError[]} errors
+ * @param {{limit?: number, since?: number, knownMessage?: string}} [options]
  */
 export function drawErrors(container, errors, { limit = 10, since = 0, knownMessage = "" } = {}) {
-  const signature = JSON.stringify([errors, since, knownMessage]);
-  if (container.says === signature) return;
-  container.says = signature;
+  if (!hasChanged(container, errors, since, knownMessage)) return;
   const recent = errors.filter(
     (error) => toMilliseconds(error.time) >= since && !knownMessage.includes(firstLine(error.message)),
   );
   const earlier = errors.filter((error) => toMilliseconds(error.time) < since);
+  const none = since ? "No errors since the last change." : "No errors recorded.";
   setChildren(
     container,
-    recent.length
-      ? errorList(recent, limit)
-      : h(
-          "p",
-          { class: "quiet-text" },
-          since ? "None since the last change." : "None that the dashboard has seen.",
-        ),
+    recent.length ? errorList(recent, limit) : h("p", { class: "quiet-text" }, none),
     earlier.length > 0 &&
       h(
         "details",
@@ -36,12 +35,21 @@ export function drawErrors(container, errors, { limit = 10, since = 0, knownMess
   );
 }
 
+/**
+ * @param {FunctionError[]} errors
+ * @param {number} limit
+ */
 function errorList(errors, limit) {
   return h("ul", { class: "plain" }, groupErrors(errors).slice(0, limit).map(errorItem));
 }
 
-/** Errors that say the same as one, at the place of the newest: `{...newest, count, message}`. */
+/**
+ * Group errors with the same first line, in the order of their newest occurrence.
+ *
+ * @param {FunctionError[]} errors
+ */
 function groupErrors(errors) {
+  /** @type {Map<string, ErrorGroup>} */
   const groups = new Map();
   for (const error of errors) {
     const key = firstLine(error.message);
@@ -49,13 +57,14 @@ function groupErrors(errors) {
     if (!group) groups.set(key, { ...error, count: 1 });
     else {
       group.count += 1;
-      // The first of them has the traceback, those behind it only name it.
+      // Only the first occurrence has the traceback.
       if (String(error.message).length > String(group.message).length) group.message = error.message;
     }
   }
   return [...groups.values()];
 }
 
+/** @param {ErrorGroup} error */
 function errorItem(error) {
   const line = firstLine(error.message);
   const fullText = String(error.message).trim();
@@ -76,12 +85,20 @@ function errorItem(error) {
   );
 }
 
-/** Options of `drawErrors` for a function: errors belong to the revision that they happened in. */
+/**
+ * Return the options of `drawErrors` for a function: errors belong to the revision in which they occurred.
+ *
+ * @param {FunctionObject | null} fn
+ */
 export function lastChange(fn) {
   const { state, message } = fn?.status?.operation ?? {};
   return { since: revisionSince(fn), knownMessage: state === "failed" ? (message ?? "") : "" };
 }
 
-// The dashboard tells seconds.
+/**
+ * Convert a time of the API, in seconds or as text.
+ *
+ * @param {number | string} time
+ */
 const toMilliseconds = (time) =>
   typeof time === "number" && time < 1e12 ? time * 1000 : new Date(time).getTime();

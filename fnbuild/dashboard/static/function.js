@@ -1,18 +1,18 @@
-// The view of one function: its state and what can be done with it above, one tab below.
+// The view of a function: its state and actions at the top, one tab below.
 //
-// A tab is a module with `show(root, params, context)`, as views are. `params.name` is the function;
-// `context` has beside what app.js gives
-//   current()           the function object as the dashboard last told it, or null
-//   onChange(listener)  calls it at every change of the function while the tab is shown
-//   beside              an element beside the tabs, for what a tab has to choose
+// A tab is a module with `show(root, params, context)`, like a view. `params.name` is the function; in
+// addition to what app.js passes, `context` has
+//   current()           returns the latest function object, or null
+//   onChange(listener)  calls it after every change of the function while the tab is shown
+//   tabTools            is an element next to the tabs for the tab's own controls
 
 import { call, functionPath, loadModule } from "./api.js";
 import { confirmAction, toast } from "./dialogs.js";
-import { setChildren, h, append } from "./dom.js";
+import { append, button, h, hasChanged, setChildren } from "./dom.js";
 import { live, watch } from "./live.js";
-import { isServing } from "./operation.js";
-import { pill, errorBox, projectOf, titleOf, stateOf } from "./states.js";
+import { errorBox, isBusy, isServing, pill, projectOf, stateOf, titleOf } from "./states.js";
 
+/** @type {Record<string, string[]>} */
 const TABS = {
   "": ["Overview", "./overview.js"],
   playground: ["Playground", "./playground.js"],
@@ -22,11 +22,19 @@ const TABS = {
   configuration: ["Configuration", "./configuration.js"],
 };
 
+/**
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} params
+ * @param {ViewContext} context
+ */
 export async function show(root, params, context) {
   const { name, tab } = params;
   if (!Object.hasOwn(TABS, tab)) throw new Error(`a function has no page ${tab}`);
   context.title(tab ? `${name} · ${TABS[tab][0]}` : name);
+  /** @typedef {(fn: FunctionObject | null) => void} Listener */
+  /** @type {Set<Listener>} */
   const listeners = new Set();
+  /** @type {FunctionObject | null} */
   let fetched = await fetchFunction(name, context.signal);
   let wasListed = name in live.functions;
   const current = () => live.functions[name] ?? fetched;
@@ -43,21 +51,20 @@ export async function show(root, params, context) {
     body,
   );
   drawHead();
-  const stop = watch(changed);
+  const stop = watch(onUpdate);
   context.signal.addEventListener("abort", stop);
   const module = await loadModule(TABS[tab][1]);
   if (context.signal.aborted) return stop;
   const cleanUp = await module.show(body, params, {
     ...context,
     current,
-    beside: tabTools,
-    onChange: (listener) => listeners.add(listener),
+    tabTools,
+    onChange: (/** @type {Listener} */ listener) => listeners.add(listener),
   });
   return () => cleanUp?.();
 
-  // A list may be a moment older than the function that was asked for: only what has been in it can
-  // go out of it.
-  function changed() {
+  // The list may be older than the fetched function: only a listed function can disappear.
+  function onUpdate() {
     const isListed = name in live.functions;
     if (isListed !== wasListed && live.connection === "live") {
       if (isListed) setChildren(feedback);
@@ -83,10 +90,8 @@ export async function show(root, params, context) {
 
   function drawHead() {
     const fn = current();
-    const shown = JSON.stringify([stateOf(fn), fn?.status?.operation?.state, titleOf(fn ?? {})]);
-    if (head.shown === shown) return;
-    head.shown = shown;
-    const focused = head.contains(document.activeElement) && document.activeElement.textContent;
+    if (!hasChanged(head, stateOf(fn), fn?.status?.operation?.state, titleOf(fn ?? {}))) return;
+    const focused = head.contains(document.activeElement) && document.activeElement?.textContent;
     setChildren(
       head,
       h("h1", {}, name),
@@ -107,16 +112,15 @@ export async function show(root, params, context) {
     );
   }
 
+  /** @param {FunctionObject} fn */
   function actions(fn) {
-    const busy = ["waiting", "running"].includes(fn.status?.operation?.state);
-    const button = (text, action, attributes = {}) =>
-      h("button", { type: "button", disabled: busy, onclick: action, ...attributes }, text);
+    const disabled = isBusy(fn);
     return [
       isInactive(fn)
-        ? button(stateOf(fn) === "imported" ? "Deploy" : "Enable", enable)
-        : button("Redeploy", redeploy),
-      !isInactive(fn) && button("Disable", disable),
-      button("Delete", remove, { class: "danger" }),
+        ? button(stateOf(fn) === "imported" ? "Deploy" : "Enable", enable, { disabled })
+        : button("Redeploy", redeploy, { disabled }),
+      !isInactive(fn) && button("Disable", disable, { disabled }),
+      button("Delete", remove, { disabled, class: "danger" }),
     ];
   }
 
@@ -152,12 +156,20 @@ export async function show(root, params, context) {
     return call("PATCH", functionPath(name), { json: { desiredState: "ready" } });
   }
 
-  // The configuration as it is stored, with its code and its redacted secrets, which stay.
+  /**
+   * Store the configuration with its code and its redacted secrets, which stay.
+   *
+   * @param {boolean} disable
+   */
   async function setDisabled(disable) {
     const { metadata, spec } = await call("GET", functionPath(name));
     await call("PUT", functionPath(name), { json: { metadata, spec: { ...spec, disable } } });
   }
 
+  /**
+   * @param {() => Promise<unknown>} change
+   * @param {string} message
+   */
   async function applyChange(change, message) {
     setChildren(feedback);
     try {
@@ -171,14 +183,23 @@ export async function show(root, params, context) {
   }
 }
 
+/**
+ * @param {string} name
+ * @param {AbortSignal} signal
+ */
 async function fetchFunction(name, signal) {
   if (live.functions[name]) return live.functions[name];
   return call("GET", functionPath(name), { signal });
 }
 
+/** @param {FunctionObject} fn */
 const isInactive = (fn) =>
-  fn.spec?.disable || ["scaledToZero", "standby", "stopped", "imported"].includes(stateOf(fn));
+  fn.spec?.disable || ["scaledToZero", "standby", "stopped", "imported"].includes(stateOf(fn) ?? "");
 
+/**
+ * @param {string} name
+ * @param {string} tab
+ */
 function tabs(name, tab) {
   const base = `#/functions/${encodeURIComponent(name)}`;
   return h(

@@ -1,4 +1,4 @@
-// Requests that are kept with a function: Nuclio's function events, which its own page keeps too.
+// Saved requests of a function: Nuclio's function events, which its own dashboard shows too.
 
 import { call, settings } from "./api.js";
 import { confirmAction, toast } from "./dialogs.js";
@@ -10,11 +10,34 @@ const FUNCTION_LABEL = "nuclio.io/function-name";
 const CONTENT_TYPE = "content-type";
 const LOG_LEVEL = "x-nuclio-log-level";
 
+/** @typedef {import("./raw_request.js").RawRequest} RawRequest */
+
 /**
- * The card of the requests that are kept with `name`.
+ * @typedef {object} FunctionEvent
+ * @property {{name: string, labels?: Record<string, string>}} metadata
+ * @property {EventSpec} spec
+ */
+
+/**
+ * @typedef {object} EventSpec
+ * @property {string} [displayName]
+ * @property {string} [body]
+ * @property {{method?: string, path?: string, headers?: Record<string, string>}} [attributes]
+ */
+
+/**
+ * @typedef {object} SavedRequestsOptions
+ * @property {AbortSignal} signal
+ * @property {() => RawRequest} currentRequest
+ * @property {(request: RawRequest) => void} onSelect
+ * @property {() => File | undefined} bodyFile
+ */
+
+/**
+ * Return the card of the requests that are saved with the function `name`.
  *
- * `now()` gives the request of the form as `{method, path, headers, type, body, level}`, `take` shows
- * one in it, `file()` is the file that is chosen as its body.
+ * @param {string} name
+ * @param {SavedRequestsOptions} options
  */
 export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile }) {
   const list = h("ul", { class: "shelf" });
@@ -25,6 +48,7 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
     required: true,
     maxlength: 100,
   });
+  /** @type {FunctionEvent[]} */
   let events = [];
   refresh();
   return h(
@@ -50,6 +74,7 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
     setChildren(list, events.length ? events.map(item) : h("li", { class: "quiet-text" }, "None yet."));
   }
 
+  /** @param {FunctionEvent} event */
   function item(event) {
     const { method = "POST", path = "/" } = event.spec.attributes ?? {};
     return h(
@@ -74,12 +99,14 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
     );
   }
 
+  /** @param {FunctionEvent} event */
   function show(event) {
     title.value = titleOf(event);
     setChildren(feedback);
     onSelect(requestFromSpec(event.spec));
   }
 
+  /** @param {SubmitEvent} submitEvent */
   async function saveRequest(submitEvent) {
     submitEvent.preventDefault();
     submitEvent.stopPropagation();
@@ -115,6 +142,7 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
     return undefined;
   }
 
+  /** @param {FunctionEvent} event */
   async function deleteEvent(event) {
     if (
       !(await confirmAction(`Delete ${titleOf(event)}?`, "The request is not kept any more.", {
@@ -129,6 +157,10 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
     );
   }
 
+  /**
+   * @param {() => Promise<unknown>} change
+   * @param {string} message
+   */
   async function applyChange(change, message) {
     setChildren(feedback);
     try {
@@ -140,17 +172,30 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
     }
   }
 
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {unknown} [json]
+   */
   function request(method, path, json) {
+    /** @type {Record<string, string>} */
     const headers = { "X-Nuclio-Function-Name": name };
     if (settings.namespace) headers["X-Nuclio-Function-Event-Namespace"] = settings.namespace;
     return call(method, path, { json, headers, signal });
   }
 }
 
+/** @param {FunctionEvent} event */
 const titleOf = ({ metadata, spec }) => spec.displayName || metadata.name;
 
-/** An event's spec as a request of the form. */
+/**
+ * Return an event's spec as a request of the form.
+ *
+ * @param {EventSpec} spec
+ * @returns {RawRequest}
+ */
 function requestFromSpec({ attributes = {}, body = "" }) {
+  /** @type {string[]} */
   const headerLines = [];
   const loadedRequest = {
     method: attributes.method || "POST",
@@ -167,12 +212,19 @@ function requestFromSpec({ attributes = {}, body = "" }) {
   return { ...loadedRequest, headers: headerLines.join("\n") };
 }
 
-/** A request as an event's spec, over what is there already. */
+/**
+ * Return a request as an event's spec, with the other fields of the previous one.
+ *
+ * @param {string} displayName
+ * @param {RawRequest} request
+ * @param {EventSpec} [previous]
+ */
 function specFromRequest(
   displayName,
   { method, path, headers: headerLines, type, body, level },
   previous = {},
 ) {
+  /** @type {Record<string, string>} */
   const headers = {};
   for (const line of headerLines.split("\n").filter((textLine) => textLine.includes(":"))) {
     const colon = line.indexOf(":");

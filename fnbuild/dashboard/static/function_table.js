@@ -1,25 +1,32 @@
 // The tables of the list: a section for each project, a row for each function.
 
-import { h, withCode, timeElement } from "./dom.js";
-import { firstLine, pill, replicasOf, titleOf, typeOf, stateOf } from "./states.js";
+import { h, hasChanged, table, timeElement, withCode } from "./dom.js";
+import { firstLine, isBusy, pill, replicasOf, stateOf, titleOf, typeOf } from "./states.js";
 
 const COLUMNS = ["Function", "State", "Platform", "Port", "Replicas", "GPU"];
 
 /**
- * Make the children of `parent` those of `items`, in order. A child stays as long as its item says
- * the same, so that focus and selection stay with it.
+ * Update the children of `parent` to those of `items`, in order. A child whose item is unchanged stays, and
+ * with it focus and selection.
+ *
+ * @template Item
+ * @param {Element} parent
+ * @param {Item[]} items
+ * @param {(item: Item) => string} keyOf
+ * @param {(item: Item) => HTMLElement} render
+ * @param {() => string} [extraKey]
  */
 export function updateChildren(parent, items, keyOf, render, extraKey = () => "") {
-  const oldNodes = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+  const children = /** @type {HTMLElement[]} */ ([...parent.children]);
+  const oldNodes = new Map(children.map((node) => [node.dataset.key, node]));
   items.forEach((item, index) => {
     const key = keyOf(item);
-    const signature = JSON.stringify(item) + extraKey();
     let node = oldNodes.get(key);
     oldNodes.delete(key);
-    if (!node || node.says !== signature) {
+    if (!node || hasChanged(node, item, extraKey())) {
       const newNode = render(item);
       newNode.dataset.key = key;
-      newNode.says = signature;
+      hasChanged(newNode, item, extraKey());
       if (node) replaceNode(node, newNode);
       node = newNode;
     }
@@ -28,40 +35,39 @@ export function updateChildren(parent, items, keyOf, render, extraKey = () => ""
   for (const node of oldNodes.values()) node.remove();
 }
 
+/**
+ * @param {Element} node
+ * @param {HTMLElement} newNode
+ */
 function replaceNode(node, newNode) {
   const focused = node.contains(document.activeElement);
   node.replaceWith(newNode);
   if (focused) (newNode.matches("button") ? newNode : newNode.querySelector("a"))?.focus();
 }
 
-/** The table of a project: `{node, rows, count}`. */
+/**
+ * Return the table of a project.
+ *
+ * @param {string} name
+ */
 export function projectSection(name) {
-  const rows = h("tbody", { role: "rowgroup" });
   const count = h("span", { class: "count" });
   const heading = `project-${name}`;
+  const functions = table(COLUMNS, [], { class: "functions", "aria-labelledby": heading });
   const node = h(
     "section",
     { "aria-labelledby": heading },
     h("h2", { id: heading, class: "project" }, name, " ", count),
-    h(
-      "table",
-      { role: "table", class: "functions", "aria-labelledby": heading },
-      h(
-        "thead",
-        { role: "rowgroup" },
-        h(
-          "tr",
-          { role: "row" },
-          COLUMNS.map((title) => h("th", { role: "columnheader", scope: "col" }, title)),
-        ),
-      ),
-      rows,
-    ),
+    functions,
   );
-  return { node, rows, count };
+  return { node, rows: functions.tBodies[0], count };
 }
 
-/** A function as a row; `error` of it is the last record of that level in its log. */
+/**
+ * Return a function as a row. Its `error` is the last record of that level in its log.
+ *
+ * @param {ListedFunction} fn
+ */
 export function functionRow(fn) {
   const { status = {}, spec = {} } = fn;
   const description = [titleOf(fn), typeOf(fn)].filter(Boolean).join(" · ") || spec.description;
@@ -83,16 +89,20 @@ export function functionRow(fn) {
   );
 }
 
+/**
+ * @param {string} label
+ * @param {...Child} children
+ */
 function cell(label, ...children) {
-  const attributes = { role: "cell", "data-label": label };
-  if (!children.some(Boolean)) attributes.class = "blank";
-  return h("td", attributes, children.some(Boolean) ? children : "–");
+  const isBlank = !children.some(Boolean);
+  const attributes = { role: "cell", "data-label": label, class: isBlank && "blank" };
+  return h("td", attributes, isBlank ? "–" : children);
 }
 
+/** @param {ListedFunction} fn */
 function stateCell({ status = {}, error }) {
   const { setAside, notes = [], operation, message } = status;
-  const busy = ["waiting", "running"].includes(operation?.state);
-  const reason = firstLine(busy ? operation.message || message : message);
+  const reason = firstLine((isBusy({ status }) && operation?.message) || message);
   return [
     pill(stateOf({ status })),
     setAside && [

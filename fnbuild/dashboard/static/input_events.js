@@ -1,39 +1,56 @@
-// Pictures that are dropped or pasted anywhere on the page, and the playground's keys.
+// Input events of the playground: files that are dropped or pasted, and keys.
 
-import { filesInTransfer } from "./pictures.js";
+import { droppedFiles } from "./archive.js";
 
-/** Hear of them until what this returns is aborted. */
+/** @typedef {import("./controls.js").Controls} Controls */
+/** @typedef {import("./playground.js").Playground} Playground */
+
+/**
+ * Listen for files that are dropped or pasted anywhere on the page, and for keys, until the returned
+ * controller aborts.
+ *
+ * @param {Playground} playground
+ * @param {Controls} controls
+ */
 export function listen(playground, controls) {
   const controller = new AbortController();
   const { signal } = controller;
-  const { stageArea: area } = controls;
+  const { stageArea } = controls;
   const options = { signal, capture: true };
+  /** @param {DragEvent} event */
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   addEventListener(
     "dragover",
     (event) => {
       if (!hasFiles(event)) return;
       event.preventDefault();
-      area.classList.add("over");
+      stageArea.classList.add("over");
     },
     options,
   );
-  addEventListener("dragleave", (event) => event.relatedTarget ?? area.classList.remove("over"), options);
+  addEventListener(
+    "dragleave",
+    (event) => event.relatedTarget ?? stageArea.classList.remove("over"),
+    options,
+  );
   addEventListener("drop", (event) => hasFiles(event) && onDrop(event), options);
   addEventListener("paste", onPaste, { signal });
   addEventListener("keydown", onKey, { signal });
   return controller;
 
+  /** @param {DragEvent} event */
   async function onDrop(event) {
     event.preventDefault();
-    area.classList.remove("over");
+    stageArea.classList.remove("over");
     try {
-      await playground.openFiles(await filesInTransfer(event.dataTransfer));
+      const { files } = await droppedFiles(/** @type {DataTransfer} */ (event.dataTransfer));
+      await playground.openFiles(files.map(({ file }) => file));
     } catch (error) {
       playground.showError(error);
     }
   }
 
+  /** @param {ClipboardEvent} event */
   function onPaste(event) {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
@@ -41,11 +58,14 @@ export function listen(playground, controls) {
     playground.openFiles(files);
   }
 
+  /** @param {KeyboardEvent} event */
   function onKey(event) {
-    const isTyping = event.target.matches?.("input:not([type=range]), textarea, select");
+    const target = /** @type {Element} */ (event.target);
+    const isTyping = target.matches?.("input:not([type=range]), textarea, select");
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping || document.querySelector("dialog[open]"))
       return;
     const tool = controls.availableTools().find((candidate) => candidate.key === event.key);
+    /** @type {Record<string, () => unknown>} */
     const actions = {
       Backspace: () => playground.undo(),
       ",": () => playground.showFrame(playground.index - 1),

@@ -1,15 +1,30 @@
-// The library on the view `#/deploy`: functions to choose one from.
+// The function library on the view `#/deploy`.
 
 import { call } from "./api.js";
-import { setChildren, h, withCode } from "./dom.js";
+import { button, h, setChildren, withCode, wordFilter } from "./dom.js";
 import { whenConnected } from "./live.js";
 import { errorBox } from "./states.js";
 
-/** Show the library in `place`; `take` hears what is chosen, as an upload is answered. */
+/**
+ * @typedef {object} LibraryEntry
+ * @property {string} [title]
+ * @property {string} [description]
+ * @property {string} [type]
+ * @property {string} [configuration]
+ * @property {FunctionMetadata} [metadata]
+ */
+
+/**
+ * Show the library in `container`; `onSelect` is called with the selected function, as an upload.
+ *
+ * @param {Element} container
+ * @param {{signal: AbortSignal, onSelect: (upload: Upload) => void}} options
+ */
 export async function showLibrary(container, { signal, onSelect }) {
   const heading = h("h2", { id: "library" }, "From the library");
   setChildren(container, heading, h("p", { class: "waiting" }, "Loading…"));
   try {
+    /** @type {{functions?: Record<string, LibraryEntry>}} */
     const { functions = {} } = await call("GET", "/api/library", { signal });
     const search = h("input", {
       type: "search",
@@ -19,18 +34,18 @@ export async function showLibrary(container, { signal, onSelect }) {
       oninput: draw,
     });
     const list = h("ul", { class: "shelf" });
-    if (!Object.keys(functions).length) {
+    const entries = Object.entries(functions);
+    if (!entries.length) {
       const text = "There is no library here. `fnbuild dashboard --library DIR` names a folder of functions.";
       return setChildren(container, heading, h("p", { class: "quiet-text" }, withCode(text)));
     }
     setChildren(container, heading, search, list);
     draw();
     function draw() {
-      const terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const matching = Object.entries(functions).filter(([name, entry]) => {
-        const text = [name, entry.title, entry.description, entry.type].join(" ").toLowerCase();
-        return terms.every((term) => text.includes(term));
-      });
+      const matches = wordFilter(search.value);
+      const matching = entries.filter(([name, entry]) =>
+        matches(name, entry.title, entry.description, entry.type),
+      );
       setChildren(list, matching.map(libraryItem));
     }
   } catch (error) {
@@ -39,6 +54,7 @@ export async function showLibrary(container, { signal, onSelect }) {
     if (error.status === 0) whenConnected(() => showLibrary(container, { signal, onSelect }), signal);
   }
 
+  /** @param {[name: string, entry: LibraryEntry]} item */
   function libraryItem([name, entry]) {
     const upload = {
       path: `library:${name}`,
@@ -48,16 +64,12 @@ export async function showLibrary(container, { signal, onSelect }) {
       metadata: entry.metadata,
     };
     const description = [entry.type, entry.description].filter(Boolean).join(" · ");
-    const button = h(
-      "button",
-      { type: "button", onclick: select },
-      h("strong", {}, entry.title || name),
-      h("span", {}, description),
-    );
-    return h("li", {}, button);
+    const title = [h("strong", {}, entry.title || name), h("span", {}, description)];
+    const item = button(title, select);
+    return h("li", {}, item);
     function select() {
       for (const other of container.querySelectorAll("button")) other.removeAttribute("aria-pressed");
-      button.setAttribute("aria-pressed", "true");
+      item.setAttribute("aria-pressed", "true");
       onSelect(upload);
     }
   }

@@ -1,7 +1,7 @@
-// The view `#/`: all functions by project, as they are now.
+// The view `#/`: all functions by project, updated live.
 
 import { call, functionPath, loadModule } from "./api.js";
-import { setChildren, h, append } from "./dom.js";
+import { append, h, setChildren, wordFilter } from "./dom.js";
 import { listFunctions, live, watch } from "./live.js";
 import { updateChildren, functionRow, projectSection } from "./function_table.js";
 import {
@@ -16,11 +16,12 @@ import {
 } from "./states.js";
 
 const ERRORS_MS = 10_000;
-const FIRST_ERRORS_MS = 500; // behind the first picture
-const MAX_REQUESTS = 30; // functions at once
+const FIRST_ERRORS_MS = 500; // after the first paint
+const MAX_REQUESTS = 30;
 const LOG_LINES = 200; // of each log
-const MIN_ROW_PX = 36; // no row is less high
+const MIN_ROW_PX = 36;
 
+/** @type {Record<string, [name: string, matches: (fn: FunctionObject) => boolean]>} */
 const FILTERS = {
   all: ["All", () => true],
   ready: ["Ready", (fn) => stateOf(fn) === "ready" && !fn.status?.setAside],
@@ -31,6 +32,7 @@ const FILTERS = {
 let query = "";
 let activeFilter = "all";
 
+/** @type {View} */
 export function show(root, _params, { title, signal }) {
   title("Functions");
   const search = h("input", {
@@ -39,7 +41,7 @@ export function show(root, _params, { title, signal }) {
     placeholder: "Filter by name, type, state, platform",
     "aria-label": "Filter functions",
     value: query,
-    oninput: () => ((query = search.value), draw()),
+    oninput: onSearch,
   });
   const filterBar = h("div", { class: "chips", role: "group", "aria-label": "Show" });
   const notices = h("div", { class: "notices" });
@@ -58,13 +60,16 @@ export function show(root, _params, { title, signal }) {
     body,
     announcements,
   );
+  /** @type {Map<string, string | undefined> | null} */
   let previousStates = null;
+  /** @type {Map<string, ReturnType<typeof projectSection>>} */
   const sections = new Map();
+  /** @type {Map<string, LogRecord>} */
   const errors = new Map();
   const stop = watch(draw);
   const timer = setInterval(fetchErrors, ERRORS_MS);
   draw();
-  // Not part of the first picture; without the dashboard there is nothing to tell.
+  // Not needed for the first paint; without the dashboard there are no notices.
   loadModule("./notices.js").then(
     (module) => signal.aborted || module.showNotices(notices, signal),
     () => {},
@@ -75,28 +80,38 @@ export function show(root, _params, { title, signal }) {
     clearInterval(timer);
   };
 
-  // The stream tells states; the last error is in a function's log, read for those in sight only.
+  /** Load the last errors of the visible functions: the stream has no log records. */
   async function fetchErrors() {
     if (document.hidden) return;
-    const visibleRows = [...body.querySelectorAll("tbody tr")].filter((row) => {
+    /** @type {NodeListOf<HTMLElement>} */
+    const rows = body.querySelectorAll("tbody tr");
+    const keys = [...rows].flatMap((row) => {
+      const { key = "" } = row.dataset;
       const { top, bottom } = row.getBoundingClientRect();
-      return bottom > 0 && top < innerHeight && live.functions[row.dataset.key]?.status?.httpPort;
+      const isVisible = bottom > 0 && top < innerHeight;
+      return isVisible && live.functions[key]?.status?.httpPort ? [key] : [];
     });
-    await Promise.all(visibleRows.slice(0, MAX_REQUESTS).map((row) => fetchError(row.dataset.key)));
+    await Promise.all(keys.slice(0, MAX_REQUESTS).map(fetchError));
     draw();
   }
 
+  /** @param {string} key */
   async function fetchError(key) {
     try {
       const path = functionPath(key, `logs?level=error&tail=${LOG_LINES}`);
       const { records } = await call("GET", path, { signal });
-      errors.set(key, records.at(-1));
+      if (records.length) errors.set(key, records.at(-1));
+      else errors.delete(key);
     } catch {
-      errors.delete(key); // no log, or no function any more: its state says so
+      errors.delete(key); // a function without a log, or a deleted one
     }
   }
 
-  // An error ends with its revision.
+  /**
+   * Return the last error, which must belong to the active revision.
+   *
+   * @param {ListedFunction} fn
+   */
   function currentError(fn) {
     const error = errors.get(fn.key);
     return error && error.time * 1000 >= revisionSince(fn) ? error : undefined;
@@ -114,14 +129,16 @@ export function show(root, _params, { title, signal }) {
     const visibleCount = Math.ceil(innerHeight / MIN_ROW_PX);
     const isPartial = !sections.size && matching.length > visibleCount;
     drawSections(matching, isPartial ? visibleCount : Infinity);
-    if (isPartial) requestAnimationFrame(() => setTimeout(draw)); // behind the first picture
+    if (isPartial) requestAnimationFrame(() => setTimeout(draw)); // after the first paint
   }
 
   function showWaiting() {
-    if (live.error) return showPlaceholder(() => connectionError(live.error));
+    const { error } = live;
+    if (error) return showPlaceholder(() => connectionError(error));
     if (live.connection === "connecting") showPlaceholder(() => h("p", { class: "waiting" }, "Loading…"));
   }
 
+  /** @param {() => HTMLElement} render */
   function showPlaceholder(render) {
     sections.clear();
     setChildren(body, render());
@@ -136,6 +153,11 @@ export function show(root, _params, { title, signal }) {
     );
   }
 
+  function onSearch() {
+    query = search.value;
+    draw();
+  }
+
   function clear() {
     query = search.value = "";
     activeFilter = "all";
@@ -143,6 +165,7 @@ export function show(root, _params, { title, signal }) {
     search.focus();
   }
 
+  /** @param {ListedFunction[]} functions */
   function drawFilters(functions) {
     const chips = Object.entries(FILTERS).map(([key, [name, matches]]) => ({
       key,
@@ -170,7 +193,12 @@ export function show(root, _params, { title, signal }) {
     );
   }
 
-  /** The sections with their first `most` rows. */
+  /**
+   * Draw the sections with their first `limit` rows.
+   *
+   * @param {ListedFunction[]} functions
+   * @param {number} limit
+   */
   function drawSections(functions, limit) {
     const projects = [...new Set(functions.map(projectOf))].sort((a, b) => a.localeCompare(b));
     if (!sections.size) setChildren(body);
@@ -178,8 +206,9 @@ export function show(root, _params, { title, signal }) {
       if (!projects.includes(name)) (section.node.remove(), sections.delete(name));
     }
     projects.forEach((name, index) => {
-      if (!sections.has(name)) sections.set(name, projectSection(name));
-      const { node, rows, count } = sections.get(name);
+      const section = sections.get(name) ?? projectSection(name);
+      sections.set(name, section);
+      const { node, rows, count } = section;
       if (body.children[index] !== node) body.insertBefore(node, body.children[index] ?? null);
       const members = functions.filter((fn) => projectOf(fn) === name);
       count.textContent = String(members.length);
@@ -194,7 +223,11 @@ export function show(root, _params, { title, signal }) {
     });
   }
 
-  // What changed since the last look, for those who do not see the colours move.
+  /**
+   * Announce changed states to screen readers.
+   *
+   * @param {ListedFunction[]} functions
+   */
   function announceChanges(functions) {
     const states = new Map(functions.map((fn) => [fn.key, stateOf(fn)]));
     for (const [key, state] of states) {
@@ -202,21 +235,22 @@ export function show(root, _params, { title, signal }) {
       const reason = firstLine(live.functions[key].status?.message);
       announcements.append(h("p", {}, `${key} is ${state}${reason ? `: ${reason}` : ""}`));
     }
-    while (announcements.children.length > 20) announcements.firstChild.remove();
+    while (announcements.children.length > 20) announcements.firstChild?.remove();
     previousStates = states;
   }
 }
 
-function matchesText(fn, text) {
-  const terms = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const { status = {}, spec = {} } = fn;
-  const searchText = [fn.key, titleOf(fn), typeOf(fn), projectOf(fn), stateOf(fn), status.platform]
-    .concat(status.message, status.setAside, status.notes, spec.description, status.httpPort)
-    .join(" ")
-    .toLowerCase();
-  return terms.every((term) => searchText.includes(term));
+/**
+ * @param {ListedFunction} fn
+ * @param {string} search
+ */
+function matchesText(fn, search) {
+  const { platform, message, setAside, notes, httpPort } = fn.status ?? {};
+  const texts = [fn.key, titleOf(fn), typeOf(fn), projectOf(fn), stateOf(fn), fn.spec?.description];
+  return wordFilter(search)(...texts, platform, message, setAside, notes, httpPort);
 }
 
+/** @param {import("./api.js").ApiError} error */
 function connectionError(error) {
   if (error.status === 401) {
     return h(

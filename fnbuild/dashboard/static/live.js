@@ -1,25 +1,44 @@
-// What the dashboard tells: what the functions are now, by one stream for the whole page, which begins
-// as soon as this module is there, while the others are on their way; and who this page is for it.
+// The functions of the dashboard, by one stream for the whole page that starts before the other modules are
+// loaded, and the session.
 
 import { call, follow } from "./api.js";
 
 const POLL_MS = 1000;
+/** @type {Set<() => void>} */
 const listeners = new Set();
+/** @type {AbortController | null} */
 let controller = null;
 
 /**
- * `functions` by name; `known` is true after the first answer; `connection` is `connecting`, `live`
- * or `lost`; `error` is why it is lost, when the dashboard said so.
+ * The functions by name; `loaded` is true after the first event. `connection` is `connecting`, `live` or
+ * `lost`, with the dashboard's `error` if there was one.
  */
-export const live = { functions: Object.create(null), loaded: false, connection: "connecting", error: null };
+export const live = {
+  /** @type {Record<string, FunctionObject>} */
+  functions: Object.create(null),
+  loaded: false,
+  connection: "connecting",
+  /** @type {import("./api.js").ApiError | null} */
+  error: null,
+};
 
-/** Call `listener` at every change until the function that this returns is called. */
+/**
+ * Call `listener` after every change, until the returned function is called.
+ *
+ * @param {() => void} listener
+ * @returns {CleanUp}
+ */
 export function watch(listener) {
   listeners.add(listener);
-  return () => listeners.delete(listener);
+  return () => void listeners.delete(listener);
 }
 
-/** Do `act` once, as soon as the dashboard answers again, unless `signal` comes before. */
+/**
+ * Call `action` once as soon as the dashboard answers again, unless `signal` is aborted first.
+ *
+ * @param {() => unknown} action
+ * @param {AbortSignal} signal
+ */
 export function whenConnected(action, signal) {
   setTimeout(() => {
     if (signal.aborted) return;
@@ -28,7 +47,7 @@ export function whenConnected(action, signal) {
   }, POLL_MS);
 }
 
-/** Begin, or begin anew after the namespace or the session changed. */
+/** Start the stream, or restart it after a change of the namespace or the session. */
 export function connect() {
   controller?.abort();
   controller = new AbortController();
@@ -39,52 +58,66 @@ export function connect() {
   }).catch((error) => update({ connection: "lost", error }));
 }
 
-/** The functions whose name is set aside or not, as a list by name. */
+/**
+ * Return all functions, sorted by name.
+ *
+ * @returns {ListedFunction[]}
+ */
 export function listFunctions() {
   return Object.entries(live.functions)
     .map(([key, value]) => ({ key, ...value }))
     .sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
+/** @param {{functions: Record<string, FunctionObject>}} data */
 function setFunctions(data) {
   update({ functions: Object.assign(Object.create(null), data.functions), loaded: true });
 }
 
+/** @param {Partial<typeof live>} changes */
 function update(changes) {
   const previous = { ...live };
   Object.assign(live, changes);
-  if (Object.keys(changes).some((key) => previous[key] !== live[key])) {
-    for (const listener of [...listeners]) listener(live);
+  const keys = /** @type {(keyof typeof live)[]} */ (Object.keys(changes));
+  if (keys.some((key) => previous[key] !== live[key])) {
+    for (const listener of [...listeners]) listener();
   }
 }
 
-/** `role` is `none`, `read` or `write`; `platforms` are those shown, each with its notices. */
+/** The session: `role` is `none`, `read` or `write`; `platforms` have the notices that they show. */
 export const session = {
   role: "none",
   namespace: "",
   platform: "",
+  /** @type {{name: string, notices?: string[]}[]} */
   platforms: [],
   version: "",
   library: false,
 };
 
+/** @type {Set<() => void>} */
 const sessionListeners = new Set();
 
-/** Call `listener` whenever the session changed, until the function that this returns is called. */
+/**
+ * Call `listener` after every change of the session, until the returned function is called.
+ *
+ * @param {() => void} listener
+ * @returns {CleanUp}
+ */
 export function onSession(listener) {
   sessionListeners.add(listener);
-  return () => sessionListeners.delete(listener);
+  return () => void sessionListeners.delete(listener);
 }
 
-/** Ask the dashboard who we are. */
+/** Load the session from the dashboard. */
 export async function loadSession() {
   Object.assign(session, await call("GET", "/api/session"));
-  for (const listener of [...sessionListeners]) listener(session);
+  for (const listener of [...sessionListeners]) listener();
 }
 
 connect();
 
-// A page that nobody sees gives its connection back: browsers open six at most to one server.
+// A hidden page releases its connection: browsers open at most six to one server.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) controller?.abort();
   else connect();

@@ -1,24 +1,27 @@
-// The tab `#/functions/NAME/logs`: records as they are written, by level and text.
+// The tab `#/functions/NAME/logs`: log records, filtered by level and text.
 
 import { follow, functionPath } from "./api.js";
-import { setChildren, h, append } from "./dom.js";
+import { append, h, setChildren, wordFilter } from "./dom.js";
 import { errorBox } from "./states.js";
 
-const MAX_RECORDS = 20_000; // records in memory
-const MAX_ROWS = 2_000; // records on the page
+const MAX_RECORDS = 20_000; // in memory
+const MAX_ROWS = 2_000; // on the page
 const DRAW_MS = 100;
 const TAIL_LINES = 500;
 const OVERLAP_SECONDS = 2;
 const LEVELS = ["debug", "info", "warning", "error"];
 const ANSI_CODES = /\u001b\[[0-9;]*[A-Za-z]/g;
 
+/** @type {Tab} */
 export function show(root, { name }, { signal }) {
+  /** @type {LogRecord[]} */
   const records = [];
+  /** @type {LogRecord[]} */
   let buffered = [];
   let discarded = 0;
   let paused = false;
   let minimumRank = 0;
-  let terms = [];
+  let hasTerms = wordFilter("");
   const seenRecords = new Set();
   let newestTime = 0;
   let resumeTime = 0;
@@ -80,8 +83,10 @@ export function show(root, { name }, { signal }) {
   }).catch((error) => setChildren(feedback, errorBox(error)));
   return () => clearInterval(timer);
 
-  // Workers and replicas write side by side: a record may be older than the one before it. So after
-  // a break a little more is asked for than was missed, and what was here already is left out.
+  /**
+   * Return the path of the stream. Workers and replicas write concurrently, so a record may be older than
+   * its predecessor: after an interruption the overlap is requested again and known records are skipped.
+   */
   function streamPath() {
     resumeTime = newestTime;
     return functionPath(
@@ -90,6 +95,10 @@ export function show(root, { name }, { signal }) {
     );
   }
 
+  /**
+   * @param {string} state
+   * @param {import("./api.js").ApiError | null} apiError
+   */
   function onState(state, apiError) {
     // A refusal may end, as when a function is deployed: the page goes on asking.
     setChildren(feedback, apiError && errorBox(apiError));
@@ -98,6 +107,7 @@ export function show(root, { name }, { signal }) {
     connection.textContent = state === "live" ? "Live" : "Connecting again…";
   }
 
+  /** @param {LogRecord} record */
   function receive(record) {
     const signature = JSON.stringify(record);
     if (record.time <= resumeTime && seenRecords.has(signature)) return;
@@ -135,17 +145,17 @@ export function show(root, { name }, { signal }) {
 
   function applyFilter() {
     minimumRank = Number(level.value);
-    terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    hasTerms = wordFilter(search.value);
     setChildren(rows, records.filter(matches).slice(-MAX_ROWS).map(logRow));
     toEnd();
     showCount();
   }
 
+  /** @param {LogRecord} record */
   function matches(record) {
-    if (levelRank(record) < minimumRank) return false;
-    if (!terms.length) return true;
-    const text = `${record.message} ${fieldsOf(record)} ${record.replica ?? ""}`.toLowerCase();
-    return terms.every((term) => text.includes(term));
+    return (
+      levelRank(record) >= minimumRank && hasTerms(record.message, fieldsOf(record), record.replica ?? "")
+    );
   }
 
   function togglePause() {
@@ -175,7 +185,7 @@ export function show(root, { name }, { signal }) {
   }
 
   function trim() {
-    for (let excess = rows.childElementCount - MAX_ROWS; excess > 0; excess--) rows.firstChild.remove();
+    for (let excess = rows.childElementCount - MAX_ROWS; excess > 0; excess--) rows.firstChild?.remove();
   }
 
   function atEnd() {
@@ -188,12 +198,17 @@ export function show(root, { name }, { signal }) {
   }
 }
 
+/** @param {LogRecord} record */
 function levelRank({ level }) {
   const rank = LEVELS.indexOf(level === "warn" ? "warning" : level);
   return rank < 0 ? (["fatal", "critical"].includes(level) ? 3 : 1) : rank;
 }
 
-/** A record as the log shows it: `{time (seconds), level, message, worker, fields, replica}`. */
+/**
+ * Return a record as a row of the log.
+ *
+ * @param {LogRecord} record
+ */
 export function logRow(record) {
   const fields = fieldsOf(record);
   const level = LEVELS[levelRank(record)];
@@ -211,6 +226,7 @@ export function logRow(record) {
   );
 }
 
+/** @param {LogRecord} record */
 function fieldsOf({ fields, worker }) {
   const pairs = Object.entries(fields ?? {});
   if (worker !== null && worker !== undefined) pairs.unshift(["worker", worker]);
@@ -219,9 +235,11 @@ function fieldsOf({ fields, worker }) {
     .join(" ");
 }
 
+/** @param {number | string} time */
 function clockTime(time) {
   const rank = new Date(typeof time === "number" ? time * 1000 : time);
   if (Number.isNaN(rank.getTime())) return "";
+  /** @param {number} value */
   const pad = (value) => String(value).padStart(2, "0");
   const clock = [rank.getHours(), rank.getMinutes(), rank.getSeconds()].map(pad).join(":");
   return `${clock}.${String(rank.getMilliseconds()).padStart(3, "0")}`;

@@ -1,11 +1,19 @@
-// Masks in the three ways functions write them, and as pictures.
+// Masks in the three formats of functions, and as pictures.
 //
-// A mask is {left, top, right, bottom, bits}: an inclusive box in pixels of the picture, and a byte
-// of 0 or 1 for each of its pixels, row by row. What cannot be read raises an error that says why.
+// A mask is an inclusive box in pixels of the picture and a byte of 0 or 1 for each of its pixels, row by
+// row. An invalid mask throws an error that gives the reason.
 
+import { contextOf, h } from "./dom.js";
+
+/** @param {Omit<Mask, "bits">} mask */
 const width = (mask) => mask.right - mask.left + 1;
+/** @param {Omit<Mask, "bits">} mask */
 const height = (mask) => mask.bottom - mask.top + 1;
 
+/**
+ * @param {number[]} values
+ * @param {Size} size
+ */
 function box(values, size) {
   const [left, top, right, bottom] = values;
   if (values.length !== 4 || !values.every(Number.isInteger))
@@ -16,7 +24,13 @@ function box(values, size) {
   return { left, top, right, bottom };
 }
 
-/** A detector's: the pixels of the box as one list, then left, top, right, bottom. */
+/**
+ * Parse a detector's mask: the pixels of the box as one list, then left, top, right, bottom.
+ *
+ * @param {any} values
+ * @param {Size} size
+ * @returns {Mask}
+ */
 export function fromCrop(values, size) {
   if (!Array.isArray(values) || Array.isArray(values[0]))
     throw new Error("a detector's mask is one flat list");
@@ -27,7 +41,13 @@ export function fromCrop(values, size) {
   return { ...mask, bits: Uint8Array.from({ length: count }, (_, i) => (values[i] ? 1 : 0)) };
 }
 
-/** An interactor's: lengths of runs that begin with zeros, then left, top, right, bottom. */
+/**
+ * Parse an interactor's mask: lengths of runs that begin with zeros, then left, top, right, bottom.
+ *
+ * @param {any} values
+ * @param {Size} size
+ * @returns {Mask}
+ */
 export function fromRuns(values, size) {
   if (!Array.isArray(values)) throw new Error("an interactor's mask is a list of run lengths");
   const mask = box(values.slice(-4), size);
@@ -43,7 +63,13 @@ export function fromRuns(values, size) {
   return { ...mask, bits };
 }
 
-/** An older interactor's: one list for each row of the whole picture. Null when nothing is set. */
+/**
+ * Parse an older interactor's mask: one list for each row of the picture. Return null if no pixel is set.
+ *
+ * @param {any} rows
+ * @param {Size} size
+ * @returns {Mask | null}
+ */
 export function fromRows(rows, size) {
   if (!Array.isArray(rows) || rows.length !== size.height || rows.some((row) => row?.length !== size.width)) {
     throw new Error(`the mask must have ${size.height} rows of ${size.width} pixels`);
@@ -62,27 +88,23 @@ export function fromRows(rows, size) {
   return { ...mask, bits };
 }
 
-/** How many pixels are set. */
+/**
+ * Return the number of pixels that are set.
+ *
+ * @param {Mask} mask
+ */
 export const area = (mask) => mask.bits.reduce((sum, bit) => sum + bit, 0);
 
-/** Whether a pixel of the picture is set. */
-export function holds(mask, x, y) {
-  const [column, row] = [Math.floor(x) - mask.left, Math.floor(y) - mask.top];
-  return (
-    column >= 0 &&
-    row >= 0 &&
-    column < width(mask) &&
-    row < height(mask) &&
-    mask.bits[row * width(mask) + column] === 1
-  );
-}
-
-/** The mask as a canvas to draw at its left and top: a translucent area with a solid edge. */
+/**
+ * Return the mask as a canvas to draw at its left and top: a translucent area with a solid edge.
+ *
+ * @param {Mask} mask
+ * @param {Colour} colour
+ */
 export function picture(mask, [red, green, blue], opacity = 0.42) {
   const [across, down] = [width(mask), height(mask)];
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [across, down];
-  const context = canvas.getContext("2d");
+  const canvas = h("canvas", { width: across, height: down });
+  const context = contextOf(canvas);
   const image = context.createImageData(across, down);
   const { bits } = mask;
   for (let i = 0; i < bits.length; i += 1) {

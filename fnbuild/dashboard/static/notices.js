@@ -1,43 +1,39 @@
-// What is wrong with platforms, above the list. Who has read it puts it away until the browser ends.
+// Notices of platforms, above the list. A dismissed notice stays hidden for the browser's session.
 
-import { setChildren, h, withCode } from "./dom.js";
+import { button, h, setChildren, withCode } from "./dom.js";
 import { onSession, session } from "./live.js";
 
 const STORAGE_KEY = "fnbuild.read";
 
+/** @returns {string[]} */
 const dismissed = () => JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "[]");
 
-/** Keep the notices in `place` as the session has them, until `signal`. */
+/**
+ * Show the session's notices in `container` until `signal` is aborted.
+ *
+ * @param {Element} container
+ * @param {AbortSignal} signal
+ */
 export function showNotices(container, signal) {
   signal.addEventListener("abort", onSession(draw));
   draw();
 
   function draw() {
+    const hidden = dismissed();
     const texts = session.platforms.flatMap(({ name, notices = [] }) =>
       notices.map((text) => `${name}: ${text}`),
     );
-    const hidden = dismissed();
     setChildren(container, texts.filter((text) => !hidden.includes(text)).map(banner));
   }
 
+  /** @param {string} text */
   function banner(text) {
-    return h(
-      "p",
-      { class: "note warn notice" },
-      h("span", {}, withCode(text)),
-      h(
-        "button",
-        {
-          type: "button",
-          class: "quiet small",
-          "aria-label": `Dismiss: ${text}`,
-          onclick: () => dismiss(text),
-        },
-        "Dismiss",
-      ),
-    );
+    const attributes = { class: "quiet small", "aria-label": `Dismiss: ${text}` };
+    const dismissButton = button("Dismiss", () => dismiss(text), attributes);
+    return h("p", { class: "note warn notice" }, h("span", {}, withCode(text)), dismissButton);
   }
 
+  /** @param {string} text */
   function dismiss(text) {
     sessionStorage.setItem(STORAGE_KEY, JSON.stringify([...dismissed(), text]));
     draw();

@@ -1,11 +1,12 @@
-// A change under way: its lines as they come, then how it ended.
+// An operation of a function: its output as it arrives, then its result.
 
-import { eventStream, functionPath, ApiError } from "./api.js";
+import { ApiError, eventStream, functionPath, pause } from "./api.js";
 import { setChildren, h } from "./dom.js";
 import { pill, errorBox } from "./states.js";
 
 const RETRY_MS = 1000;
 const FINAL_STATES = ["done", "failed"];
+/** @type {Record<string, string>} */
 const TITLES = {
   delete: "Deleting",
   disable: "Disabling",
@@ -17,20 +18,22 @@ const TITLES = {
   update: "Updating",
 };
 
-/** What an operation does to a function, as a title. */
+/**
+ * Return the title of an operation.
+ *
+ * @param {string} action
+ * @param {string} name
+ */
 export const operationTitle = (action, name) => `${TITLES[action] ?? "Deploying"} ${name}`;
 
-/** Whether something of a function answers requests. */
-export const isServing = (fn) => (fn?.status?.replicas?.available ?? 0) > 0;
-
-/** Whether a function's newest operation has not ended. */
-export const isBusy = (fn) => ["waiting", "running"].includes(fn?.status?.operation?.state);
-
 /**
- * Show a function's newest operation in `place` until it ends.
+ * Show a function's newest operation in `container` until it ends; return it, or null if there is none or
+ * `signal` was aborted. With `inView` the page scrolls to it.
  *
- * Returns its last `{state, message}`, or null when there is none or `signal` stopped it. `title` is
- * what happens, as "Deploying echo". With `inView` the page scrolls so that it is seen.
+ * @param {Element} container
+ * @param {string} name
+ * @param {{title: string, signal: AbortSignal, inView?: boolean}} options
+ * @returns {Promise<Operation | null>}
  */
 export async function watchOperation(container, name, { title, signal, inView = false }) {
   const state = h("span", { role: "status" }, pill("waiting"));
@@ -47,9 +50,11 @@ export async function watchOperation(container, name, { title, signal, inView = 
     ),
   );
   if (inView) keepInView(container, signal);
+  /** @type {Operation | null} */
   let last = null;
-  let newestLine = null; // the newest line
-  while (!signal.aborted && !FINAL_STATES.includes(last?.state)) {
+  /** @type {OutputLine | null} */
+  let newestLine = null;
+  while (!signal.aborted && !FINAL_STATES.includes(last?.state ?? "")) {
     try {
       setChildren(lines);
       for await (const { event, data } of eventStream(functionPath(name, "operation/stream"), { signal })) {
@@ -66,9 +71,9 @@ export async function watchOperation(container, name, { title, signal, inView = 
         return null;
       }
     }
-    if (!FINAL_STATES.includes(last?.state)) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    if (!FINAL_STATES.includes(last?.state ?? "")) await pause(RETRY_MS, signal);
   }
-  if (signal.aborted) return null;
+  if (signal.aborted || !last) return null;
   if (last.state === "failed") {
     const hint = remedyOf(last, newestLine);
     setChildren(result, errorBox({ message: last.message, hint }));
@@ -77,7 +82,12 @@ export async function watchOperation(container, name, { title, signal, inView = 
   return last;
 }
 
-// Scroll to `place`, also when it grows, until the user scrolls.
+/**
+ * Scroll to `container`, also when it grows, until the user scrolls.
+ *
+ * @param {Element} container
+ * @param {AbortSignal} signal
+ */
 function keepInView(container, signal) {
   const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const show = () =>
@@ -92,22 +102,36 @@ function keepInView(container, signal) {
     addEventListener(kind, stopScrolling, { signal: stop.signal, passive: true });
 }
 
-// What failed ends with its remedy, where it has one.
+/**
+ * Return the newest line if it is an error that the message does not contain: a failed operation ends with
+ * its remedy.
+ *
+ * @param {Operation} operation
+ * @param {OutputLine | null} newestLine
+ */
 function remedyOf({ message }, newestLine) {
   return newestLine?.level === "error" && !message.includes(newestLine.message) ? newestLine.message : "";
 }
 
-// What is told below the output does not stand at its end as well.
+/**
+ * Remove errors at the end of the output that are shown below it.
+ *
+ * @param {HTMLElement} lines
+ * @param {string[]} shownTexts
+ */
 function removeShownErrors(lines, shownTexts) {
-  while (
-    lines.lastChild?.className === "error" &&
-    shownTexts.some((text) => text.includes(lines.lastChild.textContent))
-  ) {
-    lines.lastChild.remove();
+  for (let line = lines.lastElementChild; line?.className === "error"; line = lines.lastElementChild) {
+    const { textContent } = line;
+    if (!shownTexts.some((text) => text.includes(textContent ?? ""))) break;
+    line.remove();
   }
   lines.hidden = !lines.hasChildNodes();
 }
 
+/**
+ * @param {HTMLElement} lines
+ * @param {OutputLine} line
+ */
 function addLine(lines, { level, message }) {
   const wasAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
   lines.append(h("li", { class: level === "error" || level === "warning" ? level : null }, message));

@@ -1,13 +1,16 @@
-// The tab `#/functions/NAME`: how the function is, where it is reached, what it is made of.
+// The tab `#/functions/NAME`: state, endpoint, errors and details of a function.
 
 import { call, functionPath, loadModule } from "./api.js";
-import { copyButton, setChildren, h, webLink, withCode, append } from "./dom.js";
+import { copyButton, setChildren, h, hasChanged, webLink, withCode, append } from "./dom.js";
 import { drawErrors, lastChange } from "./errors.js";
 import { operationTitle, watchOperation } from "./operation.js";
 import { pill, replicasOf, stateOf } from "./states.js";
 
+/** @typedef {[name: string, value: Child]} Fact */
+
 const SERVING_NOTE = /; (revision \d+ goes on serving)/;
 
+/** @type {Tab} */
 export function show(root, { name }, { current, onChange, signal }) {
   const operation = h("div");
   const state = h("section", { class: "card", "aria-labelledby": "state" });
@@ -18,8 +21,8 @@ export function show(root, { name }, { current, onChange, signal }) {
   const errorList = h("div");
   append(errors, h("h2", { id: "errors" }, "Last errors"), errorList);
   append(root, operation, h("div", { class: "columns" }, state, endpointCard), labels, errors, detailsCard);
+  /** @type {string[]} */
   let replicas = [];
-  let drawnSignature = "";
   let followedId = endedId(current()?.status?.operation);
   onChange(draw);
   draw();
@@ -31,16 +34,14 @@ export function show(root, { name }, { current, onChange, signal }) {
     const fn = current();
     if (!fn) return;
     followOperation(fn);
-    const signature = JSON.stringify([fn, replicas]);
-    if (signature === drawnSignature) return;
-    drawnSignature = signature;
+    if (!hasChanged(state, fn, replicas)) return;
     drawState(fn);
     drawEndpoint(fn);
     drawLabels(labels, fn.metadata?.annotations ?? {});
     drawDetails(detailsCard, fn);
   }
 
-  // The state comes by itself; what failed and which replicas there are is asked for.
+  /** Load errors and replicas, which the stream of functions does not have. */
   async function poll() {
     if (document.hidden) return;
     try {
@@ -56,8 +57,12 @@ export function show(root, { name }, { current, onChange, signal }) {
     }
   }
 
-  // What is under way, what has failed, and what began since the page was opened: a change may be
-  // over before anybody is told that it began.
+  /**
+   * Show the operation that is running, that has failed, or that began since the page was opened: a change
+   * may be over before its start is announced.
+   *
+   * @param {FunctionObject} fn
+   */
   function followOperation(fn) {
     const { operation: latest } = fn.status ?? {};
     if (isOutdatedFailure(fn)) return setChildren(operation);
@@ -66,6 +71,7 @@ export function show(root, { name }, { current, onChange, signal }) {
     return watchOperation(operation, name, { title: operationTitle(latest.action, name), signal });
   }
 
+  /** @param {FunctionObject} fn */
   function drawState({ status = {}, spec = {} }) {
     setChildren(
       state,
@@ -77,19 +83,20 @@ export function show(root, { name }, { current, onChange, signal }) {
       (status.warnings ?? []).map((text) => h("p", { class: "note warn" }, withCode(text))),
       factList([
         ["State", pill(stateOf({ status }))],
-        ["Revision", status.revision && String(status.revision)],
+        ["Revision", status.revision ? String(status.revision) : ""],
         ["Platform", status.platform],
         ["Replicas", replicasOf({ status })],
         ["Names", replicas.some((replica) => replica !== name) && replicas.join(", ")],
-        ["GPU", status.gpu && String(status.gpu)],
+        ["GPU", status.gpu ? String(status.gpu) : ""],
       ]),
     );
   }
 
+  /** @param {FunctionObject} fn */
   function drawEndpoint({ status = {}, metadata = {} }) {
     const url = status.url || (status.httpPort ? `http://127.0.0.1:${status.httpPort}` : "");
-    const otherAddresses = (urls) =>
-      (urls ?? []).filter((address) => !url.endsWith(`//${address}`)).join(", ");
+    /** @param {string[]} [urls] */
+    const otherAddresses = (urls = []) => urls.filter((address) => !url.endsWith(`//${address}`)).join(", ");
     const curl = url && curlCommand(url, metadata.annotations?.type);
     setChildren(
       endpointCard,
@@ -110,7 +117,11 @@ export function show(root, { name }, { current, onChange, signal }) {
   }
 }
 
-// What the state says, but for a failure that stands above with the change that failed.
+/**
+ * Return the state's message, shortened if the failed change above shows it already.
+ *
+ * @param {FunctionStatus} status
+ */
 function stateMessage({ message, operation: change }) {
   if (!message) return null;
   const failure = change?.state === "failed" && change.message.split("\n")[0].replace(SERVING_NOTE, "");
@@ -119,14 +130,23 @@ function stateMessage({ message, operation: change }) {
   return h("p", {}, serving ? `The last change failed; ${serving}.` : "The last change failed.");
 }
 
-// A model wants a picture; the playground writes the requests that want more than that.
+/**
+ * Return a command that calls a function. Detectors need a picture.
+ *
+ * @param {string} url
+ * @param {string | undefined} type
+ */
 function curlCommand(url, type) {
   if (type !== "detector") return `curl -X POST -d '' ${url}`;
   const body = "{ printf '{\"image\":\"'; base64 < picture.jpg | tr -d '\\n'; printf '\"}'; }";
   return `${body} |\n  curl -H 'Content-Type: application/json' --data-binary @- ${url}`;
 }
 
-// A failure ends with its revision: another one is ready since.
+/**
+ * Return true if another revision is ready since the failed change.
+ *
+ * @param {FunctionObject} fn
+ */
 function isOutdatedFailure({ status = {} }) {
   const { operation: change, revision } = status;
   return (
@@ -137,9 +157,17 @@ function isOutdatedFailure({ status = {} }) {
   );
 }
 
-// Of what ended well before there is nothing to show.
+/**
+ * Return the id of an operation that needs no mention because it succeeded.
+ *
+ * @param {Operation | undefined} operation
+ */
 const endedId = (operation) => (operation?.state === "done" ? operation.id : null);
 
+/**
+ * @param {FunctionSpec} spec
+ * @returns {Fact[]}
+ */
 function detailRows(spec) {
   const resources = Object.entries(spec.resources ?? {}).map(
     ([kind, amounts]) =>
@@ -161,20 +189,23 @@ function detailRows(spec) {
   ];
 }
 
-// What the model finds, as its annotation `spec` tells CVAT.
+/**
+ * Draw the labels of a model, as its annotation `spec` declares them for CVAT.
+ *
+ * @param {HTMLElement} container
+ * @param {Record<string, string>} annotations
+ */
 async function drawLabels(container, { type, spec = "" }) {
-  const key = `${type} ${spec}`;
-  if (container.key === key) return;
-  container.key = key;
-  // Most functions are no models: only the page of one that is loads what draws labels.
+  if (!hasChanged(container, type, spec)) return;
+  // Only models need these modules.
   const modules =
     type &&
     spec &&
     (await Promise.all([loadModule("./shapes.js"), loadModule("./panels.js")]).catch(() => null));
-  if (container.key !== key) return;
+  /** @type {Label[]} */
   const labels = modules ? modules[0].labelsOf(spec) : [];
   container.hidden = !labels.length;
-  if (!labels.length) return;
+  if (!modules || !labels.length) return;
   setChildren(
     container,
     h("h2", { id: "model-labels" }, "Labels ", h("span", { class: "count" }, String(labels.length))),
@@ -186,6 +217,10 @@ async function drawLabels(container, { type, spec = "" }) {
   );
 }
 
+/**
+ * @param {Label} label
+ * @param {(colour: Colour) => HTMLElement} swatch
+ */
 function labelItem({ name, type, colour, attributes, sublabels }, swatch) {
   const details = [
     type !== "any" && type,
@@ -196,8 +231,11 @@ function labelItem({ name, type, colour, attributes, sublabels }, swatch) {
   return h("li", {}, swatch(colour), h("span", {}, name, about && h("span", { class: "about" }, about)));
 }
 
+/**
+ * @param {Element} container
+ * @param {FunctionObject} fn
+ */
 function drawDetails(container, { spec = {}, metadata = {} }) {
-  const entriesOf = (values) => Object.entries(values ?? {}).map(([key, value]) => [key, String(value)]);
   setChildren(
     container,
     h("h2", { id: "made" }, "What it is made of"),
@@ -206,17 +244,22 @@ function drawDetails(container, { spec = {}, metadata = {} }) {
       "Environment",
       (spec.env ?? []).map((variable) => [variable.name, variable.value ?? "from a secret or field"]),
     ),
-    factGroup("Labels", entriesOf(metadata.labels)),
-    factGroup("Annotations", entriesOf(metadata.annotations)),
+    factGroup("Labels", Object.entries(metadata.labels ?? {})),
+    factGroup("Annotations", Object.entries(metadata.annotations ?? {})),
   );
 }
 
+/**
+ * @param {string} title
+ * @param {Fact[]} rows
+ */
 function factGroup(title, rows) {
   const filled = rows.filter(([, value]) => value);
   if (!filled.length) return null;
   return h("details", {}, h("summary", {}, `${title} (${filled.length})`), factList(filled));
 }
 
+/** @param {Fact[]} rows */
 function factList(rows) {
   const filled = rows.filter(([, value]) => value);
   return h(

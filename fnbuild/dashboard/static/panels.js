@@ -1,14 +1,15 @@
-// What stands beside the picture: results and their labels, times, findings, the request, the reply.
+// The panels of the playground: results and their labels, times, findings, the request, the reply.
 
 import { asCurl, asPython } from "./cvat_requests.js";
 import { copyButton, setChildren, h, withCode, append } from "./dom.js";
 import { css } from "./draw.js";
 import { area } from "./masks.js";
-import { colourAt, colourOf, summary } from "./shapes.js";
+import { colourOf, shapeColour, summary } from "./shapes.js";
 
 const MAX_ROWS = 200;
 const MAX_CHARACTERS = 100_000;
 
+/** @type {Record<string, string>} */
 const STAGES = {
   queue: "waiting for a worker",
   handover: "handing the request over",
@@ -17,20 +18,30 @@ const STAGES = {
   way: "way there and back",
 };
 
-/** A square of a colour. */
+/**
+ * Return a square of a colour.
+ *
+ * @param {Colour} colour
+ */
 export const swatch = (colour) => {
   const highlight = h("span", { class: "swatch", "aria-hidden": "true" });
   highlight.style.background = css(colour);
   return highlight;
 };
 
-const shapeColour = (shape, labels) =>
-  shape.label || shape.index === undefined ? colourOf(shape.label, labels) : colourAt(shape.index);
-
-/** Buttons that hide and show labels, with how often each was found. */
+/**
+ * Return buttons that hide and show labels, with their numbers of shapes.
+ *
+ * @param {Shape[]} shapes
+ * @param {Label[]} labels
+ * @param {Set<string>} hidden
+ * @param {(label: string) => void} toggle
+ */
 export function labelButtons(shapes, labels, hidden, toggle) {
+  /** @type {Map<string, number>} */
   const counts = new Map();
   for (const { label } of shapes) if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
+  /** @param {string} name */
   const labelOrder = (name) => labels.findIndex((label) => label.name === name) + 1 || labels.length + 1;
   return [...counts.keys()]
     .sort((a, b) => labelOrder(a) - labelOrder(b))
@@ -52,7 +63,13 @@ export function labelButtons(shapes, labels, hidden, toggle) {
     );
 }
 
-/** The results as rows; `mark` is called with the shape that somebody looks at, or null. */
+/**
+ * Return the results as rows. `highlight` is called with the shape in focus or under the pointer, or null.
+ *
+ * @param {Shape[]} shapes
+ * @param {Label[]} labels
+ * @param {(shape: Shape | null) => void} highlight
+ */
 export function resultRows(shapes, labels, highlight) {
   const list = h("ul", { class: "results" });
   for (const shape of shapes.slice(0, MAX_ROWS)) {
@@ -85,16 +102,22 @@ export function resultRows(shapes, labels, highlight) {
   return list;
 }
 
-/** Where the milliseconds went. */
+/**
+ * Return the duration of a request and of its stages.
+ *
+ * @param {Timing} timing
+ */
 export function timingPanel({ ms, stages, size }) {
   const measured = stages.reduce((sum, [, duration]) => sum + duration, 0);
+  /** @type {StageTime[]} */
   const segments = measured ? [...stages, ["way", Math.max(0, ms - measured)]] : [];
   const bar = h("div", { class: "times", "aria-hidden": "true" });
   for (const [name, duration] of segments) {
     const segment = h("span", { class: `time-${name}` });
-    segment.style.flexGrow = duration;
+    segment.style.flexGrow = String(duration);
     append(bar, segment);
   }
+  /** @param {number} value */
   const formatTime = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
   return [
     h("p", {}, h("strong", { class: "total" }, formatTime(ms)), ` for ${Math.ceil(size / 1024)} KB sent`),
@@ -116,7 +139,11 @@ export function timingPanel({ ms, stages, size }) {
   ];
 }
 
-/** What CVAT would make of the reply; `absence` says why it never asks for one. */
+/**
+ * Return the findings of CVAT's check. `exclusion` is the reason why CVAT does not list the function.
+ *
+ * @param {Finding[]} findings
+ */
 export function findingsPanel(findings, exclusion = "") {
   const excludedNote =
     exclusion && h("p", { class: "note warn" }, withCode(`CVAT does not ask it: it is ${exclusion}`));
@@ -154,11 +181,18 @@ export function findingsPanel(findings, exclusion = "") {
   ];
 }
 
-/** The request as programs, of which one is shown. */
+/**
+ * Return the request as programs, one of which is shown.
+ *
+ * @param {string} name
+ * @param {RequestEntry[]} entries
+ */
 export function programPanel(name, entries) {
+  /** @type {Record<string, typeof asCurl>} */
   const formats = { curl: asCurl, Python: asPython };
   const tabs = h("div", { class: "chips", role: "group", "aria-label": "The request in" });
   const container = h("div", { class: "program" });
+  /** @param {string} format */
   function select(format) {
     const text = formats[format](name, entries);
     setChildren(
@@ -186,7 +220,11 @@ export function programPanel(name, entries) {
   return [tabs, container];
 }
 
-/** The reply as it came, indented when it is JSON. */
+/**
+ * Return a reply as it is, indented if it is JSON.
+ *
+ * @param {string} text
+ */
 export function rawPanel(text) {
   let formatted = text;
   try {

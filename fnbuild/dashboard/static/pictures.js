@@ -1,16 +1,20 @@
-// Pictures to send: files, what is dropped or pasted, frames of videos, samples.
+// Pictures to send: files, frames of videos, samples.
 //
-// A picture is {name, blob, bitmap, width, height}; `blob` is what functions get. A source is
-// {count, name(i), picture(i), video, close()}, of which a person steps through the pictures; `left`
-// are the names of files that were chosen too and are none.
+// A picture's `blob` is what functions get. A source has the pictures through which the user steps; `leftOut`
+// are the names of chosen files that are not pictures.
+
+import { contextOf, h } from "./dom.js";
 
 const ORIENTATION = 0x0112;
 const VIDEO = /^video\//;
 const MAX_CACHED = 40;
-// Milliseconds to wait for the frame of a video that was sought to be painted.
 const PRESENT_TIMEOUT_MS = 250;
 
-/** Samples that need no file: their name and how to get the source. */
+/**
+ * Names and sources of samples by kind of function.
+ *
+ * @type {Record<string, [name: string, load: () => PictureSource][]>}
+ */
 export const SAMPLES = {
   detector: [
     ["Astronaut", () => samplePicture("astronaut")],
@@ -30,55 +34,83 @@ export const SAMPLES = {
   reid: [["Two looks at an astronaut", () => movingSample("astronaut", 2, 9)]],
 };
 
-/** A source from files: pictures by name, or one video. Raises an error that names the file. */
+/**
+ * Return a source of files: pictures sorted by name, or one video. Throws an error that names an unreadable
+ * file.
+ *
+ * @param {Iterable<File>} files
+ */
 export async function sourceFromFiles(files) {
   const usable = [...files].filter((file) => file.size && !file.name.startsWith("."));
   if (!usable.length) throw new Error("there is no picture among these files");
   const video = usable.find((file) => VIDEO.test(file.type));
   if (video) return videoSource(video);
-  // A folder may hold other things; a file that was chosen by itself is tried whatever it is.
+  // A folder may have other files; a single file is tried whatever its type.
   const pictures = usable.filter((file) => file.type.startsWith("image/"));
   const selected = pictures.length ? pictures : usable.slice(0, 1);
   selected.sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
-  const leftOutNames = usable.filter((file) => !selected.includes(file)).map((file) => file.name);
-  return {
-    ...pictureSource(
-      selected.length,
-      (i) => selected[i].name,
-      (i) => decodePicture(selected[i], selected[i].name),
-    ),
-    left: leftOutNames,
-  };
+  const leftOut = usable.filter((file) => !selected.includes(file)).map((file) => file.name);
+  const source = pictureSource(
+    selected.length,
+    (i) => selected[i].name,
+    (i) => decodePicture(selected[i], selected[i].name),
+  );
+  return Object.assign(source, { leftOut });
 }
 
-/** What is said of files that are no pictures, "" when there are none. */
+/**
+ * Return a note about chosen files that are not pictures, "" if there are none.
+ *
+ * @param {PictureSource | null} source
+ */
 export function leftOutText(source) {
-  const leftOutNames = source?.left ?? [];
+  const leftOutNames = source?.leftOut ?? [];
   if (!leftOutNames.length) return "";
   const files =
     leftOutNames.length > 1 ? `${leftOutNames.length} files that are` : `${leftOutNames[0]}, which is`;
   return ` · without ${files} no picture`;
 }
 
+/** @param {File} file */
 const nameOf = (file) => file.webkitRelativePath || file.name;
 
+/**
+ * Return a source that keeps the last pictures.
+ *
+ * @param {number} count
+ * @param {(index: number) => string} name
+ * @param {(index: number) => Promise<Picture>} load
+ * @returns {PictureSource & {forget: () => void}}
+ */
 function pictureSource(count, name, load) {
+  /** @type {Map<number, Picture>} */
   const cache = new Map();
   return {
     count,
     name,
     video: false,
+    leftOut: [],
+    rate: 0,
+    setRate: () => {},
     forget: () => cache.clear(),
     close: () => cache.clear(),
     async picture(i) {
-      if (!cache.has(i)) cache.set(i, await load(i));
-      if (cache.size > MAX_CACHED) cache.delete([...cache.keys()].find((key) => key !== i));
-      return cache.get(i);
+      const picture = cache.get(i) ?? (await load(i));
+      cache.set(i, picture);
+      const oldest = [...cache.keys()].find((key) => key !== i);
+      if (cache.size > MAX_CACHED && oldest !== undefined) cache.delete(oldest);
+      return picture;
     },
   };
 }
 
-/** The picture in a file, upright: as CVAT keeps pictures, which it sends to functions. */
+/**
+ * Decode a picture upright, as CVAT stores pictures and sends them to functions.
+ *
+ * @param {Blob} blob
+ * @param {string} name
+ * @returns {Promise<Picture>}
+ */
 async function decodePicture(blob, name) {
   let bitmap;
   try {
@@ -93,7 +125,11 @@ async function decodePicture(blob, name) {
   return { name, blob, bitmap, width, height };
 }
 
-/** The EXIF orientation of a JPEG file, 1 (upright) to 8. */
+/**
+ * Return the EXIF orientation of a JPEG file, from 1 (upright) to 8.
+ *
+ * @param {Blob} blob
+ */
 async function orientation(blob) {
   const data = new DataView(await blob.slice(0, 1 << 17).arrayBuffer());
   try {
@@ -110,6 +146,10 @@ async function orientation(blob) {
   return 1;
 }
 
+/**
+ * @param {DataView} data
+ * @param {number} start
+ */
 function orientationTag(data, start) {
   const littleEndian = data.getUint16(start) === 0x4949;
   const directory = start + data.getUint32(start + 4, littleEndian);
@@ -120,18 +160,44 @@ function orientationTag(data, start) {
   return 1;
 }
 
+/**
+ * @param {CanvasImageSource} source
+ * @param {number} width
+ * @param {number} height
+ */
 function canvasOf(source, width, height) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [width, height];
-  canvas.getContext("2d").drawImage(source, 0, 0, width, height);
+  const canvas = h("canvas", { width, height });
+  contextOf(canvas).drawImage(source, 0, 0, width, height);
   return canvas;
 }
 
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @returns {Promise<Blob>}
+ */
 function encodeJpeg(canvas, quality = 0.95) {
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
+  return encode(canvas, "image/jpeg", quality);
 }
 
-/** The frames of a video, so many a second; each is encoded anew, as CVAT does. */
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {string} type
+ * @param {number} [quality]
+ * @returns {Promise<Blob>}
+ */
+function encode(canvas, type, quality) {
+  return new Promise((resolve, reject) => {
+    /** @param {Blob | null} blob */
+    const finish = (blob) => (blob ? resolve(blob) : reject(new Error("the picture cannot be encoded")));
+    canvas.toBlob(finish, type, quality);
+  });
+}
+
+/**
+ * Return the frames of a video at a selectable rate, each encoded as CVAT does.
+ *
+ * @param {File} file
+ */
 async function videoSource(file) {
   const video = document.createElement("video");
   Object.assign(video, { muted: true, preload: "auto", playsInline: true });
@@ -142,13 +208,12 @@ async function videoSource(file) {
     `${file.name} is no video that this browser can play: take WebM, or pictures`,
   );
   if (!Number.isFinite(video.duration)) {
-    // A recording does not know its length before its end was seen.
+    // The duration of a recording is known only after a seek to its end.
     video.currentTime = 1e7;
     await waitForEvent(video, "seeked", `${file.name} cannot be searched`);
   }
   const source = pictureSource(1, (i) => `${file.name.replace(/\.[^.]*$/, "")}-${i + 1}.jpg`, queueFrame);
   source.video = true;
-  source.duration = video.duration;
   source.setRate = (rate) => {
     source.forget();
     source.rate = rate;
@@ -160,21 +225,31 @@ async function videoSource(file) {
     URL.revokeObjectURL(video.src);
     video.removeAttribute("src");
   };
+  /** @type {Promise<unknown>} */
   let last = Promise.resolve();
   return source;
 
-  // One after the other: a video has one place at a time.
+  /**
+   * Load one frame after the other: a video has one position at a time.
+   *
+   * @param {number} i
+   */
   function queueFrame(i) {
-    last = last.catch(() => {}).then(() => frameAt((i + 0.5) / source.rate, source.name(i)));
-    return last;
+    const frame = last.catch(() => {}).then(() => frameAt((i + 0.5) / source.rate, source.name(i)));
+    last = frame;
+    return frame;
   }
 
+  /**
+   * @param {number} time
+   * @param {string} name
+   */
   async function frameAt(time, name) {
     const seeked = waitForEvent(video, "seeked", `${file.name} cannot be shown at ${time.toFixed(2)} s`);
     const presented = new Promise((resolve) => video.requestVideoFrameCallback?.(resolve));
     video.currentTime = Math.min(time, video.duration);
     await seeked;
-    // A busy browser may still paint the frame before; one that is sought again is not presented again.
+    // A busy browser may still paint the previous frame; after a seek to the same frame it presents none.
     await Promise.race([presented, new Promise((resolve) => setTimeout(resolve, PRESENT_TIMEOUT_MS))]);
     const { videoWidth: width, videoHeight: height } = video;
     const canvas = canvasOf(video, width, height);
@@ -182,6 +257,12 @@ async function videoSource(file) {
   }
 }
 
+/**
+ * @param {EventTarget} target
+ * @param {string} event
+ * @param {string} message
+ * @returns {Promise<void>}
+ */
 function waitForEvent(target, event, message) {
   return new Promise((resolve, reject) => {
     const stop = new AbortController();
@@ -191,12 +272,14 @@ function waitForEvent(target, event, message) {
   });
 }
 
+/** @param {string} name */
 async function loadPhotograph(name) {
   const response = await fetch(`/static/samples/${name}.jpg`);
   if (!response.ok) throw new Error(`the sample ${name} cannot be loaded`);
   return decodePicture(await response.blob(), `${name}.jpg`);
 }
 
+/** @param {string} name */
 function samplePicture(name) {
   return pictureSource(
     1,
@@ -205,8 +288,13 @@ function samplePicture(name) {
   );
 }
 
-/** Looks at parts of a photograph that move and grow: frames whose motion is known. */
+/**
+ * Return sections of a photograph that move and grow: frames with a known motion.
+ *
+ * @param {string} name
+ */
 function movingSample(name, count = 24, stride = 1) {
+  /** @param {number} i */
   const frameName = (i) => `${name}-${i + 1}.jpg`;
   return pictureSource(count, frameName, async (i) => {
     const { bitmap, width, height } = await loadPhotograph(name);
@@ -215,21 +303,20 @@ function movingSample(name, count = 24, stride = 1) {
     const scale = 1.08 - 0.08 * Math.cos(angle);
     const [dx, dy] = [width * 0.1 * (1 + Math.sin(angle)), height * 0.1 * (1 - Math.cos(angle))];
     const canvas = canvasOf(bitmap, frameWidth, frameHeight);
-    canvas.getContext("2d").drawImage(bitmap, -dx * scale, -dy * scale, width * scale, height * scale);
+    contextOf(canvas).drawImage(bitmap, -dx * scale, -dy * scale, width * scale, height * scale);
     const blob = await encodeJpeg(canvas, 0.9);
     return { name: frameName(i), blob, bitmap: canvas, width: frameWidth, height: frameHeight };
   });
 }
 
-/** A circle, a square and a triangle on a dull ground. */
+/** Return a picture of a circle, a square and a triangle. */
 function drawnShapes() {
   return pictureSource(
     1,
     () => "shapes.jpg",
     async () => {
-      const canvas = document.createElement("canvas");
-      [canvas.width, canvas.height] = [320, 240];
-      const context = canvas.getContext("2d");
+      const canvas = h("canvas", { width: 320, height: 240 });
+      const context = contextOf(canvas);
       context.fillStyle = "rgb(108 112 104)";
       context.fillRect(0, 0, 320, 240);
       context.fillStyle = "rgb(196 62 48)";
@@ -256,39 +343,27 @@ function drawnShapes() {
   );
 }
 
-/** The files of a drop, those in folders too. */
-export async function filesInTransfer(transfer) {
-  const entries = [...transfer.items].map((entry) => entry.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
-  const files = [];
-  for (const entry of entries) files.push(...(await filesIn(entry)));
-  return files;
-}
-
-async function filesIn(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
-  const reader = entry.createReader();
-  const files = [];
-  // A reader gives some at a time, at the end none.
-  for (;;) {
-    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!batch.length) return files;
-    for (const entry of batch) files.push(...(await filesIn(entry)));
-  }
-}
-
-/** A picture of its full size with what `paint(context, unit)` draws over it, as a PNG file. */
+/**
+ * Return a picture in full size with what `paint` draws over it, as PNG.
+ *
+ * @param {Picture} picture
+ * @param {(context: CanvasRenderingContext2D, unit: number) => void} paint
+ * @returns {Promise<Blob>}
+ */
 export function renderDrawing({ bitmap, width, height }, paint) {
   const canvas = canvasOf(bitmap, width, height);
-  paint(canvas.getContext("2d"), Math.max(0.75, Math.sqrt(width * height) / 600));
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  paint(contextOf(canvas), Math.max(0.75, Math.sqrt(width * height) / 600));
+  return encode(canvas, "image/png");
 }
 
-/** Hand a file to the person. */
+/**
+ * Save a file on the user's machine.
+ *
+ * @param {Blob} blob
+ * @param {string} name
+ */
 export function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
+  const link = h("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -1,7 +1,5 @@
-// The view `#/functions/NAME/playground`: pictures in, what the function sees in them out.
-//
-// It sends what CVAT sends, by the way CVAT takes through the dashboard, and draws what comes back.
-// Functions that do not look at pictures get the form of plain requests, and the others beside it.
+// The tab `#/functions/NAME/playground`: requests with pictures, as CVAT sends them through the dashboard,
+// and their results. Functions that are not models get the form of raw requests, models as a second mode.
 
 import { MODEL_TYPES } from "./cvat_requests.js";
 import { Controls } from "./controls.js";
@@ -12,10 +10,11 @@ import { download, renderDrawing } from "./pictures.js";
 import { labelButtons, programPanel, rawPanel, resultRows, timingPanel, findingsPanel } from "./panels.js";
 import { showRawRequest } from "./raw_request.js";
 import { PlaygroundModel } from "./playground_model.js";
-import { extent, labelsOf } from "./shapes.js";
+import { EMPTY_SHAPE, extent, labelsOf } from "./shapes.js";
 import { Stage } from "./stage.js";
 import { errorBox, stateOf } from "./states.js";
 
+/** @type {Record<string, string>} */
 const MODES = { pictures: "Pictures", plain: "Plain request" };
 
 // Statuses with which the dashboard answers for a function that has no revision yet.
@@ -23,7 +22,12 @@ const NOT_SERVING_STATUSES = [404, 503];
 
 let activeMode = "pictures";
 
-export async function show(root, { name }, { current, onChange, beside: isNegative, signal }) {
+/**
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} params
+ * @param {TabContext} context
+ */
+export async function show(root, { name }, { current, onChange, tabTools, signal }) {
   await loadStyleSheet("playground.css");
   if (signal.aborted) return undefined;
   const annotations = current()?.metadata?.annotations ?? {};
@@ -33,25 +37,32 @@ export async function show(root, { name }, { current, onChange, beside: isNegati
   }
   const modeButtons = h("div", { class: "chips", role: "group", "aria-label": "Ask with" });
   const container = h("div", { class: "stack" });
-  append(isNegative, modeButtons);
+  append(tabTools, modeButtons);
   append(root, container);
   let leaveMode = () => {};
+  /** @type {Playground | null} */
   let playground = null;
   let revision = current()?.status?.revision;
   onChange(onUpdate);
   showMode(activeMode);
   return () => leaveMode();
 
-  // An error ends with its revision.
+  /**
+   * Forget errors of the previous revision.
+   *
+   * @param {FunctionObject | null} fn
+   */
   function onUpdate(fn) {
     const { revision: newRevision } = fn?.status ?? {};
     if (!newRevision || newRevision === revision || stateOf(fn) !== "ready") return;
     // The page may learn of the first revision after that has replied.
-    const isOutdated = revision ? () => true : ({ status }) => NOT_SERVING_STATUSES.includes(status);
-    revision = newRevision;
+    /** @param {any} error */
+    const isOutdated = (error) => Boolean(revision) || NOT_SERVING_STATUSES.includes(error.status);
     playground?.forgetErrors(isOutdated);
+    revision = newRevision;
   }
 
+  /** @param {string} mode */
   function showMode(mode) {
     activeMode = mode;
     leaveMode();
@@ -82,24 +93,38 @@ export async function show(root, { name }, { current, onChange, beside: isNegati
   }
 }
 
-class Playground extends PlaygroundModel {
+export class Playground extends PlaygroundModel {
+  /**
+   * @param {Element} root
+   * @param {string} name
+   * @param {string} kind
+   * @param {Record<string, string>} annotations
+   * @param {AbortSignal} signal
+   * @param {TabContext["current"]} current
+   */
   constructor(root, name, kind, annotations, signal, current) {
     super(name, kind, annotations, signal);
     this.current = current;
     this.labels = labelsOf(annotations.spec);
+    /** @type {Set<string>} */
     this.hidden = new Set();
+    /** @type {Shape | null} */
     this.marked = null;
     this.controls = new Controls(this);
     setChildren(root, this.controls.element);
-    this.stage = new Stage(this.controls.canvas, {
-      paint: (context, unit, box) => this.paint(context, unit, box),
-      on: {
-        click: (container) => this.onClick(container),
-        box: (box) => this.onBox(box),
-        point: (container) => this.controls.showPosition(container),
-        nothing: () => this.onDrag(),
-      },
-    });
+    /** @type {import("./stage.js").StageHandlers} */
+    const handlers = {
+      click: (click) => this.onClick(click),
+      box: (box) => this.onBox(box),
+      point: (position) => this.controls.showPosition(position),
+      nothing: () => this.onDrag(),
+    };
+    this.stage = new Stage(
+      this.controls.canvas,
+      (context, unit, box) => this.paint(context, unit, box),
+      handlers,
+    );
+    this.tool = "";
     this.useTool(this.controls.availableTools()[0].tool);
     this.drawPanels();
   }
@@ -111,13 +136,17 @@ class Playground extends PlaygroundModel {
     this.source?.close();
   }
 
-  /** Forget errors of an earlier revision: those of which `isOver(error)` is true. */
+  /**
+   * Forget the errors for which `isOutdated` returns true.
+   *
+   * @param {(error: any) => boolean} isOutdated
+   */
   forgetErrors(isOutdated) {
-    for (const [container, { error }] of this.results)
-      if (error && isOutdated(error)) this.results.delete(container);
+    for (const [frame, { error }] of this.results) if (error && isOutdated(error)) this.results.delete(frame);
     this.drawPanels();
   }
 
+  /** @param {Picture} picture */
   present(picture) {
     this.picture = picture;
     this.stage.show(picture.bitmap, picture.width, picture.height);
@@ -127,12 +156,14 @@ class Playground extends PlaygroundModel {
 
   // What a person gives
 
+  /** @param {string} tool */
   useTool(tool) {
     this.tool = tool;
     this.stage.setTool(tool === "box" ? "box" : tool === "move" ? "move" : "point");
     this.controls.drawTools();
   }
 
+  /** @param {{x: number, y: number, negative: boolean}} click */
   onClick({ x, y, negative }) {
     const point = [Math.round(x), Math.round(y)];
     const { tool, prompt } = this;
@@ -148,7 +179,12 @@ class Playground extends PlaygroundModel {
     this.controls.drawTools();
   }
 
-  /** A shape that somebody clicks on is shown more strongly. */
+  /**
+   * Highlight the smallest shape at a position.
+   *
+   * @param {number} x
+   * @param {number} y
+   */
   markShapeAt(x, y) {
     const candidates = this.visibleShapes().filter((shape) => {
       const [left, top, right, bottom] = this.controls.clickArea(shape) ?? [1, 1, 0, 0];
@@ -157,6 +193,7 @@ class Playground extends PlaygroundModel {
     this.marked = candidates.sort((a, b) => extent(a) - extent(b))[0] ?? null;
   }
 
+  /** @param {Box} box */
   onBox(box) {
     if (this.kind === "tracker") this.track({ type: "rectangle", points: box });
     else if (this.kind === "reid") this.prompt.boxes.push(box);
@@ -164,7 +201,7 @@ class Playground extends PlaygroundModel {
     if (this.kind !== "tracker") this.promptsChanged();
   }
 
-  // A drag with a tool that only clicks: the whole picture is in sight and cannot be moved.
+  /** Explain why a drag had no effect: the tool only clicks, and the whole picture is visible. */
   onDrag() {
     if (this.tool === "move") return;
     this.setStatus(
@@ -172,11 +209,12 @@ class Playground extends PlaygroundModel {
     );
   }
 
+  /** @param {number[] | null} points */
   trackPolygon(points) {
     if (points) this.track({ type: "polygon", points });
   }
 
-  /** What was given has changed: ask again if it is enough. */
+  /** Send a request if the changed input is complete. */
   promptsChanged() {
     if (this.kind === "reid") this.results.clear();
     this.stage.redraw();
@@ -210,14 +248,17 @@ class Playground extends PlaygroundModel {
     this.controls.onSourceOpened();
   }
 
+  /** @param {string} text */
   setStatus(text) {
     this.controls.setStatus(text);
   }
 
-  setBusy(is) {
-    this.controls.setBusy(is);
+  /** @param {boolean} isBusy */
+  setBusy(isBusy) {
+    this.controls.setBusy(isBusy);
   }
 
+  /** @param {any} error */
   showError(error) {
     this.setStatus("");
     setChildren(this.controls.panels.trouble, errorBox(error));
@@ -225,14 +266,19 @@ class Playground extends PlaygroundModel {
 
   // Showing
 
-  /** The shapes of the reply that are to be drawn: sure enough, and of a label that is shown. */
+  /** Return the shapes above the threshold whose label is not hidden. */
   visibleShapes() {
     const shapes = this.kind === "tracker" ? this.tracks.shapes(this.index) : (this.result?.shapes ?? []);
+    /** @param {Shape} shape */
     const isConfident = (shape) => shape.confidence === null || shape.confidence >= this.threshold;
     return shapes.filter((shape) => isConfident(shape) && !this.hidden.has(shape.label));
   }
 
-  /** The boxes of re-identification, those that belong together alike. */
+  /**
+   * Return the boxes of re-identification; matched ones have the same index.
+   *
+   * @returns {Shape[]}
+   */
   matchedBoxes() {
     const { isSecond } = this.pair;
     const matches = this.result?.matches;
@@ -240,46 +286,50 @@ class Playground extends PlaygroundModel {
       const index = isSecond ? (matches?.indexOf(i) ?? -1) : i;
       const isMatched = matches && (isSecond ? index >= 0 : matches[i] >= 0);
       const label = isMatched ? `#${index + 1}` : "";
-      return {
-        type: "rectangle",
-        points,
-        label,
-        elements: [],
-        attributes: [],
-        rotation: 0,
-        confidence: null,
-        ...(isMatched && { index }),
-      };
+      return { ...EMPTY_SHAPE, type: "rectangle", points, label, ...(isMatched && { index }) };
     });
   }
 
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} unit
+   * @param {Box | null} [box]
+   */
   paint(context, unit, box = null) {
     const { labels, marked, prompt } = this;
     const shapes = this.kind === "reid" ? this.matchedBoxes() : this.visibleShapes();
     drawShapes(context, shapes, { unit, labels, marked });
-    const boxes = [prompt.box, box].filter(Boolean);
-    drawPrompts(context, { pos: prompt.pos, neg: prompt.neg, corners: prompt.corners, boxes }, unit);
+    const { pos, neg, corners } = prompt;
+    const boxes = [prompt.box, box].flatMap((drawn) => (drawn ? [drawn] : []));
+    drawPrompts(context, { pos, neg, corners, boxes }, unit);
   }
 
+  /** @param {string} label */
   toggle(label) {
     if (!this.hidden.delete(label)) this.hidden.add(label);
     this.drawResults();
-    this.controls.panels.legend.querySelector(`[data-label="${CSS.escape(label)}"]`)?.focus();
+    /** @type {HTMLElement | null} */
+    const chip = this.controls.panels.legend.querySelector(`[data-label="${CSS.escape(label)}"]`);
+    chip?.focus();
   }
 
+  /** @param {Shape | null} shape */
   mark(shape) {
     this.marked = shape;
     this.stage.redraw();
   }
 
+  /** @param {number} value */
   setThreshold(value) {
     this.threshold = value;
     this.drawResults();
   }
 
   async save() {
-    const name = `${this.picture.name.replace(/\.[^.]*$/, "")}-${this.name}.png`;
-    download(await renderDrawing(this.picture, (context, unit) => this.paint(context, unit)), name);
+    const { picture } = this;
+    if (!picture) return;
+    const name = `${picture.name.replace(/\.[^.]*$/, "")}-${this.name}.png`;
+    download(await renderDrawing(picture, (context, unit) => this.paint(context, unit)), name);
     toast(`${name} is saved with what is drawn`);
   }
 
@@ -290,16 +340,16 @@ class Playground extends PlaygroundModel {
       controls.panels.trouble,
       result?.error && errorBox(result.error, h("a", { href: log }, "Its log")),
     );
-    const hasReply = result?.text !== undefined;
-    controls.showPanel("times", hasReply && timingPanel(result));
+    const response = result?.response;
+    controls.showPanel("times", response && timingPanel(response));
     controls.showPanel(
       "verdict",
       result?.findings
         ? findingsPanel(result.findings, this.exclusion())
-        : result?.unjudged && errorBox(result.unjudged),
+        : result?.checkError && errorBox(result.checkError),
     );
-    controls.setFoldedPanel("program", result && (() => programPanel(this.name, result.entries)));
-    controls.setFoldedPanel("raw", hasReply && (() => rawPanel(result.text)));
+    controls.setFoldedPanel("program", result ? () => programPanel(this.name, result.entries) : null);
+    controls.setFoldedPanel("raw", response ? () => rawPanel(response.text) : null);
     this.setStatus(
       result && !result.error && result.skipped
         ? `${result.skipped} of the results cannot be drawn.`
@@ -310,13 +360,13 @@ class Playground extends PlaygroundModel {
     this.drawResults();
   }
 
-  /** Why CVAT does not list the function, "" when it does. */
+  /** Return the reason why CVAT does not list the function, "" if it does. */
   exclusion() {
     const { setAside, notes = [] } = this.current()?.status ?? {};
     return setAside ? `set aside: ${setAside}` : notes.join("; ");
   }
 
-  /** What depends on the threshold and on hidden labels. */
+  /** Draw what depends on the threshold and on hidden labels. */
   drawResults() {
     const { controls, result, labels } = this;
     const shapes = this.kind === "reid" && this.source ? this.matchedBoxes() : this.visibleShapes();

@@ -1,30 +1,70 @@
-// What the playground asks a function about, and what it was answered: without the page around it.
+// The state of the playground and its requests, without the page around it.
 //
-// What a person gave and what was replied is kept for each picture of the source. The page is told
-// by `present(picture)`, `opened()`, `busy(is)`, `fail(error)`, `say(text)` and `drawPanels()`, which
-// whoever extends this class has.
+// The user's input and the results are kept for each picture of the source.
 
 import { invoke, replyError, checkReply, requestEntries } from "./cvat_requests.js";
 import { sourceFromFiles } from "./pictures.js";
 import { Prompts, missingPrompt } from "./prompts.js";
-import { shapesOf } from "./shapes.js";
+import { EMPTY_SHAPE, shapesOf } from "./shapes.js";
 import { Tracks } from "./tracks.js";
 
 export class PlaygroundModel {
+  /**
+   * @param {string} name
+   * @param {string} kind
+   * @param {Record<string, string>} annotations
+   * @param {AbortSignal} signal
+   */
   constructor(name, kind, annotations, signal) {
-    Object.assign(this, { name, kind, annotations, signal });
+    this.name = name;
+    this.kind = kind;
+    this.annotations = annotations;
+    this.signal = signal;
     const types = (annotations.supported_shape_types ?? "").split(",").map((type) => type.trim());
     this.tracks = new Tracks(types.filter(Boolean));
     this.threshold = 0;
-    [this.generation, this.requestsInFlight] = [0, 0];
-    this.reset();
+    /** @type {PictureSource | null} */
+    this.source = null;
+    /** @type {Picture | null} */
+    this.picture = null;
+    /** @type {Promise<void> | null} */
+    this.pending = null;
+    this.runRequested = false;
+    this.stepping = false;
+    this.requestedIndex = 0;
+    this.requestsInFlight = 0;
+    this.generation = 0;
+    this.index = 0;
+    this.playing = false;
+    /** @type {Map<number, Result>} */
+    this.results = new Map();
+    /** @type {Map<number, Prompts>} */
+    this.prompts = new Map();
   }
+
+  // What the page does, overridden by its class
+
+  /** @param {Picture} _picture */
+  present(_picture) {}
+
+  onSourceOpened() {}
+
+  /** @param {boolean} _isBusy */
+  setBusy(_isBusy) {}
+
+  /** @param {any} _error */
+  showError(_error) {}
+
+  /** @param {string} _text */
+  setStatus(_text) {}
+
+  drawPanels() {}
 
   // Pictures
 
   reset() {
     this.playing = false;
-    // Answers to questions about other pictures come too late from now on.
+    // Replies for previous pictures are ignored.
     this.generation += 1;
     this.index = 0;
     this.results = new Map();
@@ -33,25 +73,31 @@ export class PlaygroundModel {
   }
 
   get prompt() {
-    if (!this.prompts.has(this.index)) this.prompts.set(this.index, new Prompts());
-    return this.prompts.get(this.index);
+    const prompt = this.prompts.get(this.index) ?? new Prompts();
+    this.prompts.set(this.index, prompt);
+    return prompt;
   }
 
   get result() {
     return this.results.get(this.index) ?? null;
   }
 
-  /** The number of the other picture in re-identification, and which of the two this is. */
+  /** The frames of the two pictures in re-identification, and whether the second one is shown. */
   get pair() {
-    const first = Math.min(this.index, Math.max(0, this.source.count - 2));
+    const first = Math.min(this.index, Math.max(0, (this.source?.count ?? 0) - 2));
     return { first, second: first + 1, isSecond: this.index > first };
   }
 
+  /** @param {Iterable<File>} files */
   async openFiles(files) {
     await this.openSource(() => sourceFromFiles(files));
   }
 
-  /** Show what `load` gives instead of the pictures that were there. */
+  /**
+   * Replace the pictures by those that `load` returns.
+   *
+   * @param {() => PictureSource | Promise<PictureSource>} load
+   */
   async openSource(load) {
     this.setStatus("Loading…");
     try {
@@ -70,7 +116,11 @@ export class PlaygroundModel {
     return undefined;
   }
 
-  /** Show another picture of the source; a detector looks at it when it has not yet. */
+  /**
+   * Show another picture of the source; a detector processes it unless it has a result.
+   *
+   * @param {number} index
+   */
   async showFrame(index) {
     if (!this.source || index < 0 || index >= this.source.count) return;
     this.requestedIndex = index;
@@ -86,10 +136,10 @@ export class PlaygroundModel {
     if (this.kind === "detector" && !this.result) await this.run();
   }
 
-  /** One picture on; a tracker follows its shapes there. */
+  /** Show the next picture; a tracker follows its shapes there. */
   async nextFrame() {
     const from = this.index;
-    if (this.stepping || from + 1 >= this.source.count) return false;
+    if (this.stepping || !this.source || from + 1 >= this.source.count) return false;
     this.stepping = true;
     try {
       return await this.nextFrameFrom(from);
@@ -98,6 +148,7 @@ export class PlaygroundModel {
     }
   }
 
+  /** @param {number} from */
   async nextFrameFrom(from) {
     const tracksShapes =
       this.kind === "tracker" && this.tracks.shapesAt(from).length > 0 && !this.tracks.has(from + 1);
@@ -108,29 +159,33 @@ export class PlaygroundModel {
     );
   }
 
-  /** Go on to the end, or until somebody stops it. */
+  /** Step to the last picture, or until the user stops. */
   async play() {
     this.playing = !this.playing;
     this.drawPanels();
     while (this.playing && !this.signal.aborted) {
       const start = performance.now();
       if (!(await this.nextFrame())) this.playing = false;
-      const delay = 1000 / (this.source?.rate ?? 12) - (performance.now() - start);
+      const delay = 1000 / (this.source?.rate || 12) - (performance.now() - start);
       await new Promise((resolve) => setTimeout(resolve, Math.max(0, delay)));
     }
     this.drawPanels();
   }
 
-  /** Begin to follow a shape from this picture on. */
+  /**
+   * Track a shape from this picture on.
+   *
+   * @param {Pick<Shape, "type" | "points">} drawn
+   */
   track(drawn) {
     const frame = this.index;
-    const shape = { label: "", elements: [], attributes: [], rotation: 0, confidence: null, ...drawn };
+    const shape = { ...EMPTY_SHAPE, ...drawn };
     return this.send(this.tracks.startRequest(shape), (shapes, reply) =>
       this.tracks.addTrack(frame, shape, reply?.states ?? [], shapes),
     );
   }
 
-  /** What is still needed before the function can be asked; "" when nothing is. */
+  /** Return the input that a request still needs, "" if none is missing. */
   missingInput() {
     if (!this.source) return "Choose a picture first.";
     if (this.kind === "interactor") return missingPrompt(this.annotations, this.prompt);
@@ -147,9 +202,9 @@ export class PlaygroundModel {
     return "";
   }
 
-  // Asking
+  // Requests
 
-  /** Ask about what is shown. While a question is out, the newest of those that come after waits. */
+  /** Send a request for the current input. While one is in flight, only the latest input waits. */
   run() {
     this.runRequested = true;
     this.pending ??= this.runAll().finally(() => (this.pending = null));
@@ -169,25 +224,34 @@ export class PlaygroundModel {
       await this.send({ pos: [...prompt.pos], neg: [...prompt.neg], box: prompt.box });
       return;
     }
-    const { first, second } = this.pair;
-    const framesBoxes = [first, second].map((i) => this.prompts.get(i).boxes);
-    const [picture, other] = [await this.source.picture(first), await this.source.picture(second)];
-    await this.send({ picture, second: other, boxes: framesBoxes }, null, [first, second]);
+    const { source } = this;
+    if (!source) return;
+    const frames = [this.pair.first, this.pair.second];
+    const boxes = frames.map((frame) => this.prompts.get(frame)?.boxes ?? []);
+    const [picture, second] = [await source.picture(frames[0]), await source.picture(frames[1])];
+    await this.send({ picture, second, boxes }, null, frames);
   }
 
-  /** Send a request; whether a reply came that could be read. `keep` gets its shapes and itself. */
+  /**
+   * Send a request; return true if the reply could be read. `onShapes` gets its shapes and the reply.
+   *
+   * @param {Partial<import("./cvat_requests.js").Input>} input
+   * @param {((shapes: Shape[], reply: any) => void) | null} onShapes
+   */
   async send(input, onShapes = null, frames = [this.index]) {
     const { picture, kind, generation } = this;
+    if (!picture) return false;
     const entries = requestEntries(kind, { picture, ...input, threshold: this.threshold });
     this.requestsInFlight += 1;
     this.setBusy(true);
-    let result = { entries, shapes: [], skipped: 0 };
+    /** @type {Result} */
+    const result = { entries, shapes: [], skipped: 0 };
     try {
-      const answer = await invoke(this.name, entries, { signal: this.signal });
-      result = { ...result, ...answer };
+      const response = await invoke(this.name, entries, this.signal);
       if (generation !== this.generation) return false;
-      if (answer.status < 200 || answer.status > 299) throw replyError(this.name, answer);
-      const reply = JSON.parse(answer.text);
+      result.response = response;
+      if (response.status < 200 || response.status > 299) throw replyError(this.name, response);
+      const reply = JSON.parse(response.text);
       Object.assign(result, shapesOf(kind, reply, picture));
       if (kind === "reid") result.matches = Array.isArray(reply) ? reply : [];
       onShapes?.(result.shapes, reply);
@@ -201,18 +265,22 @@ export class PlaygroundModel {
     }
     for (const frame of frames) this.results.set(frame, result);
     this.drawPanels();
-    if (result.text !== undefined && !(result.status > 299)) this.checkReply(result, picture);
+    const { response } = result;
+    if (response && response.status < 300) this.checkReply(result, response.text, picture);
     return !result.error;
   }
 
-  async checkReply(result, picture) {
+  /**
+   * @param {Result} result
+   * @param {string} reply
+   * @param {Picture} picture
+   */
+  async checkReply(result, reply, picture) {
     try {
       const spec = this.annotations.spec ?? "";
-      result.findings = await checkReply(this.kind, spec, result.entries, result.text, picture, {
-        signal: this.signal,
-      });
+      result.findings = await checkReply(this.kind, spec, result.entries, reply, picture, this.signal);
     } catch (error) {
-      result.unjudged = error;
+      result.checkError = error;
     }
     if (!this.signal.aborted && this.result === result) this.drawPanels();
   }

@@ -1,10 +1,19 @@
-// What a person gave for one picture: clicks, boxes, the corners of a polygon that is not closed yet.
+// The user's input for a picture: clicks, boxes, the corners of an open polygon.
 
 const CLOSE_DISTANCE = 10;
 
 export class Prompts {
   constructor() {
-    Object.assign(this, { pos: [], neg: [], box: null, boxes: [], corners: [] });
+    /** @type {Point[]} */
+    this.pos = [];
+    /** @type {Point[]} */
+    this.neg = [];
+    /** @type {Box | null} */
+    this.box = null;
+    /** @type {Box[]} */
+    this.boxes = [];
+    /** @type {Point[]} */
+    this.corners = [];
   }
 
   get hasAny() {
@@ -12,16 +21,22 @@ export class Prompts {
     return pos.length + neg.length + boxes.length + corners.length > 0 || box !== null;
   }
 
-  /** Another corner; the polygon's points when it closes it, by a click on the first or last one. */
+  /**
+   * Add a corner; return the polygon's points if a click on the first or last corner closes it.
+   *
+   * @param {Point} corner
+   * @param {number} scale
+   */
   addCorner([x, y], scale) {
+    /** @param {Point} point */
     const isNear = (point) => Math.hypot(point[0] - x, point[1] - y) * scale < CLOSE_DISTANCE;
-    const endCorners = [this.corners[0], this.corners.at(-1)];
+    const endCorners = [this.corners[0], ...this.corners.slice(-1)];
     if (this.corners.length > 2 && endCorners.some(isNear)) return this.closePolygon();
     this.corners.push([x, y]);
     return null;
   }
 
-  /** The polygon's points, of which nothing stays here; null of fewer than three corners. */
+  /** Remove the corners and return them as points of a polygon, null if there are fewer than three. */
   closePolygon() {
     const { corners } = this;
     if (corners.length < 3) return null;
@@ -29,7 +44,7 @@ export class Prompts {
     return corners.flat();
   }
 
-  /** Take the last of them back. */
+  /** Remove the last input. */
   undo() {
     if (this.boxes.length) this.boxes.pop();
     else if (this.neg.length) this.neg.pop();
@@ -39,9 +54,11 @@ export class Prompts {
 }
 
 /**
- * What an interactor still needs by its annotations, as CVAT's page asks for it; "" when nothing.
+ * Return the input that an interactor still needs by its annotations, as CVAT's interface requires it; ""
+ * if none is missing. Any text in `startswith_box` means true.
  *
- * Any text in `startswith_box` means yes there.
+ * @param {Record<string, string>} annotations
+ * @param {Prompts} prompt
  */
 export function missingPrompt(annotations, prompt) {
   const minimum = Number(annotations.min_pos_points ?? 1);

@@ -1,7 +1,7 @@
-// The reply to a plain request: status, times, body as what it is, headers, the function's log.
+// The reply to a raw request: status, times, body, headers, the function's log.
 
 import { parseServerTiming } from "./cvat_requests.js";
-import { copyButton, h, withCode } from "./dom.js";
+import { copyButton, formatSize, h, withCode } from "./dom.js";
 import { logRow } from "./logs.js";
 import { rawPanel, timingPanel } from "./panels.js";
 import { download } from "./pictures.js";
@@ -9,7 +9,14 @@ import { download } from "./pictures.js";
 const TEXT_TYPES = /^(text\/|application\/(json|xml|javascript|yaml|x-yaml|problem\+json|.*\+(json|xml)))/;
 const MAX_TEXT_BYTES = 2_000_000;
 
-/** What came back, as elements; pictures are let go at `signal`. */
+/** @typedef {{name: string, response: Response, content: Blob, ms: number, size: number}} RawReply */
+
+/**
+ * Return a response as elements; images are released when `signal` is aborted.
+ *
+ * @param {RawReply} reply
+ * @param {AbortSignal} signal
+ */
 export async function showReply({ name, response, content, ms, size }, signal) {
   const { status, headers } = response;
   if (response.type === "opaqueredirect") {
@@ -54,6 +61,7 @@ export async function showReply({ name, response, content, ms, size }, signal) {
   ];
 }
 
+/** @param {Response} response */
 function statusPill({ status, statusText }) {
   const [shape, kind] = status < 300 ? ["●", "good"] : status < 400 ? ["◇", "idle"] : ["✕", "bad"];
   return h(
@@ -64,6 +72,12 @@ function statusPill({ status, statusText }) {
   );
 }
 
+/**
+ * @param {string} name
+ * @param {Blob} content
+ * @param {string} type
+ * @param {AbortSignal} signal
+ */
 async function replyBody(name, content, type, signal) {
   if (!content.size) return h("p", { class: "quiet-text" }, "It has no body.");
   if (type.startsWith("image/")) return picture(content, signal);
@@ -83,6 +97,10 @@ async function replyBody(name, content, type, signal) {
   ];
 }
 
+/**
+ * @param {Blob} content
+ * @param {AbortSignal} signal
+ */
 function picture(content, signal) {
   const address = URL.createObjectURL(content);
   signal.addEventListener("abort", () => URL.revokeObjectURL(address));
@@ -93,7 +111,11 @@ function picture(content, signal) {
   return image;
 }
 
-/** The records that the function wrote during the call. */
+/**
+ * Return the records that the function wrote during the call.
+ *
+ * @param {string | null} text
+ */
 function invocationLog(text) {
   if (text === null) return null;
   let records = [];
@@ -116,13 +138,18 @@ function invocationLog(text) {
       ? h(
           "ol",
           { class: "records few" },
-          records.map((record) => logRow(logRecord(record))),
+          records.map((/** @type {unknown} */ record) => logRow(logRecord(record))),
         )
       : h("p", { class: "quiet-text" }, "It wrote nothing."),
   );
 }
 
-// A processor's record has its fields beside the others, and its time in milliseconds.
+/**
+ * Convert a record of the processor: its fields stand beside the others, its time is in milliseconds.
+ *
+ * @param {any} record
+ * @returns {LogRecord}
+ */
 function logRecord({
   time,
   level,
@@ -135,10 +162,3 @@ function logRecord({
 }) {
   return { time: time / 1000, level, message, worker, fields };
 }
-
-const formatSize = (size) =>
-  size < 1024
-    ? `${size} bytes`
-    : size < 1024 ** 2
-      ? `${(size / 1024).toFixed(1)} KiB`
-      : `${(size / 1024 ** 2).toFixed(1)} MiB`;

@@ -1,9 +1,8 @@
-// A plain request to a function, and its reply: for functions that do not look at pictures, and for
-// everything CVAT never sends.
+// The form of raw requests to a function, for functions that are not models and for what CVAT never sends.
 
 import { ApiError, settings } from "./api.js";
 import { sendInvocation } from "./cvat_requests.js";
-import { setChildren, h } from "./dom.js";
+import { append, button, h, setChildren } from "./dom.js";
 import { showReply } from "./raw_reply.js";
 import { savedRequests } from "./function_events.js";
 import { errorBox } from "./states.js";
@@ -19,6 +18,9 @@ const CONTENT_TYPES = [
   "image/png",
 ];
 const LEVELS = ["debug", "info", "warn", "error"];
+/** @typedef {Record<"method" | "path" | "headers" | "type" | "body" | "level", string>} RawRequest */
+
+/** @type {RawRequest} */
 const EMPTY_REQUEST = {
   method: "POST",
   path: "/",
@@ -27,12 +29,23 @@ const EMPTY_REQUEST = {
   body: "",
   level: "debug",
 };
+const KEYS = /** @type {(keyof RawRequest)[]} */ (Object.keys(EMPTY_REQUEST));
 const TIMEOUT = "120s";
 
-// What was typed stays while the page is open.
+/**
+ * Requests by function: they stay while the page is open.
+ *
+ * @type {Map<string, RawRequest>}
+ */
 const drafts = new Map();
 
-/** The form for `name` and what it was answered, in `root` until `signal`. */
+/**
+ * Show the form for a function and the reply in `root` until `signal` is aborted.
+ *
+ * @param {Element} root
+ * @param {string} name
+ * @param {AbortSignal} signal
+ */
 export function showRawRequest(root, name, signal) {
   const request = drafts.get(name) ?? { ...EMPTY_REQUEST };
   drafts.set(name, request);
@@ -61,34 +74,39 @@ export function showRawRequest(root, name, signal) {
     signal,
     currentRequest: () => (readFields(), request),
     onSelect: showSaved,
-    bodyFile: () => fields.file.files[0],
+    bodyFile: () => bodyFile(fields),
   });
   setChildren(root, h("div", { class: "plain-request" }, form, reply, savedCard));
   readFields();
 
   function readFields() {
-    for (const key of Object.keys(EMPTY_REQUEST)) request[key] = fields[key].value;
-    const file = fields.file.files[0];
+    for (const key of KEYS) request[key] = fields[key].value;
+    const file = bodyFile(fields);
     fields.bodyPart.hidden = BODYLESS_METHODS.includes(request.method);
     fields.body.disabled = Boolean(file);
     fields.noFile.hidden = !file;
   }
 
-  /** Show a request that was kept. */
+  /**
+   * Show a saved request.
+   *
+   * @param {RawRequest} savedRequest
+   */
   function showSaved(savedRequest) {
-    for (const key of Object.keys(EMPTY_REQUEST)) fields[key].value = savedRequest[key] ?? EMPTY_REQUEST[key];
+    for (const key of KEYS) fields[key].value = savedRequest[key] ?? EMPTY_REQUEST[key];
     fields.file.value = "";
     readFields();
     setChildren(reply);
   }
 
+  /** @param {SubmitEvent} event */
   async function submit(event) {
     event.preventDefault();
     readFields();
     send.disabled = true;
     setChildren(reply, h("p", { class: "waiting" }, `${name} is asked…`));
     try {
-      const body = BODYLESS_METHODS.includes(request.method) ? null : (fields.file.files[0] ?? request.body);
+      const body = BODYLESS_METHODS.includes(request.method) ? null : (bodyFile(fields) ?? request.body);
       setChildren(reply, await showReply(await sendRequest(name, request, body, signal), signal));
     } catch (error) {
       if (!signal.aborted) setChildren(reply, errorBox(error));
@@ -97,7 +115,12 @@ export function showRawRequest(root, name, signal) {
   }
 }
 
+/** @param {RawRequest} request */
 function createFields(request) {
+  /**
+   * @param {string[]} values
+   * @param {string} chosen
+   */
   const options = (values, chosen) =>
     values.map((value) => h("option", { selected: value === chosen }, value));
   const inputOptions = { spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
@@ -108,6 +131,8 @@ function createFields(request) {
     type: h("input", { list: "content-types", ...inputOptions }),
     body: h("textarea", { rows: 8, class: "mono", "aria-label": "Body", ...inputOptions }),
     file: h("input", { type: "file", "aria-label": "A file as the body" }),
+    noFile: button("Text instead", () => {}, { class: "small quiet" }),
+    bodyPart: h("div", { class: "stack" }),
     level: h(
       "select",
       {},
@@ -121,16 +146,19 @@ function createFields(request) {
       ),
     ),
   };
-  for (const key of ["path", "headers", "type", "body"]) fields[key].value = request[key];
-  if (!request.level) fields.level.value = "";
+  for (const key of KEYS) fields[key].value = request[key];
   return fields;
 }
 
+/** @typedef {ReturnType<typeof createFields>} Fields */
+
+/** @param {Fields} fields */
+const bodyFile = (fields) => fields.file.files?.[0];
+
+/** @param {Fields} fields */
 function bodySection(fields) {
-  fields.noFile = h("button", { type: "button", class: "small quiet", onclick: removeFile }, "Text instead");
-  fields.bodyPart = h(
-    "div",
-    { class: "stack" },
+  append(
+    fields.bodyPart,
     h(
       "label",
       { class: "field" },
@@ -151,8 +179,9 @@ function bodySection(fields) {
       fields.noFile,
     ),
   );
+  fields.noFile.addEventListener("click", removeFile);
   fields.file.addEventListener("change", () => {
-    const type = fields.file.files[0]?.type;
+    const type = bodyFile(fields)?.type;
     if (type) fields.type.value = type;
   });
   return fields.bodyPart;
@@ -164,7 +193,11 @@ function bodySection(fields) {
   }
 }
 
-/** The headers in lines of text. Raises an error that names the line that is none. */
+/**
+ * Parse lines of headers. Throws an error that names an invalid line.
+ *
+ * @param {string} text
+ */
 function parseHeaders(text) {
   const parsed = new Headers();
   for (const line of text.split("\n").filter((textLine) => textLine.trim())) {
@@ -189,9 +222,20 @@ function parseHeaders(text) {
   return parsed;
 }
 
+/**
+ * @param {string} error
+ * @param {string} hint
+ */
 const inputError = (error, hint) => new ApiError(0, { error, hint });
 
-/** Send a request. Gives `{response, content, ms, size}`; raises `Refused` when nothing answers. */
+/**
+ * Send a request. Throws an `ApiError` if there is no response.
+ *
+ * @param {string} name
+ * @param {RawRequest} request
+ * @param {File | string | null} body
+ * @param {AbortSignal} signal
+ */
 async function sendRequest(name, { method, path, headers: lines, type, level }, body, signal) {
   const headers = parseHeaders(lines);
   if (type && body !== null) headers.set("Content-Type", type);
@@ -203,7 +247,8 @@ async function sendRequest(name, { method, path, headers: lines, type, level }, 
     headers.set("X-Nuclio-Log-Level", level);
     headers.set("X-Fnbuild-Logs", "true");
   }
-  // Where a function redirects to is its callers' business, not this page's.
+  // The page does not follow redirects of functions.
+  /** @type {RequestInit} */
   const request = { method, headers, body: body || undefined, signal, cache: "no-store", redirect: "manual" };
   const start = performance.now();
   let response = await sendInvocation(request);
@@ -215,6 +260,6 @@ async function sendRequest(name, { method, path, headers: lines, type, level }, 
     response,
     content,
     ms: performance.now() - start,
-    size: body?.size ?? new Blob([body ?? ""]).size,
+    size: new Blob([body ?? ""]).size,
   };
 }

@@ -1,12 +1,21 @@
-// The tab `#/functions/NAME/revisions`: what was deployed before, what differs, the way back.
+// The tab `#/functions/NAME/revisions`: the history of a function, differences, rollback.
 
 import { call, functionPath } from "./api.js";
 import { confirmAction } from "./dialogs.js";
-import { setChildren, h, append, timeElement } from "./dom.js";
+import { append, button, h, setChildren, table, timeElement } from "./dom.js";
 import { whenConnected } from "./live.js";
-import { isServing, watchOperation } from "./operation.js";
-import { firstLine, pill, errorBox } from "./states.js";
+import { watchOperation } from "./operation.js";
+import { errorBox, firstLine, isServing, pill } from "./states.js";
 
+const COLUMNS = ["Revision", "State", "Deployed", "Code", "", ""];
+/** @type {Record<string, string>} */
+const LINE_CLASSES = { "+": "added", "-": "removed", "@": "place" };
+
+/**
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} params
+ * @param {TabContext} context
+ */
 export async function show(root, { name }, { signal, onChange, current }) {
   const output = h("div");
   const list = h("div");
@@ -16,7 +25,7 @@ export async function show(root, { name }, { signal, onChange, current }) {
   await draw();
   onChange(() => signature() !== drawnSignature && draw());
 
-  // What of the function changes the list.
+  /** Return the values of the function on which the list depends. */
   function signature() {
     const { revision, state, operation } = current()?.status ?? {};
     return [revision, state, operation?.id, operation?.state].join(" ");
@@ -26,10 +35,12 @@ export async function show(root, { name }, { signal, onChange, current }) {
     drawnSignature = signature();
     try {
       const { revisions } = await call("GET", functionPath(name, "revisions"), { signal });
-      setChildren(
-        list,
-        revisions.length ? table(revisions) : h("p", { class: "empty" }, "Nothing was deployed yet."),
+      const rows = revisions.map((/** @type {Revision} */ revision, /** @type {number} */ index) =>
+        row(revision, revisions[index + 1]),
       );
+      const attributes = { class: "rows", "aria-label": `Revisions of ${name}` };
+      const none = h("p", { class: "empty" }, "No revisions yet.");
+      setChildren(list, rows.length ? table(COLUMNS, rows, attributes) : none);
     } catch (error) {
       if (signal.aborted) return;
       setChildren(list, errorBox(error));
@@ -37,64 +48,32 @@ export async function show(root, { name }, { signal, onChange, current }) {
     }
   }
 
-  function table(revisions) {
-    const titles = ["Revision", "State", "Deployed", "Code", "", ""];
-    return h(
-      "table",
-      { class: "rows", role: "table", "aria-label": `Revisions of ${name}` },
-      h(
-        "thead",
-        { role: "rowgroup" },
-        h(
-          "tr",
-          { role: "row" },
-          titles.map((title) =>
-            h(
-              "th",
-              { role: "columnheader", scope: "col" },
-              title || h("span", { class: "unseen" }, "Actions"),
-            ),
-          ),
-        ),
-      ),
-      h(
-        "tbody",
-        { role: "rowgroup" },
-        revisions.map((revision, index) => row(revision, revisions[index + 1], titles)),
-      ),
-    );
-  }
-
-  function row(revision, previous, titles) {
+  /**
+   * @param {Revision} revision
+   * @param {Revision | undefined} previous
+   */
+  function row(revision, previous) {
+    const { number, state, message, created, digest = "" } = revision;
     const cells = [
-      String(revision.number),
-      [pill(revision.state), revision.message && h("span", { class: "reason" }, firstLine(revision.message))],
-      timeElement(revision.created),
-      h(
-        "code",
-        { title: revision.digest },
-        String(revision.digest ?? "")
-          .replace("sha256:", "")
-          .slice(0, 12),
-      ),
+      String(number),
+      [pill(state), message ? h("span", { class: "reason" }, firstLine(message)) : null],
+      timeElement(created),
+      h("code", { title: digest }, digest.replace("sha256:", "").slice(0, 12)),
       previous &&
-        h(
-          "button",
-          { type: "button", class: "small", onclick: () => compare(previous.number, revision.number) },
-          `Compare with ${previous.number}`,
-        ),
-      revision.state === "superseded" &&
-        h("button", { type: "button", class: "small", onclick: () => rollBack(revision) }, "Roll back to it"),
+        button(`Compare with ${previous.number}`, () => compare(previous.number, number), { class: "small" }),
+      state === "superseded" && button("Roll back", () => rollBack(revision), { class: "small" }),
     ];
     return h(
       "tr",
-      { role: "row", "data-revision": revision.number },
-      cells.map((value, index) =>
-        h("td", { role: "cell", "data-label": titles[index] || null }, value || ""),
-      ),
+      { role: "row", "data-revision": number },
+      cells.map((cell, index) => h("td", { role: "cell", "data-label": COLUMNS[index] || null }, cell || "")),
     );
   }
 
+  /**
+   * @param {number} from
+   * @param {number} to
+   */
   async function compare(from, to) {
     diffCard.hidden = false;
     setChildren(diffCard, h("p", { class: "waiting" }, "Comparing…"));
@@ -110,17 +89,16 @@ export async function show(root, { name }, { signal, onChange, current }) {
           ? h("p", { class: "quiet-text" }, "The code of these two is not kept here.")
           : diffSection("Code", diff.code),
       );
-      diffCard.querySelector("h2").focus();
+      diffCard.querySelector("h2")?.focus();
     } catch (error) {
       if (!signal.aborted) setChildren(diffCard, errorBox(error));
     }
   }
 
+  /** @param {Revision} revision */
   async function rollBack({ number }) {
-    const question = [
-      `What was deployed as revision ${number} is deployed again, as a new revision.`,
-      isServing(current()) && "What runs now serves until it is ready.",
-    ].filter(Boolean);
+    const question = [`What was deployed as revision ${number} is deployed again, as a new revision.`];
+    if (isServing(current())) question.push("What runs now serves until it is ready.");
     if (
       !(await confirmAction(`Roll back ${name} to revision ${number}?`, question, {
         confirmLabel: "Roll back",
@@ -137,6 +115,10 @@ export async function show(root, { name }, { signal, onChange, current }) {
   }
 }
 
+/**
+ * @param {string} title
+ * @param {string} text
+ */
 function diffSection(title, text) {
   if (!text) return h("p", {}, `${title}: no difference.`);
   return h(
@@ -147,8 +129,8 @@ function diffSection(title, text) {
   );
 }
 
+/** @param {string} text */
 function diffLine(text) {
-  const kinds = { "+": "added", "-": "removed", "@": "place" };
-  const kind = /^(\+\+\+|---)/.test(text) ? "file" : (kinds[text[0]] ?? "");
+  const kind = /^(\+\+\+|---)/.test(text) ? "file" : (LINE_CLASSES[text[0]] ?? "");
   return h("span", { class: kind }, `${text}\n`);
 }

@@ -1,27 +1,33 @@
-// Signing in and out: the token that allows more.
+// Signing in and out with the token, which permits changes.
 
 import { call } from "./api.js";
-import { showDialog, toast } from "./dialogs.js";
-import { setChildren, h } from "./dom.js";
+import { createDialog, showDialog, toast } from "./dialogs.js";
+import { button, h, setChildren } from "./dom.js";
 import { connect, loadSession, onSession, session } from "./live.js";
 import { errorBox } from "./states.js";
 
+/** @param {string} token */
 async function signIn(token) {
-  await call("POST", "/api/session", { json: { token }, ask: false });
+  await call("POST", "/api/session", { json: { token }, askForToken: false });
   await loadSession();
   connect();
 }
 
-let linkError = null; // why a link did not sign in
+/** @type {{message: string, hint: string} | null} */
+let linkError = null;
 
-/** Sign in by the code of a link; where that fails, the view `#/session` says so. */
+/**
+ * Sign in with the code of a link; if that fails, the view `#/session` shows why.
+ *
+ * @param {string} code
+ */
 export async function signInByLink(code) {
   try {
     await signIn(code);
     toast("Signed in");
   } catch (error) {
-    await loadSession().catch(() => {}); // the page says itself that the dashboard is gone
-    if (session.role === "write") return; // by the same link, before
+    await loadSession().catch(() => {}); // the bar shows the lost connection
+    if (session.role === "write") return; // this link signed in earlier
     linkError = { message: "This link does not sign in", hint: error.hint || error.message };
     location.hash = "#/session";
   }
@@ -33,28 +39,27 @@ async function signOut() {
   connect();
 }
 
+/** @type {Promise<boolean> | null} */
 let pendingDialog = null;
 
-/** Ask for the token in a dialog; whether one was given that the dashboard took. */
+/** Ask for the token in a dialog; return true if the dashboard accepted it. */
 export function askForToken() {
   pendingDialog ??= showTokenDialog().finally(() => (pendingDialog = null));
   return pendingDialog;
 }
 
 async function showTokenDialog() {
-  const dialog = h("dialog", { class: "ask", "aria-labelledby": "dialog-title" });
-  setChildren(
-    dialog,
-    h("h2", { id: "dialog-title" }, "This change needs the token"),
-    tokenForm({
-      onDone: () => dialog.close("yes"),
-      cancel: h("button", { type: "button", onclick: () => dialog.close("") }, "Cancel"),
-    }),
-  );
+  const cancel = button("Cancel", () => dialog.close(""));
+  const form = tokenForm(() => dialog.close("yes"), cancel);
+  const dialog = createDialog("This change needs the token", form);
   return (await showDialog(dialog)) === "yes";
 }
 
-function tokenForm({ onDone, cancel = null }) {
+/**
+ * @param {() => void} onDone
+ * @param {Child} [cancel]
+ */
+function tokenForm(onDone, cancel) {
   const input = h("input", {
     type: "password",
     autocomplete: "current-password",
@@ -74,12 +79,13 @@ function tokenForm({ onDone, cancel = null }) {
       h("code", {}, "fnbuild dashboard token --new"),
       " makes another one.",
     ),
-    // For keepers of passwords, which want to know whose it is.
+    // Password managers need a user name.
     h("input", { type: "text", autocomplete: "username", value: "fnbuild", hidden: true }),
     h("label", { class: "field" }, "Token", input),
     feedback,
     h("p", { class: "actions" }, cancel, submitButton),
   );
+  /** @param {SubmitEvent} event */
   async function submit(event) {
     event.preventDefault();
     submitButton.disabled = true;
@@ -94,8 +100,14 @@ function tokenForm({ onDone, cancel = null }) {
   }
 }
 
-/** The view `#/session`: who one is, signing in and out. */
-export async function show(root, _params, { title, signal, cameFrom }) {
+/**
+ * The view `#/session`: signing in and out.
+ *
+ * @param {HTMLElement} root
+ * @param {Record<string, string>} _params
+ * @param {ViewContext} context
+ */
+export async function show(root, _params, { title, signal, previousHash }) {
   title("Sign in");
   const stop = onSession(draw);
   signal.addEventListener("abort", () => (stop(), (linkError = null)));
@@ -116,7 +128,7 @@ export async function show(root, _params, { title, signal, cameFrom }) {
             ? "Here you can look at functions and call them. Changing them needs the token."
             : "Looking at functions needs a token here.",
         ),
-        tokenForm({ onDone: onSignedIn }),
+        tokenForm(onSignedIn),
       ),
     );
   }
@@ -127,13 +139,13 @@ export async function show(root, _params, { title, signal, cameFrom }) {
         "section",
         { class: "card narrow" },
         h("p", {}, "This browser may change functions until you sign out or the token is renewed."),
-        h("p", { class: "actions" }, h("button", { type: "button", onclick: onSignOut }, "Sign out")),
+        h("p", { class: "actions" }, button("Sign out", onSignOut)),
       ),
     ];
   }
   function onSignedIn() {
     toast("Signed in");
-    location.hash = cameFrom || "#/";
+    location.hash = previousHash || "#/";
   }
   async function onSignOut() {
     try {

@@ -1,13 +1,25 @@
-// What functions reply, as shapes to draw: the counterpart of fnbuild/cvat, which judges replies.
+// Replies of functions as shapes to draw: the counterpart of fnbuild/cvat, which checks replies.
 //
-// A shape is {type, label, points, confidence, rotation, elements, mask, attributes, outside}, in
-// pixels of the picture. Replies are anybody's: whatever cannot be drawn is left out and counted.
+// Points are in pixels of the picture. What cannot be drawn is omitted and counted.
 
+import { crc32 } from "./archive.js";
 import { fromCrop, fromRows, fromRuns } from "./masks.js";
 
+/** @type {Shape} */
+export const EMPTY_SHAPE = {
+  type: "",
+  label: "",
+  points: [],
+  elements: [],
+  attributes: [],
+  rotation: 0,
+  confidence: null,
+};
+
+/** @type {Record<string, number>} */
 const MIN_COORDINATES = { rectangle: 4, ellipse: 4, polygon: 6, polyline: 4, points: 2, cuboid: 16 };
 
-// Colours of labels as in fnbuild/function/labels.py, so that pictures by the command line look alike.
+// The colours of labels in fnbuild/function/labels.py, which the command line draws with.
 const PALETTE = [
   [255, 64, 85],
   [0, 196, 130],
@@ -28,20 +40,25 @@ const PALETTE = [
 ];
 const NAMELESS = PALETTE[2];
 
+/**
+ * @param {unknown} items
+ * @returns {string[]}
+ */
 const namesIn = (items) =>
   Array.isArray(items) ? items.map((item) => item?.name).filter((name) => typeof name === "string") : [];
 
 /**
- * The labels of a function as far as they can be read.
+ * Return the readable labels of a function's annotation `spec`.
  *
- * Each is `{name, type, colour, edges, attributes, sublabels}`.
+ * @param {string | undefined} text
+ * @returns {Label[]}
  */
 export function labelsOf(text) {
   let items = [];
   try {
     items = JSON.parse(text || "[]");
   } catch {
-    // Its own page says that the spec is no JSON; a picture can be sent all the same.
+    // The deploy reports an invalid spec; requests work without it.
   }
   const valid = Array.isArray(items) ? items.filter((item) => typeof item?.name === "string") : [];
   return valid.map((label, i) => ({
@@ -54,42 +71,71 @@ export function labelsOf(text) {
   }));
 }
 
-/** The pairs of names in the key `edges`, of which `fnbuild validate --fix` makes the picture. */
+/**
+ * Return the pairs of names in the key `edges`, from which `fnbuild validate --fix` draws the skeleton.
+ *
+ * @param {unknown} value
+ */
 const edgePairs = (value) =>
   Array.isArray(value) ? value.filter((pair) => Array.isArray(pair) && pair.length === 2) : [];
 
-/** Pairs of sublabel names that a skeleton's picture joins. It is read, never shown. */
+/**
+ * Return the pairs of sublabels that a skeleton's drawing connects. It is parsed, never shown.
+ *
+ * @param {string} svg
+ */
 function svgEdges(svg) {
   const drawing = new DOMParser().parseFromString(`<svg>${svg}</svg>`, "text/html");
+  /** @type {Record<string, string>} */
   const names = {};
-  for (const node of drawing.querySelectorAll("circle[data-node-id]")) {
-    names[node.dataset.nodeId] = node.dataset.labelName || node.dataset.nodeId;
+  /** @type {NodeListOf<HTMLElement>} */
+  const nodes = drawing.querySelectorAll("circle[data-node-id]");
+  for (const { dataset } of nodes) {
+    const { nodeId = "", labelName } = dataset;
+    names[nodeId] = labelName || nodeId;
   }
-  return [...drawing.querySelectorAll("line[data-type=edge]")].map(({ dataset }) =>
-    [dataset.nodeFrom, dataset.nodeTo].map((id) => names[id] ?? id),
+  /** @type {NodeListOf<HTMLElement>} */
+  const lines = drawing.querySelectorAll("line[data-type=edge]");
+  return [...lines].map(({ dataset: { nodeFrom = "", nodeTo = "" } }) =>
+    [nodeFrom, nodeTo].map((id) => names[id] ?? id),
   );
 }
 
-/** The colour of a label: by its place in the spec, else one that follows from its name. */
+/**
+ * Return the colour of a label: by its position in the spec, else by its name.
+ *
+ * @param {string} name
+ * @param {Label[]} labels
+ */
 export function colourOf(name, labels) {
   const label = labels.find((item) => item.name === name);
   if (label) return label.colour;
-  return name ? PALETTE[crc32(name) % PALETTE.length] : NAMELESS;
+  return name ? PALETTE[crc32(new TextEncoder().encode(name)) % PALETTE.length] : NAMELESS;
 }
 
-/** The colour of the i-th thing of several that have no label. */
-export const colourAt = (i) => PALETTE[i % PALETTE.length];
+/**
+ * Return the colour of the i-th of several things without a label.
+ *
+ * @param {number} i
+ */
+const colourAt = (i) => PALETTE[i % PALETTE.length];
 
-function crc32(text) {
-  let sum = 0xffffffff;
-  for (const byte of new TextEncoder().encode(text)) {
-    sum ^= byte;
-    for (let i = 0; i < 8; i += 1) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
-  }
-  return (sum ^ 0xffffffff) >>> 0;
-}
+/**
+ * Return the colour in which a shape is drawn.
+ *
+ * @param {Shape} shape
+ * @param {Label[]} labels
+ */
+export const shapeColour = (shape, labels) =>
+  shape.label || shape.index === undefined ? colourOf(shape.label, labels) : colourAt(shape.index);
 
-/** The shapes of a reply to a picture of this size, and how many could not be read. */
+/**
+ * Return the shapes of a reply to a picture of this size, and the number of those that could not be read.
+ *
+ * @param {string} kind
+ * @param {unknown} reply
+ * @param {Size} size
+ */
 export function shapesOf(kind, reply, size) {
   const parse = { detector: detectorShapes, interactor: interactorShapes, tracker: trackerShapes }[kind];
   let skipped = 0;
@@ -104,11 +150,20 @@ export function shapesOf(kind, reply, size) {
   return { shapes: shapes.filter(Boolean), skipped };
 }
 
+/**
+ * @param {unknown} value
+ * @returns {any[]}
+ */
 const asList = (value) => (Array.isArray(value) ? value : []);
 
+/**
+ * @param {unknown} reply
+ * @param {Size} size
+ */
 function detectorShapes(reply, size) {
   return asList(reply).map((item) => () => {
     const type = String(item.type).toLowerCase() === "tag" ? "tag" : item.type;
+    /** @type {Shape} */
     const shape = {
       type,
       label: String(item.label ?? ""),
@@ -128,6 +183,7 @@ function detectorShapes(reply, size) {
   });
 }
 
+/** @param {any} item */
 function skeletonElement(item) {
   return {
     label: String(item.label),
@@ -136,18 +192,14 @@ function skeletonElement(item) {
   };
 }
 
+/**
+ * @param {any} reply
+ * @param {Size} size
+ */
 function interactorShapes(reply, size) {
-  const nameless = {
-    type: "mask",
-    label: "",
-    points: [],
-    elements: [],
-    attributes: [],
-    rotation: 0,
-    confidence: null,
-  };
+  const nameless = { ...EMPTY_SHAPE, type: "mask" };
   if (Array.isArray(reply?.shapes)) {
-    return reply.shapes.map((item) => () => {
+    return reply.shapes.map((/** @type {any} */ item) => () => {
       if (item.type !== "mask")
         return { ...nameless, type: item.type, points: pointsOf(item.type, item.points) };
       const score = asList(item.attributes).find((attribute) => attribute?.spec_id === 0);
@@ -163,13 +215,20 @@ function interactorShapes(reply, size) {
   ];
 }
 
+/** @param {any} reply */
 function trackerShapes(reply) {
   return asList(reply?.shapes).map((item, index) => () => item && trackerShape(item, index));
 }
 
-/** One entry of a tracker's reply; older ones send the numbers of a box, or of a polygon, alone. */
+/**
+ * Parse one item of a tracker's reply; older trackers send only the coordinates of a box or of a polygon.
+ *
+ * @param {any} item
+ * @param {number} index
+ * @returns {Shape}
+ */
 function trackerShape(item, index) {
-  const shape = { label: "", elements: [], attributes: [], rotation: 0, confidence: null, index };
+  const shape = { ...EMPTY_SHAPE, index };
   if (!Array.isArray(item)) return { ...shape, type: item.type, points: pointsOf(item.type, item.points) };
   const points = pointsOf("polyline", item);
   const xs = points.filter((_, i) => i % 2 === 0);
@@ -181,6 +240,11 @@ function trackerShape(item, index) {
   };
 }
 
+/**
+ * @param {string} type
+ * @param {any} values
+ * @returns {number[]}
+ */
 function pointsOf(type, values) {
   const minimum = MIN_COORDINATES[type];
   if (!minimum) throw new Error(`${type} is no type of shape`);
@@ -190,17 +254,31 @@ function pointsOf(type, values) {
   return values;
 }
 
+/**
+ * @param {unknown} value
+ * @returns {number | null}
+ */
 function toNumber(value) {
   const parsed = typeof value === "string" && value.trim() ? Number(value) : value;
-  return Number.isFinite(parsed) ? parsed : null;
+  return typeof parsed === "number" && Number.isFinite(parsed) ? parsed : null;
 }
 
-/** Flat coordinates as pairs. */
+/**
+ * Return flat coordinates as points.
+ *
+ * @param {number[]} points
+ * @returns {Point[]}
+ */
 export function pairs(points) {
   return points.flatMap((x, i) => (i % 2 ? [] : [[x, points[i + 1]]]));
 }
 
-/** The corners to draw, turned by the rotation: clockwise as seen, round the middle. */
+/**
+ * Return the corners to draw, rotated clockwise about the centre.
+ *
+ * @param {Shape} shape
+ * @returns {Point[]}
+ */
 export function outline(shape) {
   const box = bounds(shape);
   if (!box) return [];
@@ -231,7 +309,12 @@ export function outline(shape) {
   ]);
 }
 
-/** Left, top, right, bottom of a shape before rotation; null of one without a place. */
+/**
+ * Return left, top, right and bottom of a shape before rotation, null without a position.
+ *
+ * @param {Shape} shape
+ * @returns {Box | null}
+ */
 export function bounds(shape) {
   if (shape.mask) return [shape.mask.left, shape.mask.top, shape.mask.right + 1, shape.mask.bottom + 1];
   let { points } = shape;
@@ -245,18 +328,27 @@ export function bounds(shape) {
   }
   const xs = points.filter((_, i) => i % 2 === 0);
   const ys = points.filter((_, i) => i % 2);
-  const minimum = (values) => values.reduce((a, b) => Math.min(a, b));
-  const maximum = (values) => values.reduce((a, b) => Math.max(a, b));
-  return [minimum(xs), minimum(ys), maximum(xs), maximum(ys)];
+  // Too many values for the arguments of Math.min.
+  const [left, right] = [xs.reduce((a, b) => Math.min(a, b)), xs.reduce((a, b) => Math.max(a, b))];
+  const [top, bottom] = [ys.reduce((a, b) => Math.min(a, b)), ys.reduce((a, b) => Math.max(a, b))];
+  return [left, top, right, bottom];
 }
 
-/** How much of the picture a shape covers by its box: large ones are drawn first. */
+/**
+ * Return the area of a shape's box: large shapes are drawn first.
+ *
+ * @param {Shape} shape
+ */
 export function extent(shape) {
   const box = bounds(shape);
   return box ? (box[2] - box[0]) * (box[3] - box[1]) : Infinity;
 }
 
-/** In a few words where a shape is. */
+/**
+ * Return a short description of a shape's position.
+ *
+ * @param {Shape} shape
+ */
 export function summary(shape) {
   if (shape.type === "tag") return "the whole picture";
   if (shape.type === "interval") return "no place on a picture";

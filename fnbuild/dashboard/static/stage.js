@@ -1,41 +1,80 @@
-// A picture on a canvas that can be moved and enlarged, and on which people point and draw.
+// A picture on a canvas that users move, enlarge and draw on.
 //
-// Mouse, touch and pen: a click is a click; a drag draws a box with the tool `box` and moves the
-// picture with any other; the wheel (with Ctrl, or when the canvas has the focus) and two fingers
-// zoom. Keys: arrows move a cross, Enter is a click at it, + - 0 zoom.
+// Mouse, touch and pen: a drag draws a box with the tool `box` and moves the picture with any other; the
+// wheel (with Ctrl, or when the canvas has the focus) and two fingers zoom. Keys: arrows move a cursor,
+// Enter clicks at it, + - 0 zoom.
+
+import { contextOf } from "./dom.js";
+
+/** @typedef {{x: number, y: number}} Position */
+
+/**
+ * @typedef {object} StageHandlers
+ * @property {(click: Position & {negative: boolean}) => void} click
+ * @property {(box: Box) => void} box
+ * @property {(position: Position | null) => void} point
+ * @property {() => void} nothing a drag without effect
+ */
+
+/**
+ * @typedef {object} Gesture
+ * @property {PointerEvent} start
+ * @property {PointerEvent} last
+ * @property {boolean} draws
+ * @property {boolean} moved
+ * @property {boolean} pinch
+ * @property {Box} [box]
+ */
 
 const CLICK_DISTANCE = 4;
 const MAX_SCALE = 40;
+/** @type {Record<string, number[]>} */
+const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+/** @type {Record<string, number>} */
+const ZOOM_FACTORS = { "+": 1.25, "=": 1.25, "-": 0.8, 0: 0 };
 
-/**
- * `paint(context, unit)` draws over the picture in its coordinates; `unit` is the width of a pixel of
- * the screen there. `on` has `click({x, y, negative})`, `box([l, t, r, b])`, `point({x, y} | null)` and
- * `nothing()` for a drag that neither drew nor moved anything.
- */
 export class Stage {
-  constructor(canvas, { paint, on }) {
-    Object.assign(this, { canvas, paint, on, tool: "move", bitmap: null, cursor: null });
-    this.context = canvas.getContext("2d");
-    [this.scale, this.x, this.y] = [1, 0, 0];
+  /**
+   * `paint(context, unit, box)` draws over the picture in its coordinates; `unit` is the width of a pixel of
+   * the screen there, `box` is being drawn.
+   *
+   * @param {HTMLCanvasElement} canvas
+   * @param {(context: CanvasRenderingContext2D, unit: number, box: Box | null) => void} paint
+   * @param {StageHandlers} handlers
+   */
+  constructor(canvas, paint, handlers) {
+    this.canvas = canvas;
+    this.paint = paint;
+    this.handlers = handlers;
+    this.context = contextOf(canvas);
+    this.tool = "move";
+    /** @type {CanvasImageSource | null} */
+    this.bitmap = null;
+    this.width = this.height = 0;
+    this.scale = 1;
+    this.x = this.y = 0;
     this.fitted = true;
+    this.frame = 0;
+    /** @type {Position | null} */
+    this.cursor = null;
+    /** @type {Position | null} */
+    this.corner = null;
+    /** @type {Map<number, PointerEvent>} */
     this.pointers = new Map();
+    /** @type {Gesture | null} */
     this.gesture = null;
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(canvas);
-    const listeners = {
-      pointerdown: this.onPointerDown,
-      pointermove: this.onPointerMove,
-      pointerup: this.onPointerUp,
-      pointercancel: this.onPointerUp,
-      pointerleave: () => this.on.point(null),
-      wheel: this.onWheel,
-      keydown: this.onKey,
-      contextmenu: (event) => event.preventDefault(),
-      blur: () => this.setCursor(null),
-    };
-    for (const [name, handle] of Object.entries(listeners)) {
-      canvas.addEventListener(name, (event) => handle.call(this, event), { passive: false });
-    }
+    const options = { passive: false };
+    canvas.addEventListener("pointerdown", (event) => this.onPointerDown(event), options);
+    canvas.addEventListener("pointermove", (event) => this.onPointerMove(event), options);
+    canvas.addEventListener("pointerup", (event) => this.onPointerUp(event), options);
+    canvas.addEventListener("pointercancel", (event) => this.onPointerUp(event), options);
+    canvas.addEventListener("pointerleave", () => handlers.point(null));
+    canvas.addEventListener("wheel", (event) => this.onWheel(event), options);
+    canvas.addEventListener("keydown", (event) => this.onKey(event));
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("blur", () => this.setCursor(null));
   }
 
   close() {
@@ -43,7 +82,13 @@ export class Stage {
     cancelAnimationFrame(this.frame);
   }
 
-  /** Show a picture; one of the same size keeps place and zoom. */
+  /**
+   * Show a picture; one of the same size keeps position and zoom.
+   *
+   * @param {CanvasImageSource} bitmap
+   * @param {number} width
+   * @param {number} height
+   */
   show(bitmap, width, height) {
     const same = this.bitmap && this.width === width && this.height === height;
     Object.assign(this, { bitmap, width, height });
@@ -53,10 +98,11 @@ export class Stage {
     this.redraw();
   }
 
+  /** @param {string} tool */
   setTool(tool) {
     this.tool = tool;
     this.gesture = null;
-    // A finger scrolls the page where nothing is to be drawn.
+    // A finger scrolls the page unless the tool draws.
     this.canvas.style.touchAction = tool === "move" && this.fitted ? "pan-y" : "none";
     this.canvas.dataset.tool = tool;
     this.redraw();
@@ -86,7 +132,12 @@ export class Stage {
     this.setTool(this.tool);
   }
 
-  /** Zoom by a factor about a place of the canvas, its middle if none is given. */
+  /**
+   * Zoom by a factor about a point of the canvas, its centre by default.
+   *
+   * @param {number} factor
+   * @param {number[] | null} center
+   */
   zoom(factor, center = null) {
     if (!this.bitmap) return;
     const { width, height } = this.size;
@@ -105,9 +156,19 @@ export class Stage {
     this.setTool(this.tool);
   }
 
-  /** Move the picture, of which some stays in sight. */
+  /**
+   * Move the picture, part of which stays visible.
+   *
+   * @param {number} dx
+   * @param {number} dy
+   */
   moveBy(dx, dy) {
     const { width, height } = this.size;
+    /**
+     * @param {number} place
+     * @param {number} length
+     * @param {number} room
+     */
     const clampPosition = (place, length, room) =>
       length <= room ? (room - length) / 2 : Math.min(Math.max(place, room - length), 0);
     this.x = clampPosition(this.x + dx, this.width * this.scale, width);
@@ -115,7 +176,11 @@ export class Stage {
     this.redraw();
   }
 
-  /** A place of the window as one of the picture, and whether it lies within. */
+  /**
+   * Convert a position in the window to one in the picture.
+   *
+   * @param {MouseEvent} event
+   */
   placeOf(event) {
     const { left, top } = this.size;
     const x = (event.clientX - left - this.x) / this.scale;
@@ -123,6 +188,7 @@ export class Stage {
     return { x, y, inside: x >= 0 && y >= 0 && x <= this.width && y <= this.height };
   }
 
+  /** @param {Position} position */
   clampToPicture({ x, y }) {
     return { x: Math.min(Math.max(x, 0), this.width), y: Math.min(Math.max(y, 0), this.height) };
   }
@@ -144,17 +210,20 @@ export class Stage {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.bitmap, 0, 0, this.width, this.height);
     this.paint(context, 1 / this.scale, this.gesture?.box ?? null);
-    if (this.cursor) this.drawCursor(1 / this.scale);
+    if (this.cursor) this.drawCursor(this.cursor, 1 / this.scale);
   }
 
-  drawCursor(unit) {
+  /**
+   * @param {Position} cursor
+   * @param {number} unit
+   */
+  drawCursor({ x, y }, unit) {
     const { context } = this;
-    const { x, y } = this.cursor;
-    for (const [wide, colour] of [
-      [3.5, "rgb(16 18 22 / 0.6)"],
-      [1.5, "white"],
+    for (const { width, colour } of [
+      { width: 3.5, colour: "rgb(16 18 22 / 0.6)" },
+      { width: 1.5, colour: "white" },
     ]) {
-      context.lineWidth = wide * unit;
+      context.lineWidth = width * unit;
       context.strokeStyle = colour;
       context.beginPath();
       for (const [a, b, c, d] of [
@@ -170,31 +239,37 @@ export class Stage {
     }
   }
 
+  /** @param {PointerEvent} event */
   onPointerDown(event) {
     if (!this.bitmap) return;
-    // Not of a made event: such a pointer cannot be captured.
+    // The pointer of a synthetic event cannot be captured.
     if (event.isTrusted) this.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, event);
     this.setCursor(null);
     if (this.pointers.size === 2) {
-      this.gesture = { pinch: true };
+      this.gesture = { start: event, last: event, draws: false, moved: false, pinch: true };
       return;
     }
     const draws = this.tool === "box" && event.button === 0;
-    this.gesture = { start: event, last: event, draws, moved: false };
+    this.gesture = { start: event, last: event, draws, moved: false, pinch: false };
   }
 
+  /** @param {PointerEvent} event */
   onPointerMove(event) {
     if (!this.bitmap) return;
     const previous = this.pointers.get(event.pointerId);
     if (this.gesture?.pinch && previous) this.pinch(previous, event);
     if (previous) this.pointers.set(event.pointerId, event);
     const { gesture } = this;
-    if (gesture?.start?.pointerId === event.pointerId) this.drag(gesture, event);
+    if (gesture && !gesture.pinch && gesture.start.pointerId === event.pointerId) this.drag(gesture, event);
     const place = this.placeOf(event);
-    this.on.point(place.inside ? place : null);
+    this.handlers.point(place.inside ? place : null);
   }
 
+  /**
+   * @param {Gesture} gesture
+   * @param {PointerEvent} event
+   */
   drag(gesture, event) {
     const distance = Math.hypot(event.clientX - gesture.start.clientX, event.clientY - gesture.start.clientY);
     gesture.moved ||= distance > CLICK_DISTANCE;
@@ -211,9 +286,14 @@ export class Stage {
     gesture.last = event;
   }
 
+  /**
+   * @param {PointerEvent} previous
+   * @param {PointerEvent} event
+   */
   pinch(previous, event) {
     const other = [...this.pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
     if (!other) return;
+    /** @param {PointerEvent} pointer */
     const distanceTo = (pointer) =>
       Math.hypot(pointer.clientX - other.clientX, pointer.clientY - other.clientY);
     const { left, top } = this.size;
@@ -225,6 +305,7 @@ export class Stage {
       this.moveBy((event.clientX - previous.clientX) / 2, (event.clientY - previous.clientY) / 2);
   }
 
+  /** @param {PointerEvent} event */
   onPointerUp(event) {
     this.pointers.delete(event.pointerId);
     const { gesture } = this;
@@ -234,16 +315,18 @@ export class Stage {
     const place = this.placeOf(event);
     if (gesture.box) this.emitBox(gesture.box);
     else if (!gesture.moved && place.inside) {
-      this.on.click({ ...place, negative: event.button === 2 });
-    } else if (gesture.moved && !gesture.draws && this.fitted) this.on.nothing();
+      this.handlers.click({ ...place, negative: event.button === 2 });
+    } else if (gesture.moved && !gesture.draws && this.fitted) this.handlers.nothing();
     this.redraw();
   }
 
+  /** @param {Box} box */
   emitBox([left, top, right, bottom]) {
     const box = [left, top, right, bottom].map(Math.round);
-    if (box[2] > box[0] && box[3] > box[1]) this.on.box(box);
+    if (box[2] > box[0] && box[3] > box[1]) this.handlers.box(box);
   }
 
+  /** @param {WheelEvent} event */
   onWheel(event) {
     if (!this.bitmap || (!event.ctrlKey && document.activeElement !== this.canvas)) return;
     event.preventDefault();
@@ -254,12 +337,12 @@ export class Stage {
     ]);
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     if (!this.bitmap || event.ctrlKey || event.metaKey || event.altKey) return;
-    const directions = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const zooms = { "+": 1.25, "=": 1.25, "-": 0.8, 0: 0 };
-    if (directions[event.key]) this.moveCursor(directions[event.key], event.shiftKey ? 1 : 10);
-    else if (event.key in zooms) zooms[event.key] ? this.zoom(zooms[event.key]) : this.fit();
+    if (DIRECTIONS[event.key]) this.moveCursor(DIRECTIONS[event.key], event.shiftKey ? 1 : 10);
+    else if (event.key in ZOOM_FACTORS)
+      ZOOM_FACTORS[event.key] ? this.zoom(ZOOM_FACTORS[event.key]) : this.fit();
     else if (event.key === "Enter" && this.cursor) this.pressCursor(event.shiftKey);
     else if (event.key === "Escape" && this.corner) this.corner = null;
     else return;
@@ -268,7 +351,12 @@ export class Stage {
     this.redraw();
   }
 
-  /** Move the cross by so many pixels of the screen; one of the picture at least. */
+  /**
+   * Move the cursor by a number of pixels of the screen, at least one of the picture.
+   *
+   * @param {number[]} direction
+   * @param {number} pixels
+   */
   moveCursor([dx, dy], pixels) {
     if (this.tool === "move") {
       this.moveBy(-dx * pixels * 4, -dy * pixels * 4);
@@ -279,29 +367,33 @@ export class Stage {
     this.setCursor(this.cursor ? this.clampToPicture({ x: from.x + dx * by, y: from.y + dy * by }) : from);
   }
 
+  /** @param {Position | null} place */
   setCursor(place) {
     if (this.cursor === place) return;
     this.cursor = place;
     if (!place) this.corner = null;
-    this.on.point(place);
+    this.handlers.point(place);
     this.redraw();
   }
 
+  /** @param {boolean} negative */
   pressCursor(negative) {
-    if (this.tool !== "box") {
-      this.on.click({ ...this.cursor, negative });
-      return;
+    const { corner, cursor } = this;
+    if (!cursor) return;
+    if (this.tool !== "box") this.handlers.click({ ...cursor, negative });
+    else if (!corner) this.corner = cursor;
+    else {
+      this.emitBox(boxOf(corner, cursor));
+      this.corner = null;
     }
-    // Two corners make a box.
-    if (!this.corner) {
-      this.corner = this.cursor;
-      return;
-    }
-    this.emitBox(boxOf(this.corner, this.cursor));
-    this.corner = null;
   }
 }
 
+/**
+ * @param {Position} first
+ * @param {Position} second
+ * @returns {Box}
+ */
 function boxOf(first, second) {
   return [
     Math.min(first.x, second.x),

@@ -1,10 +1,11 @@
-// States of functions: their words, their shapes, and what of a function every view shows.
+// States of functions and their symbols, the values that every view reads from a function, error messages.
 
 import { h, withCode } from "./dom.js";
 
 const PROJECT = "nuclio.io/project-name";
 
-// Shape and word tell the state; the colour only repeats them.
+// A symbol and a label for each state: the colour alone would not do.
+/** @type {Record<string, string[]>} */
 const STATE_STYLES = {
   ready: ["●", "good"],
   building: ["◐", "busy"],
@@ -23,45 +24,83 @@ const STATE_STYLES = {
   pending: ["◌", "busy"],
 };
 
-/** A state as a pill. */
-export function pill(state, label = "") {
-  const [shape, kind, name] = STATE_STYLES[state] ?? ["○", "idle"];
+/**
+ * Return a state as a badge.
+ *
+ * @param {string | undefined} state
+ */
+export function pill(state) {
+  const [shape, kind, name] = STATE_STYLES[state ?? ""] ?? ["○", "idle"];
   return h(
     "span",
     { class: `pill ${kind}`, "data-state": state },
     h("span", { class: "shape", "aria-hidden": "true" }, shape),
-    label || name || state || "unknown",
+    name || state || "unknown",
   );
 }
 
-/** The state in fnbuild's own words: to Nuclio's clients a disabled function is ready. */
+/**
+ * Return fnbuild's own state: for Nuclio's clients, a disabled function is ready.
+ *
+ * @param {FunctionObject | null} [fn]
+ */
 export const stateOf = (fn) => fn?.status?.detailedState ?? fn?.status?.state;
 
-export const isHealthy = (state) => (STATE_STYLES[state] ?? [])[1] !== "bad" && state !== "unhealthy";
+/** @param {string} [state] */
+export const isHealthy = (state = "") => (STATE_STYLES[state] ?? [])[1] !== "bad" && state !== "unhealthy";
 
+/** @param {FunctionObject} fn */
 export const projectOf = (fn) => fn.metadata?.labels?.[PROJECT] || "default";
 
+/** @param {FunctionObject} fn */
 export const titleOf = (fn) => fn.metadata?.annotations?.name || "";
 
+/** @param {FunctionObject} fn */
 export const typeOf = (fn) => fn.metadata?.annotations?.type || "";
 
-/** `1/1`, or nothing when the platform says nothing. */
+/**
+ * Return true if a replica of the function answers requests.
+ *
+ * @param {FunctionObject | null} fn
+ */
+export const isServing = (fn) => (fn?.status?.replicas?.available ?? 0) > 0;
+
+/**
+ * Return true if the function's newest operation has not ended.
+ *
+ * @param {FunctionObject | null} fn
+ */
+export const isBusy = (fn) => ["waiting", "running"].includes(fn?.status?.operation?.state ?? "");
+
+/**
+ * Return the available and the desired number of replicas, such as `1/1`; "" if unknown.
+ *
+ * @param {FunctionObject} fn
+ */
 export function replicasOf(fn) {
   const count = fn.status?.replicas;
   return count ? `${count.available}/${count.wanted}` : "";
 }
 
-/** When the active revision of a function began, in milliseconds; 0 when that is not known. */
-export function revisionSince({ status = {} } = {}) {
-  const { activated = 0, operation = {} } = status;
-  const done = operation.state === "done" ? new Date(operation.started).getTime() : 0;
+/**
+ * Return the time when the active revision of a function became active, in milliseconds; 0 if unknown.
+ *
+ * @param {FunctionObject | null} fn
+ */
+export function revisionSince(fn) {
+  const { activated = 0, operation } = fn?.status ?? {};
+  const done = operation?.state === "done" ? new Date(operation.started).getTime() : 0;
   return Math.max(activated * 1000, done);
 }
 
 const REPEATED = /^failed in the same way: /;
 const TRACEBACK_START = /[:;]?\s*Traceback \(most recent call last\):$/;
 
-/** The one line of a message that says most: the first, but of a mere traceback the last. */
+/**
+ * Return the most informative line of a message: the first one, or the last one of a traceback.
+ *
+ * @param {unknown} message
+ */
 export function firstLine(message) {
   const lines = String(message ?? "")
     .split("\n")
@@ -73,7 +112,12 @@ export function firstLine(message) {
     : lines[0].replace(REPEATED, "").replace(TRACEBACK_START, "");
 }
 
-/** A refusal or another failure, with what to do about it. */
+/**
+ * Return an error with its remedy and with actions.
+ *
+ * @param {any} error
+ * @param {...Child} actions
+ */
 export function errorBox(error, ...actions) {
   const [summary, ...rest] = String(error?.message ?? error)
     .trim()

@@ -144,7 +144,7 @@ def test_a_text_whose_deploy_failed_is_told_from_what_serves(
     page.get_by_role("link", name="Revisions").click()
     rows = page.get_by_role("table", name=f"Revisions of {name}").locator("tbody tr")
     expect(rows.filter(has_text="failed")).to_have_count(1)
-    expect(page.get_by_role("button", name="Roll back to it")).to_have_count(0)
+    expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
     page.get_by_role("link", name="Configuration").click()
     expect(told).to_be_visible()
     page.get_by_role("button", name="Discard changes").click()

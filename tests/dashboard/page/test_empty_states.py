@@ -66,7 +66,7 @@ def test_what_did_not_load_while_the_dashboard_was_gone_comes_by_itself(
                 expect(page.get_by_role("heading", name="Not connected")).to_be_visible()
                 alert = page.get_by_role("main").get_by_role("alert")
                 expect(alert).to_contain_text("the dashboard does not answer")
-                expect(alert).to_contain_text("by itself")
+                expect(alert).to_contain_text("automatically")
             with started("--listen", f"127.0.0.1:{port}", listen=False):
                 expect(page.get_by_role("heading", name="Deploy a function")).to_be_visible()
                 go(page, f"/functions/{name}/logs")

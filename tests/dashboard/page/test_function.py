@@ -149,7 +149,7 @@ def test_errors_end_with_their_revision(
     expect(row(page, folder.name)).not_to_contain_text("no picture")
     go(page, f"/functions/{folder.name}")
     errors = page.get_by_role("region", name="Last errors")
-    expect(errors).to_contain_text("None since the last change.")
+    expect(errors).to_contain_text("No errors since the last change.")
     expect(errors.get_by_text("Before the last change (1)")).to_be_visible()
 
 
@@ -291,7 +291,7 @@ def test_a_failure_beside_what_serves_is_said_once(
     main = page.get_by_role("main")
     expect(main.get_by_role("alert")).to_contain_text("ValueError: no weights")
     expect(main).to_contain_text("The last change failed; revision 1 goes on serving.")
-    expect(main.get_by_text("None that the dashboard has seen.")).to_be_visible()
+    expect(main.get_by_text("No errors recorded.")).to_be_visible()
     assert main.inner_text().count("Traceback") == 1
 
 
@@ -312,6 +312,6 @@ def test_errors_that_say_the_same_stand_together(
     expect(errors.locator("summary")).not_to_contain_text("Traceback")
     change = {"desiredState": "ready"}
     dashboard.request("PATCH", f"/api/functions/{name}", json=change, headers=WAIT)
-    expect(errors).to_contain_text("None since the last change.")
+    expect(errors).to_contain_text("No errors since the last change.")
     errors.get_by_text("Before the last change (3)").click()
     expect(errors.get_by_text("no such picture").first).to_be_visible()

@@ -39,10 +39,10 @@ def test_two_revisions_are_compared_and_the_first_runs_again(
     expect(code.locator(".removed")).to_have_text("-    return 'one'")
 
     assert dashboard.cli("invoke", name).stdout.strip() == "two"
-    rows.last.get_by_role("button", name="Roll back to it").click()
+    rows.last.get_by_role("button", name="Roll back").click()
     asked = page.get_by_role("dialog")
     asked.get_by_role("button", name="Cancel").click()
-    rows.last.get_by_role("button", name="Roll back to it").click()
+    rows.last.get_by_role("button", name="Roll back").click()
     asked.get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("region", name="Rolling back to revision 1")).to_contain_text("done")
     assert dashboard.cli("invoke", name).stdout.strip() == "one"

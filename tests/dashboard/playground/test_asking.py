@@ -194,7 +194,7 @@ def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
     assert link.get_attribute("href") == "#/functions/faults/logs"
     assert fault(there, "0") == ""
     there.page.route("**/api/function_invocations", lambda route: route.abort())
-    assert "ask again" in fault(there, "0.05")
+    assert "try again" in fault(there, "0.05")
     there.page.unroute("**/api/function_invocations")
     assert fault(there, "0") == ""
 
