@@ -66,8 +66,8 @@ function signInPrompt(reload) {
   return h(
     "div",
     { class: "empty" },
-    h("h2", {}, "Only for those who may change things"),
-    h("p", {}, "The list of changes names people and addresses, so it needs the token."),
+    h("h2", {}, "Not signed in"),
+    h("p", {}, "The log of changes has names and addresses, so it needs the token."),
     button("Sign in", signIn, { class: "primary" }),
     h("p", { class: "quiet-text" }, "On the machine itself: ", h("code", {}, "fnbuild get audit")),
   );

@@ -84,7 +84,7 @@ const CHARTS = [
     unit: "",
     series: [
       { key: "busy", name: "busy", of: (sample) => sample.busy },
-      { key: "workers", name: "there are", of: (sample) => sample.workers },
+      { key: "workers", name: "total", of: (sample) => sample.workers },
     ],
   },
 ];
@@ -109,7 +109,7 @@ export async function show(root, { name }, { current, signal }) {
     h(
       "details",
       { class: "card" },
-      h("summary", {}, "The figures as a table"),
+      h("summary", {}, "Data as a table"),
       h(
         "div",
         { class: "scroll", tabindex: "0" },
@@ -421,7 +421,7 @@ function chart({ key, title, unit, series, bars = false }) {
     /** @param {Sample} sample */
     const hasValues = (sample) => series.some(({ of }) => (of(sample) ?? null) !== null);
     const selected = cursor === null ? (samples.findLast(hasValues) ?? samples.at(-1)) : samples[cursor];
-    if (!selected) return setChildren(reading, "Nothing measured yet.");
+    if (!selected) return setChildren(reading, "No measurements yet.");
     const readings = series.map(
       ({ name, of, text = (sample) => number(of(sample)) }) =>
         `${name} ${text(selected)}${unit && of(selected) !== null ? ` ${unit}` : ""}`,

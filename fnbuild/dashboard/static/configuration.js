@@ -57,7 +57,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
         h(
           "p",
           { class: "quiet-text" },
-          "Saving deploys a new revision. Secrets stand as [redacted] and stay as they are.",
+          "Saving deploys a new revision. Secrets appear as [redacted] and are kept.",
         ),
       ),
       feedback,
@@ -70,7 +70,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
     setNote(
       initialDraft === failedDrafts.get(name)
         ? failedDeployText
-        : () => "Here are your changes from before, not saved yet.",
+        : () => "Your earlier changes, not saved yet.",
     );
   updateButtons();
   onChange(onUpdate);
@@ -122,9 +122,9 @@ export async function show(root, { name }, { signal, current, onChange }) {
   function failedDeployText() {
     const { revision: number } = current()?.status ?? {};
     const outcome =
-      isServing(current()) && number ? `revision ${number} goes on serving` : "nothing of it runs";
-    const remedy = "Discard changes brings back what is stored.";
-    return `This text does not run: its deploy failed, and ${outcome}. ${remedy}`;
+      isServing(current()) && number ? `revision ${number} goes on serving` : "the function is not running";
+    const remedy = "Discard changes restores the stored text.";
+    return `This text is not deployed: its deploy failed, and ${outcome}. ${remedy}`;
   }
 
   function updateButtons() {
@@ -139,7 +139,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
   async function discard() {
     const agreed = await confirmAction(
       "Discard your changes?",
-      `What you wrote goes; ${name} stays as it is.`,
+      `Your text is lost; ${name} stays as it is.`,
       {
         confirmLabel: "Discard",
         danger: true,
@@ -187,7 +187,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
     if (!fetched || fetched.revision === revision || saving) return undefined;
     ({ text: stored, revision } = fetched);
     if (drafts.has(name))
-      setNote(() => `Revision ${newRevision} was deployed meanwhile. Saving puts your text over it.`);
+      setNote(() => `Revision ${newRevision} was deployed meanwhile. Saving replaces it with your text.`);
     return undefined;
   }
 

@@ -10,12 +10,12 @@ import { bounds } from "./shapes.js";
 /** @type {Record<string, Tool>} */
 const TOOLS = {
   move: { tool: "move", name: "Move", key: "m", title: "Move the picture" },
-  positive: { tool: "positive", name: "+ On it", key: "a", title: "Points on the object" },
+  positive: { tool: "positive", name: "+ Include", key: "a", title: "Points on the object" },
   negative: {
     tool: "negative",
-    name: "− Beside it",
+    name: "− Exclude",
     key: "x",
-    title: "Points beside the object; the right button does the same",
+    title: "Points outside the object; the right button does the same",
   },
   box: { tool: "box", name: "Box", key: "b", title: "Draw a box" },
   polygon: {
@@ -24,16 +24,16 @@ const TOOLS = {
     key: "l",
     title: "Click the corners; Enter or the first corner closes it",
   },
-  points: { tool: "points", name: "Point", key: "a", title: "Follow a point" },
+  points: { tool: "points", name: "Point", key: "a", title: "Track a point" },
 };
 
 /** @param {string} kind */
 function keysOf(kind) {
-  const beside = kind === "interactor" ? " (Shift+Enter beside the object)" : "";
-  const undo = kind === "detector" ? "" : ", Backspace takes the last one back";
+  const beside = kind === "interactor" ? " (Shift+Enter excludes)" : "";
+  const undo = kind === "detector" ? "" : ", Backspace removes the last one";
   return (
-    `Keys in the picture: arrows move a cross, Enter clicks there${beside}, + − 0 zoom${undo}; ` +
-    ", and . go to the picture before and after, p plays."
+    `Keys in the picture: arrows move a cursor, Enter clicks at it${beside}, + − 0 zoom${undo}; ` +
+    ", and . go to the previous and next picture, p plays."
   );
 }
 
@@ -45,7 +45,7 @@ export class Controls {
       class: "picture",
       tabindex: 0,
       role: "img",
-      "aria-label": "The picture, with what the function found drawn over it",
+      "aria-label": "The picture with the results drawn over it",
       "aria-describedby": "playground-keys",
     });
     /** @type {Record<string, HTMLElement>} */
@@ -65,8 +65,8 @@ export class Controls {
     this.readout = h("p", { class: "readout" });
     this.status = h("p", { class: "status", role: "status" });
     this.total = h("span", { class: "count" });
-    this.runButton = button("Ask", () => playground.run(), { class: "primary" });
-    this.saveButton = button("Save the picture", () => playground.save(), { class: "small" });
+    this.runButton = button("Run", () => playground.run(), { class: "primary" });
+    this.saveButton = button("Save picture", () => playground.save(), { class: "small" });
     const previous = { "aria-label": "Previous picture (,)", title: "Previous picture (,)" };
     this.previousButton = button("◀", () => playground.showFrame(playground.index - 1), previous);
     const next = { "aria-label": "Next picture (.)", title: "Next picture (.)" };
@@ -155,7 +155,7 @@ export class Controls {
       "div",
       { class: "welcome" },
       h("p", { class: "welcome-what" }, `Drop ${subject} here`),
-      h("p", { class: "quiet-text" }, "or paste one, choose files above, or begin with a sample:"),
+      h("p", { class: "quiet-text" }, "or paste one, choose files above, or start with a sample:"),
       h(
         "div",
         { class: "chips" },
@@ -182,11 +182,11 @@ export class Controls {
   resultsColumn() {
     const { playground, panels } = this;
     const slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, id: "threshold" });
-    const thresholdText = h("output", { for: "threshold" }, "the function's own");
+    const thresholdText = h("output", { for: "threshold" }, "default");
     slider.addEventListener("input", () => {
       const value = Number(slider.value);
       playground.setThreshold(value);
-      thresholdText.textContent = value ? value.toFixed(2) : "the function's own";
+      thresholdText.textContent = value ? value.toFixed(2) : "default";
     });
     /**
      * @param {string} name
@@ -232,8 +232,8 @@ export class Controls {
       ),
       card("times", "Time"),
       card("verdict", "CVAT"),
-      foldedCard("program", "The request as a program"),
-      foldedCard("raw", "The reply"),
+      foldedCard("program", "Request as code"),
+      foldedCard("raw", "Raw reply"),
     );
   }
 
@@ -309,7 +309,7 @@ export class Controls {
     this.previousButton.disabled = index === 0;
     this.nextButton.disabled = isLast;
     this.playButton.disabled = isLast && !playing;
-    this.playButton.textContent = playing ? "Pause" : kind === "detector" ? "Ask about all" : "Play";
+    this.playButton.textContent = playing ? "Pause" : kind === "detector" ? "Run all" : "Play";
     this.position.textContent = `${index + 1} / ${source.count}`;
     this.position.title = source.name(index);
   }
@@ -339,7 +339,7 @@ export class Controls {
   setBusy(isBusy) {
     this.stageArea.classList.toggle("busy", isBusy);
     this.element.setAttribute("aria-busy", String(isBusy));
-    if (isBusy) this.setStatus("Asking…");
+    if (isBusy) this.setStatus("Running…");
   }
 
   /**

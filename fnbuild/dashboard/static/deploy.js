@@ -111,7 +111,7 @@ export function show(root, _params, { title, signal }) {
     return h(
       "section",
       { class: "card" },
-      h("h2", {}, `${functions.length} functions are in it: which one?`),
+      h("h2", {}, `${functions.length} functions found: select one`),
       h(
         "p",
         { class: "actions" },

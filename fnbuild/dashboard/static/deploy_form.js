@@ -73,7 +73,7 @@ export function deployForm(upload, { signal, output }) {
   return h(
     "form",
     { class: "card", novalidate: true, onsubmit: deploy },
-    h("h2", {}, "Where it goes"),
+    h("h2", {}, "Destination"),
     h(
       "div",
       { class: "form-fields" },
@@ -82,7 +82,7 @@ export function deployForm(upload, { signal, output }) {
         "project",
         "Project",
         project,
-        h("small", { id: "project-help" }, "A new one is made. CVAT shows those of the project cvat"),
+        h("small", { id: "project-help" }, "Created if it does not exist. CVAT shows only the project cvat"),
       ),
       formField("platform", "Platform", platform, h("small", { id: "platform-help" }, "Where it runs")),
     ),
@@ -93,7 +93,7 @@ export function deployForm(upload, { signal, output }) {
       h(
         "p",
         { class: "note" },
-        "There is no function.yaml in it, so give it a name. What is called is ",
+        "There is no function.yaml, so enter a name. The handler is ",
         h("code", {}, "handler"),
         " in main.py.",
       ),
@@ -166,9 +166,9 @@ export function deployForm(upload, { signal, output }) {
       return `This is what ${name} has now${revision ? `, as revision ${revision}` : ""}.`;
     const location = `on ${status.platform}${revision ? ` as revision ${revision}` : ""}`;
     const running = isServing({ status })
-      ? "what runs serves until the new revision is ready."
-      : "nothing of it runs now.";
-    return `${name} is there already, ${location}. Deploying puts this over it; ${running}`;
+      ? "the current revision serves until the new one is ready."
+      : "it is not running.";
+    return `${name} already exists, ${location}. Deploying replaces it; ${running}`;
   }
 
   function nameRule() {
@@ -189,7 +189,7 @@ export function deployForm(upload, { signal, output }) {
     event.preventDefault();
     setChildren(feedback);
     if (blockingErrors.length) {
-      const text = "function.yaml has errors. Mend them in your files and choose these again.";
+      const text = "function.yaml has errors. Fix them in your files and choose the files again.";
       setChildren(feedback, h("p", { class: "note warn", role: "alert" }, text));
       return goToError();
     }
@@ -235,7 +235,7 @@ function resultLinks(operation, name) {
     { class: "actions", role: "status" },
     done && h("a", { class: "button primary", href: `${address}/playground` }, `Try ${name}`),
     h("a", { class: "button", href: address }, `Open ${name}`),
-    !done && h("a", { class: "button", href: `${address}/logs` }, "Its log"),
+    !done && h("a", { class: "button", href: `${address}/logs` }, "Log"),
   );
 }
 

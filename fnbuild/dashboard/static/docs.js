@@ -14,7 +14,7 @@ import { elementById, h, setChildren, withCode } from "./dom.js";
  */
 
 /** @type {Record<string, string>} */
-const ACCESS = { open: "for everybody", read: "for whoever may read", write: "needs the write token" };
+const ACCESS = { open: "public", read: "needs read access", write: "needs the write token" };
 /** @type {Record<string, string>} */
 const PARAMETER_GROUPS = { path: "Path", query: "Query", header: "Headers" };
 
@@ -92,10 +92,10 @@ function operationDetails(path, method, spec) {
     h(
       "div",
       { class: "inside" },
-      h("p", { class: "quiet-text" }, `${ACCESS[kind]} · answers ${status}`),
+      h("p", { class: "quiet-text" }, `${ACCESS[kind]} · responds with ${status}`),
       parameters(spec),
-      contentSections("Takes", spec.requestBody && spec.requestBody.content),
-      contentSections("Gives", response.content),
+      contentSections("Request", spec.requestBody && spec.requestBody.content),
+      contentSections("Response", response.content),
     ),
   );
 }
@@ -150,5 +150,8 @@ const main = elementById("main", HTMLElement);
 try {
   show(main, await (await fetch("/api/openapi.json")).json());
 } catch (error) {
-  setChildren(main, h("p", { class: "banner bad" }, `The description cannot be read: ${error.message}`));
+  setChildren(
+    main,
+    h("p", { class: "banner bad" }, `The API description cannot be loaded: ${error.message}`),
+  );
 }

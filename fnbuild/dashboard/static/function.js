@@ -82,7 +82,7 @@ export async function show(root, params, context) {
       h(
         "p",
         { class: "problem", role: "alert" },
-        `${name} is not there any more. `,
+        `${name} has been deleted. `,
         h("a", { href: "#/" }, "All functions"),
       ),
     );
@@ -125,8 +125,8 @@ export async function show(root, params, context) {
   }
 
   async function redeploy() {
-    const note = isServing(current()) ? " What runs now serves until the new revision is ready." : "";
-    const question = `${name} is built again from its stored configuration.${note}`;
+    const note = isServing(current()) ? " The current revision serves until the new one is ready." : "";
+    const question = `${name} is rebuilt from its stored configuration.${note}`;
     if (!(await confirmAction(`Redeploy ${name}?`, question, { confirmLabel: "Redeploy" }))) return;
     await applyChange(start, `${name} is being deployed`);
   }
@@ -140,13 +140,13 @@ export async function show(root, params, context) {
 
   async function disable() {
     const question =
-      `Nothing of ${name} runs until it is enabled again. ` + "Its configuration and revisions stay.";
+      `${name} does not run until it is enabled again. ` + "Its configuration and revisions are kept.";
     if (!(await confirmAction(`Disable ${name}?`, question, { confirmLabel: "Disable" }))) return;
     await applyChange(() => setDisabled(true), `${name} is being disabled`);
   }
 
   async function remove() {
-    const question = [`${name} stops and goes, with its revisions and its log.`, "This cannot be undone."];
+    const question = [`${name}, its revisions and its log are deleted.`, "This cannot be undone."];
     if (!(await confirmAction(`Delete ${name}?`, question, { confirmLabel: "Delete", danger: true }))) return;
     const deleted = await applyChange(() => call("DELETE", functionPath(name)), `${name} is deleted`);
     if (deleted) context.navigate("#/");

@@ -44,7 +44,7 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
   const feedback = h("div");
   const title = h("input", {
     "aria-label": "Name of the request",
-    placeholder: "Name to keep it by",
+    placeholder: "Name",
     required: true,
     maxlength: 100,
   });
@@ -115,14 +115,14 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
       return setChildren(
         feedback,
         errorBox({
-          message: "a request with a file is not kept",
-          hint: "take the file away, or paste its content",
+          message: "a request with a file cannot be saved",
+          hint: "remove the file, or paste its content",
         }),
       );
     const existing = events.find((event) => titleOf(event) === eventName);
     if (
       existing &&
-      !(await confirmAction(`Replace ${eventName}?`, "The request that is kept by this name goes.", {
+      !(await confirmAction(`Replace ${eventName}?`, "The saved request with this name is replaced.", {
         confirmLabel: "Replace",
       }))
     )
@@ -145,7 +145,7 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
   /** @param {FunctionEvent} event */
   async function deleteEvent(event) {
     if (
-      !(await confirmAction(`Delete ${titleOf(event)}?`, "The request is not kept any more.", {
+      !(await confirmAction(`Delete ${titleOf(event)}?`, "The saved request is deleted.", {
         confirmLabel: "Delete",
         danger: true,
       }))

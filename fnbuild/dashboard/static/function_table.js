@@ -111,7 +111,7 @@ function stateCell({ status = {}, error }) {
         "span",
         { class: "pill warn" },
         h("span", { class: "shape", "aria-hidden": "true" }, "▽"),
-        "set aside",
+        "excluded",
       ),
     ],
     reason && h("span", { class: "reason" }, withCode(reason)),

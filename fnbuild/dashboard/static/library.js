@@ -36,7 +36,7 @@ export async function showLibrary(container, { signal, onSelect }) {
     const list = h("ul", { class: "shelf" });
     const entries = Object.entries(functions);
     if (!entries.length) {
-      const text = "There is no library here. `fnbuild dashboard --library DIR` names a folder of functions.";
+      const text = "There is no library. `fnbuild dashboard --library DIR` sets the folder of functions.";
       return setChildren(container, heading, h("p", { class: "quiet-text" }, withCode(text)));
     }
     setChildren(container, heading, search, list);

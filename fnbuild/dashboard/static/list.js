@@ -25,8 +25,8 @@ const MIN_ROW_PX = 36;
 const FILTERS = {
   all: ["All", () => true],
   ready: ["Ready", (fn) => stateOf(fn) === "ready" && !fn.status?.setAside],
-  unhealthy: ["Not well", (fn) => !isHealthy(stateOf(fn))],
-  excluded: ["Set aside", (fn) => Boolean(fn.status?.setAside)],
+  unhealthy: ["Unhealthy", (fn) => !isHealthy(stateOf(fn))],
+  excluded: ["Excluded", (fn) => Boolean(fn.status?.setAside)],
 };
 
 let query = "";
@@ -148,7 +148,7 @@ export function show(root, _params, { title, signal }) {
     return h(
       "div",
       { class: "empty" },
-      h("p", {}, "No function is like that."),
+      h("p", {}, "No matching functions."),
       h("button", { type: "button", onclick: clear }, "Show all"),
     );
   }
@@ -257,7 +257,7 @@ function connectionError(error) {
       "div",
       { class: "empty" },
       h("h2", {}, "Not signed in"),
-      h("p", {}, "This dashboard shows its functions to those who have a token."),
+      h("p", {}, "This dashboard shows its functions only with a token."),
       h("a", { class: "button primary", href: "#/session" }, "Sign in"),
     );
   }
@@ -276,7 +276,7 @@ function emptyDashboard() {
         "section",
         { class: "card" },
         h("h3", {}, "From this page"),
-        h("p", {}, "Drop a folder, a zip or a single Python file, or take one from the library."),
+        h("p", {}, "Drop a folder, a zip or a single Python file, or select one from the library."),
         h("a", { class: "button primary", href: "#/deploy" }, "Deploy a function"),
       ),
       h(
@@ -284,7 +284,7 @@ function emptyDashboard() {
         { class: "card" },
         h("h3", {}, "From the command line"),
         h("pre", {}, "fnbuild init my-detector\nfnbuild deploy --path my-detector"),
-        h("p", { class: "quiet-text" }, "It shows up here by itself."),
+        h("p", { class: "quiet-text" }, "It appears here automatically."),
       ),
     ),
   );

@@ -104,7 +104,7 @@ export function show(root, { name }, { signal }) {
     setChildren(feedback, apiError && errorBox(apiError));
     count.hidden = apiError !== null && !records.length;
     connection.dataset.state = state;
-    connection.textContent = state === "live" ? "Live" : "Connecting again…";
+    connection.textContent = state === "live" ? "Live" : "Reconnecting…";
   }
 
   /** @param {LogRecord} record */
@@ -134,12 +134,12 @@ export function show(root, { name }, { signal }) {
 
   function showCount() {
     const parts = [`${records.length + discarded} records`, `${rows.childElementCount} shown`];
-    if (discarded) parts.push(`the oldest ${discarded} are not kept here`);
+    if (discarded) parts.push(`the oldest ${discarded} were discarded`);
     if (paused) parts.push(`${buffered.length} new while paused`);
     const text =
       records.length || buffered.length
         ? parts.join(" · ")
-        : "Nothing written yet. Records appear here as the function writes them.";
+        : "No records yet. Records appear here as the function writes them.";
     if (count.textContent !== text) count.textContent = text;
   }
 
@@ -161,7 +161,7 @@ export function show(root, { name }, { signal }) {
   function togglePause() {
     paused = !paused;
     pauseButton.setAttribute("aria-pressed", String(paused));
-    pauseButton.textContent = paused ? "Go on" : "Pause";
+    pauseButton.textContent = paused ? "Resume" : "Pause";
     draw();
   }
 

@@ -78,7 +78,7 @@ export function show(root, { name }, { current, onChange, signal }) {
       h("h2", { id: "state" }, "State"),
       spec.description && h("p", {}, spec.description),
       stateMessage(status),
-      status.setAside && h("p", { class: "note warn" }, withCode(`Set aside: ${status.setAside}`)),
+      status.setAside && h("p", { class: "note warn" }, withCode(`Excluded from CVAT: ${status.setAside}`)),
       (status.notes ?? []).map((text) => h("p", { class: "note" }, withCode(text))),
       (status.warnings ?? []).map((text) => h("p", { class: "note warn" }, withCode(text))),
       factList([
@@ -86,7 +86,7 @@ export function show(root, { name }, { current, onChange, signal }) {
         ["Revision", status.revision ? String(status.revision) : ""],
         ["Platform", status.platform],
         ["Replicas", replicasOf({ status })],
-        ["Names", replicas.some((replica) => replica !== name) && replicas.join(", ")],
+        ["Replica names", replicas.some((replica) => replica !== name) && replicas.join(", ")],
         ["GPU", status.gpu ? String(status.gpu) : ""],
       ]),
     );
@@ -100,19 +100,16 @@ export function show(root, { name }, { current, onChange, signal }) {
     const curl = url && curlCommand(url, metadata.annotations?.type);
     setChildren(
       endpointCard,
-      h("h2", { id: "reach" }, "Where to reach it"),
+      h("h2", { id: "reach" }, "Endpoint"),
       factList([
         ["Port", status.httpPort ? String(status.httpPort) : ""],
         ["Address", url && webLink(url)],
-        ["Inside", otherAddresses(status.internalInvocationUrls)],
-        ["Outside", otherAddresses(status.externalInvocationUrls)],
+        ["Internal", otherAddresses(status.internalInvocationUrls)],
+        ["External", otherAddresses(status.externalInvocationUrls)],
       ]),
       url
-        ? [
-            h("pre", { class: "code" }, curl),
-            h("p", { class: "actions" }, copyButton(curl, "Copy the command")),
-          ]
-        : h("p", { class: "quiet-text" }, "It has no address now: nothing of it runs."),
+        ? [h("pre", { class: "code" }, curl), h("p", { class: "actions" }, copyButton(curl, "Copy command"))]
+        : h("p", { class: "quiet-text" }, "No endpoint: the function is not running."),
     );
   }
 }
@@ -238,7 +235,7 @@ function labelItem({ name, type, colour, attributes, sublabels }, swatch) {
 function drawDetails(container, { spec = {}, metadata = {} }) {
   setChildren(
     container,
-    h("h2", { id: "made" }, "What it is made of"),
+    h("h2", { id: "made" }, "Details"),
     factList(detailRows(spec)),
     factGroup(
       "Environment",

@@ -12,10 +12,10 @@ const MAX_CHARACTERS = 100_000;
 /** @type {Record<string, string>} */
 const STAGES = {
   queue: "waiting for a worker",
-  handover: "handing the request over",
-  handler: "the handler",
-  reply: "taking the reply",
-  way: "way there and back",
+  handover: "transfer to the worker",
+  handler: "handler",
+  reply: "transfer of the reply",
+  network: "network",
 };
 
 /**
@@ -110,7 +110,7 @@ export function resultRows(shapes, labels, highlight) {
 export function timingPanel({ ms, stages, size }) {
   const measured = stages.reduce((sum, [, duration]) => sum + duration, 0);
   /** @type {StageTime[]} */
-  const segments = measured ? [...stages, ["way", Math.max(0, ms - measured)]] : [];
+  const segments = measured ? [...stages, ["network", Math.max(0, ms - measured)]] : [];
   const bar = h("div", { class: "times", "aria-hidden": "true" });
   for (const [name, duration] of segments) {
     const segment = h("span", { class: `time-${name}` });
@@ -146,7 +146,8 @@ export function timingPanel({ ms, stages, size }) {
  */
 export function findingsPanel(findings, exclusion = "") {
   const excludedNote =
-    exclusion && h("p", { class: "note warn" }, withCode(`CVAT does not ask it: it is ${exclusion}`));
+    exclusion &&
+    h("p", { class: "note warn" }, withCode(`CVAT does not call this function: it is ${exclusion}`));
   if (!findings.length)
     return [excludedNote, h("p", { class: excludedNote ? "" : "fine" }, "✓ CVAT accepts this reply.")];
   const errorCount = findings.filter((finding) => finding.severity === "error").length;
@@ -155,7 +156,7 @@ export function findingsPanel(findings, exclusion = "") {
     h(
       "p",
       { class: errorCount ? "refused" : "" },
-      errorCount ? "CVAT would refuse or misread this reply." : "CVAT would leave something out.",
+      errorCount ? "CVAT would refuse or misread this reply." : "CVAT would omit something.",
     ),
     h(
       "ul",
@@ -190,7 +191,7 @@ export function findingsPanel(findings, exclusion = "") {
 export function programPanel(name, entries) {
   /** @type {Record<string, typeof asCurl>} */
   const formats = { curl: asCurl, Python: asPython };
-  const tabs = h("div", { class: "chips", role: "group", "aria-label": "The request in" });
+  const tabs = h("div", { class: "chips", role: "group", "aria-label": "Language" });
   const container = h("div", { class: "program" });
   /** @param {string} format */
   function select(format) {

@@ -31,7 +31,7 @@ export const SAMPLES = {
     ["Moving astronaut", () => movingSample("astronaut")],
     ["Moving cup", () => movingSample("coffee")],
   ],
-  reid: [["Two looks at an astronaut", () => movingSample("astronaut", 2, 9)]],
+  reid: [["Two views of an astronaut", () => movingSample("astronaut", 2, 9)]],
 };
 
 /**
@@ -64,11 +64,11 @@ export async function sourceFromFiles(files) {
  * @param {PictureSource | null} source
  */
 export function leftOutText(source) {
-  const leftOutNames = source?.leftOut ?? [];
-  if (!leftOutNames.length) return "";
-  const files =
-    leftOutNames.length > 1 ? `${leftOutNames.length} files that are` : `${leftOutNames[0]}, which is`;
-  return ` · without ${files} no picture`;
+  const names = source?.leftOut ?? [];
+  if (!names.length) return "";
+  return names.length > 1
+    ? ` · ${names.length} other files ignored`
+    : ` · ${names[0]} ignored: not a picture`;
 }
 
 /** @param {File} file */
@@ -116,7 +116,7 @@ async function decodePicture(blob, name) {
   try {
     bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
   } catch {
-    throw new Error(`${name} is no picture that this browser can show: take a JPEG, PNG or WebP file`);
+    throw new Error(`${name} is not a picture that this browser can show: use a JPEG, PNG or WebP file`);
   }
   const { width, height } = bitmap;
   if (blob.type === "image/jpeg" && (await orientation(blob)) !== 1) {
@@ -205,7 +205,7 @@ async function videoSource(file) {
   await waitForEvent(
     video,
     "loadeddata",
-    `${file.name} is no video that this browser can play: take WebM, or pictures`,
+    `${file.name} is not a video that this browser can play: use WebM, or pictures`,
   );
   if (!Number.isFinite(video.duration)) {
     // The duration of a recording is known only after a seek to its end.

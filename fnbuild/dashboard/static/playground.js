@@ -15,7 +15,7 @@ import { Stage } from "./stage.js";
 import { errorBox, stateOf } from "./states.js";
 
 /** @type {Record<string, string>} */
-const MODES = { pictures: "Pictures", plain: "Plain request" };
+const MODES = { pictures: "Pictures", plain: "Raw request" };
 
 // Statuses with which the dashboard answers for a function that has no revision yet.
 const NOT_SERVING_STATUSES = [404, 503];
@@ -35,7 +35,7 @@ export async function show(root, { name }, { current, onChange, tabTools, signal
     showRawRequest(root, name, signal);
     return undefined;
   }
-  const modeButtons = h("div", { class: "chips", role: "group", "aria-label": "Ask with" });
+  const modeButtons = h("div", { class: "chips", role: "group", "aria-label": "Mode" });
   const container = h("div", { class: "stack" });
   append(tabTools, modeButtons);
   append(root, container);
@@ -338,7 +338,7 @@ export class Playground extends PlaygroundModel {
     const log = `#/functions/${encodeURIComponent(this.name)}/logs`;
     setChildren(
       controls.panels.trouble,
-      result?.error && errorBox(result.error, h("a", { href: log }, "Its log")),
+      result?.error && errorBox(result.error, h("a", { href: log }, "Log")),
     );
     const response = result?.response;
     controls.showPanel("times", response && timingPanel(response));
@@ -363,7 +363,7 @@ export class Playground extends PlaygroundModel {
   /** Return the reason why CVAT does not list the function, "" if it does. */
   exclusion() {
     const { setAside, notes = [] } = this.current()?.status ?? {};
-    return setAside ? `set aside: ${setAside}` : notes.join("; ");
+    return setAside ? `excluded: ${setAside}` : notes.join("; ");
   }
 
   /** Draw what depends on the threshold and on hidden labels. */

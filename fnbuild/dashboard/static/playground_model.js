@@ -191,7 +191,7 @@ export class PlaygroundModel {
     if (this.kind === "interactor") return missingPrompt(this.annotations, this.prompt);
     if (this.kind === "tracker") {
       if (this.tracks.shapesAt(this.index).length) return "";
-      return "Draw a shape around what is to be followed, then step on.";
+      return "Draw a shape around the object, then go to the next picture.";
     }
     if (this.kind === "reid") {
       if (this.source.count < 2) return "Choose two pictures.";
@@ -257,8 +257,7 @@ export class PlaygroundModel {
       onShapes?.(result.shapes, reply);
     } catch (error) {
       if (this.signal.aborted || generation !== this.generation) return false;
-      result.error =
-        error instanceof SyntaxError ? new Error(`${this.name} did not answer with JSON`) : error;
+      result.error = error instanceof SyntaxError ? new Error(`${this.name} did not return JSON`) : error;
     } finally {
       this.requestsInFlight -= 1;
       this.setBusy(this.requestsInFlight > 0);

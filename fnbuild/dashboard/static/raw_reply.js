@@ -23,7 +23,7 @@ export async function showReply({ name, response, content, ms, size }, signal) {
     return h(
       "section",
       { class: "card", "aria-label": "Reply" },
-      h("p", {}, withCode(`${name} redirects. A page is not told where to: \`curl -i\` is.`)),
+      h("p", {}, withCode(`${name} redirects. Browsers hide the target from pages; \`curl -i\` shows it.`)),
     );
   }
   const type = headers.get("content-type") ?? "";
@@ -79,12 +79,12 @@ function statusPill({ status, statusText }) {
  * @param {AbortSignal} signal
  */
 async function replyBody(name, content, type, signal) {
-  if (!content.size) return h("p", { class: "quiet-text" }, "It has no body.");
+  if (!content.size) return h("p", { class: "quiet-text" }, "No body.");
   if (type.startsWith("image/")) return picture(content, signal);
   if ((TEXT_TYPES.test(type) || !type) && content.size < MAX_TEXT_BYTES)
     return h("div", { class: "panel-raw" }, rawPanel(await content.text()));
   return [
-    h("p", {}, `${formatSize(content.size)} that are no text.`),
+    h("p", {}, `${formatSize(content.size)} of binary data.`),
     h(
       "p",
       { class: "actions" },
@@ -125,7 +125,7 @@ function invocationLog(text) {
     return h(
       "section",
       { class: "card" },
-      h("h2", {}, "Its log of this call"),
+      h("h2", {}, "Log of this call"),
       h("pre", { class: "message" }, text),
       copyButton(text),
     );
@@ -133,14 +133,14 @@ function invocationLog(text) {
   return h(
     "section",
     { class: "card", "aria-labelledby": "call-log" },
-    h("h2", { id: "call-log" }, "Its log of this call"),
+    h("h2", { id: "call-log" }, "Log of this call"),
     records.length
       ? h(
           "ol",
           { class: "records few" },
           records.map((/** @type {unknown} */ record) => logRow(logRecord(record))),
         )
-      : h("p", { class: "quiet-text" }, "It wrote nothing."),
+      : h("p", { class: "quiet-text" }, "No log records."),
   );
 }
 

@@ -61,7 +61,7 @@ export function showRawRequest(root, name, signal) {
       { class: "field" },
       "Headers",
       fields.headers,
-      h("small", {}, "One a line, as in X-Answer: 42"),
+      h("small", {}, "One per line, such as X-Answer: 42"),
     ),
     bodySection(fields),
     h("label", { class: "inline" }, "The function's log of this call", fields.level),
@@ -104,7 +104,7 @@ export function showRawRequest(root, name, signal) {
     event.preventDefault();
     readFields();
     send.disabled = true;
-    setChildren(reply, h("p", { class: "waiting" }, `${name} is asked…`));
+    setChildren(reply, h("p", { class: "waiting" }, "Sending…"));
     try {
       const body = BODYLESS_METHODS.includes(request.method) ? null : (bodyFile(fields) ?? request.body);
       setChildren(reply, await showReply(await sendRequest(name, request, body, signal), signal));
@@ -131,7 +131,7 @@ function createFields(request) {
     type: h("input", { list: "content-types", ...inputOptions }),
     body: h("textarea", { rows: 8, class: "mono", "aria-label": "Body", ...inputOptions }),
     file: h("input", { type: "file", "aria-label": "A file as the body" }),
-    noFile: button("Text instead", () => {}, { class: "small quiet" }),
+    noFile: button("Use text", () => {}, { class: "small quiet" }),
     bodyPart: h("div", { class: "stack" }),
     level: h(
       "select",
@@ -141,7 +141,7 @@ function createFields(request) {
         h(
           "option",
           { value: level, selected: level === request.level },
-          level === "debug" ? "all" : `${level} and worse`,
+          level === "debug" ? "all" : `${level} and above`,
         ),
       ),
     ),
@@ -203,7 +203,7 @@ function parseHeaders(text) {
   for (const line of text.split("\n").filter((textLine) => textLine.trim())) {
     const [name, ...value] = line.split(":");
     if (!value.length)
-      throw inputError(`${line.trim()} is no header`, "a header is a name, a colon and a value");
+      throw inputError(`${line.trim()} is not a header`, "a header is a name, a colon and a value");
     try {
       parsed.append(name.trim(), value.join(":").trim());
     } catch {

@@ -86,7 +86,7 @@ export async function show(root, { name }, { signal, onChange, current }) {
         h("h2", { id: "difference", tabindex: "-1" }, `From revision ${diff.from} to ${diff.to}`),
         diffSection("Configuration", diff.configuration),
         diff.code === null
-          ? h("p", { class: "quiet-text" }, "The code of these two is not kept here.")
+          ? h("p", { class: "quiet-text" }, "The code of these revisions is not available here.")
           : diffSection("Code", diff.code),
       );
       diffCard.querySelector("h2")?.focus();
@@ -97,8 +97,8 @@ export async function show(root, { name }, { signal, onChange, current }) {
 
   /** @param {Revision} revision */
   async function rollBack({ number }) {
-    const question = [`What was deployed as revision ${number} is deployed again, as a new revision.`];
-    if (isServing(current())) question.push("What runs now serves until it is ready.");
+    const question = [`Revision ${number} is deployed again as a new revision.`];
+    if (isServing(current())) question.push("The current revision serves until the new one is ready.");
     if (
       !(await confirmAction(`Roll back ${name} to revision ${number}?`, question, {
         confirmLabel: "Roll back",

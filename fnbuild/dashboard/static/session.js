@@ -77,7 +77,7 @@ function tokenForm(onDone, cancel) {
       { class: "quiet-text" },
       "It was shown once, when the dashboard first started. ",
       h("code", {}, "fnbuild dashboard token --new"),
-      " makes another one.",
+      " creates a new one.",
     ),
     // Password managers need a user name.
     h("input", { type: "text", autocomplete: "username", value: "fnbuild", hidden: true }),
@@ -125,8 +125,8 @@ export async function show(root, _params, { title, signal, previousHash }) {
           "p",
           {},
           session.role === "read"
-            ? "Here you can look at functions and call them. Changing them needs the token."
-            : "Looking at functions needs a token here.",
+            ? "You can view and call functions. Changes need the token."
+            : "This dashboard shows its functions only with a token.",
         ),
         tokenForm(onSignedIn),
       ),

@@ -46,7 +46,7 @@ def test_requests_and_errors_are_drawn_and_read(
     expect(requests.locator(".bar-errors")).not_to_have_count(0)
     latency = page.get_by_role("img", name="Latency")
     expect(latency.locator(".p95")).not_to_have_count(0)
-    page.get_by_text("The figures as a table").click()
+    page.get_by_text("Data as a table").click()
     expect(samples.filter(has_text="4")).not_to_have_count(0)
 
     latency.focus()
@@ -64,7 +64,7 @@ def test_figures_say_what_is_known(
     name = dashboard.deploy(write_function(tmp_path, "page-figures", _CODE))
     made.append(name)
     go(page, f"/functions/{name}/charts")
-    page.get_by_text("The figures as a table").click()
+    page.get_by_text("Data as a table").click()
     samples = page.locator("table.figures tbody tr")
     expect(samples.first).to_be_attached(timeout=120_000)
     headers = {"x-nuclio-function-name": name}

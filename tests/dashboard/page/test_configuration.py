@@ -109,7 +109,7 @@ def test_a_save_that_is_refused_keeps_the_text_and_says_where(
     # Another tab and back: nothing is lost.
     page.get_by_role("link", name="Overview").click()
     page.get_by_role("link", name="Configuration").click()
-    expect(page.get_by_text("your changes from before")).to_be_visible()
+    expect(page.get_by_text("Your earlier changes")).to_be_visible()
     assert "runtime: cobol" in area.input_value()
 
 
@@ -170,7 +170,7 @@ def test_the_note_does_not_depend_on_the_order_of_events(
     if order == "list first":
         page.evaluate(SEND_LIST, {"functions": functions})
     page.get_by_role("button", name="Save and deploy").click()
-    note = page.get_by_text("This text does not run: its deploy failed, and")
+    note = page.get_by_text("This text is not deployed: its deploy failed, and")
     expect(note).to_be_visible()
     page.evaluate(SEND_LIST, {"functions": dashboard.request("GET", "/api/functions").json})
     expect(note).to_contain_text("and revision 1 goes on serving")

@@ -75,8 +75,8 @@ def test_a_zip_updates_a_function_that_is_there(
     (folder / "main.py").write_text(code.replace("body=event.body", 'body="second"'))
     archive = shutil.make_archive(str(tmp_path / "page-zip"), "zip", folder)
     choose(page, "Choose files", Path(archive))
-    there = page.get_by_text("page-zip is there already")
-    expect(there).to_contain_text("what runs serves until")
+    there = page.get_by_text("page-zip already exists")
+    expect(there).to_contain_text("the current revision serves until")
     page.get_by_role("button", name="Update page-zip").click()
     deployed(page, "page-zip")
     assert dashboard.cli("invoke", "page-zip").stdout.strip() == "second"
@@ -119,8 +119,8 @@ def test_a_deploy_that_fails_shows_its_output_and_why(
     page.get_by_role("button", name="Deploy", exact=True).click()
     alert = page.get_by_role("alert").filter(has_text="nothing_of_that_name")
     expect(alert).to_be_visible()
-    expect(page.get_by_role("link", name="Its log")).to_be_visible()
-    expect(page.get_by_text("nothing of it runs now")).to_be_visible()
+    expect(page.get_by_role("link", name="Log", exact=True)).to_be_visible()
+    expect(page.get_by_text("it is not running")).to_be_visible()
     # Once is enough.
     expect(page.get_by_role("log", name="Output")).not_to_contain_text("nothing_of_that_name")
     expect(page.get_by_role("region", name="Deploying page-broken")).to_contain_text("failed")

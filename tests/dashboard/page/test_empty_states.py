@@ -30,7 +30,7 @@ def test_a_dashboard_without_a_library_says_how_it_gets_one(
         started("--library", str(empty)) as dashboard,
         opened(browser, dashboard, at="/deploy") as page,
     ):
-        expect(page.get_by_text("There is no library here")).to_be_visible()
+        expect(page.get_by_text("There is no library")).to_be_visible()
 
 
 def test_a_dashboard_that_goes_and_comes_back(

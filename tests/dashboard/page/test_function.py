@@ -112,7 +112,7 @@ def test_its_port_url_and_replicas_are_those_of_the_command_line(
 ) -> None:
     go(page, f"/functions/{detector}")
     status = stored(dashboard, detector)["status"]
-    reach = page.get_by_role("region", name="Where to reach it")
+    reach = page.get_by_role("region", name="Endpoint")
     expect(reach).to_contain_text(str(status["httpPort"]))
     expect(reach.get_by_role("link")).to_have_attribute(
         "href", f"http://127.0.0.1:{status['httpPort']}"
@@ -192,7 +192,7 @@ def test_a_models_labels_are_on_its_page(page: Page, detector: str, greeter: str
     labels = page.get_by_role("region", name="Labels")
     expect(labels.get_by_role("listitem")).to_have_text(["personrectangle", "carrectangle"])
     go(page, f"/functions/{greeter}")
-    expect(page.get_by_role("region", name="Where to reach it")).to_be_visible()
+    expect(page.get_by_role("region", name="Endpoint")).to_be_visible()
     expect(labels).to_have_count(0)
 
 
@@ -212,8 +212,8 @@ def test_what_is_set_aside_says_why(page: Page, dashboard: Dashboard, made: list
     function = {"metadata": {"name": "page-aside", "annotations": notes}, "spec": {"image": "none"}}
     made.append("page-aside")
     assert dashboard.request("POST", "/api/functions", json=function).status == 202
-    expect(row(page, "page-aside")).to_contain_text("set aside")
-    page.get_by_role("button", name="Set aside").click()
+    expect(row(page, "page-aside")).to_contain_text("excluded")
+    page.get_by_role("button", name="Excluded").click()
     expect(row(page, "page-aside")).to_contain_text('version is "one"')
 
 
@@ -226,7 +226,7 @@ def test_what_cvat_does_not_ask_for_says_so_in_passing(
     assert dashboard.request("POST", "/api/functions", json=function).status == 202
     words = "CVAT asks for the project cvat, and it is in default"
     expect(row(page, "page-note")).to_contain_text(words)
-    expect(row(page, "page-note")).not_to_contain_text("set aside")
+    expect(row(page, "page-note")).not_to_contain_text("excluded")
     go(page, "/functions/page-note")
     expect(page.get_by_role("region", name="State")).to_contain_text(words)
 
@@ -271,7 +271,7 @@ def test_a_function_that_goes_while_it_is_looked_at_says_so(
     go(page, f"/functions/{name}")
     expect(page.get_by_role("region", name="State")).to_contain_text("1/1")
     dashboard.cli("delete", "function", name)
-    expect(page.get_by_role("alert")).to_contain_text("not there any more")
+    expect(page.get_by_role("alert")).to_contain_text("has been deleted")
     until(lambda: stored(dashboard, name) is None, "it is deleted")
 
 

@@ -101,7 +101,7 @@ def test_levels_text_and_pause_choose_what_is_shown(
     say(dashboard, talker, "while it was paused")
     expect(page.get_by_text("1 new while paused")).to_be_visible()
     expect(records).not_to_contain_text("while it was paused")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(records).to_contain_text("while it was paused")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as file").click()
@@ -124,7 +124,7 @@ def test_a_function_in_the_foreground_says_where_its_log_is(
         expect(page.get_by_role("link", name="page-sketch")).to_be_visible()
         go(page, "/functions/page-sketch/logs")
         expect(page.get_by_text("its log is in the terminal of that process")).to_be_visible()
-        expect(page.get_by_text("Nothing written yet")).not_to_be_visible()
+        expect(page.get_by_text("No records yet")).not_to_be_visible()
     finally:
         process.kill()
         process.wait()

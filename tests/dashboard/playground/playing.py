@@ -156,7 +156,7 @@ class Playground:
     def saved(self) -> Image.Image:
         """Return the image as saved with the drawing, in its own size."""
         with self.page.expect_download() as download:
-            self.page.get_by_role("button", name="Save the picture").click()
+            self.page.get_by_role("button", name="Save picture").click()
         return Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).convert("RGB")
 
 
@@ -167,11 +167,11 @@ def alike(one: Sequence[int], other: Sequence[int], slack: int = 40) -> bool:
 
 def program(there: Playground, way: str) -> str:
     """Return the request as the page writes it for `curl` or `Python`."""
-    there.page.get_by_text("The request as a program").click()
+    there.page.get_by_text("Request as code").click()
     panel = there.page.locator(".panel-program")
     panel.get_by_role("button", name=way, exact=True).click()
     text = panel.locator("pre").text_content()
-    there.page.get_by_text("The request as a program").click()
+    there.page.get_by_text("Request as code").click()
     assert text
     return text
 

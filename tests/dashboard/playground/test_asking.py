@@ -36,7 +36,7 @@ def test_clicks_are_sent_as_they_come(play: Play, photo: Photo) -> None:
     expect(there.page.locator(".status")).to_have_text(
         "Draw a box around the object, or click on it."
     )
-    there.tool("+ On it")
+    there.tool("+ Include")
     there.click(300, 150)
     there.answered(1)
     assert near(there.sent[0]["pos_points"], [(300, 150)])
@@ -130,7 +130,7 @@ def test_a_file_that_is_no_picture(play: Play, tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_text("no picture")
     there.hand("drop", path, "image/jpeg")
-    expect(there.page.locator(".panel-trouble")).to_contain_text("notes.jpg is no picture")
+    expect(there.page.locator(".panel-trouble")).to_contain_text("notes.jpg is not a picture")
     there.sample("Astronaut")
     there.answered(1)
     expect(there.page.locator(".panel-trouble")).to_be_empty()
@@ -141,7 +141,7 @@ def test_several_pictures_are_asked_about_one_after_the_other(play: Play, photo:
     there = play("face-haar")
     there.choose(*(photo(name) for name in ("coffee.png", "astronaut.png", "chelsea.png")))
     there.answered(1)
-    there.page.get_by_role("button", name="Ask about all").click()
+    there.page.get_by_role("button", name="Run all").click()
     expect(there.page.locator(".strip .count")).to_have_text("3 / 3")
     there.answered(3)
     assert there.rows() == []
@@ -170,7 +170,7 @@ def test_the_programs_run_and_have_the_same_reply(
 
 def fault(there: Playground, threshold: str) -> str:
     there.page.get_by_label("Threshold").fill(threshold)
-    there.page.get_by_role("button", name="Ask").click()
+    there.page.get_by_role("button", name="Run").click()
     expect(there.page.locator(".playground")).to_have_attribute("aria-busy", "false")
     return there.page.locator(".panel-trouble").inner_text()
 
@@ -189,8 +189,8 @@ def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
     expect(verdict).to_contain_text("[1].points")
     assert "faults answered 503: the <b>weights</b> are gone" in fault(there, "0.1")
     assert "no more memory" in fault(there, "0.2")
-    assert "faults did not answer with JSON" in fault(there, "0.3")
-    link = there.page.locator(".panel-trouble").get_by_role("link", name="Its log")
+    assert "faults did not return JSON" in fault(there, "0.3")
+    link = there.page.locator(".panel-trouble").get_by_role("link", name="Log")
     assert link.get_attribute("href") == "#/functions/faults/logs"
     assert fault(there, "0") == ""
     there.page.route("**/api/function_invocations", lambda route: route.abort())
@@ -204,7 +204,7 @@ def test_where_the_time_went(play: Play) -> None:
     there.sample("Astronaut")
     there.answered(1)
     times = there.page.locator(".panel-times")
-    for stage in ("waiting for a worker", "the handler", "way there and back"):
+    for stage in ("waiting for a worker", "handler", "network"):
         expect(times).to_contain_text(stage)
     values = [float(text.split()[0]) for text in times.locator("dd").all_inner_texts()]
     total = float(times.locator(".total").inner_text().split()[0])
@@ -228,7 +228,7 @@ def test_every_sample_can_be_sent(play: Play) -> None:
 def test_on_a_phone_by_touch(play: Play, photo: Photo) -> None:
     there = play("grabcut", viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
     there.choose(photo("coffee.png"))
-    there.tool("+ On it")
+    there.tool("+ Include")
     x, y = there.at(300, 150)
     there.canvas.tap(position={"x": x, "y": y})
     there.answered(1)
@@ -258,8 +258,8 @@ def test_what_is_no_picture_and_what_does_nothing_is_said(
     notes.write_text("notes")
     there.choose(photo("coffee.png"), notes)
     readout = there.page.locator(".readout")
-    expect(readout).to_contain_text("without README.md, which is no picture")
-    there.tool("+ On it")
+    expect(readout).to_contain_text("README.md ignored: not a picture")
+    there.tool("+ Include")
     there.drag((100, 100), (200, 200))
     expect(there.page.locator(".status")).to_have_text(
         "A drag does nothing here: click, or draw with the tool Box."
@@ -273,5 +273,5 @@ def test_a_reply_that_cvat_never_asks_for(play: Play) -> None:
     there.sample("Astronaut")
     there.answered(1)
     expect(there.page.locator(".panel-verdict")).to_contain_text(
-        "CVAT does not ask it: it is not in CVAT's list: CVAT asks for the project cvat"
+        "CVAT does not call this function: it is not in CVAT's list: CVAT asks for the project cvat"
     )

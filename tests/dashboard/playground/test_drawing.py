@@ -100,7 +100,7 @@ def test_an_interval_is_listed_and_not_drawn(play: Play, scenery: Path) -> None:
     there.choose(scenery)
     there.answered(1)
     there.page.get_by_label("Threshold").fill("0.05")
-    there.page.get_by_role("button", name="Ask").click()
+    there.page.get_by_role("button", name="Run").click()
     there.answered(2)
     expect(there.page.get_by_text("no place on a picture")).to_be_visible()
     expect(there.page.get_by_text("an interval of audio cannot be drawn")).to_be_visible()
@@ -124,7 +124,7 @@ def test_the_threshold_hides_at_once_and_is_sent_with_the_next_request(
     there.settled()
     assert alike(there.pixel(280, 50), GREY)
     assert len(there.sent) == 1
-    there.page.get_by_role("button", name="Ask").click()
+    there.page.get_by_role("button", name="Run").click()
     there.answered(2)
     assert list(there.sent[1]) == ["image", "threshold"]
     assert there.sent[1]["threshold"] == 0.85

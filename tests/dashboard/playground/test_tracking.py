@@ -70,9 +70,7 @@ def test_a_box_is_followed_through_a_video(play: Play, video: Path, photo: Photo
     there.choose(video)
     at(there, 0)
     assert there.size == (512, 512)
-    expect(there.page.locator(".status")).to_contain_text(
-        "Draw a shape around what is to be followed"
-    )
+    expect(there.page.locator(".status")).to_contain_text("Draw a shape around the object")
     there.drag(ASTRONAUT[:2], ASTRONAUT[2:])
     there.answered(1)
     first = there.sent[0]
@@ -195,7 +193,7 @@ def test_the_sample_moves(play: Play) -> None:
 
 def test_boxes_are_known_again(play: Play) -> None:
     there = play("again")
-    there.sample("Two looks at an astronaut")
+    there.sample("Two views of an astronaut")
     expect(there.page.locator(".status")).to_have_text("Draw boxes on the first picture.")
     there.drag((82, 12), (144, 76))
     there.drag((176, 4), (220, 100))
