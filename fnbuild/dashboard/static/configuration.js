@@ -1,8 +1,8 @@
 // The tab `#/functions/NAME/configuration`: the stored function.yaml, to read and to change.
 
-import { call, functionPath, callWithHeaders } from "./api.js";
+import { call, callWithHeaders, functionPath } from "./api.js";
 import { confirmAction, toast } from "./dialogs.js";
-import { setChildren, h, append } from "./dom.js";
+import { append, button, h, setChildren } from "./dom.js";
 import { createEditor } from "./editor.js";
 import { whenConnected } from "./live.js";
 import { watchOperation } from "./operation.js";
@@ -31,8 +31,8 @@ export async function show(root, { name }, { signal, current, onChange }) {
   let { text: stored, revision } = await fetchStored();
   const feedback = h("div");
   const output = h("div");
-  const saveButton = h("button", { type: "button", class: "primary", onclick: deploy }, "Save and deploy");
-  const discardButton = h("button", { type: "button", onclick: discard }, "Discard changes");
+  const saveButton = button("Save and deploy", deploy, { class: "primary" });
+  const discardButton = button("Discard changes", discard);
   const initialDraft = drafts.get(name);
   /** @type {(() => string) | null} makes the text of the note */
   let noteText = null; // makes the note's words

@@ -1,6 +1,6 @@
 // The view `#/deploy`: code from files or from the library, then the form of its deploy.
 
-import { call, ApiError } from "./api.js";
+import { ApiError, call } from "./api.js";
 import { chosenFiles, droppedFiles, zip } from "./archive.js";
 import { append, button, formatSize, h, setChildren } from "./dom.js";
 import { deployForm } from "./deploy_form.js";

@@ -63,7 +63,7 @@ export function deployForm(upload, { signal, output }) {
     (finding) => finding.severity === "error" && !NAME_RULES.includes(finding.rule ?? ""),
   );
   const { node: configurationNode, goToError } = configurationSection(upload, signal);
-  let projectEdited = false; // somebody wrote a project
+  let projectEdited = false; // by the user
   let deployedName = "";
   signal.addEventListener("abort", watch(update));
   signal.addEventListener("abort", onSession(drawPlatforms));
@@ -117,7 +117,7 @@ export function deployForm(upload, { signal, output }) {
     try {
       await call("POST", "/api/projects", { json: { metadata: { name }, spec: {} } });
     } catch (error) {
-      if (error.status !== 409) throw error; // 409: somebody was faster
+      if (error.status !== 409) throw error; // 409: it was created meanwhile
     }
     projects.add(name);
   }
@@ -127,7 +127,7 @@ export function deployForm(upload, { signal, output }) {
       for (const projectName of Object.keys(await call("GET", "/api/projects", { signal })))
         projects.add(projectName);
     } catch {
-      // Those of the functions that are there are known without.
+      // The projects of the functions are known anyway.
     }
     setChildren(
       projectList,
@@ -143,7 +143,7 @@ export function deployForm(upload, { signal, output }) {
   }
 
   function update() {
-    if (submitButton.disabled) return; // what is there now is what is being made
+    if (submitButton.disabled) return; // the deploy creates the function that the list has now
     const existing = live.functions[name.value];
     platform.disabled = Boolean(existing);
     if (existing?.status?.platform) platform.value = existing.status.platform;

@@ -1,7 +1,7 @@
 // A text area for function.yaml with line numbers and with findings at their lines.
 
 import { call } from "./api.js";
-import { setChildren, h, withCode } from "./dom.js";
+import { button, h, setChildren, withCode } from "./dom.js";
 
 const PAUSE_MS = 300;
 /** @type {Record<string, string>} */
@@ -125,11 +125,7 @@ export function createEditor({
         h(
           "li",
           {},
-          h(
-            "button",
-            { type: "button", class: `finding ${finding.severity}`, onclick: () => goTo(finding) },
-            describe(finding),
-          ),
+          button(describe(finding), () => goTo(finding), { class: `finding ${finding.severity}` }),
         ),
       ),
       fileFindings.map((finding) => h("li", { class: `finding ${finding.severity}` }, describe(finding))),

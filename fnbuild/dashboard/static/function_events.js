@@ -2,7 +2,7 @@
 
 import { call, settings } from "./api.js";
 import { confirmAction, toast } from "./dialogs.js";
-import { setChildren, h } from "./dom.js";
+import { button, h, setChildren } from "./dom.js";
 import { errorBox } from "./states.js";
 
 const PATH = "/api/function_events";
@@ -86,16 +86,10 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
         titleOf(event),
         h("span", {}, `${method} ${path}`),
       ),
-      h(
-        "button",
-        {
-          type: "button",
-          class: "quiet small",
-          "aria-label": `Delete ${titleOf(event)}`,
-          onclick: () => deleteEvent(event),
-        },
-        "Delete",
-      ),
+      button("Delete", () => deleteEvent(event), {
+        class: "quiet small",
+        "aria-label": `Delete ${titleOf(event)}`,
+      }),
     );
   }
 

@@ -1,18 +1,18 @@
 // The view `#/`: all functions by project, updated live.
 
 import { call, functionPath, loadModule } from "./api.js";
-import { append, h, setChildren, wordFilter } from "./dom.js";
+import { append, button, h, setChildren, wordFilter } from "./dom.js";
 import { listFunctions, live, watch } from "./live.js";
-import { updateChildren, functionRow, projectSection } from "./function_table.js";
+import { functionRow, projectSection, updateChildren } from "./function_table.js";
 import {
+  errorBox,
   firstLine,
   isHealthy,
-  errorBox,
   projectOf,
   revisionSince,
+  stateOf,
   titleOf,
   typeOf,
-  stateOf,
 } from "./states.js";
 
 const ERRORS_MS = 10_000;
@@ -145,12 +145,7 @@ export function show(root, _params, { title, signal }) {
   }
 
   function emptyResult() {
-    return h(
-      "div",
-      { class: "empty" },
-      h("p", {}, "No matching functions."),
-      h("button", { type: "button", onclick: clear }, "Show all"),
-    );
+    return h("div", { class: "empty" }, h("p", {}, "No matching functions."), button("Show all", clear));
   }
 
   function onSearch() {

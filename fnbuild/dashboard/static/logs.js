@@ -1,7 +1,7 @@
 // The tab `#/functions/NAME/logs`: log records, filtered by level and text.
 
 import { follow, functionPath } from "./api.js";
-import { append, h, setChildren, wordFilter } from "./dom.js";
+import { append, button, h, setChildren, wordFilter } from "./dom.js";
 import { errorBox } from "./states.js";
 
 const MAX_RECORDS = 20_000; // in memory
@@ -48,15 +48,11 @@ export function show(root, { name }, { signal }) {
       ),
     ),
   );
-  const pauseButton = h("button", { type: "button", "aria-pressed": "false", onclick: togglePause }, "Pause");
+  const pauseButton = button("Pause", togglePause, { "aria-pressed": "false" });
   const count = h("span", { class: "quiet-text", role: "status", "aria-live": "off" });
   const connection = h("span", { class: "connection" }, "Connecting…");
   const rows = h("ol", { class: "records", tabindex: "0", "aria-label": `Log of ${name}` });
-  const newestButton = h(
-    "button",
-    { type: "button", class: "small", hidden: true, onclick: toEnd },
-    "↓ Newest",
-  );
+  const newestButton = button("↓ Newest", toEnd, { class: "small", hidden: true });
   const feedback = h("div");
   append(
     root,
@@ -66,8 +62,8 @@ export function show(root, { name }, { signal }) {
       search,
       level,
       pauseButton,
-      h("button", { type: "button", onclick: clear }, "Clear"),
-      h("button", { type: "button", onclick: save }, "Save as file"),
+      button("Clear", clear),
+      button("Save as file", save),
       connection,
     ),
     feedback,
@@ -100,7 +96,7 @@ export function show(root, { name }, { signal }) {
    * @param {import("./api.js").ApiError | null} apiError
    */
   function onState(state, apiError) {
-    // A refusal may end, as when a function is deployed: the page goes on asking.
+    // An error may be temporary, as during a deploy: the page keeps retrying.
     setChildren(feedback, apiError && errorBox(apiError));
     count.hidden = apiError !== null && !records.length;
     connection.dataset.state = state;

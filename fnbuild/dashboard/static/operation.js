@@ -1,8 +1,8 @@
 // An operation of a function: its output as it arrives, then its result.
 
 import { ApiError, eventStream, functionPath, pause } from "./api.js";
-import { setChildren, h } from "./dom.js";
-import { pill, errorBox } from "./states.js";
+import { h, setChildren } from "./dom.js";
+import { errorBox, pill } from "./states.js";
 
 const RETRY_MS = 1000;
 const FINAL_STATES = ["done", "failed"];

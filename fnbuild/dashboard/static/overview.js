@@ -1,7 +1,7 @@
 // The tab `#/functions/NAME`: state, endpoint, errors and details of a function.
 
 import { call, functionPath, loadModule } from "./api.js";
-import { copyButton, setChildren, h, hasChanged, webLink, withCode, append } from "./dom.js";
+import { append, copyButton, h, hasChanged, setChildren, webLink, withCode } from "./dom.js";
 import { drawErrors, lastChange } from "./errors.js";
 import { operationTitle, watchOperation } from "./operation.js";
 import { pill, replicasOf, stateOf } from "./states.js";

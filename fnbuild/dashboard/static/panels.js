@@ -1,7 +1,7 @@
 // The panels of the playground: results and their labels, times, findings, the request, the reply.
 
 import { asCurl, asPython } from "./cvat_requests.js";
-import { copyButton, setChildren, h, withCode, append } from "./dom.js";
+import { append, button, copyButton, h, setChildren, withCode } from "./dom.js";
 import { css } from "./draw.js";
 import { area } from "./masks.js";
 import { colourOf, shapeColour, summary } from "./shapes.js";
@@ -199,16 +199,10 @@ export function programPanel(name, entries) {
     setChildren(
       tabs,
       Object.keys(formats).map((candidate) =>
-        h(
-          "button",
-          {
-            type: "button",
-            class: "chip",
-            "aria-pressed": String(candidate === format),
-            onclick: () => select(candidate),
-          },
-          candidate,
-        ),
+        button(candidate, () => select(candidate), {
+          class: "chip",
+          "aria-pressed": String(candidate === format),
+        }),
       ),
     );
     setChildren(

@@ -4,10 +4,10 @@
 import { MODEL_TYPES } from "./cvat_requests.js";
 import { Controls } from "./controls.js";
 import { toast } from "./dialogs.js";
-import { setChildren, h, append, loadStyleSheet } from "./dom.js";
+import { append, button, h, loadStyleSheet, setChildren } from "./dom.js";
 import { drawPrompts, drawShapes } from "./draw.js";
 import { download, renderDrawing } from "./pictures.js";
-import { labelButtons, programPanel, rawPanel, resultRows, timingPanel, findingsPanel } from "./panels.js";
+import { findingsPanel, labelButtons, programPanel, rawPanel, resultRows, timingPanel } from "./panels.js";
 import { showRawRequest } from "./raw_request.js";
 import { PlaygroundModel } from "./playground_model.js";
 import { EMPTY_SHAPE, extent, labelsOf } from "./shapes.js";
@@ -69,16 +69,10 @@ export async function show(root, { name }, { current, onChange, tabTools, signal
     setChildren(
       modeButtons,
       Object.entries(MODES).map(([key, title]) =>
-        h(
-          "button",
-          {
-            type: "button",
-            class: "chip",
-            "aria-pressed": String(key === activeMode),
-            onclick: () => key !== activeMode && showMode(key),
-          },
-          title,
-        ),
+        button(title, () => key !== activeMode && showMode(key), {
+          class: "chip",
+          "aria-pressed": String(key === activeMode),
+        }),
       ),
     );
     if (activeMode === "plain") {
@@ -154,7 +148,7 @@ export class Playground extends PlaygroundModel {
     this.drawPanels();
   }
 
-  // What a person gives
+  // Input
 
   /** @param {string} tool */
   useTool(tool) {
@@ -264,7 +258,7 @@ export class Playground extends PlaygroundModel {
     setChildren(this.controls.panels.trouble, errorBox(error));
   }
 
-  // Showing
+  // Output
 
   /** Return the shapes above the threshold whose label is not hidden. */
   visibleShapes() {

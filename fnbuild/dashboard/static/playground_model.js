@@ -2,9 +2,9 @@
 //
 // The user's input and the results are kept for each picture of the source.
 
-import { invoke, replyError, checkReply, requestEntries } from "./cvat_requests.js";
+import { checkReply, invoke, replyError, requestEntries } from "./cvat_requests.js";
 import { sourceFromFiles } from "./pictures.js";
-import { Prompts, missingPrompt } from "./prompts.js";
+import { missingPrompt, Prompts } from "./prompts.js";
 import { EMPTY_SHAPE, shapesOf } from "./shapes.js";
 import { Tracks } from "./tracks.js";
 

@@ -1,7 +1,7 @@
 // The reply to a raw request: status, times, body, headers, the function's log.
 
 import { parseServerTiming } from "./cvat_requests.js";
-import { copyButton, formatSize, h, withCode } from "./dom.js";
+import { button, copyButton, formatSize, h, withCode } from "./dom.js";
 import { logRow } from "./logs.js";
 import { rawPanel, timingPanel } from "./panels.js";
 import { download } from "./pictures.js";
@@ -88,11 +88,7 @@ async function replyBody(name, content, type, signal) {
     h(
       "p",
       { class: "actions" },
-      h(
-        "button",
-        { type: "button", class: "small", onclick: () => download(content, `${name}-reply`) },
-        "Save the body",
-      ),
+      button("Save the body", () => download(content, `${name}-reply`), { class: "small" }),
     ),
   ];
 }
