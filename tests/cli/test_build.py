@@ -83,7 +83,7 @@ def test_an_archive_of_it_runs_elsewhere(
         fnbuild("delete", "function", "built", *place, "--image")
 
 
-def test_what_a_step_writes_is_told_when_it_fails_or_is_asked_for(
+def test_step_output_is_shown_on_failure_or_request(
     fnbuild: Fnbuild, empty: Path, folder: Path, made: Made
 ) -> None:
     config = folder / "function.yaml"
@@ -116,7 +116,7 @@ def test_a_file_that_has_no_folder_is_told_before_the_build(
 
 
 @pytest.mark.usefixtures("empty", "made")
-def test_what_later_builds_without_network_need(fnbuild: Fnbuild, folder: Path) -> None:
+def test_prepare_offline(fnbuild: Fnbuild, folder: Path) -> None:
     words = ("build", "--prepare-offline", "--path", folder, "--engine", "docker")
     done = fnbuild(*words)
     assert (done.status, done.out) == (0, ""), done.err

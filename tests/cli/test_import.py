@@ -45,7 +45,7 @@ def _bomb() -> str:
         ("projects", "x: {project: {metadata: {name: x}}, functions: [1]}"),
     ],
 )
-def test_what_cannot_be_imported_is_one_clear_error(
+def test_invalid_import_is_one_clear_error(
     what: str, text: str, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"
@@ -177,7 +177,7 @@ def test_replicas_of_a_stream_are_repaired_unless_that_is_forbidden(
         ("triggers: {a: {kind: http, name: b}}", "b"),
     ],
 )
-def test_what_nuclio_refuses_is_refused(
+def test_import_refuses_configurations_that_nuclio_refuses(
     spec: str, words: str, flags: tuple[str, ...], tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"

@@ -19,7 +19,7 @@ def test_there_is_a_template_for_each_kind_cvat_knows() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(templates()))
-def test_what_init_writes_is_a_valid_function(kind: str, tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_init_writes_a_valid_function(kind: str, tmp_path: Path, fnbuild: Fnbuild) -> None:
     folder = tmp_path / "my-function"
     made = fnbuild("init", folder, "--kind", kind)
     assert made.status == 0, made.err

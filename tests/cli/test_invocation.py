@@ -111,7 +111,7 @@ def test_json_is_noticed(body: bytes, expected: bool) -> None:
     assert is_json_document(body) is expected
 
 
-def test_what_is_sent_arrives(echo: str) -> None:
+def test_request_arrives_unchanged(echo: str) -> None:
     answer = send_request(echo, InvocationRequest("POST", "a/b?c=d", b"body", {"X-Mine": "1"}))
     got = json.loads(answer.body)
     assert answer.ok
@@ -137,7 +137,7 @@ def test_another_status_is_an_answer(echo: str) -> None:
     assert (answer.ok, answer.status) == (False, 418)
 
 
-def test_nobody_there_and_no_answer_are_clear_errors(echo: str) -> None:
+def test_refused_connection_and_timeout_are_clear_errors(echo: str) -> None:
     with pytest.raises(PlatformError, match=r"no answer from .* within 0\.2 s"):
         send_request(echo, InvocationRequest("POST", "hang", timeout=0.2))
     with pytest.raises(PlatformError, match="does not answer"):

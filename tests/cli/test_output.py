@@ -59,7 +59,7 @@ def test_tables_look_like_nuctls() -> None:
     assert format_table(["name", "state"], []) == "NAME | STATE"
 
 
-def test_what_steers_a_terminal_is_written_out() -> None:
+def test_control_characters_are_escaped() -> None:
     assert format_table(["label"], [["\x1b[31mcat\a\tö"]]) == "LABEL\n\\x1b[31mcat\\x07 ö"
     assert escape_control_characters("a\u202eb\n") == "a\\u202eb\\n"
 

@@ -151,7 +151,7 @@ def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) 
     ],
 )
 @pytest.mark.usefixtures("empty")
-def test_what_needs_an_engine_is_status_1(
+def test_missing_engine_is_status_1(
     line: str,
     words: list[str],
     fnbuild: Fnbuild,

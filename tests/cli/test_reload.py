@@ -48,7 +48,7 @@ def handler(context, event):
         ("def handler", "def handler("),
     ],
 )
-def test_what_only_the_handler_uses_may_change(old: str, new: str) -> None:
+def test_code_used_only_by_the_handler_may_change(old: str, new: str) -> None:
     assert MODULE.count(old) == 1
     assert can_keep_model(MODULE, MODULE.replace(old, new))
 
@@ -66,7 +66,7 @@ def test_what_only_the_handler_uses_may_change(old: str, new: str) -> None:
         ("def init_context", "def init_context_no_more"),
     ],
 )
-def test_what_init_context_uses_may_not(old: str, new: str) -> None:
+def test_code_used_by_init_context_may_not_change(old: str, new: str) -> None:
     assert MODULE.count(old) == 1
     assert not can_keep_model(MODULE, MODULE.replace(old, new))
 
@@ -99,5 +99,5 @@ def test_a_module_without_init_context_is_reloaded() -> None:
     )
 
 
-def test_what_could_not_be_loaded_before_restarts() -> None:
+def test_module_that_failed_to_load_restarts() -> None:
     assert not can_keep_model("def handler(", MODULE)

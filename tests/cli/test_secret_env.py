@@ -73,7 +73,7 @@ def test_get_and_export_hide_values_unless_asked(
     assert not leaked("".join(logs))
 
 
-def test_what_an_export_hides_has_to_be_given_again(
+def test_masked_values_of_an_export_must_be_set_again(
     fnbuild: Fnbuild, folder: Path, tmp_path: Path
 ) -> None:
     env = [item for item in ENV if item["name"] in ("OPENAI_KEY", "MODEL")]

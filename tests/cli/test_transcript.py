@@ -588,7 +588,7 @@ def test_watch_runs_init_context_again_when_it_has_changed(
     assert _ask(url) == {"calls": 11, "version": 1}
 
 
-def test_what_runs_in_the_foreground_is_listed_and_invoked(
+def test_foreground_function_is_listed_and_invoked(
     person: Person, watched: Callable[..., Watched]
 ) -> None:
     Image.new("RGB", (40, 30), "white").save(person.home / "in.png")
@@ -662,7 +662,7 @@ def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
     assert _ask(url)["version"] == 4
 
 
-def test_what_runs_in_the_foreground_keeps_its_environment(
+def test_foreground_function_keeps_its_environment(
     person: Person, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = watched("squares")

@@ -46,7 +46,7 @@ def test_a_file_replaced_by_rename_is_a_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["__pycache__/x.pyc", ".git/index", "main.py~", ".main.py.swp"])
-def test_what_is_not_the_functions_is_not_watched(name: str, tmp_path: Path) -> None:
+def test_foreign_files_are_not_watched(name: str, tmp_path: Path) -> None:
     watcher = FolderWatcher(tmp_path)
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)

@@ -98,7 +98,7 @@ def test_every_object_is_read_as_cvat_reads_it(case: str) -> None:
     assert bool(reading.reason) == bool(reading.remedy) == (reading.outcome != "shown")
 
 
-def test_what_is_no_object_breaks() -> None:
+def test_values_that_are_not_objects_break_the_list() -> None:
     for value in (None, [], "text", 1, {}, {"metadata": []}):
         assert list_rules.verdict_of_object(value).outcome == "breaks"
 
@@ -117,7 +117,7 @@ def test_the_reason_names_the_place() -> None:
     assert words("whole") == ""
 
 
-def test_what_cvat_takes_otherwise_than_it_is_meant() -> None:
+def test_misread_annotations() -> None:
     def told(**annotations: str) -> str:
         return "; ".join(text for text, _ in list_rules.misread_annotations(annotations))
 

@@ -61,7 +61,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda g: g["type"])
-def test_what_cvat_takes_has_no_problem(good):
+def test_valid_replies_have_no_diagnostics(good):
     reading = detect(good)
     assert reading.diagnostics == ()
     assert len(reading.shapes) == 1
@@ -164,7 +164,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "path", "said"), BAD)
-def test_what_cvat_refuses_is_an_error_at_its_place(bad, path, said):
+def test_rejected_values_are_errors_at_their_place(bad, path, said):
     problem = one(detect(bad).violations)
     assert problem.path == path
     assert said in str(problem)
@@ -211,7 +211,7 @@ WARNED = [
 
 
 @pytest.mark.parametrize(("odd", "path", "said"), WARNED)
-def test_what_cvat_drops_without_a_word_is_a_warning(odd, path, said):
+def test_silently_dropped_values_are_warnings(odd, path, said):
     reading = detect(odd)
     assert reading.violations == ()
     problem = one(reading.diagnostics)

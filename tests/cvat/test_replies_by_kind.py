@@ -68,7 +68,7 @@ def test_an_older_interactor_replies_with_rows_of_the_image():
         ({"blob": "AAAA"}, "blob", f"{EMBEDDING_SIZE}"),
     ],
 )
-def test_what_breaks_the_page_of_an_interactor(reply, path, said):
+def test_invalid_interactor_replies(reply, path, said):
     problem = one(interact(reply).violations)
     assert problem.path == path
     assert said in str(problem)
@@ -97,7 +97,7 @@ def sent(kind, *counts, follows=False):
         ([0, 0.5], "[1]", "whole number"),
     ],
 )
-def test_what_re_identification_may_not_reply(reply, path, said):
+def test_invalid_reid_replies(reply, path, said):
     problem = one(read_reply("reid", reply, [], SIZE, sent("reid", 2, 3)).violations)
     assert problem.path == path
     assert said in str(problem)
@@ -147,7 +147,7 @@ def test_the_shapes_of_a_tracker():
         ({"states": [1], "shapes": [{"type": "mask", "points": []}]}, "shapes[0].type", "tracked"),
     ],
 )
-def test_what_a_tracker_may_not_reply(reply, path, said):
+def test_invalid_tracker_replies(reply, path, said):
     problems = read_reply("tracker", reply, [], SIZE, sent("tracker", 1)).violations
     assert problems[0].path == path
     assert said in str(problems[0])

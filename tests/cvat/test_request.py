@@ -93,7 +93,7 @@ def test_re_identification_gets_two_images_and_their_boxes():
         ("detector", {"image1": PNG}, "second image"),
     ],
 )
-def test_what_does_not_belong_to_a_kind_is_refused(kind, options, said):
+def test_arguments_of_another_kind_are_refused(kind, options, said):
     with pytest.raises(UsageError, match=said):
         build_request(kind, PNG, **options)
 
@@ -106,7 +106,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"%PDF-1.4 no image", PNG[:60]])
-def test_what_is_no_image_is_refused(tmp_path, data):
+def test_invalid_images_are_refused(tmp_path, data):
     path = tmp_path / "cat.jpg"
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"cat\.jpg"):

@@ -57,7 +57,7 @@ def test_files_that_come_and_go(old: Path, new: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", b"x" * (65 << 10)])
-def test_what_is_no_text_is_named_with_its_size(old: Path, new: Path, content: bytes) -> None:
+def test_binary_files_are_named_with_their_size(old: Path, new: Path, content: bytes) -> None:
     (old / "model").write_bytes(content)
     (new / "model").write_bytes(content + os.urandom(3 << 20))
     (new / "more").write_bytes(content)
@@ -67,7 +67,7 @@ def test_what_is_no_text_is_named_with_its_size(old: Path, new: Path, content: b
     assert "+more: added (" in shown
 
 
-def test_what_is_the_same_is_not_there(old: Path, new: Path) -> None:
+def test_unchanged_values_are_omitted(old: Path, new: Path) -> None:
     for folder in (old, new):
         (folder / "main.py").write_text("same\n")
         (folder / "link").symlink_to("main.py")

@@ -125,7 +125,7 @@ def test_requests_that_are_too_small_for_pictures(
     assert "`attributes: {maxRequestBodySize: 33554432}` (32 MiB)" in (finding.hint or "")
 
 
-def test_what_each_kind_needs(folder: Folder) -> None:
+def test_required_keys_of_each_kind(folder: Folder) -> None:
     for kind, size in (("tracker", 268435456), ("reid", 67108864), ("interactor", 33554432)):
         hint = folder.only(config(f"type: {kind}\nversion: 2").replace(HTTP, "")).hint or ""
         assert f"maxRequestBodySize: {size}" in hint

@@ -146,7 +146,7 @@ def test_other_ways_to_write_one(text: str, expected: str) -> None:
     assert redact_file(text.encode(), "function.yaml").decode() == expected
 
 
-def test_what_cannot_be_cut_out_is_written_anew() -> None:
+def test_file_is_rewritten_if_a_secret_cannot_be_edited() -> None:
     text = 'metadata: {name: ü}\nspec: {build: {path: "https:\\/\\/me:s3cret@example.com/x"}}\n'
     assert yaml.safe_load(redact_file(text.encode(), "function.yaml")) == {
         "metadata": {"name": "ü"},

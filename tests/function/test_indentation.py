@@ -35,7 +35,7 @@ def test_where_it_is_wrong(
     assert at(finding) == place
 
 
-def test_what_looks_like_keys_and_is_a_text_has_no_part_in_it(folder: Folder) -> None:
+def test_text_that_resembles_keys_is_ignored(folder: Folder) -> None:
     text = "      value: |\n        x: 1\n         - y: 2\n"
     finding = folder.only(f"{GOOD}{ENV}{text}     other: c\n")
     assert at(finding) == (11, 6)

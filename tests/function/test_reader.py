@@ -31,7 +31,7 @@ def test_realistic_files_are_read_without_an_error(data: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_read_can_be_written_and_read_again(data: Path, name: str) -> None:
+def test_read_function_can_be_written_and_read_again(data: Path, name: str) -> None:
     function = load_function(data / f"{name}.yaml").function
     assert function_from_dict(to_dict(function), "again") == function
 

@@ -66,7 +66,7 @@ def test_without_secrets() -> None:
     assert json.dumps(RAW) == before
 
 
-def test_what_has_none() -> None:
+def test_configuration_without_secrets() -> None:
     some: tuple[dict[str, Any], ...] = (
         {},
         {"metadata": {}},
@@ -170,7 +170,7 @@ def test_readers_get_none_that_a_function_needs() -> None:
     }
 
 
-def test_what_a_function_needs_stays_stored() -> None:
+def test_required_values_stay_stored() -> None:
     stored = without_secrets(RUNNING)["spec"]
     assert stored["triggers"]["night"] == RUNNING["spec"]["triggers"]["night"]
     assert stored["build"]["path"] == RUNNING["spec"]["build"]["path"]

@@ -48,7 +48,7 @@ def test_a_conflict_is_one_error_that_names_its_lines(folder: Folder) -> None:
     assert "keep one of the two sides" in (found[0].hint or "")
 
 
-def test_what_is_left_of_a_conflict_is_one_error(folder: Folder) -> None:
+def test_conflict_markers_are_one_error(folder: Folder) -> None:
     finding = folder.only(GOOD + "=======\n  replicas: 2\n>>>>>>> theirs\n")
     assert at(finding)[0] == 6
     assert "line 8" in finding.message
