@@ -30,6 +30,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes.rollout.replacement import pod_gpus
 from tests.engine import making, require_engine, require_image, until
@@ -163,7 +164,7 @@ def gpus_alone(cluster: Cluster) -> Iterator[None]:
 def gpus_in_use(cluster: Cluster) -> int:
     """Return the number of GPUs that running pods hold."""
     pods = cluster.list(kinds.POD, None, fields="status.phase=Running")
-    return sum(pod_gpus(pod) for pod in pods)
+    return sum(pod_gpus(Pod(pod)) for pod in pods)
 
 
 def require_local_node(cluster: Cluster) -> None:

@@ -17,10 +17,10 @@ from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import Deployment
-from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.port_forward import forward_port
-from fnbuild.platforms.kubernetes import inventory, pod_status
+from fnbuild.platforms.kubernetes import inventory
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
@@ -41,7 +41,7 @@ _PAUSE_SECONDS = 0.05
 
 
 def node_hosts(
-    cluster: Cluster, functions: list[FunctionObjects], pods: Iterable[Raw] = ()
+    cluster: Cluster, functions: list[FunctionObjects], pods: Iterable[Pod] = ()
 ) -> tuple[str, ...]:
     """Return hosts that serve the functions' node ports; none if no function has one.
 
@@ -60,45 +60,33 @@ def node_hosts(
     nodes = queries.list_nodes(cluster)
     if nodes is None:
         return _hosts_of_pods(
-            cluster, list(pods) or _list_pods_if_allowed(cluster, functions[0].key.namespace)
+            cluster,
+            list(pods) or _list_pods_if_allowed(cluster, functions[0].key.namespace),
         )
-    ready = [node for node in nodes if _is_node_ready(node)]
+    ready = [node for node in nodes if node.is_ready]
     for kind in ("ExternalIP", "InternalIP"):
-        if addresses := [address for node in ready for address in _addresses_of_type(node, kind)]:
+        if addresses := [address for node in ready for address in node.addresses(kind)]:
             return tuple(addresses[:_MAX_HOSTS])
     return ()
 
 
-def _hosts_of_pods(cluster: Cluster, pods: Iterable[Raw]) -> tuple[str, ...]:
+def _hosts_of_pods(cluster: Cluster, pods: Iterable[Pod]) -> tuple[str, ...]:
     """Return the hosts of the pods, and this machine if the API server runs on it.
 
     Any other host of the API server may be a load balancer, which has no node ports.
     """
-    host_ips = [str((pod.get("status") or {}).get("hostIP") or "") for pod in pods]
+    host_ips = [pod.status.text("hostIP") for pod in pods]
     nodes = list(dict.fromkeys(filter(None, host_ips)))[:_MAX_HOSTS]
     host = urlsplit(cluster.server).hostname or ""
     is_local = not cluster.in_cluster and is_loopback(host)
     return tuple(dict.fromkeys([*nodes, host] if is_local else nodes))
 
 
-def _list_pods_if_allowed(cluster: Cluster, namespace: str) -> list[Raw]:
+def _list_pods_if_allowed(cluster: Cluster, namespace: str) -> list[Pod]:
     try:
-        return cluster.list(kinds.POD, namespace, labels=inventory.FUNCTIONS_SELECTOR)
+        return inventory.list_namespace_pods(cluster, namespace)
     except ForbiddenError:
         return []
-
-
-def _is_node_ready(node: Raw) -> bool:
-    return any(
-        condition.get("type") == "Ready" and condition.get("status") == "True"
-        for condition in (node.get("status") or {}).get("conditions") or []
-    )
-
-
-def _addresses_of_type(node: Raw, kind: str) -> Iterator[str]:
-    for entry in (node.get("status") or {}).get("addresses") or []:
-        if entry.get("type") == kind:
-            yield str(entry["address"])
 
 
 def node_port(service: Raw | None) -> int:
@@ -166,15 +154,13 @@ def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
     metadata = deployment.function.metadata
     key = KubernetesKey(metadata.namespace, metadata.name)
     serving = [
-        pod["metadata"]
-        for pod in inventory.list_pods(cluster, key)
-        if pod_status.is_pod_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+        pod for pod in inventory.list_pods(cluster, key) if pod.is_ready and not pod.is_terminating
     ]
     if not serving:
         yield ""
         return
-    newest = max(serving, key=lambda pod: str(pod["creationTimestamp"]))
-    with forward_port(cluster, key.namespace, newest["name"]) as url:
+    newest = max(serving, key=lambda pod: pod.created)
+    with forward_port(cluster, key.namespace, newest.name) as url:
         yield url
 
 

@@ -16,6 +16,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes import inventory, labels, records
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, section
@@ -39,7 +40,7 @@ def list_recorded_functions(cluster: Cluster) -> list[FunctionObjects]:
     functions: dict[KubernetesKey, FunctionObjects] = {}
     for deployment in deployments:
         key = _function_key(deployment)
-        functions.setdefault(key, FunctionObjects(key)).deployment = deployment
+        functions.setdefault(key, FunctionObjects(key)).deployment = KubeDeployment(deployment)
     for config_map in maps:
         key = _function_key(config_map)
         functions.setdefault(key, FunctionObjects(key)).config_map = config_map

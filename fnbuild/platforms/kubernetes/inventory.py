@@ -15,6 +15,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
@@ -53,7 +54,7 @@ class FunctionObjects:
     """
 
     key: KubernetesKey
-    deployment: Raw | None = None
+    deployment: KubeDeployment | None = None
     service: Raw | None = None
     ingress: Raw | None = None
     hpa: Raw | None = None
@@ -159,7 +160,7 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
     return [
         FunctionObjects(
             KubernetesKey(namespace, name.removeprefix(_PREFIX)),
-            deployments.get(name),
+            KubeDeployment(deployments[name]) if name in deployments else None,
             services.get(name),
             ingresses.get(name),
             config_map=records.get(name),
@@ -179,7 +180,8 @@ def read_function(cluster: Cluster, key: KubernetesKey) -> FunctionObjects:
         lambda: _get_if_allowed(lambda: cluster.get(kinds.HPA_V1, key.namespace, key.object_name)),
         lambda: cluster.get(kinds.CONFIG_MAP, key.namespace, key.object_name),
     )
-    return FunctionObjects(key, deployment, service, ingress, hpa, record)
+    typed = None if deployment is None else KubeDeployment(deployment)
+    return FunctionObjects(key, typed, service, ingress, hpa, record)
 
 
 def require_namespace(cluster: Cluster, namespace: str) -> None:
@@ -212,11 +214,15 @@ def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:
     )
 
 
-def list_pods(cluster: Cluster, key: KubernetesKey) -> list[Raw]:
+def list_pods(cluster: Cluster, key: KubernetesKey) -> list[Pod]:
     """Return the pods of all revisions of a function."""
-    return cluster.list(
-        kinds.POD, key.namespace, labels=f"{FUNCTIONS_SELECTOR},{labels.FUNCTION}={key.name}"
-    )
+    selector = f"{FUNCTIONS_SELECTOR},{labels.FUNCTION}={key.name}"
+    return list(map(Pod, cluster.list(kinds.POD, key.namespace, labels=selector)))
+
+
+def list_namespace_pods(cluster: Cluster, namespace: str) -> list[Pod]:
+    """Return the pods of all functions of a namespace."""
+    return list(map(Pod, cluster.list(kinds.POD, namespace, labels=FUNCTIONS_SELECTOR)))
 
 
 def run_concurrently(*queries: Callable[[], T]) -> list[T]:

@@ -35,7 +35,7 @@ from fnbuild.platforms import (
     revision_records,
 )
 from fnbuild.platforms.base import function_exists, function_not_found
-from fnbuild.platforms.kubeclient import connection, kinds, logs
+from fnbuild.platforms.kubeclient import connection, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import endpoints, images, inventory, leases, records, view
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
@@ -321,7 +321,7 @@ class KubernetesPlatform(Platform):
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
         try:
-            pods = self.cluster.list(kinds.POD, namespace, labels=inventory.FUNCTIONS_SELECTOR)
+            pods = inventory.list_namespace_pods(self.cluster, namespace)
         except ForbiddenError:  # restarts are additional information
             return {}
         return containers.restarts_by_function(pods)
@@ -336,7 +336,7 @@ class KubernetesPlatform(Platform):
         return queries.query_statistics(self.cluster, key.namespace, self._pods(key))
 
     def _pods(self, key: KubernetesKey) -> list[str]:
-        return [str(pod["metadata"]["name"]) for pod in inventory.list_pods(self.cluster, key)]
+        return [pod.name for pod in inventory.list_pods(self.cluster, key)]
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.revision_history(self._existing(KubernetesKey(namespace, name)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fnbuild.function.types import Raw
+from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 
 MOUNT_GRACE_SECONDS = 5.0
@@ -44,56 +44,32 @@ def join_words(words: list[str], joint: str = "and") -> str:
     return f"{', '.join(first)} {joint} {last}" if first else last
 
 
-def is_pod_ready(pod: Raw) -> bool:
-    return any(
-        condition.get("type") == "Ready" and condition.get("status") == "True"
-        for condition in (pod.get("status") or {}).get("conditions") or []
-    )
-
-
-def is_function_running(pod: Raw) -> bool:
+def is_function_running(pod: Pod) -> bool:
     """Return True if the function's own container is running."""
-    return any(
-        container_status.get("name") == CONTAINER
-        and "running" in (container_status.get("state") or {})
-        for container_status in (pod.get("status") or {}).get("containerStatuses") or []
-    )
+    return any(status.is_running for status in pod.container_statuses if status.name == CONTAINER)
 
 
-def is_waiting_for_volumes(pod: Raw, now: float, since: float = 0.0) -> bool:
+def is_waiting_for_volumes(pod: Pod, now: float, since: float = 0.0) -> bool:
     """Return True if no container of a scheduled pod has started, for longer than mounts take."""
-    status: Raw = pod.get("status") or {}
-    listed = [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
-    waiting = [
-        ((container_status.get("state") or {}).get("waiting") or {}).get("reason")
-        for container_status in listed
-    ]
-    began = parse_timestamp(status.get("startTime"))
+    began = parse_timestamp(pod.start_time)
     return (
         began is not None
         and now - max(began, since) >= MOUNT_GRACE_SECONDS
-        and all(reason in ("ContainerCreating", "PodInitializing") for reason in waiting)
+        and all(
+            status.waiting.get("reason") in ("ContainerCreating", "PodInitializing")
+            for status in (*pod.init_container_statuses, *pod.container_statuses)
+        )
     )
 
 
-def restart_count(pod: Raw) -> int:
-    listed = (pod.get("status") or {}).get("containerStatuses") or []
-    return sum(int(container_status.get("restartCount") or 0) for container_status in listed)
-
-
-def pod_state(pod: Raw) -> str:
+def pod_state(pod: Pod) -> str:
     """Return the state of a pod in one word, as `kubectl get pods` does."""
-    status: Raw = pod.get("status") or {}
-    if "deletionTimestamp" in pod["metadata"]:
+    if pod.is_terminating:
         return "Terminating"
-    for container_status in status.get("containerStatuses") or []:
-        state = container_status.get("state") or {}
-        for phase in ("waiting", "terminated"):
-            if reason := (state.get(phase) or {}).get("reason"):
-                return str(reason)
-    if status.get("phase") == "Running":
-        return "Ready" if is_pod_ready(pod) else "Running"
-    return str(status.get("reason") or status.get("phase") or "")
+    for status in pod.container_statuses:
+        for state in (status.waiting, status.termination):
+            if state and (reason := state.text("reason")):
+                return reason
+    if pod.phase == "Running":
+        return "Ready" if pod.is_ready else "Running"
+    return pod.reason or pod.phase

@@ -18,8 +18,8 @@ from fnbuild.platforms import Project, Revision, revision_records
 from fnbuild.platforms.base import unreadable_function
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes import labels
-from fnbuild.platforms.kubernetes.diagnosis.rollout_status import get_condition, is_rolled_out
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.projects import decode_string_map, with_default_project
@@ -86,7 +86,7 @@ def revision_history(objects: FunctionObjects) -> list[Revision]:
     if newest is None or deployment is None:
         return revision_records.to_revisions(revisions, newest)
     on_record = {revision.number: revision for revision in recorded_revisions(objects)}
-    if newest.number not in on_record and not is_rolled_out(deployment):
+    if newest.number not in on_record and not deployment.is_rolled_out:
         serving = _serving_revision(revisions, newest, deployment)
         if _may_become_ready(objects, deployment):
             return revision_records.to_revisions(revisions, serving, newest)
@@ -103,10 +103,10 @@ def revision_history(objects: FunctionObjects) -> list[Revision]:
 
 
 def _serving_revision(
-    revisions: list[RevisionRecord], newest: RevisionRecord, deployment: Raw
+    revisions: list[RevisionRecord], newest: RevisionRecord, deployment: KubeDeployment
 ) -> RevisionRecord | None:
     """Return the revision whose pods serve while the newest one is not ready."""
-    if not (deployment.get("status") or {}).get("availableReplicas"):
+    if not deployment.available_replicas:
         return None
     served = (
         revision
@@ -116,11 +116,9 @@ def _serving_revision(
     return next(served, None)
 
 
-def _may_become_ready(objects: FunctionObjects, deployment: Raw) -> bool:
+def _may_become_ready(objects: FunctionObjects, deployment: KubeDeployment) -> bool:
     """Return True while a deploy of it is under way, or the cluster has not given it up."""
-    return objects.is_leased(time.time()) or get_condition(deployment, "Progressing").get(
-        "status"
-    ) == ("True")
+    return objects.is_leased(time.time()) or deployment.condition("Progressing").is_true
 
 
 def function_records(objects: FunctionObjects) -> FunctionRecords[RevisionRecord]:
@@ -235,9 +233,9 @@ def _nuclio_configuration(objects: FunctionObjects) -> Function:
     """Return the configuration in a Deployment of Nuclio, which is only the spec
     (pkg/platform/kube/functionres/lazy.go: serializeFunctionJSON).
     """
-    metadata = (objects.deployment or {})["metadata"]
+    annotations = objects.deployment.annotations if objects.deployment else {}
     try:
-        config = json.loads((metadata.get("annotations") or {}).get(labels.CONFIG, ""))
+        config = json.loads(annotations.get(labels.CONFIG, ""))
     except ValueError:
         return _unreadable(objects)
     if not isinstance(config, dict):

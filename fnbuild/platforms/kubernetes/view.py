@@ -13,8 +13,8 @@ from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, FunctionState
 from fnbuild.platforms.base import unreadable_function
-from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels, leases, pod_status, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
@@ -42,7 +42,7 @@ class _Observed:
 
     cluster: Cluster
     hosts: tuple[str, ...] = ()
-    pods: list[Raw] | None = None
+    pods: list[Pod] | None = None
     status: RolloutStatus | None = None
     statuses: dict[str, ProcessorStatus] = field(default_factory=dict)
 
@@ -85,35 +85,37 @@ def view_functions(cluster: Cluster, functions: list[FunctionObjects]) -> list[D
         return list(pool.map(listed, functions))
 
 
-def _is_settled(deployment: Raw) -> bool:
-    return rollout_status.is_rolled_out(deployment) or not rollout_status.desired_replicas(
-        deployment
-    )
+def _is_settled(deployment: KubeDeployment) -> bool:
+    return deployment.is_rolled_out or not deployment.desired_replicas
 
 
 def _observe(cluster: Cluster, unsettled: list[FunctionObjects]) -> dict[str, _Observed]:
     """Observe functions that are not fully available, by name."""
     namespace = unsettled[0].key.namespace
-    pods, events, nodes = inventory.run_concurrently(
-        lambda: cluster.list(kinds.POD, namespace, labels=inventory.FUNCTIONS_SELECTOR),
-        lambda: queries.list_warning_events(cluster, namespace),
-        lambda: queries.list_nodes(cluster),
-    )
-    by_name: dict[str, list[Raw]] = {function.key.name: [] for function in unsettled}
-    for pod in pods or []:
-        by_name.get(inventory.labels_of(pod).get(labels.FUNCTION, ""), []).append(pod)
+    with ThreadPoolExecutor(3) as pool:
+        pods = pool.submit(inventory.list_namespace_pods, cluster, namespace)
+        events = pool.submit(queries.list_warning_events, cluster, namespace)
+        nodes = pool.submit(queries.list_nodes, cluster)
+    by_name: dict[str, list[Pod]] = {function.key.name: [] for function in unsettled}
+    for pod in pods.result():
+        by_name.get(pod.labels.get(labels.FUNCTION, ""), []).append(pod)
     ours = [
         function.key.name for function in unsettled if inventory.is_managed(function.deployment)
     ]
     statuses = queries.query_statuses(
-        cluster, [pod for name in ours for pod in by_name[name] if not pod_status.is_pod_ready(pod)]
+        cluster, [pod for name in ours for pod in by_name[name] if not pod.is_ready]
     )
     result = {}
     for function in unsettled:
         if function.deployment is not None:
             mine = by_name[function.key.name]
             rollout = rollout_status.rollout_status(
-                function.deployment, mine, events or [], time.time(), nodes, statuses=statuses
+                function.deployment,
+                mine,
+                events.result(),
+                time.time(),
+                nodes.result(),
+                statuses=statuses,
             )
             result[function.key.name] = _Observed(cluster, pods=mine, status=rollout)
     return result
@@ -133,11 +135,11 @@ def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
     revision = objects.revision
     function = revision.function if revision else read_configuration(objects)
     current = _current_state(objects, function, observed)
-    desired = rollout_status.desired_replicas(objects.deployment) if objects.deployment else 0
+    desired = objects.deployment.desired_replicas if objects.deployment else 0
     # Surplus pods are about to terminate.
-    available = min(_available(objects.deployment or {}), desired)
+    available = min(objects.deployment.available_replicas, desired) if objects.deployment else 0
     warnings = [text for status in observed.statuses.values() for text in status.warnings]
-    pods = _pods(observed.pods, objects.deployment or {}) if observed.pods else []
+    pods = _pods(observed.pods, objects.deployment) if observed.pods else []
     return Deployment(
         function=function,
         platform=PLATFORM,
@@ -161,7 +163,7 @@ def _current_state(
     deployment = objects.deployment
     if deployment is None:
         return _without_deployment(objects)
-    if not rollout_status.desired_replicas(deployment):
+    if not deployment.desired_replicas:
         return _StateMessage("standby") if function.spec.disable else _StateMessage("scaledToZero")
     status = observed.status
     if status is None or status.ready:
@@ -198,45 +200,42 @@ def _worker_losses(statuses: dict[str, ProcessorStatus]) -> list[str]:
 
 
 def _partial_state(
-    deployment: Raw, rollout: RolloutStatus, observed: _Observed, patience: float
+    deployment: KubeDeployment, rollout: RolloutStatus, observed: _Observed, patience: float
 ) -> _StateMessage:
     """Return the state of a function during a rollout, or with unavailable pods.
 
     `patience` is the time in seconds in which pods may become ready.
     """
-    newest = [pod for pod in observed.pods or [] if rollout_status.is_active(pod)]
+    newest = [pod for pod in observed.pods or [] if pod.is_active]
     newest = rollout_status.newest_pods(deployment, newest)
     # A terminating pod stays ready until its end.
-    serving = bool(_available(deployment)) and any(pod_status.is_pod_ready(pod) for pod in newest)
+    serving = bool(deployment.available_replicas) and any(pod.is_ready for pod in newest)
     if rollout.failure:
         if serving:
             return _StateMessage("ready", _join_lines(*rollout.messages))
-        old = "pods of an older revision go on serving" if _available(deployment) else ""
+        old = "pods of an older revision go on serving" if deployment.available_replicas else ""
         output = ""
         if rollout.container:
-            namespace = deployment["metadata"]["namespace"]
-            output = failure_details(observed.cluster, namespace, rollout.pod, rollout.container)
+            output = failure_details(
+                observed.cluster, deployment.namespace, rollout.pod, rollout.container
+            )
         return _StateMessage("unhealthy", _join_lines(rollout.failure, rollout.hint, old, output))
     output = "; ".join(rollout.messages)
-    progressing: Raw = rollout_status.get_condition(deployment, "Progressing")
-    if serving and progressing.get("reason") == "NewReplicaSetAvailable":
+    progressing = deployment.condition("Progressing")
+    if serving and progressing.reason == "NewReplicaSetAvailable":
         return _StateMessage("ready", output)
-    over = progressing.get("status") == "False" or not _may_become_ready(newest, patience)
-    if over and not _available(deployment):
+    over = progressing.status == "False" or not _may_become_ready(newest, patience)
+    if over and not deployment.available_replicas:
         return _StateMessage("unhealthy", output)
     return _StateMessage("building", output)
 
 
-def _may_become_ready(pods: Sequence[Raw], patience: float) -> bool:
+def _may_become_ready(pods: Sequence[Pod], patience: float) -> bool:
     """Return True if a pod may still become ready, or if none has been created yet."""
-    created = (pod_status.parse_timestamp(pod["metadata"].get("creationTimestamp")) for pod in pods)
+    created = (pod_status.parse_timestamp(pod.created) for pod in pods)
     return not pods or any(
         timestamp is not None and time.time() - timestamp < patience for timestamp in created
     )
-
-
-def _available(deployment: Raw) -> int:
-    return int((deployment.get("status") or {}).get("availableReplicas") or 0)
 
 
 def _drift(objects: FunctionObjects, revision: RevisionRecord | None) -> list[str]:
@@ -293,8 +292,8 @@ def _details(
     return {key: value for key, value in details.items() if value}
 
 
-def _managing_tool(deployment: Raw) -> str:
-    return inventory.labels_of(deployment).get(labels.MANAGED_BY) or "Nuclio"
+def _managing_tool(deployment: KubeDeployment) -> str:
+    return deployment.labels.get(labels.MANAGED_BY) or "Nuclio"
 
 
 def _autoscaling(hpa: Raw) -> Raw:
@@ -307,16 +306,17 @@ def _autoscaling(hpa: Raw) -> Raw:
     }
 
 
-def _pods(pods: Sequence[Raw], deployment: Raw) -> list[Raw]:
-    newest = {pod["metadata"]["name"] for pod in rollout_status.newest_pods(deployment, pods)}
+def _pods(pods: Sequence[Pod], deployment: KubeDeployment | None) -> list[Raw]:
+    newest = rollout_status.newest_pods(deployment, pods) if deployment else []
+    newest_names = {pod.name for pod in newest}
     return [
         {
-            "name": pod["metadata"]["name"],
+            "name": pod.name,
             "state": pod_status.pod_state(pod),
-            "current": pod["metadata"]["name"] in newest,
-            "node": pod["spec"].get("nodeName", ""),
-            "restarts": pod_status.restart_count(pod),
-            "started": (pod.get("status") or {}).get("startTime", ""),
+            "current": pod.name in newest_names,
+            "node": pod.node_name,
+            "restarts": pod.restarts,
+            "started": pod.start_time,
         }
         for pod in pods
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fnbuild.function.types import Raw
+from fnbuild.platforms.kubeclient.objects import Node, Pod
 from fnbuild.platforms.kubernetes.rollout.replacement import (
     Capacity,
     ineligibility,
@@ -17,27 +18,27 @@ from fnbuild.platforms.kubernetes.rollout.replacement import (
 GPU = "nvidia.com/gpu"
 
 
-def node(name: str = "one", gpus: int = 2, **values: Any) -> Raw:
+def node(name: str = "one", gpus: int = 2, **values: Any) -> Node:
     allocatable = {"cpu": "4", "memory": "8Gi", "pods": "110", GPU: str(gpus)}
-    return {
-        "metadata": {"name": name, "labels": values.pop("labels", {})},
-        "spec": values,
-        "status": {"allocatable": allocatable},
-    }
+    return Node(
+        metadata={"name": name, "labels": values.pop("labels", {})},
+        spec=values,
+        status={"allocatable": allocatable},
+    )
 
 
-def pod(name: str = "", gpus: int = 1, on: str = "one", **values: Any) -> Raw:
+def pod(name: str = "", gpus: int = 1, on: str = "one", **values: Any) -> Pod:
     limits = {GPU: str(gpus)} if gpus else {}
     requests = values.pop("requests", {"cpu": "25m", "memory": "1Mi"})
     containers = [{"name": "nuclio", "resources": {"limits": limits, "requests": requests}}]
-    return {
-        "metadata": {"name": name, "namespace": values.pop("namespace", "ns")},
-        "spec": {"nodeName": on, "containers": containers, **values},
-        "status": {"phase": "Running"},
-    }
+    return Pod(
+        metadata={"name": name, "namespace": values.pop("namespace", "ns")},
+        spec={"nodeName": on, "containers": containers, **values},
+        status={"phase": "Running"},
+    )
 
 
-def counted(wanted: Raw, nodes: list[Raw], *pods: Raw, own: tuple[str, ...] = ()) -> Capacity:
+def counted(wanted: Pod, nodes: list[Node], *pods: Pod, own: tuple[str, ...] = ()) -> Capacity:
     return measure_capacity(wanted, nodes, pods, own)
 
 
@@ -53,7 +54,7 @@ def test_what_the_functions_own_pods_hold_is_free_once_they_end() -> None:
 
 
 def test_pods_that_have_ended_hold_nothing() -> None:
-    done = pod("done", gpus=2) | {"status": {"phase": "Succeeded"}}
+    done = Pod(pod("done", gpus=2) | {"status": {"phase": "Succeeded"}})
     assert counted(pod(on=""), [node()], done, pod("pending", gpus=2, on="")).beside == 2
 
 
@@ -120,7 +121,7 @@ def affinity(*requirements: Raw) -> Raw:
 )
 def test_taints_are_tolerated_as_the_scheduler_does(spec: Raw, fits: bool) -> None:
     tainted = node(taints=[{"key": "gpu", "value": "yes", "effect": "NoSchedule"}])
-    assert (not ineligibility(tainted, spec)) is fits
+    assert (not ineligibility(tainted, Pod(spec=spec))) is fits
 
 
 @pytest.mark.parametrize(
@@ -139,4 +140,4 @@ def test_taints_are_tolerated_as_the_scheduler_does(spec: Raw, fits: bool) -> No
 )
 def test_required_node_affinity(requirement: Raw, fits: bool) -> None:
     one = node(labels={"kind": "a", "memory": "16"})
-    assert (not ineligibility(one, affinity(requirement))) is fits
+    assert (not ineligibility(one, Pod(spec=affinity(requirement)))) is fits

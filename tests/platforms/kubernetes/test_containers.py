@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fnbuild.function.types import Raw
+from fnbuild.platforms.kubeclient.objects import Container, Termination
 from fnbuild.platforms.kubernetes import pod_status
-from fnbuild.platforms.kubernetes.diagnosis import rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
     describe_termination,
     explain_config_error,
@@ -106,8 +106,8 @@ def test_the_state_of_a_pod_in_a_word(name: str, state: str) -> None:
 
 def test_restarts() -> None:
     (pod,) = recording("crash")["pods"]
-    assert pod_status.restart_count(pod) == 8
-    assert not rollout_status.get_condition(pod, "Nothing")
+    assert pod.restarts == 8
+    assert not pod.condition("Nothing")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_restarts() -> None:
     ],
 )
 def test_ends(state: Raw, text: str) -> None:
-    assert describe_termination(state, {"name": "nuclio"}).text == text
+    assert describe_termination(Termination(state), Container(name="nuclio")).text == text
 
 
 def test_an_image_that_is_no_functions() -> None:

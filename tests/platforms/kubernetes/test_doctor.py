@@ -21,6 +21,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding, lookup
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import KubeObject, Node, Pod
 from fnbuild.platforms.kubernetes.doctor import checks, image_pull, nodes
 from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import Made, Registry, call, free_port, registry, require_program, until
@@ -290,11 +291,11 @@ def test_an_examination_that_is_ended_leaves_no_pod(
 # Nodes, as they say themselves
 
 
-def node(name: str, *, ready: str = "True", arch: str = "amd64", **more: Raw) -> Raw:
-    return {
-        "metadata": {"name": name, "labels": more.get("labels", {})},
-        "spec": more.get("spec", {}),
-        "status": {
+def node(name: str, *, ready: str = "True", arch: str = "amd64", **more: Raw) -> Node:
+    return Node(
+        metadata={"name": name, "labels": more.get("labels", {})},
+        spec=more.get("spec", {}),
+        status={
             "nodeInfo": {"architecture": arch},
             "capacity": more.get("gpus", {}),
             "allocatable": more.get("free", more.get("gpus", {})),
@@ -303,7 +304,7 @@ def node(name: str, *, ready: str = "True", arch: str = "amd64", **more: Raw) ->
                 {"type": "DiskPressure", "status": more.get("disk", "False")},
             ],
         },
-    }
+    )
 
 
 GPUS = {"nvidia.com/gpu": "2"}
@@ -354,15 +355,13 @@ def test_gpus(one: Raw, state: str, words: str) -> None:
 
 
 def test_the_device_plugin() -> None:
-    def plugin(there: int) -> Raw:
+    def plugin(there: int) -> KubeObject:
         about = {"name": "nvidia-device-plugin-daemonset", "namespace": "kube-system"}
-        return {
-            "metadata": about,
-            "status": {"desiredNumberScheduled": 2, "numberReady": there},
-        }
+        status = {"desiredNumberScheduled": 2, "numberReady": there}
+        return KubeObject(metadata=about, status=status)
 
     assert nodes.is_device_plugin(plugin(1))
-    assert not nodes.is_device_plugin({"metadata": {"name": "kube-proxy"}})
+    assert not nodes.is_device_plugin(KubeObject(metadata={"name": "kube-proxy"}))
     assert [one.state for one in nodes.check_gpus([node("a", gpus=GPUS)], [plugin(2)])] == [
         "ok",
         "ok",
@@ -372,9 +371,9 @@ def test_the_device_plugin() -> None:
 
 
 def test_clocks_of_nodes() -> None:
-    def lease(seconds: int) -> Raw:
+    def lease(seconds: int) -> KubeObject:
         renewed = f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}.000000Z"
-        return {"metadata": {"name": "a"}, "spec": {"renewTime": renewed}}
+        return KubeObject(metadata={"name": "a"}, spec={"renewTime": renewed})
 
     now = 1767225600.0 + 600
     assert [one.state for one in checks.check_node_clocks([lease(592)], now)] == ["ok"]
@@ -388,24 +387,24 @@ def test_clocks_of_nodes() -> None:
 # Node ports
 
 
-def at(address: str) -> Raw:
+def at(address: str) -> Node:
     listed = [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": address}]
-    return {"metadata": {"name": "a"}, "status": {"addresses": listed}}
+    return Node(metadata={"name": "a"}, status={"addresses": listed})
 
 
 def test_a_node_port_that_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        service = {"metadata": {"name": "nuclio-one"}, "spec": {"ports": [{"nodePort": port}]}}
+        service = KubeObject(metadata={"name": "nuclio-one"}, spec={"ports": [{"nodePort": port}]})
         (found,) = nodes.check_node_ports([at("127.0.0.1")], [service])
     assert (found.state, f"port {port} of nuclio-one" in found.message) == ("ok", True)
     (found,) = nodes.check_node_ports([at("127.0.0.1")], [service])
     assert (found.state, "no function there answers" in found.message) == ("ok", True)
     about = {"metadata": {"name": "nuclio-one"}}
-    unready = {**about, "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.7"}]}]}
+    unready = KubeObject(about, subsets=[{"notReadyAddresses": [{"ip": "10.0.0.7"}]}])
     (found,) = nodes.check_node_ports([at("127.0.0.1")], [service], [unready])
     assert (found.state, "no function there answers" in found.message) == ("ok", True)
-    ready = {**about, "subsets": [{"addresses": [{"ip": "10.0.0.7"}]}]}
+    ready = KubeObject(about, subsets=[{"addresses": [{"ip": "10.0.0.7"}]}])
     (found,) = nodes.check_node_ports([at("127.0.0.1")], [service], [ready])
     assert found.state == "warning"
     assert f"port {port} of nuclio-one does not answer" in found.message
@@ -445,11 +444,11 @@ def test_nodes_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_a_pod_says_of_its_image(state: Raw, image_id: str, expected: str | None) -> None:
-    seen = {
-        "metadata": {"name": "one", "namespace": "ns"},
-        "spec": {"nodeName": "a"},
-        "status": {"containerStatuses": [{"state": state, "imageID": image_id}]},
-    }
+    seen = Pod(
+        metadata={"name": "one", "namespace": "ns"},
+        spec={"nodeName": "a"},
+        status={"containerStatuses": [{"state": state, "imageID": image_id}]},
+    )
     found = image_pull.pull_finding(
         seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
     )
@@ -457,7 +456,7 @@ def test_what_a_pod_says_of_its_image(state: Raw, image_id: str, expected: str |
 
 
 def test_a_pod_that_its_node_refuses() -> None:
-    seen = {"status": {"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"}}
+    seen = Pod(status={"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"})
     found = image_pull.pull_finding(
         seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import PULL_SECRET, KubernetesKey
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
@@ -44,15 +44,15 @@ def test_kinds_that_the_cluster_serves(cluster: Cluster, known: FunctionObjects)
     assert read_live_objects(cluster, known, scaled).context.hpa is not kinds.HPA_V1
 
 
-def deployment(manager: str) -> Raw:
+def deployment(manager: str) -> KubeDeployment:
     fields = {"f:spec": {"f:replicas": {}}}
     owned = [{"manager": manager, "operation": "Apply", "fieldsV1": fields}]
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "nuclio-greeter", "managedFields": owned},
-        "spec": {"replicas": 3},
-    }
+    return KubeDeployment(
+        apiVersion="apps/v1",
+        kind="Deployment",
+        metadata={"name": "nuclio-greeter", "managedFields": owned},
+        spec={"replicas": 3},
+    )
 
 
 def test_the_number_of_pods_as_long_as_it_is_ours(cluster: Cluster, known: FunctionObjects) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fnbuild.errors import NotFoundError
 from fnbuild.platforms import revision_records
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes import records
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
@@ -88,16 +89,16 @@ def test_a_revision_that_is_not_on_record_is_active_once_it_was_ready(
     status: dict[str, Any], expected: list[str]
 ) -> None:
     some = known(made(1))
-    some.deployment = deployed(2, **status)
+    some.deployment = KubeDeployment(deployed(2, **status))
     assert states(some) == expected
 
 
 def test_a_revision_that_was_ready_stays_active_and_one_that_failed_does_not() -> None:
     some = known(made(1), made(2))
-    some.deployment = deployed(2, available=0)
+    some.deployment = KubeDeployment(deployed(2, available=0))
     assert states(some) == ["active", "superseded"]
     some = known(made(1), made(2).with_failure("no weights"))
-    some.deployment = deployed(2, available=1, updated=0)
+    some.deployment = KubeDeployment(deployed(2, available=1, updated=0))
     assert states(some) == ["failed", "active"]
 
 
@@ -106,7 +107,7 @@ def test_a_deploy_under_way_is_pending_whatever_the_cluster_says() -> None:
     assert some.config_map is not None
     until = json.dumps({"owner": "elsewhere", "until": time.time() + 60})
     some.config_map["metadata"]["annotations"] = {"fnbuild.io/deploying": until}
-    some.deployment = deployed(2, available=0, progressing="False")
+    some.deployment = KubeDeployment(deployed(2, available=0, progressing="False"))
     assert states(some) == ["pending", "superseded"]
 
 

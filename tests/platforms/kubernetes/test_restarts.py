@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnbuild.function.types import Raw
 from fnbuild.platforms import Restarts
+from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes.diagnosis import containers
 
 
-def pod(name: str, **ends: dict[str, Any]) -> Raw:
+def pod(name: str, **ends: dict[str, Any]) -> Pod:
     """A pod whose containers ended as said; `count` says how often."""
     statuses = [
         {
@@ -20,11 +20,11 @@ def pod(name: str, **ends: dict[str, Any]) -> Raw:
         for container, end in ends.items()
     ]
     memory = {"resources": {"limits": {"memory": "96Mi"}}}
-    return {
-        "metadata": {"name": f"{name}-1", "labels": {"nuclio.io/function-name": name}},
-        "spec": {"containers": [{"name": container, **memory} for container in ends]},
-        "status": {"containerStatuses": statuses},
-    }
+    return Pod(
+        metadata={"name": f"{name}-1", "labels": {"nuclio.io/function-name": name}},
+        spec={"containers": [{"name": container, **memory} for container in ends]},
+        status={"containerStatuses": statuses},
+    )
 
 
 def test_the_last_end_is_the_reason() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from fnbuild.function.types import Raw
 from fnbuild.platforms.base import WorkerStatus
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, KubeEvent, Node, Pod
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
@@ -19,7 +20,7 @@ from fnbuild.platforms.kubernetes.pod_status import parse_timestamp
 from fnbuild.platforms.processor_status import ProcessorStatus
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "kube"
-NODES: list[Raw] = json.loads((DATA / "nodes.json").read_text())
+NODES = [Node(node) for node in json.loads((DATA / "nodes.json").read_text())]
 
 OUT_OF_MEMORY = (
     "the container was killed because it ran out of memory"
@@ -153,12 +154,22 @@ UNDER_WAY = {
 
 
 def recording(name: str) -> Any:
-    return json.loads((DATA / f"{name}.json").read_text())
+    said = json.loads((DATA / f"{name}.json").read_text())
+    return said | {
+        "deployment": KubeDeployment(said["deployment"]),
+        "pods": list(map(Pod, said["pods"])),
+        "events": list(map(KubeEvent, said["events"])),
+    }
 
 
 def standing(said: Any, later: float = 0.0, **more: Any) -> RolloutStatus:
     return rollout_status.rollout_status(
-        said["deployment"], said["pods"], said["events"], said["now"] + later, NODES, **more
+        said["deployment"],
+        said["pods"],
+        list(map(KubeEvent, said["events"])),
+        said["now"] + later,
+        NODES,
+        **more,
     )
 
 
@@ -197,7 +208,7 @@ def test_what_others_may_make_is_waited_for(name: str, patience: float) -> None:
 
 def test_a_volume_that_does_not_exist_comes_with_no_node() -> None:
     said = recording("pvc-missing")
-    began = rollout_status.get_condition(said["pods"][0], "PodScheduled")["lastTransitionTime"]
+    began = said["pods"][0].condition("PodScheduled").last_transition
     said["now"] = parse_timestamp(began)
     assert not standing(said, 4).failure
     assert standing(said, 6).failure == FAILURES["pvc-missing"][0]

@@ -7,22 +7,20 @@ from typing import Any
 import pytest
 
 from fnbuild.function.types import Raw
+from fnbuild.platforms.kubeclient.objects import Node, Pod
 from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
 
 
-def pod(**spec: Any) -> Raw:
-    return {"metadata": {"name": "p", "namespace": "vision"}, "spec": spec}
+def pod(**spec: Any) -> Pod:
+    return Pod(metadata={"name": "p", "namespace": "vision"}, spec=spec)
 
 
-def wants(**resources: str) -> Raw:
+def wants(**resources: str) -> Pod:
     return pod(containers=[{"name": "nuclio", "resources": {"requests": resources}}])
 
 
-def node(labels: dict[str, str] | None = None, **allocatable: str) -> Raw:
-    return {
-        "metadata": {"name": "n", "labels": labels or {}},
-        "status": {"allocatable": allocatable},
-    }
+def node(labels: dict[str, str] | None = None, **allocatable: str) -> Node:
+    return Node(metadata={"name": "n", "labels": labels or {}}, status={"allocatable": allocatable})
 
 
 GPU = pod(nodeSelector={"gpu": "true"})

@@ -12,8 +12,8 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import CONFIG_MAP, SECRET, Kind
+from fnbuild.platforms.kubeclient.objects import Container, Pod, Termination
 from fnbuild.platforms.kubernetes.pod_status import PodFinding
 
 _OBJECT_KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
@@ -137,14 +137,14 @@ class VolumeReference:
         return PodFinding(f"volume {self.volume}: {finding.text}", finding.hint)
 
 
-def volume_references(pod: Raw) -> Iterator[VolumeReference]:
-    for volume in pod["spec"].get("volumes") or []:
-        for source in (volume, *((volume.get("projected") or {}).get("sources") or [])):
+def volume_references(pod: Pod) -> Iterator[VolumeReference]:
+    for volume in pod.spec.items_of("volumes"):
+        for source in (volume, *volume.section("projected").items_of("sources")):
             for field, kind in (("secret", SECRET), ("configMap", CONFIG_MAP)):
-                reference = source.get(field) or {}
-                name = reference.get("secretName") or reference.get("name")
+                reference = source.section(field)
+                name = reference.text("secretName") or reference.text("name")
                 if name and not reference.get("optional"):
-                    yield VolumeReference(str(volume["name"]), kind, str(name))
+                    yield VolumeReference(volume.text("name"), kind, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,15 +361,15 @@ _PULL_EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[_PullFailure], PodFin
 )
 
 
-def describe_termination(state: Raw, container: Raw) -> PodFinding:
+def describe_termination(end: Termination, container: Container) -> PodFinding:
     """Describe a termination, as a predicate of the container's name; `container` is its spec."""
-    status = int(state.get("exitCode") or 0)
-    if state.get("reason") == "OOMKilled":
+    status = end.exit_code
+    if end.out_of_memory:
         return PodFinding(
             f"was killed because it ran {_OUT_OF_MEMORY} ({_memory_limit(container)})", _MEMORY_HINT
         )
-    if state.get("reason") in _START_FAILURES or "OCI runtime" in str(state.get("message")):
-        return explain_start_failure(str(state.get("message") or ""))
+    if end.reason in _START_FAILURES or "OCI runtime" in end.message:
+        return explain_start_failure(end.message)
     if status in (126, 127):
         return PodFinding(f"ended with exit status {status}: its program could not be run")
     if status > 128:
@@ -378,7 +378,7 @@ def describe_termination(state: Raw, container: Raw) -> PodFinding:
     return PodFinding(f"ended with exit status {status}")
 
 
-def with_memory_limit(finding: PodFinding, container: Raw) -> PodFinding:
+def with_memory_limit(finding: PodFinding, container: Container) -> PodFinding:
     """Add the memory limit to a processor's report of a killed worker."""
     if _OUT_OF_MEMORY not in finding.text:
         return finding
@@ -403,9 +403,9 @@ def explain_start_failure(message: str) -> PodFinding:
     )
 
 
-def _memory_limit(container: Raw) -> str:
+def _memory_limit(container: Container) -> str:
     """Describe the memory limit that was reached, for parentheses."""
-    limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+    limit = container.limits.get("memory")
     if not limit:
         return "it has no limit, so the node has no more"
     return f"spec.resources.limits.memory lets it have {limit} in all"

@@ -10,10 +10,10 @@ from typing import TypeVar
 import msgspec
 
 from fnbuild.errors import ForbiddenError
-from fnbuild.function.types import Raw
 from fnbuild.platforms import Statistics
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, KubeEvent, Node, Pod
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 def query_rollout_status(
     cluster: Cluster,
-    deployment: Raw,
-    pods: Sequence[Raw],
+    deployment: KubeDeployment,
+    pods: Sequence[Pod],
     now: float,
     statuses: Mapping[str, ProcessorStatus] | None = None,
 ) -> RolloutStatus:
@@ -43,12 +43,8 @@ def query_rollout_status(
 
     `statuses` are the processors' reports; with None they are requested.
     """
-    new_pods = [
-        pod
-        for pod in rollout_status.newest_pods(deployment, pods)
-        if not pod_status.is_pod_ready(pod)
-    ]
-    if rollout_status.is_rolled_out(deployment) or not new_pods:
+    new_pods = [pod for pod in rollout_status.newest_pods(deployment, pods) if not pod.is_ready]
+    if deployment.is_rolled_out or not new_pods:
         return rollout_status.rollout_status(deployment, pods, (), now)
     return rollout_status.rollout_status(
         deployment,
@@ -63,72 +59,68 @@ def query_rollout_status(
     )
 
 
-def _has_no_kubelet(pod: Raw) -> bool:
+def _has_no_kubelet(pod: Pod) -> bool:
     """Return True if no kubelet has accepted the pod: it has no node, or one that is missing."""
-    return not (pod["spec"].get("nodeName") and (pod.get("status") or {}).get("startTime"))
+    return not (pod.node_name and pod.start_time)
 
 
-def list_events(cluster: Cluster, pods: Sequence[Raw]) -> list[Raw]:
+def list_events(cluster: Cluster, pods: Sequence[Pod]) -> list[KubeEvent]:
     """Return the events of pods; none if reading them is forbidden."""
 
-    def of_one(pod: Raw) -> list[Raw]:
-        selector = f"involvedObject.uid={pod['metadata']['uid']}"
-        try:
-            return cluster.list(kinds.EVENT, pod["metadata"]["namespace"], fields=selector)
-        except ForbiddenError:
-            return []
+    def of_one(pod: Pod) -> list[KubeEvent]:
+        return _list_events(cluster, pod.namespace, f"involvedObject.uid={pod.uid}")
 
     return [event for events in _map_concurrently(of_one, pods) for event in events]
 
 
-def find_missing_references(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, PodFinding]:
+def find_missing_references(cluster: Cluster, pods: Iterable[Pod]) -> dict[str, PodFinding]:
     """Return the first missing object that a volume needs, by pod.
 
     A kubelet with many events may report it only a minute later.
     """
     missing: dict[str, PodFinding] = {}
     for pod in pods:
-        name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
         for reference in kubelet.volume_references(pod):
             with suppress(ForbiddenError):
-                if cluster.get(reference.kind, namespace, reference.name) is None:
-                    missing.setdefault(name, reference.missing_finding(namespace))
+                if cluster.get(reference.kind, pod.namespace, reference.name) is None:
+                    missing.setdefault(pod.name, reference.missing_finding(pod.namespace))
     return missing
 
 
-def list_warning_events(cluster: Cluster, namespace: str) -> list[Raw]:
+def list_warning_events(cluster: Cluster, namespace: str) -> list[KubeEvent]:
     """Return the warning events of a namespace; none if reading them is forbidden."""
+    return _list_events(cluster, namespace, "type=Warning")
+
+
+def _list_events(cluster: Cluster, namespace: str, fields: str) -> list[KubeEvent]:
     try:
-        return cluster.list(kinds.EVENT, namespace, fields="type=Warning")
+        return list(map(KubeEvent, cluster.list(kinds.EVENT, namespace, fields=fields)))
     except ForbiddenError:
         return []
 
 
-def list_nodes(cluster: Cluster) -> list[Raw] | None:
+def list_nodes(cluster: Cluster) -> list[Node] | None:
     """Return all nodes, or None if listing them is forbidden."""
     try:
-        return cluster.list(kinds.NODE, None)
+        return list(map(Node, cluster.list(kinds.NODE, None)))
     except ForbiddenError:
         return None
 
 
-def query_statuses(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, ProcessorStatus]:
+def query_statuses(cluster: Cluster, pods: Iterable[Pod]) -> dict[str, ProcessorStatus]:
     """Return the reports of the processors in these pods, by pod."""
     running = [pod for pod in pods if pod_status.is_function_running(pod)]
     results = _map_concurrently(lambda pod: _status_or_log(cluster, pod), running)
     return {
-        str(pod["metadata"]["name"]): status
-        for pod, status in zip(running, results, strict=True)
-        if status is not None
+        pod.name: status for pod, status in zip(running, results, strict=True) if status is not None
     }
 
 
-def _status_or_log(cluster: Cluster, pod: Raw) -> ProcessorStatus | None:
-    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+def _status_or_log(cluster: Cluster, pod: Pod) -> ProcessorStatus | None:
     try:
-        return _query_status(cluster, namespace, name)
+        return _query_status(cluster, pod.namespace, pod.name)
     except ForbiddenError:
-        return None if pod_status.is_pod_ready(pod) else _status_from_log(cluster, namespace, name)
+        return None if pod.is_ready else _status_from_log(cluster, pod.namespace, pod.name)
 
 
 def _query_status(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:

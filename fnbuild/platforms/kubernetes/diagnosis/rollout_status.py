@@ -9,8 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fnbuild.function.types import Raw
-from fnbuild.platforms.kubernetes import pod_status
+from fnbuild.platforms.kubeclient.objects import (
+    Condition,
+    KubeDeployment,
+    KubeEvent,
+    Node,
+    Pod,
+)
 from fnbuild.platforms.kubernetes.diagnosis import containers, rejections, scheduling
 from fnbuild.platforms.kubernetes.diagnosis.containers import Observations
 from fnbuild.platforms.kubernetes.labels import MANAGER
@@ -47,11 +52,11 @@ class RolloutStatus:
 
 
 def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
-    deployment: Raw,
-    pods: Sequence[Raw],
-    events: Sequence[Raw],
+    deployment: KubeDeployment,
+    pods: Sequence[Pod],
+    events: Sequence[KubeEvent],
     now: float,
-    nodes: list[Raw] | None = None,
+    nodes: list[Node] | None = None,
     statuses: Mapping[str, ProcessorStatus] | None = None,
     absent: Mapping[str, PodFinding] | None = None,
 ) -> RolloutStatus:
@@ -61,15 +66,15 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
     scheduler's messages; None if they are unknown. `statuses` are the processors' reports and
     `absent` the missing objects that volumes need, by pod.
     """
-    if is_rolled_out(deployment):
+    if deployment.is_rolled_out:
         return RolloutStatus(True)
-    if _generation(deployment, "observedGeneration") < int(deployment["metadata"]["generation"]):
+    if not deployment.is_observed:
         return RolloutStatus(False, ("waiting for the cluster to process the change",))
     newest = newest_pods(deployment, pods)
     observations = Observations(
         events, now, nodes, statuses or {}, _last_applied(deployment), absent or {}
     )
-    running = [pod for pod in newest if is_active(pod)]
+    running = [pod for pod in newest if pod.is_active]
     pod_findings = [
         (pod, finding)
         for pod in running
@@ -96,71 +101,39 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
         messages=tuple(dict.fromkeys(messages)),
         failure=fatal.text if fatal else "",
         hint=fatal.hint if fatal else "",
-        pod=telling[0]["metadata"]["name"] if telling else "",
+        pod=telling[0].name if telling else "",
         container=telling[1].container if telling else "",
     )
 
 
-def is_rolled_out(deployment: Raw) -> bool:
-    """Return True if all desired pods are new and available, and no old one is left.
-
-    These are the criteria of `kubectl rollout status`.
-    """
-    status: Raw = deployment.get("status") or {}
-    if _generation(deployment, "observedGeneration") < int(deployment["metadata"]["generation"]):
-        return False
-    updated, desired = int(status.get("updatedReplicas") or 0), desired_replicas(deployment)
-    return (
-        updated >= desired
-        and int(status.get("replicas") or 0) <= updated
-        and int(status.get("availableReplicas") or 0) >= updated
-    )
-
-
-def desired_replicas(deployment: Raw) -> int:
-    return int(deployment["spec"].get("replicas", 1))
-
-
-def get_condition(obj: Raw, kind: str) -> Raw:
-    """Return the condition of a type from an object's status, or an empty mapping."""
-    listed: list[Raw] = (obj.get("status") or {}).get("conditions") or []
-    return next((condition for condition in listed if condition.get("type") == kind), {})
-
-
-def _generation(deployment: Raw, name: str) -> int:
-    return int((deployment.get("status") or {}).get(name) or 0)
-
-
-def pods_of_template(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
+def pods_of_template(deployment: KubeDeployment, pods: Sequence[Pod]) -> list[Pod]:
     """Return the pods that match the Deployment's template."""
-    return [pod for pod in pods if _is_subset(deployment["spec"]["template"], pod)]
+    template = deployment.template
+    return [pod for pod in pods if _is_subset(template, pod)]
 
 
-def newest_pods(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
+def newest_pods(deployment: KubeDeployment, pods: Sequence[Pod]) -> list[Pod]:
     """Return the pods of the Deployment's newest ReplicaSet, oldest first.
 
     They are identified by the template instead of the ReplicaSets, which would have to be read and
     contain a whole template each.
     """
-    template: Raw = deployment["spec"]["template"]
     matching = pods_of_template(deployment, pods)
     if not matching:
         # Admission may have changed the pods' specs, such as images. Then compare the metadata,
         # unless the status says that there are no new pods.
-        template_metadata = {"metadata": template["metadata"]}
-        updated = (deployment.get("status") or {}).get("updatedReplicas")
-        matching = [pod for pod in pods if updated and _is_subset(template_metadata, pod)]
+        template = {"metadata": deployment.template.metadata}
+        updated = deployment.updated_replicas
+        matching = [pod for pod in pods if updated and _is_subset(template, pod)]
     # Pods of a revision with additional fields match as well: the smallest ones are the newest's.
     smallest = min(map(_size, matching), default=0)
-    newest = max(
-        (pod for pod in matching if _size(pod) == smallest), key=_creation_time, default=None
-    )
-    if newest is None:
+    candidates = [pod for pod in matching if _size(pod) == smallest]
+    if not candidates:
         return []
-    template_hash = _labels(newest).get(_TEMPLATE_HASH)
+    template_hash = max(candidates, key=lambda pod: pod.created).labels.get(_TEMPLATE_HASH)
     return sorted(
-        (pod for pod in matching if _labels(pod).get(_TEMPLATE_HASH) == template_hash),
-        key=_creation_time,
+        (pod for pod in matching if pod.labels.get(_TEMPLATE_HASH) == template_hash),
+        key=lambda pod: pod.created,
     )
 
 
@@ -175,10 +148,10 @@ def _is_subset(subset: Any, whole: Any) -> bool:
     return bool(subset == whole) or subset is None
 
 
-def _size(pod: Raw) -> int:
+def _size(pod: Pod) -> int:
     """Return the number of values that define a pod, without its node."""
-    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
-    return _count_values([pod["metadata"].get("annotations"), _labels(pod), spec])
+    spec = {key: value for key, value in pod.spec.items() if key != "nodeName"}
+    return _count_values([pod.metadata.get("annotations"), pod.labels, spec])
 
 
 def _count_values(values: Any) -> int:
@@ -187,34 +160,20 @@ def _count_values(values: Any) -> int:
     return sum(map(_count_values, values)) if isinstance(values, list) else 1
 
 
-def _creation_time(pod: Raw) -> str:
-    return str(pod["metadata"].get("creationTimestamp") or "")
-
-
-def _labels(pod: Raw) -> dict[str, str]:
-    return pod["metadata"].get("labels") or {}
-
-
-def is_active(pod: Raw) -> bool:
-    """Return True if the pod has not ended and is not terminating."""
-    ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
-    return not ended and "deletionTimestamp" not in pod["metadata"]
-
-
 def _progress_messages(
-    deployment: Raw, pods: Sequence[Raw], newest: list[Raw], running: list[Raw]
+    deployment: KubeDeployment, pods: Sequence[Pod], newest: list[Pod], running: list[Pod]
 ) -> list[str]:
     """Return messages about the numbers of pods."""
-    desired = desired_replicas(deployment)
-    ready = sum(pod_status.is_pod_ready(pod) for pod in running)
-    names = {pod["metadata"]["name"] for pod in newest}
-    old = [pod for pod in pods if pod["metadata"]["name"] not in names]
-    ending = [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
+    desired = deployment.desired_replicas
+    ready = sum(pod.is_ready for pod in running)
+    names = {pod.name for pod in newest}
+    old = [pod for pod in pods if pod.name not in names]
+    ending = [pod for pod in pods if pod.is_terminating]
     messages = []
     if desired > 1:
         messages.append(f"{ready} of {desired} replicas ready")
-    if not running and (old or ending) and _recreates(deployment):
-        several = len({pod["metadata"]["name"] for pod in [*old, *ending]}) > 1
+    if not running and (old or ending) and deployment.recreates_pods:
+        several = len({pod.name for pod in [*old, *ending]}) > 1
         messages.append(f"waiting for the old pod{'s' if several else ''} to end")
     elif old and ready >= desired:
         messages.append("the new replicas are ready, the old ones end")
@@ -223,118 +182,103 @@ def _progress_messages(
     return messages
 
 
-def _recreates(deployment: Raw) -> bool:
-    return (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
-
-
-def _last_applied(deployment: Raw) -> float:
+def _last_applied(deployment: KubeDeployment) -> float:
     """Return the time of fnbuild's last apply, by the cluster's clock; 0 if it is unknown."""
-    for entry in deployment["metadata"].get("managedFields") or []:
+    for entry in deployment.metadata.items_of("managedFields"):
         if entry.get("manager") == MANAGER and entry.get("operation") == "Apply":
             return parse_timestamp(entry.get("time")) or 0.0
     return 0.0
 
 
 def _creation_failure(
-    deployment: Raw, running: list[Raw], observations: Observations
+    deployment: KubeDeployment, running: list[Pod], observations: Observations
 ) -> PodFinding | None:
     """Explain why no pods are created; `running` are those of the newest ReplicaSet.
 
     The condition may still be about an older ReplicaSet.
     """
-    failed = get_condition(deployment, "ReplicaFailure")
-    if failed.get("status") != "True":
+    failed = deployment.condition("ReplicaFailure")
+    if not failed.is_true:
         return None
-    message, namespace = str(failed.get("message") or ""), str(deployment["metadata"]["namespace"])
     if running:
-        template_hash = f"-{_labels(running[0]).get(_TEMPLATE_HASH)}-"
-        of_older = template_hash not in rejections.rejected_pod(message, template_hash)
-        if of_older or len(running) >= desired_replicas(deployment):
+        template_hash = f"-{running[0].labels.get(_TEMPLATE_HASH)}-"
+        of_older = template_hash not in rejections.rejected_pod(failed.message, template_hash)
+        if of_older or len(running) >= deployment.desired_replicas:
             return None
-    finding = rejections.explain_pod_rejection(message, namespace)
-    return finding.with_fatal(fatal=_has_lasted(failed.get("lastTransitionTime"), observations))
+    finding = rejections.explain_pod_rejection(failed.message, deployment.namespace)
+    return finding.with_fatal(fatal=_has_lasted(failed.last_transition, observations))
 
 
-def _paused_finding(deployment: Raw) -> PodFinding | None:
-    if not deployment["spec"].get("paused"):
+def _paused_finding(deployment: KubeDeployment) -> PodFinding | None:
+    if not deployment.spec.get("paused"):
         return None
-    name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
-    resume = f"`kubectl rollout resume deployment/{name} -n {namespace}`"
+    target = f"deployment/{deployment.name} -n {deployment.namespace}"
+    resume = f"`kubectl rollout resume {target}`"
     return PodFinding("the rollout is paused", f"{resume} goes on with it", fatal=True)
 
 
-def _has_lasted(
-    since: str | None, observations: Observations, patience: float = _GRACE_SECONDS
-) -> bool:
+def _has_lasted(since: str, observations: Observations, patience: float = _GRACE_SECONDS) -> bool:
     """Return True if a condition has lasted longer than `patience` since the last change."""
     began = parse_timestamp(since)
     return began is not None and observations.now - max(began, observations.since) >= patience
 
 
-def _eviction_finding(newest: list[Raw]) -> PodFinding | None:
-    evicted = [pod for pod in newest if (pod.get("status") or {}).get("reason") == "Evicted"]
+def _eviction_finding(newest: list[Pod]) -> PodFinding | None:
+    evicted = [pod for pod in newest if pod.reason == "Evicted"]
     if not evicted:
         return None
-    why = str(evicted[-1]["status"].get("message") or "the node is short of something").strip(" .")
+    why = (evicted[-1].status.text("message") or "the node is short of something").strip(" .")
     hint = "`kubectl describe nodes` shows what they are short of; see spec.resources, spec.volumes"
     return PodFinding(f"its pod was evicted: {why[:1].lower()}{why[1:]}", hint, len(evicted) > 1)
 
 
-def _pod_finding(pod: Raw, observations: Observations) -> PodFinding | None:
+def _pod_finding(pod: Pod, observations: Observations) -> PodFinding | None:
     """Explain why a pod is not ready; None if it is."""
-    if pod_status.is_pod_ready(pod):
+    if pod.is_ready:
         return None
     if finding := _lost_node_finding(pod, observations.nodes) or _kubelet_finding(
         pod, observations
     ):
         return finding
-    scheduled = get_condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False":
+    scheduled = pod.condition("PodScheduled")
+    if scheduled.status == "False":
         return _scheduling_finding(pod, scheduled, observations)
-    if not pod["spec"].get("nodeName"):
+    if not pod.node_name:
         return PodFinding("waiting for a node")
     return containers.container_finding(pod, observations)
 
 
-def _scheduling_finding(pod: Raw, scheduled: Raw, observations: Observations) -> PodFinding:
-    if scheduled.get("reason") == "SchedulingGated":
+def _scheduling_finding(pod: Pod, scheduled: Condition, observations: Observations) -> PodFinding:
+    if scheduled.reason == "SchedulingGated":
         return PodFinding("its pod is held back by scheduling gates")
-    message = str(scheduled.get("message") or "")
-    finding = scheduling.explain_unschedulable(message, pod, observations.nodes)
-    grows = any(event.get("reason") == "TriggeredScaleUp" for event in observations.events_of(pod))
+    finding = scheduling.explain_unschedulable(scheduled.message, pod, observations.nodes)
+    grows = any(event.reason == "TriggeredScaleUp" for event in observations.events_of(pod))
     if grows:
         return PodFinding(f"{finding.text}; the cluster adds a node")
-    patience = _GRACE_SECONDS if scheduling.is_claim_missing(message) else _SCHEDULING_SECONDS
-    return finding.with_fatal(
-        fatal=_has_lasted(scheduled.get("lastTransitionTime"), observations, patience)
-    )
+    is_claim_missing = scheduling.is_claim_missing(scheduled.message)
+    patience = _GRACE_SECONDS if is_claim_missing else _SCHEDULING_SECONDS
+    return finding.with_fatal(fatal=_has_lasted(scheduled.last_transition, observations, patience))
 
 
-def _kubelet_finding(pod: Raw, observations: Observations) -> PodFinding | None:
+def _kubelet_finding(pod: Pod, observations: Observations) -> PodFinding | None:
     """Explain a pod that waits for its kubelet: one with a node name bypasses the scheduler."""
-    name, status = pod["spec"].get("nodeName"), pod.get("status") or {}
-    if not name or status.get("startTime") or status.get("conditions"):
+    name = pod.node_name
+    if not name or pod.start_time or pod.status.get("conditions"):
         return None
     if observations.nodes is None:
         finding = PodFinding(f"no kubelet takes the pod on node {name}", _NODE_NAMES_HINT)
-        return finding.with_fatal(
-            fatal=_has_lasted(_creation_time(pod), observations, _SCHEDULING_SECONDS)
-        )
-    names = [str(node["metadata"]["name"]) for node in observations.nodes]
+        return finding.with_fatal(fatal=_has_lasted(pod.created, observations, _SCHEDULING_SECONDS))
+    names = [node.name for node in observations.nodes]
     if name in names:
         return PodFinding(f"waiting for node {name} to take the pod")
     shown = ", ".join(names[:_MAX_NAMES]) + (", …" if len(names) > _MAX_NAMES else "")
     finding = PodFinding(f"there is no node {name}", f"spec.nodeName has to be one of: {shown}")
-    return finding.with_fatal(fatal=_has_lasted(_creation_time(pod), observations))
+    return finding.with_fatal(fatal=_has_lasted(pod.created, observations))
 
 
-def _lost_node_finding(pod: Raw, nodes: list[Raw] | None) -> PodFinding | None:
-    name = pod["spec"].get("nodeName")
-    status: Raw = pod.get("status") or {}
-    gone = status.get("reason") == "NodeLost" or status.get("phase") == "Unknown"
-    for node in nodes or []:
-        if node["metadata"]["name"] == name:
-            gone = gone or get_condition(node, "Ready").get("status") != "True"
-    if not gone:
+def _lost_node_finding(pod: Pod, nodes: list[Node] | None) -> PodFinding | None:
+    name = pod.node_name
+    lost_nodes = {node.name for node in nodes or [] if not node.is_ready}
+    if pod.reason != "NodeLost" and pod.phase != "Unknown" and name not in lost_nodes:
         return None
     return PodFinding(f"its node {name} does not answer", f"`kubectl describe node {name}`")

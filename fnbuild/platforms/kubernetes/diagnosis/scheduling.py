@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fnbuild.function.quantities import parse_quantity
-from fnbuild.function.types import Raw
+from fnbuild.platforms.kubeclient.objects import Node, Pod
 from fnbuild.platforms.kubernetes.pod_status import PodFinding, join_words
 from fnbuild.platforms.settings import GPU_RESOURCE
 
@@ -44,8 +44,8 @@ class _NodeObstacle:
     text: str
     count: int
     total: int
-    pod: Raw
-    nodes: list[Raw] | None
+    pod: Pod
+    nodes: list[Node] | None
 
     @property
     def affects_all(self) -> bool:
@@ -57,7 +57,7 @@ class _NodeObstacle:
         return f"{self.count} of {self.total} nodes"
 
 
-def explain_unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> PodFinding:
+def explain_unschedulable(message: str, pod: Pod, nodes: list[Node] | None = None) -> PodFinding:
     """Explain the scheduler's message. `nodes` are those of the cluster, None if unknown."""
     head = _SUMMARY.search(message)
     if head is None:
@@ -82,7 +82,7 @@ def is_claim_missing(message: str) -> bool:
     return match is not None and match[2].rstrip(".") == _CLAIM_NOT_FOUND
 
 
-def _explain_message(message: str, pod: Raw) -> PodFinding:
+def _explain_message(message: str, pod: Pod) -> PodFinding:
     if "no nodes available" in message:
         return PodFinding("the cluster has no node", "`kubectl get nodes` lists them")
     return _claim_finding(message, pod) or PodFinding(
@@ -104,8 +104,7 @@ def _explain_obstacle(obstacle: _NodeObstacle) -> PodFinding:
 
 
 def _selector(obstacle: _NodeObstacle) -> PodFinding:
-    spec = obstacle.pod.get("spec") or {}
-    labels = [f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items()]
+    labels = [f"{k}={value}" for k, value in obstacle.pod.spec.section("nodeSelector").items()]
     if obstacle.nodes is not None and len(labels) > 1:
         # Only labels that no node has are relevant.
         labels = [label for label in labels if not _has_label(label, obstacle.nodes)] or labels
@@ -124,9 +123,9 @@ def _selector(obstacle: _NodeObstacle) -> PodFinding:
     return PodFinding(text, f"label one: {example}; or change spec.nodeSelector")
 
 
-def _has_label(label: str, nodes: list[Raw]) -> bool:
+def _has_label(label: str, nodes: list[Node]) -> bool:
     key, _, value = label.partition("=")
-    return any((node["metadata"].get("labels") or {}).get(key) == value for node in nodes)
+    return any(node.labels.get(key) == value for node in nodes)
 
 
 def _insufficient(obstacle: _NodeObstacle) -> PodFinding:
@@ -151,28 +150,20 @@ def _insufficient(obstacle: _NodeObstacle) -> PodFinding:
     return PodFinding(text, "ask for less in spec.resources.requests, or make room")
 
 
-def _requested(pod: Raw, resource: str) -> str:
+def _requested(pod: Pod, resource: str) -> str:
     """Return the largest request of the pod's containers, or ""."""
-    amounts = []
-    for container in (pod.get("spec") or {}).get("containers") or []:
-        resources = container.get("resources") or {}
-        amount = (resources.get("requests") or {}).get(resource) or (
-            resources.get("limits") or {}
-        ).get(resource)
-        if amount:
-            amounts.append(str(amount))
-    return max(amounts, key=parse_quantity, default="")
+    amounts = [
+        container.requests.text(resource) or container.limits.text(resource)
+        for container in pod.containers
+    ]
+    return max(filter(None, amounts), key=parse_quantity, default="")
 
 
-def _largest_offer(nodes: list[Raw] | None, resource: str) -> str | None:
+def _largest_offer(nodes: list[Node] | None, resource: str) -> str | None:
     """Return the largest allocatable amount of a node, or None if it is unknown."""
     if not nodes:
         return None
-    offered = [
-        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
-        for node in nodes
-    ]
-    return max(offered, key=parse_quantity)
+    return max((str(node.allocatable.get(resource, "0")) for node in nodes), key=parse_quantity)
 
 
 def _in_mebibytes(amount: str) -> str:
@@ -213,10 +204,10 @@ def _fixed_explanation(every: str, hint: str) -> Callable[[_NodeObstacle], PodFi
     return explain
 
 
-def _claim_finding(text: str, pod: Raw) -> PodFinding | None:
+def _claim_finding(text: str, pod: Pod) -> PodFinding | None:
     if match := _CLAIM.search(text):
         name, problem = match[1], match[2].rstrip(".")
-        namespace = pod["metadata"]["namespace"]
+        namespace = pod.namespace
         if problem == _CLAIM_NOT_FOUND:
             return PodFinding(
                 f"the PersistentVolumeClaim {name} does not exist",
@@ -230,7 +221,7 @@ def _claim_finding(text: str, pod: Raw) -> PodFinding | None:
 def _unbound_claim(obstacle: _NodeObstacle) -> PodFinding:
     claims = list(_claim_names(obstacle.pod))
     claim_text = join_words([f"PersistentVolumeClaim {name}" for name in claims] or ["a claim"])
-    name, namespace = claims[0] if claims else "NAME", obstacle.pod["metadata"]["namespace"]
+    name, namespace = claims[0] if claims else "NAME", obstacle.pod.namespace
     return PodFinding(
         f"{claim_text} has no volume yet",
         f"`kubectl describe pvc {name} -n {namespace}` says why: no PersistentVolume fits, or there"
@@ -238,8 +229,8 @@ def _unbound_claim(obstacle: _NodeObstacle) -> PodFinding:
     )
 
 
-def _claim_names(pod: Raw) -> Iterator[str]:
-    for volume in (pod.get("spec") or {}).get("volumes") or []:
+def _claim_names(pod: Pod) -> Iterator[str]:
+    for volume in pod.spec.items_of("volumes"):
         if claim := volume.get("persistentVolumeClaim"):
             yield str(claim.get("claimName"))
 

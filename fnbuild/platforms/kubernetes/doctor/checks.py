@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from fnbuild.errors import ForbiddenError
-from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import Check, is_selected, run_checks
 from fnbuild.platforms.kubeclient import kinds, permissions
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.objects import KubeObject, Node
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
 from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR
@@ -49,7 +50,7 @@ class _Examination:
         self._connect = connect
         self._namespace = namespace
         self._cluster: Cluster | None = None
-        self._nodes: list[Raw] | None = None
+        self._nodes: list[Node] | None = None
         self._remedy_given = False
 
     def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
@@ -120,18 +121,24 @@ class _Examination:
             text = f'there is no namespace "{name}"'
             remedy = f"`kubectl create namespace {name}`, or name another one with `-n`"
             return Finding(_KUBECONFIG_AREA, "failure", text, remedy)
-        if (namespace.get("status") or {}).get("phase") == "Terminating":
+        if KubeObject(namespace).status.get("phase") == "Terminating":
             text = f'namespace "{name}" is being deleted'
             return Finding(
                 _KUBECONFIG_AREA, "failure", text, "wait until it is gone, or use another one"
             )
         return None
 
-    def _list_nodes(self) -> list[Raw]:
+    def _list_nodes(self) -> list[Node]:
         assert self._cluster is not None
         if self._nodes is None:
-            self._nodes = self._cluster.list(kinds.NODE, None)
+            self._nodes = list(map(Node, self._cluster.list(kinds.NODE, None)))
         return self._nodes
+
+    def _list_objects(self, kind: Kind) -> list[KubeObject]:
+        """Return the objects of functions in the namespace."""
+        assert self._cluster is not None
+        listed = self._cluster.list(kind, self._namespace, labels=FNBUILD_SELECTOR)
+        return list(map(KubeObject, listed))
 
     def _nodes_forbidden(self, area: str, error: ForbiddenError) -> Finding:
         """Return the finding that nodes are forbidden; only the first one has a remedy."""
@@ -158,9 +165,9 @@ class _Examination:
         except ForbiddenError as error:
             yield self._nodes_forbidden("gpu", error)
             return
-        plugins: list[Raw] = []
+        plugins: list[KubeObject] = []
         with contextlib.suppress(ForbiddenError):
-            every = self._cluster.list(kinds.DAEMON_SET, None)
+            every = map(KubeObject, self._cluster.list(kinds.DAEMON_SET, None))
             plugins = [daemon_set for daemon_set in every if nodes.is_device_plugin(daemon_set)]
         yield from nodes.check_gpus(nodes_seen, plugins)
 
@@ -181,18 +188,17 @@ class _Examination:
             yield Finding("clock", "ok", "the API server's clock and this machine's agree")
         with contextlib.suppress(ForbiddenError):
             leases = self._cluster.list(kinds.LEASE, _LEASE_NAMESPACE)
-            yield from check_node_clocks(leases, local_time + skew)
+            yield from check_node_clocks(list(map(KubeObject, leases)), local_time + skew)
 
     def _check_storage(self) -> Iterator[Finding]:
         assert self._cluster is not None
         try:
-            classes = self._cluster.list(kinds.STORAGE_CLASS, None)
+            classes = list(map(KubeObject, self._cluster.list(kinds.STORAGE_CLASS, None)))
         except ForbiddenError as error:
             yield _skipped_finding("storage", error)
             return
         names = [
-            str(storage_class["metadata"]["name"])
-            + (" (default)" if _is_default(storage_class) else "")
+            storage_class.name + (" (default)" if _is_default(storage_class) else "")
             for storage_class in classes
         ]
         if not names:
@@ -217,28 +223,26 @@ class _Examination:
         except ForbiddenError as error:
             yield self._nodes_forbidden("node-ports", error)
             return
-        services: list[Raw] = []
-        endpoints: list[Raw] | None = None
+        services: list[KubeObject] = []
+        endpoints: list[KubeObject] | None = None
         with contextlib.suppress(ForbiddenError):
-            services = self._cluster.list(kinds.SERVICE, self._namespace, labels=FNBUILD_SELECTOR)
-            endpoints = self._cluster.list(
-                kinds.ENDPOINTS, self._namespace, labels=FNBUILD_SELECTOR
-            )
+            services = self._list_objects(kinds.SERVICE)
+            endpoints = self._list_objects(kinds.ENDPOINTS)
         yield from nodes.check_node_ports(nodes_seen, services, endpoints)
 
 
-def check_node_clocks(leases: list[Raw], now: float) -> Iterator[Finding]:
+def check_node_clocks(leases: list[KubeObject], now: float) -> Iterator[Finding]:
     """Check the nodes' clocks by the renewal times of their leases.
 
     `now` is the API server's time in seconds since the epoch.
     """
     has_skew = False
     for lease in leases:
-        renewed = parse_timestamp((lease.get("spec") or {}).get("renewTime"))
+        renewed = parse_timestamp(lease.spec.text("renewTime"))
         if renewed is None or -_STALE_SECONDS < (skew := renewed - now) < _SKEW_SECONDS:
             continue
         has_skew = True
-        name = lease["metadata"]["name"]
+        name = lease.name
         if skew > 0:
             text = f"the clock of node {name} is {skew:.0f} s ahead of the API server's"
         else:
@@ -256,9 +260,8 @@ def _direction(skew: float) -> str:
     return "ahead of" if skew > 0 else "behind"
 
 
-def _is_default(storage_class: Raw) -> bool:
-    annotations = storage_class["metadata"].get("annotations") or {}
-    return annotations.get(_DEFAULT_CLASS) == "true"
+def _is_default(storage_class: KubeObject) -> bool:
+    return storage_class.annotations.get(_DEFAULT_CLASS) == "true"
 
 
 def _skipped_finding(area: str, error: ForbiddenError) -> Finding:

@@ -17,6 +17,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
 from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER, PULL_SECRET
 
@@ -114,10 +115,11 @@ def _wait_for_pull(cluster: Cluster, pull: PullCheck, stopped: threading.Event) 
         watched = cluster.watch(
             kinds.POD, pull.namespace, fields=f"metadata.name={pull.name}", seconds=_WATCH_SECONDS
         )
-        for _, pod_object in watched:
-            if (finding := pull_finding(pod_object, pull)) is not None:
+        for _, watched_object in watched:
+            pod = Pod(watched_object)
+            if (finding := pull_finding(pod, pull)) is not None:
                 return finding
-            unscheduled = _scheduling_problem(pod_object)
+            unscheduled = _scheduling_problem(pod)
         if unscheduled and time.monotonic() - began > _UNSCHEDULED_SECONDS:
             text = f"no node takes a pod that pulls: {unscheduled}"
             return Finding(_AREA, "failure", text, "`kubectl describe nodes` says what they have")
@@ -129,18 +131,16 @@ def _wait_for_pull(cluster: Cluster, pull: PullCheck, stopped: threading.Event) 
     )
 
 
-def pull_finding(pod_object: Raw, pull: PullCheck) -> Finding | None:
+def pull_finding(pod: Pod, pull: PullCheck) -> Finding | None:
     """Return the result of the pull from the pod's status, or None while it is open."""
-    status = pod_object.get("status") or {}
-    if status.get("phase") == "Failed" and not status.get("containerStatuses"):
-        why = status.get("message") or status.get("reason") or "it does not say why"
+    statuses = pod.container_statuses
+    if pod.phase == "Failed" and not statuses:
+        why = pod.status.text("message") or pod.reason or "it does not say why"
         return Finding(_AREA, "failure", f"a node refused the pod that pulls: {why}")
-    for container in status.get("containerStatuses") or []:
-        state = container.get("state") or {}
-        waiting = state.get("waiting") or {}
-        reason = str(waiting.get("reason") or "")
+    for status in statuses:
+        reason = status.waiting.text("reason")
         if reason in kubelet.PULL_FAILURES:
-            message = str(waiting.get("message") or "")
+            message = status.waiting.text("message")
             if reason == "ImagePullBackOff" and "ErrImagePull" not in message:
                 # The back-off message has no reason; it comes again with the next attempt.
                 return None
@@ -149,16 +149,16 @@ def pull_finding(pod_object: Raw, pull: PullCheck) -> Finding | None:
                 pull.image, [message], secrets=logins, namespace=pull.namespace
             )
             return Finding(_AREA, "failure", failure.text, failure.hint)
-        if container.get("imageID") or state.keys() - {"waiting"} or reason not in _WAITING_REASONS:
-            node = (pod_object.get("spec") or {}).get("nodeName")
-            return Finding(_AREA, "ok", f"node {node} pulls {pull.image.partition('@')[0]}")
+        has_left_waiting = status.section("state").keys() - {"waiting"}
+        if status.get("imageID") or has_left_waiting or reason not in _WAITING_REASONS:
+            return Finding(
+                _AREA, "ok", f"node {pod.node_name} pulls {pull.image.partition('@')[0]}"
+            )
     return None
 
 
-def _scheduling_problem(pod_object: Raw) -> str:
-    for condition in (pod_object.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return scheduling.explain_unschedulable(
-                str(condition.get("message") or ""), pod_object
-            ).text
-    return ""
+def _scheduling_problem(pod: Pod) -> str:
+    scheduled = pod.condition("PodScheduled")
+    if scheduled.status != "False":
+        return ""
+    return scheduling.explain_unschedulable(scheduled.message, pod).text

@@ -10,6 +10,7 @@ from typing import Literal
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
+from fnbuild.platforms.kubeclient.objects import KubeObject, Node
 from fnbuild.platforms.kubernetes.labels import is_negative
 from fnbuild.platforms.settings import GPU_RESOURCE
 
@@ -53,37 +54,34 @@ _KUBE_PROXY_REMEDY = (
 PortState = Literal["open", "closed", "silent"]
 
 
-def check_readiness(nodes: Sequence[Raw]) -> Iterator[Finding]:
+def check_readiness(nodes: Sequence[Node]) -> Iterator[Finding]:
     """Check that nodes accept pods and are not under pressure."""
-    ready_nodes = [
-        node for node in nodes if _condition(node, "Ready") == "True" and not _is_cordoned(node)
-    ]
+    ready_nodes = [node for node in nodes if node.is_ready and not node.is_cordoned]
     if ready_nodes:
         yield Finding("nodes", "ok", f"{_count(len(ready_nodes))} ready: {_names(ready_nodes)}")
     elif not nodes:
         yield Finding("nodes", "failure", "the cluster has no node", "add one")
     for node in nodes:
-        name = _name(node)
+        name = node.name
         remedy = f"`kubectl describe node {name}` says why"
-        if _condition(node, "Ready") != "True":
-            why = _message(node, "Ready")
+        if not node.is_ready:
+            why = node.condition("Ready").message.strip(" .")
             text = f"node {name} is not ready" + (f": {why}" if why else "")
             yield Finding("nodes", "warning" if ready_nodes else "failure", text, remedy)
-        elif _is_cordoned(node):
+        elif node.is_cordoned:
             text = f"node {name} is closed to new pods"
             state = f"`kubectl uncordon {name}` opens it again"
             yield Finding("nodes", "warning" if ready_nodes else "failure", text, state)
         for kind, problem in _PRESSURES.items():
-            if _condition(node, kind) == "True":
+            if node.condition(kind).is_true:
                 yield Finding("nodes", "warning", f"node {name} is {problem}", remedy)
 
 
-def check_architecture(nodes: Sequence[Raw], built: str) -> Iterator[Finding]:
+def check_architecture(nodes: Sequence[Node], built: str) -> Iterator[Finding]:
     """Check that images built for an architecture (`amd64`) run on the nodes."""
-    by_architecture: dict[str, list[Raw]] = {}
+    by_architecture: dict[str, list[Node]] = {}
     for node in nodes:
-        info = (node.get("status") or {}).get("nodeInfo") or {}
-        by_architecture.setdefault(str(info.get("architecture") or "?"), []).append(node)
+        by_architecture.setdefault(node.architecture or "?", []).append(node)
     incompatible = {
         architecture_name: group
         for architecture_name, group in by_architecture.items()
@@ -103,15 +101,12 @@ def check_architecture(nodes: Sequence[Raw], built: str) -> Iterator[Finding]:
         )
 
 
-def check_gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding]:
+def check_gpus(nodes: Sequence[Node], plugins: Sequence[KubeObject]) -> Iterator[Finding]:
     """Check the GPUs of the nodes. `plugins` are the visible DaemonSets of the device plugin."""
     offered = False
     for node in nodes:
-        name, status = _name(node), node.get("status") or {}
-        capacity, allocatable = (
-            _gpu_count(status.get("capacity")),
-            _gpu_count(status.get("allocatable")),
-        )
+        name = node.name
+        capacity, allocatable = _gpu_count(node.capacity), _gpu_count(node.allocatable)
         if capacity:
             offered = True
             text = f"node {name} offers {allocatable} {GPU_RESOURCE}"
@@ -139,75 +134,45 @@ def check_gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding
         yield from _check_device_plugin(plugin)
 
 
-def _check_device_plugin(daemon_set: Raw) -> Iterator[Finding]:
-    metadata, status = daemon_set["metadata"], daemon_set.get("status") or {}
-    desired, ready = (
-        int(status.get(key) or 0) for key in ("desiredNumberScheduled", "numberReady")
-    )
-    full_name = f"{metadata['namespace']}/{metadata['name']}"
+def _check_device_plugin(daemon_set: KubeObject) -> Iterator[Finding]:
+    desired = daemon_set.status.number("desiredNumberScheduled")
+    ready = daemon_set.status.number("numberReady")
+    full_name = f"{daemon_set.namespace}/{daemon_set.name}"
     if ready < desired:
         yield Finding(
             "gpu",
             "warning",
             f"the device plugin {full_name} runs on {ready} of {desired} nodes",
-            f"`kubectl describe daemonset {metadata['name']} -n {metadata['namespace']}`",
+            f"`kubectl describe daemonset {daemon_set.name} -n {daemon_set.namespace}`",
         )
     elif desired:
         yield Finding("gpu", "ok", f"the device plugin {full_name} runs on {_count(desired)}")
 
 
-def is_device_plugin(daemon_set: Raw) -> bool:
+def is_device_plugin(daemon_set: KubeObject) -> bool:
     """Return True if a DaemonSet is NVIDIA's device plugin or the GPU operator's."""
-    return "nvidia-device-plugin" in str(daemon_set["metadata"]["name"])
+    return "nvidia-device-plugin" in daemon_set.name
 
 
-def node_addresses(node: Raw) -> list[str]:
+def node_addresses(node: Node) -> list[str]:
     """Return the addresses of a node, external ones first."""
-    listed = (node.get("status") or {}).get("addresses") or []
-    kinds = ("ExternalIP", "InternalIP")
-    return [
-        str(address["address"])
-        for kind in kinds
-        for address in listed
-        if address.get("type") == kind
-    ]
+    return [*node.addresses("ExternalIP"), *node.addresses("InternalIP")]
 
 
-def _gpu_label(node: Raw) -> str:
-    labels = node["metadata"].get("labels") or {}
+def _gpu_label(node: Node) -> str:
+    labels = node.labels
     for key in _GPU_LABELS:
         if not is_negative(str(labels.get(key, ""))):
             return f"{key}={labels[key]}"
     return ""
 
 
-def _gpu_count(resources: Raw | None) -> int:
-    return int(parse_quantity(str((resources or {}).get(GPU_RESOURCE, "0"))))
+def _gpu_count(resources: Raw) -> int:
+    return int(parse_quantity(str(resources.get(GPU_RESOURCE, "0"))))
 
 
-def _is_cordoned(node: Raw) -> bool:
-    return bool((node.get("spec") or {}).get("unschedulable"))
-
-
-def _condition(node: Raw, kind: str) -> str:
-    return str(_condition_of(node, kind).get("status") or "")
-
-
-def _message(node: Raw, kind: str) -> str:
-    return str(_condition_of(node, kind).get("message") or "").strip(" .")
-
-
-def _condition_of(node: Raw, kind: str) -> Raw:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return next((condition for condition in conditions if condition.get("type") == kind), {})
-
-
-def _name(node: Raw) -> str:
-    return str(node["metadata"]["name"])
-
-
-def _names(nodes: Sequence[Raw]) -> str:
-    names = [_name(node) for node in nodes]
+def _names(nodes: Sequence[Node]) -> str:
+    names = [node.name for node in nodes]
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(names[:_MAX_NAMES]) + more
 
@@ -217,7 +182,9 @@ def _count(number: int) -> str:
 
 
 def check_node_ports(
-    nodes: Sequence[Raw], services: Sequence[Raw], endpoints: Sequence[Raw] | None = None
+    nodes: Sequence[Node],
+    services: Sequence[KubeObject],
+    endpoints: Sequence[KubeObject] | None = None,
 ) -> Iterator[Finding]:
     """Check the node port of a function, or else the network path to the nodes.
 
@@ -233,13 +200,11 @@ def check_node_ports(
     serving = [
         service
         for service in services
-        if endpoints is None or _object_name(service) in _ready_services(endpoints)
+        if endpoints is None or service.name in _ready_services(endpoints)
     ]
-    ports = [
-        (_object_name(service), port)
-        for service in serving
-        for port in _service_node_ports(service)
-    ][:_MAX_PORTS]
+    ports = [(service.name, port) for service in serving for port in _service_node_ports(service)][
+        :_MAX_PORTS
+    ]
     for name, port in ports:
         states = _probe_hosts(hosts, port)
         reachable = [host for host, state in states.items() if state == "open"]
@@ -265,22 +230,18 @@ def check_node_ports(
         yield Finding(_NODE_PORTS_AREA, "ok", text)
 
 
-def _object_name(obj: Raw) -> str:
-    return str(obj["metadata"]["name"])
-
-
-def _ready_services(endpoints: Sequence[Raw]) -> set[str]:
+def _ready_services(endpoints: Sequence[KubeObject]) -> set[str]:
     """Return the names of Services with ready pods."""
     return {
-        _object_name(endpoint)
+        endpoint.name
         for endpoint in endpoints
-        if any(subset.get("addresses") for subset in endpoint.get("subsets") or [])
+        if any(subset.get("addresses") for subset in endpoint.items_of("subsets"))
     }
 
 
-def _service_node_ports(service: Raw) -> list[int]:
-    ports = (service.get("spec") or {}).get("ports") or []
-    return [int(port["nodePort"]) for port in ports if port.get("nodePort")]
+def _service_node_ports(service: KubeObject) -> list[int]:
+    ports = service.spec.items_of("ports")
+    return [port.number("nodePort") for port in ports if port.get("nodePort")]
 
 
 def _probe_hosts(hosts: Sequence[str], port: int) -> dict[str, PortState]:

@@ -17,7 +17,6 @@ from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels, records
-from fnbuild.platforms.kubernetes.diagnosis.rollout_status import is_rolled_out
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
@@ -48,7 +47,7 @@ def record_active_revision(lease: FunctionLease) -> RevisionRecord | None:
     active, deployment = records.active_revision(lease.objects), lease.objects.deployment
     if active is not None and deployment is not None:
         recorded = lease.revisions.get(active.number)
-        if is_rolled_out(deployment):
+        if deployment.is_rolled_out:
             lease.add(active)
             return active
         if recorded is None:

@@ -21,7 +21,8 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubernetes.diagnosis import containers, queries, rollout_status
+from fnbuild.platforms.kubeclient.objects import Pod
+from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.labels import CONTAINER, MANAGED_BY, MANAGER, KubernetesKey
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.processor_status import ImportVerdict, inconclusive_check
@@ -72,43 +73,37 @@ class ImportCheck:
         seconds = readiness_seconds(self.revision.function)
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
-            pod = self.cluster.get(kinds.POD, namespace, name)
-            if pod is None:
+            live_pod = self.cluster.get(kinds.POD, namespace, name)
+            if live_pod is None:
                 self._report_undecided("the pod was deleted")
                 return
+            pod = Pod(live_pod)
             if self._has_ended(pod) or self._is_stuck(pod, passed):
                 return
             time.sleep(_PAUSE_SECONDS)
         self._report_undecided(f"it took longer than {seconds:g} s")
 
-    def _has_ended(self, pod: Raw) -> bool:
+    def _has_ended(self, pod: Pod) -> bool:
         """Return True if the pod has ended. Raises `NotReadyError` if the import failed."""
-        status = pod.get("status") or {}
-        if status.get("phase") not in ("Succeeded", "Failed"):
+        if not pod.has_ended:
             return False
-        ended: Raw = next(
-            (
-                (container.get("state") or {}).get("terminated") or {}
-                for container in status.get("containerStatuses") or []
-                if container.get("name") == CONTAINER
-            ),
-            {},
-        )
-        verdict = ImportVerdict.parse(str(ended.get("message") or "").encode())
+        ends = (item.termination for item in pod.container_statuses if item.name == CONTAINER)
+        end = next(ends, None)
+        verdict = ImportVerdict.parse((end.message if end else "").encode())
         verdict.raise_if_failed(self.revision.number, self.revision.key.name)
         if verdict.verdict == "unknown":
-            self._report_undecided(str(status.get("message") or verdict.reason))
+            self._report_undecided(pod.status.text("message") or verdict.reason)
         return True
 
-    def _is_stuck(self, pod: Raw, passed: float) -> bool:
+    def _is_stuck(self, pod: Pod, passed: float) -> bool:
         """Return True if the pod will not be scheduled.
 
         Raises `NotReadyError` if the revision's own pods could not start either.
         """
-        scheduled = rollout_status.get_condition(pod, "PodScheduled")
-        if not pod["spec"].get("nodeName"):
+        if not pod.node_name:
             if passed > _UNSCHEDULED_SECONDS:
-                self._report_undecided(str(scheduled.get("message") or "no node takes the pod"))
+                scheduled = pod.condition("PodScheduled")
+                self._report_undecided(scheduled.message or "no node takes the pod")
             return passed > _UNSCHEDULED_SECONDS
         events = queries.list_events(self.cluster, [pod])
         obstacle = containers.container_finding(

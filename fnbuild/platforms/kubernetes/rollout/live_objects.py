@@ -11,6 +11,7 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
@@ -25,7 +26,7 @@ class LiveObjects:
 
     context: RenderContext
     objects: tuple[Raw, ...]
-    pods: list[Raw]
+    pods: list[Pod]
 
     def find(self, manifest: Raw) -> Raw | None:
         """Return the live object that a manifest would change, or None."""

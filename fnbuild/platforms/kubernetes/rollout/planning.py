@@ -18,9 +18,9 @@ from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, InvalidFieldsError
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rejections
-from fnbuild.platforms.kubernetes.diagnosis.rollout_status import desired_replicas, is_rolled_out
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import key_of, timestamp
 from fnbuild.platforms.kubernetes.manifests import scaling
@@ -143,7 +143,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     config = store.with_references(recorded_config(function))
     record = _new_revision(objects, config, artifact, options, rerun)
     running = objects.deployment
-    is_unhealthy = running is not None and not is_rolled_out(running)
+    is_unhealthy = running is not None and not running.is_rolled_out
     if (
         running is not None
         and is_unhealthy
@@ -339,7 +339,7 @@ def _function_changes(
     )
 
 
-def _has_failed(cluster: Cluster, deployment: Raw, pods: list[Raw]) -> bool:
+def _has_failed(cluster: Cluster, deployment: KubeDeployment, pods: list[Pod]) -> bool:
     """Return True if the current pods cannot recover without a new rollout."""
     return bool(queries.query_rollout_status(cluster, deployment, pods, time.time()).failure)
 
@@ -360,7 +360,7 @@ def _scale_warnings(
     if live is None or active is None or objects.hpa is not None:
         return ()
     live_replicas, number = (
-        desired_replicas(live),
+        KubeDeployment(live).desired_replicas,
         scaling.deployment_replicas(record.function, None),
     )
     if (

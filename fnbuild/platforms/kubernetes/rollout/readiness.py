@@ -23,6 +23,7 @@ from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels, pod_status
 from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
@@ -84,14 +85,15 @@ class DeploymentWatch:
         self._stopped.set()
 
     @property
-    def deployment(self) -> Raw | None:
+    def deployment(self) -> KubeDeployment | None:
         with self._changed:
-            return self._objects["Deployment"].get(self._key.object_name)
+            deployment = self._objects["Deployment"].get(self._key.object_name)
+            return None if deployment is None else KubeDeployment(deployment)
 
     @property
-    def pods(self) -> list[Raw]:
+    def pods(self) -> list[Pod]:
         with self._changed:
-            return list(self._objects["Pod"].values())
+            return list(map(Pod, self._objects["Pod"].values()))
 
     @property
     def error(self) -> FnbuildError | None:
@@ -201,9 +203,7 @@ class ReadinessWait:
                 return []
             # `newest_pods` would return the old pods until there is a new one.
             new = rollout_status.pods_of_template(deployment, watched.pods)
-            return [
-                str(pod["metadata"]["name"]) for pod in new if pod_status.is_function_running(pod)
-            ][:1]
+            return [pod.name for pod in new if pod_status.is_function_running(pod)][:1]
 
         def records(until: Event) -> Iterator[LogRecord]:
             while not (first := pods()) and not until.wait(_PAUSE_SECONDS):
@@ -229,7 +229,7 @@ class ReadinessWait:
                 raise superseded_error(self.revision, deployment)
             return False
         self._seen = True
-        if rollout_status.is_rolled_out(deployment):
+        if deployment.is_rolled_out:
             return True
         status = queries.query_rollout_status(self.cluster, deployment, watched.pods, time.time())
         self._last = status

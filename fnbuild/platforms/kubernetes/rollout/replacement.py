@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from fnbuild.errors import ForbiddenError, PreconditionError
 from fnbuild.function.quantities import parse_quantity
@@ -23,6 +23,7 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.objects import Container, KubeDeployment, Node, Pod
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
 from fnbuild.platforms.kubernetes.labels import OVERLAP
@@ -60,69 +61,60 @@ class Capacity:
 
 
 def measure_capacity(
-    pod: Raw, nodes: Sequence[Raw], pods: Iterable[Raw], own_names: Iterable[str]
+    pod: Pod, nodes: Sequence[Node], pods: Iterable[Pod], own_names: Iterable[str]
 ) -> Capacity:
     """Count the pods of a template that fit.
 
     `own` are the names of the function's pods in the namespace of `pod`. Pods that have ended or
     have no node use no capacity.
     """
-    names, namespace = set(own_names), pod["metadata"]["namespace"]
+    names, namespace = set(own_names), pod.namespace
     held: dict[str, Quantities] = {}
     others: dict[str, Quantities] = {}
     for other in pods:
-        node = other["spec"].get("nodeName")
-        if not node or (other.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        if not other.node_name or other.has_ended:
             continue
-        metadata = other["metadata"]
-        amounts = (
-            held if metadata["namespace"] == namespace and metadata["name"] in names else others
-        )
-        _add(amounts.setdefault(node, {}), pod_requests(other))
+        is_own = other.namespace == namespace and other.name in names
+        amounts = held if is_own else others
+        _add(amounts.setdefault(other.node_name, {}), pod_requests(other))
     needed = pod_requests(pod)
-    open_nodes = [node for node in nodes if not ineligibility(node, pod["spec"])]
+    open_nodes = [node for node in nodes if not ineligibility(node, pod)]
     beside = instead = 0
     for node in open_nodes:
-        name = node["metadata"]["name"]
-        free = _subtract(_allocatable(node), others.get(name, {}))
+        free = _subtract(_parse_quantities(node.allocatable), others.get(node.name, {}))
         instead += _fit_count(free, needed)
-        beside += _fit_count(_subtract(free, held.get(name, {})), needed)
+        beside += _fit_count(_subtract(free, held.get(node.name, {})), needed)
     return Capacity(beside, instead, _shortage(pod, nodes, open_nodes, others))
 
 
-def pod_requests(pod: Raw) -> Quantities:
+def pod_requests(pod: Pod) -> Quantities:
     """Return what the scheduler reserves for a pod.
 
     That is the sum of its containers, or the maximum of its init containers if that is larger.
     """
-    spec = pod["spec"]
     total: Quantities = {"pods": Decimal(1)}
-    for container in spec.get("containers") or []:
+    for container in pod.containers:
         _add(total, _requests(container))
-    for container in spec.get("initContainers") or []:
-        if container.get("restartPolicy") == "Always":
+    for container in pod.init_containers:
+        if container.restarts_always:
             _add(total, _requests(container))
             continue
         for name, amount in _requests(container).items():
             total[name] = max(total.get(name, Decimal(0)), amount)
-    overhead = spec.get("overhead") or {}
-    _add(total, {name: parse_quantity(str(amount)) for name, amount in overhead.items()})
+    _add(total, _parse_quantities(pod.spec.section("overhead")))
     return total
 
 
-def pod_gpus(pod: Raw) -> int:
+def pod_gpus(pod: Pod) -> int:
     """Return the number of GPUs that a pod or a template reserves."""
     return int(pod_requests(pod).get(GPU_RESOURCE, 0))
 
 
-def _requests(container: Raw) -> Quantities:
-    resources = container.get("resources") or {}
-    amounts = (resources.get("limits") or {}) | (resources.get("requests") or {})
-    return {name: parse_quantity(str(amount)) for name, amount in amounts.items()}
+def _requests(container: Container) -> Quantities:
+    return _parse_quantities({**container.limits, **container.requests})
 
 
-def _allocatable(node: Raw) -> Quantities:
-    amounts = (node.get("status") or {}).get("allocatable") or {}
+def _parse_quantities(amounts: Raw) -> Quantities:
     return {name: parse_quantity(str(amount)) for name, amount in amounts.items()}
 
 
@@ -145,14 +137,14 @@ def _fit_count(free: Quantities, needed: Quantities) -> int:
 
 # Shortages
 def _shortage(
-    pod: Raw, nodes: Sequence[Raw], open_nodes: Sequence[Raw], others: Mapping[str, Quantities]
+    pod: Pod, nodes: Sequence[Node], open_nodes: Sequence[Node], others: Mapping[str, Quantities]
 ) -> PodFinding:
     if not open_nodes:
         return _no_eligible_node(pod, nodes)
-    free: dict[str, Quantities] = {}
-    for node in open_nodes:
-        name = node["metadata"]["name"]
-        free[name] = _subtract(_allocatable(node), others.get(name, {}))
+    free = {
+        node.name: _subtract(_parse_quantities(node.allocatable), others.get(node.name, {}))
+        for node in open_nodes
+    }
     for resource, needed in sorted(
         pod_requests(pod).items(), key=lambda item: item[0] != GPU_RESOURCE
     ):
@@ -165,12 +157,12 @@ def _shortage(
 
 
 def _insufficient(
-    name: str, needed: Decimal, nodes: Sequence[Raw], free: Mapping[str, Decimal]
+    name: str, needed: Decimal, nodes: Sequence[Node], free: Mapping[str, Decimal]
 ) -> PodFinding:
     """Describe the shortage by the node that comes closest."""
-    best = max(nodes, key=lambda node: free[node["metadata"]["name"]])
-    node = best["metadata"]["name"]
-    offered = _allocatable(best).get(name, Decimal(0))
+    best = max(nodes, key=lambda node: free[node.name])
+    node = best.name
+    offered = _parse_quantities(best.allocatable).get(name, Decimal(0))
     text = f"no node has {_format_quantity(name, needed)} {name} for a pod: node {node}"
     if not offered:
         return PodFinding(f"{text} offers none", _remedy(name, Decimal(0)))
@@ -207,11 +199,11 @@ def _format_quantity(name: str, amount: Decimal) -> str:
     return str(int(amount))
 
 
-def _no_eligible_node(pod: Raw, nodes: Sequence[Raw]) -> PodFinding:
+def _no_eligible_node(pod: Pod, nodes: Sequence[Node]) -> PodFinding:
     """Return the reason why no node accepts the pod, as the scheduler reports it."""
     counts: dict[str, int] = {}
     for node in nodes:
-        reason = ineligibility(node, pod["spec"])
+        reason = ineligibility(node, pod)
         counts[reason] = counts.get(reason, 0) + 1
     if not nodes:
         return explain_unschedulable("no nodes available to schedule pods", pod)
@@ -228,19 +220,20 @@ class Replacement:
 
 
 def choose_replacement(
-    cluster: Cluster, function: Function, deployment: Raw, live: Raw | None, pods: Sequence[Raw]
+    cluster: Cluster, function: Function, wanted: Raw, live: Raw | None, pods: Sequence[Pod]
 ) -> Replacement:
     """Choose the way from the Deployment `live` to the Deployment `wanted`.
 
     `pods` are those of the function. If this user may not list nodes or other pods, the scheduler
     decides.
     """
-    recreates = (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
+    deployment = KubeDeployment(wanted)
+    recreates = deployment.recreates_pods
     replicas = scaling.replica_bounds(function)[0]
     if not replicas or not (recreates or needs_gpu(function)):
         return Replacement()
-    new_pods = live is None or live["spec"]["template"] != deployment["spec"]["template"]
-    own_pods = [pod for pod in pods if (pod.get("status") or {}).get("phase") != "Failed"]
+    new_pods = live is None or live["spec"]["template"] != deployment.template
+    own_pods = [pod for pod in pods if pod.phase != "Failed"]
     if not new_pods and len(own_pods) >= replicas:
         return Replacement()
     capacity = _query_capacity(cluster, deployment, own_pods)
@@ -252,7 +245,7 @@ def choose_replacement(
 
 
 def _choose_mode(
-    function: Function, capacity: Capacity | None, own_pods: Sequence[Raw]
+    function: Function, capacity: Capacity | None, own_pods: Sequence[Pod]
 ) -> ReplacementMode:
     if function.spec.deployment_strategy:
         return "gap"  # chosen for other reasons, such as a volume that only one pod can mount
@@ -278,7 +271,9 @@ def with_overlap(deployment: Manifest) -> Manifest:
     }
 
 
-def _query_capacity(cluster: Cluster, deployment: Raw, own_pods: Sequence[Raw]) -> Capacity | None:
+def _query_capacity(
+    cluster: Cluster, deployment: KubeDeployment, own_pods: Sequence[Pod]
+) -> Capacity | None:
     """Return the room for pods of the Deployment, or None without the rights to determine it."""
     with ThreadPoolExecutor(2) as pool:
         nodes = pool.submit(queries.list_nodes, cluster)
@@ -286,20 +281,18 @@ def _query_capacity(cluster: Cluster, deployment: Raw, own_pods: Sequence[Raw]) 
         if (node_list := nodes.result()) is None:
             return None
         other_pods = pods.result()
-    template: Raw = deployment["spec"]["template"]
-    pod: dict[str, Any] = {
-        "metadata": {**template["metadata"], "namespace": deployment["metadata"]["namespace"]},
-        "spec": template["spec"],
-    }
-    names = [str(old["metadata"]["name"]) for old in own_pods]
+    template = deployment.template
+    metadata = {**template.metadata, "namespace": deployment.namespace}
+    pod = Pod(metadata=metadata, spec=template.spec)
+    names = [old.name for old in own_pods]
     capacity = measure_capacity(pod, node_list, other_pods or (), names)
     # Without the list of other pods, only a pod that never fits can be recognized.
     return capacity if other_pods is not None or not capacity.instead else None
 
 
-def _list_running_pods(cluster: Cluster) -> list[Raw] | None:
+def _list_running_pods(cluster: Cluster) -> list[Pod] | None:
     try:
-        return cluster.list(kinds.POD, None, fields=_RUNNING_PODS)
+        return list(map(Pod, cluster.list(kinds.POD, None, fields=_RUNNING_PODS)))
     except ForbiddenError:
         return None
 
@@ -324,25 +317,23 @@ def _refusal(function: Function, capacity: Capacity, replicas: int) -> Precondit
     return PreconditionError(f"{name} cannot run, and nothing was changed: {text}", hint=hint)
 
 
-def ineligibility(node: Raw, spec: Raw) -> str:
-    """Return the scheduler's reason to keep a pod with this spec off the node, or ""."""
-    metadata = node["metadata"]
-    if spec.get("nodeName") not in (None, "", metadata["name"]):
+def ineligibility(node: Node, pod: Pod) -> str:
+    """Return the scheduler's reason to keep a pod off the node, or ""."""
+    if pod.node_name not in ("", node.name):
         return _OTHER_NODE_NAME
-    labels: Mapping[str, str] = metadata.get("labels") or {}
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+    labels = node.labels
+    if any(labels.get(key) != value for key, value in pod.spec.section("nodeSelector").items()):
         return "node(s) didn't match node selector"
-    if not _has_affinity(node, spec):
+    if not _has_affinity(node, pod):
         return "node(s) didn't match Pod's node affinity"
     # A pod that names its node bypasses the scheduler.
-    return "" if spec.get("nodeName") else _taint_reason(node, spec.get("tolerations") or [])
+    return "" if pod.node_name else _taint_reason(node, pod.spec.get("tolerations") or [])
 
 
-def _taint_reason(node: Raw, tolerations: list[Raw]) -> str:
-    spec = node.get("spec") or {}
-    if spec.get("unschedulable") and not _tolerates(tolerations, _UNSCHEDULABLE):
+def _taint_reason(node: Node, tolerations: list[Raw]) -> str:
+    if node.is_cordoned and not _tolerates(tolerations, _UNSCHEDULABLE):
         return _CORDONED
-    for taint in spec.get("taints") or []:
+    for taint in node.spec.get("taints") or []:
         if taint.get("effect") != "PreferNoSchedule" and not _tolerates(tolerations, taint):
             value = taint.get("value") or ""
             return f"node(s) had taint {{{taint['key']}: {value}}}, that the pod didn't tolerate"
@@ -364,13 +355,12 @@ def _tolerates(tolerations: Iterable[Raw], taint: Raw) -> bool:
     return False
 
 
-def _has_affinity(node: Raw, spec: Raw) -> bool:
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+def _has_affinity(node: Node, pod: Pod) -> bool:
+    affinity = pod.spec.section("affinity").section("nodeAffinity")
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if not required:
         return True
-    labels = node["metadata"].get("labels") or {}
-    fields = {"metadata.name": node["metadata"]["name"]}
+    labels, fields = node.labels, {"metadata.name": node.name}
     return any(
         (term.get("matchExpressions") or term.get("matchFields"))
         and all(
