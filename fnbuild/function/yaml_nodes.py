@@ -16,7 +16,6 @@ import struct
 from typing import Any
 
 import yaml
-from yaml._yaml import CParser
 
 from fnbuild.errors import Span
 from fnbuild.function.source_text import SourceText, quoted
@@ -197,7 +196,7 @@ class _Composer:
         self.count = 0
 
     def run(self) -> YamlNode | None:
-        parser = CParser(self.source.text)
+        parser = yaml.CBaseLoader(self.source.text)
         documents = 0
         while True:
             event = parser.get_event()

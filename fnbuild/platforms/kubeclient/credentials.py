@@ -95,12 +95,15 @@ def of_context(context: KubeContext) -> ServerAccess:
     """
     url = str(context.cluster["server"]).rstrip("/")
     if context.plugin or "auth-provider" in context.user:
-        return _of_official_client(context, url)
-    certificate = _pem(context, context.user, "client-certificate")
+        authorization, certificate, key = _plugin_credentials(context)
+    else:
+        authorization = _authorization(context.user)
+        certificate = _pem(context, context.user, "client-certificate")
+        key = _pem(context, context.user, "client-key")
     return ServerAccess(
         url,
-        _authorization(context.user),
-        _tls(context, url, certificate, _pem(context, context.user, "client-key")),
+        authorization,
+        _tls(context, url, certificate, key),
         str(context.cluster.get("tls-server-name") or ""),
         _proxy(url, context.cluster),
         certificate,
@@ -193,8 +196,8 @@ def _load_certificate(tls: ssl.SSLContext, certificate: bytes, key: bytes) -> No
         os.unlink(name)
 
 
-def _of_official_client(context: KubeContext, url: str) -> ServerAccess:
-    """Return an access whose credentials the official client gets from a plugin."""
+def _plugin_credentials(context: KubeContext) -> tuple[Authorization, bytes, bytes]:
+    """Return the authorization, certificate and key that the official client gets from a plugin."""
     from kubernetes.client import Configuration
     from kubernetes.config import load_kube_config, load_kube_config_from_dict
 
@@ -223,14 +226,7 @@ def _of_official_client(context: KubeContext, url: str) -> ServerAccess:
         Path(name).read_bytes() if name else b""
         for name in (configuration.cert_file, configuration.key_file)
     )
-    return ServerAccess(
-        url,
-        authorization,
-        _tls(context, url, certificate, key),
-        str(context.cluster.get("tls-server-name") or ""),
-        _proxy(url, context.cluster),
-        certificate,
-    )
+    return authorization, certificate, key
 
 
 @contextlib.contextmanager
