@@ -623,7 +623,7 @@ def test_an_address_alone_is_invoked(
     person.environment["FNBUILD_DATA_DIR"] = str(tmp_path / "other")
     assert person.types("invoke", "--url", url, "-b", "x").out == "got bytes"
     assert "Missing argument 'NAME'" in person.types("invoke", status=2).err
-    assert "begins with neither" in person.types("invoke", "--url", "squares:80", status=2).err
+    assert "starts with http" in person.types("invoke", "--url", "squares:80", status=2).err
 
 
 def test_run_draws_again_at_every_save(person: Person, watched: Callable[..., Watched]) -> None:
