@@ -19,8 +19,8 @@ Event = make_event_class(nuclio_sdk)
 
 def event_of(body: bytes, content_type: str = "application/json") -> Any:
     """The event that a worker gives to its handler."""
-    meta = {"ct": content_type, "m": "POST", "p": "/", "u": "", "h": [], "q": ""}
-    return Event(meta, body, nuclio_sdk.TriggerInfo("http", "http"), ("1", 0))
+    meta = {"i": "1", "ts": 0, "ct": content_type, "m": "POST", "p": "/", "u": "", "h": [], "q": ""}
+    return Event(meta, body, nuclio_sdk.TriggerInfo("http", "http"))
 
 
 def base64_of(data: bytes) -> str:
