@@ -7,14 +7,12 @@ is touched because the cluster is shared.
 from __future__ import annotations
 
 import base64
-import fcntl
 import functools
 import http.client
 import json
 import secrets
 import socket
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +31,7 @@ from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes.rollout.replacement import pod_gpus
+from tests import locks
 from tests.engine import making, require_engine, require_image, until
 
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
@@ -155,8 +154,7 @@ def node_address(cluster: Cluster) -> str:
 @contextmanager
 def gpus_alone(cluster: Cluster) -> Iterator[None]:
     """Keep the GPUs of the nodes to one test: those of other test processes wait."""
-    with (Path(tempfile.gettempdir()) / "fnbuild-test-gpus.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.exclusive("gpus"):
         until("the end of all other pods with a GPU", lambda: not gpus_in_use(cluster))
         yield
 

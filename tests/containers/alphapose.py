@@ -6,9 +6,7 @@ libraries of the same age.
 
 from __future__ import annotations
 
-import fcntl
 import io
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from fnbuild.cvat.request import build_request
 from fnbuild.function import labels
 from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
+from tests import locks
 from tests.builder.image.bases import docker, image_id
 from tests.conftest import ROOT
 from tests.containers import bases
@@ -103,8 +102,7 @@ def write(folder: Path) -> Path:
 @contextmanager
 def names() -> Iterator[None]:
     """Name the base image as its author did, and reserve the name of the function's image."""
-    with Path(tempfile.gettempdir(), "fnbuild-test-alphapose.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.exclusive("alphapose"):
         if image_id(BASE) or image_id(IMAGE):
             pytest.skip(f"somebody has a real {BASE} here")
         docker("tag", bases.conda(), BASE)

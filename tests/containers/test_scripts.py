@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from fnbuild.runtime.http.client import request
+from tests import locks
 from tests.containers.conftest import User
 from tests.engine import PYTHON_IMAGE, call
 
@@ -60,8 +59,7 @@ def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
     (programs / "docker").symlink_to(found)
     user.environment["PATH"] = f"{programs}{os.pathsep}{user.environment['PATH']}"
     # Old BuildKits bring the whole engine down when they build the same thing twice at once.
-    with open(Path(tempfile.gettempdir(), "fnbuild-test-buildkit.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.exclusive("buildkit"):
         yield
 
 

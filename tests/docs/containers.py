@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from fnbuild.builder.image.engine import Engine
+from tests import locks
 from tests.engine import PYTHON_IMAGE, call, making, require_engine, require_image
 
 # The base image of the library's functions; the one that is here has the same in it.
@@ -23,8 +21,7 @@ def containers() -> Iterator[dict[str, str]]:
     """Variables for a reader's shell; what was made with them is gone at the end."""
     engine = require_engine()
     require_image(engine)
-    with Path(tempfile.gettempdir(), "fnbuild-test-docs.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.exclusive("docs"):
         before = {name: _id(engine, name) for name in (*_IMAGES, _BASE)}
         with making(engine) as made:
             try:

@@ -30,7 +30,10 @@ def find(version: str) -> str | None:
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found = [str(p) for p in sorted(root.glob(f"versions/{version}.*/bin/python"))]
     names = (version, "pypy3") if version.startswith("pypy") else (f"python{version}",)
-    on_path = [path for path in map(shutil.which, names) if path]
+    # The environment of the tests has packages that a function's interpreter may lack.
+    folders = [folder for folder in os.get_exec_path() if Path(folder).parent != Path(sys.prefix)]
+    path = os.pathsep.join(folders)
+    on_path = [python for name in names if (python := shutil.which(name, path=path))]
     for python in [*found, *on_path]:
         # A shim of pyenv exists for versions that are not installed, too.
         asked = [python, "-c", _WHICH]

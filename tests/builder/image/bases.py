@@ -5,9 +5,7 @@ The engine keeps them for later runs under the hash of their recipe; nothing rem
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import locks
 from tests.runtime import interpreters
 
 FOUNDATION = "fnbuild/test-base:debian"
@@ -222,9 +221,7 @@ def image_id(reference: str) -> str | None:
 @contextmanager
 def alone() -> Iterator[None]:
     """Let one process build base images at a time, so that none is built twice."""
-    path = Path(tempfile.gettempdir(), f"fnbuild-test-bases-{os.getuid()}.lock")
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.exclusive("bases"):
         yield
 
 

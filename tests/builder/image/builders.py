@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from fnbuild.builder.image.recipe import create_recipe
 from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.builder.staging import stage
 from fnbuild.function.reader import load_function
+from tests import locks
 from tests.engine import Made, making, require_engine, require_image
 
 FOUNDATION = "fnbuild/test-base:debian"
@@ -54,8 +53,7 @@ def alone(builder: str) -> Iterator[None]:
     if builder == "classic":
         yield
         return
-    with open(Path(tempfile.gettempdir(), "fnbuild-test-buildkit.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.exclusive("buildkit"):
         yield
 
 

@@ -23,8 +23,8 @@ from fnbuild.builder.image.engines.errors import engine_error, not_an_image_erro
 
 _IMAGE_NOT_FOUND = re.compile(r"image not known|not found|no such image", re.IGNORECASE)
 _NO_PROGRAM = re.compile(
-    r"(?:creating container|running subprocess)[^\n]*(?:executable file .*not found|no such file)",
-    re.IGNORECASE,
+    r"(?:creating container|running subprocess).*?(?:executable file [^\n]*not found|no such file)",
+    re.IGNORECASE | re.DOTALL,
 )
 _OWN_LAST_LINE = re.compile(r"(?:^|\n)Error: while running runtime: exit status \d+\s*$")
 _NOT_FOUND = 127
