@@ -12,7 +12,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +22,9 @@ _TERMINATION_SECONDS = 3.0
 """The time that a client has to tell its engine that it ends."""
 
 _POLL_SECONDS = 0.02
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end a command."""
 
 
 def run_streaming(
@@ -74,7 +76,25 @@ def run_captured(
 def _client_process(
     command: Sequence[str], environment: Mapping[str, str], *, merged: bool
 ) -> Iterator[subprocess.Popen[str]]:
-    def start() -> subprocess.Popen[str]:
+    process: subprocess.Popen[str] | None = None
+    try:
+        with _deferred_signals():
+            process = _start(command, environment, merged=merged)
+        yield process
+    except BaseException:
+        if process is not None:
+            _terminate(process)
+        raise
+    finally:
+        if process is not None:
+            with process:
+                pass  # closes its pipes and waits for it
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], *, merged: bool
+) -> subprocess.Popen[str]:
+    try:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -86,32 +106,33 @@ def _client_process(
             errors="replace",
             process_group=0,
         )
-
-    try:
-        process = _start_uninterrupted(start)
     except OSError as error:
         raise UnavailableError(f"{command[0]} does not run: {error.strerror}") from error
-    with process:
-        try:
-            yield process
-        except BaseException:
-            _terminate(process)
-            raise
 
 
-def _start_uninterrupted(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
-    """Start the client in a thread.
+@contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Handle signals that arrive in the block after it.
 
-    Only the main thread receives signals. One in the middle of the start would leave a
-    client running that nothing knows of.
+    An exception raised by a handler in the middle of the start would leave a client running that
+    nothing knows of. Only the main thread handles signals.
     """
-    with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(start)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            _terminate(future.result())
-            raise
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    handlers = {
+        number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))
+    }
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for received_number in received:
+            signal.raise_signal(received_number)
 
 
 def _terminate(process: subprocess.Popen[str]) -> None:
