@@ -162,9 +162,9 @@ class Trigger(Struct, frozen=True):
     worker_allocator_name: str = ""
     """The pool of workers that triggers of this name share."""
     explicit_ack_mode: str = ""
-    """Whether the handler acknowledges events itself."""
+    """The mode in which the handler acknowledges events itself."""
     wait_explicit_ack_during_rebalance_timeout: str = ""
-    """How long a rebalance waits for acknowledgements."""
+    """The time that a rebalance waits for acknowledgements."""
     batch: Batch | None = None
     """Pass several events to the handler in one call."""
     url: str = ""
@@ -238,7 +238,7 @@ class Spec(Struct, frozen=True):
     alias: str = ""
     """Has no effect."""
     build: Build = msgspec.field(default_factory=Build)
-    """How the image or the environment is built."""
+    """The build of the image or the environment."""
     run_registry: str = ""
     """The registry that images are pulled from."""
     image_pull_secrets: str = ""
@@ -256,7 +256,7 @@ class Spec(Struct, frozen=True):
     service_type: str = ""
     """The kind of Kubernetes service."""
     image_pull_policy: str = ""
-    """When Kubernetes pulls the image."""
+    """The condition for pulling the image."""
     security_context: Raw | None = None
     """The Kubernetes security context of the pod."""
     service_account: str = ""
@@ -288,9 +288,9 @@ class Spec(Struct, frozen=True):
     preemption_policy: str | None = None
     """The Kubernetes preemption policy."""
     preemption_mode: str = ""
-    """Whether the function may run on preemptible nodes."""
+    """The use of preemptible nodes."""
     deployment_strategy: Raw | None = None
-    """How Kubernetes replaces pods."""
+    """The way in which Kubernetes replaces pods."""
     host_ipc: bool = msgspec.field(default=False, name="hostIPC")
     """Share the node's IPC namespace with the pod."""
     event_timeout: str = ""

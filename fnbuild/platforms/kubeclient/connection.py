@@ -30,7 +30,7 @@ def connect(options: ConnectOptions = NO_CONNECT_OPTIONS) -> Cluster:
     if _in_cluster():
         return _connect_in_cluster()
     raise UnavailableError(
-        f"there is no Kubernetes cluster to go to: {kubeconfig.missing_context(options)}, and this"
+        f"no Kubernetes cluster is configured: {kubeconfig.missing_context(options)}, and this"
         " does not run in a pod with an account",
         hint="`--kubeconfig FILE` or KUBECONFIG sets one; without a cluster: `--platform local`",
     )

@@ -24,72 +24,68 @@ class _Mapping(dict[str, Any]):
         return int(self.get(name) or 0)
 
 
+class _Field:
+    """A field at a path in an object's JSON."""
+
+    def __init__(self, *path: str):
+        *self._sections, self._name = path
+
+    def _section(self, instance: _Mapping) -> _Mapping:
+        for name in self._sections:
+            instance = instance.section(name)
+        return instance
+
+
+class _Text(_Field):
+    """A text; "" if it is absent."""
+
+    def __get__(self, instance: _Mapping, _: type) -> str:
+        return self._section(instance).text(self._name)
+
+
+class _Number(_Field):
+    """A whole number; 0 if it is absent."""
+
+    def __get__(self, instance: _Mapping, _: type) -> int:
+        return self._section(instance).number(self._name)
+
+
+class _Section(_Field):
+    """A JSON object; empty if it is absent."""
+
+    def __get__(self, instance: _Mapping, _: type) -> _Mapping:
+        return self._section(instance).section(self._name)
+
+
 class Condition(_Mapping):
     """A condition of an object's status; all fields are "" if the object does not have it."""
 
-    @property
-    def status(self) -> str:
-        return self.text("status")
+    status = _Text("status")
+    reason = _Text("reason")
+    message = _Text("message")
+    last_transition = _Text("lastTransitionTime")
 
     @property
     def is_true(self) -> bool:
         return self.status == "True"
 
-    @property
-    def reason(self) -> str:
-        return self.text("reason")
-
-    @property
-    def message(self) -> str:
-        return self.text("message")
-
-    @property
-    def last_transition(self) -> str:
-        return self.text("lastTransitionTime")
-
 
 class KubeObject(_Mapping):
     """An object with metadata, a spec and a status."""
 
-    @property
-    def metadata(self) -> _Mapping:
-        return self.section("metadata")
-
-    @property
-    def name(self) -> str:
-        return self.metadata.text("name")
-
-    @property
-    def namespace(self) -> str:
-        return self.metadata.text("namespace")
-
-    @property
-    def uid(self) -> str:
-        return self.metadata.text("uid")
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return self.metadata.section("labels")
-
-    @property
-    def annotations(self) -> dict[str, str]:
-        return self.metadata.section("annotations")
-
-    @property
-    def created(self) -> str:
-        return self.metadata.text("creationTimestamp")
+    metadata = _Section("metadata")
+    name = _Text("metadata", "name")
+    namespace = _Text("metadata", "namespace")
+    uid = _Text("metadata", "uid")
+    labels = _Section("metadata", "labels")
+    annotations = _Section("metadata", "annotations")
+    created = _Text("metadata", "creationTimestamp")
+    spec = _Section("spec")
+    status = _Section("status")
 
     @property
     def is_terminating(self) -> bool:
         return "deletionTimestamp" in self.metadata
-
-    @property
-    def spec(self) -> _Mapping:
-        return self.section("spec")
-
-    @property
-    def status(self) -> _Mapping:
-        return self.section("status")
 
     def condition(self, kind: str) -> Condition:
         """Return the condition of this type, an empty one if there is none."""
@@ -100,46 +96,24 @@ class KubeObject(_Mapping):
 class Container(_Mapping):
     """A container in the spec of a pod."""
 
-    @property
-    def name(self) -> str:
-        return self.text("name")
-
-    @property
-    def image(self) -> str:
-        return self.text("image")
+    name = _Text("name")
+    image = _Text("image")
+    limits = _Section("resources", "limits")
+    requests = _Section("resources", "requests")
 
     @property
     def restarts_always(self) -> bool:
         """True for an init container that keeps running, a sidecar."""
         return self.get("restartPolicy") == "Always"
 
-    @property
-    def limits(self) -> _Mapping:
-        return self.section("resources").section("limits")
-
-    @property
-    def requests(self) -> _Mapping:
-        return self.section("resources").section("requests")
-
 
 class Termination(_Mapping):
     """The end of a container; false if the container has not ended."""
 
-    @property
-    def exit_code(self) -> int:
-        return self.number("exitCode")
-
-    @property
-    def reason(self) -> str:
-        return self.text("reason")
-
-    @property
-    def message(self) -> str:
-        return self.text("message")
-
-    @property
-    def finished(self) -> str:
-        return self.text("finishedAt")
+    exit_code = _Number("exitCode")
+    reason = _Text("reason")
+    message = _Text("message")
+    finished = _Text("finishedAt")
 
     @property
     def out_of_memory(self) -> bool:
@@ -149,13 +123,10 @@ class Termination(_Mapping):
 class ContainerStatus(_Mapping):
     """The status of a container; empty before the kubelet reports one."""
 
-    @property
-    def name(self) -> str:
-        return self.text("name")
-
-    @property
-    def restarts(self) -> int:
-        return self.number("restartCount")
+    name = _Text("name")
+    restarts = _Number("restartCount")
+    waiting = _Section("state", "waiting")
+    """Reason and message of a container that is not running yet."""
 
     @property
     def is_ready(self) -> bool:
@@ -164,11 +135,6 @@ class ContainerStatus(_Mapping):
     @property
     def is_running(self) -> bool:
         return "running" in self.section("state")
-
-    @property
-    def waiting(self) -> _Mapping:
-        """Reason and message of a container that is not running yet."""
-        return self.section("state").section("waiting")
 
     @property
     def termination(self) -> Termination | None:
@@ -184,22 +150,11 @@ class ContainerStatus(_Mapping):
 class Pod(KubeObject):
     """A pod, or the template of one."""
 
-    @property
-    def node_name(self) -> str:
-        return self.spec.text("nodeName")
-
-    @property
-    def phase(self) -> str:
-        return self.status.text("phase")
-
-    @property
-    def reason(self) -> str:
-        return self.status.text("reason")
-
-    @property
-    def start_time(self) -> str:
-        """The time at which a kubelet accepted the pod, or ""."""
-        return self.status.text("startTime")
+    node_name = _Text("spec", "nodeName")
+    phase = _Text("status", "phase")
+    reason = _Text("status", "reason")
+    start_time = _Text("status", "startTime")
+    """The time at which a kubelet accepted the pod, or ""."""
 
     @property
     def is_ready(self) -> bool:
@@ -237,6 +192,10 @@ class Pod(KubeObject):
 
 
 class Node(KubeObject):
+    architecture = _Text("status", "nodeInfo", "architecture")
+    capacity = _Section("status", "capacity")
+    allocatable = _Section("status", "allocatable")
+
     @property
     def is_ready(self) -> bool:
         return self.condition("Ready").is_true
@@ -244,18 +203,6 @@ class Node(KubeObject):
     @property
     def is_cordoned(self) -> bool:
         return bool(self.spec.get("unschedulable"))
-
-    @property
-    def architecture(self) -> str:
-        return self.status.section("nodeInfo").text("architecture")
-
-    @property
-    def capacity(self) -> _Mapping:
-        return self.status.section("capacity")
-
-    @property
-    def allocatable(self) -> _Mapping:
-        return self.status.section("allocatable")
 
     def addresses(self, kind: str) -> list[str]:
         """Return the addresses of a type, such as `ExternalIP`."""
@@ -266,6 +213,9 @@ class Node(KubeObject):
 class KubeDeployment(KubeObject):
     """A Deployment of the API."""
 
+    available_replicas = _Number("status", "availableReplicas")
+    updated_replicas = _Number("status", "updatedReplicas")
+
     @property
     def template(self) -> Pod:
         return Pod(self.spec["template"])
@@ -273,14 +223,6 @@ class KubeDeployment(KubeObject):
     @property
     def desired_replicas(self) -> int:
         return int(self.spec.get("replicas", 1))
-
-    @property
-    def available_replicas(self) -> int:
-        return self.status.number("availableReplicas")
-
-    @property
-    def updated_replicas(self) -> int:
-        return self.status.number("updatedReplicas")
 
     @property
     def recreates_pods(self) -> bool:
@@ -310,18 +252,10 @@ class KubeDeployment(KubeObject):
 class KubeEvent(KubeObject):
     """An event about an object."""
 
-    @property
-    def reason(self) -> str:
-        return self.text("reason")
-
-    @property
-    def message(self) -> str:
-        return self.text("message")
-
-    @property
-    def subject(self) -> _Mapping:
-        """A reference to the object that the event is about."""
-        return self.section("involvedObject")
+    reason = _Text("reason")
+    message = _Text("message")
+    subject = _Section("involvedObject")
+    """A reference to the object that the event is about."""
 
     @property
     def times(self) -> tuple[str, str, str]:

@@ -64,7 +64,7 @@ class KubernetesPlatform(Platform):
         self._connect_options = options
 
     def is_detectable(self) -> bool:
-        return connection.is_configured(self._connect_options)
+        return self.is_configured()
 
     def is_configured(self) -> bool:
         return connection.is_configured(self._connect_options)
