@@ -41,7 +41,7 @@ from fnbuild.runtime import sockets
 _KILL_SECONDS = 5.0
 
 AcceptMode = Literal["immediately", "when-ready"]
-"""The time at which a processor accepts connections: immediately, with status 503 until ready, or when ready."""
+"""Accept connections immediately, with status 503 until ready, or only when ready."""
 
 log = logging.getLogger(__name__)
 
