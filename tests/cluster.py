@@ -32,7 +32,7 @@ from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes.rollout.replacement import pod_gpus
 from tests import locks
-from tests.engine import making, require_engine, require_image, until
+from tests.engine import engine_resources, require_engine, require_image, until
 
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
@@ -130,7 +130,7 @@ def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
     """
     engine = require_engine()
     require_image(engine)
-    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
+    with engine_resources(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(folder / "data"))
         sdk.ensure_sdk_for_version((3, 11, 0))
         image = names.image("cluster", tag="latest")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import reaper
-from tests.engine import Made, making, require_engine
+from tests.engine import EngineResources, engine_resources, require_engine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,7 +56,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def made() -> Iterator[Made]:
+def resources() -> Iterator[EngineResources]:
     """Names in the Docker engine that is there; what has them goes at the end of the test."""
-    with making(require_engine()) as made:
-        yield made
+    with engine_resources(require_engine()) as resources:
+        yield resources

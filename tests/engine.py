@@ -1,7 +1,7 @@
-"""A real container engine for tests: the one that is there, what is made in it, and its end.
+"""The container engine of this machine, and the resources that tests create in it.
 
-Everything that a test makes has a name from `Made`, and goes when the test is done. Nothing else is
-touched, for other people use the same engine at the same time.
+Everything that a test creates has a name from `EngineResources` and is removed when the test ends.
+Nothing else is touched, because others use the same engine at the same time.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def require_program(name: str) -> str:
 
 
 @dataclass
-class Made:
-    """Names for what one test makes in an engine; all of it is removed with `remove`."""
+class EngineResources:
+    """Names of what one test creates in an engine; `remove` removes it."""
 
     engine: Engine
     token: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -151,16 +151,16 @@ def call(engine: Engine, *words: str) -> str:
 
 
 @contextmanager
-def making(engine: Engine) -> Iterator[Made]:
-    """What is made inside is removed at the end."""
-    made = Made(engine)
+def engine_resources(engine: Engine) -> Iterator[EngineResources]:
+    """Yield names in the engine, and remove everything with them at the end."""
+    resources = EngineResources(engine)
     try:
-        yield made
+        yield resources
     finally:
-        made.remove()
+        resources.remove()
 
 
-def small_base(made: Made, folder: Path) -> str:
+def small_base(resources: EngineResources, folder: Path) -> str:
     """A base image of a few MB with a shell and little else, made from this machine's programs."""
     root = folder / "root"
     wanted = [require_program(name) for name in _PROGRAMS]
@@ -171,7 +171,7 @@ def small_base(made: Made, folder: Path) -> str:
     if not (root / "bin/sh").exists():
         (root / "bin").mkdir(exist_ok=True)
         shutil.copy("/bin/sh", root / "bin/sh")
-    return made.build(folder, "FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/bin\n", "base")
+    return resources.build(folder, "FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/bin\n", "base")
 
 
 def _libraries(programs: list[str]) -> set[str]:

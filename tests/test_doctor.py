@@ -18,7 +18,7 @@ from fnbuild.errors import UnavailableError, UsageError
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import AREAS, Check, check_disk_space, run_checks
 from tests.cluster import own_namespace, require_cluster, require_local_node
-from tests.engine import Made, call, free_port, registry, until
+from tests.engine import EngineResources, call, free_port, registry, until
 
 pytestmark = pytest.mark.system
 
@@ -179,22 +179,24 @@ def test_an_engine_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "podman" in found.remedy
 
 
-def test_a_push_leaves_nothing_behind(tmp_path: Path, made: Made) -> None:
-    before = _images(made)
+def test_a_push_leaves_nothing_behind(tmp_path: Path, resources: EngineResources) -> None:
+    before = _images(resources)
     with registry(tmp_path, free_port()) as place:
         found = told(asked("engine", "registry", registry=place.address))
         assert [(one.area, one.state) for one in found] == [("engine", "ok"), ("registry", "ok")]
         assert place.address in found[1].message
     assert "linux/" in found[0].message
-    until("the end of the image", lambda: not _images(made) - before)
+    until("the end of the image", lambda: not _images(resources) - before)
 
 
-def _images(made: Made) -> set[str]:
-    named = call(made.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+def _images(resources: EngineResources) -> set[str]:
+    named = call(resources.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
     return {name for name in named if "fnbuild-doctor" in name}
 
 
-def test_the_cluster_may_know_the_registry_by_another_name(tmp_path: Path, made: Made) -> None:
+def test_the_cluster_may_know_the_registry_by_another_name(
+    tmp_path: Path, resources: EngineResources
+) -> None:
     with registry(tmp_path, free_port()) as place:
         trial = TrialImage(place.address, "registry.inside:5000/team", needed=True)
         assert [one.state for one in (*trial.build(), *trial.push())] == ["ok", "ok"]
@@ -203,7 +205,7 @@ def test_the_cluster_may_know_the_registry_by_another_name(tmp_path: Path, made:
 
 
 def test_a_registry_that_asks_for_a_login(
-    tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, resources: EngineResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody's credentials.
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -214,14 +216,14 @@ def test_a_registry_that_asks_for_a_login(
     assert f"docker login {place.address}" in found.remedy
 
 
-def test_a_registry_that_is_not_there(made: Made) -> None:
+def test_a_registry_that_is_not_there(resources: EngineResources) -> None:
     (found,) = told(asked("registry", registry=f"127.0.0.1:{free_port()}"))
     assert found.state == "failure"
     assert "cannot be reached" in found.message
     assert found.remedy
 
 
-def test_a_registry_that_cannot_be_one(made: Made) -> None:
+def test_a_registry_that_cannot_be_one(resources: EngineResources) -> None:
     found = told(asked("registry", registry="Not A Registry"))
     assert [one.state for one in found] == ["failure", "skipped"]
     assert "--registry" in found[0].message
@@ -240,12 +242,12 @@ def test_what_is_not_there_is_skipped() -> None:
 
 
 def test_a_whole_machine_with_its_cluster(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resources: EngineResources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", KUBECONFIG)
     cluster = require_cluster()
     require_local_node(cluster)
-    before = _ids(made)
+    before = _ids(resources)
     with registry(tmp_path, free_port()) as place, own_namespace(cluster) as namespace:
         found = told(DoctorOptions(lambda _: namespace, registry=place.address))
     assert not [one for one in found if one.state == "failure"], found
@@ -257,10 +259,10 @@ def test_a_whole_machine_with_its_cluster(
     assert states(found, "registry") == ["ok", "ok"]
     assert [one.message for one in found if one.message.startswith("node ")]
     # The node keeps what it has pulled until it needs the room.
-    for image in _ids(made) - before:
-        call(made.engine, "rmi", "--force", image)
+    for image in _ids(resources) - before:
+        call(resources.engine, "rmi", "--force", image)
 
 
-def _ids(made: Made) -> set[str]:
+def _ids(resources: EngineResources) -> set[str]:
     words = ("images", "--quiet", "--filter", "reference=*/fnbuild-doctor")
-    return set(call(made.engine, *words).split())
+    return set(call(resources.engine, *words).split())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Outcome
-from tests.engine import PYTHON_IMAGE, Made, free_port, require_image
+from tests.engine import PYTHON_IMAGE, EngineResources, free_port, require_image
 
 pytestmark = pytest.mark.system
 
@@ -18,9 +18,9 @@ Fnbuild = Callable[..., Outcome]
 
 
 @pytest.fixture
-def image(made: Made) -> str:
-    require_image(made.engine)
-    return made.image("cli")
+def image(resources: EngineResources) -> str:
+    require_image(resources.engine)
+    return resources.image("cli")
 
 
 @pytest.fixture
@@ -63,16 +63,16 @@ def test_each_form_of_the_result(fnbuild: Fnbuild, empty: Path, folder: Path, im
 
 
 def test_an_archive_of_it_runs_elsewhere(
-    fnbuild: Fnbuild, empty: Path, folder: Path, image: str, made: Made
+    fnbuild: Fnbuild, empty: Path, folder: Path, image: str, resources: EngineResources
 ) -> None:
     file = folder.parent / "image.tar"
     done = fnbuild("build", "--path", folder, "--engine", "docker", "--output-image-file", file)
     assert done.status == 0, done.err
-    made.engine.remove(image)
-    place = ("--platform", "local", "-n", made.name("ns"))
+    resources.engine.remove(image)
+    place = ("--platform", "local", "-n", resources.name("ns"))
     given = ("--file", folder / "function.yaml", "--input-image-file", file)
     planned = fnbuild("deploy", "built", *given, *place, "--dry-run")
-    assert (planned.status, made.engine.inspect(image)) == (2, None), planned.err
+    assert (planned.status, resources.engine.inspect(image)) == (2, None), planned.err
     try:
         done = fnbuild("deploy", "built", *given, *place, "-o", "url")
         assert done.status == 0, done.err
@@ -84,7 +84,7 @@ def test_an_archive_of_it_runs_elsewhere(
 
 
 def test_step_output_is_shown_on_failure_or_request(
-    fnbuild: Fnbuild, empty: Path, folder: Path, made: Made
+    fnbuild: Fnbuild, empty: Path, folder: Path, resources: EngineResources
 ) -> None:
     config = folder / "function.yaml"
     config.write_text(config.read_text().replace("echo $WORD > /word", "echo loud"))
@@ -115,7 +115,7 @@ def test_a_file_that_has_no_folder_is_told_before_the_build(
     assert "step 1/" not in done.err
 
 
-@pytest.mark.usefixtures("empty", "made")
+@pytest.mark.usefixtures("empty", "resources")
 def test_prepare_offline(fnbuild: Fnbuild, folder: Path) -> None:
     words = ("build", "--prepare-offline", "--path", folder, "--engine", "docker")
     done = fnbuild(*words)
@@ -127,12 +127,12 @@ def test_prepare_offline(fnbuild: Fnbuild, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty")
-def test_inline_source_needs_nothing_else(fnbuild: Fnbuild, made: Made) -> None:
-    image = made.image("inline")
-    require_image(made.engine)
+def test_inline_source_needs_nothing_else(fnbuild: Fnbuild, resources: EngineResources) -> None:
+    image = resources.image("inline")
+    require_image(resources.engine)
     source = "def handler(context, event):\n    return 1\n"
     words = ("build", "inline", "--source", source, "--image", image, "--engine", "docker")
     done = fnbuild(*words, "--base-image", PYTHON_IMAGE, "-o", "name")
     assert (done.status, done.out) == (0, f"{image}\n"), done.err
-    ran = made.engine.run(image, ["cat", "/opt/nuclio/main.py"])
+    ran = resources.engine.run(image, ["cat", "/opt/nuclio/main.py"])
     assert ran.out == source

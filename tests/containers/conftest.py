@@ -15,7 +15,7 @@ import pytest
 
 from fnbuild.builder import sdk
 from fnbuild.builder.image.engine import Engine
-from tests.engine import Made, call, making, require_engine, require_image
+from tests.engine import EngineResources, call, engine_resources, require_engine, require_image
 
 PROGRAM = Path(sys.executable).with_name("fnbuild")
 _PATIENCE = 300.0
@@ -25,12 +25,12 @@ _PATIENCE = 300.0
 class User:
     """A user at a shell. The namespace is empty at the beginning and at the end."""
 
-    made: Made
+    resources: EngineResources
     environment: dict[str, str]
 
     @property
     def namespace(self) -> str:
-        return self.made.name("ns")
+        return self.resources.name("ns")
 
     def run(
         self, *words: str | Path, given: bytes = b"", at: Path | None = None
@@ -67,7 +67,7 @@ class User:
 
     def inspected(self, name: str) -> Any:
         """Return the engine's description of a function's container."""
-        return json.loads(call(self.made.engine, "inspect", self.container(name)))[0]
+        return json.loads(call(self.resources.engine, "inspect", self.container(name)))[0]
 
     def container(self, name: str) -> str:
         return f"nuclio-{self.namespace}-{name}"
@@ -94,9 +94,9 @@ def data(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def user(engine: Engine, data: Path) -> Iterator[User]:
-    with making(engine) as made:
+    with engine_resources(engine) as resources:
         kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
-        user = User(made, kept)
+        user = User(resources, kept)
         user.environment |= {
             "FNBUILD_DATA_DIR": str(data),
             "NUCTL_NAMESPACE": user.namespace,

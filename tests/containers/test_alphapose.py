@@ -37,10 +37,10 @@ def test_it_builds_and_answers_on_its_own_python(user: User, names: None, tmp_pa
     assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
     assert headers["x-numpy"] == "1.19.5"
     assert headers["x-place"].startswith("root ")
-    facts = user.made.engine.inspect(alphapose.IMAGE)
+    facts = user.resources.engine.inspect(alphapose.IMAGE)
     assert facts is not None
     assert (facts.user, facts.workdir) == ("root", "/Alphapose")
-    built = [layer.created_by for layer in user.made.engine.history(alphapose.IMAGE)]
+    built = [layer.created_by for layer in user.resources.engine.history(alphapose.IMAGE)]
     assert any('echo "works well"' in one for one in built)
     container = user.inspected("alphapose")
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"

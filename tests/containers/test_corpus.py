@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
 
 def _deploy(user: User, folder: Path, base: str) -> Any:
     """Deploy the function, and return its reply."""
-    image = user.made.image(folder.name)
+    image = user.resources.image(folder.name)
     url = user.deploy("--path", folder, "--base-image", base, "--image", image)
     answer = request("POST", url, "/", b'"x"', {"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
@@ -85,7 +85,7 @@ def test_a_base_image_without_python(user: User, folder: Callable[[str], Path]) 
     found = _deploy(user, path, bases.bare())
     assert found["python"] == "3.11"
     assert found["environment"]["HF_TOKEN"] == ""
-    facts = user.made.engine.inspect(user.made.images[-1])
+    facts = user.resources.engine.inspect(user.resources.images[-1])
     assert facts is not None
     assert facts.workdir == "/opt/nuclio/sam"
 
@@ -109,7 +109,7 @@ def test_is_built(
     user: User, folder: Callable[[str], Path], name: str, base: Callable[[], str]
 ) -> None:
     """These need a GPU, files or ports of another machine to run."""
-    image = user.made.image(name)
+    image = user.resources.image(name)
     printed = user.fnbuild(
         *("build", "--path", folder(name), "--base-image", base(), "--image", image, "-o", "json")
     )

@@ -20,7 +20,7 @@ def test_it_answers_in_a_container(folder: Path, user: User, photo: library.Phot
     base = library.CASES[name].base(load_function(folder).function)
     url = user.deploy(
         *("--path", folder, "--base-image", base),
-        *("--image", user.made.image(name)),
+        *("--image", user.resources.image(name)),
     )
     library.check(folder, url, photo)
     assert user.shown(name)["status"]["state"] == "ready"

@@ -17,7 +17,7 @@ CODE = "import os\ndef handler(context, event):\n    return os.environ['SEEN']\n
 
 def _function(user: User, folder: Path, name: str, base: str) -> None:
     folder.mkdir(parents=True)
-    build = f"{{baseImage: {base}, image: '{user.made.image(name)}'}}"
+    build = f"{{baseImage: {base}, image: '{user.resources.image(name)}'}}"
     (folder / "function.yaml").write_text(
         f"metadata: {{name: {name}}}\n"
         f'spec: {{runtime: "python:3.11", handler: "main:handler", build: {build},\n'
@@ -29,24 +29,24 @@ def _function(user: User, folder: Path, name: str, base: str) -> None:
 def test_base_images_beside_functions_are_built_first(user: User, tmp_path: Path) -> None:
     top = tmp_path / "serverless"
     # The names of base images come from folders, and these are nobody else's.
-    mine = user.made.name("kit")
+    mine = user.resources.name("kit")
     shared, own = f"cvat.{mine}.base", f"cvat.{mine}.public.net.base"
-    user.made.images += [f"{shared}:latest", f"{own}:latest"]
-    user.made.dockerfile(top / mine / "base", f"FROM {PYTHON_IMAGE}\nENV SHARED=one")
+    user.resources.images += [f"{shared}:latest", f"{own}:latest"]
+    user.resources.dockerfile(top / mine / "base", f"FROM {PYTHON_IMAGE}\nENV SHARED=one")
     net = top / mine / "public" / "net" / "nuclio"
     _function(user, net, "net", own)
-    user.made.dockerfile(net, f"FROM {shared}\nENV SEEN=$SHARED-two")
+    user.resources.dockerfile(net, f"FROM {shared}\nENV SEEN=$SHARED-two")
     # This one stands on another image, so its Dockerfile is its own business.
     other = top / mine / "public" / "other" / "nuclio"
     _function(user, other, "other", PYTHON_IMAGE)
-    user.made.dockerfile(other, f"FROM {PYTHON_IMAGE}\nRUN exit 1")
+    user.resources.dockerfile(other, f"FROM {PYTHON_IMAGE}\nRUN exit 1")
 
     words = ("deploy", "--recursive", "--project-name", "cvat", "--platform", "local")
     done = user.run(PROGRAM, *words, "--env", "SEEN=flag", "--path", top / mine / "public")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("net: building the base image") == 2
     assert "other: building the base image" not in done.stderr
-    images = call(user.made.engine, "images", "--format", "{{.Repository}}").split()
+    images = call(user.resources.engine, "images", "--format", "{{.Repository}}").split()
     assert {shared, own} <= set(images)
     shown = user.shown("net")
     assert shown["spec"]["build"]["baseImage"] == own
@@ -59,10 +59,10 @@ def test_base_images_beside_functions_are_built_first(user: User, tmp_path: Path
 def test_a_base_image_that_cannot_be_built_fails_its_function_alone(
     user: User, tmp_path: Path
 ) -> None:
-    mine = user.made.name("kit")
+    mine = user.resources.name("kit")
     bad = tmp_path / mine / "bad" / "nuclio"
     _function(user, bad, "bad", f"cvat.{mine}.bad.base")
-    user.made.dockerfile(bad, f"FROM {PYTHON_IMAGE}\nRUN echo no weights here; exit 3")
+    user.resources.dockerfile(bad, f"FROM {PYTHON_IMAGE}\nRUN echo no weights here; exit 3")
     _function(user, tmp_path / mine / "good" / "nuclio", "good", PYTHON_IMAGE)
     words = ("deploy", "--recursive", "--platform", "local", "--env", "SEEN=here", "-o", "json")
     done = user.run(PROGRAM, *words, "--path", tmp_path / mine)

@@ -36,16 +36,16 @@ def cvat(user: User, tmp_path: Path) -> Iterator[Path]:
     """A folder like CVAT's `serverless`, with unique image names."""
     folder = tmp_path / "serverless"
     shutil.copytree(SERVERLESS, folder)
-    bases, network = user.made.name("cvat"), user.made.name("network")
+    bases, network = user.resources.name("cvat"), user.resources.name("network")
     for pattern in ("function*.yaml", "Dockerfile"):
         for file in folder.rglob(pattern):
             file.write_text(file.read_text().replace(" cvat.", f" {bases}."))
     user.environment |= {"BASES": bases, "NETWORK": network}
-    call(user.made.engine, "network", "create", network)
+    call(user.resources.engine, "network", "create", network)
     yield folder
     # A network goes behind its containers.
-    user.made.remove()
-    call(user.made.engine, "network", "rm", network)
+    user.resources.remove()
+    call(user.resources.engine, "network", "rm", network)
 
 
 @pytest.fixture
@@ -155,8 +155,10 @@ def own(user: User, cvat: Path) -> tuple[str | Path, ...]:
 def test_the_flags_of_the_documentation(
     user: User, own: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
-    base = user.made.build(tmp_path / "base", f"FROM {PYTHON_IMAGE}\nENV OF_THE_BASE=yes\n", "base")
-    image = user.made.image("named", tag="from-a-flag")
+    base = user.resources.build(
+        tmp_path / "base", f"FROM {PYTHON_IMAGE}\nENV OF_THE_BASE=yes\n", "base"
+    )
+    image = user.resources.image("named", tag="from-a-flag")
     triggers = json.dumps({"myHttpTrigger": {"maxWorkers": 3}})
     common = tmp_path / "common"
     common.mkdir()
@@ -170,7 +172,7 @@ def test_the_flags_of_the_documentation(
     assert shown["spec"]["build"]["baseImage"] == base
     trigger = shown["spec"]["triggers"]["myHttpTrigger"]
     assert (trigger["numWorkers"], trigger["attributes"]["maxRequestBodySize"]) == (3, 3355443200)
-    facts = user.made.engine.inspect(image)
+    facts = user.resources.engine.inspect(image)
     assert facts is not None
     assert facts.env["OF_THE_BASE"] == "yes"
     reply = user.fnbuild(
@@ -190,7 +192,10 @@ def test_the_flags_of_the_documentation(
 
     for name in ("copy", OWN):
         user.fnbuild("delete", "function", name, "--platform", "local")
-        assert call(user.made.engine, "ps", "-aq", "--filter", f"name={user.container(name)}") == ""
+        assert (
+            call(user.resources.engine, "ps", "-aq", "--filter", f"name={user.container(name)}")
+            == ""
+        )
     assert OWN not in user.fnbuild("get", "functions", "--platform", "local")
 
 

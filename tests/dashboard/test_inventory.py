@@ -18,7 +18,14 @@ from tests.cvat_simulator import Cvat, Task
 from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running
 from tests.dashboard.models import frame, write_models
 from tests.dashboard.waiting import until
-from tests.engine import PYTHON_IMAGE, Made, call, making, require_engine, require_image
+from tests.engine import (
+    PYTHON_IMAGE,
+    EngineResources,
+    call,
+    engine_resources,
+    require_engine,
+    require_image,
+)
 from tests.platforms import conftest as platforms
 
 pytestmark = pytest.mark.system
@@ -46,9 +53,9 @@ HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 class Both:
     """A dashboard over processes and an engine, in a namespace of its own."""
 
-    def __init__(self, dashboard: Dashboard, made: Made, namespace: str):
+    def __init__(self, dashboard: Dashboard, resources: EngineResources, namespace: str):
         self.dashboard = dashboard
-        self.made = made
+        self.resources = resources
         self.namespace = namespace
 
     def deploy(self, folder: Path, platform: str) -> None:
@@ -72,11 +79,11 @@ class Both:
         return self.dashboard.request("GET", "/api/session").json
 
     def docker(self, *words: str) -> str:
-        return call(self.made.engine, *words)
+        return call(self.resources.engine, *words)
 
     def stranger(self, name: str, annotations: Json) -> str:
         """Run a container with Nuclio's labels on a random port; return its name."""
-        container = self.made.name(f"stranger-{name}")
+        container = self.resources.name(f"stranger-{name}")
         labels = {
             "nuclio.io/platform": "local",
             "nuclio.io/namespace": self.namespace,
@@ -155,13 +162,13 @@ def both(
     tmp_path_factory: pytest.TempPathFactory, fetched: Path, shared_layers: None
 ) -> Iterator[Both]:
     home = tmp_path_factory.mktemp("both")
-    with making(require_engine()) as made:
-        require_image(made.engine, PYTHON_IMAGE)
-        namespace = made.name("both")
+    with engine_resources(require_engine()) as resources:
+        require_image(resources.engine, PYTHON_IMAGE)
+        namespace = resources.name("both")
         place = new_data_dir(home, fetched)
         env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace}
         with running(place, "--show", "process", "--show", "local", env=env) as dashboard:
-            yield Both(dashboard, made, namespace)
+            yield Both(dashboard, resources, namespace)
         end_functions(place)
 
 
@@ -176,7 +183,7 @@ def contained(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     home = tmp_path_factory.mktemp("contained")
     names = ("finder", "follower")
     for name in names:
-        build = f"build: {{image: '{both.made.image(name)}', noBaseImagesPull: true}}\n"
+        build = f"build: {{image: '{both.resources.image(name)}', noBaseImagesPull: true}}\n"
         both.deploy(write_models(home, name, build=build)[0], "local")
     yield
     for name in names:
@@ -270,7 +277,7 @@ def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fet
     }
     place = new_data_dir(tmp_path, fetched)
     with running(place, "--show", "process", "--show", "local", env=env) as dashboard:
-        alone = Both(dashboard, both.made, both.namespace)
+        alone = Both(dashboard, both.resources, both.namespace)
         until(lambda: alone.shows("finder", "local"), "it is listed")
         assert alone.listed()["finder"]["status"]["message"] == ""
         line.speaks.clear()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.dashboard.conftest import Dashboard, Started, new_data_dir, running, write_function
 from tests.dashboard.waiting import until
-from tests.engine import Made, call, making, require_engine
+from tests.engine import EngineResources, call, engine_resources, require_engine
 from tests.platforms import conftest as platforms
 
 pytestmark = pytest.mark.system
@@ -146,15 +146,15 @@ def test_a_supervisor_that_was_killed_is_replaced(started: Started, tmp_path: Pa
 class Engine:
     """A dashboard with functions on the engine that is there, in a namespace of their own."""
 
-    def __init__(self, made: Made, home: Path):
-        self.made = made
+    def __init__(self, resources: EngineResources, home: Path):
+        self.resources = resources
         self.home = home
-        self.namespace = made.name("reconcile")
+        self.namespace = resources.name("reconcile")
         self.dashboard: Dashboard
 
     def deploy(self, name: str, *flags: str) -> int:
         """Deploy a function; return its port."""
-        spec = f"build: {{image: '{self.made.image(name)}', noBaseImagesPull: true}}"
+        spec = f"build: {{image: '{self.resources.image(name)}', noBaseImagesPull: true}}"
         folder = write_function(self.home, name, spec=spec)
         self.dashboard.cli(*self.flags, "deploy", "--path", str(folder), *flags)
         return int(self.status(name)["httpPort"])
@@ -176,7 +176,7 @@ class Engine:
         return f"nuclio-{self.namespace}-{name}"
 
     def docker(self, *words: str) -> str:
-        return call(self.made.engine, *words)
+        return call(self.resources.engine, *words)
 
     def is_back(self, name: str) -> Callable[[], bool]:
         """Return True if it is ready, and the operation that restored it has ended."""
@@ -194,8 +194,8 @@ def engine(
     tmp_path_factory: pytest.TempPathFactory, fetched: Path, shared_layers: None
 ) -> Iterator[Engine]:
     home = tmp_path_factory.mktemp("engine")
-    with making(require_engine()) as made:
-        one = Engine(made, home)
+    with engine_resources(require_engine()) as resources:
+        one = Engine(resources, home)
         flags = ("--show", "local")
         with running(new_data_dir(home, fetched), *flags, env=one.env) as dashboard:
             one.dashboard = dashboard

@@ -15,7 +15,7 @@ import pytest
 
 from fnbuild.builder.image.engine import BuildRequest, Engine
 from tests.conftest import ROOT
-from tests.engine import PYTHON_IMAGE, Made, call, require_engine, require_image, until
+from tests.engine import PYTHON_IMAGE, EngineResources, call, require_engine, require_image, until
 
 CONFIG = ROOT / "dashboard-config"
 _FILE = CONFIG / "image" / "Dockerfile"
@@ -56,9 +56,9 @@ def images() -> Iterator[Images]:
 
 
 @pytest.fixture
-def made(images: Images) -> Iterator[Made]:
+def resources(images: Images) -> Iterator[EngineResources]:
     """Names in that engine; what has them goes at the end of the test."""
-    names = Made(images.engine)
+    names = EngineResources(images.engine)
     yield names
     names.remove()
 

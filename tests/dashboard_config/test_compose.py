@@ -18,7 +18,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.dashboard_config.conftest import CONFIG, Images, said, until_healthy
-from tests.engine import PYTHON_IMAGE, Made, call, free_port, require_program, until
+from tests.engine import PYTHON_IMAGE, EngineResources, call, free_port, require_program, until
 
 pytestmark = pytest.mark.system
 
@@ -61,18 +61,18 @@ print(json.dumps({"way": way, "found": found}))
 class Beside:
     """CVAT's containers with a dashboard beside them."""
 
-    made: Made
+    resources: EngineResources
     images: Images
     port: int
     network: str
 
     @property
     def nuclio(self) -> str:
-        return self.made.name("nuclio")
+        return self.resources.name("nuclio")
 
     def ask(self, service: str, *words: str) -> Any:
         """What CVAT gets in one of its services; its own way to invoke, or the one given."""
-        command = ["docker", "exec", self.made.name(service), "python", "-c", ASKING, *words]
+        command = ["docker", "exec", self.resources.name(service), "python", "-c", ASKING, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{done.stderr}\n{said(self.nuclio)}"
         return json.loads(done.stdout)
@@ -104,7 +104,7 @@ class Beside:
                 "build": {
                     "functionSourceCode": base64.b64encode(CODE.encode()).decode(),
                     "baseImage": PYTHON_IMAGE,
-                    "image": self.made.image(name).partition(":")[0],
+                    "image": self.resources.image(name).partition(":")[0],
                 },
                 **spec,
             },
@@ -125,9 +125,9 @@ class Beside:
 def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
     program = _compose()
     folder = tmp_path_factory.mktemp("cvat")
-    made = Made(images.engine)
-    project, port = made.name("cvat"), free_port()
-    found = Beside(made, images, port, f"{project}_cvat")
+    resources = EngineResources(images.engine)
+    project, port = resources.name("cvat"), free_port()
+    found = Beside(resources, images, port, f"{project}_cvat")
     _write(folder, images, found)
     files = [folder / "docker-compose.yml", FILE, folder / "tests.yml"]
     words = [*program, "-p", project, *(word for one in files for word in ("-f", str(one)))]
@@ -149,7 +149,7 @@ def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ).split():
             call(images.engine, "rm", "--force", "--volumes", name)
         subprocess.run([*words, "down", "-v"], check=False, **how)
-        made.remove()
+        resources.remove()
 
 
 def _compose() -> list[str]:
@@ -171,12 +171,12 @@ def _write(folder: Path, images: Images, beside: Beside) -> None:
     names = ("cvat_server", "cvat_worker_annotation")
     config = yaml.safe_load((CONFIG / "compose" / "cvat.yaml").read_text())
     config["defaults"]["spec"]["platform"]["attributes"]["network"] = beside.network
-    config["namespace"] = beside.made.name("ns")
+    config["namespace"] = beside.resources.name("ns")
     (folder / "cvat.yaml").write_text(yaml.safe_dump(config))
     for file, services in {
         "docker-compose.yml": dict.fromkeys(names, service),
         "tests.yml": {
-            **{one: {"container_name": beside.made.name(one)} for one in names},
+            **{one: {"container_name": beside.resources.name(one)} for one in names},
             "nuclio": {
                 "container_name": beside.nuclio,
                 "volumes": [f"{folder}/cvat.yaml:/usr/share/fnbuild/cvat.yaml:ro"],
@@ -235,7 +235,7 @@ def _examined(beside: Beside) -> None:
         f"{host}:host-gateway",
     ]
     asking = ["doctor", "cvat", "--url", "http://nuclio:8070", "--direct-host", host]
-    mine = ["--namespace", beside.made.name("ns")]
+    mine = ["--namespace", beside.resources.name("ns")]
     image = beside.images.plain
     done = subprocess.run(
         [*words, image, *asking, *mine], capture_output=True, text=True, check=False
@@ -264,5 +264,5 @@ def test_the_variables_are_those_that_cvat_reads(beside: Beside) -> None:
     }
     assert services["nuclio"]["ports"] == ["127.0.0.1:${FNBUILD_DASHBOARD_PORT:-8070}:8070"]
     # CVAT's own variables stay.
-    command = ["docker", "exec", beside.made.name("cvat_server"), "printenv", "CVAT_HOST"]
+    command = ["docker", "exec", beside.resources.name("cvat_server"), "printenv", "CVAT_HOST"]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"localhost\n"

@@ -10,7 +10,7 @@ import pytest
 from fnbuild import __version__
 from tests.conftest import ROOT
 from tests.dashboard_config.conftest import Images, said, until_healthy
-from tests.engine import Made, call, free_port
+from tests.engine import EngineResources, call, free_port
 
 pytestmark = pytest.mark.system
 
@@ -48,12 +48,12 @@ def test_the_other_one_has_an_engines_client_and_no_engine(images: Images) -> No
 
 
 def test_it_serves_without_rights_on_a_disk_that_can_only_be_read(
-    images: Images, made: Made
+    images: Images, resources: EngineResources
 ) -> None:
-    name, port = made.name("dashboard"), free_port()
+    name, port = resources.name("dashboard"), free_port()
     words = ("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:8070")
     hard = ("--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp")
-    mine = ("--volume", f"{made.name('data')}:/var/lib/fnbuild")
+    mine = ("--volume", f"{resources.name('data')}:/var/lib/fnbuild")
     call(images.engine, *words, *hard, *mine, images.plain)
 
     until_healthy(images.engine, name)

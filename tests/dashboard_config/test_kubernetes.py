@@ -26,7 +26,7 @@ from tests.containers import conftest as containers
 from tests.cvat_simulator import Cvat, Task
 from tests.dashboard.conftest import _DETECTOR, _DETECTOR_ANNOTATIONS, write_function
 from tests.dashboard_config.conftest import CONFIG, Images
-from tests.engine import PYTHON_IMAGE, Made, call, free_port, require_program, until
+from tests.engine import PYTHON_IMAGE, EngineResources, call, free_port, require_program, until
 from tests.kubernetes import conftest as kubernetes
 
 pytestmark = pytest.mark.system
@@ -86,15 +86,15 @@ class Installed:
     cluster: Cluster
     namespace: str
     name: str
-    made: Made
+    resources: EngineResources
     environment: dict[str, str]
     registry: str
 
     def apply(self, folder: Path, overlay: str, image: str) -> None:
         """Push the image to the registry, and apply an overlay of one's own on a shipped one."""
-        reference = self.made.image(overlay, f"{self.registry}/")
-        call(self.made.engine, "tag", image, reference)
-        call(self.made.engine, "push", reference)
+        reference = self.resources.image(overlay, f"{self.registry}/")
+        call(self.resources.engine, "tag", image, reference)
+        call(self.resources.engine, "push", reference)
         self.kubectl("apply", "-k", str(_overlay(folder, self, overlay, reference)))
 
     def run(self, *words: str, given: str = "") -> str:
@@ -169,13 +169,13 @@ def installed(
     images: Images, data: Path, registry: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installed]:
     cluster, folder = require_cluster(), tmp_path_factory.mktemp("install")
-    made = Made(images.engine)
+    resources = EngineResources(images.engine)
     with own_namespace(cluster) as namespace:
         kept = {name: value for name, value in os.environ.items() if not containers.is_ours(name)}
         path = f"{containers.PROGRAM.parent}{os.pathsep}{kept['PATH']}"
         own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
-        name = f"nuclio-dashboard-{made.token}"
-        found = Installed(cluster, namespace, name, made, kept | own, registry)
+        name = f"nuclio-dashboard-{resources.token}"
+        found = Installed(cluster, namespace, name, resources, kept | own, registry)
         try:
             found.apply(folder, "local-registry", images.plain)
             token = (
@@ -186,23 +186,24 @@ def installed(
                 f"--from-literal=token={TOKEN}",
             )
             found.kubectl(*token)
+            image = resources.name("two-boxes")
             source = write_function(
                 folder,
                 "two-boxes",
                 _DETECTOR,
                 annotations=_DETECTOR_ANNOTATIONS,
-                spec=f"build: {{baseImage: '{PYTHON_IMAGE}', image: {made.name('two-boxes')}}}",
+                spec=f"build: {{baseImage: '{PYTHON_IMAGE}', image: {image}}}",
             )
             words = ("deploy", "--platform", "kube", "--project-name", "cvat", "-r", registry)
-            made.images.append(f"{registry}/{made.name('two-boxes')}:latest")
+            resources.images.append(f"{registry}/{image}:latest")
             found.run("fnbuild", *words, "--path", str(source))
             found.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
             yield found
         finally:
             for kind in ("clusterrolebinding", "clusterrole"):
-                words = ["kubectl", "delete", kind, f"nuclio-dashboard-nodes-{made.token}"]
+                words = ["kubectl", "delete", kind, f"nuclio-dashboard-nodes-{resources.token}"]
                 subprocess.run(words, capture_output=True, check=False)
-            made.remove()
+            resources.remove()
 
 
 def _overlay(folder: Path, installed: Installed, shipped: str, image: str) -> Path:
@@ -215,7 +216,7 @@ def _overlay(folder: Path, installed: Installed, shipped: str, image: str) -> Pa
     own_image = {"name": "127.0.0.1:5000/fnbuild/dashboard", "newName": repository, "newTag": tag}
     content = {
         "namespace": installed.namespace,
-        "nameSuffix": f"-{installed.made.token}",
+        "nameSuffix": f"-{installed.resources.token}",
         "bases": [os.path.relpath(MANIFESTS / "overlays" / shipped, own)],
         "images": [own_image],
     }
@@ -272,8 +273,8 @@ def test_code_is_built_by_the_engine_of_the_node(
 ) -> None:
     installed.apply(tmp_path, "build-on-node", images.docker)
     installed.kubectl("rollout", "status", f"deployment/{installed.name}", "--timeout=300s")
-    name = installed.made.name("built")
-    installed.made.images.append(f"{installed.registry}/{name}:latest")
+    name = installed.resources.name("built")
+    installed.resources.images.append(f"{installed.registry}/{name}:latest")
     code = base64.b64encode(_DETECTOR.encode()).decode()
     body = {
         "metadata": {"name": "built"},

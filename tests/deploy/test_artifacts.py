@@ -11,7 +11,7 @@ from fnbuild.deploy import artifacts
 from fnbuild.function import reader
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment, lookup
-from tests.engine import free_port, making, registry, require_engine, require_image
+from tests.engine import engine_resources, free_port, registry, require_engine, require_image
 
 CONFIG = """\
 metadata: {{name: greeter}}
@@ -46,7 +46,7 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
     folder.mkdir()
     (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
     kube = lookup("kube")
-    with registry(tmp_path, free_port()) as place, making(engine) as names:
+    with registry(tmp_path, free_port()) as place, engine_resources(engine) as names:
         name = names.image("pushed", tag="1")
         (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=place.address))
         built = artifacts.build_image(reader.load_function(folder), engine, lambda _: None)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from fnbuild.builder.image.engine import Engine
 from tests import locks
-from tests.engine import PYTHON_IMAGE, call, making, require_engine, require_image
+from tests.engine import PYTHON_IMAGE, call, engine_resources, require_engine, require_image
 
 # The base image of the library's functions; the one that is here has the same in it.
 _BASE = "python:3.11-slim-bookworm"
@@ -23,13 +23,13 @@ def containers() -> Iterator[dict[str, str]]:
     require_image(engine)
     with locks.exclusive("docs"):
         before = {name: _id(engine, name) for name in (*_IMAGES, _BASE)}
-        with making(engine) as made:
+        with engine_resources(engine) as resources:
             try:
                 if not before[_BASE]:
                     engine.tag(PYTHON_IMAGE, _BASE)
-                yield {"NUCTL_NAMESPACE": made.name("docs")}
+                yield {"NUCTL_NAMESPACE": resources.name("docs")}
             finally:
-                made.remove()
+                resources.remove()
                 call(engine, "network", "rm", _NETWORK)
                 for name, image in before.items():
                     _restore(engine, name, image)

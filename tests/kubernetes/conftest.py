@@ -17,7 +17,7 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import ask, own_namespace, require_cluster, require_local_node
 from tests.containers import conftest as containers
 from tests.containers.conftest import PROGRAM, User
-from tests.engine import making, registry_answers
+from tests.engine import engine_resources, registry_answers
 
 engine, data = containers.engine, containers.data
 
@@ -60,11 +60,11 @@ class OnCluster(User):
 def user(engine: Engine, data: Path) -> Iterator[OnCluster]:
     """One namespace for everything here: making one takes longer than a function."""
     cluster = require_cluster()
-    with making(engine) as made, own_namespace(cluster) as namespace:
+    with engine_resources(engine) as resources, own_namespace(cluster) as namespace:
         kept = {name: value for name, value in os.environ.items() if not containers.is_ours(name)}
         path = f"{PROGRAM.parent}{os.pathsep}{kept['PATH']}"
         own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
-        yield OnCluster(made, kept | own, cluster, namespace)
+        yield OnCluster(resources, kept | own, cluster, namespace)
 
 
 @pytest.fixture(scope="session")

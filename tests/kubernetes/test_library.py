@@ -24,7 +24,7 @@ def test_it_answers_on_its_node_port(
     pushed = () if name == "shapes" else ("--registry", registry)
     url = user.deploy(
         *("--path", folder, "--base-image", base),
-        *("--image", user.made.image(name), *pushed),
+        *("--image", user.resources.image(name), *pushed),
     )
     library.check(folder, url, photo)
     shown = user.shown(name)

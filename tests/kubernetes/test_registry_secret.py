@@ -51,11 +51,11 @@ def test_nodes_pull_with_it_from_the_next_deploy_on(
     code = tmp_path / "private"
     code.mkdir()
     (code / "main.py").write_text(CODE)
-    name = user.made.name("private")
+    name = user.resources.name("private")
     words = ("--path", code / "main.py", "--image", name, "-r", closed.address, "--base-image")
-    user.made.images += [f"{name}:latest", f"{closed.address}/{name}:latest"]
+    user.resources.images += [f"{name}:latest", f"{closed.address}/{name}:latest"]
     user.fnbuild("build", "private", *words, PYTHON_IMAGE)
-    for image in user.made.images[-2:]:
+    for image in user.resources.images[-2:]:
         subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
 
     image = f"{closed.address}/{name}:latest"

@@ -31,7 +31,7 @@ Write = Callable[[str], Path]
 @pytest.fixture
 def write(user: OnCluster, tmp_path: Path) -> Write:
     """`write(source)`: the function's folder with that handler."""
-    (tmp_path / "function.yaml").write_text(CONFIG.format(image=user.made.image("steady")))
+    (tmp_path / "function.yaml").write_text(CONFIG.format(image=user.resources.image("steady")))
 
     def write(source: str) -> Path:
         (tmp_path / "main.py").write_text(source)

@@ -14,7 +14,7 @@ from fnbuild.deploy import artifacts
 from fnbuild.function import reader
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import function_image, own_namespace, require_cluster
-from tests.engine import making, require_engine, require_image
+from tests.engine import engine_resources, require_engine, require_image
 from tests.platforms.folders import config
 
 
@@ -65,7 +65,7 @@ def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     engine = require_engine()
     require_image(engine)
     folder = tmp_path_factory.mktemp("shared")
-    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
+    with engine_resources(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
         image = names.image("shared", tag="latest")
         (folder / "function.yaml").write_text(config("shared", image.partition(":")[0]))

@@ -20,7 +20,7 @@ from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.builder.staging import stage
 from fnbuild.function.reader import load_function
 from tests import locks
-from tests.engine import Made, making, require_engine, require_image
+from tests.engine import EngineResources, engine_resources, require_engine, require_image
 
 FOUNDATION = "fnbuild/test-base:debian"
 
@@ -37,14 +37,16 @@ def docker_of(builder: str) -> Docker:
 
 
 @pytest.fixture(params=["classic", "buildkit"])
-def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+def resources(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[EngineResources]:
     """Return names in the engine, once for each builder."""
     require_engine("docker")
     monkeypatch.setenv("DOCKER_BUILDKIT", "0" if request.param == "classic" else "1")
     engine = docker_of(request.param)
     require_image(engine, FOUNDATION)
-    with alone(request.param), making(engine) as made:
-        yield made
+    with alone(request.param), engine_resources(engine) as resources:
+        yield resources
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def alone(builder: str) -> Iterator[None]:
 
 
 def build(
-    made: Made,
+    resources: EngineResources,
     source: Path,
     *,
     no_cache: bool = False,
@@ -67,7 +69,7 @@ def build(
 ) -> str:
     """Build the image of the function in a folder; with `runtime` False, without fnbuild's."""
     loaded = load_function(source)
-    number = len(made.images)
+    number = len(resources.images)
     place = source.parent / f"{source.name}-context-{number}"
     place.mkdir()
     code = source.parent / f"{source.name}-code-{number}"
@@ -80,14 +82,14 @@ def build(
     recipe = create_recipe(
         loaded.function,
         given.base_image,
-        heredocs=made.engine.supports_heredocs,
+        heredocs=resources.engine.supports_heredocs,
         large=laid.has_large_files,
     )
     file = place / DOCKERFILE_NAME
     first, _, rest = full_dockerfile(recipe, DEFAULT_PYTHONS.handler).text.partition("\n")
-    file.write_text(f"{first}\n{made.label}\n{rest}")
-    reference = made.image(f"built-{number}")
+    file.write_text(f"{first}\n{resources.label}\n{rest}")
+    reference = resources.image(f"built-{number}")
     arguments = {key: value for key, value in given.args.items() if value}
     request = BuildRequest(place, file, (reference,), arguments, no_cache=no_cache)
-    made.engine.build(request, lambda _: None)
+    resources.engine.build(request, lambda _: None)
     return reference

@@ -19,7 +19,7 @@ from fnbuild.deploy import artifacts
 from fnbuild.function.reader import load_function
 from tests.builder.image import bases
 from tests.builder.image.bases import BASES, docker
-from tests.engine import making, require_engine
+from tests.engine import engine_resources, require_engine
 
 PATIENCE = 150.0
 
@@ -120,10 +120,10 @@ def make_image(
     engine: Engine, releases: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Make]:
     """Return `make_image(base, sources)`, which builds a function's image."""
-    with making(engine) as made:
+    with engine_resources(engine) as resources:
 
         def make(base: str, sources: dict[str, str]) -> str:
-            reference = made.image(f"{base}-{len(made.images)}")
+            reference = resources.image(f"{base}-{len(resources.images)}")
             folder = tmp_path_factory.mktemp("function")
             write_function(folder, base, sources, reference)
             with pytest.MonkeyPatch.context() as patch:

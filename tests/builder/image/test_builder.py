@@ -19,10 +19,10 @@ from fnbuild.function.types import Function
 from tests.builder.image.builders import alone, docker_of
 from tests.engine import (
     PYTHON_IMAGE,
-    Made,
+    EngineResources,
     call,
+    engine_resources,
     free_port,
-    making,
     registry,
     require_engine,
     require_image,
@@ -42,23 +42,23 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def made(engine: Engine) -> Iterator[Made]:
-    with making(engine) as made:
-        yield made
+def resources(engine: Engine) -> Iterator[EngineResources]:
+    with engine_resources(engine) as resources:
+        yield resources
 
 
 @dataclass
 class Author:
     """An author of one function, who builds it."""
 
-    made: Made
+    resources: EngineResources
     folder: Path
     image: str
     progress: list[str] = field(default_factory=list)
 
     def write(self, build: str = "", env: str = "", base: str = PYTHON_IMAGE) -> None:
         lines = [
-            f"metadata: {{name: {self.made.name('built')}}}",
+            f"metadata: {{name: {self.resources.name('built')}}}",
             "spec:",
             "  handler: main:handler",
             '  runtime: "python:3.11"',
@@ -73,21 +73,21 @@ class Author:
 
     def build(self, overrides: Function | None = None) -> BuiltImage:
         loaded = reader.load_function(self.folder, overrides=overrides)
-        return artifacts.build_image(loaded, self.made.engine, self.progress.append)
+        return artifacts.build_image(loaded, self.resources.engine, self.progress.append)
 
     def look(self, *command: str) -> str:
         """Return the output of a program in the image."""
-        done = self.made.engine.run(self.image, command)
+        done = self.resources.engine.run(self.image, command)
         assert done.status == 0, done.err
         return done.out
 
 
 @pytest.fixture
-def author(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
+def author(resources: EngineResources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     folder = tmp_path / "function"
     folder.mkdir()
-    return Author(made, folder, made.image("function"))
+    return Author(resources, folder, resources.image("function"))
 
 
 def test_the_image_has_code_configuration_and_program(author: Author, engine: Engine) -> None:
@@ -162,12 +162,12 @@ def test_a_failed_build_leaves_the_earlier_image(author: Author, engine: Engine)
 
 
 def test_a_build_without_a_python_in_the_end_leaves_the_earlier_image(
-    author: Author, engine: Engine, made: Made, tmp_path: Path
+    author: Author, engine: Engine, resources: EngineResources, tmp_path: Path
 ) -> None:
     author.write()
     before = author.build().id
     lines = "directives: {postCopy: [{kind: LABEL, value: python=none}]}"
-    author.write(lines, base=small_base(made, tmp_path / "base"))
+    author.write(lines, base=small_base(resources, tmp_path / "base"))
     with pytest.raises(BuildError, match="no usable Python"):
         author.build()
     facts = engine.inspect(author.image)
@@ -176,9 +176,9 @@ def test_a_build_without_a_python_in_the_end_leaves_the_earlier_image(
 
 
 def test_an_image_without_python_says_what_was_looked_for(
-    author: Author, made: Made, tmp_path: Path
+    author: Author, resources: EngineResources, tmp_path: Path
 ) -> None:
-    author.write(base=small_base(made, tmp_path / "base"))
+    author.write(base=small_base(resources, tmp_path / "base"))
     with pytest.raises(BuildError, match="no usable Python") as failure:
         author.build()
     assert "/usr/bin/python3" in failure.value.message
@@ -186,10 +186,10 @@ def test_an_image_without_python_says_what_was_looked_for(
 
 
 def test_a_python_that_only_a_line_behind_the_code_brings(
-    author: Author, made: Made, tmp_path: Path
+    author: Author, resources: EngineResources, tmp_path: Path
 ) -> None:
     away = "cp -L /usr/bin/python3 /opt/away && rm -f /usr/bin/python* /usr/local/bin/python*"
-    base = made.build(tmp_path / "hidden", f"FROM {PYTHON_IMAGE}\nRUN {away}\n")
+    base = resources.build(tmp_path / "hidden", f"FROM {PYTHON_IMAGE}\nRUN {away}\n")
     lines = "directives:\n  postCopy:\n    - {kind: RUN, value: ln -s /opt/away /usr/bin/python3}\n"
     author.write(lines, base=base)
     built = author.build()
@@ -214,8 +214,8 @@ def test_requirements_that_no_line_installs(author: Author) -> None:
     author.build()
 
 
-def test_a_base_image_that_is_not_there(author: Author, made: Made) -> None:
-    absent = f"127.0.0.1:{free_port()}/{made.name('absent')}:1"
+def test_a_base_image_that_is_not_there(author: Author, resources: EngineResources) -> None:
+    absent = f"127.0.0.1:{free_port()}/{resources.name('absent')}:1"
     author.write("noBaseImagesPull: true", base=absent)
     with pytest.raises(BuildError, match="noBaseImagesPull") as failure:
         author.build()
@@ -246,7 +246,7 @@ def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Pat
     with registry(tmp_path, free_port()) as place:
         author.write(f"registry: {place.address}/")
         built = author.build()
-        author.made.images.append(built.registry_reference)
+        author.resources.images.append(built.registry_reference)
         assert built.registry_reference == f"{place.address}/{author.image}"
         assert built.pushed_digest.startswith("sha256:")
         identity = built.id.removeprefix("sha256:")
@@ -317,32 +317,34 @@ def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engin
 
 
 def test_nothing_is_left_but_the_image(
-    author: Author, made: Made, monkeypatch: pytest.MonkeyPatch
+    author: Author, resources: EngineResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BuildKit creates an image for each requested build."""
     buildkit = docker_of("buildkit")
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
-    author.write(f"commands: ['echo {made.token} > /word']")
+    author.write(f"commands: ['echo {resources.token} > /word']")
     loaded = reader.load_function(author.folder)
     with alone("buildkit"):
         built = artifacts.build_image(loaded, buildkit, author.progress.append)
-    word = f"echo {made.token}"
-    left = call(made.engine, "images", "--quiet", "--no-trunc", "--filter", "dangling=true")
+    word = f"echo {resources.token}"
+    left = call(resources.engine, "images", "--quiet", "--no-trunc", "--filter", "dangling=true")
     made_here = [
         one
         for one in left.split()
-        if any(word in layer.created_by for layer in made.engine.history(one))
+        if any(word in layer.created_by for layer in resources.engine.history(one))
     ]
     assert made_here == []
-    assert author.look("cat", "/word") == f"{made.token}\n"
-    assert made.engine.inspect(built.id) is not None
+    assert author.look("cat", "/word") == f"{resources.token}\n"
+    assert resources.engine.inspect(built.id) is not None
 
 
-def test_builds_that_begin_alike_do_the_work_once(author: Author, made: Made) -> None:
-    author.write(f"commands: ['sleep 5; echo {made.token}; date +%N > /when']")
-    second = Author(made, author.folder.parent / "second", made.image("second"))
+def test_builds_that_begin_alike_do_the_work_once(
+    author: Author, resources: EngineResources
+) -> None:
+    author.write(f"commands: ['sleep 5; echo {resources.token}; date +%N > /when']")
+    second = Author(resources, author.folder.parent / "second", resources.image("second"))
     second.folder.mkdir()
-    second.write(f"commands: ['sleep 5; echo {made.token}; date +%N > /when']")
+    second.write(f"commands: ['sleep 5; echo {resources.token}; date +%N > /when']")
     with ThreadPoolExecutor() as pool:
         for built in [pool.submit(author.build), pool.submit(second.build)]:
             built.result()

@@ -8,11 +8,11 @@ import pytest
 
 from fnbuild.builder.image import context
 from fnbuild.builder.image.probe import find_pythons
-from tests.builder.image.builders import FOUNDATION, build, made
+from tests.builder.image.builders import FOUNDATION, build, resources
 
 pytestmark = pytest.mark.system
 
-__all__ = ["made"]
+__all__ = ["resources"]
 
 LAYERS = ("runtime", "large", "config", "code")
 CONFIG = f"""\
@@ -45,16 +45,16 @@ def write(folder: Path, main: str) -> Path:
     return folder
 
 
-def digests(made, reference):
+def digests(resources, reference):
     """Return the digests of fnbuild's own layers."""
-    own = made.engine.inspect(reference).layers[-len(LAYERS) :]
+    own = resources.engine.inspect(reference).layers[-len(LAYERS) :]
     return dict(zip(LAYERS, own, strict=True))
 
 
-def check_content(made, reference):
+def check_content(resources, reference):
     places = ("/opt", "/usr/local/bin", "/etc/nuclio")
     words = ("find", *places, "-not", "-path", "/opt/fnbuild/*", "-printf", "%M %U:%G %p %l\\0")
-    listed = [line.rstrip() for line in made.engine.run(reference, words).out.split("\0")]
+    listed = [line.rstrip() for line in resources.engine.run(reference, words).out.split("\0")]
     assert sorted(listed) == [
         "",
         "-rw-r--r-- 0:0 /etc/nuclio/config/processor/processor.json",
@@ -82,46 +82,46 @@ def check_content(made, reference):
     ]
 
 
-def test_again_elsewhere_and_later(made, tmp_path):
+def test_again_elsewhere_and_later(resources, tmp_path):
     first = write(tmp_path / "one", "x = 1\n")
-    one = digests(made, build(made, first, no_cache=True))
+    one = digests(resources, build(resources, first, no_cache=True))
     second = write(tmp_path / "sub/another one", "x = 1\n")
     earlier = time.time() - 1e6
     for path in second.rglob("*"):
         os.utime(path, (earlier, earlier), follow_symlinks=False)
-    reference = build(made, second, no_cache=True)
-    assert digests(made, reference) == one
-    check_content(made, reference)
+    reference = build(resources, second, no_cache=True)
+    assert digests(resources, reference) == one
+    check_content(resources, reference)
 
 
-def test_editing_the_handler_changes_one_layer(made, tmp_path):
-    one = digests(made, build(made, write(tmp_path / "one", "x = 1\n")))
-    two = digests(made, build(made, write(tmp_path / "two", "x = 2\n")))
+def test_editing_the_handler_changes_one_layer(resources, tmp_path):
+    one = digests(resources, build(resources, write(tmp_path / "one", "x = 1\n")))
+    two = digests(resources, build(resources, write(tmp_path / "two", "x = 2\n")))
     assert {name for name in LAYERS if one[name] != two[name]} == {"code"}
 
 
-def test_folders_keep_their_owners_and_links_lead_where_they_led(made, tmp_path):
+def test_folders_keep_their_owners_and_links_lead_where_they_led(resources, tmp_path):
     lines = (
         f"FROM {FOUNDATION}\nRUN useradd -u 1234 worker && mkdir -p /data/nuclio /opt"
         " && ln -s /data/nuclio /opt/nuclio && chown worker /data/nuclio /usr/local/bin"
         " && chmod 2775 /usr/local/bin && chmod 700 /data/nuclio\nUSER worker\n"
     )
-    base = made.build(tmp_path / "base", lines, "base")
+    base = resources.build(tmp_path / "base", lines, "base")
     folder = write(tmp_path / "one", "x = 1\n")
     (folder / "function.yaml").write_text(
         CONFIG.split("    directives", maxsplit=1)[0].replace(FOUNDATION, base)
     )
-    found = find_pythons(made.engine, base, None)
-    reference = build(made, folder, pythons=found)
+    found = find_pythons(resources.engine, base, None)
+    reference = build(resources, folder, pythons=found)
     places = ("/opt/nuclio", "/data/nuclio/main.py", "/usr/local/bin", "/data/nuclio", "/opt")
     words = ("stat", "-c", "%A %u %n", *places)
-    assert made.engine.run(reference, words).out.splitlines() == [
+    assert resources.engine.run(reference, words).out.splitlines() == [
         "lrwxrwxrwx 0 /opt/nuclio",
         "-rw-r--r-- 0 /data/nuclio/main.py",
         "drwxrwsr-x 1234 /usr/local/bin",
         "drwx------ 1234 /data/nuclio",
         "drwxr-xr-x 0 /opt",
     ]
-    assert digests(made, reference) == digests(
-        made, build(made, folder, pythons=found, no_cache=True)
+    assert digests(resources, reference) == digests(
+        resources, build(resources, folder, pythons=found, no_cache=True)
     )

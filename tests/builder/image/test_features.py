@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.builder.image.builders import build, made
+from tests.builder.image.builders import build, resources
 
 pytestmark = pytest.mark.system
 
-__all__ = ["made"]
+__all__ = ["resources"]
 
 FEATURES = Path(__file__).parent / "features"
 # Its base image is somebody else's.
@@ -42,13 +42,13 @@ def web(tmp_path):
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_is_built(made, name, tmp_path, web):
+def test_is_built(resources, name, tmp_path, web):
     source = tmp_path / "function"
     source.mkdir()
     (source / "main.py").write_text("def handler(context, event):\n    return 'ok'\n")
     text = (FEATURES / f"{name}.yaml").read_text().replace(WEB, web)
     (source / "function.yaml").write_text(text)
-    facts = made.engine.inspect(build(made, source, runtime=False))
+    facts = resources.engine.inspect(build(resources, source, runtime=False))
     assert facts.command == ("processor",)
     if name == "surroundings":
         assert facts.entrypoint == ("/usr/bin/env", "ENTERED=yes")

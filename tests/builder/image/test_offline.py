@@ -39,17 +39,21 @@ except StepError as error:
 
 
 @pytest.fixture
-def build(made, tmp_path):
+def build(resources, tmp_path):
     """Build the lines of a Dockerfile without network, and return the result."""
     require_image(require_engine(), PYTHON_IMAGE)
     if not has_network_namespaces():
         pytest.skip("a program cannot be cut off the network here: that needs root and unshare")
 
     def build(lines: str) -> dict[str, object]:
-        made.dockerfile(tmp_path, lines)
+        resources.dockerfile(tmp_path, lines)
         command = ["unshare", "-n", sys.executable, "-c", _BUILD, str(tmp_path)]
         done = subprocess.run(
-            [*command, made.image("offline")], capture_output=True, text=True, cwd=ROOT, check=False
+            [*command, resources.image("offline")],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -72,11 +76,11 @@ def test_a_line_that_needs_the_network_fails_with_its_own_words(build):
     assert "--offline" in failed["hint"]
 
 
-def test_a_whole_build_needs_no_network(made, tmp_path, releases):
+def test_a_whole_build_needs_no_network(resources, tmp_path, releases):
     require_image(require_engine(), PYTHON_IMAGE)
     if not has_network_namespaces():
         pytest.skip("a program cannot be cut off the network here: that needs root and unshare")
-    image = made.image("offline")
+    image = resources.image("offline")
     build = {"image": image, "baseImage": PYTHON_IMAGE, "commands": ["echo nothing is fetched"]}
     config = {"metadata": {"name": "f"}, "spec": {"handler": "main:handler", "build": build}}
     config["spec"]["runtime"] = "python:3.11"
@@ -92,5 +96,5 @@ def test_a_whole_build_needs_no_network(made, tmp_path, releases):
         env={**os.environ, "FNBUILD_DATA_DIR": str(releases.parent)},
     )
     assert (done.returncode, done.stdout) == (0, f"{image}\n"), done.stderr
-    facts = made.engine.inspect(image)
+    facts = resources.engine.inspect(image)
     assert facts.command == ("processor",)

@@ -12,7 +12,7 @@ from fnbuild.builder.image.probe import ImagePython, find_pythons
 from fnbuild.datadir import data_dir
 from fnbuild.errors import BuildError
 from tests.builder.image import bases
-from tests.engine import making, require_engine, small_base
+from tests.engine import engine_resources, require_engine, small_base
 
 pytestmark = pytest.mark.system
 
@@ -47,12 +47,12 @@ def engine():
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory) -> Iterator[str]:
     """An image with a shell and without Python."""
-    with making(require_engine()) as made:
-        yield small_base(made, tmp_path_factory.mktemp("base"))
+    with engine_resources(require_engine()) as resources:
+        yield small_base(resources, tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
-def pretending(made, bare, tmp_path):
+def pretending(resources, bare, tmp_path):
     """An image with programs that pretend to be Pythons: {path: version}."""
 
     def build(programs: dict[str, str]) -> str:
@@ -62,7 +62,7 @@ def pretending(made, bare, tmp_path):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(_PRETENDER % (path, version))
             file.chmod(0o755)
-        return made.build(folder, f"FROM {bare}\nCOPY root /\n", "pretending")
+        return resources.build(folder, f"FROM {bare}\nCOPY root /\n", "pretending")
 
     return build
 
@@ -148,10 +148,10 @@ def test_a_python_off_path_is_taken_when_path_has_none(engine, pretending):
     assert found.handler == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
 
 
-def test_the_answer_is_remembered_by_the_images_id(engine, made, pretending):
+def test_the_answer_is_remembered_by_the_images_id(engine, resources, pretending):
     image = pretending({"/usr/bin/python3": "3, 8, 1"})
     first = find_pythons(engine, image, None)
-    other = made.image("other-name")
+    other = resources.image("other-name")
     engine.tag(image, other)
     assert find_pythons(engine, other, None) == first
     assert engine.commands == ["python3"]
@@ -176,6 +176,6 @@ def test_the_memory_has_an_end(engine, pretending, monkeypatch):
     assert engine.commands == ["python3"] * 3
 
 
-def test_an_image_that_is_not_here(engine, made):
+def test_an_image_that_is_not_here(engine, resources):
     with pytest.raises(BuildError, match="is not in docker"):
-        find_pythons(engine, made.name("missing"), None)
+        find_pythons(engine, resources.name("missing"), None)

@@ -21,7 +21,7 @@ from fnbuild.builder.image.registry import (
 )
 from fnbuild.errors import UnavailableError
 from tests import engine as engines
-from tests.engine import Made, call, free_port, making, require_engine
+from tests.engine import EngineResources, call, engine_resources, free_port, require_engine
 
 pytestmark = pytest.mark.system
 
@@ -30,34 +30,36 @@ DIGEST = "sha256:" + "1b" * 32
 
 
 @pytest.fixture
-def made() -> Iterator[Made]:
-    with making(require_engine()) as made:
-        yield made
+def resources() -> Iterator[EngineResources]:
+    with engine_resources(require_engine()) as resources:
+        yield resources
 
 
-def push(made: Made, folder: Path, address: str, *tags: str, word: str = "one") -> Repository:
+def push(
+    resources: EngineResources, folder: Path, address: str, *tags: str, word: str = "one"
+) -> Repository:
     """Push a tiny image with these tags, and return its repository."""
     content = folder / word
     content.mkdir()
     (content / "word").write_text(word)
-    image = made.build(content, f"FROM scratch\nCOPY word /\nLABEL word={word}\n", word)
+    image = resources.build(content, f"FROM scratch\nCOPY word /\nLABEL word={word}\n", word)
     for tag in tags:
-        target = made.image("repository", f"{address}/", tag)
-        call(made.engine, "tag", image, target)
-        call(made.engine, "push", target)
-    return repository_of(made.images[-1])
+        target = resources.image("repository", f"{address}/", tag)
+        call(resources.engine, "tag", image, target)
+        call(resources.engine, "push", target)
+    return repository_of(resources.images[-1])
 
 
-def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
+def test_what_a_registry_tells_and_removes(resources: EngineResources, tmp_path: Path) -> None:
     with engines.registry(tmp_path, free_port(), own=True) as own:
-        place = push(made, tmp_path, own.address, TAG, "latest")
+        place = push(resources, tmp_path, own.address, TAG, "latest")
         client = RegistryClient(own.address)
         assert sorted(client.tags(place.name)) == [TAG, "latest"]
         assert client.repositories() == [place.name]
         digest = client.digest(place.name, TAG)
         assert digest.startswith("sha256:")
         assert client.labels(place.name, TAG)["word"] == "one"
-        facts = made.engine.inspect(f"{place}:{TAG}")
+        facts = resources.engine.inspect(f"{place}:{TAG}")
         assert facts is not None
         assert client.image_id(place.name, digest) == facts.id
 
@@ -65,7 +67,7 @@ def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
         assert build is not None
         # The user's name means it, too, until another image has that name.
         assert not remove_build(build)
-        push(made, tmp_path, own.address, "latest", word="two")
+        push(resources, tmp_path, own.address, "latest", word="two")
         assert remove_build(build)
         assert client.tags(place.name) == ["latest"]
         assert not remove_build(build)
@@ -73,9 +75,11 @@ def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
         assert client.tags("no/such") == []
 
 
-def test_a_registry_that_removes_nothing_is_no_error(made: Made, tmp_path: Path) -> None:
+def test_a_registry_that_removes_nothing_is_no_error(
+    resources: EngineResources, tmp_path: Path
+) -> None:
     with engines.registry(tmp_path, free_port(), own=True, deletes=False) as own:
-        place = push(made, tmp_path, own.address, TAG)
+        place = push(resources, tmp_path, own.address, TAG)
         client = RegistryClient(own.address)
         assert not client.delete(place.name, client.digest(place.name, TAG))
         assert client.tags(place.name) == [TAG]

@@ -36,11 +36,11 @@ def _file(folder, name, size):
     path.write_bytes(b"x" * size)
 
 
-def test_layers_are_listed_by_size_with_who_made_them(engine, made, base, folder):
+def test_layers_are_listed_by_size_with_who_made_them(engine, resources, base, folder):
     (folder / "artifacts").mkdir()
     for name, size in (("runtime", 500_000), ("config", 110_000), ("code", 300_000)):
         context.write_archive(folder / f"artifacts/{name}.tar", [(f"/opt/{name}", b"x" * size)])
-    image = made.build(
+    image = resources.build(
         folder,
         f"FROM {base}\nRUN head -c 900000 /dev/zero > /weights\n"
         "ADD artifacts/runtime.tar /\nADD artifacts/config.tar /\nADD artifacts/code.tar /\n"
@@ -135,33 +135,33 @@ def test_the_order_without_what_may_be_missing():
     ]
 
 
-def test_a_devel_base_has_a_runtime_sibling(engine, made, base):
-    devel = made.image("cuda", tag="12.1.0-cudnn8-devel-ubuntu22.04")
+def test_a_devel_base_has_a_runtime_sibling(engine, resources, base):
+    devel = resources.image("cuda", tag="12.1.0-cudnn8-devel-ubuntu22.04")
     engine.tag(base, devel)
     (advice,) = measure_image(engine, devel, devel).advice
     assert "contains a compiler tool chain" in advice
     assert devel.replace("-devel-", "-runtime-") in advice
 
 
-def test_compilers_in_the_base_are_found(engine, made, base, folder):
+def test_compilers_in_the_base_are_found(engine, resources, base, folder):
     for name in ("gcc", "g++"):
         _file(folder, f"bin/{name}", 10)
         (folder / "bin" / name).chmod(0o755)
-    image = made.build(folder, f"FROM {base}\nCOPY bin /usr/local/bin\n")
+    image = resources.build(folder, f"FROM {base}\nCOPY bin /usr/local/bin\n")
     (advice,) = measure_image(engine, image, image).advice
     assert f"the base image {image} contains a compiler tool chain (gcc, g++)" in advice
 
 
-def test_a_compiler_that_a_line_installs_is_named(engine, made, base, folder):
+def test_a_compiler_that_a_line_installs_is_named(engine, resources, base, folder):
     # The line installs nothing in truth: the words are what is looked at.
     line = "RUN head -c 1000000 /dev/zero > /x || apt-get install -y build-essential"
-    image = made.build(folder, f"FROM {base}\n{line}\n")
+    image = resources.build(folder, f"FROM {base}\n{line}\n")
     (advice,) = measure_image(engine, image, base).advice
     assert advice.startswith("build-essential is installed and stays in the image (1.0 MB: RUN ")
 
 
-def test_what_package_managers_leave_behind_is_weighed(engine, made, base, folder):
-    image = made.build(
+def test_what_package_managers_leave_behind_is_weighed(engine, resources, base, folder):
+    image = resources.build(
         folder,
         f"FROM {base}\nRUN mkdir -p /root/.cache/pip && head -c 6000000 /dev/zero"
         " > /root/.cache/pip/x && head -c 7000000 /dev/zero > /var/lib/apt/lists/x\n",
@@ -171,14 +171,14 @@ def test_what_package_managers_leave_behind_is_weighed(engine, made, base, folde
     assert "pip's cache (6.0 MB in ~/.cache/pip)" in pip
 
 
-def test_an_image_without_python_is_reported_all_the_same(engine, made, folder):
+def test_an_image_without_python_is_reported_all_the_same(engine, resources, folder):
     _file(folder, "data", 100_000)
-    image = made.build(folder, "FROM scratch\nCOPY data /data\n")
+    image = resources.build(folder, "FROM scratch\nCOPY data /data\n")
     found = measure_image(engine, image)
     assert [part.description.partition(" ")[0] for part in found.layers] == ["COPY"]
     assert found.advice == ()
 
 
-def test_an_image_that_is_not_there(engine, made):
+def test_an_image_that_is_not_there(engine, resources):
     with pytest.raises(NotFoundError, match="has no image"):
-        measure_image(engine, made.name("missing"), PYTHON_IMAGE)
+        measure_image(engine, resources.name("missing"), PYTHON_IMAGE)

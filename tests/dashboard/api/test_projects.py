@@ -10,7 +10,7 @@ import pytest
 
 from tests.dashboard.conftest import Dashboard, new_data_dir, running, write_function
 from tests.dashboard.waiting import until
-from tests.engine import Made
+from tests.engine import EngineResources
 from tests.platforms import conftest as platforms
 
 pytestmark = pytest.mark.system
@@ -218,16 +218,16 @@ def test_an_export_can_be_imported(dashboard: Dashboard, tmp_path: Path) -> None
 
 
 def test_a_project_is_one_on_all_platforms(
-    made: Made, tmp_path: Path, fetched: Path, shared_layers: None
+    resources: EngineResources, tmp_path: Path, fetched: Path, shared_layers: None
 ) -> None:
-    namespace = made.name("projects")
-    name = made.name("both")
+    namespace = resources.name("projects")
+    name = resources.name("both")
     flags = ("--show", "process", "--show", "local")
     env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace}
     with running(new_data_dir(tmp_path, fetched), *flags, env=env) as dashboard:
         body = {"metadata": {"name": name}, "spec": {"description": "for both"}}
         assert dashboard.request("POST", PATH, json=body).status == 201
-        spec = f"build: {{image: '{made.image('member')}', noBaseImagesPull: true}}"
+        spec = f"build: {{image: '{resources.image('member')}', noBaseImagesPull: true}}"
         folder = write_function(tmp_path, "member", spec=spec)
         on_engine = ("--platform", "local", "--namespace", namespace)
         dashboard.cli(*on_engine, "deploy", "--path", str(folder), "--project-name", name)

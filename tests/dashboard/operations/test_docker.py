@@ -27,7 +27,7 @@ from tests.dashboard.calls import (
 )
 from tests.dashboard.conftest import Dashboard, environment, new_data_dir, running
 from tests.dashboard.waiting import until
-from tests.engine import Made, call, making, require_engine, require_image
+from tests.engine import EngineResources, call, engine_resources, require_engine, require_image
 
 pytestmark = pytest.mark.system
 
@@ -46,7 +46,7 @@ def handler(context, event):
 class Machine:
     """A container engine with a namespace of the tests' own, and dashboards that deploy to it."""
 
-    made: Made
+    resources: EngineResources
     data_dir: Path
     namespace: str
     config: Path
@@ -75,7 +75,9 @@ class Machine:
 
     def containers(self) -> list[str]:
         named = f"name={self.namespace}"
-        listed = call(self.made.engine, "ps", "--all", "--filter", named, "--format", "{{.Names}}")
+        listed = call(
+            self.resources.engine, "ps", "--all", "--filter", named, "--format", "{{.Names}}"
+        )
         return listed.split()
 
 
@@ -86,10 +88,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator
     home = tmp_path_factory.mktemp("machine")
     config = home / "dashboard.yaml"
     config.write_text("platform: local\nplatforms: [local]\nnoPull: true\n")
-    with making(engine) as made:
-        image = made.image("built", tag="latest")
-        namespace = made.name("ns")
-        machine = Machine(made, new_data_dir(home, fetched), namespace, config, image)
+    with engine_resources(engine) as resources:
+        image = resources.image("built", tag="latest")
+        namespace = resources.name("ns")
+        machine = Machine(resources, new_data_dir(home, fetched), namespace, config, image)
         yield machine
         kept = f"reference=fnbuild-revisions:{namespace}.*"
         listed = call(engine, "images", "--filter", kept, "--format", "{{.Repository}}:{{.Tag}}")
@@ -122,7 +124,7 @@ def test_code_that_cannot_be_built_is_an_error_with_the_steps_own_words(machine:
     with machine.dashboard() as dashboard:
         body = inline("unbuilt", CODE)
         body["spec"]["build"] |= {
-            "image": machine.made.name("unbuilt"),
+            "image": machine.resources.name("unbuilt"),
             "baseImage": "python:3.11",
             "commands": ["echo it stops here && false"],
         }

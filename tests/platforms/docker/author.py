@@ -10,18 +10,20 @@ from typing import Any
 from fnbuild.deploy import pipeline
 from fnbuild.platforms import Deployment, PlanOptions
 from fnbuild.platforms.docker import DockerPlatform
-from tests.engine import Made, call
+from tests.engine import EngineResources, call
 from tests.platforms.folders import Folders
 
 
 class Author(Folders):
-    def __init__(self, home: Path, platform: DockerPlatform, namespace: str, made: Made):
+    def __init__(
+        self, home: Path, platform: DockerPlatform, namespace: str, resources: EngineResources
+    ):
         super().__init__(
-            home, lambda name: made.name(name.lower().replace("_", "-").replace(".", "-"))
+            home, lambda name: resources.name(name.lower().replace("_", "-").replace(".", "-"))
         )
         self.platform = platform
         self.namespace = namespace
-        self.made = made
+        self.resources = resources
         self.progress: list[str] = []
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
@@ -41,7 +43,7 @@ class Author(Folders):
         return json.loads(self.docker("inspect", self.container(name)))[0]
 
     def docker(self, *words: str) -> str:
-        return call(self.made.engine, *words)
+        return call(self.resources.engine, *words)
 
 
 def ask(port: int, path: str = "/", timeout: float = 60.0, host: str = "127.0.0.1") -> str:

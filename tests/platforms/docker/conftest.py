@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms.docker import DockerPlatform, inventory
-from tests.engine import Made, call, making, require_engine
+from tests.engine import EngineResources, call, engine_resources, require_engine
 from tests.platforms.docker.author import Author
 
 
 @pytest.fixture
-def made(shared_layers: None) -> Iterator[Made]:
-    with making(require_engine()) as names:
+def resources(shared_layers: None) -> Iterator[EngineResources]:
+    with engine_resources(require_engine()) as names:
         yield names
 
 
 @pytest.fixture
-def namespace(made: Made) -> str:
-    return made.name("ns")
+def namespace(resources: EngineResources) -> str:
+    return resources.name("ns")
 
 
 @pytest.fixture
-def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]:
+def platform(resources: EngineResources, namespace: str, data: Path) -> Iterator[DockerPlatform]:
     platform = DockerPlatform()
     try:
         yield platform
@@ -34,17 +34,17 @@ def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]
                 platform.delete(namespace, known.key.name, image=True)
         platform.engine.close()
         for container in call(
-            made.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"
+            resources.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"
         ).split():
-            call(made.engine, "rm", "--force", "--volumes", container)
-        mine = f"reference=*{made.token}*"
+            call(resources.engine, "rm", "--force", "--volumes", container)
+        mine = f"reference=*{resources.token}*"
         kept = f"reference=fnbuild-revisions:{namespace}.*"
         for one in (mine, kept):
             listed = call(
-                made.engine, "images", "--filter", one, "--format", "{{.Repository}}:{{.Tag}}"
+                resources.engine, "images", "--filter", one, "--format", "{{.Repository}}:{{.Tag}}"
             )
             for image in listed.split():
-                call(made.engine, "rmi", "--force", image)
+                call(resources.engine, "rmi", "--force", image)
 
 
 @pytest.fixture
@@ -53,5 +53,7 @@ def platform_name() -> str:
 
 
 @pytest.fixture
-def author(tmp_path: Path, platform: DockerPlatform, namespace: str, made: Made) -> Author:
-    return Author(tmp_path, platform, namespace, made)
+def author(
+    tmp_path: Path, platform: DockerPlatform, namespace: str, resources: EngineResources
+) -> Author:
+    return Author(tmp_path, platform, namespace, resources)

@@ -6,13 +6,13 @@ import pytest
 
 from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms.docker import DockerPlatform
-from tests.engine import PYTHON_IMAGE, Made, call, until
+from tests.engine import PYTHON_IMAGE, EngineResources, call, until
 
 pytestmark = pytest.mark.system
 
 
 def test_changes_by_anybody_are_heard_of(
-    platform: DockerPlatform, namespace: str, made: Made
+    platform: DockerPlatform, namespace: str, resources: EngineResources
 ) -> None:
     until("listening", lambda: platform.change_counter() > 0)
     known = platform.change_counter()
@@ -21,7 +21,17 @@ def test_changes_by_anybody_are_heard_of(
     known = platform.change_counter()
     labels = {"platform": "local", "namespace": namespace, "function-name": "g"}
     flags = [f"--label=nuclio.io/{key}={value}" for key, value in labels.items()]
-    container = made.name(f"{namespace}-g")
-    call(made.engine, "run", "--detach", "--name", container, *flags, PYTHON_IMAGE, "sleep", "60")
+    container = resources.name(f"{namespace}-g")
+    call(
+        resources.engine,
+        "run",
+        "--detach",
+        "--name",
+        container,
+        *flags,
+        PYTHON_IMAGE,
+        "sleep",
+        "60",
+    )
     until("news of the container", lambda: platform.change_counter() > known)
     assert {one.name for one in platform.deployments(namespace)} == {"f", "g"}

@@ -8,12 +8,12 @@ import pytest
 
 from fnbuild.platforms.checks import pci_gpus
 from fnbuild.platforms.docker import DockerPlatform, doctor
-from tests.engine import Made
+from tests.engine import EngineResources
 
 pytestmark = pytest.mark.system
 
 
-def test_an_engine_that_is_well(made: Made) -> None:
+def test_an_engine_that_is_well(resources: EngineResources) -> None:
     platform = DockerPlatform()
     found = list(platform.examine("nuclio"))
     assert not [one for one in found if one.state == "failure"]

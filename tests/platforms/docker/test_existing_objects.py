@@ -24,7 +24,7 @@ from fnbuild.function.types import Function, Platform, Spec
 from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.docker import DockerPlatform, ports
-from tests.engine import PYTHON_IMAGE, Made, free_port
+from tests.engine import PYTHON_IMAGE, EngineResources, free_port
 from tests.platforms.docker.author import Author, ask
 
 pytestmark = pytest.mark.system
@@ -151,8 +151,8 @@ def test_a_container_of_somebody_else_has_the_name(author: Author) -> None:
     assert author.platform.deployments(author.namespace) == []
 
 
-def test_networks(author: Author, made: Made) -> None:
-    network = made.name("net")
+def test_networks(author: Author, resources: EngineResources) -> None:
+    network = resources.name("net")
     spec = """
     platform:
       attributes:

@@ -44,7 +44,7 @@ def built(author: Author, word: str) -> str:
 def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
     old, new = built(author, "old"), built(author, "new")
     with registry(tmp_path, free_port()) as place:
-        image = author.made.image("pulled", prefix=f"{place.address}/")
+        image = author.resources.image("pulled", prefix=f"{place.address}/")
         author.docker("tag", new, image)
         author.docker("push", image)
         author.docker("tag", old, image)
@@ -70,7 +70,7 @@ def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_pulled_runs_when_it_is_there(author: Author) -> None:
-    image = author.made.image("alone", prefix="127.0.0.1:1/")
+    image = author.resources.image("alone", prefix="127.0.0.1:1/")
     with pytest.raises(FnbuildError, match="alone"):
         run_image(author, image, "Always")
     author.docker("tag", built(author, "old"), image)
@@ -136,7 +136,7 @@ def test_an_imported_function_with_its_source_in_it(
             "runtime": "python:3.11",
             "build": {
                 "functionSourceCode": base64.b64encode(source).decode(),
-                "image": author.made.name("inline"),
+                "image": author.resources.name("inline"),
                 "noBaseImagesPull": True,
             },
         },

@@ -29,15 +29,15 @@ def found(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
 def build(folder: Path, author: Author) -> str:
     """The id of a new image of the function."""
     loaded = prepare(DeployRequest(path=folder, namespace=author.namespace)).loaded
-    return artifacts.build_image(loaded, author.made.engine, lambda _: None).id
+    return artifacts.build_image(loaded, author.resources.engine, lambda _: None).id
 
 
 def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform) -> None:
-    name = author.made.name("faces")
+    name = author.resources.name("faces")
     one = build(author.write("one", name=name), author)
     folder = author.write("two", name=name)
     two = build(folder, author)
-    image = f"{author.made.name(name)}:latest"
+    image = f"{author.resources.name(name)}:latest"
     author.docker("tag", two, build_tag(image, two))
     # The first lost its name to the second.
     [unnamed, tagged] = sorted(found(author, name), key=lambda one: one.name.count("fnbuild-"))
@@ -60,19 +60,19 @@ def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform)
 
 
 def test_an_image_that_a_container_uses_stays(author: Author, platform: DockerPlatform) -> None:
-    name = author.made.name("used")
+    name = author.resources.name("used")
     build(author.write("one", name=name), author)
     [image] = found(author, name, named=True)
-    author.docker("create", "--name", author.made.name("user"), image.name)
+    author.docker("create", "--name", author.resources.name("user"), image.name)
     assert prune.remove_leftover(platform, image) == "a container or another image uses it"
-    author.docker("rm", "--force", author.made.name("user"))
+    author.docker("rm", "--force", author.resources.name("user"))
     assert prune.remove_leftover(platform, image) == ""
 
 
 def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
     author: Author, platform: DockerPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = author.made.name("held")
+    name = author.resources.name("held")
     build(author.write("one", name=name), author)
     file = tmp_path / "kubeconfig"
     entry = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}
@@ -86,11 +86,11 @@ def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
 
 
 def test_what_is_just_being_deployed_stays(author: Author, platform: DockerPlatform) -> None:
-    name = author.made.name("busy")
+    name = author.resources.name("busy")
     folder = author.write("one", name=name)
     build(folder, author)
     use = ImageUse(changing=frozenset({name}))
-    image = author.made.engine.inspect(f"{author.made.name(name)}:latest")
+    image = author.resources.engine.inspect(f"{author.resources.name(name)}:latest")
     assert image is not None
     assert prune._may_change(name, use)
     assert not prune._is_needed(image, use)

@@ -279,7 +279,7 @@ def test_delete_takes_the_name_in_the_registry_too(
         )
         image = author.deploy(folder).details["image"]
         pushed = f"{place.address}/{image}"
-        author.made.images.append(pushed)
+        author.resources.images.append(pushed)
         assert author.docker("images", "-q", pushed) != ""
         assert platform.delete(author.namespace, "greeter", image=True) is True
         assert author.docker("images", "-q", pushed) == ""

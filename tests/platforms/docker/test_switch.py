@@ -240,7 +240,7 @@ def test_a_name_that_means_another_image_meanwhile(author: Author) -> None:
 
     def progress(text: str) -> None:
         if text.startswith("starting a trial container"):
-            author.docker("tag", old, author.made.name("greeter"))
+            author.docker("tag", old, author.resources.name("greeter"))
 
     request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
     made = pipeline.deploy(request, progress)

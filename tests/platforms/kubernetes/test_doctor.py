@@ -24,7 +24,15 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import KubeObject, Node, Pod
 from fnbuild.platforms.kubernetes.doctor import checks, image_pull, nodes
 from tests.cluster import kubeconfig_of, require_local_node
-from tests.engine import Made, Registry, call, free_port, registry, require_program, until
+from tests.engine import (
+    EngineResources,
+    Registry,
+    call,
+    free_port,
+    registry,
+    require_program,
+    until,
+)
 
 pytestmark = pytest.mark.system
 
@@ -179,15 +187,15 @@ def near(cluster: Cluster) -> None:
     require_local_node(cluster)
 
 
-def pushed(made: Made, folder: Path, word: str, place: Registry) -> str:
+def pushed(resources: EngineResources, folder: Path, word: str, place: Registry) -> str:
     """An image without a program that a registry has, and the engine has not."""
     folder.mkdir()
-    (folder / "made").write_text(made.token + word)
-    local = made.build(folder, "FROM scratch\nCOPY made /made\n", word)
-    reference = made.image(f"{word}-pushed", f"{place.address}/")
-    call(made.engine, "tag", local, reference)
-    call(made.engine, "push", reference)
-    call(made.engine, "rmi", local, reference)
+    (folder / "made").write_text(resources.token + word)
+    local = resources.build(folder, "FROM scratch\nCOPY made /made\n", word)
+    reference = resources.image(f"{word}-pushed", f"{place.address}/")
+    call(resources.engine, "tag", local, reference)
+    call(resources.engine, "push", reference)
+    call(resources.engine, "rmi", local, reference)
     return reference
 
 
@@ -205,14 +213,18 @@ def pull(cluster: Cluster, namespace: str, image: str) -> Finding:
 
 @pytest.mark.usefixtures("near")
 def test_pulls_are_judged_by_what_the_cluster_says(
-    cluster: Cluster, cluster_namespace: str, made: Made, login: Registry, tmp_path: Path
+    cluster: Cluster,
+    cluster_namespace: str,
+    resources: EngineResources,
+    login: Registry,
+    tmp_path: Path,
 ) -> None:
     with registry(tmp_path, free_port()) as place:
-        good = pushed(made, tmp_path / "good", "good", place)
+        good = pushed(resources, tmp_path / "good", "good", place)
         nobody = f"127.0.0.1:{free_port()}"
         images = (
             good,
-            f"{place.address}/fnbuild-test-missing-{made.token}:1",
+            f"{place.address}/fnbuild-test-missing-{resources.token}:1",
             f"{nobody}/fnbuild-test/one:1",
             f"{login.address}/fnbuild-test/one:1",
         )
@@ -252,10 +264,10 @@ def proof(login: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.mark.usefixtures("near")
 def test_the_secret_of_the_namespace_is_used(
-    cluster_namespace: str, cluster: Cluster, made: Made, proof: str, tmp_path: Path
+    cluster_namespace: str, cluster: Cluster, resources: EngineResources, proof: str, tmp_path: Path
 ) -> None:
     (address,) = json.loads(proof)["auths"]
-    image = pushed(made, tmp_path / "image", "secret", Registry(address))
+    image = pushed(resources, tmp_path / "image", "secret", Registry(address))
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",

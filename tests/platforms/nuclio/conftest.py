@@ -11,7 +11,7 @@ import pytest
 from fnbuild.deploy import artifacts
 from fnbuild.function import reader
 from fnbuild.platforms.nuclio import NuclioPlatform
-from tests.engine import Made, making, require_engine, require_image
+from tests.engine import EngineResources, engine_resources, require_engine, require_image
 from tests.platforms.folders import config
 from tests.platforms.nuclio.fake_dashboard import serve
 from tests.platforms.nuclio.fake_nuclio import Nuclio
@@ -45,7 +45,7 @@ def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """
     engine = require_engine()
     require_image(engine)
-    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
+    with engine_resources(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
         found = {}
         for word, code in CODES.items():
@@ -60,14 +60,14 @@ def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def made(images: dict[str, str]) -> Iterator[Made]:
-    with making(require_engine()) as names:
+def resources(images: dict[str, str]) -> Iterator[EngineResources]:
+    with engine_resources(require_engine()) as names:
         yield names
 
 
 @pytest.fixture
-def namespace(made: Made) -> str:
-    return made.name("ns")
+def namespace(resources: EngineResources) -> str:
+    return resources.name("ns")
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from fnbuild.errors import BuildError
 from tests.engine import until
 
 
-def test_an_image_says_of_itself_what_its_dockerfile_said(engine, made, base, build):
-    reference = made.image("facts")
+def test_an_image_says_of_itself_what_its_dockerfile_said(engine, resources, base, build):
+    reference = resources.image("facts")
     identity = build(
-        f"FROM {base}\n{made.label}\n"
+        f"FROM {base}\n{resources.label}\n"
         'ENV A=1 B="two words"\nUSER 1000\nWORKDIR /srv\nSHELL ["/bin/sh", "-ec"]\n'
         'ENTRYPOINT ["/bin/cat"]\nCMD ["/etc/hostname"]\n',
         tags=(reference,),
@@ -35,15 +35,15 @@ def test_an_image_says_of_itself_what_its_dockerfile_said(engine, made, base, bu
     assert facts.architecture in ("amd64", "arm64")
 
 
-def test_an_image_that_is_not_there_is_none(engine, made):
-    assert engine.inspect(made.name("missing")) is None
-    assert engine.remove(made.name("missing")) is False
+def test_an_image_that_is_not_there_is_none(engine, resources):
+    assert engine.inspect(resources.name("missing")) is None
+    assert engine.remove(resources.name("missing")) is False
 
 
-def test_the_failing_run_is_named_with_its_own_output(engine, made, base, build, lines):
+def test_the_failing_run_is_named_with_its_own_output(engine, resources, base, build, lines):
     with pytest.raises(StepError) as caught:
         build(
-            f"# a comment\nFROM {base}\n{made.label}\nENV A=1\nRUN echo of another step\n"
+            f"# a comment\nFROM {base}\n{resources.label}\nENV A=1\nRUN echo of another step\n"
             "RUN echo to stdout && \\\n    # why\n    echo to stderr >&2 && \\\n    exit 3\n"
             "RUN echo never\n"
         )
@@ -62,76 +62,77 @@ def test_the_failing_run_is_named_with_its_own_output(engine, made, base, build,
     assert not any("never" in line for line in lines)
 
 
-def test_only_the_end_of_a_long_output_is_kept(engine, made, base, build):
+def test_only_the_end_of_a_long_output_is_kept(engine, resources, base, build):
     count = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; exit 1"
     with pytest.raises(StepError) as caught:
-        build(f"FROM {base}\n{made.label}\nRUN {count}\n")
+        build(f"FROM {base}\n{resources.label}\nRUN {count}\n")
     kept = caught.value.detail.splitlines()
     assert kept[-1] == "line 299"
     assert 20 <= len(kept) <= 40
 
 
-def test_the_failing_command_is_heard_behind_a_fast_one(base, build, made, lines):
+def test_the_failing_command_is_heard_behind_a_fast_one(base, build, resources, lines):
     command = "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); done\\ncat /no/such/file"
     for _ in range(3):
         lines.clear()
         with pytest.raises(StepError) as caught:
-            build(f'FROM {base}\n{made.label}\nRUN ["sh", "-c", "{command}"]\n')
+            build(f'FROM {base}\n{resources.label}\nRUN ["sh", "-c", "{command}"]\n')
         assert "cat: /no/such/file: No such file" in caught.value.detail
         assert caught.value.detail.count("line 59") == 1
         assert not any("returned a non-zero code" in line for line in lines)
 
 
-def test_a_step_of_a_later_stage_is_counted_in_the_whole_file(engine, made, base, build):
+def test_a_step_of_a_later_stage_is_counted_in_the_whole_file(engine, resources, base, build):
     with pytest.raises(StepError) as caught:
         build(
-            f"ARG BASE={base}\nFROM $BASE AS first\n{made.label}\nRUN echo one\n"
-            f"FROM $BASE\n{made.label}\nENV A=1\nCOPY --from=first /bin/sh /tmp/sh\nRUN exit 4\n"
+            f"ARG BASE={base}\nFROM $BASE AS first\n{resources.label}\nRUN echo one\n"
+            f"FROM $BASE\n{resources.label}\nENV A=1\n"
+            "COPY --from=first /bin/sh /tmp/sh\nRUN exit 4\n"
         )
     assert caught.value.step == 8
     assert caught.value.instruction == "RUN exit 4"
 
 
-def test_a_copy_of_nothing_names_the_file(made, base, build):
+def test_a_copy_of_nothing_names_the_file(resources, base, build):
     with pytest.raises(StepError) as caught:
-        build(f"FROM {base}\n{made.label}\nCOPY not-there /tmp/\n")
+        build(f"FROM {base}\n{resources.label}\nCOPY not-there /tmp/\n")
     assert (caught.value.step, caught.value.instruction) == (2, "COPY not-there /tmp/")
     assert "not-there" in caught.value.message.partition("failed")[2]
 
 
-def test_an_unknown_instruction_is_named(made, base, build):
+def test_an_unknown_instruction_is_named(resources, base, build):
     with pytest.raises(BuildError) as caught:
-        build(f"FROM {base}\n{made.label}\nRUNN echo\n")
+        build(f"FROM {base}\n{resources.label}\nRUNN echo\n")
     assert "RUNN" in caught.value.message
     assert getattr(caught.value, "step", 2) == 2
 
 
-def test_a_base_that_cannot_be_had_is_named(build, made):
+def test_a_base_that_cannot_be_had_is_named(build, resources):
     with pytest.raises(StepError) as caught:
-        build(f"FROM 127.0.0.1:1/{made.name('missing')}:1\n")
+        build(f"FROM 127.0.0.1:1/{resources.name('missing')}:1\n")
     assert caught.value.step == 0
     assert "the registry 127.0.0.1:1 cannot be reached" in caught.value.message
 
 
-def test_nothing_is_fetched_where_that_is_forbidden(build, made, base):
-    missing = f"127.0.0.1:1/{made.name('missing')}:1"
+def test_nothing_is_fetched_where_that_is_forbidden(build, resources, base):
+    missing = f"127.0.0.1:1/{resources.name('missing')}:1"
     with pytest.raises(BuildError, match="is not available, and pulling is disabled"):
         build(f"FROM {base}\nCOPY --from={missing} /a /b\n", pull=False)
-    assert build(f"FROM {base} AS first\nFROM first\n{made.label}\nENV A=2\n", pull=False)
+    assert build(f"FROM {base} AS first\nFROM first\n{resources.label}\nENV A=2\n", pull=False)
 
 
-def test_arguments_reach_the_build(engine, made, base, build):
-    reference = made.image("arguments")
+def test_arguments_reach_the_build(engine, resources, base, build):
+    reference = resources.image("arguments")
     build(
-        f"FROM {base}\n{made.label}\nARG WORD=default\nENV WORD=$WORD\n",
+        f"FROM {base}\n{resources.label}\nARG WORD=default\nENV WORD=$WORD\n",
         tags=(reference,),
         args={"WORD": 'it\'s $HOME; a "word"'},
     )
     assert engine.inspect(reference).env["WORD"] == 'it\'s $HOME; a "word"'
 
 
-def test_a_second_build_comes_from_the_cache_unless_it_must_not(made, base, build, lines):
-    text = f"FROM {base}\n{made.label}\nRUN echo working\n"
+def test_a_second_build_comes_from_the_cache_unless_it_must_not(resources, base, build, lines):
+    text = f"FROM {base}\n{resources.label}\nRUN echo working\n"
     first = build(text)
     assert lines.count("  working") == 1
     assert build(text) == first
@@ -141,28 +142,32 @@ def test_a_second_build_comes_from_the_cache_unless_it_must_not(made, base, buil
     assert lines.count("  working") == 2
 
 
-def test_flags_of_the_user_are_handed_on(made, base, build, engine):
-    reference = made.image("flags")
-    build(f"FROM {base}\n{made.label}\n", tags=(reference,), flags=("--label", "mine=1"))
+def test_flags_of_the_user_are_handed_on(resources, base, build, engine):
+    reference = resources.image("flags")
+    build(f"FROM {base}\n{resources.label}\n", tags=(reference,), flags=("--label", "mine=1"))
     assert engine.inspect(reference).labels["mine"] == "1"
 
 
-def test_an_unknown_flag_is_the_users(made, base, build):
+def test_an_unknown_flag_is_the_users(resources, base, build):
     with pytest.raises(BuildError, match=r"does not know a flag: .*--frobnicate"):
         build(f"FROM {base}\n", flags=("--frobnicate",))
 
 
-def test_a_build_that_takes_too_long_is_ended(made, base, build):
+def test_a_build_that_takes_too_long_is_ended(resources, base, build):
     began = time.monotonic()
     with pytest.raises(BuildError, match="not built within 1 s"):
-        build(f"FROM {base}\n{made.label}\nRUN echo waiting; sleep 60\n", timeout=1, no_cache=True)
+        build(
+            f"FROM {base}\n{resources.label}\nRUN echo waiting; sleep 60\n",
+            timeout=1,
+            no_cache=True,
+        )
     assert time.monotonic() - began < 45
 
 
-def test_an_interrupt_ends_the_client(engine, made, base, context):
+def test_an_interrupt_ends_the_client(engine, resources, base, context):
     file = context / "Dockerfile"
-    mark = f"sleep 60.{int(made.token, 16)}"
-    file.write_text(f"FROM {base}\n{made.label}\nRUN echo waiting; {mark}\n")
+    mark = f"sleep 60.{int(resources.token, 16)}"
+    file.write_text(f"FROM {base}\n{resources.label}\nRUN echo waiting; {mark}\n")
 
     def interrupt(line: str) -> None:
         if line.startswith("  waiting"):
@@ -175,8 +180,10 @@ def test_an_interrupt_ends_the_client(engine, made, base, context):
     until("the end of the client and of its step", lambda: not running(str(file), mark))
 
 
-def test_heredocs_work_where_the_engine_says_so(engine, made, base, build, lines):
-    text = f"FROM {base}\n{made.label}\nRUN <<EOF\necho from a heredoc\nexit 7\nEOF\nRUN exit 8\n"
+def test_heredocs_work_where_the_engine_says_so(engine, resources, base, build, lines):
+    text = (
+        f"FROM {base}\n{resources.label}\nRUN <<EOF\necho from a heredoc\nexit 7\nEOF\nRUN exit 8\n"
+    )
     with pytest.raises(BuildError) as caught:
         build(text)
     status = caught.value.message.rpartition(" ")[2]

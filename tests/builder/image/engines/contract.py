@@ -1,7 +1,7 @@
 """The contract of engines, independent of how they build and store images.
 
-An engine's own test module imports these tests and provides three fixtures: `engine`, `made` (names
-in it) and `base` (a small image in it, with a shell).
+An engine's own test module imports these tests and provides three fixtures: `engine`, `resources`
+(what a test creates in it) and `base` (a small image with a shell).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from fnbuild.builder.image.engine import BuildRequest, Engine
 from tests.builder.image.engines.building import *  # noqa: F403
 from tests.builder.image.engines.keeping import *  # noqa: F403
-from tests.engine import Made
+from tests.engine import EngineResources
 
 Build = Callable[..., str]
 
@@ -33,7 +33,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def build(engine: Engine, made: Made, context: Path, lines: list[str]) -> Build:
+def build(engine: Engine, resources: EngineResources, context: Path, lines: list[str]) -> Build:
     """Build a Dockerfile's text; options are those of `BuildRequest`."""
 
     def build(text: str, **options: object) -> str:

@@ -13,21 +13,21 @@ from fnbuild.builder.image.engine import Engine
 from fnbuild.builder.image.engines.command_line import CommandLineEngine
 from fnbuild.builder.image.references import registry_of
 from fnbuild.errors import BuildError, InputError
-from tests.engine import Made, Registry
+from tests.engine import EngineResources, Registry
 
 
 @pytest.fixture
-def private(engine: Engine, made: Made, base: str, login_registry: Registry) -> str:
+def private(engine: Engine, resources: EngineResources, base: str, login_registry: Registry) -> str:
     """An image with a name in the registry that requires a login."""
-    reference = made.image("private", f"{login_registry.address}/")
+    reference = resources.image("private", f"{login_registry.address}/")
     engine.tag(base, reference)
     return reference
 
 
-def test_a_program_runs_in_the_place_of_the_entrypoint(engine, made, base, build):
-    reference = made.image("entrypoint")
+def test_a_program_runs_in_the_place_of_the_entrypoint(engine, resources, base, build):
+    reference = resources.image("entrypoint")
     build(
-        f'FROM {base}\n{made.label}\nENV WORD=hello\nENTRYPOINT ["/bin/sh", "-c", "exit 9"]\n',
+        f'FROM {base}\n{resources.label}\nENV WORD=hello\nENTRYPOINT ["/bin/sh", "-c", "exit 9"]\n',
         tags=(reference,),
     )
     ran = engine.run(reference, ["sh", "-c", "echo $WORD $0 $1; echo to stderr >&2; exit 5", "a b"])
@@ -41,7 +41,7 @@ def test_a_program_that_is_not_there_is_127(engine, base):
     assert engine.run(base, ["/nosuch/program", "-c", "x"]).status == 127
 
 
-def test_a_program_that_does_not_end_is_ended_and_removed(engine, made, base):
+def test_a_program_that_does_not_end_is_ended_and_removed(engine, resources, base):
     began = time.monotonic()
     with pytest.raises(BuildError, match="did not end within 1 s"):
         engine.run(base, ["sleep", "300"], timeout=1)
@@ -63,13 +63,13 @@ def test_programs_run_beside_one_another(engine, base):
     assert sorted(outs) == ["0\n", "1\n", "2\n"]
 
 
-def test_a_run_fetches_nothing(engine, made):
+def test_a_run_fetches_nothing(engine, resources):
     with pytest.raises(BuildError, match="does not have the image"):
-        engine.run(f"127.0.0.1:1/{made.name('missing')}:1", ["sh"])
+        engine.run(f"127.0.0.1:1/{resources.name('missing')}:1", ["sh"])
 
 
-def test_names_come_and_go(engine, made, base):
-    other = made.image("other")
+def test_names_come_and_go(engine, resources, base):
+    other = resources.image("other")
     engine.tag(base, other)
     assert engine.inspect(other).id == engine.inspect(base).id
     assert engine.remove(other) is True
@@ -77,18 +77,20 @@ def test_names_come_and_go(engine, made, base):
     assert engine.inspect(base) is not None
 
 
-def test_an_image_with_a_name_does_not_go_by_its_id(engine, made, base, build):
-    reference = made.image("named")
-    built = build(f"FROM {base}\n{made.label}\nENV NAMED={made.token}\n", tags=(reference,))
+def test_an_image_with_a_name_does_not_go_by_its_id(engine, resources, base, build):
+    reference = resources.image("named")
+    built = build(
+        f"FROM {base}\n{resources.label}\nENV NAMED={resources.token}\n", tags=(reference,)
+    )
     assert engine.remove(built) is False
     assert engine.inspect(reference).id == built
 
 
-def test_images_are_found_by_a_label_with_all_their_names(engine, made, base, build):
-    names = {made.image("labelled", tag=tag) for tag in ("1", "2")}
-    label = f"fnbuild.test.word={made.token}"
+def test_images_are_found_by_a_label_with_all_their_names(engine, resources, base, build):
+    names = {resources.image("labelled", tag=tag) for tag in ("1", "2")}
+    label = f"fnbuild.test.word={resources.token}"
     assert engine.images(label) == []
-    lines = f"FROM {base}\n{made.label}\nLABEL {label}\n"
+    lines = f"FROM {base}\n{resources.label}\nLABEL {label}\n"
     built = build(lines, tags=tuple(sorted(names)))
     [image] = engine.images(label)
     assert image.id == built
@@ -99,15 +101,15 @@ def test_images_are_found_by_a_label_with_all_their_names(engine, made, base, bu
     assert unnamed == []
 
 
-def test_an_archive_brings_an_image_back(engine, made, base, build, tmp_path):
-    reference = made.image("saved")
-    build(f"FROM {base}\n{made.label}\nENV SAVED={made.token}\n", tags=(reference,))
+def test_an_archive_brings_an_image_back(engine, resources, base, build, tmp_path):
+    reference = resources.image("saved")
+    build(f"FROM {base}\n{resources.label}\nENV SAVED={resources.token}\n", tags=(reference,))
     archive = tmp_path / "image.tar"
     engine.save(reference, archive)
     engine.remove(reference)
     assert engine.inspect(reference) is None
     assert any(loaded.endswith(reference) for loaded in engine.load(archive))
-    assert engine.inspect(reference).env["SAVED"] == made.token
+    assert engine.inspect(reference).env["SAVED"] == resources.token
 
 
 def test_an_archive_that_does_not_fit_names_its_disk(engine, base, tiny_disk):
@@ -129,7 +131,7 @@ def test_what_is_no_archive_is_refused(engine, tmp_path):
         assert "docker save" in caught.value.hint
 
 
-def test_an_archive_that_was_cut_off_is_refused(engine, made, base, tmp_path):
+def test_an_archive_that_was_cut_off_is_refused(engine, resources, base, tmp_path):
     whole, part = tmp_path / "whole.tar", tmp_path / "part.tar"
     engine.save(base, whole)
     part.write_bytes(whole.read_bytes()[:200_000])
@@ -145,10 +147,10 @@ def test_an_archive_needs_a_folder(engine, base, tmp_path):
         engine.save(base, tmp_path)
 
 
-def test_the_history_says_who_made_each_layer(engine, made, base, build, context):
+def test_the_history_says_who_made_each_layer(engine, resources, base, build, context):
     (context / "big").write_bytes(b"x" * 300_000)
-    reference = made.image("history")
-    build(f"FROM {base}\n{made.label}\nENV A=1\nCOPY big /srv/big\n", tags=(reference,))
+    reference = resources.image("history")
+    build(f"FROM {base}\n{resources.label}\nENV A=1\nCOPY big /srv/big\n", tags=(reference,))
     history = engine.history(reference)
     assert "COPY" in history[0].created_by
     assert 250_000 < history[0].size < 400_000
@@ -159,8 +161,8 @@ def test_the_history_says_who_made_each_layer(engine, made, base, build, context
     )
 
 
-def test_an_image_goes_to_a_registry_and_comes_back(engine, made, base, plain_registry, lines):
-    reference = made.image("pushed", f"{plain_registry.address}/")
+def test_an_image_goes_to_a_registry_and_comes_back(engine, resources, base, plain_registry, lines):
+    reference = resources.image("pushed", f"{plain_registry.address}/")
     assert registry_of(reference) == plain_registry.address
     engine.tag(base, reference)
     digest = engine.push(reference, lines.append)
@@ -177,8 +179,8 @@ def test_an_image_goes_to_a_registry_and_comes_back(engine, made, base, plain_re
     engine.remove(call_by_digest)
 
 
-def test_a_registry_that_is_not_there_is_named(engine, made, base):
-    reference = made.image("unreachable", "127.0.0.1:1/")
+def test_a_registry_that_is_not_there_is_named(engine, resources, base):
+    reference = resources.image("unreachable", "127.0.0.1:1/")
     engine.tag(base, reference)
     with pytest.raises(BuildError) as caught:
         engine.push(reference, lambda _: None)
@@ -186,8 +188,8 @@ def test_a_registry_that_is_not_there_is_named(engine, made, base):
     assert "the registry 127.0.0.1:1 cannot be reached" in caught.value.message
 
 
-def test_an_image_that_the_registry_has_not(engine, made, plain_registry):
-    reference = f"{plain_registry.address}/{made.name('missing')}:1"
+def test_an_image_that_the_registry_has_not(engine, resources, plain_registry):
+    reference = f"{plain_registry.address}/{resources.name('missing')}:1"
     with pytest.raises(BuildError) as caught:
         engine.pull(reference, lambda _: None)
     assert caught.value.message.startswith(f"the image {reference} cannot be pulled: ")

@@ -8,7 +8,7 @@ import pytest
 
 from fnbuild.builder.image.engine import Engine
 from tests.builder.image.engines.contract import *  # noqa: F403
-from tests.engine import Made, making, require_engine, small_base
+from tests.engine import EngineResources, engine_resources, require_engine, small_base
 
 pytestmark = pytest.mark.system
 
@@ -19,12 +19,12 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def made(engine: Engine) -> Iterator[Made]:
-    with making(engine) as made:
-        yield made
+def resources(engine: Engine) -> Iterator[EngineResources]:
+    with engine_resources(engine) as resources:
+        yield resources
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with making(require_engine("buildah")) as made:
-        yield small_base(made, tmp_path_factory.mktemp("base"))
+    with engine_resources(require_engine("buildah")) as resources:
+        yield small_base(resources, tmp_path_factory.mktemp("base"))

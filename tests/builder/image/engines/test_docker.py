@@ -12,7 +12,7 @@ from fnbuild.builder.image.engine import BuildRequest
 from fnbuild.builder.image.engines.docker import Docker
 from fnbuild.errors import BuildError, UnavailableError
 from tests.builder.image.engines.contract import *  # noqa: F403
-from tests.engine import Made, making, require_engine, small_base
+from tests.engine import EngineResources, engine_resources, require_engine, small_base
 
 pytestmark = pytest.mark.system
 
@@ -45,15 +45,15 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> D
 
 
 @pytest.fixture
-def made(engine: Docker) -> Iterator[Made]:
-    with making(engine) as made:
-        yield made
+def resources(engine: Docker) -> Iterator[EngineResources]:
+    with engine_resources(engine) as resources:
+        yield resources
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with making(require_engine("docker")) as made:
-        yield small_base(made, tmp_path_factory.mktemp("base"))
+    with engine_resources(require_engine("docker")) as resources:
+        yield small_base(resources, tmp_path_factory.mktemp("base"))
 
 
 def test_the_variable_chooses_the_builder(monkeypatch):
@@ -78,7 +78,7 @@ exec {docker} "$@"
 
 
 @pytest.mark.parametrize("losses", [1, 2])
-def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, made, losses):
+def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, resources, losses):
     """It is repeated once: removing other functions' images may remove steps of this build."""
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     counted, context, program = (tmp_path / name for name in ("counted", "context", "docker"))
@@ -88,8 +88,8 @@ def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, made
     program.chmod(0o755)
     context.mkdir()
     (context / "a").write_text("a")
-    (context / "Dockerfile").write_text(f"FROM {base}\n{made.label}\nADD a /\n")
-    request = BuildRequest(context, context / "Dockerfile", (made.image("again"),))
+    (context / "Dockerfile").write_text(f"FROM {base}\n{resources.label}\nADD a /\n")
+    request = BuildRequest(context, context / "Dockerfile", (resources.image("again"),))
     said: list[str] = []
     if losses == 1:
         assert Docker(str(program)).build(request, said.append)
