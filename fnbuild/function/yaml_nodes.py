@@ -104,7 +104,6 @@ def _float_text(value: float) -> str:
 MAX_DEPTH = 100
 MAX_VALUES = 20_000
 
-_STR_TAG = "tag:yaml.org,2002:str"
 _RESOLVED_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null")}
 
 

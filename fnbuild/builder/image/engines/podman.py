@@ -18,7 +18,7 @@ _SHELL = re.compile(r"#\(nop\) SHELL (\[.*\])")
 class Podman(DaemonlessEngine):
     name = "podman"
     # Without a time, it waits for the container to stop.
-    _remove_words = ("rm", "--force", "--time", "0")
+    _remove_command = ("rm", "--force", "--time", "0")
 
     def check(self) -> None:
         _ = self._info
