@@ -34,6 +34,7 @@ from fnbuild.builder.requirements import PipStep, Requirements, is_local_path, s
 from fnbuild.builder.staging import scan_folder, tree_hash
 from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 from fnbuild.errors import BuildError
+from fnbuild.function.secret_detection import mask_userinfo
 from fnbuild.progress import Progress
 
 # With these options pip reinstalls existing packages, so that a base environment saves nothing.
@@ -399,7 +400,7 @@ def _create(
         "packages": list(requirements.packages),
         "base": base.name if base is not None else "",
     }
-    text = pip.redact_urls(json.dumps(record, indent=1))
+    text = mask_userinfo(json.dumps(record, indent=1))
     (folder / _COMPLETE_MARK).write_text(text, encoding="utf-8")
 
 

@@ -13,13 +13,13 @@ from functools import cache
 
 from fnbuild.builder.interpreter import Interpreter
 from fnbuild.errors import BuildError
+from fnbuild.function.secret_detection import mask_userinfo
 from fnbuild.progress import Progress
 
 _PROGRESS_LINE = re.compile(
     r"\s*(Collecting|Downloading|Building wheel for|Cloning|Installing collected packages:"
     r"|Successfully installed) ?(.*)"
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _KEPT_LINES = 400
 _TAIL_LINES = 15
 _PROGRESS_LENGTH = 160
@@ -114,7 +114,7 @@ def run_pip(
     with process:
         try:
             for raw_line in process.stdout:
-                line = _with_author_places(redact_urls(raw_line.rstrip()), written or {})
+                line = _with_author_places(mask_userinfo(raw_line.rstrip()), written or {})
                 lines.append(line)
                 if re.match(r"\s*(ERROR|error):", line):
                     errors.append(line.strip())
@@ -164,8 +164,3 @@ def _with_author_places(line: str, written: Mapping[str, Sequence[str]]) -> str:
                 line = line[: match.start()] + places[number - 1] + line[match.end() :]
         line = line.replace(path, places[0].partition(":")[0])
     return line
-
-
-def redact_urls(text: str) -> str:
-    """Return the text without user names and passwords in its URLs."""
-    return _CREDENTIALS.sub("***@", text)

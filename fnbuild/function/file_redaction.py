@@ -9,13 +9,17 @@ from operator import itemgetter
 import yaml
 
 from fnbuild.errors import Report
-from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION, declared_secrets, is_secret
+from fnbuild.function.secret_detection import (
+    SECRET_ENV_ANNOTATION,
+    declared_secrets,
+    is_secret,
+    strip_userinfo,
+)
 from fnbuild.function.secrets import (
     PLAIN_TRIGGER_KINDS,
     SECRET_ATTRIBUTE_KEYS,
     SECRET_CODE_KEYS,
     SECRET_TRIGGER_KEYS,
-    without_credentials,
 )
 from fnbuild.function.source_text import SourceText, decode_source
 from fnbuild.function.yaml_nodes import YamlNode
@@ -111,7 +115,7 @@ def _nested_secrets(node: YamlNode, names: Collection[str]) -> Iterator[tuple[Ya
 
 
 def _address_with_credentials(node: YamlNode | None) -> Iterator[tuple[YamlNode, str]]:
-    if node is not None and (rest := without_credentials(node.text)) != node.text:
+    if node is not None and (rest := strip_userinfo(node.text)) != node.text:
         yield node, rest
 
 
@@ -142,7 +146,7 @@ def _replace_secrets(source: SourceText, secrets: list[tuple[YamlNode, str]], ma
     for start, (node, rest) in sorted(places.items(), key=itemgetter(0), reverse=True):
         written = text[start : source.index(node.end_line, node.end_column)].rstrip()
         address = rest and rest != mask
-        left = without_credentials(written) if address else _quoted_replacement(written, rest)
+        left = strip_userinfo(written) if address else _quoted_replacement(written, rest)
         text = text[:start] + left + text[start + len(written) :]
     return text
 

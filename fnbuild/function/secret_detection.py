@@ -80,6 +80,9 @@ _CREDENTIALS_IN_URL = re.compile(
 because matching a hostile text would take quadratic time.
 """
 
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+"""User and password of a valid address."""
+
 _SECRET_VALUE = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
     # Tokens with the prefixes of GitHub, GitLab, Hugging Face, OpenAI, Stripe, Slack …
@@ -137,8 +140,21 @@ def has_credentials(value: str) -> bool:
 
 
 def strip_credentials(value: str) -> str:
-    """Return the text without the user names and passwords in its addresses."""
+    """Return the text without anything that may be a user name or password in its addresses.
+
+    The addresses are only shown: `https://host:8080/a@b` may lose its host, see `strip_userinfo`.
+    """
     return _CREDENTIALS_IN_URL.sub("", value)
+
+
+def strip_userinfo(text: str) -> str:
+    """Return the text without the user names and passwords in its addresses, which stay usable."""
+    return _USERINFO.sub("", text)
+
+
+def mask_userinfo(text: str) -> str:
+    """Return the text, such as a program's output, with `***` for users and passwords in URLs."""
+    return _USERINFO.sub("***@", text)
 
 
 def mask_secrets(text: str, mask: str) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fnbuild.errors import UsageError
-from fnbuild.function import secret_detection
 from fnbuild.function.secret_detection import (
     declared_secrets,
     is_secret,
     is_secret_name,
+    mask_secrets,
+    strip_credentials,
+    strip_userinfo,
 )
 from fnbuild.function.types import Raw
 
@@ -35,7 +37,6 @@ PLAIN_TRIGGER_KINDS = ("http", "cron")
 """Kinds of triggers whose attributes hold no credentials, such as the event of a cron trigger."""
 
 _REFERENCE_NAME = re.compile(r"(name|ref|url|uri|file|path)$", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _SHORTEST_SECRET = 6
 """The least length of a secret that is masked in messages: shorter values occur by chance."""
 
@@ -60,7 +61,7 @@ def without_secrets(raw: Raw) -> Raw:
                 build["codeEntryAttributes"], SECRET_CODE_KEYS
             )
         if build.get("path"):
-            build["path"] = without_credentials(build["path"])
+            build["path"] = strip_userinfo(build["path"])
         spec["build"] = build
     return {**raw, "spec": spec} if "spec" in raw else dict(raw)
 
@@ -198,18 +199,9 @@ def mask_values(text: str, values: tuple[str, ...]) -> str:
     return text
 
 
-def without_credentials(url: str) -> str:
-    """Return an address without its user name and password."""
-    return _CREDENTIALS.sub("", url)
-
-
 def _is_secret_variable(variable: Raw, declared: frozenset[str]) -> bool:
     name, value = str(variable.get("name")), variable.get("value")
-    return (
-        bool(value)
-        and value != REDACTED
-        and (name in declared or secret_detection.is_secret(name, value))
-    )
+    return bool(value) and value != REDACTED and (name in declared or is_secret(name, value))
 
 
 def _owners_of_variables(spec: Raw) -> list[Raw]:
@@ -235,7 +227,7 @@ def _mask_commands(build: Raw) -> None:
     _mask_texts(build, ("commands", "flags"))
     if isinstance(build.get("args"), dict):
         build["args"] = {
-            name: REDACTED if value and secret_detection.is_secret(name, value) else value
+            name: REDACTED if value and is_secret(name, value) else value
             for name, value in build["args"].items()
         }
     if isinstance(build.get("directives"), dict):
@@ -254,9 +246,7 @@ def _mask_directive(directive: Any) -> Any:
     kind = f"{str(directive.get('kind', '')).upper()} "
     return {
         **directive,
-        "value": secret_detection.mask_secrets(kind + directive["value"], REDACTED).removeprefix(
-            kind
-        ),
+        "value": mask_secrets(kind + directive["value"], REDACTED).removeprefix(kind),
     }
 
 
@@ -265,7 +255,7 @@ def _mask_texts(owner: Raw, keys: tuple[str, ...]) -> None:
     for key in keys:
         if isinstance(owner.get(key), list):
             owner[key] = [
-                secret_detection.mask_secrets(text, REDACTED) if isinstance(text, str) else text
+                mask_secrets(text, REDACTED) if isinstance(text, str) else text
                 for text in owner[key]
             ]
 
@@ -275,13 +265,13 @@ def _redact_annotation(name: str, text: Any) -> Any:
         return text
     if text and is_secret_name(name.rpartition("/")[2]):
         return REDACTED
-    return secret_detection.strip_credentials(text)
+    return strip_credentials(text)
 
 
 def _trigger_without_secrets(original: Raw) -> Raw:
     trigger = _without_keys(original, SECRET_TRIGGER_KEYS)
     if trigger.get("url"):
-        trigger["url"] = without_credentials(trigger["url"])
+        trigger["url"] = strip_userinfo(trigger["url"])
     if trigger.get("attributes") and trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
         trigger["attributes"] = _without_nested_secrets(trigger["attributes"])
     return trigger
@@ -295,13 +285,13 @@ def _without_nested_secrets(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_without_nested_secrets(item) for item in value]
-    return without_credentials(value) if isinstance(value, str) else value
+    return strip_userinfo(value) if isinstance(value, str) else value
 
 
 def _redact_trigger(trigger: Raw) -> Raw:
     trigger = dict(trigger)
     if trigger.get("url"):
-        trigger["url"] = secret_detection.strip_credentials(trigger["url"])
+        trigger["url"] = strip_credentials(trigger["url"])
     if trigger.get("attributes"):
         trigger["attributes"] = _redact_value(trigger["attributes"])
     return trigger
@@ -325,7 +315,7 @@ def _redact_value(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_redact_value(item) for item in value]
-    return secret_detection.strip_credentials(value) if isinstance(value, str) else value
+    return strip_credentials(value) if isinstance(value, str) else value
 
 
 def _is_hidden_key(name: str, value: Any) -> bool:
@@ -336,7 +326,7 @@ def _is_hidden_key(name: str, value: Any) -> bool:
 
 def _redact_address(url: str) -> str:
     """Return the address of code without user, password and the values of its query."""
-    base, mark, rest = secret_detection.strip_credentials(url).partition("?")
+    base, mark, rest = strip_credentials(url).partition("?")
     return base + _QUERY_PARAMETER.sub(r"\1…", mark + rest) if mark else base
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild import trees
-from fnbuild.builder import pip
 from fnbuild.builder.sources.download import ADDRESS_HINT, redact_address
 from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.errors import BuildError, InputError, UnavailableError
+from fnbuild.function.secret_detection import mask_userinfo
 from fnbuild.progress import Progress
 
 _CERT, _KEY, _BUNDLE = "clientCert", "clientKey", "caBundle"
@@ -337,4 +337,4 @@ def _run_git(
 def _redact_output(text: str, address: str) -> str:
     """Return git's output without credentials and without the query of the address."""
     query = "?" + address.partition("?")[2]
-    return pip.redact_urls(text.replace(query, "?…") if len(query) > 1 else text)
+    return mask_userinfo(text.replace(query, "?…") if len(query) > 1 else text)

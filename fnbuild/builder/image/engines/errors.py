@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnbuild.builder.image.references import registry_of
-from fnbuild.builder.pip import redact_urls
 from fnbuild.errors import BuildError, FnbuildError, InputError, UnavailableError
+from fnbuild.function.secret_detection import mask_userinfo
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DECORATION = re.compile(
@@ -139,7 +139,7 @@ def require_program(program: str) -> None:
 
 def clean_output(text: str) -> str:
     """Return the text without escape codes and without credentials in URLs."""
-    return redact_urls(_ESCAPES.sub("", text))
+    return mask_userinfo(_ESCAPES.sub("", text))
 
 
 def engine_error(what: str, text: str, *, engine: str, reference: str = "") -> FnbuildError:
