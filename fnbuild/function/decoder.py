@@ -18,7 +18,8 @@ from fnbuild.function import suggestions
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.source_text import SourceText, below_limit, quoted
 from fnbuild.function.types import Resources, Struct
-from fnbuild.function.yaml_nodes import YamlNode, scalar_text
+from fnbuild.function.yaml_nodes import YamlNode
+from fnbuild.function.yaml_scalars import scalar_text
 
 FieldPath = tuple[str | int, ...]
 NodeReader = Callable[["Decoder", YamlNode, FieldPath], Any]

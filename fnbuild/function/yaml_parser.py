@@ -1,4 +1,4 @@
-"""Parse the text of a configuration file into YAML nodes, and explain syntax errors.
+"""Parse the text of a configuration file into YAML nodes.
 
 Tabs in the indentation are replaced in memory, so that the rest of the file is checked as well.
 """
@@ -6,111 +6,13 @@ Tabs in the indentation are replaced in memory, so that the rest of the file is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from fnbuild.errors import Span
-from fnbuild.function.source_text import SourceText, quoted, report_conflict_markers
+from fnbuild.function.source_text import SourceText, report_conflict_markers
 from fnbuild.function.yaml_nodes import YamlNode, compose
-
-_INDENTED_LINE = re.compile(r"(?P<lead> *)(?P<dashes>(?:- +)*)(?P<rest>.*)")
-_KEY_PATTERN = re.compile(r"(?![#{\[&*!|>%@`]).*?:(?=\s|$)(?P<value>.*)")
-_BLOCK_SCALAR = re.compile(r"\s*[|>][-+0-9]*\s*(#.*)?$")
-_NO_VALUE = re.compile(r"\s*(#.*)?$")
-
-
-@dataclass(frozen=True, slots=True)
-class _BlockStart:
-    """The position of a key or, with `dash`, of a list item. `value` is the text after it."""
-
-    row: int
-    column: int
-    dash: bool
-    value: str = ""
-
-
-def text_column(line: str) -> int:
-    """Return the column, from 0, where the line's text starts."""
-    return len(line) - len(line.lstrip(" "))
-
-
-def fitting_columns(source: SourceText, row: int) -> str | None:
-    """Return a hint about the columns where a key or an item in this row could start.
-
-    None if it starts in one of them, or if the row has no key or item.
-    """
-    starts = _block_starts(source.lines[row], row)
-    if not starts:
-        return None
-    first = starts[0]
-    columns = {
-        start.column: start
-        for start in _open_blocks(source.lines[:row])
-        if start.dash == first.dash
-    }
-    right = min((column for column in columns if column > first.column), default=None)
-    left = max((column for column in columns if column < first.column), default=None)
-    if first.column in columns or right == left:
-        return None
-    places = [_describe(source, columns[column]) for column in (right, left) if column is not None]
-    return f"the {'items' if first.dash else 'keys'} above it start in {' or '.join(places)}"
-
-
-def is_indented_too_far(source: SourceText, row: int) -> bool:
-    """Return True if the row is indented more than the key or item above it, which has a value."""
-    above = next((r for r in range(row - 1, -1, -1) if source.lines[r].strip()), None)
-    starts = [] if above is None else _block_starts(source.lines[above], above)
-    if not starts or _NO_VALUE.match(starts[-1].value):
-        return False
-    return text_column(source.lines[row]) > starts[-1].column
-
-
-def _describe(source: SourceText, start: _BlockStart) -> str:
-    span = source.span(start.row, start.column)
-    return f"column {span.column} (line {span.line})"
-
-
-def _open_blocks(lines: list[str]) -> list[_BlockStart]:
-    """Return the keys and items whose blocks the next line could continue."""
-    starts: list[_BlockStart] = []
-    text: int | None = None  # the lines of a block scalar are indented more than this column
-    for row, line in enumerate(lines):
-        if not line.strip() or (text is not None and text_column(line) > text):
-            continue
-        text = None
-        for start in _block_starts(line, row):
-            starts = [earlier for earlier in starts if _contains(earlier, start)]
-            starts.append(start)
-            if _BLOCK_SCALAR.match(start.value):
-                text = start.column
-    return starts
-
-
-def _contains(start: _BlockStart, later: _BlockStart) -> bool:
-    # The items of a key's list may start in the column of the key.
-    if start.column == later.column:
-        return later.dash and not start.dash
-    return start.column < later.column
-
-
-def _block_starts(line: str, row: int) -> list[_BlockStart]:
-    """Return the items and the key that start in a line, from the left."""
-    match = _INDENTED_LINE.match(line)
-    if match is None:
-        return []
-    column = len(match["lead"])
-    starts = [
-        _BlockStart(row, column + dash.start(), dash=True, value=match["rest"])
-        for dash in re.finditer("-", match["dashes"])
-    ]
-    if key := _KEY_PATTERN.match(match["rest"]):
-        column += len(match["dashes"])
-        starts.append(_BlockStart(row, column, dash=False, value=key["value"]))
-    return starts
-
+from fnbuild.function.yaml_syntax_errors import report_syntax_error
 
 _TAB_HINT = "replace it with spaces: fnbuild validate --fix"
 _INDENTATION = re.compile(r"[ \t]*")
@@ -157,7 +59,7 @@ class TabRepairer:
             self.budget -= len(source.text)
             if self.budget < 0:
                 return None
-            repaired = replace_line(source, row, " " * width + rest if rest else "")
+            repaired = _replace_line(source, row, " " * width + rest if rest else "")
             if _error_is_later(repaired, row):
                 if rest:
                     self.known_widths[lead] = width
@@ -201,21 +103,11 @@ def _indentation_of_first(source: SourceText, rows: range) -> int | None:
     return None
 
 
-def replace_line(source: SourceText, row: int, line: str) -> SourceText:
+def _replace_line(source: SourceText, row: int, line: str) -> SourceText:
     """Return a source with one line replaced, and the same report."""
     start = source.index(row, 0)
     text = source.text[:start] + line + source.text[start + len(source.lines[row]) :]
     return SourceText(text, source.file, source.report, source.line_offset, source.prefix)
-
-
-_INDENTATION_MISMATCH = "the indentation of this line matches no key or item above it"
-_CLOSING = {
-    '"': "closing quote",
-    "'": "closing quote",
-    "]": "closing bracket",
-    "}": "closing brace",
-}
-_MISSING_SPACE = re.compile(r"\s*(- )?[A-Za-z_][\w.-]*:(?=[^\s/])")
 
 
 def parse_yaml(source: SourceText) -> tuple[YamlNode, SourceText] | None:
@@ -255,129 +147,6 @@ def _parse_repairing_tabs(source: SourceText) -> tuple[YamlNode, SourceText] | N
                 source.error("empty", "the file contains no values", source.span(0, 0))
             return None
         return root, source
-
-
-@dataclass(frozen=True, slots=True)
-class _SyntaxFault:
-    """The place of an error of libyaml: its mark, and the mark where its context starts."""
-
-    source: SourceText
-    mark: Any
-    context: Any
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """A position that is counted from 0, like libyaml's marks."""
-
-    line: int
-    column: int
-
-
-_Explanation = tuple[str, str | None, Any]
-"""Message, hint and position of a syntax error."""
-
-
-def report_syntax_error(source: SourceText, error: yaml.YAMLError) -> None:
-    """Report a syntax error at its position, with its likely cause."""
-    problem = str(getattr(error, "problem", None) or getattr(error, "reason", "") or error)
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        source.error("syntax", f"this is not YAML: {problem}", None)
-        return
-    context = getattr(error, "context_mark", None) or mark
-    line = source.lines[mark.line] if mark.line < len(source.lines) else ""
-    fault = _SyntaxFault(source, mark, context, line)
-    message, hint, position = next(
-        (explain(fault) for start, explain in _EXPLANATIONS if problem.startswith(start)),
-        (problem, None, mark),
-    )
-    last = len(source.lines) - 1
-    row, column = min((position.line, position.column), (last, len(source.lines[last])))
-    source.error("syntax", message, source.span(row, column), hint)
-
-
-def _explain_colon(fault: _SyntaxFault) -> _Explanation:
-    source, row = fault.source, fault.mark.line
-    hint = "check the indentation of this line"
-    above = next((r for r in range(row - 1, -1, -1) if source.lines[r].strip()), None)
-    if ": " in fault.line[: fault.mark.column]:
-        hint = "a value with ': ' in it needs quotes"
-    elif above is not None and _MISSING_SPACE.match(source.lines[above]):
-        hint = f"a space is missing after the ':' on line {above + 1 + source.line_offset}"
-    elif is_indented_too_far(source, row) and (columns := fitting_columns(source, row)):
-        message = "this line is indented further than the lines beside it"
-        return message, columns, _Position(row, text_column(fault.line))
-    elif above is not None and ":" not in source.lines[above]:
-        hint = f"a ':' is missing on line {above + 1 + source.line_offset}"
-    return "a ':' is not allowed here", hint, fault.mark
-
-
-def _explain_start(fault: _SyntaxFault) -> _Explanation:
-    character = fault.line[fault.mark.column : fault.mark.column + 1]
-    hint = f"text that starts with {quoted(character)} needs quotes"
-    return f"a value cannot start with {quoted(character)}", hint, fault.mark
-
-
-def _explain_open_quote(fault: _SyntaxFault) -> _Explanation:
-    return "the quote that opens here is never closed", None, fault.context
-
-
-def _explain_escape(fault: _SyntaxFault) -> _Explanation:
-    written = fault.line[fault.mark.column : fault.mark.column + 2]
-    hint = "a backslash has a meaning in double quotes; use single quotes"
-    return f"unknown escape {quoted(written)}", hint, fault.mark
-
-
-def _explain_flow(fault: _SyntaxFault) -> _Explanation:
-    opening = fault.source.lines[fault.context.line][fault.context.column :]
-    number = fault.context.line + 1 + fault.source.line_offset
-    if fault.mark.line > fault.context.line and opening.strip() in ("{", "["):
-        message = f"a comma or the end of the {opening[0]} that opens on line {number} is missing"
-        return message, None, fault.mark
-    hint = "text that starts with { or [ needs quotes"
-    return f"the {opening[:1]} that opens here is never closed", hint, fault.context
-
-
-def _explain_key(fault: _SyntaxFault) -> _Explanation:
-    before = fault.line[: fault.mark.column].rstrip()
-    if before:
-        end = _CLOSING.get(before[-1], "value")
-        return f"text follows the {end}", "put the whole value in quotes", fault.mark
-    columns = fitting_columns(fault.source, fault.mark.line)
-    if columns is None and fault.line[fault.mark.column :].startswith("- "):
-        return "a list item is not allowed beside keys", "a list has a key above it", fault.mark
-    span = fault.source.span(fault.context.line, fault.context.column)
-    hint = f"the keys beside it start in column {span.column} (line {span.line})"
-    return _INDENTATION_MISMATCH, columns or hint, fault.mark
-
-
-def _explain_dash(fault: _SyntaxFault) -> _Explanation:
-    columns = fitting_columns(fault.source, fault.mark.line)
-    if columns and not fault.line[: fault.mark.column].strip():
-        return _INDENTATION_MISMATCH, columns, fault.mark
-    span = fault.source.span(fault.context.line, fault.context.column)
-    hint = f"the list from line {span.line} has its '- ' in column {span.column}"
-    return "a list item must start with '- '", hint, fault.mark
-
-
-def _explain_missing_colon(fault: _SyntaxFault) -> _Explanation:
-    line = fault.source.lines[fault.context.line]
-    hint = "a space is missing after the ':'" if _MISSING_SPACE.match(line) else None
-    return "a key without its ':'", hint, fault.context
-
-
-_EXPLANATIONS: tuple[tuple[str, Callable[[_SyntaxFault], _Explanation]], ...] = (
-    ("mapping values are not allowed", _explain_colon),
-    ("found character that cannot start", _explain_start),
-    ("found unexpected end of stream", _explain_open_quote),
-    ("found unknown escape character", _explain_escape),
-    ("did not find expected ','", _explain_flow),
-    ("did not find expected key", _explain_key),
-    ("did not find expected '-'", _explain_dash),
-    ("could not find expected ':'", _explain_missing_colon),
-)
 
 
 _PATH_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")

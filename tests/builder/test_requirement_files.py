@@ -2,7 +2,7 @@
 
 import pytest
 
-from fnbuild.builder.requirements import FlatRequirements
+from fnbuild.builder.requirement_files import FlatRequirements
 from fnbuild.errors import BuildError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnbuild.function.secrets import SecretReferences
+from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.types import Raw
 
 pytestmark = pytest.mark.system

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fnbuild import trees
-from fnbuild.builder.image.context import FILE_TIMESTAMP
+from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import PlatformError
 from fnbuild.function.types import Raw

@@ -21,12 +21,8 @@ from functools import cached_property
 from typing import Any
 
 from fnbuild.errors import ConflictError, ForbiddenError, PreconditionError
-from fnbuild.function.secrets import (
-    map_variables,
-    own_secret_key,
-    own_secret_name,
-    secret_variables,
-)
+from fnbuild.function.secret_references import own_secret_key, own_secret_name
+from fnbuild.function.secrets import map_variables, secret_variables
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster

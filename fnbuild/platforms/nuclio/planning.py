@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from fnbuild.function.secrets import SecretReferences, without_secrets
+from fnbuild.function.secret_references import SecretReferences
+from fnbuild.function.secrets import without_secrets
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, with_new_revision

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from fnbuild.builder.image import context
-from fnbuild.builder.image.context import FILE_TIMESTAMP
 from fnbuild.builder.image.probe import DEFAULT_PYTHONS, ImageFolders
+from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP
 from fnbuild.builder.staging import stage
 from fnbuild.errors import BuildError, InputError
 

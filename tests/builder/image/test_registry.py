@@ -13,12 +13,12 @@ import pytest
 from fnbuild.builder.image.registry import (
     RegistryClient,
     Repository,
-    find_login,
     is_build_needed,
     parse_pushed_build,
     remove_build,
     repository_of,
 )
+from fnbuild.builder.image.registry_login import find_login
 from fnbuild.errors import UnavailableError
 from tests import engine as engines
 from tests.engine import EngineResources, call, engine_resources, free_port, require_engine

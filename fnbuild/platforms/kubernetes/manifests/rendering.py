@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fnbuild.function.secrets import SecretReferences
+from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient.kinds import DISRUPTION_BUDGET, Kind

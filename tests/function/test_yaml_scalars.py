@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fnbuild.function.yaml_nodes import resolve_scalar, scalar_text
+from fnbuild.function.yaml_scalars import resolve_scalar, scalar_text
 
 
 @pytest.mark.parametrize(

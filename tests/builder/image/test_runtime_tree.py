@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder import sdk
-from fnbuild.builder.image import context
+from fnbuild.builder.image import runtime_tree
 from fnbuild.builder.image.probe import ImagePython
 from fnbuild.errors import BuildError
 from fnbuild.names import RUNTIME_FOLDER
@@ -38,10 +38,10 @@ def facts(top: Path) -> dict[str, tuple[object, ...]]:
 
 
 def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
-    context.write_runtime(tmp_path / "a", NEW, OLD)
+    runtime_tree.write_runtime(tmp_path / "a", NEW, OLD)
     before = os.umask(0o077)
     try:
-        context.write_runtime(tmp_path / "b", NEW, OLD)
+        runtime_tree.write_runtime(tmp_path / "b", NEW, OLD)
     finally:
         os.umask(before)
     first, second = facts(tmp_path / "a"), facts(tmp_path / "b")
@@ -49,11 +49,11 @@ def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
     kinds = {about[0] for name, about in first.items() if name != "processor"}
     assert kinds == {"drwxr-xr-x", "-rw-r--r--"}
     assert first["processor"][0] == "-rwxr-xr-x"
-    assert {about[1] for about in first.values()} == {context.FILE_TIMESTAMP}
+    assert {about[1] for about in first.values()} == {runtime_tree.FILE_TIMESTAMP}
 
 
 def test_what_is_in_it(tmp_path: Path) -> None:
-    context.write_runtime(tmp_path, NEW, OLD)
+    runtime_tree.write_runtime(tmp_path, NEW, OLD)
     names = set(facts(tmp_path))
     assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker/worker.py"} <= names
     assert "fnbuild/fnbuild/vision/__init__.py" in names
@@ -66,15 +66,15 @@ def test_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_an_old_release_is_there_for_an_old_python_alone(tmp_path: Path) -> None:
-    context.write_runtime(tmp_path / "new", NEW)
+    runtime_tree.write_runtime(tmp_path / "new", NEW)
     assert len(list((tmp_path / "new" / "fnbuild" / "sdk").iterdir())) == 1
-    context.write_runtime(tmp_path / "old", OLD)
+    runtime_tree.write_runtime(tmp_path / "old", OLD)
     assert len(list((tmp_path / "old" / "fnbuild" / "sdk").iterdir())) == 2
 
 
 def test_the_python_of_the_processor_changes_the_program_alone(tmp_path: Path) -> None:
-    context.write_runtime(tmp_path / "a", NEW)
-    context.write_runtime(
+    runtime_tree.write_runtime(tmp_path / "a", NEW)
+    runtime_tree.write_runtime(
         tmp_path / "b", ImagePython("/usr/local/bin/python3.9", (3, 9, 18), "cpython")
     )
     assert facts(tmp_path / "a" / "fnbuild") == facts(tmp_path / "b" / "fnbuild")
@@ -85,26 +85,26 @@ def test_the_python_of_the_processor_changes_the_program_alone(tmp_path: Path) -
 @pytest.mark.parametrize("folder", ["with a space", "long" * 30])
 def test_a_path_that_no_script_can_name_gets_a_link(folder: str, tmp_path: Path) -> None:
     python = ImagePython(f"/opt/{folder}/bin/python3", (3, 9, 0), "cpython")
-    context.write_runtime(tmp_path, python)
+    runtime_tree.write_runtime(tmp_path, python)
     link = tmp_path / "fnbuild" / "python"
     assert os.readlink(link) == python.path
-    assert link.lstat().st_mtime == context.FILE_TIMESTAMP
+    assert link.lstat().st_mtime == runtime_tree.FILE_TIMESTAMP
     first = (tmp_path / "processor").read_text().splitlines()[0]
     assert first == "#!/opt/fnbuild/python -IS"
 
 
 def test_without_network_the_missing_release_is_named(tmp_path: Path, data: Path) -> None:
     shutil.rmtree(data / "sdk")
-    context.write_runtime(tmp_path / "new", NEW, offline=True)
+    runtime_tree.write_runtime(tmp_path / "new", NEW, offline=True)
     with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which may not be") as caught:
-        context.write_runtime(tmp_path / "old", OLD, offline=True)
+        runtime_tree.write_runtime(tmp_path / "old", OLD, offline=True)
     assert caught.value.hint is not None
     assert "--prepare-offline" in caught.value.hint
 
 
 def test_prepared_ahead_nothing_is_fetched(tmp_path: Path, data: Path) -> None:
     assert sorted(path.name for path in sdk.ensure_all_sdks())[0] == "0.5.13"
-    context.write_runtime(tmp_path, OLD, offline=True)
+    runtime_tree.write_runtime(tmp_path, OLD, offline=True)
 
 
 @pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
@@ -114,7 +114,7 @@ def test_every_python_runs_the_program(version: str, tmp_path: Path) -> None:
     path = subprocess.check_output(
         [python, "-c", "import sys; print(sys.executable)"], text=True
     ).strip()
-    context.write_runtime(
+    runtime_tree.write_runtime(
         tmp_path, ImagePython(path, (*interpreters.numbers(version), 0), "cpython")
     )
     program = tmp_path / "processor"
@@ -143,7 +143,7 @@ def test_a_virtual_environment_of_old_needs_its_site_module(tmp_path: Path) -> N
     environment = old_environment(Path(python), tmp_path / "venv")
     plain = [environment, "-IS", "-c", "import socket"]
     assert subprocess.run(plain, capture_output=True, check=False).returncode == 1
-    context.write_runtime(tmp_path, ImagePython(str(environment), (3, 7, 0), "cpython"))
+    runtime_tree.write_runtime(tmp_path, ImagePython(str(environment), (3, 7, 0), "cpython"))
     program = tmp_path / "processor"
     program.write_text(program.read_text().replace(RUNTIME_FOLDER, str(tmp_path / "fnbuild")))
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)

@@ -1,0 +1,118 @@
+"""The runtime in an image: a tree that is the same for every function.
+
+    fnbuild/fnbuild/        the package, as far as it runs beside handlers     -> /opt/fnbuild
+    fnbuild/sdk/RELEASE/    nuclio_sdk; workers choose a release by their Python
+    processor               the program                                        -> /usr/local/bin
+
+Its files have fixed times and modes, so that equal content gives equal archives.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fnbuild
+from fnbuild.builder import sdk
+from fnbuild.builder.image.probe import ImagePython
+from fnbuild.names import RUNTIME_FOLDER
+
+FILE_TIMESTAMP = 315532800
+"""The time of every file that fnbuild puts into an image: 1980, the earliest in zip files."""
+
+_RUNTIME_PACKAGES = ("runtime", "vision")
+_SDK_PACKAGE = "nuclio_sdk"
+# Linux before 5.1 reads this many bytes of a script's first line, including its end.
+_MAX_SHEBANG_BYTES = 127
+# -I and -S: ignore the environment, user packages and site-packages, which belong to the handler.
+# Virtual environments of virtualenv before 20 only find the standard library by their site module.
+_PROCESSOR_SCRIPT = f"""\
+import os
+import sys
+
+if os.path.exists(os.path.join(os.path.dirname(os.__file__), "orig-prefix.txt")):
+    import site
+
+    site.main()
+sys.path.insert(0, "{RUNTIME_FOLDER}")
+if sys.argv[1:] == ["--health"]:
+    from fnbuild.runtime.health import main
+else:
+    import signal
+
+    # The first process of a container ignores signals that it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    from fnbuild.runtime.container import main
+sys.exit(main())
+"""
+
+
+def write_runtime(
+    destination: Path,
+    python: ImagePython,
+    handler: ImagePython | None = None,
+    offline: bool = False,
+) -> None:
+    """Write the runtime to `destination`/fnbuild and `destination`/processor.
+
+    `python` runs the processor. `handler` is the Python of the workers if it is another one: an
+    image with Python 3.6 also gets the nuclio_sdk for it. `offline` prevents downloads. Raises
+    `BuildError` if a release of nuclio_sdk is not available.
+    """
+    home = destination / "fnbuild"
+    package = Path(fnbuild.__file__).parent
+    _copy_file(package / "__init__.py", home / "fnbuild" / "__init__.py")
+    for part in _RUNTIME_PACKAGES:
+        _copy_sources(package / part, home / "fnbuild" / part)
+    for folder in _sdk_folders(handler or python, offline):
+        _copy_sources(folder / _SDK_PACKAGE, home / "sdk" / folder.name / _SDK_PACKAGE)
+    path = python.path
+    if _unfit_for_shebang(path):
+        path = f"{RUNTIME_FOLDER}/python"
+        os.symlink(python.path, home / "python")
+    _write_file(destination / "processor", os.fsencode(_shebang(path) + _PROCESSOR_SCRIPT))
+    (destination / "processor").chmod(0o755)
+    _normalize(destination / "processor")
+    _normalize(home)
+
+
+def _sdk_folders(handler: ImagePython, offline: bool) -> list[Path]:
+    """Return the SDKs, always with the newest: a deploy may select another interpreter."""
+    newest = sdk.ensure_sdk_for_version((3, 7, 0))
+    return (
+        [newest]
+        if handler.version >= (3, 7)
+        else [sdk.ensure_sdk_for_version(handler.version, offline), newest]
+    )
+
+
+def _shebang(path: str) -> str:
+    return f"#!{path} -IS\n"
+
+
+def _unfit_for_shebang(path: str) -> bool:
+    """Return True if the kernel could not read the interpreter's path in a script's first line."""
+    return len(os.fsencode(_shebang(path))) > _MAX_SHEBANG_BYTES or any(map(str.isspace, path))
+
+
+def _copy_sources(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*.py")):
+        _copy_file(path, target / path.relative_to(source))
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    _write_file(target, source.read_bytes())
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
+def _normalize(top: Path) -> None:
+    """Set the modes of folders and all times; the content of a folder comes first."""
+    for path in (*sorted(top.rglob("*"), reverse=True), top):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+        os.utime(path, (FILE_TIMESTAMP, FILE_TIMESTAMP), follow_symlinks=False)
