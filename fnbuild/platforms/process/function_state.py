@@ -48,7 +48,8 @@ def live_state(row: FunctionRow) -> LiveState:
     except ProcessorUnreachableError as error:
         return _unreachable(row, error)
     if status.state == "ready":
-        return LiveState("ready", status.lost_workers, status)
+        notice = row.message if row.state == "ready" else ""
+        return LiveState("ready", status.lost_workers or notice, status)
     if status.state == "starting" and row.state != "unhealthy":
         return LiveState("building", "its workers are starting", status)
     return LiveState("unhealthy", status.full_reason or row.message or status.state, status)

@@ -86,6 +86,7 @@ class _Identity(msgspec.Struct):
 
 class _LaunchFile(msgspec.Struct):
     function: _Identity
+    runtime: str = ""
 
 
 # Created at import, as in fnbuild.platforms.processor_status.
@@ -107,6 +108,13 @@ def launched_processors() -> Iterator[tuple[FunctionKey, int]]:
             log.warning("%s cannot be read: %s", path, error)
             continue
         yield FunctionKey(function.namespace, function.name), function.revision
+
+
+def launched_runtime(key: FunctionKey, revision: int) -> str:
+    """Return the digest of the runtime that the processor was started with, "" if unknown."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return _LAUNCH_DECODER.decode(launch_path(key, revision).read_bytes()).runtime
+    return ""
 
 
 def announce_port(key: FunctionKey, revision: int, port: int) -> Path:

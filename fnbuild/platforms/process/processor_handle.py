@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import fnbuild
 from fnbuild.errors import PlatformError
 from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.process.daemon import clean_environment
@@ -24,6 +26,7 @@ from fnbuild.platforms.process.layout import (
     config_path,
     control_socket,
     launch_path,
+    launched_runtime,
     log_path,
     remove_launch_files,
     run_dir,
@@ -68,6 +71,10 @@ class ProcessorHandle:
         self.started = time.monotonic()
         self.can_probe = True
         """False if this process lacked descriptors or memory for the last status request."""
+        self.runtime = ""
+        """The `runtime_digest` at the start of the processor, "" if it is unknown."""
+        self.notice = ""
+        """A message for the function's state while the processor is ready."""
         self._child = child
         self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._handle_end)
@@ -152,6 +159,16 @@ class ProcessorHandle:
                 self._child.returncode = 0
 
 
+def runtime_digest() -> str:
+    """Return a digest of the runtime's code on the disk, which new processes execute."""
+    folder = Path(fnbuild.__file__).parent / "runtime"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(b"%s\0" % os.fsencode(path.relative_to(folder)))
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def start_processor(
     key: FunctionKey, revision: int, listeners: Listeners, accept: AcceptMode, *, gpu: bool = False
 ) -> ProcessorHandle:
@@ -163,10 +180,12 @@ def start_processor(
         config = json.loads(config_path(key, revision).read_bytes())
         user = prepare_user(key, revision, str(config["interpreter"]), gpu=gpu)
         config["accept"] = accept
+        config["runtime"] = runtime_digest()
         child, size = _spawn(key, revision, config, listeners, user)
         processor = _make_handle(key, revision, child)
     except (OSError, ValueError, KeyError) as error:
         raise PlatformError(f"cannot start revision {revision} of {key.name}: {error}") from error
+    processor.runtime = config["runtime"]
     processor.log_start = size
     log.info("%s started", processor)
     return processor
@@ -276,6 +295,7 @@ async def adopt_processor(key: FunctionKey, revision: int) -> ProcessorHandle | 
     except ProcessLookupError:
         remove_launch_files(key, revision)
         return None
+    processor.runtime = launched_runtime(key, revision)
     status = await processor.status()
     processor.draining = status is not None and status.state == "draining"
     log.info("%s adopted", processor)

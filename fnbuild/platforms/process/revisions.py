@@ -21,7 +21,12 @@ from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import Artifact, FunctionKey, Leftover, Progress
 from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.isolation import is_interpreter_accessible
-from fnbuild.platforms.process.layout import CONFIG_NAME, log_path, revisions_dir
+from fnbuild.platforms.process.layout import (
+    CONFIG_NAME,
+    config_path,
+    log_path,
+    revisions_dir,
+)
 from fnbuild.platforms.process.processor_config import RevisionPaths, processor_config
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
@@ -55,6 +60,31 @@ def make_revision(
             _record_failure(key, store, draft, error)
             failure = error
     raise failure
+
+
+def repeat_revision(key: FunctionKey, recorded: RevisionRow, store: Store) -> RevisionRow:
+    """Record the next revision with the code and the environment of a recorded one.
+
+    The caller holds the function's lock. Raises `BuildError` if the code could not be copied.
+    """
+    remove_unrecorded(key, store)
+    number = store.next_number(*key)
+    folder = revision_dir(*key, number)
+    with _removed_on_failure(folder):
+        code = folder / "code"
+        _take_code(recorded.code, code)
+        sdk_path = json.loads(config_path(key, recorded.number).read_bytes()).get("sdk_path")
+        function = function_from_dict(recorded.config, f"{key.name} revision {recorded.number}")
+        paths = RevisionPaths(number, str(code), recorded.interpreter, sdk_path)
+        _write_config(folder / CONFIG_NAME, function, paths)
+        draft = RevisionDraft(
+            recorded.digest,
+            recorded.config,
+            recorded.interpreter,
+            recorded.environment,
+            code=str(code),
+        )
+        return store.add_revision(*key, draft)
 
 
 def _record_failure(

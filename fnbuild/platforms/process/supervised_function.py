@@ -342,7 +342,7 @@ class SupervisedFunction:
             return
         self._silent_ticks = 0
         if status.state == "ready":
-            self._record.report("ready", "")
+            self._record.report("ready", processor.notice)
         elif status.state == "unhealthy":
             self._record.report("unhealthy", status.full_reason)
         elif not self._record.reported:

@@ -37,6 +37,7 @@ from fnbuild.platforms.process.layout import (
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, borrow_listeners
 from fnbuild.platforms.process.processor_handle import ProcessorHandle, adopt_processor
+from fnbuild.platforms.process.runtime_upgrade import replace_outdated
 from fnbuild.platforms.process.supervised_function import SupervisedFunction
 from fnbuild.store import FunctionRow, Store
 
@@ -120,6 +121,7 @@ class Supervisor:
         self._server = ControlServer(supervisor_socket(), self._handle)
         self._stopped = asyncio.Event()
         self._data_dir = DataDirIdentity(data_dir())
+        self._upgrade: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve requests until stopped. Processors keep running unless `down` has stopped them."""
@@ -132,8 +134,13 @@ class Supervisor:
         log.info("supervisor %s runs (pid %d)", fnbuild.__version__, os.getpid())
         daemon.report_ready()
         watch = asyncio.create_task(self._watch())
+        self._upgrade = asyncio.create_task(
+            replace_outdated(list(self._functions.values()), self._store)
+        )
         await self._stopped.wait()
         watch.cancel()
+        self._upgrade.cancel()
+        await asyncio.wait({self._upgrade})  # it ends a processor that is not ready yet
         await self._server.close(keep=None)
         for function in self._functions.values():
             function.release()
@@ -272,6 +279,8 @@ class Supervisor:
         return status is not None and status.available
 
     async def _down(self, progress: Progress) -> dict[str, Any]:
+        if self._upgrade is not None:
+            self._upgrade.cancel()
         await self._server.close(keep=asyncio.current_task())
         running = [function for function in self._functions.values() if not function.idle]
         for function in running:
