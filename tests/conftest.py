@@ -1,4 +1,4 @@
-"""What tests of every part share."""
+"""Fixtures for all tests."""
 
 import os
 import signal
@@ -15,21 +15,22 @@ from tests.engine import EngineResources, engine_resources, require_engine
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Who starts the tests in the background may have them ignored, and what tests start inherits that.
+# A shell that starts the tests in the background ignores these signals, and child processes inherit
+# that.
 with suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have everything that the tests start end with the run."""
-    if not hasattr(config, "workerinput"):  # with workers, only in the process that started them
+    """Start the reaper, which ends all processes of the tests after the run."""
+    if not hasattr(config, "workerinput"):  # with xdist, only in the controller
         reaper.start()
 
 
 @pytest.fixture(scope="session")
 def photo() -> Callable[[str], Path]:
-    """The path of a real photograph by its name; fetched once, then kept in the cache."""
+    """Return `find(name)`: the path of a photograph, which is downloaded once and cached."""
 
     def find(name: str) -> Path:
         cached = ROOT / ".cache" / "photos" / name
@@ -42,7 +43,7 @@ def photo() -> Callable[[str], Path]:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with room for 1 MiB."""
+    """A separate file system with room for 1 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
@@ -57,6 +58,6 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def resources() -> Iterator[EngineResources]:
-    """Names in the Docker engine that is there; what has them goes at the end of the test."""
+    """Unique names in the Docker engine; their objects are removed after the test."""
     with engine_resources(require_engine()) as resources:
         yield resources

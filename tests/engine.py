@@ -32,11 +32,11 @@ PYTHON_IMAGE = "python:3.11"
 """The base image with Python that tests build on: bookworm with pip."""
 
 LABEL = "fnbuild.test"
-"""Its value says which test made an image, and every step of its build."""
+"""Label of images and build steps; its value is the token of the resources that created them."""
 
 _REGISTRY = "127.0.0.1:5000"
 _START_SECONDS = 120.0
-# `swordfish` by bcrypt, which is all that the registry reads.
+# `swordfish` hashed with bcrypt, the only format that the registry supports.
 _PASSWORD_HASH = "$2b$05$wi.Gk0804TTx4lkg1G1f7OztLoQ75Nu9X8qGSjlRfoWTjtvGfpRYG"
 
 _CONTAINERS_CONF = Path(__file__).parent / "data" / "containers.conf"
@@ -45,7 +45,7 @@ _PROGRAMS = ("sh", "sleep", "cat", "ls", "id")
 
 
 @functools.cache
-def _answering(name: str) -> Engine | str:
+def _find_engine(name: str) -> Engine | str:
     try:
         return selection.choose_engine(name)
     except UnavailableError as error:
@@ -53,25 +53,25 @@ def _answering(name: str) -> Engine | str:
 
 
 def require_engine(name: str = "docker") -> Engine:
-    """The engine of that name, or the test is skipped with what is missing."""
+    """Return the engine of that name, or skip the test with the reason."""
     if name != "docker":
-        # Without a right that containers seldom have, podman cannot raise limits as it likes to.
+        # Without a capability that containers seldom have, podman cannot raise its limits.
         os.environ.setdefault("CONTAINERS_CONF", str(_CONTAINERS_CONF))
-    found = _answering(name)
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    engine = _find_engine(name)
+    if isinstance(engine, str):
+        pytest.skip(engine)
+    return engine
 
 
 def require_image(engine: Engine, reference: str = PYTHON_IMAGE) -> str:
-    """The name of an image that the engine has, or the test is skipped."""
+    """Return the name of an image of the engine, or skip the test if the engine lacks it."""
     if engine.inspect(reference) is None:
         pytest.skip(f"{engine.name} has no image {reference}: `{engine.name} pull {reference}`")
     return reference
 
 
 def require_program(name: str) -> str:
-    """The path of a program, or the test is skipped."""
+    """Return the path of a program, or skip the test."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")
@@ -87,67 +87,70 @@ class EngineResources:
     images: list[str] = field(default_factory=list)
 
     def name(self, word: str) -> str:
-        """A name that nobody else has: of a container, a volume, a function."""
+        """Return a unique name for a container, a volume or a function."""
         return f"fnbuild-test-{word}-{self.token}"
 
     def image(self, word: str, prefix: str = "", tag: str = "1") -> str:
-        """A reference that nobody else has; `prefix` is a registry with its slash."""
+        """Return a unique image reference; `prefix` is a registry with its slash."""
         reference = f"{prefix}{self.name(word)}:{tag}"
         self.images.append(reference)
         return reference
 
     @property
     def label(self) -> str:
-        """The line of a Dockerfile behind FROM by which all its steps are found again."""
+        """The Dockerfile instruction after FROM that labels all steps of a build."""
         return f"LABEL {LABEL}={self.token}"
 
     def build(self, folder: Path, lines: str, word: str = "image") -> str:
-        """Build an image of a Dockerfile's lines with the folder as context; its reference."""
+        """Build an image from the lines of a Dockerfile, and return its reference."""
         reference = self.image(word)
         request = BuildRequest(folder, self.dockerfile(folder, lines), (reference,))
         self.engine.build(request, lambda _: None)
         return reference
 
     def dockerfile(self, folder: Path, lines: str) -> Path:
-        """A Dockerfile of these lines, with the label behind every FROM."""
+        """Write a Dockerfile with these lines and the label after every FROM."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "Dockerfile"
-        marked = []
+        labelled = []
         for line in lines.splitlines():
-            marked.append(line)
+            labelled.append(line)
             if line.startswith("FROM "):
-                marked.append(self.label)
-        file.write_text("\n".join(marked) + "\n")
+                labelled.append(self.label)
+        file.write_text("\n".join(labelled) + "\n")
         return file
 
     def remove(self) -> None:
+        """Remove all objects of the sandbox from the engine."""
         kinds = {"container": ("--all",), "volume": ()} if self.engine.name == "docker" else {}
         for kind, flags in kinds.items():
-            named = ("--filter", f"name={self.token}")
-            for one in call(self.engine, kind, "ls", "--quiet", *flags, *named).split():
-                call(self.engine, kind, "rm", "--force", one)
-        for reference in dict.fromkeys([*self.images, *self._named()]):
+            name_filter = ("--filter", f"name={self.token}")
+            for object_id in call(self.engine, kind, "ls", "--quiet", *flags, *name_filter).split():
+                call(self.engine, kind, "rm", "--force", object_id)
+        for reference in dict.fromkeys([*self.images, *self._named_images()]):
             call(self.engine, "rmi", "--force", reference)
-        # The steps of a build that failed have no name, and go from the last to the first.
+        # The steps of a failed build have no name; each can only be removed after the next one.
         for _ in range(20):
-            ours = f"label={LABEL}={self.token}"
-            left = call(self.engine, "images", "--all", "--quiet", "--filter", ours).split()
-            if not left:
+            label_filter = f"label={LABEL}={self.token}"
+            images = call(
+                self.engine, "images", "--all", "--quiet", "--filter", label_filter
+            ).split()
+            if not images:
                 break
-            call(self.engine, "rmi", "--force", *dict.fromkeys(left))
+            call(self.engine, "rmi", "--force", *dict.fromkeys(images))
 
-    def _named(self) -> list[str]:
-        """The references of images that have our token in their names."""
+    def _named_images(self) -> list[str]:
+        """Return the references of images with the token of the resources in their names."""
         if self.engine.name != "docker":
             return []
         names = call(self.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
         return [name for name in names if self.token in name]
 
 
-def call(engine: Engine, *words: str) -> str:
-    """What the engine's own client writes, whatever its status."""
-    done = subprocess.run([engine.name, *words], capture_output=True, text=True, check=False)
-    return done.stdout
+def call(engine: Engine, *arguments: str) -> str:
+    """Return the output of the engine's client, whatever its exit status."""
+    result = subprocess.run([engine.name, *arguments], capture_output=True, text=True, check=False)
+    return result.stdout
 
 
 @contextmanager
@@ -161,10 +164,10 @@ def engine_resources(engine: Engine) -> Iterator[EngineResources]:
 
 
 def small_base(resources: EngineResources, folder: Path) -> str:
-    """A base image of a few MB with a shell and little else, made from this machine's programs."""
+    """Build a base image of a few MB with a shell and little else from programs of this machine."""
     root = folder / "root"
-    wanted = [require_program(name) for name in _PROGRAMS]
-    for path in [*wanted, *_libraries(wanted)]:
+    programs = [require_program(name) for name in _PROGRAMS]
+    for path in [*programs, *_libraries(programs)]:
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
@@ -175,34 +178,34 @@ def small_base(resources: EngineResources, folder: Path) -> str:
 
 
 def _libraries(programs: list[str]) -> set[str]:
-    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True)
-    words = listed.stdout.split()
+    result = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True)
+    words = result.stdout.split()
     return {word for word in words if word.startswith("/") and not word.endswith(":")}
 
 
-def until(what: str, ready: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
-    """Wait for a condition, or fail with its name."""
+def until(description: str, ready: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
+    """Wait until the condition is true, or fail with its description."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not happen within {seconds:g} s")
+            pytest.fail(f"{description} did not happen within {seconds:g} s")
         time.sleep(0.02)
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on, and that no outgoing connection is given."""
+    """Return a free loopback port outside the range of outgoing connections."""
     for port in random.sample(range(10000, 20000), 200):
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
     pytest.fail("no port from 10000 to 20000 is free")
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry on this machine. `user` and `password` are empty when it asks for none.
+    """A registry on this machine. `user` and `password` are empty if it requires no login.
 
-    `settings` is the file of one that the test has started itself.
+    `settings` is the configuration file of a registry that the test itself started.
     """
 
     address: str
@@ -211,16 +214,16 @@ class Registry:
     settings: Path | None = None
 
     def collect_garbage(self) -> None:
-        """Remove what no tag means, as the operator of a registry does now and then."""
+        """Remove untagged content, as the operator of a registry does from time to time."""
         assert self.settings is not None
-        words = ["garbage-collect", "-m", str(self.settings)]
+        arguments = ["garbage-collect", "-m", str(self.settings)]
         subprocess.run(
-            [require_program("docker-registry"), *words], check=True, capture_output=True
+            [require_program("docker-registry"), *arguments], check=True, capture_output=True
         )
 
 
 def registry_answers(address: str) -> bool:
-    """Whether a registry is there, with a login or without."""
+    """Return True if a registry answers, with or without a login."""
     try:
         with urllib.request.urlopen(f"http://{address}/v2/", timeout=10):
             return True
@@ -234,8 +237,9 @@ def registry_answers(address: str) -> bool:
 def registry(
     folder: Path, port: int, *, login: bool = False, own: bool = False, deletes: bool = True
 ) -> Iterator[Registry]:
-    """The registry that is there, or one of our own on that port; with `login` or `own` always our
-    own, which removes manifests unless `deletes` is false.
+    """Yield the running registry, or start one on the port; `login` and `own` always start one.
+
+    A started registry can delete manifests unless `deletes` is false.
     """
     if not (login or own) and registry_answers(_REGISTRY):
         yield Registry(_REGISTRY)
@@ -271,7 +275,7 @@ def registry(
 
 
 def has_network_namespaces() -> bool:
-    """Whether this user can cut a program off the network."""
+    """Return True if this user can run a program without network access."""
     if os.getuid() != 0 or shutil.which("unshare") is None:
         return False
     return (

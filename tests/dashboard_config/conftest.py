@@ -57,7 +57,7 @@ def images() -> Iterator[Images]:
 
 @pytest.fixture
 def resources(images: Images) -> Iterator[EngineResources]:
-    """Names in that engine; what has them goes at the end of the test."""
+    """Unique names in that engine; their objects are removed after the test."""
     names = EngineResources(images.engine)
     yield names
     names.remove()
