@@ -57,7 +57,7 @@ def _texts(value: Json) -> Json:
         if label["type"] == "skeleton":
             label["sublabels"], label["svg"] = _texts(item["sublabels"]), item["svg"]
         labels.append(label)
-    if len({one["name"] for one in labels}) != len(labels):
+    if len({label["name"] for label in labels}) != len(labels):
         raise InvalidMetadataError("labels are not unique")
     return labels
 
@@ -302,7 +302,7 @@ class Cvat:
         return job
 
     def _detections(self, function: Function, task: Task, reply: Json) -> list[Json]:
-        known = {one["name"]: one for one in function.labels}
+        known = {label["name"]: label for label in function.labels}
         mapping = task.labels or {name: name for name in known}
         try:
             found = [
@@ -336,7 +336,7 @@ def _detection(item: Json, label: Json, task_label: str) -> Json:
         shape["elements"] = _elements(item["elements"], label["sublabels"])
         return shape if any(not one["outside"] for one in shape["elements"]) else None
     points = item["points"] if shape["type"] != "mask" else to_rle(item["mask"])
-    if not all(isinstance(one, int | float) for one in points):
+    if not all(isinstance(point, int | float) for point in points):
         raise CvatError(400, "Value must be a float or an integer")
     if shape["type"] not in _COUNTS or not _COUNTS[shape["type"]](len(points)):
         raise CvatError(400, f"a {shape['type']} of {len(points)} numbers")
@@ -358,7 +358,7 @@ def _attributes(given: Json, label: Json) -> list[Json]:
 def _fits(value: str, attribute: Json) -> bool:
     kind, values = attribute["input_type"], attribute["values"]
     if kind == "number":
-        least, most, step = (int(one) for one in values)
+        least, most, step = (int(value) for value in values)
         return value.isdigit() and least <= int(value) <= most and (int(value) - least) % step == 0
     if kind == "checkbox":
         return value in ("true", "false")
@@ -366,7 +366,7 @@ def _fits(value: str, attribute: Json) -> bool:
 
 
 def _elements(given: Json, sublabels: Json) -> list[Json]:
-    names = {one["name"] for one in sublabels}
+    names = {sublabel["name"] for sublabel in sublabels}
     found = {one["label"]: one for one in given if one["label"] in names}
     seen = [one["points"] for one in found.values()]
     centre = [sum(axis) / len(seen) for axis in zip(*seen, strict=True)]

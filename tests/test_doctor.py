@@ -63,15 +63,17 @@ def test_a_check_that_breaks_takes_no_other_along() -> None:
     def works() -> Iterator[Finding]:
         yield Finding("gpu", "ok", "there")
 
-    found = list(run_checks([Check("disk", breaks), Check("clock", refuses), Check("gpu", works)]))
-    assert [(one.area, one.state) for one in found] == [
+    findings = list(
+        run_checks([Check("disk", breaks), Check("clock", refuses), Check("gpu", works)])
+    )
+    assert [(finding.area, finding.state) for finding in findings] == [
         ("disk", "ok"),
         ("disk", "failure"),
         ("clock", "failure"),
         ("gpu", "ok"),
     ]
-    assert "ZeroDivisionError: by nothing" in found[1].message
-    assert (found[2].message, found[2].remedy) == ("nobody is there", "call somebody")
+    assert "ZeroDivisionError: by nothing" in findings[1].message
+    assert (findings[2].message, findings[2].remedy) == ("nobody is there", "call somebody")
 
 
 def test_a_check_that_hangs_is_left() -> None:
@@ -81,15 +83,15 @@ def test_a_check_that_hangs_is_left() -> None:
         yield Finding("disk", "ok", "first")
         hanging.wait(30)
 
-    began = time.monotonic()
-    found = list(
+    started = time.monotonic()
+    findings = list(
         run_checks(
             [Check("disk", hangs, 2.0), Check("gpu", lambda: [Finding("gpu", "ok", "there")])]
         )
     )
-    assert time.monotonic() - began < 25
-    assert [one.state for one in found] == ["ok", "failure", "ok"]
-    assert "no answer within 2 s" in found[1].message
+    assert time.monotonic() - started < 25
+    assert [finding.state for finding in findings] == ["ok", "failure", "ok"]
+    assert "no answer within 2 s" in findings[1].message
     hanging.set()
 
 
@@ -116,11 +118,11 @@ def test_only_the_areas_that_were_asked_for() -> None:
         yield
 
     checks = [Check("disk", never), Check("gpu", lambda: [Finding("gpu", "ok", "there")])]
-    assert [one.area for one in run_checks(checks, ["gpu"])] == ["gpu"]
-    with pytest.raises(UsageError, match="gpx") as refused:
+    assert [finding.area for finding in run_checks(checks, ["gpu"])] == ["gpu"]
+    with pytest.raises(UsageError, match="gpx") as failure:
         asked("gpx")
-    assert refused.value.hint is not None
-    assert all(area in refused.value.hint for area in AREAS)
+    assert failure.value.hint is not None
+    assert all(area in failure.value.hint for area in AREAS)
 
 
 # This machine
@@ -130,10 +132,10 @@ def test_only_the_areas_that_were_asked_for() -> None:
     ("free", "state"), [(100 * GIB, "ok"), (2 * GIB, "warning"), (100 << 20, "failure")]
 )
 def test_room_on_a_disk(tmp_path: Path, free: int, state: str) -> None:
-    found = check_disk_space("code", tmp_path, "make room", lambda _: (200 * GIB, 0, free))
-    assert found.state == state
-    assert f"{free / GIB:.1f} of 200.0 GiB" in found.message
-    assert found.remedy == ("" if state == "ok" else "make room")
+    finding = check_disk_space("code", tmp_path, "make room", lambda _: (200 * GIB, 0, free))
+    assert finding.state == state
+    assert f"{free / GIB:.1f} of 200.0 GiB" in finding.message
+    assert finding.remedy == ("" if state == "ok" else "make room")
 
 
 def test_a_full_disk(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,21 +145,21 @@ def test_a_full_disk(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             filler.write(bytes(4096))
             filler.flush()
-    found = list(doctor.check_disk())
-    assert [one.state for one in found[:2]] == ["failure", "failure"]
-    assert "No space left on device" in found[0].message
-    assert "FNBUILD_DATA_DIR" in found[0].remedy
+    findings = list(doctor.check_disk())
+    assert [one.state for one in findings[:2]] == ["failure", "failure"]
+    assert "No space left on device" in findings[0].message
+    assert "FNBUILD_DATA_DIR" in findings[0].remedy
 
 
 def test_a_clock_that_is_behind() -> None:
-    (found,) = doctor.check_clock(lambda: 86400.0)
-    assert found.state == "failure"
-    assert "1970-01-02 00:00:00 UTC" in found.message
-    assert found.remedy
-    (found,) = doctor.check_clock(lambda: time.time() + 3600)
-    assert (found.state, "behind" in found.message) == ("warning", True)
-    (found,) = doctor.check_clock()
-    assert found.state == "ok"
+    (finding,) = doctor.check_clock(lambda: 86400.0)
+    assert finding.state == "failure"
+    assert "1970-01-02 00:00:00 UTC" in finding.message
+    assert finding.remedy
+    (finding,) = doctor.check_clock(lambda: time.time() + 3600)
+    assert (finding.state, "behind" in finding.message) == ("warning", True)
+    (finding,) = doctor.check_clock()
+    assert finding.state == "ok"
 
 
 # Engines and registries
@@ -174,18 +176,21 @@ def test_no_engine_matters_only_where_one_is_needed(monkeypatch: pytest.MonkeyPa
 
 def test_an_engine_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FNBUILD_ENGINE", "shovel")
-    (found,) = told(asked("engine"))
-    assert (found.state, "FNBUILD_ENGINE=shovel" in found.message) == ("failure", True)
-    assert "podman" in found.remedy
+    (finding,) = told(asked("engine"))
+    assert (finding.state, "FNBUILD_ENGINE=shovel" in finding.message) == ("failure", True)
+    assert "podman" in finding.remedy
 
 
 def test_a_push_leaves_nothing_behind(tmp_path: Path, resources: EngineResources) -> None:
     before = _images(resources)
-    with registry(tmp_path, free_port()) as place:
-        found = told(asked("engine", "registry", registry=place.address))
-        assert [(one.area, one.state) for one in found] == [("engine", "ok"), ("registry", "ok")]
-        assert place.address in found[1].message
-    assert "linux/" in found[0].message
+    with registry(tmp_path, free_port()) as server:
+        findings = told(asked("engine", "registry", registry=server.address))
+        assert [(finding.area, finding.state) for finding in findings] == [
+            ("engine", "ok"),
+            ("registry", "ok"),
+        ]
+        assert server.address in findings[1].message
+    assert "linux/" in findings[0].message
     until("the end of the image", lambda: not _images(resources) - before)
 
 
@@ -197,8 +202,8 @@ def _images(resources: EngineResources) -> set[str]:
 def test_the_cluster_may_know_the_registry_by_another_name(
     tmp_path: Path, resources: EngineResources
 ) -> None:
-    with registry(tmp_path, free_port()) as place:
-        trial = TrialImage(place.address, "registry.inside:5000/team", needed=True)
+    with registry(tmp_path, free_port()) as server:
+        trial = TrialImage(server.address, "registry.inside:5000/team", needed=True)
         assert [one.state for one in (*trial.build(), *trial.push())] == ["ok", "ok"]
         assert trial.pushed.startswith("registry.inside:5000/team/fnbuild-doctor@sha256:")
         assert trial.remove() is None
@@ -209,33 +214,33 @@ def test_a_registry_that_asks_for_a_login(
 ) -> None:
     # Nobody's credentials.
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    with registry(tmp_path, free_port(), login=True) as place:
-        (found,) = told(asked("registry", registry=place.address))
-    assert found.state == "failure"
-    assert "credentials" in found.message
-    assert f"docker login {place.address}" in found.remedy
+    with registry(tmp_path, free_port(), login=True) as server:
+        (finding,) = told(asked("registry", registry=server.address))
+    assert finding.state == "failure"
+    assert "credentials" in finding.message
+    assert f"docker login {server.address}" in finding.remedy
 
 
 def test_a_registry_that_is_not_there(resources: EngineResources) -> None:
-    (found,) = told(asked("registry", registry=f"127.0.0.1:{free_port()}"))
-    assert found.state == "failure"
-    assert "cannot be reached" in found.message
-    assert found.remedy
+    (finding,) = told(asked("registry", registry=f"127.0.0.1:{free_port()}"))
+    assert finding.state == "failure"
+    assert "cannot be reached" in finding.message
+    assert finding.remedy
 
 
 def test_a_registry_that_cannot_be_one(resources: EngineResources) -> None:
-    found = told(asked("registry", registry="Not A Registry"))
-    assert [one.state for one in found] == ["failure", "skipped"]
-    assert "--registry" in found[0].message
+    findings = told(asked("registry", registry="Not A Registry"))
+    assert [finding.state for finding in findings] == ["failure", "skipped"]
+    assert "--registry" in findings[0].message
 
 
 def test_what_is_not_there_is_skipped() -> None:
-    (found,) = told(asked("rights"))
-    assert found == replace(found, area="kubeconfig", state="skipped")
-    assert "KUBECONFIG" in found.remedy
-    (found,) = told(asked("registry"))
-    assert (found.area, found.state) == ("registry", "skipped")
-    assert "--registry" in found.remedy
+    (finding,) = told(asked("rights"))
+    assert finding == replace(finding, area="kubeconfig", state="skipped")
+    assert "KUBECONFIG" in finding.remedy
+    (finding,) = told(asked("registry"))
+    assert (finding.area, finding.state) == ("registry", "skipped")
+    assert "--registry" in finding.remedy
 
 
 # Everything
@@ -248,21 +253,21 @@ def test_a_whole_machine_with_its_cluster(
     cluster = require_cluster()
     require_local_node(cluster)
     before = _ids(resources)
-    with registry(tmp_path, free_port()) as place, own_namespace(cluster) as namespace:
-        found = told(DoctorOptions(lambda _: namespace, registry=place.address))
-    assert not [one for one in found if one.state == "failure"], found
+    with registry(tmp_path, free_port()) as server, own_namespace(cluster) as namespace:
+        findings = told(DoctorOptions(lambda _: namespace, registry=server.address))
+    assert not [finding for finding in findings if finding.state == "failure"], findings
     assert {"clock", "disk", "engine", "process", "docker", "kubeconfig"} <= {
-        one.area for one in found
+        finding.area for finding in findings
     }
-    assert {one.area for one in found} <= AREAS.keys()
+    assert {finding.area for finding in findings} <= AREAS.keys()
     # Pushed by the engine, pulled by a node.
-    assert states(found, "registry") == ["ok", "ok"]
-    assert [one.message for one in found if one.message.startswith("node ")]
+    assert states(findings, "registry") == ["ok", "ok"]
+    assert [finding.message for finding in findings if finding.message.startswith("node ")]
     # The node keeps what it has pulled until it needs the room.
     for image in _ids(resources) - before:
         call(resources.engine, "rmi", "--force", image)
 
 
 def _ids(resources: EngineResources) -> set[str]:
-    words = ("images", "--quiet", "--filter", "reference=*/fnbuild-doctor")
-    return set(call(resources.engine, *words).split())
+    arguments = ("images", "--quiet", "--filter", "reference=*/fnbuild-doctor")
+    return set(call(resources.engine, *arguments).split())

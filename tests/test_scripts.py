@@ -69,13 +69,13 @@ def test_install_shows_its_progress_and_is_quiet_when_there_is_nothing_to_do(
     assert "No matching distribution found for tiny" in failed.stderr
     assert not (tmp_path / ".venv/.installed").exists()
     write_wheel(tmp_path)
-    done = install(tmp_path, f"{tmp_path}/gone {tmp_path}")
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    result = install(tmp_path, f"{tmp_path}/gone {tmp_path}")
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines()
     assert "installing fnbuild into .venv" in lines
     assert any(line.startswith("  Processing ") and "tiny-1" in line for line in lines), lines
     assert any(line.startswith("  Installing collected packages: ") for line in lines)
-    assert "WARNING" not in done.stderr
+    assert "WARNING" not in result.stderr
     again = install(tmp_path, "")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
@@ -87,22 +87,22 @@ def test_pip_keeps_warnings_of_its_configuration_to_itself(name: str, tmp_path: 
     script = (ROOT / "scripts" / name).read_text()
     pip, quiet = (sys.executable, "-m", "pip", "download"), ["--quiet"] * script.count("--quiet")
     places = f"{tmp_path}/gone {tmp_path}"
-    done = subprocess.run(
+    result = subprocess.run(
         [*pip, *quiet, "--no-index", "--no-deps", "--dest", str(tmp_path / "to"), "tiny"],
         env={**os.environ, "PIP_FIND_LINKS": places, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", ["reference", "onnx-templates"])
 def test_what_scripts_write_is_up_to_date(name: str) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, ROOT / "scripts" / name, "--check"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")

@@ -199,8 +199,8 @@ for number, folder in enumerate(folders):
 class TestManyAtOnce:
     def test_processes_that_make_the_database_at_the_same_moment(self, tmp_path):
         folders = [str(tmp_path / str(number)) for number in range(60)]
-        began = str(time.monotonic() + 2)
-        workers = [run(OPEN, began, *folders) for _ in range(6)]
+        started = str(time.monotonic() + 2)
+        workers = [run(OPEN, started, *folders) for _ in range(6)]
         assert [worker.wait(180) for worker in workers] == [0] * 6
         for worker in workers:
             worker.stdout.close()
@@ -362,7 +362,7 @@ class TestTrouble:
             (data / "fnbuild.db").chmod(0o444)
             Path(parent).chmod(0o755)
             data.chmod(0o555)
-            done = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-c", OPEN_AS_NOBODY],
                 env={**os.environ, "FNBUILD_DATA_DIR": str(data)},
                 capture_output=True,
@@ -370,9 +370,9 @@ class TestTrouble:
                 check=False,
             )
             data.chmod(0o755)
-        assert done.returncode == 3, done.stderr
-        assert f"cannot write to {data}/fnbuild.db" in done.stdout
-        assert "and its files must be writable" in done.stdout
+        assert result.returncode == 3, result.stderr
+        assert f"cannot write to {data}/fnbuild.db" in result.stdout
+        assert "and its files must be writable" in result.stdout
 
     def test_a_full_disk(self, tiny_disk, monkeypatch):
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))

@@ -36,7 +36,7 @@ class User:
         self, *words: str | Path, given: bytes = b"", at: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command line, and return the result; `given` is its input, `at` its folder."""
-        done = subprocess.run(
+        result = subprocess.run(
             [str(word) for word in words],
             input=given,
             cwd=at,
@@ -46,14 +46,14 @@ class User:
             check=False,
         )
         return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+            result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
         )
 
     def fnbuild(self, *words: str | Path, given: bytes = b"") -> str:
         """Return the program's output; fail the test if it fails."""
-        done = self.run(PROGRAM, *words, given=given)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        result = self.run(PROGRAM, *words, given=given)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def deploy(self, *words: str | Path) -> str:
         """Deploy a function to a container, and return its URL."""
@@ -84,23 +84,23 @@ def engine() -> Engine:
 @pytest.fixture(scope="session")
 def data(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with every release of nuclio_sdk; containers need nothing else from it."""
-    place = tmp_path_factory.mktemp("data")
-    place.chmod(0o700)
+    folder = tmp_path_factory.mktemp("data")
+    folder.chmod(0o700)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FNBUILD_DATA_DIR", str(place))
+        patch.setenv("FNBUILD_DATA_DIR", str(folder))
         sdk.ensure_all_sdks()
-    return place
+    return folder
 
 
 @pytest.fixture
 def user(engine: Engine, data: Path) -> Iterator[User]:
     with engine_resources(engine) as resources:
-        kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
-        user = User(resources, kept)
+        environment = {name: value for name, value in os.environ.items() if not is_ours(name)}
+        user = User(resources, environment)
         user.environment |= {
             "FNBUILD_DATA_DIR": str(data),
             "NUCTL_NAMESPACE": user.namespace,
-            "PATH": f"{PROGRAM.parent}{os.pathsep}{kept['PATH']}",
+            "PATH": f"{PROGRAM.parent}{os.pathsep}{environment['PATH']}",
         }
         yield user
 

@@ -24,15 +24,15 @@ def test_it_builds_and_answers_on_its_own_python(user: User, names: None, tmp_pa
     config = alphapose.write(folder)
 
     # With its tab it is no YAML, and that is told; --fix mends it, and a word that is out of use.
-    words = ("deploy", "--project-name", "cvat", "--path", folder, "--platform", "local")
-    refused = user.run("fnbuild", *words)
-    assert refused.returncode == 1
-    assert "function.yaml:26:1" in refused.stderr
+    arguments = ("deploy", "--project-name", "cvat", "--path", folder, "--platform", "local")
+    result = user.run("fnbuild", *arguments)
+    assert result.returncode == 1
+    assert "function.yaml:26:1" in result.stderr
     user.fnbuild("validate", "--fix", folder)
     mended = alphapose.CONFIG.read_text().replace("\t", " " * 8).replace("maxWorkers", "numWorkers")
     assert config.read_text() == mended
 
-    url = user.fnbuild(*words, "-o", "url").strip()
+    url = user.fnbuild(*arguments, "-o", "url").strip()
     headers = alphapose.ask(url, folder)
     assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
     assert headers["x-numpy"] == "1.19.5"
@@ -44,6 +44,6 @@ def test_it_builds_and_answers_on_its_own_python(user: User, names: None, tmp_pa
     assert any('echo "works well"' in one for one in built)
     container = user.inspected("alphapose")
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    shown = user.shown("alphapose")
-    assert shown["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
-    assert shown["spec"]["nodeSelector"] == {"gpu": "true"}
+    function = user.shown("alphapose")
+    assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
+    assert function["spec"]["nodeSelector"] == {"gpu": "true"}

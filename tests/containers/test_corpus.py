@@ -66,9 +66,9 @@ def _deploy(user: User, folder: Path, base: str) -> Any:
     url = user.deploy("--path", folder, "--base-image", base, "--image", image)
     answer = request("POST", url, "/", b'"x"', {"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
-    found = json.loads(answer.body)
-    assert found["asked"] == "x"
-    return found
+    reply = json.loads(answer.body)
+    assert reply["asked"] == "x"
+    return reply
 
 
 def test_an_environment_of_conda(user: User, folder: Callable[[str], Path]) -> None:
@@ -110,9 +110,9 @@ def test_is_built(
 ) -> None:
     """These need a GPU, files or ports of another machine to run."""
     image = user.resources.image(name)
-    printed = user.fnbuild(
+    output = user.fnbuild(
         *("build", "--path", folder(name), "--base-image", base(), "--image", image, "-o", "json")
     )
-    built = json.loads(printed)
+    built = json.loads(output)
     assert built["image"] == image
     assert built["python"]["version"].startswith("3.11.")

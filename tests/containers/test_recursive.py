@@ -41,16 +41,16 @@ def test_base_images_beside_functions_are_built_first(user: User, tmp_path: Path
     _function(user, other, "other", PYTHON_IMAGE)
     user.resources.dockerfile(other, f"FROM {PYTHON_IMAGE}\nRUN exit 1")
 
-    words = ("deploy", "--recursive", "--project-name", "cvat", "--platform", "local")
-    done = user.run(PROGRAM, *words, "--env", "SEEN=flag", "--path", top / mine / "public")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("net: building the base image") == 2
-    assert "other: building the base image" not in done.stderr
+    arguments = ("deploy", "--recursive", "--project-name", "cvat", "--platform", "local")
+    result = user.run(PROGRAM, *arguments, "--env", "SEEN=flag", "--path", top / mine / "public")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("net: building the base image") == 2
+    assert "other: building the base image" not in result.stderr
     images = call(user.resources.engine, "images", "--format", "{{.Repository}}").split()
     assert {shared, own} <= set(images)
-    shown = user.shown("net")
-    assert shown["spec"]["build"]["baseImage"] == own
-    assert shown["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
+    function = user.shown("net")
+    assert function["spec"]["build"]["baseImage"] == own
+    assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
     environment = user.inspected("net")["Config"]["Env"]
     assert "SHARED=one" in environment
     assert user.fnbuild("invoke", "net", "--platform", "local").strip() == "flag"
@@ -64,9 +64,9 @@ def test_a_base_image_that_cannot_be_built_fails_its_function_alone(
     _function(user, bad, "bad", f"cvat.{mine}.bad.base")
     user.resources.dockerfile(bad, f"FROM {PYTHON_IMAGE}\nRUN echo no weights here; exit 3")
     _function(user, tmp_path / mine / "good" / "nuclio", "good", PYTHON_IMAGE)
-    words = ("deploy", "--recursive", "--platform", "local", "--env", "SEEN=here", "-o", "json")
-    done = user.run(PROGRAM, *words, "--path", tmp_path / mine)
-    assert done.returncode == 1
-    assert [row["state"] for row in json.loads(done.stdout)] == ["failed", "ready"]
-    assert "no weights here" in done.stderr
+    arguments = ("deploy", "--recursive", "--platform", "local", "--env", "SEEN=here", "-o", "json")
+    result = user.run(PROGRAM, *arguments, "--path", tmp_path / mine)
+    assert result.returncode == 1
+    assert [row["state"] for row in json.loads(result.stdout)] == ["failed", "ready"]
+    assert "no weights here" in result.stderr
     assert user.fnbuild("invoke", "good", "--platform", "local").strip() == "here"

@@ -130,17 +130,17 @@ def test_the_script_deploys_every_function_and_may_be_run_again(
 def test_the_script_for_gpus_leaves_the_function_without_one_when_there_is_none(
     user: User, cvat: Path, buildkit: None
 ) -> None:
-    done = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
-    assert done.returncode == 0, done.stderr
-    port = _ports(done.stdout)[SAM]
-    done = user.run("bash", cvat / "deploy_gpu.sh")
-    if done.returncode == 0:
-        (asked,) = user.inspected(SAM)["HostConfig"]["DeviceRequests"]
-        assert ["gpu"] in asked["Capabilities"]
+    result = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
+    assert result.returncode == 0, result.stderr
+    port = _ports(result.stdout)[SAM]
+    result = user.run("bash", cvat / "deploy_gpu.sh")
+    if result.returncode == 0:
+        (device,) = user.inspected(SAM)["HostConfig"]["DeviceRequests"]
+        assert ["gpu"] in device["Capabilities"]
     else:
-        assert "the function asks for a GPU, and the engine cannot give one" in done.stderr
-        assert "NVIDIA Container Toolkit" in done.stderr
-        assert "Traceback" not in done.stderr
+        assert "the function asks for a GPU, and the engine cannot give one" in result.stderr
+        assert "NVIDIA Container Toolkit" in result.stderr
+        assert "Traceback" not in result.stderr
     assert _ask(port, 3)["asked"] == 3
 
 
@@ -163,14 +163,14 @@ def test_the_flags_of_the_documentation(
     common = tmp_path / "common"
     common.mkdir()
     (common / "shared.py").write_text("")
-    words = ("--base-image", base, "--desc", "Boxes of things", "--image", image)
+    arguments = ("--base-image", base, "--desc", "Boxes of things", "--image", image)
     more = ("--triggers", triggers, "--volume", f"{common}:/opt/nuclio/common")
-    user.fnbuild(*own, *words, *more)
-    shown = user.shown(OWN)
-    assert shown["spec"]["description"] == "Boxes of things"
-    assert shown["spec"]["image"] == image
-    assert shown["spec"]["build"]["baseImage"] == base
-    trigger = shown["spec"]["triggers"]["myHttpTrigger"]
+    user.fnbuild(*own, *arguments, *more)
+    function = user.shown(OWN)
+    assert function["spec"]["description"] == "Boxes of things"
+    assert function["spec"]["image"] == image
+    assert function["spec"]["build"]["baseImage"] == base
+    trigger = function["spec"]["triggers"]["myHttpTrigger"]
     assert (trigger["numWorkers"], trigger["attributes"]["maxRequestBodySize"]) == (3, 3355443200)
     facts = user.resources.engine.inspect(image)
     assert facts is not None
@@ -200,12 +200,12 @@ def test_the_flags_of_the_documentation(
 
 
 def test_a_gpu_by_flag(user: User, own: tuple[str | Path, ...]) -> None:
-    done = user.run("fnbuild", *own, "--resource-limit", "nvidia.com/gpu=1")
-    if done.returncode == 0:
-        (asked,) = user.inspected(OWN)["HostConfig"]["DeviceRequests"]
-        assert asked["Count"] == 1
+    result = user.run("fnbuild", *own, "--resource-limit", "nvidia.com/gpu=1")
+    if result.returncode == 0:
+        (device,) = user.inspected(OWN)["HostConfig"]["DeviceRequests"]
+        assert device["Count"] == 1
         return
-    assert "error: the function asks for a GPU, and the engine cannot give one" in done.stderr
-    assert "without the limit nvidia.com/gpu the function runs on the CPU" in done.stderr
+    assert "error: the function asks for a GPU, and the engine cannot give one" in result.stderr
+    assert "without the limit nvidia.com/gpu the function runs on the CPU" in result.stderr
     user.fnbuild(*own)
     assert user.shown(OWN)["status"]["state"] == "ready"

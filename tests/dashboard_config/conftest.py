@@ -42,8 +42,10 @@ def images() -> Iterator[Images]:
         fcntl.flock(file, fcntl.LOCK_EX)
         for image, target in ((made.plain, "dashboard"), (made.docker, "docker")):
             if engine.inspect(image) is None:
-                words = ("--target", target)
-                request = BuildRequest(ROOT, _FILE, (image,), {"BASE": PYTHON_IMAGE}, flags=words)
+                arguments = ("--target", target)
+                request = BuildRequest(
+                    ROOT, _FILE, (image,), {"BASE": PYTHON_IMAGE}, flags=arguments
+                )
                 engine.build(request, lambda _: None)
         fcntl.flock(file, fcntl.LOCK_SH)
         yield made
@@ -65,8 +67,10 @@ def resources(images: Images) -> Iterator[EngineResources]:
 
 def said(container: str) -> str:
     """What a container has written."""
-    done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
+    result = subprocess.run(
+        ["docker", "logs", container], capture_output=True, text=True, check=True
+    )
+    return result.stdout + result.stderr
 
 
 def until_healthy(engine: Engine, container: str) -> None:

@@ -73,18 +73,18 @@ class Beside:
     def ask(self, service: str, *words: str) -> Any:
         """What CVAT gets in one of its services; its own way to invoke, or the one given."""
         command = ["docker", "exec", self.resources.name(service), "python", "-c", ASKING, *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{done.stderr}\n{said(self.nuclio)}"
-        return json.loads(done.stdout)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{result.stderr}\n{said(self.nuclio)}"
+        return json.loads(result.stdout)
 
     def api(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}", data, headers, method=method
         )
         try:
-            with urllib.request.urlopen(asked, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text or b"null")
         except urllib.error.HTTPError as error:
@@ -130,7 +130,7 @@ def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     found = Beside(resources, images, port, f"{project}_cvat")
     _write(folder, images, found)
     files = [folder / "docker-compose.yml", FILE, folder / "tests.yml"]
-    words = [*program, "-p", project, *(word for one in files for word in ("-f", str(one)))]
+    arguments = [*program, "-p", project, *(word for file in files for word in ("-f", str(file)))]
     own = {
         "FNBUILD_DASHBOARD_IMAGE": images.docker,
         "FNBUILD_DASHBOARD_PORT": str(port),
@@ -138,7 +138,7 @@ def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     }
     how: dict[str, Any] = {"cwd": folder, "env": {**os.environ, **own}, "capture_output": True}
     try:
-        up = subprocess.run([*words, "up", "-d"], check=False, text=True, **how)
+        up = subprocess.run([*arguments, "up", "-d"], check=False, text=True, **how)
         assert up.returncode == 0, up.stderr
         until_healthy(images.engine, found.nuclio)
         yield found
@@ -148,15 +148,15 @@ def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             images.engine, "ps", "-aq", "--filter", f"network={found.network}"
         ).split():
             call(images.engine, "rm", "--force", "--volumes", name)
-        subprocess.run([*words, "down", "-v"], check=False, **how)
+        subprocess.run([*arguments, "down", "-v"], check=False, **how)
         resources.remove()
 
 
 def _compose() -> list[str]:
     """The words that begin a command of compose: of the engine's plugin, else the older program."""
     plugin = ["docker", "compose"]
-    done = subprocess.run([*plugin, "version"], capture_output=True, check=False)
-    return plugin if done.returncode == 0 else [require_program("docker-compose")]
+    result = subprocess.run([*plugin, "version"], capture_output=True, check=False)
+    return plugin if result.returncode == 0 else [require_program("docker-compose")]
 
 
 def _write(folder: Path, images: Images, beside: Beside) -> None:
@@ -176,7 +176,7 @@ def _write(folder: Path, images: Images, beside: Beside) -> None:
     for file, services in {
         "docker-compose.yml": dict.fromkeys(names, service),
         "tests.yml": {
-            **{one: {"container_name": beside.resources.name(one)} for one in names},
+            **{name: {"container_name": beside.resources.name(name)} for name in names},
             "nuclio": {
                 "container_name": beside.nuclio,
                 "volumes": [f"{folder}/cvat.yaml:/usr/share/fnbuild/cvat.yaml:ro"],
@@ -187,8 +187,8 @@ def _write(folder: Path, images: Images, beside: Beside) -> None:
         (folder / file).write_text(yaml.safe_dump({"services": services, **networks}))
     # CVAT asks for a namespace, which is not the one of everybody else who tests here.
     own = yaml.safe_load((folder / "tests.yml").read_text())
-    for one in names:
-        own["services"][one]["environment"] = {
+    for name in names:
+        own["services"][name]["environment"] = {
             "CVAT_NUCLIO_FUNCTION_NAMESPACE": config["namespace"]
         }
     (folder / "tests.yml").write_text(yaml.safe_dump(own))
@@ -225,7 +225,7 @@ def test_functions_deployed_by_the_page_are_models_of_cvat(beside: Beside) -> No
 def _examined(beside: Beside) -> None:
     """What the documents say to ask with finds nothing wrong."""
     host = "host.docker.internal"
-    words = [
+    arguments = [
         "docker",
         "run",
         "--rm",
@@ -237,11 +237,11 @@ def _examined(beside: Beside) -> None:
     asking = ["doctor", "cvat", "--url", "http://nuclio:8070", "--direct-host", host]
     mine = ["--namespace", beside.resources.name("ns")]
     image = beside.images.plain
-    done = subprocess.run(
-        [*words, image, *asking, *mine], capture_output=True, text=True, check=False
+    result = subprocess.run(
+        [*arguments, image, *asking, *mine], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "near" in done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "near" in result.stdout
 
 
 def test_a_write_wants_the_token_by_every_way(beside: Beside) -> None:

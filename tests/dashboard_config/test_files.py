@@ -76,12 +76,12 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     # It wants the program to be there.
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/fnbuild/bin/fnbuild", sys.executable))
-    done = subprocess.run(
+    result = subprocess.run(
         [program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
-    told = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    told = [line for line in result.stderr.splitlines() if UNIT.name in line]
     assert not told
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_functions_outlive_the_dashboard_that_started_them() -> None:

@@ -51,15 +51,15 @@ def test_it_serves_without_rights_on_a_disk_that_can_only_be_read(
     images: Images, resources: EngineResources
 ) -> None:
     name, port = resources.name("dashboard"), free_port()
-    words = ("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:8070")
+    arguments = ("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:8070")
     hard = ("--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp")
     mine = ("--volume", f"{resources.name('data')}:/var/lib/fnbuild")
-    call(images.engine, *words, *hard, *mine, images.plain)
+    call(images.engine, *arguments, *hard, *mine, images.plain)
 
     until_healthy(images.engine, name)
     token = said(name).partition("the write token, shown only now: ")[2].split()[0]
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"http://127.0.0.1:{port}/api/functions", headers={"Authorization": f"Bearer {token}"}
     )
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.read() == b"{}"

@@ -42,15 +42,15 @@ _NOT_NEEDED = {("pods/portforward", "get"), ("pods/portforward", "create")}
 
 def _rendered(folder: Path) -> list[dict[str, Any]]:
     command = [require_program("kubectl"), "kustomize", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return [one for one in yaml.safe_load_all(result.stdout) if one]
 
 
 def test_the_account_may_do_what_the_platform_does_and_no_more() -> None:
     allowed: set[tuple[str, str]] = set()
-    for one in _rendered(MANIFESTS / "base"):
-        for rule in one.get("rules") or []:
+    for manifest in _rendered(MANIFESTS / "base"):
+        for rule in manifest.get("rules") or []:
             assert "resourceNames" not in rule
             allowed |= {
                 (f"{resource}.{group}" if group else resource, verb)
@@ -98,20 +98,20 @@ class Installed:
         self.kubectl("apply", "-k", str(_overlay(folder, self, overlay, reference)))
 
     def run(self, *words: str, given: str = "") -> str:
-        done = subprocess.run(
+        result = subprocess.run(
             words, input=given, env=self.environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}\n{self._about()}"
-        return done.stdout
+        assert result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}\n{self._about()}"
+        return result.stdout
 
     def kubectl(self, *words: str, given: str = "") -> str:
         return self.run("kubectl", "--namespace", self.namespace, *words, given=given)
 
     def _about(self) -> str:
-        words = ["kubectl", "--namespace", self.namespace]
+        arguments = ["kubectl", "--namespace", self.namespace]
         parts = (["describe", "pods"], ["logs", "--tail=50", "-l", "nuclio.io/app=dashboard"])
         return "\n".join(
-            subprocess.run([*words, *part], capture_output=True, text=True, check=False).stdout
+            subprocess.run([*arguments, *part], capture_output=True, text=True, check=False).stdout
             for part in parts
         )
 
@@ -130,10 +130,17 @@ class Installed:
     def forwarded(self, target: str) -> Iterator[str]:
         """The URL of the dashboard by `kubectl port-forward`."""
         port = free_port()
-        words = ["kubectl", "--namespace", self.namespace, "port-forward", target, f"{port}:8070"]
+        arguments = [
+            "kubectl",
+            "--namespace",
+            self.namespace,
+            "port-forward",
+            target,
+            f"{port}:8070",
+        ]
         url = f"http://127.0.0.1:{port}"
         process = subprocess.Popen(
-            words, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            arguments, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         try:
             until(f"port-forward to {target}", lambda: _answers(url))
@@ -156,9 +163,9 @@ def _answers(url: str) -> bool:
 
 def _api(url: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
-    asked = urllib.request.Request(url + path, data, headers, method=method)
+    request = urllib.request.Request(url + path, data, headers, method=method)
     try:
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read() or b"null")
@@ -171,11 +178,13 @@ def installed(
     cluster, folder = require_cluster(), tmp_path_factory.mktemp("install")
     resources = EngineResources(images.engine)
     with own_namespace(cluster) as namespace:
-        kept = {name: value for name, value in os.environ.items() if not containers.is_ours(name)}
-        path = f"{containers.PROGRAM.parent}{os.pathsep}{kept['PATH']}"
+        environment = {
+            name: value for name, value in os.environ.items() if not containers.is_ours(name)
+        }
+        path = f"{containers.PROGRAM.parent}{os.pathsep}{environment['PATH']}"
         own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
         name = f"nuclio-dashboard-{resources.token}"
-        found = Installed(cluster, namespace, name, resources, kept | own, registry)
+        found = Installed(cluster, namespace, name, resources, environment | own, registry)
         try:
             found.apply(folder, "local-registry", images.plain)
             token = (
@@ -194,15 +203,15 @@ def installed(
                 annotations=_DETECTOR_ANNOTATIONS,
                 spec=f"build: {{baseImage: '{PYTHON_IMAGE}', image: {image}}}",
             )
-            words = ("deploy", "--platform", "kube", "--project-name", "cvat", "-r", registry)
+            arguments = ("deploy", "--platform", "kube", "--project-name", "cvat", "-r", registry)
             resources.images.append(f"{registry}/{image}:latest")
-            found.run("fnbuild", *words, "--path", str(source))
+            found.run("fnbuild", *arguments, "--path", str(source))
             found.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
             yield found
         finally:
             for kind in ("clusterrolebinding", "clusterrole"):
-                words = ["kubectl", "delete", kind, f"nuclio-dashboard-nodes-{resources.token}"]
-                subprocess.run(words, capture_output=True, check=False)
+                arguments = ["kubectl", "delete", kind, f"nuclio-dashboard-nodes-{resources.token}"]
+                subprocess.run(arguments, capture_output=True, check=False)
             resources.remove()
 
 

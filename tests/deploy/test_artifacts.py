@@ -46,13 +46,13 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
     folder.mkdir()
     (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
     kube = lookup("kube")
-    with registry(tmp_path, free_port()) as place, engine_resources(engine) as names:
+    with registry(tmp_path, free_port()) as server, engine_resources(engine) as names:
         name = names.image("pushed", tag="1")
-        (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=place.address))
+        (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=server.address))
         built = artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
         names.images.append(built.registry_reference)
         planned = artifacts.planned_artifact(reader.load_function(folder), None, kube, exactly=True)
-        assert planned.reference == f"{place.address}/{name}"
+        assert planned.reference == f"{server.address}/{name}"
         assert planned.pinned == f"{built.build_tag}@{built.pushed_digest}"
         (folder / "main.py").write_text("def handler(context, event):\n    return 2\n")
         assert (

@@ -42,14 +42,14 @@ class OnCluster(User):
         return url
 
     def shown(self, name: str) -> Any:
-        words = ("get", "function", name, "--platform", "kube", "-o", "json")
-        return json.loads(self.fnbuild(*words))
+        arguments = ("get", "function", name, "--platform", "kube", "-o", "json")
+        return json.loads(self.fnbuild(*arguments))
 
     def live(self, kind: kinds.Kind, name: str) -> Any:
         """An object as the cluster has it."""
-        found = self.cluster.get(kind, self.space, name)
-        assert found is not None, f"no {kind.name} {name}"
-        return found
+        live_object = self.cluster.get(kind, self.space, name)
+        assert live_object is not None, f"no {kind.name} {name}"
+        return live_object
 
     def pods(self, function: str) -> list[Any]:
         labels = f"nuclio.io/function-name={function}"
@@ -61,10 +61,12 @@ def user(engine: Engine, data: Path) -> Iterator[OnCluster]:
     """One namespace for everything here: making one takes longer than a function."""
     cluster = require_cluster()
     with engine_resources(engine) as resources, own_namespace(cluster) as namespace:
-        kept = {name: value for name, value in os.environ.items() if not containers.is_ours(name)}
-        path = f"{PROGRAM.parent}{os.pathsep}{kept['PATH']}"
+        environment = {
+            name: value for name, value in os.environ.items() if not containers.is_ours(name)
+        }
+        path = f"{PROGRAM.parent}{os.pathsep}{environment['PATH']}"
         own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
-        yield OnCluster(resources, kept | own, cluster, namespace)
+        yield OnCluster(resources, environment | own, cluster, namespace)
 
 
 @pytest.fixture(scope="session")

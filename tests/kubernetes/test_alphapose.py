@@ -43,20 +43,20 @@ def test_it_runs_where_its_author_wanted_it(
 ) -> None:
     folder = tmp_path / "alphapose"
     alphapose.write(folder)
-    words = (
+    arguments = (
         *("deploy", "--project-name", "cvat", "-n", user.namespace, "--path", "."),
         *("--platform", "kube", "-r", registry, "--http-trigger-service-type", "NodePort"),
     )
-    refused = user.run(PROGRAM, *words, at=folder)
-    assert refused.returncode == 1
-    assert "function.yaml:26:1" in refused.stderr
+    result = user.run(PROGRAM, *arguments, at=folder)
+    assert result.returncode == 1
+    assert "function.yaml:26:1" in result.stderr
     user.fnbuild("validate", "--fix", folder)
 
-    done = user.run(PROGRAM, *words, "-o", "url", at=folder)
-    assert done.returncode == 0, done.stderr
+    result = user.run(PROGRAM, *arguments, "-o", "url", at=folder)
+    assert result.returncode == 0, result.stderr
     # The selector brings it to the machine, but only a limit brings the device to it.
-    assert "not see the GPU" in done.stderr
-    url = done.stdout.strip()
+    assert "not see the GPU" in result.stderr
+    url = result.stdout.strip()
     # The rules of a new node port come a little later than the pod.
     ask(url.removeprefix("http://"), "/__internal/health")
     headers = alphapose.ask(url, folder)
@@ -68,14 +68,16 @@ def test_it_runs_where_its_author_wanted_it(
     assert service["type"] == "NodePort"
     port = service["ports"][0]["nodePort"]
     assert url.endswith(f":{port}")
-    shown = user.shown("alphapose")
-    assert shown["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
-    assert shown["status"]["httpPort"] == port
+    function = user.shown("alphapose")
+    assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
+    assert function["status"]["httpPort"] == port
 
     if GPU not in node["status"]["allocatable"]:
         pytest.skip(f"the node with the label advertises no {GPU}")
     with gpus_alone(user.cluster):
-        again = user.run(PROGRAM, *words, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder)
+        again = user.run(
+            PROGRAM, *arguments, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder
+        )
         assert again.returncode == 0, again.stderr
         assert "not see the GPU" not in again.stderr
         assert again.stdout.strip() == url

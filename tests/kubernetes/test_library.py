@@ -27,6 +27,6 @@ def test_it_answers_on_its_node_port(
         *("--image", user.resources.image(name), *pushed),
     )
     library.check(folder, url, photo)
-    shown = user.shown(name)
-    assert shown["status"]["state"] == "ready"
-    assert url.endswith(f":{shown['status']['httpPort']}")
+    function = user.shown(name)
+    assert function["status"]["state"] == "ready"
+    assert url.endswith(f":{function['status']['httpPort']}")

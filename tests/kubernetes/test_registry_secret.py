@@ -27,12 +27,12 @@ CODE = "def handler(context, event):\n    return 'pulled'\n"
 def closed(user: OnCluster, tmp_path: Path) -> Iterator[Registry]:
     """A registry that wants a login, known to the nodes; the shell's docker is logged in."""
     require_local_node(user.cluster)
-    with registry_of(tmp_path, free_port(), login=True) as place:
+    with registry_of(tmp_path, free_port(), login=True) as server:
         user.environment["DOCKER_CONFIG"] = str(tmp_path)
-        login = ("docker", "login", place.address, "--username", place.user, "--password-stdin")
-        done = user.run(*login, given=place.password.encode())
-        assert done.returncode == 0, done.stderr
-        yield place
+        login = ("docker", "login", server.address, "--username", server.user, "--password-stdin")
+        result = user.run(*login, given=server.password.encode())
+        assert result.returncode == 0, result.stderr
+        yield server
         del user.environment["DOCKER_CONFIG"]
 
 
@@ -52,53 +52,53 @@ def test_nodes_pull_with_it_from_the_next_deploy_on(
     code.mkdir()
     (code / "main.py").write_text(CODE)
     name = user.resources.name("private")
-    words = ("--path", code / "main.py", "--image", name, "-r", closed.address, "--base-image")
+    arguments = ("--path", code / "main.py", "--image", name, "-r", closed.address, "--base-image")
     user.resources.images += [f"{name}:latest", f"{closed.address}/{name}:latest"]
-    user.fnbuild("build", "private", *words, PYTHON_IMAGE)
+    user.fnbuild("build", "private", *arguments, PYTHON_IMAGE)
     for image in user.resources.images[-2:]:
         subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
 
     image = f"{closed.address}/{name}:latest"
     deploy = ("deploy", "private", "--platform", "kube", "--run-image", image)
     how = ("--runtime", "python:3.11", "--handler", "main:handler")
-    done = user.run(PROGRAM, *deploy, *how)
-    assert done.returncode == 1
-    assert "requires a login" in done.stderr
-    assert "fnbuild create registry-secret --platform kube" in done.stderr
+    result = user.run(PROGRAM, *deploy, *how)
+    assert result.returncode == 1
+    assert "requires a login" in result.stderr
+    assert "fnbuild create registry-secret --platform kube" in result.stderr
 
     given = f"{closed.password}\n".encode()
-    words = (*CREATE, "--server", f"http://{closed.address}/", "--username", closed.user)
-    done = user.run(PROGRAM, *words, "--password-stdin", given=given)
-    assert done.returncode == 0, done.stderr
-    assert closed.password not in done.stdout + done.stderr
-    assert "created secret registry-credentials" in done.stderr
+    arguments = (*CREATE, "--server", f"http://{closed.address}/", "--username", closed.user)
+    result = user.run(PROGRAM, *arguments, "--password-stdin", given=given)
+    assert result.returncode == 0, result.stderr
+    assert closed.password not in result.stdout + result.stderr
+    assert "created secret registry-credentials" in result.stderr
     assert set(_auths(user, "registry-credentials")) == {closed.address}
     user.fnbuild(*deploy, *how)
     reply = user.fnbuild("invoke", "private", "--platform", "kube")
     assert reply.strip() == "pulled"
     user.fnbuild("delete", "function", "private", "--platform", "kube")
-    words = ("delete", "secret", "registry-credentials", "--namespace", user.namespace)
-    subprocess.run(["kubectl", *words], capture_output=True, check=True)
+    arguments = ("delete", "secret", "registry-credentials", "--namespace", user.namespace)
+    subprocess.run(["kubectl", *arguments], capture_output=True, check=True)
 
 
 def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("first\n")
-    words = (*CREATE, "hub", "--registry", "docker.io", "--username", "ann")
-    done = user.run(PROGRAM, *words, "--password-file", file, "--email", "ann@example.com")
-    assert done.returncode == 0, done.stderr
-    assert "created secret hub" in done.stderr
-    assert "spec.imagePullSecrets" in done.stderr
+    arguments = (*CREATE, "hub", "--registry", "docker.io", "--username", "ann")
+    result = user.run(PROGRAM, *arguments, "--password-file", file, "--email", "ann@example.com")
+    assert result.returncode == 0, result.stderr
+    assert "created secret hub" in result.stderr
+    assert "spec.imagePullSecrets" in result.stderr
     (entry,) = _auths(user, "hub").items()
     auth = base64.b64encode(b"ann:first").decode()
     own = {"username": "ann", "password": "first", "email": "ann@example.com", "auth": auth}
     assert entry == ("https://index.docker.io/v1/", own)
 
-    done = user.run(PROGRAM, *words, "--password", "second")
-    assert done.returncode == 0, done.stderr
-    assert "updated secret hub" in done.stderr
-    assert "warning: a password in a command line" in done.stderr
-    assert "second" not in done.stderr
+    result = user.run(PROGRAM, *arguments, "--password", "second")
+    assert result.returncode == 0, result.stderr
+    assert "updated secret hub" in result.stderr
+    assert "warning: a password in a command line" in result.stderr
+    assert "second" not in result.stderr
     assert _auths(user, "hub")["https://index.docker.io/v1/"]["password"] == "second"
 
 
@@ -117,7 +117,7 @@ def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_pa
 def test_what_cannot_be_is_told(
     words: list[str], given: str, message: str, user: OnCluster
 ) -> None:
-    done = user.run(PROGRAM, *CREATE, "--username", "ann", *words, given=given.encode())
-    assert done.returncode in (1, 2)
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    result = user.run(PROGRAM, *CREATE, "--username", "ann", *words, given=given.encode())
+    assert result.returncode in (1, 2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -66,8 +66,8 @@ def test_a_rollout_loses_no_request(user: OnCluster, write: Write) -> None:
 
         # One that fails has served nobody, and goes again.
         broken = write("raise ValueError('no weights')\n" + HANDLER.format(3))
-        words = ("deploy", "--platform", "kube", "--path", broken)
-        failed = user.run(PROGRAM, *words)
+        arguments = ("deploy", "--platform", "kube", "--path", broken)
+        failed = user.run(PROGRAM, *arguments)
         assert failed.returncode == 1
         assert "ValueError: no weights" in failed.stderr
         assert "goes on serving" in failed.stderr

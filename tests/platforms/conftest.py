@@ -20,47 +20,48 @@ from tests.platforms.folders import config
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The cluster that is there."""
+    """The current cluster."""
     return require_cluster()
 
 
 @pytest.fixture
 def cluster_namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A separate namespace for the test."""
     with own_namespace(cluster) as name:
         yield name
 
 
 @pytest.fixture(scope="session")
 def greeter_image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The image of a function that answers `hello`, which the node has without a push."""
+    """The image of a function that answers `hello`; the node has it without a push."""
     with function_image(tmp_path_factory.mktemp("greeter")) as image:
         yield image
 
 
 @pytest.fixture(scope="session")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The part of a data directory that is fetched from elsewhere."""
-    place = tmp_path_factory.mktemp("fetched")
+    """The downloaded part of a data directory."""
+    folder = tmp_path_factory.mktemp("fetched")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FNBUILD_DATA_DIR", str(place))
+        patch.setenv("FNBUILD_DATA_DIR", str(folder))
         sdk.ensure_sdk_for_version((3, 11, 0))
-    return place / "sdk"
+    return folder / "sdk"
 
 
 @pytest.fixture
 def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory that no other test uses."""
-    place = make_private_dir(tmp_path / "data")
-    shutil.copytree(fetched, place / "sdk")
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
-    return place
+    folder = make_private_dir(tmp_path / "data")
+    shutil.copytree(fetched, folder / "sdk")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
 def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An image that lasts as long as the tests, with the layers that all functions have in common:
-    who removes the last image on a layer takes it from those that are just being built on it.
+    """Keep an image with the layers that all functions have in common for the whole test run.
+
+    Otherwise the removal of the last image with such a layer would break concurrent builds on it.
     """
     engine = require_engine()
     require_image(engine)

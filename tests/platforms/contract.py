@@ -40,7 +40,7 @@ metadata:
     spec: |
       [{"id": 1, "name": "face", "type": "rectangle"}]
 spec:
-  description: Says what it was told
+  description: Repeats its input
   handler: main:handler
   runtime: python:3.11
   build:
@@ -63,7 +63,7 @@ def handler(context, event):
 
 
 class Author:
-    """Writes and deploys one function, as a person with an editor would."""
+    """A user who writes and deploys one function."""
 
     def __init__(self, folder: Path, platform_name: str, namespace: str):
         self.folder = folder
@@ -104,16 +104,16 @@ def ask(deployment: Deployment, body: object = None) -> dict[str, object]:
 
 
 def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: Author) -> None:
-    made = author.deploy("hello")
-    assert (made.state, made.revision, made.replicas) == ("ready", 1, (1, 1))
-    assert ask(made, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
+    deployment = author.deploy("hello")
+    assert (deployment.state, deployment.revision, deployment.replicas) == ("ready", 1, (1, 1))
+    assert ask(deployment, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
 
-    [listed] = platform.deployments(author.namespace)
-    assert listed.name == "greeter"
-    assert listed.http_port == made.http_port
-    assert listed.function.metadata.annotations["type"] == "detector"
-    assert listed.function.metadata.labels[names.PROJECT_LABEL] == "cvat"
-    assert listed.function.spec.description == "Says what it was told"
+    [deployment] = platform.deployments(author.namespace)
+    assert deployment.name == "greeter"
+    assert deployment.http_port == deployment.http_port
+    assert deployment.function.metadata.annotations["type"] == "detector"
+    assert deployment.function.metadata.labels[names.PROJECT_LABEL] == "cvat"
+    assert deployment.function.spec.description == "Repeats its input"
     assert platform.deployment(author.namespace, "greeter").state == "ready"
     assert platform.deployments(author.namespace, "another") == []
     assert "created project cvat" in author.progress
@@ -121,16 +121,16 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
 
 def test_a_plan_changes_nothing(platform: Platform, author: Author) -> None:
     author.write("hello")
-    made = pipeline.plan(author.request())
-    assert made.effective_changes
+    plan = pipeline.plan(author.request())
+    assert plan.effective_changes
     assert ("create", "project cvat") in [
-        (step.verb, step.target) for step in made.effective_changes
+        (step.verb, step.target) for step in plan.effective_changes
     ]
     assert platform.deployments(author.namespace) == []
     assert "greeter" in pipeline.diff(author.request()).text
 
 
-def test_nothing_to_change_means_an_empty_diff(platform: Platform, author: Author) -> None:
+def test_diff_is_empty_without_changes(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     assert pipeline.plan(author.request()).effective_changes == ()
     assert pipeline.diff(author.request()).text == ""
@@ -152,7 +152,7 @@ def test_a_second_deploy_is_refused_before_anything_is_built(
     assert author.deploy("hello").revision == 1
 
 
-def test_a_build_that_fails_gives_the_reservation_back(platform: Platform, author: Author) -> None:
+def test_a_failed_build_releases_the_reservation(platform: Platform, author: Author) -> None:
     def fail(text: str) -> None:
         if text.startswith("staging"):
             raise BuildError("no space left")
@@ -166,9 +166,7 @@ def test_a_build_that_fails_gives_the_reservation_back(platform: Platform, autho
         pass
 
 
-def test_a_new_configuration_of_the_same_code_is_a_revision(
-    platform: Platform, author: Author
-) -> None:
+def test_a_changed_configuration_creates_a_revision(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     request = replace(author.request(), overrides=Function(spec=Spec(description="Repeats")))
     verbs = {step.target: step.verb for step in pipeline.plan(request).changes}
@@ -185,9 +183,7 @@ def test_a_redeploy_keeps_the_port(platform: Platform, author: Author) -> None:
     assert ask(second)["greeting"] == "goodbye"
 
 
-def test_a_revision_that_fails_leaves_the_old_one_serving(
-    platform: Platform, author: Author
-) -> None:
+def test_a_failed_revision_leaves_the_old_one_serving(platform: Platform, author: Author) -> None:
     first = author.deploy("hello")
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
     with pytest.raises(NotReadyError) as failure:
@@ -199,7 +195,7 @@ def test_a_revision_that_fails_leaves_the_old_one_serving(
     assert states == ["failed", "active"]
 
 
-def test_a_first_deploy_that_fails_is_listed_with_its_reason(
+def test_a_failed_first_deploy_is_listed_with_its_reason(
     platform: Platform, author: Author
 ) -> None:
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
@@ -211,7 +207,7 @@ def test_a_first_deploy_that_fails_is_listed_with_its_reason(
     assert author.deploy("hello").state == "ready"
 
 
-def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -> None:
+def test_rollback_runs_the_previous_revision(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     author.deploy("goodbye")
     rolled = platform.rollback(author.namespace, "greeter", None, author.progress.append)
@@ -226,21 +222,21 @@ def test_a_second_rollback_goes_further_back(platform: Platform, author: Author)
     for word in ("one", "two", "three"):
         author.deploy(word)
 
-    def back() -> object:
-        made = platform.rollback(author.namespace, "greeter", None, author.progress.append)
-        return ask(made)["greeting"]
+    def roll_back() -> object:
+        deployment = platform.rollback(author.namespace, "greeter", None, author.progress.append)
+        return ask(deployment)["greeting"]
 
-    assert back() == "two"
+    assert roll_back() == "two"
     platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert back() == "one"
+    assert roll_back() == "one"
     with pytest.raises(NotFoundError, match="served before"):
-        back()
-    # What was deployed anew counts from where it is.
+        roll_back()
+    # A new deploy is the starting point of the next rollback.
     author.deploy("four")
-    assert back() == "one"
+    assert roll_back() == "one"
 
 
-def test_a_platform_that_is_well_has_nothing_to_say(platform: Platform, author: Author) -> None:
+def test_a_healthy_platform_reports_no_problems(platform: Platform, author: Author) -> None:
     assert platform.problems() == []
     author.deploy("hello")
     assert platform.problems() == []
@@ -249,32 +245,34 @@ def test_a_platform_that_is_well_has_nothing_to_say(platform: Platform, author: 
 def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Author) -> None:
     first = author.deploy("hello")
     author.write("never deployed")
-    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert again.http_port == first.http_port
-    assert ask(again)["greeting"] == "hello"
+    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert redeployed.http_port == first.http_port
+    assert ask(redeployed)["greeting"] == "hello"
 
 
 def test_a_deployment_describes_the_image_for_later_deploys(
     platform: Platform, author: Author
 ) -> None:
-    made = author.deploy("hello")
+    deployed = author.deploy("hello")
     assert [deployment.image for deployment in platform.deployments(author.namespace)] == [
-        made.image
+        deployed.image
     ]
-    assert not made.foreground
+    assert not deployed.foreground
     if platform.artifact_kind == "folder":
-        assert made.image is None
+        assert deployed.image is None
         return
-    assert made.image is not None
-    assert made.function.spec.image in (made.image.reference, made.pinned_image)
-    assert len(made.image.digest) == 64
-    assert made.pinned_image if platform.pulls_images else made.image.id
+    assert deployed.image is not None
+    assert deployed.function.spec.image in (deployed.image.reference, deployed.pinned_image)
+    assert len(deployed.image.digest) == 64
+    assert deployed.pinned_image if platform.pulls_images else deployed.image.id
 
 
-def test_the_workers_of_a_deployment_are_known(platform: Platform, author: Author) -> None:
-    made = author.deploy("hello")
-    reported = platform.statistics(made).values()
-    assert (len(made.workers) or sum(sum(each.workers.values()) for each in reported)) == 1
+def test_a_deployment_reports_its_workers(platform: Platform, author: Author) -> None:
+    deployment = author.deploy("hello")
+    reported = platform.statistics(deployment).values()
+    assert (
+        len(deployment.workers) or sum(sum(statistics.workers.values()) for statistics in reported)
+    ) == 1
 
 
 def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
@@ -285,14 +283,14 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     assert "hello" in (folder / "main.py").read_text()
 
 
-def test_nothing_is_restored_that_runs(platform: Platform, author: Author) -> None:
-    made = author.deploy("hello")
-    ours = FunctionKey(author.namespace, "greeter")
-    assert ours not in platform.functions_to_restore()
-    assert platform.restore(author.progress.append, ours) in ((), ("greeter",))
-    again = platform.deployment(author.namespace, "greeter")
-    assert (again.revision, again.http_port) == (made.revision, made.http_port)
-    assert ask(made)["greeting"] == "hello"
+def test_restore_leaves_a_running_function_alone(platform: Platform, author: Author) -> None:
+    deployment = author.deploy("hello")
+    key = FunctionKey(author.namespace, "greeter")
+    assert key not in platform.functions_to_restore()
+    assert platform.restore(author.progress.append, key) in ((), ("greeter",))
+    current = platform.deployment(author.namespace, "greeter")
+    assert (current.revision, current.http_port) == (deployment.revision, deployment.http_port)
+    assert ask(deployment)["greeting"] == "hello"
 
 
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
@@ -301,19 +299,19 @@ def test_update_changes_the_configuration_only(platform: Platform, author: Autho
     request = pipeline.DeployRequest(
         name="greeter", namespace=author.namespace, overrides=overrides
     )
-    made = pipeline.update(platform, request, author.progress.append)
-    assert made.function.spec.description == "newer"
-    assert ask(made)["greeting"] == "hello"
+    deployment = pipeline.update(platform, request, author.progress.append)
+    assert deployment.function.spec.description == "newer"
+    assert ask(deployment)["greeting"] == "hello"
 
 
-def test_logs_hold_what_the_handler_said(platform: Platform, author: Author) -> None:
+def test_logs_contain_the_messages_of_the_handler(platform: Platform, author: Author) -> None:
     author.deploy("hello")
 
-    def said() -> bool:
+    def is_logged() -> bool:
         records = platform.logs(author.namespace, "greeter")
         return "the model is loaded" in [record.message for record in records]
 
-    until("the words in the log", said)
+    until("the message in the log", is_logged)
 
 
 def test_replicas_have_names(platform: Platform, author: Author) -> None:
@@ -322,26 +320,26 @@ def test_replicas_have_names(platform: Platform, author: Author) -> None:
     assert name
 
 
-def test_processors_tell_what_they_count(platform: Platform, author: Author) -> None:
-    made = author.deploy("hello")
-    [before] = platform.statistics(made).values()
+def test_processors_report_statistics(platform: Platform, author: Author) -> None:
+    deployment = author.deploy("hello")
+    [before] = platform.statistics(deployment).values()
     assert (before.requests, before.errors) == (0, 0)
     for _ in range(3):
-        ask(made)
-    [now] = platform.statistics(made).values()
-    assert (now.requests, now.errors, now.restarts) == (3, 0, 0)
-    assert now.durations[-1] == (math.inf, 3)
-    assert sum(now.workers.values()) == 1
+        ask(deployment)
+    [after] = platform.statistics(deployment).values()
+    assert (after.requests, after.errors, after.restarts) == (3, 0, 0)
+    assert after.durations[-1] == (math.inf, 3)
+    assert sum(after.workers.values()) == 1
 
 
-def test_a_log_that_is_followed_ends_when_told(platform: Platform, author: Author) -> None:
+def test_following_a_log_ends_on_request(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     ended, seen = threading.Event(), threading.Event()
 
     def follow() -> None:
         records = platform.logs(author.namespace, "greeter", follow=True, until=ended)
-        for one in records:
-            if one.message == "the model is loaded":
+        for record in records:
+            if record.message == "the model is loaded":
                 seen.set()
 
     thread = threading.Thread(target=follow)
@@ -357,9 +355,9 @@ def test_delete_removes_the_function(platform: Platform, author: Author) -> None
     assert platform.delete(author.namespace, "greeter") is True
     assert platform.delete(author.namespace, "greeter") is False
     assert platform.deployments(author.namespace) == []
-    for missing in _readers(platform, author.namespace):
+    for read in _readers(platform, author.namespace):
         with pytest.raises(NotFoundError, match="greeter"):
-            missing()
+            read()
 
 
 def _readers(platform: Platform, namespace: str) -> list[Callable[[], object]]:
@@ -372,19 +370,21 @@ def _readers(platform: Platform, namespace: str) -> list[Callable[[], object]]:
     ]
 
 
-def test_projects(platform: Platform, author: Author) -> None:
+def test_projects_are_created_updated_and_deleted(platform: Platform, author: Author) -> None:
     assert [p.name for p in platform.projects(author.namespace)] == ["default"]
     assert platform.create_project(Project("cvat", author.namespace, "for annotators")) is True
     assert platform.create_project(Project("cvat", author.namespace)) is False
     with pytest.raises(UsageError, match="Street Cameras"):
         platform.create_project(Project("Street Cameras", author.namespace))
     assert [p.name for p in platform.projects(author.namespace)] == ["cvat", "default"]
-    told = Project("cvat", author.namespace, "for all of us", "mia", {"team": "x"}, {"why": "ä b"})
-    assert platform.update_project(told) is True
-    assert told in platform.projects(author.namespace)
-    born = Project("born", author.namespace, labels={"team": "y"}, annotations={"why": "{}"})
-    assert platform.create_project(born) is True
-    assert platform.projects(author.namespace)[0] == born
+    updated = Project(
+        "cvat", author.namespace, "for all of us", "mia", {"team": "x"}, {"why": "ä b"}
+    )
+    assert platform.update_project(updated) is True
+    assert updated in platform.projects(author.namespace)
+    labelled = Project("born", author.namespace, labels={"team": "y"}, annotations={"why": "{}"})
+    assert platform.create_project(labelled) is True
+    assert platform.projects(author.namespace)[0] == labelled
     bare = Project("born", author.namespace)
     assert platform.update_project(bare) is True
     assert platform.projects(author.namespace)[0] == bare

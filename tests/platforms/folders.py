@@ -24,19 +24,19 @@ def handler(context, event):
 
 
 def config(name: str, image: str, spec: str = "") -> str:
-    """The text of a function.yaml; `spec` are more of its lines."""
+    """Return the text of a function.yaml; `spec` has additional lines."""
     return _CONFIG.format(name=name, image=image, spec=spec)
 
 
 class Folders:
-    """Functions in folders below `home`; their images have names that `image` makes."""
+    """Functions in folders below `home`; `image` returns the names of their images."""
 
     def __init__(self, home: Path, image: Callable[[str], str]) -> None:
         self.home = home
         self._image = image
 
     def write(self, word: str = "hello", *, name: str = "greeter", spec: str = "") -> Path:
-        """A function that answers every request with the word."""
+        """Write a function that answers every request with the word."""
         return self.write_code(_CODE.format(word=word), name=name, spec=spec)
 
     def write_code(self, code: str, *, name: str = "greeter", spec: str = "") -> Path:

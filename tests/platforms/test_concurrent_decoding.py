@@ -44,5 +44,5 @@ def test_the_first_threads_that_decode_do_so_at_the_same_time(module: str, name:
     # The interpreter crashed more often than not if the type was completed on first use.
     program = DECODING.format(module=module, name=name)
     for _ in range(8):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+        assert result.returncode == 0, result.stderr.decode()

@@ -15,10 +15,10 @@ def test_changes_by_anybody_are_heard_of(
     platform: DockerPlatform, namespace: str, resources: EngineResources
 ) -> None:
     until("listening", lambda: platform.change_counter() > 0)
-    known = platform.change_counter()
+    counter = platform.change_counter()
     platform.store_imported(Function(metadata=Metadata(name="f", namespace=namespace)))
-    until("news of the record", lambda: platform.change_counter() > known)
-    known = platform.change_counter()
+    until("news of the record", lambda: platform.change_counter() > counter)
+    counter = platform.change_counter()
     labels = {"platform": "local", "namespace": namespace, "function-name": "g"}
     flags = [f"--label=nuclio.io/{key}={value}" for key, value in labels.items()]
     container = resources.name(f"{namespace}-g")
@@ -33,5 +33,5 @@ def test_changes_by_anybody_are_heard_of(
         "sleep",
         "60",
     )
-    until("news of the container", lambda: platform.change_counter() > known)
-    assert {one.name for one in platform.deployments(namespace)} == {"f", "g"}
+    until("news of the container", lambda: platform.change_counter() > counter)
+    assert {deployment.name for deployment in platform.deployments(namespace)} == {"f", "g"}

@@ -122,12 +122,12 @@ def test_a_disabled_function_is_not_started_by_the_engine() -> None:
 
 def test_limits_devices_and_gpus() -> None:
     limits = {"cpu": "1500m", "memory": "512Mi", "nvidia.com/gpu": 2}
-    found = host(resources={"limits": limits}, devices=["/dev/video0", "/dev/a:/dev/b:r"])
-    assert found["NanoCpus"] == 1_500_000_000
-    assert found["Memory"] == 512 << 20
-    assert found["DeviceRequests"] == [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}]
-    assert found["Devices"][0]["PathInContainer"] == "/dev/video0"
-    assert found["Devices"][1] == {
+    host_config = host(resources={"limits": limits}, devices=["/dev/video0", "/dev/a:/dev/b:r"])
+    assert host_config["NanoCpus"] == 1_500_000_000
+    assert host_config["Memory"] == 512 << 20
+    assert host_config["DeviceRequests"] == [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}]
+    assert host_config["Devices"][0]["PathInContainer"] == "/dev/video0"
+    assert host_config["Devices"][1] == {
         "PathOnHost": "/dev/a",
         "PathInContainer": "/dev/b",
         "CgroupPermissions": "r",
@@ -139,8 +139,8 @@ def test_the_user_of_the_processor() -> None:
     assert "User" not in body()
     assert body(securityContext={"runAsUser": 1000})["User"] == "1000"
     assert body(securityContext={"runAsUser": 1000, "runAsGroup": 5})["User"] == "1000:5"
-    place = ContainerPlacement(0, (), image_user="app:app")
-    assert body(place, securityContext={"runAsGroup": 5})["User"] == "app:5"
+    placement = ContainerPlacement(0, (), image_user="app:app")
+    assert body(placement, securityContext={"runAsGroup": 5})["User"] == "app:5"
     assert host(securityContext={"fsGroup": 7})["GroupAdd"] == ["7"]
 
 
@@ -175,8 +175,8 @@ def test_networks(given: Any, expected: tuple[str, ...]) -> None:
 
 
 def test_the_first_network_knows_the_function_by_its_name() -> None:
-    place = ContainerPlacement(20001, ("127.0.0.1",), networks=("cvat_cvat", "other"))
-    found = body(place)
+    placement = ContainerPlacement(20001, ("127.0.0.1",), networks=("cvat_cvat", "other"))
+    found = body(placement)
     assert found["HostConfig"]["NetworkMode"] == "cvat_cvat"
     endpoints = found["NetworkingConfig"]["EndpointsConfig"]
     assert endpoints == {"cvat_cvat": {"Aliases": ["nuclio-nuclio-greeter"]}}

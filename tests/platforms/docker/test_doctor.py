@@ -15,21 +15,21 @@ pytestmark = pytest.mark.system
 
 def test_an_engine_that_is_well(resources: EngineResources) -> None:
     platform = DockerPlatform()
-    found = list(platform.examine("nuclio"))
-    assert not [one for one in found if one.state == "failure"]
-    assert platform.engine.version in found[0].message
-    assert platform.engine.host in found[0].message
-    assert {one.area for one in found} == {"docker", "gpu", "disk"}
-    assert {one.area for one in platform.examine("nuclio", areas=["gpu"])} == {"gpu"}
+    findings = list(platform.examine("nuclio"))
+    assert not [finding for finding in findings if finding.state == "failure"]
+    assert platform.engine.version in findings[0].message
+    assert platform.engine.host in findings[0].message
+    assert {finding.area for finding in findings} == {"docker", "gpu", "disk"}
+    assert {finding.area for finding in platform.examine("nuclio", areas=["gpu"])} == {"gpu"}
     platform.engine.close()
 
 
 def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    (found,) = DockerPlatform().examine("nuclio")
-    assert (found.area, found.state) == ("docker", "failure")
-    assert "/nowhere/docker.sock" in found.message
-    assert "DOCKER_HOST" in found.remedy
+    (finding,) = DockerPlatform().examine("nuclio")
+    assert (finding.area, finding.state) == ("docker", "failure")
+    assert "/nowhere/docker.sock" in finding.message
+    assert "DOCKER_HOST" in finding.remedy
     assert list(DockerPlatform().examine("nuclio", areas=["rights"])) == []
 
 

@@ -45,23 +45,26 @@ def test_only_loopback_and_the_bridge_gateway_are_listened_on(author: Author) ->
     gateway = docker_gateway()
     if gateway is None:
         pytest.skip("this machine has no interface docker0")
-    made = author.deploy(author.write("hello"))
+    deployment = author.deploy(author.write("hello"))
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
-    assert {one["HostIp"] for one in bindings} == {"127.0.0.1", gateway}
-    assert listening(made.http_port) <= {"127.0.0.1", gateway}
-    assert ask(made.http_port, host=gateway) == "hello"
-    assert made.external_urls == (f"127.0.0.1:{made.http_port}", f"{gateway}:{made.http_port}")
+    assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1", gateway}
+    assert listening(deployment.http_port) <= {"127.0.0.1", gateway}
+    assert ask(deployment.http_port, host=gateway) == "hello"
+    assert deployment.external_urls == (
+        f"127.0.0.1:{deployment.http_port}",
+        f"{gateway}:{deployment.http_port}",
+    )
 
 
 def test_every_address_only_when_asked_for(author: Author) -> None:
     folder = author.write("hello")
-    made = author.deploy(folder, listen="0.0.0.0")
+    deployment = author.deploy(folder, listen="0.0.0.0")
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
-    assert {one["HostIp"] for one in bindings} == {"0.0.0.0"}
+    assert {binding["HostIp"] for binding in bindings} == {"0.0.0.0"}
     back = author.deploy(folder)
-    assert back.http_port == made.http_port
+    assert back.http_port == deployment.http_port
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
-    assert "0.0.0.0" not in {one["HostIp"] for one in bindings}
+    assert "0.0.0.0" not in {binding["HostIp"] for binding in bindings}
 
 
 def test_an_address_that_the_machine_lacks_touches_nothing(author: Author) -> None:
@@ -76,8 +79,8 @@ def test_an_address_that_the_machine_lacks_touches_nothing(author: Author) -> No
 def test_a_port_that_is_pinned(author: Author) -> None:
     port = free_port()
     spec = "triggers: {{web: {{kind: http, attributes: {{port: {}}}}}}}"
-    made = author.deploy(author.write("hello", spec=spec.format(port)))
-    assert made.http_port == port
+    deployment = author.deploy(author.write("hello", spec=spec.format(port)))
+    assert deployment.http_port == port
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
@@ -106,11 +109,13 @@ def test_a_free_port_that_somebody_takes_meanwhile(
             return chosen[-1]
 
         monkeypatch.setattr(ports, "_free_port", lose)
-        made = author.deploy(author.write("hello"))
-        assert made.http_port == chosen[-1] != taken
-        assert ask(made.http_port) == "hello"
+        deployment = author.deploy(author.write("hello"))
+        assert deployment.http_port == chosen[-1] != taken
+        assert ask(deployment.http_port) == "hello"
         assert any(f"port {taken} on 127.0.0.1 is taken" in line for line in author.progress)
-        assert author.inspected()["Config"]["Labels"]["fnbuild.io/port"] == str(made.http_port)
+        assert author.inspected()["Config"]["Labels"]["fnbuild.io/port"] == str(
+            deployment.http_port
+        )
         [only] = author.platform.revisions(author.namespace, "greeter")
         assert (only.number, only.state) == (1, "active")
 
@@ -124,16 +129,20 @@ def test_a_free_port_that_somebody_takes_meanwhile(
 def test_what_has_no_effect_is_said(author: Author) -> None:
     spec = "runRegistry: registry.example\nnodeName: one"
     author.write("hello", spec=spec)
-    [said] = [one for one in pipeline.plan(request(author)).warnings if "without effect" in one]
+    [said] = [
+        warning
+        for warning in pipeline.plan(request(author)).warnings
+        if "without effect" in warning
+    ]
     assert "runRegistry" in said
     assert "nodeName" in said
 
 
 def test_no_port_when_publishing_is_off(author: Author) -> None:
     spec = "triggers: {web: {kind: http, attributes: {disablePortPublishing: true}}}"
-    made = author.deploy(author.write("hello", spec=spec))
-    assert (made.state, made.http_port, made.external_urls) == ("ready", 0, ())
-    [inside] = made.internal_urls
+    deployment = author.deploy(author.write("hello", spec=spec))
+    assert (deployment.state, deployment.http_port, deployment.external_urls) == ("ready", 0, ())
+    [inside] = deployment.internal_urls
     assert ask(8080, host=inside.partition(":")[0]) == "hello"
     assert pipeline.plan(request(author)).effective_changes == ()
 
@@ -161,25 +170,25 @@ def test_networks(author: Author, resources: EngineResources) -> None:
     """
     author.write("hello", spec=spec)
     attributes = Platform(attributes={"network": network})
-    asked = pipeline.DeployRequest(
+    request = pipeline.DeployRequest(
         path=author.home / "functions/greeter",
         platform="local",
         namespace=author.namespace,
         overrides=Function(spec=Spec(platform=attributes)),
     )
     with pytest.raises(PreconditionError, match=network) as failure:
-        pipeline.plan(asked)
+        pipeline.plan(request)
     assert "bridge" in (failure.value.hint or "")
     author.docker("network", "create", network)
     try:
-        done = pipeline.deploy(asked, author.progress.append)
-        found = author.inspected()
-        assert found["HostConfig"]["RestartPolicy"]["Name"] == "always"
-        endpoint = found["NetworkSettings"]["Networks"][network]
+        deployment = pipeline.deploy(request, author.progress.append)
+        container = author.inspected()
+        assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
+        endpoint = container["NetworkSettings"]["Networks"][network]
         assert author.container() in endpoint["Aliases"]
-        assert done.internal_urls == (f"{endpoint['IPAddress']}:8080",)
-        assert ask(done.http_port) == "hello"
-        assert pipeline.plan(asked).effective_changes == ()
+        assert deployment.internal_urls == (f"{endpoint['IPAddress']}:8080",)
+        assert ask(deployment.http_port) == "hello"
+        assert pipeline.plan(request).effective_changes == ()
     finally:
         author.docker("rm", "--force", author.container())
         author.docker("network", "rm", network)
@@ -187,9 +196,11 @@ def test_networks(author: Author, resources: EngineResources) -> None:
 
 @pytest.mark.parametrize("name", ["pth.sam_vit.B", "YOLO-v8"])
 def test_names_that_users_have(author: Author, name: str) -> None:
-    made = author.deploy(author.write("hello", name=name))
-    assert made.details["container"] == f"nuclio-{author.namespace}-{name}"
-    assert [one.name for one in author.platform.deployments(author.namespace)] == [name]
+    deployment = author.deploy(author.write("hello", name=name))
+    assert deployment.details["container"] == f"nuclio-{author.namespace}-{name}"
+    assert [deployment.name for deployment in author.platform.deployments(author.namespace)] == [
+        name
+    ]
     assert author.platform.delete(author.namespace, name) is True
 
 
@@ -212,8 +223,8 @@ def test_volumes_and_env_reach_the_handler(author: Author, tmp_path: Path) -> No
     - volume: {{name: v, hostPath: {{path: {models}}}}}
       volumeMount: {{name: v, mountPath: /models, readOnly: true}}
     """
-    made = author.deploy(author.write_code(code, spec=spec))
-    assert json.loads(ask(made.http_port)) == ["heavy", "Read-only file system", "it's $HOME"]
+    deployment = author.deploy(author.write_code(code, spec=spec))
+    assert json.loads(ask(deployment.http_port)) == ["heavy", "Read-only file system", "it's $HOME"]
 
 
 def test_what_nuclio_has_deployed_is_listed_and_left_alone(
@@ -228,22 +239,22 @@ def test_what_nuclio_has_deployed_is_listed_and_left_alone(
         "nuclio.io/function-spec": '{"handler": "main:handler", "runtime": "python:3.9"}',
         "nuclio.io/annotations": '{"type": "detector"}',
     }
-    words = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+    label_flags = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
     published = ("--publish", f"127.0.0.1:{port}:8080")
     name = ("--name", author.container(), "--stop-timeout", "1")
     server = ("python3", "-m", "http.server", "8080")
-    author.docker("run", "--detach", *name, *words, *published, PYTHON_IMAGE, *server)
-    shown = author.shown()
-    assert (shown.state, shown.http_port, shown.revision) == ("ready", port, 0)
-    assert shown.function.metadata.annotations == {"type": "detector"}
-    assert shown.details["deployed_by"] == "Nuclio"
+    author.docker("run", "--detach", *name, *label_flags, *published, PYTHON_IMAGE, *server)
+    deployment = author.shown()
+    assert (deployment.state, deployment.http_port, deployment.revision) == ("ready", port, 0)
+    assert deployment.function.metadata.annotations == {"type": "detector"}
+    assert deployment.details["deployed_by"] == "Nuclio"
     with pytest.raises(PreconditionError, match="Nuclio"):
         platform.delete(author.namespace, "greeter")
     with pytest.raises(PreconditionError, match="Nuclio"):
         platform.redeploy(author.namespace, "greeter", author.progress.append)
     # A deploy takes it over, and its port with it.
-    made = author.deploy(author.write("hello"))
-    assert (made.http_port, made.revision) == (port, 1)
+    deployment = author.deploy(author.write("hello"))
+    assert (deployment.http_port, deployment.revision) == (port, 1)
     assert ask(port) == "hello"
 
 
@@ -276,7 +287,7 @@ def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path
     )
     folder = author.write("hello", spec=volume)
     request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
-    assert any(f"there is no {absent}" in one for one in pipeline.plan(request).warnings)
+    assert any(f"there is no {absent}" in warning for warning in pipeline.plan(request).warnings)
 
 
 def test_options_that_docker_does_not_have(author: Author) -> None:
@@ -306,6 +317,8 @@ def test_both_names_of_the_platform() -> None:
 
 
 def test_the_processor_is_reached_at_the_port_alone(author: Author) -> None:
-    made = author.deploy(author.write("hello"))
-    with urllib.request.urlopen(f"http://127.0.0.1:{made.http_port}/status", timeout=60) as reply:
+    deployment = author.deploy(author.write("hello"))
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{deployment.http_port}/status", timeout=60
+    ) as reply:
         assert reply.read() == b"hello"

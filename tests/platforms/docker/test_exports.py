@@ -25,9 +25,9 @@ def test_an_export_brings_back_the_code_of_a_lost_image(
     capsys.readouterr()
 
     assert run(["export", "functions", "greeter", *place]) == 0
-    printed = capsys.readouterr()
-    assert ("functionSourceCode" in printed.out) is not several
-    assert ("the code of greeter (3 files) is not in the export" in printed.err) is several
+    output = capsys.readouterr()
+    assert ("functionSourceCode" in output.out) is not several
+    assert ("the code of greeter (3 files) is not in the export" in output.err) is several
     assert run(["export", "functions", "greeter", "--with-code", file, *place]) == 0
 
     assert run(["delete", "function", "greeter", "--image", *place]) == 0

@@ -33,8 +33,8 @@ def labelled(author: Author, name: str, **more: str) -> tuple[str, ...]:
 
 def stranger(author: Author, name: str, **more: str) -> None:
     """A container that says it is a function, and what is wrong about it in `more`."""
-    words = labelled(author, name, **more)
-    author.docker("create", "--name", author.container(name), *words, PYTHON_IMAGE, *RUNS)
+    label_flags = labelled(author, name, **more)
+    author.docker("create", "--name", author.container(name), *label_flags, PYTHON_IMAGE, *RUNS)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,19 @@ def test_one_strange_container_hides_no_other(
     request = pipeline.DeployRequest(
         path=folder, platform="local", namespace=author.namespace, project="own"
     )
-    made = pipeline.deploy(request, author.progress.append)
-    assert ask(made.http_port) == "hello"
-    shown = {one.name: one for one in platform.deployments(author.namespace)}
-    assert set(shown) == {"greeter", "strange"}
-    assert shown["greeter"].state == "ready"
-    assert shown["strange"].state != "ready"
-    assert [one.name for one in platform.deployments(author.namespace, "own")] == ["greeter"]
+    deployment = pipeline.deploy(request, author.progress.append)
+    assert ask(deployment.http_port) == "hello"
+    deployments = {
+        deployment.name: deployment for deployment in platform.deployments(author.namespace)
+    }
+    assert set(deployments) == {"greeter", "strange"}
+    assert deployments["greeter"].state == "ready"
+    assert deployments["strange"].state != "ready"
+    assert [deployment.name for deployment in platform.deployments(author.namespace, "own")] == [
+        "greeter"
+    ]
     assert platform.delete_project(author.namespace, "own", cascade=True) is True
-    assert [one.name for one in platform.deployments(author.namespace)] == ["strange"]
+    assert [deployment.name for deployment in platform.deployments(author.namespace)] == ["strange"]
 
 
 def test_a_strange_record_hides_no_other_and_can_be_deleted(
@@ -75,14 +79,16 @@ def test_a_strange_record_hides_no_other_and_can_be_deleted(
         "fnbuild.io/name": "strange",
         "fnbuild.io/function": '{"spec": [1]}',
     }
-    words = [part for key, text in labels.items() for part in ("--label", f"{key}={text}")]
-    author.docker("volume", "create", *words, f"fnbuild-{author.namespace}.strange.imported")
+    label_flags = [part for key, text in labels.items() for part in ("--label", f"{key}={text}")]
+    author.docker("volume", "create", *label_flags, f"fnbuild-{author.namespace}.strange.imported")
     author.deploy(author.write("hello"))
-    shown = {one.name: one for one in platform.deployments(author.namespace)}
-    assert (shown["greeter"].state, shown["strange"].state) == ("ready", "error")
-    assert "spec" in shown["strange"].message
+    deployments = {
+        deployment.name: deployment for deployment in platform.deployments(author.namespace)
+    }
+    assert (deployments["greeter"].state, deployments["strange"].state) == ("ready", "error")
+    assert "spec" in deployments["strange"].message
     assert platform.delete(author.namespace, "strange") is True
-    assert [one.name for one in platform.deployments(author.namespace)] == ["greeter"]
+    assert [deployment.name for deployment in platform.deployments(author.namespace)] == ["greeter"]
 
 
 def test_a_project_with_a_function_of_nuclio_loses_nothing(
@@ -93,10 +99,10 @@ def test_a_project_with_a_function_of_nuclio_loses_nothing(
     request = pipeline.DeployRequest(
         path=author.write("hello"), platform="local", namespace=author.namespace, project="own"
     )
-    made = pipeline.deploy(request, author.progress.append)
+    deployment = pipeline.deploy(request, author.progress.append)
     with pytest.raises(PreconditionError, match="theirs was deployed by Nuclio"):
         platform.delete_project(author.namespace, "own", cascade=True)
-    assert ask(made.http_port) == "hello"
+    assert ask(deployment.http_port) == "hello"
 
 
 def test_a_volume_that_only_has_the_name_stays(author: Author, platform: DockerPlatform) -> None:
@@ -111,10 +117,10 @@ def test_a_volume_that_only_has_the_name_stays(author: Author, platform: DockerP
 def test_the_volume_of_nuclio_goes_with_its_container(author: Author) -> None:
     name = author.container()
     volume = ("--volume", f"{name}:/etc/nuclio/config/processor:ro")
-    words = labelled(author, "greeter")
+    label_flags = labelled(author, "greeter")
     started = ("run", "--detach", "--stop-timeout", "1", "--name", name)
-    author.docker(*started, *words, *volume, PYTHON_IMAGE, *RUNS)
+    author.docker(*started, *label_flags, *volume, PYTHON_IMAGE, *RUNS)
     assert author.docker("volume", "ls", "-q", "--filter", f"name={name}").split() == [name]
-    made = author.deploy(author.write("hello"))
-    assert ask(made.http_port) == "hello"
+    deployment = author.deploy(author.write("hello"))
+    assert ask(deployment.http_port) == "hello"
     assert name not in author.docker("volume", "ls", "-q", "--filter", f"name={name}").split()

@@ -43,8 +43,8 @@ def built(author: Author, word: str) -> str:
 
 def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
     old, new = built(author, "old"), built(author, "new")
-    with registry(tmp_path, free_port()) as place:
-        image = author.resources.image("pulled", prefix=f"{place.address}/")
+    with registry(tmp_path, free_port()) as server:
+        image = author.resources.image("pulled", prefix=f"{server.address}/")
         author.docker("tag", new, image)
         author.docker("push", image)
         author.docker("tag", old, image)
@@ -75,7 +75,7 @@ def test_an_image_that_cannot_be_pulled_runs_when_it_is_there(author: Author) ->
         run_image(author, image, "Always")
     author.docker("tag", built(author, "old"), image)
     assert ask(run_image(author, image, "Always").http_port) == "old"
-    [warning] = [one for one in author.progress if one.startswith("warning: ")]
+    [warning] = [line for line in author.progress if line.startswith("warning: ")]
     assert "the existing image is used" in warning
     assert "127.0.0.1:1" in warning
 
@@ -91,8 +91,8 @@ DockerPlatform().code_folder(*sys.argv[1:])
 def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: DockerPlatform) -> None:
     author.deploy(author.write("hello"))
     command = [sys.executable, "-c", READING, author.namespace, "greeter"]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
-    assert done.returncode == -9, done.stderr
+    result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+    assert result.returncode == -9, result.stderr
 
     def readers() -> list[str]:
         ours = ("--filter", f"name={author.namespace}", "--filter", "label=fnbuild.io/reader")
@@ -104,7 +104,7 @@ def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: Docke
     alive = f"fnbuild.io/reader={mine}:{os.getpid()}"
     name = ("--name", f"{author.container()}.other")
     author.docker("create", *name, "--label", alive, PYTHON_IMAGE, "true")
-    assert [one.name for one in platform.deployments(author.namespace)] == ["greeter"]
+    assert [deployment.name for deployment in platform.deployments(author.namespace)] == ["greeter"]
     folder = platform.code_folder(author.namespace, "greeter")
     assert folder is not None
     assert "hello" in (folder / "main.py").read_text()
@@ -115,14 +115,14 @@ def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: Docke
 def test_an_import_runs_from_the_image_that_it_names(
     author: Author, platform: DockerPlatform
 ) -> None:
-    made = author.deploy(author.write())
-    raw = exports.export_configuration(made.function, state=made.state)
+    deployment = author.deploy(author.write())
+    raw = exports.export_configuration(deployment.function, state=deployment.state)
     platform.delete(author.namespace, "greeter")
     exports.import_function(platform, raw, author.namespace, "test")
-    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (again.state, again.revision) == ("ready", 1)
-    assert "skip-deploy" not in again.function.metadata.annotations
-    assert ask(again.http_port) == "hello"
+    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (redeployed.state, redeployed.revision) == ("ready", 1)
+    assert "skip-deploy" not in redeployed.function.metadata.annotations
+    assert ask(redeployed.http_port) == "hello"
 
 
 def test_an_imported_function_with_its_source_in_it(
@@ -148,7 +148,7 @@ def test_an_imported_function_with_its_source_in_it(
     assert "--path" not in (failure.value.hint or "")
     place = ["--platform", "local", "-n", author.namespace]
     assert run(["deploy", "greeter", *place]) == 0
-    shown = author.shown()
-    assert (shown.revision, ask(shown.http_port)) == (1, "from inside")
-    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (again.revision, ask(again.http_port)) == (2, "from inside")
+    deployment = author.shown()
+    assert (deployment.revision, ask(deployment.http_port)) == (1, "from inside")
+    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (redeployed.revision, ask(redeployed.http_port)) == (2, "from inside")

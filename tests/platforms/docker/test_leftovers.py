@@ -107,9 +107,11 @@ def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPl
         "fnbuild.io/candidate": "2",
         "fnbuild.io/owner": local_owner(),
     }
-    words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
-    author.docker("create", "--name", trial, *words, PYTHON_IMAGE, "true")
-    mine = [one for one in lookup("local").leftovers() if author.namespace in one.name]
+    label_flags = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    author.docker("create", "--name", trial, *label_flags, PYTHON_IMAGE, "true")
+    mine = [
+        leftover for leftover in lookup("local").leftovers() if author.namespace in leftover.name
+    ]
     assert [(one.kind, one.name, one.function) for one in mine] == [("container", trial, "greeter")]
     assert prune.remove_leftover(platform, mine[0]) == ""
     assert trial not in author.docker("ps", "--all", "--format", "{{.Names}}")

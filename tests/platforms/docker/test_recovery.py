@@ -87,11 +87,13 @@ class Scene:
         return FunctionKey(self.author.namespace, "greeter")
 
     def deploying(self, *step: str, how: str = "SIGKILL") -> subprocess.Popen[str]:
-        words = [sys.executable, "-c", PROGRAM, *step, how, "deploy", "greeter"]
-        words += ["--namespace", self.author.namespace, "--platform", "local", "--force"]
-        words += ["--path", str(self.author.home / "functions/greeter"), "--env", "WORD=two"]
-        words += ["--run-image", self.image]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        arguments = [sys.executable, "-c", PROGRAM, *step, how, "deploy", "greeter"]
+        arguments += ["--namespace", self.author.namespace, "--platform", "local", "--force"]
+        arguments += ["--path", str(self.author.home / "functions/greeter"), "--env", "WORD=two"]
+        arguments += ["--run-image", self.image]
+        return subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def kill(self, *step: str) -> None:
         said, _ = (process := self.deploying(*step)).communicate(timeout=120)
@@ -104,18 +106,26 @@ class Scene:
         return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
     def get(self) -> str:
-        words = ("get", "function", "greeter", "--namespace", self.author.namespace, "-o", "json")
-        done = self.fnbuild(*words)
-        assert done.returncode == 0, done.stderr
-        state: str = json.loads(done.stdout)["status"]["state"]
+        arguments = (
+            "get",
+            "function",
+            "greeter",
+            "--namespace",
+            self.author.namespace,
+            "-o",
+            "json",
+        )
+        result = self.fnbuild(*arguments)
+        assert result.returncode == 0, result.stderr
+        state: str = json.loads(result.stdout)["status"]["state"]
         return state
 
     @property
     def is_settled(self) -> bool:
         """One container runs, and is on record; nothing else is left."""
-        known = inventory.read_function(self.engine, self.key)
-        alone = [one.name for one in known.containers] == [self.author.container()]
-        return alone and known.leases == [] and known.active in known.records
+        objects = inventory.read_function(self.engine, self.key)
+        alone = [container.name for container in objects.containers] == [self.author.container()]
+        return alone and objects.leases == [] and objects.active in objects.records
 
     def check(self, word: str) -> None:
         assert self.is_settled, inventory.read_function(self.engine, self.key)
@@ -127,9 +137,9 @@ def scene(author: Author, tmp_path: Path) -> Scene:
     folder = author.write_code(CODE)
     config = folder / "function.yaml"
     config.write_text(config.read_text() + "  env: [{name: WORD, value: one}]\n")
-    made = author.deploy(folder)
+    deployment = author.deploy(folder)
     elsewhere = make_private_dir(tmp_path / "elsewhere")
-    return Scene(author, str(made.details["image"]), made.http_port, elsewhere)
+    return Scene(author, str(deployment.details["image"]), deployment.http_port, elsewhere)
 
 
 def by_get(scene: Scene) -> None:
@@ -143,9 +153,9 @@ def by_doctor(scene: Scene) -> None:
 def by_deploy(scene: Scene) -> None:
     # Nothing has changed, but for what the killed deploy has left.
     namespace, path = scene.author.namespace, str(scene.author.home / "functions/greeter")
-    words = ("deploy", "greeter", "--namespace", namespace, "--run-image", scene.image)
-    done = scene.fnbuild(*words, "--path", path)
-    assert done.returncode == 0, done.stderr
+    arguments = ("deploy", "greeter", "--namespace", namespace, "--run-image", scene.image)
+    result = scene.fnbuild(*arguments, "--path", path)
+    assert result.returncode == 0, result.stderr
 
 
 def by_restore(scene: Scene) -> None:
@@ -199,8 +209,8 @@ def test_a_first_deploy_that_was_killed_leaves_nothing(author: Author, scene: Sc
     author.platform.delete(*scene.key)
     scene.kill("before", "start", "1")
     assert scene.get() == "error"
-    known = inventory.read_function(scene.engine, scene.key)
-    assert (known.containers, known.leases) == ([], [])
+    objects = inventory.read_function(scene.engine, scene.key)
+    assert (objects.containers, objects.leases) == ([], [])
 
 
 @pytest.fixture
@@ -219,13 +229,13 @@ def paused(scene: Scene) -> Iterator[subprocess.Popen[str]]:
 def test_a_live_deploy_elsewhere_is_refused_with_its_owner_and_age(
     scene: Scene, paused: subprocess.Popen[str], data: Path
 ) -> None:
-    words = ("redeploy", "greeter", "--namespace", scene.author.namespace)
-    done = scene.fnbuild(*words)
-    assert done.returncode == 1
-    assert "greeter is being deployed from " in done.stderr
-    assert f":{data} by process {paused.pid} (started " in done.stderr
-    assert "try again when that is done" in done.stderr
-    assert "its lease ends by itself within 60 s" in done.stderr
+    arguments = ("redeploy", "greeter", "--namespace", scene.author.namespace)
+    result = scene.fnbuild(*arguments)
+    assert result.returncode == 1
+    assert "greeter is being deployed from " in result.stderr
+    assert f":{data} by process {paused.pid} (started " in result.stderr
+    assert "try again when that is done" in result.stderr
+    assert "its lease ends by itself within 60 s" in result.stderr
     assert scene.get() == "building"
     assert "is being deployed from" in scene.fnbuild("doctor", "docker").stdout
     assert scene.key not in scene.author.platform.functions_to_restore()

@@ -27,14 +27,14 @@ def answers(port: int, word: str) -> bool:
 
 
 def test_a_container_that_was_restarted_keeps_its_port(author: Author) -> None:
-    made = author.deploy(author.write("hello"))
+    deployment = author.deploy(author.write("hello"))
     author.docker("restart", author.container())
-    until("the answer", lambda: answers(made.http_port, "hello"))
-    assert author.shown().http_port == made.http_port
+    until("the answer", lambda: answers(deployment.http_port, "hello"))
+    assert author.shown().http_port == deployment.http_port
 
 
 def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
-    made = author.deploy(author.write("hello"))
+    deployment = author.deploy(author.write("hello"))
     processor = author.inspected()["State"]["Pid"]
     assert processor in author.platform.engine.processes(author.container())
     try:
@@ -42,36 +42,36 @@ def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
     except (PermissionError, ProcessLookupError):
         pytest.skip("the engine's processes are not this machine's, or not this user's")
     until("another start", lambda: author.inspected()["RestartCount"] == 1)
-    until("the answer", lambda: answers(made.http_port, "hello"))
-    assert author.shown().http_port == made.http_port
+    until("the answer", lambda: answers(deployment.http_port, "hello"))
+    assert author.shown().http_port == deployment.http_port
 
 
 def test_a_container_that_was_removed_by_hand_is_made_again(
     author: Author, platform: DockerPlatform
 ) -> None:
-    made = author.deploy(author.write("hello"))
+    deployment = author.deploy(author.write("hello"))
     author.docker("rm", "--force", author.container())
-    shown = author.shown()
-    assert (shown.state, shown.http_port) == ("unhealthy", 0)
-    assert "redeploy greeter" in shown.message
-    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert again.http_port == made.http_port
-    assert ask(again.http_port) == "hello"
+    deployment = author.shown()
+    assert (deployment.state, deployment.http_port) == ("unhealthy", 0)
+    assert "redeploy greeter" in deployment.message
+    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert redeployed.http_port == deployment.http_port
+    assert ask(redeployed.http_port) == "hello"
 
 
 def test_a_container_that_was_removed_by_hand_is_restored(
     author: Author, platform: DockerPlatform
 ) -> None:
-    made = author.deploy(author.write("hello"))
-    ours = FunctionKey(author.namespace, "greeter")
-    assert ours not in platform.functions_to_restore()
-    assert platform.restore(author.progress.append, ours) == ()
+    deployment = author.deploy(author.write("hello"))
+    key = FunctionKey(author.namespace, "greeter")
+    assert key not in platform.functions_to_restore()
+    assert platform.restore(author.progress.append, key) == ()
     author.docker("rm", "--force", author.container())
-    assert ours in platform.functions_to_restore()
-    assert platform.restore(author.progress.append, ours) == ("greeter",)
-    assert ours not in platform.functions_to_restore()
+    assert key in platform.functions_to_restore()
+    assert platform.restore(author.progress.append, key) == ("greeter",)
+    assert key not in platform.functions_to_restore()
     again = author.shown()
-    assert (again.state, again.http_port, again.revision) == ("ready", made.http_port, 1)
+    assert (again.state, again.http_port, again.revision) == ("ready", deployment.http_port, 1)
     assert ask(again.http_port) == "hello"
     # It is the function that it was: a deploy of the same finds nothing to do.
     assert author.deploy(author.write("hello")).revision == 1
@@ -91,25 +91,25 @@ def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPl
 def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
     author: Author, platform: DockerPlatform
 ) -> None:
-    ours = FunctionKey(author.namespace, "greeter")
+    key = FunctionKey(author.namespace, "greeter")
     author.deploy(author.write("hello"))
     for words in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
         author.docker(*words, author.container())
-        assert ours not in platform.functions_to_restore(), words
-        assert platform.restore(author.progress.append, ours) == ()
+        assert key not in platform.functions_to_restore(), words
+        assert platform.restore(author.progress.append, key) == ()
     author.deploy(author.write("hello", spec="disable: true"))
-    assert ours not in platform.functions_to_restore()
+    assert key not in platform.functions_to_restore()
     author.docker("rm", "--force", author.container())
-    assert ours not in platform.functions_to_restore()
-    platform.delete(*ours)
-    assert ours not in platform.functions_to_restore()
+    assert key not in platform.functions_to_restore()
+    platform.delete(*key)
+    assert key not in platform.functions_to_restore()
 
 
 def test_what_a_killed_deploy_has_left_between_two_containers(
     author: Author, platform: DockerPlatform
 ) -> None:
-    ours = FunctionKey(author.namespace, "greeter")
-    made = author.deploy(author.write("hello"))
+    key = FunctionKey(author.namespace, "greeter")
+    deployment = author.deploy(author.write("hello"))
     author.docker("stop", author.container())
     # The successor was made and never started.
     engine = platform.engine
@@ -119,11 +119,11 @@ def test_what_a_killed_deploy_has_left_between_two_containers(
         "Labels": {**listed["Labels"], "fnbuild.io/revision": "2"},
     }
     engine.create(f"{author.container()}.fnbuild-next", config)
-    assert ours in platform.functions_to_restore()
-    assert platform.restore(author.progress.append, ours) == ("greeter",)
-    assert ask(made.http_port) == "hello"
+    assert key in platform.functions_to_restore()
+    assert platform.restore(author.progress.append, key) == ("greeter",)
+    assert ask(deployment.http_port) == "hello"
     assert len(engine.containers((f"nuclio.io/namespace={author.namespace}",))) == 1
-    assert ours not in platform.functions_to_restore()
+    assert key not in platform.functions_to_restore()
 
 
 def test_nothing_is_restored_that_somebody_changes(
@@ -131,16 +131,16 @@ def test_nothing_is_restored_that_somebody_changes(
 ) -> None:
     author.deploy(author.write("hello"))
     author.docker("rm", "--force", author.container())
-    ours = FunctionKey(author.namespace, "greeter")
-    with function_lock(*ours, "deployed"), pytest.raises(ConflictError, match="being deployed"):
-        platform.restore(author.progress.append, ours)
-    assert ours in platform.functions_to_restore()
+    key = FunctionKey(author.namespace, "greeter")
+    with function_lock(*key, "deployed"), pytest.raises(ConflictError, match="being deployed"):
+        platform.restore(author.progress.append, key)
+    assert key in platform.functions_to_restore()
 
 
 def test_a_deploy_from_elsewhere_is_seen_by_its_container(
     author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ours = FunctionKey(author.namespace, "greeter")
+    key = FunctionKey(author.namespace, "greeter")
     folder = author.write("hello")
     author.deploy(folder)
     engine, looks = platform.engine, list[Deployment]()
@@ -150,13 +150,13 @@ def test_a_deploy_from_elsewhere_is_seen_by_its_container(
         made = create(name, config)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FNBUILD_DATA_DIR", str(make_private_dir(tmp_path / "elsewhere")))
-            looks.extend([platform.deployment(*ours), *platform.deployments(author.namespace)])
+            looks.extend([platform.deployment(*key), *platform.deployments(author.namespace)])
             with pytest.raises(BusyError, match="is being redeployed from"):
-                platform.redeploy(*ours, author.progress.append)
+                platform.redeploy(*key, author.progress.append)
         return made
 
     monkeypatch.setattr(engine, "create", creating)
-    author.platform.redeploy(*ours, author.progress.append)
+    author.platform.redeploy(*key, author.progress.append)
     assert len(looks) >= 2
     for one in looks:
         assert (one.state, one.replicas, one.revision) == ("building", (1, 1), 1)
@@ -185,18 +185,18 @@ def test_all_that_has_lapsed_is_restored_but_what_cannot_be(
 def test_a_container_that_was_stopped_by_hand(author: Author) -> None:
     author.deploy(author.write("hello"))
     author.docker("stop", author.container())
-    shown = author.shown()
-    assert (shown.state, shown.http_port) == ("stopped", 0)
-    assert f"docker start {author.container()}" in shown.message
+    deployment = author.shown()
+    assert (deployment.state, deployment.http_port) == ("stopped", 0)
+    assert f"docker start {author.container()}" in deployment.message
 
 
 def test_a_disabled_function_stands_by_and_comes_back(author: Author) -> None:
-    made = author.deploy(author.write("hello"))
+    deployment = author.deploy(author.write("hello"))
     off = author.deploy(author.write("hello", spec="disable: true"))
     assert (off.state, off.http_port, off.replicas) == ("standby", 0, (0, 0))
     assert author.inspected()["HostConfig"]["RestartPolicy"]["Name"] == "no"
     back = author.deploy(author.write("hello"))
-    assert (back.state, back.http_port) == ("ready", made.http_port)
+    assert (back.state, back.http_port) == ("ready", deployment.http_port)
 
 
 def test_a_model_too_large_for_its_limit(author: Author) -> None:
@@ -214,9 +214,9 @@ def test_a_model_too_large_for_its_limit(author: Author) -> None:
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code(code, spec=spec))
     assert "out of memory (spec.resources.limits.memory lets it have 64Mi" in failure.value.message
-    shown = author.shown()
-    assert shown.state == "error"
-    assert "out of memory" in shown.message
+    deployment = author.shown()
+    assert deployment.state == "error"
+    assert "out of memory" in deployment.message
 
 
 def test_a_model_that_takes_too_long(author: Author) -> None:
@@ -260,12 +260,12 @@ def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatfo
     """
     author.deploy(author.write_code(code.replace("WORD", "one")))
     following = platform.logs(author.namespace, "greeter", follow=True)
-    heard = [next(one.message for one in following if "is loaded" in one.message)]
+    heard = [next(record.message for record in following if "is loaded" in record.message)]
     author.deploy(author.write_code(code.replace("WORD", "two")))
-    heard.append(next(one.message for one in following if "is loaded" in one.message))
+    heard.append(next(record.message for record in following if "is loaded" in record.message))
     assert heard == ["one is loaded", "two is loaded"]
     platform.delete(author.namespace, "greeter")
-    assert [one.message for one in following if "is loaded" in one.message] == []
+    assert [record.message for record in following if "is loaded" in record.message] == []
 
 
 def test_delete_takes_the_name_in_the_registry_too(
@@ -273,12 +273,12 @@ def test_delete_takes_the_name_in_the_registry_too(
 ) -> None:
     folder = author.write("hello")
     file = folder / "function.yaml"
-    with registry(tmp_path, free_port()) as place:
+    with registry(tmp_path, free_port()) as server:
         file.write_text(
-            file.read_text().replace("build:", f"build:\n    registry: {place.address}")
+            file.read_text().replace("build:", f"build:\n    registry: {server.address}")
         )
         image = author.deploy(folder).details["image"]
-        pushed = f"{place.address}/{image}"
+        pushed = f"{server.address}/{image}"
         author.resources.images.append(pushed)
         assert author.docker("images", "-q", pushed) != ""
         assert platform.delete(author.namespace, "greeter", image=True) is True
@@ -288,8 +288,8 @@ def test_delete_takes_the_name_in_the_registry_too(
 def test_delete_takes_what_belongs_to_the_function(
     author: Author, platform: DockerPlatform
 ) -> None:
-    made = author.deploy(author.write("hello"))
-    image = made.details["image"]
+    deployment = author.deploy(author.write("hello"))
+    image = deployment.details["image"]
     assert platform.delete(author.namespace, "greeter", image=True) is True
     assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}") == ""
     assert author.docker("volume", "ls", "-q", "--filter", f"name={author.namespace}") == ""

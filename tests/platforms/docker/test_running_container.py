@@ -36,11 +36,11 @@ def test_users_groups_and_devices(author: Author) -> None:
     devices: ["/dev/null:/dev/own:rw"]
     platform: {attributes: {healthCheckInterval: 1s}}
     """
-    made = author.deploy(author.write_code(WHO, spec=spec))
-    found = json.loads(ask(made.http_port))
-    assert (found["user"], found["group"]) == (1234, 2345)
-    assert 3456 in found["groups"]
-    assert found["device"] is True
+    deployment = author.deploy(author.write_code(WHO, spec=spec))
+    reply = json.loads(ask(deployment.http_port))
+    assert (reply["user"], reply["group"]) == (1234, 2345)
+    assert 3456 in reply["groups"]
+    assert reply["device"] is True
     assert author.docker("exec", author.container(), "id", "-u").strip() == "1234"
     assert author.docker("exec", author.container(), "id", "-g").strip() == "2345"
     assert "3456" in author.docker("exec", author.container(), "id", "-G").split()
@@ -66,13 +66,13 @@ def test_docker_sees_that_a_function_is_unwell(author: Author, tmp_path: Path) -
     - volume: {{name: v, hostPath: {{path: {shared}}}}}
       volumeMount: {{name: v, mountPath: /shared}}
     """
-    made = author.deploy(author.write_code(code, spec=spec))
+    deployment = author.deploy(author.write_code(code, spec=spec))
     until("the health check", lambda: health(author) == "healthy")
     (shared / "broken").touch()
 
     def unwell() -> bool:
         try:
-            ask(made.http_port)
+            ask(deployment.http_port)
         except (AssertionError, OSError):
             return health(author) == "unhealthy"
         return False

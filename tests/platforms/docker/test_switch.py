@@ -165,8 +165,12 @@ def test_the_old_container_is_back_when_the_switch_itself_fails(
     assert "room for one model only" in (failure.value.detail or "")
     assert failure.value.hint == "revision 1 starts again"
     assert ask(first.http_port) == "old"
-    shown = author.shown()
-    assert (shown.state, shown.revision, shown.http_port) == ("ready", 1, first.http_port)
+    deployment = author.shown()
+    assert (deployment.state, deployment.revision, deployment.http_port) == (
+        "ready",
+        1,
+        first.http_port,
+    )
     assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}").count("\n") == 1
 
 
@@ -243,8 +247,8 @@ def test_a_name_that_means_another_image_meanwhile(author: Author) -> None:
             author.docker("tag", old, author.resources.name("greeter"))
 
     request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
-    made = pipeline.deploy(request, progress)
-    assert ask(made.http_port) == "new"
+    deployment = pipeline.deploy(request, progress)
+    assert ask(deployment.http_port) == "new"
     assert author.inspected()["Image"] != old
 
 
@@ -254,8 +258,8 @@ def test_a_deploy_that_was_killed_is_cleared_up_after(author: Author) -> None:
     name = author.container()
     author.docker("rename", name, f"{name}.fnbuild-next")
     assert author.shown().state == "ready"
-    again = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert again.details["container"] == name
+    redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert redeployed.details["container"] == name
 
 
 def test_an_update_behind_a_rollback_keeps_the_code(
@@ -264,13 +268,13 @@ def test_an_update_behind_a_rollback_keeps_the_code(
     author.deploy(author.write("one"))
     author.deploy(author.write("two"))
     platform.rollback(author.namespace, "greeter", None, author.progress.append)
-    asked = pipeline.DeployRequest(
+    request = pipeline.DeployRequest(
         name="greeter",
         namespace=author.namespace,
         overrides=Function(spec=Spec(description="newer")),
     )
-    made = pipeline.update(platform, asked, author.progress.append)
-    assert (made.function.spec.description, ask(made.http_port)) == ("newer", "one")
+    deployment = pipeline.update(platform, request, author.progress.append)
+    assert (deployment.function.spec.description, ask(deployment.http_port)) == ("newer", "one")
 
 
 def test_only_the_newest_revisions_are_kept(
@@ -279,7 +283,7 @@ def test_only_the_newest_revisions_are_kept(
     monkeypatch.setattr(records, "MAX_REVISIONS", 1)
     author.deploy(author.write("one"))
     author.deploy(author.write("two"))
-    numbers = [one.number for one in platform.revisions(author.namespace, "greeter")]
+    numbers = [revision.number for revision in platform.revisions(author.namespace, "greeter")]
     assert numbers == [2]
     kept = author.docker("images", "--format", "{{.Tag}}", "fnbuild-revisions")
     assert f"{author.namespace}.greeter.2" in kept

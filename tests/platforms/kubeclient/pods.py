@@ -34,8 +34,8 @@ def pod(namespace: str, name: str, image: str, program: str) -> Raw:
 
 
 def phase(cluster: Cluster, namespace: str, name: str) -> str:
-    found = cluster.get(kinds.POD, namespace, name) or {}
-    return str(found.get("status", {}).get("phase", ""))
+    live_object = cluster.get(kinds.POD, namespace, name) or {}
+    return str(live_object.get("status", {}).get("phase", ""))
 
 
 def until_phase(cluster: Cluster, namespace: str, name: str, *wanted: str) -> None:

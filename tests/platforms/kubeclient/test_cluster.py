@@ -75,9 +75,9 @@ def test_lists_select_and_come_in_pages(
     for name in names:
         cluster.create(config_map(cluster_namespace, name))
     monkeypatch.setattr("fnbuild.platforms.kubeclient.cluster._PAGE_SIZE", 3)
-    found = cluster.list(kinds.CONFIG_MAP, cluster_namespace, labels="kind=test")
-    assert [one["metadata"]["name"] for one in found] == names
-    assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "ConfigMap")}
+    live_objects = cluster.list(kinds.CONFIG_MAP, cluster_namespace, labels="kind=test")
+    assert [item["metadata"]["name"] for item in live_objects] == names
+    assert {(item["apiVersion"], item["kind"]) for item in live_objects} == {("v1", "ConfigMap")}
     fields = "metadata.name=m3"
     assert len(cluster.list(kinds.CONFIG_MAP, cluster_namespace, fields=fields)) == 1
     everywhere = cluster.list(kinds.CONFIG_MAP, None, labels="kind=test")
@@ -125,7 +125,7 @@ class Watched:
 
 def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: str) -> None:
     cluster.create(config_map(cluster_namespace, "old"))
-    began = time.monotonic()
+    started = time.monotonic()
     watched = Watched(cluster, cluster_namespace, 6)
     assert watched.begun.wait(60)
     cluster.create(config_map(cluster_namespace, "new"))
@@ -137,7 +137,7 @@ def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: 
         ("MODIFIED", "old"),
         ("DELETED", "new"),
     ]
-    assert 5.9 < time.monotonic() - began < 60
+    assert 5.9 < time.monotonic() - started < 60
 
 
 def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(

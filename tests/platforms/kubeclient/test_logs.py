@@ -131,5 +131,5 @@ def test_following_goes_on_behind_the_tail(
         numbers = [int(next(reading).message.split()[1]) for _ in range(30)]
         assert numbers == list(range(numbers[0], numbers[0] + 30))
         assert numbers[0] > 2
-        began = time.monotonic()
-    assert time.monotonic() - began < 10, "threads that wait for lines end at once"
+        started = time.monotonic()
+    assert time.monotonic() - started < 10, "threads that wait for lines end at once"

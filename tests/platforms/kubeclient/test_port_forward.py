@@ -148,8 +148,8 @@ def test_it_ends_with_the_block(cluster: Cluster, echo: str) -> None:
     with forward_port(cluster, echo, "echo", 9090) as url:
         host, port = url.removeprefix("http://").split(":")
         idle = socket.create_connection((host, int(port)), timeout=120)
-        began = time.monotonic()
-    assert time.monotonic() - began < 10, "a connection that is open does not hold it up"
+        started = time.monotonic()
+    assert time.monotonic() - started < 10, "a connection that is open does not hold it up"
     until("the end of its threads", lambda: threading.active_count() <= before)
     with idle:
         assert idle.recv(1) == b""

@@ -49,8 +49,8 @@ class Author(Folders):
     def run(self, image: str, name: str = "greeter", **spec: Any) -> Deployment:
         """Deploy an existing image; `options` in `spec` are the options of the plan."""
         options = spec.pop("options", {})
-        made = self.planned(image, name, options, **spec)
-        return self.platform.apply(made, self.progress.append)
+        plan = self.planned(image, name, options, **spec)
+        return self.platform.apply(plan, self.progress.append)
 
     def planned(
         self, image: str, name: str = "greeter", options: Raw | None = None, **spec: Any
@@ -71,6 +71,6 @@ class Author(Folders):
 
     def live(self, name: str = "greeter") -> Raw:
         """The function's Deployment in the cluster."""
-        found = self.platform.cluster.get(kinds.DEPLOYMENT, self.namespace, f"nuclio-{name}")
-        assert found is not None
-        return found
+        live_object = self.platform.cluster.get(kinds.DEPLOYMENT, self.namespace, f"nuclio-{name}")
+        assert live_object is not None
+        return live_object

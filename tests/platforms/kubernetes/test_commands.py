@@ -27,12 +27,12 @@ def test_every_verb_that_meets_a_conflict_can_take_it_over(
     ]
     for verb in verbs:
         author.edit(edited)
-        status, _, said = fnbuild(*verb)
+        status, _, stderr = fnbuild(*verb)
         assert status == 1
-        assert "that kubectl-edit manages" in said
-        assert "--force-conflicts" in said
-        status, _, said = fnbuild(*verb, "--force-conflicts")
-        assert status == 0, said
+        assert "that kubectl-edit manages" in stderr
+        assert "--force-conflicts" in stderr
+        status, _, stderr = fnbuild(*verb, "--force-conflicts")
+        assert status == 0, stderr
     assert author.shown().revision == 4
 
 
@@ -41,16 +41,16 @@ def test_what_is_said_of_a_log_with_nothing_in_it(
 ) -> None:
     author.run(image, replicas=0)
     for more in ((), ("--errors",)):
-        status, printed, said = fnbuild("logs", "greeter", *more)
-        assert (status, printed) == (0, "")
-        assert said == "greeter is scaled to zero: nothing runs that could write\n"
+        status, stdout, stderr = fnbuild("logs", "greeter", *more)
+        assert (status, stdout) == (0, "")
+        assert stderr == "greeter is scaled to zero: nothing runs that could write\n"
     with pytest.raises(NotReadyError):
         author.run("registry.invalid/fnbuild-test/none:1", "broken")
     reason = "broken is error: the nodes cannot reach the registry"
     # The kubelet's event, which has the reason, may come a little after the state of the pod.
     until("the event with the reason", lambda: fnbuild("logs", "broken")[2].startswith(reason))
-    status, printed, _ = fnbuild("logs", "broken")
-    assert (status, printed) == (0, "")
+    status, stdout, _ = fnbuild("logs", "broken")
+    assert (status, stdout) == (0, "")
 
 
 def test_what_was_applied_from_git_is_taken_over_when_asked(
@@ -60,54 +60,54 @@ def test_what_was_applied_from_git_is_taken_over_when_asked(
     file = author.home / "function.yaml"
     file.write_text(config("greeter", image, "  imagePullPolicy: IfNotPresent\n"))
     what = ("greeter", "-f", str(file), "--run-image", image)
-    _, printed, _ = fnbuild("deploy", *what, "--dry-run", "-o", "yaml")
+    _, stdout, _ = fnbuild("deploy", *what, "--dry-run", "-o", "yaml")
     applied = [kubectl, "apply", "-n", author.namespace, "-f", "-"]
-    subprocess.run(applied, input=printed.encode(), check=True, capture_output=True)
-    status, _, said = fnbuild("deploy", *what, "-e", "WORD=two")
+    subprocess.run(applied, input=stdout.encode(), check=True, capture_output=True)
+    status, _, stderr = fnbuild("deploy", *what, "-e", "WORD=two")
     assert status == 1
-    assert "that kubectl-client-side-apply manages" in said
-    status, printed, said = fnbuild("diff", *what, "-e", "WORD=two")
+    assert "that kubectl-client-side-apply manages" in stderr
+    status, stdout, stderr = fnbuild("diff", *what, "-e", "WORD=two")
     assert status == 0
-    assert "warning: " in said
-    assert "kubectl-client-side-apply" in said
-    assert "WORD" in printed
-    status, _, said = fnbuild("deploy", *what, "-e", "WORD=two", "--force-conflicts")
-    assert status == 0, said
+    assert "warning: " in stderr
+    assert "kubectl-client-side-apply" in stderr
+    assert "WORD" in stdout
+    status, _, stderr = fnbuild("deploy", *what, "-e", "WORD=two", "--force-conflicts")
+    assert status == 0, stderr
     assert fnbuild("invoke", "greeter")[1].strip() == "two"
 
 
 def test_manifests_for_git_name_a_secret(author: Author, image: str, fnbuild: Commands) -> None:
     what = ("greeter", "--run-image", image, "--handler", "main:handler", "-e", "API_TOKEN=hidden")
-    status, printed, said = fnbuild("deploy", *what, "--dry-run", "-o", "yaml")
-    assert status == 0, said
-    assert "hidden" not in printed + said
-    assert said.count("API_TOKEN from the Secret nuclio-greeter") == 1
-    assert f"-n {author.namespace} --from-literal=API_TOKEN=…" in said
-    status, _, said = fnbuild("deploy", *what, "--dry-run")
-    assert (status, "Secret" in said) == (0, False)
-    status, printed, said = fnbuild("deploy", *what, "--dry-run", "-o", "url")
-    assert (status, printed) == (2, "")
-    assert "a plan has no URL" in said
+    status, stdout, stderr = fnbuild("deploy", *what, "--dry-run", "-o", "yaml")
+    assert status == 0, stderr
+    assert "hidden" not in stdout + stderr
+    assert stderr.count("API_TOKEN from the Secret nuclio-greeter") == 1
+    assert f"-n {author.namespace} --from-literal=API_TOKEN=…" in stderr
+    status, _, stderr = fnbuild("deploy", *what, "--dry-run")
+    assert (status, "Secret" in stderr) == (0, False)
+    status, stdout, stderr = fnbuild("deploy", *what, "--dry-run", "-o", "url")
+    assert (status, stdout) == (2, "")
+    assert "a plan has no URL" in stderr
 
 
 def test_an_export_names_the_image_that_the_code_is_in(
     author: Author, image: str, fnbuild: Commands
 ) -> None:
     author.run(image, env={"WORD": "from the image"}, imagePullPolicy="IfNotPresent")
-    status, printed, said = fnbuild("export", "functions", "greeter")
+    status, stdout, stderr = fnbuild("export", "functions", "greeter")
     assert status == 0
     assert (
         f"the code of greeter is not in the export; it is in the image {image}, which the export"
-        " names" in said
+        " names" in stderr
     )
     file = author.home / "export.yaml"
-    file.write_text(printed)
+    file.write_text(stdout)
     assert fnbuild("delete", "function", "greeter")[0] == 0
     assert fnbuild("import", "functions", str(file))[0] == 0
-    status, _, said = fnbuild("deploy", "greeter")
-    assert status == 0, said
-    status, printed, said = fnbuild("invoke", "greeter")
-    assert (status, printed) == (0, "from the image"), said
+    status, _, stderr = fnbuild("deploy", "greeter")
+    assert status == 0, stderr
+    status, stdout, stderr = fnbuild("invoke", "greeter")
+    assert (status, stdout) == (0, "from the image"), stderr
 
 
 def test_manifests_with_a_pod_monitor_and_of_an_image_that_was_never_pushed(
@@ -115,13 +115,13 @@ def test_manifests_with_a_pod_monitor_and_of_an_image_that_was_never_pushed(
 ) -> None:
     folder = author.write()
     what = ("--path", str(folder), "-r", "registry.example.com/none", "--dry-run", "-o", "yaml")
-    status, printed, said = fnbuild("deploy", "greeter", *what)
-    assert (status, "PodMonitor" in printed) == (0, False), said
-    assert "was not pushed from this code yet" in said
-    status, printed, _ = fnbuild("deploy", "greeter", *what, "--monitoring")
-    assert (status, printed.count("kind: PodMonitor")) == (0, 1)
-    status, _, said = fnbuild("deploy", "greeter", "--path", str(folder), "--monitoring")
-    assert (status, "it needs --dry-run and -o yaml" in said) == (2, True)
+    status, stdout, stderr = fnbuild("deploy", "greeter", *what)
+    assert (status, "PodMonitor" in stdout) == (0, False), stderr
+    assert "was not pushed from this code yet" in stderr
+    status, stdout, _ = fnbuild("deploy", "greeter", *what, "--monitoring")
+    assert (status, stdout.count("kind: PodMonitor")) == (0, 1)
+    status, _, stderr = fnbuild("deploy", "greeter", "--path", str(folder), "--monitoring")
+    assert (status, "it needs --dry-run and -o yaml" in stderr) == (2, True)
 
 
 def test_the_log_of_the_container_before_and_why_it_was_started_again(
@@ -137,8 +137,8 @@ def test_the_log_of_the_container_before_and_why_it_was_started_again(
     assert fnbuild("get", "function", "-o", "wide")[1].splitlines()[0].count("RESTARTS") == 1
     assert fnbuild("invoke", "greeter", "--path", "/end")[0] == 0
     until("the next start", lambda: author.platform.restarts(author.namespace))
-    status, printed, said = fnbuild("logs", "greeter", "--previous")
-    assert (status, "the last words" in printed) == (0, True), said
+    status, printed, stderr = fnbuild("logs", "greeter", "--previous")
+    assert (status, "the last words" in printed) == (0, True), stderr
     assert "the last words" not in fnbuild("logs", "greeter")[1]
     printed = fnbuild("get", "function", "-o", "wide")[1]
     assert "1 (ended with exit status 0, 20" in printed

@@ -133,21 +133,21 @@ def test_an_image_that_is_no_functions() -> None:
         ' runc create failed: unable to start container process: exec: "processor": executable file'
         " not found in $PATH: unknown"
     )
-    found = explain_start_failure(message)
-    assert found.text == "did not start: the image has no program processor"
-    assert "fnbuild build" in found.hint
+    explanation = explain_start_failure(message)
+    assert explanation.text == "did not start: the image has no program processor"
+    assert "fnbuild build" in explanation.hint
     other = explain_start_failure("OCI runtime create failed: no such device: unknown")
     assert other.text == "did not start: no such device"
 
 
 def test_what_else_cannot_be_mounted() -> None:
     attached = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) nuclio-a-1'
-    found = explain_mount_failure(attached, "vision")
-    assert found.text == "volume pvc-1 is still attached to another node"
-    assert "Recreate" in found.hint
+    explanation = explain_mount_failure(attached, "vision")
+    assert explanation.text == "volume pvc-1 is still attached to another node"
+    assert "Recreate" in explanation.hint
     key = 'MountVolume.SetUp failed for volume "v" : references non-existent secret key: a.pem'
-    found = explain_mount_failure(key, "vision")
-    assert found.text == "volume v: the key a.pem does not exist in what it mounts"
+    explanation = explain_mount_failure(key, "vision")
+    assert explanation.text == "volume v: the key a.pem does not exist in what it mounts"
     assert explain_mount_failure("something new.", "vision").text == "something new"
 
 
@@ -171,8 +171,8 @@ def test_a_mount_that_came_late() -> None:
 
 def test_users_that_are_not_numbers() -> None:
     message = "container has runAsNonRoot and image has non-numeric user (app), cannot verify"
-    found = explain_config_error(message, "vision")
-    assert found.text == (
+    explanation = explain_config_error(message, "vision")
+    assert explanation.text == (
         "the image names its user by a word, so the kubelet cannot tell whether it is root"
     )
     assert explain_config_error("new", "vision").text == "its container cannot be created: new"

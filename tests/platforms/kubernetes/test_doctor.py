@@ -50,34 +50,36 @@ def only(found: list[Finding], area: str) -> list[Finding]:
 
 def test_a_cluster_that_is_well(cluster: Cluster, cluster_namespace: str) -> None:
     built = cluster.list(kinds.NODE, None)[0]["status"]["nodeInfo"]["architecture"]
-    found = list(lookup("kube").examine(cluster_namespace, architecture=built))
-    assert not [one for one in found if one.state == "failure"], found
-    where, namespace = only(found, "kubeconfig")
+    findings = list(lookup("kube").examine(cluster_namespace, architecture=built))
+    assert not [finding for finding in findings if finding.state == "failure"], findings
+    where, namespace = only(findings, "kubeconfig")
     assert cluster.version in where.message
     assert cluster.context in where.message
     assert cluster_namespace in namespace.message
-    assert [one.state for one in only(found, "rights")] == ["ok"]
-    assert any(built in one.message for one in only(found, "nodes"))
-    assert [one.state for one in only(found, "clock")] == ["ok", "ok"]
-    assert {"gpu", "storage", "node-ports"} <= {one.area for one in found}
+    assert [finding.state for finding in only(findings, "rights")] == ["ok"]
+    assert any(built in finding.message for finding in only(findings, "nodes"))
+    assert [finding.state for finding in only(findings, "clock")] == ["ok", "ok"]
+    assert {"gpu", "storage", "node-ports"} <= {finding.area for finding in findings}
 
 
 def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
-    found = told("fnbuild-test-nowhere", "kubeconfig", "registry", image="registry.example/one:1")
-    assert [(one.area, one.state) for one in found] == [
+    findings = told(
+        "fnbuild-test-nowhere", "kubeconfig", "registry", image="registry.example/one:1"
+    )
+    assert [(finding.area, finding.state) for finding in findings] == [
         ("kubeconfig", "ok"),
         ("kubeconfig", "failure"),
         ("registry", "skipped"),
     ]
-    assert found[1].remedy.startswith("`kubectl create namespace fnbuild-test-nowhere`")
+    assert findings[1].remedy.startswith("`kubectl create namespace fnbuild-test-nowhere`")
 
 
 def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    (found,) = told("nuclio")
-    assert (found.area, found.state) == ("kubeconfig", "failure")
-    assert str(tmp_path / "none") in found.message
-    assert "KUBECONFIG" in found.remedy
+    (finding,) = told("nuclio")
+    assert (finding.area, finding.state) == ("kubeconfig", "failure")
+    assert str(tmp_path / "none") in finding.message
+    assert "KUBECONFIG" in finding.remedy
     assert told("nuclio", "disk") == []
 
 
@@ -92,11 +94,11 @@ def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }
     file.write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(file))
-    (found,) = told("nuclio")
-    assert found.state == "failure"
-    assert f"127.0.0.1:{port}" in found.message
-    assert str(file) in found.message
-    assert "swordfish" not in found.message + found.remedy
+    (finding,) = told("nuclio")
+    assert finding.state == "failure"
+    assert f"127.0.0.1:{port}" in finding.message
+    assert str(file) in finding.message
+    assert "swordfish" not in finding.message + finding.remedy
 
 
 # Rights
@@ -115,8 +117,11 @@ def test_missing_rights_are_named_and_can_be_given(
     own = os.environ.get("KUBECONFIG", "")
     monkeypatch.setenv("KUBECONFIG", str(file))
 
-    found = told(cluster_namespace)
-    by_resource = {one.message.split(" in ")[0].split()[-1]: one for one in only(found, "rights")}
+    findings = told(cluster_namespace)
+    by_resource = {
+        finding.message.split(" in ")[0].split()[-1]: finding
+        for finding in only(findings, "rights")
+    }
     lost = by_resource.pop("deployments.apps")
     assert lost.state == "failure"
     assert "may not create, patch, delete" in lost.message
@@ -135,10 +140,12 @@ def test_missing_rights_are_named_and_can_be_given(
         "nodes",
     } == set(by_resource)
     # What cannot be seen is no failure of the cluster's.
-    assert [one.state for one in only(found, "nodes")] == ["skipped"]
-    assert not [one for one in found if one.state == "failure" and one.area != "rights"]
+    assert [finding.state for finding in only(findings, "nodes")] == ["skipped"]
+    assert not [
+        finding for finding in findings if finding.state == "failure" and finding.area != "rights"
+    ]
     # One remedy is enough.
-    for some in (found, told(cluster_namespace, "nodes", "gpu", "node-ports")):
+    for some in (findings, told(cluster_namespace, "nodes", "gpu", "node-ports")):
         assert (
             sum("-list-nodes" in one.remedy or "fnbuild-nodes" in one.remedy for one in some) == 1
         )
@@ -167,15 +174,15 @@ def test_rights_without_which_a_deploy_works_are_no_failure(
     ]
     file = kubeconfig_of(cluster, cluster_namespace, "still", rules, tmp_path / "config")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    found = told(cluster_namespace, "rights")
-    assert {one.state for one in found} == {"warning"}
-    watching = [one for one in found if "may not watch" in one.message]
+    findings = told(cluster_namespace, "rights")
+    assert {finding.state for finding in findings} == {"warning"}
+    watching = [finding for finding in findings if "may not watch" in finding.message]
     assert [one.message.partition(" watch ")[2].split()[0] for one in watching] == [
         "deployments.apps",
         "pods",
     ]
     assert all("once a second instead" in one.message for one in watching)
-    (secret,) = (one for one in found if "may not get secrets" in one.message)
+    (secret,) = (finding for finding in findings if "may not get secrets" in finding.message)
     assert "registry-credentials" in secret.message
 
 
@@ -202,13 +209,13 @@ def pushed(resources: EngineResources, folder: Path, word: str, place: Registry)
 @pytest.fixture
 def login(tmp_path: Path) -> Iterator[Registry]:
     """A registry that asks who comes."""
-    with registry(tmp_path, free_port(), login=True) as place:
-        yield place
+    with registry(tmp_path, free_port(), login=True) as server:
+        yield server
 
 
 def pull(cluster: Cluster, namespace: str, image: str) -> Finding:
-    (found,) = image_pull.check_pull(cluster, namespace, image, threading.Event())
-    return found
+    (finding,) = image_pull.check_pull(cluster, namespace, image, threading.Event())
+    return finding
 
 
 @pytest.mark.usefixtures("near")
@@ -219,12 +226,12 @@ def test_pulls_are_judged_by_what_the_cluster_says(
     login: Registry,
     tmp_path: Path,
 ) -> None:
-    with registry(tmp_path, free_port()) as place:
-        good = pushed(resources, tmp_path / "good", "good", place)
+    with registry(tmp_path, free_port()) as server:
+        good = pushed(resources, tmp_path / "good", "good", server)
         nobody = f"127.0.0.1:{free_port()}"
         images = (
             good,
-            f"{place.address}/fnbuild-test-missing-{resources.token}:1",
+            f"{server.address}/fnbuild-test-missing-{resources.token}:1",
             f"{nobody}/fnbuild-test/one:1",
             f"{login.address}/fnbuild-test/one:1",
         )
@@ -284,10 +291,10 @@ def test_whoever_may_make_no_pods_pulls_nothing(
 ) -> None:
     file = kubeconfig_of(cluster, cluster_namespace, "guest", [], tmp_path / "config")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    found = told(cluster_namespace, "registry", image="127.0.0.1:5000/one:1")
-    assert [one.state for one in found] == ["skipped"]
-    assert "create pods" in found[0].message
-    assert "kubectl create role" in found[0].remedy
+    findings = told(cluster_namespace, "registry", image="127.0.0.1:5000/one:1")
+    assert [finding.state for finding in findings] == ["skipped"]
+    assert "create pods" in findings[0].message
+    assert "kubectl create role" in findings[0].remedy
 
 
 def test_an_examination_that_is_ended_leaves_no_pod(
@@ -334,19 +341,19 @@ GPUS = {"nvidia.com/gpu": "2"}
     ],
 )
 def test_nodes(some: list[Raw], states: list[str], words: str) -> None:
-    found = list(nodes.check_readiness(some))
-    assert [one.state for one in found] == states
-    assert words in found[-1].message
-    assert all(one.remedy for one in found if one.state != "ok")
+    findings = list(nodes.check_readiness(some))
+    assert [finding.state for finding in findings] == states
+    assert words in findings[-1].message
+    assert all(finding.remedy for finding in findings if finding.state != "ok")
 
 
 def test_images_for_another_processor() -> None:
-    assert [one.state for one in nodes.check_architecture([node("a")], "amd64")] == ["ok"]
-    (found,) = nodes.check_architecture([node("a", arch="arm64")], "amd64")
-    assert (found.state, "exec format error" in found.message) == ("failure", True)
-    assert "--platform linux/arm64" in found.remedy
-    (found,) = nodes.check_architecture([node("a"), node("b", arch="arm64")], "amd64")
-    assert (found.state, "b is arm64" in found.message) == ("warning", True)
+    assert [finding.state for finding in nodes.check_architecture([node("a")], "amd64")] == ["ok"]
+    (finding,) = nodes.check_architecture([node("a", arch="arm64")], "amd64")
+    assert (finding.state, "exec format error" in finding.message) == ("failure", True)
+    assert "--platform linux/arm64" in finding.remedy
+    (finding,) = nodes.check_architecture([node("a"), node("b", arch="arm64")], "amd64")
+    assert (finding.state, "b is arm64" in finding.message) == ("warning", True)
 
 
 @pytest.mark.parametrize(
@@ -361,9 +368,9 @@ def test_images_for_another_processor() -> None:
     ],
 )
 def test_gpus(one: Raw, state: str, words: str) -> None:
-    (found,) = nodes.check_gpus([one], [])
-    assert (found.state, words in found.message) == (state, True), found
-    assert bool(found.remedy) == (state != "ok")
+    (finding,) = nodes.check_gpus([one], [])
+    assert (finding.state, words in finding.message) == (state, True), finding
+    assert bool(finding.remedy) == (state != "ok")
 
 
 def test_the_device_plugin() -> None:
@@ -374,7 +381,7 @@ def test_the_device_plugin() -> None:
 
     assert nodes.is_device_plugin(plugin(1))
     assert not nodes.is_device_plugin(KubeObject(metadata={"name": "kube-proxy"}))
-    assert [one.state for one in nodes.check_gpus([node("a", gpus=GPUS)], [plugin(2)])] == [
+    assert [finding.state for finding in nodes.check_gpus([node("a", gpus=GPUS)], [plugin(2)])] == [
         "ok",
         "ok",
     ]
@@ -388,7 +395,7 @@ def test_clocks_of_nodes() -> None:
         return KubeObject(metadata={"name": "a"}, spec={"renewTime": renewed})
 
     now = 1767225600.0 + 600
-    assert [one.state for one in checks.check_node_clocks([lease(592)], now)] == ["ok"]
+    assert [finding.state for finding in checks.check_node_clocks([lease(592)], now)] == ["ok"]
     (ahead,) = checks.check_node_clocks([lease(660)], now)
     assert (ahead.state, "60 s ahead" in ahead.message) == ("warning", True)
     (behind,) = checks.check_node_clocks([lease(300)], now)
@@ -408,21 +415,21 @@ def test_a_node_port_that_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         service = KubeObject(metadata={"name": "nuclio-one"}, spec={"ports": [{"nodePort": port}]})
-        (found,) = nodes.check_node_ports([at("127.0.0.1")], [service])
-    assert (found.state, f"port {port} of nuclio-one" in found.message) == ("ok", True)
-    (found,) = nodes.check_node_ports([at("127.0.0.1")], [service])
-    assert (found.state, "no function there answers" in found.message) == ("ok", True)
+        (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service])
+    assert (finding.state, f"port {port} of nuclio-one" in finding.message) == ("ok", True)
+    (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service])
+    assert (finding.state, "no function there answers" in finding.message) == ("ok", True)
     about = {"metadata": {"name": "nuclio-one"}}
     unready = KubeObject(about, subsets=[{"notReadyAddresses": [{"ip": "10.0.0.7"}]}])
-    (found,) = nodes.check_node_ports([at("127.0.0.1")], [service], [unready])
-    assert (found.state, "no function there answers" in found.message) == ("ok", True)
+    (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service], [unready])
+    assert (finding.state, "no function there answers" in finding.message) == ("ok", True)
     ready = KubeObject(about, subsets=[{"addresses": [{"ip": "10.0.0.7"}]}])
-    (found,) = nodes.check_node_ports([at("127.0.0.1")], [service], [ready])
-    assert found.state == "warning"
-    assert f"port {port} of nuclio-one does not answer" in found.message
-    assert "kube-proxy" in found.remedy
-    (found,) = nodes.check_node_ports([at("127.0.0.1")], [])
-    assert (found.state, "no function to be called" in found.message) == ("ok", True)
+    (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service], [ready])
+    assert finding.state == "warning"
+    assert f"port {port} of nuclio-one does not answer" in finding.message
+    assert "kube-proxy" in finding.remedy
+    (finding,) = nodes.check_node_ports([at("127.0.0.1")], [])
+    assert (finding.state, "no function to be called" in finding.message) == ("ok", True)
 
 
 def test_nodes_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,10 +441,10 @@ def test_nodes_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         monkeypatch.setattr(nodes, "_PROBED_PORT", full.getsockname()[1])
-        (found,) = nodes.check_node_ports([at("127.0.0.1")], [])
-    assert (found.state, "127.0.0.1 is silent" in found.message) == ("warning", True)
-    assert "30000-32767" in found.remedy
-    assert [one.state for one in nodes.check_node_ports([], [])] == ["skipped"]
+        (finding,) = nodes.check_node_ports([at("127.0.0.1")], [])
+    assert (finding.state, "127.0.0.1 is silent" in finding.message) == ("warning", True)
+    assert "30000-32767" in finding.remedy
+    assert [finding.state for finding in nodes.check_node_ports([], [])] == ["skipped"]
 
 
 @pytest.mark.parametrize(
@@ -461,16 +468,16 @@ def test_what_a_pod_says_of_its_image(state: Raw, image_id: str, expected: str |
         spec={"nodeName": "a"},
         status={"containerStatuses": [{"state": state, "imageID": image_id}]},
     )
-    found = image_pull.pull_finding(
+    finding = image_pull.pull_finding(
         seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
     )
-    assert (found and found.state) == expected
+    assert (finding and finding.state) == expected
 
 
 def test_a_pod_that_its_node_refuses() -> None:
     seen = Pod(status={"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"})
-    found = image_pull.pull_finding(
+    finding = image_pull.pull_finding(
         seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
     )
-    assert found is not None
-    assert (found.state, "not enough cpu" in found.message) == ("failure", True)
+    assert finding is not None
+    assert (finding.state, "not enough cpu" in finding.message) == ("failure", True)

@@ -34,26 +34,26 @@ def rule(host: str, *paths: str) -> Raw:
 
 
 def test_node_ports() -> None:
-    known = FunctionObjects(KEY, {}, service(30123))
-    assert endpoints.node_port(known.service) == 30123
-    assert endpoints.external_addresses(known, ("10.0.0.1", "fd00::1")) == (
+    objects = FunctionObjects(KEY, {}, service(30123))
+    assert endpoints.node_port(objects.service) == 30123
+    assert endpoints.external_addresses(objects, ("10.0.0.1", "fd00::1")) == (
         "10.0.0.1:30123",
         "[fd00::1]:30123",
     )
-    assert endpoints.internal_addresses(known) == ("nuclio-faces.vision.svc.cluster.local:8080",)
+    assert endpoints.internal_addresses(objects) == ("nuclio-faces.vision.svc.cluster.local:8080",)
 
 
 def test_inside_the_cluster_alone() -> None:
-    known = FunctionObjects(KEY, {}, service())
-    assert endpoints.node_port(known.service) == 0
-    assert endpoints.external_addresses(known, ("10.0.0.1",)) == ()
+    objects = FunctionObjects(KEY, {}, service())
+    assert endpoints.node_port(objects.service) == 0
+    assert endpoints.external_addresses(objects, ("10.0.0.1",)) == ()
     assert endpoints.internal_addresses(FunctionObjects(KEY, None, service())) == ()
 
 
 def test_a_load_balancer() -> None:
     balancers = {"ingress": [{"ip": "203.0.113.7"}, {"hostname": "lb.example.com"}]}
-    known = FunctionObjects(KEY, {}, service(30123, loadBalancer=balancers))
-    assert endpoints.external_addresses(known, ("10.0.0.1",)) == (
+    objects = FunctionObjects(KEY, {}, service(30123, loadBalancer=balancers))
+    assert endpoints.external_addresses(objects, ("10.0.0.1",)) == (
         "10.0.0.1:30123",
         "203.0.113.7:8080",
         "lb.example.com:8080",
@@ -66,8 +66,8 @@ def test_ingresses() -> None:
         rule("b.example.com", "/"),
         tls=[{"hosts": ["b.example.com"], "secretName": "mine"}],
     )
-    known = FunctionObjects(KEY, {}, service(), made)
-    assert endpoints.external_addresses(known, ()) == (
+    objects = FunctionObjects(KEY, {}, service(), made)
+    assert endpoints.external_addresses(objects, ()) == (
         "a.example.com",
         "a.example.com/faces",
         "https://b.example.com",

@@ -78,19 +78,19 @@ def test_a_new_number_restarts_nothing(name: str) -> None:
     """The pods' template is the same, and nothing that Kubernetes makes pods by differs."""
     one = function(name)
     around = samples.render_context(one)
-    some = render_manifests(samples.revision(one), around)
+    manifests = render_manifests(samples.revision(one), around)
     others = render_manifests(
         samples.revision(one, number=9, created="later", note="again"), around
     )
-    for before, after in zip(some, others, strict=True):
+    for before, after in zip(manifests, others, strict=True):
         assert before["spec"] == after["spec"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_deployment_tells_its_revision(name: str) -> None:
     one = samples.revision(function(name), note="back to 5", source=5)
-    found = render_manifests(one, samples.render_context(one.function))
-    deployment = next(manifest for manifest in found if manifest["kind"] == "Deployment")
+    manifests = render_manifests(one, samples.render_context(one.function))
+    deployment = next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
     assert type(one).from_deployment(deployment) == one
 
 

@@ -31,9 +31,9 @@ TRIGGERS = {
 def applied(cluster: Cluster, namespace: str, function: Function, image: str) -> dict[str, Raw]:
     around = samples.render_context(function)
     found = {}
-    for one in render_manifests(samples.revision(function, image=image, pinned=image), around):
-        moved = {**one, "metadata": {**one["metadata"], "namespace": namespace}}
-        found[one["kind"]] = cluster.apply(moved)
+    for manifest in render_manifests(samples.revision(function, image=image, pinned=image), around):
+        moved = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+        found[manifest["kind"]] = cluster.apply(moved)
     return found
 
 

@@ -64,29 +64,29 @@ _UNPACK = (
     ],
 )
 def test_the_words_of_containerd(message: str, text: str) -> None:
-    found = explain_pull_failure(IMAGE, [message], namespace="vision")
-    assert found.text.startswith(text.format(IMAGE))
-    assert found.fatal
+    explanation = explain_pull_failure(IMAGE, [message], namespace="vision")
+    assert explanation.text.startswith(text.format(IMAGE))
+    assert explanation.fatal
 
 
 def test_the_cause_is_in_an_older_message() -> None:
     back_off = f'Back-off pulling image "{IMAGE}"'
-    found = explain_pull_failure(
+    explanation = explain_pull_failure(
         IMAGE, [back_off, "Error: ImagePullBackOff", f"{_UNPACK}{IMAGE}: not found"]
     )
-    assert "has no image" in found.text
+    assert "has no image" in explanation.text
 
 
 def test_a_login_that_is_not_accepted() -> None:
-    found = explain_pull_failure(
+    explanation = explain_pull_failure(
         IMAGE, ["unauthorized: bad password"], secrets=("mine",), namespace="vision"
     )
-    assert found.text == (
+    assert explanation.text == (
         "the registry registry.example.com does not accept the login of secret mine for the image"
         f" {IMAGE}"
     )
-    assert "create registry-secret" in found.hint
-    assert "-n vision --registry registry.example.com" in found.hint
+    assert "create registry-secret" in explanation.hint
+    assert "-n vision --registry registry.example.com" in explanation.hint
 
 
 def test_a_registry_that_need_not_be_asked() -> None:
@@ -104,6 +104,10 @@ def test_an_image_that_was_never_pushed() -> None:
         "Error response from daemon: pull access denied for fnbuild/faces, repository does not"
         " exist or may require 'docker login': denied: requested access to the resource is denied"
     )
-    found = explain_pull_failure("fnbuild/faces:latest", [message], namespace="vision")
-    assert found.text.startswith("the registry docker.io does not provide the image fnbuild/faces")
-    assert found.hint.startswith("`-r REGISTRY` names a registry that the cluster can pull from")
+    explanation = explain_pull_failure("fnbuild/faces:latest", [message], namespace="vision")
+    assert explanation.text.startswith(
+        "the registry docker.io does not provide the image fnbuild/faces"
+    )
+    assert explanation.hint.startswith(
+        "`-r REGISTRY` names a registry that the cluster can pull from"
+    )

@@ -106,8 +106,8 @@ def test_the_image_that_serves_outlives_a_failed_deploy_and_a_collection(
     second = build_of(deploy(author, own, "two"))
     assert registry.digest(repository, "latest") == second.digest
     own.collect_garbage()
-    back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
-    assert build_of(back) == first
+    rolled_back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
+    assert build_of(rolled_back) == first
     assert is_whole(own, first)
 
 
@@ -159,7 +159,7 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
 
     def found() -> list[Leftover]:
         leftovers = prune.find_leftovers(author.platform, request).leftovers
-        return [one for one in leftovers if one.kind == "registry tag"]
+        return [leftover for leftover in leftovers if leftover.kind == "registry tag"]
 
     assert found() == []
     author.platform.delete(author.namespace, name)
@@ -195,7 +195,11 @@ def test_prune_leaves_builds_of_revisions_on_record(author: Author, own: engines
     leftovers = prune.find_leftovers(
         author.platform, PruneRequest(author.namespace, (name,))
     ).leftovers
-    tags = [one.name for one in leftovers if own.address in one.name and one.kind != "image"]
+    tags = [
+        leftover.name
+        for leftover in leftovers
+        if own.address in leftover.name and leftover.kind != "image"
+    ]
     assert tags == [f"{lost.build_tag}@{lost.pushed_digest}"]
 
 

@@ -42,8 +42,11 @@ def applied(cluster: Cluster, namespace: str, name: str, image: str = "", **spec
     few = {"replicas": 1 if image else 0, "serviceType": "ClusterIP"}
     one = samples.function(name, **(few | spec))
     images = {"image": image, "pinned": image} if image else {}
-    found = render_manifests(samples.revision(one, **images), samples.render_context(one))
-    moved = [{**each, "metadata": {**each["metadata"], "namespace": namespace}} for each in found]
+    manifests = render_manifests(samples.revision(one, **images), samples.render_context(one))
+    moved = [
+        {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+        for manifest in manifests
+    ]
     return [cluster.apply(each) for each in moved]
 
 
@@ -94,38 +97,40 @@ def test_one_function_with_everything(cluster: Cluster, namespace: str) -> None:
     http = {"kind": "http", "attributes": {"ingresses": {"0": {"host": "a.b", "paths": ["/x"]}}}}
     more: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 3, "replicas": None}
     applied(cluster, namespace, "whole", triggers={"web": http}, **more)
-    known = inventory.read_function(cluster, KubernetesKey(namespace, "whole"))
-    assert known.exists
-    assert not known.has_foreign_objects
-    assert known.revision is not None
-    assert (known.revision.number, known.revision.function.metadata.name) == (7, "whole")
+    objects = inventory.read_function(cluster, KubernetesKey(namespace, "whole"))
+    assert objects.exists
+    assert not objects.has_foreign_objects
+    assert objects.revision is not None
+    assert (objects.revision.number, objects.revision.function.metadata.name) == (7, "whole")
     for one, kind in (
-        (known.deployment, "Deployment"),
-        (known.service, "Service"),
-        (known.ingress, "Ingress"),
-        (known.hpa, "HorizontalPodAutoscaler"),
+        (objects.deployment, "Deployment"),
+        (objects.service, "Service"),
+        (objects.ingress, "Ingress"),
+        (objects.hpa, "HorizontalPodAutoscaler"),
     ):
         assert one is not None
         assert (one["kind"], one["metadata"]["name"]) == (kind, "nuclio-whole")
-    listed = {one.key.name: one for one in inventory.list_functions(cluster, namespace)}["whole"]
+    listed = {
+        objects.key.name: objects for objects in inventory.list_functions(cluster, namespace)
+    }["whole"]
     assert (listed.ingress is None, listed.service is None) == (False, False)
 
 
 def test_nothing(cluster: Cluster, shared: str) -> None:
-    known = inventory.read_function(cluster, KubernetesKey(shared, "nothing"))
-    assert known == FunctionObjects(KubernetesKey(shared, "nothing"))
-    assert not known.exists
-    assert not known.has_foreign_objects
+    objects = inventory.read_function(cluster, KubernetesKey(shared, "nothing"))
+    assert objects == FunctionObjects(KubernetesKey(shared, "nothing"))
+    assert not objects.exists
+    assert not objects.has_foreign_objects
 
 
 def test_what_nuclio_has_deployed_is_foreign(cluster: Cluster, shared: str) -> None:
     made(cluster, shared, nuclios("theirs", json.dumps({"handler": "main:handler"})))
-    known = inventory.read_function(cluster, KubernetesKey(shared, "theirs"))
-    assert (known.exists, known.has_foreign_objects, known.revision) == (True, True, None)
-    assert known.foreign_objects == ["Deployment nuclio-theirs"]
-    assert known.project == "cvat"
-    assert "theirs" in {one.key.name for one in inventory.list_functions(cluster, shared)}
-    shown = view.view_function(cluster, known)
+    objects = inventory.read_function(cluster, KubernetesKey(shared, "theirs"))
+    assert (objects.exists, objects.has_foreign_objects, objects.revision) == (True, True, None)
+    assert objects.foreign_objects == ["Deployment nuclio-theirs"]
+    assert objects.project == "cvat"
+    assert "theirs" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
+    shown = view.view_function(cluster, objects)
     assert (shown.state, shown.function.spec.handler) == ("scaledToZero", "main:handler")
     assert shown.function.metadata.labels["nuclio.io/project-name"] == "cvat"
     assert shown.details["deployed_by"] == "Nuclio"
@@ -134,20 +139,22 @@ def test_what_nuclio_has_deployed_is_foreign(cluster: Cluster, shared: str) -> N
 def test_an_object_that_only_has_the_name(cluster: Cluster, shared: str) -> None:
     one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nuclio-strange"}}
     made(cluster, shared, one)
-    known = inventory.read_function(cluster, KubernetesKey(shared, "strange"))
-    assert (known.exists, known.has_foreign_objects) == (False, True)
-    assert "strange" not in {one.key.name for one in inventory.list_functions(cluster, shared)}
+    objects = inventory.read_function(cluster, KubernetesKey(shared, "strange"))
+    assert (objects.exists, objects.has_foreign_objects) == (False, True)
+    assert "strange" not in {
+        objects.key.name for objects in inventory.list_functions(cluster, shared)
+    }
 
 
 def test_an_imported_function(cluster: Cluster, shared: str) -> None:
     config = {"metadata": {"name": "brought"}, "spec": {"handler": "main:handler"}}
     made(cluster, shared, record("brought", "imported", {IMPORTED_KEY: json.dumps(config)}))
-    known = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
-    assert (known.exists, known.has_foreign_objects) == (True, False)
-    shown = view.view_function(cluster, known)
+    objects = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
+    assert (objects.exists, objects.has_foreign_objects) == (True, False)
+    shown = view.view_function(cluster, objects)
     assert (shown.state, shown.replicas, shown.url) == ("imported", (0, 0), "")
     assert shown.function.spec.handler == "main:handler"
-    assert "brought" in {one.key.name for one in inventory.list_functions(cluster, shared)}
+    assert "brought" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
 
 
 def test_a_deployment_that_was_removed(cluster: Cluster, shared: str) -> None:
@@ -155,7 +162,7 @@ def test_a_deployment_that_was_removed(cluster: Cluster, shared: str) -> None:
     cluster.delete(kinds.DEPLOYMENT, shared, "nuclio-removed")
 
     def listed() -> Deployment:
-        found = {one.key.name: one for one in inventory.list_functions(cluster, shared)}
+        found = {objects.key.name: objects for objects in inventory.list_functions(cluster, shared)}
         return view.view_function(cluster, found["removed"])
 
     # There is no record of what was applied from a file.
@@ -181,9 +188,9 @@ def test_a_first_deploy_that_failed(cluster: Cluster, shared: str) -> None:
 def test_a_first_deploy_under_way(cluster: Cluster, shared: str) -> None:
     claim = json.dumps({"owner": "machine", "until": time.time() + 60})
     made(cluster, shared, record("first", "revisions", {}, claim))
-    known = inventory.read_function(cluster, KubernetesKey(shared, "first"))
-    assert view.view_function(cluster, known).state == "building"
-    assert not known.is_leased(time.time() + 61)
+    objects = inventory.read_function(cluster, KubernetesKey(shared, "first"))
+    assert view.view_function(cluster, objects).state == "building"
+    assert not objects.is_leased(time.time() + 61)
 
 
 def test_a_function_that_somebody_else_changes(cluster: Cluster, namespace: str) -> None:
@@ -195,13 +202,15 @@ def test_a_function_that_somebody_else_changes(cluster: Cluster, namespace: str)
     made(cluster, namespace, record("new", "changing", data, json.dumps(said)))
     made(cluster, namespace, record("dead", "changing", data, json.dumps(said | {"until": 1})))
     for one in ("dead", "new", "old"):
-        known = inventory.read_function(cluster, KubernetesKey(namespace, one))
+        objects = inventory.read_function(cluster, KubernetesKey(namespace, one))
         [listed] = [
-            each
-            for each in view.view_functions(cluster, inventory.list_functions(cluster, namespace))
-            if each.name == one
+            function
+            for function in view.view_functions(
+                cluster, inventory.list_functions(cluster, namespace)
+            )
+            if function.name == one
         ]
-        for shown in (listed, view.view_function(cluster, known)):
+        for shown in (listed, view.view_function(cluster, objects)):
             if one == "dead":
                 assert (shown.state, shown.changing) == ("error", "")
                 assert "its first deploy was interrupted" in shown.message
@@ -253,9 +262,9 @@ def test_many_functions_are_listed_quickly(cluster: Cluster, namespace: str, ima
     states: dict[str, str] = {}
 
     def listed() -> bool:
-        began = time.monotonic()
+        started = time.monotonic()
         shown = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
-        times.append(time.monotonic() - began)
+        times.append(time.monotonic() - started)
         states.update({one.name: one.state for one in shown})
         return {"well": "ready", "better": "ready", "broken": "unhealthy"}.items() <= states.items()
 

@@ -25,8 +25,8 @@ from tests.platforms.kubernetes import samples
 
 
 def deployment(made: RevisionRecord) -> Raw:
-    found = render_manifests(made, samples.render_context(made.function))
-    return next(one for one in found if one["kind"] == "Deployment")
+    manifests = render_manifests(made, samples.render_context(made.function))
+    return next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
 
 
 def annotated(annotations: dict[str, str]) -> Function:

@@ -170,8 +170,8 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
     author: Author, image: str, tmp_path: Path, data: Path
 ) -> None:
     author.run(image)
-    words = [sys.executable, "-c", DEPLOYING, author.namespace, image, str(tmp_path)]
-    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    arguments = [sys.executable, "-c", DEPLOYING, author.namespace, image, str(tmp_path)]
+    process = subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": os.getcwd()})
     try:
         until(
             "the second revision",
@@ -182,8 +182,8 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
     finally:
         process.kill()
         process.wait()
-    shown = author.shown()
-    assert ask(shown.external_urls[0]) == "hello"
+    deployment = author.shown()
+    assert ask(deployment.external_urls[0]) == "hello"
 
     # From elsewhere it looks as if it were still under way; from here it is known to be over.
     other = make_private_dir(tmp_path / "elsewhere")
@@ -193,9 +193,9 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
             author.run(image, env={"WORD": "three"})
     again = author.run(image, env={"WORD": "three"})
     assert (again.state, again.revision) == ("ready", 3)
-    found = author.platform.revisions(author.namespace, "greeter")
-    assert [record.state for record in found] == ["active", "failed", "superseded"]
-    assert "interrupted" in found[1].message
+    revisions = author.platform.revisions(author.namespace, "greeter")
+    assert [record.state for record in revisions] == ["active", "failed", "superseded"]
+    assert "interrupted" in revisions[1].message
 
 
 def test_a_deploy_from_elsewhere_is_refused_before_its_build(

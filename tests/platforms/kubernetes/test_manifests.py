@@ -21,10 +21,10 @@ def objects(
 ) -> dict[str, Raw]:
     """The manifests of a function by their kinds."""
     one = samples.function(**spec)
-    found = render_manifests(
+    manifests = render_manifests(
         samples.revision(one, **(values or {})), samples.render_context(one, **(around or {}))
     )
-    return {each["kind"]: each["spec"] for each in found}
+    return {manifest["kind"]: manifest["spec"] for manifest in manifests}
 
 
 def pod(**spec: Any) -> Raw:
@@ -52,13 +52,13 @@ def http(**attributes: Any) -> Raw:
     ],
 )
 def test_replicas(spec: Raw, least: int, most: int) -> None:
-    found = objects(**spec)
+    manifests = objects(**spec)
     if least == most:
-        assert found["Deployment"]["replicas"] == least
-        assert "HorizontalPodAutoscaler" not in found
+        assert manifests["Deployment"]["replicas"] == least
+        assert "HorizontalPodAutoscaler" not in manifests
         return
-    assert "replicas" not in found["Deployment"]
-    scaler = found["HorizontalPodAutoscaler"]
+    assert "replicas" not in manifests["Deployment"]
+    scaler = manifests["HorizontalPodAutoscaler"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (least, most)
     for live, kept in ((0, least), (3, 3), (99, most)):
         handed = objects({"replicas": live}, **spec)
@@ -244,8 +244,8 @@ def test_cron_triggers_where_the_environment_says_so(monkeypatch: pytest.MonkeyP
     triggers = {"web": {"kind": "http"}, "night": night}
     assert "CronJob" not in objects(triggers=triggers)
     monkeypatch.setenv("NUCLIO_CRON_TRIGGER_CREATION_MODE", "kube")
-    found = objects({"cron_job": CRON_JOB}, triggers=triggers)
-    assert found["CronJob"]["schedule"] == "@daily"
+    manifests = objects({"cron_job": CRON_JOB}, triggers=triggers)
+    assert manifests["CronJob"]["schedule"] == "@daily"
     own = {"attributes": {"cronTriggerCreationMode": "processor"}}
     assert "CronJob" not in objects(triggers=triggers, platform=own)
     assert "CronJob" not in objects()

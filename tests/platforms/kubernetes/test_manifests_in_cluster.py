@@ -36,8 +36,8 @@ def moved(manifest: Raw, namespace: str) -> Raw:
 def deployed(cluster: Cluster, namespace: str, name: str, **spec: Any) -> dict[str, Raw]:
     """What the cluster has by kind once a function is applied there. Without pods it is quick."""
     one = samples.function(name, **({"replicas": 0} | spec))
-    found = render_manifests(samples.revision(one), samples.render_context(one))
-    return {each["kind"]: cluster.apply(moved(each, namespace)) for each in found}
+    manifests = render_manifests(samples.revision(one), samples.render_context(one))
+    return {manifest["kind"]: cluster.apply(moved(manifest, namespace)) for manifest in manifests}
 
 
 def test_the_cluster_takes_all_of_them(cluster: Cluster, namespace: str) -> None:

@@ -25,8 +25,8 @@ def objects(
     """The manifests of a function by their kinds."""
     one = samples.function(**spec)
     made = samples.revision(one, **(values or {}))
-    found = render_manifests(made, samples.render_context(one, **(around or {})))
-    return {each["kind"]: each for each in found}
+    manifests = render_manifests(made, samples.render_context(one, **(around or {})))
+    return {manifest["kind"]: manifest for manifest in manifests}
 
 
 def template(**spec: Any) -> Raw:
@@ -47,9 +47,9 @@ def test_prometheus_finds_the_metrics() -> None:
     one = samples.function()
     one.metadata.annotations["prometheus.io/scrape"] = "false"
     [deployment] = [
-        each
-        for each in render_manifests(samples.revision(one), samples.render_context(one))
-        if each["kind"] == "Deployment"
+        manifest
+        for manifest in render_manifests(samples.revision(one), samples.render_context(one))
+        if manifest["kind"] == "Deployment"
     ]
     given = deployment["spec"]["template"]["metadata"]["annotations"]
     assert given["prometheus.io/scrape"] == "false"
@@ -58,11 +58,11 @@ def test_prometheus_finds_the_metrics() -> None:
 def test_a_pod_monitor_is_printed_when_asked_for() -> None:
     one = samples.function()
     made, around = samples.revision(one), samples.render_context(one)
-    assert "PodMonitor" not in [each["kind"] for each in render_portable(made, around)]
+    assert "PodMonitor" not in [manifest["kind"] for manifest in render_portable(made, around)]
     [monitor] = [
-        each
-        for each in render_portable(made, around, monitoring=True)
-        if each["kind"] == "PodMonitor"
+        manifest
+        for manifest in render_portable(made, around, monitoring=True)
+        if manifest["kind"] == "PodMonitor"
     ]
     assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics", "path": "/metrics"}]
     assert (
@@ -205,10 +205,10 @@ def test_budget_and_policy_come_and_go_with_what_they_are_for(author: Author, im
     assert there() == [True, False]
     author.run(image, replicas=2)
     assert author.progress[-1] == "nothing has changed, and the function runs"
-    names = {one["name"] for one in author.shown().details["pods"]}
+    names = {pod["name"] for pod in author.shown().details["pods"]}
     author.run(image, replicas=1)
     assert there() == [False, False]
-    assert {one["name"] for one in author.shown().details["pods"] if one["current"]} <= names
+    assert {pod["name"] for pod in author.shown().details["pods"] if pod["current"]} <= names
     off = {"replicas": 0}  # the image of the tests needs root
     author.run(image, **off, **hardened())
     assert there() == [False, True]
@@ -224,8 +224,8 @@ def test_budget_and_policy_come_and_go_with_what_they_are_for(author: Author, im
 
 def test_a_deployment_of_an_earlier_release_is_taken_over(author: Author, image: str) -> None:
     """Its selector cannot change, and has none of the labels that came later."""
-    made = author.planned(image)
-    deployment = next(one for one in made.manifests if one["kind"] == "Deployment")
+    plan = author.planned(image)
+    deployment = next(manifest for manifest in plan.manifests if manifest["kind"] == "Deployment")
     for one in (deployment["metadata"], deployment["spec"]["template"]["metadata"]):
         one["labels"] = {
             key: text

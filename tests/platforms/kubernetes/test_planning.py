@@ -34,13 +34,15 @@ def test_a_first_deploy_creates(author: Author, image: str) -> None:
         "service nuclio-greeter": "create",
         "deployment nuclio-greeter": "create",
     }
-    [deployment] = [one for one in plan.changes if one.target == "deployment nuclio-greeter"]
+    [deployment] = [
+        change for change in plan.changes if change.target == "deployment nuclio-greeter"
+    ]
     assert deployment.after is not None
     assert "status" not in deployment.after
     assert not {"uid", "managedFields", "generation"} & deployment.after["metadata"].keys()
     assert author.platform.deployments(author.namespace) == []
-    found = author.platform.cluster.get(kinds.CONFIG_MAP, author.namespace, "nuclio-greeter")
-    assert found is None
+    live_object = author.platform.cluster.get(kinds.CONFIG_MAP, author.namespace, "nuclio-greeter")
+    assert live_object is None
 
 
 def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
@@ -100,7 +102,7 @@ def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -
     author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert author.planned(image).manifests == first.manifests
     assert "nodePort" not in str(first.manifests)
-    assert [one["kind"] for one in first.manifests] == ["Service", "Deployment"]
+    assert [manifest["kind"] for manifest in first.manifests] == ["Service", "Deployment"]
 
 
 def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, image: str) -> None:
@@ -109,7 +111,9 @@ def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, i
     platform.apply(platform.plan(function, built), author.progress.append)
     assert platform.plan(function, Artifact("image", image, "c0de")).effective_changes == ()
     changed = platform.plan(function, Artifact("image", image, "0ther"))
-    [deployment] = [one for one in changed.effective_changes if one.target.startswith("deployment")]
+    [deployment] = [
+        change for change in changed.effective_changes if change.target.startswith("deployment")
+    ]
     assert "imagePullPolicy': 'IfNotPresent'" in str(deployment.after)
     # For git an image that may change under its name is one to be fetched again.
     assert "imagePullPolicy': 'Always'" in str(changed.manifests)
@@ -118,7 +122,7 @@ def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, i
 def test_an_image_that_only_this_machine_has(author: Author, image: str) -> None:
     function = function_of(author.namespace, "greeter", image)
     made_here = author.platform.plan(function, Artifact("image", image, "c0de"))
-    assert any("`-r REGISTRY`" in one for one in made_here.warnings)
+    assert any("`-r REGISTRY`" in warning for warning in made_here.warnings)
     pushed = Artifact("image", f"127.0.0.1:5000/{image}", "c0de")
     assert author.platform.plan(function, pushed).warnings == ()
 
@@ -130,7 +134,9 @@ def test_values_that_look_like_secrets_are_for_the_cluster_alone(
     assert "hidden" not in str(plan.manifests)
     assert "--from-literal=API_TOKEN=…" in plan.needs[0]
     assert plan.warnings == ()
-    [live] = [one.after for one in plan.changes if one.target == "deployment nuclio-greeter"]
+    [live] = [
+        change.after for change in plan.changes if change.target == "deployment nuclio-greeter"
+    ]
     assert "hidden" not in str(live)
     assert "nuclio-greeter.env" in str(live)
 
@@ -186,11 +192,15 @@ def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None
     assert "`fnbuild redeploy greeter --force-conflicts`" in message
     assert author.shown().details["pinned"] == image
 
-    told = author.planned(image, options={"show_conflicts": True}, replicas=0)
-    assert set(verbs(told).values()) == {"keep", "update", "replace"}
-    [step] = [one for one in told.effective_changes if one.target == "deployment nuclio-greeter"]
+    plan = author.planned(image, options={"show_conflicts": True}, replicas=0)
+    assert set(verbs(plan).values()) == {"keep", "update", "replace"}
+    [step] = [
+        change for change in plan.effective_changes if change.target == "deployment nuclio-greeter"
+    ]
     assert (other["image"] in str(step.before), other["image"] in str(step.after)) == (True, False)
-    assert any("kubectl-set" in one and "--force-conflicts" in one for one in told.warnings)
+    assert any(
+        "kubectl-set" in warning and "--force-conflicts" in warning for warning in plan.warnings
+    )
 
     for refused in (
         lambda: author.run(image, replicas=0),
@@ -199,8 +209,8 @@ def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None
     ):
         with pytest.raises(FieldConflictError, match="kubectl-set"):
             refused()
-    made = author.platform.redeploy(author.namespace, "greeter", print, force_conflicts=True)
-    assert (made.message, made.revision) == ("", 2)
+    deployment = author.platform.redeploy(author.namespace, "greeter", print, force_conflicts=True)
+    assert (deployment.message, deployment.revision) == ("", 2)
     assert author.live()["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
@@ -214,8 +224,10 @@ def test_a_number_of_pods_that_somebody_has_set(author: Author, image: str) -> N
         plan.warnings
     )
     assert author.planned(image, replicas=1).warnings == ()
-    made = author.platform.redeploy(author.namespace, "greeter", print)
-    assert any("fnbuild update function greeter --replicas 1" in one for one in made.warnings)
+    deployment = author.platform.redeploy(author.namespace, "greeter", print)
+    assert any(
+        "fnbuild update function greeter --replicas 1" in warning for warning in deployment.warnings
+    )
     assert author.planned(image, replicas=0).warnings == ()
 
 

@@ -122,7 +122,7 @@ def test_what_the_next_revision_does_not_have_goes(author: Author, image: str) -
         "Deployment nuclio-greeter",
         "Service nuclio-greeter",
     ]
-    assert any(one.startswith("removing cronjob") for one in author.progress)
+    assert any(line.startswith("removing cronjob") for line in author.progress)
 
 
 def test_nothing_starts_anew_for_nothing(author: Author, image: str) -> None:
@@ -150,19 +150,21 @@ def test_a_tag_that_may_mean_another_image_by_now(author: Author, image: str) ->
 def test_history_goes_back_and_says_so(author: Author, image: str) -> None:
     author.run(image)
     author.run(image, env={"WORD": "two"})
-    back = author.platform.rollback(author.namespace, "greeter", None, author.progress.append)
-    assert back.revision == 3
-    again = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert ask(again.external_urls[0]) == "hello"
-    found = author.platform.revisions(author.namespace, "greeter")
-    assert [(one.number, one.state) for one in found] == [
+    rolled_back = author.platform.rollback(
+        author.namespace, "greeter", None, author.progress.append
+    )
+    assert rolled_back.revision == 3
+    redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert ask(redeployed.external_urls[0]) == "hello"
+    revisions = author.platform.revisions(author.namespace, "greeter")
+    assert [(revision.number, revision.state) for revision in revisions] == [
         (4, "active"),
         (3, "superseded"),
         (2, "superseded"),
         (1, "superseded"),
     ]
-    assert found[0].message == "redeploy of revision 3"
-    assert found[1].message == "rollback to revision 1"
+    assert revisions[0].message == "redeploy of revision 3"
+    assert revisions[1].message == "rollback to revision 1"
 
 
 def test_a_function_that_is_elsewhere_or_has_another_name(
@@ -221,12 +223,12 @@ def test_a_cluster_that_is_out_of_reach(
 def test_a_deployment_that_was_deleted_by_hand_is_made_again(author: Author, image: str) -> None:
     made = author.run(image)
     author.platform.cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
-    shown = author.shown()
-    assert shown.state == "unhealthy"
-    assert "fnbuild redeploy greeter" in shown.message
-    again = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (again.state, again.http_port) == ("ready", made.http_port)
-    assert ask(again.external_urls[0]) == "hello"
+    deployment = author.shown()
+    assert deployment.state == "unhealthy"
+    assert "fnbuild redeploy greeter" in deployment.message
+    redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (redeployed.state, redeployed.http_port) == ("ready", made.http_port)
+    assert ask(redeployed.external_urls[0]) == "hello"
 
 
 def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: str) -> None:
@@ -240,13 +242,15 @@ def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: s
     with pytest.raises(NotFoundError, match="served before revision 1"):
         author.platform.rollback(author.namespace, "greeter", None, author.progress.append)
     author.run(image, env={"WORD": "two"})
-    found = author.platform.revisions(author.namespace, "greeter")
-    assert [(one.number, one.state, one.message) for one in found] == [
+    revisions = author.platform.revisions(author.namespace, "greeter")
+    assert [(revision.number, revision.state, revision.message) for revision in revisions] == [
         (2, "active", ""),
         (1, "superseded", "applied from a file"),
     ]
-    back = author.platform.rollback(author.namespace, "greeter", None, author.progress.append)
-    assert ask(back.external_urls[0]) == "hello"
+    rolled_back = author.platform.rollback(
+        author.namespace, "greeter", None, author.progress.append
+    )
+    assert ask(rolled_back.external_urls[0]) == "hello"
 
 
 def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -> None:
@@ -266,9 +270,9 @@ def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
     raw = exports.export_configuration(function, state="ready", image=exact)
     assert raw["spec"]["image"] == exact
     exports.import_function(author.platform, raw, author.namespace, "greeter.yaml")
-    made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (made.state, made.revision) == ("scaledToZero", 1)
-    assert "skip-deploy" not in made.function.metadata.annotations
+    deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (deployment.state, deployment.revision) == ("scaledToZero", 1)
+    assert "skip-deploy" not in deployment.function.metadata.annotations
     [container] = author.live()["spec"]["template"]["spec"]["containers"]
     assert (container["image"], container["imagePullPolicy"]) == (exact, "IfNotPresent")
     local = "fnbuild-test-none:1a1a"
@@ -285,9 +289,9 @@ def test_a_service_that_was_removed_comes_again(author: Author, image: str) -> N
         cluster.delete(kinds.SERVICE, author.namespace, "nuclio-greeter")
         for one in (author.shown(), *author.platform.deployments(author.namespace)):
             assert "its service was removed; `fnbuild redeploy greeter`" in one.message
-        made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-        assert made.message == ""
-        return made.http_port
+        deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+        assert deployment.message == ""
+        return deployment.http_port
 
     port = author.run(image, replicas=0).http_port
     assert removed() == port
@@ -313,7 +317,9 @@ def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str
     }
     spec = {"replicas": 0, "selector": {"matchLabels": object_labels}, "template": template}
     cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": spec})
-    assert [one.name for one in author.platform.deployments(author.namespace)] == ["foreign"]
+    assert [deployment.name for deployment in author.platform.deployments(author.namespace)] == [
+        "foreign"
+    ]
     platform, namespace = author.platform, author.namespace
     for refused in (
         lambda: platform.delete(namespace, "foreign"),
@@ -332,6 +338,9 @@ def test_a_project_and_a_function_of_nearly_the_same_record(author: Author, imag
     with pytest.raises(NotFoundError):
         author.platform.deployment(author.namespace, "project-x")
     assert author.run(image, "project-x", replicas=0).revision == 1
-    assert [one.name for one in author.platform.projects(author.namespace)] == ["default", "x"]
+    assert [project.name for project in author.platform.projects(author.namespace)] == [
+        "default",
+        "x",
+    ]
     assert author.platform.delete_project(author.namespace, "x", cascade=False) is True
     assert author.shown("project-x").revision == 1

@@ -86,7 +86,7 @@ def test_in_a_pod_with_few_rights(
         return said.get("phase") in ("Succeeded", "Failed")
 
     until("the end of the pod", ended, 180)
-    texts = {one: _log(cluster, author.namespace, one) for one in lines}
+    texts = {line: _log(cluster, author.namespace, line) for line in lines}
     assert said["phase"] == "Succeeded", texts
     status = json.loads(texts["get"])["status"]
     assert status["externalInvocationUrls"] == [f"{said['hostIP']}:{made.http_port}"]

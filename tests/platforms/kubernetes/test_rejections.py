@@ -34,7 +34,7 @@ _HEAD = 'Error creating: pods "nuclio-faces-5bfb57654f-7ssdx" is forbidden: '
     ],
 )
 def test_refusals(message: str, text: str, hint: str) -> None:
-    found = explain_pod_rejection(message, "vision")
-    assert found.text.startswith(text)
-    assert hint in found.hint
-    assert found.fatal
+    explanation = explain_pod_rejection(message, "vision")
+    assert explanation.text.startswith(text)
+    assert hint in explanation.hint
+    assert explanation.fatal

@@ -32,8 +32,8 @@ def most(author: Author) -> Iterator[int]:
     """How many GPUs the node offers, be they real or not."""
     nodes = queries.list_nodes(author.platform.cluster) or []
     found = max(
-        int(parse_quantity(str(one["status"]["allocatable"].get(GPU_RESOURCE, "0"))))
-        for one in nodes
+        int(parse_quantity(str(node["status"]["allocatable"].get(GPU_RESOURCE, "0"))))
+        for node in nodes
     )
     if found < 2:
         pytest.skip("no node of the cluster offers two GPUs")
@@ -42,7 +42,7 @@ def most(author: Author) -> Iterator[int]:
 
 
 def pod_names(author: Author) -> list[str]:
-    return [one["name"] for one in author.shown().details["pods"] if one["state"] == "Ready"]
+    return [pod["name"] for pod in author.shown().details["pods"] if pod["state"] == "Ready"]
 
 
 def strategy(author: Author) -> str:
@@ -50,7 +50,7 @@ def strategy(author: Author) -> str:
 
 
 def states(author: Author) -> list[str]:
-    return [one.state for one in author.platform.revisions(author.namespace, "greeter")]
+    return [revision.state for revision in author.platform.revisions(author.namespace, "greeter")]
 
 
 @contextmanager
@@ -95,7 +95,11 @@ def test_a_limit_that_no_node_has_changes_nothing(author: Author, image: str, mo
     assert (pod_names(author), states(author)) == (before, ["active"])
     # Who only looks is warned.
     preview = author.planned(image, **gpus(most + 97))
-    assert [one for one in preview.warnings if one.startswith("a deploy would be refused now")]
+    assert [
+        warning
+        for warning in preview.warnings
+        if warning.startswith("a deploy would be refused now")
+    ]
     # A function that was never there leaves nothing behind.
     with pytest.raises(PreconditionError):
         author.run(image, name="other", **gpus(most + 97))
@@ -113,7 +117,7 @@ def test_with_a_free_gpu_the_new_pod_starts_beside_the_old_one(
         author.run(image, env={"WORD": "two"}, **gpus(1))
         assert ask(address) == "two"
     assert wrong == []
-    assert not [one for one in author.progress if "waiting for the old pod" in one]
+    assert not [line for line in author.progress if "waiting for the old pod" in line]
     # For whoever restarts it otherwise there may be no free GPU.
     assert strategy(author) == "Recreate"
     author.progress.clear()
@@ -142,7 +146,7 @@ def test_code_that_cannot_be_imported_is_found_while_the_old_pod_serves(
     assert strategy(author) == "Recreate"
     # What only the lack of a GPU may explain, the start itself decides.
     author.run(image, env={"FAULT": "no-gpu"}, **gpus(most))
-    assert any("inconclusive" in one for one in author.progress)
+    assert any("inconclusive" in line for line in author.progress)
     assert len(pod_names(author)) == 1
     assert pod_names(author) != before
     label = import_check.LABEL

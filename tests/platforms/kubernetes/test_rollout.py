@@ -28,7 +28,7 @@ def address(author: Author) -> str:
 
 
 def states(author: Author) -> list[str]:
-    return [one.state for one in author.platform.revisions(author.namespace, "greeter")]
+    return [revision.state for revision in author.platform.revisions(author.namespace, "greeter")]
 
 
 class Listener(list[str]):
@@ -59,16 +59,16 @@ def test_a_rollout_says_what_the_cluster_says_once(author: Author, image: str) -
 
 def test_whatever_fails_the_old_revision_serves(author: Author, image: str) -> None:
     author.run(image)
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(NotReadyError, match="revision 2 of greeter did not become") as failure:
         author.run(image, env={"FAULT": "raise"})
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - started < SOON
     assert "the weights are missing" in failure.value.message
     assert "ValueError: the weights are missing" in (failure.value.detail or "")
     assert (failure.value.hint or "").startswith("revision 1 goes on serving")
     assert states(author) == ["failed", "active"]
     # The error alone says it.
-    assert not [one for one in author.progress if "the weights are missing" in one]
+    assert not [line for line in author.progress if "the weights are missing" in line]
 
     with pytest.raises(NotReadyError, match="fnbuild-test-nowhere"):
         author.run("127.0.0.1:5000/fnbuild-test-nowhere:1")
@@ -78,7 +78,7 @@ def test_whatever_fails_the_old_revision_serves(author: Author, image: str) -> N
     with pytest.raises(NotReadyError, match="the quota few-pods of namespace"):
         author.run(image, env={"WORD": "two"})
     # Through all of it the pod of the first one never went.
-    [pod] = [one for one in author.shown().details["pods"] if one["current"]]
+    [pod] = [pod for pod in author.shown().details["pods"] if pod["current"]]
     assert (pod["state"], pod["restarts"]) == ("Ready", 0)
     assert ask(address(author)) == "hello"
 
@@ -91,8 +91,8 @@ def quota(author: Author, pods: int) -> None:
     create(cluster, RESOURCE_QUOTA, about, spec=spec)
 
     def counted() -> bool:
-        found = cluster.get(RESOURCE_QUOTA, author.namespace, "few-pods") or {}
-        return "used" in (found.get("status") or {})
+        live_object = cluster.get(RESOURCE_QUOTA, author.namespace, "few-pods") or {}
+        return "used" in (live_object.get("status") or {})
 
     until("the count of pods", counted)
 
@@ -107,18 +107,18 @@ def test_a_volume_of_what_is_not_there(author: Author, image: str) -> None:
     """Told within seconds, however late the kubelet's event is."""
     volume = {"name": "v", "projected": {"sources": [{"configMap": {"name": "absent"}}]}}
     mount = {"name": "v", "mountPath": "/v"}
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(NotReadyError, match="volume v: the ConfigMap absent does not") as failure:
         author.run(image, volumes=[{"volume": volume, "volumeMount": mount}])
-    assert time.monotonic() - began < SOON / 2
+    assert time.monotonic() - started < SOON / 2
     assert "kubectl create configmap absent" in (failure.value.hint or "")
 
 
 def test_a_node_that_is_not_there(author: Author, image: str) -> None:
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(NotReadyError, match="there is no node nonode") as failure:
         author.run(image, nodeName="nonode")
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - started < SOON
     assert "spec.nodeName has to be one of: " in (failure.value.hint or "")
 
 
@@ -128,8 +128,8 @@ def test_what_was_missing_is_there_at_the_next_try(author: Author, image: str) -
         author.run(image, serviceAccount="robot")
     about = {"name": "robot", "namespace": author.namespace}
     create(author.platform.cluster, SERVICE_ACCOUNT, about)
-    made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (made.state, made.revision) == ("ready", 2)
+    deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (deployment.state, deployment.revision) == ("ready", 2)
 
 
 def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> None:
@@ -140,17 +140,17 @@ def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> N
     assert author.live()["metadata"]["annotations"][REVISION] == "2"
     assert states(author) == ["failed", "active"]
     assert ask(address(author)) == "hello"
-    back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
-    assert (back.state, back.revision) == ("ready", 3)
+    rolled_back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
+    assert (rolled_back.state, rolled_back.revision) == ("ready", 3)
 
 
 def test_a_first_revision_that_fails_stays(author: Author, image: str) -> None:
     with pytest.raises(NotReadyError) as failure:
         author.run(image, env={"FAULT": "raise"})
     assert "serving" not in (failure.value.hint or "")
-    shown = author.shown()
-    assert (shown.state, shown.revision) == ("error", 1)
-    assert "the weights are missing" in shown.message
+    deployment = author.shown()
+    assert (deployment.state, deployment.revision) == ("error", 1)
+    assert "the weights are missing" in deployment.message
     assert author.run(image).revision == 2
     assert states(author) == ["active", "failed"]
 
@@ -176,7 +176,7 @@ def test_the_whole_time_when_asked_for(author: Author, image: str) -> None:
             readinessTimeoutSeconds=3,
             waitReadinessTimeoutBeforeFailure=True,
         )
-    assert any("the weights are missing" in one for one in author.progress), author.progress
+    assert any("the weights are missing" in line for line in author.progress), author.progress
 
 
 def test_nothing_else_changes_when_a_revision_fails(author: Author, image: str) -> None:
@@ -315,8 +315,8 @@ def test_a_namespace_that_is_going(author: Author, image: str) -> None:
     author.platform.cluster.delete(kinds.NAMESPACE, "", author.namespace)
 
     def going() -> bool:
-        found = author.platform.cluster.get(kinds.NAMESPACE, "", author.namespace)
-        return found is None or found["status"]["phase"] == "Terminating"
+        live_object = author.platform.cluster.get(kinds.NAMESPACE, "", author.namespace)
+        return live_object is None or live_object["status"]["phase"] == "Terminating"
 
     until("the end of the namespace", going)
     with pytest.raises((PreconditionError, NotFoundError), match="namespace"):

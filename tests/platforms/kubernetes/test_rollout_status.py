@@ -208,8 +208,8 @@ def test_what_others_may_make_is_waited_for(name: str, patience: float) -> None:
 
 def test_a_volume_that_does_not_exist_comes_with_no_node() -> None:
     said = recording("pvc-missing")
-    began = said["pods"][0].condition("PodScheduled").last_transition
-    said["now"] = parse_timestamp(began)
+    started = said["pods"][0].condition("PodScheduled").last_transition
+    said["now"] = parse_timestamp(started)
     assert not standing(said, 4).failure
     assert standing(said, 6).failure == FAILURES["pvc-missing"][0]
 
@@ -417,21 +417,23 @@ def told(state: Any, reason: str = "", workers: tuple[str, ...] = ()) -> Rollout
 
 def test_init_context_is_running() -> None:
     assert told("starting").messages == ("init_context is running",)
-    found = told("starting", workers=("ready", "starting"))
-    assert found.messages == ("init_context is running, 1 of 2 workers ready",)
-    assert not found.failure
+    findings = told("starting", workers=("ready", "starting"))
+    assert findings.messages == ("init_context is running, 1 of 2 workers ready",)
+    assert not findings.failure
 
 
 def test_init_context_failed() -> None:
-    found = told("unhealthy", "ValueError: no weights")
-    assert found.failure == "ValueError: no weights"
-    assert (found.pod, found.container) != ("", "")
+    findings = told("unhealthy", "ValueError: no weights")
+    assert findings.failure == "ValueError: no weights"
+    assert (findings.pod, findings.container) != ("", "")
 
 
 def test_a_worker_out_of_memory() -> None:
-    found = told("unhealthy", "worker 0 was killed (SIGKILL), likely out of memory")
-    assert found.failure.endswith("likely out of memory (it has no limit, so the node has no more)")
-    assert "spec.resources.limits.memory" in found.hint
+    findings = told("unhealthy", "worker 0 was killed (SIGKILL), likely out of memory")
+    assert findings.failure.endswith(
+        "likely out of memory (it has no limit, so the node has no more)"
+    )
+    assert "spec.resources.limits.memory" in findings.hint
 
 
 def test_a_pod_that_is_about_to_be_taken_up() -> None:

@@ -38,19 +38,19 @@ NONE_FITS = "no node has the label gpu=true (0/3 nodes fit)"
     ],
 )
 def test_a_selector_in_the_words_of_every_version(message: str) -> None:
-    found = explain_unschedulable(message, GPU)
-    assert found.text == NONE_FITS
-    assert "kubectl label node NODE gpu=true" in found.hint
+    explanation = explain_unschedulable(message, GPU)
+    assert explanation.text == NONE_FITS
+    assert "kubectl label node NODE gpu=true" in explanation.hint
 
 
 def test_of_several_labels_those_that_no_node_has() -> None:
     some = pod(nodeSelector={"gpu": "true", "zone": "a"})
     message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity."
-    found = explain_unschedulable(message, some, [node({"zone": "a"})])
-    assert found.text == "no node has the label gpu=true (0/1 nodes fit)"
+    explanation = explain_unschedulable(message, some, [node({"zone": "a"})])
+    assert explanation.text == "no node has the label gpu=true (0/1 nodes fit)"
     apart = [node({"zone": "a"}), node({"gpu": "true"})]
-    found = explain_unschedulable(message, some, apart)
-    assert found.text == "no node has the labels gpu=true and zone=a (0/1 nodes fit)"
+    explanation = explain_unschedulable(message, some, apart)
+    assert explanation.text == "no node has the labels gpu=true and zone=a (0/1 nodes fit)"
 
 
 def test_an_affinity_without_a_selector() -> None:
@@ -71,14 +71,14 @@ def test_different_things_stand_against_different_nodes() -> None:
         nodeSelector={"gpu": "true"},
         containers=[{"name": "nuclio", "resources": {"requests": {"memory": "8Gi"}}}],
     )
-    found = explain_unschedulable(message, both)
-    assert found.text == (
+    explanation = explain_unschedulable(message, both)
+    assert explanation.text == (
         "1 of 4 nodes have less than 8Gi memory free; 1 of 4 nodes have the taint dedicated=gpu,"
         " which the function does not tolerate; 2 of 4 nodes lack the label gpu=true"
         " (0/4 nodes fit)"
     )
-    assert "spec.tolerations with key dedicated, value gpu" in found.hint
-    assert "spec.nodeSelector" in found.hint
+    assert "spec.tolerations with key dedicated, value gpu" in explanation.hint
+    assert "spec.nodeSelector" in explanation.hint
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,11 @@ def test_a_gpu_that_no_node_offers() -> None:
     message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
     limits = {"limits": {"nvidia.com/gpu": "1"}}
     some = pod(containers=[{"name": "nuclio", "resources": limits}])
-    found = explain_unschedulable(message, some, [node(cpu="4")])
-    assert found.text == "no node has 1 nvidia.com/gpu free, they have 0 at most (0/1 nodes fit)"
-    assert "device plugin" in found.hint
+    explanation = explain_unschedulable(message, some, [node(cpu="4")])
+    assert (
+        explanation.text == "no node has 1 nvidia.com/gpu free, they have 0 at most (0/1 nodes fit)"
+    )
+    assert "device plugin" in explanation.hint
 
 
 @pytest.mark.parametrize(

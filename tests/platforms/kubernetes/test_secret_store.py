@@ -50,8 +50,8 @@ def everything(author: Author) -> str:
 
 def secret(author: Author) -> dict[str, str]:
     """The values of the function's Secret by key."""
-    found = author.platform.cluster.get(kinds.SECRET, author.namespace, "nuclio-greeter.env")
-    data = (found or {}).get("data") or {}
+    live_object = author.platform.cluster.get(kinds.SECRET, author.namespace, "nuclio-greeter.env")
+    data = (live_object or {}).get("data") or {}
     return {
         key: base64.b64decode(text).decode() for key, text in data.items() if key != "digest-key"
     }
@@ -71,10 +71,10 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
     assert sorted(secret(author).values()) == sorted([*MARKERS.values(), "marker-of-word"])
     assert not [one for one in MARKERS.values() if one in str(author.progress)]
 
-    shown = author.shown()
+    deployment = author.shown()
     texts = [
-        str(function_object(shown)),
-        str(mask_variables(export_configuration(shown.function), secrets_only=True)),
+        str(function_object(deployment)),
+        str(mask_variables(export_configuration(deployment.function), secrets_only=True)),
         str(author.platform.plan(
             declared(author.namespace, image, "marker-of-word", **MARKERS, **PLAIN),
             Artifact("image", image, "", pinned=image),
@@ -84,7 +84,7 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
         assert not [one for one in MARKERS.values() if one in text]
         assert "nuclio-greeter.env" not in text
         assert "[redacted]" in text
-    whole = author.platform.with_secrets(shown)
+    whole = author.platform.with_secrets(deployment)
     values = {one.name: one.value for one in whole.spec.env}
     assert values == MARKERS | PLAIN | {"WORD": "marker-of-word"}
 

@@ -39,8 +39,8 @@ def applied(cluster: Cluster, namespace: str, name: str, image: str, **spec: Any
     env = [{"name": key, "value": value} for key, value in spec.pop("env", {}).items()]
     one = samples.function(name, env=env, **spec)
     made = samples.revision(one, image=image, pinned=image)
-    for each in render_manifests(made, samples.render_context(one)):
-        cluster.apply({**each, "metadata": {**each["metadata"], "namespace": namespace}})
+    for manifest in render_manifests(made, samples.render_context(one)):
+        cluster.apply({**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}})
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,10 @@ def test_somebody_with_few_rights(cluster: Cluster, place: str, tmp_path: Path) 
         well = shown(narrow, place, "well")
         assert well.state == "ready"
         assert f"{node_address(cluster)}:{well.http_port}" == well.external_urls[0]
-        found = {one.name: one for one in view.view_functions(narrow, _known(narrow, place))}
+        found = {
+            function.name: function
+            for function in view.view_functions(narrow, _known(narrow, place))
+        }
         assert (found["raising"].state, found["well"].state) == ("unhealthy", "ready")
         assert found["well"].external_urls == well.external_urls
 

@@ -122,19 +122,19 @@ class _Api(BaseHTTPRequestHandler):
         if replica not in self.nuclio.replicas(self._namespace(), name)["names"]:
             raise RefusedError(400, f"{replica} replica does not belong to function {name}")
         asked = parse_qs(urlsplit(self.path).query)
-        words = ["docker", "logs"]
+        arguments = ["docker", "logs"]
         if asked.get("follow", ["true"])[0] == "true":
-            words.append("--follow")
+            arguments.append("--follow")
         for key, flag in (("since", "--since"), ("tailLines", "--tail")):
             if key in asked:
-                words += [flag, asked[key][0]]
+                arguments += [flag, asked[key][0]]
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
         reading = subprocess.Popen(
-            [*words, replica], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*arguments, replica], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         assert reading.stdout is not None
         try:
@@ -199,9 +199,9 @@ class _Api(BaseHTTPRequestHandler):
 
 def _read(body: bytes) -> Raw:
     try:
-        found = json.loads(body)
+        reply = json.loads(body)
     except ValueError:
         raise RefusedError(400, "Failed to parse JSON body") from None
-    if not isinstance(found, dict):
+    if not isinstance(reply, dict):
         raise RefusedError(400, "Failed to parse JSON body")
-    return found
+    return reply

@@ -40,10 +40,10 @@ _POLL = 0.05
 
 
 def docker(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip())
-    return done.stdout.strip()
+    result = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(result.stderr.strip())
+    return result.stdout.strip()
 
 
 @dataclass
@@ -206,15 +206,15 @@ class Nuclio:
         folder = self.folder / "config" / container(key)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "processor.yaml").write_text(yaml.safe_dump(one))
-        words = ["run", "--detach", "--name", container(key)]
-        words += ["--publish", f"127.0.0.1:{port}:8080" if port else "127.0.0.1::8080"]
-        words += ["--volume", f"{folder}:/etc/nuclio/config/processor:ro"]
+        arguments = ["run", "--detach", "--name", container(key)]
+        arguments += ["--publish", f"127.0.0.1:{port}:8080" if port else "127.0.0.1::8080"]
+        arguments += ["--volume", f"{folder}:/etc/nuclio/config/processor:ro"]
         for variable in one["spec"].get("env", []):
             # It would stand between single quotes, unescaped.
             assert "'" not in variable.get("value", ""), variable["name"]
-            words += ["--env", f"{variable['name']}={variable.get('value', '')}"]
+            arguments += ["--env", f"{variable['name']}={variable.get('value', '')}"]
         try:
-            docker(*words, one["spec"]["image"])
+            docker(*arguments, one["spec"]["image"])
         except RuntimeError as error:
             return {"state": "error", "message": f"Failed to run container: {error}"}
         return self._ready(key, float(one["spec"].get("readinessTimeoutSeconds") or 120))

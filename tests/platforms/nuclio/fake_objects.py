@@ -74,10 +74,10 @@ def enriched(spec: Raw) -> Raw:
 
 def shown(one: Raw) -> Raw:
     """As an answer has it: without empty annotations, and cut off from what is stored."""
-    found: Raw = json.loads(json.dumps(one))
-    if not found["metadata"].get("annotations"):
-        found["metadata"].pop("annotations", None)
-    return found
+    reply: Raw = json.loads(json.dumps(one))
+    if not reply["metadata"].get("annotations"):
+        reply["metadata"].pop("annotations", None)
+    return reply
 
 
 def healthy(port: int) -> bool:
@@ -90,5 +90,5 @@ def healthy(port: int) -> bool:
 
 
 def log_of(name: str) -> str:
-    done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
+    result = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
+    return result.stdout + result.stderr

@@ -26,8 +26,8 @@ def test_the_verbs_of_a_function(
 
     def fnbuild(*words: str) -> tuple[int, str, str]:
         status = run([*words, "-n", namespace])
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        output = capsys.readouterr()
+        return status, output.out, output.err
 
     what = ("greeter", "--run-image", images["one"], "--handler", "main:handler")
     status, out, err = fnbuild("deploy", *what, "--project-name", "cvat", "-o", "url")
@@ -80,7 +80,7 @@ def test_what_nuctl_deployed_goes_to_another_platform(
     (nuclio.folder / "eyes.yaml").parent.mkdir(exist_ok=True)
     (nuclio.folder / "eyes.yaml").write_text(exported)
     # Without its image, its code is what a folder's would be.
-    words = ["import", "function", str(nuclio.folder / "eyes.yaml"), "-n", namespace]
-    assert run([*words, "--platform", "process"]) == 0
+    arguments = ["import", "function", str(nuclio.folder / "eyes.yaml"), "-n", namespace]
+    assert run([*arguments, "--platform", "process"]) == 0
     assert run(["deploy", "eyes", "--dry-run", "-n", namespace, "--platform", "process"]) == 0
     assert "create" in capsys.readouterr().out

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.system
 del test_a_second_rollback_goes_further_back  # noqa: F821
 
 
-def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -> None:
+def test_rollback_runs_the_previous_revision(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    with pytest.raises(PreconditionError, match="Nuclio keeps one revision") as refused:
+    with pytest.raises(PreconditionError, match="Nuclio keeps one revision") as failure:
         platform.rollback(author.namespace, "greeter", None, author.progress.append)
-    assert "--run-image" in (refused.value.hint or "")
+    assert "--run-image" in (failure.value.hint or "")
     [only] = platform.revisions(author.namespace, "greeter")
     assert (only.number, only.state) == (1, "active")
 
@@ -30,19 +30,17 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     assert platform.code_folder(author.namespace, "greeter") is None
 
 
-def test_processors_tell_what_they_count(platform: Platform, author: Author) -> None:
+def test_processors_report_statistics(platform: Platform, author: Author) -> None:
     """Not through a dashboard, which does not pass it on."""
     assert platform.statistics(author.deploy("hello")) == {}
 
 
-def test_the_workers_of_a_deployment_are_known(platform: Platform, author: Author) -> None:
+def test_a_deployment_reports_its_workers(platform: Platform, author: Author) -> None:
     """They are not: Nuclio's dashboard does not pass on what a processor reports."""
     assert author.deploy("hello").workers == ()
 
 
-def test_a_revision_that_fails_leaves_the_old_one_serving(
-    platform: Platform, author: Author
-) -> None:
+def test_a_failed_revision_leaves_the_old_one_serving(platform: Platform, author: Author) -> None:
     first = author.deploy("hello")
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
     with pytest.raises(NotReadyError) as failure:
@@ -50,7 +48,7 @@ def test_a_revision_that_fails_leaves_the_old_one_serving(
     assert "revision 1 goes on serving" in failure.value.message, failure.value.hint
     assert "nowhere_to_be_found" in (failure.value.detail or "")
     assert ask(first)["greeting"] == "hello"
-    now = platform.deployment(author.namespace, "greeter")
-    assert (now.state, now.revision) == ("ready", 1)
+    current = platform.deployment(author.namespace, "greeter")
+    assert (current.state, current.revision) == ("ready", 1)
     [only] = platform.revisions(author.namespace, "greeter")
     assert only.state == "active"

@@ -11,22 +11,22 @@ pytestmark = pytest.mark.system
 
 
 def test_a_dashboard_that_answers(platform: NuclioPlatform, namespace: str) -> None:
-    (found,) = platform.examine(namespace)
-    assert (found.area, found.state) == ("nuclio", "ok")
-    assert platform.dashboard.place in found.message
+    (finding,) = platform.examine(namespace)
+    assert (finding.area, finding.state) == ("nuclio", "ok")
+    assert platform.dashboard.place in finding.message
     assert list(platform.examine(namespace, areas=["disk"])) == []
 
 
 def test_a_dashboard_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     monkeypatch.setenv("FNBUILD_NUCLIO_URL", f"http://127.0.0.1:{port}")
-    (found,) = NuclioPlatform().examine("nuclio")
-    assert found.state == "failure"
-    assert str(port) in found.message
-    assert "FNBUILD_NUCLIO_URL" in found.remedy
+    (finding,) = NuclioPlatform().examine("nuclio")
+    assert finding.state == "failure"
+    assert str(port) in finding.message
+    assert "FNBUILD_NUCLIO_URL" in finding.remedy
 
 
 def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FNBUILD_NUCLIO_URL", raising=False)
-    (found,) = NuclioPlatform().examine("nuclio")
-    assert (found.state, "FNBUILD_NUCLIO_URL" in found.remedy) == ("failure", True)
+    (finding,) = NuclioPlatform().examine("nuclio")
+    assert (finding.state, "FNBUILD_NUCLIO_URL" in finding.remedy) == ("failure", True)

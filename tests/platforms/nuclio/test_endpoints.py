@@ -18,9 +18,9 @@ pytestmark = pytest.mark.system
 
 
 def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
-    made = world.deploy("one", world.function(serviceType="ClusterIP"))
+    deployment = world.deploy("one", world.function(serviceType="ClusterIP"))
     closed = free_port()
-    far = replace(made, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
+    far = replace(deployment, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
     with world.platform.reachable_url(far) as url:
         assert str(closed) not in url
         assert ask(url, {"a": [1]})["got"] == {"a": [1]}
@@ -36,9 +36,9 @@ def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
 
 
 def test_a_port_that_answers_is_used_itself(world: World) -> None:
-    made = world.deploy("one")
-    with world.platform.reachable_url(made) as url:
-        assert url.endswith(f":{made.http_port}")
+    deployment = world.deploy("one")
+    with world.platform.reachable_url(deployment) as url:
+        assert url.endswith(f":{deployment.http_port}")
         assert ask(url)["word"] == "one"
 
 
@@ -49,9 +49,9 @@ def test_what_the_dashboard_refuses_is_the_answer(
     world.add_foreign("eyes", image="nothing")
     with (
         platform.reachable_url(world.shown("eyes")) as url,
-        pytest.raises(urllib.error.HTTPError) as refused,
+        pytest.raises(urllib.error.HTTPError) as failure,
     ):
         urllib.request.urlopen(url, timeout=60)
-    with refused.value as answer:
+    with failure.value as answer:
         assert answer.status == 500
         assert "Failed to invoke function" in json.load(answer)["error"]

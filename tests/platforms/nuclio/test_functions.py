@@ -21,9 +21,9 @@ pytestmark = pytest.mark.system
 
 def test_from_its_first_deploy_to_its_end(world: World) -> None:
     function = world.function(env=[{"name": "GREETING", "value": "hello"}])
-    made = world.deploy("one", function)
-    assert (made.state, made.revision, made.replicas) == ("ready", 1, (1, 1))
-    assert world.ask(made, {"a": 1}) == {"word": "one", "greeting": "hello", "got": {"a": 1}}
+    deployment = world.deploy("one", function)
+    assert (deployment.state, deployment.revision, deployment.replicas) == ("ready", 1, (1, 1))
+    assert world.ask(deployment, {"a": 1}) == {"word": "one", "greeting": "hello", "got": {"a": 1}}
     assert "created project cvat" in world.progress
 
     # What Nuclio filled in is no difference.
@@ -32,15 +32,15 @@ def test_from_its_first_deploy_to_its_end(world: World) -> None:
     assert world.progress[-1] == "nothing has changed, and the function runs"
 
     second = world.deploy("two", function)
-    assert (second.revision, second.http_port) == (2, made.http_port)
+    assert (second.revision, second.http_port) == (2, deployment.http_port)
     assert world.ask(second)["word"] == "two"
-    messages = [one.message for one in world.platform.logs(world.namespace, "greeter")]
+    messages = [record.message for record in world.platform.logs(world.namespace, "greeter")]
     assert "the model is loaded" in messages
     assert any("the configuration is read from FNBUILD_PROCESSOR" in text for text in messages)
 
-    again = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
-    assert (again.state, again.revision) == ("ready", 2)
-    assert world.ask(again)["word"] == "two"
+    redeployed = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
+    assert (redeployed.state, redeployed.revision) == ("ready", 2)
+    assert world.ask(redeployed)["word"] == "two"
 
     assert world.platform.delete(world.namespace, "greeter") is True
     assert world.platform.delete(world.namespace, "greeter") is False
@@ -56,15 +56,15 @@ def test_what_fails_is_told_and_what_served_goes_on(world: World) -> None:
     assert "revision 1 goes on serving" in failure.value.message
     assert "import nowhere_to_be_found" in (failure.value.detail or "")
     assert "rolling back to revision 1" in world.progress
-    now = world.shown()
-    assert (now.state, now.revision, now.http_port) == ("ready", 1, first.http_port)
-    assert world.ask(now)["word"] == "one"
+    current = world.shown()
+    assert (current.state, current.revision, current.http_port) == ("ready", 1, first.http_port)
+    assert world.ask(current)["word"] == "one"
 
     with pytest.raises(NotReadyError, match="ModuleNotFoundError"):
         world.deploy("broken", keep_failed=True)
-    now = world.shown()
-    assert (now.state in ("error", "unhealthy"), now.revision) == (True, 2)
-    assert "nowhere_to_be_found" in now.message
+    current = world.shown()
+    assert (current.state in ("error", "unhealthy"), current.revision) == (True, 2)
+    assert "nowhere_to_be_found" in current.message
     [only] = world.platform.revisions(world.namespace, "greeter")
     assert (only.number, only.state) == (2, "failed")
 
@@ -76,20 +76,20 @@ def test_a_change_of_the_configuration_alone(world: World) -> None:
         namespace=world.namespace,
         overrides=Function(spec=Spec(description="newer")),
     )
-    made = pipeline.update(world.platform, request, world.progress.append)
-    assert (made.revision, made.function.spec.description) == (2, "newer")
-    assert made.function.spec.image == world.images["one"]
-    assert world.ask(made)["greeting"] == "hello"
+    deployment = pipeline.update(world.platform, request, world.progress.append)
+    assert (deployment.revision, deployment.function.spec.description) == (2, "newer")
+    assert deployment.function.spec.image == world.images["one"]
+    assert world.ask(deployment)["greeting"] == "hello"
     # What is taken away is a difference as well.
     plan = world.plan("one", world.function())
-    [step] = [one for one in plan.changes if one.target == "function greeter"]
+    [step] = [change for change in plan.changes if change.target == "function greeter"]
     assert step.verb == "update"
     assert step.before is not None
     assert step.before["spec"]["env"] == {"GREETING": "hello"}
     assert step.before["spec"]["description"] == "newer"
 
-    made = world.deploy("one", world.function(disable=True))
-    assert (made.state, made.replicas) == ("standby", (0, 0))
+    deployment = world.deploy("one", world.function(disable=True))
+    assert (deployment.state, deployment.replicas) == ("standby", (0, 0))
 
 
 def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> None:
@@ -98,16 +98,15 @@ def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> 
     world.add_foreign("eyes", image=world.images["one"], build=build, description="Finds eyes")
     world.add_foreign("odd", resources="lots of them")
     world.deploy("one")
-    listed = world.platform.deployments(world.namespace)
-    assert [one.name for one in listed] == ["eyes", "greeter", "odd"]
-    eyes, _, odd = listed
+    deployments = world.platform.deployments(world.namespace)
+    assert [deployment.name for deployment in deployments] == ["eyes", "greeter", "odd"]
+    eyes, _, odd = deployments
     assert (eyes.state, eyes.revision, eyes.http_port) == ("ready", 0, 31999)
     assert eyes.details["deployed_by"] == "another client of Nuclio"
     assert eyes.function.metadata.annotations["framework"] == "opencv"
     assert (odd.state, "resources" in odd.message) == ("error", True)
-    assert [one.name for one in world.platform.deployments(world.namespace, "cvat")] == [
-        "eyes", "greeter", "odd",
-    ]  # fmt: skip
+    members = world.platform.deployments(world.namespace, "cvat")
+    assert [deployment.name for deployment in members] == ["eyes", "greeter", "odd"]
     assert world.platform.deployments(world.namespace, "another") == []
 
     exported = exports.export_configuration(eyes.function)
@@ -122,13 +121,13 @@ def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> 
         exports.import_function(world.platform, exported, world.namespace, "eyes.yaml")
 
     # Without a build its image runs, and the code that came with it stays.
-    made = pipeline.update(
+    deployment = pipeline.update(
         world.platform,
         pipeline.DeployRequest(name="eyes", namespace=world.namespace),
         world.progress.append,
     )
-    assert (made.state, made.revision) == ("ready", 1)
-    assert world.ask(made)["word"] == "one"
+    assert (deployment.state, deployment.revision) == ("ready", 1)
+    assert world.ask(deployment)["word"] == "one"
     assert world.shown("eyes").function.spec.build.function_source_code == code
 
 
@@ -138,8 +137,8 @@ def test_an_imported_function_starts_from_its_image(world: World) -> None:
     world.platform.store_imported(world.function(**there))
     with pytest.raises(PreconditionError, match="one revision"):
         world.platform.rollback(world.namespace, "greeter", None, print)
-    made = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
-    assert made.state == "ready"
+    deployment = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
+    assert deployment.state == "ready"
     world.platform.delete(world.namespace, "greeter")
     world.platform.store_imported(world.function())
     with pytest.raises(PreconditionError, match="no image"):
@@ -149,9 +148,9 @@ def test_an_imported_function_starts_from_its_image(world: World) -> None:
 def test_somebody_else_is_deploying_it(world: World) -> None:
     world.add_foreign("greeter", state="building", image=world.images["one"])
     assert world.shown().state == "building"
-    with pytest.raises(ConflictError, match="building") as refused:
+    with pytest.raises(ConflictError, match="building") as failure:
         world.deploy("one")
-    assert "fnbuild delete function greeter" in (refused.value.hint or "")
+    assert "fnbuild delete function greeter" in (failure.value.hint or "")
     with pytest.raises(ConflictError, match="building"):
         world.platform.redeploy(world.namespace, "greeter", print)
     assert world.platform.delete(world.namespace, "greeter") is True
@@ -203,7 +202,7 @@ def test_names_of_nuclios_own_parts(world: World) -> None:
 
 def test_projects(world: World) -> None:
     def names() -> list[str]:
-        return [one.name for one in world.platform.projects(world.namespace)]
+        return [project.name for project in world.platform.projects(world.namespace)]
 
     assert names() == ["default"]
     world.add_foreign("eyes", image=world.images["one"])
@@ -219,18 +218,18 @@ def test_projects(world: World) -> None:
 
 
 def test_a_log_that_is_followed(world: World) -> None:
-    made = world.deploy("one")
+    deployment = world.deploy("one")
     records = world.platform.logs(world.namespace, "greeter", follow=True)
     assert next(records)
-    world.ask(made)
-    said = next(one for one in records if one.message == "asked")
+    world.ask(deployment)
+    said = next(record for record in records if record.message == "asked")
     assert said.fields["pod"].startswith("nuclio-")
     # What takes its place is followed as well.
-    again = world.deploy("two")
-    world.ask(again, "to the second")
-    assert next(one for one in records if one.message == "asked")
+    redeployed = world.deploy("two")
+    world.ask(redeployed, "to the second")
+    assert next(record for record in records if record.message == "asked")
     world.platform.delete(world.namespace, "greeter")
-    assert all(one.message != "asked" for one in records)
+    assert all(record.message != "asked" for record in records)
 
 
 def test_an_image_that_is_not_there(world: World) -> None:
@@ -249,5 +248,5 @@ def test_a_dashboard_with_a_registry_of_its_own(
     tagged = f"localhost/{images['one']}"
     docker("tag", images["one"], tagged)
     world = World(platform, namespace, {"one": tagged}, nuclio)
-    made = world.deploy("one")
-    assert (made.state, made.function.spec.image) == ("ready", tagged)
+    deployment = world.deploy("one")
+    assert (deployment.state, deployment.function.spec.image) == ("ready", tagged)

@@ -87,7 +87,7 @@ def test_secrets_count_and_are_not_shown() -> None:
 
 def test_what_was_given_before_and_is_not_now_is_a_difference() -> None:
     there = stored(function(nodeSelector={"gpu": "true"}, eventTimeout="30s"))
-    [step] = [one for one in plan(function(), there).changes if one.verb == "update"]
+    [step] = [change for change in plan(function(), there).changes if change.verb == "update"]
     assert step.before is not None
     assert step.before["spec"]["nodeSelector"] == {"gpu": "true"}
     assert step.after is not None
@@ -99,7 +99,7 @@ def test_of_what_others_deployed_everything_counts() -> None:
     there = stored(made)
     there["metadata"]["annotations"] = {}
     there["spec"]["priorityClassName"] = "high"
-    [step] = [one for one in plan(made, there).changes if one.target == "function boxes"]
+    [step] = [change for change in plan(made, there).changes if change.target == "function boxes"]
     assert (step.verb, (step.before or {})["spec"]["priorityClassName"]) == ("update", "high")
 
 

@@ -93,24 +93,24 @@ def named(monkeypatch: pytest.MonkeyPatch, **values: str) -> DashboardClient:
 def test_user_and_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # A proxy does not lead back to this machine.
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    with guarded(tmp_path, credentials="ann:sword/fish") as place:
-        with pytest.raises(UnauthorizedError) as refused:
-            named(monkeypatch, url=f"http://{place}").check()
-        assert "FNBUILD_NUCLIO_USER" in (refused.value.hint or "")
-        door = named(monkeypatch, url=f"http://ann:sword%2Ffish@{place}/")
+    with guarded(tmp_path, credentials="ann:sword/fish") as address:
+        with pytest.raises(UnauthorizedError) as failure:
+            named(monkeypatch, url=f"http://{address}").check()
+        assert "FNBUILD_NUCLIO_USER" in (failure.value.hint or "")
+        door = named(monkeypatch, url=f"http://ann:sword%2Ffish@{address}/")
         door.check()
-        assert door.place == f"the Nuclio dashboard at http://{place}"
-        named(monkeypatch, url=f"http://{place}", user="ann", password="sword/fish").check()
-        with pytest.raises(UnauthorizedError) as refused:
+        assert door.place == f"the Nuclio dashboard at http://{address}"
+        named(monkeypatch, url=f"http://{address}", user="ann", password="sword/fish").check()
+        with pytest.raises(UnauthorizedError) as failure:
             named(monkeypatch, password="dog/fish").check()
-        assert "fish" not in f"{refused.value.message} {refused.value.hint}"
+        assert "fish" not in f"{failure.value.message} {failure.value.hint}"
 
 
 def test_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with guarded(tmp_path, token="swordfish") as place:
-        with pytest.raises(ForbiddenError, match="Authorization") as refused:
-            named(monkeypatch, url=f"http://{place}").check()
-        assert "FNBUILD_NUCLIO_TOKEN" in (refused.value.hint or "")
+    with guarded(tmp_path, token="swordfish") as address:
+        with pytest.raises(ForbiddenError, match="Authorization") as failure:
+            named(monkeypatch, url=f"http://{address}").check()
+        assert "FNBUILD_NUCLIO_TOKEN" in (failure.value.hint or "")
         named(monkeypatch, token="swordfish").check()
 
 
@@ -125,17 +125,17 @@ def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     kubeconfig.write_text(KUBECONFIG)
     # A cluster does not stand in for a dashboard.
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    with pytest.raises(UnavailableError, match="no Nuclio dashboard is configured") as unknown:
+    with pytest.raises(UnavailableError, match="no Nuclio dashboard is configured") as failure:
         NuclioPlatform().deployments("nuclio")
-    assert "FNBUILD_NUCLIO_URL=http://HOST:8070" in (unknown.value.hint or "")
-    assert "kubectl port-forward" in (unknown.value.hint or "")
+    assert "FNBUILD_NUCLIO_URL=http://HOST:8070" in (failure.value.hint or "")
+    assert "kubectl port-forward" in (failure.value.hint or "")
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(UnavailableError, match="refused") as silent:
+    with pytest.raises(UnavailableError, match="refused") as failure:
         named(monkeypatch, url=url).check()
-    assert url in silent.value.message
+    assert url in failure.value.message
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,14 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_answers_in_words(status: int, body: bytes, kind: type[FnbuildError], words: str) -> None:
     with answering(status, body, Location="/login") as url:
-        with pytest.raises(kind) as refused:
+        with pytest.raises(kind) as failure:
             DashboardClient(DashboardAddress(url)).check()
-        assert words in refused.value.message
+        assert words in failure.value.message
 
 
 def test_an_errors_stack_is_below_its_cause() -> None:
     body = b'{"error": "no such image", "errorStackTrace": "Error - no such image\\n  at x.go:1"}'
-    with answering(500, body) as url, pytest.raises(PlatformError) as refused:
+    with answering(500, body) as url, pytest.raises(PlatformError) as failure:
         Transport(DashboardAddress(url)).json("GET", "/api/functions")
-    assert refused.value.message == "Nuclio: no such image"
-    assert "x.go:1" in (refused.value.detail or "")
+    assert failure.value.message == "Nuclio: no such image"
+    assert "x.go:1" in (failure.value.detail or "")

@@ -38,7 +38,7 @@ class Author:
         self.progress: list[str] = []
 
     def write(self, word: str = "hello", *, name: str = "greeter", spec: str = "") -> Path:
-        """A function that answers every request with the word."""
+        """Write a function that answers every request with the word."""
         return self.write_code(_CODE.format(word=word), name=name, spec=spec)
 
     def write_code(self, code: str, *, name: str = "greeter", spec: str = "") -> Path:
@@ -55,7 +55,7 @@ class Author:
 
 
 def ask(port: int, path: str = "/", timeout: float = 60.0) -> str:
-    """The body of a 200 answer."""
+    """Return the body of a response with status 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path)
@@ -68,9 +68,9 @@ def ask(port: int, path: str = "/", timeout: float = 60.0) -> str:
 
 
 def processes(data: Path) -> list[int]:
-    """Every supervisor, processor and worker of the data directory, and commands that use it."""
+    """Return the ids of all supervisors, processors, workers and commands of the data directory."""
     mark = b"FNBUILD_DATA_DIR=" + os.fsencode(data)
-    return [int(one.name) for one in Path("/proc").iterdir() if _has(one, mark)]
+    return [int(path.name) for path in Path("/proc").iterdir() if _has(path, mark)]
 
 
 def _has(process: Path, variable: bytes) -> bool:
@@ -81,7 +81,7 @@ def _has(process: Path, variable: bytes) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs. Its files are open until the last of its threads has ended."""
+    """Return True if the process runs. Its files are open until its last thread has ended."""
     process = Path("/proc", str(pid))
     try:
         ended = "Z" in (process / "stat").read_text().rpartition(")")[2][:3]
@@ -91,24 +91,24 @@ def alive(pid: int) -> bool:
 
 
 def end_everything(data: Path) -> None:
-    """Kill all that runs in the data directory, as the end of the machine does."""
+    """Kill all processes of the data directory, like a crash of the machine."""
     ended: set[int] = set()
 
     def none_left() -> bool:
-        # Some end with others, and what a supervisor has just started was in no list before.
-        for pid in (left := processes(data)):
+        # Some processes end with others, and a supervisor may just have started new ones.
+        for pid in (running := processes(data)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        ended.update(left)
-        return not left
+        ended.update(running)
+        return not running
 
     assert wait_for(none_left)
-    # A process is gone from the list before the last of its files is closed.
+    # A process leaves the list before the last of its files is closed.
     assert wait_for(lambda: not any(alive(pid) for pid in ended))
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens on the port."""
+    """Return True if connections to the port are refused."""
     try:
         socket.create_connection(("127.0.0.1", port), 60).close()
     except ConnectionRefusedError:
@@ -116,16 +116,16 @@ def refuses(port: int) -> bool:
     return False
 
 
-def wait_for(question: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """Ask until the answer is true or time is up; gives the last answer."""
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+    """Wait until the condition is true or the time is up, and return its last value."""
     deadline = time.monotonic() + seconds
-    while not (answer := question()) and time.monotonic() < deadline:
+    while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return answer
+    return value
 
 
 def take_port(stranger: socket.socket, port: int) -> None:
-    """Listen on a port whose owner was killed: a process loses its name before its sockets."""
+    """Listen on the port of a killed process, which is freed a moment after its end."""
     stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     assert wait_for(lambda: _binds(stranger, port))
     stranger.listen()

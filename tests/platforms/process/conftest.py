@@ -15,16 +15,16 @@ from tests.platforms.process.author import NAMESPACE, Author, processes, wait_fo
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A data directory; what still runs in it after `down` is a failure."""
-    place = tmp_path / "data"
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    """A data directory; the test fails if a process still uses it after `down`."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
     try:
-        yield place
+        yield folder
         ProcessPlatform().down()
-        wait_for(lambda: not processes(place))
-        assert processes(place) == []
+        wait_for(lambda: not processes(folder))
+        assert processes(folder) == []
     finally:
-        for pid in processes(place):
+        for pid in processes(folder):
             os.kill(pid, signal.SIGKILL)
 
 

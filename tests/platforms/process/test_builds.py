@@ -18,25 +18,25 @@ pytestmark = pytest.mark.system
 MISSING = "--no-index\nno-such-package-anywhere==1\n"
 
 
-def test_a_first_build_that_fails_leaves_a_function_in_error(
+def test_a_failed_first_build_leaves_a_function_in_error(
     platform: ProcessPlatform, author: Author
 ) -> None:
     folder = author.write("hello")
     (folder / "requirements.txt").write_text(MISSING)
     with pytest.raises(BuildError):
         author.deploy(folder)
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert (now.state, now.revision) == ("error", 0)
-    assert "no-such-package-anywhere" in now.message.splitlines()[0]
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert (current.state, current.revision) == ("error", 0)
+    assert "no-such-package-anywhere" in current.message.splitlines()[0]
     [recorded] = platform.revisions(NAMESPACE, "greeter")
-    assert (recorded.state, recorded.message) == ("failed", now.message)
-    assert [one.message for one in platform.logs(NAMESPACE, "greeter")] == [now.message]
+    assert (recorded.state, recorded.message) == ("failed", current.message)
+    assert [record.message for record in platform.logs(NAMESPACE, "greeter")] == [current.message]
     (folder / "requirements.txt").unlink()
-    made = author.deploy(folder)
-    assert (made.revision, ask(made.http_port)) == (2, "hello")
+    deployment = author.deploy(folder)
+    assert (deployment.revision, ask(deployment.http_port)) == (2, "hello")
 
 
-def test_a_failed_build_is_tried_again_by_a_redeploy(
+def test_redeploy_repeats_a_failed_build(
     platform: ProcessPlatform, author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = author.write("hello")
@@ -46,24 +46,27 @@ def test_a_failed_build_is_tried_again_by_a_redeploy(
     with pytest.raises(BuildError):
         author.deploy(folder)
     source_package(tmp_path, "tiny")
-    made = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
-    assert (made.state, ask(made.http_port)) == ("ready", "hello")
+    deployment = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    assert (deployment.state, ask(deployment.http_port)) == ("ready", "hello")
 
 
 def source_package(folder: Path, name: str) -> None:
-    """A wheel, as small as they get."""
+    """Write a minimal wheel."""
     import zipfile
 
-    about = f"{name}-1.dist-info"
+    metadata_folder = f"{name}-1.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as archive:
-        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
         archive.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            f"{metadata_folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
         )
-        archive.writestr(f"{about}/RECORD", "")
+        archive.writestr(
+            f"{metadata_folder}/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr(f"{metadata_folder}/RECORD", "")
 
 
-def test_a_diff_is_about_what_changed_alone(author: Author, tmp_path: Path) -> None:
+def test_diff_shows_only_changes(author: Author, tmp_path: Path) -> None:
     source_package(tmp_path, "tiny")
     folder = author.write("one")
     (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
@@ -82,12 +85,14 @@ def test_a_diff_is_about_what_changed_alone(author: Author, tmp_path: Path) -> N
 APT = "build:\n  commands:\n    - apt-get install -y libgl1"
 
 
-def test_what_is_left_out_is_said_before_the_start_and_with_a_failure(author: Author) -> None:
-    made = author.deploy(author.write(spec=APT))
+def test_skipped_build_steps_are_reported_before_the_start_and_with_a_failure(
+    author: Author,
+) -> None:
+    deployment = author.deploy(author.write(spec=APT))
     [warning] = [text for text in author.progress if text.startswith("warning: ")]
     assert "apt-get install -y libgl1" in warning
     assert author.progress.index(warning) < author.progress.index("starting 1 worker")
-    assert made.warnings == ()
+    assert deployment.warnings == ()
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code("import ctypes\nctypes.CDLL('libno.so')\n", spec=APT))
     assert "left out here, which may be why: apt-get install" in (failure.value.hint or "")
@@ -99,7 +104,7 @@ def test_what_is_left_out_is_said_before_the_start_and_with_a_failure(author: Au
     assert "left out" not in (failure.value.hint or "")
 
 
-def test_a_missing_module_of_the_base_image_has_its_remedies(author: Author) -> None:
+def test_a_missing_module_of_the_base_image_has_hints(author: Author) -> None:
     folder = author.write_code(
         "import detectron2\n", spec="build:\n  baseImage: pytorch/pytorch:2.1.0"
     )
@@ -112,7 +117,7 @@ def test_a_missing_module_of_the_base_image_has_its_remedies(author: Author) -> 
         assert remedy in (failure.value.hint or "")
 
 
-def test_a_function_stays_in_its_project_unless_told_otherwise(
+def test_a_function_stays_in_its_project_by_default(
     platform: ProcessPlatform, author: Author
 ) -> None:
     folder = author.write("one")
@@ -131,10 +136,12 @@ def test_a_function_stays_in_its_project_unless_told_otherwise(
     assert pipeline.plan(pipeline.DeployRequest(path=folder)).effective_changes == ()
     assert move("other") == "other"
     assert "moving greeter from project cameras to project other" in author.progress
-    assert [one.name for one in platform.deployments(NAMESPACE, "other")] == ["greeter"]
+    assert [deployment.name for deployment in platform.deployments(NAMESPACE, "other")] == [
+        "greeter"
+    ]
 
 
-def test_large_files_that_stay_the_same_are_there_once(
+def test_unchanged_large_files_are_shared_between_revisions(
     platform: ProcessPlatform, author: Author
 ) -> None:
     folder = author.write("one")
@@ -156,7 +163,7 @@ def test_large_files_that_stay_the_same_are_there_once(
     assert not (third / "weights.bin").samefile(second / "weights.bin")
 
 
-def test_an_update_says_what_it_stages(platform: ProcessPlatform, author: Author) -> None:
+def test_an_update_reports_the_staged_code(platform: ProcessPlatform, author: Author) -> None:
     author.deploy(author.write("one"))
     author.progress.clear()
     changes = pipeline.DeployRequest(name="greeter").overrides
@@ -171,7 +178,7 @@ def environments(data: Path) -> list[Path]:
     return sorted(path for path in (data / "environments").iterdir() if path.is_dir())
 
 
-def test_environments_go_with_the_last_function_that_uses_them(
+def test_deleting_the_last_function_removes_its_environment(
     data: Path, platform: ProcessPlatform, author: Author, tmp_path: Path
 ) -> None:
     source_package(tmp_path, "tiny")
@@ -179,19 +186,19 @@ def test_environments_go_with_the_last_function_that_uses_them(
         folder = author.write(name=name)
         (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
         author.deploy(folder)
-    [made] = environments(data)
+    [environment_folder] = environments(data)
     platform.delete(NAMESPACE, "greeter")
-    assert environments(data) == [made]
+    assert environments(data) == [environment_folder]
     with environment.keep_environments():
         platform.delete(NAMESPACE, "another")
-        assert environments(data) == [made]
+        assert environments(data) == [environment_folder]
     author.deploy(author.write())
     platform.delete(NAMESPACE, "greeter")
     assert environments(data) == []
-    assert not made.with_suffix(".lock").exists()
+    assert not environment_folder.with_suffix(".lock").exists()
 
 
-def test_environments_go_with_revisions_that_are_forgotten(
+def test_pruned_revisions_remove_their_environments(
     data: Path, author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fnbuild.platforms.process.revisions.KEPT_REVISIONS", 1)
@@ -205,13 +212,13 @@ def test_environments_go_with_revisions_that_are_forgotten(
     assert environments(data) == []
 
 
-def test_a_package_of_the_function_is_no_difference(author: Author, tmp_path: Path) -> None:
+def test_a_bundled_package_is_not_a_difference(author: Author, tmp_path: Path) -> None:
     folder = author.write("one")
     source_package(folder, "tiny")
     source_package(tmp_path, "other")
     lines = f"--no-index\n--find-links {tmp_path}\nother\n./tiny-1-py3-none-any.whl\n"
     (folder / "requirements.txt").write_text(lines)
-    made = author.deploy(folder)
+    deployment = author.deploy(folder)
     assert pipeline.diff(pipeline.DeployRequest(path=folder)).text == ""
-    # A deploy without a change makes no revision.
-    assert author.deploy(folder).revision == made.revision
+    # A deploy without a change creates no revision.
+    assert author.deploy(folder).revision == deployment.revision

@@ -48,7 +48,7 @@ pipeline.deploy(request, lambda text: print(text, flush=True))
 
 @contextmanager
 def slow_deploy(author: Author, gate: Path) -> Iterator[None]:
-    """A deploy that is under way inside, and ends well afterwards."""
+    """Run a deploy that is in progress during the block and succeeds after it."""
     folder = author.write_code(SLOW.format(gate=str(gate)))
     thread = threading.Thread(target=author.deploy, args=(folder,))
     thread.start()
@@ -60,29 +60,29 @@ def slow_deploy(author: Author, gate: Path) -> Iterator[None]:
         thread.join()
 
 
-def test_a_second_change_is_refused_at_once(
+def test_a_concurrent_change_is_refused(
     tmp_path: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     with slow_deploy(author, tmp_path / "gate"):
         second = Author(tmp_path / "second")
         second.home.mkdir()
-        words = rf"greeter is being deployed by process {os.getpid()} "
-        with pytest.raises(ConflictError, match=words):
+        message = rf"greeter is being deployed by process {os.getpid()} "
+        with pytest.raises(ConflictError, match=message):
             second.deploy(second.write())
-        with pytest.raises(ConflictError, match=words):
+        with pytest.raises(ConflictError, match=message):
             platform.delete(NAMESPACE, "greeter")
-        with pytest.raises(ConflictError, match=words):
+        with pytest.raises(ConflictError, match=message):
             platform.redeploy(NAMESPACE, "greeter", author.progress.append)
-        # Looking is allowed, and so are other functions.
+        # Reading is allowed, and so are changes of other functions.
         assert platform.deployment(NAMESPACE, "greeter").state == "building"
         assert second.deploy(second.write(name="another")).state == "ready"
-    made = platform.deployment(NAMESPACE, "greeter")
-    assert (made.state, made.revision) == ("ready", 1)
-    assert ask(made.http_port) == "slow"
+    deployment = platform.deployment(NAMESPACE, "greeter")
+    assert (deployment.state, deployment.revision) == ("ready", 1)
+    assert ask(deployment.http_port) == "slow"
 
 
 def started_deploy(folder: Path, until: str = "starting 1 worker") -> subprocess.Popen[str]:
-    """Another process that deploys, and has said that it does this."""
+    """Start a deploy in another process, and wait until it has printed the line."""
     child = subprocess.Popen(
         [sys.executable, "-c", DEPLOY, str(folder)],
         stdout=subprocess.PIPE,
@@ -97,19 +97,19 @@ def started_deploy(folder: Path, until: str = "starting 1 worker") -> subprocess
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_deploy_that_is_ended_half_way(
+def test_an_interrupted_deploy_keeps_the_old_revision(
     tmp_path: Path, data: Path, platform: ProcessPlatform, author: Author, number: signal.Signals
 ) -> None:
-    made = author.deploy(author.write("old"))
+    deployment = author.deploy(author.write("old"))
     before = processes(data)
     gate = tmp_path / "gate"
     with started_deploy(author.write_code(SLOW.format(gate=str(gate)))) as child:
         child.send_signal(number)
     assert wait_for(lambda: sorted(processes(data)) == sorted(before))
-    assert ask(made.http_port) == "old"
+    assert ask(deployment.http_port) == "old"
     assert wait_for(lambda: "interrupted" in platform.revisions(NAMESPACE, "greeter")[0].message)
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert (now.state, now.revision) == ("ready", 1)
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert (current.state, current.revision) == ("ready", 1)
     assert author.deploy(author.write("new")).revision == 3
 
 
@@ -122,77 +122,84 @@ def handler(context, event):
 """
 
 
-def test_a_deploy_that_is_killed_while_the_old_revision_stops(
+def test_the_old_revision_restarts_after_a_deploy_was_killed_while_stopping_it(
     platform: ProcessPlatform, author: Author
 ) -> None:
     gpu = "resources:\n  limits:\n    nvidia.com/gpu: 1"
-    made = author.deploy(author.write_code(BUSY, spec=gpu))
+    deployment = author.deploy(author.write_code(BUSY, spec=gpu))
     answers: list[str] = []
-    asking = threading.Thread(target=lambda: answers.append(ask(made.http_port)))
-    asking.start()
-    assert wait_for(lambda: read_status(made).in_flight == 1)
+    client = threading.Thread(target=lambda: answers.append(ask(deployment.http_port)))
+    client.start()
+    assert wait_for(lambda: read_status(deployment).in_flight == 1)
     with started_deploy(author.write(spec=gpu), until="stopping revision 1") as child:
         child.kill()
-    asking.join()
+    client.join()
     assert answers == ["busy"]
-    assert ask(made.http_port) == "busy"
+    assert ask(deployment.http_port) == "busy"
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert now.revision == 1
-    assert now.details["pid"] != made.details["pid"]
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert current.revision == 1
+    assert current.details["pid"] != deployment.details["pid"]
 
 
-def read_status(made: Deployment) -> ProcessorStatus:
+def read_status(deployment: Deployment) -> ProcessorStatus:
     return processor_client.read_status(
-        control_socket(FunctionKey(NAMESPACE, made.name), made.revision)
+        control_socket(FunctionKey(NAMESPACE, deployment.name), deployment.revision)
     )
 
 
-def test_a_supervisor_that_is_killed_during_a_switch(
+def test_a_killed_supervisor_during_a_switch_keeps_the_old_revision(
     tmp_path: Path, data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("old"))
+    deployment = author.deploy(author.write("old"))
     before = processes(data)
     running = supervisor_client.running_supervisor()
     assert running is not None
     with started_deploy(author.write_code(SLOW.format(gate=str(tmp_path / "gate")))) as child:
         os.kill(running.pid, signal.SIGKILL)
     assert child.returncode != 0
-    assert ask(made.http_port) == "old"
+    assert ask(deployment.http_port) == "old"
     platform.up()
     assert wait_for(lambda: len(processes(data)) == len(before))
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert (now.state, now.revision, now.details["pid"]) == ("ready", 1, made.details["pid"])
-    assert [one.state for one in platform.revisions(NAMESPACE, "greeter")] == ["failed", "active"]
-    assert author.deploy(author.write("new")).http_port == made.http_port
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert (current.state, current.revision, current.details["pid"]) == (
+        "ready",
+        1,
+        deployment.details["pid"],
+    )
+    assert [revision.state for revision in platform.revisions(NAMESPACE, "greeter")] == [
+        "failed",
+        "active",
+    ]
+    assert author.deploy(author.write("new")).http_port == deployment.http_port
 
 
-def test_what_a_killed_deploy_left_is_removed_by_the_next(data: Path, author: Author) -> None:
+def test_the_next_deploy_cleans_up_after_a_killed_one(data: Path, author: Author) -> None:
     author.deploy(author.write("one"))
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    half = data / "functions" / NAMESPACE / "greeter" / "revisions" / "2" / "code"
-    staged = data / "staging" / f"{gone.pid}-abcdef"
-    for folder in (half, staged):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    incomplete = data / "functions" / NAMESPACE / "greeter" / "revisions" / "2" / "code"
+    staged = data / "staging" / f"{ended.pid}-abcdef"
+    for folder in (incomplete, staged):
         folder.mkdir(parents=True)
         (folder / "main.py").write_text("half")
-    made = author.deploy(author.write("two"))
-    assert (made.revision, ask(made.http_port)) == (2, "two")
+    deployment = author.deploy(author.write("two"))
+    assert (deployment.revision, ask(deployment.http_port)) == (2, "two")
     assert list((data / "staging").iterdir()) == []
 
 
-def test_a_delete_ends_all_and_frees_the_port(
+def test_delete_stops_all_processes_and_frees_the_port(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     assert platform.delete(NAMESPACE, "greeter") is True
-    assert refuses(made.http_port)
+    assert refuses(deployment.http_port)
     assert wait_for(lambda: len(processes(data)) == 1)  # the supervisor
     assert not (data / "functions" / NAMESPACE / "greeter").exists()
     assert list((data / "run").glob("*greeter*")) == []
 
 
-def test_a_delete_without_a_supervisor(
+def test_delete_works_without_a_supervisor(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     author.deploy(author.write("one"))
@@ -219,7 +226,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> I
 
 
 def fill(disk: Path) -> Path:
-    """Leave no room on the disk; the file that takes it."""
+    """Fill the disk, and return the file that fills it."""
     filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -227,48 +234,48 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_processor_that_ends_on_a_full_disk_comes_back(
+def test_a_processor_restarts_when_a_full_disk_has_space_again(
     small_disk: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("old"))
+    deployment = author.deploy(author.write("old"))
     filler = fill(small_disk)
-    os.kill(made.details["pid"], signal.SIGKILL)
+    os.kill(deployment.details["pid"], signal.SIGKILL)
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state != "ready")
-    assert wait_for(lambda: said(platform))
+    assert wait_for(lambda: reports_full_disk(platform))
     filler.unlink()
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "old"
+    assert ask(deployment.http_port) == "old"
 
 
-def said(platform: ProcessPlatform) -> bool:
+def reports_full_disk(platform: ProcessPlatform) -> bool:
     return "No space left" in platform.deployment(NAMESPACE, "greeter").message
 
 
-def test_a_full_disk_stops_the_deploy_only(
+def test_a_full_disk_fails_only_the_deploy(
     small_disk: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("old"))
+    deployment = author.deploy(author.write("old"))
     folder = author.write("new")
     (folder / "weights.bin").write_bytes(b"\1" * (12 << 20))
     with pytest.raises(BuildError, match="no space left"):
         author.deploy(folder)
-    assert ask(made.http_port) == "old"
+    assert ask(deployment.http_port) == "old"
     revisions = small_disk / "functions" / NAMESPACE / "greeter" / "revisions"
-    assert [one.name for one in revisions.iterdir()] == ["1"]
+    assert [path.name for path in revisions.iterdir()] == ["1"]
     assert list((small_disk / "staging").iterdir()) == []
 
     (folder / "weights.bin").unlink()
     filler = fill(small_disk)
     with pytest.raises(FnbuildError, match="space"):
         author.deploy(folder)
-    assert ask(made.http_port) == "old"
-    assert [one.name for one in revisions.iterdir()] == ["1"]
+    assert ask(deployment.http_port) == "old"
+    assert [path.name for path in revisions.iterdir()] == ["1"]
     filler.unlink()
-    again = author.deploy(folder)
-    assert ask(again.http_port) == "new"
+    redeployed = author.deploy(folder)
+    assert ask(redeployed.http_port) == "new"
 
 
-def test_a_function_that_is_deleted_before_its_deploy_begins(
+def test_a_function_deleted_before_its_deploy_is_created_again(
     platform: ProcessPlatform, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = author.write("one")
@@ -280,5 +287,5 @@ def test_a_function_that_is_deleted_before_its_deploy_begins(
         return reserve(self, function, progress)
 
     monkeypatch.setattr(ProcessPlatform, "reserve", delete_first)
-    deployed = author.deploy(folder)
-    assert (deployed.state, deployed.revision) == ("ready", 1)
+    deployment = author.deploy(folder)
+    assert (deployment.state, deployment.revision) == ("ready", 1)

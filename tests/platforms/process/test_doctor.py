@@ -18,49 +18,49 @@ from tests.platforms.process.author import NAMESPACE, Author, alive, wait_for
 pytestmark = pytest.mark.system
 
 
-def told(platform: ProcessPlatform, *areas: str) -> list[Finding]:
+def examine(platform: ProcessPlatform, *areas: str) -> list[Finding]:
     return list(platform.examine(NAMESPACE, areas=areas))
 
 
-def test_a_machine_that_is_well(platform: ProcessPlatform) -> None:
-    found = told(platform)
-    assert {one.area for one in found} == {"process", "gpu"}
-    assert not [one for one in found if one.state == "failure"], found
-    assert any(sys.executable in one.message for one in found)
-    assert any("no supervisor" in one.message for one in found)
-    assert told(platform, "rights") == []
+def test_a_healthy_machine_has_no_failures(platform: ProcessPlatform) -> None:
+    findings = examine(platform)
+    assert {finding.area for finding in findings} == {"process", "gpu"}
+    assert not [finding for finding in findings if finding.state == "failure"], findings
+    assert any(sys.executable in finding.message for finding in findings)
+    assert any("no supervisor" in finding.message for finding in findings)
+    assert examine(platform, "rights") == []
 
 
-def test_the_supervisor(platform: ProcessPlatform, author: Author) -> None:
+def test_a_lost_supervisor_is_a_warning(platform: ProcessPlatform, author: Author) -> None:
     author.deploy(author.write("one"))
     running = supervisor_client.running_supervisor()
     assert running is not None
-    assert any(f"pid {running.pid}" in one.message for one in told(platform, "process"))
+    assert any(f"pid {running.pid}" in finding.message for finding in examine(platform, "process"))
     os.kill(running.pid, signal.SIGKILL)
     assert wait_for(lambda: not alive(running.pid))
-    (lost,) = (one for one in told(platform, "process") if one.state != "ok")
+    (lost,) = (finding for finding in examine(platform, "process") if finding.state != "ok")
     assert lost.state == "warning"
     assert "supervisor" in lost.message
     assert "`fnbuild up`" in lost.remedy
     platform.up()
-    assert all(one.state == "ok" for one in told(platform, "process"))
+    assert all(finding.state == "ok" for finding in examine(platform, "process"))
 
 
-def test_a_kernel_that_allows_no_namespaces(
+def test_missing_namespaces_are_a_warning(
     platform: ProcessPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = tmp_path / "python"
     refusing.write_text("#!/bin/sh\necho -n 'mount: Operation not permitted'\n")
     refusing.chmod(refusing.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(sys, "executable", str(refusing))
-    (lost,) = (one for one in told(platform, "process") if one.state != "ok")
+    (lost,) = (finding for finding in examine(platform, "process") if finding.state != "ok")
     assert lost.state == "warning"
     assert "Operation not permitted" in lost.message
     assert "/opt/nuclio" in lost.message
     assert "sysctl" in lost.remedy
 
 
-def test_a_driver_that_does_not_work(
+def test_a_broken_gpu_driver_is_a_warning(
     platform: ProcessPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Library:
@@ -68,7 +68,7 @@ def test_a_driver_that_does_not_work(
             return lambda *_: 18  # NVML_ERROR_LIB_RM_VERSION_MISMATCH
 
     monkeypatch.setattr(nvml, "load", Library)
-    (found,) = told(platform, "gpu")
-    assert found.state == "warning"
-    assert "does not work" in found.message
-    assert "nvidia-smi" in found.remedy
+    (finding,) = examine(platform, "gpu")
+    assert finding.state == "warning"
+    assert "does not work" in finding.message
+    assert "nvidia-smi" in finding.remedy

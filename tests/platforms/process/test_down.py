@@ -22,7 +22,7 @@ pytestmark = pytest.mark.system
 
 
 def down_once(platform: ProcessPlatform) -> Progress:
-    """The progress of a change; in the midst of it everything is stopped, from elsewhere."""
+    """Return a progress callback that calls `down` in the middle of a change."""
 
     def progress(sentence: str) -> None:
         if sentence.startswith("making revision"):
@@ -31,23 +31,23 @@ def down_once(platform: ProcessPlatform) -> Progress:
     return progress
 
 
-def test_a_redeploy_that_is_under_way_starts_nothing(
+def test_a_redeploy_during_down_starts_nothing(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     with pytest.raises(ConflictError, match="`fnbuild down` ran meanwhile"):
         platform.redeploy(NAMESPACE, "greeter", down_once(platform))
     assert supervisor_client.running_supervisor() is None
     assert wait_for(lambda: not processes(data))
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert (now.state, now.revision) == ("stopped", 1)
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert (current.state, current.revision) == ("stopped", 1)
     assert platform.functions_to_restore() == []
     platform.up()
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
     assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "ready"
 
 
-def test_a_first_deploy_that_is_under_way_starts_nothing(
+def test_a_first_deploy_during_down_starts_nothing(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     request = pipeline.DeployRequest(path=author.write("one"))
@@ -55,29 +55,29 @@ def test_a_first_deploy_that_is_under_way_starts_nothing(
         pipeline.deploy(request, down_once(platform))
     assert supervisor_client.running_supervisor() is None
     assert processes(data) == []
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert (now.state, now.revision) == ("error", 0)
-    assert "`fnbuild down` ran meanwhile" in now.message
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert (current.state, current.revision) == ("error", 0)
+    assert "`fnbuild down` ran meanwhile" in current.message
 
 
-def test_a_supervisor_refuses_what_was_begun_before(
+def test_a_supervisor_refuses_changes_from_before_the_last_down(
     platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
-    began = layout.last_down()
+    deployment = author.deploy(author.write("one"))
+    started = layout.last_down()
     layout.mark_down()
     with pytest.raises(ConflictError, match="greeter was not started"):
         supervisor_client.call(
-            "switch", namespace=NAMESPACE, name="greeter", revision=1, began=began, overlap=False
+            "switch", namespace=NAMESPACE, name="greeter", revision=1, began=started, overlap=False
         )
-    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
+    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == deployment.details["pid"]
 
 
-def test_what_has_failed_for_good_is_not_started_with_another(
+def test_a_failed_function_is_not_started_by_another_deploy(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one", spec=policy("on-failure", 1)))
-    end(made.details["pid"])
+    deployment = author.deploy(author.write("one", spec=policy("on-failure", 1)))
+    end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     end(platform.deployment(NAMESPACE, "greeter").details["pid"])
     assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
@@ -86,41 +86,41 @@ def test_what_has_failed_for_good_is_not_started_with_another(
     author.deploy(author.write("two", name="second"))
     assert platform.deployment(NAMESPACE, "greeter").state == "stopped"
     with pytest.raises(ConnectionRefusedError):
-        ask(made.http_port)
+        ask(deployment.http_port)
     platform.up()
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
-def test_who_was_let_in_before_the_end_and_asks_behind_it_is_not_heard(data: Path) -> None:
-    asked: list[str] = []
+def test_a_request_after_the_close_of_the_server_is_ignored(data: Path) -> None:
+    requests: list[str] = []
 
     async def answer(verb: str, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        asked.append(verb)
+        requests.append(verb)
         return {}
 
-    def served() -> bool:
+    def is_connected() -> bool:
         names = [getattr(task.get_coro(), "__name__", "") for task in asyncio.all_tasks()]
         return "_handle_connection" in names
 
-    async def talk() -> bytes:
+    async def exchange() -> bytes:
         path = data.parent / "control.sock"
         server = ControlServer(path, answer)
         await server.start()
         with sockets.connect_unix(path) as link:
             link.setblocking(False)
             async with asyncio.timeout(20):
-                while not served():
+                while not is_connected():
                     await asyncio.sleep(0.01)
                 await server.close()
                 loop = asyncio.get_running_loop()
                 await loop.sock_sendall(link, encode(SupervisorRequest("any", "restore")))
                 return await loop.sock_recv(link, 4096)
 
-    assert asyncio.run(talk()) == b""
-    assert asked == []
+    assert asyncio.run(exchange()) == b""
+    assert requests == []
 
 
-def test_a_supervisor_that_ends_between_two_questions(
+def test_a_supervisor_that_ends_between_two_requests_is_an_error(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor_client.ensure_running()

@@ -28,21 +28,21 @@ def handler(context, event):
 """
 
 
-def test_the_callers_shell_stays_outside(
+def test_functions_do_not_inherit_the_shell_environment(
     platform: ProcessPlatform, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUD_TOKEN", "secret")
     monkeypatch.setenv("PYTHONSTARTUP", "/nowhere")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     spec = "env:\n  - name: GREETING\n    value: it's here"
-    made = author.deploy(author.write_code(ENVIRONMENT, spec=spec))
-    seen = json.loads(ask(made.http_port))
-    assert seen["GREETING"] == "it's here"
-    assert seen["CUDA_VISIBLE_DEVICES"] == "0"
-    assert seen["PATH"]
-    assert not {"CLOUD_TOKEN", "PYTHONSTARTUP", "VIRTUAL_ENV"} & set(seen)
+    deployment = author.deploy(author.write_code(ENVIRONMENT, spec=spec))
+    environment = json.loads(ask(deployment.http_port))
+    assert environment["GREETING"] == "it's here"
+    assert environment["CUDA_VISIBLE_DEVICES"] == "0"
+    assert environment["PATH"]
+    assert not {"CLOUD_TOKEN", "PYTHONSTARTUP", "VIRTUAL_ENV"} & set(environment)
     own = str(Path(fnbuild.__file__).parent.parent)
-    assert own not in seen.get("PYTHONPATH", "").split(":")
+    assert own not in environment.get("PYTHONPATH", "").split(":")
 
 
 CALLER = """
@@ -62,10 +62,12 @@ def test_functions_call_each_other(platform: ProcessPlatform, author: Author) ->
     assert ask(caller.http_port) == "two"
 
 
-def test_an_activated_environment_is_left_out_of_path() -> None:
-    found = clean_environment({"PATH": "/env/bin:/usr/bin", "VIRTUAL_ENV": "/env", "SECRET": "x"})
-    assert found["PATH"] == "/usr/bin"
-    assert set(found) == {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED"}
+def test_an_activated_environment_is_removed_from_path() -> None:
+    environment = clean_environment(
+        {"PATH": "/env/bin:/usr/bin", "VIRTUAL_ENV": "/env", "SECRET": "x"}
+    )
+    assert environment["PATH"] == "/usr/bin"
+    assert set(environment) == {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED"}
 
 
 def ask_at(host: str, port: int) -> bytes:
@@ -74,21 +76,21 @@ def ask_at(host: str, port: int) -> bytes:
     return body
 
 
-def test_more_addresses_on_the_same_port(platform: ProcessPlatform, author: Author) -> None:
+def test_a_function_listens_on_several_addresses(platform: ProcessPlatform, author: Author) -> None:
     first = author.deploy(author.write("one"))
     port = first.http_port
-    made = author.deploy(author.write("two"), listen="loopback,127.0.0.2")
-    assert made.http_port == port
-    assert made.external_urls == (f"127.0.0.1:{port}", f"127.0.0.2:{port}")
+    deployment = author.deploy(author.write("two"), listen="loopback,127.0.0.2")
+    assert deployment.http_port == port
+    assert deployment.external_urls == (f"127.0.0.1:{port}", f"127.0.0.2:{port}")
     assert (ask_at("127.0.0.1", port), ask_at("127.0.0.2", port)) == (b"two", b"two")
 
-    # A supervisor that comes later gets all of them.
+    # A new supervisor takes over all of them.
     running = supervisor_client.running_supervisor()
     assert running is not None
     os.kill(running.pid, signal.SIGKILL)
     platform.up()
-    again = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
-    assert again.external_urls == made.external_urls
+    redeployed = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    assert redeployed.external_urls == deployment.external_urls
     assert (ask_at("127.0.0.1", port), ask_at("127.0.0.2", port)) == (b"two", b"two")
 
     author.deploy(author.write("three"))
@@ -106,7 +108,7 @@ def test_more_addresses_on_the_same_port(platform: ProcessPlatform, author: Auth
         author.deploy(author.write("four"), listen="0.0.0.0")
 
 
-def test_what_listen_means() -> None:
+def test_listen_names_addresses() -> None:
     assert addresses.listen_hosts("loopback") == (("127.0.0.1",), ())
     assert addresses.listen_hosts("10.0.0.1, loopback")[0] == ("127.0.0.1", "10.0.0.1")
     assert addresses.listen_hosts("loopback,0.0.0.0")[0] == ("0.0.0.0",)
@@ -116,7 +118,7 @@ def test_what_listen_means() -> None:
     assert addresses.bridge_gateway("nothing0") is None
 
 
-def test_docker_without_docker_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listening_for_docker_without_docker_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "_BRIDGE", "nothing0")
     hosts, warnings = addresses.listen_hosts("loopback,docker")
     assert hosts == ("127.0.0.1",)
@@ -125,21 +127,21 @@ def test_docker_without_docker_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> 
     assert addresses.listen_hosts("docker") == (("127.0.0.1",), ())
 
 
-def test_ports_lie_below_those_of_outgoing_connections() -> None:
-    made = listeners.open_listeners(["127.0.0.1", "127.0.0.2"], 0, 0)
-    made_port = made.port
+def test_ports_are_below_the_range_of_outgoing_connections() -> None:
+    sockets = listeners.open_listeners(["127.0.0.1", "127.0.0.2"], 0, 0)
+    port = sockets.port
     try:
         lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-        assert 20000 <= made.port < max(21000, lowest)
-        assert made.hosts == ("127.0.0.1", "127.0.0.2")
-        assert made.admin_port != made.port
-        assert f"pid {os.getpid()}" in (addresses.port_owner(made.port) or "")
+        assert 20000 <= sockets.port < max(21000, lowest)
+        assert sockets.hosts == ("127.0.0.1", "127.0.0.2")
+        assert sockets.admin_port != sockets.port
+        assert f"pid {os.getpid()}" in (addresses.port_owner(sockets.port) or "")
     finally:
-        made.close()
-    assert addresses.port_owner(made_port) is None
+        sockets.close()
+    assert addresses.port_owner(port) is None
 
 
-WITHOUT_MEANING = """
+IGNORED_KEYS = """
 replicas: 3
 nodeSelector:
   gpu: "true"
@@ -173,32 +175,32 @@ triggers:
 """
 
 
-def test_each_kind_of_key_without_meaning_is_one_warning(
+def test_ignored_keys_of_one_kind_are_one_warning(
     platform: ProcessPlatform, author: Author
 ) -> None:
-    folder = author.write(spec=WITHOUT_MEANING)
-    made = pipeline.plan(pipeline.DeployRequest(path=folder))
-    [build] = [one for one in made.warnings if "need a container" in one]
+    folder = author.write(spec=IGNORED_KEYS)
+    plan = pipeline.plan(pipeline.DeployRequest(path=folder))
+    [build] = [warning for warning in plan.warnings if "need a container" in warning]
     assert "USER root" in build
     assert "apt-get update" in build
-    [keys] = [one for one in made.warnings if "without effect" in one]
+    [keys] = [warning for warning in plan.warnings if "without effect" in warning]
     for key in ("nodeSelector", "replicas", "resources.limits.cpu", "volumes"):
         assert key in keys
     assert "nvidia.com/gpu" not in keys
-    assert any("SECRET" in one for one in made.warnings)
-    [kinds] = [one for one in made.warnings if "triggers of these kinds" in one]
+    assert any("SECRET" in warning for warning in plan.warnings)
+    [kinds] = [warning for warning in plan.warnings if "triggers of these kinds" in warning]
     assert "kafka-cluster" in kinds
     assert "cron" not in kinds
 
 
-def test_a_deploy_without_a_change_changes_nothing(
+def test_a_deploy_without_changes_keeps_the_revision(
     platform: ProcessPlatform, author: Author
 ) -> None:
     folder = author.write("one")
     first = author.deploy(folder)
-    again = author.deploy(folder)
-    assert again.revision == 1
-    assert again.details["pid"] == first.details["pid"]
+    second = author.deploy(folder)
+    assert second.revision == 1
+    assert second.details["pid"] == first.details["pid"]
     assert "nothing has changed, and the function runs" in author.progress
     forced = author.deploy(folder, force=True)
     assert forced.revision == 2
@@ -207,7 +209,7 @@ def test_a_deploy_without_a_change_changes_nothing(
         author.deploy(folder, monitoring=True)
 
 
-def test_a_dead_function_is_deployed_although_nothing_changed(
+def test_a_stopped_function_is_deployed_without_changes(
     platform: ProcessPlatform, author: Author
 ) -> None:
     folder = author.write("one")

@@ -32,15 +32,15 @@ def messages(records: Iterable[LogRecord]) -> list[str]:
     return [record.message for record in records]
 
 
-def test_records(log: Path) -> None:
+def test_lines_become_records(log: Path) -> None:
     log.write_bytes(line("one", 1.5, worker=0, request_id="r") + b"Segmentation fault\n")
     one, two = function_log.read(log)
     assert one == LogRecord(1.5, "info", "one", "0", {"name": "x", "request_id": "r"})
-    # What is no record keeps its place in time.
+    # A line that is not a record gets the time of the line before.
     assert two == LogRecord(1.5, "error", "Segmentation fault")
 
 
-def test_since_and_tail(log: Path) -> None:
+def test_since_and_tail_limit_the_records(log: Path) -> None:
     log.write_bytes(b"".join(line(str(n), n) for n in range(5)))
     assert messages(function_log.read(log, since=2.0)) == ["2", "3", "4"]
     assert messages(function_log.read(log, tail=2)) == ["3", "4"]
@@ -49,17 +49,17 @@ def test_since_and_tail(log: Path) -> None:
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("tail", [0, 1, 2, 7, 400, 1100, 1999, 2000, 3000])
-def test_tails_of_every_length(log: Path, tail: int, whole: bool) -> None:
-    """In one file and in both, at the edges of what is read at once and of the files."""
+def test_tails_of_all_lengths(log: Path, tail: int, whole: bool) -> None:
+    """The lengths cover one file and both, and the boundaries of blocks and files."""
     lines = [line(f"{number} {'x' * (number % 190)}") for number in range(2000)]
     function_log.rotated_path(log).write_bytes(b"".join(lines[:1000]))
     log.write_bytes(b"".join(lines[1000:])[: None if whole else -1])
-    wanted = [str(number) for number in range(2000)][2000 - min(tail, 2000) :]
-    found = messages(function_log.read(log, tail=tail))
-    assert [one.split()[0] for one in found] == wanted
+    expected = [str(number) for number in range(2000)][2000 - min(tail, 2000) :]
+    printed = messages(function_log.read(log, tail=tail))
+    assert [text.split()[0] for text in printed] == expected
 
 
-def test_no_log_yet(log: Path) -> None:
+def test_a_missing_log_is_empty(log: Path) -> None:
     assert messages(function_log.read(log)) == []
     assert function_log.last_messages(log, 0) == ""
     assert function_log.rotate(log) is False
@@ -83,13 +83,13 @@ def test_the_position_is_fixed_before_the_first_record_is_read(log: Path, follow
     records = function_log.read(log, follow=follow, tail=1, until=ended)
     with log.open("ab") as writer:
         writer.write(line("3"))
-    # Without following, a tail of one record is one record.
+    # A tail of one record yields one record unless the log is followed.
     assert messages(itertools.islice(records, 2)) == (["2", "3"] if follow else ["2"])
     ended.set()
     assert list(records) == []
 
 
-def test_following_goes_through_a_rotation(log: Path) -> None:
+def test_following_continues_after_a_rotation(log: Path) -> None:
     log.write_bytes(line("one"))
     seen: list[str] = []
 
@@ -103,7 +103,7 @@ def test_following_goes_through_a_rotation(log: Path) -> None:
         assert wait_for(lambda: seen == ["one"])
         half = line("two")
         writer.write(half[:10])
-        time.sleep(0.15)  # a reader has met the half line by then, or meets the whole one
+        time.sleep(0.15)  # time for the reader to see the incomplete line
         writer.write(half[10:])
         assert wait_for(lambda: seen == ["one", "two"])
         function_log.rotate(log, max_size=1)
@@ -115,8 +115,8 @@ def test_following_goes_through_a_rotation(log: Path) -> None:
     assert not thread.is_alive()
 
 
-def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
-    """What it had not read before a rotation is in the other file."""
+def test_a_slow_reader_loses_no_records(log: Path) -> None:
+    """Records that it had not read before a rotation are in the other file."""
     log.write_bytes(b"")
     ended, go_on = threading.Event(), threading.Event()
     seen: list[str] = []
@@ -129,7 +129,7 @@ def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
     thread = threading.Thread(target=follow)
     thread.start()
     with log.open("ab", buffering=0) as writer:
-        # More than a reader takes from the file at once.
+        # More than a reader reads from the file at once.
         writer.write(b"".join(line(str(n)) for n in range(1000)))
         assert wait_for(lambda: seen == ["0"])
         function_log.rotate(log, max_size=1)
@@ -142,24 +142,24 @@ def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
     assert seen == [str(n) for n in range(1200)]
 
 
-def test_the_logs_of_a_function(platform: ProcessPlatform, author: Author) -> None:
+def test_logs_contain_prints_and_log_records(platform: ProcessPlatform, author: Author) -> None:
     code = "def handler(context, event):\n    print('printed')\n    context.logger.warn('warned')\n"
-    made = author.deploy(author.write_code(code))
-    ask(made.http_port)
+    deployment = author.deploy(author.write_code(code))
+    ask(deployment.http_port)
     assert wait_for(lambda: "warned" in messages(platform.logs(NAMESPACE, "greeter")))
-    found = {record.message: record for record in platform.logs(NAMESPACE, "greeter")}
-    assert found["printed"].worker == "0"
-    assert abs(found["warned"].time - time.time()) < 60
-    assert found["warned"].level.startswith("warn")
+    records = {record.message: record for record in platform.logs(NAMESPACE, "greeter")}
+    assert records["printed"].worker == "0"
+    assert abs(records["warned"].time - time.time()) < 60
+    assert records["warned"].level.startswith("warn")
 
 
-def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(log: Path) -> None:
+def test_a_tail_is_limited_while_the_log_grows(log: Path) -> None:
     log.write_bytes(b"".join(line(str(number)) for number in range(10)))
     records = function_log.read(log, tail=3)
-    read = [next(records).message]
+    texts = [next(records).message]
     with log.open("ab") as file:
         file.write(b"".join(line(str(number)) for number in range(10, 5000)))
-    assert read + messages(records) == ["7", "8", "9"]
+    assert texts + messages(records) == ["7", "8", "9"]
 
 
 def test_a_deploy_shows_what_init_context_prints(platform: ProcessPlatform, author: Author) -> None:
@@ -173,10 +173,10 @@ def test_a_deploy_shows_what_init_context_prints(platform: ProcessPlatform, auth
         return "WORD"
     """
     spec = "triggers: {web: {kind: http, numWorkers: 2}}"
-    made = author.deploy(author.write_code(code.replace("WORD", "one"), spec=spec))
-    ask(made.http_port)
+    deployment = author.deploy(author.write_code(code.replace("WORD", "one"), spec=spec))
+    ask(deployment.http_port)
     author.deploy(author.write_code(code.replace("WORD", "two"), spec=spec))
     written = [text for text in author.progress if text.startswith("|")]
-    # Both workers say it, and it is said once; prints and log records travel apart.
+    # Both workers print it, and it is reported once; prints and log records have no common order.
     assert sorted(written[:2]) == ["| loaded one", "| loading one"]
     assert sorted(written[2:]) == ["| loaded two", "| loading two"]

@@ -90,16 +90,16 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("there is no Python 3.11 here that every user may run")
     top = Path(tempfile.mkdtemp(prefix="fnbuild-isolation-"))
     top.chmod(0o711)
-    place = top / "data"
-    place.mkdir(mode=0o700)
-    (place / "platform.yaml").write_text("isolate: users\nusers: 1900000100-1900000101\n")
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    folder = top / "data"
+    folder.mkdir(mode=0o700)
+    (folder / "platform.yaml").write_text("isolate: users\nusers: 1900000100-1900000101\n")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
     try:
-        yield place
+        yield folder
         ProcessPlatform().down()
-        assert wait_for(lambda: not processes(place))
+        assert wait_for(lambda: not processes(folder))
     finally:
-        for pid in processes(place):
+        for pid in processes(folder):
             os.kill(pid, signal.SIGKILL)
         trees.remove(top)
 
@@ -143,9 +143,9 @@ def test_a_function_cannot_read_what_belongs_to_another(
     sockets = [control_socket(key, 1), data / "run/supervisor.sock"]
     written = [spy.details["code"] + "/main.py", spy.details["code"] + "/new.py", str(data / "new")]
     question = {
-        "files": [str(one) for one in files],
-        "folders": [str(one) for one in folders],
-        "sockets": [str(one) for one in sockets],
+        "files": [str(file) for file in files],
+        "folders": [str(folder) for folder in folders],
+        "sockets": [str(path) for path in sockets],
         "written": written,
         "pid": pid,
     }
@@ -208,8 +208,8 @@ def test_an_isolated_function_lives_as_any_other(
     assert platform.delete(NAMESPACE, "greeter") is True
     assert not (data / "functions" / NAMESPACE / "greeter").exists()
     # The same name gets the same user.
-    again = author.deploy(author.write("three"))
-    assert user_of(again.details["pid"]) == 1900000100
+    redeployed = author.deploy(author.write("three"))
+    assert user_of(redeployed.details["pid"]) == 1900000100
 
 
 def test_users_of_functions_that_are_gone_are_given_again(
@@ -220,8 +220,8 @@ def test_users_of_functions_that_are_gone_are_given_again(
     with pytest.raises(PlatformError, match="every user from 1900000100 to 1900000101"):
         author.deploy(author.write(name="third"))
     platform.delete(NAMESPACE, "first")
-    made = author.deploy(author.write(name="third"))
-    assert user_of(made.details["pid"]) == 1900000100
+    deployment = author.deploy(author.write(name="third"))
+    assert user_of(deployment.details["pid"]) == 1900000100
 
 
 @pytest.mark.usefixtures("data", "platform")
@@ -237,8 +237,8 @@ def test_requirements_are_shared_and_stay_as_they_are(tmp_path: Path, author: Au
     folder = author.write_code(code)
     source_package(tmp_path, "tiny")
     (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
-    made = author.deploy(folder)
-    assert json.loads(ask(made.http_port)) == ["1", False]
+    deployment = author.deploy(folder)
+    assert json.loads(ask(deployment.http_port)) == ["1", False]
 
 
 def test_isolation_needs_root(
@@ -253,10 +253,10 @@ def test_isolation_needs_root(
 
 @pytest.fixture
 def author_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path / "data"
-    place.mkdir()
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
-    return place
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,6 @@ def test_the_check_before_a_gpu_is_freed_runs_as_the_functions_user(
     with pytest.raises(NotReadyError, match=r"user 190000010\d, \[\]") as failure:
         author.deploy(author.write_code(code, spec=gpu))
     assert failure.value.hint == "revision 1 goes on serving"
-    made = author.deploy(author.write("new", spec=gpu))
-    assert ask(made.http_port) == "new"
-    assert not [one for one in author.progress if "inconclusive" in one]
+    deployment = author.deploy(author.write("new", spec=gpu))
+    assert ask(deployment.http_port) == "new"
+    assert not [line for line in author.progress if "inconclusive" in line]

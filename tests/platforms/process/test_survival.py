@@ -54,35 +54,35 @@ def end(pid: int) -> None:
 def test_functions_serve_on_without_their_supervisor_and_are_adopted(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     first = supervisor()
     end(first)
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
     assert platform.deployment(NAMESPACE, "greeter").state == "ready"
 
     platform.up()
     assert supervisor() != first
     again = platform.deployment(NAMESPACE, "greeter")
-    assert again.details["pid"] == made.details["pid"]
+    assert again.details["pid"] == deployment.details["pid"]
     # The new supervisor has the sockets: it can switch, and start what dies.
     second = author.deploy(author.write("two"))
-    assert second.http_port == made.http_port
-    assert ask(made.http_port) == "two"
-    assert wait_for(lambda: not alive(made.details["pid"]))
+    assert second.http_port == deployment.http_port
+    assert ask(deployment.http_port) == "two"
+    assert wait_for(lambda: not alive(deployment.details["pid"]))
     end(second.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "two"
+    assert ask(deployment.http_port) == "two"
 
 
 def test_an_adopted_processor_that_dies_is_started_again(
     platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     end(supervisor())
     platform.up()
-    end(made.details["pid"])
+    end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
 def test_functions_come_back_after_everything_was_killed(
@@ -91,10 +91,10 @@ def test_functions_come_back_after_everything_was_killed(
     first = author.deploy(author.write("one", name="first"))
     second = author.deploy(author.write("two", name="second"))
     end_everything(data)
-    listed = platform.deployments(NAMESPACE)
-    assert [one.state for one in listed] == ["stopped", "stopped"]
-    assert "fnbuild up" in listed[0].message
-    assert (listed[0].http_port, listed[0].replicas) == (0, (0, 1))
+    deployments = platform.deployments(NAMESPACE)
+    assert [deployment.state for deployment in deployments] == ["stopped", "stopped"]
+    assert "fnbuild up" in deployments[0].message
+    assert (deployments[0].http_port, deployments[0].replicas) == (0, (0, 1))
 
     said: list[str] = []
     assert platform.up(said.append) == StartResult(2)
@@ -126,7 +126,7 @@ def test_a_supervisor_is_gone_when_its_process_is(data: Path) -> None:
 
 
 def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author: Author) -> None:
-    made = author.deploy(author.write("one", name="first"))
+    deployment = author.deploy(author.write("one", name="first"))
     assert platform.down() == 1
     assert wait_for(lambda: not processes(data))
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
@@ -136,28 +136,28 @@ def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author:
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
     platform.up()
     assert platform.deployment(NAMESPACE, "first").state == "ready"
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
 def test_a_port_that_somebody_took_meanwhile(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     end_everything(data)
     with socket.socket() as stranger:
-        take_port(stranger, made.http_port)
+        take_port(stranger, deployment.http_port)
         said: list[str] = []
         assert platform.up(said.append) == StartResult(1, ("greeter",))
-        assert f"port {made.http_port}" in said[0]
+        assert f"port {deployment.http_port}" in said[0]
         assert "taken by" in said[0]
-        now = platform.deployment(NAMESPACE, "greeter")
-        assert now.state == "error"
-        assert f"port {made.http_port}" in now.message
-        assert "tried again until the port is free" in now.message
-        assert now.http_port == made.http_port
+        current = platform.deployment(NAMESPACE, "greeter")
+        assert current.state == "error"
+        assert f"port {deployment.http_port}" in current.message
+        assert "tried again until the port is free" in current.message
+        assert current.http_port == deployment.http_port
     # Nobody has to ask again.
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
 def policy(name: str, count: int = 0) -> str:
@@ -166,31 +166,31 @@ def policy(name: str, count: int = 0) -> str:
 
 
 def test_a_processor_that_dies_is_started_again(platform: ProcessPlatform, author: Author) -> None:
-    made = author.deploy(author.write("one"))
-    end(made.details["pid"])
+    deployment = author.deploy(author.write("one"))
+    end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "one"
-    said = [record.message for record in platform.logs(NAMESPACE, "greeter")]
-    assert "the processor was ended by SIGKILL" in said
+    assert ask(deployment.http_port) == "one"
+    messages = [record.message for record in platform.logs(NAMESPACE, "greeter")]
+    assert "the processor was ended by SIGKILL" in messages
 
 
 @pytest.mark.parametrize("given", [policy('"no"'), policy("no")])
 def test_restart_policy_no(platform: ProcessPlatform, author: Author, given: str) -> None:
-    made = author.deploy(author.write("one", spec=given))
-    end(made.details["pid"])
+    deployment = author.deploy(author.write("one", spec=given))
+    end(deployment.details["pid"])
     assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert now.state == "unhealthy"
-    assert "SIGKILL" in now.message
-    assert now.http_port == made.http_port
-    assert wait_for(lambda: refuses(made.http_port))
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert current.state == "unhealthy"
+    assert "SIGKILL" in current.message
+    assert current.http_port == deployment.http_port
+    assert wait_for(lambda: refuses(deployment.http_port))
     platform.up()
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
 def test_restart_policy_on_failure_counts(platform: ProcessPlatform, author: Author) -> None:
-    made = author.deploy(author.write("one", spec=policy("on-failure", 1)))
-    end(made.details["pid"])
+    deployment = author.deploy(author.write("one", spec=policy("on-failure", 1)))
+    end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     end(platform.deployment(NAMESPACE, "greeter").details["pid"])
     assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
@@ -199,7 +199,7 @@ def test_restart_policy_on_failure_counts(platform: ProcessPlatform, author: Aut
 def test_a_supervisor_of_another_version_hands_over(
     data: Path, platform: ProcessPlatform, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     old = supervisor()
     # This program says that it is newer, and starts a supervisor that says what it really is.
     monkeypatch.setattr(fnbuild, "__version__", "99.0.0")
@@ -209,19 +209,19 @@ def test_a_supervisor_of_another_version_hands_over(
     monkeypatch.undo()
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(data))
     assert supervisor() != old
-    assert ask(made.http_port) == "one"
-    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
+    assert ask(deployment.http_port) == "one"
+    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == deployment.details["pid"]
 
 
 def test_a_disabled_function_stands_by(platform: ProcessPlatform, author: Author) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     stopped = author.deploy(author.write("one", spec="disable: true"))
     assert (stopped.state, stopped.http_port, stopped.replicas) == ("standby", 0, (0, 0))
-    assert wait_for(lambda: not alive(made.details["pid"]))
+    assert wait_for(lambda: not alive(deployment.details["pid"]))
     platform.up()
     assert platform.deployment(NAMESPACE, "greeter").state == "standby"
     back = author.deploy(author.write("one"))
-    assert (back.state, back.http_port) == ("ready", made.http_port)
+    assert (back.state, back.http_port) == ("ready", deployment.http_port)
 
 
 def test_a_disabled_function_is_enabled_without_its_folder(
@@ -230,25 +230,25 @@ def test_a_disabled_function_is_enabled_without_its_folder(
     author.deploy(author.write("one", spec="disable: true"))
     assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "standby"
     request = pipeline.DeployRequest(name="greeter", namespace=NAMESPACE, enabled=True)
-    made = pipeline.update(platform, request, author.progress.append)
-    assert made.state == "ready"
-    assert ask(made.http_port) == "one"
+    deployment = pipeline.update(platform, request, author.progress.append)
+    assert deployment.state == "ready"
+    assert ask(deployment.http_port) == "one"
 
 
 def test_a_supervisor_that_is_gone_is_noticed(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     assert platform.problems() == []
     end(supervisor())
     [notice] = platform.problems()
     assert "the supervisor does not run" in notice
     assert "fnbuild up" in notice
     assert platform.deployment(NAMESPACE, "greeter").state == "ready"
-    end(made.details["pid"])
-    now = platform.deployment(NAMESPACE, "greeter")
-    assert now.state == "stopped"
-    assert "its processor and the supervisor do not run" in now.message
+    end(deployment.details["pid"])
+    current = platform.deployment(NAMESPACE, "greeter")
+    assert current.state == "stopped"
+    assert "its processor and the supervisor do not run" in current.message
 
     platform.up()
     platform.down()
@@ -265,31 +265,31 @@ def test_all_ends_with_the_data_directory(data: Path, author: Author) -> None:
 
 
 def test_a_processor_that_hangs(platform: ProcessPlatform, author: Author) -> None:
-    made = author.deploy(author.write("one"))
-    os.kill(made.details["pid"], signal.SIGSTOP)
+    deployment = author.deploy(author.write("one"))
+    os.kill(deployment.details["pid"], signal.SIGSTOP)
     try:
-        now = platform.deployment(NAMESPACE, "greeter")
-        assert (now.state, now.message) == ("unhealthy", "the processor does not answer")
+        current = platform.deployment(NAMESPACE, "greeter")
+        assert (current.state, current.message) == ("unhealthy", "the processor does not answer")
     finally:
-        os.kill(made.details["pid"], signal.SIGCONT)
+        os.kill(deployment.details["pid"], signal.SIGCONT)
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
 
 
 def test_a_data_directory_with_a_long_path(
     tmp_path: Path, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / ("x" * 100) / ("y" * 100)
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    folder = tmp_path / ("x" * 100) / ("y" * 100)
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
     platform = ProcessPlatform()
     try:
-        made = author.deploy(author.write("one"))
-        assert ask(made.http_port) == "one"
+        deployment = author.deploy(author.write("one"))
+        assert ask(deployment.http_port) == "one"
         end(supervisor())
         platform.up()
-        assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
+        assert platform.deployment(NAMESPACE, "greeter").details["pid"] == deployment.details["pid"]
     finally:
         platform.down()
-        assert wait_for(lambda: not processes(place))
+        assert wait_for(lambda: not processes(folder))
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
 
 
@@ -352,9 +352,9 @@ def test_nothing_is_restored_that_somebody_changes(
 def test_a_function_that_does_not_become_ready_again(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     end_everything(data)
-    code = Path(made.details["code"]) / "main.py"
+    code = Path(deployment.details["code"]) / "main.py"
     code.chmod(0o600)
     code.write_text("raise RuntimeError('the weights are gone')\n")
     with pytest.raises(NotReadyError, match="greeter was started") as failure:
@@ -404,41 +404,41 @@ def few_descriptors(pid: int, spare: int) -> Iterator[None]:
 
 
 def test_a_restart_that_fails_is_tried_again(platform: ProcessPlatform, author: Author) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     # Enough to answer commands, not enough to start a process.
     with few_descriptors(supervisor(), 2):
-        end(made.details["pid"])
+        end(deployment.details["pid"])
         assert wait_for(lambda: "tried again" in platform.deployment(NAMESPACE, "greeter").message)
-        now = platform.deployment(NAMESPACE, "greeter")
-        assert now.state == "unhealthy"
-        assert "ended by SIGKILL; cannot start revision 1 of greeter" in now.message
-        assert "Too many open files" in now.message
+        current = platform.deployment(NAMESPACE, "greeter")
+        assert current.state == "unhealthy"
+        assert "ended by SIGKILL; cannot start revision 1 of greeter" in current.message
+        assert "Too many open files" in current.message
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
 def test_a_supervisor_without_descriptors_ends_no_processor(
     platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     key = FunctionKey(NAMESPACE, "greeter")
     with few_descriptors(os.getpid(), 0), pytest.raises(ProcessorUnreachableError) as refusal:
         read_status(layout.control_socket(FunctionKey(*key), 1))
     assert refusal.value.exhausted
     assert not refusal.value.gone
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"
 
 
 def test_a_death_is_not_lost_when_its_files_cannot_be_removed(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    made = author.deploy(author.write("one"))
+    deployment = author.deploy(author.write("one"))
     launch = layout.launch_path(FunctionKey(NAMESPACE, "greeter"), 1)
     launch.unlink()
     # A folder in the place of the file: unlink fails with an OSError.
     launch.mkdir()
-    end(made.details["pid"])
+    end(deployment.details["pid"])
     assert wait_for(lambda: "tried again" in platform.deployment(NAMESPACE, "greeter").message)
     launch.rmdir()
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(made.http_port) == "one"
+    assert ask(deployment.http_port) == "one"

@@ -72,15 +72,15 @@ def test_ten_redeploys_under_load_lose_no_request(
     platform: ProcessPlatform, author: Author
 ) -> None:
     spec = "triggers:\n  web:\n    kind: http\n    numWorkers: 2"
-    made = author.deploy(author.write("revision 1", spec=spec))
-    pids = [made.details["pid"]]
-    with Load(made.http_port) as load:
+    deployment = author.deploy(author.write("revision 1", spec=spec))
+    pids = [deployment.details["pid"]]
+    with Load(deployment.http_port) as load:
         for number in range(2, ROUNDS + 2):
-            idle = [KeepAlive(made.http_port) for _ in range(IDLE)]
+            idle = [KeepAlive(deployment.http_port) for _ in range(IDLE)]
             before = [client.ask() for client in idle]
-            made = author.deploy(author.write(f"revision {number}", spec=spec))
-            assert made.revision == number
-            pids.append(made.details["pid"])
+            deployment = author.deploy(author.write(f"revision {number}", spec=spec))
+            assert deployment.revision == number
+            pids.append(deployment.details["pid"])
             # These connections are the old processor's still.
             across = [client.ask() for client in idle]
             after = [client.ask() for client in idle]
@@ -100,8 +100,8 @@ def test_only_ten_revisions_are_kept(platform: ProcessPlatform, author: Author) 
     author.deploy(author.write())
     for _ in range(11):
         platform.redeploy(NAMESPACE, "greeter", author.progress.append)
-    kept = platform.revisions(NAMESPACE, "greeter")
-    assert [one.number for one in kept] == list(range(12, 2, -1))
+    revisions = platform.revisions(NAMESPACE, "greeter")
+    assert [revision.number for revision in revisions] == list(range(12, 2, -1))
     folder = platform.code_folder(NAMESPACE, "greeter")
     assert folder is not None
-    assert {one.name for one in folder.parent.parent.iterdir()} == {str(n) for n in range(3, 13)}
+    assert {path.name for path in folder.parent.parent.iterdir()} == {str(n) for n in range(3, 13)}
