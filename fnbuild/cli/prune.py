@@ -12,8 +12,9 @@ from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from fnbuild.deploy.prune import PruneReport
     from fnbuild.function.types import Raw
-    from fnbuild.platforms import Leftover
+    from fnbuild.platforms import Leftover, Platform
 
 
 @click.command(cls=Command)
@@ -41,7 +42,8 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
 
     These are local images and builds in registries (with --platform local or kube), containers of
     killed deploys (local), Python environments and staged copies (process). Only objects that
-    fnbuild created are considered.
+    fnbuild created are considered. An unknown name is an error, unless a deleted function of that
+    name has left something.
     """
     from fnbuild.deploy import prune as pruning
     from fnbuild.errors import FnbuildError
@@ -53,6 +55,7 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
     survey = pruning.find_leftovers(platform, request)
     for text in survey.warnings:
         warn(text)
+    _check_names(platform, session.namespace, names, survey)
     rows, failed = [], False
     for leftover in survey.leftovers:
         outcome = "would be removed"
@@ -67,6 +70,18 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
     _print_summary(rows, survey.only_named, dry_run=flags["dry_run"])
     if failed:
         ctx.exit(1)
+
+
+def _check_names(
+    platform: Platform, namespace: str, names: tuple[str, ...], survey: PruneReport
+) -> None:
+    """Raise `NotFoundError` for a name of which there is neither a function nor anything left."""
+    if survey.only_named:
+        return
+    having_leftovers = {leftover.function for leftover in survey.leftovers}
+    for name in names:
+        if name not in having_leftovers:
+            platform.deployment(namespace, name)
 
 
 def _row(leftover: Leftover, outcome: str) -> Raw:

@@ -51,3 +51,12 @@ def test_what_nothing_needs_goes(
     assert run(["prune", "-o", "wide"]) == 0
     out, err = capsys.readouterr()
     assert (out, "there is nothing to remove" in err) == ("", True)
+
+
+def test_an_unknown_function_is_an_error(
+    platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["prune", "nowhere"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "there is no function nowhere in namespace nuclio" in err
