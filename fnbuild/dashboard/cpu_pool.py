@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.cpu_tasks import FRAME_HEAD, CpuTask
-from fnbuild.dashboard.http import RefusedError, read_body
+from fnbuild.dashboard.http import RefusedError
 from fnbuild.dashboard.threads import AdmissionLimiter
 from fnbuild.errors import FnbuildError
 
@@ -39,11 +39,11 @@ class CpuPool:
         while self._idle:
             await _kill(self._idle.pop())
 
-    async def respond(self, request: Request, task: CpuTask, limit: int) -> Response:
+    async def respond(self, request: Request, task: CpuTask) -> Response:
         """Run a task on the body of a request and return the response. Raises `RefusedError`."""
         async with self._limiter.admit():
             try:
-                body = await asyncio.wait_for(read_body(request, limit), _BODY_SECONDS)
+                body = await asyncio.wait_for(request.body(), _BODY_SECONDS)
             except TimeoutError as error:
                 raise RefusedError(
                     408,

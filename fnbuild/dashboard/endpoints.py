@@ -19,6 +19,9 @@ Access = Literal["open", "read", "write"]
 BODY_LIMIT = 8 << 20
 """The default limit of a request's body in bytes."""
 
+JSON_OBJECT: dict[str, Any] = {"application/json": {"type": "object"}}
+"""The content of a body that is any JSON object."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 

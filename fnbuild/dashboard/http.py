@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from fnbuild.dashboard.endpoints import BODY_LIMIT
 from fnbuild.errors import ConfigError, Diagnostic, FnbuildError, UsageError
 from fnbuild.function.types import Raw
 
@@ -48,9 +47,9 @@ def json_response(
     return Response(msgspec.json.encode(value), status, dict(headers or {}), "application/json")
 
 
-async def read_json(request: Request, limit: int = BODY_LIMIT) -> Raw:
-    """Read the body, which has to be a JSON object of at most `limit` bytes."""
-    return decode_object(await read_body(request, limit))
+async def read_json(request: Request) -> Raw:
+    """Read the body, which has to be a JSON object."""
+    return decode_object(await request.body())
 
 
 def decode_object(body: bytes) -> Raw:
@@ -66,16 +65,6 @@ def decode_object(body: bytes) -> Raw:
             "the body is JSON, but not an object", hint='send an object, as in {"metadata": {}}'
         )
     return value
-
-
-async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
-    """Read the body, which may have `limit` bytes at most."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise body_too_large(limit)
-    return bytes(body)
 
 
 def limit_body(receive: Receive, limit: int) -> Receive:
@@ -183,3 +172,8 @@ def object_field(values: Raw, key: str, owner: str, hint: str) -> Raw:
     if not isinstance(value, dict):
         raise UsageError(f"`{key}` of {owner} must be an object", hint=hint)
     return value
+
+
+def optional_object_field(values: Raw, key: str, owner: str, hint: str) -> Raw:
+    """Return the object at `key`, {} if it is missing or null."""
+    return {} if values.get(key) is None else object_field(values, key, owner, hint)

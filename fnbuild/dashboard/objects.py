@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fnbuild.dashboard.inventory import FunctionEntry
+from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.deploy.exports import export_configuration
 from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict

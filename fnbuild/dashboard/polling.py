@@ -106,7 +106,8 @@ class FunctionPoller:
         self.platform = platform
         self._namespace = namespace
         self._deployments: list[Deployment] = []
-        self._outage = ""
+        self.outage = ""
+        """The reason without an answer, as in "has not answered"; "" if the platform answers."""
         self.refusal: FnbuildError | None = None
         """The error if this dashboard may not read the namespace, else None."""
         self._answered = -1.0
@@ -123,15 +124,10 @@ class FunctionPoller:
     @property
     def deployments(self) -> list[Deployment]:
         """The last answer; during an outage, each message says so."""
-        if not self._outage:
+        if not self.outage:
             return self._deployments
-        message = f"the platform {self.platform.name} {self._outage}; this is how it was last seen"
+        message = f"the platform {self.platform.name} {self.outage}; this is how it was last seen"
         return [replace(deployment, message=message) for deployment in self._deployments]
-
-    @property
-    def outage(self) -> str:
-        """The reason without an answer, as in "has not answered"; "" if the platform answers."""
-        return self._outage
 
     async def refresh(self, max_age: float) -> None:
         """Wait until the answer is `max_age` seconds old at most, unless there is an outage."""
@@ -141,11 +137,11 @@ class FunctionPoller:
         while self._answered < required:
             if self._request is None:
                 self._request = asyncio.create_task(self._poll())
-            timeout = 0.0 if self._outage else deadline - time.monotonic()
+            timeout = 0.0 if self.outage else deadline - time.monotonic()
             done, _ = await asyncio.wait({self._request}, timeout=max(0.0, timeout))
             if not done:
-                if not self._outage:
-                    self._outage = f"has not answered for {ANSWER_SECONDS:.0f} s"
+                if not self.outage:
+                    self.outage = f"has not answered for {ANSWER_SECONDS:.0f} s"
                     self.version += 1
                 return
 
@@ -163,18 +159,18 @@ class FunctionPoller:
         began = time.monotonic()
         try:
             self._deployments = await run_in_thread(self.platform.deployments, self._namespace)
-            self._outage, self.refusal = "", None
+            self.outage, self.refusal = "", None
         except NotFoundError:
             # A namespace that does not exist yet has no functions.
-            self._deployments, self._outage, self.refusal = [], "", None
+            self._deployments, self.outage, self.refusal = [], "", None
         except FnbuildError as error:
             problem = "does not answer" if isinstance(error, UnavailableError) else "cannot be read"
-            self._outage = f"{problem}: {error.line}"
+            self.outage = f"{problem}: {error.line}"
             self.refusal = error if error.http_status == HTTPStatus.FORBIDDEN else None
         except Exception as error:  # noqa: BLE001
             # An unexpected failure of one platform must not hide the others.
             _log.exception("the functions of the platform %s cannot be read", self.platform.name)
-            self._outage = f"cannot be read: {error}"
+            self.outage = f"cannot be read: {error}"
         finally:
             self._answered = began
             self.version += 1

@@ -20,7 +20,7 @@ from typing import Any
 import anyio.to_thread
 
 from fnbuild.dashboard.inventory import Inventory
-from fnbuild.dashboard.operations.model import RESTORE
+from fnbuild.dashboard.operations.model import RESTORE, PlannedOperation
 from fnbuild.dashboard.operations.runner import MAX_CONCURRENT, OperationRunner
 from fnbuild.dashboard.threads import run_in_thread
 from fnbuild.errors import FnbuildError
@@ -150,18 +150,11 @@ class _PlatformReconciler:
             await self._restore_platform()
 
     async def _begin_restore(self, key: FunctionKey) -> None:
-        begin = partial(
-            self._operations.begin,
-            *key,
-            platform=self._platform.name,
-            action=RESTORE,
-            actor=ACTOR,
-            function=None,
-            work=partial(self._platform.restore, function=key),
-        )
+        work = partial(self._platform.restore, function=key)
+        planned = PlannedOperation(key, self._platform.name, RESTORE, work)
         # Another dashboard or a deploy may have begun first.
         with contextlib.suppress(FnbuildError):
-            await anyio.to_thread.run_sync(begin)
+            await anyio.to_thread.run_sync(self._operations.begin, planned, ACTOR)
 
     async def _restore_platform(self) -> None:
         """Start what functions need while they run on without it, such as a supervisor."""

@@ -11,8 +11,8 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from fnbuild.dashboard.auth.middleware import require_access
-from fnbuild.dashboard.http import read_body, read_json
-from fnbuild.dashboard.inventory import FunctionEntry
+from fnbuild.dashboard.function_entries import FunctionEntry
+from fnbuild.dashboard.http import read_json
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
 from fnbuild.function import import_rules
@@ -114,7 +114,7 @@ async def read_function(request: Request) -> FunctionBody:
     """Read the function in a request's body. Raises `UsageError` and `ConfigError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.endswith("yaml"):
-        text = await read_body(request)
+        text = await request.body()
         function, report = await to_thread.run_sync(
             parse_function, text.decode("utf-8", "replace"), CONFIG_NAMES[0]
         )

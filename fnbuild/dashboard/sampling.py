@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from fnbuild.dashboard.inventory import FunctionEntry, Inventory
+from fnbuild.dashboard.function_entries import FunctionEntry
+from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.threads import run_in_thread
 from fnbuild.errors import FnbuildError

@@ -10,13 +10,13 @@ from starlette.requests import Request
 
 from fnbuild.dashboard.auth.tokens import FailedAttempts, SignInCodes, Tokens
 from fnbuild.dashboard.cpu_pool import CpuPool
+from fnbuild.dashboard.function_folders import Library, Uploads
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.operations.runner import OperationRunner
 from fnbuild.dashboard.reconciler import Reconciler
 from fnbuild.dashboard.relay import Relay
 from fnbuild.dashboard.sampling import Sampler
 from fnbuild.dashboard.settings import Settings
-from fnbuild.dashboard.sources import Library, Uploads
 from fnbuild.dashboard.threads import AdmissionLimiter
 from fnbuild.store import Store
 

@@ -15,7 +15,8 @@ from functools import partial
 
 import anyio.to_thread
 
-from fnbuild.dashboard.inventory import FunctionEntry, Inventory
+from fnbuild.dashboard.function_entries import FunctionEntry
+from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.objects import hide_secrets
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Deployment

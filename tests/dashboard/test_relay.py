@@ -23,8 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fnbuild.dashboard import inventory, relay
-from fnbuild.dashboard.inventory import FunctionEntry, Inventory
+from fnbuild.dashboard import relay
+from fnbuild.dashboard.function_entries import FunctionEntry, function_entry
+from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.relay import forwarded_headers
 from fnbuild.errors import NotFoundError
 from fnbuild.function.types import Function, Metadata
@@ -84,9 +85,7 @@ class Functions:
             raise NotFoundError("Function not found")
         url = f"127.0.0.1:{self.moved.get(name, name)}"
         function = Function(metadata=Metadata(name=name, namespace=namespace))
-        return inventory.function_entry(
-            Deployment(function, "process", "ready", external_urls=(url,))
-        )
+        return function_entry(Deployment(function, "process", "ready", external_urls=(url,)))
 
     def platform(self, name: str) -> Platform:
         return cast(Platform, SimpleNamespace(reachable_url=self.reachable_url))

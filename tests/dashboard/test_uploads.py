@@ -20,7 +20,7 @@ from starlette.requests import Request
 
 from fnbuild import trees
 from fnbuild.dashboard.api.library import upload
-from fnbuild.dashboard.sources import MAX_UPLOADS, Uploads
+from fnbuild.dashboard.function_folders import MAX_UPLOADS, Uploads
 from fnbuild.errors import InputError, NotFoundError
 from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
 from tests.dashboard.conftest import Answer, Dashboard

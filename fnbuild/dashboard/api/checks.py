@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.cpu_tasks import CpuTask
-from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
@@ -21,7 +21,6 @@ from fnbuild.function import labels
 
 # Masks of older interactors have a number and a comma for each pixel of the image.
 _MAX_REPLY_BYTES = 64 << 20
-_REPLY_TASK = CpuTask("function_reply")
 
 
 async def check_configuration(request: Request) -> Response:
@@ -29,7 +28,7 @@ async def check_configuration(request: Request) -> Response:
     name = request.query_params.get("function", "")
     code = await _recorded_code(request, name) if name else None
     task = CpuTask("configuration", str(code or ""))
-    return await services_of(request).cpu_pool.respond(request, task, BODY_LIMIT)
+    return await services_of(request).cpu_pool.respond(request, task)
 
 
 async def _recorded_code(request: Request, name: str) -> Path | None:
@@ -46,7 +45,7 @@ async def _recorded_code(request: Request, name: str) -> Path | None:
 
 async def check_reply(request: Request) -> Response:
     """Return `{"findings": [{severity, path, message, hint}]}`, with status 200 in any case."""
-    return await services_of(request).cpu_pool.respond(request, _REPLY_TASK, _MAX_REPLY_BYTES)
+    return await services_of(request).cpu_pool.respond(request, CpuTask("function_reply"))
 
 
 _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import replace
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
 from fnbuild.dashboard.http import json_response, object_field, read_json, text_field
 from fnbuild.dashboard.requests import NAME_HEADER, check_namespace, namespace_in_header
 from fnbuild.dashboard.services import services_of
@@ -71,8 +72,8 @@ async def update_event(request: Request) -> Response:
         await read_json(request), _request_namespace(request), _name_in_path(request)
     )
     metadata = event["metadata"]
-    replace = _events(request).replace
-    if not await anyio.to_thread.run_sync(replace, metadata["namespace"], metadata["name"], event):
+    store = _events(request).replace
+    if not await anyio.to_thread.run_sync(store, metadata["namespace"], metadata["name"], event):
         raise _not_found(metadata["name"])
     await _audit("update", metadata["namespace"], metadata["name"])
     return Response(status_code=204)
@@ -159,7 +160,19 @@ def _events(request: Request) -> FunctionEventTable:
 _COLLECTION, _ITEM = "/api/function_events", "/api/function_events/{name}"
 _PARAMETERS = {EVENT_NAMESPACE_HEADER: "The namespace; by default the dashboard's own."}
 _LIST_PARAMETERS = {**_PARAMETERS, NAME_HEADER: "Only events of this function."}
-_JSON = {"application/json": {"type": "object"}}
+_UPDATE = Endpoint(
+    _ITEM,
+    "PUT",
+    "write",
+    update_event,
+    "Change a function event.",
+    _PARAMETERS,
+    JSON_OBJECT,
+    status=204,
+)
+_DELETE = Endpoint(
+    _ITEM, "DELETE", "write", delete_event, "Delete a function event.", _PARAMETERS, status=204
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -169,7 +182,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_events,
         "List function events by name.",
         _LIST_PARAMETERS,
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         _ITEM,
@@ -178,7 +191,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_event,
         "Get a function event.",
         _PARAMETERS,
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         _COLLECTION,
@@ -187,41 +200,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         create_event,
         "Create a function event.",
         _PARAMETERS,
-        _JSON,
-        _JSON,
+        JSON_OBJECT,
+        JSON_OBJECT,
         status=201,
     ),
-    Endpoint(
-        _ITEM,
-        "PUT",
-        "write",
-        update_event,
-        "Change a function event.",
-        _PARAMETERS,
-        _JSON,
-        status=204,
-    ),
-    Endpoint(
-        _COLLECTION,
-        "PUT",
-        "write",
-        update_event,
-        "Change a function event.",
-        _PARAMETERS,
-        _JSON,
-        status=204,
-    ),
-    Endpoint(
-        _COLLECTION,
-        "DELETE",
-        "write",
-        delete_event,
-        "Delete a function event.",
-        _PARAMETERS,
-        _JSON,
-        status=204,
-    ),
-    Endpoint(
-        _ITEM, "DELETE", "write", delete_event, "Delete a function event.", _PARAMETERS, status=204
-    ),
+    _UPDATE,
+    replace(_UPDATE, path=_COLLECTION),
+    replace(_DELETE, path=_COLLECTION, request_content=JSON_OBJECT),
+    _DELETE,
 )

@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from fnbuild.dashboard import objects
 from fnbuild.dashboard.auth.middleware import is_writer
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.function_entries import FunctionEntry, is_in_project
 from fnbuild.dashboard.http import json_response
-from fnbuild.dashboard.inventory import FunctionEntry, Inventory, is_in_project
+from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.requests import (
     NAME_HEADER,
@@ -182,7 +183,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_functions,
         "List functions, as an object by name.",
         parameters={**_PARAMETERS, NAME_HEADER: "Only the function of this name."},
-        response_content={"application/json": {"type": "object"}},
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         "/api/functions/{name}",
@@ -191,6 +192,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_function,
         "Get a function: metadata, spec and status.",
         parameters=_PARAMETERS,
-        response_content={"application/json": {"type": "object"}},
+        response_content=JSON_OBJECT,
     ),
 )

@@ -17,11 +17,8 @@ from starlette.responses import Response
 from fnbuild import trees
 from fnbuild.dashboard.auth.middleware import is_writer
 from fnbuild.dashboard.cpu_tasks import CpuTask
-from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
-from fnbuild.dashboard.http import diagnostic_object, json_response, limit_body
-from fnbuild.dashboard.objects import redact_values
-from fnbuild.dashboard.services import services_of
-from fnbuild.dashboard.sources import (
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.function_folders import (
     LIBRARY_PREFIX,
     UPLOAD_BYTES,
     FunctionFolder,
@@ -29,6 +26,9 @@ from fnbuild.dashboard.sources import (
     incoming_folder,
     store_upload,
 )
+from fnbuild.dashboard.http import diagnostic_object, json_response, limit_body
+from fnbuild.dashboard.objects import redact_values
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
 from fnbuild.function.file_redaction import VariableRedaction, redact_file
 from fnbuild.function.files import CONFIG_NAMES
@@ -99,7 +99,7 @@ def _template_object(item: FunctionFolder, *, values: bool) -> Raw:
 
 async def render_template(request: Request) -> Response:
     """Return the function of a template, whose placeholders such as `{{ .name }}` are filled."""
-    return await services_of(request).cpu_pool.respond(request, CpuTask("template"), BODY_LIMIT)
+    return await services_of(request).cpu_pool.respond(request, CpuTask("template"))
 
 
 async def _library_functions(request: Request) -> dict[str, FunctionFolder]:
@@ -160,8 +160,6 @@ def _upload_object(path: str, item: FunctionFolder) -> Raw:
     }
 
 
-_OBJECT = {"application/json": {"type": "object"}}
-
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/library",
@@ -169,7 +167,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         list_library,
         "List the functions that this dashboard can deploy as `library:NAME`.",
-        response_content=_OBJECT,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         "/api/function_templates",
@@ -178,7 +176,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_templates,
         "List the library as templates by name.",
         parameters={_CONTAINS_HEADER: "Only templates with this text in name or configuration."},
-        response_content=_OBJECT,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         "/api/function_templates/render",
@@ -192,7 +190,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
                 "properties": {"template": {"type": "string"}, "values": {"type": "object"}},
             }
         },
-        response_content=_OBJECT,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         "/api/uploads",

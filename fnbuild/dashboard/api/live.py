@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 from fnbuild.dashboard import objects
 from fnbuild.dashboard.auth.middleware import is_writer
 from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.dashboard.http import RefusedError
-from fnbuild.dashboard.inventory import FunctionEntry, Inventory, Snapshot
+from fnbuild.dashboard.inventory import Inventory, Snapshot
 from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.function.types import Raw

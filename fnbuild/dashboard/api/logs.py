@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace, requested_function
 from fnbuild.dashboard.services import services_of
@@ -338,7 +338,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_replicas,
         "List the names of a function's replicas.",
         parameters=NAMESPACE_PARAMETER,
-        response_content={"application/json": {"type": "object"}},
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         "/api/functions/{name}/logs/{replica}",

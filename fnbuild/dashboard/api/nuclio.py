@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.auth.middleware import is_writer
-from fnbuild.dashboard.endpoints import Endpoint, Handler
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint, Handler
 from fnbuild.dashboard.http import json_response, read_json
 from fnbuild.dashboard.objects import redact_values
 from fnbuild.dashboard.services import services_of
@@ -161,17 +161,16 @@ async def get_shard_lags(request: Request) -> Response:
 def _reading_endpoint(
     path: str, handler: Handler, summary: str, *, method: str = "GET"
 ) -> Endpoint:
-    return Endpoint(path, method, "read", handler, summary, response_content=_OBJECT)
+    return Endpoint(path, method, "read", handler, summary, response_content=JSON_OBJECT)
 
 
 def _changing_endpoint(
     path: str, method: str, handler: Handler, summary: str, *, status: int = 412
 ) -> Endpoint:
-    takes = {} if path.endswith("}") and method == "DELETE" else _OBJECT
+    takes = {} if path.endswith("}") and method == "DELETE" else JSON_OBJECT
     return Endpoint(path, method, "write", handler, summary, request_content=takes, status=status)
 
 
-_OBJECT = {"application/json": {"type": "object"}}
 _GATEWAYS, _GATEWAY = "/api/api_gateways", "/api/api_gateways/{id}"
 _REFUSED_SUMMARY = "Create or change an API gateway: refused, there are none."
 _DELETE_SUMMARY = "Delete an API gateway: there are none."

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild import __version__
-from fnbuild.dashboard.endpoints import Access, Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Access, Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.page import file_response
 from fnbuild.function.types import Raw
@@ -152,7 +152,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         get_document,
         "Get this description as OpenAPI 3.1",
-        response_content={"application/json": {"type": "object"}},
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         "/api/docs",

@@ -1,34 +1,32 @@
-"""The projects of all platforms, with export and import (pkg/dashboard/resource/project.go).
+"""The projects of all platforms (pkg/dashboard/resource/project.go).
 
 A project is created on the default platform, and on others when one of its functions comes there.
 A project exists if any platform has it. Its fields are merged, the default platform's first.
-Imported functions are recorded in state `imported`, without code, and start at their first deploy.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import anyio.to_thread
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.builder.sources.download import is_url
-from fnbuild.dashboard.api import events, functions
+from fnbuild.dashboard.api import project_exports
 from fnbuild.dashboard.auth.middleware import is_writer
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.dashboard.http import (
     json_response,
     object_field,
+    optional_object_field,
     read_json,
     text_field,
     text_map_field,
 )
-from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.operations.api import begin_delete
 from fnbuild.dashboard.polling import ANSWER_SECONDS
@@ -40,7 +38,6 @@ from fnbuild.dashboard.requests import (
 )
 from fnbuild.dashboard.services import Services, services_of
 from fnbuild.dashboard.threads import run_in_thread
-from fnbuild.deploy import exports
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
@@ -48,140 +45,9 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
-from fnbuild.function.function_rules import NAME_PATTERN
-from fnbuild.function.reader import function_from_dict
-from fnbuild.function.types import Raw, to_dict
-from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
+from fnbuild.function.types import Raw
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Platform, Project, api_objects
-from fnbuild.store.dashboard import FunctionEventTable
-
-_IMPORT, _IMPORT_HINT = "an import", "send what `?export=true` gave"
-
-
-async def export_project(services: Services, project: Project, options: ExportOptions) -> Raw:
-    """Export a project with its functions and their events."""
-    entries = await services.inventory.functions(project.namespace, project.name)
-    exports = await functions.export_functions(services.inventory, entries, options)
-    stored_events = await anyio.to_thread.run_sync(
-        FunctionEventTable(services.store).all, project.namespace
-    )
-    exported = project_object(project)
-    return {
-        "project": {key: exported[key] for key in ("metadata", "spec")},
-        "functions": exports.functions,
-        "functionEvents": {
-            name: event
-            for name, event in stored_events.items()
-            if events.event_function(event) in exports.functions
-        },
-        "apiGateways": {},
-    }
-
-
-def exported_project(body: Raw) -> Raw:
-    """Return the project in an export. Nuclio's command line writes `meta` for `metadata`."""
-    project = object_field(body, "project", _IMPORT, _IMPORT_HINT)
-    return {"metadata": project.get("metadata") or project.get("meta"), "spec": project.get("spec")}
-
-
-async def import_project(services: Services, project: Project, body: Raw) -> Raw:
-    """Record the content of an export in an existing project; return the result of each part."""
-    function_result = ImportResult("function", "failedFunctions")
-    for name, raw in _section(body, "functions").items():
-        await function_result.add(name, partial(_import_function, services, project, raw))
-    event_result = ImportResult("functionEvent", "failedFunctionEvents")
-    for name, raw in _section(body, "functionEvents").items():
-        await event_result.add(name, partial(_import_event, services, project, raw))
-    gateway_result = ImportResult("apiGateway", "failedAPIGateways")
-    for name in _section(body, "apiGateways"):
-        await gateway_result.add(name, partial(_refuse_gateway, name))
-    services.inventory.invalidate()
-    return {
-        "functionImportResult": function_result.object,
-        "functionEventImportResult": event_result.object,
-        "apiGatewayImportResult": gateway_result.object,
-    }
-
-
-class ImportResult:
-    """The result of importing the items of one kind, with Nuclio's fields."""
-
-    def __init__(self, kind: str, failures: str):
-        self._kind = kind
-        self._failures = failures
-        self._created = 0
-        self._failed: list[Raw] = []
-
-    async def add(self, name: str, import_item: Callable[[], Awaitable[None]]) -> None:
-        """Import one item, and record its error if it fails."""
-        try:
-            await import_item()
-            self._created += 1
-        except FnbuildError as error:
-            self._failed.append({self._kind: name, "error": error.message})
-
-    @property
-    def object(self) -> Raw:
-        return {
-            "createdAmount": self._created,
-            "failedAmount": len(self._failed),
-            self._failures: self._failed,
-        }
-
-
-async def _import_function(services: Services, project: Project, raw: Any) -> None:
-    """Record a function on the default platform, without paths: no local file is its code."""
-    if not isinstance(raw, dict):
-        raise UsageError("a function is an object with `metadata` and `spec`")
-    function = function_from_dict(raw, "the import")
-    name = function.metadata.name
-    if not NAME_PATTERN.match(name):
-        raise UsageError(f"{name!r} cannot be a function's name")
-    try:
-        await services.inventory.function(project.namespace, name)
-    except NotFoundError:
-        pass
-    else:
-        raise ConflictError(f"Cannot create two functions with the same name: {name}")
-    build = function.spec.build
-    if not is_url(build.path):
-        build = msgspec.structs.replace(build, path="")
-    labels = {**function.metadata.labels, PROJECT_LABEL: project.name}
-    function = msgspec.structs.replace(
-        function,
-        metadata=msgspec.structs.replace(function.metadata, labels=labels),
-        spec=msgspec.structs.replace(function.spec, build=build),
-    )
-    platform = services.inventory.platform()
-    await anyio.to_thread.run_sync(
-        exports.import_function, platform, to_dict(function), project.namespace, name
-    )
-
-
-async def _import_event(services: Services, project: Project, raw: Any) -> None:
-    if not isinstance(raw, dict):
-        raise UsageError("a function event is an object with `metadata` and `spec`")
-    metadata = raw.get("metadata")
-    if isinstance(metadata, dict):
-        # It gets a new name, because a project may be imported twice.
-        raw = {**raw, "metadata": {**metadata, "name": "", "namespace": project.namespace}}
-    event = events.validated_event(raw, project.namespace)
-    name = event["metadata"]["name"]
-    add = FunctionEventTable(services.store).add
-    await anyio.to_thread.run_sync(add, project.namespace, name, event)
-
-
-async def _refuse_gateway(name: str) -> None:
-    raise UsageError(f"API gateway {name} cannot be imported: there are none without Nuclio")
-
-
-def _section(body: Raw, key: str) -> Raw:
-    return object_field({key: {}, **_without_nulls(body)}, key, _IMPORT, _IMPORT_HINT)
-
-
-def _without_nulls(raw: Raw) -> Raw:
-    return {key: value for key, value in raw.items() if value is not None}
-
 
 PROJECT_NAMESPACE_HEADER = "x-nuclio-project-namespace"
 _PROJECT = "a project"
@@ -250,16 +116,17 @@ def _request_namespace(request: Request) -> str:
 
 async def _export(request: Request, project: Project) -> Raw:
     options = ExportOptions(is_writer(request), wants_secrets(request))
-    return await export_project(services_of(request), project, options)
+    return await project_exports.export_project(services_of(request), project, options)
 
 
 async def create_project(request: Request) -> Response:
     """Create a project; with `import` also the functions in an export of it."""
     services, body = services_of(request), await read_json(request)
     if has_query_flag(request, "import"):
-        project = _read_project(request, exported_project(body))
+        project = _read_project(request, project_exports.exported_project(body))
         await _create_if_missing(services, project)
-        return json_response(await import_project(services, project, body), 201)
+        result = await project_exports.import_project(services, project, body)
+        return json_response(result, 201)
     project = _read_project(request, body)
     if not await _create_if_missing(services, project):
         raise ConflictError(
@@ -369,10 +236,8 @@ def project_object(project: Project) -> Raw:
 
 def _read_project(request: Request, body: Raw) -> Project:
     """Return the project in a body. Raises `UsageError` for an invalid field."""
-    raw = {"spec": {}, **_without_nulls(body)}
-    metadata, spec = (
-        object_field(raw, key, _PROJECT, _PROJECT_HINT) for key in ("metadata", "spec")
-    )
+    metadata = object_field(body, "metadata", _PROJECT, _PROJECT_HINT)
+    spec = optional_object_field(body, "spec", _PROJECT, _PROJECT_HINT)
     namespace = text_field(metadata, "namespace", _PROJECT) or _request_namespace(request)
     check_namespace(namespace, "metadata.namespace")
     return Project(
@@ -397,8 +262,20 @@ _EXPORT_PARAMETERS = {
     "?with-secrets": "With `export`, `true` keeps secret values: needs the write token.",
 }
 _IMPORT_PARAMETERS = {**_PARAMETERS, "?import": "`true` imports a project as `export` returns it."}
-_JSON = {"application/json": {"type": "object"}}
 
+_UPDATE = Endpoint(
+    _ITEM,
+    "PUT",
+    "write",
+    update_project,
+    "Change a project.",
+    _PARAMETERS,
+    JSON_OBJECT,
+    status=204,
+)
+_DELETE = Endpoint(
+    _ITEM, "DELETE", "write", delete_project, "Delete a project.", _DELETE_PARAMETERS, status=204
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -408,7 +285,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_projects,
         "List projects by name.",
         _EXPORT_PARAMETERS,
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         _ITEM,
@@ -417,7 +294,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_project,
         "Get a project.",
         _EXPORT_PARAMETERS,
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         _COLLECTION,
@@ -426,40 +303,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         create_project,
         "Create a project.",
         _IMPORT_PARAMETERS,
-        _JSON,
-        _JSON,
+        JSON_OBJECT,
+        JSON_OBJECT,
         status=201,
     ),
-    Endpoint(
-        _ITEM, "PUT", "write", update_project, "Change a project.", _PARAMETERS, _JSON, status=204
-    ),
-    Endpoint(
-        _COLLECTION,
-        "PUT",
-        "write",
-        update_project,
-        "Change a project.",
-        _PARAMETERS,
-        _JSON,
-        status=204,
-    ),
-    Endpoint(
-        _COLLECTION,
-        "DELETE",
-        "write",
-        delete_project,
-        "Delete a project.",
-        _DELETE_PARAMETERS,
-        _JSON,
-        status=204,
-    ),
-    Endpoint(
-        _ITEM,
-        "DELETE",
-        "write",
-        delete_project,
-        "Delete a project.",
-        _DELETE_PARAMETERS,
-        status=204,
-    ),
+    _UPDATE,
+    replace(_UPDATE, path=_COLLECTION),
+    replace(_DELETE, path=_COLLECTION, request_content=JSON_OBJECT),
+    _DELETE,
 )

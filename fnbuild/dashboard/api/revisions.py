@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from fnbuild.builder.staging import FileTree, scan_folder
 from fnbuild.dashboard.auth.middleware import is_writer
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.dashboard.http import json_response, read_json
-from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.dashboard.objects import hide_secrets, redact_values
-from fnbuild.dashboard.operations.model import refuse_if_changing
+from fnbuild.dashboard.operations.api import begin_operation
+from fnbuild.dashboard.operations.model import PlannedOperation, refuse_if_changing
 from fnbuild.dashboard.requests import (
     NAMESPACE_PARAMETER,
     WAIT_HEADER,
@@ -28,7 +29,7 @@ from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.function.files import CONFIG_NAMES
 from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.function.yaml_writer import as_yaml
-from fnbuild.platforms import Platform, Revision
+from fnbuild.platforms import FunctionKey, Platform, Revision
 
 REVISION_HEADER = "X-Fnbuild-Revision"
 """The header with the number of the configuration's revision; 0 before the first."""
@@ -71,18 +72,10 @@ async def roll_back(request: Request) -> Response:
     revisions = await anyio.to_thread.run_sync(_revisions, platform, entry)
     if number is not None:
         _find_revision(entry, revisions, number)
-    metadata = entry.deployment.function.metadata
-    begin = partial(
-        services.operations.begin,
-        metadata.namespace,
-        metadata.name,
-        platform=platform.name,
-        action="rollback",
-        actor=request.state.actor,
-        function=entry.deployment.function,
-        work=partial(platform.rollback, metadata.namespace, metadata.name, number),
-    )
-    operation = await anyio.to_thread.run_sync(begin)
+    function = entry.deployment.function
+    work = partial(platform.rollback, *FunctionKey.of(function), number)
+    planned = PlannedOperation.of(function, platform, "rollback", work)
+    operation = await begin_operation(request, planned)
     if has_flag_header(request, WAIT_HEADER):
         await services.operations.wait(operation)
         operation = await services.operations.wait_until_ended(operation)
@@ -92,8 +85,7 @@ async def roll_back(request: Request) -> Response:
 
 
 def _revisions(platform: Platform, entry: FunctionEntry) -> list[Revision]:
-    metadata = entry.deployment.function.metadata
-    return platform.revisions(metadata.namespace, metadata.name)
+    return platform.revisions(*FunctionKey.of(entry.deployment.function))
 
 
 def _revision_object(revision: Revision) -> Raw:
@@ -161,8 +153,7 @@ def _code_files(platform: Platform, entry: FunctionEntry, number: int) -> FileTr
 
     These may hold secrets, and the configuration is compared by its values.
     """
-    metadata = entry.deployment.function.metadata
-    folder = platform.code_folder(metadata.namespace, metadata.name, number)
+    folder = platform.code_folder(*FunctionKey.of(entry.deployment.function), number)
     if folder is None:
         return None
     files = scan_folder(folder)
@@ -183,7 +174,6 @@ def _visible_values(function: Function, *, values: bool, code: bool = True) -> R
     return raw
 
 
-_JSON = {"application/json": {"type": "object"}}
 _FUNCTION = "/api/functions/{name}"
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -203,7 +193,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_revisions,
         "List the recorded revisions of a function, newest first",
         parameters=NAMESPACE_PARAMETER,
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         f"{_FUNCTION}/revisions/{{number}}/difference",
@@ -215,7 +205,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             **NAMESPACE_PARAMETER,
             "?with": "The other revision; by default the one before",
         },
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         f"{_FUNCTION}/rollback",
@@ -233,7 +223,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
                 "properties": {"revision": {"type": ["integer", "null"]}},
             }
         },
-        response_content=_JSON,
+        response_content=JSON_OBJECT,
         status=202,
     ),
 )

@@ -8,7 +8,7 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.objects import hide_secrets
 from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace, requested_function
@@ -110,6 +110,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_statistics,
         "Get the statistics of a function in the last 15 minutes, and its last errors.",
         parameters=NAMESPACE_PARAMETER,
-        response_content={"application/json": {"type": "object"}},
+        response_content=JSON_OBJECT,
     ),
 )

@@ -7,6 +7,7 @@ response is 202, and the function's status and the operation's output tell its p
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +18,16 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from fnbuild.dashboard.api import events
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.dashboard.http import json_response, read_json
-from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.dashboard.operations import planning
-from fnbuild.dashboard.operations.model import Operation, provisioning_error, refuse_if_changing
-from fnbuild.dashboard.operations.planning import PlannedOperation
+from fnbuild.dashboard.operations.model import (
+    Operation,
+    PlannedOperation,
+    provisioning_error,
+    refuse_if_changing,
+)
 from fnbuild.dashboard.operations.runner import OperationRunner
 from fnbuild.dashboard.requests import (
     AUTOFIX_HEADER,
@@ -42,7 +47,7 @@ from fnbuild.dashboard.requests import (
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError, UnavailableError, UsageError
 from fnbuild.names import PLATFORMS
-from fnbuild.platforms import Platform, Progress, imported_code
+from fnbuild.platforms import FunctionKey, Progress, imported_code
 
 TIMEOUT_HEADER = "x-nuclio-creation-state-updated-timeout"
 IGNORE_STATE_HEADER = "x-nuclio-delete-function-ignore-state-validation"
@@ -95,28 +100,21 @@ async def _deploy(request: Request, body: FunctionBody, entry: FunctionEntry | N
             "Timed out waiting for creation state to be set",
             hint=f"{TIMEOUT_HEADER} sets the time limit",
         )
-    return await _begin(request, platform, planned)
+    return await _respond(request, planned)
 
 
-async def _begin(request: Request, platform: Platform, planned: PlannedOperation) -> Response:
+async def _respond(request: Request, planned: PlannedOperation) -> Response:
     """Begin an operation; respond at once, or after its end if the client waits for it."""
-    operations = services_of(request).operations
-    metadata = planned.function.metadata
-    operation: Operation = await to_thread.run_sync(
-        partial(
-            operations.begin,
-            metadata.namespace,
-            metadata.name,
-            platform=platform.name,
-            action=planned.action,
-            actor=request.state.actor,
-            function=planned.function,
-            work=planned.work,
-        )
-    )
+    operation = await begin_operation(request, planned)
     if has_flag_header(request, WAIT_HEADER):
-        await operations.wait(operation)
+        await services_of(request).operations.wait(operation)
     return Response(status_code=202)
+
+
+async def begin_operation(request: Request, planned: PlannedOperation) -> Operation:
+    """Begin an operation for the actor of a request."""
+    begin = services_of(request).operations.begin
+    return await to_thread.run_sync(begin, planned, request.state.actor)
 
 
 async def patch_function(request: Request) -> Response:
@@ -138,9 +136,7 @@ async def patch_function(request: Request) -> Response:
     refuse_if_changing(entry.deployment)
     platform = services.inventory.platform(entry.platform)
     plan = planning.plan_start if state == "ready" else planning.plan_scale_to_zero
-    return await _begin(
-        request, platform, await to_thread.run_sync(plan, platform, entry.deployment)
-    )
+    return await _respond(request, await to_thread.run_sync(plan, platform, entry.deployment))
 
 
 async def delete_function(request: Request) -> Response:
@@ -164,8 +160,7 @@ async def delete_function(request: Request) -> Response:
 async def begin_delete(request: Request, entry: FunctionEntry) -> Operation:
     """Begin to delete a function with its imported code and its events."""
     services = services_of(request)
-    metadata = entry.deployment.function.metadata
-    key = (metadata.namespace, metadata.name)
+    key = FunctionKey.of(entry.deployment.function)
     platform = services.inventory.platform(entry.platform)
 
     def work(_: Progress) -> None:
@@ -173,17 +168,7 @@ async def begin_delete(request: Request, entry: FunctionEntry) -> Operation:
         imported_code.remove(platform.name, key)
         events.delete_function_events(services.store, *key)
 
-    return await to_thread.run_sync(
-        partial(
-            services.operations.begin,
-            *key,
-            platform=platform.name,
-            action="delete",
-            actor=request.state.actor,
-            function=None,
-            work=work,
-        )
-    )
+    return await begin_operation(request, PlannedOperation(key, platform.name, "delete", work))
 
 
 async def _find_function(request: Request, namespace: str, name: str) -> FunctionEntry | None:
@@ -279,6 +264,17 @@ _ITEM = "/api/functions/{name}"
 _COLLECTION = "/api/functions"
 _OPERATION = "/api/functions/{name}/operation"
 
+_REPLACE = Endpoint(
+    _COLLECTION,
+    "PUT",
+    "write",
+    replace_function,
+    "Deploy a new or existing function.",
+    _DEPLOY_PARAMETERS,
+    _FUNCTION_CONTENT,
+    status=202,
+)
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         _COLLECTION,
@@ -290,26 +286,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         _FUNCTION_CONTENT,
         status=202,
     ),
-    Endpoint(
-        _COLLECTION,
-        "PUT",
-        "write",
-        replace_function,
-        "Deploy a new or existing function.",
-        _DEPLOY_PARAMETERS,
-        _FUNCTION_CONTENT,
-        status=202,
-    ),
-    Endpoint(
-        _ITEM,
-        "PUT",
-        "write",
-        replace_function,
-        "Deploy a new or existing function.",
-        _DEPLOY_PARAMETERS,
-        _FUNCTION_CONTENT,
-        status=202,
-    ),
+    _REPLACE,
+    replace(_REPLACE, path=_ITEM),
     Endpoint(
         _ITEM,
         "PATCH",
@@ -351,7 +329,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_operation,
         "Get the newest operation of a function with its output.",
         parameters=NAMESPACE_PARAMETER,
-        response_content={"application/json": {"type": "object"}},
+        response_content=JSON_OBJECT,
     ),
     Endpoint(
         f"{_OPERATION}/stream",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from fnbuild.errors import PreconditionError
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, FunctionState
+from fnbuild.platforms import Deployment, FunctionKey, FunctionState, Platform, Progress
 from fnbuild.store import OperationState
 
 RESTORE = "restore"
@@ -15,6 +16,26 @@ RESTORE = "restore"
 
 FAILURE_SHOWN_SECONDS = 600.0
 """Seconds for which a failed operation determines the state of a function that still serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOperation:
+    """A valid operation before it begins. `work` may return the resulting `Deployment`.
+
+    `function` is the requested one, None if the operation requests none.
+    """
+
+    key: FunctionKey
+    platform: str
+    action: str
+    work: Callable[[Progress], object]
+    function: Function | None = None
+
+    @classmethod
+    def of(
+        cls, function: Function, platform: Platform, action: str, work: Callable[[Progress], object]
+    ) -> PlannedOperation:
+        return cls(FunctionKey.of(function), platform.name, action, work, function)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
+from fnbuild.dashboard.function_folders import LIBRARY_PREFIX
 from fnbuild.dashboard.objects import restore_secrets
+from fnbuild.dashboard.operations.code_source import CodeSource, SourceKind, source_kind
+from fnbuild.dashboard.operations.model import PlannedOperation
 from fnbuild.dashboard.requests import FunctionBody
 from fnbuild.dashboard.services import Services
-from fnbuild.dashboard.sources import LIBRARY_PREFIX, CodeSource, SourceKind, source_kind
 from fnbuild.deploy import artifacts, pipeline, projects
 from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
 from fnbuild.errors import (
@@ -34,15 +36,6 @@ from fnbuild.platforms import NO_OPTIONS, Deployment, Platform, Progress
 
 SKIP_DEPLOY_ANNOTATION = "skip-deploy"
 _KINDS_WITHOUT_FOLDER = ("inline", "image", "recorded")
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedOperation:
-    """A valid operation before it begins. `function` is the requested one."""
-
-    action: str
-    function: Function
-    work: Callable[[Progress], object]
 
 
 def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> PlannedOperation:
@@ -86,12 +79,11 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
         refuse_existing(services, platform, prepared.function)
     function = projects.with_project_label(prepared.function, current)
     if kind == "recorded" and current is not None:
-        return PlannedOperation(
-            _update_action(current.function, function),
-            function,
-            _reconfigure_work(platform, current, function, prepared),
-        )
-    return PlannedOperation("deploy", function, _deploy_work(source, request, prepared))
+        action = _update_action(current.function, function)
+        work = _reconfigure_work(platform, current, function, prepared)
+    else:
+        action, work = "deploy", _deploy_work(source, request, prepared)
+    return PlannedOperation.of(function, platform, action, work)
 
 
 def _masked_function(
@@ -195,7 +187,7 @@ def _plan_import(
         projects.ensure_project(platform, function, current, progress)
         return platform.store_imported(function)
 
-    return PlannedOperation("import", function, work)
+    return PlannedOperation.of(function, platform, "import", work)
 
 
 def _update_action(current: Function, requested: Function) -> str:
@@ -270,7 +262,7 @@ def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
     def work(progress: Progress) -> Deployment:
         return platform.redeploy(namespace, current.name, progress)
 
-    return PlannedOperation("redeploy", function, work)
+    return PlannedOperation.of(function, platform, "redeploy", work)
 
 
 def plan_scale_to_zero(platform: Platform, current: Deployment) -> PlannedOperation:
@@ -316,4 +308,4 @@ def _plan_scale(
     def work(progress: Progress) -> Deployment:
         return pipeline.reconfigure(platform, current, function, NO_OPTIONS, progress)
 
-    return PlannedOperation("scale", function, work)
+    return PlannedOperation.of(function, platform, "scale", work)

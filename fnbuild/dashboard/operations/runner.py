@@ -18,7 +18,7 @@ from functools import partial
 
 import anyio.to_thread
 
-from fnbuild.dashboard.operations.model import Operation, provisioning_error
+from fnbuild.dashboard.operations.model import Operation, PlannedOperation, provisioning_error
 from fnbuild.dashboard.operations.output import OperationOutput, active_revision, has_succeeded
 from fnbuild.dashboard.operations.owner import OperationOwner
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
@@ -146,38 +146,27 @@ class OperationRunner:
 
     # Execution
 
-    def begin(  # noqa: PLR0913 - one keyword for each recorded field
-        self,
-        namespace: str,
-        name: str,
-        *,
-        platform: str,
-        action: str,
-        actor: str,
-        function: Function | None,
-        work: Callable[[Progress], object],
-    ) -> Operation:
+    def begin(self, planned: PlannedOperation, actor: str) -> Operation:
         """Record an operation and run its work in a thread, with the caller's context.
 
-        `work` may return the resulting `Deployment`. Raises `PreconditionError` while another
-        operation of the function is under way.
+        Raises `PreconditionError` while another operation of the function is under way.
         """
         if self._stopping:
             raise _stopping_error()
+        key, action, function = planned.key, planned.action, planned.function
         config = stored_config(function) if function is not None else {}
-        owner = self._owner.name
-        draft = OperationDraft(namespace, name, platform, action, actor, owner, config)
-        if (newest := self.newest(namespace, name)) is not None and newest.in_progress:
+        draft = OperationDraft(*key, planned.platform, action, actor, self._owner.name, config)
+        if (newest := self.newest(*key)) is not None and newest.in_progress:
             raise provisioning_error(newest)
         row = self._records.begin(draft)
         if row is None:
-            raise provisioning_error(self.newest(namespace, name))
+            raise provisioning_error(self.newest(*key))
         self._add_outcome(row.id)
         context = contextvars.copy_context()
         output = OperationOutput(self._records, row.id, secret_values(config))
-        run = partial(self._run, row, work, output)
+        run = partial(self._run, row, planned.work, output)
         threading.Thread(
-            target=context.run, args=(run,), name=f"{action} {name}", daemon=True
+            target=context.run, args=(run,), name=f"{action} {key.name}", daemon=True
         ).start()
         self._notify()
         return self._operation(row)

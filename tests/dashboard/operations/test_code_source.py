@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.dashboard.sources import source_kind
+from fnbuild.dashboard.operations.code_source import source_kind
 from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.platforms import Deployment
