@@ -50,6 +50,8 @@ class Platform(Protocol):
     """False if functions can always be deployed, whatever `problems` returns."""
     scales_to_zero: bool = False
     """True if functions have a number of replicas, which may be 0."""
+    cluster_names: bool = False
+    """True if the name of a function has to be valid in Kubernetes."""
     start_command: str = "fnbuild redeploy {}"
     """The command that starts a stopped function, whose name replaces `{}`."""
     auto_reason: str = ""

@@ -35,3 +35,8 @@ def test_a_platform_that_auto_may_select_has_a_reason_for_it() -> None:
 def test_images_come_from_an_engine_or_a_registry() -> None:
     pulling = [platform.name for platform in all_platforms() if platform.pulls_images]
     assert pulling == ["kube", "nuclio"]
+
+
+def test_names_in_a_cluster_have_to_be_valid_there() -> None:
+    restricted = [platform.name for platform in all_platforms() if platform.cluster_names]
+    assert restricted == ["kube", "nuclio"]

@@ -24,7 +24,11 @@ async def get_session(request: Request) -> Response:
             "namespace": services.settings.namespace,
             "platform": services.inventory.platform().name,
             "platforms": [
-                {"name": platform.name, "notices": notices}
+                {
+                    "name": platform.name,
+                    "notices": notices,
+                    "clusterNames": platform.cluster_names,
+                }
                 for platform, notices in services.inventory.platforms()
             ],
             "version": __version__,
@@ -86,6 +90,7 @@ _SESSION_SCHEMA = {
                 "properties": {
                     "name": {"type": "string"},
                     "notices": {"type": "array", "items": {"type": "string"}},
+                    "clusterNames": {"type": "boolean"},
                 },
             },
         },

@@ -10,7 +10,6 @@ import { errorBox, isServing, projectOf } from "./states.js";
 const CVAT = "cvat"; // the only project that CVAT reads
 const PROJECT = "nuclio.io/project-name";
 const NAME_RULES = ["name", "name-missing"]; // the rules that the field checks
-const CLUSTER_PLATFORMS = ["kube", "nuclio"];
 const NAME_RULE = {
   pattern: /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/,
   help: "Letters, digits, -, _ and ., starting with a letter or a digit",
@@ -172,7 +171,8 @@ export function deployForm(upload, { signal, output }) {
   }
 
   function nameRule() {
-    return CLUSTER_PLATFORMS.includes(platform.value) ? CLUSTER_NAME_RULE : NAME_RULE;
+    const selected = session.platforms.find((item) => item.name === platform.value);
+    return selected?.clusterNames ? CLUSTER_NAME_RULE : NAME_RULE;
   }
 
   function checkName() {

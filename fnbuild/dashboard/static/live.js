@@ -84,12 +84,15 @@ function update(changes) {
   }
 }
 
-/** The session: `role` is `none`, `read` or `write`; `platforms` have the notices that they show. */
+/**
+ * The session: `role` is `none`, `read` or `write`; `platforms` have the notices that they show, and whether
+ * names of functions have to be valid in Kubernetes.
+ */
 export const session = {
   role: "none",
   namespace: "",
   platform: "",
-  /** @type {{name: string, notices?: string[]}[]} */
+  /** @type {{name: string, notices?: string[], clusterNames?: boolean}[]} */
   platforms: [],
   version: "",
   library: false,

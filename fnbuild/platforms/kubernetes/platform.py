@@ -58,6 +58,7 @@ class KubernetesPlatform(Platform):
     name = view.PLATFORM
     artifact_kind = "image"
     scales_to_zero = True
+    cluster_names = True
     auto_reason = "a cluster is configured and answers"
 
     def __init__(self, options: ConnectOptions = NO_CONNECT_OPTIONS):

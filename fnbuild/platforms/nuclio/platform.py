@@ -65,6 +65,7 @@ class NuclioPlatform(Platform):
 
     name = function_state.PLATFORM_NAME
     artifact_kind = "image"
+    cluster_names = True
 
     def is_configured(self) -> bool:
         return bool(os.environ.get(URL_VARIABLE))

@@ -189,7 +189,7 @@ class TestSessions:
         found = dashboard.request("GET", "/api/session", token=False).json
         assert found["role"] == "read"
         assert found["platform"] == "process"
-        assert found["platforms"] == [{"name": "process", "notices": []}]
+        assert found["platforms"] == [{"name": "process", "notices": [], "clusterNames": False}]
         assert found["library"] is True
 
 
