@@ -13,7 +13,7 @@ from fnbuild.errors import NotReadyError
 from fnbuild.platforms.base import Statistics, WorkerStatus
 from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.runtime.health import PORT
-from fnbuild.runtime.processor.metrics import GPU_MEMORY_METRIC as GPU_MEMORY
+from fnbuild.runtime.processor.gpu_memory import GPU_MEMORY_METRIC as GPU_MEMORY
 
 ADMIN_PORT = PORT
 """The port on which a processor in a container serves its status to platforms."""

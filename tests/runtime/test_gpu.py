@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from fnbuild.runtime.nvml import Nvml, NvmlError
-from fnbuild.runtime.processor.metrics import (
+from fnbuild.runtime.processor.gpu_memory import (
     GPU_MEMORY_HELP,
     GPU_MEMORY_LABELS,
     GPU_MEMORY_METRIC,
     GpuMemory,
-    MetricsRegistry,
 )
+from fnbuild.runtime.processor.metrics import MetricsRegistry
 
 MIB = 1 << 20
 
@@ -78,7 +78,7 @@ def worker() -> Iterator[int]:
 
 def text(memory: GpuMemory) -> str:
     registry = MetricsRegistry({"function": "f"})
-    registry.observed(GPU_MEMORY_METRIC, GPU_MEMORY_HELP, GPU_MEMORY_LABELS, memory.read)
+    registry.gauge(GPU_MEMORY_METRIC, GPU_MEMORY_HELP, GPU_MEMORY_LABELS, memory.read)
     return registry.text()
 
 

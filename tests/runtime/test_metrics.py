@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fnbuild.runtime.processor.metrics import MetricsRegistry, TriggerMetricFamilies
+from fnbuild.runtime.processor.metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics
 from tests.runtime import interpreters
 from tests.runtime.http_wire import ROOT
 
@@ -55,8 +55,9 @@ def test_counters_and_gauges():
     counter.child(200).inc()
     counter.child("200").inc(2)
     counter.child(500)
-    registry.gauge("workers", "Workers").child()
-    registry.gauge("connections", "Connections").child().read(lambda: 7)
+    registry.gauge("workers", "Workers", ["state"], lambda: {("busy",): 0, ("ready",): 2})
+    registry.gauge("connections", "Connections", [], lambda: {(): 7})
+    registry.gauge("gpus", "GPUs", ["gpu"], dict)
     assert registry.text() == (
         "# HELP requests_total Requests\n"
         "# TYPE requests_total counter\n"
@@ -64,12 +65,13 @@ def test_counters_and_gauges():
         'requests_total{function="f",code="500"} 0\n'
         "# HELP workers Workers\n"
         "# TYPE workers gauge\n"
-        'workers{function="f"} 0\n'
+        'workers{function="f",state="busy"} 0\n'
+        'workers{function="f",state="ready"} 2\n'
         "# HELP connections Connections\n"
         "# TYPE connections gauge\n"
         'connections{function="f"} 7\n'
     )
-    assert len(samples(registry.text())) == 4
+    assert len(samples(registry.text())) == 5
 
 
 def test_histograms_count_up_to_each_bound():
@@ -102,7 +104,7 @@ def test_text_is_escaped():
 )
 def test_numbers_of_all_kinds(value: float, text: str):
     registry = MetricsRegistry()
-    registry.gauge("g", "G").child().read(lambda: value)
+    registry.gauge("g", "G", [], lambda: {(): value})
     assert registry.text().splitlines()[-1] == f"g {text}"
 
 
@@ -110,7 +112,7 @@ def test_misuse_is_told():
     registry = MetricsRegistry()
     counter = registry.counter("a_total", "A", ["x"])
     with pytest.raises(ValueError, match="the metric a_total exists already"):
-        registry.gauge("a_total", "A")
+        registry.gauge("a_total", "A", [], dict)
     with pytest.raises(ValueError, match="cannot go down"):
         counter.child("1").inc(-1)
     with pytest.raises(ValueError, match="has the labels"):
@@ -129,7 +131,7 @@ def test_misuse_is_told():
 
 def nuclio_names() -> str:
     registry = MetricsRegistry({"instance": "i", "namespace": "n", "function": "f", "project": "p"})
-    trigger = TriggerMetricFamilies(registry).trigger("http", "myHttpTrigger")
+    trigger = TriggerMetrics(TriggerMetricFamilies(registry), "http", "myHttpTrigger")
     trigger.worker_requested(free=1, workers=4, size=1000)
     trigger.worker_allocated(0)
     trigger.worker_requested(free=0, workers=4, size=0)
@@ -174,9 +176,9 @@ def test_triggers_have_the_names_that_nuclio_gives_them():
 
 
 SCRIPT = """
-from fnbuild.runtime.processor.metrics import MetricsRegistry, TriggerMetricFamilies
+from fnbuild.runtime.processor.metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics
 registry = MetricsRegistry({"function": "f"})
-trigger = TriggerMetricFamilies(registry).trigger("http", "h")
+trigger = TriggerMetrics(TriggerMetricFamilies(registry), "http", "h")
 trigger.worker_requested(1, 2, 1000)
 trigger.worker_allocated(0.0625)
 trigger.handled("0", 0.1, True)

@@ -8,23 +8,9 @@ and worker.go). Where Nuclio has a sum and a count there is a histogram, which w
 names and buckets besides.
 """
 
-import os
 import re
-import threading
 from bisect import bisect_left
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Union,
-)
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,6 +21,8 @@ _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*\Z")
 
 Number = Union[int, float]
+# Returns the values of gauges by their label values.
+GaugeReader = Callable[[], Mapping[Tuple[str, ...], Number]]
 
 
 class Counter:
@@ -56,19 +44,15 @@ class Counter:
 
 
 class Gauge:
-    """A number that goes up and down, read by a function at each scrape."""
+    """A number that goes up and down, as it was read for a scrape."""
 
-    __slots__ = ("_read",)
+    __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self._read: Optional[Callable[[], Number]] = None
-
-    def read(self, function: Callable[[], Number]) -> None:
-        """Read the value with `function` at each scrape."""
-        self._read = function
+        self.value: Number = 0
 
     def samples(self) -> List[Tuple[str, str, Number]]:
-        return [("", "", 0 if self._read is None else self._read())]
+        return [("", "", self.value)]
 
 
 class Histogram:
@@ -140,23 +124,17 @@ class MetricFamily:
         return rows
 
 
-class ObservedGauges(MetricFamily):
+class GaugeFamily(MetricFamily):
     """Gauges whose labels and values are read at each scrape. Without any, nothing is shown."""
 
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        read: Callable[[], Mapping[Tuple[str, ...], Number]],
-    ) -> None:
+    def __init__(self, name: str, text: str, labels: Sequence[str], read: GaugeReader) -> None:
         super().__init__(name, "gauge", text, labels, Gauge)
         self._read = read
 
     def lines(self, constant: Sequence[str]) -> List[str]:
         self._children.clear()
         for values, number in self._read().items():
-            self.child(*values).read(lambda number=number: number)
+            self.child(*values).value = number
         return super().lines(constant) if self._children else []
 
 
@@ -173,19 +151,9 @@ class MetricsRegistry:
         """Add a family of counters. Raises ValueError if the name is invalid or taken."""
         return self._add(MetricFamily(name, "counter", text, labels, Counter))
 
-    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
-        """Add a family of gauges."""
-        return self._add(MetricFamily(name, "gauge", text, labels, Gauge))
-
-    def observed(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        read: Callable[[], Mapping[Tuple[str, ...], Number]],
-    ) -> MetricFamily:
-        """Add gauges; `read` returns their values by label values at each scrape."""
-        return self._add(ObservedGauges(name, text, labels, read))
+    def gauge(self, name: str, text: str, labels: Sequence[str], read: GaugeReader) -> MetricFamily:
+        """Add a family of gauges, which `read` returns at each scrape."""
+        return self._add(GaugeFamily(name, text, labels, read))
 
     def histogram(
         self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[Number] = ()
@@ -229,81 +197,6 @@ def _format_value(value: Number) -> str:
     return repr(value) if isinstance(value, int) or value % 1 else repr(int(value))
 
 
-GPU_MEMORY_METRIC = "nuclio_processor_gpu_memory_bytes"
-GPU_MEMORY_LABELS = ("gpu", "uuid")
-GPU_MEMORY_HELP = "Memory of a GPU that the function's workers use"
-
-# The first call of a process may wait for the driver. A scrape does not, it gets the last values.
-_GPU_WAIT = 0.2
-
-GpuMemoryValues = Dict[Tuple[str, ...], int]
-
-
-class GpuMemory:
-    """The memory used on each GPU by processes of the groups from `groups()`.
-
-    A worker and the processes that its handler starts are one group. A GPU that none of them uses
-    shows zero, which reveals a model that fell back to the CPU. If NVML does not see the processes
-    of this container, nothing is shown.
-    """
-
-    def __init__(
-        self, groups: Callable[[], Iterable[int]], load: Optional[Callable[[], Any]] = None
-    ) -> None:
-        self._groups = groups
-        self._load = load
-        self._nvml: Any = None
-        self._absent = False
-        self._values: GpuMemoryValues = {}
-        self._thread: Optional[threading.Thread] = None
-
-    def read(self) -> GpuMemoryValues:
-        """Return bytes by index and UUID of the GPUs; empty without GPUs or NVML."""
-        if self._absent:
-            return {}
-        if self._thread is None or not self._thread.is_alive():
-            groups = {group for group in self._groups() if group > 0}
-            self._thread = threading.Thread(target=self._refresh, args=(groups,), daemon=True)
-            self._thread.start()
-        self._thread.join(_GPU_WAIT)
-        return self._values
-
-    def _refresh(self, groups: Set[int]) -> None:
-        try:
-            # Not every Python has ctypes.
-            from .. import nvml
-        except ImportError:
-            self._absent = True
-            return
-        try:
-            if self._nvml is None:
-                self._nvml = nvml.Nvml((self._load or nvml.load)())
-            devices = self._nvml.processes()
-        except (nvml.NvmlError, OSError):
-            # A driver that is installed or replaced later needs a new processor.
-            self._absent, self._values = True, {}
-            return
-        own = {names: _used_by_groups(groups, used) for names, used in devices}
-        foreign = any(used and not _any_visible(used) for _, used in devices)
-        self._values = {} if foreign and not any(own.values()) else dict(own)
-
-
-def _used_by_groups(groups: Set[int], used: Dict[int, int]) -> int:
-    return sum(count for pid, count in used.items() if _process_group(pid) in groups)
-
-
-def _any_visible(used: Dict[int, int]) -> bool:
-    """Return True if a process is in this PID namespace."""
-    return any(_process_group(pid) for pid in used)
-
-
-def _process_group(pid: int) -> int:
-    try:
-        return os.getpgid(pid) if pid > 0 else 0
-    except (OSError, OverflowError):
-        return 0
-
-
 _PREFIX = "nuclio_processor_"
 # The stages of an event: waiting for a worker, on the way to it, in the handler, on the way back.
 STAGES = ("queue", "handover", "handler", "reply")
@@ -319,65 +212,61 @@ class TriggerMetricFamilies:
 
     def __init__(self, registry: MetricsRegistry) -> None:
         trigger = ("trigger_kind", "trigger_id")
-        self._handled = registry.counter(
+        self.handled = registry.counter(
             _PREFIX + "handled_events_total", "Events handled, by result", (*trigger, "result")
         )
-        self._durations = registry.histogram(
+        self.durations = registry.histogram(
             _PREFIX + "handled_events_duration_milliseconds",
             "How long events took in a worker",
             (*trigger, "worker_index"),
         )
-        self._allocations = registry.counter(
+        self.allocations = registry.counter(
             _PREFIX + "worker_allocation_total",
             "Requests for a worker, by result",
             (*trigger, "result"),
         )
-        self._requests = registry.counter(
+        self.requests = registry.counter(
             _PREFIX + "worker_allocation_count", "Requests for a worker", trigger
         )
-        self._waits = registry.histogram(
+        self.waits = registry.histogram(
             _PREFIX + "worker_allocation_wait_duration_milliseconds",
             "How long events waited for a worker",
             trigger,
         )
-        self._available = registry.counter(
+        self.available = registry.counter(
             _PREFIX + "worker_allocation_workers_available_percentage",
             "Percentages of free workers, summed over the requests for one",
             trigger,
         )
-        self._stages = registry.histogram(
+        self.stages = registry.histogram(
             _PREFIX + "event_stage_duration_milliseconds",
             "How long events spent where: queue, handover, handler, reply",
             (*trigger, "stage"),
             _STAGE_BOUNDS,
         )
-        self._sizes = registry.histogram(
+        self.sizes = registry.histogram(
             _PREFIX + "request_body_bytes", "Sizes of the requests' bodies", trigger, _SIZE_BOUNDS
         )
 
-    def trigger(self, kind: str, identity: str) -> "TriggerMetrics":
-        """Return the metrics of one trigger, which are zero from the start."""
-        return TriggerMetrics(self, kind, identity)
-
 
 class TriggerMetrics:
-    """The metrics of one trigger; see `TriggerMetricFamilies.trigger`."""
+    """The metrics of one trigger, which are zero from the start."""
 
-    def __init__(self, families: TriggerMetricFamilies, kind: str, identity: str) -> None:
-        key = (kind, identity)
+    def __init__(self, families: TriggerMetricFamilies, kind: str, name: str) -> None:
+        key = (kind, name)
         self._key = key
-        self._durations_family = families._durations
-        self._success = families._handled.child(*key, "success")
-        self._failure = families._handled.child(*key, "failure")
-        self._immediate = families._allocations.child(*key, "success_immediate")
-        self._after_wait = families._allocations.child(*key, "success_after_wait")
-        self._timeout = families._allocations.child(*key, "error_timeout")
-        self._backlog = families._allocations.child(*key, "error_backlog")
-        self._requests = families._requests.child(*key)
-        self._waits = families._waits.child(*key)
-        self._available = families._available.child(*key)
-        self._sizes = families._sizes.child(*key)
-        stages = [families._stages.child(*key, stage) for stage in STAGES]
+        self._durations_family = families.durations
+        self._success = families.handled.child(*key, "success")
+        self._failure = families.handled.child(*key, "failure")
+        self._immediate = families.allocations.child(*key, "success_immediate")
+        self._after_wait = families.allocations.child(*key, "success_after_wait")
+        self._timeout = families.allocations.child(*key, "error_timeout")
+        self._backlog = families.allocations.child(*key, "error_backlog")
+        self._requests = families.requests.child(*key)
+        self._waits = families.waits.child(*key)
+        self._available = families.available.child(*key)
+        self._sizes = families.sizes.child(*key)
+        stages = [families.stages.child(*key, stage) for stage in STAGES]
         self._queue, self._handover, self._handler, self._reply = stages
         self._durations: Dict[str, Histogram] = {}
 

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
@@ -24,11 +24,12 @@ from ..logs import Log
 from ..triggers.base import Trigger, TriggerContext
 from ..triggers.http import app_without_trigger
 from ..triggers.kinds import TRIGGER_KINDS, served_triggers
-from . import metrics
 from .admin import AdminApi, ProcessorControl
-from .metrics import MetricsRegistry, TriggerMetricFamilies
+from .gpu_memory import GPU_MEMORY_HELP, GPU_MEMORY_LABELS, GPU_MEMORY_METRIC, GpuMemory
+from .metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics
 from .pool import WorkerPools
 from .refusal_log import RefusalLog
+from .worker_handle import WORKER_STATES
 
 # Seconds between checks of workers that load.
 _POLL_INTERVAL = 0.02
@@ -63,10 +64,10 @@ class Processor(ProcessorControl):
         self._other_servers: List[HttpServer] = []
         self._stopped = False
         self._accepts = False
-        self._register_gauges()
+        self._register_metrics()
 
     def _create_trigger(self, config: TriggerConfig) -> Trigger:
-        metrics = self._metrics.trigger(config.kind, config.name)
+        metrics = TriggerMetrics(self._metrics, config.kind, config.name)
         pool = self.pools.pool_for(config)
         context = TriggerContext(config, pool, metrics, self.http, self._refusal_log)
         return TRIGGER_KINDS[config.kind](context)
@@ -286,27 +287,30 @@ class Processor(ProcessorControl):
     def _log_error(self, description: str, error: BaseException) -> None:
         self.log.error("%s: %s: %s" % (description, type(error).__name__, error))
 
-    def _register_gauges(self) -> None:
+    def _register_metrics(self) -> None:
         prefix = "nuclio_processor_"
-        states = self.registry.gauge(prefix + "workers", "Workers, by state", ("state",))
-        for state in ("starting", "ready", "busy", "restarting", "unhealthy", "stopped"):
-            states.child(state).read(lambda state=state: self._count(state))
-        restarts = self.registry.gauge(
-            prefix + "worker_restarts", "Times a worker was started again", ("worker_index",)
+        gauge = self.registry.gauge
+        gauge(prefix + "workers", "Workers, by state", ("state",), self._workers_by_state)
+        gauge(
+            prefix + "worker_restarts",
+            "Times a worker was started again",
+            ("worker_index",),
+            lambda: {(worker.name,): worker.restarts for worker in self.pools.workers},
         )
-        for worker in self.pools.workers:
-            restarts.child(worker.name).read(lambda worker=worker: worker.restarts)
-        connections = self.registry.gauge(prefix + "connections", "Open http connections")
-        connections.child().read(lambda: self.http.connections)
-        waiting = self.registry.gauge(prefix + "waiting_events", "Events that wait for a worker")
-        waiting.child().read(lambda: self.pools.waiting)
-        memory = metrics.GpuMemory(lambda: [worker.pid for worker in self.pools.workers])
-        self.registry.observed(
-            metrics.GPU_MEMORY_METRIC,
-            metrics.GPU_MEMORY_HELP,
-            metrics.GPU_MEMORY_LABELS,
-            memory.read,
+        gauge(
+            prefix + "connections",
+            "Open http connections",
+            (),
+            lambda: {(): self.http.connections},
         )
+        gauge(
+            prefix + "waiting_events",
+            "Events that wait for a worker",
+            (),
+            lambda: {(): self.pools.waiting},
+        )
+        memory = GpuMemory(lambda: [worker.pid for worker in self.pools.workers])
+        gauge(GPU_MEMORY_METRIC, GPU_MEMORY_HELP, GPU_MEMORY_LABELS, memory.read)
         self._refused = self.registry.counter(
             prefix + "http_refusals_total",
             "Requests that were refused before they became events, by status",
@@ -319,8 +323,9 @@ class Processor(ProcessorControl):
         self._refused.child(status).inc()
         self._refusal_log.add(status, reason)
 
-    def _count(self, state: str) -> int:
-        return sum(1 for worker in self.pools.workers if worker.state == state)
+    def _workers_by_state(self) -> Dict[Tuple[str, ...], int]:
+        states = [worker.state for worker in self.pools.workers]
+        return {(state,): states.count(state) for state in WORKER_STATES}
 
 
 def _metric_labels(config: ProcessorConfig) -> Dict[str, str]:

@@ -96,11 +96,15 @@ class WorkerOwner(abc.ABC):
         """Return True if the text differs from that of the last failed start."""
 
 
+# A worker that restarts waits for its back-off.
+WORKER_STATES = ("starting", "ready", "busy", "restarting", "unhealthy", "stopped")
+
+
 class WorkerHandle(ProcessRequester):
     """A worker through all its processes.
 
-    `state` is starting, ready, busy, restarting (waiting for its back-off), unhealthy or stopped.
-    `failure` is the reason why it is not ready, with the handler's traceback if there is one.
+    `state` is one of WORKER_STATES. `failure` is the reason why it is not ready, with the handler's
+    traceback if there is one.
     """
 
     def __init__(self, pool: WorkerOwner, number: int) -> None:
