@@ -3,8 +3,11 @@
 import array
 import asyncio
 import errno
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Sequence, Union
 
@@ -272,6 +275,21 @@ class Stream:
         if self._finishing:
             self.write_eof()
         self._owner.flushed()
+
+    # Queues of the kernel.
+
+    def unread_bytes(self) -> int:
+        """Return the number of received bytes that were not read yet."""
+        return self._queue_size(termios.FIONREAD)
+
+    def undelivered_bytes(self) -> int:
+        """Return the number of bytes that the peer has not received, including those held back."""
+        return self.unsent + self._queue_size(termios.TIOCOUTQ)
+
+    def _queue_size(self, request: int) -> int:
+        if self.closed:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self.fd, request, bytes(4)), sys.byteorder)
 
     # Ending.
 

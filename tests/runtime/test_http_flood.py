@@ -30,7 +30,7 @@ def expected(raw: bytes) -> list[int]:
                 return statuses
     except HttpError as refusal:
         return [*statuses, refusal.status]
-    return statuses if reader.have == NOTHING else [*statuses, 400]
+    return statuses if reader.progress == NOTHING else [*statuses, 400]
 
 
 def answered(wire: Wire) -> list[int]:

@@ -38,7 +38,7 @@ def one(raw: bytes):
     into.feed(raw)
     request = into.next()
     assert request is not None
-    assert into.have == NOTHING
+    assert into.progress == NOTHING
     return request
 
 

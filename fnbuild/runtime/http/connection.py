@@ -6,10 +6,7 @@ reading. No further request begins while a reply waits for a slow reader.
 
 import abc
 import asyncio
-import fcntl
 import socket
-import sys
-import termios
 from time import monotonic
 from typing import Awaitable, Callable, Dict, Optional, Tuple, Union
 
@@ -28,23 +25,6 @@ from .messages import (
 from .parser import HttpError, RequestHead
 from .reader import HEAD, NOTHING, PART_OF_HEAD, RequestReader
 
-
-def unread_bytes(stream: Stream) -> int:
-    """Return the number of received bytes in the kernel."""
-    return _queue_size(stream, termios.FIONREAD)
-
-
-def unsent_bytes(stream: Stream) -> int:
-    """Return the number of bytes that the peer has not received, including those held back."""
-    return stream.unsent + _queue_size(stream, termios.TIOCOUTQ)
-
-
-def _queue_size(stream: Stream, request: int) -> int:
-    if stream.closed:
-        return 0
-    return int.from_bytes(fcntl.ioctl(stream.fd, request, bytes(4)), sys.byteorder)
-
-
 # The states of a connection.
 READ = "read"  # between requests, or one is arriving
 BUSY = "busy"  # the application has a request
@@ -52,7 +32,6 @@ STREAM = "stream"  # the reply has begun and its body is being produced
 FLUSH = "flush"  # the reply waits for a slow reader
 LINGER = "linger"  # no more requests are answered; further input is discarded
 CLOSED = "closed"
-
 
 # A body that lacks fewer bytes is complete with the next read.
 _MIN_DIRECT_READ = 32 * 1024
@@ -143,7 +122,7 @@ class HttpConnection(StreamOwner, ReplyChannel):
         self._discarded = 0
         self._deadline: Optional[asyncio.TimerHandle] = None
         self._awaited = NOTHING  # what the deadline is for
-        self._moved = 0
+        self._checkpoint = 0  # pieces read or bytes undelivered when the deadline was set
         self.stream = Stream(server.loop, sock, self)
 
     # Callbacks of the stream.
@@ -171,7 +150,7 @@ class HttpConnection(StreamOwner, ReplyChannel):
 
     def eof_received(self) -> None:
         self.half_closed = True
-        if self._state == READ and self._reader.have != NOTHING:
+        if self._state == READ and self._reader.progress != NOTHING:
             self._refuse(_INCOMPLETE_REQUEST)
         elif self._state == STREAM and self._writer and self._writer.endless:
             # The client most likely does not want the rest.
@@ -230,9 +209,9 @@ class HttpConnection(StreamOwner, ReplyChannel):
 
     def _await_more(self) -> None:
         """Wait for more bytes: nothing is left, or a part of a request."""
-        have = self._reader.have
+        progress = self._reader.progress
         if self.half_closed:
-            if have == NOTHING:
+            if progress == NOTHING:
                 self._close()
             else:
                 self._refuse(_INCOMPLETE_REQUEST)
@@ -240,20 +219,20 @@ class HttpConnection(StreamOwner, ReplyChannel):
         if not self._reading:
             self._reading = True
             self.stream.resume()
-        if have != self._awaited:
-            self._awaited = have
-            if have == PART_OF_HEAD:
+        if progress != self._awaited:
+            self._awaited = progress
+            if progress == PART_OF_HEAD:
                 self._arm(self._limits.head_timeout, self._on_head_timeout)
-            elif have == HEAD:
+            elif progress == HEAD:
                 self._await_body()
             else:
                 self._disarm()
 
     def _await_body(self) -> None:
         reader = self._reader
-        self._moved = reader.moved
+        self._checkpoint = reader.pieces
         self._arm(self._limits.body_timeout, self._on_body_timeout)
-        if reader.head is not None and reader.head.expects_continue and not reader.moved:
+        if reader.head is not None and reader.head.expects_continue and not reader.pieces:
             self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if reader.missing >= _MIN_DIRECT_READ:
             # Into its final memory, which saves a copy and most of the reads.
@@ -321,7 +300,7 @@ class HttpConnection(StreamOwner, ReplyChannel):
             self.await_room()
 
     def await_room(self) -> None:
-        self._moved = unsent_bytes(self.stream)
+        self._checkpoint = self.stream.undelivered_bytes()
         self._arm(self._limits.write_timeout, self._on_write_timeout)
 
     def begin(
@@ -329,7 +308,7 @@ class HttpConnection(StreamOwner, ReplyChannel):
     ) -> BodyWriter:
         writer = BodyWriter(self, request, reply, source, size)
         keep_alive = writer.keeps_alive and not reply.close and self._may_keep_alive()
-        data = encode_reply_head(reply, keep_alive, request.version, writer.framing)
+        data = encode_reply_head(reply, keep_alive, request.head.version, writer.framing)
         self._keep_alive = keep_alive
         self._writer = writer
         if self.closed:
@@ -358,14 +337,15 @@ class HttpConnection(StreamOwner, ReplyChannel):
         """Return True if the connection may serve another request."""
         if not self.server.keep_alive_disabled:
             return True
-        return not self.server.expired and (
-            self._reader.unread > 0 or unread_bytes(self.stream) > 0
-        )
+        return not self.server.expired and self._has_unread_bytes()
+
+    def _has_unread_bytes(self) -> bool:
+        return self._reader.unread > 0 or self.stream.unread_bytes() > 0
 
     def _next(self) -> None:
         """Continue with the next request after a reply, or end."""
         if not self._keep_alive:
-            self._end()
+            self._close_after_reply()
             return
         if self.stream.closed:
             return
@@ -392,11 +372,11 @@ class HttpConnection(StreamOwner, ReplyChannel):
         )
         self._linger()
 
-    def _end(self) -> None:
-        """End after a reply that announced it."""
+    def _close_after_reply(self) -> None:
+        """End after a reply that announced the end."""
         # Closing with unread bytes sends a reset, which can cost the client its reply. With
         # keep-alive disabled by the server, more requests may be on their way.
-        if self._reader.unread or unread_bytes(self.stream) or self.server.keep_alive_disabled:
+        if self._has_unread_bytes() or self.server.keep_alive_disabled:
             self._linger()
         else:
             self._close()
@@ -423,7 +403,11 @@ class HttpConnection(StreamOwner, ReplyChannel):
 
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
-        if self._state == READ and self._reader.have == NOTHING and not unread_bytes(self.stream):
+        if (
+            self._state == READ
+            and self._reader.progress == NOTHING
+            and not self.stream.unread_bytes()
+        ):
             self._linger()
             # A request that is on its way at this moment gets no reply.
             self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._on_linger_timeout)
@@ -451,23 +435,23 @@ class HttpConnection(StreamOwner, ReplyChannel):
 
     def _on_body_timeout(self) -> None:
         seconds = self._limits.body_timeout
-        if self._moved != self._reader.moved:
-            self._moved = self._reader.moved
+        if self._checkpoint != self._reader.pieces:
+            self._checkpoint = self._reader.pieces
             self._arm(seconds, self._on_body_timeout)
         else:
             self._refuse(HttpError(408, "no more of the body arrived within %g s" % seconds))
 
     def _on_write_timeout(self) -> None:
-        unsent = unsent_bytes(self.stream)
-        if unsent < self._moved:
-            self._moved = unsent
+        undelivered = self.stream.undelivered_bytes()
+        if undelivered < self._checkpoint:
+            self._checkpoint = undelivered
             self._arm(self._limits.write_timeout, self._on_write_timeout)
         else:
             self.stream.abort()
 
     def _on_linger_timeout(self) -> None:
-        self._moved = unsent_bytes(self.stream)
-        if self._moved:
+        self._checkpoint = self.stream.undelivered_bytes()
+        if self._checkpoint:
             # The reply itself is still on its way to a slow reader.
             self._arm(self._limits.write_timeout, self._on_write_timeout)
         else:

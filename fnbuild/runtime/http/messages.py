@@ -99,13 +99,11 @@ class ReplyChannel(abc.ABC):
 class HttpRequest:
     """A request with its complete body.
 
-    `target` is that of the request line, `path` its percent-decoded path, `query` the raw text
-    after the question mark. `received_at` is the time of the last byte (`time.monotonic()`).
+    `path` is the percent-decoded path, `query` the raw text after the question mark. `received_at`
+    is the time of the last byte (`time.monotonic()`).
     """
 
-    __slots__ = (
-        "body", "connection", "head", "method", "path", "query", "received_at", "target",
-    )  # fmt: skip
+    __slots__ = ("body", "connection", "head", "method", "path", "query", "received_at")
 
     def __init__(
         self,
@@ -116,32 +114,11 @@ class HttpRequest:
     ) -> None:
         self.head = head
         self.method = head.method
-        self.target = head.target
         self.path = head.path
         self.query = head.query
         self.body = body
         self.connection = connection
         self.received_at = received_at
-
-    @property
-    def version(self) -> str:
-        """`1.0` or `1.1`."""
-        return self.head.version
-
-    @property
-    def headers(self) -> List[Tuple[str, str]]:
-        """Names and values as they were received, in their order."""
-        return list(self.head.fields)
-
-    @property
-    def keep_alive(self) -> bool:
-        """True if the client may use the connection for another request."""
-        return self.head.keep_alive
-
-    @property
-    def client(self) -> Optional[Tuple[str, int]]:
-        """The peer's address and port; None on a unix socket."""
-        return self.connection.client
 
     def answer(self, reply: "Optional[Reply]") -> None:
         """Answer a request for which the application returned DEFERRED. Call this once.
@@ -317,8 +294,8 @@ class BodyWriter:
         if size is not None:
             self.framing = b"Content-Length: %d\r\n" % size
         else:
-            self.framing = _CLOSE_DELIMITED if request.version == "1.0" else _CHUNKED
-        self.keeps_alive = request.keep_alive and self.framing != _CLOSE_DELIMITED
+            self.framing = _CLOSE_DELIMITED if request.head.version == "1.0" else _CHUNKED
+        self.keeps_alive = request.head.keep_alive and self.framing != _CLOSE_DELIMITED
         self._connection: Optional[ReplyChannel] = connection
         self._request = request
         self._source = source

@@ -43,7 +43,10 @@ class HttpError(Exception):
 class RequestHead:
     """A checked request line and header.
 
-    `length` is the body's size in bytes, or None if it comes in chunks.
+    `target` is that of the request line, `path` and `query` are its parts. `version` is `1.0` or
+    `1.1`. `fields` are names and values as they were received. `keep_alive` is True if the client
+    may use the connection for another request. `length` is the body's size in bytes, or None if it
+    comes in chunks.
     """
 
     __slots__ = (

@@ -90,7 +90,7 @@ class ChunkedBody:
         self._rest = b""
         self._remaining = 0
         self._excess = 0
-        self._step = self._size
+        self._step = self._read_size
 
     def feed(self, chunk: bytes, start: int = 0) -> int:
         """Take the body's bytes from `chunk[start:]`; return the index after them.
@@ -116,7 +116,7 @@ class ChunkedBody:
 
     # Each step reads one piece at `position` and returns the index after it, or -1 for more bytes.
 
-    def _size(self, chunk: bytes, position: int) -> int:
+    def _read_size(self, chunk: bytes, position: int) -> int:
         end = chunk.find(b"\r\n", position, position + _MAX_CHUNK_LINE)
         if end < 0:
             if (
@@ -136,29 +136,29 @@ class ChunkedBody:
         if total > self._limit:
             raise body_too_large("at least %d" % total, self._limit)
         self._remaining = size
-        self._step = self._data if size else self._trailers
+        self._step = self._read_data if size else self._read_trailers
         return end + 2
 
-    def _data(self, chunk: bytes, position: int) -> int:
+    def _read_data(self, chunk: bytes, position: int) -> int:
         piece = memoryview(chunk)[position : position + self._remaining]
         if not piece:
             return -1
         self.data += piece
         self._remaining -= len(piece)
         if not self._remaining:
-            self._step = self._data_end
+            self._step = self._read_data_end
         return position + len(piece)
 
-    def _data_end(self, chunk: bytes, position: int) -> int:
+    def _read_data_end(self, chunk: bytes, position: int) -> int:
         ending = chunk[position : position + 2]
         if ending == b"\r\n":
-            self._step = self._size
+            self._step = self._read_size
             return position + 2
         if b"\r\n".startswith(ending):
             return -1
         raise HttpError(400, "a chunk does not end where its size says")
 
-    def _trailers(self, chunk: bytes, position: int) -> int:
+    def _read_trailers(self, chunk: bytes, position: int) -> int:
         end = chunk.find(b"\r\n", position)
         size = (end if end >= 0 else len(chunk)) - position + 2
         if size > self._trailer:
@@ -185,8 +185,8 @@ _CR = 13
 class RequestReader:
     """A reader that takes bytes by `feed` and returns requests by `next`, in their order.
 
-    `have` is the progress of the next request. `head` is its head once that is complete, while the
-    body is still arriving, and `moved` counts the pieces of that body. `allocate_body` returns the
+    `progress` is that of the next request. `head` is its head once that is complete, while the body
+    is still arriving, and `pieces` counts the pieces of that body. `allocate_body` returns the
     memory for a body of known size.
     """
 
@@ -198,9 +198,9 @@ class RequestReader:
         "_max_body",
         "_max_head",
         "_offset",
-        "have",
         "head",
-        "moved",
+        "pieces",
+        "progress",
     )
 
     def __init__(
@@ -209,9 +209,9 @@ class RequestReader:
         max_body: int,
         allocate_body: Callable[[int], SizedBody] = SizedBody,
     ) -> None:
-        self.have = NOTHING
+        self.progress = NOTHING
         self.head: Optional[RequestHead] = None
-        self.moved = 0
+        self.pieces = 0
         self._max_head = max_head
         self._max_body = max_body
         self._allocate_body = allocate_body
@@ -260,13 +260,13 @@ class RequestReader:
             raise body_too_large(length, self._max_body)
         elif len(buffer) - position >= length:
             self._consume(position + length)
-            self.have = NOTHING
+            self.progress = NOTHING
             return head, buffer[position : position + length]
         else:
             self._body = self._allocate_body(length)
         self.head = head
-        self.moved = 0
-        self.have = HEAD
+        self.pieces = 0
+        self.progress = HEAD
         self._consume(position)
         return self._continue_body()
 
@@ -284,7 +284,7 @@ class RequestReader:
         """Report bytes read into `get_buffer()`; return True if the body is complete."""
         assert isinstance(self._body, SizedBody)
         self._body.buffer_updated(count)
-        self.moved += 1
+        self.pieces += 1
         return self._body.done
 
     def _skip_empty_lines(self) -> None:
@@ -304,7 +304,7 @@ class RequestReader:
             )
         if head and head != b"\r":
             self._checked = check_partial_head(head, self._checked)
-        self.have = PART_OF_HEAD if head else NOTHING
+        self.progress = PART_OF_HEAD if head else NOTHING
 
     def _consume(self, position: int) -> None:
         """Drop everything before `position`."""
@@ -321,10 +321,10 @@ class RequestReader:
         assert head is not None
         if self._buffer:
             self._consume(body.feed(self._buffer, self._offset))
-            self.moved += 1
+            self.pieces += 1
         if not body.done:
             return None
         self._body = None
         self.head = None
-        self.have = NOTHING
+        self.progress = NOTHING
         return head, body.data
