@@ -1,11 +1,13 @@
 """An event between its trigger and a worker, and its result."""
 
+import asyncio
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from .. import wire
 from ..http.messages import BodySource
 from ..logs import LEVELS, Log, LogRecord
 from ..streams import FileBody
+from .shared_memory import Payload
 
 Headers = List[Tuple[str, str]]
 
@@ -102,6 +104,41 @@ class PendingEvent:
         done, self._done = self._done, None
         if done is not None:
             done(self, result)
+
+
+Delivery = Tuple[PendingEvent, wire.Meta, Payload]
+
+
+class EventTimer:
+    """The event that a worker handles; calls `expired` if it takes longer than `timeout`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeout: Optional[float],
+        expired: Callable[[PendingEvent], None],
+    ) -> None:
+        self.event: Optional[PendingEvent] = None
+        self._delivery: Optional[Delivery] = None
+        self._loop = loop
+        self._timeout = timeout
+        self._expired = expired
+        self._timer: Optional[asyncio.TimerHandle] = None
+
+    def start(self, event: PendingEvent, meta: wire.Meta, body: Payload) -> None:
+        """Begin an event, which the worker has from now on."""
+        self.event = event
+        self._delivery = (event, meta, body)
+        if self._timeout is not None:
+            self._timer = self._loop.call_later(self._timeout, self._expired, event)
+
+    def stop(self) -> Optional[Delivery]:
+        """End the event; return it if there was one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        delivery, self._delivery, self.event = self._delivery, None, None
+        return delivery
 
 
 def decode_record(message: wire.Message, worker: str) -> LogRecord:

@@ -43,14 +43,16 @@ class Waiter:
 class PoolContext(NamedTuple):
     """The values that all pools of a processor share.
 
-    `on_started` receives the report of a new process about its sandbox.
+    `on_started` receives the report of a new process about its sandbox. `on_ready` is called when
+    all workers of a pool have been ready.
     """
 
     config: ProcessorConfig
     log: Log
     loop: asyncio.AbstractEventLoop
     spawner: Spawner
-    on_started: Callable[[Dict[str, Any]], None]
+    on_started: Callable[[wire.Meta], None]
+    on_ready: Callable[[], None]
     reply_memory: ReplyMemory
 
 
@@ -67,7 +69,7 @@ class WorkerPool(WorkerOwner):
         self.log = context.log
         self.loop = context.loop
         self.spawner = context.spawner
-        self._on_started = context.on_started
+        self.on_started = context.on_started
         self.reply_memory = context.reply_memory
         self.trigger = trigger
         self.workers = [WorkerHandle(self, number) for number in numbers]
@@ -76,10 +78,7 @@ class WorkerPool(WorkerOwner):
         self._idle: Deque[WorkerHandle] = deque()
         self._waiters: Deque[Waiter] = deque()
         self._last_failure = ""
-        self._on_ready: List[Callable[[], object]] = []
-
-    def worker_started(self, report: wire.Meta) -> None:
-        self._on_started(report)
+        self._on_ready = context.on_ready
 
     def start(self) -> None:
         """Start every worker without waiting for it."""
@@ -192,20 +191,10 @@ class WorkerPool(WorkerOwner):
                 return worker.failure
         return None
 
-    def call_when_ready(self, callback: Callable[[], object]) -> None:
-        """Call the callback once all workers have been ready."""
-        if self.was_ready:
-            callback()
-        else:
-            self._on_ready.append(callback)
-
     def worker_ready(self) -> None:
-        if self.was_ready or not all(w.state in ("ready", "busy") for w in self.workers):
-            return
-        self.was_ready = True
-        for callback in self._on_ready:
-            callback()
-        self._on_ready = []
+        if not self.was_ready and all(w.state in ("ready", "busy") for w in self.workers):
+            self.was_ready = True
+            self._on_ready()
 
     def worker_failed(self) -> None:
         # Without a serving worker, waiting is pointless.
@@ -251,8 +240,17 @@ class WorkerPools:
         sizes = [max(trigger.num_workers for trigger in group) for group in groups]
         env = worker_environment(config, sum(sizes))
         self.spawner = Spawner(config, env, log, self._on_started, loop)
-        context = PoolContext(config, log, loop, self.spawner, self._on_started, ReplyMemory())
+        context = PoolContext(
+            config,
+            log,
+            loop,
+            self.spawner,
+            on_started=self._on_started,
+            on_ready=self._call_if_ready,
+            reply_memory=ReplyMemory(),
+        )
         self._reloading = asyncio.Lock()
+        self._ready_callbacks: List[Callable[[], object]] = []
         self._log = log
         self._loop = loop
         self._pools: List[WorkerPool] = []
@@ -317,16 +315,14 @@ class WorkerPools:
 
     def call_when_ready(self, callback: Callable[[], object]) -> None:
         """Call the callback once the workers of all pools have been ready."""
+        self._ready_callbacks.append(callback)
+        self._call_if_ready()
 
-        def check() -> None:
-            if all(pool.was_ready for pool in self._pools):
+    def _call_if_ready(self) -> None:
+        if all(pool.was_ready for pool in self._pools):
+            callbacks, self._ready_callbacks = self._ready_callbacks, []
+            for callback in callbacks:
                 callback()
-
-        unready = [pool for pool in self._pools if not pool.was_ready]
-        for pool in unready:
-            pool.call_when_ready(check)
-        if not unready:
-            callback()
 
     async def reload(self, restart: bool) -> Dict[str, str]:
         """Load new code into every worker; return `ok` or the traceback by worker id.

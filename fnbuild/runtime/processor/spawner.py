@@ -12,7 +12,7 @@ from .. import wire
 from ..config import ProcessorConfig
 from ..logs import Log, LogRecord
 from ..tracebacks import handler_location, last_output
-from . import worker_process
+from .children import become_subreaper, reap_orphan
 from .launch import setup_message
 from .worker_failure import WorkerFailure, describe_exit
 from .worker_process import ProcessOwner, StackDump, WorkerProcess
@@ -67,7 +67,7 @@ class Spawner(ProcessOwner):
 
     def open(self) -> None:
         """Prepare for the first request."""
-        if not self._never_fork and not worker_process.become_subreaper():
+        if not self._never_fork and not become_subreaper():
             self._never_fork = True
             self._spawn_reason = "this system has no subreapers for forked workers"
 
@@ -112,7 +112,7 @@ class Spawner(ProcessOwner):
         self._dismissed = [process for process in self._dismissed if not process.gone]
         pids = {process.pid for process in own}
         while True:
-            orphan = worker_process.reap_orphan(lambda pid: pid in pids or is_worker(pid))
+            orphan = reap_orphan(lambda pid: pid in pids or is_worker(pid))
             if orphan is None:
                 return
             if self._fork is not None:
@@ -166,7 +166,8 @@ class Spawner(ProcessOwner):
         activity = "while the handler was imported"
         self._fail_requests(
             lambda name: (
-                self._failure or WorkerFailure.of(describe_exit(name, status, activity), output)
+                self._failure
+                or WorkerFailure.from_reason(describe_exit(name, status, activity), output)
             )
         )
 
@@ -187,9 +188,9 @@ class Spawner(ProcessOwner):
         except (OSError, ValueError) as problem:
             text = "%s cannot be started: %s" % (self._config.interpreter, problem)
             if isinstance(owner, ProcessRequester):
-                owner.on_spawn_failure(WorkerFailure.of(text))
+                owner.on_spawn_failure(WorkerFailure.from_reason(text))
             else:
-                self._fail_requests(lambda _name: WorkerFailure.of(text))
+                self._fail_requests(lambda _name: WorkerFailure.from_reason(text))
             return None
         process.send(wire.SETUP, setup_message(self._config, template=owner is self))
         return process
@@ -209,7 +210,9 @@ class Spawner(ProcessOwner):
             fork = WorkerProcess(self._loop, requester)
         except OSError as problem:
             # Out of descriptors or memory: the worker handle tries again later.
-            requester.on_spawn_failure(WorkerFailure.of("no worker can be forked: %s" % problem))
+            requester.on_spawn_failure(
+                WorkerFailure.from_reason("no worker can be forked: %s" % problem)
+            )
             self._loop.call_soon(self._fork_next)
             return
         if fork.request_fork(template):
@@ -228,7 +231,7 @@ class Spawner(ProcessOwner):
             fork.discard()
             if requester is not None:
                 requester.on_spawn_failure(
-                    WorkerFailure.of("no worker could be forked: " + problem)
+                    WorkerFailure.from_reason("no worker could be forked: " + problem)
                 )
         elif requester is None:
             fork.discard()
@@ -266,7 +269,7 @@ class Spawner(ProcessOwner):
             location = handler_location(frames)
             if location:
                 reason += "; it was at " + location
-            self._failure = WorkerFailure.of(reason, "\n".join(frames))
+            self._failure = WorkerFailure.from_reason(reason, "\n".join(frames))
 
         self._stack_dump = StackDump(self._loop, process, report)
 

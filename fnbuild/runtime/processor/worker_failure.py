@@ -22,7 +22,7 @@ class WorkerFailure(NamedTuple):
     text: str
 
     @classmethod
-    def of(cls, reason: str, details: str = "") -> "WorkerFailure":
+    def from_reason(cls, reason: str, details: str = "") -> "WorkerFailure":
         """Return a failure whose text is the reason, followed by details."""
         return cls(reason, reason + "\n" + details if details else reason)
 
@@ -53,7 +53,7 @@ def describe_exit(worker: str, status: int, activity: str = "") -> str:
 def startup_failure(worker: str, status: int, imported: bool, output: str) -> WorkerFailure:
     """Describe a process that ended before it was ready; `output` is what it printed last."""
     activity = "in init_context" if imported else "while the handler was imported"
-    return WorkerFailure.of(describe_exit(worker, status, activity), output)
+    return WorkerFailure.from_reason(describe_exit(worker, status, activity), output)
 
 
 def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str]) -> WorkerFailure:
@@ -63,7 +63,7 @@ def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str
     activity = handler_location(frames)
     if activity:
         reason += "; it was at " + activity
-    return WorkerFailure.of(reason, "\n".join(frames))
+    return WorkerFailure.from_reason(reason, "\n".join(frames))
 
 
 class Backoff:

@@ -3,7 +3,7 @@
 import abc
 import asyncio
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
@@ -11,65 +11,27 @@ from ..logs import Log, LogRecord
 from ..tracebacks import last_output
 from .large_replies import LargeReply, ReplyMemory
 from .launch import begin_message
-from .pending_event import EventResult, PendingEvent, decode_record, log_record
+from .pending_event import EventResult, EventTimer, PendingEvent, decode_record, log_record
 from .shared_memory import Payload
 from .spawner import ProcessRequester, Spawner
 from .worker_failure import Backoff, WorkerFailure, describe_exit, startup_failure, startup_timeout
 from .worker_process import StackDump, WorkerProcess
-
-Delivery = Tuple[PendingEvent, wire.Meta, Payload]
-
-
-class EventTimer:
-    """The event that a worker handles; calls `expired` if it takes longer than `timeout`."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        timeout: Optional[float],
-        expired: Callable[[PendingEvent], None],
-    ) -> None:
-        self.event: Optional[PendingEvent] = None
-        self._delivery: Optional[Delivery] = None
-        self._loop = loop
-        self._timeout = timeout
-        self._expired = expired
-        self._timer: Optional[asyncio.TimerHandle] = None
-
-    def start(self, event: PendingEvent, meta: wire.Meta, body: Payload) -> None:
-        """Begin an event, which the worker has from now on."""
-        self.event = event
-        self._delivery = (event, meta, body)
-        if self._timeout is not None:
-            self._timer = self._loop.call_later(self._timeout, self._expired, event)
-
-    def stop(self) -> Optional[Delivery]:
-        """End the event; return it if there was one."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        delivery, self._delivery, self.event = self._delivery, None, None
-        return delivery
-
 
 # A process that has run for this time, or has answered an event, started successfully.
 _STABLE_SECONDS = 10.0
 
 
 class WorkerOwner(abc.ABC):
-    """The pool of a worker handle."""
+    """The pool of a worker handle. `on_started` receives the report of each new process."""
 
     config: ProcessorConfig
     log: Log
     loop: asyncio.AbstractEventLoop
+    on_started: Callable[[wire.Meta], None]
     reply_memory: ReplyMemory
     spawner: Spawner
     stopping: bool
     trigger: TriggerConfig
-
-    @abc.abstractmethod
-    def worker_started(self, report: wire.Meta) -> None:
-        """Handle a worker process that has started; `report` is about its sandbox."""
 
     @abc.abstractmethod
     def worker_ready(self) -> None:
@@ -177,7 +139,7 @@ class WorkerHandle(ProcessRequester):
         self.state = "restarting"
         reason = "the event took longer than %g s (eventTimeout); worker %s was restarted"
         reason %= (self._pool.config.event_timeout or 0, self.name)
-        self.failure = WorkerFailure.of(reason)
+        self.failure = WorkerFailure.from_reason(reason)
         event.finish(EventResult(408, error=reason))
 
         def report(frames: List[str]) -> None:
@@ -226,10 +188,10 @@ class WorkerHandle(ProcessRequester):
         self._reported_failure = WorkerFailure(message.meta["reason"], message.meta["message"])
         if self._ready_at:
             reason = "worker %s is replaced: %s" % (self.name, self._reported_failure.reason)
-            self._reported_failure = WorkerFailure.of(reason)
+            self._reported_failure = WorkerFailure.from_reason(reason)
 
     def _on_started(self, message: wire.Message) -> None:
-        self._pool.worker_started(message.meta)
+        self._pool.on_started(message.meta)
 
     def _on_imported(self, _message: wire.Message) -> None:
         self._imported = True
@@ -304,7 +266,9 @@ class WorkerHandle(ProcessRequester):
             self._restart_now()
         elif self._ready_at:
             self._on_death(
-                self._reported_failure or WorkerFailure.of(describe_exit(self.name, status)), lost
+                self._reported_failure
+                or WorkerFailure.from_reason(describe_exit(self.name, status)),
+                lost,
             )
         else:
             output = last_output(list(process.last_lines)) if process is not None else ""
