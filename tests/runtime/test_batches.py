@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime.worker import worker
-from fnbuild.runtime.worker.responses import ReplyError
+from fnbuild.runtime.worker.responses import NO_RESPONSE, ReplyError, match_responses
 from tests.runtime import interpreters
 from tests.runtime.conftest import Answer
 
@@ -161,10 +160,10 @@ def test_more_answers_than_events_are_left_out() -> None:
             self.event_id = event_id
 
     known, unknown = Response("1"), Response("9")
-    assert worker.match_responses(["1", "2"], [unknown, known, "no id"]) == [
+    assert match_responses(["1", "2"], [unknown, known, "no id"]) == [
         known,
-        worker.NO_RESPONSE,
+        NO_RESPONSE,
     ]
-    assert worker.match_responses(["1"], ("text",)) == ["text"]
+    assert match_responses(["1"], ("text",)) == ["text"]
     with pytest.raises(ReplyError, match="a list of 0"):
-        worker.match_responses(["1"], [])
+        match_responses(["1"], [])

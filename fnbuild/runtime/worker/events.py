@@ -111,6 +111,16 @@ def make_event_class(sdk: Any) -> Any:
     return Event
 
 
+def split_batch(meta: wire.Meta, body: Any) -> List[Tuple[wire.Meta, bytes]]:
+    """Return meta and body of the events that `triggers.batch` has joined."""
+    items = []
+    start = 0
+    for event_meta, size in zip(meta["batch"], meta["sizes"]):  # noqa: B905 - no strict in 3.6
+        items.append((event_meta, bytes(body[start : start + size])))
+        start += size
+    return items
+
+
 def is_json(content_type: str) -> bool:
     """Return True for JSON, with or without parameters such as a charset."""
     return content_type.partition(";")[0].strip().lower() == "application/json"

@@ -30,8 +30,8 @@ _BODILESS = (204, 304)
 
 _RETURN = "return text, bytes, a number, a list, a dict or a context.Response"
 _JSON_HAS = "JSON has texts, numbers, true, false, null, lists and objects"
+# Values without parts; keys of objects have these types, too.
 _SCALARS = (str, int, float, type(None))
-_KEYS = (str, int, float, type(None))
 # NumPy's numbers are registered as numbers.
 _AS_TEXT = (str, numbers.Number, tuple, type(None))
 
@@ -146,6 +146,37 @@ class ReplyConverter:
             return str(self._sdk_encoder.encode(value)).encode("utf-8")
 
 
+# Stands for a response to an event of a batch that the handler did not return.
+NO_RESPONSE = object()
+
+
+def match_responses(identities: List[str], output: Any) -> List[Any]:
+    """Return the handler's response to each event, or NO_RESPONSE.
+
+    Responses are matched by `event_id`, as in Nuclio, or by position if none has one. Raises
+    ReplyError if the output is not a list, or has another length and no event_id.
+    """
+    count = len(identities)
+    if not isinstance(output, (list, tuple)):
+        raise ReplyError(
+            "for a batch of %d events the handler returned a %s, not a list of responses"
+            % (count, type(output).__name__)
+        )
+    named = {
+        str(response.event_id): response
+        for response in output
+        if getattr(response, "event_id", None)
+    }
+    if named:
+        return [named.get(identity, NO_RESPONSE) for identity in identities]
+    if len(output) != count:
+        raise ReplyError(
+            "for a batch of %d events the handler returned a list of %d without event_id"
+            % (count, len(output))
+        )
+    return list(output)
+
+
 def to_bytes(value: Any) -> bytes:
     """Return bytes as they are, text as UTF-8, and numbers, None and tuples as `str` writes them.
 
@@ -188,7 +219,7 @@ def find_unserialisable(value: Any) -> str:
             seen.add(id(item))
         if isinstance(item, dict):
             for key in item:
-                if not isinstance(key, _KEYS):
+                if not isinstance(key, _SCALARS):
                     return "%s has the key %r, a %s" % (path or "it", key, type_name(key))
             children = [("%s[%s]" % (path, _quoted(key)), item[key]) for key in item]
             waiting.extend(reversed(children))

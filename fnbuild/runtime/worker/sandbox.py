@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from .. import allocator, wire
 from .loader import LoadError
@@ -82,15 +82,14 @@ _REDIRECT_WARNING = (
 )
 
 
-def prepare_process(setup: wire.Meta) -> Dict[str, Any]:
+def prepare_process(setup: wire.Meta) -> Tuple[str, wire.Meta]:
     """Mount the folder, tie this process to its parent, tune its allocator.
 
-    Return the report for the processor: `mount` and `warnings`. Set `setup["place"]` to the path at
-    which the handler finds its folder.
+    Return the path at which the handler finds its folder, and the report for the processor: `mount`
+    and `warnings`.
     """
     folder, mount_point = setup["code"], setup["mount"]
-    setup["place"] = folder
-    report: Dict[str, Any] = {"mount": "none", "warnings": []}
+    report: wire.Meta = {"mount": "none", "warnings": []}
     try:
         from . import mount
     except (ImportError, OSError, AttributeError) as problem:
@@ -103,13 +102,12 @@ def prepare_process(setup: wire.Meta) -> Dict[str, Any]:
     end_with_parent(setup["parent"])
     if mount_point and not refusal:
         report["mount"] = "namespace"
-        setup["place"] = mount_point
     elif mount_point:
         report["mount"] = "patched-open"
         report["warnings"] = [_REDIRECT_WARNING % (mount_point, refusal)]
         redirect_paths(folder, mount_point)
     allocator.tune()
-    return report
+    return mount_point if report["mount"] == "namespace" else folder, report
 
 
 def end_with_parent(parent: int) -> None:
@@ -153,30 +151,20 @@ def _sdk_folder(folder: str) -> str:
     return os.path.join(folder, releases[max(releases)]) if releases else folder
 
 
-def enter_folder(setup: wire.Meta) -> str:
+def enter_folder(folder: str, mount_point: Optional[str]) -> None:
     """Change to the handler's folder and put it first on sys.path, as Nuclio's wrapper does."""
-    place = setup["place"]
-    os.chdir(place)
-    first: List[str] = [place]
-    extra_paths = os.environ.get("NUCLIO_PYTHON_PATH")
-    for path in extra_paths.split(os.pathsep) if extra_paths else []:
-        redirected = _redirected_path(path, setup)
+    os.chdir(folder)
+    # Without a mount, paths below the mount point lead to the folder.
+    redirect = PathRedirect(folder, mount_point or folder)
+    first = [folder]
+    for path in os.environ.get("NUCLIO_PYTHON_PATH", "").split(os.pathsep):
+        redirected = redirect.map(path)
         if redirected and redirected not in first:
             first.append(redirected)
-    inherited = [_redirected_path(path, setup) for path in sys.path]
+    inherited = [redirect.map(path) for path in sys.path]
     sys.path[:] = first + [path for path in inherited if path not in first]
     # Folders that did not exist before the mount may be cached as missing.
     sys.path_importer_cache.clear()
     importlib.invalidate_caches()
-    pythonpath = [os.environ.get("PYTHONPATH")] if os.environ.get("PYTHONPATH") else []
-    os.environ["PYTHONPATH"] = os.pathsep.join((first[1:] or first) + [p for p in pythonpath if p])
-    return str(place)
-
-
-def _redirected_path(path: str, setup: wire.Meta) -> str:
-    """Map a path below the mount point into the folder if it is not mounted."""
-    mount_point, place = setup["mount"], setup["place"]
-    is_below = mount_point and (path == mount_point or path.startswith(mount_point + "/"))
-    if is_below and mount_point != place:
-        return str(place) + path[len(mount_point) :]
-    return path
+    pythonpath = [*(first[1:] or first), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, pythonpath))

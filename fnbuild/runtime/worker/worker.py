@@ -12,61 +12,20 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 from .. import tracebacks, wire
-from ..tracebacks import explain_missing_attribute
 from . import sandbox, template
 from .channel import Channel
 from .connection_provider import LocalConnectionProvider
 from .coroutines import CoroutineRunner, GeneratorItems, is_generator
 from .descriptors import DescriptorCheck
-from .events import make_event_class
+from .events import make_event_class, split_batch
 from .loader import HandlerLoader, LoadError, signature_problem
 from .logger import ProcessorLogHandler, make_logger
 from .reply_sender import ErrorReport, ReplySender
-from .responses import ReplyConverter, ReplyError, WorkerReply
+from .responses import NO_RESPONSE, ReplyConverter, ReplyError, WorkerReply, match_responses
 from .template import ForkTemplate
-
-# Stands for a response that the handler did not return.
-NO_RESPONSE = object()
-
-
-def split_batch(meta: wire.Meta, body: Any) -> List[Tuple[wire.Meta, bytes]]:
-    """Return meta and body of the events that `triggers.batch` has joined."""
-    items = []
-    start = 0
-    for event_meta, size in zip(meta["batch"], meta["sizes"]):  # noqa: B905 - no strict in 3.6
-        items.append((event_meta, bytes(body[start : start + size])))
-        start += size
-    return items
-
-
-def match_responses(identities: List[str], output: Any) -> List[Any]:
-    """Return the handler's response to each event, or NO_RESPONSE.
-
-    Responses are matched by `event_id`, as in Nuclio, or by position if none has one. Raises
-    ReplyError if the output is not a list, or has another length and no event_id.
-    """
-    count = len(identities)
-    if not isinstance(output, (list, tuple)):
-        raise ReplyError(
-            "for a batch of %d events the handler returned a %s, not a list of responses"
-            % (count, type(output).__name__)
-        )
-    named = {
-        str(response.event_id): response
-        for response in output
-        if getattr(response, "event_id", None)
-    }
-    if named:
-        return [named.get(identity, NO_RESPONSE) for identity in identities]
-    if len(output) != count:
-        raise ReplyError(
-            "for a batch of %d events the handler returned a list of %d without event_id"
-            % (count, len(output))
-        )
-    return list(output)
 
 
 def _count_references() -> Optional[int]:
@@ -87,19 +46,20 @@ class ConnectionLostError(Exception):
 
 
 class Worker:
-    """The handler, its context, and the loop that serves events."""
+    """The handler from `folder`, its context, and the loop that serves events."""
 
-    def __init__(self, setup: wire.Meta) -> None:
+    def __init__(self, setup: wire.Meta, folder: str) -> None:
         self._setup = setup
+        self._folder = folder
         self._coroutines = CoroutineRunner()
 
     def load(self) -> None:
         """Import the handler, with any exception of its code."""
         self._sdk, encoder = sandbox.import_sdk(self._setup)
-        folder = sandbox.enter_folder(self._setup)
+        sandbox.enter_folder(self._folder, self._setup["mount"])
         self._event_class = make_event_class(self._sdk)
         self._converter = ReplyConverter(self._sdk.Response, encoder)
-        self._loader = HandlerLoader(self._setup["handler"], folder)
+        self._loader = HandlerLoader(self._setup["handler"], self._folder)
         self._function = self._loader.load()
 
     def begin(self, channel: Channel, role: wire.Meta) -> None:
@@ -317,7 +277,7 @@ class Worker:
             body = json.dumps({"error": text}).encode("ascii")
             return WorkerReply(status, [("Content-Type", "application/json")], body)
         message = 'Exception caught in handler - "%s": ' % tracebacks.error_message(error)
-        remedy = explain_missing_attribute(error, self._context.user_data)
+        remedy = tracebacks.explain_missing_attribute(error, self._context.user_data)
         if remedy:
             remedy = "\n" + remedy
         self._logger.error("%s", message + tracebacks.format_error(error) + remedy)
@@ -356,14 +316,15 @@ def main(arguments: List[str]) -> None:
         return
     setup = message.meta
     faulthandler.register(setup["dump_signal"], all_threads=False)
-    channel.send(wire.STARTED, sandbox.prepare_process(setup))
+    folder, report = sandbox.prepare_process(setup)
+    channel.send(wire.STARTED, report)
     opened = template.open_descriptors()
-    worker = Worker(setup)
+    worker = Worker(setup, folder)
     problem = _run_guarded(worker.load)
     if problem:
         _exit_failed(channel, problem)
     if setup["template"]:
-        channel = ForkTemplate(channel, setup["place"], opened).serve()
+        channel = ForkTemplate(channel, folder, opened).serve()
     message = channel.receive()
     if message is None:
         return
