@@ -371,12 +371,12 @@ def _readers(platform: Platform, namespace: str) -> list[Callable[[], object]]:
 
 
 def test_projects_are_created_updated_and_deleted(platform: Platform, author: Author) -> None:
-    assert [p.name for p in platform.projects(author.namespace)] == ["default"]
+    assert [project.name for project in platform.projects(author.namespace)] == ["default"]
     assert platform.create_project(Project("cvat", author.namespace, "for annotators")) is True
     assert platform.create_project(Project("cvat", author.namespace)) is False
     with pytest.raises(UsageError, match="Street Cameras"):
         platform.create_project(Project("Street Cameras", author.namespace))
-    assert [p.name for p in platform.projects(author.namespace)] == ["cvat", "default"]
+    assert [project.name for project in platform.projects(author.namespace)] == ["cvat", "default"]
     updated = Project(
         "cvat", author.namespace, "for all of us", "mia", {"team": "x"}, {"why": "ä b"}
     )

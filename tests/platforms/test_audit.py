@@ -18,14 +18,14 @@ pytestmark = pytest.mark.system
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """Actor, action, target and outcome, oldest first."""
+    """Return actor, action, target and outcome of each entry, oldest first."""
     with Store.open() as store:
-        found = store.audit()
-    return [(one.actor, one.action, one.target, one.outcome) for one in reversed(found)]
+        entries = store.audit()
+    return [(row.actor, row.action, row.target, row.outcome) for row in reversed(entries)]
 
 
-def come_and_go(platform: Platform, namespace: str) -> None:
-    """A project is made and removed, each twice, by two people."""
+def create_and_delete(platform: Platform, namespace: str) -> None:
+    """Create and delete a project twice, as two users."""
     name = f"audited-{uuid.uuid4().hex[:8]}"
     project = Project(name, namespace)
     acting = acting_as.set("ada")
@@ -36,47 +36,47 @@ def come_and_go(platform: Platform, namespace: str) -> None:
         acting_as.reset(acting)
     assert platform.delete_project(namespace, name, cascade=False)
     target = f"{platform.name} {namespace}/{name}"
-    made, removed = rows()
-    assert made == ("ada", "create project", target, "done")
+    created, removed = rows()
+    assert created == ("ada", "create project", target, "done")
     assert removed[1:] == ("delete project", target, "done")
     assert removed[0] not in ("", "ada")
 
 
-def test_processes(data: Path) -> None:
-    come_and_go(lookup("process"), "nuclio")
+def test_changes_of_processes_are_recorded(data: Path) -> None:
+    create_and_delete(lookup("process"), "nuclio")
 
 
-def test_containers(data: Path) -> None:
+def test_changes_of_containers_are_recorded(data: Path) -> None:
     require_engine()
-    come_and_go(lookup("local"), "nuclio")
+    create_and_delete(lookup("local"), "nuclio")
 
 
-def test_a_cluster(data: Path, cluster_namespace: str) -> None:
-    come_and_go(lookup("kube"), cluster_namespace)
+def test_changes_in_a_cluster_are_recorded(data: Path, cluster_namespace: str) -> None:
+    create_and_delete(lookup("kube"), cluster_namespace)
 
 
-def test_a_change_that_fails_is_recorded_with_its_reason(data: Path) -> None:
+def test_a_failed_change_is_recorded_with_its_reason(data: Path) -> None:
     platform = lookup("process")
     with pytest.raises(NotFoundError):
         platform.rollback("nuclio", "nobody", None, print)
     with pytest.raises(PreconditionError):
         platform.delete_project("nuclio", "default", cascade=False)
-    rolled, removed = rows()
-    assert rolled[1:3] == ("rollback", "process nuclio/nobody")
-    assert rolled[3].startswith("failed: ")
-    assert "nobody" in rolled[3]
+    rolled_back, removed = rows()
+    assert rolled_back[1:3] == ("rollback", "process nuclio/nobody")
+    assert rolled_back[3].startswith("failed: ")
+    assert "nobody" in rolled_back[3]
     assert removed[3].startswith("failed: ")
-    assert "\n" not in rolled[3] + removed[3]
+    assert "\n" not in rolled_back[3] + removed[3]
 
 
-def test_what_changes_nothing_is_not_recorded(data: Path) -> None:
+def test_requests_without_changes_are_not_recorded(data: Path) -> None:
     platform = lookup("process")
     assert not platform.delete("nuclio", "nobody")
     assert platform.deployments("nuclio") == []
     assert rows() == []
 
 
-def test_a_project_that_goes_with_its_functions(data: Path) -> None:
+def test_a_cascading_deletion_records_each_function(data: Path) -> None:
     platform = lookup("process")
     labels = {"nuclio.io/project-name": "street"}
     platform.create_project(Project("street", "nuclio"))
@@ -84,7 +84,7 @@ def test_a_project_that_goes_with_its_functions(data: Path) -> None:
         Function(metadata=Metadata(name="face", namespace="nuclio", labels=labels))
     )
     platform.delete_project("nuclio", "street", cascade=True)
-    assert [one[1:3] for one in rows()] == [
+    assert [row[1:3] for row in rows()] == [
         ("create project", "process nuclio/street"),
         ("import", "process nuclio/face"),
         ("delete project", "process nuclio/street"),
@@ -92,7 +92,7 @@ def test_a_project_that_goes_with_its_functions(data: Path) -> None:
     ]
 
 
-def test_a_change_stands_when_it_cannot_be_recorded(
+def test_a_change_succeeds_without_its_record(
     data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Elsewhere:

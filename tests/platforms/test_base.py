@@ -6,13 +6,13 @@ from fnbuild.platforms import Change
 from fnbuild.platforms.base import as_replacement, make_change, with_new_revision
 
 
-def test_what_is_there_and_what_ought_to_be() -> None:
+def test_a_change_compares_live_and_planned_state() -> None:
     assert make_change("port", None, {"port": 1}).verb == "create"
     assert make_change("port", {"port": 1}, {"port": 2}).verb == "update"
     assert make_change("port", {"port": 1}, {"port": 1}).verb == "keep"
 
 
-def test_the_same_again() -> None:
+def test_unchanged_steps_become_replacements() -> None:
     kept, changed = Change("keep", "revision", {"a": 1}, {"a": 1}), Change("delete", "port")
     assert as_replacement(kept) == Change("replace", "revision", {"a": 1}, {"a": 1})
     assert as_replacement(changed) == changed

@@ -40,7 +40,7 @@ for thread in threads:
         ("fnbuild.platforms.process.control_socket", "decode_request"),
     ],
 )
-def test_the_first_threads_that_decode_do_so_at_the_same_time(module: str, name: str) -> None:
+def test_threads_may_decode_their_first_messages_concurrently(module: str, name: str) -> None:
     # The interpreter crashed more often than not if the type was completed on first use.
     program = DECODING.format(module=module, name=name)
     for _ in range(8):

@@ -17,10 +17,10 @@ def record(message: str, worker: str | None = "0", name: str = "stdout", **more:
     return LogRecord(0.0, "info", message, worker, {"name": name, **more})
 
 
-def test_what_the_first_worker_writes_itself_is_told() -> None:
-    told: list[str] = []
-    output = StartupOutput(told.append)
-    for one in (
+def test_output_of_the_first_worker_is_reported() -> None:
+    lines: list[str] = []
+    output = StartupOutput(lines.append)
+    for log_record in (
         record("listening", None, "processor"),
         record("answered", request_id="of the old revision"),
         record("one\ntwo"),
@@ -28,40 +28,40 @@ def test_what_the_first_worker_writes_itself_is_told() -> None:
         record("logged", name="handler"),
         LogRecord(0.0, "error", "no record", None, {}),
     ):
-        output.report(one)
-    assert told == ["| one", "| two", "| logged"]
+        output.report(log_record)
+    assert lines == ["| one", "| two", "| logged"]
 
 
-def test_a_flood_ends() -> None:
-    told: list[str] = []
-    output = StartupOutput(told.append)
+def test_startup_output_is_limited() -> None:
+    lines: list[str] = []
+    output = StartupOutput(lines.append)
     for _ in range(3 * MAX_LINES):
         output.report(record("x" * 10_000))
-    assert len(told) == MAX_LINES
-    assert max(map(len, told)) < 600
-    assert told[-1].startswith("| …")
+    assert len(lines) == MAX_LINES
+    assert max(map(len, lines)) < 600
+    assert lines[-1].startswith("| …")
 
 
-def test_the_last_lines_are_told_and_then_nothing_is_waited_for() -> None:
-    told: list[str] = []
+def test_the_last_lines_are_reported_without_waiting() -> None:
+    lines: list[str] = []
 
-    def slow(over: threading.Event) -> Iterator[LogRecord]:
+    def slow_log(stopped: threading.Event) -> Iterator[LogRecord]:
         yield record("loading")
         time.sleep(0.05)
         yield record("loaded")
         yield record(READY_MESSAGE, None, "processor")
-        over.wait(60)
+        stopped.wait(60)
         yield record("asked")
 
-    with StartupFollower(slow, told.append):
-        until("the first line", lambda: bool(told))
-    with StartupFollower(lambda _: broken(), told.append):
+    with StartupFollower(slow_log, lines.append):
+        until("the first line", lambda: bool(lines))
+    with StartupFollower(lambda _: broken_log(), lines.append):
         pass
-    assert told == ["| loading", "| loaded"]
+    assert lines == ["| loading", "| loaded"]
     assert is_ready_record(record(READY_MESSAGE, None, "processor"))
     assert not is_ready_record(record(READY_MESSAGE))
 
 
-def broken() -> Iterator[LogRecord]:
+def broken_log() -> Iterator[LogRecord]:
     raise UnavailableError("the log cannot be read")
     yield record("never")

@@ -14,14 +14,14 @@ go_goroutines 17
 """
 
 
-def test_nuclios_own_processors_tell_less() -> None:
+def test_processors_of_nuclio_report_less() -> None:
     assert parse_metrics(NUCLIOS) == Statistics(requests=7, errors=2, milliseconds=123.5)
     assert parse_metrics("go_goroutines 17\n") is None
     assert parse_metrics("") is None
 
 
-def test_refusals_and_timeouts_are_errors() -> None:
-    found = parse_metrics(
+def test_refusals_and_timeouts_count_as_errors() -> None:
+    statistics = parse_metrics(
         NUCLIOS
         + 'nuclio_processor_worker_allocation_total{result="success_immediate"} 5\n'
         + 'nuclio_processor_worker_allocation_total{result="error_timeout"} 3\n'
@@ -31,6 +31,6 @@ def test_refusals_and_timeouts_are_errors() -> None:
         + 'nuclio_processor_workers{state="ready"} 2\n'
         + 'nuclio_processor_workers{state="busy"} 0\n'
     )
-    assert found is not None
-    assert (found.requests, found.errors, found.workers) == (14, 9, {"ready": 2})
-    assert found.gpu_memory == 2048
+    assert statistics is not None
+    assert (statistics.requests, statistics.errors, statistics.workers) == (14, 9, {"ready": 2})
+    assert statistics.gpu_memory == 2048

@@ -23,16 +23,16 @@ def test_an_unknown_platform_is_an_error_that_lists_all() -> None:
         assert failure.value.hint == "one of: process, local, kube, nuclio, auto"
 
 
-def test_a_function_can_always_be_deployed_to_the_default_platform() -> None:
+def test_the_default_platform_needs_no_service() -> None:
     assert not lookup(DEFAULT_PLATFORM).needs_service
 
 
-def test_a_platform_that_auto_may_select_has_a_reason_for_it() -> None:
+def test_platforms_that_auto_may_select_have_a_reason() -> None:
     for platform in all_platforms():
         assert bool(platform.auto_reason) == (platform.name in ("local", "kube"))
 
 
-def test_images_come_from_an_engine_or_a_registry() -> None:
+def test_platforms_that_pull_images() -> None:
     pulling = [platform.name for platform in all_platforms() if platform.pulls_images]
     assert pulling == ["kube", "nuclio"]
 

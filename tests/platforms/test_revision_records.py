@@ -12,8 +12,8 @@ from fnbuild.platforms import revision_records
 
 
 @dataclass(frozen=True)
-class Made:
-    """A revision on record; its content is its digest and its configuration."""
+class Revision:
+    """A recorded revision; its digest and its configuration are its content."""
 
     number: int
     source: int
@@ -21,36 +21,43 @@ class Made:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def before(*some: Made) -> int:
-    """The number that a rollback from the last of them runs again."""
-    *superseded, now = some
-    return revision_records.rollback_target("greeter", now, reversed(superseded)).number
+def rollback_target(*revisions: Revision) -> int:
+    """Return the number of the revision that a rollback from the last one runs."""
+    *superseded, current = revisions
+    return revision_records.rollback_target("greeter", current, reversed(superseded)).number
 
 
-def test_a_rollback_behind_redeploys_runs_other_content() -> None:
-    first, second = Made(1, 1, "a"), Made(2, 2, "b")
-    assert before(first, second) == 1
-    assert before(first, second, Made(3, 2, "b")) == 1
-    assert before(first, second, Made(3, 2, "b"), Made(4, 2, "b")) == 1
-    # The same content deployed from its folder again is no redeploy, and no other content either.
-    assert before(first, second, Made(3, 3, "b"), Made(4, 3, "b")) == 1
-    assert before(first, Made(2, 2, "a", {"replicas": 2}), Made(3, 2, "a", {"replicas": 2})) == 1
+def test_a_rollback_after_redeploys_runs_other_content() -> None:
+    first, second = Revision(1, 1, "a"), Revision(2, 2, "b")
+    assert rollback_target(first, second) == 1
+    assert rollback_target(first, second, Revision(3, 2, "b")) == 1
+    assert rollback_target(first, second, Revision(3, 2, "b"), Revision(4, 2, "b")) == 1
+    # A deploy of the same content from its folder is no redeploy, but has no other content either.
+    assert rollback_target(first, second, Revision(3, 3, "b"), Revision(4, 3, "b")) == 1
+    assert (
+        rollback_target(
+            first, Revision(2, 2, "a", {"replicas": 2}), Revision(3, 2, "a", {"replicas": 2})
+        )
+        == 1
+    )
 
 
-def test_a_rollback_behind_a_rollback_goes_further_back() -> None:
-    some = [Made(number, number, word) for number, word in enumerate("abc", 1)]
-    assert before(*some, Made(4, 2, "b")) == 1
-    assert before(*some, Made(4, 2, "b"), Made(5, 2, "b")) == 1
-    assert before(*some, Made(4, 2, "b"), Made(5, 5, "d")) == 4
+def test_a_rollback_after_a_rollback_goes_further_back() -> None:
+    revisions = [Revision(number, number, digest) for number, digest in enumerate("abc", 1)]
+    assert rollback_target(*revisions, Revision(4, 2, "b")) == 1
+    assert rollback_target(*revisions, Revision(4, 2, "b"), Revision(5, 2, "b")) == 1
+    assert rollback_target(*revisions, Revision(4, 2, "b"), Revision(5, 5, "d")) == 4
 
 
-@pytest.mark.parametrize("more", [[], [Made(2, 1, "a")], [Made(2, 2, "b"), Made(3, 1, "a")]])
-def test_a_rollback_from_the_first_content(more: list[Made]) -> None:
+@pytest.mark.parametrize(
+    "more", [[], [Revision(2, 1, "a")], [Revision(2, 2, "b"), Revision(3, 1, "a")]]
+)
+def test_a_rollback_from_the_first_content_is_an_error(more: list[Revision]) -> None:
     with pytest.raises(NotFoundError, match="no other revision of greeter served before"):
-        before(Made(1, 1, "a"), *more)
+        rollback_target(Revision(1, 1, "a"), *more)
 
 
-def test_code_that_is_in_the_configuration() -> None:
+def test_the_hint_for_missing_code_depends_on_the_configuration() -> None:
     plain = revision_records.missing_code_error("greeter", None)
     assert "--path FOLDER" in (plain.hint or "")
     inline = revision_records.missing_code_error(

@@ -26,7 +26,7 @@ def with_policy(policy: Any) -> Function:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("policy", "expected"),
     [
         (None, ("always", 0)),
         ({"name": "unless-stopped"}, ("unless-stopped", 0)),
@@ -35,20 +35,20 @@ def with_policy(policy: Any) -> Function:
         ("always", ("always", 0)),
     ],
 )
-def test_restart_policies(given: Any, expected: tuple[str, int]) -> None:
-    found = settings.restart_policy(with_policy(given))
-    assert (found.name, found.retries) == expected
+def test_restart_policies_are_read(policy: Any, expected: tuple[str, int]) -> None:
+    parsed = settings.restart_policy(with_policy(policy))
+    assert (parsed.name, parsed.retries) == expected
 
 
 @pytest.mark.parametrize(
-    "given", [{"name": "sometimes"}, {"name": "always", "maximumRetryCount": -1}]
+    "policy", [{"name": "sometimes"}, {"name": "always", "maximumRetryCount": -1}]
 )
-def test_restart_policies_that_do_not_exist(given: Any) -> None:
+def test_unknown_restart_policies_are_refused(policy: Any) -> None:
     with pytest.raises(InputError, match="restartPolicy"):
-        settings.restart_policy(with_policy(given))
+        settings.restart_policy(with_policy(policy))
 
 
-def test_when_a_restart_policy_allows_another_start() -> None:
+def test_a_restart_policy_limits_restarts() -> None:
     assert settings.RestartPolicy("always").allows(1000, 0)
     assert not settings.RestartPolicy("no").allows(0, 1)
     limited = settings.RestartPolicy("on-failure", 2)
@@ -57,14 +57,14 @@ def test_when_a_restart_policy_allows_another_start() -> None:
     assert settings.RestartPolicy("on-failure").allows(1000, -9)
 
 
-def test_numbers_of_a_configuration() -> None:
+def test_gpu_limit_and_port_of_a_configuration() -> None:
     assert settings.needs_gpu(function(resources={"limits": {"nvidia.com/gpu": 1}}))
     assert not settings.needs_gpu(function(resources={"limits": {"nvidia.com/gpu": 0}}))
     assert settings.gpu_limit(function(resources={"limits": {"nvidia.com/gpu": "2"}})) == 2
     assert settings.requested_port(function()) == 0
 
 
-def test_words_of_listening() -> None:
+def test_the_flag_overrides_the_listen_setting() -> None:
     assert settings.listen_setting(function()) == "loopback"
     assert settings.listen_setting(function(), "loopback,docker") == "loopback,docker"
     assert settings.listen_setting(settings.with_listen(function(), "10.0.0.1")) == "10.0.0.1"

@@ -1,4 +1,4 @@
-"""Writing and deploying functions as a person would, and looking at their containers."""
+"""A user who writes and deploys functions, and inspects their containers."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Author(Folders):
         return f"nuclio-{self.namespace}-{name}"
 
     def inspected(self, name: str = "greeter") -> Any:
-        """What the engine's own client says about the function's container."""
+        """Return the description of the function's container by the engine's client."""
         return json.loads(self.docker("inspect", self.container(name)))[0]
 
-    def docker(self, *words: str) -> str:
-        return call(self.resources.engine, *words)
+    def docker(self, *arguments: str) -> str:
+        return call(self.resources.engine, *arguments)
 
 
 def ask(port: int, path: str = "/", timeout: float = 60.0, host: str = "127.0.0.1") -> str:
-    """The body of a 200 answer."""
+    """Return the body of a response with status 200."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""A namespace of its own for each test on the engine that is there, empty again afterwards."""
+"""A separate namespace for each test on the available engine, which is emptied after it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,18 @@ def platform(resources: EngineResources, namespace: str, data: Path) -> Iterator
             resources.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"
         ).split():
             call(resources.engine, "rm", "--force", "--volumes", container)
-        mine = f"reference=*{resources.token}*"
-        kept = f"reference=fnbuild-revisions:{namespace}.*"
-        for one in (mine, kept):
-            listed = call(
-                resources.engine, "images", "--filter", one, "--format", "{{.Repository}}:{{.Tag}}"
+        image_filter = f"reference=*{resources.token}*"
+        revision_filter = f"reference=fnbuild-revisions:{namespace}.*"
+        for reference_filter in (image_filter, revision_filter):
+            images = call(
+                resources.engine,
+                "images",
+                "--filter",
+                reference_filter,
+                "--format",
+                "{{.Repository}}:{{.Tag}}",
             )
-            for image in listed.split():
+            for image in images.split():
                 call(resources.engine, "rmi", "--force", image)
 
 

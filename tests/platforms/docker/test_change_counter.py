@@ -1,4 +1,4 @@
-"""The Docker platform hears of what happens in the engine."""
+"""The change counter of the Docker platform."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.engine import PYTHON_IMAGE, EngineResources, call, until
 pytestmark = pytest.mark.system
 
 
-def test_changes_by_anybody_are_heard_of(
+def test_changes_by_all_clients_are_counted(
     platform: DockerPlatform, namespace: str, resources: EngineResources
 ) -> None:
     until("listening", lambda: platform.change_counter() > 0)
     counter = platform.change_counter()
     platform.store_imported(Function(metadata=Metadata(name="f", namespace=namespace)))
-    until("news of the record", lambda: platform.change_counter() > counter)
+    until("a change by the record", lambda: platform.change_counter() > counter)
     counter = platform.change_counter()
     labels = {"platform": "local", "namespace": namespace, "function-name": "g"}
     flags = [f"--label=nuclio.io/{key}={value}" for key, value in labels.items()]
@@ -33,5 +33,5 @@ def test_changes_by_anybody_are_heard_of(
         "sleep",
         "60",
     )
-    until("news of the container", lambda: platform.change_counter() > counter)
+    until("a change by the container", lambda: platform.change_counter() > counter)
     assert {deployment.name for deployment in platform.deployments(namespace)} == {"f", "g"}

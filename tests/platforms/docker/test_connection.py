@@ -1,4 +1,4 @@
-"""The engine that a Docker context names: the program `docker` and the platform reach the same."""
+"""The engine of a Docker context: the program `docker` and the platform use the same one."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SOCKET = "unix:///var/run/docker.sock"
 
 @dataclass
 class Contexts:
-    """Docker's own folder, empty at first, and contexts made in it by Docker's own program."""
+    """An empty configuration folder of Docker; the docker program creates contexts in it."""
 
     folder: Path
     host: str
 
     def make(self, name: str, **endpoint: str) -> None:
-        words = ",".join(f"{key}={value}" for key, value in endpoint.items())
-        call(require_engine(), "context", "create", name, "--docker", words)
+        options = ",".join(f"{key}={value}" for key, value in endpoint.items())
+        call(require_engine(), "context", "create", name, "--docker", options)
         assert list(self.folder.glob("contexts/meta/*/meta.json"))
 
 
@@ -49,7 +49,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contexts:
 
 
 def same_engine(host: str) -> None:
-    """Both ways to the engine lead to the one at that address."""
+    """Check that the platform and the docker program use the engine at the address."""
     engine = DockerPlatform().engine
     try:
         assert engine.host == host
@@ -61,7 +61,7 @@ def same_engine(host: str) -> None:
     assert call(builds, "info", "--format", "{{.ID}}").strip() == identity
 
 
-def test_a_context_without_a_configuration_beside_it(
+def test_a_context_needs_no_configuration_file(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts.make("tests", host=contexts.host)
@@ -70,7 +70,7 @@ def test_a_context_without_a_configuration_beside_it(
     same_engine(contexts.host)
 
 
-def test_the_current_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_context_is_used(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = contexts.folder.parent / "elsewhere"
     monkeypatch.setenv("DOCKER_CONFIG", str(elsewhere))
     contexts.folder = elsewhere
@@ -84,7 +84,7 @@ def test_the_current_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch
         DockerPlatform().deployments("nuclio")
 
 
-def test_an_address_wins_over_a_context(
+def test_an_address_overrides_a_context(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts.make("other", host="tcp://127.0.0.1:1")
@@ -93,7 +93,7 @@ def test_an_address_wins_over_a_context(
     same_engine(contexts.host)
 
 
-def test_the_default_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_context_is_used(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
     if contexts.host != SOCKET:
         pytest.skip(f"the engine is not at {SOCKET}")
     contexts.folder.mkdir()
@@ -103,18 +103,20 @@ def test_the_default_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch
     same_engine(SOCKET)
 
 
-@pytest.mark.parametrize("made", [False, True])
-def test_a_context_that_does_not_exist(
-    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, made: bool
+@pytest.mark.parametrize("other_exists", [False, True])
+def test_a_missing_context_is_an_error(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, other_exists: bool
 ) -> None:
-    if made:
+    if other_exists:
         contexts.make("tests", host=contexts.host)
     monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
     with pytest.raises(UnavailableError, match="no Docker context no-such-context"):
         DockerPlatform().deployments("nuclio")
 
 
-def test_a_context_that_cannot_be_read(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_context_is_an_error(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contexts.make("tests", host=contexts.host)
     [file] = contexts.folder.glob("contexts/meta/*/meta.json")
     file.write_text("[]")
@@ -125,13 +127,13 @@ def test_a_context_that_cannot_be_read(contexts: Contexts, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def guarded(contexts: Contexts, tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
-    """The engine behind TLS: address, certificate, key. The one certificate is everybody's."""
+def tls_engine(contexts: Contexts, tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
+    """The engine behind TLS: address, certificate, key. Server and client share the certificate."""
     certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
     subject = ("-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1")
-    words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject)
+    options = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject)
     files = ("-keyout", str(key), "-out", str(certificate))
-    command = [require_program("openssl"), *words, *files]
+    command = [require_program("openssl"), *options, *files]
     subprocess.run(command, check=True, capture_output=True)
     if not contexts.host.startswith("unix://"):
         pytest.skip("the engine has no socket on this machine")
@@ -156,7 +158,7 @@ def serve(listener: socket.socket, settings: ssl.SSLContext, engine: str) -> Non
 
 
 def pass_on(accepted: socket.socket, settings: ssl.SSLContext, engine: str) -> None:
-    """One request and its answer: the client is asked to end the connection behind it."""
+    """Forward one request and its response, and close the connection after it."""
     with (
         suppress(OSError),
         closing(accepted),
@@ -169,10 +171,10 @@ def pass_on(accepted: socket.socket, settings: ssl.SSLContext, engine: str) -> N
             client.sendall(piece)
 
 
-def test_a_context_with_tls(
-    contexts: Contexts, guarded: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_a_context_may_use_tls(
+    contexts: Contexts, tls_engine: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, certificate, key = guarded
+    host, certificate, key = tls_engine
     contexts.make("tests", host=host, ca=str(certificate), cert=str(certificate), key=str(key))
     (contexts.folder / "config.json").unlink(missing_ok=True)
     monkeypatch.setenv("DOCKER_CONTEXT", "tests")

@@ -1,4 +1,4 @@
-"""From a configuration to the body that creates its container; no engine is needed."""
+"""The request body for a function's container; no engine is needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fnbuild.platforms.docker.container_config import (
 from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord, decode_revision, key_of
 from fnbuild.platforms.revision_records import stored_config
 
-PLACE = ContainerPlacement(
+PLACEMENT = ContainerPlacement(
     20001, ("127.0.0.1", "172.17.0.1"), owner="machine:/data", log_driver="json-file"
 )
 
@@ -39,30 +39,30 @@ def function(name: str = "greeter", **spec: Any) -> Function:
     return with_defaults(function_from_dict({"metadata": metadata, "spec": base | spec}, "test"))
 
 
-def made(one: Function) -> RevisionRecord:
+def revision_record(function: Function) -> RevisionRecord:
     return RevisionRecord(
-        key=key_of(one),
+        key=key_of(function),
         number=3,
         created="2026-01-01T00:00:00.000Z",
         digest="abc",
         image="f:1",
         image_id="sha256:1",
-        config=stored_config(one),
+        config=stored_config(function),
         source=3,
         port=20001,
     )
 
 
-def body(place: ContainerPlacement = PLACE, **spec: Any) -> Raw:
-    return create_body(made(function(**spec)), place)
+def body(placement: ContainerPlacement = PLACEMENT, **spec: Any) -> Raw:
+    return create_body(revision_record(function(**spec)), placement)
 
 
-def host(place: ContainerPlacement = PLACE, **spec: Any) -> Raw:
-    config: Raw = body(place, **spec)["HostConfig"]
+def host(placement: ContainerPlacement = PLACEMENT, **spec: Any) -> Raw:
+    config: Raw = body(placement, **spec)["HostConfig"]
     return config
 
 
-def test_what_nuclio_and_its_users_look_for_is_there() -> None:
+def test_containers_have_the_labels_of_nuclio() -> None:
     labels = body()["Labels"]
     assert labels["nuclio.io/platform"] == "local"
     assert labels["nuclio.io/namespace"] == "nuclio"
@@ -73,33 +73,33 @@ def test_what_nuclio_and_its_users_look_for_is_there() -> None:
     assert DockerKey("nuclio", "greeter").container == "nuclio-nuclio-greeter"
 
 
-def test_labels_tell_everything_about_a_revision() -> None:
-    one = made(function(description="d"))
-    assert decode_revision(one.container_labels()) == one
-    failed = one.with_failure("why")
+def test_labels_contain_the_whole_revision() -> None:
+    revision = revision_record(function(description="d"))
+    assert decode_revision(revision.container_labels()) == revision
+    failed = revision.with_failure("why")
     assert decode_revision(failed.record_labels()) == failed
-    assert one.function == function(description="d")
+    assert revision.function == function(description="d")
     assert decode_revision({"nuclio.io/function-name": "f"}) is None
 
 
-def test_ports_are_explicit_and_on_the_given_addresses() -> None:
+def test_ports_are_published_on_the_given_addresses() -> None:
     assert host()["PortBindings"] == {
         "8080/tcp": [
             {"HostIp": "127.0.0.1", "HostPort": "20001"},
             {"HostIp": "172.17.0.1", "HostPort": "20001"},
         ]
     }
-    assert "PortBindings" not in host(PLACE.unpublished())
+    assert "PortBindings" not in host(PLACEMENT.unpublished())
 
 
-def test_a_candidate_is_no_function_and_is_not_started_again() -> None:
-    made_body = create_body(made(function()), PLACE.unpublished(), candidate=True)
-    assert made_body["Labels"]["fnbuild.io/candidate"] == "true"
-    assert made_body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+def test_a_candidate_is_labelled_and_not_restarted() -> None:
+    container = create_body(revision_record(function()), PLACEMENT.unpublished(), candidate=True)
+    assert container["Labels"]["fnbuild.io/candidate"] == "true"
+    assert container["HostConfig"]["RestartPolicy"] == {"Name": "no"}
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("policy", "expected"),
     [
         (None, {"Name": "always"}),
         ({"name": "always", "maximumRetryCount": 3}, {"Name": "always"}),
@@ -111,16 +111,16 @@ def test_a_candidate_is_no_function_and_is_not_started_again() -> None:
         ),
     ],
 )
-def test_restart_policies(given: Any, expected: Raw) -> None:
-    made_host = host(platform={"attributes": {"restartPolicy": given}})
-    assert made_host["RestartPolicy"] == expected
+def test_restart_policies_are_translated(policy: Any, expected: Raw) -> None:
+    host_config = host(platform={"attributes": {"restartPolicy": policy}})
+    assert host_config["RestartPolicy"] == expected
 
 
 def test_a_disabled_function_is_not_started_by_the_engine() -> None:
     assert host(disable=True)["RestartPolicy"] == {"Name": "no"}
 
 
-def test_limits_devices_and_gpus() -> None:
+def test_limits_devices_and_gpus_are_translated() -> None:
     limits = {"cpu": "1500m", "memory": "512Mi", "nvidia.com/gpu": 2}
     host_config = host(resources={"limits": limits}, devices=["/dev/video0", "/dev/a:/dev/b:r"])
     assert host_config["NanoCpus"] == 1_500_000_000
@@ -135,7 +135,7 @@ def test_limits_devices_and_gpus() -> None:
     assert "DeviceRequests" not in host(resources={"limits": {"nvidia.com/gpu": 0}})
 
 
-def test_the_user_of_the_processor() -> None:
+def test_the_security_context_sets_the_user() -> None:
     assert "User" not in body()
     assert body(securityContext={"runAsUser": 1000})["User"] == "1000"
     assert body(securityContext={"runAsUser": 1000, "runAsGroup": 5})["User"] == "1000:5"
@@ -144,25 +144,25 @@ def test_the_user_of_the_processor() -> None:
     assert host(securityContext={"fsGroup": 7})["GroupAdd"] == ["7"]
 
 
-def test_env_without_what_needs_a_cluster() -> None:
+def test_variables_from_the_cluster_are_omitted() -> None:
     env = [{"name": "A", "value": "it's $HOME"}, {"name": "B", "valueFrom": {"secretKeyRef": {}}}]
     assert body(env=env)["Env"] == ["A=it's $HOME"]
 
 
-def test_stopping_takes_as_long_as_the_slowest_trigger() -> None:
+def test_the_stop_timeout_follows_the_slowest_trigger() -> None:
     triggers = {"web": {"kind": "http", "workerTerminationTimeout": "5m"}}
     assert body(triggers=triggers)["StopTimeout"] > 300
     assert body()["StopTimeout"] > 60
 
 
-def test_the_health_check_keeps_what_the_image_says() -> None:
+def test_the_health_check_changes_only_its_interval() -> None:
     assert "Healthcheck" not in body()
-    found = body(platform={"attributes": {"healthCheckInterval": "1m30s"}})
-    assert found["Healthcheck"] == {"Interval": 90_000_000_000}
+    container = body(platform={"attributes": {"healthCheckInterval": "1m30s"}})
+    assert container["Healthcheck"] == {"Interval": 90_000_000_000}
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("networks", "expected"),
     [
         ("cvat_cvat", ("cvat_cvat",)),
         ("one, two", ("one", "two")),
@@ -170,15 +170,15 @@ def test_the_health_check_keeps_what_the_image_says() -> None:
         (None, ()),
     ],
 )
-def test_networks(given: Any, expected: tuple[str, ...]) -> None:
-    assert network_names(function(platform={"attributes": {"network": given}})) == expected
+def test_networks_are_split(networks: Any, expected: tuple[str, ...]) -> None:
+    assert network_names(function(platform={"attributes": {"network": networks}})) == expected
 
 
-def test_the_first_network_knows_the_function_by_its_name() -> None:
+def test_the_first_network_has_an_alias_for_the_function() -> None:
     placement = ContainerPlacement(20001, ("127.0.0.1",), networks=("cvat_cvat", "other"))
-    found = body(placement)
-    assert found["HostConfig"]["NetworkMode"] == "cvat_cvat"
-    endpoints = found["NetworkingConfig"]["EndpointsConfig"]
+    container = body(placement)
+    assert container["HostConfig"]["NetworkMode"] == "cvat_cvat"
+    endpoints = container["NetworkingConfig"]["EndpointsConfig"]
     assert endpoints == {"cvat_cvat": {"Aliases": ["nuclio-nuclio-greeter"]}}
 
 
@@ -186,8 +186,8 @@ def volume(source: Raw, **mount: Any) -> Raw:
     return {"volume": {"name": "v", **source}, "volumeMount": {"name": "v", **mount}}
 
 
-def test_volumes() -> None:
-    found = mounts_of(
+def test_volumes_become_mounts() -> None:
+    mounts = mounts_of(
         function(
             volumes=[
                 volume({"hostPath": {"path": "/models"}}, mountPath="/m", readOnly=True),
@@ -200,10 +200,10 @@ def test_volumes() -> None:
             ]
         )
     )
-    assert found.binds == ("/models:/m:ro", "/d/in/side:/d")
-    assert found.mounts[0]["Source"] == "/x"
-    assert found.mounts[1]["TmpfsOptions"] == {"SizeBytes": 1 << 30}
-    assert "v (configMap)" in found.warnings[0]
+    assert mounts.binds == ("/models:/m:ro", "/d/in/side:/d")
+    assert mounts.mounts[0]["Source"] == "/x"
+    assert mounts.mounts[1]["TmpfsOptions"] == {"SizeBytes": 1 << 30}
+    assert "v (configMap)" in mounts.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -216,39 +216,39 @@ def test_volumes() -> None:
         {"platform": {"attributes": {"restartPolicy": "sometimes"}}},
     ],
 )
-def test_what_no_engine_could_use(spec: Raw) -> None:
+def test_unusable_values_are_refused(spec: Raw) -> None:
     with pytest.raises(InputError, match="spec"):
         body(**spec)
 
 
-def test_the_machine_as_a_network_goes_alone() -> None:
+def test_the_host_network_excludes_others() -> None:
     with pytest.raises(InputError, match="host"):
         network_names(function(platform={"attributes": {"network": "host,cvat_cvat"}}))
 
 
 @pytest.mark.parametrize("name", ["pth.sam_vit.B", "YOLO-v8-n-100imgs", "sam2.1_hiera_large.pt"])
-def test_names_that_users_have(name: str) -> None:
+def test_common_function_names_are_valid(name: str) -> None:
     key = key_of(function(name))
     assert key.container == f"nuclio-nuclio-{name}"
     assert key.image(7) == f"fnbuild-revisions:nuclio.{name}.7"
 
 
-def test_names_that_no_container_can_have() -> None:
+def test_invalid_container_names_are_refused() -> None:
     with pytest.raises(InputError, match="function name"):
         key_of(function("two words"))
 
 
-def test_a_name_too_long_for_a_tag() -> None:
+def test_long_names_are_shortened_for_tags() -> None:
     tag = DockerKey("n" * 63, "f" * 63).image(12).partition(":")[2]
     assert len(tag) < 128
     assert tag.endswith(".12")
 
 
-def test_the_processor_gets_the_configuration_of_the_deploy() -> None:
-    archive = container_config.processor_archive(made(function(description="d")))
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        [member] = opened.getmembers()
-        content = opened.extractfile(member)
+def test_the_processor_archive_has_the_configuration() -> None:
+    archive = container_config.processor_archive(revision_record(function(description="d")))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        [member] = files.getmembers()
+        content = files.extractfile(member)
         assert content is not None
         config = json.load(content)
     assert member.name == "etc/nuclio/config/processor/processor.json"

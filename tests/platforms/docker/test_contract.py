@@ -1,4 +1,4 @@
-"""The Docker platform keeps what every platform promises."""
+"""The Docker platform satisfies the contract of all platforms."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the doctor says of the engine that is there."""
+"""Doctor on the available engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.engine import EngineResources
 pytestmark = pytest.mark.system
 
 
-def test_an_engine_that_is_well(resources: EngineResources) -> None:
+def test_a_healthy_engine_has_no_failures(resources: EngineResources) -> None:
     platform = DockerPlatform()
     findings = list(platform.examine("nuclio"))
     assert not [finding for finding in findings if finding.state == "failure"]
@@ -24,7 +24,7 @@ def test_an_engine_that_is_well(resources: EngineResources) -> None:
     platform.engine.close()
 
 
-def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_engine_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     (finding,) = DockerPlatform().examine("nuclio")
     assert (finding.area, finding.state) == ("docker", "failure")
@@ -43,14 +43,14 @@ def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
         ({}, False),
     ],
 )
-def test_gpus_of_an_engine(info: dict[str, object], expected: bool) -> None:
+def test_gpus_of_an_engine_are_detected(info: dict[str, object], expected: bool) -> None:
     assert doctor.offers_gpus(info) is expected
 
 
-def test_gpus_on_the_bus(tmp_path: Path) -> None:
+def test_gpus_are_found_on_the_pci_bus(tmp_path: Path) -> None:
     for name, vendor, kind in (
         ("0000:01:00.0", "0x10de", "0x030200"),
-        ("0000:01:00.1", "0x10de", "0x040300"),  # its sound
+        ("0000:01:00.1", "0x10de", "0x040300"),  # its audio device
         ("0000:02:00.0", "0x8086", "0x030000"),
     ):
         (tmp_path / name).mkdir()

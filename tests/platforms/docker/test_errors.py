@@ -1,4 +1,4 @@
-"""What an engine refuses, in words. The answers are those of Docker 20.10 to 28."""
+"""Error messages for responses of engines. The responses are those of Docker 20.10 to 28."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "words"),
+    ("answer", "kind", "message"),
     [
         (
             f"{DRIVER}Bind for 127.0.0.1:20000 failed: port is already allocated",
@@ -69,14 +69,14 @@ DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
         ("something new", PlatformError, "could not start the container: something new"),
     ],
 )
-def test_answers(answer: str, kind: type[FnbuildError], words: str) -> None:
+def test_engine_errors_are_explained(answer: str, kind: type[FnbuildError], message: str) -> None:
     error = engine_error("start the container", answer)
     assert type(error) is kind
-    assert words in error.message
+    assert message in error.message
     assert error.hint or error.message.endswith("something new")
 
 
-def test_an_engine_that_may_not_be_talked_to() -> None:
+def test_missing_access_to_the_engine_is_explained() -> None:
     error = connection_error(
         PermissionError(13, "Permission denied"), "unix:///var/run/docker.sock"
     )
@@ -86,7 +86,7 @@ def test_an_engine_that_may_not_be_talked_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("state", "message"),
     [
         ({"ExitCode": 137, "OOMKilled": True}, "ran out of memory"),
         ({"ExitCode": 137}, "SIGKILL"),
@@ -95,17 +95,17 @@ def test_an_engine_that_may_not_be_talked_to() -> None:
         ({"ExitCode": 128, "Error": "no such device"}, "no such device"),
     ],
 )
-def test_ends_of_containers(state: dict[str, object], words: str) -> None:
-    assert words in describe_exit(state, Function())
+def test_exits_of_containers_are_described(state: dict[str, object], message: str) -> None:
+    assert message in describe_exit(state, Function())
 
 
-def test_memory_that_ran_out_names_its_limit() -> None:
+def test_out_of_memory_errors_name_the_limit() -> None:
     limited = Function(spec=Spec(resources=Resources(limits={"memory": "1Gi"})))
     assert "1Gi" in describe_exit({"OOMKilled": True}, limited)
     assert "no limit" in describe_exit({"OOMKilled": True}, Function())
 
 
-def test_whether_a_process_has_opened_a_device(tmp_path: Path) -> None:
+def test_open_devices_of_processes_are_detected(tmp_path: Path) -> None:
     device = tmp_path / "device0"
     device.touch()
     assert has_open_device([os.getpid()], str(tmp_path / "device")) is False
@@ -115,27 +115,25 @@ def test_whether_a_process_has_opened_a_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "status", "words"),
+    ("limit", "status", "warnings"),
     [
         (1, 1, ("it asks for a GPU and has none, so it runs on the CPU",)),
         (1, 0, ()),
         (0, 1, ()),
     ],
 )
-def test_a_function_without_the_gpu_that_it_asks_for_says_so(
-    limit: int, status: int, words: tuple[str, ...]
-) -> None:
+def test_a_missing_gpu_is_a_warning(limit: int, status: int, warnings: tuple[str, ...]) -> None:
     config: dict[str, Any] = {"metadata": {"name": "f", "namespace": "n"}, "spec": {}}
     if limit:
         config["spec"]["resources"] = {"limits": {"nvidia.com/gpu": limit}}
-    made = RevisionRecord(DockerKey("n", "f"), 1, "", "", "", "", config, 1)
-    container = Container("id", "nuclio-n-f", "running", "Up", {}, made, "image")
-    assert gpu_warnings(cast("Engine", _Elsewhere(status)), container) == words
+    record = RevisionRecord(DockerKey("n", "f"), 1, "", "", "", "", config, 1)
+    container = Container("id", "nuclio-n-f", "running", "Up", {}, record, "image")
+    assert gpu_warnings(cast("Engine", _Elsewhere(status)), container) == warnings
 
 
 @dataclass
 class _Elsewhere:
-    """An engine on another machine, where every command exits with this status."""
+    """An engine on another machine; every command exits with this status."""
 
     status: int
     is_local: bool = False

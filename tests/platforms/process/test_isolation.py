@@ -83,9 +83,9 @@ SECRET = "env:\n- name: SECRET\n  value: of-the-victim"
 
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A data directory where every user may pass, with isolation."""
+    """A data directory with isolation, on a path that all users may traverse."""
     if os.geteuid() != 0:
-        pytest.skip("users of their own need root")
+        pytest.skip("separate users need root")
     if inaccessible_part("/usr/bin/python3.11") or not os.access("/usr/bin/python3.11", os.X_OK):
         pytest.skip("there is no Python 3.11 here that every user may run")
     top = Path(tempfile.mkdtemp(prefix="fnbuild-isolation-"))
@@ -108,7 +108,7 @@ def user_of(pid: int) -> int:
     return Path(f"/proc/{pid}").stat().st_uid
 
 
-def test_a_function_cannot_read_what_belongs_to_another(
+def test_a_function_cannot_access_files_of_another(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     victim = author.deploy(author.write("private", name="victim", spec=SECRET))
@@ -130,8 +130,8 @@ def test_a_function_cannot_read_what_belongs_to_another(
         *(folder / "revisions/1" / name for name in ("code/main.py", "processor.json")),
         *(data / name for name in ("fnbuild.db", "session.key", "users.json", "supervisor.log")),
         *(
-            f"/proc/{one}/{name}"
-            for one in (pid, worker, running.pid)
+            f"/proc/{process}/{name}"
+            for process in (pid, worker, running.pid)
             for name in ("environ", "mem")
         ),
         folder / "log.jsonl",
@@ -142,19 +142,19 @@ def test_a_function_cannot_read_what_belongs_to_another(
     folders = [data, folder, folder / "home", data / "run", data / "functions", f"/proc/{pid}/fd"]
     sockets = [control_socket(key, 1), data / "run/supervisor.sock"]
     written = [spy.details["code"] + "/main.py", spy.details["code"] + "/new.py", str(data / "new")]
-    question = {
+    request = {
         "files": [str(file) for file in files],
         "folders": [str(folder) for folder in folders],
         "sockets": [str(path) for path in sockets],
         "written": written,
         "pid": pid,
     }
-    answers = json.loads(post(spy.http_port, json.dumps(question)))
+    answers = json.loads(post(spy.http_port, json.dumps(request)))
     assert len(answers) == len(files) + len(folders) + len(sockets) + len(written) + 1
     refused = {"PermissionError", "FileNotFoundError"}
-    allowed = {what: outcome for what, outcome in answers.items() if outcome not in refused}
+    allowed = {action: outcome for action, outcome in answers.items() if outcome not in refused}
     assert allowed == {}
-    # What does not exist may not be told from what is closed, but for the last folder itself.
+    # Missing files look like inaccessible ones, except directly in the last folder.
     assert answers[str(folder / "revisions/1/code/main.py")] == "PermissionError"
     assert answers[str(data / "fnbuild.db")] == "PermissionError"
     assert answers["kill"] == "PermissionError"
@@ -164,7 +164,7 @@ def test_a_function_cannot_read_what_belongs_to_another(
     assert own["code"] == len(SPY)
     assert own["groups"] in ([], [1900000101], [65534])
     assert own["secret"] is None
-    # Functions still find one another.
+    # Functions can still call one another.
     assert ask(spy.http_port, "/call") == "private"
 
 
@@ -174,7 +174,7 @@ def post(port: int, body: str) -> str:
         return str(reply.read().decode())
 
 
-def test_an_isolated_function_lives_as_any_other(
+def test_an_isolated_function_supports_all_operations(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     first = author.deploy(author.write("one"))
@@ -212,7 +212,7 @@ def test_an_isolated_function_lives_as_any_other(
     assert user_of(redeployed.details["pid"]) == 1900000100
 
 
-def test_users_of_functions_that_are_gone_are_given_again(
+def test_users_of_deleted_functions_are_reused(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     for name in ("first", "second"):
@@ -225,7 +225,7 @@ def test_users_of_functions_that_are_gone_are_given_again(
 
 
 @pytest.mark.usefixtures("data", "platform")
-def test_requirements_are_shared_and_stay_as_they_are(tmp_path: Path, author: Author) -> None:
+def test_requirements_are_shared_and_read_only(tmp_path: Path, author: Author) -> None:
     code = """
         import os
         from importlib.metadata import distribution
@@ -260,7 +260,7 @@ def author_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("isolate: users\nusers: 5-1\n", "is not a range of users"),
         ("isolate: users\nusers: 0-10\n", "is not a range of users"),
@@ -269,15 +269,17 @@ def author_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("[", "platform.yaml"),
     ],
 )
-def test_a_configuration_that_cannot_be_understood(author_at: Path, text: str, words: str) -> None:
+def test_an_invalid_isolation_configuration_is_refused(
+    author_at: Path, text: str, message: str
+) -> None:
     (author_at / "platform.yaml").write_text(text)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         isolated_users()
     (author_at / "platform.yaml").write_text("isolate: none\n")
     assert isolated_users() is None
 
 
-def test_what_is_closed_on_the_way_is_named(tmp_path: Path) -> None:
+def test_the_inaccessible_folder_of_a_path_is_named(tmp_path: Path) -> None:
     file = tmp_path / "open" / "file"
     file.parent.mkdir()
     file.touch(mode=0o644)
@@ -287,7 +289,7 @@ def test_what_is_closed_on_the_way_is_named(tmp_path: Path) -> None:
     assert inaccessible_part("/usr/bin/env") == ""
 
 
-def test_the_check_before_a_gpu_is_freed_runs_as_the_functions_user(
+def test_the_import_check_runs_as_the_user_of_the_function(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     gpu = "resources:\n  limits:\n    nvidia.com/gpu: 1"

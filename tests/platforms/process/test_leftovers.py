@@ -13,7 +13,7 @@ from fnbuild.platforms.process import ProcessPlatform
 
 
 @pytest.fixture
-def left(data: Path) -> list[Path]:
+def leftovers(data: Path) -> list[Path]:
     """An environment that no revision uses, and the staged copy of a process that has ended."""
     with subprocess.Popen(["true"]) as ended:
         pass
@@ -26,28 +26,30 @@ def left(data: Path) -> list[Path]:
     return [environment, staged]
 
 
-def test_a_dry_run_lists_and_removes_nothing(
-    left: list[Path], platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
+def test_a_dry_run_lists_leftovers_and_removes_nothing(
+    leftovers: list[Path], platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["prune", "--dry-run", "-o", "json"]) == 0
     out, err = capsys.readouterr()
     rows = {row["kind"]: row for row in json.loads(out)}
-    assert [rows[kind]["name"] for kind in ("environment", "staging")] == [str(one) for one in left]
+    assert [rows[kind]["name"] for kind in ("environment", "staging")] == [
+        str(path) for path in leftovers
+    ]
     assert rows["staging"]["size"] == 1000
     assert rows["staging"]["outcome"] == "would be removed"
     assert "2 would be removed" in err
-    assert all(one.is_dir() for one in left)
+    assert all(path.is_dir() for path in leftovers)
 
 
-def test_what_nothing_needs_goes(
-    left: list[Path], platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
+def test_prune_removes_leftovers(
+    leftovers: list[Path], platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["prune"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split() == ["KIND", "|", "NAME", "|", "SIZE", "|", "OUTCOME"]
     assert out.count("removed") == 2
     assert "2 removed" in err
-    assert not any(one.exists() for one in left)
+    assert not any(path.exists() for path in leftovers)
     assert run(["prune", "-o", "wide"]) == 0
     out, err = capsys.readouterr()
     assert (out, "there is nothing to remove" in err) == ("", True)

@@ -27,7 +27,7 @@ def function(**spec: Any) -> Function:
 
 
 def test_the_processor_accepts_its_configuration() -> None:
-    made = processor_config.processor_config(
+    raw = processor_config.processor_config(
         function(
             description="d",
             eventTimeout="1m30s",
@@ -53,8 +53,8 @@ def test_the_processor_accepts_its_configuration() -> None:
         ),
         processor_config.RevisionPaths(4, "/code", "/usr/bin/python3", "/sdk"),
     )
-    made["listeners"] = {"http": [{"fd": 3}, {"fd": 5}], "admin": {"fd": 4}, "control": "/c.sock"}
-    config = ProcessorConfig(made)
+    raw["listeners"] = {"http": [{"fd": 3}, {"fd": 5}], "admin": {"fd": 4}, "control": "/c.sock"}
+    config = ProcessorConfig(raw)
     assert config.function["revision"] == 4
     assert (config.event_timeout, config.readiness_timeout) == (90.0, 7.0)
     assert config.env == {"A": "1"}
@@ -68,16 +68,16 @@ def test_the_processor_accepts_its_configuration() -> None:
     assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)
     assert trigger.termination_timeout == 2.0
     assert trigger.attributes["maxRequestBodySize"] == 33554432
-    assert [one.fd for one in config.http] == [3, 5]
+    assert [listener.fd for listener in config.http] == [3, 5]
 
 
 @pytest.mark.parametrize("kind", [ConflictError, NotReadyError, UsageError])
-def test_errors_arrive_as_they_were_sent(kind: type[Any]) -> None:
+def test_errors_are_received_as_they_were_sent(kind: type[Any]) -> None:
     sent = control_socket.ErrorMessage.from_error(kind("what", hint="do", detail="traceback"))
-    got = sent.to_error()
-    assert type(got) is kind
-    assert (got.message, got.hint, got.detail) == ("what", "do", "traceback")
+    received = sent.to_error()
+    assert type(received) is kind
+    assert (received.message, received.hint, received.detail) == ("what", "do", "traceback")
 
 
-def test_an_error_of_an_unknown_kind_arrives_too() -> None:
+def test_an_unknown_error_is_received_as_a_platform_error() -> None:
     assert type(control_socket.ErrorMessage("newer", "what").to_error()) is PlatformError

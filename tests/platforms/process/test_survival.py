@@ -41,17 +41,19 @@ pytestmark = pytest.mark.system
 
 
 def supervisor() -> int:
+    """Return the process id of the running supervisor."""
     running = supervisor_client.running_supervisor()
     assert running is not None
     return running.pid
 
 
 def end(pid: int) -> None:
+    """Kill a process, and wait for its end."""
     os.kill(pid, signal.SIGKILL)
     assert wait_for(lambda: not alive(pid))
 
 
-def test_functions_serve_on_without_their_supervisor_and_are_adopted(
+def test_functions_survive_their_supervisor_and_are_adopted(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     deployment = author.deploy(author.write("one"))
@@ -62,8 +64,8 @@ def test_functions_serve_on_without_their_supervisor_and_are_adopted(
 
     platform.up()
     assert supervisor() != first
-    again = platform.deployment(NAMESPACE, "greeter")
-    assert again.details["pid"] == deployment.details["pid"]
+    adopted = platform.deployment(NAMESPACE, "greeter")
+    assert adopted.details["pid"] == deployment.details["pid"]
     # The new supervisor has the sockets: it can switch, and start what dies.
     second = author.deploy(author.write("two"))
     assert second.http_port == deployment.http_port
@@ -74,9 +76,7 @@ def test_functions_serve_on_without_their_supervisor_and_are_adopted(
     assert ask(deployment.http_port) == "two"
 
 
-def test_an_adopted_processor_that_dies_is_started_again(
-    platform: ProcessPlatform, author: Author
-) -> None:
+def test_a_killed_adopted_processor_is_restarted(platform: ProcessPlatform, author: Author) -> None:
     deployment = author.deploy(author.write("one"))
     end(supervisor())
     platform.up()
@@ -85,7 +85,7 @@ def test_an_adopted_processor_that_dies_is_started_again(
     assert ask(deployment.http_port) == "one"
 
 
-def test_functions_come_back_after_everything_was_killed(
+def test_up_restarts_functions_after_a_crash(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     first = author.deploy(author.write("one", name="first"))
@@ -96,9 +96,9 @@ def test_functions_come_back_after_everything_was_killed(
     assert "fnbuild up" in deployments[0].message
     assert (deployments[0].http_port, deployments[0].replicas) == (0, (0, 1))
 
-    said: list[str] = []
-    assert platform.up(said.append) == StartResult(2)
-    assert sorted(said) == [
+    progress: list[str] = []
+    assert platform.up(progress.append) == StartResult(2)
+    assert sorted(progress) == [
         f"first: ready on http://127.0.0.1:{first.http_port}",
         f"second: ready on http://127.0.0.1:{second.http_port}",
     ]
@@ -106,7 +106,7 @@ def test_functions_come_back_after_everything_was_killed(
     assert ask(second.http_port) == "two"
 
 
-def test_a_deploy_after_a_restart_of_the_machine_brings_the_others_back(
+def test_a_deploy_after_a_reboot_restarts_other_functions(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     first = author.deploy(author.write("one", name="first"))
@@ -116,8 +116,8 @@ def test_a_deploy_after_a_restart_of_the_machine_brings_the_others_back(
     assert ask(first.http_port) == "one"
 
 
-def test_a_supervisor_is_gone_when_its_process_is(data: Path) -> None:
-    # Like one that has closed its socket already: nobody answers, the process is still there.
+def test_a_supervisor_has_ended_when_its_process_has(data: Path) -> None:
+    # Like a supervisor that has closed its socket but whose process still exists.
     with subprocess.Popen(["sleep", "0.5"]) as process:
         supervisor_client.wait_until_ended(
             supervisor_client.SupervisorInfo(fnbuild.__version__, process.pid)
@@ -131,7 +131,7 @@ def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author:
     assert wait_for(lambda: not processes(data))
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
     assert platform.down() == 0
-    # What was stopped on purpose is not started by another function's deploy.
+    # A deploy of another function does not start a stopped one.
     author.deploy(author.write("two", name="second"))
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
     platform.up()
@@ -139,23 +139,23 @@ def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author:
     assert ask(deployment.http_port) == "one"
 
 
-def test_a_port_that_somebody_took_meanwhile(
+def test_a_taken_port_is_reported_and_tried_again(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     deployment = author.deploy(author.write("one"))
     end_everything(data)
     with socket.socket() as stranger:
         take_port(stranger, deployment.http_port)
-        said: list[str] = []
-        assert platform.up(said.append) == StartResult(1, ("greeter",))
-        assert f"port {deployment.http_port}" in said[0]
-        assert "taken by" in said[0]
+        progress: list[str] = []
+        assert platform.up(progress.append) == StartResult(1, ("greeter",))
+        assert f"port {deployment.http_port}" in progress[0]
+        assert "taken by" in progress[0]
         current = platform.deployment(NAMESPACE, "greeter")
         assert current.state == "error"
         assert f"port {deployment.http_port}" in current.message
         assert "tried again until the port is free" in current.message
         assert current.http_port == deployment.http_port
-    # Nobody has to ask again.
+    # The supervisor tries again without a request.
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     assert ask(deployment.http_port) == "one"
 
@@ -165,7 +165,7 @@ def policy(name: str, count: int = 0) -> str:
     return f"platform:\n  attributes:\n    restartPolicy:\n{lines}"
 
 
-def test_a_processor_that_dies_is_started_again(platform: ProcessPlatform, author: Author) -> None:
+def test_a_killed_processor_is_restarted(platform: ProcessPlatform, author: Author) -> None:
     deployment = author.deploy(author.write("one"))
     end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
@@ -174,9 +174,11 @@ def test_a_processor_that_dies_is_started_again(platform: ProcessPlatform, autho
     assert "the processor was ended by SIGKILL" in messages
 
 
-@pytest.mark.parametrize("given", [policy('"no"'), policy("no")])
-def test_restart_policy_no(platform: ProcessPlatform, author: Author, given: str) -> None:
-    deployment = author.deploy(author.write("one", spec=given))
+@pytest.mark.parametrize("spec", [policy('"no"'), policy("no")])
+def test_restart_policy_no_leaves_a_killed_processor_stopped(
+    platform: ProcessPlatform, author: Author, spec: str
+) -> None:
+    deployment = author.deploy(author.write("one", spec=spec))
     end(deployment.details["pid"])
     assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
     current = platform.deployment(NAMESPACE, "greeter")
@@ -188,7 +190,9 @@ def test_restart_policy_no(platform: ProcessPlatform, author: Author, given: str
     assert ask(deployment.http_port) == "one"
 
 
-def test_restart_policy_on_failure_counts(platform: ProcessPlatform, author: Author) -> None:
+def test_restart_policy_on_failure_limits_restarts(
+    platform: ProcessPlatform, author: Author
+) -> None:
     deployment = author.deploy(author.write("one", spec=policy("on-failure", 1)))
     end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
@@ -196,12 +200,12 @@ def test_restart_policy_on_failure_counts(platform: ProcessPlatform, author: Aut
     assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
 
 
-def test_a_supervisor_of_another_version_hands_over(
+def test_a_supervisor_of_another_version_is_replaced(
     data: Path, platform: ProcessPlatform, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment = author.deploy(author.write("one"))
     old = supervisor()
-    # This program says that it is newer, and starts a supervisor that says what it really is.
+    # This process reports a newer version, and starts a supervisor that reports the real one.
     monkeypatch.setattr(fnbuild, "__version__", "99.0.0")
     with pytest.raises(UnavailableError, match=r"99\.0\.0") as failure:
         platform.up()
@@ -213,15 +217,15 @@ def test_a_supervisor_of_another_version_hands_over(
     assert platform.deployment(NAMESPACE, "greeter").details["pid"] == deployment.details["pid"]
 
 
-def test_a_disabled_function_stands_by(platform: ProcessPlatform, author: Author) -> None:
+def test_a_disabled_function_is_in_standby(platform: ProcessPlatform, author: Author) -> None:
     deployment = author.deploy(author.write("one"))
     stopped = author.deploy(author.write("one", spec="disable: true"))
     assert (stopped.state, stopped.http_port, stopped.replicas) == ("standby", 0, (0, 0))
     assert wait_for(lambda: not alive(deployment.details["pid"]))
     platform.up()
     assert platform.deployment(NAMESPACE, "greeter").state == "standby"
-    back = author.deploy(author.write("one"))
-    assert (back.state, back.http_port) == ("ready", deployment.http_port)
+    enabled = author.deploy(author.write("one"))
+    assert (enabled.state, enabled.http_port) == ("ready", deployment.http_port)
 
 
 def test_a_disabled_function_is_enabled_without_its_folder(
@@ -235,7 +239,7 @@ def test_a_disabled_function_is_enabled_without_its_folder(
     assert ask(deployment.http_port) == "one"
 
 
-def test_a_supervisor_that_is_gone_is_noticed(
+def test_a_lost_supervisor_is_reported(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     deployment = author.deploy(author.write("one"))
@@ -252,19 +256,19 @@ def test_a_supervisor_that_is_gone_is_noticed(
 
     platform.up()
     platform.down()
-    # That was somebody's wish.
+    # The user stopped everything with `down`.
     assert platform.problems() == []
     assert "it was stopped" in platform.deployment(NAMESPACE, "greeter").message
 
 
-def test_all_ends_with_the_data_directory(data: Path, author: Author) -> None:
+def test_all_processes_end_with_the_data_directory(data: Path, author: Author) -> None:
     author.deploy(author.write("one"))
     assert len(processes(data)) >= 3, "supervisor, processor, worker"
     shutil.rmtree(data)
     assert wait_for(lambda: not processes(data))
 
 
-def test_a_processor_that_hangs(platform: ProcessPlatform, author: Author) -> None:
+def test_a_hanging_processor_is_unhealthy(platform: ProcessPlatform, author: Author) -> None:
     deployment = author.deploy(author.write("one"))
     os.kill(deployment.details["pid"], signal.SIGSTOP)
     try:
@@ -275,7 +279,7 @@ def test_a_processor_that_hangs(platform: ProcessPlatform, author: Author) -> No
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
 
 
-def test_a_data_directory_with_a_long_path(
+def test_a_data_directory_may_have_a_long_path(
     tmp_path: Path, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / ("x" * 100) / ("y" * 100)
@@ -293,24 +297,26 @@ def test_a_data_directory_with_a_long_path(
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
 
 
-def test_what_has_lapsed_is_restored(data: Path, platform: ProcessPlatform, author: Author) -> None:
+def test_restore_starts_functions_that_were_lost(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
     first = author.deploy(author.write("one", name="first"))
     author.deploy(author.write("two", name="second"))
     assert platform.functions_to_restore() == []
     end_everything(data)
     assert platform.functions_to_restore() == [(NAMESPACE, "first"), (NAMESPACE, "second")]
 
-    said: list[str] = []
-    assert platform.restore(said.append, FunctionKey(NAMESPACE, "first")) == ("first",)
-    assert said == [f"first: ready on http://127.0.0.1:{first.http_port}"]
-    # The supervisor that this needs brings the other one back by itself.
+    progress: list[str] = []
+    assert platform.restore(progress.append, FunctionKey(NAMESPACE, "first")) == ("first",)
+    assert progress == [f"first: ready on http://127.0.0.1:{first.http_port}"]
+    # The supervisor that this starts also restarts the other function.
     assert platform.functions_to_restore() == []
     assert wait_for(lambda: platform.deployment(NAMESPACE, "second").state == "ready")
     end_everything(data)
-    assert platform.restore(said.append) == ("first", "second")
+    assert platform.restore(progress.append) == ("first", "second")
 
 
-def test_what_was_stopped_has_not_lapsed(
+def test_restore_leaves_stopped_functions_alone(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     author.deploy(author.write("one", name="first"))
@@ -322,12 +328,12 @@ def test_what_was_stopped_has_not_lapsed(
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
 
 
-def test_nothing_is_restored_while_a_supervisor_ends(
+def test_restore_waits_for_the_end_of_a_supervisor(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     author.deploy(author.write("one"))
     end_everything(data)
-    # Like one that has closed its socket already, and ends what runs.
+    # Like a supervisor that has closed its socket and stops its functions.
     with daemon.single_instance(supervisor_lock(), lambda: False) as first:
         assert first
         assert platform.functions_to_restore() == []
@@ -336,7 +342,7 @@ def test_nothing_is_restored_while_a_supervisor_ends(
     assert platform.functions_to_restore() == [(NAMESPACE, "greeter")]
 
 
-def test_nothing_is_restored_that_somebody_changes(
+def test_a_function_that_is_being_changed_is_not_restored(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     author.deploy(author.write("one"))
@@ -349,7 +355,7 @@ def test_nothing_is_restored_that_somebody_changes(
     assert processes(data) == []
 
 
-def test_a_function_that_does_not_become_ready_again(
+def test_a_restored_function_that_fails_is_an_error(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     deployment = author.deploy(author.write("one"))
@@ -362,17 +368,15 @@ def test_a_function_that_does_not_become_ready_again(
     assert "the weights are gone" in (failure.value.detail or "")
 
 
-def test_a_function_that_cannot_be_started_is_tried_again(
-    data: Path, platform: ProcessPlatform, author: Author
-) -> None:
+def test_a_failed_start_is_repeated(data: Path, platform: ProcessPlatform, author: Author) -> None:
     author.deploy(author.write("one"))
     config = data / "functions" / NAMESPACE / "greeter" / "revisions" / "1" / "processor.json"
-    away = config.rename(config.with_suffix(".away"))
+    renamed = config.rename(config.with_suffix(".away"))
     end_everything(data)
     with pytest.raises(NotReadyError):
         platform.restore(print, FunctionKey(NAMESPACE, "greeter"))
     assert "it is tried again" in platform.deployment(NAMESPACE, "greeter").message
-    away.rename(config)
+    renamed.rename(config)
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
 
 
@@ -403,7 +407,7 @@ def few_descriptors(pid: int, spare: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_restart_that_fails_is_tried_again(platform: ProcessPlatform, author: Author) -> None:
+def test_a_failed_restart_is_repeated(platform: ProcessPlatform, author: Author) -> None:
     deployment = author.deploy(author.write("one"))
     # Enough to answer commands, not enough to start a process.
     with few_descriptors(supervisor(), 2):
@@ -417,7 +421,7 @@ def test_a_restart_that_fails_is_tried_again(platform: ProcessPlatform, author: 
     assert ask(deployment.http_port) == "one"
 
 
-def test_a_supervisor_without_descriptors_ends_no_processor(
+def test_a_supervisor_without_free_descriptors_keeps_processors(
     platform: ProcessPlatform, author: Author
 ) -> None:
     deployment = author.deploy(author.write("one"))
@@ -429,7 +433,7 @@ def test_a_supervisor_without_descriptors_ends_no_processor(
     assert ask(deployment.http_port) == "one"
 
 
-def test_a_death_is_not_lost_when_its_files_cannot_be_removed(
+def test_a_restart_is_repeated_when_files_cannot_be_removed(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     deployment = author.deploy(author.write("one"))

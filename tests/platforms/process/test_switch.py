@@ -17,11 +17,11 @@ pytestmark = pytest.mark.system
 CLIENTS = 8
 IDLE = 4
 ROUNDS = 10
-GAP = 0.002  # seconds between a client's requests, so that others on the machine get on
+GAP = 0.002  # seconds between a client's requests, so that other processes get time
 
 
 class KeepAlive:
-    """A client that keeps its connection as long as the server does, and never tries twice."""
+    """A client that keeps its connection open and never retries."""
 
     def __init__(self, port: int):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -37,7 +37,7 @@ class KeepAlive:
 
 @dataclass
 class Load:
-    """Eight clients that ask until told to stop."""
+    """Clients that send requests until they are stopped."""
 
     port: int
     answers: list[tuple[int, str]] = field(default_factory=list)
@@ -81,7 +81,7 @@ def test_ten_redeploys_under_load_lose_no_request(
             deployment = author.deploy(author.write(f"revision {number}", spec=spec))
             assert deployment.revision == number
             pids.append(deployment.details["pid"])
-            # These connections are the old processor's still.
+            # These connections still belong to the old processor.
             across = [client.ask() for client in idle]
             after = [client.ask() for client in idle]
             for client in idle:

@@ -51,7 +51,7 @@ def _answer(platform: ProcessPlatform) -> str:
         return reply.read().decode()
 
 
-def test_functions_and_revisions_of_an_earlier_release(
+def test_functions_and_revisions_of_an_earlier_release_are_read(
     upgraded: Path, platform: ProcessPlatform
 ) -> None:
     function = platform.deployment("nuclio", "greeter")
@@ -65,7 +65,7 @@ def test_functions_and_revisions_of_an_earlier_release(
         assert tokens.token_role(WRITE_TOKEN) == "write"
 
 
-def test_commands_go_on_where_an_earlier_release_stopped(
+def test_commands_change_functions_of_an_earlier_release(
     upgraded: Path, platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def call(*arguments: str) -> str:
