@@ -29,6 +29,9 @@ DEFAULT_NAMESPACE = "nuclio"
 PROJECT_LABEL = "nuclio.io/project-name"
 """The label of a function that names its project."""
 
+FUNCTION_LABEL = "nuclio.io/function-name"
+"""The label of an object or a request that names its function."""
+
 DEFAULT_PROJECT = "default"
 """The project of functions without that label. It always exists."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -298,7 +298,7 @@ class FunctionKey(NamedTuple):
     name: str
 
     @classmethod
-    def of(cls, function: Function) -> FunctionKey:
+    def of(cls, function: Function) -> Self:
         return cls(function.metadata.namespace, function.metadata.name)
 
     def __str__(self) -> str:

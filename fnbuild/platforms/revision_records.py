@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -144,6 +144,11 @@ def failure_log(records: Sequence[DetailedRevisionRecord]) -> Iterator[LogRecord
         if record.failed:
             moment = datetime.fromisoformat(record.created).timestamp()
             yield LogRecord(moment, "error", record.failure)
+
+
+def timestamp() -> str:
+    """Return the current time in ISO 8601, in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def failure_prefix(number: int, name: str) -> str:

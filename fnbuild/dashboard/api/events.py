@@ -20,6 +20,7 @@ from fnbuild.dashboard.requests import NAME_HEADER, check_namespace, namespace_i
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
 from fnbuild.function.types import Raw
+from fnbuild.names import FUNCTION_LABEL
 from fnbuild.platforms import audit
 from fnbuild.store import Store
 from fnbuild.store.dashboard import FunctionEventTable
@@ -27,8 +28,6 @@ from fnbuild.store.dashboard import FunctionEventTable
 EVENT_NAMESPACE_HEADER = "x-nuclio-function-event-namespace"
 _EVENT = "a function event"
 _HINT = 'as in {"metadata": {}}'
-
-FUNCTION_LABEL = "nuclio.io/function-name"
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _TEXT_FIELDS = ("displayName", "triggerName", "triggerKind", "body")

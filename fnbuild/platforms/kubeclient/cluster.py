@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TypeVar
 
-from fnbuild.errors import NotFoundError, UnavailableError
+from fnbuild.errors import ForbiddenError, NotFoundError, UnavailableError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import errors, kinds, streams
 from fnbuild.platforms.kubeclient.errors import GoneError, RequestInfo
@@ -21,6 +22,8 @@ _PAGE_SIZE = 500
 # The API server itself waits half a minute for a pod that no longer exists.
 _PROXY_SECONDS = 3.0
 _FIELD_MANAGER_QUERY = {"fieldManager": FIELD_MANAGER}
+
+T = TypeVar("T")
 
 _Objects = list[Raw]  # inside the class, `list` is a method
 
@@ -267,6 +270,14 @@ class Cluster:
         subresource: str = "",
     ) -> RequestInfo:
         return RequestInfo(verb, kind, namespace, name, subresource, self.server, self.context)
+
+
+def if_allowed(query: Callable[[], T], default: T) -> T:
+    """Return the result of a query, or `default` if it is forbidden to this user."""
+    try:
+        return query()
+    except ForbiddenError:
+        return default
 
 
 def _selector_query(labels: str, fields: str) -> Query:

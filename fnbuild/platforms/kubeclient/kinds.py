@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from fnbuild.errors import InputError
@@ -48,6 +49,10 @@ class Kind:
         if subresource:
             parts.append(subresource)
         return "/".join(parts)
+
+    def manifest(self, metadata: Raw, **content: Any) -> Raw:
+        """Return an object of this kind; `content` is what follows its metadata."""
+        return {"apiVersion": self.api_version, "kind": self.name, "metadata": metadata, **content}
 
 
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)

@@ -85,11 +85,9 @@ class Transport:
             last = attempt == _MAX_ATTEMPTS - 1 or not patient
             try:
                 reply = self._send(call, seconds)
-            except _ConnectionLostError as error:
-                if call.method != "GET" or last:
-                    raise connection_errors.connection_error(
-                        error.reason, self.location
-                    ) from error.reason
+            except UnavailableError as error:
+                if call.method != "GET" or last or not _is_connection_lost(error):
+                    raise
                 time.sleep(_RETRY_SECONDS * 2**attempt)
                 continue
             if last or not _should_retry(call.method, reply.status, reply.data):
@@ -99,14 +97,9 @@ class Transport:
 
     def server_time(self) -> float | None:
         """Return the server's time in whole seconds since the epoch, or None without a header."""
+        reply = self._send(ApiCall("GET", "/version"), _RESPONSE_SECONDS)
         try:
-            header = self._send(ApiCall("GET", "/version"), _RESPONSE_SECONDS).headers.get(
-                "Date", ""
-            )
-        except _ConnectionLostError as error:
-            raise connection_errors.connection_error(error.reason, self.location) from error.reason
-        try:
-            return parsedate_to_datetime(header).timestamp()
+            return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
         except ValueError:
             return None
 
@@ -116,10 +109,7 @@ class Transport:
 
         A pause of more than `silence` seconds raises urllib3's timeout error.
         """
-        try:
-            reply = self._send(call, silence, preload=False)
-        except _ConnectionLostError as error:
-            raise connection_errors.connection_error(error.reason, self.location) from error.reason
+        reply = self._send(call, silence, preload=False)
         try:
             if not 200 <= reply.status < 300:
                 raise self.error_of(reply.status, reply.read(), request)
@@ -162,19 +152,17 @@ class Transport:
                 redirect=False,
                 preload_content=preload,
             )
-        except urllib3.exceptions.ProtocolError as error:
-            raise _ConnectionLostError(error) from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise connection_errors.connection_error(
                 error, self.location, self.access.proxy
             ) from error
 
 
-class _ConnectionLostError(Exception):
-    """A connection ended before the response was complete."""
+def _is_connection_lost(error: UnavailableError) -> bool:
+    """Return True if the connection ended before the response was complete."""
+    import urllib3
 
-    def __init__(self, reason: Exception):
-        self.reason = reason
+    return isinstance(error.__cause__, urllib3.exceptions.ProtocolError)
 
 
 def _should_retry(method: str, status: int, body: bytes) -> bool:

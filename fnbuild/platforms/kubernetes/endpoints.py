@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import Deployment
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.port_forward import forward_port
 from fnbuild.platforms.kubernetes import inventory
@@ -59,10 +58,11 @@ def node_hosts(
         return ()
     nodes = queries.list_nodes(cluster)
     if nodes is None:
-        return _hosts_of_pods(
-            cluster,
-            list(pods) or _list_pods_if_allowed(cluster, functions[0].key.namespace),
+        namespace = functions[0].key.namespace
+        pods = list(pods) or if_allowed(
+            lambda: inventory.list_namespace_pods(cluster, namespace), []
         )
+        return _hosts_of_pods(cluster, pods)
     ready = [node for node in nodes if node.is_ready]
     for kind in ("ExternalIP", "InternalIP"):
         if addresses := [address for node in ready for address in node.addresses(kind)]:
@@ -80,13 +80,6 @@ def _hosts_of_pods(cluster: Cluster, pods: Iterable[Pod]) -> tuple[str, ...]:
     host = urlsplit(cluster.server).hostname or ""
     is_local = not cluster.in_cluster and is_loopback(host)
     return tuple(dict.fromkeys([*nodes, host] if is_local else nodes))
-
-
-def _list_pods_if_allowed(cluster: Cluster, namespace: str) -> list[Pod]:
-    try:
-        return inventory.list_namespace_pods(cluster, namespace)
-    except ForbiddenError:
-        return []
 
 
 def node_port(service: Raw | None) -> int:
@@ -151,8 +144,7 @@ def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
     if address := _healthy_address(cluster, deployment):
         yield f"http://{address}"
         return
-    metadata = deployment.function.metadata
-    key = KubernetesKey(metadata.namespace, metadata.name)
+    key = KubernetesKey.of(deployment.function)
     serving = [
         pod for pod in inventory.list_pods(cluster, key) if pod.is_ready and not pod.is_terminating
     ]

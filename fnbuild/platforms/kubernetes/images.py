@@ -24,7 +24,7 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 _RECORDS_SELECTOR = (
     f"{labels.MANAGED_BY}={labels.MANAGER},"
-    f"{labels.RECORD} in (revisions,imported,{inventory.CHANGING_RECORD})"
+    f"{labels.RECORD} in (revisions,imported,{labels.CHANGING_RECORD})"
 )
 
 
@@ -34,15 +34,15 @@ def list_recorded_functions(cluster: Cluster) -> list[FunctionObjects]:
     Raises `ForbiddenError` for a user who may not see all of them.
     """
     deployments, maps = inventory.run_concurrently(
-        lambda: cluster.list(kinds.DEPLOYMENT, None, labels=inventory.FUNCTIONS_SELECTOR),
+        lambda: cluster.list(kinds.DEPLOYMENT, None, labels=labels.FUNCTIONS_SELECTOR),
         lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_RECORDS_SELECTOR),
     )
     functions: dict[KubernetesKey, FunctionObjects] = {}
     for deployment in deployments:
-        key = _function_key(deployment)
+        key = KubernetesKey.of_object(deployment)
         functions.setdefault(key, FunctionObjects(key)).deployment = KubeDeployment(deployment)
     for config_map in maps:
-        key = _function_key(config_map)
+        key = KubernetesKey.of_object(config_map)
         functions.setdefault(key, FunctionObjects(key)).config_map = config_map
     return [functions[key] for key in sorted(functions)]
 
@@ -52,7 +52,7 @@ def images_in_use(cluster: Cluster, functions: Iterable[FunctionObjects]) -> fro
 
     Pods of an older revision may serve while a newer one does not become ready.
     """
-    pods = cluster.list(kinds.POD, None, labels=inventory.FUNCTIONS_SELECTOR)
+    pods = cluster.list(kinds.POD, None, labels=labels.FUNCTIONS_SELECTOR)
     staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
     served = (image for pod in staying for image in _container_images(section(pod, "spec")))
     on_record = (image for function in functions for image in referenced_images(function))
@@ -122,8 +122,3 @@ def _container_images(pod: Raw) -> Iterator[str]:
     """Yield the images of a pod's containers."""
     for container in (*(pod.get("initContainers") or ()), *(pod.get("containers") or ())):
         yield str(container.get("image", ""))
-
-
-def _function_key(manifest: Raw) -> KubernetesKey:
-    metadata = manifest["metadata"]
-    return KubernetesKey(str(metadata["namespace"]), str(metadata["name"]).removeprefix("nuclio-"))

@@ -5,7 +5,7 @@ Requests are sent concurrently: the latency of a request dominates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +13,7 @@ from typing import TypeVar
 from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels
@@ -23,22 +23,11 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 IMPORTED_KEY = "function"
 """The key of the ConfigMap with the configuration of an imported function, as JSON."""
 
-FUNCTIONS_SELECTOR = f"{labels.CLASS}=function"
-NODE_PORT_ANNOTATION = "fnbuild.io/node-port"
-"""The annotation of the ConfigMap that keeps the node port if the Service is removed."""
-
-LEASE_ANNOTATION = "fnbuild.io/deploying"
-"""The annotation of the ConfigMap with the lease on the function, as JSON; see `leases`."""
-
-CHANGING_RECORD = "changing"
-"""The value of the record label while the function is being changed, so that lists find it."""
-
 PENDING_KEY = "wanted"
 """The key of the ConfigMap with the configuration during the first deploy, as JSON."""
 
 _IMPORTS_SELECTOR = f"{labels.RECORD}=imported"
-_LISTED_RECORDS_SELECTOR = f"{labels.RECORD} in (imported,{CHANGING_RECORD})"
-_PREFIX = "nuclio-"
+_LISTED_RECORDS_SELECTOR = f"{labels.RECORD} in (imported,{labels.CHANGING_RECORD})"
 
 T = TypeVar("T")
 
@@ -70,19 +59,17 @@ class FunctionObjects:
     @property
     def has_foreign_objects(self) -> bool:
         """True if fnbuild does not manage one of the objects; Nuclio may have created it."""
-        return any(obj is not None and not is_managed(obj) for obj in self._objects())
+        return bool(self.foreign_objects)
 
     @property
     def foreign_objects(self) -> list[str]:
         """The names of the foreign objects, as in `Deployment nuclio-NAME`."""
+        objects = (self.deployment, self.service, self.ingress, self.hpa, self.config_map)
         return [
             f"{obj['kind']} {obj['metadata']['name']}"
-            for obj in self._objects()
+            for obj in objects
             if obj is not None and not is_managed(obj)
         ]
-
-    def _objects(self) -> Iterator[Raw | None]:
-        yield from (self.deployment, self.service, self.ingress, self.hpa, self.config_map)
 
     @property
     def imported_config(self) -> Raw | None:
@@ -108,12 +95,12 @@ class FunctionObjects:
     @property
     def lease(self) -> Raw:
         """The lease of the last change, unless it was released."""
-        return parse_object(self._annotation(LEASE_ANNOTATION))
+        return parse_object(self._annotation(labels.LEASE))
 
     @property
     def node_port(self) -> int:
         """The node port that the function had when it was last changed; 0 for none."""
-        text = self._annotation(NODE_PORT_ANNOTATION)
+        text = self._annotation(labels.NODE_PORT)
         return int(text) if text.isdecimal() else 0
 
     def _annotation(self, name: str) -> str:
@@ -127,9 +114,7 @@ class FunctionObjects:
 
         Raises `ConfigError` for a configuration that cannot be read.
         """
-        return (
-            RevisionRecord.from_deployment(self.deployment) if self.deployment is not None else None
-        )
+        return RevisionRecord.from_deployment(self.deployment)
 
     @property
     def project(self) -> str:
@@ -142,10 +127,10 @@ class FunctionObjects:
 def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
     """Return all functions of a namespace, by name, including those of other tools."""
     listed = run_concurrently(
-        lambda: cluster.list(kinds.DEPLOYMENT, namespace, labels=FUNCTIONS_SELECTOR),
-        lambda: cluster.list(kinds.SERVICE, namespace, labels=FUNCTIONS_SELECTOR),
-        lambda: _list_if_allowed(
-            lambda: cluster.list(kinds.INGRESS, namespace, labels=FUNCTIONS_SELECTOR)
+        lambda: cluster.list(kinds.DEPLOYMENT, namespace, labels=labels.FUNCTIONS_SELECTOR),
+        lambda: cluster.list(kinds.SERVICE, namespace, labels=labels.FUNCTIONS_SELECTOR),
+        lambda: if_allowed(
+            lambda: cluster.list(kinds.INGRESS, namespace, labels=labels.FUNCTIONS_SELECTOR), []
         ),
         lambda: cluster.list(kinds.CONFIG_MAP, namespace, labels=_LISTED_RECORDS_SELECTOR),
     )
@@ -159,14 +144,14 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
             records[name] = record
     return [
         FunctionObjects(
-            KubernetesKey(namespace, name.removeprefix(_PREFIX)),
+            KubernetesKey(namespace, name.removeprefix(labels.OBJECT_PREFIX)),
             KubeDeployment(deployments[name]) if name in deployments else None,
             services.get(name),
             ingresses.get(name),
             config_map=records.get(name),
         )
         for name in sorted(set(names))
-        if name.startswith(_PREFIX)
+        if name.startswith(labels.OBJECT_PREFIX)
     ]
 
 
@@ -175,9 +160,11 @@ def read_function(cluster: Cluster, key: KubernetesKey) -> FunctionObjects:
     deployment, service, ingress, hpa, record = run_concurrently(
         lambda: cluster.get(kinds.DEPLOYMENT, key.namespace, key.object_name),
         lambda: cluster.get(kinds.SERVICE, key.namespace, key.object_name),
-        lambda: _get_if_allowed(lambda: cluster.get(kinds.INGRESS, key.namespace, key.object_name)),
+        lambda: if_allowed(
+            lambda: cluster.get(kinds.INGRESS, key.namespace, key.object_name), None
+        ),
         # All clusters serve this version, whichever the object was created with.
-        lambda: _get_if_allowed(lambda: cluster.get(kinds.HPA_V1, key.namespace, key.object_name)),
+        lambda: if_allowed(lambda: cluster.get(kinds.HPA_V1, key.namespace, key.object_name), None),
         lambda: cluster.get(kinds.CONFIG_MAP, key.namespace, key.object_name),
     )
     typed = None if deployment is None else KubeDeployment(deployment)
@@ -198,31 +185,30 @@ def require_namespace(cluster: Cluster, namespace: str) -> None:
 def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:
     """Return the keys of functions in all namespaces; none if listing them is forbidden."""
     listed = run_concurrently(
-        lambda: _list_if_allowed(
-            lambda: cluster.list(kinds.DEPLOYMENT, None, labels=FUNCTIONS_SELECTOR)
+        lambda: if_allowed(
+            lambda: cluster.list(kinds.DEPLOYMENT, None, labels=labels.FUNCTIONS_SELECTOR), []
         ),
-        lambda: _list_if_allowed(
-            lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_IMPORTS_SELECTOR)
+        lambda: if_allowed(
+            lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_IMPORTS_SELECTOR), []
         ),
     )
-    return sorted(
-        {
-            KubernetesKey(obj["metadata"]["namespace"], _name(obj).removeprefix(_PREFIX))
-            for objects in listed
-            for obj in objects
-        }
-    )
+    return sorted({KubernetesKey.of_object(obj) for objects in listed for obj in objects})
 
 
 def list_pods(cluster: Cluster, key: KubernetesKey) -> list[Pod]:
     """Return the pods of all revisions of a function."""
-    selector = f"{FUNCTIONS_SELECTOR},{labels.FUNCTION}={key.name}"
-    return list(map(Pod, cluster.list(kinds.POD, key.namespace, labels=selector)))
+    return list(map(Pod, cluster.list(kinds.POD, key.namespace, labels=key.selector)))
 
 
 def list_namespace_pods(cluster: Cluster, namespace: str) -> list[Pod]:
     """Return the pods of all functions of a namespace."""
-    return list(map(Pod, cluster.list(kinds.POD, namespace, labels=FUNCTIONS_SELECTOR)))
+    return list(map(Pod, cluster.list(kinds.POD, namespace, labels=labels.FUNCTIONS_SELECTOR)))
+
+
+def default_pull_secret(cluster: Cluster, namespace: str) -> str:
+    """Return the default pull secret of functions, or "" if it is missing or forbidden."""
+    secret = if_allowed(lambda: cluster.get(kinds.SECRET, namespace, labels.PULL_SECRET), None)
+    return labels.PULL_SECRET if secret is not None else ""
 
 
 def run_concurrently(*queries: Callable[[], T]) -> list[T]:
@@ -246,18 +232,3 @@ def _is_function(deployment: Raw | None) -> bool:
 
 def _name(obj: Raw) -> str:
     return str(obj["metadata"]["name"])
-
-
-def _list_if_allowed(query: Callable[[], list[Raw]]) -> list[Raw]:
-    """Return an empty list if the query is forbidden: optional objects must not fail the rest."""
-    try:
-        return query()
-    except ForbiddenError:
-        return []
-
-
-def _get_if_allowed(query: Callable[[], Raw | None]) -> Raw | None:
-    try:
-        return query()
-    except ForbiddenError:
-        return None

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
-from fnbuild.names import PROJECT_LABEL
+from fnbuild.names import FUNCTION_LABEL, PROJECT_LABEL
 from fnbuild.platforms import base
 
 _MAX_NAME_LENGTH = 63
@@ -28,6 +27,9 @@ _KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_PART}")
 CONTAINER = "nuclio"
 """The name of the function's own container."""
 
+OBJECT_PREFIX = "nuclio-"
+"""The prefix of the names of a function's objects."""
+
 PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
 """The default pull secret of functions."""
 
@@ -36,17 +38,36 @@ _NEGATIVE_VALUES = ("false", "no", "0", "none", "")
 # Labels of every object.
 CLASS = "nuclio.io/class"
 APP = "nuclio.io/app"
-FUNCTION = "nuclio.io/function-name"
+FUNCTION = FUNCTION_LABEL
 VERSION = "nuclio.io/function-version"
 PROJECT = PROJECT_LABEL
 RECOMMENDED_PREFIX = "app.kubernetes.io"
 MANAGED_BY = f"{RECOMMENDED_PREFIX}/managed-by"
 MANAGER = "fnbuild"
-FNBUILD_SELECTOR = f"{CLASS}=function,{MANAGED_BY}={MANAGER}"
+FUNCTIONS_SELECTOR = f"{CLASS}=function"
+"""Selects the objects of functions, whichever tool deployed them."""
+FNBUILD_SELECTOR = f"{FUNCTIONS_SELECTOR},{MANAGED_BY}={MANAGER}"
 """Selects the objects of functions that fnbuild deployed."""
 
-# Labels of records: `imported`, `project`, `revisions`.
+# Labels of CronJobs and their pods.
+COMPONENT = "nuclio.io/component"
+CRON_TRIGGER = "nuclio.io/function-cron-trigger-name"
+CRON_JOB_POD = "nuclio.io/function-cron-job-pod"
+
+# Labels of the pods of checks, which no Service or Deployment of a function selects.
+IMPORT_CHECK = "fnbuild.io/rehearsal"
+DOCTOR = "fnbuild.io/doctor"
+
+# The label of records: `imported`, `project`, `revisions`, `secrets`.
 RECORD = "fnbuild.io/record"
+CHANGING_RECORD = "changing"
+"""The value of that label while the function is being changed, so that lists find it."""
+
+# Annotations of the ConfigMap.
+NODE_PORT = "fnbuild.io/node-port"
+"""Keeps the node port if the Service is removed."""
+LEASE = "fnbuild.io/deploying"
+"""The lease on the function, as JSON; see `leases`."""
 
 # Annotations of the pods.
 PROCESSOR = "fnbuild.io/processor"
@@ -172,10 +193,21 @@ class KubernetesKey(base.FunctionKey):
 
     __slots__ = ()
 
+    @classmethod
+    def of_object(cls, obj: Raw) -> KubernetesKey:
+        """Return the key of the function that an object belongs to, by its name."""
+        metadata = obj["metadata"]
+        return cls(metadata["namespace"], metadata["name"].removeprefix(OBJECT_PREFIX))
+
     @property
     def object_name(self) -> str:
         """The name of all objects of the function."""
-        return f"nuclio-{self.name}"
+        return f"{OBJECT_PREFIX}{self.name}"
+
+    @property
+    def selector(self) -> str:
+        """Selects the objects of the function, whichever tool deployed them."""
+        return f"{FUNCTIONS_SELECTOR},{FUNCTION}={self.name}"
 
     @property
     def pod_selector(self) -> dict[str, str]:
@@ -188,16 +220,12 @@ class KubernetesKey(base.FunctionKey):
         }
 
 
-def key_of(function: Function) -> KubernetesKey:
+def validated_key(function: Function) -> KubernetesKey:
     """Return the key of a function. Raises `InputError` for names that Kubernetes rejects."""
-    key = KubernetesKey(function.metadata.namespace, function.metadata.name)
+    key = KubernetesKey.of(function)
     validate_name("namespace", key.namespace)
     validate_name("function name", key.name, key.object_name)
     return key
-
-
-def timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_negative(value: str) -> bool:

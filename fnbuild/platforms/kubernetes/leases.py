@@ -37,7 +37,6 @@ LEASE_SECONDS = 60.0
 _RENEWAL_SECONDS = 15.0
 # A ConfigMap is limited to 1 MiB.
 _MAX_RECORD_BYTES = 900_000
-_LEASE = inventory.LEASE_ANNOTATION
 _MAX_ATTEMPTS = 5
 
 
@@ -190,21 +189,17 @@ class FunctionLease:
         metadata: Raw = dict(live.get("metadata") or {})
         metadata.pop("managedFields", None)
         annotations = dict(metadata.get("annotations") or {})
-        annotations.pop(_LEASE, None)
+        annotations.pop(labels.LEASE, None)
         if self.node_port:
-            annotations[inventory.NODE_PORT_ANNOTATION] = str(self.node_port)
-        return {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                **metadata,
-                "name": self.objects.key.object_name,
-                "namespace": self.objects.key.namespace,
-                "labels": (metadata.get("labels") or {}) | self._labels(changing=bool(lease_text)),
-                "annotations": annotations | ({_LEASE: lease_text} if lease_text else {}),
-            },
-            "data": self._data() | (self._pending_data() if lease_text else {}),
+            annotations[labels.NODE_PORT] = str(self.node_port)
+        metadata |= {
+            "name": self.objects.key.object_name,
+            "namespace": self.objects.key.namespace,
+            "labels": (metadata.get("labels") or {}) | self._labels(changing=bool(lease_text)),
+            "annotations": annotations | ({labels.LEASE: lease_text} if lease_text else {}),
         }
+        data = self._data() | (self._pending_data() if lease_text else {})
+        return kinds.CONFIG_MAP.manifest(metadata, data=data)
 
     def _labels(self, *, changing: bool) -> dict[str, str]:
         config = self.revisions[max(self.revisions)].config if self.revisions else {}
@@ -216,7 +211,7 @@ class FunctionLease:
         kind = "imported" if self.imported_config else "revisions"
         return {
             labels.MANAGED_BY: labels.MANAGER,
-            labels.RECORD: inventory.CHANGING_RECORD if changing else kind,
+            labels.RECORD: labels.CHANGING_RECORD if changing else kind,
             labels.FUNCTION: self.objects.key.name,
             labels.PROJECT: user_labels.get(labels.PROJECT) or DEFAULT_PROJECT,
         }
@@ -351,9 +346,9 @@ def _expiry() -> float:
 
 def _with_lease(record: Raw, lease_text: str) -> Raw:
     metadata = {key: value for key, value in record["metadata"].items() if key != "managedFields"}
-    annotations = {**(metadata.get("annotations") or {}), _LEASE: lease_text}
+    annotations = {**(metadata.get("annotations") or {}), labels.LEASE: lease_text}
     return {**record, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _lease_of(record: Raw) -> str:
-    return str((record["metadata"].get("annotations") or {}).get(_LEASE, ""))
+    return str((record["metadata"].get("annotations") or {}).get(labels.LEASE, ""))

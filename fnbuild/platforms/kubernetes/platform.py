@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 
-from fnbuild.errors import FnbuildError, ForbiddenError, UsageError
+from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_variables
 from fnbuild.function.types import Function, to_dict
@@ -36,12 +36,12 @@ from fnbuild.platforms import (
 )
 from fnbuild.platforms.base import function_exists, function_not_found
 from fnbuild.platforms.kubeclient import connection, logs
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubernetes import endpoints, images, inventory, leases, records, view
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.doctor import checks
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import KubernetesKey, key_of, timestamp
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, validated_key
 from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.kubernetes.rollout import execution, planning
@@ -49,7 +49,7 @@ from fnbuild.platforms.kubernetes.rollout.execution import Rollout
 from fnbuild.platforms.kubernetes.rollout.planning import Rerun, RolloutPlan
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.projects import members_to_delete
-from fnbuild.platforms.revision_records import imported_artifact
+from fnbuild.platforms.revision_records import imported_artifact, timestamp
 
 
 class KubernetesPlatform(Platform):
@@ -83,7 +83,7 @@ class KubernetesPlatform(Platform):
     def plan(
         self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
     ) -> Plan:
-        objects = inventory.read_function(self.cluster, key_of(function))
+        objects = inventory.read_function(self.cluster, validated_key(function))
         rollout_plan = planning.plan_rollout(
             self.cluster, objects, function, artifact, options, preview=True
         )
@@ -95,7 +95,8 @@ class KubernetesPlatform(Platform):
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
-        with leases.hold_lease(self.cluster, key_of(function), "deployed", function) as lease:
+        key = validated_key(function)
+        with leases.hold_lease(self.cluster, key, "deployed", function) as lease:
             yield Reservation(partial(self._apply, lease))
 
     def _apply(self, lease: FunctionLease, plan: Plan, progress: Progress) -> Deployment:
@@ -158,8 +159,7 @@ class KubernetesPlatform(Platform):
         *,
         force_conflicts: bool = False,
     ) -> Deployment:
-        key = KubernetesKey(namespace, name)
-        objects = self._own(key)
+        objects = self._own(KubernetesKey(namespace, name))
         target, origin = records.function_records(objects).rollback(revision, progress)
         rerun = Rerun(origin, target.stamp, target.overlap)
         return self._run_again(
@@ -169,8 +169,7 @@ class KubernetesPlatform(Platform):
     def redeploy(
         self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
     ) -> Deployment:
-        key = KubernetesKey(namespace, name)
-        objects = self._own(key)
+        objects = self._own(KubernetesKey(namespace, name))
         selected = records.function_records(objects).redeploy()
         if selected is None:
             return self._run_imported(objects, progress, force_conflicts=force_conflicts)
@@ -226,7 +225,7 @@ class KubernetesPlatform(Platform):
         return replace(deployment, warnings=(*rollout_plan.plan.warnings, *deployment.warnings))
 
     def store_imported(self, function: Function) -> Deployment:
-        key = key_of(function)
+        key = validated_key(function)
         with leases.hold_lease(self.cluster, key, "imported") as lease:
             if lease.objects.deployment is not None or lease.revisions:
                 raise function_exists(key)
@@ -237,8 +236,7 @@ class KubernetesPlatform(Platform):
         return self._shown(key)
 
     def with_secrets(self, deployment: Deployment) -> Function:
-        metadata = deployment.function.metadata
-        store = SecretStore(self.cluster, KubernetesKey(metadata.namespace, metadata.name))
+        store = SecretStore(self.cluster, KubernetesKey.of(deployment.function))
         return function_from_dict(store.with_values(to_dict(deployment.function)), deployment.name)
 
     # Reading
@@ -296,10 +294,7 @@ class KubernetesPlatform(Platform):
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
         objects = self._existing(key)
-
-        def pods() -> list[str]:
-            return self._pods(key)
-
+        pods = partial(self._pods, key)
         if not follow and not pods():
             return revision_records.failure_log(records.all_revisions(objects))
         return logs.read_logs(
@@ -321,19 +316,17 @@ class KubernetesPlatform(Platform):
         )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
-        try:
-            pods = inventory.list_namespace_pods(self.cluster, namespace)
-        except ForbiddenError:  # restarts are additional information
-            return {}
+        # Restarts are additional information.
+        pods = if_allowed(lambda: inventory.list_namespace_pods(self.cluster, namespace), [])
         return containers.restarts_by_function(pods)
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
-        self._existing(KubernetesKey(namespace, name))
-        return self._pods(KubernetesKey(namespace, name))
+        key = KubernetesKey(namespace, name)
+        self._existing(key)
+        return self._pods(key)
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
-        metadata = deployment.function.metadata
-        key = KubernetesKey(metadata.namespace, metadata.name)
+        key = KubernetesKey.of(deployment.function)
         return queries.query_statistics(self.cluster, key.namespace, self._pods(key))
 
     def _pods(self, key: KubernetesKey) -> list[str]:

@@ -183,26 +183,23 @@ def delete_project(cluster: Cluster, namespace: str, name: str) -> bool:
 
 
 def _project_manifest(project: Project) -> Raw:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": _PROJECT_PREFIX + project.name,
-            "namespace": project.namespace,
-            "labels": {
-                labels.MANAGED_BY: labels.MANAGER,
-                labels.RECORD: "project",
-                labels.PROJECT: project.name,
-            },
-        },
-        # The labels of a project need not be valid labels of Kubernetes.
-        "data": {
-            "description": project.description,
-            "owner": project.owner,
-            "labels": json.dumps(project.labels),
-            "annotations": json.dumps(project.annotations),
+    metadata = {
+        "name": _PROJECT_PREFIX + project.name,
+        "namespace": project.namespace,
+        "labels": {
+            labels.MANAGED_BY: labels.MANAGER,
+            labels.RECORD: "project",
+            labels.PROJECT: project.name,
         },
     }
+    # The labels of a project need not be valid labels of Kubernetes.
+    data = {
+        "description": project.description,
+        "owner": project.owner,
+        "labels": json.dumps(project.labels),
+        "annotations": json.dumps(project.annotations),
+    }
+    return kinds.CONFIG_MAP.manifest(metadata, data=data)
 
 
 def _get_project(cluster: Cluster, namespace: str, name: str) -> Raw | None:

@@ -67,10 +67,6 @@ def _secret_manifest(namespace: str, name: str, login: RegistryLogin) -> Raw:
         "auth": base64.b64encode(pair).decode(),
     }
     text = json.dumps({"auths": {login.server: entry}})
-    return {
-        "apiVersion": kinds.SECRET.api_version,
-        "kind": kinds.SECRET.name,
-        "metadata": {"name": name, "namespace": namespace},
-        "type": _DOCKER_CONFIG_TYPE,
-        "data": {_DOCKER_CONFIG: base64.b64encode(text.encode()).decode()},
-    }
+    data = {_DOCKER_CONFIG: base64.b64encode(text.encode()).decode()}
+    metadata = {"name": name, "namespace": namespace}
+    return kinds.SECRET.manifest(metadata, type=_DOCKER_CONFIG_TYPE, data=data)

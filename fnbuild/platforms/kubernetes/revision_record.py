@@ -101,11 +101,13 @@ class RevisionRecord:
             return None
 
     @classmethod
-    def from_deployment(cls, deployment: Raw) -> RevisionRecord | None:
-        """Return the revision of a Deployment, or None if fnbuild does not manage it.
+    def from_deployment(cls, deployment: Raw | None) -> RevisionRecord | None:
+        """Return the revision of a Deployment; None if fnbuild does not manage it, or without one.
 
         `number` is 0 for a Deployment that was applied from a file.
         """
+        if deployment is None:
+            return None
         metadata = deployment.get("metadata") or {}
         labels: Raw = metadata.get("labels") or {}
         annotations: Raw = metadata.get("annotations") or {}
@@ -212,17 +214,17 @@ def recorded_config(function: Function) -> Raw:
     Inline code that is too long is omitted; the image contains it.
     """
     config = revision_records.stored_config(function)
-    spec, build = (
-        dict(config.get("spec") or {}),
-        dict((config.get("spec") or {}).get("build") or {}),
-    )
-    metadata = dict(config.get("metadata") or {})
+    metadata, spec = dict(section(config, "metadata")), dict(section(config, "spec"))
+    build = dict(section(spec, "build"))
     metadata.pop("resourceVersion", None)
     spec.pop("imageHash", None)
     build.pop("timestamp", None)
     if len(build.get("functionSourceCode", "")) > _MAX_SOURCE_BYTES:
         del build["functionSourceCode"]
-    spec = {**spec, "build": build} if build else {k: v for k, v in spec.items() if k != "build"}
+    if build:
+        spec["build"] = build
+    else:
+        spec.pop("build", None)
     return {**config, "metadata": metadata, "spec": spec}
 
 
@@ -260,10 +262,7 @@ def _allows_overlap(annotations: Raw, config: Raw, spec: Raw) -> bool:
     """Return True if the user asked for a replacement without a gap despite a GPU."""
     if annotations.get(OVERLAP) == "false":
         return False  # set by a rollout without a gap: see `rollout.replacement`
-    spec_config = section(config, "spec")
-    if (
-        spec_config.get("deploymentStrategy")
-        or (spec.get("strategy") or {}).get("type") == "Recreate"
-    ):
+    chosen = section(config, "spec").get("deploymentStrategy")
+    if chosen or section(spec, "strategy").get("type") == "Recreate":
         return False
-    return bool(section(spec_config, "resources", "limits").get(GPU_RESOURCE))
+    return bool(section(config, "spec", "resources", "limits").get(GPU_RESOURCE))

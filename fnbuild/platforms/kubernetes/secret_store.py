@@ -81,12 +81,12 @@ class SecretStore:
             if not value or (str(variable.get("name")), str(value)) not in pairs:
                 return variable
             reference = {name: content for name, content in variable.items() if name != "value"}
-            key = self._key_of(str(variable["name"]), str(value))
+            key = self._add_value(str(variable["name"]), str(value))
             return {**reference, "valueFrom": {"secretKeyRef": {"name": self._name, "key": key}}}
 
         return map_variables(config, refer)
 
-    def _key_of(self, name: str, value: str) -> str:
+    def _add_value(self, name: str, value: str) -> str:
         """Return the key of a value; add the value if it is new."""
         content = self._content
         digest = hmac.digest(content.digest_key, f"{name}\0{value}".encode(), hashlib.sha256).hex()
@@ -165,13 +165,7 @@ class SecretStore:
                     labels.FUNCTION: self._key.name,
                 },
             }
-            manifest = {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": metadata,
-                "type": "Opaque",
-                "data": data,
-            }
+            manifest = kinds.SECRET.manifest(metadata, type="Opaque", data=data)
             try:
                 write = self._cluster.replace if content.live else self._cluster.create
                 content.live = write(manifest)

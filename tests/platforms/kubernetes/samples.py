@@ -17,7 +17,7 @@ from fnbuild.platforms.kubeclient.kinds import (
     HPA_V2BETA2,
     Kind,
 )
-from fnbuild.platforms.kubernetes.labels import key_of
+from fnbuild.platforms.kubernetes.labels import validated_key
 from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
 from fnbuild.platforms.kubernetes.manifests.scaling import uses_custom_metrics
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
@@ -55,7 +55,7 @@ def revision(function: Function, **values: Any) -> RevisionRecord:
         "owner": "machine:/data",
     }
     return RevisionRecord(
-        key=key_of(function), config=recorded_config(function), **(given | values)
+        key=validated_key(function), config=recorded_config(function), **(given | values)
     )
 
 

@@ -17,7 +17,7 @@ from fnbuild.platforms.kubernetes.labels import (
     PROCESSOR,
     STAMP,
     KubernetesKey,
-    key_of,
+    validated_key,
 )
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
@@ -35,7 +35,7 @@ def annotated(annotations: dict[str, str]) -> Function:
 
 
 def test_names() -> None:
-    key = key_of(samples.function("greeter"))
+    key = validated_key(samples.function("greeter"))
     assert (key, str(key), key.object_name) == (
         KubernetesKey("fnbuild-test", "greeter"),
         "fnbuild-test/greeter",
@@ -58,10 +58,12 @@ def test_names_that_kubernetes_does_not_take(
     namespace: str, name: str, text: str, hint: str
 ) -> None:
     with pytest.raises(InputError, match=text) as caught:
-        key_of(function_from_dict({"metadata": {"name": name, "namespace": namespace}}, "it"))
+        validated_key(
+            function_from_dict({"metadata": {"name": name, "namespace": namespace}}, "it")
+        )
     assert caught.value.hint is not None
     assert hint in caught.value.hint
-    key_of(function_from_dict({"metadata": {"name": "a" * 56, "namespace": "n" * 63}}, "it"))
+    validated_key(function_from_dict({"metadata": {"name": "a" * 56, "namespace": "n" * 63}}, "it"))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 from fnbuild.errors import NotReadyError, PreconditionError
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.diagnosis import queries
-from fnbuild.platforms.kubernetes.rollout import import_check
 from fnbuild.platforms.settings import GPU_RESOURCE
 from tests.cluster import ask, gpus_alone
 from tests.platforms.kubernetes.author import Author
@@ -149,5 +149,5 @@ def test_code_that_cannot_be_imported_is_found_while_the_old_pod_serves(
     assert any("inconclusive" in line for line in author.progress)
     assert len(pod_names(author)) == 1
     assert pod_names(author) != before
-    label = import_check.LABEL
+    label = labels.IMPORT_CHECK
     assert author.platform.cluster.list(kinds.POD, author.namespace, labels=label) == []

@@ -12,7 +12,7 @@ import msgspec
 from fnbuild.errors import ForbiddenError
 from fnbuild.platforms import Statistics
 from fnbuild.platforms.kubeclient import kinds, logs
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, KubeEvent, Node, Pod
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
@@ -93,18 +93,13 @@ def list_warning_events(cluster: Cluster, namespace: str) -> list[KubeEvent]:
 
 
 def _list_events(cluster: Cluster, namespace: str, fields: str) -> list[KubeEvent]:
-    try:
-        return list(map(KubeEvent, cluster.list(kinds.EVENT, namespace, fields=fields)))
-    except ForbiddenError:
-        return []
+    events = if_allowed(lambda: cluster.list(kinds.EVENT, namespace, fields=fields), [])
+    return list(map(KubeEvent, events))
 
 
 def list_nodes(cluster: Cluster) -> list[Node] | None:
     """Return all nodes, or None if listing them is forbidden."""
-    try:
-        return list(map(Node, cluster.list(kinds.NODE, None)))
-    except ForbiddenError:
-        return None
+    return if_allowed(lambda: list(map(Node, cluster.list(kinds.NODE, None))), None)
 
 
 def query_statuses(cluster: Cluster, pods: Iterable[Pod]) -> dict[str, ProcessorStatus]:
@@ -138,10 +133,7 @@ def query_statistics(
     """Return the statistics of the processors in these pods, as far as this user may read them."""
 
     def of_one(pod: str) -> Statistics | None:
-        try:
-            body = cluster.proxy(namespace, pod, ADMIN_PORT, "/metrics")
-        except ForbiddenError:
-            return None
+        body = if_allowed(lambda: cluster.proxy(namespace, pod, ADMIN_PORT, "/metrics"), None)
         return parse_metrics(body.decode(errors="replace")) if body else None
 
     results = zip(pods, _map_concurrently(of_one, pods), strict=True)
@@ -178,22 +170,15 @@ def failure_details(cluster: Cluster, namespace: str, pod: str, container: str =
     or else its last lines.
     """
     if container == CONTAINER:
-        status = _query_status_if_allowed(cluster, namespace, pod)
+        status = if_allowed(lambda: _query_status(cluster, namespace, pod), None)
         if status is not None and status.state != "ready" and status.message:
             return status.detail or status.message
     return logs.failure_output(cluster, namespace, pod, container)
 
 
-def _query_status_if_allowed(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
-    try:
-        return _query_status(cluster, namespace, pod)
-    except ForbiddenError:
-        return None
-
-
-def _map_concurrently(query: Callable[[A], T], item: Sequence[A]) -> list[T]:
+def _map_concurrently(query: Callable[[A], T], items: Sequence[A]) -> list[T]:
     """Return the results for all items, in order."""
-    if len(item) < 2:
-        return [query(item) for item in item]
+    if len(items) < 2:
+        return list(map(query, items))
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        return list(pool.map(query, item))
+        return list(pool.map(query, items))

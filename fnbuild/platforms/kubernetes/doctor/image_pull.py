@@ -19,13 +19,13 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
-from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER, PULL_SECRET
+from fnbuild.platforms.kubernetes.inventory import default_pull_secret
+from fnbuild.platforms.kubernetes.labels import DOCTOR, MANAGED_BY, MANAGER
 
 TIMEOUT_SECONDS = 60.0
 """The time limit for pulling a tiny image."""
 
 _AREA = "registry"
-_LABEL = "fnbuild.io/doctor"
 _UNSCHEDULED_SECONDS = 15.0
 _WATCH_SECONDS = 1.0
 # The reasons of a container whose image has not been pulled yet.
@@ -47,7 +47,7 @@ def check_pull(
 ) -> Iterator[Finding]:
     """Run the pod, yield the result of the pull, and delete the pod; `stopped` ends the wait."""
     name = f"fnbuild-doctor-{secrets.token_hex(4)}"
-    pull = PullCheck(image, namespace, name, _pull_secret(cluster, namespace))
+    pull = PullCheck(image, namespace, name, default_pull_secret(cluster, namespace))
     try:
         cluster.create(pull_pod(pull))
     except ForbiddenError as error:
@@ -64,13 +64,6 @@ def check_pull(
     finally:
         with contextlib.suppress(FnbuildError):
             cluster.delete(kinds.POD, namespace, name)
-
-
-def _pull_secret(cluster: Cluster, namespace: str) -> str:
-    """Return the default pull secret of functions, or "" if it is missing or forbidden."""
-    with contextlib.suppress(ForbiddenError):
-        return PULL_SECRET if cluster.get(kinds.SECRET, namespace, PULL_SECRET) else ""
-    return ""
 
 
 def pull_pod(pull: PullCheck) -> Raw:
@@ -103,9 +96,9 @@ def pull_pod(pull: PullCheck) -> Raw:
     }
     if pull.secret:
         spec["imagePullSecrets"] = [{"name": pull.secret}]
-    labels = {MANAGED_BY: MANAGER, _LABEL: "pull"}
+    labels = {MANAGED_BY: MANAGER, DOCTOR: "pull"}
     metadata = {"name": pull.name, "namespace": pull.namespace, "labels": labels}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return kinds.POD.manifest(metadata, spec=spec)
 
 
 def _wait_for_pull(cluster: Cluster, pull: PullCheck, stopped: threading.Event) -> Finding:

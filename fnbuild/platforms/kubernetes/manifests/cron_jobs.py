@@ -16,7 +16,14 @@ import re
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw, Trigger
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.platforms.kubernetes.labels import FUNCTION, MANAGED_BY, PROJECT
+from fnbuild.platforms.kubernetes.labels import (
+    COMPONENT,
+    CRON_JOB_POD,
+    CRON_TRIGGER,
+    FUNCTION,
+    MANAGED_BY,
+    PROJECT,
+)
 from fnbuild.platforms.kubernetes.manifests import pods
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, placement, pull_policy
 from fnbuild.platforms.kubernetes.manifests.scaling import replica_bounds
@@ -25,9 +32,6 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 CREATION_MODE_VARIABLE = "NUCLIO_CRON_TRIGGER_CREATION_MODE"
 """The default mode: `kube` creates CronJobs, `processor` runs the triggers in the pods."""
 
-COMPONENT = "nuclio.io/component"
-TRIGGER = "nuclio.io/function-cron-trigger-name"
-_JOB_POD = "nuclio.io/function-cron-job-pod"
 _MAX_NAME_LENGTH = 52
 """The limit for CronJobs, whose jobs and pods have longer names."""
 _DEFAULT_BACKOFF_LIMIT = 2
@@ -69,11 +73,12 @@ def _cron_job(
     trigger = function.spec.triggers[name]
     attributes = {key.lower(): value for key, value in trigger.attributes.items()}
     metadata = revision.metadata(name=_job_name(revision, name))
-    metadata["labels"] |= {COMPONENT: "cron-trigger", TRIGGER: _slug(name)}
+    metadata["labels"] |= {COMPONENT: "cron-trigger", CRON_TRIGGER: _slug(name)}
     labels = revision.labels()
     kept = (FUNCTION, PROJECT, MANAGED_BY)
     # Without the labels of the Service's selector: the pod does not serve requests.
-    pod_labels = {key: labels[key] for key in kept} | {_JOB_POD: "true", TRIGGER: _slug(name)}
+    pod_labels = {key: labels[key] for key in kept}
+    pod_labels |= {CRON_JOB_POD: "true", CRON_TRIGGER: _slug(name)}
     template = {
         "metadata": {"labels": pod_labels},
         "spec": _job_pod(revision, function, attributes.get("event"), pull_secret),
@@ -87,7 +92,7 @@ def _cron_job(
         "failedJobsHistoryLimit": 1,
         "jobTemplate": {"spec": {"backoffLimit": backoff, "template": template}},
     }
-    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
+    return kind.manifest(metadata, spec=spec)
 
 
 def _job_pod(revision: RevisionRecord, function: Function, event: object, pull_secret: str) -> Raw:

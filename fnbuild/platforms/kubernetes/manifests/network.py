@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw, Trigger
-from fnbuild.platforms.kubeclient.kinds import NETWORK_POLICY
+from fnbuild.platforms.kubeclient.kinds import INGRESS, NETWORK_POLICY, SERVICE
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import PROJECT
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, HTTP_PORT_NAME, is_hardened
@@ -82,16 +82,12 @@ def service_manifest(revision: RevisionRecord, function: Function, live_port: in
     }
     if number := requested_node_port(function, live_port):
         port["nodePort"] = number
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": revision.metadata(),
-        "spec": {
-            "type": service_type(function),
-            "selector": revision.key.pod_selector,
-            "ports": [port, *_sidecar_ports(function)],
-        },
+    spec = {
+        "type": service_type(function),
+        "selector": revision.key.pod_selector,
+        "ports": [port, *_sidecar_ports(function)],
     }
+    return SERVICE.manifest(revision.metadata(), spec=spec)
 
 
 def _sidecar_ports(function: Function) -> list[Raw]:
@@ -150,12 +146,7 @@ def ingress_manifest(
             spec = {"ingressClassName": chosen, **spec}
         else:
             annotations[_CLASS_ANNOTATION] = str(chosen)
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": revision.metadata(annotations),
-        "spec": spec,
-    }
+    return INGRESS.manifest(revision.metadata(annotations), spec=spec)
 
 
 def _ingress_annotations(trigger: Trigger) -> dict[str, str]:
@@ -279,16 +270,12 @@ def network_policy(revision: RevisionRecord, function: Function) -> Raw | None:
         for name in namespaces
         if name != revision.key.namespace
     ]
-    return {
-        "apiVersion": NETWORK_POLICY.api_version,
-        "kind": NETWORK_POLICY.name,
-        "metadata": revision.metadata(),
-        "spec": {
-            "podSelector": {"matchLabels": revision.key.pod_selector},
-            "policyTypes": ["Ingress"],
-            "ingress": [{} if ALL_NAMESPACES in namespaces else {"from": peers}],
-        },
+    spec = {
+        "podSelector": {"matchLabels": revision.key.pod_selector},
+        "policyTypes": ["Ingress"],
+        "ingress": [{} if ALL_NAMESPACES in namespaces else {"from": peers}],
     }
+    return NETWORK_POLICY.manifest(revision.metadata(), spec=spec)
 
 
 def network_warnings(function: Function) -> list[str]:

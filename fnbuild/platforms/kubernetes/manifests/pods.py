@@ -335,15 +335,11 @@ def _processor_volume() -> Raw:
 
 def pod_monitor(revision: RevisionRecord) -> Raw:
     """Return the object by which the Prometheus operator finds the pods."""
-    return {
-        "apiVersion": POD_MONITOR.api_version,
-        "kind": POD_MONITOR.name,
-        "metadata": revision.metadata(),
-        "spec": {
-            "selector": {"matchLabels": revision.key.pod_selector},
-            "podMetricsEndpoints": [{"port": METRICS_PORT_NAME, "path": _METRICS_PATH}],
-        },
+    spec = {
+        "selector": {"matchLabels": revision.key.pod_selector},
+        "podMetricsEndpoints": [{"port": METRICS_PORT_NAME, "path": _METRICS_PATH}],
     }
+    return POD_MONITOR.manifest(revision.metadata(), spec=spec)
 
 
 def is_hardened(function: Function) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
-from fnbuild.platforms.kubeclient.kinds import DISRUPTION_BUDGET, Kind
+from fnbuild.platforms.kubeclient.kinds import DEPLOYMENT, DISRUPTION_BUDGET, Kind
 from fnbuild.platforms.kubernetes.labels import REVISION_ANNOTATIONS
 from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.cron_jobs import cron_jobs, uses_cron_jobs
@@ -119,9 +119,4 @@ def _deployment(revision: RevisionRecord, function: Function, context: RenderCon
             revision, function, context.pull_secret, cron_jobs=uses_cron_jobs(function)
         ),
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": revision.metadata(revision.annotations()),
-        "spec": spec,
-    }
+    return DEPLOYMENT.manifest(revision.metadata(revision.annotations()), spec=spec)

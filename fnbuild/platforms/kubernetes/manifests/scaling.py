@@ -84,12 +84,7 @@ def autoscaler(revision: RevisionRecord, function: Function, kind: Kind) -> Raw:
         spec["targetCPUUtilizationPercentage"] = _target_cpu(function)
     else:
         spec["metrics"] = _metrics(revision, function)
-    return {
-        "apiVersion": kind.api_version,
-        "kind": kind.name,
-        "metadata": revision.metadata(),
-        "spec": spec,
-    }
+    return kind.manifest(revision.metadata(), spec=spec)
 
 
 def _scale_target(revision: RevisionRecord) -> Raw:
@@ -178,9 +173,5 @@ def disruption_budget(revision: RevisionRecord, function: Function, kind: Kind) 
     """
     if replica_bounds(function)[1] < 2:
         return None
-    return {
-        "apiVersion": kind.api_version,
-        "kind": kind.name,
-        "metadata": revision.metadata(),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": revision.key.pod_selector}},
-    }
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": revision.key.pod_selector}}
+    return kind.manifest(revision.metadata(), spec=spec)

@@ -16,7 +16,7 @@ from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyE
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubernetes import endpoints, inventory, labels, records
+from fnbuild.platforms.kubernetes import endpoints, records
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
@@ -207,7 +207,7 @@ class Rollout:
             live = self.cluster.get(kinds.DEPLOYMENT, key.namespace, key.object_name)
         except FnbuildError:
             return True  # the rollback will tell
-        current = RevisionRecord.from_deployment(live) if live is not None else None
+        current = RevisionRecord.from_deployment(live)
         return current is not None and current.number == self.plan.revision.number
 
     def _roll_back(self, previous: RevisionRecord, error: BaseException) -> None:
@@ -252,9 +252,8 @@ def delete_idle_replica_sets(cluster: Cluster, key: KubernetesKey) -> None:
 
     Without the right to do so, they stay until the cluster removes all but the newest.
     """
-    selector = f"{inventory.FUNCTIONS_SELECTOR},{labels.FUNCTION}={key.name}"
     with suppress(FnbuildError):
-        for replica_set in cluster.list(kinds.REPLICA_SET, key.namespace, labels=selector):
+        for replica_set in cluster.list(kinds.REPLICA_SET, key.namespace, labels=key.selector):
             if not replica_set["spec"].get("replicas"):
                 name = str(replica_set["metadata"]["name"])
                 cluster.delete(kinds.REPLICA_SET, key.namespace, name)

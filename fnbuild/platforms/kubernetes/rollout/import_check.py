@@ -23,14 +23,17 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
-from fnbuild.platforms.kubernetes.labels import CONTAINER, MANAGED_BY, MANAGER, KubernetesKey
+from fnbuild.platforms.kubernetes.labels import (
+    CONTAINER,
+    IMPORT_CHECK,
+    MANAGED_BY,
+    MANAGER,
+    KubernetesKey,
+)
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.processor_status import ImportVerdict, inconclusive_check
 from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.platforms.settings import GPU_RESOURCE
-
-LABEL = "fnbuild.io/rehearsal"
-"""The label of these pods. No Service or Deployment of the function selects them."""
 
 COMMAND = ("processor", "--check-import")
 
@@ -121,7 +124,7 @@ class ImportCheck:
 def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
     """Delete the pods that the checks of killed deploys have left."""
     with contextlib.suppress(FnbuildError):
-        for pod in cluster.list(kinds.POD, key.namespace, labels=f"{LABEL}={key.name}"):
+        for pod in cluster.list(kinds.POD, key.namespace, labels=f"{IMPORT_CHECK}={key.name}"):
             cluster.delete(kinds.POD, key.namespace, str(pod["metadata"]["name"]))
 
 
@@ -147,14 +150,14 @@ def import_check_pod(revision: RevisionRecord, deployment: Manifest) -> Raw:
     if spec.get("initContainers"):
         spec["initContainers"] = [_without_gpu(container) for container in spec["initContainers"]]
     suffix = secrets.token_hex(3)
-    labels = {MANAGED_BY: MANAGER, LABEL: revision.key.name}
+    labels = {MANAGED_BY: MANAGER, IMPORT_CHECK: revision.key.name}
     metadata = {
         "name": f"{revision.key.object_name[:45].rstrip('-.')}-rehearsal-{suffix}",
         "namespace": revision.key.namespace,
         "labels": labels,
         "annotations": template["metadata"].get("annotations") or {},
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return kinds.POD.manifest(metadata, spec=spec)
 
 
 def _without_gpu(container: Raw) -> Raw:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels
@@ -53,12 +53,12 @@ def read_live_objects(
         policies_found = pool.submit(read_policies, cluster, key)
         has_class = pool.submit(_has_ingress_class, cluster, function)
         kind, (cron_kind, jobs) = hpa.result(), crons.result()
+        service = existing.service
+        node_port = endpoints.node_port(service) if service else existing.node_port
         context = RenderContext(
             hpa=kind,
             cron_job=cron_kind,
-            node_port=endpoints.node_port(existing.service)
-            if existing.service
-            else existing.node_port,
+            node_port=node_port,
             pull_secret=secret.result(),
             replicas=_replicas(existing),
             budget=policies_found.result().budget,
@@ -84,12 +84,7 @@ def _hpa_kind(cluster: Cluster, function: Function) -> Kind:
 def list_cron_jobs(cluster: Cluster, key: KubernetesKey) -> tuple[Kind, list[Raw]]:
     """Return the served kind of CronJobs, and those of the function."""
     kind = kinds.CRON_JOB if cluster.serves(kinds.CRON_JOB) else kinds.CRON_JOB_V1BETA1
-    try:
-        listed = cluster.list(
-            kind, key.namespace, labels=f"{labels.FNBUILD_SELECTOR},{labels.FUNCTION}={key.name}"
-        )
-    except ForbiddenError:
-        return kind, []
+    listed = if_allowed(lambda: cluster.list(kind, key.namespace, labels=key.selector), [])
     return kind, [cron_job for cron_job in listed if inventory.is_managed(cron_job)]
 
 
@@ -130,11 +125,7 @@ def _has_ingress_class(cluster: Cluster, function: Function) -> bool:
 def _pull_secret(cluster: Cluster, key: KubernetesKey, function: Function) -> str:
     if function.spec.image_pull_secrets:
         return ""
-    try:
-        secret = cluster.get(kinds.SECRET, key.namespace, labels.PULL_SECRET)
-    except ForbiddenError:
-        return ""
-    return labels.PULL_SECRET if secret is not None else ""
+    return inventory.default_pull_secret(cluster, key.namespace)
 
 
 def _replicas(existing: FunctionObjects) -> int | None:

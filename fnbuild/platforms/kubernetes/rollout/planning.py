@@ -22,7 +22,7 @@ from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rejections
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import key_of, timestamp
+from fnbuild.platforms.kubernetes.labels import validated_key
 from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.network import service_manifest
 from fnbuild.platforms.kubernetes.manifests.rendering import (
@@ -42,7 +42,7 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
-from fnbuild.platforms.revision_records import RevisionOrigin
+from fnbuild.platforms.revision_records import RevisionOrigin, timestamp
 
 PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"})
 _MAX_THREADS = 6
@@ -136,7 +136,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     `ForbiddenError` without permissions, and `ConflictError` for fields of other managers.
     """
     function = _with_options(function, artifact, options)
-    key_of(function)
+    validated_key(function)
     leases.require_managed(objects)
     live = read_live_objects(cluster, objects, function)
     store = SecretStore(cluster, objects.key)

@@ -24,7 +24,7 @@ from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
-from fnbuild.platforms.kubernetes import labels, pod_status
+from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
@@ -64,11 +64,10 @@ class DeploymentWatch:
         self._error: FnbuildError | None = None
 
     def __enter__(self) -> Self:
-        selector = f"{labels.CLASS}=function,{labels.FUNCTION}={self._key.name}"
         fields = f"metadata.name={self._key.object_name}"
         for kind, label_selector, only in (
             (kinds.DEPLOYMENT, "", fields),
-            (kinds.POD, selector, ""),
+            (kinds.POD, self._key.selector, ""),
         ):
             name = f"watch-{kind.plural}-{self._key.object_name}"
             threading.Thread(
@@ -198,8 +197,7 @@ class ReadinessWait:
 
         def pods() -> list[str]:
             deployment = watched.deployment
-            current = RevisionRecord.from_deployment(deployment) if deployment is not None else None
-            if deployment is None or current is None or current.number != self.revision.number:
+            if deployment is None or not self._is_current(deployment):
                 return []
             # `newest_pods` would return the old pods until there is a new one.
             new = rollout_status.pods_of_template(deployment, watched.pods)
@@ -223,8 +221,7 @@ class ReadinessWait:
 
     def _ready(self, watched: DeploymentWatch, passed: float) -> bool:
         deployment = watched.deployment
-        current = RevisionRecord.from_deployment(deployment) if deployment is not None else None
-        if deployment is None or current is None or current.number != self.revision.number:
+        if deployment is None or not self._is_current(deployment):
             if self._seen or (deployment is not None and passed > _WATCH_LAG_SECONDS):
                 raise superseded_error(self.revision, deployment)
             return False
@@ -246,6 +243,11 @@ class ReadinessWait:
                 hint=status.hint or None,
             )
         return status.ready
+
+    def _is_current(self, deployment: Raw) -> bool:
+        """Return True if the Deployment has the revision that is waited for."""
+        current = RevisionRecord.from_deployment(deployment)
+        return current is not None and current.number == self.revision.number
 
     def _report(self, messages: Iterable[str]) -> None:
         for text in messages:

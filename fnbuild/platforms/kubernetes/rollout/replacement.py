@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from fnbuild.errors import ForbiddenError, PreconditionError
+from fnbuild.errors import PreconditionError
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import Container, KubeDeployment, Node, Pod
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
@@ -277,7 +277,9 @@ def _query_capacity(
     """Return the room for pods of the Deployment, or None without the rights to determine it."""
     with ThreadPoolExecutor(2) as pool:
         nodes = pool.submit(queries.list_nodes, cluster)
-        pods = pool.submit(_list_running_pods, cluster)
+        pods = pool.submit(
+            if_allowed, lambda: cluster.list(kinds.POD, None, fields=_RUNNING_PODS), None
+        )
         if (node_list := nodes.result()) is None:
             return None
         other_pods = pods.result()
@@ -285,26 +287,17 @@ def _query_capacity(
     metadata = {**template.metadata, "namespace": deployment.namespace}
     pod = Pod(metadata=metadata, spec=template.spec)
     names = [old.name for old in own_pods]
-    capacity = measure_capacity(pod, node_list, other_pods or (), names)
+    capacity = measure_capacity(pod, node_list, map(Pod, other_pods or ()), names)
     # Without the list of other pods, only a pod that never fits can be recognized.
     return capacity if other_pods is not None or not capacity.instead else None
-
-
-def _list_running_pods(cluster: Cluster) -> list[Pod] | None:
-    try:
-        return list(map(Pod, cluster.list(kinds.POD, None, fields=_RUNNING_PODS)))
-    except ForbiddenError:
-        return None
 
 
 def _adds_nodes(cluster: Cluster) -> bool:
     """Return True if the cluster may add a node for a pod that no node takes."""
     if cluster.serves(kinds.KARPENTER_NODE_POOL):
         return True
-    try:
-        return cluster.get(kinds.CONFIG_MAP, *_AUTOSCALER_STATUS) is not None
-    except ForbiddenError:
-        return False
+    status = if_allowed(lambda: cluster.get(kinds.CONFIG_MAP, *_AUTOSCALER_STATUS), None)
+    return status is not None
 
 
 def _refusal(function: Function, capacity: Capacity, replicas: int) -> PreconditionError:
