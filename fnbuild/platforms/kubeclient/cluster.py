@@ -23,6 +23,7 @@ _PAGE_SIZE = 500
 _PROXY_SECONDS = 3.0
 _FIELD_MANAGER_QUERY = {"fieldManager": FIELD_MANAGER}
 
+D = TypeVar("D")
 T = TypeVar("T")
 
 _Objects = list[Raw]  # inside the class, `list` is a method
@@ -272,7 +273,7 @@ class Cluster:
         return RequestInfo(verb, kind, namespace, name, subresource, self.server, self.context)
 
 
-def if_allowed(query: Callable[[], T], default: T) -> T:
+def if_allowed(query: Callable[[], T], default: D) -> T | D:
     """Return the result of a query, or `default` if it is forbidden to this user."""
     try:
         return query()

@@ -60,7 +60,7 @@ def node_hosts(
     if nodes is None:
         namespace = functions[0].key.namespace
         pods = list(pods) or if_allowed(
-            lambda: inventory.list_namespace_pods(cluster, namespace), []
+            lambda: inventory.list_namespace_pods(cluster, namespace), ()
         )
         return _hosts_of_pods(cluster, pods)
     ready = [node for node in nodes if node.is_ready]

@@ -130,7 +130,7 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
         lambda: cluster.list(kinds.DEPLOYMENT, namespace, labels=labels.FUNCTIONS_SELECTOR),
         lambda: cluster.list(kinds.SERVICE, namespace, labels=labels.FUNCTIONS_SELECTOR),
         lambda: if_allowed(
-            lambda: cluster.list(kinds.INGRESS, namespace, labels=labels.FUNCTIONS_SELECTOR), []
+            lambda: cluster.list(kinds.INGRESS, namespace, labels=labels.FUNCTIONS_SELECTOR), ()
         ),
         lambda: cluster.list(kinds.CONFIG_MAP, namespace, labels=_LISTED_RECORDS_SELECTOR),
     )
@@ -186,10 +186,10 @@ def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:
     """Return the keys of functions in all namespaces; none if listing them is forbidden."""
     listed = run_concurrently(
         lambda: if_allowed(
-            lambda: cluster.list(kinds.DEPLOYMENT, None, labels=labels.FUNCTIONS_SELECTOR), []
+            lambda: cluster.list(kinds.DEPLOYMENT, None, labels=labels.FUNCTIONS_SELECTOR), ()
         ),
         lambda: if_allowed(
-            lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_IMPORTS_SELECTOR), []
+            lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_IMPORTS_SELECTOR), ()
         ),
     )
     return sorted({KubernetesKey.of_object(obj) for objects in listed for obj in objects})

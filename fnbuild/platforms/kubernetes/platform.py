@@ -317,7 +317,7 @@ class KubernetesPlatform(Platform):
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
         # Restarts are additional information.
-        pods = if_allowed(lambda: inventory.list_namespace_pods(self.cluster, namespace), [])
+        pods = if_allowed(lambda: inventory.list_namespace_pods(self.cluster, namespace), ())
         return containers.restarts_by_function(pods)
 
     def replica_names(self, namespace: str, name: str) -> list[str]:

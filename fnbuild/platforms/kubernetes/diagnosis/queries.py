@@ -93,7 +93,7 @@ def list_warning_events(cluster: Cluster, namespace: str) -> list[KubeEvent]:
 
 
 def _list_events(cluster: Cluster, namespace: str, fields: str) -> list[KubeEvent]:
-    events = if_allowed(lambda: cluster.list(kinds.EVENT, namespace, fields=fields), [])
+    events = if_allowed(lambda: cluster.list(kinds.EVENT, namespace, fields=fields), ())
     return list(map(KubeEvent, events))
 
 

@@ -84,7 +84,7 @@ def _hpa_kind(cluster: Cluster, function: Function) -> Kind:
 def list_cron_jobs(cluster: Cluster, key: KubernetesKey) -> tuple[Kind, list[Raw]]:
     """Return the served kind of CronJobs, and those of the function."""
     kind = kinds.CRON_JOB if cluster.serves(kinds.CRON_JOB) else kinds.CRON_JOB_V1BETA1
-    listed = if_allowed(lambda: cluster.list(kind, key.namespace, labels=key.selector), [])
+    listed = if_allowed(lambda: cluster.list(kind, key.namespace, labels=key.selector), ())
     return kind, [cron_job for cron_job in listed if inventory.is_managed(cron_job)]
 
 
