@@ -28,7 +28,7 @@ RevisionState = Literal["active", "pending", "superseded", "failed"]
 PREVIOUS_STATE_ANNOTATION = "nuclio.io/previous-state"
 # Nuclio's export adds these so that an import does not start the function
 # (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy removes them.
-_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", PREVIOUS_STATE_ANNOTATION)
+SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", PREVIOUS_STATE_ANNOTATION)
 
 
 class RevisionRecord(Protocol):
@@ -204,7 +204,7 @@ def without_skip_annotations(function: Function) -> Function:
     kept = {
         key: value
         for key, value in function.metadata.annotations.items()
-        if key not in _SKIP_ANNOTATIONS
+        if key not in SKIP_ANNOTATIONS
     }
     metadata = msgspec.structs.replace(function.metadata, annotations=kept)
     return msgspec.structs.replace(function, metadata=metadata)

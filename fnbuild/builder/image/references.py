@@ -53,10 +53,14 @@ def registry_of(reference: str) -> str:
 
     As in engines (distribution/reference), a host has a dot or a port, or is localhost.
     """
+    return explicit_registry(reference) or DEFAULT_REGISTRY
+
+
+def explicit_registry(reference: str) -> str:
+    """Return the registry that an image name begins with, or ""."""
     first, slash, _ = reference.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return first
-    return DEFAULT_REGISTRY
+    is_host = "." in first or ":" in first or first == "localhost"
+    return first if slash and is_host else ""
 
 
 def is_local_registry(registry: str) -> bool:

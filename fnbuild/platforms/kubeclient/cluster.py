@@ -172,28 +172,22 @@ class Cluster:
 
     # Pods
 
-    def logs(  # noqa: PLR0913 (what the API offers)
+    def logs(
         self,
         namespace: str,
         pod: str,
         *,
         container: str = "nuclio",
-        follow: bool = False,
-        since: float | None = None,
         tail: int | None = None,
         previous: bool = False,
     ) -> Iterator[tuple[float, bytes]]:
         """Yield the lines of a container's log with the node's timestamps, oldest first.
 
-        There are none if the pod, the container or its log does not exist (yet). `follow` continues
-        until the container terminates.
+        There are none if the pod, the container or its log does not exist (yet).
         """
-        source = self.log_stream(
-            namespace, pod, container=container, since=since, tail=tail, previous=previous
-        )
-        for moment_ns, line in streams.read_log(source, follow=follow):
-            if since is None or moment_ns / 1e9 >= since:
-                yield moment_ns / 1e9, line
+        source = self.log_stream(namespace, pod, container=container, tail=tail, previous=previous)
+        for moment_ns, line in streams.read_log(source):
+            yield moment_ns / 1e9, line
 
     def log_stream(  # noqa: PLR0913
         self,

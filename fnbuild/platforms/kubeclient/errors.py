@@ -219,22 +219,30 @@ def _forbidden(response: _ErrorResponse) -> FnbuildError:
     if "/" in denied["resource"] and group:
         plural, _, sub = denied["resource"].partition("/")
         resource = f"{plural}.{group}/{sub}"
+    role = f"fnbuild-{denied['verb']}-{resource.replace('/', '-')}"
+    verbs = _GRANTED_VERBS.get(denied["verb"], denied["verb"])
     scope = f' in namespace "{namespace}"' if namespace else " in all namespaces"
     return ForbiddenError(
         f'user "{denied["user"]}" may not {denied["verb"]} {resource}{scope}',
-        grant=_grant_command(denied["user"], denied["verb"], resource, namespace),
+        grant=grant_command(role, verbs, resource, rbac_subject(denied["user"]), namespace),
     )
 
 
-def _grant_command(user: str, verb: str, resource: str, namespace: str) -> str:
-    """Return the commands with which an administrator grants one permission."""
-    role = f"fnbuild-{verb}-{resource.replace('/', '-')}"
+def rbac_subject(user: str) -> str:
+    """Return the flag of kubectl that binds a role to a user or a service account."""
     account = _ACCOUNT.fullmatch(user)
-    subject = f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user='{user}'"
+    return f"--serviceaccount={account[1]}:{account[2]}" if account else f"--user='{user}'"
+
+
+def grant_command(role: str, verbs: str, resource: str, subject: str, namespace: str) -> str:
+    """Return the commands with which an administrator creates a role and binds it.
+
+    It is a cluster role if `namespace` is "".
+    """
     kind, namespace_flag = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
     return (
         f"an administrator can allow it: `kubectl create {kind} {role}"
-        f" --verb={_GRANTED_VERBS.get(verb, verb)} --resource={resource}{namespace_flag}`, then"
+        f" --verb={verbs} --resource={resource}{namespace_flag}`, then"
         f" `kubectl create {kind}binding {role} --{kind}={role} {subject}{namespace_flag}`"
     )
 

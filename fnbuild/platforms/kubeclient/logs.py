@@ -57,16 +57,7 @@ def read_logs(  # noqa: PLR0913 (options of a log)
         return iter(())
     # The position in each pod's log at which following continues after the history.
     ends = dict.fromkeys(current_pods, int((since or 0) * 1e9))
-    # Even with a tail of 0, the last line determines that position.
-    limit = None if tail is None else max(tail, 1)
-    sources = {
-        pod: cluster.log_stream(namespace, pod, container=_CONTAINER, since=since, tail=limit)
-        for pod in current_pods
-    }
-    history = heapq.merge(
-        *(_read_history(source, pod, since, ends) for pod, source in sources.items())
-    )
-    past = map(_to_record, history if tail is None else deque(history, maxlen=tail))
+    past = _read_history(cluster, namespace, ends, since=since, tail=tail)
     if not follow:
         return past
     followers = _LogFollowers(cluster, namespace, pods, ends)
@@ -85,19 +76,36 @@ def read_previous_logs(
     cluster: Cluster, namespace: str, pods: list[str], *, since: float | None, tail: int | None
 ) -> Iterator[LogRecord]:
     """Yield the records that the pods' containers wrote before their last restart."""
+    ends = dict.fromkeys(pods, 0)
+    yield from _read_history(cluster, namespace, ends, since=since, tail=tail, previous=True)
+
+
+def _read_history(  # noqa: PLR0913 (options of a log)
+    cluster: Cluster,
+    namespace: str,
+    ends: dict[str, int],
+    *,
+    since: float | None,
+    tail: int | None,
+    previous: bool = False,
+) -> Iterator[LogRecord]:
+    """Return the current records of the pods in `ends`, oldest first, or the last `tail` of them.
+
+    The last timestamp of each pod is stored in `ends`.
+    """
+    # Even with a tail of 0, the last line determines the position in the log.
     limit = None if tail is None else max(tail, 1)
     sources = {
         pod: cluster.log_stream(
-            namespace, pod, container=_CONTAINER, since=since, tail=limit, previous=True
+            namespace, pod, container=_CONTAINER, since=since, tail=limit, previous=previous
         )
-        for pod in pods
+        for pod in ends
     }
-    lines = heapq.merge(*(_read_history(source, pod, since, {}) for pod, source in sources.items()))
-    for line in lines if tail is None else deque(lines, maxlen=tail):
-        yield _to_record(line)
+    lines = heapq.merge(*(_read_lines(source, pod, since, ends) for pod, source in sources.items()))
+    return map(_to_record, lines if tail is None else deque(lines, maxlen=tail))
 
 
-def _read_history(
+def _read_lines(
     source: streams.ApiStream, pod: str, since: float | None, ends: dict[str, int]
 ) -> Iterator[_LogLine]:
     """Yield the current lines of a pod's log, and store the last timestamp in `ends`."""

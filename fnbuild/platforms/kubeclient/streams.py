@@ -120,14 +120,14 @@ def _resource_version(item: Raw) -> str:
     return str(item["metadata"].get("resourceVersion", ""))
 
 
-def read_log(stream: ApiStream, *, follow: bool = False) -> Iterator[tuple[int, bytes]]:
+def read_log(stream: ApiStream) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a container's log with the node's time in nanoseconds since the epoch.
 
     There are none if the pod or container does not exist or has not started (status 400).
     """
     with (
         contextlib.suppress(NotFoundError, InputError),
-        stream.open(None, timestamps="true", follow=str(follow).lower()) as reply,
+        stream.open(None, timestamps="true", follow="false") as reply,
     ):
         yield from timestamped_lines(reply)
 

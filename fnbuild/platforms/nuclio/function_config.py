@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from fnbuild.builder.image.references import explicit_registry
 from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.errors import PreconditionError
 from fnbuild.function.function_rules import RESERVED_NAMES
@@ -21,8 +21,7 @@ from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.base import FunctionKey
-
-EXPORT_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
+from fnbuild.platforms.revision_records import SKIP_ANNOTATIONS, timestamp
 
 PROCESSOR_VARIABLE = "FNBUILD_PROCESSOR"
 """The environment variable with the processor's settings.
@@ -65,18 +64,14 @@ _LINGER_SECONDS = 5
 _DRAIN_SECONDS = 20
 
 
-def key_of(function: Function) -> FunctionKey:
+def validated_key(function: Function) -> FunctionKey:
     """Return the key. Raises `PreconditionError` if the name is reserved for Nuclio itself."""
     name = function.metadata.name
     if name in RESERVED_NAMES:
         raise PreconditionError(
             f"{name!r} is the name of a part of Nuclio", hint="rename the function"
         )
-    return FunctionKey(function.metadata.namespace, name)
-
-
-def timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return FunctionKey.of(function)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +143,6 @@ def user_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
         for name, text in annotations.items()
         if not name.startswith(_PREFIX) and name != _LAST_APPLIED
     }
-
-
-def registry_of(image: str) -> str:
-    """Return the registry of an image reference, "" if it names none."""
-    first, slash, _ = image.partition("/")
-    is_registry = first == "localhost" or "." in first or ":" in first
-    return first if slash and is_registry else ""
 
 
 def _parse_object(text: str) -> Raw | None:
@@ -271,7 +259,7 @@ def deploy_config(function: Function, artifact: Artifact, number: int) -> Raw:
     annotations = {
         name: text
         for name, text in metadata.get("annotations", {}).items()
-        if name not in EXPORT_ANNOTATIONS
+        if name not in SKIP_ANNOTATIONS
     }
     metadata["annotations"] = annotations | record.annotations()
     return raw
@@ -318,7 +306,7 @@ def import_config(function: Function) -> Raw:
 def _split_registry(image: str, registry: str) -> tuple[str, str]:
     """Return the reference that the nodes pull, and its registry."""
     registry = registry.rstrip("/")
-    pushed_to = registry_of(image)
+    pushed_to = explicit_registry(image)
     if not registry or image.startswith(f"{registry}/"):
         return image, registry or pushed_to
     rest = image.removeprefix(f"{pushed_to}/") if pushed_to else image

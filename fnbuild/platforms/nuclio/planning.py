@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.secrets import without_secrets
 from fnbuild.function.types import Function, Raw
@@ -18,7 +19,6 @@ from fnbuild.platforms.nuclio.function_config import (
     decode_revision,
     deploy_config,
     metadata_of,
-    registry_of,
     select_fields,
     state_of,
     user_annotations,
@@ -88,7 +88,7 @@ def resource_manifest(raw: Raw) -> Manifest:
 
 
 def _registry_warnings(artifact: Artifact) -> list[str]:
-    if registry_of(artifact.pinned or artifact.reference):
+    if explicit_registry(artifact.pinned or artifact.reference):
         return []
     return [
         f"the image {artifact.reference} is in no registry: every node must have it, and a"

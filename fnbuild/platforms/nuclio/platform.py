@@ -48,9 +48,9 @@ from fnbuild.platforms.nuclio.function_config import (
     decode_revision,
     deploy_config,
     import_config,
-    key_of,
     metadata_of,
     project_of,
+    validated_key,
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
 from fnbuild.platforms.nuclio.transport import URL_VARIABLE
@@ -80,7 +80,7 @@ class NuclioPlatform(Platform):
     def plan(
         self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
     ) -> Plan:
-        stored = self.dashboard.function(key_of(function))
+        stored = self.dashboard.function(validated_key(function))
         return self._make_plan(stored, function, artifact, options)
 
     def _make_plan(
@@ -94,7 +94,7 @@ class NuclioPlatform(Platform):
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
-        key = key_of(function)
+        key = validated_key(function)
         with _function_lock(key, "deployed"):
             rollout.check_not_busy(key, self.dashboard.function(key))
             yield Reservation(self._apply)
@@ -102,7 +102,7 @@ class NuclioPlatform(Platform):
     def _apply(self, plan: Plan, progress: Progress) -> Deployment:
         """Apply a plan to a function that is reserved."""
         function = plan.function
-        key = key_of(function)
+        key = validated_key(function)
         stored = self.dashboard.function(key)
         # Nuclio has no reservations: a deploy by nuctl may have started in the meantime.
         rollout.check_not_busy(key, stored)
@@ -118,7 +118,9 @@ class NuclioPlatform(Platform):
         return self._read_deployment(key, plan.warnings)
 
     def _rollout(self, function: Function, progress: Progress) -> Rollout:
-        return Rollout(self.dashboard, key_of(function), readiness_seconds(function), progress)
+        return Rollout(
+            self.dashboard, validated_key(function), readiness_seconds(function), progress
+        )
 
     def rollback(
         self,
@@ -157,7 +159,7 @@ class NuclioPlatform(Platform):
             return self._read_deployment(key)
 
     def store_imported(self, function: Function) -> Deployment:
-        key = key_of(function)
+        key = validated_key(function)
         with _function_lock(key, "imported"):
             if self.dashboard.function(key) is not None:
                 raise function_exists(key)

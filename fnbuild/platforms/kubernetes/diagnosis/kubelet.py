@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from fnbuild.builder.image.references import registry_of
 from fnbuild.platforms.kubeclient.kinds import CONFIG_MAP, SECRET, Kind
 from fnbuild.platforms.kubeclient.objects import Container, Pod, Termination
 from fnbuild.platforms.kubernetes.pod_status import PodFinding
@@ -158,9 +159,7 @@ class _PullFailure:
     @property
     def registry(self) -> str:
         """The registry of the image; Docker Hub is the default."""
-        first, slash, _ = self.image.partition("/")
-        named = slash and (first == "localhost" or "." in first or ":" in first)
-        return first if named else "docker.io"
+        return registry_of(self.image)
 
     @property
     def on_node(self) -> bool:

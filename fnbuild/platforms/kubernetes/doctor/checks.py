@@ -7,17 +7,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fnbuild.errors import ForbiddenError
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import Check, is_selected, run_checks
-from fnbuild.platforms.kubeclient import kinds, permissions
+from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import KubeObject, Node
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
-from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
+from fnbuild.platforms.kubernetes.doctor.permissions import check_permissions
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR
 from fnbuild.platforms.kubernetes.pod_status import join_words, parse_timestamp
 
@@ -40,80 +40,72 @@ def examine(
     architecture: str = "",
 ) -> Iterator[Finding]:
     """Yield the findings about a cluster; see `Platform.examine`."""
-    return _Examination(connect, namespace).findings(areas, image, architecture)
+    if not is_selected(areas, *_AREAS):
+        return
+    clusters: list[Cluster] = []
+    connection = Check(_KUBECONFIG_AREA, lambda: _check_connection(connect, clusters))
+    for finding in run_checks((connection,)):
+        if is_selected(areas, _KUBECONFIG_AREA) or finding.state == "failure":
+            yield finding
+    if clusters:
+        examination = _Examination(clusters[0], namespace, is_selected(areas, "rights"))
+        yield from examination.findings(areas, image, architecture)
 
 
+def _check_connection(connect: Callable[[], Cluster], clusters: list[Cluster]) -> Iterator[Finding]:
+    """Check the connection, and add the cluster to `clusters`."""
+    cluster = connect()
+    location = cluster.transport.location
+    where = "this pod's own cluster"
+    if location.context:
+        where = f"context {location.context} of {location.file}"
+    version = cluster.version
+    clusters.append(cluster)
+    text = f"Kubernetes {version} answers at {cluster.server} ({where})"
+    number = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    if number < _OLDEST_VERSION:
+        oldest = ".".join(map(str, _OLDEST_VERSION))
+        remedy = f"fnbuild is tried with {oldest} and later"
+        yield Finding(_KUBECONFIG_AREA, "warning", text, remedy)
+    else:
+        yield Finding(_KUBECONFIG_AREA, "ok", text)
+
+
+@dataclass(slots=True)
 class _Examination:
-    """An examination of a cluster, with the objects that its checks share."""
+    """An examination of a cluster. Of the findings that nodes are forbidden, one has a remedy."""
 
-    def __init__(self, connect: Callable[[], Cluster], namespace: str):
-        self._connect = connect
-        self._namespace = namespace
-        self._cluster: Cluster | None = None
-        self._nodes: list[Node] | None = None
-        self._remedy_given = False
+    cluster: Cluster
+    namespace: str
+    remedy_given: bool
+    _nodes: list[Node] | None = None
 
     def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
-        if not is_selected(areas, *_AREAS):
-            return
-        for finding in run_checks((Check(_KUBECONFIG_AREA, self._check_connection),)):
-            if is_selected(areas, _KUBECONFIG_AREA) or finding.state == "failure":
-                yield finding
-        if self._cluster is None:
-            return
-        cluster, stopped = self._cluster, threading.Event()
-        self._remedy_given = is_selected(areas, "rights")
+        stopped = threading.Event()
         checks = [
             Check(_KUBECONFIG_AREA, self._check_namespace),
-            Check(
-                "rights",
-                lambda: permissions.check_permissions(
-                    cluster, self._namespace, REQUIRED_PERMISSIONS
-                ),
-            ),
-            Check("nodes", lambda: self._check_nodes(architecture)),
-            Check("gpu", self._check_gpus),
+            Check("rights", lambda: check_permissions(self.cluster, self.namespace)),
+            self._node_check("nodes", lambda listed: _check_nodes(listed, architecture)),
+            self._node_check("gpu", self._check_gpus),
             Check("clock", self._check_clocks),
             Check("storage", self._check_storage),
-            Check("node-ports", self._check_node_ports),
+            self._node_check("node-ports", self._check_node_ports),
         ]
         if image:
-            pull = Check(
-                "registry",
-                lambda: self._check_pull(image, stopped),
-                image_pull.TIMEOUT_SECONDS + 15,
-            )
-            checks.append(pull)
+            seconds = image_pull.TIMEOUT_SECONDS + 15
+            checks.append(Check("registry", lambda: self._check_pull(image, stopped), seconds))
         yield from run_checks(checks, areas, stopped)
-
-    def _check_connection(self) -> Iterator[Finding]:
-        cluster = self._connect()
-        location = cluster.transport.location
-        where = "this pod's own cluster"
-        if location.context:
-            where = f"context {location.context} of {location.file}"
-        version = cluster.version
-        self._cluster = cluster
-        text = f"Kubernetes {version} answers at {cluster.server} ({where})"
-        number = tuple(map(int, re.findall(r"\d+", version)[:2]))
-        if number < _OLDEST_VERSION:
-            oldest = ".".join(map(str, _OLDEST_VERSION))
-            remedy = f"fnbuild is tried with {oldest} and later"
-            yield Finding(_KUBECONFIG_AREA, "warning", text, remedy)
-        else:
-            yield Finding(_KUBECONFIG_AREA, "ok", text)
 
     def _check_namespace(self) -> Iterator[Finding]:
         yield self._namespace_problem() or Finding(
-            _KUBECONFIG_AREA, "ok", f'namespace "{self._namespace}" is there'
+            _KUBECONFIG_AREA, "ok", f'namespace "{self.namespace}" is there'
         )
 
     def _namespace_problem(self) -> Finding | None:
         """Return a problem of the namespace, or None; without access to it, None as well."""
-        assert self._cluster is not None
-        name = self._namespace
+        name = self.namespace
         try:
-            namespace = self._cluster.get(kinds.NAMESPACE, "", name)
+            namespace = self.cluster.get(kinds.NAMESPACE, "", name)
         except ForbiddenError:
             # A user with access to one namespace only may not read namespaces.
             return None
@@ -128,53 +120,37 @@ class _Examination:
             )
         return None
 
-    def _list_nodes(self) -> list[Node]:
-        assert self._cluster is not None
-        if self._nodes is None:
-            self._nodes = list(map(Node, self._cluster.list(kinds.NODE, None)))
-        return self._nodes
+    def _node_check(self, area: str, check: Callable[[list[Node]], Iterator[Finding]]) -> Check:
+        """Return a check of the nodes, which is skipped if this user may not list them."""
+
+        def run() -> Iterator[Finding]:
+            try:
+                if self._nodes is None:
+                    self._nodes = list(map(Node, self.cluster.list(kinds.NODE, None)))
+            except ForbiddenError as error:
+                finding = _skipped_finding(area, error)
+                yield replace(finding, remedy="") if self.remedy_given else finding
+                self.remedy_given = True
+            else:
+                yield from check(self._nodes)
+
+        return Check(area, run)
 
     def _list_objects(self, kind: Kind) -> list[KubeObject]:
         """Return the objects of functions in the namespace."""
-        assert self._cluster is not None
-        listed = self._cluster.list(kind, self._namespace, labels=FNBUILD_SELECTOR)
+        listed = self.cluster.list(kind, self.namespace, labels=FNBUILD_SELECTOR)
         return list(map(KubeObject, listed))
 
-    def _nodes_forbidden(self, area: str, error: ForbiddenError) -> Finding:
-        """Return the finding that nodes are forbidden; only the first one has a remedy."""
-        finding = _skipped_finding(area, error)
-        if self._remedy_given:
-            return replace(finding, remedy="")
-        self._remedy_given = True
-        return finding
-
-    def _check_nodes(self, architecture: str) -> Iterator[Finding]:
-        try:
-            nodes_seen = self._list_nodes()
-        except ForbiddenError as error:
-            yield self._nodes_forbidden("nodes", error)
-            return
-        yield from nodes.check_readiness(nodes_seen)
-        if architecture and nodes_seen:
-            yield from nodes.check_architecture(nodes_seen, architecture)
-
-    def _check_gpus(self) -> Iterator[Finding]:
-        assert self._cluster is not None
-        try:
-            nodes_seen = self._list_nodes()
-        except ForbiddenError as error:
-            yield self._nodes_forbidden("gpu", error)
-            return
+    def _check_gpus(self, listed: list[Node]) -> Iterator[Finding]:
         plugins: list[KubeObject] = []
         with contextlib.suppress(ForbiddenError):
-            every = map(KubeObject, self._cluster.list(kinds.DAEMON_SET, None))
+            every = map(KubeObject, self.cluster.list(kinds.DAEMON_SET, None))
             plugins = [daemon_set for daemon_set in every if nodes.is_device_plugin(daemon_set)]
-        yield from nodes.check_gpus(nodes_seen, plugins)
+        yield from nodes.check_gpus(listed, plugins)
 
     def _check_clocks(self) -> Iterator[Finding]:
-        assert self._cluster is not None
         before = time.time()
-        server = self._cluster.transport.server_time()
+        server = self.cluster.transport.server_time()
         local_time = (before + time.time()) / 2
         if server is None:
             yield Finding("clock", "skipped", "the API server sends no date")
@@ -187,13 +163,12 @@ class _Examination:
         else:
             yield Finding("clock", "ok", "the API server's clock and this machine's agree")
         with contextlib.suppress(ForbiddenError):
-            leases = self._cluster.list(kinds.LEASE, _LEASE_NAMESPACE)
+            leases = self.cluster.list(kinds.LEASE, _LEASE_NAMESPACE)
             yield from check_node_clocks(list(map(KubeObject, leases)), local_time + skew)
 
     def _check_storage(self) -> Iterator[Finding]:
-        assert self._cluster is not None
         try:
-            classes = list(map(KubeObject, self._cluster.list(kinds.STORAGE_CLASS, None)))
+            classes = list(map(KubeObject, self.cluster.list(kinds.STORAGE_CLASS, None)))
         except ForbiddenError as error:
             yield _skipped_finding("storage", error)
             return
@@ -210,25 +185,24 @@ class _Examination:
         yield Finding("storage", "ok", text)
 
     def _check_pull(self, image: str, stopped: threading.Event) -> Iterator[Finding]:
-        assert self._cluster is not None
         if problem := self._namespace_problem():
             yield Finding("registry", "skipped", f"no pull was tried: {problem.message}")
         else:
-            yield from image_pull.check_pull(self._cluster, self._namespace, image, stopped)
+            yield from image_pull.check_pull(self.cluster, self.namespace, image, stopped)
 
-    def _check_node_ports(self) -> Iterator[Finding]:
-        assert self._cluster is not None
-        try:
-            nodes_seen = self._list_nodes()
-        except ForbiddenError as error:
-            yield self._nodes_forbidden("node-ports", error)
-            return
+    def _check_node_ports(self, listed: list[Node]) -> Iterator[Finding]:
         services: list[KubeObject] = []
         endpoints: list[KubeObject] | None = None
         with contextlib.suppress(ForbiddenError):
             services = self._list_objects(kinds.SERVICE)
             endpoints = self._list_objects(kinds.ENDPOINTS)
-        yield from nodes.check_node_ports(nodes_seen, services, endpoints)
+        yield from nodes.check_node_ports(listed, services, endpoints)
+
+
+def _check_nodes(listed: list[Node], architecture: str) -> Iterator[Finding]:
+    yield from nodes.check_readiness(listed)
+    if architecture and listed:
+        yield from nodes.check_architecture(listed, architecture)
 
 
 def check_node_clocks(leases: list[KubeObject], now: float) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from fnbuild.builder.image.references import explicit_registry
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
@@ -402,8 +403,7 @@ def _image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:
     spec = function.spec
     if not artifact.digest or spec.run_registry or spec.build.registry:
         return ()
-    first, slash, _ = artifact.reference.partition("/")
-    if slash and (first == "localhost" or "." in first or ":" in first):
+    if explicit_registry(artifact.reference):
         return ()
     return (
         f"the image {artifact.reference} is only in this machine's engine, which the nodes may not"
