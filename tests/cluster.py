@@ -30,7 +30,7 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.transport import ApiCall
-from fnbuild.platforms.kubernetes.rollout.replacement import pod_gpus
+from fnbuild.platforms.kubernetes.rollout.capacity import pod_gpus
 from tests import locks
 from tests.engine import engine_resources, require_engine, require_image, until
 

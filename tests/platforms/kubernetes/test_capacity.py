@@ -8,7 +8,7 @@ import pytest
 
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.objects import Node, Pod
-from fnbuild.platforms.kubernetes.rollout.replacement import (
+from fnbuild.platforms.kubernetes.rollout.capacity import (
     Capacity,
     ineligibility,
     measure_capacity,

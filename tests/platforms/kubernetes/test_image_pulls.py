@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fnbuild.platforms.kubernetes.diagnosis.kubelet import explain_pull_failure
+from fnbuild.platforms.kubernetes.diagnosis.image_pulls import explain_pull_failure
 
 IMAGE = "registry.example.com/vision/faces:1"
 _UNPACK = (

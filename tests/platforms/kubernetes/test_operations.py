@@ -12,7 +12,7 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubernetes.manifests import network
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests, render_portable
-from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnings
+from fnbuild.platforms.kubernetes.rollout.warnings import configuration_warnings
 from tests.platforms.kubernetes import samples
 from tests.platforms.kubernetes.author import Author
 

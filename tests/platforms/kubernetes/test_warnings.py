@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnings
+from fnbuild.platforms.kubernetes.rollout.warnings import configuration_warnings
 from tests.platforms.kubernetes import samples
 
 GPU = {"limits": {"nvidia.com/gpu": "1"}}

@@ -16,7 +16,7 @@ from fnbuild.platforms.kubeclient.objects import (
     Termination,
 )
 from fnbuild.platforms.kubernetes import labels
-from fnbuild.platforms.kubernetes.diagnosis import kubelet
+from fnbuild.platforms.kubernetes.diagnosis import image_pulls, kubelet
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.pod_status import (
     MOUNT_GRACE_SECONDS,
@@ -155,7 +155,7 @@ def _not_ready_finding(container: _ContainerContext) -> PodFinding | None:
 def _waiting_finding(container: _ContainerContext) -> PodFinding:
     waiting = container.status.waiting
     reason, message = waiting.text("reason"), waiting.text("message")
-    if reason in kubelet.PULL_FAILURES:
+    if reason in image_pulls.PULL_FAILURES:
         return _pull_finding(container, message)
     if reason == "CreateContainerConfigError":
         return kubelet.explain_config_error(message, container.pod.namespace).with_fatal(fatal=True)
@@ -171,7 +171,7 @@ def _waiting_finding(container: _ContainerContext) -> PodFinding:
 def _pull_finding(container: _ContainerContext, message: str) -> PodFinding:
     events = [event.message for event in container.events_with("Failed", "InspectFailed")]
     secrets = container.pod.spec.items_of("imagePullSecrets")
-    finding = kubelet.explain_pull_failure(
+    finding = image_pulls.explain_pull_failure(
         container.spec.image,
         [message, *events],
         secrets=tuple(str(secret.get("name")) for secret in secrets),

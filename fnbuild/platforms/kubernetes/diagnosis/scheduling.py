@@ -26,6 +26,11 @@ _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" (.+)')
 
 _CLAIM_NOT_FOUND = "not found"
 
+GPU_HINT = (
+    "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's device plugin"
+    " they offer none"
+)
+
 _NODE_TAINTS = {
     "not-ready": "not ready",
     "unreachable": "out of reach",
@@ -142,11 +147,7 @@ def _insufficient(obstacle: _NodeObstacle) -> PodFinding:
         lacking = not requested or parse_quantity(largest) < parse_quantity(requested)
         text += f", they have {_in_mebibytes(largest)} at most" if lacking else ", others use it"
     if resource == GPU_RESOURCE:
-        return PodFinding(
-            text,
-            "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"
-            " device plugin they offer none",
-        )
+        return PodFinding(text, GPU_HINT)
     return PodFinding(text, "ask for less in spec.resources.requests, or make room")
 
 

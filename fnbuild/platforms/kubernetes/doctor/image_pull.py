@@ -18,7 +18,7 @@ from fnbuild.platforms import Finding
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import Pod
-from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
+from fnbuild.platforms.kubernetes.diagnosis import image_pulls, rejections, scheduling
 from fnbuild.platforms.kubernetes.inventory import default_pull_secret
 from fnbuild.platforms.kubernetes.labels import DOCTOR, MANAGED_BY, MANAGER
 
@@ -29,7 +29,7 @@ _AREA = "registry"
 _UNSCHEDULED_SECONDS = 15.0
 _WATCH_SECONDS = 1.0
 # The reasons of a container whose image has not been pulled yet.
-_WAITING_REASONS = ("", "ContainerCreating", "PodInitializing", *kubelet.PULL_FAILURES)
+_WAITING_REASONS = ("", "ContainerCreating", "PodInitializing", *image_pulls.PULL_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +132,13 @@ def pull_finding(pod: Pod, pull: PullCheck) -> Finding | None:
         return Finding(_AREA, "failure", f"a node refused the pod that pulls: {why}")
     for status in statuses:
         reason = status.waiting.text("reason")
-        if reason in kubelet.PULL_FAILURES:
+        if reason in image_pulls.PULL_FAILURES:
             message = status.waiting.text("message")
             if reason == "ImagePullBackOff" and "ErrImagePull" not in message:
                 # The back-off message has no reason; it comes again with the next attempt.
                 return None
             logins = (pull.secret,) if pull.secret else ()
-            failure = kubelet.explain_pull_failure(
+            failure = image_pulls.explain_pull_failure(
                 pull.image, [message], secrets=logins, namespace=pull.namespace
             )
             return Finding(_AREA, "failure", failure.text, failure.hint)

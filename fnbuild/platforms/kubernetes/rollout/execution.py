@@ -27,7 +27,7 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
     object_identity,
     read_policies,
 )
-from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan
+from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan, deployment_of
 from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.secret_store import SecretStore, has_references
@@ -157,7 +157,7 @@ class Rollout:
                 self.cluster.delete(kinds.kind_of(manifest), namespace, name)
             if self.plan.needs_second_apply:
                 # The obsolete autoscaler is deleted, and the old pods are gone.
-                apply_manifest(self.cluster, _deployment_of(self.plan.manifests), force=True)
+                apply_manifest(self.cluster, deployment_of(self.plan.manifests), force=True)
         except FnbuildError as error:
             self._add_hint(
                 error, f"revision {self.plan.revision.number} serves; deploy again to end it"
@@ -212,7 +212,7 @@ class Rollout:
 
     def _roll_back(self, previous: RevisionRecord, error: BaseException) -> None:
         self.progress(f"going back to revision {previous.number}")
-        deployment = _deployment_of(render_manifests(previous, self.plan.context))
+        deployment = deployment_of(render_manifests(previous, self.plan.context))
         # Concurrent changes by other managers must not prevent the rollback.
         live = apply_manifest(self.cluster, deployment, force=True)
         if previous.function.spec.disable:
@@ -237,10 +237,6 @@ class Rollout:
     def _add_hint(self, error: BaseException, text: str) -> None:
         if isinstance(error, FnbuildError):
             error.hint = f"{text}; {error.hint}" if error.hint else text
-
-
-def _deployment_of(manifests: Iterable[Manifest]) -> Manifest:
-    return next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
 
 
 def _no_progress(_: str) -> None:

@@ -7,12 +7,12 @@ changes are reported before anything is changed.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from fnbuild.builder.image.references import explicit_registry
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
@@ -24,7 +24,6 @@ from fnbuild.platforms.kubernetes import labels, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rejections
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import validated_key
-from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.network import service_manifest
 from fnbuild.platforms.kubernetes.manifests.rendering import (
     RenderContext,
@@ -32,15 +31,19 @@ from fnbuild.platforms.kubernetes.manifests.rendering import (
     render_manifests,
     render_portable,
 )
-from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnings
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.kubernetes.rollout import replacement
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
-    LiveObjects,
     object_identity,
     read_live_objects,
 )
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
+from fnbuild.platforms.kubernetes.rollout.warnings import (
+    budget_warnings,
+    configuration_warnings,
+    image_warnings,
+    scale_warnings,
+)
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
 from fnbuild.platforms.revision_records import RevisionOrigin, timestamp
@@ -99,7 +102,7 @@ class RolloutPlan:
     @property
     def deployment(self) -> Manifest:
         """The Deployment in the form that is applied first."""
-        manifest = next(manifest for manifest in self.manifests if manifest["kind"] == "Deployment")
+        manifest = deployment_of(self.manifests)
         if self.mode == "beside":
             manifest = replacement.with_overlap(manifest)
         return without_replicas(manifest) if self.autoscaled else manifest
@@ -166,8 +169,10 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         results = list(
             pool.map(lambda manifest: _dry_run(cluster, function, manifest, options), candidates)
         )
-    decision = _choose_replacement(cluster, function, live, [manifest for manifest, _ in results])
-    refusal = decision.refusal
+    deployment = deployment_of(manifest for manifest, _ in results)
+    decision = replacement.choose_replacement(
+        cluster, function, deployment, live.find(deployment), live.pods
+    )
     changes = (
         *_function_changes(objects, record, artifact),
         *(
@@ -180,21 +185,20 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         ),
     )
     if rerun is not None or is_unhealthy:
-        prefix = "deployment "
         changes = tuple(
-            as_replacement(change) if change.target.startswith(prefix) else change
+            as_replacement(change) if change.target.startswith("deployment ") else change
             for change in changes
         )
     warnings = (
         *artifact.warnings,
         *configuration_warnings(function),
-        *_image_warnings(function, artifact),
-        *_scale_warnings(objects, record, rerun is not None),
-        *_budget_warnings(function, context),
+        *image_warnings(function, artifact),
+        *scale_warnings(objects, record, rerun is not None),
+        *budget_warnings(function, context),
         *(text for _, text in results if text),
     )
-    if refusal is not None and preview:
-        warnings += (f"a deploy would be refused now: {refusal.message}; {refusal.hint}",)
+    if decision.refusal is not None and preview:
+        warnings += (f"a deploy would be refused now: {decision.refusal.line}",)
     if any(change.verb != "keep" for change in changes):
         changes = with_new_revision(changes)
     plan = Plan(
@@ -205,19 +209,10 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         options,
         manifests=render_portable(record, context, monitoring=options.monitoring),
         needs=prerequisites(record),
-        refusal=refusal,
+        refusal=decision.refusal,
     )
     return RolloutPlan(
         plan, objects, record, context, manifests, obsolete, store, autoscaled, decision.mode
-    )
-
-
-def _choose_replacement(
-    cluster: Cluster, function: Function, live: LiveObjects, after: list[Raw]
-) -> replacement.Replacement:
-    deployment = next(manifest for manifest in after if manifest["kind"] == "Deployment")
-    return replacement.choose_replacement(
-        cluster, function, deployment, live.find(deployment), live.pods
     )
 
 
@@ -353,40 +348,6 @@ def _change(name: str, live: Raw | None, after: Raw) -> Change:
     )
 
 
-def _scale_warnings(
-    objects: FunctionObjects, record: RevisionRecord, rerun: bool
-) -> tuple[str, ...]:
-    """Warn about a manual change of the number of replicas that the deploy reverts."""
-    live, active = objects.deployment, objects.revision
-    if live is None or active is None or objects.hpa is not None:
-        return ()
-    live_replicas, number = (
-        KubeDeployment(live).desired_replicas,
-        scaling.deployment_replicas(record.function, None),
-    )
-    if (
-        number is None
-        or live_replicas == number
-        or number != scaling.deployment_replicas(active.function, None)
-    ):
-        return ()
-    keeps = f"`--replicas {live_replicas}` keeps them"
-    if rerun:
-        command = f"`fnbuild update function {objects.key.name} --replicas {live_replicas}`"
-        keeps = f"{command} restores them"
-    return (f"it was scaled to {live_replicas}; this deploy sets it to {number}: {keeps}",)
-
-
-def _budget_warnings(function: Function, context: RenderContext) -> tuple[str, ...]:
-    """Warn about replicas without a disruption budget."""
-    if context.budget is not None or scaling.replica_bounds(function)[1] < 2:
-        return ()
-    return (
-        "this user may not read poddisruptionbudgets.policy: the replicas get no disruption budget,"
-        " and draining nodes may end all of them at once",
-    )
-
-
 def unchanged_message(plan: Plan) -> str:
     """Return the progress message for a plan without changes.
 
@@ -398,17 +359,9 @@ def unchanged_message(plan: Plan) -> str:
     return f"{plan.unchanged_message}; `--force` starts it with what {image.reference} means now"
 
 
-def _image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:
-    """Return a warning for an image that only the engine of this machine has."""
-    spec = function.spec
-    if not artifact.digest or spec.run_registry or spec.build.registry:
-        return ()
-    if explicit_registry(artifact.reference):
-        return ()
-    return (
-        f"the image {artifact.reference} is only in this machine's engine, which the nodes may not"
-        " share: `-r REGISTRY` pushes it to where they can pull it",
-    )
+def deployment_of(manifests: Iterable[Manifest]) -> Manifest:
+    """Return the Deployment among the manifests of a function."""
+    return next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
 
 
 def change_target(manifest: Raw) -> str:

@@ -1,15 +1,20 @@
-"""Warnings about settings that have no effect, or a surprising one, in a cluster."""
+"""Warnings about a deploy: settings without effect, or with a surprising one, in a cluster."""
 
 from __future__ import annotations
 
 import json
 import re
 
+from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.types import Function, Raw
+from fnbuild.platforms import Artifact
+from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import is_negative
 from fnbuild.platforms.kubernetes.manifests import cron_jobs, network, scaling
 from fnbuild.platforms.kubernetes.manifests.network import NODE_PORT_RANGE, service_type
 from fnbuild.platforms.kubernetes.manifests.pods import function_volumes
+from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
+from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.settings import (
     GPU_RESOURCE,
     ignored_trigger_attributes,
@@ -131,3 +136,46 @@ def _ignored_settings(function: Function) -> list[str]:
     }
     warnings = [key for key, value in keys.items() if value]
     return warnings + ignored_trigger_attributes(function)
+
+
+def scale_warnings(
+    objects: FunctionObjects, record: RevisionRecord, rerun: bool
+) -> tuple[str, ...]:
+    """Warn about a manual change of the number of replicas that the deploy reverts."""
+    live, active = objects.deployment, objects.revision
+    if live is None or active is None or objects.hpa is not None:
+        return ()
+    live_replicas = live.desired_replicas
+    number = scaling.deployment_replicas(record.function, None)
+    if number in (None, live_replicas) or number != scaling.deployment_replicas(
+        active.function, None
+    ):
+        return ()
+    keeps = f"`--replicas {live_replicas}` keeps them"
+    if rerun:
+        command = f"`fnbuild update function {objects.key.name} --replicas {live_replicas}`"
+        keeps = f"{command} restores them"
+    return (f"it was scaled to {live_replicas}; this deploy sets it to {number}: {keeps}",)
+
+
+def budget_warnings(function: Function, context: RenderContext) -> tuple[str, ...]:
+    """Warn about replicas without a disruption budget."""
+    if context.budget is not None or scaling.replica_bounds(function)[1] < 2:
+        return ()
+    return (
+        "this user may not read poddisruptionbudgets.policy: the replicas get no disruption budget,"
+        " and draining nodes may end all of them at once",
+    )
+
+
+def image_warnings(function: Function, artifact: Artifact) -> tuple[str, ...]:
+    """Return a warning for an image that only the engine of this machine has."""
+    spec = function.spec
+    if not artifact.digest or spec.run_registry or spec.build.registry:
+        return ()
+    if explicit_registry(artifact.reference):
+        return ()
+    return (
+        f"the image {artifact.reference} is only in this machine's engine, which the nodes may not"
+        " share: `-r REGISTRY` pushes it to where they can pull it",
+    )
