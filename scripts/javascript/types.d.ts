@@ -160,7 +160,7 @@ interface Picture extends Size {
 interface PictureSource {
   count: number;
   video: boolean;
-  leftOut: string[];
+  ignoredFiles: string[];
   rate: number;
   name(index: number): string;
   picture(index: number): Promise<Picture>;

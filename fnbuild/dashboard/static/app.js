@@ -178,7 +178,7 @@ function showConnection() {
   const label = CONNECTION_LABELS[live.connection];
   if (status.textContent !== label) status.textContent = label;
   status.dataset.state = live.connection;
-  const banner = elementById("gone", HTMLElement);
+  const banner = elementById("connection-banner", HTMLElement);
   const isLost = live.connection === "lost" && live.error?.status !== 401;
   banner.hidden = !isLost;
   const reason = live.error?.status ? live.error.message : "The dashboard does not answer";
@@ -187,7 +187,7 @@ function showConnection() {
 }
 
 function showSession() {
-  elementById("who", HTMLElement).textContent = session.role === "write" ? "Signed in" : "Sign in";
+  elementById("session-link", HTMLElement).textContent = session.role === "write" ? "Signed in" : "Sign in";
 }
 
 async function showNamespaces() {

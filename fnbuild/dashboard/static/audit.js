@@ -8,7 +8,7 @@ import { errorBox } from "./states.js";
 /** @typedef {Record<"time" | "actor" | "action" | "target" | "outcome", string>} AuditEntry */
 
 const LIMIT = 500;
-const COLUMNS = ["When", "Who", "What", "Where", "Outcome"];
+const COLUMNS = ["Time", "Actor", "Action", "Target", "Outcome"];
 
 /**
  * @param {HTMLElement} root
@@ -21,7 +21,7 @@ export async function show(root, _params, { title, signal, reload }) {
   const search = h("input", {
     type: "search",
     "data-filter": true,
-    placeholder: "Filter by who, what, outcome",
+    placeholder: "Filter by actor, action, outcome",
     "aria-label": "Filter changes",
     oninput: draw,
   });
@@ -69,7 +69,7 @@ function signInPrompt(reload) {
     h("h2", {}, "Not signed in"),
     h("p", {}, "The log of changes has names and addresses, so it needs the token."),
     button("Sign in", signIn, { class: "primary" }),
-    h("p", { class: "quiet-text" }, "On the machine itself: ", h("code", {}, "fnbuild get audit")),
+    h("p", { class: "muted" }, "On the machine itself: ", h("code", {}, "fnbuild get audit")),
   );
   async function signIn() {
     if (await askForToken()) reload();

@@ -221,9 +221,9 @@ function chart({ key, title, unit, series, bars = false }) {
     role: "img",
     tabindex: "0",
     "aria-label": title,
-    "aria-describedby": `read-${key}`,
+    "aria-describedby": `reading-${key}`,
   });
-  const reading = h("p", { class: "reading", id: `read-${key}`, role: "status", "aria-live": "off" });
+  const reading = h("p", { class: "reading", id: `reading-${key}`, role: "status", "aria-live": "off" });
   const legend = h(
     "ul",
     { class: "legend" },

@@ -15,11 +15,11 @@ import { errorBox, isServing } from "./states.js";
  */
 const drafts = new Map();
 /**
- * The drafts whose deploy failed.
+ * The drafts whose deploy failed, by function.
  *
  * @type {Map<string, string>}
  */
-const failedDrafts = new Map(); // of these, the text whose deploy failed
+const failedDrafts = new Map();
 
 /**
  * @param {HTMLElement} root
@@ -34,8 +34,8 @@ export async function show(root, { name }, { signal, current, onChange }) {
   const saveButton = button("Save and deploy", deploy, { class: "primary" });
   const discardButton = button("Discard changes", discard);
   const initialDraft = drafts.get(name);
-  /** @type {(() => string) | null} makes the text of the note */
-  let noteText = null; // makes the note's words
+  /** @type {(() => string) | null} returns the text of the note */
+  let noteText = null;
   const source = createEditor({
     label: `Configuration of ${name}`,
     text: initialDraft ?? stored,
@@ -56,7 +56,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
         h("h2", {}, "function.yaml"),
         h(
           "p",
-          { class: "quiet-text" },
+          { class: "muted" },
           "Saving deploys a new revision. Secrets appear as [redacted] and are kept.",
         ),
       ),
@@ -192,7 +192,7 @@ export async function show(root, { name }, { signal, current, onChange }) {
   }
 
   /**
-   * Set the function that makes the note's text, which is called again after every event.
+   * Set the function that returns the note's text; it is called again after every event.
    *
    * @param {(() => string) | null} noteFunction
    */

@@ -2,7 +2,7 @@
 
 import { button, h, setChildren } from "./dom.js";
 import { listen } from "./input_events.js";
-import { leftOutText, SAMPLES } from "./pictures.js";
+import { ignoredFilesText, SAMPLES } from "./pictures.js";
 import { bounds } from "./shapes.js";
 
 /** @typedef {Record<"tool" | "name" | "key" | "title", string>} Tool */
@@ -29,10 +29,10 @@ const TOOLS = {
 
 /** @param {string} kind */
 function keysOf(kind) {
-  const beside = kind === "interactor" ? " (Shift+Enter excludes)" : "";
+  const exclude = kind === "interactor" ? " (Shift+Enter excludes)" : "";
   const undo = kind === "detector" ? "" : ", Backspace removes the last one";
   return (
-    `Keys in the picture: arrows move a cursor, Enter clicks at it${beside}, + − 0 zoom${undo}; ` +
+    `Keys in the picture: arrows move a cursor, Enter clicks at it${exclude}, + − 0 zoom${undo}; ` +
     ", and . go to the previous and next picture, p plays."
   );
 }
@@ -50,7 +50,7 @@ export class Controls {
     });
     /** @type {Record<string, HTMLElement>} */
     this.panels = Object.fromEntries(
-      ["trouble", "results", "times", "verdict", "program", "raw"].map((name) => [
+      ["error", "results", "times", "findings", "program", "raw"].map((name) => [
         name,
         h("div", { class: `panel-${name}` }),
       ]),
@@ -96,7 +96,7 @@ export class Controls {
       this.stageArea,
       this.strip,
       this.readout,
-      h("p", { class: "keys-line quiet-text", id: "playground-keys" }, keysOf(this.playground.kind)),
+      h("p", { class: "key-help muted", id: "playground-keys" }, keysOf(this.playground.kind)),
     );
   }
 
@@ -154,8 +154,8 @@ export class Controls {
     return h(
       "div",
       { class: "welcome" },
-      h("p", { class: "welcome-what" }, `Drop ${subject} here`),
-      h("p", { class: "quiet-text" }, "or paste one, choose files above, or start with a sample:"),
+      h("p", { class: "welcome-title" }, `Drop ${subject} here`),
+      h("p", { class: "muted" }, "or paste one, choose files above, or start with a sample:"),
       h(
         "div",
         { class: "chips" },
@@ -172,7 +172,7 @@ export class Controls {
     const attributes = (name) => ({ class: "small quiet", "aria-label": name, title: name });
     return h(
       "div",
-      { class: "zooms" },
+      { class: "zoom-buttons" },
       button("−", () => playground.stage.zoom(0.8), attributes("Smaller")),
       button("Fit", () => playground.stage.fit(), attributes("The whole picture")),
       button("+", () => playground.stage.zoom(1.25), attributes("Larger")),
@@ -217,7 +217,7 @@ export class Controls {
           h("h2", {}, "Results ", this.total),
           h("div", { class: "tools" }, this.saveButton, this.runButton),
         ),
-        panels.trouble,
+        panels.error,
         this.status,
         playground.kind !== "tracker" &&
           h(
@@ -231,7 +231,7 @@ export class Controls {
         panels.results,
       ),
       card("times", "Time"),
-      card("verdict", "CVAT"),
+      card("findings", "CVAT"),
       foldedCard("program", "Request as code"),
       foldedCard("raw", "Raw reply"),
     );
@@ -324,7 +324,7 @@ export class Controls {
       playground.openSource(() => source);
     });
     const { previousButton, nextButton, playButton, slider, position } = this;
-    const rateField = source?.video && h("label", { class: "inline" }, rate, "frames a second");
+    const rateField = source?.video && h("label", { class: "inline" }, rate, "frames per second");
     setChildren(this.strip, previousButton, nextButton, playButton, slider, position, rateField);
   }
 
@@ -383,7 +383,7 @@ export class Controls {
     const { picture } = this.playground;
     const size = picture ? `${picture.name}, ${picture.width} × ${picture.height}` : "";
     const position = point ? ` · x ${Math.floor(point.x)}, y ${Math.floor(point.y)}` : "";
-    this.readout.textContent = `${size}${position}${leftOutText(this.playground.source)}`;
+    this.readout.textContent = `${size}${position}${ignoredFilesText(this.playground.source)}`;
   }
 
   /**

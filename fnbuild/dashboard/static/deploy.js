@@ -24,12 +24,17 @@ export function show(root, _params, { title, signal }) {
   showLibrary(libraryCard, { signal, onSelect: showForm });
 
   function dropZone() {
-    const files = h("input", { type: "file", multiple: true, class: "unseen", id: "files" });
-    const folder = h("input", { type: "file", webkitdirectory: true, class: "unseen", id: "folder" });
+    const files = h("input", { type: "file", multiple: true, class: "visually-hidden", id: "files" });
+    const folder = h("input", {
+      type: "file",
+      webkitdirectory: true,
+      class: "visually-hidden",
+      id: "folder",
+    });
     for (const input of [files, folder]) input.addEventListener("change", () => take(input));
     const zone = h(
       "section",
-      { class: "card drop", "aria-labelledby": "upload" },
+      { class: "card drop-zone", "aria-labelledby": "upload" },
       h("h2", { id: "upload" }, "Your code"),
       h(
         "p",
@@ -48,12 +53,12 @@ export function show(root, _params, { title, signal }) {
     );
     zone.addEventListener("dragover", (event) => {
       event.preventDefault();
-      zone.classList.add("over");
+      zone.classList.add("drag-over");
     });
-    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    zone.addEventListener("dragleave", () => zone.classList.remove("drag-over"));
     zone.addEventListener("drop", async (event) => {
       event.preventDefault();
-      zone.classList.remove("over");
+      zone.classList.remove("drag-over");
       if (event.dataTransfer) uploadFiles(await droppedFiles(event.dataTransfer));
     });
     return zone;

@@ -48,7 +48,7 @@ export function deployForm(upload, { signal, output }) {
   });
   const platform = h("select", { id: "platform", onchange: update });
   const nameHelp = h("small", { id: "name-help" });
-  const nameError = h("small", { id: "name-wrong", class: "wrong", role: "alert" });
+  const nameError = h("small", { id: "name-error", class: "field-error", role: "alert" });
   const note = h("p", { class: "note", role: "status", hidden: true });
   const cvatNote = h(
     "p",

@@ -28,8 +28,8 @@ export function showDialog(dialog) {
  * @param {...Child} children
  */
 export function createDialog(title, ...children) {
-  const attributes = { "aria-labelledby": "dialog-title", class: "ask" };
-  return h("dialog", attributes, h("h2", { id: "dialog-title" }, title), ...children);
+  const titleId = "dialog-title";
+  return h("dialog", { "aria-labelledby": titleId }, h("h2", { id: titleId }, title), ...children);
 }
 
 /**

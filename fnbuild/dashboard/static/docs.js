@@ -81,18 +81,18 @@ function operationDetails(path, method, spec) {
   const [status, response] = Object.entries(spec.responses)[0];
   return h(
     "details",
-    { class: "address", id: spec.operationId },
+    { class: "endpoint", id: spec.operationId },
     h(
       "summary",
       {},
       h("code", { class: kind === "write" ? "method change" : "method" }, method.toUpperCase()),
       h("code", { class: "path" }, path),
-      h("span", { class: "says" }, withCode(spec.summary)),
+      h("span", { class: "summary" }, withCode(spec.summary)),
     ),
     h(
       "div",
-      { class: "inside" },
-      h("p", { class: "quiet-text" }, `${ACCESS[kind]} · responds with ${status}`),
+      { class: "endpoint-details" },
+      h("p", { class: "muted" }, `${ACCESS[kind]} · responds with ${status}`),
       parameters(spec),
       contentSections("Request", spec.requestBody && spec.requestBody.content),
       contentSections("Response", response.content),
@@ -128,7 +128,7 @@ function show(main, api) {
       h("h1", {}, `${api.info.title} ${api.info.version}: the API`),
       h(
         "div",
-        { class: "about" },
+        { class: "description" },
         api.info.description.split("\n\n").map((/** @type {string} */ text) => h("p", {}, withCode(text))),
       ),
       h(

@@ -180,7 +180,11 @@ export function copyButton(text, name = "Copy") {
  */
 export function table(columns, rows, attributes = {}) {
   const headings = columns.map((name) =>
-    h("th", { role: "columnheader", scope: "col" }, name || h("span", { class: "unseen" }, "Actions")),
+    h(
+      "th",
+      { role: "columnheader", scope: "col" },
+      name || h("span", { class: "visually-hidden" }, "Actions"),
+    ),
   );
   return h(
     "table",

@@ -3,7 +3,7 @@
 // The context has the coordinates of the picture; `unit` is the width of a pixel of the screen there, so that
 // lines and names keep their size at every zoom.
 
-import { picture } from "./masks.js";
+import { maskCanvas } from "./masks.js";
 import { bounds, extent, outline, shapeColour } from "./shapes.js";
 
 const DARK = "rgb(16 18 22)";
@@ -42,10 +42,10 @@ const masks = new WeakMap();
  * @param {Mask} mask
  * @param {Colour} colour
  */
-function maskPicture(mask, colour) {
+function cachedMaskCanvas(mask, colour) {
   const cached = masks.get(mask);
   if (cached?.colour === colour) return cached.canvas;
-  const canvas = picture(mask, colour);
+  const canvas = maskCanvas(mask, colour);
   masks.set(mask, { colour, canvas });
   return canvas;
 }
@@ -82,7 +82,7 @@ function drawShape(pen, shape, ink, labels, marked) {
   const lineWidth = marked ? 1.8 : 1;
   if (shape.mask) {
     pen.context.imageSmoothingEnabled = false;
-    pen.context.drawImage(maskPicture(shape.mask, ink), shape.mask.left, shape.mask.top);
+    pen.context.drawImage(cachedMaskCanvas(shape.mask, ink), shape.mask.left, shape.mask.top);
   } else if (shape.type === "skeleton") drawSkeleton(pen, shape, ink, labels, lineWidth);
   else if (shape.type === "points") pen.dots(corners, ink, 4.4 * lineWidth);
   else if (shape.type === "polyline") {
@@ -309,11 +309,11 @@ class Pen {
     const position = (visible.length ? visible : corners).find(
       ([l, t]) =>
         !captions.some(
-          (element) =>
-            l < element[0] + element[2] &&
-            element[0] < l + textWidth &&
-            t < element[1] + textHeight &&
-            element[1] < t + textHeight,
+          ([otherLeft, otherTop, otherWidth]) =>
+            l < otherLeft + otherWidth &&
+            otherLeft < l + textWidth &&
+            t < otherTop + textHeight &&
+            otherTop < t + textHeight,
         ),
     );
     if (!position) return;
@@ -331,18 +331,20 @@ class Pen {
    * Return positions of a text that are in the canvas, moved in at its edges; those that would cover the
    * point are omitted.
    *
-   * @param {Point[]} places
-   * @param {number} across
-   * @param {number} down
+   * @param {Point[]} positions
+   * @param {number} textWidth
+   * @param {number} textHeight
    * @param {number} gap
    */
-  inView(places, across, down, gap) {
+  inView(positions, textWidth, textHeight, gap) {
     const { a, d, e, f } = this.context.getTransform();
     const { width, height } = this.context.canvas;
     const [left, top] = [-e / a, -f / d];
-    const [right, bottom] = [left + width / a - across, top + height / d - down];
-    return places
-      .filter(([x, y]) => x >= left - gap && x <= right + gap && y >= top - down && y <= bottom + down)
+    const [right, bottom] = [left + width / a - textWidth, top + height / d - textHeight];
+    return positions
+      .filter(
+        ([x, y]) => x >= left - gap && x <= right + gap && y >= top - textHeight && y <= bottom + textHeight,
+      )
       .map(([x, y]) => [Math.min(Math.max(left, x), right), Math.min(Math.max(top, y), bottom)]);
   }
 

@@ -45,7 +45,7 @@ export function createEditor({
     autocomplete: "off",
     readonly,
     "aria-label": label,
-    "aria-describedby": "editor-here",
+    "aria-describedby": "editor-position",
     oninput: onInput,
     onscroll: syncScroll,
     onkeydown: onKey,
@@ -53,17 +53,17 @@ export function createEditor({
     onclick: showPosition,
   });
   const numbers = h("div", { class: "numbers", "aria-hidden": "true" });
-  const highlights = h("div", { class: "bands", "aria-hidden": "true" });
-  const status = h("p", { class: "here", id: "editor-here", role: "status" });
+  const highlights = h("div", { class: "line-highlights", "aria-hidden": "true" });
+  const status = h("p", { class: "position", id: "editor-position", role: "status" });
   const list = h("ul", { class: "findings", "aria-label": "Findings" });
   const node = h(
     "div",
     { class: "editor" },
     h(
       "div",
-      { class: "paper" },
+      { class: "editor-frame" },
       h("div", { class: "gutter" }, numbers),
-      h("div", { class: "sheet" }, highlights, textarea),
+      h("div", { class: "editor-text" }, highlights, textarea),
     ),
     status,
     list,
@@ -143,7 +143,7 @@ export function createEditor({
         {},
         h("strong", {}, finding.line ? `Line ${finding.line}: ` : "", withCode(finding.message)),
         finding.hint && h("span", { class: "hint" }, " → ", withCode(finding.hint)),
-        h("span", { class: "quiet-text" }, ` ${finding.severity} ${finding.rule ?? ""}`),
+        h("span", { class: "muted" }, ` ${finding.severity} ${finding.rule ?? ""}`),
       ),
     ];
   }
@@ -170,7 +170,7 @@ export function createEditor({
     setChildren(
       highlights,
       [...severities].map(([line, severity]) => {
-        const highlight = h("div", { class: `band ${severity}`, "data-line": line });
+        const highlight = h("div", { class: `line-highlight ${severity}`, "data-line": line });
         highlight.style.top = `calc(${line - 1} * var(--line-height))`;
         return highlight;
       }),

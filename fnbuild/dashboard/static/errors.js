@@ -24,7 +24,7 @@ export function drawErrors(container, errors, { limit = 10, since = 0, knownMess
   const none = since ? "No errors since the last change." : "No errors recorded.";
   setChildren(
     container,
-    recent.length ? errorList(recent, limit) : h("p", { class: "quiet-text" }, none),
+    recent.length ? errorList(recent, limit) : h("p", { class: "muted" }, none),
     earlier.length > 0 &&
       h(
         "details",
@@ -73,7 +73,7 @@ function errorItem(error) {
     {},
     h(
       "span",
-      { class: "quiet-text" },
+      { class: "muted" },
       error.count > 1 && `${error.count}×, last `,
       timeElement(toMilliseconds(error.time)),
       error.status ? ` · ${error.status}` : "",

@@ -41,7 +41,7 @@ export async function show(root, params, context) {
   const head = h("div", { class: "head" });
   const feedback = h("div");
   const body = h("div", { class: "stack", id: "tab" });
-  const tabTools = h("div", { class: "beside-tabs" });
+  const tabTools = h("div", { class: "tab-tools" });
   root.classList.toggle("compact", tab === "playground");
   append(
     root,
@@ -81,7 +81,7 @@ export async function show(root, params, context) {
       feedback,
       h(
         "p",
-        { class: "problem", role: "alert" },
+        { class: "error-box", role: "alert" },
         `${name} has been deleted. `,
         h("a", { href: "#/" }, "All functions"),
       ),
@@ -96,7 +96,7 @@ export async function show(root, params, context) {
       head,
       h("h1", {}, name),
       h("span", { role: "status" }, fn && pill(stateOf(fn))),
-      fn && titleOf(fn) && h("span", { class: "quiet-text" }, titleOf(fn)),
+      fn && titleOf(fn) && h("span", { class: "muted" }, titleOf(fn)),
       fn && h("div", { class: "tools" }, actions(fn)),
     );
     if (focused) [...head.querySelectorAll("button")].find((b) => b.textContent === focused)?.focus();
@@ -106,7 +106,7 @@ export async function show(root, params, context) {
     const fn = current();
     return h(
       "p",
-      { class: "crumbs" },
+      { class: "breadcrumbs" },
       h("a", { href: "#/" }, "Functions"),
       fn && ` / ${projectOf(fn)} on ${fn.status?.platform ?? "?"}`,
     );

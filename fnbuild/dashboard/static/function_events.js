@@ -40,7 +40,7 @@ const LOG_LEVEL = "x-nuclio-log-level";
  * @param {SavedRequestsOptions} options
  */
 export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile }) {
-  const list = h("ul", { class: "shelf" });
+  const list = h("ul", { class: "item-list" });
   const feedback = h("div");
   const title = h("input", {
     "aria-label": "Name of the request",
@@ -71,7 +71,7 @@ export function savedRequests(name, { signal, currentRequest, onSelect, bodyFile
 
   function draw() {
     events.sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
-    setChildren(list, events.length ? events.map(item) : h("li", { class: "quiet-text" }, "None yet."));
+    setChildren(list, events.length ? events.map(item) : h("li", { class: "muted" }, "None yet."));
   }
 
   /** @param {FunctionEvent} event */

@@ -72,14 +72,15 @@ export function functionRow(fn) {
   const { status = {}, spec = {} } = fn;
   const description = [titleOf(fn), typeOf(fn)].filter(Boolean).join(" · ") || spec.description;
   const address = `#/functions/${encodeURIComponent(fn.key)}`;
-  const isShadowed = fn.key.includes("@"); // by one of that name elsewhere; the API knows that one
+  // NAME@PLATFORM has no page: a function of that name on another platform takes precedence.
+  const isShadowed = fn.key.includes("@");
   return h(
     "tr",
     { role: "row" },
     cell(
       "Function",
       isShadowed ? h("span", { class: "name" }, fn.key) : h("a", { class: "name", href: address }, fn.key),
-      description && h("span", { class: "about" }, description),
+      description && h("span", { class: "description" }, description),
     ),
     cell("State", ...stateCell(fn)),
     cell("Platform", status.platform),
@@ -116,7 +117,7 @@ function stateCell({ status = {}, error }) {
     ],
     reason && h("span", { class: "reason" }, withCode(reason)),
     setAside && h("span", { class: "reason" }, withCode(setAside)),
-    ...notes.map((text) => h("span", { class: "about" }, withCode(text))),
+    ...notes.map((text) => h("span", { class: "description" }, withCode(text))),
     error &&
       !reason.includes(firstLine(error.message)) &&
       h(

@@ -24,13 +24,13 @@ export function listen(playground, controls) {
     (event) => {
       if (!hasFiles(event)) return;
       event.preventDefault();
-      stageArea.classList.add("over");
+      stageArea.classList.add("drag-over");
     },
     options,
   );
   addEventListener(
     "dragleave",
-    (event) => event.relatedTarget ?? stageArea.classList.remove("over"),
+    (event) => event.relatedTarget ?? stageArea.classList.remove("drag-over"),
     options,
   );
   addEventListener("drop", (event) => hasFiles(event) && onDrop(event), options);
@@ -41,7 +41,7 @@ export function listen(playground, controls) {
   /** @param {DragEvent} event */
   async function onDrop(event) {
     event.preventDefault();
-    stageArea.classList.remove("over");
+    stageArea.classList.remove("drag-over");
     try {
       const { files } = await droppedFiles(/** @type {DataTransfer} */ (event.dataTransfer));
       await playground.openFiles(files.map(({ file }) => file));

@@ -33,11 +33,11 @@ export async function showLibrary(container, { signal, onSelect }) {
       "aria-label": "Filter the library",
       oninput: draw,
     });
-    const list = h("ul", { class: "shelf" });
+    const list = h("ul", { class: "item-list" });
     const entries = Object.entries(functions);
     if (!entries.length) {
       const text = "There is no library. `fnbuild dashboard --library DIR` sets the folder of functions.";
-      return setChildren(container, heading, h("p", { class: "quiet-text" }, withCode(text)));
+      return setChildren(container, heading, h("p", { class: "muted" }, withCode(text)));
     }
     setChildren(container, heading, search, list);
     draw();

@@ -46,7 +46,7 @@ export function show(root, _params, { title, signal }) {
   const filterBar = h("div", { class: "chips", role: "group", "aria-label": "Show" });
   const notices = h("div", { class: "notices" });
   const body = h("div");
-  const announcements = h("div", { class: "unseen", role: "log", "aria-label": "Changes" });
+  const announcements = h("div", { class: "visually-hidden", role: "log", "aria-label": "Changes" });
   append(
     root,
     h(
@@ -266,7 +266,7 @@ function emptyDashboard() {
     h("h2", {}, "No functions here yet"),
     h(
       "div",
-      { class: "ways" },
+      { class: "start-options" },
       h(
         "section",
         { class: "card" },
@@ -279,7 +279,7 @@ function emptyDashboard() {
         { class: "card" },
         h("h3", {}, "From the command line"),
         h("pre", {}, "fnbuild init my-detector\nfnbuild deploy --path my-detector"),
-        h("p", { class: "quiet-text" }, "It appears here automatically."),
+        h("p", { class: "muted" }, "It appears here automatically."),
       ),
     ),
   );

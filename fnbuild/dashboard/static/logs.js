@@ -21,7 +21,7 @@ export function show(root, { name }, { signal }) {
   let discarded = 0;
   let paused = false;
   let minimumRank = 0;
-  let hasTerms = wordFilter("");
+  let matchesSearch = wordFilter("");
   const seenRecords = new Set();
   let newestTime = 0;
   let resumeTime = 0;
@@ -49,7 +49,7 @@ export function show(root, { name }, { signal }) {
     ),
   );
   const pauseButton = button("Pause", togglePause, { "aria-pressed": "false" });
-  const count = h("span", { class: "quiet-text", role: "status", "aria-live": "off" });
+  const count = h("span", { class: "muted", role: "status", "aria-live": "off" });
   const connection = h("span", { class: "connection" }, "Connecting…");
   const rows = h("ol", { class: "records", tabindex: "0", "aria-label": `Log of ${name}` });
   const newestButton = button("↓ Newest", toEnd, { class: "small", hidden: true });
@@ -141,7 +141,7 @@ export function show(root, { name }, { signal }) {
 
   function applyFilter() {
     minimumRank = Number(level.value);
-    hasTerms = wordFilter(search.value);
+    matchesSearch = wordFilter(search.value);
     setChildren(rows, records.filter(matches).slice(-MAX_ROWS).map(logRow));
     toEnd();
     showCount();
@@ -150,7 +150,8 @@ export function show(root, { name }, { signal }) {
   /** @param {LogRecord} record */
   function matches(record) {
     return (
-      levelRank(record) >= minimumRank && hasTerms(record.message, fieldsOf(record), record.replica ?? "")
+      levelRank(record) >= minimumRank &&
+      matchesSearch(record.message, fieldsOf(record), record.replica ?? "")
     );
   }
 
@@ -233,10 +234,10 @@ function fieldsOf({ fields, worker }) {
 
 /** @param {number | string} time */
 function clockTime(time) {
-  const rank = new Date(typeof time === "number" ? time * 1000 : time);
-  if (Number.isNaN(rank.getTime())) return "";
+  const date = new Date(typeof time === "number" ? time * 1000 : time);
+  if (Number.isNaN(date.getTime())) return "";
   /** @param {number} value */
   const pad = (value) => String(value).padStart(2, "0");
-  const clock = [rank.getHours(), rank.getMinutes(), rank.getSeconds()].map(pad).join(":");
-  return `${clock}.${String(rank.getMilliseconds()).padStart(3, "0")}`;
+  const clock = [date.getHours(), date.getMinutes(), date.getSeconds()].map(pad).join(":");
+  return `${clock}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }

@@ -52,14 +52,15 @@ export function fromRuns(values, size) {
   if (!Array.isArray(values)) throw new Error("an interactor's mask is a list of run lengths");
   const mask = box(values.slice(-4), size);
   const bits = new Uint8Array(width(mask) * height(mask));
-  let at = 0;
+  let position = 0;
   values.slice(0, -4).forEach((run, i) => {
-    if (!Number.isInteger(run) || run < 0 || at + run > bits.length)
+    if (!Number.isInteger(run) || run < 0 || position + run > bits.length)
       throw new Error("the mask's runs do not fill its box");
-    if (i % 2) bits.fill(1, at, at + run);
-    at += run;
+    if (i % 2) bits.fill(1, position, position + run);
+    position += run;
   });
-  if (at !== bits.length) throw new Error(`the mask's runs cover ${at} pixels of a box of ${bits.length}`);
+  if (position !== bits.length)
+    throw new Error(`the mask's runs cover ${position} pixels of a box of ${bits.length}`);
   return { ...mask, bits };
 }
 
@@ -101,17 +102,17 @@ export const area = (mask) => mask.bits.reduce((sum, bit) => sum + bit, 0);
  * @param {Mask} mask
  * @param {Colour} colour
  */
-export function picture(mask, [red, green, blue], opacity = 0.42) {
-  const [across, down] = [width(mask), height(mask)];
-  const canvas = h("canvas", { width: across, height: down });
+export function maskCanvas(mask, [red, green, blue], opacity = 0.42) {
+  const [columns, rows] = [width(mask), height(mask)];
+  const canvas = h("canvas", { width: columns, height: rows });
   const context = contextOf(canvas);
-  const image = context.createImageData(across, down);
+  const image = context.createImageData(columns, rows);
   const { bits } = mask;
   for (let i = 0; i < bits.length; i += 1) {
     if (!bits[i]) continue;
-    const x = i % across;
+    const x = i % columns;
     const inner =
-      x > 0 && x < across - 1 && bits[i - 1] && bits[i + 1] && bits[i - across] && bits[i + across];
+      x > 0 && x < columns - 1 && bits[i - 1] && bits[i + 1] && bits[i - columns] && bits[i + columns];
     image.data.set([red, green, blue, inner ? opacity * 255 : 255], i * 4);
   }
   context.putImageData(image, 0, 0);

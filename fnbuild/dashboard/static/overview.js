@@ -15,9 +15,9 @@ export function show(root, { name }, { current, onChange, signal }) {
   const operation = h("div");
   const state = h("section", { class: "card", "aria-labelledby": "state" });
   const errors = h("section", { class: "card", "aria-labelledby": "errors" });
-  const endpointCard = h("section", { class: "card", "aria-labelledby": "reach" });
+  const endpointCard = h("section", { class: "card", "aria-labelledby": "endpoint" });
   const labels = h("section", { class: "card", "aria-labelledby": "model-labels", hidden: true });
-  const detailsCard = h("section", { class: "card", "aria-labelledby": "made" });
+  const detailsCard = h("section", { class: "card", "aria-labelledby": "details" });
   const errorList = h("div");
   append(errors, h("h2", { id: "errors" }, "Last errors"), errorList);
   append(root, operation, h("div", { class: "columns" }, state, endpointCard), labels, errors, detailsCard);
@@ -100,7 +100,7 @@ export function show(root, { name }, { current, onChange, signal }) {
     const curl = url && curlCommand(url, metadata.annotations?.type);
     setChildren(
       endpointCard,
-      h("h2", { id: "reach" }, "Endpoint"),
+      h("h2", { id: "endpoint" }, "Endpoint"),
       factList([
         ["Port", status.httpPort ? String(status.httpPort) : ""],
         ["Address", url && webLink(url)],
@@ -109,7 +109,7 @@ export function show(root, { name }, { current, onChange, signal }) {
       ]),
       url
         ? [h("pre", { class: "code" }, curl), h("p", { class: "actions" }, copyButton(curl, "Copy command"))]
-        : h("p", { class: "quiet-text" }, "No endpoint: the function is not running."),
+        : h("p", { class: "muted" }, "No endpoint: the function is not running."),
     );
   }
 }
@@ -224,8 +224,9 @@ function labelItem({ name, type, colour, attributes, sublabels }, swatch) {
     sublabels.length && `${sublabels.length} points: ${sublabels.join(", ")}`,
     attributes.length && `attributes: ${attributes.join(", ")}`,
   ];
-  const about = details.filter(Boolean).join(" · ");
-  return h("li", {}, swatch(colour), h("span", {}, name, about && h("span", { class: "about" }, about)));
+  const text = details.filter(Boolean).join(" · ");
+  const description = text && h("span", { class: "description" }, text);
+  return h("li", {}, swatch(colour), h("span", {}, name, description));
 }
 
 /**
@@ -235,7 +236,7 @@ function labelItem({ name, type, colour, attributes, sublabels }, swatch) {
 function drawDetails(container, { spec = {}, metadata = {} }) {
   setChildren(
     container,
-    h("h2", { id: "made" }, "Details"),
+    h("h2", { id: "details" }, "Details"),
     factList(detailRows(spec)),
     factGroup(
       "Environment",

@@ -87,18 +87,18 @@ export function resultRows(shapes, labels, highlight) {
           onblur: () => highlight(null),
         },
         swatch(shapeColour(shape, labels)),
-        h("span", { class: "what" }, name),
-        h("span", { class: "sure" }, shape.confidence === null ? "" : shape.confidence.toFixed(2)),
+        h("span", { class: "result-name" }, name),
+        h("span", { class: "confidence" }, shape.confidence === null ? "" : shape.confidence.toFixed(2)),
         h(
           "span",
-          { class: "where" },
+          { class: "location" },
           shape.label && shape.type !== "rectangle" ? `${shape.type} ${location}` : location,
         ),
       ),
     );
   }
   if (shapes.length > MAX_ROWS)
-    append(list, h("li", { class: "quiet-text" }, `and ${shapes.length - MAX_ROWS} more`));
+    append(list, h("li", { class: "muted" }, `and ${shapes.length - MAX_ROWS} more`));
   return list;
 }
 
@@ -149,7 +149,7 @@ export function findingsPanel(findings, exclusion = "") {
     exclusion &&
     h("p", { class: "note warn" }, withCode(`CVAT does not call this function: it is ${exclusion}`));
   if (!findings.length)
-    return [excludedNote, h("p", { class: excludedNote ? "" : "fine" }, "✓ CVAT accepts this reply.")];
+    return [excludedNote, h("p", { class: excludedNote ? "" : "accepted" }, "✓ CVAT accepts this reply.")];
   const errorCount = findings.filter((finding) => finding.severity === "error").length;
   return [
     excludedNote,
@@ -235,11 +235,7 @@ export function rawPanel(text) {
   return [
     h("pre", { class: "code", tabindex: 0 }, isLong ? formatted.slice(0, MAX_CHARACTERS) : formatted),
     isLong &&
-      h(
-        "p",
-        { class: "quiet-text" },
-        `… ${formatted.length - MAX_CHARACTERS} more characters; copy gives all`,
-      ),
+      h("p", { class: "muted" }, `… ${formatted.length - MAX_CHARACTERS} more characters; copy gives all`),
     copyButton(text),
   ];
 }

@@ -1,7 +1,7 @@
 // Pictures to send: files, frames of videos, samples.
 //
-// A picture's `blob` is what functions get. A source has the pictures through which the user steps; `leftOut`
-// are the names of chosen files that are not pictures.
+// A picture's `blob` is what functions get. A source has the pictures through which the user steps;
+// `ignoredFiles` are the names of chosen files that are not pictures.
 
 import { contextOf, h } from "./dom.js";
 
@@ -49,13 +49,13 @@ export async function sourceFromFiles(files) {
   const pictures = usable.filter((file) => file.type.startsWith("image/"));
   const selected = pictures.length ? pictures : usable.slice(0, 1);
   selected.sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
-  const leftOut = usable.filter((file) => !selected.includes(file)).map((file) => file.name);
+  const ignoredFiles = usable.filter((file) => !selected.includes(file)).map((file) => file.name);
   const source = pictureSource(
     selected.length,
     (i) => selected[i].name,
     (i) => decodePicture(selected[i], selected[i].name),
   );
-  return Object.assign(source, { leftOut });
+  return Object.assign(source, { ignoredFiles });
 }
 
 /**
@@ -63,8 +63,8 @@ export async function sourceFromFiles(files) {
  *
  * @param {PictureSource | null} source
  */
-export function leftOutText(source) {
-  const names = source?.leftOut ?? [];
+export function ignoredFilesText(source) {
+  const names = source?.ignoredFiles ?? [];
   if (!names.length) return "";
   return names.length > 1
     ? ` · ${names.length} other files ignored`
@@ -89,7 +89,7 @@ function pictureSource(count, name, load) {
     count,
     name,
     video: false,
-    leftOut: [],
+    ignoredFiles: [],
     rate: 0,
     setRate: () => {},
     forget: () => cache.clear(),

@@ -15,7 +15,7 @@ import { Stage } from "./stage.js";
 import { errorBox, stateOf } from "./states.js";
 
 /** @type {Record<string, string>} */
-const MODES = { pictures: "Pictures", plain: "Raw request" };
+const MODES = { pictures: "Pictures", raw: "Raw request" };
 
 // Statuses with which the dashboard answers for a function that has no revision yet.
 const NOT_SERVING_STATUSES = [404, 503];
@@ -75,7 +75,7 @@ export async function show(root, { name }, { current, onChange, tabTools, signal
         }),
       ),
     );
-    if (activeMode === "plain") {
+    if (activeMode === "raw") {
       const stop = new AbortController();
       leaveMode = () => stop.abort();
       showRawRequest(container, name, AbortSignal.any([signal, stop.signal]));
@@ -110,8 +110,8 @@ export class Playground extends PlaygroundModel {
     const handlers = {
       click: (click) => this.onClick(click),
       box: (box) => this.onBox(box),
-      point: (position) => this.controls.showPosition(position),
-      nothing: () => this.onDrag(),
+      hover: (position) => this.controls.showPosition(position),
+      idleDrag: () => this.onIdleDrag(),
     };
     this.stage = new Stage(
       this.controls.canvas,
@@ -196,7 +196,7 @@ export class Playground extends PlaygroundModel {
   }
 
   /** Explain why a drag had no effect: the tool only clicks, and the whole picture is visible. */
-  onDrag() {
+  onIdleDrag() {
     if (this.tool === "move") return;
     this.setStatus(
       `A drag does nothing here: click${this.controls.hasTool("box") ? ", or draw with the tool Box" : ""}.`,
@@ -255,7 +255,7 @@ export class Playground extends PlaygroundModel {
   /** @param {any} error */
   showError(error) {
     this.setStatus("");
-    setChildren(this.controls.panels.trouble, errorBox(error));
+    setChildren(this.controls.panels.error, errorBox(error));
   }
 
   // Output
@@ -330,14 +330,11 @@ export class Playground extends PlaygroundModel {
   drawPanels() {
     const { controls, result } = this;
     const log = `#/functions/${encodeURIComponent(this.name)}/logs`;
-    setChildren(
-      controls.panels.trouble,
-      result?.error && errorBox(result.error, h("a", { href: log }, "Log")),
-    );
+    setChildren(controls.panels.error, result?.error && errorBox(result.error, h("a", { href: log }, "Log")));
     const response = result?.response;
     controls.showPanel("times", response && timingPanel(response));
     controls.showPanel(
-      "verdict",
+      "findings",
       result?.findings
         ? findingsPanel(result.findings, this.exclusion())
         : result?.checkError && errorBox(result.checkError),

@@ -36,7 +36,7 @@ export async function showReply({ name, response, content, ms, size }, signal) {
         { class: "head" },
         h("h2", {}, "Reply"),
         statusPill(response),
-        h("span", { class: "quiet-text" }, [type, formatSize(content.size)].filter(Boolean).join(" · ")),
+        h("span", { class: "muted" }, [type, formatSize(content.size)].filter(Boolean).join(" · ")),
       ),
       await replyBody(name, content, type, signal),
     ),
@@ -79,7 +79,7 @@ function statusPill({ status, statusText }) {
  * @param {AbortSignal} signal
  */
 async function replyBody(name, content, type, signal) {
-  if (!content.size) return h("p", { class: "quiet-text" }, "No body.");
+  if (!content.size) return h("p", { class: "muted" }, "No body.");
   if (type.startsWith("image/")) return picture(content, signal);
   if ((TEXT_TYPES.test(type) || !type) && content.size < MAX_TEXT_BYTES)
     return h("div", { class: "panel-raw" }, rawPanel(await content.text()));
@@ -133,15 +133,15 @@ function invocationLog(text) {
     records.length
       ? h(
           "ol",
-          { class: "records few" },
+          { class: "records short" },
           records.map((/** @type {unknown} */ record) => logRow(logRecord(record))),
         )
-      : h("p", { class: "quiet-text" }, "No log records."),
+      : h("p", { class: "muted" }, "No log records."),
   );
 }
 
 /**
- * Convert a record of the processor: its fields stand beside the others, its time is in milliseconds.
+ * Convert a record of the processor, which has its fields at the top level and its time in milliseconds.
  *
  * @param {any} record
  * @returns {LogRecord}

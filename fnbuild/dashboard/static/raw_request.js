@@ -76,7 +76,7 @@ export function showRawRequest(root, name, signal) {
     onSelect: showSaved,
     bodyFile: () => bodyFile(fields),
   });
-  setChildren(root, h("div", { class: "plain-request" }, form, reply, savedCard));
+  setChildren(root, h("div", { class: "raw-request" }, form, reply, savedCard));
   readFields();
 
   function readFields() {
@@ -171,13 +171,7 @@ function bodySection(fields) {
       ),
     ),
     h("label", { class: "field" }, "Body", fields.body),
-    h(
-      "div",
-      { class: "actions" },
-      h("span", { class: "quiet-text" }, "or a file"),
-      fields.file,
-      fields.noFile,
-    ),
+    h("div", { class: "actions" }, h("span", { class: "muted" }, "or a file"), fields.file, fields.noFile),
   );
   fields.noFile.addEventListener("click", removeFile);
   fields.file.addEventListener("change", () => {

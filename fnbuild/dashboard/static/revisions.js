@@ -86,7 +86,7 @@ export async function show(root, { name }, { signal, onChange, current }) {
         h("h2", { id: "difference", tabindex: "-1" }, `From revision ${diff.from} to ${diff.to}`),
         diffSection("Configuration", diff.configuration),
         diff.code === null
-          ? h("p", { class: "quiet-text" }, "The code of these revisions is not available here.")
+          ? h("p", { class: "muted" }, "The code of these revisions is not available here.")
           : diffSection("Code", diff.code),
       );
       diffCard.querySelector("h2")?.focus();

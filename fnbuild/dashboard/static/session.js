@@ -74,7 +74,7 @@ function tokenForm(onDone, cancel) {
     { onsubmit: submit },
     h(
       "p",
-      { class: "quiet-text" },
+      { class: "muted" },
       "It was shown once, when the dashboard first started. ",
       h("code", {}, "fnbuild dashboard token --new"),
       " creates a new one.",

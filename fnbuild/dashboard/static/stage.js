@@ -12,8 +12,8 @@ import { contextOf } from "./dom.js";
  * @typedef {object} StageHandlers
  * @property {(click: Position & {negative: boolean}) => void} click
  * @property {(box: Box) => void} box
- * @property {(position: Position | null) => void} point
- * @property {() => void} nothing a drag without effect
+ * @property {(position: Position | null) => void} hover
+ * @property {() => void} idleDrag called after a drag without effect
  */
 
 /**
@@ -70,7 +70,7 @@ export class Stage {
     canvas.addEventListener("pointermove", (event) => this.onPointerMove(event), options);
     canvas.addEventListener("pointerup", (event) => this.onPointerUp(event), options);
     canvas.addEventListener("pointercancel", (event) => this.onPointerUp(event), options);
-    canvas.addEventListener("pointerleave", () => handlers.point(null));
+    canvas.addEventListener("pointerleave", () => handlers.hover(null));
     canvas.addEventListener("wheel", (event) => this.onWheel(event), options);
     canvas.addEventListener("keydown", (event) => this.onKey(event));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -165,12 +165,12 @@ export class Stage {
   moveBy(dx, dy) {
     const { width, height } = this.size;
     /**
-     * @param {number} place
+     * @param {number} position
      * @param {number} length
-     * @param {number} room
+     * @param {number} available
      */
-    const clampPosition = (place, length, room) =>
-      length <= room ? (room - length) / 2 : Math.min(Math.max(place, room - length), 0);
+    const clampPosition = (position, length, available) =>
+      length <= available ? (available - length) / 2 : Math.min(Math.max(position, available - length), 0);
     this.x = clampPosition(this.x + dx, this.width * this.scale, width);
     this.y = clampPosition(this.y + dy, this.height * this.scale, height);
     this.redraw();
@@ -181,7 +181,7 @@ export class Stage {
    *
    * @param {MouseEvent} event
    */
-  placeOf(event) {
+  positionOf(event) {
     const { left, top } = this.size;
     const x = (event.clientX - left - this.x) / this.scale;
     const y = (event.clientY - top - this.y) / this.scale;
@@ -262,8 +262,8 @@ export class Stage {
     if (previous) this.pointers.set(event.pointerId, event);
     const { gesture } = this;
     if (gesture && !gesture.pinch && gesture.start.pointerId === event.pointerId) this.drag(gesture, event);
-    const place = this.placeOf(event);
-    this.handlers.point(place.inside ? place : null);
+    const position = this.positionOf(event);
+    this.handlers.hover(position.inside ? position : null);
   }
 
   /**
@@ -276,8 +276,8 @@ export class Stage {
     if (!gesture.moved) return;
     if (gesture.draws) {
       gesture.box = boxOf(
-        this.clampToPicture(this.placeOf(gesture.start)),
-        this.clampToPicture(this.placeOf(event)),
+        this.clampToPicture(this.positionOf(gesture.start)),
+        this.clampToPicture(this.positionOf(event)),
       );
       this.redraw();
     } else if (!this.fitted) {
@@ -312,11 +312,11 @@ export class Stage {
     if (!gesture || (gesture.pinch && this.pointers.size)) return;
     this.gesture = null;
     if (gesture.pinch || event.type === "pointercancel") return;
-    const place = this.placeOf(event);
+    const position = this.positionOf(event);
     if (gesture.box) this.emitBox(gesture.box);
-    else if (!gesture.moved && place.inside) {
-      this.handlers.click({ ...place, negative: event.button === 2 });
-    } else if (gesture.moved && !gesture.draws && this.fitted) this.handlers.nothing();
+    else if (!gesture.moved && position.inside) {
+      this.handlers.click({ ...position, negative: event.button === 2 });
+    } else if (gesture.moved && !gesture.draws && this.fitted) this.handlers.idleDrag();
     this.redraw();
   }
 
@@ -362,17 +362,21 @@ export class Stage {
       this.moveBy(-dx * pixels * 4, -dy * pixels * 4);
       return;
     }
-    const by = Math.max(1, Math.round(pixels / this.scale));
-    const from = this.cursor ?? { x: Math.round(this.width / 2), y: Math.round(this.height / 2) };
-    this.setCursor(this.cursor ? this.clampToPicture({ x: from.x + dx * by, y: from.y + dy * by }) : from);
+    const step = Math.max(1, Math.round(pixels / this.scale));
+    const { cursor } = this;
+    this.setCursor(
+      cursor
+        ? this.clampToPicture({ x: cursor.x + dx * step, y: cursor.y + dy * step })
+        : { x: Math.round(this.width / 2), y: Math.round(this.height / 2) },
+    );
   }
 
-  /** @param {Position | null} place */
-  setCursor(place) {
-    if (this.cursor === place) return;
-    this.cursor = place;
-    if (!place) this.corner = null;
-    this.handlers.point(place);
+  /** @param {Position | null} position */
+  setCursor(position) {
+    if (this.cursor === position) return;
+    this.cursor = position;
+    if (!position) this.corner = null;
+    this.handlers.hover(position);
     this.redraw();
   }
 

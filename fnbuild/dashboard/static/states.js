@@ -126,9 +126,9 @@ export function errorBox(error, ...actions) {
   const allActions = [signIn, ...actions].filter(Boolean);
   return h(
     "div",
-    { class: "problem", role: "alert" },
-    h("p", { class: "problem-what" }, withCode(summary)),
-    error?.hint && h("p", { class: "problem-hint" }, withCode(error.hint)),
+    { class: "error-box", role: "alert" },
+    h("p", { class: "error-summary" }, withCode(summary)),
+    error?.hint && h("p", { class: "error-hint" }, withCode(error.hint)),
     rest.length > 0 && h("pre", {}, rest.join("\n")),
     error?.detail && h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)),
     allActions.length > 0 && h("p", { class: "actions" }, allActions),

@@ -141,7 +141,8 @@ _CONTRASTS = """() => {
     const found = [];
     for (const one of document.querySelectorAll("body *")) {
         const words = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-        if (!words || !one.checkVisibility() || one.closest(".unseen, .skip, noscript")) continue;
+        const ignored = one.closest(".visually-hidden, .skip, noscript");
+        if (!words || !one.checkVisibility() || ignored) continue;
         const [a, b] = [light(numbers(getComputedStyle(one).color)), light(behind(one))];
         const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         if (contrast < 4.5) found.push(`${one.textContent.trim()}: ${contrast.toFixed(2)}`);

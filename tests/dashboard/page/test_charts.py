@@ -52,7 +52,7 @@ def test_requests_and_errors_are_drawn_and_read(
     latency.focus()
     page.keyboard.press("ArrowLeft")
     expect(latency.locator(".cursor")).to_have_count(1)
-    expect(page.locator("#read-latency")).to_contain_text("p95")
+    expect(page.locator("#reading-latency")).to_contain_text("p95")
     expect(page.get_by_role("heading", name="Last errors").locator("..")).to_contain_text(
         "not this one"
     )
@@ -71,10 +71,12 @@ def test_figures_say_what_is_known(
     slow = {**headers, "x-nuclio-path": "/slow"}
     dashboard.request("POST", "/api/function_invocations", headers=slow)
     # A single request is known exactly, whatever bucket it is in.
-    expect(page.locator("#read-latency")).to_have_text(
+    expect(page.locator("#reading-latency")).to_have_text(
         re.compile(r"^Last, at [\d:]+: p50 ([12],\d\d\d) ms, p95 \1 ms, p99 \1 ms$")
     )
     expect(page.locator(".tiles")).to_contain_text(re.compile(r"p95 at [\d:]+[12],\d\d\d ms"))
     for _ in range(20):
         dashboard.request("POST", "/api/function_invocations", headers=headers)
-    expect(page.locator("#read-latency")).to_have_text(re.compile(r"p50 (\u2264 |\d+\u2013)\d+ ms"))
+    expect(page.locator("#reading-latency")).to_have_text(
+        re.compile(r"p50 (\u2264 |\d+\u2013)\d+ ms")
+    )

@@ -49,7 +49,7 @@ def test_findings_stand_at_their_lines_while_one_types(page: Page, greeter: str)
     findings = page.get_by_role("list", name="Findings")
     expect(findings).to_contain_text(f"Line {line}:")
     expect(findings).to_contain_text("handlr")
-    expect(page.locator(f".band[data-line='{line}']")).to_have_count(1)
+    expect(page.locator(f".line-highlight[data-line='{line}']")).to_have_count(1)
     number, text = page.locator(".numbers > div").nth(line - 1), page.locator("textarea.source")
     assert number.evaluate("one => one.dataset.shape")
     # The number stands beside its line.
@@ -124,7 +124,7 @@ def test_another_name_is_refused_at_its_line(
     area.press("Control+s")
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("the name cannot be changed here")
-    expect(alert.locator(".problem-hint")).to_contain_text(f"leave the name {greeter}")
+    expect(alert.locator(".error-hint")).to_contain_text(f"leave the name {greeter}")
     assert stored(dashboard, greeter)["status"]["revision"] == before
     assert stored(dashboard, "other") is None
     page.get_by_role("button", name="Discard changes").click()

@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(
     choose(page, "Choose a folder", write_function(tmp_path, "page-port", spec=spec))
     page.get_by_role("button", name="Deploy", exact=True).click()
     alert = page.get_by_role("alert").filter(has_text=str(port))
-    expect(alert.locator(".problem-hint")).to_contain_text("another port")
+    expect(alert.locator(".error-hint")).to_contain_text("another port")
 
 
 def test_findings_of_an_upload_stand_at_their_lines(page: Page, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_what_is_no_function_is_refused_with_its_remedy(page: Page, tmp_path: Pa
     for button, path, said in chosen:
         choose(page, button, path)
         alert = page.get_by_role("alert").filter(has_text=said)
-        expect(alert.locator(".problem-hint")).to_contain_text("folder of")
+        expect(alert.locator(".error-hint")).to_contain_text("folder of")
         expect(page.get_by_role("button", name="Deploy", exact=True)).to_have_count(0)
 
 

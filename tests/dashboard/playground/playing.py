@@ -122,7 +122,7 @@ class Playground:
         # Of a page that waits, what it does is heard.
         until(lambda: self._heard(count), f"{count} replies to {self.name}")
         expect(self.page.locator(".playground")).to_have_attribute("aria-busy", "false")
-        expect(self.page.locator(".panel-verdict > *").first).to_be_visible()
+        expect(self.page.locator(".panel-findings > *").first).to_be_visible()
         self.settled()
         assert len(self.sent) == count, [list(one) for one in self.sent]
 
@@ -136,7 +136,7 @@ class Playground:
         return self._answers[-1].json()
 
     def rows(self) -> list[str]:
-        return self.page.locator(".results .what").all_inner_texts()
+        return self.page.locator(".results .result-name").all_inner_texts()
 
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:
         """Return the canvas's colour at a position in the image."""

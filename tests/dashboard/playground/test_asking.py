@@ -130,10 +130,10 @@ def test_a_file_that_is_no_picture(play: Play, tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_text("no picture")
     there.hand("drop", path, "image/jpeg")
-    expect(there.page.locator(".panel-trouble")).to_contain_text("notes.jpg is not a picture")
+    expect(there.page.locator(".panel-error")).to_contain_text("notes.jpg is not a picture")
     there.sample("Astronaut")
     there.answered(1)
-    expect(there.page.locator(".panel-trouble")).to_be_empty()
+    expect(there.page.locator(".panel-error")).to_be_empty()
     assert there.rows() == ["face"]
 
 
@@ -172,7 +172,7 @@ def fault(there: Playground, threshold: str) -> str:
     there.page.get_by_label("Threshold").fill(threshold)
     there.page.get_by_role("button", name="Run").click()
     expect(there.page.locator(".playground")).to_have_attribute("aria-busy", "false")
-    return there.page.locator(".panel-trouble").inner_text()
+    return there.page.locator(".panel-error").inner_text()
 
 
 def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
@@ -182,7 +182,7 @@ def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
     # Of the reply's three only the first can be drawn, and its name is text.
     assert there.rows() == ["<img src=x onerror=alert(1)>"]
     expect(there.page.locator(".status")).to_have_text("2 of the results cannot be drawn.")
-    verdict = there.page.locator(".panel-verdict")
+    verdict = there.page.locator(".panel-findings")
     expect(verdict).to_contain_text("CVAT would refuse or misread this reply")
     expect(verdict.locator("li.error")).to_have_count(2)
     expect(verdict.locator("li.warning")).to_have_count(1)
@@ -190,7 +190,7 @@ def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
     assert "faults answered 503: the <b>weights</b> are gone" in fault(there, "0.1")
     assert "no more memory" in fault(there, "0.2")
     assert "faults did not return JSON" in fault(there, "0.3")
-    link = there.page.locator(".panel-trouble").get_by_role("link", name="Log")
+    link = there.page.locator(".panel-error").get_by_role("link", name="Log")
     assert link.get_attribute("href") == "#/functions/faults/logs"
     assert fault(there, "0") == ""
     there.page.route("**/api/function_invocations", lambda route: route.abort())
@@ -272,6 +272,6 @@ def test_a_reply_that_cvat_never_asks_for(play: Play) -> None:
     expect(there.page.locator("#playground-keys")).not_to_contain_text("beside the object")
     there.sample("Astronaut")
     there.answered(1)
-    expect(there.page.locator(".panel-verdict")).to_contain_text(
+    expect(there.page.locator(".panel-findings")).to_contain_text(
         "CVAT does not call this function: it is not in CVAT's list: CVAT asks for the project cvat"
     )

@@ -92,7 +92,7 @@ def test_every_type_of_shape(play: Play, scenery: Path) -> None:
     assert (inside != GREY).any(), "a polygon is filled"
     assert not alike(tuple(inside), area)
     assert there.rows()[-1] == "indoors"
-    expect(there.page.locator(".panel-verdict")).to_contain_text("CVAT accepts this reply")
+    expect(there.page.locator(".panel-findings")).to_contain_text("CVAT accepts this reply")
 
 
 def test_an_interval_is_listed_and_not_drawn(play: Play, scenery: Path) -> None:
