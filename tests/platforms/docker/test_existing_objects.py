@@ -1,4 +1,4 @@
-"""What is on the engine and on the machine already: ports, names, networks, Nuclio's containers."""
+"""Existing objects of the engine and the machine: ports, names, networks, Nuclio's containers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ pytestmark = pytest.mark.system
 
 
 def listening(port: int) -> set[str]:
-    """The IPv4 addresses of this machine where somebody listens on the port."""
-    found = set()
+    """Return the IPv4 addresses of this machine that have a listener on the port."""
+    addresses = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         local, state = line.split()[1], line.split()[3]
         address, _, number = local.partition(":")
         if state == "0A" and int(number, 16) == port:
-            found.add(socket.inet_ntoa(bytes.fromhex(address)[::-1]))
-    return found
+            addresses.add(socket.inet_ntoa(bytes.fromhex(address)[::-1]))
+    return addresses
 
 
-def test_only_loopback_and_the_bridge_gateway_are_listened_on(author: Author) -> None:
+def test_functions_listen_on_loopback_and_the_bridge_gateway(author: Author) -> None:
     gateway = docker_gateway()
     if gateway is None:
         pytest.skip("this machine has no interface docker0")
@@ -56,18 +56,18 @@ def test_only_loopback_and_the_bridge_gateway_are_listened_on(author: Author) ->
     )
 
 
-def test_every_address_only_when_asked_for(author: Author) -> None:
+def test_functions_listen_on_all_addresses_on_request(author: Author) -> None:
     folder = author.write("hello")
     deployment = author.deploy(folder, listen="0.0.0.0")
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert {binding["HostIp"] for binding in bindings} == {"0.0.0.0"}
-    back = author.deploy(folder)
-    assert back.http_port == deployment.http_port
+    second = author.deploy(folder)
+    assert second.http_port == deployment.http_port
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert "0.0.0.0" not in {binding["HostIp"] for binding in bindings}
 
 
-def test_an_address_that_the_machine_lacks_touches_nothing(author: Author) -> None:
+def test_an_unknown_address_changes_nothing(author: Author) -> None:
     first = author.deploy(author.write("old"))
     before = author.inspected()["Id"]
     with pytest.raises(InputError, match=r"no address 198\.51\.100\.7"):
@@ -76,7 +76,7 @@ def test_an_address_that_the_machine_lacks_touches_nothing(author: Author) -> No
     assert ask(first.http_port) == "old"
 
 
-def test_a_port_that_is_pinned(author: Author) -> None:
+def test_a_fixed_port_is_used_or_refused(author: Author) -> None:
     port = free_port()
     spec = "triggers: {{web: {{kind: http, attributes: {{port: {}}}}}}}"
     deployment = author.deploy(author.write("hello", spec=spec.format(port)))
@@ -93,19 +93,19 @@ def test_a_port_that_is_pinned(author: Author) -> None:
         author.deploy(author.write("two", name="other", spec=spec.format(port)))
 
 
-def test_a_free_port_that_somebody_takes_meanwhile(
+def test_another_port_is_chosen_when_the_first_is_taken(
     author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[int] = []
-    free = ports._free_port
+    find_free_port = ports._free_port
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         taken: int = stranger.getsockname()[1]
 
-        def lose(*given: Any) -> int:
-            # The first choice is lost after it was made, as is the one for the plan before it.
-            chosen.append(taken if len(chosen) < 3 else free(*given))
+        def lose(*arguments: Any) -> int:
+            # The ports of the plan and of the first attempt are taken after they were chosen.
+            chosen.append(taken if len(chosen) < 3 else find_free_port(*arguments))
             return chosen[-1]
 
         monkeypatch.setattr(ports, "_free_port", lose)
@@ -119,31 +119,31 @@ def test_a_free_port_that_somebody_takes_meanwhile(
         [only] = author.platform.revisions(author.namespace, "greeter")
         assert (only.number, only.state) == (1, "active")
 
-        # Without end it is not tried.
+        # The number of attempts is limited.
         monkeypatch.setattr(ports, "_free_port", lambda *_: taken)
         with pytest.raises(ConflictError, match=str(taken)):
             author.deploy(author.write("two", name="other"))
     assert author.docker("ps", "-aq", "--filter", f"name={author.container('other')}") == ""
 
 
-def test_what_has_no_effect_is_said(author: Author) -> None:
+def test_settings_without_effect_are_reported(author: Author) -> None:
     spec = "runRegistry: registry.example\nnodeName: one"
     author.write("hello", spec=spec)
-    [said] = [
+    [message] = [
         warning
         for warning in pipeline.plan(request(author)).warnings
         if "without effect" in warning
     ]
-    assert "runRegistry" in said
-    assert "nodeName" in said
+    assert "runRegistry" in message
+    assert "nodeName" in message
 
 
-def test_no_port_when_publishing_is_off(author: Author) -> None:
+def test_no_port_is_published_on_request(author: Author) -> None:
     spec = "triggers: {web: {kind: http, attributes: {disablePortPublishing: true}}}"
     deployment = author.deploy(author.write("hello", spec=spec))
     assert (deployment.state, deployment.http_port, deployment.external_urls) == ("ready", 0, ())
-    [inside] = deployment.internal_urls
-    assert ask(8080, host=inside.partition(":")[0]) == "hello"
+    [address] = deployment.internal_urls
+    assert ask(8080, host=address.partition(":")[0]) == "hello"
     assert pipeline.plan(request(author)).effective_changes == ()
 
 
@@ -152,7 +152,7 @@ def request(author: Author) -> pipeline.DeployRequest:
     return pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
 
 
-def test_a_container_of_somebody_else_has_the_name(author: Author) -> None:
+def test_a_foreign_container_with_the_name_is_refused(author: Author) -> None:
     author.docker("create", "--name", author.container(), PYTHON_IMAGE, "sleep", "1")
     with pytest.raises(ConflictError, match="neither fnbuild nor Nuclio"):
         author.deploy(author.write("hello"))
@@ -160,7 +160,7 @@ def test_a_container_of_somebody_else_has_the_name(author: Author) -> None:
     assert author.platform.deployments(author.namespace) == []
 
 
-def test_networks(author: Author, resources: EngineResources) -> None:
+def test_containers_join_an_existing_network(author: Author, resources: EngineResources) -> None:
     network = resources.name("net")
     spec = """
     platform:
@@ -195,7 +195,7 @@ def test_networks(author: Author, resources: EngineResources) -> None:
 
 
 @pytest.mark.parametrize("name", ["pth.sam_vit.B", "YOLO-v8"])
-def test_names_that_users_have(author: Author, name: str) -> None:
+def test_common_function_names_are_valid(author: Author, name: str) -> None:
     deployment = author.deploy(author.write("hello", name=name))
     assert deployment.details["container"] == f"nuclio-{author.namespace}-{name}"
     assert [deployment.name for deployment in author.platform.deployments(author.namespace)] == [
@@ -204,7 +204,7 @@ def test_names_that_users_have(author: Author, name: str) -> None:
     assert author.platform.delete(author.namespace, name) is True
 
 
-def test_volumes_and_env_reach_the_handler(author: Author, tmp_path: Path) -> None:
+def test_volumes_and_variables_reach_the_handler(author: Author, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     (models / "weights").write_text("heavy")
@@ -227,7 +227,7 @@ def test_volumes_and_env_reach_the_handler(author: Author, tmp_path: Path) -> No
     assert json.loads(ask(deployment.http_port)) == ["heavy", "Read-only file system", "it's $HOME"]
 
 
-def test_what_nuclio_has_deployed_is_listed_and_left_alone(
+def test_functions_of_nuclio_are_listed_and_protected(
     author: Author, platform: DockerPlatform
 ) -> None:
     port = free_port()
@@ -252,33 +252,33 @@ def test_what_nuclio_has_deployed_is_listed_and_left_alone(
         platform.delete(author.namespace, "greeter")
     with pytest.raises(PreconditionError, match="Nuclio"):
         platform.redeploy(author.namespace, "greeter", author.progress.append)
-    # A deploy takes it over, and its port with it.
+    # A deploy takes over the function and its port.
     deployment = author.deploy(author.write("hello"))
     assert (deployment.http_port, deployment.revision) == (port, 1)
     assert ask(port) == "hello"
 
 
-def test_an_image_that_nobody_has(author: Author, platform: DockerPlatform) -> None:
+def test_a_missing_image_is_an_error(author: Author, platform: DockerPlatform) -> None:
     function = pipeline.prepare(
         pipeline.DeployRequest(path=author.write("hello"), namespace=author.namespace)
     ).function
-    planned = platform.plan(function, Artifact("image", "127.0.0.1:1/nobody/has:this", ""))
-    with pytest.raises(FnbuildError, match="nobody/has"):
-        platform.apply(planned, author.progress.append)
+    plan = platform.plan(function, Artifact("image", "127.0.0.1:1/missing/image:1", ""))
+    with pytest.raises(FnbuildError, match="missing/image"):
+        platform.apply(plan, author.progress.append)
     assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}") == ""
 
 
-def test_an_image_of_another_program(author: Author) -> None:
+def test_an_image_without_a_function_is_refused(author: Author) -> None:
     request = pipeline.DeployRequest(
         path=author.write("old"), platform="local", namespace=author.namespace, image=PYTHON_IMAGE
     )
-    for step in (pipeline.plan, lambda one: pipeline.deploy(one, author.progress.append)):
+    for step in (pipeline.plan, lambda image: pipeline.deploy(image, author.progress.append)):
         with pytest.raises(InputError, match="holds no function: it runs ") as failure:
             step(request)
         assert "fnbuild build" in (failure.value.hint or "")
 
 
-def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path) -> None:
+def test_a_missing_host_path_is_a_warning(author: Author, tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     volume = (
         "volumes:\n"
@@ -290,33 +290,35 @@ def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path
     assert any(f"there is no {absent}" in warning for warning in pipeline.plan(request).warnings)
 
 
-def test_options_that_docker_does_not_have(author: Author) -> None:
+def test_unsupported_options_are_refused(author: Author) -> None:
     with pytest.raises(UsageError, match="Docker platform has no option keep_failed"):
         author.deploy(author.write("hello"), keep_failed=True)
 
 
 @pytest.mark.parametrize(
-    ("host", "words"),
+    ("host", "message"),
     [
         ("unix:///nowhere/docker.sock", "the socket does not exist"),
         ("tcp://127.0.0.1:1", "refused"),
     ],
 )
-def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_an_error(
+    host: str, message: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
     platform = DockerPlatform()
-    with pytest.raises(UnavailableError, match=words) as failure:
+    with pytest.raises(UnavailableError, match=message) as failure:
         platform.deployments("nuclio")
     assert host in failure.value.message
     assert "DOCKER_HOST" in (failure.value.hint or "")
     assert host in platform.problems()[0]
 
 
-def test_both_names_of_the_platform() -> None:
+def test_the_platform_has_two_names() -> None:
     assert lookup("docker").name == lookup("local").name == DockerPlatform.name
 
 
-def test_the_processor_is_reached_at_the_port_alone(author: Author) -> None:
+def test_status_requests_at_the_port_reach_the_handler(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
     with urllib.request.urlopen(
         f"http://127.0.0.1:{deployment.http_port}/status", timeout=60

@@ -1,4 +1,4 @@
-"""Functions on an engine leave with their code and come back without their image."""
+"""Exports contain the code of functions, and imports work without the image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one file", "a folder"])
-def test_an_export_brings_back_the_code_of_a_lost_image(
+def test_an_import_rebuilds_a_lost_image_from_exported_code(
     several: bool, author: Author, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = ("--platform", "local", "-n", author.namespace)
+    options = ("--platform", "local", "-n", author.namespace)
     file = str(tmp_path / "greeter.tar.gz")
     folder = author.write("hello")
     if several:
@@ -24,13 +24,13 @@ def test_an_export_brings_back_the_code_of_a_lost_image(
     author.deploy(folder)
     capsys.readouterr()
 
-    assert run(["export", "functions", "greeter", *place]) == 0
+    assert run(["export", "functions", "greeter", *options]) == 0
     output = capsys.readouterr()
     assert ("functionSourceCode" in output.out) is not several
     assert ("the code of greeter (3 files) is not in the export" in output.err) is several
-    assert run(["export", "functions", "greeter", "--with-code", file, *place]) == 0
+    assert run(["export", "functions", "greeter", "--with-code", file, *options]) == 0
 
-    assert run(["delete", "function", "greeter", "--image", *place]) == 0
-    assert run(["import", "functions", file, *place]) == 0
-    assert run(["deploy", "greeter", *place]) == 0
+    assert run(["delete", "function", "greeter", "--image", *options]) == 0
+    assert run(["import", "functions", file, *options]) == 0
+    assert run(["deploy", "greeter", *options]) == 0
     assert ask(author.shown().http_port) == "hello"

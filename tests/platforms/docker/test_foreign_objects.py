@@ -1,4 +1,4 @@
-"""Containers and volumes that are not what their labels or names say: they stand in no way."""
+"""Containers and volumes with misleading labels or names do not disturb others."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.system
 RUNS = ("python3", "-m", "http.server", "8080")
 
 
-def labelled(author: Author, name: str, **more: str) -> tuple[str, ...]:
-    """The words that give a container the labels of Nuclio, and more below the same prefix."""
+def label_options(author: Author, name: str, **more: str) -> tuple[str, ...]:
+    """Return the flags that give a container the labels of Nuclio and additional ones."""
     spec = {"handler": "main:handler", "runtime": "python:3.9"}
     labels = {
         "nuclio.io/platform": "local",
@@ -31,9 +31,9 @@ def labelled(author: Author, name: str, **more: str) -> tuple[str, ...]:
     return tuple(part for key, text in labels.items() for part in ("--label", f"{key}={text}"))
 
 
-def stranger(author: Author, name: str, **more: str) -> None:
-    """A container that says it is a function, and what is wrong about it in `more`."""
-    label_flags = labelled(author, name, **more)
+def create_foreign_container(author: Author, name: str, **more: str) -> None:
+    """Create a container that claims to be a function; `more` has the misleading labels."""
+    label_flags = label_options(author, name, **more)
     author.docker("create", "--name", author.container(name), *label_flags, PYTHON_IMAGE, *RUNS)
 
 
@@ -46,11 +46,11 @@ def stranger(author: Author, name: str, **more: str) -> None:
         {"fnbuild__revision": "1", "fnbuild__function": '{"spec": [1]}'},
     ],
 )
-def test_one_strange_container_hides_no_other(
+def test_a_malformed_container_does_not_hide_functions(
     author: Author, platform: DockerPlatform, more: dict[str, str]
 ) -> None:
     platform.create_project(Project("own", author.namespace))
-    stranger(author, "strange", **more)
+    create_foreign_container(author, "strange", **more)
     folder = author.write("hello", spec="description: well")
     request = pipeline.DeployRequest(
         path=folder, platform="local", namespace=author.namespace, project="own"
@@ -70,7 +70,7 @@ def test_one_strange_container_hides_no_other(
     assert [deployment.name for deployment in platform.deployments(author.namespace)] == ["strange"]
 
 
-def test_a_strange_record_hides_no_other_and_can_be_deleted(
+def test_a_malformed_record_does_not_hide_functions_and_can_be_deleted(
     author: Author, platform: DockerPlatform
 ) -> None:
     labels = {
@@ -91,11 +91,11 @@ def test_a_strange_record_hides_no_other_and_can_be_deleted(
     assert [deployment.name for deployment in platform.deployments(author.namespace)] == ["greeter"]
 
 
-def test_a_project_with_a_function_of_nuclio_loses_nothing(
+def test_a_project_with_a_function_of_nuclio_is_not_deleted(
     author: Author, platform: DockerPlatform
 ) -> None:
     platform.create_project(Project("own", author.namespace))
-    stranger(author, "theirs", nuclio__project_name="own")
+    create_foreign_container(author, "theirs", nuclio__project_name="own")
     request = pipeline.DeployRequest(
         path=author.write("hello"), platform="local", namespace=author.namespace, project="own"
     )
@@ -105,7 +105,7 @@ def test_a_project_with_a_function_of_nuclio_loses_nothing(
     assert ask(deployment.http_port) == "hello"
 
 
-def test_a_volume_that_only_has_the_name_stays(author: Author, platform: DockerPlatform) -> None:
+def test_a_foreign_volume_with_the_name_is_kept(author: Author, platform: DockerPlatform) -> None:
     author.docker("volume", "create", author.container())
     author.deploy(author.write("hello"))
     assert platform.delete(author.namespace, "greeter") is True
@@ -114,10 +114,10 @@ def test_a_volume_that_only_has_the_name_stays(author: Author, platform: DockerP
     assert author.docker("volume", "ls", "-q", "--filter", f"name={author.container()}") != ""
 
 
-def test_the_volume_of_nuclio_goes_with_its_container(author: Author) -> None:
+def test_the_volume_of_a_replaced_nuclio_container_is_removed(author: Author) -> None:
     name = author.container()
     volume = ("--volume", f"{name}:/etc/nuclio/config/processor:ro")
-    label_flags = labelled(author, "greeter")
+    label_flags = label_options(author, "greeter")
     started = ("run", "--detach", "--stop-timeout", "1", "--name", name)
     author.docker(*started, *label_flags, *volume, PYTHON_IMAGE, *RUNS)
     assert author.docker("volume", "ls", "-q", "--filter", f"name={name}").split() == [name]

@@ -1,4 +1,4 @@
-"""The machine's address as containers reach it, in the words of engines of several kinds."""
+"""The address at which containers reach the machine, as reported by several engines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fnbuild.platforms.docker.engine import Engine
 
 
 def engine(*configs: dict[str, str], desktop: bool = False) -> Engine:
-    """One that is reached from a container, so that its machine's addresses are not ours."""
+    """An engine that is used from a container, whose addresses are not those of the machine."""
     networks = {"bridge": {"IPAM": {"Config": list(configs)}}}
-    found: Any = SimpleNamespace(
+    fake: Any = SimpleNamespace(
         is_docker_desktop=desktop, is_local=False, networks=lambda: networks
     )
-    return cast(Engine, found)
+    return cast(Engine, fake)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ def engine(*configs: dict[str, str], desktop: bool = False) -> Engine:
         ([], None),
     ],
 )
-def test_gateways(configs: list[dict[str, str]], gateway: str | None) -> None:
+def test_the_gateway_is_read_from_the_network_configuration(
+    configs: list[dict[str, str]], gateway: str | None
+) -> None:
     assert ports.gateway_address(engine(*configs)) == gateway
     assert ports.gateway_address(engine(*configs, desktop=True)) is None

@@ -1,4 +1,4 @@
-"""Images that are there or elsewhere: what is pulled, and how code comes out of them again."""
+"""Pulled images, and the code that is read from images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.system
 
 
 def run_image(author: Author, image: str, policy: str, *, offline: bool = False) -> Deployment:
-    """Deploy an image that was not built for it; `imagePullPolicy` is the policy."""
+    """Deploy an existing image with the pull policy."""
     folder = author.write("unused", spec=f"imagePullPolicy: {policy}")
     if offline:
         file = folder / "function.yaml"
@@ -36,13 +36,13 @@ def run_image(author: Author, image: str, policy: str, *, offline: bool = False)
     return pipeline.deploy(request, author.progress.append)
 
 
-def built(author: Author, word: str) -> str:
-    """The image of a function that says the word."""
+def built_image(author: Author, word: str) -> str:
+    """Deploy a function that answers the word, and return its image."""
     return str(author.deploy(author.write(word, name=word)).details["image"])
 
 
-def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
-    old, new = built(author, "old"), built(author, "new")
+def test_the_pull_policy_decides_on_pulls(author: Author, tmp_path: Path) -> None:
+    old, new = built_image(author, "old"), built_image(author, "new")
     with registry(tmp_path, free_port()) as server:
         image = author.resources.image("pulled", prefix=f"{server.address}/")
         author.docker("tag", new, image)
@@ -52,14 +52,14 @@ def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
         assert ask(run_image(author, image, "Never").http_port) == "old"
         assert ask(run_image(author, image, "Always", offline=True).http_port) == "old"
         assert f"pulling {image}" not in author.progress
-        # The same name means another image now, which is a change.
+        # The name now refers to another image, which is a change.
         assert ask(run_image(author, image, "Always").http_port) == "new"
         assert f"pulling {image}" in author.progress
-        served = author.shown().revision
-        assert run_image(author, image, "Always").revision == served
+        revision = author.shown().revision
+        assert run_image(author, image, "Always").revision == revision
         assert f"pulling {image}" in author.progress
 
-        # What only the registry has is there for all but those who must not ask it.
+        # An image that only the registry has is pulled unless the policy is Never.
         author.platform.delete(author.namespace, "greeter", image=True)
         assert author.docker("images", "-q", image) == ""
         with pytest.raises(NotFoundError, match="has no image") as failure:
@@ -69,11 +69,11 @@ def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
         assert ask(run_image(author, image, "IfNotPresent").http_port) == "new"
 
 
-def test_an_image_that_cannot_be_pulled_runs_when_it_is_there(author: Author) -> None:
+def test_an_existing_image_runs_if_it_cannot_be_pulled(author: Author) -> None:
     image = author.resources.image("alone", prefix="127.0.0.1:1/")
     with pytest.raises(FnbuildError, match="alone"):
         run_image(author, image, "Always")
-    author.docker("tag", built(author, "old"), image)
+    author.docker("tag", built_image(author, "old"), image)
     assert ask(run_image(author, image, "Always").http_port) == "old"
     [warning] = [line for line in author.progress if line.startswith("warning: ")]
     assert "the existing image is used" in warning
@@ -88,33 +88,31 @@ DockerPlatform().code_folder(*sys.argv[1:])
 """
 
 
-def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: DockerPlatform) -> None:
+def test_readers_of_killed_processes_are_removed(author: Author, platform: DockerPlatform) -> None:
     author.deploy(author.write("hello"))
     command = [sys.executable, "-c", READING, author.namespace, "greeter"]
     result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
     assert result.returncode == -9, result.stderr
 
     def readers() -> list[str]:
-        ours = ("--filter", f"name={author.namespace}", "--filter", "label=fnbuild.io/reader")
-        return author.docker("ps", "-aq", *ours).split()
+        filters = ("--filter", f"name={author.namespace}", "--filter", "label=fnbuild.io/reader")
+        return author.docker("ps", "-aq", *filters).split()
 
-    [left] = readers()
-    labels = json.loads(author.docker("inspect", left))[0]["Config"]["Labels"]
-    mine = labels["fnbuild.io/reader"].rpartition(":")[0]
-    alive = f"fnbuild.io/reader={mine}:{os.getpid()}"
+    [abandoned] = readers()
+    labels = json.loads(author.docker("inspect", abandoned))[0]["Config"]["Labels"]
+    owner = labels["fnbuild.io/reader"].rpartition(":")[0]
+    running_label = f"fnbuild.io/reader={owner}:{os.getpid()}"
     name = ("--name", f"{author.container()}.other")
-    author.docker("create", *name, "--label", alive, PYTHON_IMAGE, "true")
+    author.docker("create", *name, "--label", running_label, PYTHON_IMAGE, "true")
     assert [deployment.name for deployment in platform.deployments(author.namespace)] == ["greeter"]
     folder = platform.code_folder(author.namespace, "greeter")
     assert folder is not None
     assert "hello" in (folder / "main.py").read_text()
-    [kept] = readers()
-    assert kept != left
+    [remaining] = readers()
+    assert remaining != abandoned
 
 
-def test_an_import_runs_from_the_image_that_it_names(
-    author: Author, platform: DockerPlatform
-) -> None:
+def test_an_imported_function_runs_from_its_image(author: Author, platform: DockerPlatform) -> None:
     deployment = author.deploy(author.write())
     raw = exports.export_configuration(deployment.function, state=deployment.state)
     platform.delete(author.namespace, "greeter")
@@ -125,7 +123,7 @@ def test_an_import_runs_from_the_image_that_it_names(
     assert ask(redeployed.http_port) == "hello"
 
 
-def test_an_imported_function_with_its_source_in_it(
+def test_an_imported_function_with_inline_source_is_built(
     author: Author, platform: DockerPlatform
 ) -> None:
     source = b'def handler(context, event):\n    return "from inside"\n'
@@ -146,8 +144,8 @@ def test_an_imported_function_with_its_source_in_it(
         platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert "`fnbuild deploy greeter`" in (failure.value.hint or "")
     assert "--path" not in (failure.value.hint or "")
-    place = ["--platform", "local", "-n", author.namespace]
-    assert run(["deploy", "greeter", *place]) == 0
+    options = ["--platform", "local", "-n", author.namespace]
+    assert run(["deploy", "greeter", *options]) == 0
     deployment = author.shown()
     assert (deployment.revision, ask(deployment.http_port)) == (1, "from inside")
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)

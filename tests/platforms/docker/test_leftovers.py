@@ -1,4 +1,4 @@
-"""What `prune` finds on an engine, and what it leaves alone."""
+"""The leftovers that `prune` finds on an engine, and the objects that it keeps."""
 
 from __future__ import annotations
 
@@ -21,55 +21,59 @@ from tests.platforms.docker.author import Author
 pytestmark = pytest.mark.system
 
 
-def found(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
+def find_leftovers(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
     request = PruneRequest(author.namespace, (name,), named=named)
     return prune.find_leftovers(author.platform, request).leftovers
 
 
 def build(folder: Path, author: Author) -> str:
-    """The id of a new image of the function."""
+    """Build an image of the function, and return its id."""
     loaded = prepare(DeployRequest(path=folder, namespace=author.namespace)).loaded
     return artifacts.build_image(loaded, author.resources.engine, lambda _: None).id
 
 
-def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform) -> None:
+def test_images_that_no_revision_needs_are_removed(
+    author: Author, platform: DockerPlatform
+) -> None:
     name = author.resources.name("faces")
-    one = build(author.write("one", name=name), author)
+    first = build(author.write("one", name=name), author)
     folder = author.write("two", name=name)
-    two = build(folder, author)
+    second = build(folder, author)
     image = f"{author.resources.name(name)}:latest"
-    author.docker("tag", two, build_tag(image, two))
-    # The first lost its name to the second.
-    [unnamed, tagged] = sorted(found(author, name), key=lambda one: one.name.count("fnbuild-"))
-    assert (unnamed.kind, unnamed.name, unnamed.function) == ("image", one, name)
+    author.docker("tag", second, build_tag(image, second))
+    # The second image took the name of the first.
+    [unnamed, tagged] = sorted(
+        find_leftovers(author, name), key=lambda item: item.name.count("fnbuild-")
+    )
+    assert (unnamed.kind, unnamed.name, unnamed.function) == ("image", first, name)
     assert unnamed.size > 0
-    assert (tagged.name, tagged.size) == (build_tag(image, two), 0)
+    assert (tagged.name, tagged.size) == (build_tag(image, second), 0)
     assert prune.find_leftovers(platform, PruneRequest(author.namespace, (name,))).only_named == 1
     for leftover in (unnamed, tagged):
         assert prune.remove_leftover(platform, leftover) == ""
-    assert found(author, name) == []
+    assert find_leftovers(author, name) == []
     assert author.docker("images", "--quiet", image) != ""
 
     author.deploy(folder)
-    assert found(author, name, named=True) == []
+    assert find_leftovers(author, name, named=True) == []
     platform.delete(author.namespace, name)
-    [named] = found(author, name, named=True)
+    [named] = find_leftovers(author, name, named=True)
     assert named.name == image
     assert prune.remove_leftover(platform, named) == ""
-    assert author.docker("images", "--quiet", "--no-trunc", "--all").count(two) == 0
+    assert author.docker("images", "--quiet", "--no-trunc", "--all").count(second) == 0
 
 
-def test_an_image_that_a_container_uses_stays(author: Author, platform: DockerPlatform) -> None:
+def test_an_image_of_a_container_is_kept(author: Author, platform: DockerPlatform) -> None:
     name = author.resources.name("used")
     build(author.write("one", name=name), author)
-    [image] = found(author, name, named=True)
+    [image] = find_leftovers(author, name, named=True)
     author.docker("create", "--name", author.resources.name("user"), image.name)
     assert prune.remove_leftover(platform, image) == "a container or another image uses it"
     author.docker("rm", "--force", author.resources.name("user"))
     assert prune.remove_leftover(platform, image) == ""
 
 
-def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
+def test_images_are_kept_while_a_cluster_does_not_answer(
     author: Author, platform: DockerPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = author.resources.name("held")
@@ -80,12 +84,12 @@ def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
     contexts = {"clusters": [entry], "users": [{"name": "me", "user": {}}], "contexts": [context]}
     file.write_text(json.dumps({"current-context": "gone", **contexts}))
     monkeypatch.setenv("KUBECONFIG", str(file))
-    silent = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,), named=True))
-    assert silent.leftovers == []
-    assert "images stay" in silent.warnings[0]
+    result = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,), named=True))
+    assert result.leftovers == []
+    assert "images stay" in result.warnings[0]
 
 
-def test_what_is_just_being_deployed_stays(author: Author, platform: DockerPlatform) -> None:
+def test_images_of_current_deploys_are_kept(author: Author, platform: DockerPlatform) -> None:
     name = author.resources.name("busy")
     folder = author.write("one", name=name)
     build(folder, author)
@@ -97,7 +101,9 @@ def test_what_is_just_being_deployed_stays(author: Author, platform: DockerPlatf
     assert prune._is_needed(image, ImageUse(frozenset({image.id})))
 
 
-def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPlatform) -> None:
+def test_a_trial_container_of_a_killed_deploy_is_removed(
+    author: Author, platform: DockerPlatform
+) -> None:
     author.deploy(author.write())
     trial = f"{author.container()}.fnbuild-candidate"
     labels = {
@@ -109,16 +115,18 @@ def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPl
     }
     label_flags = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
     author.docker("create", "--name", trial, *label_flags, PYTHON_IMAGE, "true")
-    mine = [
+    leftovers = [
         leftover for leftover in lookup("local").leftovers() if author.namespace in leftover.name
     ]
-    assert [(one.kind, one.name, one.function) for one in mine] == [("container", trial, "greeter")]
-    assert prune.remove_leftover(platform, mine[0]) == ""
+    assert [(item.kind, item.name, item.function) for item in leftovers] == [
+        ("container", trial, "greeter")
+    ]
+    assert prune.remove_leftover(platform, leftovers[0]) == ""
     assert trial not in author.docker("ps", "--all", "--format", "{{.Names}}")
     assert author.shown().state == "ready"
 
 
-def test_a_registry_of_the_request_that_does_not_answer(platform: DockerPlatform) -> None:
+def test_an_unreachable_registry_of_the_request_is_an_error(platform: DockerPlatform) -> None:
     registry = f"127.0.0.1:{free_port()}"
     with pytest.raises(UnavailableError, match=registry):
         prune.find_leftovers(platform, PruneRequest("nuclio", registries=(registry,)))

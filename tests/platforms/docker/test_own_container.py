@@ -1,4 +1,7 @@
-"""Where a process is, seen from the engine; the way itself is tried with the dashboard's image."""
+"""The container of the current process, and the address at which it reaches functions.
+
+The tests of the dashboard's image try the connection itself.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ INSIDE = (
     "222 210 0:51 / / rw,relatime - overlay overlay rw\n"
     f"239 222 254:0 /var/lib/docker/containers/{ID}/resolv.conf /etc/resolv.conf rw - ext4 x rw\n"
 )
-# Somebody on the machine who looks into the engine's own folder is no container.
+# A process of the machine with a mount of the engine's folder is not in a container.
 OUTSIDE = f"{MACHINE}30 22 254:0 /docker/containers/{ID}/mounts/shm /mnt/shm rw - ext4 x rw\n"
 
 HOME: Raw = {
@@ -29,14 +32,14 @@ PORTS = ("127.0.0.1:27001", "172.17.0.1:27001")
 
 
 @pytest.mark.parametrize(
-    ("mounts", "found"), [(MACHINE, ""), (INSIDE, ID), (OUTSIDE, ""), ("", ""), ("short\n", "")]
+    ("mounts", "expected"), [(MACHINE, ""), (INSIDE, ID), (OUTSIDE, ""), ("", ""), ("short\n", "")]
 )
-def test_a_container_knows_itself_by_its_mounts(mounts: str, found: str) -> None:
-    assert engine.own_container_id(mounts) == found
+def test_the_own_container_is_found_by_its_mounts(mounts: str, expected: str) -> None:
+    assert engine.own_container_id(mounts) == expected
 
 
 @pytest.mark.parametrize(
-    ("home", "internal", "external", "found"),
+    ("home", "internal", "external", "expected"),
     [
         (HOME, ["172.17.0.9:8080", "172.18.0.9:8080"], PORTS, "172.18.0.9:8080"),
         (HOME, ["172.17.0.9:8080"], PORTS, "172.17.0.1:27001"),
@@ -46,7 +49,7 @@ def test_a_container_knows_itself_by_its_mounts(mounts: str, found: str) -> None
         ({}, ["172.17.0.9:8080"], PORTS, "172.17.0.1:27001"),
     ],
 )
-def test_the_way_to_a_function(
-    home: Raw, internal: list[str], external: list[str], found: str
+def test_the_reachable_address_of_a_function(
+    home: Raw, internal: list[str], external: list[str], expected: str
 ) -> None:
-    assert engine.reachable_address(home, internal, external) == found
+    assert engine.reachable_address(home, internal, external) == expected

@@ -1,4 +1,4 @@
-"""Command lines that are killed in the middle of a switch, and who repairs what they leave."""
+"""Command lines that are killed during a switch, and the repair by later commands."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def handler(context, event):
     return os.environ["WORD"]
 """
 
-# The real command line, which is killed (or stands still) right before or after one call to the
-# engine: the number of the call counts from 1.
+# The real command line, which is killed (or stopped) right before or after one call to the engine;
+# the number of the call counts from 1.
 PROGRAM = """\
 import os, signal, sys
 from fnbuild.platforms.docker.engine import Engine
@@ -62,9 +62,9 @@ main()
 """
 
 
-def answers(port: int, word: str) -> bool:
+def answers(port: int, text: str) -> bool:
     try:
-        return ask(port) == word
+        return ask(port) == text
     except (OSError, HTTPException):
         return False
 
@@ -86,8 +86,8 @@ class Scene:
     def key(self) -> FunctionKey:
         return FunctionKey(self.author.namespace, "greeter")
 
-    def deploying(self, *step: str, how: str = "SIGKILL") -> subprocess.Popen[str]:
-        arguments = [sys.executable, "-c", PROGRAM, *step, how, "deploy", "greeter"]
+    def start_deploy(self, *step: str, signal_name: str = "SIGKILL") -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", PROGRAM, *step, signal_name, "deploy", "greeter"]
         arguments += ["--namespace", self.author.namespace, "--platform", "local", "--force"]
         arguments += ["--path", str(self.author.home / "functions/greeter"), "--env", "WORD=two"]
         arguments += ["--run-image", self.image]
@@ -96,12 +96,12 @@ class Scene:
         )
 
     def kill(self, *step: str) -> None:
-        said, _ = (process := self.deploying(*step)).communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, said
+        output, _ = (process := self.start_deploy(*step)).communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, output
 
-    def fnbuild(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def fnbuild(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line with another data directory."""
-        command = [sys.executable, "-m", "fnbuild", *words, "--platform", "local"]
+        command = [sys.executable, "-m", "fnbuild", *arguments, "--platform", "local"]
         env = {**os.environ, "FNBUILD_DATA_DIR": str(self.elsewhere)}
         return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
@@ -122,14 +122,16 @@ class Scene:
 
     @property
     def is_settled(self) -> bool:
-        """One container runs, and is on record; nothing else is left."""
+        """One recorded container runs, and nothing else is left."""
         objects = inventory.read_function(self.engine, self.key)
-        alone = [container.name for container in objects.containers] == [self.author.container()]
-        return alone and objects.leases == [] and objects.active in objects.records
+        is_single = [container.name for container in objects.containers] == [
+            self.author.container()
+        ]
+        return is_single and objects.leases == [] and objects.active in objects.records
 
-    def check(self, word: str) -> None:
+    def check(self, expected: str) -> None:
         assert self.is_settled, inventory.read_function(self.engine, self.key)
-        until("the answer", lambda: answers(self.port, word))
+        until("the answer", lambda: answers(self.port, expected))
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ def by_doctor(scene: Scene) -> None:
 
 
 def by_deploy(scene: Scene) -> None:
-    # Nothing has changed, but for what the killed deploy has left.
+    # Nothing has changed except for the objects of the killed deploy.
     namespace, path = scene.author.namespace, str(scene.author.home / "functions/greeter")
     arguments = ("deploy", "greeter", "--namespace", namespace, "--run-image", scene.image)
     result = scene.fnbuild(*arguments, "--path", path)
@@ -168,8 +170,8 @@ def by_dashboard(scene: Scene) -> None:
         until("the dashboard's repair", lambda: scene.is_settled)
 
 
-# Each step of a switch: where the command line is killed, and who comes next. What serves is the
-# old container up to the start of the new one.
+# Each step of a switch: the moment of the kill, the expected answer, and the next command. The old
+# container serves until the start of the new one.
 STEPS = {
     "the trial runs": (("after", "start", "1"), "one", by_get),
     "the new one is made": (("before", "stop", "1"), "one", by_restore),
@@ -187,20 +189,20 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_whatever_comes_next_finishes_or_undoes_the_switch(scene: Scene, step: str) -> None:
-    moment, word, repair = STEPS[step]
+def test_the_next_command_finishes_or_undoes_an_interrupted_switch(scene: Scene, step: str) -> None:
+    moment, expected, repair = STEPS[step]
     scene.kill(*moment)
     repair(scene)
-    scene.check(word)
+    scene.check(expected)
     first, second, *_ = reversed(scene.author.platform.revisions(*scene.key))
-    if word == "one":
+    if expected == "one":
         assert second.state == "failed"
         assert "interrupted" in second.message
     else:
         assert (second.state, first.state) == ("active", "superseded")
 
 
-def test_a_first_deploy_that_was_killed_leaves_nothing(author: Author, scene: Scene) -> None:
+def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scene) -> None:
     author.platform.delete(*scene.key)
     scene.kill("after", "start", "1")
     assert author.platform.functions_to_restore().count(scene.key) == 1
@@ -215,8 +217,8 @@ def test_a_first_deploy_that_was_killed_leaves_nothing(author: Author, scene: Sc
 
 @pytest.fixture
 def paused(scene: Scene) -> Iterator[subprocess.Popen[str]]:
-    """A command line of this machine that stands still right before its trial starts."""
-    process = scene.deploying("before", "start", "1", how="SIGSTOP")
+    """A stopped command line of this machine, right before the start of its trial container."""
+    process = scene.start_deploy("before", "start", "1", signal_name="SIGSTOP")
     try:
         until("the trial", lambda: bool(inventory.read_function(scene.engine, scene.key).leftovers))
         until("the stop", lambda: b") T " in Path(f"/proc/{process.pid}/stat").read_bytes())
@@ -226,7 +228,7 @@ def paused(scene: Scene) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_a_live_deploy_elsewhere_is_refused_with_its_owner_and_age(
+def test_a_change_during_a_deploy_from_elsewhere_is_refused(
     scene: Scene, paused: subprocess.Popen[str], data: Path
 ) -> None:
     arguments = ("redeploy", "greeter", "--namespace", scene.author.namespace)
@@ -239,14 +241,14 @@ def test_a_live_deploy_elsewhere_is_refused_with_its_owner_and_age(
     assert scene.get() == "building"
     assert "is being deployed from" in scene.fnbuild("doctor", "docker").stdout
     assert scene.key not in scene.author.platform.functions_to_restore()
-    # What lives is not touched.
+    # Objects of a live deploy are not touched.
     assert inventory.read_function(scene.engine, scene.key).leftovers
     os.kill(paused.pid, signal.SIGCONT)
     assert paused.wait(120) == 0
     scene.check("two")
 
 
-def test_a_deploy_from_elsewhere_is_refused_before_its_build(
+def test_a_deploy_is_refused_before_its_build_during_another(
     author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = author.write()
@@ -259,15 +261,15 @@ def test_a_deploy_from_elsewhere_is_refused_before_its_build(
     assert author.platform.deployments(author.namespace) == []
 
 
-def test_the_age_is_told_in_words() -> None:
+def test_ages_are_formatted() -> None:
     ages = [format_age(seconds) for seconds in (-1, 12.4, 300, 9000)]
     assert ages == ["0 s", "12 s", "5 min", "2 h"]
 
 
-def test_a_holder_that_cannot_be_seen_is_over_when_its_lease_expires(
+def test_an_expired_lease_of_an_unknown_process_is_taken_over(
     scene: Scene, paused: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if it were on another machine: nobody here knows whether it lives.
+    # As if the holder were on another machine, where its process cannot be checked.
     monkeypatch.setattr("fnbuild.platforms.leases._process_scope", lambda: "")
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(scene.elsewhere))
     platform = scene.author.platform
@@ -277,15 +279,15 @@ def test_a_holder_that_cannot_be_seen_is_over_when_its_lease_expires(
     monkeypatch.setattr(scene.engine, "now", lambda: now() + leases.LIFETIME_SECONDS)
     assert platform.deployment(*scene.key).state == "ready"
     until("the answer", lambda: answers(scene.port, "one"))
-    # When it goes on after all, it sees that it has lost its lease.
+    # When the deploy continues, it notices that it has lost its lease.
     os.kill(paused.pid, signal.SIGCONT)
-    said, _ = paused.communicate(timeout=120)
-    assert paused.returncode == 1, said
-    assert "internal error" not in said, said
+    output, _ = paused.communicate(timeout=120)
+    assert paused.returncode == 1, output
+    assert "internal error" not in output, output
     assert ask(scene.port) == "one"
 
 
-def test_of_two_that_take_a_lease_at_once_one_has_it(
+def test_only_one_of_two_concurrent_requests_gets_the_lease(
     platform: DockerPlatform, namespace: str
 ) -> None:
     key = EngineKey(namespace, "greeter")
@@ -297,7 +299,7 @@ def test_of_two_that_take_a_lease_at_once_one_has_it(
     lease.enter_stage("switching")
     lease.check()
     lease.release()
-    # What was not finished stays on record for the next.
+    # The next lease inherits the unfinished stage.
     after = leases.acquire(platform.engine, key, "deployed")
     assert (after.inherited_stage, after.stage) == ("switching", "switching")
     after.clear_stage()
@@ -305,7 +307,7 @@ def test_of_two_that_take_a_lease_at_once_one_has_it(
     assert leases._list_leases(platform.engine, key) == []
 
 
-def test_a_lease_is_renewed_until_somebody_else_has_it(
+def test_a_lease_is_renewed_until_another_client_takes_it(
     platform: DockerPlatform, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEWAL_SECONDS", 0.05)
@@ -313,12 +315,12 @@ def test_a_lease_is_renewed_until_somebody_else_has_it(
     lease: Lease = leases.acquire(platform.engine, key, "deployed")
 
     def number() -> int:
-        found = leases.newest_lease(leases._list_leases(platform.engine, key))
-        return found.number if found else 0
+        newest = leases.newest_lease(leases._list_leases(platform.engine, key))
+        return newest.number if newest else 0
 
     until("two renewals", lambda: number() >= 3)
-    ours = leases.newest_lease(leases._list_leases(platform.engine, key))
-    assert ours is not None
+    lease_volume = leases.newest_lease(leases._list_leases(platform.engine, key))
+    assert lease_volume is not None
     for ahead in range(1, 100):
         platform.engine.add_volume(key.record(f"lease-{number() + ahead}"), {"other": "1"})
     until("the loss", lambda: lease.is_lost)

@@ -1,4 +1,4 @@
-"""What a function's container goes through without fnbuild, and what is seen of it afterwards."""
+"""Changes of a function's container outside of fnbuild, and its restoration."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tests.platforms.docker.author import Author, ask
 pytestmark = pytest.mark.system
 
 
-def answers(port: int, word: str) -> bool:
+def answers(port: int, text: str) -> bool:
     try:
-        return ask(port) == word
+        return ask(port) == text
     except OSError:
         return False
 
 
-def test_a_container_that_was_restarted_keeps_its_port(author: Author) -> None:
+def test_a_restarted_container_keeps_its_port(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
     author.docker("restart", author.container())
     until("the answer", lambda: answers(deployment.http_port, "hello"))
     assert author.shown().http_port == deployment.http_port
 
 
-def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
+def test_a_killed_processor_is_restarted(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
     processor = author.inspected()["State"]["Pid"]
     assert processor in author.platform.engine.processes(author.container())
@@ -46,7 +46,7 @@ def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
     assert author.shown().http_port == deployment.http_port
 
 
-def test_a_container_that_was_removed_by_hand_is_made_again(
+def test_redeploy_creates_a_removed_container_again(
     author: Author, platform: DockerPlatform
 ) -> None:
     deployment = author.deploy(author.write("hello"))
@@ -59,7 +59,7 @@ def test_a_container_that_was_removed_by_hand_is_made_again(
     assert ask(redeployed.http_port) == "hello"
 
 
-def test_a_container_that_was_removed_by_hand_is_restored(
+def test_restore_creates_a_removed_container_again(
     author: Author, platform: DockerPlatform
 ) -> None:
     deployment = author.deploy(author.write("hello"))
@@ -70,15 +70,21 @@ def test_a_container_that_was_removed_by_hand_is_restored(
     assert key in platform.functions_to_restore()
     assert platform.restore(author.progress.append, key) == ("greeter",)
     assert key not in platform.functions_to_restore()
-    again = author.shown()
-    assert (again.state, again.http_port, again.revision) == ("ready", deployment.http_port, 1)
-    assert ask(again.http_port) == "hello"
-    # It is the function that it was: a deploy of the same finds nothing to do.
+    restored = author.shown()
+    assert (restored.state, restored.http_port, restored.revision) == (
+        "ready",
+        deployment.http_port,
+        1,
+    )
+    assert ask(restored.http_port) == "hello"
+    # The function is unchanged, so a deploy of the same code has nothing to do.
     assert author.deploy(author.write("hello")).revision == 1
     assert author.deploy(author.write("goodbye")).revision == 2
 
 
-def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPlatform) -> None:
+def test_a_function_without_its_image_is_not_restored(
+    author: Author, platform: DockerPlatform
+) -> None:
     author.deploy(author.write("hello"))
     image = author.inspected()["Image"]
     author.docker("rm", "--force", author.container())
@@ -88,14 +94,14 @@ def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPl
     assert FunctionKey(author.namespace, "greeter") in platform.functions_to_restore()
 
 
-def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
+def test_stopped_and_disabled_functions_are_not_restored(
     author: Author, platform: DockerPlatform
 ) -> None:
     key = FunctionKey(author.namespace, "greeter")
     author.deploy(author.write("hello"))
-    for words in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
-        author.docker(*words, author.container())
-        assert key not in platform.functions_to_restore(), words
+    for command in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
+        author.docker(*command, author.container())
+        assert key not in platform.functions_to_restore(), command
         assert platform.restore(author.progress.append, key) == ()
     author.deploy(author.write("hello", spec="disable: true"))
     assert key not in platform.functions_to_restore()
@@ -105,18 +111,18 @@ def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
     assert key not in platform.functions_to_restore()
 
 
-def test_what_a_killed_deploy_has_left_between_two_containers(
+def test_restore_finishes_a_switch_of_a_killed_deploy(
     author: Author, platform: DockerPlatform
 ) -> None:
     key = FunctionKey(author.namespace, "greeter")
     deployment = author.deploy(author.write("hello"))
     author.docker("stop", author.container())
-    # The successor was made and never started.
+    # The new container was created but never started.
     engine = platform.engine
-    [listed] = engine.containers((f"nuclio.io/namespace={author.namespace}",))
+    [container] = engine.containers((f"nuclio.io/namespace={author.namespace}",))
     config = {
-        "Image": listed["ImageID"],
-        "Labels": {**listed["Labels"], "fnbuild.io/revision": "2"},
+        "Image": container["ImageID"],
+        "Labels": {**container["Labels"], "fnbuild.io/revision": "2"},
     }
     engine.create(f"{author.container()}.fnbuild-next", config)
     assert key in platform.functions_to_restore()
@@ -126,7 +132,7 @@ def test_what_a_killed_deploy_has_left_between_two_containers(
     assert key not in platform.functions_to_restore()
 
 
-def test_nothing_is_restored_that_somebody_changes(
+def test_a_function_that_is_being_changed_is_not_restored(
     author: Author, platform: DockerPlatform
 ) -> None:
     author.deploy(author.write("hello"))
@@ -137,38 +143,38 @@ def test_nothing_is_restored_that_somebody_changes(
     assert key in platform.functions_to_restore()
 
 
-def test_a_deploy_from_elsewhere_is_seen_by_its_container(
+def test_a_deploy_from_elsewhere_is_reported(
     author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = FunctionKey(author.namespace, "greeter")
     folder = author.write("hello")
     author.deploy(folder)
-    engine, looks = platform.engine, list[Deployment]()
+    engine, deployments = platform.engine, list[Deployment]()
     create = engine.create
 
     def creating(name: str, config: Raw) -> str:
-        made = create(name, config)
+        container_id = create(name, config)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FNBUILD_DATA_DIR", str(make_private_dir(tmp_path / "elsewhere")))
-            looks.extend([platform.deployment(*key), *platform.deployments(author.namespace)])
+            deployments.extend([platform.deployment(*key), *platform.deployments(author.namespace)])
             with pytest.raises(BusyError, match="is being redeployed from"):
                 platform.redeploy(*key, author.progress.append)
-        return made
+        return container_id
 
     monkeypatch.setattr(engine, "create", creating)
     author.platform.redeploy(*key, author.progress.append)
-    assert len(looks) >= 2
-    for one in looks:
-        assert (one.state, one.replicas, one.revision) == ("building", (1, 1), 1)
-        assert one.message == f"it is {one.changing}"
-        assert one.changing.startswith("being redeployed from ")
+    assert len(deployments) >= 2
+    for current in deployments:
+        assert (current.state, current.replicas, current.revision) == ("building", (1, 1), 1)
+        assert current.message == f"it is {current.changing}"
+        assert current.changing.startswith("being redeployed from ")
     assert author.shown().changing == ""
 
 
-def test_all_that_has_lapsed_is_restored_but_what_cannot_be(
+def test_restore_continues_after_a_function_that_cannot_be_restored(
     author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whatever else is missing on this engine is missed by others.
+    # Functions of other users of this engine are left alone.
     monkeypatch.setattr(
         "fnbuild.platforms.docker.restoration.inventory.list_all_functions",
         lambda engine: inventory.list_functions(engine, author.namespace),
@@ -177,12 +183,12 @@ def test_all_that_has_lapsed_is_restored_but_what_cannot_be(
         author.deploy(author.write("hello", name=name))
         author.docker("rm", "--force", author.container(name))
     with function_lock(author.namespace, "other", "deployed"):
-        said: list[str] = []
-        assert platform.restore(said.append) == ("greeter",)
-    assert any(line.startswith("other: other is being deployed") for line in said)
+        progress: list[str] = []
+        assert platform.restore(progress.append) == ("greeter",)
+    assert any(line.startswith("other: other is being deployed") for line in progress)
 
 
-def test_a_container_that_was_stopped_by_hand(author: Author) -> None:
+def test_a_manually_stopped_container_is_reported(author: Author) -> None:
     author.deploy(author.write("hello"))
     author.docker("stop", author.container())
     deployment = author.shown()
@@ -190,16 +196,16 @@ def test_a_container_that_was_stopped_by_hand(author: Author) -> None:
     assert f"docker start {author.container()}" in deployment.message
 
 
-def test_a_disabled_function_stands_by_and_comes_back(author: Author) -> None:
+def test_a_disabled_function_is_in_standby_until_enabled(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
-    off = author.deploy(author.write("hello", spec="disable: true"))
-    assert (off.state, off.http_port, off.replicas) == ("standby", 0, (0, 0))
+    disabled = author.deploy(author.write("hello", spec="disable: true"))
+    assert (disabled.state, disabled.http_port, disabled.replicas) == ("standby", 0, (0, 0))
     assert author.inspected()["HostConfig"]["RestartPolicy"]["Name"] == "no"
-    back = author.deploy(author.write("hello"))
-    assert (back.state, back.http_port) == ("ready", deployment.http_port)
+    enabled = author.deploy(author.write("hello"))
+    assert (enabled.state, enabled.http_port) == ("ready", deployment.http_port)
 
 
-def test_a_model_too_large_for_its_limit(author: Author) -> None:
+def test_a_model_above_the_memory_limit_is_reported(author: Author) -> None:
     code = """
     model = []
 
@@ -219,7 +225,7 @@ def test_a_model_too_large_for_its_limit(author: Author) -> None:
     assert "out of memory" in deployment.message
 
 
-def test_a_model_that_takes_too_long(author: Author) -> None:
+def test_an_init_context_timeout_is_reported(author: Author) -> None:
     code = """
     import time
 
@@ -229,28 +235,30 @@ def test_a_model_that_takes_too_long(author: Author) -> None:
     def handler(context, event):
         return "hello"
     """
-    words = r"did not finish within 8 s.*main\.py:5, in init_context"
-    with pytest.raises(NotReadyError, match=words):
+    message = r"did not finish within 8 s.*main\.py:5, in init_context"
+    with pytest.raises(NotReadyError, match=message):
         author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 8"))
     assert author.shown().state == "error"
 
 
-def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author, tmp_path: Path) -> None:
-    nothing = tmp_path / "nothing"
-    nothing.mkdir()
+def test_the_output_of_a_processor_that_exits_is_shown(author: Author, tmp_path: Path) -> None:
+    empty = tmp_path / "nothing"
+    empty.mkdir()
     spec = f"""
     volumes:
-    - volume: {{name: v, hostPath: {{path: {nothing}}}}}
+    - volume: {{name: v, hostPath: {{path: {empty}}}}}
       volumeMount: {{name: v, mountPath: /opt/fnbuild}}
     """
     with pytest.raises(NotReadyError, match="exit status 1") as failure:
         author.deploy(author.write("hello", spec=spec))
     assert "No module named 'fnbuild'" in (failure.value.detail or "")
-    [left] = author.platform.logs(author.namespace, "greeter")
-    assert "No module named 'fnbuild'" in left.message
+    [record] = author.platform.logs(author.namespace, "greeter")
+    assert "No module named 'fnbuild'" in record.message
 
 
-def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatform) -> None:
+def test_following_logs_continues_in_the_next_container(
+    author: Author, platform: DockerPlatform
+) -> None:
     code = """
     def init_context(context):
         context.logger.info("WORD is loaded")
@@ -259,16 +267,16 @@ def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatfo
         return "WORD"
     """
     author.deploy(author.write_code(code.replace("WORD", "one")))
-    following = platform.logs(author.namespace, "greeter", follow=True)
-    heard = [next(record.message for record in following if "is loaded" in record.message)]
+    records = platform.logs(author.namespace, "greeter", follow=True)
+    messages = [next(record.message for record in records if "is loaded" in record.message)]
     author.deploy(author.write_code(code.replace("WORD", "two")))
-    heard.append(next(record.message for record in following if "is loaded" in record.message))
-    assert heard == ["one is loaded", "two is loaded"]
+    messages.append(next(record.message for record in records if "is loaded" in record.message))
+    assert messages == ["one is loaded", "two is loaded"]
     platform.delete(author.namespace, "greeter")
-    assert [record.message for record in following if "is loaded" in record.message] == []
+    assert [record.message for record in records if "is loaded" in record.message] == []
 
 
-def test_delete_takes_the_name_in_the_registry_too(
+def test_delete_removes_the_registry_tag_of_the_image(
     author: Author, platform: DockerPlatform, tmp_path: Path
 ) -> None:
     folder = author.write("hello")
@@ -285,7 +293,7 @@ def test_delete_takes_the_name_in_the_registry_too(
         assert author.docker("images", "-q", pushed) == ""
 
 
-def test_delete_takes_what_belongs_to_the_function(
+def test_delete_removes_all_objects_of_the_function(
     author: Author, platform: DockerPlatform
 ) -> None:
     deployment = author.deploy(author.write("hello"))
@@ -298,9 +306,7 @@ def test_delete_takes_what_belongs_to_the_function(
         author.shown()
 
 
-def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(
-    author: Author, platform: DockerPlatform
-) -> None:
+def test_a_tail_is_limited_while_the_log_grows(author: Author, platform: DockerPlatform) -> None:
     code = """
     import threading
     import time
@@ -318,7 +324,7 @@ def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(
         return "hello"
     """
     author.deploy(author.write_code(code))
-    # What it prints while it starts is shown by the deploy.
+    # The deploy shows its output during the start.
     assert "| loading the weights" in author.progress
     until("lines", lambda: len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5)
     for _ in range(5):

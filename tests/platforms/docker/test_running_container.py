@@ -1,4 +1,4 @@
-"""What a configuration makes of the inside of a real container."""
+"""The effects of a configuration inside a real container."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.platforms.docker.author import Author, ask
 
 pytestmark = pytest.mark.system
 
-WHO = """\
+IDENTITY = """\
 import os
 
 def handler(context, event):
@@ -30,13 +30,13 @@ def health(author: Author) -> str:
     return str(author.inspected()["State"]["Health"]["Status"])
 
 
-def test_users_groups_and_devices(author: Author) -> None:
+def test_user_groups_and_devices_reach_the_container(author: Author) -> None:
     spec = """
     securityContext: {runAsUser: 1234, runAsGroup: 2345, fsGroup: 3456}
     devices: ["/dev/null:/dev/own:rw"]
     platform: {attributes: {healthCheckInterval: 1s}}
     """
-    deployment = author.deploy(author.write_code(WHO, spec=spec))
+    deployment = author.deploy(author.write_code(IDENTITY, spec=spec))
     reply = json.loads(ask(deployment.http_port))
     assert (reply["user"], reply["group"]) == (1234, 2345)
     assert 3456 in reply["groups"]
@@ -44,11 +44,11 @@ def test_users_groups_and_devices(author: Author) -> None:
     assert author.docker("exec", author.container(), "id", "-u").strip() == "1234"
     assert author.docker("exec", author.container(), "id", "-g").strip() == "2345"
     assert "3456" in author.docker("exec", author.container(), "id", "-G").split()
-    # Docker's own health check is run as that user, too.
+    # Docker runs the health check as that user, too.
     until("the health check", lambda: health(author) == "healthy")
 
 
-def test_docker_sees_that_a_function_is_unwell(author: Author, tmp_path: Path) -> None:
+def test_docker_reports_an_unhealthy_function(author: Author, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     code = """
@@ -70,12 +70,12 @@ def test_docker_sees_that_a_function_is_unwell(author: Author, tmp_path: Path) -
     until("the health check", lambda: health(author) == "healthy")
     (shared / "broken").touch()
 
-    def unwell() -> bool:
+    def is_unhealthy() -> bool:
         try:
             ask(deployment.http_port)
         except (AssertionError, OSError):
             return health(author) == "unhealthy"
         return False
 
-    until("the bad health", unwell)
+    until("the unhealthy state", is_unhealthy)
     assert author.shown().state != "ready"

@@ -1,4 +1,4 @@
-"""Labels of containers and volumes keep their names and forms: other releases have written them."""
+"""Labels of containers and volumes keep their names and formats across releases."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LEASE = {
 }
 
 
-def test_a_container_of_another_release() -> None:
+def test_a_container_of_another_release_is_read() -> None:
     revision = decode_revision(CONTAINER)
     assert revision is not None
     assert tuple(revision.key) == ("nuclio", "greeter")
@@ -67,7 +67,7 @@ def test_a_container_of_another_release() -> None:
     }
 
 
-def test_a_record_of_another_release() -> None:
+def test_a_record_of_another_release_is_read() -> None:
     labels = {
         **REVISION,
         **RECORD,
@@ -81,7 +81,7 @@ def test_a_record_of_another_release() -> None:
     assert revision.record_labels() == labels
 
 
-def test_the_objects_of_another_release() -> None:
+def test_objects_of_another_release_are_grouped() -> None:
     imported = {**RECORD, "fnbuild.io/record": "imported", "fnbuild.io/function": "{}"}
     lease = {**RECORD, "fnbuild.io/record": "lease", "fnbuild.io/lease": json.dumps(LEASE)}
     created = "2025-03-01T10:00:00Z"

@@ -1,4 +1,4 @@
-"""From one container to the next: what callers notice, and what happens when the new one fails."""
+"""Switches between containers: interruptions for callers, and failures of the new container."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.platforms.docker.author import Author, ask
 
 pytestmark = pytest.mark.system
 
-# The machine that tests run on may have much else to do; the bench has the real number.
+# The test machine may be busy; the benchmark measures the real gap.
 LONGEST_GAP = 20.0
 
 SLOW = """\
@@ -47,14 +47,14 @@ def handler(context, event):
 
 
 class Caller(threading.Thread):
-    """Asks again and again; `gap` is the longest time between two answers."""
+    """A client that sends requests until `done`; `gap` is the longest time between two answers."""
 
     def __init__(self, port: int):
         super().__init__(daemon=True)
         self.port = port
         self.gap = 0.0
-        self.words: set[str] = set()
-        self.report_wrong_type: set[int] = set()
+        self.bodies: set[str] = set()
+        self.wrong_statuses: set[int] = set()
         self.done = threading.Event()
 
     def run(self) -> None:
@@ -64,9 +64,9 @@ class Caller(threading.Thread):
             try:
                 connection.request("GET", "/")
                 reply = connection.getresponse()
-                self.words.add(reply.read().decode())
+                self.bodies.add(reply.read().decode())
                 if reply.status != 200:
-                    self.report_wrong_type.add(reply.status)
+                    self.wrong_statuses.add(reply.status)
                 self.gap = max(self.gap, time.monotonic() - last)
                 last = time.monotonic()
             except (OSError, http.client.HTTPException):
@@ -76,7 +76,7 @@ class Caller(threading.Thread):
             time.sleep(0.02)
 
 
-def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
+def test_a_redeploy_serves_callers_with_a_short_gap(author: Author) -> None:
     spec = "triggers: {web: {kind: http, numWorkers: 2}}"
     first = author.deploy(author.write_code(SLOW, spec=spec))
     caller = Caller(first.http_port)
@@ -84,13 +84,13 @@ def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
     answers: list[str] = []
 
     def hold() -> None:
-        # Whoever is being served when the old container has to go is served to the end.
+        # Requests in progress are served to the end when the old container stops.
         while not answers:
             if any("finishes its requests" in line for line in author.progress):
                 return
-            got = ask(first.http_port, "/1.5")
+            answer = ask(first.http_port, "/1.5")
             if any("starting the container" in line for line in author.progress):
-                answers.append(got)
+                answers.append(answer)
 
     holder = threading.Thread(target=hold, daemon=True)
     author.progress.clear()
@@ -102,15 +102,13 @@ def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
     caller.join(120)
 
     assert second.http_port == first.http_port
-    assert caller.words == {"old", "new"}
-    assert caller.report_wrong_type == set()
+    assert caller.bodies == {"old", "new"}
+    assert caller.wrong_statuses == set()
     assert caller.gap < LONGEST_GAP
     assert any(line.startswith("the port was closed for ") for line in author.progress)
 
 
-def test_a_request_in_hand_is_served_by_the_container_that_goes(
-    author: Author, tmp_path: Path
-) -> None:
+def test_the_old_container_finishes_its_requests(author: Author, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     spec = f"""
@@ -120,38 +118,36 @@ def test_a_request_in_hand_is_served_by_the_container_that_goes(
     """
     first = author.deploy(author.write_code(SLOW, spec=spec))
     answers: list[str] = []
-    asking = threading.Thread(
+    client = threading.Thread(
         target=lambda: answers.append(ask(first.http_port, "/3", timeout=60)), daemon=True
     )
 
     def progress(sentence: str) -> None:
         if sentence == "the old container finishes its requests":
-            asking.start()
-            # It has to be there before the signal.
+            client.start()
+            # The request has to arrive before the signal.
             until("the request in the container", (shared / "asked").exists)
 
     author.progress = Listener(progress)
     author.deploy(author.write("new"))
-    asking.join(120)
+    client.join(120)
     assert answers == ["old"]
 
 
 class Listener(list[str]):
-    """Progress that somebody acts on."""
+    """A progress list with a callback for each line."""
 
-    def __init__(self, heard: object):
+    def __init__(self, callback: object):
         super().__init__()
-        self.heard = heard
+        self.callback = callback
 
     def append(self, sentence: str) -> None:
         super().append(sentence)
-        assert callable(self.heard)
-        self.heard(sentence)
+        assert callable(self.callback)
+        self.callback(sentence)
 
 
-def test_the_old_container_is_back_when_the_switch_itself_fails(
-    author: Author, tmp_path: Path
-) -> None:
+def test_the_old_container_restarts_after_a_failed_switch(author: Author, tmp_path: Path) -> None:
     first = author.deploy(author.write("old"))
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -174,7 +170,7 @@ def test_the_old_container_is_back_when_the_switch_itself_fails(
     assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}").count("\n") == 1
 
 
-def test_a_revision_that_fails_says_which_one_serves(author: Author) -> None:
+def test_a_failed_deploy_names_the_serving_revision(author: Author) -> None:
     first = author.deploy(author.write("old"))
     broken = """
     def init_context(context):
@@ -193,7 +189,7 @@ def test_a_revision_that_fails_says_which_one_serves(author: Author) -> None:
     assert failure.value.hint is None
 
 
-def test_a_gpu_that_the_engine_cannot_give(author: Author) -> None:
+def test_a_gpu_limit_without_a_gpu_is_refused(author: Author) -> None:
     first = author.deploy(author.write("old"))
     if "nvidia" in author.docker("info", "--format", "{{json .Runtimes}}"):
         pytest.skip("this engine has a GPU to give")
@@ -213,7 +209,7 @@ def test_a_gpu_that_the_engine_cannot_give(author: Author) -> None:
         ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
     ],
 )
-def test_code_that_cannot_be_imported_ends_no_container_with_a_gpu(
+def test_code_that_cannot_be_imported_leaves_a_gpu_container_running(
     author: Author, code: str, reason: str
 ) -> None:
     first = author.deploy(author.write("old"))
@@ -228,7 +224,7 @@ def test_code_that_cannot_be_imported_ends_no_container_with_a_gpu(
     assert ask(first.http_port) == "old"
 
 
-def test_two_deploys_at_once(author: Author) -> None:
+def test_concurrent_deploys_are_refused(author: Author) -> None:
     folder = author.write("hello")
     with (
         function_lock(author.namespace, "greeter", "deployed"),
@@ -237,7 +233,7 @@ def test_two_deploys_at_once(author: Author) -> None:
         author.deploy(folder)
 
 
-def test_a_name_that_means_another_image_meanwhile(author: Author) -> None:
+def test_the_built_image_runs_although_its_name_moves(author: Author) -> None:
     author.deploy(author.write("old"))
     old = author.inspected()["Image"]
     folder = author.write("new")
@@ -252,9 +248,9 @@ def test_a_name_that_means_another_image_meanwhile(author: Author) -> None:
     assert author.inspected()["Image"] != old
 
 
-def test_a_deploy_that_was_killed_is_cleared_up_after(author: Author) -> None:
+def test_redeploy_cleans_up_after_a_killed_deploy(author: Author) -> None:
     author.deploy(author.write("hello"))
-    # As a deploy leaves it that was killed behind the start of the new container.
+    # The state after a deploy was killed right after the start of the new container.
     name = author.container()
     author.docker("rename", name, f"{name}.fnbuild-next")
     assert author.shown().state == "ready"
@@ -262,7 +258,7 @@ def test_a_deploy_that_was_killed_is_cleared_up_after(author: Author) -> None:
     assert redeployed.details["container"] == name
 
 
-def test_an_update_behind_a_rollback_keeps_the_code(
+def test_an_update_after_a_rollback_keeps_the_code(
     author: Author, platform: DockerPlatform
 ) -> None:
     author.deploy(author.write("one"))
@@ -285,6 +281,6 @@ def test_only_the_newest_revisions_are_kept(
     author.deploy(author.write("two"))
     numbers = [revision.number for revision in platform.revisions(author.namespace, "greeter")]
     assert numbers == [2]
-    kept = author.docker("images", "--format", "{{.Tag}}", "fnbuild-revisions")
-    assert f"{author.namespace}.greeter.2" in kept
-    assert f"{author.namespace}.greeter.1" not in kept
+    tags = author.docker("images", "--format", "{{.Tag}}", "fnbuild-revisions")
+    assert f"{author.namespace}.greeter.2" in tags
+    assert f"{author.namespace}.greeter.1" not in tags
