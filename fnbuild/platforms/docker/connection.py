@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,48 +70,20 @@ def _engine_address(docker: Any) -> tuple[str, Raw]:
         settings = docker.utils.kwargs_from_env()
         settings.pop("base_url", None)
     else:
-        endpoint = find_endpoint()
-        host = endpoint.host.removeprefix("http+")
-        settings = {"tls": _tls_config(docker, endpoint.tls)} if endpoint.tls else {}
+        host, settings = _context_address(docker)
     if host.startswith("ssh://"):
         settings["use_ssh_client"] = True
     return host, settings
 
 
-def _tls_config(docker: Any, files: TlsFiles) -> Any:
-    return docker.tls.TLSConfig(
-        client_cert=files.client_cert, ca_cert=files.ca or None, verify=files.verify
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The TLS files of a context: the CA, and the client's certificate and key.
-
-    With `verify`, the certificate of the server is checked.
-    """
-
-    ca: str = ""
-    client_cert: tuple[str, str] | None = None
-    verify: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class EngineEndpoint:
-    """The address of an engine, and its TLS files if it has any."""
-
-    host: str
-    tls: TlsFiles | None = None
-
-
-def find_endpoint() -> EngineEndpoint:
-    """Return the endpoint of DOCKER_CONTEXT, or of the current context of Docker's configuration.
+def _context_address(docker: Any) -> tuple[str, Raw]:
+    """Return the address and settings of DOCKER_CONTEXT, or of the current context.
 
     Raises `UnavailableError` if the context does not exist or cannot be read.
     """
     name = os.environ.get("DOCKER_CONTEXT") or _current_context()
     if name == _DEFAULT_CONTEXT:
-        return EngineEndpoint(_DEFAULT_HOST)
+        return _DEFAULT_HOST, {}
     # The folder of a context is named for the hash of its name.
     digest = hashlib.sha256(name.encode()).hexdigest()
     file = _config_folder() / "contexts/meta" / digest / "meta.json"
@@ -127,19 +98,22 @@ def find_endpoint() -> EngineEndpoint:
     if not isinstance(endpoint, dict):
         raise UnavailableError(f"the Docker context {name} names no engine", hint=_CONTEXTS_HINT)
     host = str(endpoint.get("Host") or _DEFAULT_HOST)
-    return EngineEndpoint(
-        host, _find_tls_files(_config_folder() / "contexts/tls" / digest / "docker", host, endpoint)
-    )
+    settings: Raw = {}
+    if host.startswith("tcp://"):
+        folder = _config_folder() / "contexts/tls" / digest / "docker"
+        settings = _tls_settings(docker, folder, verify=not endpoint.get("SkipTLSVerify"))
+    return host.removeprefix("http+"), settings
 
 
-def _find_tls_files(folder: Path, host: str, endpoint: Raw) -> TlsFiles | None:
+def _tls_settings(docker: Any, folder: Path, *, verify: bool) -> Raw:
+    """Return the TLS settings of a context with this folder; empty if it has none."""
     ca, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
     has_client_cert = certificate.is_file() and key.is_file()
     client_cert = (str(certificate), str(key)) if has_client_cert else None
-    skip_verify = bool(endpoint.get("SkipTLSVerify"))
-    if not host.startswith("tcp://") or not (ca.is_file() or client_cert or skip_verify):
-        return None
-    return TlsFiles(str(ca) if ca.is_file() else "", client_cert, verify=not skip_verify)
+    ca_cert = str(ca) if ca.is_file() else None
+    if verify and not ca_cert and not client_cert:
+        return {}
+    return {"tls": docker.tls.TLSConfig(client_cert=client_cert, ca_cert=ca_cert, verify=verify)}
 
 
 def _config_folder() -> Path:

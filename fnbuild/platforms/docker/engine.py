@@ -7,13 +7,13 @@ machine; functions on its networks answer it directly.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import re
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -106,6 +106,9 @@ class Engine:
         self.host = host
         self.close = weakref.finalize(self, api.close)
 
+    def _translating(self, action: str) -> AbstractContextManager[None]:
+        return translating_errors(action, self.host)
+
     @property
     def is_local(self) -> bool:
         """True if the engine shares the addresses and processes of this machine."""
@@ -126,13 +129,13 @@ class Engine:
 
     @cached_property
     def info(self) -> Raw:
-        with translating_errors("report its configuration", self.host):
+        with self._translating("report its configuration"):
             info: Raw = self._api.info()
         return info
 
     def now(self) -> float:
         """Return the time of the engine's clock, in seconds since the epoch."""
-        with translating_errors("report its time", self.host):
+        with self._translating("report its time"):
             text = str(self._api.info().get("SystemTime", ""))
         try:
             return datetime.fromisoformat(text).timestamp()
@@ -151,11 +154,11 @@ class Engine:
     def events(self) -> Iterator[Raw]:
         """Return an iterator over the events of containers and volumes from now on."""
         filters = {"type": ["container", "volume"]}
-        with translating_errors("report its events", self.host):
+        with self._translating("report its events"):
             stream: Iterator[Raw] = self._api.events(filters=filters, decode=True)
 
         def read() -> Iterator[Raw]:
-            with translating_errors("report its events", self.host):
+            with self._translating("report its events"):
                 yield from stream
 
         return read()
@@ -164,75 +167,60 @@ class Engine:
 
     def containers(self, labels: Iterable[str] = ()) -> list[Raw]:
         """Return the list entries of the containers with all of these labels, in any state."""
-        with translating_errors("list its containers", self.host):
+        with self._translating("list its containers"):
             containers: list[Raw] = self._api.containers(all=True, filters={"label": [*labels]})
         return containers
 
     def container(self, name: str) -> Raw | None:
         """Return the details of a container by its name or id; None if it does not exist."""
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors(f"show container {name}", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating(f"show container {name}"):
             container: Raw = self._api.inspect_container(name)
             return container
         return None
 
     def create(self, name: str, config: Raw) -> str:
         """Create a container from a body of the engine's API, and return its id."""
-        with translating_errors(f"create container {name}", self.host):
+        with self._translating(f"create container {name}"):
             return str(self._api.create_container_from_config(config, name)["Id"])
 
     def upload_archive(self, container: str, archive: bytes) -> None:
         """Extract a tar archive to the root of a container's file system."""
-        with translating_errors("write the configuration to the container", self.host):
+        with self._translating("write the configuration to the container"):
             self._api.put_archive(container, "/", archive)
 
     def download_archive(self, container: str, path: str) -> Iterator[bytes] | None:
         """Return a folder of a container as chunks of a tar archive; None if it does not exist."""
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors(f"read {path} of the container", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating(f"read {path} of the container"):
             chunks: Iterator[bytes] = self._api.get_archive(container, path)[0]
             return chunks
         return None
 
     def start(self, container: str) -> None:
-        with translating_errors("start the container", self.host):
+        with self._translating("start the container"):
             self._api.start(container)
 
     def stop(self, container: str, seconds: int | None = None) -> None:
         """Stop the container within its own stop timeout, or within `seconds`."""
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors("stop the container", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating("stop the container"):
             if seconds is None:
                 details = self._api.inspect_container(container)
                 seconds = int(details.get("Config", {}).get("StopTimeout") or 10)
             self._api.stop(container, timeout=seconds)
 
     def rename(self, container: str, name: str) -> None:
-        with translating_errors(f"rename the container to {name}", self.host):
+        with self._translating(f"rename the container to {name}"):
             self._api.rename(container, name)
 
     def remove(self, container: str) -> None:
         """Remove the container in any state, with its anonymous volumes."""
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors("remove the container", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating("remove the container"):
             self._api.remove_container(container, v=True, force=True)
 
     def execute(self, container: str, command: Sequence[str]) -> CommandResult | None:
         """Run a command in a container. Return None if the container is not running."""
         from docker import errors
 
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors("run a command in the container", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating("run a command in the container"):
             try:
                 process = self._api.exec_create(container, [*command], stderr=False)["Id"]
                 out: bytes = self._api.exec_start(process)
@@ -246,10 +234,7 @@ class Engine:
 
     def processes(self, container: str) -> list[int]:
         """Return the process ids of a running container, as on the engine's machine."""
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors("list the processes of the container", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating("list the processes of the container"):
             table: Raw = self._api.top(container, "-eo pid")
             return [int(row[0]) for row in table.get("Processes") or []]
         return []
@@ -270,7 +255,7 @@ class Engine:
         """
         start = since if since is not None and since > 0 else None
         action = "read the log of the container"
-        with contextlib.suppress(ObjectNotFound), translating_errors(action, self.host):
+        with suppress(ObjectNotFound), self._translating(action):
             chunks = self._api.logs(
                 container,
                 stream=True,
@@ -286,7 +271,7 @@ class Engine:
         return iter(())
 
     def _read_chunks(self, chunks: Any, action: str) -> Iterator[bytes]:
-        with contextlib.suppress(ObjectNotFound), translating_errors(action, self.host):
+        with suppress(ObjectNotFound), self._translating(action):
             try:
                 yield from chunks
             finally:
@@ -300,10 +285,7 @@ class Engine:
         """Return the details of an image; None if the engine does not have it."""
         from docker import errors
 
-        with (
-            translating_errors(f"show image {reference}", self.host),
-            contextlib.suppress(errors.ImageNotFound),
-        ):
+        with self._translating(f"show image {reference}"), suppress(errors.ImageNotFound):
             image: Raw = self._api.inspect_image(reference)
             return image
         return None
@@ -311,7 +293,7 @@ class Engine:
     def pull(self, reference: str) -> None:
         from docker import errors
 
-        with translating_errors(f"pull {reference}", self.host):
+        with self._translating(f"pull {reference}"):
             repository, tag = split_reference(reference)
             try:
                 for line in self._api.pull(repository, tag=tag, stream=True, decode=True):
@@ -322,17 +304,14 @@ class Engine:
 
     def tag(self, image: str, target: str) -> None:
         repository, tag = split_reference(target)
-        with translating_errors(f"tag the image as {target}", self.host):
+        with self._translating(f"tag the image as {target}"):
             self._api.tag(image, repository, tag)
 
     def untag(self, reference: str) -> bool:
         """Remove a tag of an image, and the image with its last tag unless it is in use."""
         from docker import errors
 
-        with (
-            contextlib.suppress(ObjectNotFound),
-            translating_errors(f"remove image {reference}", self.host),
-        ):
+        with suppress(ObjectNotFound), self._translating(f"remove image {reference}"):
             try:
                 self._api.remove_image(reference)
             except errors.ImageNotFound:
@@ -347,34 +326,31 @@ class Engine:
     # Volumes and networks
 
     def volumes(self, labels: Iterable[str]) -> list[Raw]:
-        with translating_errors("list its volumes", self.host):
+        with self._translating("list its volumes"):
             response: Raw = self._api.volumes(filters={"label": [*labels]})
         volumes: list[Raw] = response.get("Volumes") or []
         return volumes
 
     def add_volume(self, name: str, labels: Mapping[str, str]) -> bool:
         """Create an empty volume. Return False if the name has a volume with other labels."""
-        with translating_errors(f"create volume {name}", self.host):
+        with self._translating(f"create volume {name}"):
             volume: Raw = self._api.create_volume(name, labels=dict(labels))
         return bool(volume.get("Labels") == dict(labels))
 
     def remove_volume(self, name: str) -> None:
         from docker import errors
 
-        with (
-            translating_errors(f"remove volume {name}", self.host),
-            contextlib.suppress(errors.NotFound),
-        ):
+        with self._translating(f"remove volume {name}"), suppress(errors.NotFound):
             self._api.remove_volume(name)
 
     def networks(self) -> dict[str, Raw]:
         """Return all networks by name."""
-        with translating_errors("list its networks", self.host):
+        with self._translating("list its networks"):
             return {network["Name"]: network for network in self._api.networks()}
 
     def connect_network(self, container: str, network: str, alias: str) -> None:
         """Connect the container to another network, with a DNS alias unless that is ""."""
-        with translating_errors(f"connect the container to network {network}", self.host):
+        with self._translating(f"connect the container to network {network}"):
             self._api.connect_container_to_network(
                 container, network, aliases=[alias] if alias else None
             )
@@ -382,7 +358,7 @@ class Engine:
 
 def _close_when_set(event: Event, chunks: Any) -> None:
     event.wait()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         chunks.close()
 
 

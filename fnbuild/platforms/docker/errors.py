@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from fnbuild.errors import (
     ConflictError,
@@ -105,11 +106,18 @@ def engine_error(action: str, explanation: str) -> FnbuildError:
 
 
 def _explained_error(text: str) -> FnbuildError | None:
-    if _NETWORK_PATTERN.search(text):
-        return _network_not_found(text)
-    for substring, make_error in _EXPLANATIONS:
-        if substring in text:
-            return make_error(text)
+    if match := _NETWORK_PATTERN.search(text):
+        return PreconditionError(
+            f"there is no network {match[1]}", hint="`docker network ls` lists the networks"
+        )
+    if "port is already allocated" in text or "address already in use" in text:
+        return _port_taken_error(text)
+    if "No such image" in text:
+        return NotFoundError(text[:1].lower() + text[1:])
+    for explanation in _EXPLANATIONS:
+        if explanation.substring in text:
+            detail = text if explanation.quoted else None
+            return explanation.error(explanation.message, hint=explanation.hint, detail=detail)
     return None
 
 
@@ -124,113 +132,77 @@ def _port_taken_error(text: str) -> FnbuildError:
     )
 
 
-def _network_not_found(text: str) -> FnbuildError:
-    match = _NETWORK_PATTERN.search(text)
-    return PreconditionError(
-        f"there is no network {match[1] if match else ''}".rstrip(),
-        hint="`docker network ls` lists the networks",
-    )
+class _Explanation(NamedTuple):
+    """The error for a message of the engine with this substring, which is `quoted` as detail."""
+
+    substring: str
+    error: type[FnbuildError]
+    message: str
+    hint: str
+    quoted: bool = True
 
 
-def _fixed_error(
-    kind: type[FnbuildError], message: str, hint: str, *, quoted: bool = False
-) -> Callable[[str], FnbuildError]:
-    def make_error(text: str) -> FnbuildError:
-        return kind(message, hint=hint, detail=text if quoted else None)
-
-    return make_error
-
-
-_EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
-    ("port is already allocated", _port_taken_error),
-    ("address already in use", _port_taken_error),
-    (
+_EXPLANATIONS = (
+    _Explanation(
         "cannot assign requested address",
-        _fixed_error(
-            InputError,
-            "the function listens on an address that this machine does not have",
-            "see `--listen` and spec.platform.attributes.listen",
-            quoted=True,
-        ),
+        InputError,
+        "the function listens on an address that this machine does not have",
+        "see `--listen` and spec.platform.attributes.listen",
     ),
-    (
+    _Explanation(
         "could not select device driver",
-        _fixed_error(
-            PreconditionError,
-            "the function asks for a GPU, and the engine cannot give one to containers",
-            _TOOLKIT_HINT,
-        ),
+        PreconditionError,
+        "the function asks for a GPU, and the engine cannot give one to containers",
+        _TOOLKIT_HINT,
+        quoted=False,
     ),
-    (
+    _Explanation(
         "nvidia-container-cli",
-        _fixed_error(
-            PreconditionError,
-            "the function asks for a GPU, and NVIDIA's container runtime could not give it one",
-            "run `nvidia-smi` on the engine's machine to check the driver",
-            quoted=True,
-        ),
+        PreconditionError,
+        "the function asks for a GPU, and NVIDIA's container runtime could not give it one",
+        "run `nvidia-smi` on the engine's machine to check the driver",
     ),
-    (
+    _Explanation(
         "no space left on device",
-        _fixed_error(
-            PlatformError,
-            "no space left on the engine's disk",
-            "`docker system df` shows the usage, `docker image prune` removes unused images",
-        ),
+        PlatformError,
+        "no space left on the engine's disk",
+        "`docker system df` shows the usage, `docker image prune` removes unused images",
+        quoted=False,
     ),
-    ("No such image", lambda text: NotFoundError(text[:1].lower() + text[1:])),
-    (
+    _Explanation(
         "is already in use by container",
-        _fixed_error(
-            ConflictError,
-            "another deploy of this function is in progress",
-            "try again when it has ended",
-            quoted=True,
-        ),
+        ConflictError,
+        "another deploy of this function is in progress",
+        "try again when it has ended",
     ),
-    (
+    _Explanation(
         "memory limit",
-        _fixed_error(
-            InputError,
-            "the engine does not support the limit in spec.resources.limits.memory",
-            "use a quantity such as 512Mi or 4Gi",
-            quoted=True,
-        ),
+        InputError,
+        "the engine does not support the limit in spec.resources.limits.memory",
+        "use a quantity such as 512Mi or 4Gi",
     ),
-    (
+    _Explanation(
         "Range of CPUs",
-        _fixed_error(
-            InputError,
-            "spec.resources.limits.cpu exceeds the CPUs of the engine's machine",
-            "use a quantity such as 500m or 2",
-            quoted=True,
-        ),
+        InputError,
+        "spec.resources.limits.cpu exceeds the CPUs of the engine's machine",
+        "use a quantity such as 500m or 2",
     ),
-    (
+    _Explanation(
         "bind source path does not exist",
-        _fixed_error(
-            InputError,
-            "a folder of spec.volumes does not exist on the engine's machine",
-            "create it, or set hostPath.type to DirectoryOrCreate",
-            quoted=True,
-        ),
+        InputError,
+        "a folder of spec.volumes does not exist on the engine's machine",
+        "create it, or set hostPath.type to DirectoryOrCreate",
     ),
-    (
+    _Explanation(
         "error gathering device information",
-        _fixed_error(
-            InputError,
-            "a device of spec.devices does not exist on the engine's machine",
-            "`ls /dev` lists the devices",
-            quoted=True,
-        ),
+        InputError,
+        "a device of spec.devices does not exist on the engine's machine",
+        "`ls /dev` lists the devices",
     ),
-    (
+    _Explanation(
         "executable file not found",
-        _fixed_error(
-            PreconditionError,
-            "the image has no program `processor`, so it is not an image of a function",
-            "build it with `fnbuild build`, or deploy from the folder",
-            quoted=True,
-        ),
+        PreconditionError,
+        "the image has no program `processor`, so it is not an image of a function",
+        "build it with `fnbuild build`, or deploy from the folder",
     ),
 )
