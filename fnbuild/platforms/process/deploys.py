@@ -1,42 +1,127 @@
-"""Deploy a function: make a new revision and switch to it."""
+"""Deploys: plan the changes, make a new revision and switch to it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fnbuild import trees
-from fnbuild.builder import staging
+from fnbuild.builder import interpreter, requirements, staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
 from fnbuild.function.reader import LoadedFunction, function_from_dict
-from fnbuild.function.types import Function
+from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
     Artifact,
+    Change,
     Deployment,
     FunctionKey,
+    Manifest,
     Plan,
     PlanOptions,
     Progress,
     imported_code,
 )
+from fnbuild.platforms.addresses import listen_hosts
+from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.process import (
     function_state,
     layout,
-    planning,
     records,
     revisions,
     supervisor_client,
 )
+from fnbuild.platforms.process.isolation import is_interpreter_accessible
 from fnbuild.platforms.process.layout import control_socket, launched_processors
 from fnbuild.platforms.process.processor_client import listening_pid
+from fnbuild.platforms.process.processor_config import platform_warnings
 from fnbuild.platforms.revision_records import RevisionOrigin, missing_code_error
-from fnbuild.store import RevisionRow, Store
+from fnbuild.platforms.settings import (
+    listen_setting,
+    needs_gpu,
+    requested_port,
+    restart_policy,
+    with_listen,
+)
+from fnbuild.store import FunctionRow, RevisionRow, Store
+
+_PLAN_OPTIONS = frozenset({"force", "overlap", "listen"})
 
 
 def plan(store: Store, function: Function, artifact: Artifact, options: PlanOptions) -> Plan:
-    """Compare the function and its artifact with the recorded and running state."""
+    """Compare the function and its artifact with the recorded and running state.
+
+    Raises `UsageError` for an unsupported option, and `InputError` for an unsupported value.
+    """
+    options.require_supported(function_state.PLATFORM_NAME, _PLAN_OPTIONS)
+    if options.listen:
+        function = with_listen(function, options.listen)
+    restart_policy(function)
     row = store.function(*FunctionKey.of(function))
     active = records.active_revision(store, row) if row else None
     runs = row is not None and function_state.live_state(row).state == "ready"
-    current = planning.CurrentState(row, active, runs)
-    return planning.make_plan(function, artifact, current, options)
+    required = requirements.collect_requirements(function, Path(artifact.reference))
+    python = interpreter.choose_interpreter(function, is_interpreter_accessible)
+    _, listen_warnings = listen_hosts(listen_setting(function))
+    warnings = [
+        *artifact.warnings,
+        *([python.warning] if python.warning else []),
+        *platform_warnings(function, required),
+        *listen_warnings,
+    ]
+    after = {"code": artifact.digest, "python": python.path, "packages": list(required.packages)}
+    before = _active_manifest(active, after) if active else None
+    changes: tuple[Change, ...] = (
+        make_change(
+            f"function {function.metadata.name}",
+            _without_status(row.config) if row else None,
+            _without_status(to_dict(function)),
+        ),
+        make_change(REVISION_TARGET, before, after),
+        _port_change(row, requested_port(function)),
+    )
+    unchanged = all(change.verb == "keep" for change in changes) and not options.force
+    if unchanged and (runs or function.spec.disable):
+        processor = Change("keep", "processor")
+    else:
+        processor = _processor_change(function, active if runs else None, options)
+    if processor.verb != "keep":
+        changes = with_new_revision(changes)
+    return Plan(
+        function, artifact, (*changes, processor), tuple(warnings), options, required.ignored
+    )
+
+
+def _without_status(manifest: Manifest) -> Manifest:
+    """Remove the status, which differs between deploys without being a change."""
+    return {key: value for key, value in manifest.items() if key != "status"}
+
+
+def _active_manifest(active: RevisionRow, after: Manifest) -> Manifest:
+    # The interpreter of an environment is not recorded.
+    python = after["python"] if active.environment else active.interpreter
+    try:
+        function = function_from_dict(active.config, f"{active.name} revision {active.number}")
+        packages = list(requirements.collect_requirements(function, active.code).packages)
+    except FnbuildError:
+        packages = after["packages"]  # its code was modified, which the digest shows
+    return {"code": active.digest, "python": python, "packages": packages}
+
+
+def _port_change(row: FunctionRow | None, requested: int) -> Change:
+    current = row.http_port if row else 0
+    before = {"port": current} if current else None
+    return make_change("port", before, {"port": requested or current or "a free one"})
+
+
+def _processor_change(
+    function: Function, active: RevisionRow | None, options: PlanOptions
+) -> Change:
+    if function.spec.disable:
+        return Change("delete" if active else "keep", "processor")
+    if active is None:
+        return Change("create", "processor", None, {"order": "start"})
+    recreate = needs_gpu(function) and not options.overlap
+    order = "stop the old one, then start" if recreate else "start, then drain the old one"
+    return Change("replace", "processor", None, {"order": order})
 
 
 def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
