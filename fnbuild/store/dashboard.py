@@ -140,11 +140,8 @@ class OperationTable:
 
     def run(self, number: int) -> None:
         """Record that a waiting operation is running."""
-        with self._store.transaction() as connection:
-            connection.execute(
-                "UPDATE operations SET state = 'running' WHERE id = ? AND state = 'waiting'",
-                (number,),
-            )
+        sql = "UPDATE operations SET state = 'running' WHERE id = ? AND state = 'waiting'"
+        self._store.execute(sql, (number,))
 
     def end(
         self,
@@ -160,14 +157,13 @@ class OperationTable:
         `revision` is the active one, None if the function does not exist. The configuration of an
         existing function is deleted here.
         """
-        with self._store.transaction() as connection:
-            cursor = connection.execute(
-                "UPDATE operations SET state = ?, message = ?, revision = ?, refused = ?,"
-                " ended = ?, config = CASE WHEN ? THEN '{}' ELSE config END"
-                " WHERE id = ? AND state IN ('waiting', 'running')",
-                (state, message, revision or 0, refused, utc_now(), revision is not None, number),
-            )
-            return cursor.rowcount > 0
+        ended = self._store.execute(
+            "UPDATE operations SET state = ?, message = ?, revision = ?, refused = ?,"
+            " ended = ?, config = CASE WHEN ? THEN '{}' ELSE config END"
+            " WHERE id = ? AND state IN ('waiting', 'running')",
+            (state, message, revision or 0, refused, utc_now(), revision is not None, number),
+        )
+        return ended > 0
 
     def add_lines(self, operation: int, lines: Iterable[OutputLineRow]) -> None:
         """Record output; ignored if the operation does not exist any more."""
@@ -210,20 +206,17 @@ class FunctionEventTable:
     def add(self, namespace: str, name: str, event: FunctionEvent) -> bool:
         """Add an event; return False if it exists."""
         sql = "INSERT OR IGNORE INTO function_events VALUES (?, ?, ?)"
-        with self._store.transaction() as connection:
-            return connection.execute(sql, (namespace, name, json.dumps(event))).rowcount > 0
+        return self._store.execute(sql, (namespace, name, json.dumps(event))) > 0
 
     def replace(self, namespace: str, name: str, event: FunctionEvent) -> bool:
         """Replace an event; return False if it does not exist."""
         sql = "UPDATE function_events SET body = ? WHERE namespace = ? AND name = ?"
-        with self._store.transaction() as connection:
-            return connection.execute(sql, (json.dumps(event), namespace, name)).rowcount > 0
+        return self._store.execute(sql, (json.dumps(event), namespace, name)) > 0
 
     def delete(self, namespace: str, name: str) -> bool:
         """Delete an event; return False if it does not exist."""
         sql = "DELETE FROM function_events WHERE namespace = ? AND name = ?"
-        with self._store.transaction() as connection:
-            return connection.execute(sql, (namespace, name)).rowcount > 0
+        return self._store.execute(sql, (namespace, name)) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,18 +241,13 @@ class TokenTable:
 
     def add(self, role: str, digest: str) -> bool:
         """Add the first token of a role; return False if it has one."""
-        with self._store.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", (role, digest, _now_in_seconds())
-            )
-            return cursor.rowcount > 0
+        values = (role, digest, _now_in_seconds())
+        return self._store.execute("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", values) > 0
 
     def put(self, role: str, digest: str) -> None:
         """Set the token of a role; the previous token becomes invalid."""
-        with self._store.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", (role, digest, _now_in_seconds())
-            )
+        values = (role, digest, _now_in_seconds())
+        self._store.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", values)
 
 
 def _now_in_seconds() -> str:

@@ -77,8 +77,7 @@ class Store:
         values = _project_values(project)
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         sql = f"INSERT OR IGNORE INTO projects ({names}) VALUES ({marks})"  # noqa: S608  our names
-        with self.transaction() as connection:
-            return connection.execute(sql, values).rowcount > 0
+        return self.execute(sql, values) > 0
 
     def update_project(self, project: ProjectRow) -> bool:
         """Update the project; return False if it does not exist."""
@@ -86,14 +85,12 @@ class Store:
             "UPDATE projects SET description = :description, owner = :owner, labels = :labels,"
             " annotations = :annotations WHERE namespace = :namespace AND name = :name"
         )
-        with self.transaction() as connection:
-            return connection.execute(sql, _project_values(project)).rowcount > 0
+        return self.execute(sql, _project_values(project)) > 0
 
     def delete_project(self, namespace: str, name: str) -> bool:
         """Delete the project but not its functions; return False if it does not exist."""
         sql = "DELETE FROM projects WHERE namespace = ? AND name = ?"
-        with self.transaction() as connection:
-            return connection.execute(sql, (namespace, name)).rowcount > 0
+        return self.execute(sql, (namespace, name)) > 0
 
     # Functions
 
@@ -113,12 +110,11 @@ class Store:
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
         changes = ", ".join(f"{name} = excluded.{name}" for name in values)
-        with self.transaction() as connection:
-            connection.execute(
-                f"INSERT INTO functions ({names}) VALUES ({marks})"  # noqa: S608  our own names
-                f" ON CONFLICT (namespace, name) DO UPDATE SET {changes}",
-                values,
-            )
+        self.execute(
+            f"INSERT INTO functions ({names}) VALUES ({marks})"  # noqa: S608  our own names
+            f" ON CONFLICT (namespace, name) DO UPDATE SET {changes}",
+            values,
+        )
 
     def update_function(
         self, namespace: str, name: str, **changes: Unpack[FunctionChanges]
@@ -128,10 +124,10 @@ class Store:
         if "config" in changes:
             values["config"] = _dump(changes["config"])
         assignments = ", ".join(f"{field} = :{field}" for field in values)
-        with self.transaction() as connection:
-            connection.execute(
-                f"UPDATE functions SET {assignments}"  # noqa: S608  names of a TypedDict
-                " WHERE namespace = :namespace AND name = :name",
+        sql = f"UPDATE functions SET {assignments}"  # noqa: S608  names of a TypedDict
+        with self.transaction():
+            self.execute(
+                f"{sql} WHERE namespace = :namespace AND name = :name",
                 {**values, "namespace": namespace, "name": name},
             )
             row = self.function(namespace, name)
@@ -142,8 +138,7 @@ class Store:
     def delete_function(self, namespace: str, name: str) -> bool:
         """Delete the function and its revisions; return False if it does not exist."""
         sql = "DELETE FROM functions WHERE namespace = ? AND name = ?"
-        with self.transaction() as connection:
-            return connection.execute(sql, (namespace, name)).rowcount > 0
+        return self.execute(sql, (namespace, name)) > 0
 
     # Revisions
 
@@ -196,12 +191,11 @@ class Store:
 
     def record_origin(self, namespace: str, name: str, number: int, origin: int, note: str) -> None:
         """Record which revision this one runs again, with a note about the reason."""
-        with self.transaction() as connection:
-            connection.execute(
-                "UPDATE revisions SET origin = ?, note = ?"
-                " WHERE namespace = ? AND name = ? AND number = ?",
-                (origin, note, namespace, name, number),
-            )
+        self.execute(
+            "UPDATE revisions SET origin = ?, note = ?"
+            " WHERE namespace = ? AND name = ? AND number = ?",
+            (origin, note, namespace, name, number),
+        )
 
     def activate(
         self, namespace: str, name: str, number: int, **changes: Unpack[FunctionChanges]
@@ -211,30 +205,29 @@ class Store:
         `changes` are updates of the function in the same transaction.
         """
         key = (namespace, name)
-        with self.transaction() as connection:
-            connection.execute(
+        with self.transaction():
+            self.execute(
                 "UPDATE revisions SET state = 'superseded'"
                 " WHERE namespace = ? AND name = ? AND state = 'active'",
                 key,
             )
-            cursor = connection.execute(
+            activated = self.execute(
                 "UPDATE revisions SET state = 'active', message = ''"
                 " WHERE namespace = ? AND name = ? AND number = ?",
                 (*key, number),
             )
-            if cursor.rowcount == 0:
+            if not activated:
                 raise NotFoundError(f"{name} has no revision {number}")
             changes["revision"] = number
             return self.update_function(namespace, name, **changes)
 
     def fail(self, namespace: str, name: str, number: int, message: str) -> None:
         """Record why a revision did not become ready, or is not active any more."""
-        with self.transaction() as connection:
-            connection.execute(
-                "UPDATE revisions SET state = 'failed', message = ?"
-                " WHERE namespace = ? AND name = ? AND number = ?",
-                (message, namespace, name, number),
-            )
+        self.execute(
+            "UPDATE revisions SET state = 'failed', message = ?"
+            " WHERE namespace = ? AND name = ? AND number = ?",
+            (message, namespace, name, number),
+        )
 
     def environments(self) -> set[str]:
         """Return the environments of all recorded revisions."""
@@ -259,11 +252,8 @@ class Store:
 
     def record(self, actor: str, action: str, target: str, outcome: str) -> None:
         """Add an entry to the audit log."""
-        with self.transaction() as connection:
-            connection.execute(
-                "INSERT INTO audit VALUES (?, ?, ?, ?, ?)",
-                (utc_now(), actor, action, target, outcome),
-            )
+        values = (utc_now(), actor, action, target, outcome)
+        self.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", values)
 
     def audit(self, limit: int = 100) -> list[AuditRow]:
         """Return the newest entries of the audit log, newest first."""
@@ -281,6 +271,11 @@ class Store:
         """Return the rows of a query."""
         with self._guard, translating_errors(self.path):
             return [dict(row) for row in self._connection.execute(sql, values)]
+
+    def execute(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> int:
+        """Run a statement as one transaction; return the number of changed rows."""
+        with self.transaction() as connection:
+            return connection.execute(sql, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
