@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.datadir import data_dir
@@ -200,8 +198,7 @@ def with_image(function: Function, artifact: Artifact) -> Function:
     """Return the function with the image of the artifact."""
     if artifact.kind == "folder":
         return function
-    spec = msgspec.structs.replace(function.spec, image=artifact.reference)
-    return msgspec.structs.replace(function, spec=spec)
+    return function.with_spec(image=artifact.reference)
 
 
 @contextmanager

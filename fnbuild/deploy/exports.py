@@ -110,8 +110,7 @@ def export_code(platform: Platform, deployment: Deployment) -> ExportedCode:
         if (source := _single_source(folder, function)) is not None:
             text = base64.b64encode(source.read_bytes()).decode()
             build = msgspec.structs.replace(build, function_source_code=text, path="")
-            spec = msgspec.structs.replace(function.spec, build=build)
-            return ExportedCode(msgspec.structs.replace(function, spec=spec))
+            return ExportedCode(function.with_spec(build=build))
         count = sum(entry.kind == "file" for entry in scan_folder(folder))
         return ExportedCode(
             function, folder, f"the code of {name} ({count} files) is not in the export"
@@ -276,10 +275,7 @@ def import_function(  # noqa: PLR0913 - one parameter for each option of an impo
     function, repair = import_rules.check_import(
         reader.function_from_dict(raw, origin), origin, autofix=autofix
     )
-    metadata = msgspec.structs.replace(function.metadata, namespace=namespace)
-    function = projects.with_project_label(
-        msgspec.structs.replace(function, metadata=metadata), None
-    )
+    function = projects.with_project_label(function.with_metadata(namespace=namespace), None)
     projects.ensure_project(platform, function, None, lambda _: None)
     imported = platform.store_imported(function)
     key = (namespace, imported.name)

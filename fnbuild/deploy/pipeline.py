@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import msgspec
-
 from fnbuild.builder import staging
 from fnbuild.builder.staging import scan_folder
 from fnbuild.deploy import artifacts, dependency_hints, projects
@@ -22,7 +20,7 @@ from fnbuild.function.merge import merge_functions
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.secret_detection import declared_secrets
 from fnbuild.function.secrets import reject_masked_values
-from fnbuild.function.types import Function, Metadata, to_dict
+from fnbuild.function.types import Function, to_dict
 from fnbuild.names import DEFAULT_NAMESPACE, DEFAULT_PLATFORM, PROJECT_LABEL
 from fnbuild.platforms import (
     NO_CONNECT_OPTIONS,
@@ -242,8 +240,7 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
     function = _with_enabled(
         with_defaults(merge_functions(request.overrides, current.function)), request
     )
-    metadata = _renamed_metadata(function, request.namespace, request.name)
-    function = msgspec.structs.replace(function, metadata=metadata)
+    function = function.with_metadata(namespace=request.namespace, name=request.name)
     reject_masked_values(to_dict(function))
     updated = reconfigure(platform, current, function, request.options, progress)
     declared = declared_secrets(request.overrides.metadata.annotations)
@@ -277,26 +274,13 @@ def _overrides_with_identity(request: DeployRequest) -> Function:
     labels = dict(metadata.labels)
     if request.project:
         labels[PROJECT_LABEL] = request.project
-    return msgspec.structs.replace(
-        request.overrides,
-        metadata=msgspec.structs.replace(
-            metadata,
-            name=request.name or metadata.name,
-            namespace=request.namespace,
-            labels=labels,
-        ),
+    return request.overrides.with_metadata(
+        name=request.name or metadata.name, namespace=request.namespace, labels=labels
     )
 
 
 def _with_enabled(function: Function, request: DeployRequest) -> Function:
-    if not request.enabled:
-        return function
-    spec = msgspec.structs.replace(function.spec, disable=False)
-    return msgspec.structs.replace(function, spec=spec)
-
-
-def _renamed_metadata(function: Function, namespace: str, name: str) -> Metadata:
-    return msgspec.structs.replace(function.metadata, namespace=namespace, name=name)
+    return function.with_spec(disable=False) if request.enabled else function
 
 
 def _current_deployment(platform: Platform, function: Function) -> Deployment | None:

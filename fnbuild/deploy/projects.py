@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from fnbuild.function.types import Function
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Change, Deployment, Platform, Progress, Project
@@ -12,9 +10,7 @@ from fnbuild.platforms import Change, Deployment, Platform, Progress, Project
 def with_project_label(function: Function, current: Deployment | None) -> Function:
     """Return the function with a project label. `current` is the deployed function, if any."""
     project = current.function.project if current else DEFAULT_PROJECT
-    labels = {PROJECT_LABEL: project, **function.metadata.labels}
-    metadata = msgspec.structs.replace(function.metadata, labels=labels)
-    return msgspec.structs.replace(function, metadata=metadata)
+    return function.with_metadata(labels={PROJECT_LABEL: project, **function.metadata.labels})
 
 
 def project_changes(platform: Platform, function: Function) -> tuple[Change, ...]:

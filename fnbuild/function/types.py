@@ -328,6 +328,16 @@ class Function(Struct, frozen=True):
                 return name, trigger
         return None
 
+    def with_metadata(self, **changes: Any) -> Function:
+        """Return the function with other values of fields of its metadata."""
+        return msgspec.structs.replace(
+            self, metadata=msgspec.structs.replace(self.metadata, **changes)
+        )
+
+    def with_spec(self, **changes: Any) -> Function:
+        """Return the function with other values of fields of its spec."""
+        return msgspec.structs.replace(self, spec=msgspec.structs.replace(self.spec, **changes))
+
 
 def to_dict(value: Any) -> Raw:
     """Return the JSON object of a struct, including its unknown keys."""

@@ -84,9 +84,7 @@ class _AuditedPlatform:
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
         with self._recording("delete", FunctionKey(namespace, name)) as entry:
-            deleted = self._platform.delete(namespace, name, image=image)
-            entry.unchanged = not deleted
-            return deleted
+            return entry.changed_if(self._platform.delete(namespace, name, image=image))
 
     def rollback(
         self, namespace: str, name: str, revision: int | None, progress: Progress, **options: Any
@@ -110,26 +108,21 @@ class _AuditedPlatform:
             return restored
 
     def create_project(self, project: Project) -> bool:
-        with self._recording(
-            "create project", FunctionKey(project.namespace, project.name)
-        ) as entry:
-            created = self._platform.create_project(project)
-            entry.unchanged = not created
-            return created
+        key = FunctionKey(project.namespace, project.name)
+        with self._recording("create project", key) as entry:
+            return entry.changed_if(self._platform.create_project(project))
 
     def update_project(self, project: Project) -> bool:
-        with self._recording(
-            "update project", FunctionKey(project.namespace, project.name)
-        ) as entry:
-            updated = self._platform.update_project(project)
-            entry.unchanged = not updated
-            return updated
+        key = FunctionKey(project.namespace, project.name)
+        with self._recording("update project", key) as entry:
+            return entry.changed_if(self._platform.update_project(project))
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         members = self._platform.deployments(namespace, name) if cascade else []
         with self._recording("delete project", FunctionKey(namespace, name)) as entry:
-            deleted = self._platform.delete_project(namespace, name, cascade=cascade)
-            entry.unchanged = not deleted
+            deleted = entry.changed_if(
+                self._platform.delete_project(namespace, name, cascade=cascade)
+            )
         for member in members:
             with self._recording("delete", FunctionKey(namespace, member.name)):
                 pass
@@ -160,6 +153,11 @@ class _AuditEntry:
 
     outcome = DONE
     unchanged = False
+
+    def changed_if(self, changed: bool) -> bool:
+        """Record the change only if it was made; return `changed`."""
+        self.unchanged = not changed
+        return changed
 
 
 @contextmanager

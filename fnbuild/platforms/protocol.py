@@ -13,7 +13,7 @@ from threading import Event
 from typing import Literal, Protocol
 
 from fnbuild.builder.staging import Artifact
-from fnbuild.errors import FnbuildError
+from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.types import Function
 from fnbuild.platforms.base import (
     NO_OPTIONS,
@@ -189,6 +189,10 @@ class Platform(Protocol):
 
         Raises `UsageError` on platforms whose log continues across restarts: `logs` has it all.
         """
+        raise UsageError(
+            "the log of this platform continues across restarts, so there is no previous log",
+            hint=f"`fnbuild logs {name}` shows the records before the restart as well",
+        )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
         """Return the restarts by function; functions without restarts are left out.

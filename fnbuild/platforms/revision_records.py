@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-import msgspec
-
 from fnbuild.builder.staging import Artifact
 from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.function.rules import with_defaults
@@ -206,8 +204,7 @@ def without_skip_annotations(function: Function) -> Function:
         for key, value in function.metadata.annotations.items()
         if key not in SKIP_ANNOTATIONS
     }
-    metadata = msgspec.structs.replace(function.metadata, annotations=kept)
-    return msgspec.structs.replace(function, metadata=metadata)
+    return function.with_metadata(annotations=kept)
 
 
 def imported_artifact(function: Function) -> tuple[Function, Artifact] | None:

@@ -100,10 +100,7 @@ def with_listen(function: Function, listen: str) -> Function:
     """Return the function with another `spec.platform.attributes.listen`."""
     platform = function.spec.platform
     attributes = {**platform.attributes, "listen": listen}
-    changed = msgspec.structs.replace(platform, attributes=attributes)
-    return msgspec.structs.replace(
-        function, spec=msgspec.structs.replace(function.spec, platform=changed)
-    )
+    return function.with_spec(platform=msgspec.structs.replace(platform, attributes=attributes))
 
 
 def gpu_limit(function: Function) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-import msgspec
-
 from fnbuild.builder.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError
 from fnbuild.function.types import Function, Raw
@@ -52,8 +50,7 @@ class PlanContext:
 def apply_options(function: Function, artifact: Artifact, options: PlanOptions) -> Function:
     """Return the function with the options applied. Raises `UsageError` for an unsupported one."""
     options.require_supported("Docker", OPTIONS)
-    spec = msgspec.structs.replace(function.spec, image=artifact.reference)
-    function = msgspec.structs.replace(function, spec=spec)
+    function = function.with_spec(image=artifact.reference)
     return with_listen(function, options.listen) if options.listen else function
 
 

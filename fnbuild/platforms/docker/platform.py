@@ -16,7 +16,6 @@ from fnbuild.errors import (
     FnbuildError,
     PreconditionError,
     UnavailableError,
-    UsageError,
 )
 from fnbuild.function.types import Function
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
@@ -261,19 +260,6 @@ class DockerPlatform(Platform):
 
         return logs.read_logs(
             self.engine, serving_container, follow=follow, since=since, tail=tail, until=until
-        )
-
-    def previous_logs(
-        self,
-        namespace: str,  # noqa: ARG002
-        name: str,
-        *,
-        since: float | None = None,  # noqa: ARG002
-        tail: int | None = None,  # noqa: ARG002
-    ) -> Iterator[LogRecord]:
-        raise UsageError(
-            "Docker keeps one log of a container across restarts",
-            hint=f"`fnbuild logs {name}` includes the lines from before the last restart",
         )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:

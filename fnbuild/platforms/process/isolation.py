@@ -22,7 +22,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import yaml
@@ -31,6 +31,7 @@ import fnbuild
 from fnbuild.datadir import data_dir, function_dir, revision_dir
 from fnbuild.errors import InputError, PlatformError, PreconditionError
 from fnbuild.platforms import FunctionKey
+from fnbuild.platforms.process.daemon import clean_environment
 
 CONFIG_FILE = "platform.yaml"
 # Outside the ranges of login users and the defaults of systemd and container engines.
@@ -117,6 +118,25 @@ class FunctionUser:
         variables = {"HOME": str(self.home), "TMPDIR": str(self.home / "tmp")}
         name = f"fnbuild-{self.number}"
         return variables | {"USER": name, "LOGNAME": name} | dict.fromkeys(_XDG, "")
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeCommand:
+    """A module of the runtime as a process: its command line and its arguments for `Popen`."""
+
+    arguments: list[str]
+    options: dict[str, Any]
+
+
+def runtime_command(user: FunctionUser | None, module: str, *arguments: str) -> RuntimeCommand:
+    """Return the command that runs `fnbuild.runtime.MODULE` as the function's user, if any."""
+    python, environment = sys.executable, clean_environment(os.environ)
+    options: dict[str, Any] = {"cwd": "/", "start_new_session": True}
+    if user is not None:
+        python, environment = processor_python(), environment | user.environment
+        options |= {"user": user.number, "group": user.number, "extra_groups": user.groups}
+    command = [python, "-m", f"fnbuild.runtime.{module}", *arguments]
+    return RuntimeCommand(command, options | {"env": environment})
 
 
 def prepare_user(

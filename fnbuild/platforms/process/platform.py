@@ -16,7 +16,6 @@ from fnbuild.datadir import function_dir
 from fnbuild.errors import (
     ConfigError,
     NotReadyError,
-    UsageError,
 )
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
@@ -231,19 +230,6 @@ class ProcessPlatform(Platform):
         with Store.open() as store:
             records.require_function(store, key)
         return function_log.read(log_path(key), follow=follow, since=since, tail=tail, until=until)
-
-    def previous_logs(
-        self,
-        namespace: str,  # noqa: ARG002
-        name: str,
-        *,
-        since: float | None = None,  # noqa: ARG002
-        tail: int | None = None,  # noqa: ARG002
-    ) -> Iterator[LogRecord]:
-        raise UsageError(
-            "the log of a process continues across restarts, so there is no previous log",
-            hint=f"`fnbuild logs {name}` shows the records before the restart as well",
-        )
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:

@@ -10,17 +10,14 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import fnbuild
 from fnbuild.errors import PlatformError
 from fnbuild.platforms import FunctionKey
-from fnbuild.platforms.process.daemon import clean_environment
-from fnbuild.platforms.process.isolation import FunctionUser, prepare_user, processor_python
+from fnbuild.platforms.process.isolation import FunctionUser, prepare_user, runtime_command
 from fnbuild.platforms.process.layout import (
     announce_port,
     config_path,
@@ -191,16 +188,6 @@ def start_processor(
     return processor
 
 
-@dataclass(slots=True)
-class _ProcessOptions:
-    """The parameters of a processor's process in addition to its configuration."""
-
-    python: str
-    descriptors: list[int]
-    environment: dict[str, str] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-
-
 def _spawn(
     key: FunctionKey,
     revision: int,
@@ -209,7 +196,7 @@ def _spawn(
     user: FunctionUser | None,
 ) -> tuple[subprocess.Popen[bytes], int]:
     """Start the process; return it and the size of its log before the start."""
-    start = _ProcessOptions(sys.executable, [*listeners.descriptors])
+    descriptors = [*listeners.descriptors]
     control = control_socket(key, revision)
     control.unlink(missing_ok=True)
     http = [{"fd": listener.fileno(), "port": listeners.port} for listener in listeners.http]
@@ -225,35 +212,31 @@ def _spawn(
             # The function's user may not create sockets in `run/`, so it cannot replace one there.
             listening = stack.enter_context(sockets.listen_unix(control))
             config["listeners"]["control"] = {"fd": listening.fileno()}
-            start.descriptors.append(listening.fileno())
+            descriptors.append(listening.fileno())
         path = _write_launch_file(key, revision, config)
         argument = str(path)
         if user is not None:
-            file = stack.enter_context(_run_as_user(path, user, start))
+            file = stack.enter_context(_open_for_user(path, user))
             argument = f"/proc/self/fd/{file.fileno()}"
-            start.descriptors.append(file.fileno())
+            descriptors.append(file.fileno())
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         sink = os.open(log_path(key), flags, 0o600)
         stack.callback(os.close, sink)
         size = os.fstat(sink).st_size
+        command = runtime_command(user, "processor", "--config", argument)
         child = subprocess.Popen(
-            [start.python, "-m", "fnbuild.runtime.processor", "--config", argument],
+            command.arguments,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
-            env=clean_environment(os.environ) | start.environment,
-            cwd="/",
-            pass_fds=start.descriptors,
-            start_new_session=True,
-            **start.options,
+            pass_fds=descriptors,
+            **command.options,
         )
     return child, size
 
 
-def _run_as_user(path: Path, user: FunctionUser, start: _ProcessOptions) -> IO[bytes]:
-    """Set the process's user; return the open configuration, whose folder the user may not read."""
-    start.python, start.environment = processor_python(), user.environment
-    start.options = {"user": user.number, "group": user.number, "extra_groups": user.groups}
+def _open_for_user(path: Path, user: FunctionUser) -> IO[bytes]:
+    """Open the configuration for the function's user, who may not read its folder."""
     os.chown(path, 0, user.number)
     path.chmod(0o640)
     return path.open("rb")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from contextlib import suppress
-from typing import Any
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import NotReadyError
@@ -16,8 +13,7 @@ from fnbuild.function.types import Function
 from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.logs import StartupOutput, is_ready_record
 from fnbuild.platforms.process import function_log
-from fnbuild.platforms.process.daemon import clean_environment
-from fnbuild.platforms.process.isolation import prepare_user, processor_python
+from fnbuild.platforms.process.isolation import prepare_user, runtime_command
 from fnbuild.platforms.process.layout import config_path, log_path
 from fnbuild.platforms.process.processor_handle import ProcessorHandle
 from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus, inconclusive_check
@@ -150,20 +146,12 @@ async def _start_import_check(
     """
     config = config_path(key, number).read_bytes()
     user = prepare_user(key, number, str(json.loads(config)["interpreter"]), gpu=False)
-    python, environment = sys.executable, clean_environment(os.environ)
-    options: dict[str, Any] = {}
-    if user is not None:
-        python, environment = processor_python(), environment | user.environment
-        options = {"user": user.number, "group": user.number, "extra_groups": user.groups}
+    command = runtime_command(user, "importcheck", "-")
     process = await asyncio.create_subprocess_exec(
-        python,
-        *("-m", "fnbuild.runtime.importcheck", "-"),
+        *command.arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=environment,
-        cwd="/",
-        start_new_session=True,
-        **options,
+        **command.options,
     )
     return process, config
