@@ -47,6 +47,49 @@ class ConfigFileError(Exception):
     """The file is invalid; the message names the key and the value."""
 
 
+_REQUIRED = object()
+
+
+class _Section:
+    """An object of the file; `location` is its place there, empty for the whole."""
+
+    def __init__(self, values: Any, location: str = "") -> None:
+        if not isinstance(values, dict):
+            raise ConfigFileError("%s must be a JSON object" % (location or "the configuration"))
+        self.values = values
+        self._location = location
+
+    def path(self, key: str) -> str:
+        """Return the place of a key."""
+        return "%s.%s" % (self._location, key) if self._location else key
+
+    def get(self, key: str, kind: type, default: Any = _REQUIRED) -> Any:
+        """Return the checked value of a key; without a default it is required."""
+        value = self.values.get(key)
+        if value is None:
+            if default is _REQUIRED:
+                raise ConfigFileError("%s is missing" % self.path(key))
+            return default
+        kinds: Tuple[type, ...] = (int, float) if kind is float else (kind,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+            raise ConfigFileError("%s: %r is not a %s" % (self.path(key), value, kind.__name__))
+        return float(value) if isinstance(value, int) and kind is float else value
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        """Return the value of a key, by default the first choice."""
+        value = self.values.get(key, choices[0])
+        if value not in choices:
+            raise ConfigFileError(
+                "%s: %r is not one of %s" % (self.path(key), value, ", ".join(choices))
+            )
+        return str(value)
+
+    def section(self, key: str) -> "Optional[_Section]":
+        """Return the object of a key, if there is one."""
+        values = self.get(key, dict, None)
+        return None if values is None else _Section(values, self.path(key))
+
+
 class ListenerConfig:
     """A listener: an inherited descriptor or an address."""
 
@@ -66,27 +109,28 @@ class BatchConfig(NamedTuple):
 class TriggerConfig:
     """A trigger. `availability_timeout` is in seconds here.
 
+    The names of `attributes` are in lower case, since in Nuclio they are case-insensitive.
     `max_reply` is the largest reply in bytes; 0 means no limit.
     """
 
     def __init__(self, name: str, values: Values) -> None:
-        location = "triggers.%s" % name
+        section = _Section(values, "triggers.%s" % name)
         self.name = name
-        self.kind = _get(values, location, "kind", str, "http")
-        self.num_workers = _get(values, location, "num_workers", int, 1)
-        self.availability_timeout = (
-            _get(values, location, "availability_timeout_ms", float, 10000.0) / 1000.0
-        )
-        self.termination_timeout = _get(values, location, "termination_timeout", float, 10.0)
-        self.batch = _batch(values, location)
-        self.allocator = _get(values, location, "allocator", str, "")
-        self.attributes = _get(values, location, "attributes", dict, {})
+        self.kind = section.get("kind", str, "http")
+        self.num_workers = section.get("num_workers", int, 1)
+        self.availability_timeout = section.get("availability_timeout_ms", float, 10000.0) / 1000.0
+        self.termination_timeout = section.get("termination_timeout", float, 10.0)
+        self.batch = _batch(section)
+        self.allocator = section.get("allocator", str, "")
+        attributes = section.get("attributes", dict, {})
+        self.attributes = {key.lower(): value for key, value in attributes.items()}
         self.max_reply = 0
         if self.kind == "http":
             self.max_reply = attribute_number(self.attributes, "maxReplyBodySize", 0)
         if not 1 <= self.num_workers <= 10000:
             raise ConfigFileError(
-                "%s.num_workers: %d is not between 1 and 10000" % (location, self.num_workers)
+                "%s: %d is not between 1 and 10000"
+                % (section.path("num_workers"), self.num_workers)
             )
 
 
@@ -94,55 +138,56 @@ class ProcessorConfig:
     """The whole file; attributes have the names of its keys. `defaults` are for missing keys."""
 
     def __init__(self, values: Values, defaults: Optional[Values] = None) -> None:
-        if not isinstance(values, dict):
-            raise ConfigFileError("the configuration must be a JSON object")
-        values = dict(defaults or {}, **values)
-        self.function = _get(values, "", "function", dict, {})
-        self.handler = _get(values, "", "handler", str)
-        self.code = _get(values, "", "code", str)
-        self.mount = _get(values, "", "mount", str, None)
-        self.immutable = _get(values, "", "immutable", bool, False)
-        self.interpreter = _get(values, "", "interpreter", str, sys.executable)
-        self.env = {str(k): str(v) for k, v in _get(values, "", "env", dict, {}).items()}
-        self.neighbours = _get(values, "", "neighbours", str, None)
-        self.sdk_path = _get(values, "", "sdk_path", str, None)
+        if isinstance(values, dict):
+            values = dict(defaults or {}, **values)
+        section = _Section(values)
+        get = section.get
+        self.function = get("function", dict, {})
+        self.handler = get("handler", str)
+        self.code = get("code", str)
+        self.mount = get("mount", str, None)
+        self.immutable = get("immutable", bool, False)
+        self.interpreter = get("interpreter", str, sys.executable)
+        self.env = {str(k): str(v) for k, v in get("env", dict, {}).items()}
+        self.neighbours = get("neighbours", str, None)
+        self.sdk_path = get("sdk_path", str, None)
         self.triggers = {
             name: TriggerConfig(name, trigger)
-            for name, trigger in _get(values, "", "triggers", dict, {}).items()
+            for name, trigger in get("triggers", dict, {}).items()
         }
-        self.event_timeout = _get(values, "", "event_timeout", float, None)
-        self.readiness_timeout = _get(values, "", "readiness_timeout", float, 120.0)
-        self.accept = _choice(values, "accept", _ACCEPT)
-        self.restart = _choice(values, "restart", ["always", "no"])
-        self.drain_timeout = _get(values, "", "drain_timeout", float, 60.0)
-        self.linger = _get(values, "", "linger", float, 0.0)
-        self._read_listeners(_get(values, "", "listeners", dict))
-        self._read_log(_get(values, "", "log", dict, {}))
+        self.event_timeout = get("event_timeout", float, None)
+        self.readiness_timeout = get("readiness_timeout", float, 120.0)
+        self.accept = section.choice("accept", _ACCEPT)
+        self.restart = section.choice("restart", ["always", "no"])
+        self.drain_timeout = get("drain_timeout", float, 60.0)
+        self.linger = get("linger", float, 0.0)
+        self._read_listeners(_Section(get("listeners", dict), "listeners"))
+        self._read_log(_Section(get("log", dict, {}), "log"))
 
-    def _read_listeners(self, values: Values) -> None:
-        value = values.get("http")
+    def _read_listeners(self, section: _Section) -> None:
+        value = section.values.get("http")
         items = value if isinstance(value, list) else [value]
-        listeners = [_listener({"http": item}, "http") for item in items]
+        listeners = [_listener(_Section({"http": item}, "listeners"), "http") for item in items]
         http = [listener for listener in listeners if listener is not None]
         if not http or len(http) < len(listeners):
             raise ConfigFileError("listeners.http is missing")
         self.http: List[ListenerConfig] = http
-        self.admin = _listener(values, "admin")
+        self.admin = _listener(section, "admin")
         # A path, or a socket that is listening already.
         self.control: Optional[str] = None
         self.control_socket: Optional[ListenerConfig] = None
-        if isinstance(values.get("control"), dict):
-            self.control_socket = _listener(values, "control")
+        if isinstance(section.values.get("control"), dict):
+            self.control_socket = _listener(section, "control")
         else:
-            self.control = _get(values, "listeners", "control", str, None)
+            self.control = section.get("control", str, None)
 
-    def _read_log(self, values: Values) -> None:
-        self.log_level = _get(values, "log", "level", str, "debug")
+    def _read_log(self, section: _Section) -> None:
+        self.log_level = section.get("level", str, "debug")
         if self.log_level not in logs.LEVELS:
             raise ConfigFileError(
                 'log.level: "%s" is not one of %s' % (self.log_level, ", ".join(logs.LEVELS))
             )
-        self.log_format = _choice(values, "format", ["auto", "human", "json"], "log.")
+        self.log_format = section.choice("format", ["auto", "human", "json"])
 
     @classmethod
     def from_file(cls, path: str, defaults: Optional[Values] = None) -> "ProcessorConfig":
@@ -171,9 +216,7 @@ class ProcessorConfig:
 
 def attribute_number(attributes: Values, key: str, default: int, unit: str = "bytes") -> int:
     """Return a positive number from a trigger's attributes; raise ConfigFileError otherwise."""
-    # In Nuclio the names of attributes are case-insensitive.
-    values = {name.lower(): value for name, value in attributes.items()}
-    value = values.get(key.lower())
+    value = attributes.get(key.lower())
     if not value:
         return default
     try:
@@ -185,55 +228,26 @@ def attribute_number(attributes: Values, key: str, default: int, unit: str = "by
     return number
 
 
-_REQUIRED = object()
-
-
-def _get(values: Values, location: str, key: str, kind: type, default: Any = _REQUIRED) -> Any:
-    name = "%s.%s" % (location, key) if location else key
-    if not isinstance(values, dict):
-        raise ConfigFileError("%s must be a JSON object" % location)
-    value = values.get(key)
-    if value is None:
-        if default is _REQUIRED:
-            raise ConfigFileError("%s is missing" % name)
-        return default
-    kinds: Tuple[type, ...] = (int, float) if kind is float else (kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigFileError("%s: %r is not a %s" % (name, value, kind.__name__))
-    return float(value) if isinstance(value, int) and kind is float else value
-
-
-def _batch(values: Values, location: str) -> Optional[BatchConfig]:
-    section = _get(values, location, "batch", dict, None)
+def _batch(trigger: _Section) -> Optional[BatchConfig]:
+    section = trigger.section("batch")
     if section is None:
         return None
-    location += ".batch"
-    batch = BatchConfig(
-        _get(section, location, "size", int, 10), _get(section, location, "timeout", float, 1.0)
-    )
+    batch = BatchConfig(section.get("size", int, 10), section.get("timeout", float, 1.0))
     if batch.size < 1 or batch.timeout < 0:
-        raise ConfigFileError("%s: %d events within %g s is not a valid batch" % (location, *batch))
+        raise ConfigFileError(
+            "%s: %d events within %g s is not a valid batch" % (trigger.path("batch"), *batch)
+        )
     return batch
 
 
-def _choice(values: Values, key: str, choices: Sequence[str], location: str = "") -> str:
-    value = values.get(key, choices[0])
-    if value not in choices:
-        raise ConfigFileError(
-            "%s%s: %r is not one of %s" % (location, key, value, ", ".join(choices))
-        )
-    return str(value)
-
-
-def _listener(values: Values, key: str) -> Optional[ListenerConfig]:
-    section = _get(values, "listeners", key, dict, None)
+def _listener(listeners: _Section, key: str) -> Optional[ListenerConfig]:
+    section = listeners.section(key)
     if section is None:
         return None
-    location = "listeners.%s" % key
-    if section.get("fd") is not None:
-        return ListenerConfig(_get(section, location, "fd", int), "", 0)
-    host = _get(section, location, "host", str, "127.0.0.1")
-    port = _get(section, location, "port", int)
+    if section.values.get("fd") is not None:
+        return ListenerConfig(section.get("fd", int), "", 0)
+    host = section.get("host", str, "127.0.0.1")
+    port = section.get("port", int)
     if not 0 <= port <= 65535:
-        raise ConfigFileError("%s.port: %d is not between 0 and 65535" % (location, port))
+        raise ConfigFileError("%s: %d is not between 0 and 65535" % (section.path("port"), port))
     return ListenerConfig(None, host, port)

@@ -89,7 +89,7 @@ class CorsPolicy:
 
 def cors_policy(attributes: Dict[str, Any]) -> Optional[CorsPolicy]:
     """Return the policy in a trigger's attributes, if enabled; raise ConfigFileError if invalid."""
-    values = {name.lower(): value for name, value in attributes.items()}.get("cors")
+    values = attributes.get("cors")
     if values is None:
         return None
     if not isinstance(values, dict):

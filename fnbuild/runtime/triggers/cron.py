@@ -41,13 +41,11 @@ class CronTrigger(Trigger):
 
     def __init__(self, context: TriggerContext) -> None:
         config = context.config
-        # In Nuclio the names of attributes are case-insensitive.
-        attributes = {key.lower(): value for key, value in config.attributes.items()}
         self._config = config
         self._pool = context.pool
         self._metrics = context.metrics
-        self._interval, self._schedule = _read_schedule(config.name, attributes)
-        self._event = _read_event(attributes.get("event"))
+        self._interval, self._schedule = _read_schedule(config.name, config.attributes)
+        self._event = _read_event(config.attributes.get("event"))
         self._timer: Optional[asyncio.TimerHandle] = None
         self._next = 0.0
         self._waiting = False
