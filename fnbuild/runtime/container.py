@@ -90,6 +90,14 @@ _MAX_INTERVAL = 0.2
 
 def main() -> int:
     """Run one of the commands above; return 1 if it failed, 2 for usage and configuration."""
+    try:
+        return _run()
+    except ConfigFileError as problem:
+        Log().error(str(problem))
+        return 2
+
+
+def _run() -> int:
     if not sys.argv[1:]:
         return _serve(CONFIG_PATH)
     arguments = _parse_arguments()
@@ -147,11 +155,7 @@ def _serve(path: str) -> int:
         import site
 
         site.main()
-    try:
-        config, origin = _read_config(path)
-    except ConfigFileError as problem:
-        Log().error(str(problem))
-        return 2
+    config, origin = _read_config(path)
     if origin != path:
         text = "%s does not exist: the configuration is read from %s"
         Log(config.log_level, config.log_format).info(text % (path, origin))
@@ -163,11 +167,7 @@ def _serve(path: str) -> int:
 def _check_import(path: str) -> int:
     from . import importcheck
 
-    try:
-        config, _origin = _read_config(path)
-    except ConfigFileError as problem:
-        Log().error(str(problem))
-        return 2
+    config, _origin = _read_config(path)
     return importcheck.report(importcheck.check(config))
 
 

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import Dict, List, Optional
+from typing import List, NamedTuple, Optional
 
 from . import wire
 from .config import ConfigFileError, ProcessorConfig
@@ -48,7 +48,13 @@ _CODE_OR_GPU_ERRORS = (
 )
 _GPU = re.compile(r"gpu|cuda|cudnn|nvidia|nvml|nvrtc|tensorrt|libnv|rocm|driver", re.IGNORECASE)
 
-Verdict = Dict[str, str]
+
+class Verdict(NamedTuple):
+    """The result of the check; `reason` is one line, `detail` the whole error."""
+
+    verdict: str
+    reason: str = ""
+    detail: str = ""
 
 
 def check(config: ProcessorConfig) -> Verdict:
@@ -69,14 +75,14 @@ def check(config: ProcessorConfig) -> Verdict:
         )
     except (OSError, ValueError) as problem:
         ours.close()
-        return _verdict("unknown", "%s cannot be started: %s" % (config.interpreter, problem))
+        return Verdict("unknown", "%s cannot be started: %s" % (config.interpreter, problem))
     finally:
         theirs.close()
     timer = threading.Timer(config.readiness_timeout, process.kill)
     timer.daemon = True
     timer.start()
     try:
-        return _receive_verdict(ours, config) or _verdict(
+        return _receive_verdict(ours, config) or Verdict(
             "unknown", "the process that imported the handler ended without a result"
         )
     finally:
@@ -100,7 +106,7 @@ def _receive_verdict(sock: socket.socket, config: ProcessorConfig) -> Optional[V
             if message.kind == wire.FAILED:
                 return _verdict_of_error(message.meta)
             if message.kind in (wire.FORKABLE, wire.UNFORKABLE):
-                return _verdict("ok")
+                return Verdict("ok")
     except OSError:
         return None
 
@@ -110,22 +116,19 @@ def _verdict_of_error(problem: wire.Meta) -> Verdict:
     # Indented lines are paths and source code, which may contain any word.
     messages = "\n".join(line for line in text.splitlines() if not line.startswith(" "))
     is_certain = kind in _CODE_ERRORS or (kind in _CODE_OR_GPU_ERRORS and not _GPU.search(messages))
-    return _verdict("failed" if is_certain else "unknown", problem["reason"], text)
-
-
-def _verdict(verdict: str, reason: str = "", detail: str = "") -> Verdict:
-    return {"verdict": verdict, "reason": reason, "detail": detail[-_MAX_DETAIL_LENGTH:]}
+    return Verdict("failed" if is_certain else "unknown", problem["reason"], text)
 
 
 def report(verdict: Verdict) -> int:
     """Print the verdict, write it for Kubernetes, and return the exit status."""
-    text = json.dumps(verdict)
+    detail = verdict.detail[-_MAX_DETAIL_LENGTH:]
+    text = json.dumps(verdict._replace(detail=detail)._asdict())
     if os.path.exists(TERMINATION_LOG):
         with open(TERMINATION_LOG, "w") as log:
             log.write(text)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-    return 1 if verdict["verdict"] == "failed" else 0
+    return 1 if verdict.verdict == "failed" else 0
 
 
 def main(arguments: List[str]) -> int:
@@ -137,7 +140,7 @@ def main(arguments: List[str]) -> int:
         else:
             config = ProcessorConfig.from_file(arguments[0], defaults)
     except ConfigFileError as problem:
-        return report(_verdict("unknown", str(problem)))
+        return report(Verdict("unknown", str(problem)))
     return report(check(config))
 
 

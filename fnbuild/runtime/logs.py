@@ -73,8 +73,8 @@ def _format_time(moment: float) -> str:
     return "%s%s.%03d" % (date, time.strftime("%H:%M:%S", local), int(moment) % 1000)
 
 
-def _json(variables: Dict[str, Any]) -> str:
-    return json.dumps(variables, ensure_ascii=False, default=repr)
+def _json(values: Dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=repr)
 
 
 READY_MESSAGE = "The function is ready"
@@ -82,7 +82,7 @@ READY_MESSAGE = "The function is ready"
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
-_RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id", "trace_id"])
+_RESERVED = _FIELDS | {"trace_id"}
 
 
 class LogRecord:
@@ -144,7 +144,8 @@ class Log:
         """Write the record unless its level is below the log's."""
         if LEVELS.get(record.level, 10) < self.threshold:
             return
-        text = self._formatter.line(_json_values(record)) if self._human else _to_json(record)
+        values = _json_values(record)
+        text = self._formatter.line(values) if self._human else _json(values)
         data = (text + "\n").encode("utf-8", "backslashreplace")
         try:
             while data:
@@ -160,10 +161,6 @@ class Log:
 
     def error(self, message: str, **variables: Any) -> None:
         self.write(LogRecord("error", message, variables=variables))
-
-
-def _to_json(record: LogRecord) -> str:
-    return json.dumps(_json_values(record), ensure_ascii=False, default=repr)
 
 
 def _json_values(record: LogRecord) -> Dict[str, Any]:

@@ -162,7 +162,7 @@ async def main(loop, options):
     echo.server.on_refusal = lambda status, _reason: echo.refusals.append(status)
     for number, fd in enumerate(options["fd"]):
         echo.listener = socket.socket(fileno=fd)
-        await echo.server.start(echo.listener, name=f"http{number}")
+        echo.server.start(echo.listener, name=f"http{number}")
     print("ready", flush=True)
     await echo.done
     # The last reply is written; were the listener closed or reading left over, this would show.

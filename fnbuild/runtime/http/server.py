@@ -65,7 +65,7 @@ class HttpServer(ConnectionOwner):
 
     # Accepting.
 
-    async def start(self, sock: socket.socket, name: str = "http") -> None:
+    def start(self, sock: socket.socket, name: str = "http") -> None:
         """Accept on a listening socket unless paused; `name` is its `listener` in requests."""
         sock.setblocking(False)
         self._listeners[name] = sock

@@ -25,34 +25,28 @@ Number = Union[int, float]
 GaugeReader = Callable[[], Mapping[Tuple[str, ...], Number]]
 
 
-class Counter:
-    """A number that only grows."""
+class Gauge:
+    """A number."""
 
     __slots__ = ("value",)
 
     def __init__(self) -> None:
         self.value: Number = 0
+
+    def samples(self) -> List[Tuple[str, str, Number]]:
+        return [("", "", self.value)]
+
+
+class Counter(Gauge):
+    """A number that only grows."""
+
+    __slots__ = ()
 
     def inc(self, amount: Number = 1) -> None:
         """Add `amount`; raise ValueError if it is negative."""
         if amount < 0:
             raise ValueError("a counter cannot go down by %r" % (amount,))
         self.value += amount
-
-    def samples(self) -> List[Tuple[str, str, Number]]:
-        return [("", "", self.value)]
-
-
-class Gauge:
-    """A number that goes up and down, as it was read for a scrape."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: Number = 0
-
-    def samples(self) -> List[Tuple[str, str, Number]]:
-        return [("", "", self.value)]
 
 
 class Histogram:

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
+from ..http.connection import Command
 from ..http.server import HttpServer
 from ..logs import Log
 from ..triggers.base import Trigger, TriggerContext
@@ -78,26 +79,26 @@ class Processor(ProcessorControl):
             self._loop.add_signal_handler(number, self._on_signal, number)
         http = [sockets.open_listener(listener, "http") for listener in self.config.http]
         self._sockets.extend(http)
-        await self._open_admin()
+        self._open_admin()
         self._warn_of_triggers()
         self.pools.call_when_ready(self._start_triggers)
         self.pools.start()
         if self.config.accept == "immediately":
-            await self._accept(http)
+            self._accept(http)
         elif self.config.accept == "when-ready":
-            self.pools.call_when_ready(lambda: self._loop.create_task(self._accept(http)))
+            self.pools.call_when_ready(lambda: self._accept(http))
         else:
             self._loop.create_task(self._accept_when_settled(http))
-        await self._open_control()
+        self._open_control()
         try:
             return await self._finished
         finally:
             self._close()
 
-    async def _accept(self, http: List[socket.socket]) -> None:
+    def _accept(self, http: List[socket.socket]) -> None:
         self._accepts = True
         for number, sock in enumerate(http):
-            await self.http.start(sock, "http-%d" % number)
+            self.http.start(sock, "http-%d" % number)
             name = sock.getsockname()
             if isinstance(name, tuple):
                 self.log.info("Listening on http://%s:%d" % name[:2])
@@ -113,32 +114,32 @@ class Processor(ProcessorControl):
             # The caller detects a failed function by the end of the processor, as Nuclio does.
             self._finish(1)
         else:
-            await self._accept(http)
+            self._accept(http)
 
-    async def _open_admin(self) -> None:
-        if self.config.admin is None:
-            return
-        admin = sockets.open_listener(self.config.admin, "admin")
-        self._sockets.append(admin)
-        server = HttpServer(
-            AdminApi(self, control=False), on_error=self._log_error, loop=self._loop
-        )
-        self._other_servers.append(server)
-        await server.start(admin, "admin")
+    def _open_admin(self) -> None:
+        if self.config.admin is not None:
+            admin = sockets.open_listener(self.config.admin, "admin")
+            self._sockets.append(admin)
+            self._serve_admin(admin, "admin")
 
-    async def _open_control(self) -> None:
+    def _open_control(self) -> None:
         control = self._control_socket()
-        if control is None:
-            return
-        listeners = list(self._sockets)
+        if control is not None:
+            listeners = list(self._sockets)
+            commands = {b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, listeners)}
+            self._serve_admin(control, "control", commands)
+
+    def _serve_admin(
+        self, sock: socket.socket, name: str, commands: Optional[Dict[bytes, Command]] = None
+    ) -> None:
         server = HttpServer(
-            AdminApi(self, control=True),
+            AdminApi(self, control=name == "control"),
             on_error=self._log_error,
-            commands={b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, listeners)},
+            commands=commands,
             loop=self._loop,
         )
         self._other_servers.append(server)
-        await server.start(control, "control")
+        server.start(sock, name)
 
     def _control_socket(self) -> Optional[socket.socket]:
         if self.config.control_socket is not None:

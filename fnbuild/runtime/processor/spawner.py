@@ -11,10 +11,10 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 from .. import wire
 from ..config import ProcessorConfig
 from ..logs import Log, LogRecord
-from ..tracebacks import handler_location, last_output
+from ..tracebacks import last_output
 from .children import become_subreaper, reap_orphan
 from .launch import setup_message
-from .worker_failure import WorkerFailure, describe_exit
+from .worker_failure import WorkerFailure, describe_exit, startup_timeout
 from .worker_process import ProcessOwner, StackDump, WorkerProcess
 
 # With the value `spawn` in the function's environment, no worker is forked.
@@ -264,12 +264,7 @@ class Spawner(ProcessOwner):
 
     def _on_timeout(self, process: WorkerProcess, seconds: float) -> None:
         def report(frames: List[str]) -> None:
-            reason = "the import of the handler did not finish within %g s (readiness timeout)"
-            reason = reason % seconds
-            location = handler_location(frames)
-            if location:
-                reason += "; it was at " + location
-            self._failure = WorkerFailure.from_reason(reason, "\n".join(frames))
+            self._failure = startup_timeout("the import of the handler", seconds, frames)
 
         self._stack_dump = StackDump(self._loop, process, report)
 

@@ -56,13 +56,12 @@ def startup_failure(worker: str, status: int, imported: bool, output: str) -> Wo
     return WorkerFailure.from_reason(describe_exit(worker, status, activity), output)
 
 
-def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str]) -> WorkerFailure:
+def startup_timeout(activity: str, seconds: float, frames: List[str]) -> WorkerFailure:
     """Describe a start that exceeded the readiness timeout; `frames` are its stack by then."""
-    reason = "worker %s: %s did not finish within %g s (readiness timeout)"
-    reason = reason % (worker, activity, seconds)
-    activity = handler_location(frames)
-    if activity:
-        reason += "; it was at " + activity
+    reason = "%s did not finish within %g s (readiness timeout)" % (activity, seconds)
+    location = handler_location(frames)
+    if location:
+        reason += "; it was at " + location
     return WorkerFailure.from_reason(reason, "\n".join(frames))
 
 

@@ -151,12 +151,13 @@ class WorkerHandle(ProcessRequester):
         self._dump_and_kill(report)
 
     def _on_init_timeout(self, seconds: float) -> None:
-        activity = "init_context" if self._imported else "the import of the handler"
+        step = "init_context" if self._imported else "the import of the handler"
         if self._ready_at:
-            activity = "the reload"
+            step = "the reload"
+        activity = "worker %s: %s" % (self.name, step)
 
         def report(frames: List[str]) -> None:
-            self._reported_failure = startup_timeout(self.name, activity, seconds, frames)
+            self._reported_failure = startup_timeout(activity, seconds, frames)
 
         self._dump_and_kill(report)
 

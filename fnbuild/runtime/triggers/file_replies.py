@@ -58,11 +58,12 @@ def read_file(file: FileReply, worker: int) -> Body:
     try:
         descriptor, place = _open_as_worker(file.path, worker)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise FileReplyError(
                     "the handler names %r as its reply, which is not a file" % file.path
                 )
-            body = _read_or_map(descriptor)
+            body = _read_or_map(descriptor, status.st_size)
         finally:
             os.close(descriptor)
         if file.delete:
@@ -93,8 +94,8 @@ def _open_file(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def _read_or_map(descriptor: int) -> Union[bytes, memoryview]:
-    if os.fstat(descriptor).st_size < _MIN_MAPPED:
+def _read_or_map(descriptor: int, size: int) -> Union[bytes, memoryview]:
+    if size < _MIN_MAPPED:
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))

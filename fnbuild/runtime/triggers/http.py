@@ -7,6 +7,7 @@ Statuses and headers follow Nuclio's (pkg/processor/trigger/http/trigger.go). Ev
 
 import json
 import time
+from functools import partial
 from time import monotonic
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -70,10 +71,6 @@ class PendingRequest(PendingEvent):
     def write_piece(self, data: wire.Body) -> None:
         if self.writer is not None:
             self.writer.write(data)
-
-    def on_worker(self, worker: Optional[WorkerHandle], waited: float) -> None:
-        """Handle the end of the wait for a worker."""
-        self._trigger.on_worker(self, worker, waited)
 
     def dispatch(self, worker: WorkerHandle) -> None:
         """Send the event to the worker."""
@@ -195,31 +192,27 @@ class HttpTrigger(Trigger):
         return self._admit(PendingRequest(self, request))
 
     def _admit(self, pending: PendingRequest) -> Union[Reply, Deferred]:
-        request = pending.request
+        size = len(pending.request.body)
         worker = self._pool.acquire()
         if worker is None:
-            refusal = self._refusal() or self._backlog_exceeded(len(request.body))
+            refusal = self._refusal() or self._backlog_exceeded(size)
             if refusal is not None:
                 return self._unavailable(pending, refusal)
         if self._tracer is not None:
-            pending.span = self._tracer.start(request, pending)
+            pending.span = self._tracer.start(pending.request, pending)
         if worker is None:
-            self._queue(pending)
+            self._metrics.worker_requested(0, self._workers, size)
+            self._waiting_bytes += size
+            self._pool.wait_for_worker(self._timeout, partial(self._on_worker, pending))
         else:
-            self._metrics.worker_requested(self._pool.idle + 1, self._workers, len(request.body))
+            self._metrics.worker_requested(self._pool.idle + 1, self._workers, size)
             self._metrics.worker_allocated(0)
             pending.dispatch(worker)
         return DEFERRED
 
     # Waiting for a worker.
 
-    def _queue(self, pending: PendingRequest) -> None:
-        size = len(pending.request.body)
-        self._metrics.worker_requested(0, self._workers, size)
-        self._waiting_bytes += size
-        self._pool.wait_for_worker(self._timeout, pending.on_worker)
-
-    def on_worker(
+    def _on_worker(
         self, pending: PendingRequest, worker: Optional[WorkerHandle], waited: float
     ) -> None:
         """Dispatch the request, or answer it if no worker became available."""

@@ -41,7 +41,7 @@ def fork_obstacle(before: Dict[int, str]) -> str:
 
     `before` are the descriptors that were open before the import of the handler.
     """
-    return _gpu() or _left_open(before) or _children() or _threads() or ""
+    return _gpu() or _left_open(before) or _children() or _threads()
 
 
 def _threads() -> str:
