@@ -18,36 +18,38 @@ HEADER = struct.Struct("!BxHIQ")
 # Added to the kind of a message with descriptors.
 WITH_FDS = 128
 
+# The kinds of messages, with the keys of their meta.
 # From the processor.
-SETUP = 1
-EVENT = 2
+SETUP = 1  # see `launch.setup_message`
+EVENT = 2  # see `triggers.base.event_meta`; of a batch, batch: the metas, sizes: of the bodies
 RELOAD = 3
 STOP = 4
 DRAIN = 5
-BEGIN = 6
-FORK = 7
-FORGET = 8
-CREDIT = 9
+BEGIN = 6  # see `launch.begin_message`
+FORK = 7  # with the new worker's ends of the socket pair, stdout and stderr
+FORGET = 8  # segment: its number
+CREDIT = 9  # n: bytes of the reply that were sent to the client
 CANCEL = 10
-REPLY_MEMORY = 11
+REPLY_MEMORY = 11  # fd: 1 with the descriptor of the memory, 0 without
 # From a worker.
-STARTED = 16
+STARTED = 16  # see `sandbox.prepare_process`
 READY = 17
-FAILED = 18
-RECORD = 19
-REPLY = 20
-RELOADED = 21
+FAILED = 18  # reason, message (the full text), type (of the exception)
+RECORD = 19  # l: level, m: message, t: milliseconds since the epoch, w: variables
+REPLY = 20  # s: status, h: headers, t: start and duration in seconds; see also BODY
+RELOADED = 21  # answer: `ok` or the error
 IMPORTED = 22
 PIECE = 23
-END = 24
-REQUEST_MEMORY = 25
+END = 24  # d: duration in seconds; x: an error cut the reply short
+REQUEST_MEMORY = 25  # size
 # From a template.
 FORKABLE = 32
-UNFORKABLE = 33
-FORKED = 34
+UNFORKABLE = 33  # reason
+FORKED = 34  # pid, or 0 and the problem
 
-# The key in the meta of a REPLY for the place of its body: the memory from REQUEST_MEMORY, or the
-# PIECE messages that follow up to END. Without the key the body is in the message.
+# More keys in the meta of a REPLY are x (the handler raised), a (the parts of a batch), n (the size
+# of a body in pieces, if it is known), and this one for the place of its body: the memory from
+# REQUEST_MEMORY, or the PIECE messages that follow up to END. Without it the message has the body.
 BODY = "b"
 SHARED = "shared"
 PIECES = "pieces"
@@ -61,7 +63,13 @@ JOINED_WRITE = 64 * 1024
 CHUNK = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
 
-Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any)])
+
+class Message(NamedTuple):
+    """A received message; its body is bytes, or a view of the memory that has them."""
+
+    kind: int
+    meta: Meta
+    body: Any
 
 
 _encoder = json.JSONEncoder(separators=(",", ":"), default=repr)

@@ -55,13 +55,13 @@ _HOME = os.path.dirname(os.path.dirname(_RUNTIME))
 DUMP_SIGNAL = int(signal.SIGRTMIN) + 7
 
 # The thread counts of libraries that by default start one thread per core in each process.
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREAD_VARIABLES",
+    "OPENBLAS_NUM_THREAD_VARIABLES",
+    "MKL_NUM_THREAD_VARIABLES",
+    "NUMEXPR_NUM_THREAD_VARIABLES",
+    "VECLIB_MAXIMUM_THREAD_VARIABLES",
+    "OPENCV_FOR_THREAD_VARIABLES_NUM",
 )
 
 
@@ -102,7 +102,7 @@ def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
     if env.get("HOME", "/") == "/" and not os.access("/", os.W_OK):
         env["HOME"] = "/tmp"  # noqa: S108 - for caches of libraries, private to the container
     share = str(max(1, available_cores() // max(1, workers)))
-    for name in _THREADS:
+    for name in _THREAD_VARIABLES:
         env.setdefault(name, share)
     return env
 

@@ -58,21 +58,21 @@ class EventResult:
 
 
 class PendingEvent:
-    """An event in flight; `done` is called once with its result.
+    """An event in flight; `on_result` is called once with its result.
 
     If `level` is set (the request's X-Nuclio-Log-Level), the handler's records are kept for the
     reply. `trace_id` is the id of the event's trace, if it has one.
     """
 
-    __slots__ = ("_done", "_source", "level", "records", "request_id", "trace_id")
+    __slots__ = ("_on_result", "_source", "level", "records", "request_id", "trace_id")
 
     def __init__(
         self,
-        done: Callable[["PendingEvent", EventResult], None],
+        on_result: Callable[["PendingEvent", EventResult], None],
         request_id: str,
         level: Optional[str],
     ) -> None:
-        self._done: Optional[Callable[[PendingEvent, EventResult], None]] = done
+        self._on_result: Optional[Callable[[PendingEvent, EventResult], None]] = on_result
         self.request_id = request_id
         self.level = level
         self.records: List[Dict[str, Any]] = []
@@ -101,9 +101,9 @@ class PendingEvent:
 
     def finish(self, result: EventResult) -> None:
         """Report the result. Calls after the first have no effect."""
-        done, self._done = self._done, None
-        if done is not None:
-            done(self, result)
+        on_result, self._on_result = self._on_result, None
+        if on_result is not None:
+            on_result(self, result)
 
 
 Delivery = Tuple[PendingEvent, wire.Meta, Payload]
@@ -144,7 +144,7 @@ class EventTimer:
 def decode_record(message: wire.Message, worker: str) -> LogRecord:
     """Return the log record in a worker's message."""
     meta = message.meta
-    record = LogRecord(meta["l"], meta["m"], meta.get("n", "handler"), worker, meta.get("w"))
+    record = LogRecord(meta["l"], meta["m"], "handler", worker, meta["w"])
     record.time = meta["t"]
     return record
 

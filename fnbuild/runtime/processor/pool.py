@@ -138,7 +138,7 @@ class WorkerPool(WorkerOwner):
         return len(self._waiters)
 
     def redispatch(self, meta: wire.Meta, body: Payload, event: PendingEvent) -> None:
-        def give(worker: Optional[WorkerHandle], _waited: float) -> None:
+        def deliver(worker: Optional[WorkerHandle], _waited: float) -> None:
             if worker is not None:
                 worker.dispatch(meta, body, event)
             else:
@@ -148,9 +148,9 @@ class WorkerPool(WorkerOwner):
 
         worker = self.acquire()
         if worker is not None:
-            give(worker, 0.0)
+            deliver(worker, 0.0)
         else:
-            self.wait_for_worker(max(self.trigger.availability_timeout, 1.0), give, first=True)
+            self.wait_for_worker(max(self.trigger.availability_timeout, 1.0), deliver, first=True)
 
     def release(self, worker: WorkerHandle) -> None:
         if self._waiters:

@@ -102,11 +102,11 @@ class SharedMemory:
         # The number of free segments that were not used since the last release.
         self._least_free = 0
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._works = is_available()
+        self._available = is_available()
 
     def allocate_body(self, length: int) -> SizedBody:
         """Return the memory for a body of this length that is about to arrive."""
-        if length < MIN_SHARED_BODY or self._used >= _MAX_BODIES or not self._works:
+        if length < MIN_SHARED_BODY or self._used >= _MAX_BODIES or not self._available:
             return SizedBody(length)
         segment = self._acquire_segment(length)
         if segment is None:

@@ -5,7 +5,7 @@ from typing import List, NamedTuple
 
 from ..tracebacks import handler_location
 
-_MEANINGS = {
+_SIGNAL_MEANINGS = {
     "SIGKILL": "likely out of memory",
     "SIGSEGV": "a segmentation fault in a native library",
     "SIGBUS": "a bus error: often a full /dev/shm or a truncated memory-mapped file",
@@ -39,7 +39,7 @@ def describe_exit(worker: str, status: int, activity: str = "") -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = "signal %d" % -status
-    meaning = _MEANINGS.get(name, "")
+    meaning = _SIGNAL_MEANINGS.get(name, "")
     crashed = name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
     if activity:
         verb = "crashed" if crashed else "was killed"

@@ -51,7 +51,12 @@ def event_meta(
     headers: Sequence[Tuple[str, str]] = (),
     content_type: str = "",
 ) -> wire.Meta:
-    """Return the meta of an event that is not a request."""
+    """Return the meta of an event that is not a request.
+
+    The keys are the event's id, its Unix time, method, path, query, URL, headers and content type,
+    its trigger if the worker's own is another, and whether the names of the headers stay as they
+    are. A request that asks for logs also has their level as `l`.
+    """
     return {
         "i": event_id,
         "ts": int(time.time()),

@@ -25,7 +25,7 @@ class PendingBatch(PendingEvent):
 
     def __init__(self, trigger: "BatchTrigger", pending_requests: List[PendingRequest]) -> None:
         request_id = pending_requests[0].request_id if len(pending_requests) == 1 else new_id()
-        PendingEvent.__init__(self, trigger.batch_done, request_id, None)
+        PendingEvent.__init__(self, trigger.on_batch_result, request_id, None)
         self.pending_requests = pending_requests
 
     def add_record(self, record: LogRecord) -> None:
@@ -56,9 +56,9 @@ class BatchTrigger(HttpTrigger):
 
     def _admit(self, pending: PendingRequest) -> Union[Reply, Deferred]:
         size = len(pending.request.body)
-        refusal = self._refusal() or self._backlog_exceeded(size)
+        refusal = self._refusal_reason() or self._backlog_reason(size)
         if refusal is not None:
-            return self._unavailable(pending, refusal)
+            return self._unavailable_reply(pending, refusal)
         if self._tracer is not None:
             pending.span = self._tracer.start(pending.request, pending)
         self._metrics.worker_requested(self._pool.idle, self._workers, size)
@@ -71,7 +71,7 @@ class BatchTrigger(HttpTrigger):
             self._timer = self._pool.loop.call_later(self._batch_timeout, self._request_worker)
         return DEFERRED
 
-    def _waiting(self) -> int:
+    def _waiting_requests(self) -> int:
         return self._waiting_count
 
     def _request_worker(self) -> None:
@@ -98,9 +98,9 @@ class BatchTrigger(HttpTrigger):
             self._waiting_bytes -= len(pending.request.body)
             if worker is None:
                 self._metrics.wait_timed_out(waited)
-                self._end(pending, self._unavailable(pending, self._timeout_reason()))
+                self._answer(pending, self._unavailable_reply(pending, self._timeout_reason()))
             elif pending.request.connection.closed:
-                self._end(pending, None)
+                self._answer(pending, None)
             else:
                 self._metrics.worker_allocated(waited)
                 connected.append(pending)
@@ -111,7 +111,7 @@ class BatchTrigger(HttpTrigger):
         else:
             self._pool.release(worker)
 
-    def batch_done(self, batch: Any, result: EventResult) -> None:
+    def on_batch_result(self, batch: Any, result: EventResult) -> None:
         """Answer each request with its part of the result."""
         if result.parts is None:
             for pending in batch.pending_requests:

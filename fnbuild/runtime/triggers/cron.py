@@ -31,7 +31,7 @@ class CronRun(PendingEvent):
     __slots__ = ("dispatched", "worker")
 
     def __init__(self, trigger: "CronTrigger", worker: str) -> None:
-        PendingEvent.__init__(self, trigger.done, new_id(), None)
+        PendingEvent.__init__(self, trigger.on_result, new_id(), None)
         self.dispatched = time.monotonic()
         self.worker = worker
 
@@ -144,7 +144,7 @@ class CronTrigger(Trigger):
         record.request_id = run.request_id if run is not None else None
         self._pool.log.write(record)
 
-    def done(self, run: Any, result: EventResult) -> None:
+    def on_result(self, run: Any, result: EventResult) -> None:
         """Count and log the result of a run."""
         seconds = time.monotonic() - run.dispatched
         self._metrics.handled(run.worker, seconds, result.status < 500)
@@ -155,18 +155,20 @@ class CronTrigger(Trigger):
 
 
 def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Schedule]]:
-    at = "triggers.%s.attributes" % name
+    location = "triggers.%s.attributes" % name
     interval, schedule = attributes.get("interval"), attributes.get("schedule")
     if interval:
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or interval <= 0:
-            raise ConfigFileError("%s.interval: %r is not a number of seconds" % (at, interval))
+            raise ConfigFileError(
+                "%s.interval: %r is not a number of seconds" % (location, interval)
+            )
         return float(interval), None
     if not schedule:
-        raise ConfigFileError("%s: a cron trigger needs an interval or a schedule" % at)
+        raise ConfigFileError("%s: a cron trigger needs an interval or a schedule" % location)
     try:
         return 0.0, Schedule(str(schedule))
     except ScheduleError as problem:
-        raise ConfigFileError("%s.schedule: %s" % (at, problem)) from None
+        raise ConfigFileError("%s.schedule: %s" % (location, problem)) from None
 
 
 class CronEvent(NamedTuple):

@@ -56,7 +56,7 @@ class PendingRequest(PendingEvent):
         request_id = headers.get("x-request-id", "")
         if not 0 < len(request_id) <= _MAX_REQUEST_ID or not request_id.isprintable():
             request_id = self.event_id
-        PendingEvent.__init__(self, trigger.done, request_id, level)
+        PendingEvent.__init__(self, trigger.on_result, request_id, level)
         self.trace_id = trace_id_of(headers.get("traceparent"))
         self._trigger = trigger
         self.request = request
@@ -195,9 +195,9 @@ class HttpTrigger(Trigger):
         size = len(pending.request.body)
         worker = self._pool.acquire()
         if worker is None:
-            refusal = self._refusal() or self._backlog_exceeded(size)
+            refusal = self._refusal_reason() or self._backlog_reason(size)
             if refusal is not None:
-                return self._unavailable(pending, refusal)
+                return self._unavailable_reply(pending, refusal)
         if self._tracer is not None:
             pending.span = self._tracer.start(pending.request, pending)
         if worker is None:
@@ -219,16 +219,16 @@ class HttpTrigger(Trigger):
         self._waiting_bytes -= len(pending.request.body)
         if worker is None:
             self._metrics.wait_timed_out(waited)
-            self._end(pending, self._unavailable(pending, self._timeout_reason()))
+            self._answer(pending, self._unavailable_reply(pending, self._timeout_reason()))
             return
         self._metrics.worker_allocated(waited)
         if pending.request.connection.closed:
             self._pool.release(worker)
-            self._end(pending, None)
+            self._answer(pending, None)
         else:
             pending.dispatch(worker)
 
-    def _refusal(self) -> Optional[str]:
+    def _refusal_reason(self) -> Optional[str]:
         """Return the reason why waiting for a worker is pointless, if any."""
         pool = self._pool
         if pool.stopping:
@@ -239,9 +239,9 @@ class HttpTrigger(Trigger):
             return "the function is unhealthy: %s" % (failure.reason if failure else "")
         return None
 
-    def _backlog_exceeded(self, size: int) -> Optional[str]:
+    def _backlog_reason(self, size: int) -> Optional[str]:
         """Return the reason why the backlog cannot take a body of `size` bytes, if any."""
-        waiting = self._waiting()
+        waiting = self._waiting_requests()
         if waiting >= self._backlog:
             reason = "%d requests are waiting for a worker already (maxBacklog)" % waiting
         elif waiting and self._waiting_bytes + size > self._backlog_bytes:
@@ -255,11 +255,11 @@ class HttpTrigger(Trigger):
         self._metrics.rejected()
         return reason
 
-    def _waiting(self) -> int:
+    def _waiting_requests(self) -> int:
         return self._pool.waiting
 
     def _timeout_reason(self) -> str:
-        refusal = self._refusal()
+        refusal = self._refusal_reason()
         if refusal is not None:
             return refusal
         pool = self._pool
@@ -275,16 +275,16 @@ class HttpTrigger(Trigger):
     def begin_reply(self, pending: PendingRequest, result: EventResult, source: BodySource) -> None:
         """Begin the reply of a worker that sends the body in pieces."""
         try:
-            reply = self._reply(pending, result)
+            reply = self._handler_reply(pending, result)
             if file_replies.file_reply(result.headers) is not None:
                 raise ValueError("it names a file and has a body of its own")
             pending.writer = pending.request.begin(reply, source, result.size)
         except (file_replies.FileReplyError, ValueError) as problem:
             source.cancel()
-            reply = self._failed(pending, 500, "the reply cannot be sent: %s" % problem)
+            reply = self._error_reply(pending, 500, "the reply cannot be sent: %s" % problem)
             pending.request.answer(reply)
 
-    def done(self, pending: Any, result: EventResult) -> None:
+    def on_result(self, pending: Any, result: EventResult) -> None:
         """Answer the request with the result of its event."""
         seconds = monotonic() - pending.dispatched
         complete = result.error is None and not result.cut_short
@@ -295,25 +295,25 @@ class HttpTrigger(Trigger):
             pending.writer.end(complete)
             return
         if result.error is not None:
-            reply = self._failed(pending, result.status, result.error)
+            reply = self._error_reply(pending, result.status, result.error)
         else:
             try:
-                reply = self._reply(pending, result)
+                reply = self._handler_reply(pending, result)
             except file_replies.FileReplyError as problem:
                 self._pool.log.error(str(problem))
-                reply = self._failed(pending, 404, str(problem))
+                reply = self._error_reply(pending, 404, str(problem))
             except ValueError as problem:
-                reply = self._failed(pending, 500, "the reply cannot be sent: %s" % problem)
-        self._end(pending, reply, result)
+                reply = self._error_reply(pending, 500, "the reply cannot be sent: %s" % problem)
+        self._answer(pending, reply, result)
 
-    def _end(
+    def _answer(
         self, pending: PendingRequest, reply: Optional[Reply], result: Optional[EventResult] = None
     ) -> None:
         if pending.span is not None:
             pending.span.end(reply, result)
         pending.request.answer(reply)
 
-    def _reply(self, pending: PendingRequest, result: EventResult) -> Reply:
+    def _handler_reply(self, pending: PendingRequest, result: EventResult) -> Reply:
         times = pending.times(result)
         self._metrics.add_stages(*times)
         file = file_replies.file_reply(result.headers)
@@ -322,19 +322,19 @@ class HttpTrigger(Trigger):
             cors_headers = self._cors.headers(pending.request, result.headers)
             lines += encode_header_lines(cors_headers, server=False)
         if pending.level is not None:
-            lines += encode_header_lines(self._logs(pending), server=False)
+            lines += encode_header_lines(self._logs_headers(pending), server=False)
         lines += _TIMING_LINES % (pending.request_id.encode("latin-1"), *times)
-        body = result.body if file is None else self._file(pending, file)
+        body = result.body if file is None else self._file_body(pending, file)
         return Reply(result.status, None, body, False, lines)
 
-    def _file(self, pending: PendingRequest, file: file_replies.FileReply) -> Body:
+    def _file_body(self, pending: PendingRequest, file: file_replies.FileReply) -> Body:
         """Return the content of the file that the handler's reply names."""
         if pending.request.header(file_replies.PATH_HEADER) is not None:
             raise ValueError("the request itself names a file")
         pids = [worker.pid for worker in self._pool.workers if worker.name == pending.worker]
         return file_replies.read_file(file, pids[0] if pids else 0)
 
-    def _logs(self, pending: PendingRequest) -> List[Tuple[str, str]]:
+    def _logs_headers(self, pending: PendingRequest) -> List[Tuple[str, str]]:
         logs = json.dumps(pending.records, default=repr)
         if len(logs) < _MAX_LOGS_HEADER:
             return [("X-Nuclio-Logs", logs)]
@@ -345,11 +345,11 @@ class HttpTrigger(Trigger):
         )
         return []
 
-    def _unavailable(self, pending: PendingRequest, reason: str) -> Reply:
+    def _unavailable_reply(self, pending: PendingRequest, reason: str) -> Reply:
         self._refusal_log.add(503, reason, pending.request_id)
-        return self._failed(pending, 503, reason)
+        return self._error_reply(pending, 503, reason)
 
-    def _failed(self, pending: PendingRequest, status: int, reason: str) -> Reply:
+    def _error_reply(self, pending: PendingRequest, status: int, reason: str) -> Reply:
         """Return a reply of the processor with the reason as JSON."""
         headers: List[Tuple[str, str]] = [("X-Request-Id", pending.request_id)]
         if status == 503:

@@ -33,9 +33,16 @@ _MACROS = {
 # At most eight years lie between two 29ths of February.
 _MAX_YEARS = 9
 
-_FieldKind = NamedTuple(
-    "_FieldKind", [("name", str), ("low", int), ("high", int), ("names", Dict[str, int])]
-)
+
+class _FieldKind(NamedTuple):
+    """A field of schedules: its lowest and highest value, and the values that have names."""
+
+    name: str
+    low: int
+    high: int
+    names: Dict[str, int]
+
+
 _FIELD_KINDS = (
     _FieldKind("second", 0, 59, {}),
     _FieldKind("minute", 0, 59, {}),

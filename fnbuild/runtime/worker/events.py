@@ -19,14 +19,14 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 class LazyAttribute:
     """An attribute that is computed on first access and then stored in the instance."""
 
-    def __init__(self, name: str, make: Callable[[Any], Any]) -> None:
+    def __init__(self, name: str, compute: Callable[[Any], Any]) -> None:
         self._name = name
-        self._make = make
+        self._compute = compute
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        value = self._make(instance)
+        value = self._compute(instance)
         instance.__dict__[self._name] = value
         return value
 

@@ -54,14 +54,14 @@ class ReplyStream:
     def cancelled(self) -> bool:
         """Return True if the processor has reported that the client no longer reads the reply."""
         while not self._cancelled and self._channel.is_readable():
-            self._take()
+            self._receive()
         return self._cancelled
 
     def request_memory(self, size: int) -> int:
         """Ask the processor for shared memory; return its descriptor, or -1 if there is none."""
         self._channel.send(wire.REQUEST_MEMORY, {"size": size})
         while self._memory_message is None and not self._cancelled:
-            self._take()
+            self._receive()
         # A worker out of descriptors receives none.
         if self._memory_message is None or not self._channel.fds:
             return -1
@@ -76,9 +76,9 @@ class ReplyStream:
         # Meanwhile the handler's background tasks run.
         if not self._channel.pending:
             self._coroutines.wait(self._channel.sock)
-        self._take()
+        self._receive()
 
-    def _take(self) -> None:
+    def _receive(self) -> None:
         message = self._channel.receive()
         if message is None or message.kind == wire.CANCEL:
             self._cancelled = True
