@@ -132,7 +132,7 @@ def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
     require_image(engine)
     with engine_resources(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(folder / "data"))
-        sdk.ensure_sdk_for_version((3, 11, 0))
+        sdk.ensure_sdk((3, 11, 0))
         image = names.image("cluster", tag="latest")
         source = folder / "greeter"
         source.mkdir()

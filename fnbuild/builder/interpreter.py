@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -51,12 +51,16 @@ _PLAIN_PYTHON_IMAGES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A working interpreter. `requested`: the function names its path."""
+    """A working interpreter. `requested`: the function names its path.
+
+    `prefix` is the folder of its installation or virtual environment, "" if it was not asked for.
+    """
 
     path: str
     version: tuple[int, int, int]
     warning: str | None = None
     requested: bool = False
+    prefix: str = field(default="", compare=False)
 
     @property
     def version_text(self) -> str:
@@ -65,15 +69,6 @@ class Interpreter:
 
     def __str__(self) -> str:
         return f"Python {self.version_text} ({self.path})"
-
-
-@dataclass(frozen=True, slots=True)
-class _InterpreterFacts:
-    """The facts that an interpreter reports about itself."""
-
-    path: str
-    prefix: str
-    version: tuple[int, int, int]
 
 
 def choose_interpreter(
@@ -100,20 +95,23 @@ def _best_interpreter(function: Function, is_reachable: Callable[[str], bool]) -
         installed = _requested_interpreter(requested)
         if installed:
             _reject_old(installed, requested)
-            return Interpreter(installed.path, installed.version, requested=True)
+            return replace(installed, requested=True)
         complaint = f"{PYTHON_VARIABLE}={requested} does not exist on this machine"
     label = _runtime_version(function.spec.runtime)
     if label is not None:
         installed = _installed_interpreter(label, is_reachable)
         if installed:
-            warning = f"{complaint}; running on {_describe(installed)}" if complaint else None
-            return Interpreter(installed.path, installed.version, warning)
+            return _with_warning(installed, complaint)
         runtime = function.spec.runtime
         missing = f"function requires {runtime}, which is not installed on this machine"
         complaint = f"{complaint}; {missing}" if complaint else missing
-    own = _own_interpreter()
-    warning = f"{complaint}; running on {_describe(own)}" if complaint else None
-    return Interpreter(own.path, own.version, warning)
+    return _with_warning(_own_interpreter(), complaint)
+
+
+def _with_warning(interpreter: Interpreter, complaint: str) -> Interpreter:
+    if not complaint:
+        return interpreter
+    return replace(interpreter, warning=f"{complaint}; running on {interpreter}")
 
 
 def _requested_path(function: Function) -> str:
@@ -128,44 +126,43 @@ def _runtime_version(runtime: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _describe(facts: _InterpreterFacts) -> str:
-    return str(Interpreter(facts.path, facts.version))
-
-
-def _reject_old(facts: _InterpreterFacts, requested: str) -> None:
-    if facts.version[:2] < OLDEST_PYTHON:
+def _reject_old(interpreter: Interpreter, requested: str) -> None:
+    if interpreter.version[:2] < OLDEST_PYTHON:
         raise BuildError(
-            f"{PYTHON_VARIABLE}={requested} is {_describe(facts)}; functions need Python 3.6"
-            " or later",
+            f"{PYTHON_VARIABLE}={requested} is {interpreter}; functions need Python 3.6 or later",
             hint="name another interpreter, or remove the variable",
         )
 
 
-def _requested_interpreter(requested: str) -> _InterpreterFacts | None:
+def _requested_interpreter(requested: str) -> Interpreter | None:
     path = shutil.which(requested)
-    facts = _query(path) if path else None
+    interpreter = _query(path) if path else None
     match = re.fullmatch(r"python(\d+)\.(\d+)", requested)
-    if facts is None and match:
-        facts = _installed_interpreter((int(match[1]), int(match[2])))
-    elif facts is None and path:
+    if interpreter is None and match:
+        interpreter = _installed_interpreter((int(match[1]), int(match[2])))
+    elif interpreter is None and path:
         raise BuildError(
             f"{PYTHON_VARIABLE}={requested} does not run as a Python interpreter",
             hint=f"try: `{path} --version`",
         )
-    return facts
+    return interpreter
 
 
 def _installed_interpreter(
     version: tuple[int, int], is_reachable: Callable[[str], bool] = lambda _: True
-) -> _InterpreterFacts | None:
+) -> Interpreter | None:
     own = _own_interpreter()
     for candidate in _candidates(version):
-        facts = _query(candidate)
-        if facts is None or facts.version[:2] != version or not is_reachable(facts.path):
+        interpreter = _query(candidate)
+        if (
+            interpreter is None
+            or interpreter.version[:2] != version
+            or not is_reachable(interpreter.path)
+        ):
             continue
-        if facts.prefix == sys.prefix != sys.base_prefix:
+        if interpreter.prefix == sys.prefix != sys.base_prefix:
             continue  # fnbuild's own environment, which is activated
-        return facts
+        return interpreter
     return own if own.version[:2] == version else None
 
 
@@ -205,15 +202,15 @@ def _pyenv_folders(version: tuple[int, int]) -> list[str]:
     return [str(folder / "bin") for folder in sorted(folders, key=patch, reverse=True)]
 
 
-def _own_interpreter() -> _InterpreterFacts:
+def _own_interpreter() -> Interpreter:
     """Return the interpreter of fnbuild's environment, or the one that runs fnbuild."""
     major, minor, micro = sys.version_info[:3]
     base = getattr(sys, "_base_executable", None) or sys.executable
     path = base if os.access(base, os.X_OK) else sys.executable
-    return _InterpreterFacts(path, sys.base_prefix, (major, minor, micro))
+    return Interpreter(path, (major, minor, micro), prefix=sys.base_prefix)
 
 
-def _query(path: str) -> _InterpreterFacts | None:
+def _query(path: str) -> Interpreter | None:
     """Return what the program reports about itself, or None if it is not a working Python."""
     try:
         status = os.stat(path)
@@ -223,7 +220,7 @@ def _query(path: str) -> _InterpreterFacts | None:
 
 
 @cache
-def _query_cached(path: str, mtime_ns: int, size: int) -> _InterpreterFacts | None:  # noqa: ARG001  part of the cache key
+def _query_cached(path: str, mtime_ns: int, size: int) -> Interpreter | None:  # noqa: ARG001  part of the cache key
     # -E and -s: ignore the caller's PYTHON* variables and user packages.
     try:
         result = subprocess.run(
@@ -235,9 +232,8 @@ def _query_cached(path: str, mtime_ns: int, size: int) -> _InterpreterFacts | No
         )
         raw = json.loads(result.stdout) if result.returncode == 0 else {}
         major, minor, micro = raw["version"]
-        return _InterpreterFacts(
-            str(raw["path"]), str(raw["prefix"]), (int(major), int(minor), int(micro))
-        )
+        version = (int(major), int(minor), int(micro))
+        return Interpreter(str(raw["path"]), version, prefix=str(raw["prefix"]))
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
         return None
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fnbuild.builder import pip
-from fnbuild.builder.interpreter import Interpreter
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError
 
@@ -26,15 +25,11 @@ _OLD_RELEASE = "0.5.13"
 _OLD_SHA256 = "43270502883cdd8c80e43b449f3ed04a3cf504558c557c72495c725fc3bdd044"
 
 
-def ensure_sdk(interpreter: Interpreter) -> Path:
-    """Return a folder that contains only the nuclio_sdk for the interpreter."""
-    return ensure_sdk_for_version(interpreter.version)
+def ensure_sdk(version: tuple[int, int, int], offline: bool = False) -> Path:
+    """Return a folder that contains only the nuclio_sdk for a version of Python.
 
-
-def ensure_sdk_for_version(version: tuple[int, int, int], offline: bool = False) -> Path:
-    """Return the folder for a Python version, which may be in an image. Its name is the release.
-
-    Raises `BuildError` if the release is not available. `offline` prevents a download.
+    Its name is the release. Raises `BuildError` if the release is not available. `offline` prevents
+    a download.
     """
     if version < (3, 7):
         return _cached(_OLD_RELEASE, _refuse_offline if offline else _download)
@@ -50,7 +45,7 @@ def ensure_sdk_for_version(version: tuple[int, int, int], offline: bool = False)
 
 def ensure_all_sdks() -> list[Path]:
     """Provide every release, so that later builds need no network for them."""
-    return [ensure_sdk_for_version(version) for version in ((3, 6, 0), (3, 7, 0))]
+    return [ensure_sdk(version) for version in ((3, 6, 0), (3, 7, 0))]
 
 
 def _cached(release: str, fill: Callable[[Path], None]) -> Path:

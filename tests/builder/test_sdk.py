@@ -31,7 +31,7 @@ def interpreter(python: Path) -> Interpreter:
     "python", sorted(PYENV.glob("3.*/bin/python")), ids=lambda python: python.parent.parent.name
 )
 def test_every_interpreter_imports_its_own(python, data):
-    folder = ensure_sdk(interpreter(python))
+    folder = ensure_sdk(interpreter(python).version)
     release = "0.5.13" if interpreter(python).version < (3, 7) else "0."
     assert folder.parent == data / "sdk"
     assert folder.name.startswith(release)
@@ -39,7 +39,7 @@ def test_every_interpreter_imports_its_own(python, data):
     assert not (folder / "nuclio_sdk" / "test").exists()
     said = subprocess.check_output([python, "-c", USE, folder], cwd="/", text=True).split()
     assert said == ["200", str(folder / "nuclio_sdk" / "__init__.py")]
-    assert ensure_sdk(interpreter(python)) == folder
+    assert ensure_sdk(interpreter(python).version) == folder
     assert sorted(path.name for path in (data / "sdk").iterdir()) == [folder.name]
 
 
@@ -61,7 +61,7 @@ OLD = Interpreter("/usr/bin/python3.6", (3, 6, 15))
 
 def test_without_network_the_remedy_is_said(shelf, data):
     with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which cannot be") as caught:
-        ensure_sdk(OLD)
+        ensure_sdk(OLD.version)
     assert caught.value.hint == "deploy once with network access; later deploys use the copy"
     assert "No matching distribution" in caught.value.detail
     assert list((data / "sdk").iterdir()) == []
@@ -77,5 +77,5 @@ def test_another_file_under_that_name_is_refused(shelf, data):
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
         archive.writestr(f"{about}/RECORD", "")
     with pytest.raises(BuildError, match="is not the published file of that name"):
-        ensure_sdk(OLD)
+        ensure_sdk(OLD.version)
     assert list((data / "sdk").iterdir()) == []

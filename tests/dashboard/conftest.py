@@ -208,7 +208,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fetched")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(place))
-        sdk.ensure_sdk_for_version((3, 11, 0))
+        sdk.ensure_sdk((3, 11, 0))
     return place / "sdk"
 
 

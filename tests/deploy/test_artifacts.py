@@ -41,7 +41,7 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
     engine = require_engine()
     require_image(engine)
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
-    sdk.ensure_sdk_for_version((3, 11, 0))
+    sdk.ensure_sdk((3, 11, 0))
     folder = tmp_path / "greeter"
     folder.mkdir()
     (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from fnbuild.builder import sdk
-from fnbuild.builder.interpreter import Interpreter
 from fnbuild.runtime import sockets
 from fnbuild.runtime.http import client
 from tests.runtime import interpreters
@@ -160,9 +159,8 @@ Serve = Callable[..., Running]
 
 def _sdk(version: str | None) -> Path:
     """A folder with the nuclio_sdk that fits the interpreter."""
-    python = _python(version)
     numbers = interpreters.numbers(version) if version else sys.version_info[:2]
-    return sdk.ensure_sdk(Interpreter(python, (*numbers, 0)))
+    return sdk.ensure_sdk((*numbers, 0))
 
 
 def _python(version: str | None) -> str:

@@ -78,11 +78,11 @@ def write_runtime(
 
 def _sdk_folders(handler: ImagePython, offline: bool) -> list[Path]:
     """Return the SDKs, always with the newest: a deploy may select another interpreter."""
-    newest = sdk.ensure_sdk_for_version((3, 7, 0))
+    newest = sdk.ensure_sdk((3, 7, 0))
     return (
         [newest]
         if handler.version >= (3, 7)
-        else [sdk.ensure_sdk_for_version(handler.version, offline), newest]
+        else [sdk.ensure_sdk(handler.version, offline), newest]
     )
 
 

@@ -67,7 +67,10 @@ def prepare_processor(loaded: LoadedFunction, progress: Progress) -> ForegroundC
     )
     python = environment.ensure_environment(chosen, needed, progress)
     paths = RevisionPaths(
-        0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure_sdk(chosen))
+        0,
+        str(loaded.folder.resolve()),
+        str(python or chosen.path),
+        str(sdk.ensure_sdk(chosen.version)),
     )
     warnings = platform_warnings(function, needed)
     if chosen.warning:

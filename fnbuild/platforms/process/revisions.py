@@ -121,7 +121,7 @@ def _prepare_environment(
         number=number,
         code=str(code),
         interpreter=str(environment_python or python.path),
-        sdk=str(sdk.ensure_sdk(python)),
+        sdk=str(sdk.ensure_sdk(python.version)),
     )
     return paths, environment_python
 
