@@ -74,8 +74,19 @@ def remove_abandoned(prefix: str) -> None:
         with contextlib.suppress(OSError):
             info = path.lstat()
             is_own_folder = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
-            if is_own_folder and owner.isdecimal() and not Path("/proc", owner).exists():
+            if is_own_folder and owner.isdecimal() and not process_exists(int(owner)):
                 remove(path)
+
+
+def process_exists(pid: int) -> bool:
+    """Return True if there is a process with this id, of any user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def try_remove(path: Path) -> bool:

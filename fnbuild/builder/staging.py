@@ -7,8 +7,6 @@ the content of the file that was used, whatever its name: handlers read their la
 
 from __future__ import annotations
 
-import base64
-import binascii
 import errno
 import filecmp
 import hashlib
@@ -265,9 +263,8 @@ def code_files(loaded: LoadedFunction) -> FileTree:
 
     Inline source takes precedence over a single file, and that over the folder, as in Nuclio.
     """
-    inline = loaded.function.spec.build.function_source_code
-    if inline:
-        tree = _inline_code(loaded.function, inline)
+    if loaded.function.spec.build.function_source_code:
+        tree = _inline_code(loaded.function)
     elif loaded.source_file is not None:
         tree = FileTree()
         tree.add(FileEntry("file", loaded.source_file.name, loaded.source_file))
@@ -288,10 +285,10 @@ def _config_bytes(function: Function) -> bytes:
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
 
 
-def _inline_code(function: Function, text: str) -> FileTree:
+def _inline_code(function: Function) -> FileTree:
     try:
-        code = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
+        code = function.spec.build.decode_source_code()
+    except ValueError as error:
         raise BuildError(
             f"spec.build.functionSourceCode is not base64: {error}",
             hint="encode the source file: `base64 -w0 main.py`",
@@ -317,17 +314,11 @@ def remove_abandoned(folder: Path) -> None:
 def abandoned_files(folder: Path) -> list[Path]:
     """List the files of killed processes in `folder`; their names have the process ids."""
     matches = ((path, _OWNER_PID.match(path.name)) for path in sorted(folder.glob("*-*")))
-    return [path for path, owner in matches if owner is not None and not _is_alive(int(owner[1]))]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # another user's process
-    return True
+    return [
+        path
+        for path, owner in matches
+        if owner is not None and not trees.process_exists(int(owner[1]))
+    ]
 
 
 def _copy_all(

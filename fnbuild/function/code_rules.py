@@ -10,8 +10,6 @@ function from outside the folder, or if a file cannot be parsed.
 from __future__ import annotations
 
 import ast
-import base64
-import binascii
 import re
 import sys
 import warnings
@@ -60,10 +58,9 @@ def _read_module(context: RuleContext, module: str) -> tuple[str, bytes] | None:
         if elsewhere or not context.function.spec.runtime.startswith("python"):
             return None
         try:
-            data = base64.b64decode("".join(build.function_source_code.split()), validate=True)
-        except (binascii.Error, ValueError):
+            return "functionSourceCode", build.decode_source_code()
+        except ValueError:
             return None  # reported by another rule
-        return "functionSourceCode", data
     path = _module_file(context, module)
     try:
         if path is None or path.stat().st_size > _LARGEST_ENTRY_MODULE:

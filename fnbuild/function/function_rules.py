@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -259,21 +257,23 @@ def check_build(context: RuleContext) -> None:
         context.warning("directives-ignored", message, place, "keep one of the two", "key")
     for side, items in (("preCopy", directives.pre_copy), ("postCopy", directives.post_copy)):
         for index, directive in enumerate(items):
-            path = (*place, side, index)
-            if directive.kind.upper() not in DOCKERFILE_INSTRUCTIONS:
-                hint = did_you_mean(directive.kind, DOCKERFILE_INSTRUCTIONS)
-                message = f"{quoted(directive.kind)} is not a Dockerfile instruction"
-                context.error("directive", message, (*path, "kind"), hint)
-            elif directive.kind.upper() == "FROM":
-                message = "FROM is not allowed in a directive: the build has one stage"
-                hint = "spec.build.baseImage sets the image that the build starts from"
-                context.error("directive", message, (*path, "kind"), hint)
-            elif not directive.value.strip():
-                message = f"{directive.kind} has no value"
-                context.error("directive", message, (*path, "kind"))
+            if problem := directive_problem(directive.kind, directive.value):
+                message, hint = problem
+                context.error("directive", message, (*place, side, index, "kind"), hint)
     if spec.mode not in ("", "neverBuild", "alwaysBuild"):
         message = f"build.mode is neverBuild or alwaysBuild, not {quoted(spec.mode)}"
         context.error("build-mode", message, ("spec", "build", "mode"))
+
+
+def directive_problem(kind: str, value: str) -> tuple[str, str | None] | None:
+    """Return message and hint for a directive that a Dockerfile cannot have, else None."""
+    if kind.upper() not in DOCKERFILE_INSTRUCTIONS:
+        hint = did_you_mean(kind, DOCKERFILE_INSTRUCTIONS)
+        return f"{quoted(kind)} is not a Dockerfile instruction", hint
+    if kind.upper() == "FROM":
+        hint = "spec.build.baseImage names the base; `COPY --from=IMAGE` takes files of another"
+        return "FROM is not allowed in a directive: the build has one stage", hint
+    return None if value.strip() else (f"{kind} has no value", None)
 
 
 def check_code_entry(context: RuleContext) -> None:
@@ -299,8 +299,8 @@ def check_code_entry(context: RuleContext) -> None:
             context.error("code-entry", message, path)
     if spec.function_source_code:
         try:
-            base64.b64decode("".join(spec.function_source_code.split()), validate=True)
-        except (binascii.Error, ValueError):
+            spec.decode_source_code()
+        except ValueError:
             message = "functionSourceCode is not base64"
             hint = "encode the file: base64 -w0 main.py"
             context.error("source-code", message, ("spec", "build", "functionSourceCode"), hint)

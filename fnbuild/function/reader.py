@@ -11,7 +11,6 @@ end with the file.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -331,6 +330,6 @@ class _FunctionReader:
 def _decode_source_code(code: str) -> str:
     try:
         return base64.b64decode("".join(code.split())).decode("utf-8", "replace")
-    except (binascii.Error, ValueError):
+    except ValueError:
         # Not base64: reported by a rule.
         return ""

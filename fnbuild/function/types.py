@@ -7,6 +7,7 @@ fields as descriptions.
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -129,6 +130,10 @@ class Build(Struct, frozen=True):
     """Has no effect."""
     added_paths: Raw = msgspec.field(default_factory=dict)
     """Has no effect."""
+
+    def decode_source_code(self) -> bytes:
+        """Return the bytes of `functionSourceCode`. Raises `ValueError` if it is not base64."""
+        return base64.b64decode("".join(self.function_source_code.split()), validate=True)
 
 
 class Batch(Struct, frozen=True):

@@ -17,10 +17,9 @@ from fnbuild.builder.directives import Directive, build_directives
 from fnbuild.builder.image.engine import BuildNetwork, BuildRequest
 from fnbuild.builder.image.references import parse_reference
 from fnbuild.errors import BuildError, InputError, UsageError
-from fnbuild.function.function_rules import DOCKERFILE_INSTRUCTIONS
+from fnbuild.function.function_rules import directive_problem
 from fnbuild.function.quantities import parse_duration
 from fnbuild.function.source_text import quoted
-from fnbuild.function.suggestions import did_you_mean
 from fnbuild.function.types import Build, Function
 
 _TIMEOUT_SECONDS = 3600
@@ -125,11 +124,10 @@ def create_recipe(  # noqa: PLR0913 - independent properties of the build
     """
     parse_reference(base, "spec.build.baseImage")
     all_directives = build_directives(function.spec.build)
-    for directive in (*all_directives.pre_copy, *all_directives.post_copy):
+    directives = (*all_directives.pre_copy, *all_directives.post_copy)
+    for directive in directives:
         _check_directive(directive)
-    text = "\n".join(
-        directive.value for directive in (*all_directives.pre_copy, *all_directives.post_copy)
-    )
+    text = "\n".join(directive.value for directive in directives)
     return Recipe(
         base,
         _build_arguments(function, text, architecture),
@@ -144,19 +142,9 @@ def create_recipe(  # noqa: PLR0913 - independent properties of the build
 
 
 def _check_directive(directive: Directive) -> None:
-    kind, place = directive.kind, directive.place
-    if kind == "FROM":
-        raise BuildError(
-            f"{place}: FROM is not allowed in a directive: the build has one stage",
-            hint="spec.build.baseImage names the base; `COPY --from=IMAGE` takes files of another",
-        )
-    if kind not in DOCKERFILE_INSTRUCTIONS:
-        raise BuildError(
-            f"{place}: {quoted(kind)} is not a Dockerfile instruction",
-            hint=did_you_mean(kind, DOCKERFILE_INSTRUCTIONS),
-        )
-    if not directive.value.strip():
-        raise BuildError(f"{place}: {kind} has no value")
+    if problem := directive_problem(directive.kind, directive.value):
+        message, hint = problem
+        raise BuildError(f"{directive.place}: {message}", hint=hint)
 
 
 def _build_arguments(

@@ -101,7 +101,7 @@ def abandoned_readers(engine: Engine) -> list[Raw]:
 def _is_abandoned(listed: Raw) -> bool:
     machine, _, pid = str(listed["Labels"][READER_LABEL]).rpartition(":")
     old = time.time() - float(listed.get("Created") or 0) > _MAX_READING_SECONDS
-    return old or (machine == _process_scope() and not _is_alive(pid))
+    return old or (machine == _process_scope() and not _is_process(pid))
 
 
 def _process_scope() -> str:
@@ -112,13 +112,8 @@ def _process_scope() -> str:
     return name
 
 
-def _is_alive(pid: str) -> bool:
-    try:
-        with contextlib.suppress(PermissionError):  # another user's process
-            os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    return True
+def _is_process(pid: str) -> bool:
+    return pid.isdecimal() and trees.process_exists(int(pid))
 
 
 def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
