@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from fnbuild.builder.shell import ShellCommand, join_lines, parse_commands
 from fnbuild.function import types
+from fnbuild.function.source_text import shortened
 from fnbuild.names import CODE_FOLDER
 
 _POST_COPY = "@nuclio.postCopy"
@@ -61,8 +62,7 @@ class BuildLine:
     def text(self) -> str:
         """Return the line for messages: on one line, and shortened."""
         text = " ".join(" ".join(self.words).split())
-        text = text if self.kind == "RUN" else f"{self.kind} {text}"
-        return text if len(text) <= 80 else f"{text[:79]}…"
+        return shortened(text if self.kind == "RUN" else f"{self.kind} {text}", 80)
 
 
 def build_lines(build: types.Build) -> Iterator[BuildLine]:

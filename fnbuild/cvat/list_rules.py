@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from fnbuild.cvat.reply_report import json_excerpt
 from fnbuild.function.labels import FUNCTION_KINDS
 from fnbuild.function.types import Raw
 
@@ -46,16 +47,18 @@ class ListVerdict:
 _SHOWN_VERDICT = ListVerdict("shown")
 
 
-class _FunctionSkippedError(Exception):
-    def __init__(self, reason: str, remedy: str):
-        super().__init__(reason)
-        self.remedy = remedy
+class _NotShownError(Exception):
+    def __init__(self, verdict: ListVerdict):
+        super().__init__(verdict.message)
+        self.verdict = verdict
 
 
-class _ListBrokenError(Exception):
-    def __init__(self, reason: str, remedy: str):
-        super().__init__(reason)
-        self.remedy = remedy
+def _skipped(reason: str, remedy: str) -> _NotShownError:
+    return _NotShownError(ListVerdict("skipped", reason, remedy))
+
+
+def _breaks(reason: str, remedy: str) -> _NotShownError:
+    return _NotShownError(ListVerdict("breaks", reason, remedy))
 
 
 def verdict_of_object(value: Any) -> ListVerdict:
@@ -63,21 +66,15 @@ def verdict_of_object(value: Any) -> ListVerdict:
     try:
         metadata = _required_object(value, "metadata", "the function")
         if not isinstance(metadata.get("name"), str):
-            raise _ListBrokenError(
-                "metadata.name is missing", "deploy the function again under its name"
-            )
+            raise _breaks("metadata.name is missing", "deploy the function again under its name")
         annotations = _required_object(metadata, "annotations", "metadata")
         _check_type(annotations)
         _check_object(value)
         empty = [name for name in NUMBER_ANNOTATIONS if annotations.get(name, "") is None]
         if empty:
-            raise _ListBrokenError(
-                f"the annotation `{empty[0]}` is null", "write a number, or remove it"
-            )
-    except _FunctionSkippedError as error:
-        return ListVerdict("skipped", str(error), error.remedy)
-    except _ListBrokenError as error:
-        return ListVerdict("breaks", str(error), error.remedy)
+            raise _breaks(f"the annotation `{empty[0]}` is null", "write a number, or remove it")
+    except _NotShownError as error:
+        return error.verdict
     return verdict_of_annotations(
         {
             key: annotation if isinstance(annotation, str) else json.dumps(annotation)
@@ -116,10 +113,8 @@ def _verdict(items: tuple[tuple[str, str], ...]) -> ListVerdict:
         _check_type(annotations)
         for step in _CHECKS:
             step(annotations)
-    except _FunctionSkippedError as error:
-        return ListVerdict("skipped", str(error), error.remedy)
-    except _ListBrokenError as error:
-        return ListVerdict("breaks", str(error), error.remedy)
+    except _NotShownError as error:
+        return error.verdict
     return _SHOWN_VERDICT
 
 
@@ -127,7 +122,7 @@ def _required_object(value: Any, key: str, where: str) -> Raw:
     child = value.get(key) if isinstance(value, dict) else None
     if not isinstance(child, dict):
         remedy = "fnbuild's dashboard always sends it; Nuclio's omits empty values"
-        raise _ListBrokenError(f"{where} has no {key}", remedy)
+        raise _breaks(f"{where} has no {key}", remedy)
     return child
 
 
@@ -135,7 +130,7 @@ def _check_object(value: Raw) -> None:
     spec = value.get("spec")
     if not isinstance(spec, dict) or "description" not in spec:
         remedy = "add a line `description: What it finds` below spec, and deploy it again"
-        raise _ListBrokenError("spec.description is missing", remedy)
+        raise _breaks("spec.description is missing", remedy)
     _required_object(value, "status", "the function")
 
 
@@ -143,12 +138,12 @@ def _check_type(annotations: Raw) -> None:
     kind = annotations.get("type")
     kinds = ", ".join(FUNCTION_KINDS)
     if kind is None:
-        raise _FunctionSkippedError(
+        raise _skipped(
             "it has no annotation `type`", f"add `type: detector` (or another of {kinds})"
         )
     if kind not in FUNCTION_KINDS:
-        raise _FunctionSkippedError(
-            f"its annotation `type` is {_json_excerpt(kind)}",
+        raise _skipped(
+            f"its annotation `type` is {json_excerpt(kind)}",
             f"CVAT knows {kinds}, in lower case",
         )
 
@@ -158,12 +153,12 @@ def _check_label_spec(annotations: dict[str, str]) -> None:
     try:
         labels = json.loads(text)
     except ValueError as error:
-        raise _ListBrokenError(
+        raise _breaks(
             f"the annotation `spec` is not JSON: {error}",
             "`fnbuild validate --fix` repairs commas and quotes; then deploy it again",
         ) from None
     except RecursionError:
-        raise _ListBrokenError(
+        raise _breaks(
             "the annotation `spec` is nested too deeply", "write a list of labels"
         ) from None
     _check_labels(labels, "the annotation `spec`")
@@ -172,53 +167,49 @@ def _check_label_spec(annotations: dict[str, str]) -> None:
 def _check_labels(labels: Any, where: str) -> None:
     if not isinstance(labels, list):
         kind = "an object" if isinstance(labels, dict) else "not a list"
-        raise _ListBrokenError(f"{where} is {kind}", 'CVAT reads a list: [{"name": …}, …]')
+        raise _breaks(f"{where} is {kind}", 'CVAT reads a list: [{"name": …}, …]')
     names: set[str] = set()
     for number, label in enumerate(labels, 1):
         name = _required_key(label, "name", f"label {number} of {where}")
         if not isinstance(name, str):
-            raise _ListBrokenError(f"the name of label {number} is not text", "write it in quotes")
+            raise _breaks(f"the name of label {number} is not text", "write it in quotes")
         if name in names:
-            raise _FunctionSkippedError(
-                f"the label {_json_excerpt(name)} is defined twice", "give each label its own name"
+            raise _skipped(
+                f"the label {json_excerpt(name)} is defined twice", "give each label its own name"
             )
         names.add(name)
         _check_attributes(label, name)
         if label.get("type") == "skeleton":
             _check_labels(
-                _required_key(label, "sublabels", f"the skeleton {_json_excerpt(name)}"),
+                _required_key(label, "sublabels", f"the skeleton {json_excerpt(name)}"),
                 "sublabels",
             )
-            _required_key(label, "svg", f"the skeleton {_json_excerpt(name)}")
+            _required_key(label, "svg", f"the skeleton {json_excerpt(name)}")
 
 
 def _check_attributes(label: Raw, name: str) -> None:
     attributes = label.get("attributes", [])
-    where = f"the label {_json_excerpt(name)}"
+    where = f"the label {json_excerpt(name)}"
     if not isinstance(attributes, list):
-        raise _ListBrokenError(
-            f"the attributes of {where} are not a list", 'write `"attributes": []`'
-        )
+        raise _breaks(f"the attributes of {where} are not a list", 'write `"attributes": []`')
     names: set[str] = set()
     for item in attributes:
         for key in ("name", "input_type", "values"):
             _required_key(item, key, f"an attribute of {where}")
         if not isinstance(item["values"], list):
-            raise _ListBrokenError(
-                f"the values of an attribute of {where} are not a list", "write a list"
-            )
+            raise _breaks(f"the values of an attribute of {where} are not a list", "write a list")
         attribute = str(item["name"])
         if attribute in names:
-            reason = f"the attribute {_json_excerpt(attribute)} of {where} is defined twice"
-            raise _FunctionSkippedError(reason, "give each attribute its own name")
+            reason = f"the attribute {json_excerpt(attribute)} of {where} is defined twice"
+            raise _skipped(reason, "give each attribute its own name")
         names.add(attribute)
 
 
 def _required_key(value: Any, key: str, where: str) -> Any:
     if not isinstance(value, dict):
-        raise _ListBrokenError(f"{where} is not an object", 'write it as {"name": …}')
+        raise _breaks(f"{where} is not an object", 'write it as {"name": …}')
     if key not in value:
-        raise _ListBrokenError(f"{where} has no {key!r}", f"add {key!r} to it, and deploy it again")
+        raise _breaks(f"{where} has no {key!r}", f"add {key!r} to it, and deploy it again")
     return value[key]
 
 
@@ -231,10 +222,8 @@ def _check_numbers(annotations: dict[str, str]) -> None:
             int(text)
         except ValueError:
             remedy = "write a whole number, as in `version: 2`"
-            reason = (
-                f"the annotation `{name}` is {_json_excerpt(text)}, which is not a whole number"
-            )
-            raise _ListBrokenError(reason, remedy) from None
+            reason = f"the annotation `{name}` is {json_excerpt(text)}, which is not a whole number"
+            raise _breaks(reason, remedy) from None
 
 
 def _check_tracked_shapes(annotations: dict[str, str]) -> None:
@@ -243,12 +232,7 @@ def _check_tracked_shapes(annotations: dict[str, str]) -> None:
         return
     if not any(part.strip() for part in text.split(",")):
         remedy = "remove it, or write `rectangle`"
-        raise _FunctionSkippedError("its annotation `supported_shape_types` is empty", remedy)
-
-
-def _json_excerpt(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+        raise _skipped("its annotation `supported_shape_types` is empty", remedy)
 
 
 _CHECKS: tuple[Callable[[dict[str, str]], None], ...] = (

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
+from fnbuild.function.source_text import shortened
+
 # Comparing words is slow, and a reply may have a wrong word in every item. The number of words
 # that are compared for one reply is limited; each suggestion counts as at least twenty words.
 _MAX_COMPARED = 2000
@@ -70,8 +72,7 @@ class ReplyReport:
 
 def json_excerpt(value: Any) -> str:
     """Return a value as shortened JSON for messages."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(json.dumps(value, ensure_ascii=False), 60)
 
 
 def json_type(value: Any) -> str:

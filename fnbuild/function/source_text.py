@@ -123,10 +123,14 @@ def quoted(value: object) -> str:
         return "null"
     if not isinstance(value, str):
         return str(value)
-    if len(value) > _LONGEST_QUOTED:
-        value = value[: _LONGEST_QUOTED - 1] + "…"
-    safe = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in value)
+    text = shortened(value, _LONGEST_QUOTED)
+    safe = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
     return f"'{safe}'"
+
+
+def shortened(text: str, length: int) -> str:
+    """Return the text, with an ellipsis in place of what exceeds the length."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def read_source(path: Path, name: str, report: Report) -> SourceText | None:

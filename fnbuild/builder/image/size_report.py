@@ -10,6 +10,7 @@ from typing import Literal
 
 from fnbuild.builder.image.engine import Engine, HistoryEntry
 from fnbuild.errors import BuildError, NotFoundError
+from fnbuild.function.source_text import shortened
 
 LayerOrigin = Literal["base", "function", "fnbuild"]
 
@@ -182,11 +183,7 @@ def _tools_advice(base: str, layers: Sequence[LayerSize], tools: Sequence[str]) 
     for layer in layers:
         match = _TOOLS.search(layer.description)
         if match and _INSTALLS.search(layer.description):
-            description = (
-                layer.description
-                if len(layer.description) <= _MAX_SHOWN_LENGTH
-                else f"{layer.description[:_MAX_SHOWN_LENGTH]}…"
-            )
+            description = shortened(layer.description, _MAX_SHOWN_LENGTH)
             return [
                 f"{match[1]} is installed and stays in the image ({format_size(layer.size)}:"
                 f" {description}); install, build and remove it in one RUN"

@@ -20,10 +20,11 @@ import zlib
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, cast
 
-from fnbuild.builder.sources.limits import SourceLimits, format_mebibytes
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits, format_mebibytes
 from fnbuild.builder.sources.zip_directory import count_zip_members
 from fnbuild.builder.staging import printable_path
 from fnbuild.errors import InputError
+from fnbuild.function.source_text import shortened
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CHUNK = 1 << 20
@@ -63,8 +64,7 @@ _DAMAGED = (
 
 def member_error(archive: str, member: str, why: str, hint: str = _UNPACK_HINT) -> InputError:
     """Return the error for a member that is refused."""
-    name = printable_path(member)
-    name = name if len(name) <= 120 else name[:119] + "…"
+    name = shortened(printable_path(member), 120)
     return InputError(f"{archive}: the member {name!r} is refused: {why}", hint=hint)
 
 
@@ -245,7 +245,7 @@ def archive_stem(name: str) -> str:
 
 
 def unpack_archive(
-    archive: Path, destination: Path, name: str, limits: SourceLimits | None = None
+    archive: Path, destination: Path, name: str, limits: SourceLimits = DEFAULT_LIMITS
 ) -> None:
     """Unpack the archive to `destination`, which must not exist. `name` is for messages.
 
@@ -258,10 +258,7 @@ def unpack_archive(
             f"{name} is not an archive", hint="use a .zip, .tar.gz, .tar.xz or .tar.bz2"
         )
     destination.mkdir()
-    packed_size = archive.stat().st_size
-    tree = UnpackedTree(
-        destination, name, packed_size, SourceLimits() if limits is None else limits
-    )
+    tree = UnpackedTree(destination, name, archive.stat().st_size, limits)
     try:
         if kind == "zip":
             _unzip(archive, tree)

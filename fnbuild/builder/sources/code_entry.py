@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder.sources import archives, download, git, s3
-from fnbuild.builder.sources.limits import SourceLimits
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits
 from fnbuild.errors import InputError, Report
 from fnbuild.function import reader
 from fnbuild.function.files import CONFIG_NAMES, displayed_as, locate_files
@@ -54,7 +54,7 @@ def open_code(  # noqa: PLR0913 - independent options
     config_file: Path | None = None,
     follow: bool = True,
     progress: Progress = lambda _: None,
-    limits: SourceLimits | None = None,
+    limits: SourceLimits = DEFAULT_LIMITS,
 ) -> Iterator[OpenedCode]:
     """Provide the code of a function until the context ends.
 
@@ -66,7 +66,7 @@ def open_code(  # noqa: PLR0913 - independent options
     """
     flags = Build() if build is None else build
     with ExitStack() as stack:
-        temporary = _TemporaryCode(stack, progress, SourceLimits() if limits is None else limits)
+        temporary = _TemporaryCode(stack, progress, limits)
         if flags.code_entry_type in FETCHED_ENTRY_TYPES:
             url = flags.path or ("" if path is None else str(path))
             yield OpenedCode(temporary.open_entry(flags, url), config_file)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from fnbuild.builder.sources.limits import SourceLimits, format_mebibytes
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits, format_mebibytes
 from fnbuild.errors import InputError
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.progress import Progress
@@ -102,10 +102,12 @@ def redact_address(url: str) -> str:
 
 
 def download_file(
-    address: DownloadAddress, folder: Path, progress: Progress, limits: SourceLimits | None = None
+    address: DownloadAddress,
+    folder: Path,
+    progress: Progress,
+    limits: SourceLimits = DEFAULT_LIMITS,
 ) -> Path:
     """Download the file to `folder`, and return its path. Raises `InputError` with the cause."""
-    bounds = SourceLimits() if limits is None else limits
     request = urllib.request.Request(  # noqa: S310 - `parse_address` only allows http and https
         address.url, headers={"User-Agent": "fnbuild"}
     )
@@ -114,8 +116,8 @@ def download_file(
     target = folder / address.name
     progress(f"downloading {address.display_url}")
     try:
-        with _opener(address).open(request, timeout=bounds.idle_seconds) as response:
-            digest = _save_body(response, target, address, progress, bounds)
+        with _opener(address).open(request, timeout=limits.idle_seconds) as response:
+            digest = _save_body(response, target, address, progress, limits)
     except urllib.error.HTTPError as error:
         error.close()
         raise InputError(

@@ -9,7 +9,6 @@ command line, or left after a crash.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 import ssl
@@ -24,7 +23,7 @@ from typing import Any
 
 from fnbuild import trees
 from fnbuild.builder.sources.download import ADDRESS_HINT, redact_address
-from fnbuild.builder.sources.limits import SourceLimits
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits
 from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.function.secret_detection import mask_userinfo
 from fnbuild.progress import Progress
@@ -123,7 +122,7 @@ def _pem(attributes: Mapping[str, Any], name: str) -> str:
     if "-----BEGIN" not in text:
         try:
             text = base64.b64decode("".join(text.split()), validate=True).decode("ascii").strip()
-        except (binascii.Error, ValueError):
+        except ValueError:
             text = ""
     if "-----BEGIN" not in text:
         raise InputError(f"codeEntryAttributes.{name} is not PEM", hint=_PEM_HINT)
@@ -203,7 +202,7 @@ def clone_repository(
     attributes: Mapping[str, Any],
     destination: Path,
     progress: Progress,
-    limits: SourceLimits | None = None,
+    limits: SourceLimits = DEFAULT_LIMITS,
 ) -> None:
     """Write the files of one commit to `destination`, which must not exist, without `.git`.
 
@@ -212,14 +211,18 @@ def clone_repository(
     """
     ref = git_reference(attributes)
     address, credentials = _split_credentials(url, attributes)
-    seconds = (SourceLimits() if limits is None else limits).total_seconds
     is_https = address.startswith("https://")
     with open_certificates(attributes, https=is_https) as client_files:
         progress(f"fetching {ref} of {redact_address(address)}")
         destination.mkdir()
         environment = _git_environment(address, credentials, client_files)
         run = partial(
-            _run_git, destination, environment, address, seconds, client_files.descriptors
+            _run_git,
+            destination,
+            environment,
+            address,
+            limits.total_seconds,
+            client_files.descriptors,
         )
         run("init", "--quiet")
         run("fetch", "--quiet", "--depth", "1", "--no-tags", "--", address, ref)

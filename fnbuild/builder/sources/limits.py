@@ -26,6 +26,9 @@ class SourceLimits:
     total_seconds: float = 3600.0
 
 
+DEFAULT_LIMITS = SourceLimits()
+
+
 def format_mebibytes(count: int) -> str:
     """Return a size such as `3.5 MiB`."""
     return f"{count / (1 << 20):.1f} MiB"

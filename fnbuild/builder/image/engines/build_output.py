@@ -14,6 +14,7 @@ from fnbuild.builder.image.dockerfile_parser import parse_dockerfile, referenced
 from fnbuild.builder.image.engine import StepError
 from fnbuild.builder.image.engines.errors import clean_output, engine_error, known_error
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
+from fnbuild.function.source_text import shortened
 from fnbuild.progress import Progress
 
 KEPT_LINES = 40
@@ -165,12 +166,7 @@ class BuildOutput(ABC):
         return _ERROR.search(line) is not None
 
     def _label(self, index: int) -> str:
-        text = self._instructions[index].text
-        text = (
-            text
-            if len(text) <= _MAX_INSTRUCTION_LENGTH
-            else f"{text[: _MAX_INSTRUCTION_LENGTH - 1]}…"
-        )
+        text = shortened(self._instructions[index].text, _MAX_INSTRUCTION_LENGTH)
         return f"step {index + 1}/{len(self._instructions)}  {text}"
 
     def _detail(self, index: int | None) -> str | None:
