@@ -265,7 +265,7 @@ _FindingState = Literal["failure", "warning"]
 def find_missing_functions(client: CvatClient, shown: set[str], name: str) -> Iterator[Finding]:
     """Yield a finding for each function that is missing in CVAT's list.
 
-    Healthy functions in another project share function finding. With `name`, only that function is
+    Healthy functions in another project share one finding. With `name`, only that function is
     checked, and each finding is a failure.
     """
     try:

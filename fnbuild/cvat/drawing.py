@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
-
 from fnbuild.cvat.canvas import Canvas, open_rgb
 from fnbuild.cvat.request import CvatRequest
 from fnbuild.cvat.shapes import Box, Point, Shape, bounding_box, format_decimal
@@ -43,11 +41,10 @@ def draw_to_file(
     the file cannot be written.
     """
     encoding = output_format(out)
-    canvas = _draw_all(image, shapes, labels, sent)
-    picture = canvas.image
+    canvas = draw_shapes(image, shapes, labels, sent)
     best = {"quality": 92, "subsampling": 0} if encoding == "JPEG" else {}
     try:
-        picture.save(out, encoding, **best)
+        canvas.image.save(out, encoding, **best)
     except OSError as error:
         raise InputError(f"cannot write the picture {out}: {error.strerror or error}") from None
     return "".join(sorted(canvas.missing_letters))
@@ -69,16 +66,10 @@ def output_format(out: Path) -> str:
     return encoding
 
 
-def render_image(
+def draw_shapes(
     image: bytes, shapes: Iterable[Shape], labels: list[Label], sent: CvatRequest | None = None
-) -> Image.Image:
-    """Return the image with the shapes drawn over it."""
-    return _draw_all(image, shapes, labels, sent).image
-
-
-def _draw_all(
-    image: bytes, shapes: Iterable[Shape], labels: list[Label], sent: CvatRequest | None
 ) -> Canvas:
+    """Draw the shapes over the encoded image, and the prompts of the request `sent`."""
     canvas = Canvas(open_rgb(image))
     colour_by_label = label_colours(labels)
     by_name = {label.name: label for label in labels}

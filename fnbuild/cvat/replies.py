@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def _read_mask_confidence(item: dict[str, Any], path: str, report: ReplyReport) 
 def _check_embedding(blob: Any, report: ReplyReport) -> None:
     try:
         size = len(base64.b64decode(blob, validate=True))
-    except (binascii.Error, TypeError, ValueError):
+    except (TypeError, ValueError):
         report.error("blob", "must be standard base64")
         return
     if size != EMBEDDING_SIZE:

@@ -264,14 +264,11 @@ def _trigger_without_secrets(original: Raw) -> Raw:
 
 
 def _without_nested_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _without_nested_secrets(variable)
-            for name, variable in _without_keys(value, SECRET_ATTRIBUTE_KEYS).items()
-        }
-    if isinstance(value, list):
-        return [_without_nested_secrets(item) for item in value]
-    return strip_userinfo(value) if isinstance(value, str) else value
+    return _filter_value(value, _is_secret_attribute, strip_userinfo)
+
+
+def _is_secret_attribute(name: str, _value: Any) -> bool:
+    return name.lower() in SECRET_ATTRIBUTE_KEYS
 
 
 def _redact_trigger(trigger: Raw) -> Raw:
@@ -293,21 +290,28 @@ def _redact_volume(entry: Raw) -> Raw:
 
 
 def _redact_value(value: Any) -> Any:
+    return _filter_value(value, _is_hidden_key, strip_credentials)
+
+
+def _filter_value(
+    value: Any, is_hidden: Callable[[str, Any], bool], strip: Callable[[str], str]
+) -> Any:
+    """Return a JSON value without hidden keys at any depth, and with stripped texts."""
     if isinstance(value, dict):
         return {
-            name: _redact_value(variable)
-            for name, variable in value.items()
-            if not _is_hidden_key(name, variable)
+            name: _filter_value(item, is_hidden, strip)
+            for name, item in value.items()
+            if not is_hidden(name, item)
         }
     if isinstance(value, list):
-        return [_redact_value(item) for item in value]
-    return strip_credentials(value) if isinstance(value, str) else value
+        return [_filter_value(item, is_hidden, strip) for item in value]
+    return strip(value) if isinstance(value, str) else value
 
 
 def _is_hidden_key(name: str, value: Any) -> bool:
     if isinstance(value, bool) or _REFERENCE_NAME.search(name):
         return False
-    return name.lower() in SECRET_ATTRIBUTE_KEYS or name.lower() == "cookie" or is_secret_name(name)
+    return _is_secret_attribute(name, value) or name.lower() == "cookie" or is_secret_name(name)
 
 
 def _redact_address(url: str) -> str:

@@ -217,7 +217,7 @@ def _decode_base64(value: Any) -> Optional[bytes]:
         if _fast_b64decode is not None:
             return bytes(_fast_b64decode(value, validate=True))
         data = binascii.a2b_base64(value)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
     # The decoder skips invalid characters, so the result would be too short.
     padding = bytes(value[-2:]).count(b"=")

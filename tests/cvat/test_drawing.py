@@ -7,7 +7,7 @@ from PIL import Image, ImageFont
 
 from fnbuild.cvat import canvas
 from fnbuild.cvat.canvas import find_font, open_rgb
-from fnbuild.cvat.drawing import draw_to_file, outline, render_image
+from fnbuild.cvat.drawing import draw_shapes, draw_to_file, outline
 from fnbuild.cvat.request import build_request
 from fnbuild.cvat.shapes import Mask, Shape, table_rows
 from fnbuild.errors import NotFoundError, UsageError
@@ -33,7 +33,7 @@ GROUND = encoded(Image.new("RGB", SIZE, GREY))
 
 
 def picture(*shapes: Shape, sent=None) -> Image.Image:
-    return render_image(GROUND, shapes, LABELS, sent)
+    return draw_shapes(GROUND, shapes, LABELS, sent).image
 
 
 def marked(image: Image.Image, *points: tuple[int, int]) -> list[bool]:
@@ -144,7 +144,7 @@ def test_the_name_of_a_point_at_the_edge_is_inside_the_picture():
 def test_the_edges_of_a_skeleton_without_svg_are_those_of_its_spec():
     elements = (Shape("points", (100, 50), "head"), Shape("points", (100, 150), "foot"))
     label = Label("body", "skeleton", declared_edges=(("head", "foot"),))
-    image = render_image(GROUND, [Shape("skeleton", label="body", elements=elements)], [label])
+    image = draw_shapes(GROUND, [Shape("skeleton", label="body", elements=elements)], [label]).image
     assert marked(image, (100, 100)) == [True]
 
 
@@ -181,7 +181,7 @@ def test_shapes_that_leave_the_image_are_cut_off():
 
 def test_large_pictures_have_wider_lines(tmp_path):
     wide = encoded(Image.new("RGB", (3000, 2000), GREY))
-    image = render_image(wide, [Shape("rectangle", (500, 600, 1500, 1600), "cat")], LABELS)
+    image = draw_shapes(wide, [Shape("rectangle", (500, 600, 1500, 1600), "cat")], LABELS).image
     line = [near(image.getpixel((x, 1000)), INK) for x in range(480, 520)]
     assert 6 <= sum(line) <= 14
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fnbuild.cvat.drawing import render_image
+from fnbuild.cvat.drawing import draw_shapes
 from fnbuild.cvat.replies import read_reply
 from fnbuild.cvat.shapes import Mask, table_rows
 from fnbuild.function.labels import Attribute, Label
@@ -83,7 +83,7 @@ def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message
     assert reading.shapes[-1].summary() == "has no position on an image"
     image = io.BytesIO()
     Image.new("RGB", SIZE).save(image, "PNG")
-    drawn = render_image(image.getvalue(), reading.shapes[-1:], [Label("sound", "interval")])
+    drawn = draw_shapes(image.getvalue(), reading.shapes[-1:], [Label("sound", "interval")]).image
     assert drawn.getcolors() == [(SIZE[0] * SIZE[1], (0, 0, 0))]
 
 

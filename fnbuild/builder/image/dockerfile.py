@@ -228,10 +228,10 @@ def full_dockerfile(recipe: Recipe, python: ImagePython) -> Dockerfile:
             *_copy_instructions(recipe, python),
             Instruction(
                 f"HEALTHCHECK --interval={recipe.health_interval} --timeout={_HEALTH_TIMEOUT}"
-                f" CMD {_exec_array(*_HEALTH_COMMAND)}"
+                f" CMD {_json_array(_HEALTH_COMMAND)}"
             ),
             *writer.instructions(recipe.post_copy),
-            Instruction(f"CMD {_exec_array('processor')}"),
+            Instruction(f"CMD {_json_array(['processor'])}"),
         )
     )
 
@@ -252,7 +252,7 @@ def _copy_instructions(recipe: Recipe, python: ImagePython) -> Iterator[Instruct
         file = f"{CODE_FOLDER}/{recipe.requirements}"
         yield _unpack(REQUIREMENTS_ARCHIVE)
         words = (python.path, "-m", "pip", "install", "--no-cache-dir", "-r", file)
-        yield Instruction(f"RUN {_exec_array(*words)}", recipe.requirements)
+        yield Instruction(f"RUN {_json_array(words)}", recipe.requirements)
     if recipe.large:
         yield _unpack(LARGE_FILES_ARCHIVE)
     yield _unpack(CONFIG_ARCHIVE)
@@ -261,10 +261,6 @@ def _copy_instructions(recipe: Recipe, python: ImagePython) -> Iterator[Instruct
 
 def _unpack(archive: str) -> Instruction:
     return Instruction(f"ADD {archive} /")
-
-
-def _exec_array(*words: str) -> str:
-    return json.dumps(words, ensure_ascii=False)
 
 
 class _DirectiveWriter:
@@ -286,7 +282,7 @@ class _DirectiveWriter:
             return self._heredoc_text(directive, text)
         array = parse_exec_form(text)
         if array is not None and "\n" in text:
-            text = _exec_array(*array)
+            text = _json_array(array)
         continued_text = as_continued_lines(text, comments_end=True)
         if continued_text is None:
             raise BuildError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import subprocess
@@ -84,7 +83,7 @@ def _stored_login(config: dict[str, Any], name: str) -> Login | None:
 def _decode_login(pair: str) -> Login | None:
     try:
         username, _, password = base64.b64decode(pair).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
     return Login(username, password.rstrip("\0"))
 
