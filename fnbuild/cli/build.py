@@ -79,7 +79,7 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
     if output == "name":
         click.echo(built.registry_reference or built.reference)
         return
-    python = built.pythons.handler
+    python = built.python
     if output == "table":
         facts = engine.inspect(built.id)
         row = [built.reference, built.id.removeprefix("sha256:")[:12]]

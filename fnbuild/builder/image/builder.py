@@ -22,7 +22,7 @@ from fnbuild.builder.image.base_images import ensure_base_image
 from fnbuild.builder.image.context import BuildContext
 from fnbuild.builder.image.dockerfile import Dockerfile
 from fnbuild.builder.image.engine import Engine, StepError
-from fnbuild.builder.image.probe import ImagePythons
+from fnbuild.builder.image.probe import ImagePython, ProbedImage
 from fnbuild.builder.image.recipe import Recipe, create_recipe, create_request
 from fnbuild.builder.interpreter import PYTHON_VARIABLE
 from fnbuild.builder.staging import Artifact
@@ -59,7 +59,7 @@ class BuiltImage:
     id: str
     base: str
     digest: str
-    pythons: ImagePythons
+    python: ImagePython
     registry_reference: str = ""
     build_tag: str = ""
     pushed_digest: str = ""
@@ -78,11 +78,9 @@ def build_image(
     name = references.image_name(function)
     image_build = _ImageBuild(loaded, Path(code.reference), engine, progress)
     with _context_folder(function, progress) as folder:
-        image_id, image_pythons = image_build.run(folder, name, code.digest)
+        image_id, python = image_build.run(folder, name, code.digest)
     warnings = (*code.warnings, *image_build.warnings)
-    built = BuiltImage(
-        name, image_id, image_build.base, code.digest, image_pythons, warnings=warnings
-    )
+    built = BuiltImage(name, image_id, image_build.base, code.digest, python, warnings=warnings)
     if not function.spec.build.registry:
         return built
     target = references.with_registry(function.spec.build.registry, name)
@@ -115,8 +113,8 @@ class _ImageBuild:
         self.base = ""
         self.warnings: list[str] = []
 
-    def run(self, folder: Path, name: str, digest: str) -> tuple[str, ImagePythons]:
-        """Build the image and return its id and its Pythons."""
+    def run(self, folder: Path, name: str, digest: str) -> tuple[str, ImagePython]:
+        """Build the image and return its id and its Python."""
         required = requirements.collect_requirements(self._function, self._code, image=True)
         if warning := torch_index.cuda_torch_warning(required, self._function):
             self._progress(f"warning: {warning}")
@@ -156,24 +154,24 @@ class _ImageBuild:
 
     def _build_full(
         self, recipe: Recipe, folder: Path, base: str, name: str, digest: str
-    ) -> tuple[str, ImagePythons]:
+    ) -> tuple[str, ImagePython]:
         prepared_image = self._build_prepared(recipe, folder, base)
         try:
-            image_pythons = self._pythons(prepared_image)
+            probed = self._probe(prepared_image)
         except BuildError:
             # The lines after the code may install one.
             if not recipe.post_copy:
                 raise
             # The name moves to this image only if it has a Python.
-            image = self._build_whole(recipe, folder, "", digest, probe.DEFAULT_PYTHONS)
-            image_pythons = self._pythons(image)
-            if image_pythons.processor.path == probe.DEFAULT_PYTHONS.processor.path:
+            image = self._build_whole(recipe, folder, "", digest, probe.UNPROBED_IMAGE)
+            probed = self._probe(image)
+            if probed.python.path == probe.UNPROBED_IMAGE.python.path:
                 self._engine.tag(image, name)
-                return image, image_pythons
-        image = self._build_whole(recipe, folder, name, digest, image_pythons)
+                return image, probed.python
+        image = self._build_whole(recipe, folder, name, digest, probed)
         if recipe.pre_copy:
             self._remove_prepared(prepared_image)
-        return image, image_pythons
+        return image, probed.python
 
     def _remove_prepared(self, image: str) -> None:
         """Remove the image of the lines before the code.
@@ -195,14 +193,14 @@ class _ImageBuild:
             return self._run_build(content, Path(empty), ())
 
     def _build_whole(
-        self, recipe: Recipe, folder: Path, name: str, digest: str, image_pythons: ImagePythons
+        self, recipe: Recipe, folder: Path, name: str, digest: str, probed: ProbedImage
     ) -> str:
         self._context.write_archives(
             processor_settings.processor_settings(self._function),
-            image_pythons,
+            probed,
             offline=self._build.offline,
         )
-        content = dockerfile.full_dockerfile(recipe, image_pythons.handler)
+        content = dockerfile.full_dockerfile(recipe, probed.python)
         labels = {DIGEST_LABEL: digest, FUNCTION_LABEL: self._function.metadata.name}
         return self._run_build(content, folder, (name,) if name else (), labels)
 
@@ -246,14 +244,14 @@ class _ImageBuild:
         location = f"{span}: {place}" if span else place
         return BuildError(f"{location}: {error.message}", hint=error.hint, detail=error.detail)
 
-    def _pythons(self, image: str) -> ImagePythons:
-        """Return the image's Pythons; the function or the image may name one."""
+    def _probe(self, image: str) -> ProbedImage:
+        """Probe the image; the function or the image may name its Python."""
         variables = {variable.name: variable.value for variable in self._function.spec.env}
         metadata = self._engine.inspect(image)
         requested = variables.get(PYTHON_VARIABLE) or (metadata.env if metadata else {}).get(
             PYTHON_VARIABLE
         )
-        return probe.find_pythons(self._engine, image, requested)
+        return probe.probe_image(self._engine, image, requested)
 
 
 @contextmanager

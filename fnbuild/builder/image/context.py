@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from fnbuild import trees
 from fnbuild.builder.directives import Directive, build_directives
 from fnbuild.builder.image import dockerfile, dockerignore
-from fnbuild.builder.image.probe import ImageFolders, ImagePythons
+from fnbuild.builder.image.probe import ImageFolders, ProbedImage
 from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP, write_runtime
 from fnbuild.builder.requirement_files import FlatRequirements
 from fnbuild.builder.staging import printable_path
@@ -126,12 +126,12 @@ class BuildContext:
     def has_large_files(self) -> bool:
         return bool(self._large)
 
-    def write_archives(self, config: Raw, pythons: ImagePythons, *, offline: bool = False) -> None:
+    def write_archives(self, config: Raw, image: ProbedImage, *, offline: bool = False) -> None:
         """Write the archives, replacing earlier ones.
 
-        `config` is the processor's configuration, `pythons` are those of the image before the code.
+        `config` is the processor's configuration, `image` the one before the code.
         """
-        image_folders = pythons.folders
+        image_folders = image.folders
         text = json.dumps(config, indent=1, sort_keys=True) + "\n"
         try:
             (self._folder / dockerfile.CODE_ARCHIVE).parent.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ class BuildContext:
                 )
             copies = [(path, text.encode()) for path in CONFIG_PATHS]
             write_archive(self._folder / dockerfile.CONFIG_ARCHIVE, copies, image_folders)
-            self._add_runtime(pythons, offline)
+            self._add_runtime(image, offline)
         except OSError as error:
             raise _write_error(error, self._folder) from error
 
@@ -155,16 +155,16 @@ class BuildContext:
         ]
         write_archive(self._folder / name, entries, image_folders)
 
-    def _add_runtime(self, pythons: ImagePythons, offline: bool) -> None:
+    def _add_runtime(self, image: ProbedImage, offline: bool) -> None:
         with tempfile.TemporaryDirectory(
             dir=self._folder.parent, prefix=f"{os.getpid()}-"
         ) as temporary:
             top = Path(temporary)
-            write_runtime(top, pythons.processor, pythons.handler, offline)
+            write_runtime(top, image.python, offline)
             home = top / "fnbuild"
             entries = [(f"{RUNTIME_FOLDER}/{path}", home / path) for path in _relative_paths(home)]
             entries += [(RUNTIME_FOLDER, home), (PROCESSOR_PATH, top / "processor")]
-            write_archive(self._folder / dockerfile.RUNTIME_ARCHIVE, entries, pythons.folders)
+            write_archive(self._folder / dockerfile.RUNTIME_ARCHIVE, entries, image.folders)
 
     def _included_paths(self, function: Function) -> list[str]:
         """Return the relative paths that are copied into the image."""

@@ -1,9 +1,8 @@
-"""Probe an image: its Python interpreters, and its folders in which fnbuild puts files.
+"""Probe an image: its Python interpreter, and its folders in which fnbuild puts files.
 
-There is one interpreter for the processor and one for the handler. If NUCLIO_PYTHON_EXE_PATH is
-set, it names the only candidate. Otherwise it is the first of python3 and python on the image's
-PATH, and only if there is none, one in the usual places. The container chooses the handler's
-interpreter by the same rule.
+If NUCLIO_PYTHON_EXE_PATH is set, it names the only candidate for the interpreter. Otherwise it is
+the first of python3 and python on the image's PATH, and only if there is none, one in the usual
+places. The container chooses the handler's interpreter by the same rule.
 
 Existing folders keep their owner and mode, and links are followed: a function that does not run as
 root may be allowed to write to `/opt/nuclio`, an environment to `/usr/local/bin`.
@@ -118,23 +117,21 @@ class ImagePython:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePythons:
-    """The two interpreters, usually the same one. `folders` are existing folders of the image."""
+class ProbedImage:
+    """The interpreter and the existing folders of an image."""
 
-    processor: ImagePython
-    handler: ImagePython
+    python: ImagePython
     folders: ImageFolders = field(default_factory=ImageFolders)
 
 
-_DEFAULT_PYTHON = ImagePython("/usr/bin/python3", (3, 11, 0), "cpython")
-DEFAULT_PYTHONS = ImagePythons(_DEFAULT_PYTHON, _DEFAULT_PYTHON)
-"""A placeholder for an unknown Python."""
+UNPROBED_IMAGE = ProbedImage(ImagePython("/usr/bin/python3", (3, 11, 0), "cpython"))
+"""A placeholder for an image whose Python is unknown."""
 
 
-def find_pythons(engine: Engine, image: str, handler: str | None) -> ImagePythons:
-    """Return the Pythons of an image that the engine has.
+def probe_image(engine: Engine, image: str, requested: str | None) -> ProbedImage:
+    """Return the Python and the folders of an image that the engine has.
 
-    `handler` is the value of NUCLIO_PYTHON_EXE_PATH, if it is set. `BuildError` lists what was
+    `requested` is the value of NUCLIO_PYTHON_EXE_PATH, if it is set. `BuildError` lists what was
     looked for and what was found. Results are cached by the image's id.
     """
     metadata = engine.inspect(image)
@@ -142,15 +139,15 @@ def find_pythons(engine: Engine, image: str, handler: str | None) -> ImagePython
         raise BuildError(
             f"the image {image} is not in {engine.name}", hint=f"`{engine.name} pull {image}`"
         )
-    key = f"{metadata.id} {handler or ''}"
+    key = f"{metadata.id} {requested or ''}"
     cached = _read_cache().get(key)
     if cached is not None:
         return cached
     search = _PythonSearch(engine, image)
-    python = search.find_requested(handler) if handler else search.find_first()
-    pythons = ImagePythons(python, python, search.folders)
-    _add_to_cache(key, pythons)
-    return pythons
+    python = search.find_requested(requested) if requested else search.find_first()
+    probed = ProbedImage(python, search.folders)
+    _add_to_cache(key, probed)
+    return probed
 
 
 class _PythonSearch:
@@ -252,26 +249,27 @@ def _cache_file() -> Path:
     return data_dir() / "pythons.json"
 
 
-def _read_cache() -> dict[str, ImagePythons]:
+def _read_cache() -> dict[str, ProbedImage]:
     """Return the cached results; none if the file is invalid."""
     try:
         raw = json.loads(_cache_file().read_bytes())
         return {
-            str(key): ImagePythons(
-                _parse_python(value["processor"]),
-                _parse_python(value["handler"]),
-                parse_folders(value["folders"]),
-            )
+            str(key): ProbedImage(_parse_python(value["handler"]), parse_folders(value["folders"]))
             for key, value in raw.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _add_to_cache(key: str, pythons: ImagePythons) -> None:
-    cache = {**_read_cache(), key: pythons}
+def _add_to_cache(key: str, image: ProbedImage) -> None:
+    cache = {**_read_cache(), key: image}
     newest = list(cache.items())[-_MAX_CACHED_IMAGES:]
-    text = json.dumps({name: asdict(value) for name, value in newest})
+    text = json.dumps(
+        {
+            name: {"handler": asdict(value.python), "folders": asdict(value.folders)}
+            for name, value in newest
+        }
+    )
     file = _cache_file()
     # Readers see the old file or the new one; without a cache the image is probed again.
     with suppress(OSError):

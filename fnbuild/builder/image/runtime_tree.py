@@ -47,24 +47,18 @@ sys.exit(main())
 """
 
 
-def write_runtime(
-    destination: Path,
-    python: ImagePython,
-    handler: ImagePython | None = None,
-    offline: bool = False,
-) -> None:
+def write_runtime(destination: Path, python: ImagePython, offline: bool = False) -> None:
     """Write the runtime to `destination`/fnbuild and `destination`/processor.
 
-    `python` runs the processor. `handler` is the Python of the workers if it is another one: an
-    image with Python 3.6 also gets the nuclio_sdk for it. `offline` prevents downloads. Raises
-    `BuildError` if a release of nuclio_sdk is not available.
+    `python` runs the processor; an image with Python 3.6 also gets the nuclio_sdk for it. `offline`
+    prevents downloads. Raises `BuildError` if a release of nuclio_sdk is not available.
     """
     home = destination / "fnbuild"
     package = Path(fnbuild.__file__).parent
     _copy_file(package / "__init__.py", home / "fnbuild" / "__init__.py")
     for part in _RUNTIME_PACKAGES:
         _copy_sources(package / part, home / "fnbuild" / part)
-    for folder in _sdk_folders(handler or python, offline):
+    for folder in _sdk_folders(python, offline):
         _copy_sources(folder / _SDK_PACKAGE, home / "sdk" / folder.name / _SDK_PACKAGE)
     path = python.path
     if _unfit_for_shebang(path):
@@ -76,14 +70,12 @@ def write_runtime(
     _normalize(home)
 
 
-def _sdk_folders(handler: ImagePython, offline: bool) -> list[Path]:
+def _sdk_folders(python: ImagePython, offline: bool) -> list[Path]:
     """Return the SDKs, always with the newest: a deploy may select another interpreter."""
     newest = sdk.ensure_sdk((3, 7, 0))
-    return (
-        [newest]
-        if handler.version >= (3, 7)
-        else [sdk.ensure_sdk(handler.version, offline), newest]
-    )
+    if python.version >= (3, 7):
+        return [newest]
+    return [sdk.ensure_sdk(python.version, offline), newest]
 
 
 def _shebang(path: str) -> str:

@@ -14,7 +14,7 @@ from fnbuild.builder.image.context import BuildContext
 from fnbuild.builder.image.dockerfile import DOCKERFILE_NAME, RUNTIME_ARCHIVE, full_dockerfile
 from fnbuild.builder.image.engine import BuildRequest
 from fnbuild.builder.image.engines.docker import Docker
-from fnbuild.builder.image.probe import DEFAULT_PYTHONS, ImagePythons
+from fnbuild.builder.image.probe import UNPROBED_IMAGE, ProbedImage
 from fnbuild.builder.image.recipe import create_recipe
 from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.builder.staging import stage
@@ -65,7 +65,7 @@ def build(
     *,
     no_cache: bool = False,
     runtime: bool = True,
-    pythons: ImagePythons = DEFAULT_PYTHONS,
+    probed: ProbedImage = UNPROBED_IMAGE,
 ) -> str:
     """Build the image of the function in a folder; with `runtime` False, without fnbuild's."""
     loaded = load_function(source)
@@ -75,7 +75,7 @@ def build(
     code = source.parent / f"{source.name}-code-{number}"
     stage(loaded, code)
     laid = BuildContext(place, loaded.function, code)
-    laid.write_archives(processor_settings(loaded.function), pythons)
+    laid.write_archives(processor_settings(loaded.function), probed)
     if not runtime:
         context.write_archive(place / RUNTIME_ARCHIVE, [("/runtime", b"")])
     given = loaded.function.spec.build
@@ -86,7 +86,7 @@ def build(
         large=laid.has_large_files,
     )
     file = place / DOCKERFILE_NAME
-    first, _, rest = full_dockerfile(recipe, DEFAULT_PYTHONS.handler).text.partition("\n")
+    first, _, rest = full_dockerfile(recipe, UNPROBED_IMAGE.python).text.partition("\n")
     file.write_text(f"{first}\n{resources.label}\n{rest}")
     reference = resources.image(f"built-{number}")
     arguments = {key: value for key, value in given.args.items() if value}

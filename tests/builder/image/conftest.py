@@ -130,7 +130,7 @@ def make_image(
                 # What one build learns of a base image is known to the next.
                 patch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
                 built = artifacts.build_image(load_function(folder), engine, lambda _: None)
-            assert built.pythons.handler.version[:2] == BASES[base].version[:2]
+            assert built.python.version[:2] == BASES[base].version[:2]
             return built.reference
 
         yield make

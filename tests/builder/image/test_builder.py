@@ -97,7 +97,7 @@ def test_the_image_has_code_configuration_and_program(author: Author, engine: En
     assert facts is not None
     assert facts.command == ("processor",)
     assert facts.labels[DIGEST_LABEL] == built.digest
-    assert built.pythons.handler.version[:2] == (3, 11)
+    assert built.python.version[:2] == (3, 11)
     assert author.look("cat", "/opt/nuclio/main.py") == HANDLER
     assert "main:handler" in author.look("cat", "/etc/nuclio/config/processor/processor.json")
     assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
@@ -193,7 +193,7 @@ def test_a_python_that_only_a_line_behind_the_code_brings(
     lines = "directives:\n  postCopy:\n    - {kind: RUN, value: ln -s /opt/away /usr/bin/python3}\n"
     author.write(lines, base=base)
     built = author.build()
-    assert built.pythons.handler.version[:2] == (3, 11)
+    assert built.python.version[:2] == (3, 11)
     assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
 
 

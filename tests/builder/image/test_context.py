@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fnbuild.builder.image import context
-from fnbuild.builder.image.probe import DEFAULT_PYTHONS, ImageFolders
+from fnbuild.builder.image.probe import UNPROBED_IMAGE, ImageFolders
 from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP
 from fnbuild.builder.staging import stage
 from fnbuild.errors import BuildError, InputError
@@ -36,13 +36,13 @@ spec:
 def lay_out(loaded, tmp_path):
     """Stage the folder, and create the context in a new folder."""
 
-    def lay_out(name="context", config=None, pythons=DEFAULT_PYTHONS):
+    def lay_out(name="context", config=None, probed=UNPROBED_IMAGE):
         found = loaded()
         folder, code = tmp_path / name, tmp_path / f"{name}-code"
         stage(found, code)
         folder.mkdir()
         made = context.BuildContext(folder, found.function, code)
-        made.write_archives(config or {"handler": "main:handler"}, pythons)
+        made.write_archives(config or {"handler": "main:handler"}, probed)
         return folder, made
 
     return lay_out
@@ -283,14 +283,14 @@ def test_the_runtime(lay_out):
     assert {name.partition("/")[0] for name in found} == {"opt", "usr"}
     assert program.mode == 0o755
     before = everything(made)
-    about.write_archives({"handler": "main:handler"}, DEFAULT_PYTHONS)
+    about.write_archives({"handler": "main:handler"}, UNPROBED_IMAGE)
     assert everything(made) == before
 
 
 def test_folders_that_the_image_has_stay_as_they_are(lay_out):
     owners = {"/opt": (0, 50, 0o2775), "/data/nuclio": (1000, 1001, 0o700), "/data": (2, 3, 0o711)}
     there = ImageFolders({"/opt/nuclio": "/data/nuclio"}, owners)
-    made, _ = lay_out(pythons=replace(DEFAULT_PYTHONS, folders=there))
+    made, _ = lay_out(probed=replace(UNPROBED_IMAGE, folders=there))
     code = packed(made, "code")
     about = {name: (one.uid, one.gid, one.mode) for name, one in code.items()}
     assert about == {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder.image import context
-from fnbuild.builder.image.probe import find_pythons
+from fnbuild.builder.image.probe import probe_image
 from tests.builder.image.builders import FOUNDATION, build, resources
 
 pytestmark = pytest.mark.system
@@ -111,8 +111,8 @@ def test_folders_keep_their_owners_and_links_lead_where_they_led(resources, tmp_
     (folder / "function.yaml").write_text(
         CONFIG.split("    directives", maxsplit=1)[0].replace(FOUNDATION, base)
     )
-    found = find_pythons(resources.engine, base, None)
-    reference = build(resources, folder, pythons=found)
+    found = probe_image(resources.engine, base, None)
+    reference = build(resources, folder, probed=found)
     places = ("/opt/nuclio", "/data/nuclio/main.py", "/usr/local/bin", "/data/nuclio", "/opt")
     words = ("stat", "-c", "%A %u %n", *places)
     assert resources.engine.run(reference, words).out.splitlines() == [
@@ -123,5 +123,5 @@ def test_folders_keep_their_owners_and_links_lead_where_they_led(resources, tmp_
         "drwxr-xr-x 0 /opt",
     ]
     assert digests(resources, reference) == digests(
-        resources, build(resources, folder, pythons=found, no_cache=True)
+        resources, build(resources, folder, probed=found, no_cache=True)
     )

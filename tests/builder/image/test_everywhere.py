@@ -92,11 +92,11 @@ def test_a_function_runs_on_it(base: str, make_image: Make, start: Start) -> Non
 
 @pytest.mark.parametrize("base", BASES)
 def test_its_pythons_are_found(base: str, engine: Engine, data: Path) -> None:
-    found = probe.find_pythons(engine, bases.image(base), BASES[base].asked or None)
+    found = probe.probe_image(engine, bases.image(base), BASES[base].asked or None)
     kind = BASES[base]
-    assert found.handler.version[:2] == kind.version[:2]
-    assert found.handler.implementation == kind.implementation
-    assert Path(found.handler.path).name.rstrip("0123456789.") in ("python", "pypy")
+    assert found.python.version[:2] == kind.version[:2]
+    assert found.python.implementation == kind.implementation
+    assert Path(found.python.path).name.rstrip("0123456789.") in ("python", "pypy")
 
 
 def check_reply(base: str, reply: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fnbuild.builder.image import probe
-from fnbuild.builder.image.probe import ImagePython, find_pythons
+from fnbuild.builder.image.probe import ImagePython, probe_image
 from fnbuild.datadir import data_dir
 from fnbuild.errors import BuildError
 from tests.builder.image import bases
@@ -79,31 +79,30 @@ def pretending(resources, bare, tmp_path):
 )
 def test_python_on_path_is_found_with_one_container(engine, name, path):
     image = bases.image(name)
-    found = find_pythons(engine, image, None)
-    assert found.handler.path == found.processor.path == path
-    assert found.handler.version[:2] == bases.BASES[name].version[:2]
-    assert found.handler.implementation == "cpython"
+    found = probe_image(engine, image, None)
+    assert found.python.path == path
+    assert found.python.version[:2] == bases.BASES[name].version[:2]
+    assert found.python.implementation == "cpython"
     assert engine.commands == ["python3"]
 
 
 def test_pypy_is_found_in_the_usual_places(engine):
-    found = find_pythons(engine, bases.image("pypy3.9"), None)
-    assert found.handler.path == "/usr/bin/pypy3"
-    assert found.handler.version[:2] == (3, 9)
-    assert found.handler.implementation == "pypy"
-    assert str(found.handler).startswith("PyPy 3.9.")
+    found = probe_image(engine, bases.image("pypy3.9"), None)
+    assert found.python.path == "/usr/bin/pypy3"
+    assert found.python.version[:2] == (3, 9)
+    assert found.python.implementation == "pypy"
+    assert str(found.python).startswith("PyPy 3.9.")
 
 
 def test_the_interpreter_that_is_asked_for_is_taken(engine):
-    found = find_pythons(engine, bases.image("venv"), "/opt/model/bin/python")
-    assert found.handler.path == "/opt/model/bin/python"
-    assert found.processor == found.handler
+    found = probe_image(engine, bases.image("venv"), "/opt/model/bin/python")
+    assert found.python.path == "/opt/model/bin/python"
     assert engine.commands == ["/opt/model/bin/python"]
 
 
 def test_the_interpreter_that_is_asked_for_must_be_there(engine, bare):
     with pytest.raises(BuildError) as caught:
-        find_pythons(engine, bare, "/opt/conda/bin/python")
+        probe_image(engine, bare, "/opt/conda/bin/python")
     assert caught.value.message == (
         f"NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist in the image {bare}"
     )
@@ -111,19 +110,19 @@ def test_the_interpreter_that_is_asked_for_must_be_there(engine, bare):
 
 def test_what_is_asked_for_must_be_a_python(engine, bare):
     with pytest.raises(BuildError, match="does not run as a Python interpreter") as caught:
-        find_pythons(engine, bare, "/bin/sh")
+        probe_image(engine, bare, "/bin/sh")
     assert caught.value.detail
 
 
 def test_what_is_asked_for_must_be_new_enough(engine, pretending):
     image = pretending({"/opt/old/python": "3, 5, 2"})
     with pytest.raises(BuildError, match=r"is Python 3\.5\.2 at /opt/old/python; functions need"):
-        find_pythons(engine, image, "/opt/old/python")
+        probe_image(engine, image, "/opt/old/python")
 
 
 def test_an_image_without_python_says_what_was_looked_for(engine, bare):
     with pytest.raises(BuildError) as caught:
-        find_pythons(engine, bare, None)
+        probe_image(engine, bare, None)
     message = caught.value.message
     assert message.startswith(f"the image {bare} has no usable Python (3.6 or later): looked for")
     for place in ("python3 and python", "/opt/conda/bin/python", "pypy3", "python3.6"):
@@ -136,7 +135,7 @@ def test_an_image_without_python_says_what_was_looked_for(engine, bare):
 def test_an_old_python_on_path_is_named_with_the_one_that_would_do(engine, pretending):
     image = pretending({"/usr/bin/python3": "3, 5, 3", "/opt/conda/bin/python": "3, 9, 1"})
     with pytest.raises(BuildError, match=r"found Python 3\.5\.3 at /usr/bin/python3") as caught:
-        find_pythons(engine, image, None)
+        probe_image(engine, image, None)
     assert caught.value.hint == (
         "set NUCLIO_PYTHON_EXE_PATH to /opt/conda/bin/python, which is Python 3.9.1 at"
         " /opt/conda/bin/python"
@@ -144,38 +143,38 @@ def test_an_old_python_on_path_is_named_with_the_one_that_would_do(engine, prete
 
 
 def test_a_python_off_path_is_taken_when_path_has_none(engine, pretending):
-    found = find_pythons(engine, pretending({"/opt/conda/bin/python": "3, 7, 12"}), None)
-    assert found.handler == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
+    found = probe_image(engine, pretending({"/opt/conda/bin/python": "3, 7, 12"}), None)
+    assert found.python == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
 
 
 def test_the_answer_is_remembered_by_the_images_id(engine, resources, pretending):
     image = pretending({"/usr/bin/python3": "3, 8, 1"})
-    first = find_pythons(engine, image, None)
+    first = probe_image(engine, image, None)
     other = resources.image("other-name")
     engine.tag(image, other)
-    assert find_pythons(engine, other, None) == first
+    assert probe_image(engine, other, None) == first
     assert engine.commands == ["python3"]
     with pytest.raises(BuildError):
-        find_pythons(engine, image, "/no/python")
+        probe_image(engine, image, "/no/python")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": {"processor": {}}}'])
 def test_a_memory_that_is_spoilt_is_ignored(engine, pretending, content):
     image = pretending({"/usr/bin/python3": "3, 8, 1"})
     (data_dir() / "pythons.json").write_text(content)
-    assert find_pythons(engine, image, None).handler.version == (3, 8, 1)
+    assert probe_image(engine, image, None).python.version == (3, 8, 1)
     assert len(json.loads((data_dir() / "pythons.json").read_text())) == 1
 
 
 def test_the_memory_has_an_end(engine, pretending, monkeypatch):
     monkeypatch.setattr(probe, "_MAX_CACHED_IMAGES", 1)
     first = pretending({"/usr/bin/python3": "3, 8, 1"})
-    find_pythons(engine, first, None)
-    find_pythons(engine, bases.image("debian"), None)
-    find_pythons(engine, first, None)
+    probe_image(engine, first, None)
+    probe_image(engine, bases.image("debian"), None)
+    probe_image(engine, first, None)
     assert engine.commands == ["python3"] * 3
 
 
 def test_an_image_that_is_not_here(engine, resources):
     with pytest.raises(BuildError, match="is not in docker"):
-        find_pythons(engine, resources.name("missing"), None)
+        probe_image(engine, resources.name("missing"), None)

@@ -38,10 +38,10 @@ def facts(top: Path) -> dict[str, tuple[object, ...]]:
 
 
 def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
-    runtime_tree.write_runtime(tmp_path / "a", NEW, OLD)
+    runtime_tree.write_runtime(tmp_path / "a", OLD)
     before = os.umask(0o077)
     try:
-        runtime_tree.write_runtime(tmp_path / "b", NEW, OLD)
+        runtime_tree.write_runtime(tmp_path / "b", OLD)
     finally:
         os.umask(before)
     first, second = facts(tmp_path / "a"), facts(tmp_path / "b")
@@ -53,7 +53,7 @@ def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
 
 
 def test_what_is_in_it(tmp_path: Path) -> None:
-    runtime_tree.write_runtime(tmp_path, NEW, OLD)
+    runtime_tree.write_runtime(tmp_path, OLD)
     names = set(facts(tmp_path))
     assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker/worker.py"} <= names
     assert "fnbuild/fnbuild/vision/__init__.py" in names

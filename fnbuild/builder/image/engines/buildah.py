@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.builder.image.engine import CompletedProgram, HistoryEntry, ImageMetadata
-from fnbuild.builder.image.engines import client
 from fnbuild.builder.image.engines.command_line import (
     DaemonlessEngine,
     check_readable,
@@ -79,11 +78,11 @@ class Buildah(DaemonlessEngine):
         try:
             self._run_checked(what, "from", "--pull-never", "--name", name, image)
             arguments = ["run", "--network", "none", name, "--", *command]
-            result = client.run_captured([self.program, *arguments], self._environment(), timeout)
+            result = self._capture(*arguments, timeout=timeout)
         except TimeoutError:
             raise program_timeout_error(image, command, timeout) from None
         finally:
-            client.run_captured([self.program, "rm", name], self._environment())
+            self._capture("rm", name)
         not_found = result.status != 0 and _NO_PROGRAM.search(result.err)
         return CompletedProgram(
             _NOT_FOUND if not_found else result.status,

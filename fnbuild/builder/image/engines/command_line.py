@@ -26,8 +26,7 @@ from fnbuild.builder.image.engine import (
     StepError,
 )
 from fnbuild.builder.image.engines import client
-from fnbuild.builder.image.engines.build_output import BuildahOutput as Dialect
-from fnbuild.builder.image.engines.build_output import BuildOutput
+from fnbuild.builder.image.engines.build_output import BuildahOutput, BuildOutput
 from fnbuild.builder.image.engines.errors import (
     clean_output,
     engine_error,
@@ -147,9 +146,9 @@ class CommandLineEngine(ABC):
         arguments = ["run", "--rm", "--name", name, "--network", "none", "--pull", "never"]
         arguments += ["--entrypoint", command[0], image, *command[1:]]
         try:
-            result = client.run_captured([self.program, *arguments], self._environment(), timeout)
+            result = self._capture(*arguments, timeout=timeout)
         except BaseException as error:
-            client.run_captured([self.program, *self._remove_command, name], self._environment())
+            self._capture(*self._remove_command, name)
             if isinstance(error, TimeoutError):
                 raise program_timeout_error(image, command, timeout) from None
             raise
@@ -231,14 +230,14 @@ class CommandLineEngine(ABC):
 
     def _load(self, file: Path, *arguments: str) -> str:
         check_readable(file)
-        result = client.run_captured([self.program, *arguments], self._environment())
+        result = self._capture(*arguments)
         if result.status != 0:
             raise load_error(file, result.err or result.out, engine=self.name)
         return result.out
 
     def _write(self, reference: str, file: Path, *arguments: str) -> None:
         check_writable(file)
-        result = client.run_captured([self.program, *arguments], self._environment())
+        result = self._capture(*arguments)
         if result.status == 0:
             return
         what = f"the image {reference} cannot be written to {file}"
@@ -274,17 +273,19 @@ class CommandLineEngine(ABC):
 
     def _run_checked(self, what: str, *arguments: str) -> str:
         """Return the client's output. Raises an error that begins with `what` if it fails."""
-        result = client.run_captured([self.program, *arguments], self._environment())
+        result = self._capture(*arguments)
         if result.status != 0:
             raise engine_error(what, result.err or result.out, engine=self.name)
         return result.out
 
+    def _capture(self, *arguments: str, timeout: float | None = None) -> CompletedProgram:
+        """Run the client and return its output. Raises `TimeoutError` after `timeout` seconds."""
+        return client.run_captured([self.program, *arguments], self._environment(), timeout)
+
     def _query(self, *arguments: str) -> CompletedProgram:
         """Run a client command that is expected to be quick."""
         try:
-            return client.run_captured(
-                [self.program, *arguments], self._environment(), _QUERY_SECONDS
-            )
+            return self._capture(*arguments, timeout=_QUERY_SECONDS)
         except TimeoutError:
             raise UnavailableError(
                 f"{self.name} did not answer within {_QUERY_SECONDS:g} s",
@@ -376,7 +377,7 @@ class DaemonlessEngine(CommandLineEngine):
             return output_file.read_text().strip()
 
     def _output_parser(self, text: str, progress: Progress, *, offline: bool) -> BuildOutput:
-        return Dialect(text, progress, offline=offline)
+        return BuildahOutput(text, progress, offline=offline)
 
     def _build_command(self) -> list[str]:
         # The OCI format does not support SHELL and HEALTHCHECK.
