@@ -53,8 +53,8 @@ def _cached(release: str, fill: Callable[[Path], None]) -> Path:
     if (folder / _PACKAGE / "__init__.py").is_file():
         return folder
     make_private_dir(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
-        draft = Path(temporary, "made")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".draft-") as temporary:
+        draft = Path(temporary, "sdk")
         draft.mkdir()
         try:
             fill(draft)

@@ -133,14 +133,14 @@ class Canvas:
         self.paint(box, LIGHT, lambda pen: pen.dots(points, radius * 1.2))
         self.paint(box, colour, lambda pen: pen.dots(points, radius * 0.8))
 
-    def mask(self, mask: Mask, colour: Colour, opacity: float = 0.42) -> None:
+    def mask(self, mask: Mask, colour: Colour) -> None:
         """Draw a translucent area with a solid edge."""
         width, height = mask.size
         inner = Image.frombytes("L", (width, height), mask.bits).point(lambda bit: bit * 255)
         # Without a border of zeros the edge would be missing where the mask touches its box.
         area = ImageOps.expand(inner, 1)
         at = (mask.left - 1, mask.top - 1)
-        self._blend(area, at, colour, opacity)
+        self._blend(area, at, colour, 0.42)
         eroded = area
         for _ in range(max(1, round(self.line / 2))):
             eroded = eroded.filter(ImageFilter.MinFilter(3))

@@ -23,8 +23,7 @@ from fnbuild.function.types import Function, Metadata, Raw
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Finding
 
-_FAILURE: Literal["failure"] = "failure"
-_WARNING: Literal["warning"] = "warning"
+_FindingState = Literal["ok", "warning", "failure"]
 _DASHBOARD = "dashboard"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _REFUSALS = {
@@ -107,7 +106,7 @@ def _check_list(
         verdict = list_rules.verdict_of_object(function)
         outcomes.add(verdict.outcome)
         if verdict.outcome != "shown":
-            state = _FAILURE if verdict.outcome == "breaks" else _WARNING
+            state: _FindingState = "failure" if verdict.outcome == "breaks" else "warning"
             yield Finding(str(name), state, verdict.message, verdict.remedy)
     place = f"the project {options.client.project} of the namespace {options.client.namespace}"
     if "breaks" in outcomes:
@@ -154,7 +153,7 @@ class _FunctionExamination:
         )
         yield from self._check_port(status)
 
-    def _finding(self, state: Any, text: str, remedy: str = "") -> Finding:
+    def _finding(self, state: _FindingState, text: str, remedy: str = "") -> Finding:
         return Finding(self._name, state, text, remedy)
 
     def _status(self) -> Generator[Finding, None, Raw | None]:
@@ -215,7 +214,7 @@ class _FunctionExamination:
             yield self._finding("failure", text, "`fnbuild invoke --image` shows it")
         for problem in problems:
             place = f"{problem.path}: " if problem.path else ""
-            state = _FAILURE if problem.severity == "error" else _WARNING
+            state: _FindingState = "failure" if problem.severity == "error" else "warning"
             text = f"{route}: CVAT misreads its reply. {place}{problem.message}"
             yield self._finding(state, text, problem.hint or "`fnbuild invoke --image` shows it")
         if not reply.violations:
@@ -257,9 +256,6 @@ class _FunctionExamination:
                 "deploy it with spec.platform.attributes.listen `loopback,docker`, or let CVAT call"
                 " through the dashboard by CVAT_NUCLIO_INVOKE_METHOD=dashboard",
             )
-
-
-_FindingState = Literal["failure", "warning"]
 
 
 def find_missing_functions(client: CvatClient, shown: set[str], name: str) -> Iterator[Finding]:
@@ -306,7 +302,7 @@ def _explain_missing(
     client: CvatClient, name: str, function: Raw, *, requested: bool
 ) -> Iterator[Finding]:
     project, state = _project_of(function), function_state(function)
-    level = _finding_state(requested=requested)
+    level: _FindingState = "failure" if requested else "warning"
     verdict = list_rules.verdict_of_object(function)
     if aside := _set_aside_reason(function):
         yield Finding(name, "failure", f"it is left out of CVAT's list. {aside}", verdict.remedy)
@@ -318,10 +314,6 @@ def _explain_missing(
         yield _other_project_finding(name, level, client, project, [name])
     elif project == client.project and not _has_type(function):
         yield Finding(name, level if requested else "skipped", verdict.message, verdict.remedy)
-
-
-def _finding_state(*, requested: bool) -> _FindingState:
-    return "failure" if requested else "warning"
 
 
 def _other_project_finding(

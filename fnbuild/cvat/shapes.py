@@ -114,13 +114,13 @@ def runs_to_bits(runs: Iterable[int]) -> bytes:
     return b"".join((b"\x01" if i % 2 else b"\x00") * run for i, run in enumerate(runs))
 
 
-def crop_mask(rows_: list[bytes]) -> Mask | None:
+def crop_mask(rows: list[bytes]) -> Mask | None:
     """Crop the mask of a full image to its pixels' bounding box; None if the mask is empty."""
-    ys = [y for y, row in enumerate(rows_) if 1 in row]
+    ys = [y for y, row in enumerate(rows) if 1 in row]
     if not ys:
         return None
     top, bottom = ys[0], ys[-1]
-    left = min(rows_[y].find(1) for y in ys)
-    right = max(rows_[y].rfind(1) for y in ys)
-    bits = b"".join(row[left : right + 1] for row in rows_[top : bottom + 1])
+    left = min(rows[y].find(1) for y in ys)
+    right = max(rows[y].rfind(1) for y in ys)
+    bits = b"".join(row[left : right + 1] for row in rows[top : bottom + 1])
     return Mask(left, top, right, bottom, bits)

@@ -317,7 +317,7 @@ def _is_opaque(tree: ast.Module, modules: set[str]) -> bool:
     names = {"context"}
     clear: set[ast.AST] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _ENTRY_POINTS:
+        if isinstance(node, _FunctionNode) and node.name in _ENTRY_POINTS:
             names.update(argument.arg for argument in node.args.args[:1])
             if node.decorator_list:
                 return True
@@ -341,14 +341,14 @@ def _is_opaque(tree: ast.Module, modules: set[str]) -> bool:
 def _context_names(tree: ast.Module) -> Iterator[str]:
     """Yield the names of the context in the module's functions: their first parameters."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.args:
+        if isinstance(node, _FunctionNode) and node.args.args:
             yield node.args.args[0].arg
 
 
 def _local_names(tree: ast.Module, modules: set[str]) -> Iterator[str]:
     """Yield the module's functions and classes, and the names it imports from these modules."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, _FunctionNode | ast.ClassDef):
             # A base class from elsewhere may pass the context on.
             if not getattr(node, "bases", None):
                 yield node.name

@@ -143,7 +143,7 @@ def check_function(  # noqa: PLR0913 - one keyword for each thing a person can g
 
 
 def check_text(
-    data: bytes, file: str, *, strict: bool = False, code: Path | None = None
+    data: bytes, file: str, *, code: Path | None = None
 ) -> tuple[Function | None, Report]:
     """Check the text of a configuration file, like `check_function`, but not the file system.
 
@@ -152,7 +152,7 @@ def check_text(
     its defaults is still returned, unless the file cannot be read at all.
     """
     report = Report()
-    reading = _FunctionReader(FunctionFiles(Path(), None, None), report, strict, None)
+    reading = _FunctionReader(FunctionFiles(Path(), None, None), report, False, None)
     read = reading.decode_text(decode_source(data, file, report))
     function = None
     if read is not None and (inline := reading.inline(read)) is not None:

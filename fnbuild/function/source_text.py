@@ -54,10 +54,9 @@ class SourceText:
         rows, columns = self.line_offset + 1, len(self.prefix) + 1
         return Span(self.file, line + rows, column + columns, end_line + rows, end_column + columns)
 
-    def span_at(self, index: int, length: int = 1) -> Span:
-        """Return the span of `length` characters that start at `index` of the text."""
-        line, column = self.position(index)
-        return self.span(line, column, line, column + length)
+    def span_at(self, index: int) -> Span:
+        """Return the span of the character at `index` of the text."""
+        return self.span(*self.position(index))
 
     def position(self, index: int) -> tuple[int, int]:
         """Return line and column, counted from 0, of a character of the text."""

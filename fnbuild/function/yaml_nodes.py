@@ -284,10 +284,10 @@ class EmbeddedText:
         """Return the span of the value's first line."""
         return self.node.span(self.source)
 
-    def span_at_index(self, index: int, length: int = 1) -> Span | None:
-        """Return the span of characters that start at `index` of the text."""
+    def span_at_index(self, index: int) -> Span | None:
+        """Return the span of the character at `index` of the text."""
         before = self.node.text[:index]
-        return self.span_at_position(before.count("\n"), index - before.rfind("\n") - 1, length)
+        return self.span_at_position(before.count("\n"), index - before.rfind("\n") - 1)
 
     def span_at_position(self, line: int, column: int, length: int = 1) -> Span | None:
         """Return the span of `length` characters at a line and column (from 0) of the text."""

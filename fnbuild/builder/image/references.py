@@ -26,7 +26,8 @@ from fnbuild.function.types import Function
 DEFAULT_REGISTRY = "docker.io"
 
 PREFIX_VARIABLE = "NUCLIO_DASHBOARD_IMAGE_NAME_PREFIX_TEMPLATE"
-"""The environment variable with the prefix template, as Nuclio's dashboard reads it."""
+"""The environment variable with the prefix template, as Nuclio's dashboard reads it: text with
+`{{ .ProjectName }}` and `{{ .FunctionName }}`."""
 
 BUILD_TAG_PREFIX = "fnbuild-"
 """The prefix of the immutable tag that each pushed build gets."""
@@ -70,26 +71,23 @@ def is_local_registry(registry: str) -> bool:
     return hosts.is_loopback(host)
 
 
-def image_name(function: Function, prefix: str | None = None) -> str:
+def image_name(function: Function) -> str:
     """Return the image's name with its tag, without the registry that it is pushed to.
 
-    `prefix` is a template as Nuclio's dashboard takes it: text with `{{ .ProjectName }}` and `{{
-    .FunctionName }}`; None takes that of the environment. Raises `InputError`.
+    Raises `InputError`.
     """
-    expanded = _expand_prefix(
-        os.environ.get(PREFIX_VARIABLE, "") if prefix is None else prefix, function
-    )
+    prefix = _expand_prefix(os.environ.get(PREFIX_VARIABLE, ""), function)
     build = function.spec.build
     if build.image:
-        name, key = expanded + build.image.strip(), "spec.build.image"
+        name, key = prefix + build.image.strip(), "spec.build.image"
     else:
         folder = "" if "/" in _without_scheme(build.registry) else "nuclio/"
         default_name = (
-            f"{expanded}processor"
-            if expanded
+            f"{prefix}processor"
+            if prefix
             else f"processor-{_name_component(function.metadata.name)}"
         )
-        name, key = folder + default_name, PREFIX_VARIABLE if expanded else "metadata.name"
+        name, key = folder + default_name, PREFIX_VARIABLE if prefix else "metadata.name"
     match = parse_reference(name, key)
     if match["digest"]:
         raise InputError(

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder.sources import archives, download, git, s3
-from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits
 from fnbuild.errors import InputError, Report
 from fnbuild.function import reader
 from fnbuild.function.files import CONFIG_NAMES, displayed_as, locate_files
@@ -47,14 +46,13 @@ class OpenedCode:
 
 
 @contextmanager
-def open_code(  # noqa: PLR0913 - independent options
+def open_code(
     path: str | Path | None,
     *,
     build: Build | None = None,
     config_file: Path | None = None,
     follow: bool = True,
     progress: Progress = lambda _: None,
-    limits: SourceLimits = DEFAULT_LIMITS,
 ) -> Iterator[OpenedCode]:
     """Provide the code of a function until the context ends.
 
@@ -66,7 +64,7 @@ def open_code(  # noqa: PLR0913 - independent options
     """
     flags = Build() if build is None else build
     with ExitStack() as stack:
-        temporary = _TemporaryCode(stack, progress, limits)
+        temporary = _TemporaryCode(stack, progress)
         if flags.code_entry_type in FETCHED_ENTRY_TYPES:
             url = flags.path or ("" if path is None else str(path))
             yield OpenedCode(temporary.open_entry(flags, url), config_file)
@@ -112,10 +110,9 @@ def is_code_fetched(build: Build) -> bool:
 class _TemporaryCode:
     """A temporary folder, created when it is needed, and the ways in which code gets there."""
 
-    def __init__(self, stack: ExitStack, progress: Progress, limits: SourceLimits):
+    def __init__(self, stack: ExitStack, progress: Progress):
         self._stack = stack
         self._progress = progress
-        self._limits = limits
 
     @cached_property
     def _folder(self) -> Path:
@@ -148,7 +145,7 @@ class _TemporaryCode:
         work_dir = str(attributes.get("workDir") or "")
         if build.code_entry_type == "git":
             root = self._new_folder() / _repository_name(url)
-            git.clone_repository(url, attributes, root, self._progress, self._limits)
+            git.clone_repository(url, attributes, root, self._progress)
             display_url = download.redact_address(url)
             return self._find_function(root, work_dir, display_url, _WORK_DIR_HINT)
         if build.code_entry_type == "github":
@@ -168,7 +165,7 @@ class _TemporaryCode:
         return self._download(download.parse_address(url, headers, digest), work_dir)
 
     def _download(self, address: download.DownloadAddress, work_dir: str) -> Path:
-        file = download.download_file(address, self._new_folder(), self._progress, self._limits)
+        file = download.download_file(address, self._new_folder(), self._progress)
         if archives.archive_kind(file) is not None:
             return self._unpack(file, address.display_url, work_dir, _WORK_DIR_HINT)
         if file.suffix.lower() in _PLAIN_SUFFIXES and not _is_web_page(file):
@@ -182,7 +179,7 @@ class _TemporaryCode:
     def _unpack(self, archive: Path, display_name: str, work_dir: str, hint: str) -> Path:
         self._progress(f"unpacking {display_name}")
         root = self._new_folder() / archives.archive_stem(archive.name)
-        archives.unpack_archive(archive, root, display_name, self._limits)
+        archives.unpack_archive(archive, root, display_name)
         return self._find_function(root, work_dir, display_name, hint)
 
     def _find_function(self, root: Path, work_dir: str, display_name: str, hint: str) -> Path:

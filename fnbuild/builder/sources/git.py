@@ -23,7 +23,7 @@ from typing import Any
 
 from fnbuild import trees
 from fnbuild.builder.sources.download import ADDRESS_HINT, redact_address
-from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS
 from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.function.secret_detection import mask_userinfo
 from fnbuild.progress import Progress
@@ -202,7 +202,6 @@ def clone_repository(
     attributes: Mapping[str, Any],
     destination: Path,
     progress: Progress,
-    limits: SourceLimits = DEFAULT_LIMITS,
 ) -> None:
     """Write the files of one commit to `destination`, which must not exist, without `.git`.
 
@@ -216,14 +215,7 @@ def clone_repository(
         progress(f"fetching {ref} of {redact_address(address)}")
         destination.mkdir()
         environment = _git_environment(address, credentials, client_files)
-        run = partial(
-            _run_git,
-            destination,
-            environment,
-            address,
-            limits.total_seconds,
-            client_files.descriptors,
-        )
+        run = partial(_run_git, destination, environment, address, client_files.descriptors)
         run("init", "--quiet")
         run("fetch", "--quiet", "--depth", "1", "--no-tags", "--", address, ref)
         run("checkout", "--quiet", "--detach", "FETCH_HEAD")
@@ -298,10 +290,10 @@ def _run_git(
     folder: Path,
     environment: dict[str, str],
     address: str,
-    seconds: float,
     descriptors: tuple[int, ...],
     *arguments: str,
 ) -> None:
+    seconds = DEFAULT_LIMITS.total_seconds
     try:
         result = subprocess.run(
             ["git", *arguments],

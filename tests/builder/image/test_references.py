@@ -23,8 +23,11 @@ def function(name="face", image="", registry="", project=""):
     return Function(metadata=Metadata(name=name, labels=labels), spec=Spec(build=build))
 
 
-def made(prefix=None, **about):
-    return image_name(function(**about), prefix)
+def made(prefix="", **about):
+    with pytest.MonkeyPatch.context() as patch:
+        if prefix:
+            patch.setenv(PREFIX_VARIABLE, prefix)
+        return image_name(function(**about))
 
 
 class TestImageName:
@@ -75,7 +78,8 @@ class TestImageName:
     def test_the_prefix_of_the_environment(self, monkeypatch):
         monkeypatch.setenv(PREFIX_VARIABLE, "{{- .ProjectName -}}/")
         assert made() == "nuclio/default/processor:latest"
-        assert made("") == "nuclio/processor-face:latest"
+        monkeypatch.setenv(PREFIX_VARIABLE, "")
+        assert made() == "nuclio/processor-face:latest"
 
     def test_a_prefix_that_is_not_understood(self):
         with pytest.raises(InputError, match=r"\{\{ \.Version \}\}' is not supported"):

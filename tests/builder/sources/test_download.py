@@ -12,7 +12,7 @@ import pytest
 
 from fnbuild.builder.sources import download
 from fnbuild.builder.sources.download import download_file, parse_address, redact_address
-from fnbuild.builder.sources.limits import SourceLimits
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits
 from fnbuild.errors import InputError
 from tests.builder.sources.conftest import Page, Web
 
@@ -23,7 +23,7 @@ HASH = hashlib.sha256(BODY).hexdigest()
 @pytest.fixture
 def get(tmp_path: Path) -> Callable[..., bytes]:
     def call(url: str, **given: object) -> bytes:
-        limits = given.pop("limits", None)
+        limits = given.pop("limits", DEFAULT_LIMITS)
         return download_file(
             parse_address(url, **given), tmp_path, lambda _: None, limits
         ).read_bytes()  # type: ignore[arg-type]

@@ -281,7 +281,7 @@ class BuildKitOutput(BuildOutput):
             self._vertices[vertex] = index
             self._begin_step(index)
         elif base := self._METADATA.match(rest):
-            self._vertices[vertex] = self._from(base[1])
+            self._vertices[vertex] = self._from_index(base[1])
         elif rest.startswith("exporting to image"):
             self._progress(_WRITING)
         elif vertex not in self._vertices or self._OWN.match(rest):
@@ -310,7 +310,7 @@ class BuildKitOutput(BuildOutput):
         same = [index for index in layers if self._instructions[index].text == words]
         return same[0] if len(same) == 1 else counted
 
-    def _from(self, image: str) -> int | None:
+    def _from_index(self, image: str) -> int | None:
         """Return the FROM of an image, given by its full name: docker.io/library/python:3.11."""
         bases = [
             i for i, instruction in enumerate(self._instructions) if instruction.kind == "FROM"
