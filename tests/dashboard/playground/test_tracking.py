@@ -106,7 +106,7 @@ def test_other_rates_have_other_frames(play: Play, video: Path) -> None:
     there = play("optical-flow")
     there.choose(video)
     at(there, 0)
-    rate = there.page.get_by_label("frames a second")
+    rate = there.page.get_by_label("frames per second")
     assert rate.input_value() == "25"
     rate.fill("5")
     rate.press("Enter")
