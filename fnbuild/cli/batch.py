@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 from click.globals import pop_context, push_context
@@ -79,13 +79,14 @@ def run_batch(
             raise
 
 
-def finish_batch(ctx: click.Context, failures: Mapping[str, str], report: Path | None) -> None:
-    """Write the report, as nuctl does, and exit with 1 if an item failed.
+def finish_batch(ctx: click.Context, failures: Mapping[str, str], flags: Mapping[str, Any]) -> None:
+    """Write the report that the flags ask for, as nuctl does, and exit with 1 if an item failed.
 
     `failures` maps each function to its error, "" for success.
     """
     failed = {name: failure for name, failure in sorted(failures.items()) if failure}
-    if report is not None:
+    if flags["save_report"]:
+        report: Path = flags["report_file_path"]
         succeeded = sorted(name for name in failures if name not in failed)
         text = json.dumps({"success": succeeded, "failed": failed}, indent=2) + "\n"
         try:

@@ -13,6 +13,7 @@ from fnbuild.cli.deploy_output import (
     hinting_at_running_revision,
     print_deployment,
     print_manifests,
+    refuse_url_of_plan,
     report_deployment,
     report_diagnostics,
 )
@@ -109,13 +110,8 @@ def _deploy(session: Session, request: DeployRequest, output: str) -> None:
 def _print_plan(request: DeployRequest, output: str) -> None:
     from fnbuild.cli.output import format_table, print_value
     from fnbuild.deploy import pipeline
-    from fnbuild.errors import UsageError
 
-    if output == "url":
-        raise UsageError(
-            "a plan has no URL: nothing is deployed yet",
-            hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
-        )
+    refuse_url_of_plan(output)
     plan = pipeline.plan(request, report_diagnostics(request))
     for text in plan.warnings:
         warn(text)

@@ -67,6 +67,17 @@ def report_diagnostics(request: DeployRequest) -> PreparedFunction:
     return prepared
 
 
+def refuse_url_of_plan(output: str) -> None:
+    """Raise `UsageError` if the URL of a plan is asked for."""
+    from fnbuild.errors import UsageError
+
+    if output == "url":
+        raise UsageError(
+            "a plan has no URL: nothing is deployed yet",
+            hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
+        )
+
+
 def print_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
     """Print resources in kubectl's formats: YAML documents, or a List as JSON."""
     from fnbuild.cli.output import print_documents, print_value

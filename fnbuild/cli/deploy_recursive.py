@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.batch import BatchResult, run_batch
-from fnbuild.cli.console import note, warn
+from fnbuild.cli.console import count_text, note, warn
 from fnbuild.cli.deploy_output import (
     change_object,
     hinting_at_running_revision,
     print_manifests,
+    refuse_url_of_plan,
     report_deployment,
     report_diagnostics,
 )
@@ -72,11 +73,7 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
     """Print the plan of each function; return True if all of them could be planned."""
     from fnbuild.deploy import pipeline
 
-    if output == "url":
-        raise UsageError(
-            "a plan has no URL: nothing is deployed yet",
-            hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
-        )
+    refuse_url_of_plan(output)
     files = files_by_name(functions)
 
     def planned(function: DiscoveredFunction) -> Plan:
@@ -95,7 +92,7 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
     _print_planned(plans, output)
     changing = sum(bool(plan.effective_changes) for _, plan in plans)
     failed = len(functions) - len(plans)
-    count = f"{len(functions)} function{'' if len(functions) == 1 else 's'}"
+    count = count_text(len(functions), "function")
     failures = f", {failed} cannot be planned" if failed else ""
     unchanged = len(plans) - changing
     note(f"{count}: {changing} to change, {unchanged} as they are{failures}; nothing was changed")

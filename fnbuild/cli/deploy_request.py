@@ -55,14 +55,12 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
 
 def _with_source_address(overrides: Function, path: Any) -> Function:
     """Record the address from which the code is fetched, so that an export includes it."""
-    from msgspec.structs import replace as changed
-
     from fnbuild.builder.sources.code_entry import FETCHED_ENTRY_TYPES
 
-    spec, build = overrides.spec, overrides.spec.build
+    build = overrides.spec.build
     if path is None or build.code_entry_type not in FETCHED_ENTRY_TYPES or build.path:
         return overrides
-    return changed(overrides, spec=changed(spec, build=changed(build, path=str(path))))
+    return overrides.with_build(path=str(path))
 
 
 def _imported_build(session: Session, request: DeployRequest, path: Any) -> Build | None:
@@ -89,48 +87,27 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
     """Return the request with a path. `empty` is the folder of functions without code files."""
     from fnbuild.cli.discovery import is_function_folder
     from fnbuild.errors import UsageError
+    from fnbuild.function.merge import with_source_defaults
 
     if request.path is not None:
         return request
     if request.image and request.config_file is not None:
         return replace(request, path=request.config_file, config_file=None)
-    inline = bool(request.overrides.spec.build.function_source_code)
-    if request.name and not inline:
+    if request.name and not request.overrides.spec.build.function_source_code:
         request = _with_stored(session, request)
-        inline = bool(request.overrides.spec.build.function_source_code)
-    if request.image:
-        return replace(request, path=empty, overrides=_image_overrides(request))
-    if request.path is not None:
-        return request
-    if inline:
-        return replace(request, path=empty, overrides=_source_overrides(request))
-    if is_function_folder(Path()):
-        raise UsageError("no path was given", hint="`--path .` is the current folder")
-    return request
-
-
-def _image_overrides(request: DeployRequest) -> Function:
-    """Return the overrides of a function that runs from an image, with a default runtime."""
-    from msgspec.structs import replace as changed
-
-    from fnbuild.errors import UsageError
-
     spec = request.overrides.spec
-    if not spec.handler:
+    if request.image and not spec.handler:
         raise UsageError(
             f"{request.image} is to run, and nothing says what its handler is",
             hint="`--handler MODULE:NAME` says it, or `--file FILE` names its function.yaml",
         )
-    return changed(request.overrides, spec=changed(spec, runtime=spec.runtime or "python"))
-
-
-def _source_overrides(request: DeployRequest) -> Function:
-    """Return the overrides of inline source, with Nuclio's defaults."""
-    from msgspec.structs import replace as changed
-
-    spec = request.overrides.spec
-    runtime, handler = spec.runtime or "python", spec.handler or "main:handler"
-    return changed(request.overrides, spec=changed(spec, runtime=runtime, handler=handler))
+    if request.path is not None and not request.image:
+        return request
+    if request.image or spec.build.function_source_code:
+        return replace(request, path=empty, overrides=with_source_defaults(request.overrides))
+    if is_function_folder(Path()):
+        raise UsageError("no path was given", hint="`--path .` is the current folder")
+    return request
 
 
 def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,6 @@ def doctor(
 
     `fnbuild doctor cvat --url http://HOST:8070` checks that CVAT can use a dashboard.
     """
-    from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.doctor import DoctorOptions, examine_system
 
     platform = session.platform if _is_platform_given(ctx) else ""
@@ -97,15 +96,7 @@ def doctor(
         areas=frozenset(areas),
         connect=session.connect_options,
     )
-    findings = []
-    with ProgressDisplay(whole=session.verbose) as progress:
-        for finding in examine_system(options):
-            # Indented lines are transient on a terminal: the table repeats the finding.
-            progress(f"  {finding.area}: {finding.message}")
-            findings.append(finding)
-    print_findings(findings, output)
-    if any(finding.state == "failure" for finding in findings):
-        ctx.exit(1)
+    _report_findings(ctx, session, examine_system(options), output)
 
 
 def _is_platform_given(ctx: click.Context) -> bool:
@@ -130,6 +121,28 @@ def _platform_namespace(session: Session, platform: str) -> str:
     except FnbuildError:
         # The platform reports an invalid kubeconfig in more detail.
         return DEFAULT_NAMESPACE
+
+
+def _report_findings(
+    ctx: click.Context,
+    session: Session,
+    findings: Iterable[Finding],
+    output: str,
+    *,
+    grouped: bool = False,
+) -> None:
+    """Print findings as they are made and at the end; exit with 1 if one is a failure."""
+    from fnbuild.cli.progress import ProgressDisplay
+
+    collected = []
+    with ProgressDisplay(whole=session.verbose) as progress:
+        for finding in findings:
+            # Indented lines are transient on a terminal: the table repeats the finding.
+            progress(f"  {finding.area}: {finding.message}")
+            collected.append(finding)
+    print_findings(collected, output, grouped=grouped)
+    if any(finding.state == "failure" for finding in collected):
+        ctx.exit(1)
 
 
 def print_findings(findings: list[Finding], output: str, *, grouped: bool = False) -> None:
@@ -243,7 +256,6 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **flags: Any) -> 
     List the functions, get each, and call each with an image through the dashboard and directly.
     The exit status is 1 if a check fails.
     """
-    from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.cvat import doctor as cvat_doctor
     from fnbuild.cvat import request
     from fnbuild.cvat.client import CvatClient
@@ -254,11 +266,4 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **flags: Any) -> 
     calls = CvatClient(url, place, session.namespace, flags["project"], flags["timeout"])
     picture = request.read_image(image) if image else cvat_doctor.sample_image()
     options = cvat_doctor.CvatDoctorOptions(calls, picture, flags["function"])
-    findings = []
-    with ProgressDisplay(whole=session.verbose) as progress:
-        for finding in cvat_doctor.examine_cvat(options):
-            progress(f"  {finding.area}: {finding.message}")
-            findings.append(finding)
-    print_findings(findings, output, grouped=True)
-    if any(finding.state == "failure" for finding in findings):
-        ctx.exit(1)
+    _report_findings(ctx, session, cvat_doctor.examine_cvat(options), output, grouped=True)

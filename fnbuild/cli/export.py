@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.options import complete_function_name, complete_project_name
+from fnbuild.cli.options import combine_options, complete_function_name, complete_project_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
@@ -29,18 +29,19 @@ _EXPORT_COMMANDS = {
     ),
 }
 
-_no_scrub_option = click.option("--no-scrub", is_flag=True, help="Include namespace and secrets.")
-_with_secrets_option = click.option(
-    "--with-secrets", is_flag=True, help="Include values of secrets."
-)
-_cleanup_spec_option = click.option(
-    "--cleanup-spec", is_flag=True, help="Omit registries, and images of inline code."
-)
-_with_code_option = click.option(
-    "--with-code",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the export and the code to a .tar.gz archive for `fnbuild import`.",
+_export_options = combine_options(
+    output_option(default="yaml", formats=("yaml", "json")),
+    click.option("--no-scrub", is_flag=True, help="Include namespace and secrets."),
+    click.option("--with-secrets", is_flag=True, help="Include values of secrets."),
+    click.option(
+        "--cleanup-spec", is_flag=True, help="Omit registries, and images of inline code."
+    ),
+    click.option(
+        "--with-code",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Write the export and the code to a .tar.gz archive for `fnbuild import`.",
+    ),
 )
 
 
@@ -51,22 +52,9 @@ def export() -> None:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_function_name)
-@output_option(default="yaml", formats=("yaml", "json"))
-@_no_scrub_option
-@_with_secrets_option
-@_cleanup_spec_option
-@_with_code_option
+@_export_options
 @pass_session
-def functions(  # noqa: PLR0913 - one parameter for each option
-    session: Session,
-    *,
-    names: tuple[str, ...],
-    output: str,
-    no_scrub: bool,
-    with_secrets: bool,
-    cleanup_spec: bool,
-    with_code: Path | None,
-) -> None:
+def functions(session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
     """Print one function, or several as a map by name."""
     from fnbuild.errors import NotFoundError
 
@@ -78,31 +66,17 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     )
     if not deployments:
         raise NotFoundError(f"No functions found (namespace {session.namespace})")
-    options = _ExportOptions(not no_scrub, with_secrets or no_scrub, cleanup_spec)
-    exports = _FunctionExports(platform, deployments, options, with_code)
+    exports = _FunctionExports(platform, deployments, flags)
     documents = exports.documents
     document = documents[deployments[0].name] if len(deployments) == 1 else documents
-    exports.finish("functions", document, output)
+    exports.finish("functions", document)
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=complete_project_name)
-@output_option(default="yaml", formats=("yaml", "json"))
-@_no_scrub_option
-@_with_secrets_option
-@_cleanup_spec_option
-@_with_code_option
+@_export_options
 @pass_session
-def projects(  # noqa: PLR0913 - one parameter for each option
-    session: Session,
-    *,
-    name: str | None,
-    output: str,
-    no_scrub: bool,
-    with_secrets: bool,
-    cleanup_spec: bool,
-    with_code: Path | None,
-) -> None:
+def projects(session: Session, /, name: str | None, **flags: Any) -> None:
     """Print one project with its functions, or all as a map by name."""
     from fnbuild.cli.listing import project_object
     from fnbuild.errors import NotFoundError
@@ -117,8 +91,7 @@ def projects(  # noqa: PLR0913 - one parameter for each option
         project.name: platform.deployments(session.namespace, project.name) for project in chosen
     }
     deployments = [deployment for group in members.values() for deployment in group]
-    options = _ExportOptions(not no_scrub, with_secrets or no_scrub, cleanup_spec)
-    exports = _FunctionExports(platform, deployments, options, with_code)
+    exports = _FunctionExports(platform, deployments, flags)
     documents = {
         project.name: {
             "project": project_object(project),
@@ -130,52 +103,43 @@ def projects(  # noqa: PLR0913 - one parameter for each option
         }
         for project in chosen
     }
-    exports.finish("projects", documents[name] if name else documents, output)
-
-
-@dataclass(frozen=True, slots=True)
-class _ExportOptions:
-    scrub: bool
-    secrets: bool
-    cleanup_spec: bool
-
-    def export(self, function: Function, state: str = "", image: str = "") -> Raw:
-        from fnbuild.deploy.exports import export_configuration
-        from fnbuild.function.secrets import mask_variables
-
-        raw = export_configuration(
-            function, state=state, image=image, scrub=self.scrub, cleanup_spec=self.cleanup_spec
-        )
-        return raw if self.secrets else mask_variables(raw, secrets_only=True)
+    exports.finish("projects", documents[name] if name else documents)
 
 
 class _FunctionExports:
     """Functions to be exported, with their code if it is available."""
 
     def __init__(
-        self,
-        platform: Platform,
-        deployments: Sequence[Deployment],
-        options: _ExportOptions,
-        archive: Path | None,
+        self, platform: Platform, deployments: Sequence[Deployment], flags: dict[str, Any]
     ):
         from fnbuild.deploy.exports import export_code
 
-        self._options = options
-        self._archive = archive
+        self._flags = flags
+        self._scrub = not flags["no_scrub"]
+        self._secrets = flags["with_secrets"] or flags["no_scrub"]
         self._codes: dict[str, ExportedCode] = {}
         self.documents: dict[str, Raw] = {}
         """The printed document of each function, by name."""
         for deployed in deployments:
-            function = platform.with_secrets(deployed) if options.secrets else deployed.function
+            function = platform.with_secrets(deployed) if self._secrets else deployed.function
             deployment = replace(deployed, function=function)
             code = export_code(platform, deployment)
             self._codes[deployment.name] = code
-            self.documents[deployment.name] = options.export(
+            self.documents[deployment.name] = self._export(
                 code.function, deployment.state, deployment.pinned_image
             )
 
-    def finish(self, kind: str, document: Raw, output: str) -> None:
+    def _export(self, function: Function, state: str = "", image: str = "") -> Raw:
+        from fnbuild.deploy.exports import export_configuration
+        from fnbuild.function.secrets import mask_variables
+
+        cleanup_spec = self._flags["cleanup_spec"]
+        raw = export_configuration(
+            function, state=state, image=image, scrub=self._scrub, cleanup_spec=cleanup_spec
+        )
+        return raw if self._secrets else mask_variables(raw, secrets_only=True)
+
+    def finish(self, kind: str, document: Raw) -> None:
         """Print the document or write the archive, and warn about code that is missing from it.
 
         `kind` is the subcommand of `fnbuild import` that reads the document.
@@ -183,21 +147,22 @@ class _FunctionExports:
         from fnbuild.cli.output import print_value
         from fnbuild.deploy import exports
 
-        if self._archive is None:
-            print_value(document, output)
+        archive: Path | None = self._flags["with_code"]
+        if archive is None:
+            print_value(document, self._flags["output"])
         else:
-            exporter = self._options.export if self._options.scrub else None
+            exporter = self._export if self._scrub else None
             folders = {
                 name: (code.function, code.folder)
                 for name, code in self._codes.items()
                 if code.folder is not None
             }
-            for text in exports.write_archive(self._archive, document, folders, exporter):
+            for text in exports.write_archive(archive, document, folders, exporter):
                 warn(text)
-            note(f"wrote {self._archive}; `fnbuild import {kind} {self._archive}` reads it")
+            note(f"wrote {archive}; `fnbuild import {kind} {archive}` reads it")
         self._warn_of_masks()
         for code in self._codes.values():
-            if code.missing and (self._archive is None or code.folder is None):
+            if code.missing and (archive is None or code.folder is None):
                 remedy = "" if code.folder is None else "; `--with-code FILE.tar.gz` takes it along"
                 warn(f"{code.missing}{remedy}")
 

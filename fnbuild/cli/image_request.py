@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.cli import invocation, output
-from fnbuild.cli.console import note, warn
+from fnbuild.cli.console import count_text, note, warn
 from fnbuild.cli.invocation import InvocationRequest
 from fnbuild.cli.output import escape_control_characters
 from fnbuild.cvat import drawing, replies
@@ -112,12 +112,6 @@ def shapes_table(reading: ParsedReply) -> str:
     )
 
 
-def shape_count_text(reading: ParsedReply) -> str:
-    """Return the number of shapes as text, such as `3 shapes`."""
-    number = len(reading.shapes)
-    return f"{number} shape" + ("" if number == 1 else "s")
-
-
 def _read_states(path: Path) -> list[Any]:
     try:
         reply = json.loads(path.read_bytes())
@@ -182,7 +176,7 @@ class ReplyPreview:
         if self.out is not None:
             draw_reply(image_request, reading, self.out)
             where = f", drawn to {self.out}"
-        note(f"{shape_count_text(reading)} in {answer.seconds * 1000:.0f} ms{where}")
+        note(f"{count_text(len(reading.shapes), 'shape')} in {answer.seconds * 1000:.0f} ms{where}")
 
 
 def reply_preview(image: Path | None, out: Path | None) -> ReplyPreview | None:

@@ -13,6 +13,7 @@ import click
 
 from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.console import note, warn
+from fnbuild.cli.options import report_options
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -32,14 +33,7 @@ _MAX_VALUES = 1_000_000
 _file_argument = click.argument(
     "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
 )
-_save_report_option = click.option("--save-report", is_flag=True, help="Write a report as JSON.")
-_report_path_option = click.option(
-    "--report-file-path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("nuctl-import-report.json"),
-    show_default=True,
-    help="File of the report.",
-)
+_report_options = report_options("nuctl-import-report.json")
 _skip_autofix_option = click.option(
     "--skip-autofix",
     is_flag=True,
@@ -54,8 +48,7 @@ def import_() -> None:
 
 @click.command(cls=Command)
 @_file_argument
-@_save_report_option
-@_report_path_option
+@_report_options
 @_skip_autofix_option
 @pass_session
 @click.pass_context
@@ -65,17 +58,18 @@ def functions(ctx: click.Context, session: Session, /, file: Path | None, **flag
 
     with _open_import(file) as (origin, raw, folders):
         platform, items = session.connect(), _items_by_name(raw, "spec", origin)
-        store = _Importer(platform, session.namespace, origin, folders, not flags["skip_autofix"])
-        outcome = store.every(items)
-    finish_batch(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
+        importer = _Importer(
+            platform, session.namespace, origin, folders, not flags["skip_autofix"]
+        )
+        outcome = importer.import_functions(items)
+    finish_batch(ctx, outcome, flags)
 
 
 @click.command(cls=Command)
 @_file_argument
 @click.option("--skip", multiple=True, metavar="NAME", help="Exclude a project. Repeatable.")
 @click.option("--skip-label-selectors", metavar="K=V,…", help="Exclude projects with these labels.")
-@_save_report_option
-@_report_path_option
+@_report_options
 @_skip_autofix_option
 @pass_session
 @click.pass_context
@@ -88,7 +82,9 @@ def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags
     platform = session.connect()
     outcome: dict[str, str] = {}
     with _open_import(file) as (origin, raw, folders):
-        store = _Importer(platform, session.namespace, origin, folders, not flags["skip_autofix"])
+        importer = _Importer(
+            platform, session.namespace, origin, folders, not flags["skip_autofix"]
+        )
         for name, item in _items_by_name(raw, "project", origin).items():
             project = _project(name, item, session.namespace, origin)
             selected = unwanted and unwanted.items() <= project.labels.items()
@@ -100,8 +96,8 @@ def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags
             members = _mapping(item.get("functions") or {}, f"{origin}: {name}")
             for function in members.values():
                 _set_project_label(function, name)
-            outcome |= store.every(members)
-    finish_batch(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
+            outcome |= importer.import_functions(members)
+    finish_batch(ctx, outcome, flags)
 
 
 def _project(name: str, item: dict[str, Any], namespace: str, origin: str) -> Project:
@@ -146,7 +142,7 @@ class _Importer:
     folders: Mapping[str, Path]
     autofix: bool
 
-    def every(self, functions: Mapping[str, Any]) -> dict[str, str]:
+    def import_functions(self, functions: Mapping[str, Any]) -> dict[str, str]:
         """Record each function. Return error messages by name, "" for success."""
         from fnbuild.cli.batch import run_batch
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.base_command import Command
-from fnbuild.cli.console import is_interactive, note, warn
+from fnbuild.cli.console import count_text, is_interactive, note, warn
 from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.session import Session, pass_session
 
@@ -316,7 +316,7 @@ def _print_image_reply(
         note(escape_control_characters(str(problem)))
     if flags["draw"] is not None:
         image_request.draw_reply(request, reply_shapes, flags["draw"])
-        note(f"{image_request.shape_count_text(reply_shapes)} drawn to {flags['draw']}")
+        note(f"{count_text(len(reply_shapes.shapes), 'shape')} drawn to {flags['draw']}")
     if flags["output"] == "table":
         click.echo(image_request.shapes_table(reply_shapes))
     else:

@@ -118,17 +118,11 @@ def _silence_reason(deployment: Deployment) -> str:
 def record_formatter(form: str | None) -> Callable[[LogRecord], str]:
     """Return the function that formats records, by default for the type of stdout."""
     form = form or ("human" if sys.stdout.isatty() else "json")
-    return _as_json if form == "json" else LogLineFormatter().line
-
-
-class LogLineFormatter:
-    """Formats log records for people. click removes the colors if the output has none."""
-
-    def __init__(self) -> None:
-        self._lines = LineFormatter(colour=True)
-
-    def line(self, record: LogRecord) -> str:
-        return self._lines.line(_record_values(record))
+    if form == "json":
+        return _as_json
+    # click removes the colors if the output has none.
+    formatter = LineFormatter(colour=True)
+    return lambda record: formatter.line(_record_values(record))
 
 
 def _record_values(record: LogRecord) -> dict[str, Any]:

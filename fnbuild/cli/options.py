@@ -137,7 +137,9 @@ _CONFIGURATION = [
 ]
 
 
-def _combine(options: list[Callable[[Any], Any]]) -> Callable[[Decorated], Decorated]:
+def combine_options(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
+    """Return a decorator that adds several options, listed in this order."""
+
     def decorate(function: Decorated) -> Decorated:
         for add_option in reversed(options):
             function = add_option(function)
@@ -146,9 +148,23 @@ def _combine(options: list[Callable[[Any], Any]]) -> Callable[[Decorated], Decor
     return decorate
 
 
-source_options = _combine(_SOURCE)
-build_options = _combine(_BUILD)
-configuration_options = _combine(_CONFIGURATION)
+source_options = combine_options(*_SOURCE)
+build_options = combine_options(*_BUILD)
+configuration_options = combine_options(*_CONFIGURATION)
+
+
+def report_options(default: str) -> Callable[[Decorated], Decorated]:
+    """Return the options for the report of a batch, which `default` names the file of."""
+    return combine_options(
+        option("--save-report", is_flag=True, help="Write a report as JSON."),
+        option(
+            "--report-file-path",
+            type=click.Path(path_type=Path, dir_okay=False),
+            default=Path(default),
+            show_default=True,
+            help="File of the report.",
+        ),
+    )
 
 
 def complete_function_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +23,7 @@ from fnbuild.cli.options import (
     configuration_options,
     force_conflicts_option,
     keep_failed_option,
+    report_options,
 )
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
@@ -48,14 +48,7 @@ def beta() -> None:
 @click.option("--exclude-projects", multiple=True, metavar="NAME", help="Exclude a project.")
 @click.option("--exclude-functions", multiple=True, metavar="NAME", help="Exclude a function.")
 @click.option("--exclude-functions-with-gpu", is_flag=True, help="Exclude functions with a GPU.")
-@click.option("--save-report", is_flag=True, help="Write a report as JSON.")
-@click.option(
-    "--report-file-path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("nuctl-redeploy-report.json"),
-    show_default=True,
-    help="File of the report.",
-)
+@report_options("nuctl-redeploy-report.json")
 @force_conflicts_option
 @click.option("--api-url", metavar="URL", hidden=True)
 @click.option("-w", "--wait", is_flag=True, hidden=True, expose_value=False)
@@ -86,7 +79,7 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
 
     results = run_batch(chosen, redeploy_function, session.concurrency)
     failures = {name: result.failure for name, result in zip(chosen, results, strict=True)}
-    finish_batch(ctx, failures, flags["report_file_path"] if flags["save_report"] else None)
+    finish_batch(ctx, failures, flags)
 
 
 def _choose_functions(

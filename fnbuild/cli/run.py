@@ -10,6 +10,7 @@ import click
 
 from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import color_override, note, warn
+from fnbuild.cli.deploy_output import report_diagnostics
 from fnbuild.cli.logs import log_format_option, record_formatter
 from fnbuild.cli.options import variant_option
 from fnbuild.cli.session import Session, WholeNumber, pass_session
@@ -200,12 +201,9 @@ def entry_module(loaded: LoadedFunction) -> Path:
 
 def _read_function(request: DeployRequest) -> tuple[LoadedFunction, ForegroundConfig]:
     from fnbuild.cli.progress import ProgressDisplay
-    from fnbuild.deploy import pipeline
     from fnbuild.platforms.process.foreground import prepare_processor
 
-    prepared = pipeline.prepare(request)
-    if prepared.report.warnings:
-        note(prepared.report.render())
+    prepared = report_diagnostics(request)
     with ProgressDisplay() as progress:
         config = prepare_processor(prepared.loaded, progress)
     for text in config.warnings:

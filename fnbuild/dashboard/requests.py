@@ -106,8 +106,7 @@ class FunctionBody:
 
     def with_name(self, name: str) -> FunctionBody:
         """Return the same function under another name."""
-        metadata = msgspec.structs.replace(self.function.metadata, name=name)
-        return replace(self, function=msgspec.structs.replace(self.function, metadata=metadata))
+        return replace(self, function=self.function.with_metadata(name=name))
 
 
 async def read_function(request: Request) -> FunctionBody:
@@ -151,13 +150,14 @@ def _repair_if_requested(request: Request, body: FunctionBody) -> FunctionBody:
 
 def _with_request_metadata(request: Request, function: Function, written: str) -> Function:
     metadata = function.metadata
-    if not metadata.name and (path_name := request.path_params.get("name")):
-        metadata = msgspec.structs.replace(metadata, name=path_name)
+    labels = metadata.labels
     if project := request.headers.get(PROJECT_HEADER):
-        labels = {**metadata.labels, PROJECT_LABEL: project}
-        metadata = msgspec.structs.replace(metadata, labels=labels)
-    metadata = msgspec.structs.replace(metadata, namespace=_body_namespace(request, written))
-    return msgspec.structs.replace(function, metadata=metadata)
+        labels = {**labels, PROJECT_LABEL: project}
+    return function.with_metadata(
+        name=metadata.name or request.path_params.get("name", ""),
+        labels=labels,
+        namespace=_body_namespace(request, written),
+    )
 
 
 def _body_namespace(request: Request, written: str) -> str:

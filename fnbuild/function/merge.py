@@ -31,15 +31,21 @@ def merge_functions(override: Function, base: Function) -> Function:
             **merged.metadata.annotations,
             SECRET_ENV_ANNOTATION: ",".join(sorted(declared)),
         }
-        metadata = msgspec.structs.replace(merged.metadata, annotations=annotations)
-        merged = msgspec.structs.replace(merged, metadata=metadata)
+        merged = merged.with_metadata(annotations=annotations)
     triggers = merged.spec.triggers
     http = [name for name, trigger in triggers.items() if trigger.kind == "http"]
     if len(http) > 1 and DEFAULT_HTTP_TRIGGER in http:
         kept: dict[str, Trigger] = {k: v for k, v in triggers.items() if k != DEFAULT_HTTP_TRIGGER}
-        spec = msgspec.structs.replace(merged.spec, triggers=kept)
-        merged = msgspec.structs.replace(merged, spec=spec)
+        merged = merged.with_spec(triggers=kept)
     return merged
+
+
+def with_source_defaults(function: Function) -> Function:
+    """Return the function with the runtime and handler that Nuclio gives to inline source."""
+    spec = function.spec
+    return function.with_spec(
+        runtime=spec.runtime or "python", handler=spec.handler or "main:handler"
+    )
 
 
 def _merge_structs(override: Any, base: Any) -> Any:

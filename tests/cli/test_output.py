@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fnbuild.cli.listing import function_object, print_functions, print_projects, summary_line
-from fnbuild.cli.logs import LogLineFormatter
+from fnbuild.cli.logs import record_formatter
 from fnbuild.cli.output import (
     escape_control_characters,
     format_flat_json,
@@ -180,5 +180,5 @@ def test_the_url_of_a_function() -> None:
 
 def test_log_lines() -> None:
     record = LogRecord(1700000000.25, "warning", "slow", "1", {"name": "h", "ms": 12})
-    shown = click.unstyle(LogLineFormatter().line(record))
+    shown = click.unstyle(record_formatter("human")(record))
     assert shown.endswith('.250 (W) w1 slow {"ms": 12}')

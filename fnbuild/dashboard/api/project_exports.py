@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import anyio.to_thread
-import msgspec
 
 from fnbuild.builder.sources.download import is_url
 from fnbuild.dashboard.api import events, functions
@@ -113,15 +112,10 @@ async def _import_function(services: Services, project: Project, raw: Any) -> No
         pass
     else:
         raise ConflictError(f"Cannot create two functions with the same name: {name}")
-    build = function.spec.build
-    if not is_url(build.path):
-        build = msgspec.structs.replace(build, path="")
+    if not is_url(function.spec.build.path):
+        function = function.with_build(path="")
     labels = {**function.metadata.labels, PROJECT_LABEL: project.name}
-    function = msgspec.structs.replace(
-        function,
-        metadata=msgspec.structs.replace(function.metadata, labels=labels),
-        spec=msgspec.structs.replace(function.spec, build=build),
-    )
+    function = function.with_metadata(labels=labels)
     platform = services.inventory.platform()
     await anyio.to_thread.run_sync(
         exports.import_function, platform, to_dict(function), project.namespace, name

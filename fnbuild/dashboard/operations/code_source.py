@@ -20,7 +20,7 @@ from fnbuild.dashboard.settings import Settings
 from fnbuild.deploy.pipeline import DeployRequest
 from fnbuild.errors import UsageError
 from fnbuild.function.files import displayed_as
-from fnbuild.function.merge import merge_functions
+from fnbuild.function.merge import merge_functions, with_source_defaults
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Build, Function, Spec
 from fnbuild.platforms import Deployment, Progress
@@ -110,7 +110,7 @@ class CodeSource:
             trees.temporary_folder("fnbuild-source-") as folder,
             displayed_as(folder, "the function", _SOURCE_HINT),
         ):
-            function = _with_defaults(self._normalized(requested.overrides))
+            function = with_source_defaults(self._normalized(requested.overrides))
             yield replace(requested, path=folder, overrides=function, base=self._base())
 
     def _normalized(self, function: Function) -> Function:
@@ -119,18 +119,13 @@ class CodeSource:
         Fields that only locate the code are removed (pkg/dashboard/resource/function.go).
         """
         build = function.spec.build
-        changes = {
-            "temp_dir": "",
-            "no_base_images_pull": build.no_base_images_pull or self.settings.no_pull,
-            "offline": build.offline or self.settings.offline,
-        }
-        if self.kind in ("upload", "library"):
-            changes["path"] = ""
-        if self.kind == "image":
-            changes["code_entry_type"] = "image"
-        build = msgspec.structs.replace(build, **changes)
-        spec = msgspec.structs.replace(function.spec, build=build)
-        return msgspec.structs.replace(function, spec=spec)
+        return function.with_build(
+            temp_dir="",
+            no_base_images_pull=build.no_base_images_pull or self.settings.no_pull,
+            offline=build.offline or self.settings.offline,
+            path="" if self.kind in ("upload", "library") else build.path,
+            code_entry_type="image" if self.kind == "image" else build.code_entry_type,
+        )
 
     def _base(self) -> Function:
         """Return the function that is merged below every deployed one."""
@@ -139,12 +134,3 @@ class CodeSource:
         )
         defaults = function_from_dict(self.settings.defaults, "the dashboard's defaults")
         return merge_functions(defaults, Function(spec=registries))
-
-
-def _with_defaults(function: Function) -> Function:
-    """Return the function with Nuclio's defaults for a function without a folder."""
-    spec = function.spec
-    spec = msgspec.structs.replace(
-        spec, runtime=spec.runtime or "python", handler=spec.handler or "main:handler"
-    )
-    return msgspec.structs.replace(function, spec=spec)

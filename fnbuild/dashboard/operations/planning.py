@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import msgspec
-
 from fnbuild.dashboard.function_folders import LIBRARY_PREFIX
 from fnbuild.dashboard.objects import restore_secrets
 from fnbuild.dashboard.operations.code_source import CodeSource, SourceKind, source_kind
@@ -48,8 +46,8 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
     current = current_deployment(platform, metadata.namespace, metadata.name)
     refuse_stale_version(metadata.resource_version, current)
     function = restore_secrets(body.function, _masked_function(services, body.function, current))
-    metadata = msgspec.structs.replace(function.metadata, resource_version="")
-    function = msgspec.structs.replace(function, metadata=metadata)
+    function = function.with_metadata(resource_version="")
+    metadata = function.metadata
     refuse_missing_project(services, platform, projects.with_project_label(function, current))
     if metadata.annotations.get(SKIP_DEPLOY_ANNOTATION, "").lower() == "true":
         return _plan_import(platform, function, current)
@@ -203,14 +201,12 @@ def _with_recorded_code(function: Function, current: Deployment) -> Function:
     merged = merge_functions(
         Function(spec=Spec(build=requested.build)), Function(spec=Spec(build=recorded.build))
     )
-    spec = msgspec.structs.replace(
-        requested,
+    return function.with_spec(
         build=merged.spec.build,
         handler=requested.handler or recorded.handler,
         runtime=requested.runtime or recorded.runtime,
         image=recorded.image,
     )
-    return msgspec.structs.replace(function, spec=spec)
 
 
 def _reconfigure_work(
@@ -296,14 +292,11 @@ def _plan_scale(
     platform: Platform, current: Deployment, replicas: int | None, scaled_from: str | None
 ) -> PlannedOperation:
     """Plan another number of replicas; `scaled_from` records the number to return to."""
-    function: Function = current.function
-    annotations = dict(function.metadata.annotations)
+    annotations = dict(current.function.metadata.annotations)
     annotations.pop(_SCALED_FROM_ANNOTATION, None)
     if scaled_from is not None:
         annotations[_SCALED_FROM_ANNOTATION] = scaled_from
-    metadata = msgspec.structs.replace(function.metadata, annotations=annotations)
-    spec = msgspec.structs.replace(function.spec, replicas=replicas)
-    function = msgspec.structs.replace(function, metadata=metadata, spec=spec)
+    function = current.function.with_metadata(annotations=annotations).with_spec(replicas=replicas)
 
     def work(progress: Progress) -> Deployment:
         return pipeline.reconfigure(platform, current, function, NO_OPTIONS, progress)
