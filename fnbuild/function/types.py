@@ -326,19 +326,6 @@ class Function(Struct, frozen=True):
     def project(self) -> str:
         return self.metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
 
-    def with_metadata(self, **changes: Any) -> Function:
-        """Return the function with other values of fields of its metadata."""
-        metadata = msgspec.structs.replace(self.metadata, **changes)
-        return msgspec.structs.replace(self, metadata=metadata)
-
-    def with_spec(self, **changes: Any) -> Function:
-        """Return the function with other values of fields of its spec."""
-        return msgspec.structs.replace(self, spec=msgspec.structs.replace(self.spec, **changes))
-
-    def with_build(self, **changes: Any) -> Function:
-        """Return the function with other values of fields of `spec.build`."""
-        return self.with_spec(build=msgspec.structs.replace(self.spec.build, **changes))
-
     def http_trigger(self) -> tuple[str, Trigger] | None:
         """Return the name and the trigger of kind http, or None."""
         for name, trigger in self.spec.triggers.items():
@@ -355,6 +342,10 @@ class Function(Struct, frozen=True):
     def with_spec(self, **changes: Any) -> Function:
         """Return the function with other values of fields of its spec."""
         return msgspec.structs.replace(self, spec=msgspec.structs.replace(self.spec, **changes))
+
+    def with_build(self, **changes: Any) -> Function:
+        """Return the function with other values of fields of `spec.build`."""
+        return self.with_spec(build=msgspec.structs.replace(self.spec.build, **changes))
 
 
 def to_dict(value: Any) -> Raw:
