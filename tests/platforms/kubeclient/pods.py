@@ -13,7 +13,7 @@ START_SECONDS = 180.0
 
 
 def pod(namespace: str, name: str, image: str, program: str) -> Raw:
-    """A pod that runs the program once; its container is called as a function's."""
+    """Return a pod that runs the program once; its container has the name of a function's."""
     container = {
         "name": "nuclio",
         "image": image,
@@ -38,9 +38,9 @@ def phase(cluster: Cluster, namespace: str, name: str) -> str:
     return str(live_object.get("status", {}).get("phase", ""))
 
 
-def until_phase(cluster: Cluster, namespace: str, name: str, *wanted: str) -> None:
+def until_phase(cluster: Cluster, namespace: str, name: str, *phases: str) -> None:
     until(
-        f"pod {name} being {' or '.join(wanted)}",
-        lambda: phase(cluster, namespace, name) in wanted,
+        f"pod {name} being {' or '.join(phases)}",
+        lambda: phase(cluster, namespace, name) in phases,
         START_SECONDS,
     )

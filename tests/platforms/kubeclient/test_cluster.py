@@ -37,13 +37,13 @@ def service(namespace: str, name: str = "one") -> Raw:
     }
 
 
-def test_objects_are_made_read_changed_and_removed(
+def test_objects_are_created_read_changed_and_deleted(
     cluster: Cluster, cluster_namespace: str
 ) -> None:
-    made = cluster.create(config_map(cluster_namespace, a="1"))
-    assert cluster.get(kinds.CONFIG_MAP, cluster_namespace, "one") == made
-    made["data"]["a"] = "2"
-    assert cluster.replace(made)["data"] == {"a": "2"}
+    config = cluster.create(config_map(cluster_namespace, a="1"))
+    assert cluster.get(kinds.CONFIG_MAP, cluster_namespace, "one") == config
+    config["data"]["a"] = "2"
+    assert cluster.replace(config)["data"] == {"a": "2"}
     patched = cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "one", {"data": {"b": "3"}})
     assert patched["data"] == {"a": "2", "b": "3"}
     assert cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "one")
@@ -51,9 +51,7 @@ def test_objects_are_made_read_changed_and_removed(
     assert not cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "one")
 
 
-def test_apply_makes_changes_and_removes_what_is_its_own(
-    cluster: Cluster, cluster_namespace: str
-) -> None:
+def test_apply_changes_and_removes_its_own_fields(cluster: Cluster, cluster_namespace: str) -> None:
     planned = cluster.apply(service(cluster_namespace), dry_run=True)
     assert planned["spec"]["ports"][0]["targetPort"] == 8080
     assert cluster.get(kinds.SERVICE, cluster_namespace, "one") is None
@@ -65,10 +63,10 @@ def test_apply_makes_changes_and_removes_what_is_its_own(
     assert second["metadata"]["annotations"] == {"a": "b"}
     third = cluster.apply(service(cluster_namespace))
     assert "annotations" not in third["metadata"]
-    assert {one["manager"] for one in third["metadata"]["managedFields"]} == {"fnbuild"}
+    assert {entry["manager"] for entry in third["metadata"]["managedFields"]} == {"fnbuild"}
 
 
-def test_lists_select_and_come_in_pages(
+def test_lists_use_selectors_and_pages(
     cluster: Cluster, cluster_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"m{number}" for number in range(7)]
@@ -84,11 +82,11 @@ def test_lists_select_and_come_in_pages(
     assert {one["metadata"]["namespace"] for one in everywhere} >= {cluster_namespace}
 
 
-def test_what_the_cluster_serves(cluster: Cluster) -> None:
+def test_served_kinds_are_detected(cluster: Cluster) -> None:
     assert cluster.version.startswith("v1.")
     assert cluster.serves(kinds.DEPLOYMENT)
     assert cluster.serves(kinds.HPA_V1)
-    assert not cluster.serves(kinds.Kind("nobody.example/v1", "Nothing", "nothings"))
+    assert not cluster.serves(kinds.Kind("unknown.example/v1", "Nothing", "nothings"))
     assert not cluster.serves(kinds.Kind("apps/v1", "Nothing", "nothings"))
 
 
@@ -101,33 +99,33 @@ def test_manifests_of_other_kinds_are_refused() -> None:
         kinds.kind_of({"apiVersion": "v1", "kind": "Gadget"})
 
 
-class Watched:
-    """What a watch tells, while it runs."""
+class RecordedWatch:
+    """A running watch in a thread, and the events that it has received."""
 
     def __init__(self, cluster: Cluster, namespace: str, seconds: float):
-        self.told: list[tuple[str, str]] = []
-        self.begun = threading.Event()
-        events = cluster.watch(kinds.CONFIG_MAP, namespace, labels="kind=test", seconds=seconds)
-        self._thread = threading.Thread(target=self._run, args=(events,))
+        self.events: list[tuple[str, str]] = []
+        self.started = threading.Event()
+        stream = cluster.watch(kinds.CONFIG_MAP, namespace, labels="kind=test", seconds=seconds)
+        self._thread = threading.Thread(target=self._run, args=(stream,))
         self._thread.start()
 
     def _run(self, events: Iterator[tuple[str, Raw]]) -> None:
         for change, item in events:
             assert item["kind"] == "ConfigMap"
-            self.told.append((change, item["metadata"]["name"]))
-            self.begun.set()
+            self.events.append((change, item["metadata"]["name"]))
+            self.started.set()
 
     def end(self) -> list[tuple[str, str]]:
         self._thread.join(120)
         assert not self._thread.is_alive()
-        return self.told
+        return self.events
 
 
-def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: str) -> None:
+def test_a_watch_starts_with_the_existing_objects(cluster: Cluster, cluster_namespace: str) -> None:
     cluster.create(config_map(cluster_namespace, "old"))
     started = time.monotonic()
-    watched = Watched(cluster, cluster_namespace, 6)
-    assert watched.begun.wait(60)
+    watched = RecordedWatch(cluster, cluster_namespace, 6)
+    assert watched.started.wait(60)
     cluster.create(config_map(cluster_namespace, "new"))
     cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "old", {"data": {"a": "b"}})
     cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "new")
@@ -140,47 +138,47 @@ def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: 
     assert 5.9 < time.monotonic() - started < 60
 
 
-def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(
+def test_a_watch_continues_with_a_list_after_its_version_has_expired(
     cluster: Cluster, cluster_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.create(config_map(cluster_namespace, "kept"))
     cluster.create(config_map(cluster_namespace, "lost"))
-    listed = cluster._list_with_version
+    list_objects = cluster._list_with_version
     calls = iter(range(10))
 
-    def forgotten(*words: object) -> tuple[list[Raw], str]:
-        items, version = listed(*words)
+    def expired_version(*arguments: object) -> tuple[list[Raw], str]:
+        items, version = list_objects(*arguments)
         if next(calls) == 0:
             cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "lost")
-            return items, "1"  # a version that the server has compacted away, or will not take
+            return items, "1"  # a version that the server has compacted or refuses
         return items, version
 
-    monkeypatch.setattr(cluster, "_list_with_version", forgotten)
-    told = Watched(cluster, cluster_namespace, 6).end()
-    assert told[:2] == [("ADDED", "kept"), ("ADDED", "lost")]
-    assert ("DELETED", "lost") in told
+    monkeypatch.setattr(cluster, "_list_with_version", expired_version)
+    events = RecordedWatch(cluster, cluster_namespace, 6).end()
+    assert events[:2] == [("ADDED", "kept"), ("ADDED", "lost")]
+    assert ("DELETED", "lost") in events
 
 
-def test_threads_share_one_cluster(cluster: Cluster, cluster_namespace: str) -> None:
+def test_threads_share_one_client(cluster: Cluster, cluster_namespace: str) -> None:
     names = [f"t{number}" for number in range(40)]
     with ThreadPoolExecutor(16) as threads:
-        made = list(
+        applied = list(
             threads.map(lambda name: cluster.apply(config_map(cluster_namespace, name)), names)
         )
-    assert [one["metadata"]["name"] for one in made] == names
+    assert [item["metadata"]["name"] for item in applied] == names
     assert len(cluster.list(kinds.CONFIG_MAP, cluster_namespace, labels="kind=test")) == 40
 
 
-def test_a_pod_is_reached_through_the_api(
+def test_proxy_requests_reach_a_pod(
     cluster: Cluster, cluster_namespace: str, greeter_image: str
 ) -> None:
     program = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8082)"
     cluster.create(pod(cluster_namespace, "web", greeter_image, program))
     deadline = time.monotonic() + 180
-    while (found := cluster.proxy(cluster_namespace, "web", 8082, "/etc/hostname")) is None:
+    while (body := cluster.proxy(cluster_namespace, "web", 8082, "/etc/hostname")) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert found == b"web\n"
+    assert body == b"web\n"
     assert cluster.proxy(cluster_namespace, "web", 8083, "/") is None
     assert cluster.proxy(cluster_namespace, "gone", 8082, "/") is None
 
@@ -199,6 +197,6 @@ sys.exit("kubernetes" in sys.modules)
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("..", "a"), (".", ""), ("a", ".."), (None, "..")])
-def test_a_name_that_would_lead_elsewhere(namespace: str | None, name: str) -> None:
+def test_names_with_path_segments_are_refused(namespace: str | None, name: str) -> None:
     with pytest.raises(InputError, match="cannot be a name"):
         kinds.POD.path(namespace, name)

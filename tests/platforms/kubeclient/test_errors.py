@@ -1,6 +1,4 @@
-"""What a cluster refuses, in words: the one that is there, and answers that it cannot be made to
-give.
-"""
+"""Error messages for refusals of the current cluster, and for recorded error responses."""
 
 from __future__ import annotations
 
@@ -60,14 +58,14 @@ def deployment(namespace: str, name: str = "one", replicas: int = 0) -> Raw:
 def reader(
     cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Cluster:
-    """The same cluster for somebody who may list pods, and nothing else."""
+    """A client of the cluster that may list pods, and nothing else."""
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
     file = kubeconfig_of(cluster, cluster_namespace, "ann", rules, tmp_path / "config")
     monkeypatch.setenv("KUBECONFIG", str(file))
     return connection.connect()
 
 
-def test_missing_rights_are_named_with_the_commands_that_give_them(
+def test_missing_permissions_are_reported_with_commands_that_grant_them(
     cluster_namespace: str, reader: Cluster
 ) -> None:
     assert reader.list(kinds.POD, cluster_namespace) == []
@@ -75,9 +73,9 @@ def test_missing_rights_are_named_with_the_commands_that_give_them(
     assert not reader.is_allowed("get", kinds.POD, cluster_namespace, "log")
     with pytest.raises(ForbiddenError) as caught:
         reader.apply(deployment(cluster_namespace))
-    who = f"system:serviceaccount:{cluster_namespace}:ann"
+    user = f"system:serviceaccount:{cluster_namespace}:ann"
     assert caught.value.message == (
-        f'user "{who}" may not patch deployments.apps in namespace "{cluster_namespace}"'
+        f'user "{user}" may not patch deployments.apps in namespace "{cluster_namespace}"'
     )
     hint = caught.value.hint or ""
     assert (
@@ -89,7 +87,9 @@ def test_missing_rights_are_named_with_the_commands_that_give_them(
     assert "doctor" not in caught.value.grant
 
 
-def test_missing_rights_on_parts_of_pods(cluster_namespace: str, reader: Cluster) -> None:
+def test_missing_permissions_on_subresources_are_reported(
+    cluster_namespace: str, reader: Cluster
+) -> None:
     with pytest.raises(ForbiddenError, match="may not get pods/log in"):
         list(reader.logs(cluster_namespace, "one"))
     with pytest.raises(ForbiddenError, match="may not get pods/proxy in"):
@@ -106,7 +106,7 @@ def test_missing_rights_on_parts_of_pods(cluster_namespace: str, reader: Cluster
     assert "kubectl create clusterrole fnbuild-list-nodes" in (caught.value.hint or "")
 
 
-def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
+def test_a_missing_namespace_is_reported(cluster: Cluster) -> None:
     for dry_run in (True, False):
         with pytest.raises(NotFoundError, match='no namespace "fnbuild-test-nowhere"') as caught:
             cluster.apply(deployment("fnbuild-test-nowhere"), dry_run=dry_run)
@@ -114,7 +114,7 @@ def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
     assert cluster.list(kinds.POD, "fnbuild-test-nowhere") == []
 
 
-def test_a_namespace_that_is_being_deleted(cluster: Cluster, cluster_namespace: str) -> None:
+def test_a_terminating_namespace_is_reported(cluster: Cluster, cluster_namespace: str) -> None:
     about = {"finalizers": ["example.com/kept"], "name": "kept", "namespace": cluster_namespace}
     cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about})
     cluster.delete(kinds.NAMESPACE, "", cluster_namespace)
@@ -126,11 +126,13 @@ def test_a_namespace_that_is_being_deleted(cluster: Cluster, cluster_namespace: 
         cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "kept", body)
 
 
-def test_fields_of_another_manager(cluster: Cluster, cluster_namespace: str) -> None:
+def test_conflicts_with_other_field_managers_are_reported(
+    cluster: Cluster, cluster_namespace: str
+) -> None:
     cluster.apply(deployment(cluster_namespace))
     cluster.patch(kinds.DEPLOYMENT, cluster_namespace, "one", {"spec": {"replicas": 0}})
     other = deployment(cluster_namespace)
-    call_manager(cluster, other, "argocd", replicas=0, image="other")
+    apply_as(cluster, other, "argocd", replicas=0, image="other")
     with pytest.raises(FieldConflictError) as caught:
         cluster.apply(deployment(cluster_namespace))
     assert caught.value.managers == ("argocd",)
@@ -142,10 +144,8 @@ def test_fields_of_another_manager(cluster: Cluster, cluster_namespace: str) -> 
     assert forced["spec"]["template"]["spec"]["containers"][0]["image"] == "fnbuild/none"
 
 
-def call_manager(
-    cluster: Cluster, manifest: Raw, manager: str, *, replicas: int, image: str
-) -> None:
-    """Apply the manifest as somebody else would, by force."""
+def apply_as(cluster: Cluster, manifest: Raw, manager: str, *, replicas: int, image: str) -> None:
+    """Apply the manifest as another field manager, by force."""
     from fnbuild.platforms.kubeclient.transport import APPLY, ApiCall
 
     manifest["spec"]["replicas"] = replicas
@@ -158,16 +158,20 @@ def call_manager(
     )
 
 
-def test_stale_objects_and_names_that_are_taken(cluster: Cluster, cluster_namespace: str) -> None:
-    made = cluster.create(deployment(cluster_namespace))
+def test_stale_objects_and_existing_names_are_conflicts(
+    cluster: Cluster, cluster_namespace: str
+) -> None:
+    live = cluster.create(deployment(cluster_namespace))
     cluster.patch(kinds.DEPLOYMENT, cluster_namespace, "one", {"spec": {"paused": True}})
     with pytest.raises(StaleError, match="deployment one was changed by another client"):
-        cluster.replace(made)
+        cluster.replace(live)
     with pytest.raises(ConflictError, match="deployment one exists already"):
         cluster.create(deployment(cluster_namespace))
 
 
-def test_values_that_the_cluster_does_not_take(cluster: Cluster, cluster_namespace: str) -> None:
+def test_invalid_values_and_unknown_fields_are_reported(
+    cluster: Cluster, cluster_namespace: str
+) -> None:
     wrong = deployment(cluster_namespace)
     wrong["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Seldom"
     with pytest.raises(InputError) as caught:
@@ -183,11 +187,11 @@ def test_values_that_the_cluster_does_not_take(cluster: Cluster, cluster_namespa
         cluster.apply({**deployment(cluster_namespace), "spec": "none"}, dry_run=True)
 
 
-def test_a_quota_that_is_used_up(cluster: Cluster, cluster_namespace: str) -> None:
+def test_an_exhausted_quota_is_reported(cluster: Cluster, cluster_namespace: str) -> None:
     about = {"name": "few", "namespace": cluster_namespace}
     create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "0"}})
     until(
-        "counting",
+        "the count of the quota",
         lambda: bool((cluster.get(RESOURCE_QUOTA, cluster_namespace, "few") or {})["status"]),
     )
     with pytest.raises(PreconditionError, match="pod one does not fit into a quota: exceeded"):
@@ -195,15 +199,15 @@ def test_a_quota_that_is_used_up(cluster: Cluster, cluster_namespace: str) -> No
 
 
 def status(code: int, message: str, reason: str = "", **details: object) -> bytes:
-    found = {"kind": "Status", "code": code, "message": message, "reason": reason}
-    return json.dumps({**found, "details": details}).encode()
+    body = {"kind": "Status", "code": code, "message": message, "reason": reason}
+    return json.dumps({**body, "details": details}).encode()
 
 
 REQUEST = RequestInfo("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https://s:1", "ctx")
 
 
 @pytest.mark.parametrize(
-    ("code", "body", "kind", "word"),
+    ("code", "body", "kind", "message"),
     [
         (
             403,
@@ -230,24 +234,26 @@ REQUEST = RequestInfo("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https:
         (418, status(418, "short and stout"), PlatformError, "short and stout"),
     ],
 )
-def test_answers_in_words(code: int, body: bytes, kind: type[FnbuildError], word: str) -> None:
+def test_error_responses_are_explained(
+    code: int, body: bytes, kind: type[FnbuildError], message: str
+) -> None:
     error = error_of_response(code, body, REQUEST)
     assert type(error) is kind
-    assert word in error.message
+    assert message in error.message
 
 
 @contextmanager
 def server(*answers: tuple[int, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """A server that gives these answers, one after the other, and what it was asked."""
+    """Run a server with these responses, and yield its URL and the requests that it received."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
-            asked.append(f"{self.command} {self.path}")
+            requests.append(f"{self.command} {self.path}")
             self.rfile.read(int(self.headers.get("content-length") or 0))
-            code, body = left.pop(0)
-            if code == 0:  # a cut connection
+            code, body = remaining.pop(0)
+            if code == 0:  # close the connection without a response
                 self.close_connection = True
                 return
             self.send_response(code)
@@ -260,16 +266,16 @@ def server(*answers: tuple[int, bytes]) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *words: object) -> None:
             pass
 
-    left, asked = list(answers), list[str]()
+    remaining, requests = list(answers), list[str]()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{listening.server_address[1]}", asked
+        yield f"http://127.0.0.1:{listening.server_address[1]}", requests
         listening.shutdown()
         thread.join()
 
 
-def of_server(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def connect_to(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     content = {
         "current-context": "a",
         "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
@@ -281,32 +287,34 @@ def of_server(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cluste
     return connection.connect()
 
 
-def test_reading_is_repeated_when_the_server_stumbles(
+def test_reads_are_repeated_after_temporary_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [(503, b""), (0, b""), (429, b""), (200, b'{"gitVersion": "v1.31.0"}')]
-    with server(*answers) as (url, asked):
-        assert of_server(url, tmp_path, monkeypatch).version == "v1.31.0"
-    assert asked == ["GET /version"] * 4
+    with server(*answers) as (url, requests):
+        assert connect_to(url, tmp_path, monkeypatch).version == "v1.31.0"
+    assert requests == ["GET /version"] * 4
 
 
-def test_writing_is_repeated_only_when_nothing_was_begun(
+def test_writes_are_repeated_only_if_nothing_was_processed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = status(409, "try again", "Conflict", kind="resourcequotas")
-    with server((429, b""), (409, counted), (503, b"")) as (url, asked):
+    with server((429, b""), (409, counted), (503, b"")) as (url, requests):
         with pytest.raises(UnavailableError, match="could not create pod one"):
-            of_server(url, tmp_path, monkeypatch).create(pod("a", "one", "image", "1"))
-        assert asked == ["POST /api/v1/namespaces/a/pods?fieldManager=fnbuild"] * 3
-    with server((0, b"")) as (url, asked):
+            connect_to(url, tmp_path, monkeypatch).create(pod("a", "one", "image", "1"))
+        assert requests == ["POST /api/v1/namespaces/a/pods?fieldManager=fnbuild"] * 3
+    with server((0, b"")) as (url, requests):
         with pytest.raises(UnavailableError, match="no Kubernetes API answers"):
-            of_server(url, tmp_path, monkeypatch).create(pod("a", "one", "image", "1"))
-        assert len(asked) == 1
+            connect_to(url, tmp_path, monkeypatch).create(pod("a", "one", "image", "1"))
+        assert len(requests) == 1
 
 
-def test_something_else_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_no_kubernetes_api_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
         server((200, b"<html>hello</html>")) as (url, _),
         pytest.raises(UnavailableError, match="is not a Kubernetes API"),
     ):
-        assert of_server(url, tmp_path, monkeypatch).version
+        assert connect_to(url, tmp_path, monkeypatch).version

@@ -33,7 +33,7 @@ Write = Callable[..., Path]
 def config(
     *names: str, current: str = "", server: str = "https://127.0.0.1:1", **user: object
 ) -> Raw:
-    """A kubeconfig with these contexts; each has a cluster and a user of its name."""
+    """Return a kubeconfig with these contexts; each has a cluster and a user of its name."""
     return {
         "current-context": current,
         "contexts": [
@@ -47,12 +47,12 @@ def config(
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write kubeconfigs, which KUBECONFIG then names."""
+    """Return `write(*contents)`, which writes kubeconfigs and sets KUBECONFIG."""
     monkeypatch.delenv("FNBUILD_CONTEXT", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    def written(*contents: Raw | str) -> Path:
+    def write_files(*contents: Raw | str) -> Path:
         files = []
         for number, content in enumerate(contents):
             file = tmp_path / f"config-{number}"
@@ -61,32 +61,34 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         monkeypatch.setenv("KUBECONFIG", ":".join(files))
         return Path(files[0])
 
-    return written
+    return write_files
 
 
-def refused(action: Callable[[], object] = connection.connect) -> FnbuildError:
+def connection_error(action: Callable[[], object] = connection.connect) -> FnbuildError:
     with pytest.raises(FnbuildError) as caught:
         action()
-    said = f"{caught.value} {caught.value.hint} {caught.value.detail}"
-    assert SECRET not in said
-    assert "Traceback" not in said
+    message = f"{caught.value} {caught.value.hint} {caught.value.detail}"
+    assert SECRET not in message
+    assert "Traceback" not in message
     return caught.value
 
 
-def test_no_kubeconfig(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_kubeconfig_is_an_error(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KUBECONFIG", "")
     assert not connection.is_configured()
-    assert str(tmp_path / ".kube/config") in refused().message
+    assert str(tmp_path / ".kube/config") in connection_error().message
     assert connection.default_namespace() == ""
     monkeypatch.setenv("KUBECONFIG", "/nowhere/a:/nowhere/b")
-    assert "/nowhere/a does not exist, /nowhere/b does not exist, and" in refused().message
+    assert "/nowhere/a does not exist, /nowhere/b does not exist, and" in connection_error().message
     write("", {"apiVersion": "v1", "kind": "Config", "clusters": []})
-    said = refused().message
-    assert "config-0 is empty, " in said
-    assert "config-1 has no contexts, and this does not run in a pod" in said
+    message = connection_error().message
+    assert "config-0 is empty, " in message
+    assert "config-1 has no contexts, and this does not run in a pod" in message
 
 
-def test_the_current_context_or_the_one_asked_for(
+def test_the_current_or_the_requested_context_is_used(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(config("a", "b", current="b"))
@@ -95,7 +97,7 @@ def test_the_current_context_or_the_one_asked_for(
     monkeypatch.setenv("FNBUILD_CONTEXT", "a")
     assert (connection.connect().context, connection.default_namespace()) == ("a", "of-a")
     monkeypatch.setenv("FNBUILD_CONTEXT", "c")
-    error = refused()
+    error = connection_error()
     assert 'no context "c"' in error.message
     assert error.hint is not None
     assert "a, b" in error.hint
@@ -121,16 +123,16 @@ def test_options_take_precedence_over_the_environment(
     assert os.environ["KUBECONFIG"] != str(other)
 
 
-def test_of_several_files_the_first_counts(write: Write) -> None:
+def test_the_first_of_several_files_takes_precedence(write: Write) -> None:
     write(
         config("a", current="a", server="https://127.0.0.1:1"),
         config("a", "b", current="b", server="https://127.0.0.1:2"),
     )
-    found = connection.connect()
-    assert (found.context, found.server) == ("a", "https://127.0.0.1:1")
+    cluster = connection.connect()
+    assert (cluster.context, cluster.server) == ("a", "https://127.0.0.1:1")
 
 
-def test_paths_are_from_the_files_own_folder(
+def test_paths_are_relative_to_the_kubeconfig(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = config("a", current="a")
@@ -142,7 +144,7 @@ def test_paths_are_from_the_files_own_folder(
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("text", "message"),
     [
         (f"users: [{{token: {SECRET}\nx", "is not valid YAML"),
         ("- a\n- b\n", "not a mapping"),
@@ -151,54 +153,62 @@ def test_paths_are_from_the_files_own_folder(
         ("current-context: a\n", 'no context "a"'),
     ],
 )
-def test_what_is_no_kubeconfig(write: Write, text: str, word: str) -> None:
+def test_invalid_kubeconfigs_are_reported(write: Write, text: str, message: str) -> None:
     file = write(text)
-    error = refused()
-    assert word in error.message
+    error = connection_error()
+    assert message in error.message
     assert str(file) in error.message
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("change", "message"),
     [
-        (lambda one: one["clusters"].clear(), 'names cluster "a"'),
-        (lambda one: one["users"].clear(), 'names user "a"'),
-        (lambda one: one["clusters"][0]["cluster"].clear(), "has no server"),
-        (lambda one: one["contexts"].append({"context": {}}), "`contexts` has an entry without"),
-        (lambda one: one.pop("current-context"), "there is no current context"),
-        (lambda one: one["users"][0]["user"].update({"as": "root"}), "impersonates another one"),
+        (lambda config: config["clusters"].clear(), 'names cluster "a"'),
+        (lambda config: config["users"].clear(), 'names user "a"'),
+        (lambda config: config["clusters"][0]["cluster"].clear(), "has no server"),
         (
-            lambda one: one["clusters"][0]["cluster"].update({"certificate-authority": "gone.crt"}),
+            lambda config: config["contexts"].append({"context": {}}),
+            "`contexts` has an entry without",
+        ),
+        (lambda config: config.pop("current-context"), "there is no current context"),
+        (
+            lambda config: config["users"][0]["user"].update({"as": "root"}),
+            "impersonates another one",
+        ),
+        (
+            lambda config: config["clusters"][0]["cluster"].update(
+                {"certificate-authority": "gone.crt"}
+            ),
             "gone.crt",
         ),
         (
-            lambda one: one["users"][0]["user"].update(
+            lambda config: config["users"][0]["user"].update(
                 {"token": None, "client-certificate-data": SECRET[:-1]}
             ),
             "cannot be used for context a",
         ),
     ],
 )
-def test_entries_that_are_not_whole(
-    write: Write, change: Callable[[Raw], object], word: str
+def test_incomplete_entries_are_reported(
+    write: Write, change: Callable[[Raw], object], message: str
 ) -> None:
     content = config("a", current="a")
     change(content)
     write(content)
-    assert word in refused().message
+    assert message in connection_error().message
 
 
-def test_a_plugin_that_is_missing(write: Write) -> None:
+def test_a_missing_plugin_is_reported(write: Write) -> None:
     plugin = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "no-such-login"}
     content = config("a", current="a")
     content["users"][0]["user"] = {"exec": {**plugin, "installHint": "get it from your cloud"}}
     write(content)
-    error = refused()
+    error = connection_error()
     assert "no-such-login, which is not installed" in error.message
     assert error.hint == "get it from your cloud"
 
 
-def test_a_plugin_that_fails(
+def test_a_failing_plugin_is_reported(
     write: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program = tmp_path / "login"
@@ -209,13 +219,13 @@ def test_a_plugin_that_fails(
         "exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "./login"}
     }
     write(content)
-    error = refused()
+    error = connection_error()
     assert "failed" in error.message
     assert "please log in" in (error.detail or "")
     assert capfd.readouterr().err == ""
 
 
-def test_a_plugin_that_works(
+def test_a_plugin_provides_credentials(
     write: Write, cluster: Cluster, cluster_namespace: str, tmp_path: Path
 ) -> None:
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
@@ -235,87 +245,91 @@ def test_a_plugin_that_works(
     assert connection.connect().list(kinds.POD, cluster_namespace) == []
 
 
-# Servers that are not there, or are not the right ones
+# Unreachable and wrong servers
 
 
-def test_nobody_listens(write: Write) -> None:
+def test_an_unreachable_server_is_reported(write: Write) -> None:
     file = write(config("a", current="a"))
-    error = refused(lambda: connection.connect().version)
+    error = connection_error(lambda: connection.connect().version)
     assert isinstance(error, UnavailableError)
     assert f"https://127.0.0.1:1 (context a of {file}): the connection is refused" in error.message
 
 
-def test_a_name_that_is_not_known(write: Write) -> None:
+def test_an_unknown_host_name_is_reported(write: Write) -> None:
     write(config("a", current="a", server="https://no-such-cluster.invalid"))
-    assert "name cannot be resolved" in refused(lambda: connection.connect().version).message
+    assert (
+        "name cannot be resolved" in connection_error(lambda: connection.connect().version).message
+    )
 
 
-def real(cluster: Cluster) -> Raw:
-    """A kubeconfig of the cluster that is there, without any credentials."""
+def without_credentials(cluster: Cluster) -> Raw:
+    """Return a kubeconfig of the current cluster without any credentials."""
     content = config("a", current="a", server=cluster.server)
     authority = base64.b64encode(authority_of(cluster)).decode()
     content["clusters"][0]["cluster"]["certificate-authority-data"] = authority
     return content
 
 
-def test_another_authority(write: Write, cluster: Cluster, tmp_path: Path) -> None:
-    content = real(cluster)
+def test_a_certificate_of_another_authority_is_reported(
+    write: Write, cluster: Cluster, tmp_path: Path
+) -> None:
+    content = without_credentials(cluster)
     del content["clusters"][0]["cluster"]["certificate-authority-data"]
     write(content)
-    error = refused(lambda: connection.connect().version)
+    error = connection_error(lambda: connection.connect().version)
     assert "from another authority" in error.message
 
 
-def test_another_name_than_the_certificates(write: Write, cluster: Cluster) -> None:
-    content = real(cluster)
+def test_a_certificate_for_another_name_is_reported(write: Write, cluster: Cluster) -> None:
+    content = without_credentials(cluster)
     content["clusters"][0]["cluster"]["tls-server-name"] = "other.example"
     write(content)
-    assert "is for another name" in refused(lambda: connection.connect().version).message
+    assert "is for another name" in connection_error(lambda: connection.connect().version).message
 
 
-def test_a_token_that_is_not_known(write: Write, cluster: Cluster) -> None:
-    write(real(cluster))
-    error = refused(lambda: connection.connect().list(kinds.POD, "default"))
+def test_an_unknown_token_is_reported(write: Write, cluster: Cluster) -> None:
+    write(without_credentials(cluster))
+    error = connection_error(lambda: connection.connect().list(kinds.POD, "default"))
     assert isinstance(error, UnauthorizedError)
     assert "does not accept this user's credentials" in error.message
 
 
-def test_a_client_certificate_that_has_ended(
+def test_an_expired_client_certificate_is_reported(
     write: Write, cluster: Cluster, tmp_path: Path
 ) -> None:
     openssl = require_program("openssl")
     key, request, own = (str(tmp_path / name) for name in ("key.pem", "request.pem", "ann"))
-    asked = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann"]
-    subprocess.run([openssl, *asked, "-keyout", key, "-out", request], check=True)
-    signed = ["x509", "-req", "-in", request, "-signkey", key, "-days", "-1", "-out", own]
-    subprocess.run([openssl, *signed], check=True)
-    content = real(cluster)
+    request_options = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann"]
+    subprocess.run([openssl, *request_options, "-keyout", key, "-out", request], check=True)
+    sign_options = ["x509", "-req", "-in", request, "-signkey", key, "-days", "-1", "-out", own]
+    subprocess.run([openssl, *sign_options], check=True)
+    content = without_credentials(cluster)
     content["users"][0]["user"] = {"client-certificate": "ann", "client-key": "key.pem"}
     write(content)
-    error = refused(lambda: connection.connect().list(kinds.POD, "default"))
+    error = connection_error(lambda: connection.connect().list(kinds.POD, "default"))
     assert isinstance(error, UnauthorizedError)
     day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400))
     assert f"expired on {day}" in error.message
 
 
-def test_proxies_do_not_stand_before_this_machine(
+def test_proxies_are_not_used_for_this_machine(
     write: Write, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://user:word@127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    write(real(cluster))
+    write(without_credentials(cluster))
     assert connection.connect().transport.access.proxy == ""
-    content = real(cluster)
+    content = without_credentials(cluster)
     content["clusters"][0]["cluster"]["proxy-url"] = "http://user:word@127.0.0.1:9"
     write(content)
-    error = refused(lambda: connection.connect().version)
+    error = connection_error(lambda: connection.connect().version)
     assert "the proxy http://127.0.0.1:9 does not reach" in error.message
     assert "word" not in error.message
 
 
-def test_a_proxy_of_the_environment(
+def test_a_proxy_of_the_environment_is_used(
     write: Write, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
 ) -> None:
     for name in ("NO_PROXY", "no_proxy", "https_proxy"):
@@ -329,10 +343,10 @@ def test_a_proxy_of_the_environment(
     assert connection.connect().transport.access.proxy == ""
 
 
-def test_a_server_that_is_not_verified(
+def test_an_unverified_server_causes_no_warning(
     write: Write, cluster: Cluster, recwarn: pytest.WarningsRecorder
 ) -> None:
-    content = real(cluster)
+    content = without_credentials(cluster)
     entry = content["clusters"][0]["cluster"]
     del entry["certificate-authority-data"]
     entry["insecure-skip-tls-verify"] = True
@@ -343,12 +357,14 @@ def test_a_server_that_is_not_verified(
 
 
 @pytest.mark.parametrize("inline", [True, False])
-def test_a_client_certificate(write: Write, cluster: Cluster, tmp_path: Path, inline: bool) -> None:
+def test_a_client_certificate_is_sent(
+    write: Write, cluster: Cluster, tmp_path: Path, inline: bool
+) -> None:
     openssl = require_program("openssl")
     key, own = tmp_path / "key.pem", tmp_path / "own.pem"
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann", "-days", "2"]
     subprocess.run([openssl, *request, "-keyout", str(key), "-out", str(own)], check=True)
-    content = real(cluster)
+    content = without_credentials(cluster)
     user = {"client-certificate": "own.pem", "client-key": "key.pem"}
     if inline:
         user = {
@@ -357,12 +373,12 @@ def test_a_client_certificate(write: Write, cluster: Cluster, tmp_path: Path, in
         }
     content["users"][0]["user"] = user
     write(content)
-    # It is not signed by the cluster's authority.
-    error = refused(lambda: connection.connect().list(kinds.POD, "default"))
+    # The certificate is not signed by the authority of the cluster.
+    error = connection_error(lambda: connection.connect().list(kinds.POD, "default"))
     assert isinstance(error, UnauthorizedError)
 
 
-def test_a_key_with_a_password(write: Write, tmp_path: Path) -> None:
+def test_a_key_with_a_password_is_refused(write: Write, tmp_path: Path) -> None:
     openssl = require_program("openssl")
     request = ["req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=ann", "-passout", "pass:word"]
     files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "own.pem")]
@@ -370,10 +386,10 @@ def test_a_key_with_a_password(write: Write, tmp_path: Path) -> None:
     content = config("a", current="a")
     content["users"][0]["user"] = {"client-certificate": "own.pem", "client-key": "key.pem"}
     write(content)
-    assert "are not a PEM certificate and its key" in refused().message
+    assert "are not a PEM certificate and its key" in connection_error().message
 
 
-def test_a_user_with_a_password(write: Write) -> None:
+def test_a_user_may_have_a_password(write: Write) -> None:
     content = config("a", current="a")
     content["users"][0]["user"] = {"username": "ann", "password": "word"}
     write(content)
@@ -381,7 +397,7 @@ def test_a_user_with_a_password(write: Write) -> None:
     assert access.authorization() == f"Basic {base64.b64encode(b'ann:word').decode()}"
 
 
-def test_inside_of_a_pod(
+def test_the_service_account_is_used_in_a_pod(
     write: Write,
     cluster: Cluster,
     cluster_namespace: str,
@@ -403,6 +419,6 @@ def test_inside_of_a_pod(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
     assert connection.is_configured()
     assert connection.default_namespace() == cluster_namespace
-    found = connection.connect()
-    assert (found.in_cluster, found.context, found.namespace) == (True, "", cluster_namespace)
-    assert found.list(kinds.POD, cluster_namespace) == []
+    client = connection.connect()
+    assert (client.in_cluster, client.context, client.namespace) == (True, "", cluster_namespace)
+    assert client.list(kinds.POD, cluster_namespace) == []

@@ -32,8 +32,8 @@ _LONG = """
 
 
 @pytest.fixture(scope="module")
-def talked(cluster: Cluster, greeter_image: str) -> Iterator[str]:
-    """A namespace with two pods that said five lines each at the same time, and one with more."""
+def finished_pods(cluster: Cluster, greeter_image: str) -> Iterator[str]:
+    """A namespace with two pods that wrote five lines concurrently, and one with long lines."""
     with own_namespace(cluster) as namespace:
         for name, program in (("a", _TALKER), ("b", _TALKER), ("long", _LONG)):
             cluster.create(pod(namespace, name, greeter_image, program))
@@ -42,7 +42,7 @@ def talked(cluster: Cluster, greeter_image: str) -> Iterator[str]:
         yield namespace
 
 
-def past(
+def read_records(
     cluster: Cluster,
     namespace: str,
     names: list[str],
@@ -50,85 +50,91 @@ def past(
     since: float | None = None,
     tail: int | None = None,
 ) -> list[LogRecord]:
-    found = logs.read_logs(cluster, namespace, lambda: names, follow=False, since=since, tail=tail)
-    return list(found)
+    records = logs.read_logs(
+        cluster, namespace, lambda: names, follow=False, since=since, tail=tail
+    )
+    return list(records)
 
 
-def test_pods_are_merged_by_time(cluster: Cluster, talked: str) -> None:
-    found = past(cluster, talked, ["a", "b"])
-    assert [one.time for one in found] == sorted(one.time for one in found)
+def test_pods_are_merged_by_time(cluster: Cluster, finished_pods: str) -> None:
+    records = read_records(cluster, finished_pods, ["a", "b"])
+    assert [record.time for record in records] == sorted(record.time for record in records)
     for name in ("a", "b"):
-        own = [one.message for one in found if one.fields["pod"] == name]
+        own = [record.message for record in records if record.fields["pod"] == name]
         assert own == [f"line {number}" for number in range(5)]
 
 
-def test_tail_counts_lines_of_all_pods(cluster: Cluster, talked: str) -> None:
-    whole = past(cluster, talked, ["a", "b"])
-    assert past(cluster, talked, ["a", "b"], tail=3) == whole[-3:]
-    assert past(cluster, talked, ["a", "b"], tail=0) == []
+def test_tail_counts_lines_of_all_pods(cluster: Cluster, finished_pods: str) -> None:
+    whole = read_records(cluster, finished_pods, ["a", "b"])
+    assert read_records(cluster, finished_pods, ["a", "b"], tail=3) == whole[-3:]
+    assert read_records(cluster, finished_pods, ["a", "b"], tail=0) == []
 
 
-def test_since_is_exact(cluster: Cluster, talked: str) -> None:
-    whole = past(cluster, talked, ["a", "b"])
-    assert past(cluster, talked, ["a", "b"], since=whole[4].time) == whole[4:]
+def test_since_is_exact(cluster: Cluster, finished_pods: str) -> None:
+    whole = read_records(cluster, finished_pods, ["a", "b"])
+    assert read_records(cluster, finished_pods, ["a", "b"], since=whole[4].time) == whole[4:]
 
 
-def test_long_lines_stay_whole(cluster: Cluster, talked: str) -> None:
-    first, second, third = past(cluster, talked, ["long"])
+def test_long_lines_are_not_split(cluster: Cluster, finished_pods: str) -> None:
+    first, second, third = read_records(cluster, finished_pods, ["long"])
     assert first.message == "x" * 40000
     assert (second.time, second.message) == (1700000000.0, "well")
     assert second.fields == {"answer": 42, "pod": "long"}
     assert third.message == "no end"
 
 
-def test_pods_that_are_not_there_say_nothing(cluster: Cluster, talked: str) -> None:
-    assert past(cluster, talked, ["gone"]) == []
-    assert list(cluster.logs(talked, "a", previous=True)) == []
+def test_missing_pods_have_no_records(cluster: Cluster, finished_pods: str) -> None:
+    assert read_records(cluster, finished_pods, ["gone"]) == []
+    assert list(cluster.logs(finished_pods, "a", previous=True)) == []
 
 
-def test_following_takes_in_new_pods_and_outlives_old_ones(
+def test_following_includes_new_pods_and_survives_old_ones(
     cluster: Cluster, cluster_namespace: str, greeter_image: str
 ) -> None:
     def serving() -> list[str] | None:
-        if done.is_set():
+        if ended.is_set():
             return None
-        return [one["metadata"]["name"] for one in cluster.list(kinds.POD, cluster_namespace)]
+        return [item["metadata"]["name"] for item in cluster.list(kinds.POD, cluster_namespace)]
 
     def listen() -> None:
-        reading = logs.read_logs(
+        stream = logs.read_logs(
             cluster, cluster_namespace, serving, follow=True, since=None, tail=None
         )
-        found.extend(record for record in reading if record.message.startswith("line"))
+        records.extend(record for record in stream if record.message.startswith("line"))
 
-    found: list[LogRecord] = []
-    done = threading.Event()
+    records: list[LogRecord] = []
+    ended = threading.Event()
     cluster.create(pod(cluster_namespace, "old", greeter_image, _TALKER))
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        until("the old pod's lines", lambda: len(found) >= 5, START_SECONDS)
+        until("the old pod's lines", lambda: len(records) >= 5, START_SECONDS)
         cluster.delete(kinds.POD, cluster_namespace, "old")
         cluster.create(pod(cluster_namespace, "new", greeter_image, _TALKER))
-        until("the new pod's lines", lambda: len(found) >= 10, START_SECONDS)
+        until("the new pod's lines", lambda: len(records) >= 10, START_SECONDS)
     finally:
-        done.set()
+        ended.set()
         listener.join(START_SECONDS)
     assert not listener.is_alive()
-    said = [(one.fields["pod"], one.message) for one in found]
-    assert said == [(name, f"line {number}") for name in ("old", "new") for number in range(5)]
+    messages = [(one.fields["pod"], one.message) for one in records]
+    assert messages == [(name, f"line {number}") for name in ("old", "new") for number in range(5)]
 
 
-def test_following_goes_on_behind_the_tail(
+def test_following_continues_after_the_tail(
     cluster: Cluster, cluster_namespace: str, greeter_image: str
 ) -> None:
     program = 'import time\nfor n in range(600): print("line", n, flush=True); time.sleep(0.05)'
     cluster.create(pod(cluster_namespace, "one", greeter_image, program))
-    until("some lines", lambda: len(past(cluster, cluster_namespace, ["one"])) > 5, START_SECONDS)
-    reading = logs.read_logs(
+    until(
+        "some lines",
+        lambda: len(read_records(cluster, cluster_namespace, ["one"])) > 5,
+        START_SECONDS,
+    )
+    records = logs.read_logs(
         cluster, cluster_namespace, lambda: ["one"], follow=True, since=None, tail=2
     )
-    with closing(reading):
-        numbers = [int(next(reading).message.split()[1]) for _ in range(30)]
+    with closing(records):
+        numbers = [int(next(records).message.split()[1]) for _ in range(30)]
         assert numbers == list(range(numbers[0], numbers[0] + 30))
         assert numbers[0] > 2
         started = time.monotonic()

@@ -60,7 +60,7 @@ _ECHO = """
 
 @pytest.fixture(scope="module")
 def echo(cluster: Cluster, greeter_image: str) -> Iterator[str]:
-    """A namespace with a pod `echo` that listens, and one `done` that has ended."""
+    """A namespace with a listening pod `echo` and a finished pod `done`."""
     with own_namespace(cluster) as namespace:
         cluster.create(pod(namespace, "echo", greeter_image, _ECHO))
         cluster.create(pod(namespace, "done", greeter_image, "print(1)"))
@@ -81,7 +81,7 @@ def post(url: str, body: bytes, method: str = "POST") -> tuple[int, bytes]:
         connection.close()
 
 
-def test_a_large_body_goes_there_and_back(cluster: Cluster, echo: str) -> None:
+def test_large_bodies_are_transferred_in_both_directions(cluster: Cluster, echo: str) -> None:
     body = b"".join(hashlib.sha512(str(n).encode()).digest() for n in range(500_000))
     assert len(body) == 32_000_000
     with forward_port(cluster, echo, "echo") as url:
@@ -90,13 +90,13 @@ def test_a_large_body_goes_there_and_back(cluster: Cluster, echo: str) -> None:
     assert hashlib.sha256(answer).digest() == hashlib.sha256(body).digest()
 
 
-def test_connections_at_the_same_time(cluster: Cluster, echo: str) -> None:
+def test_concurrent_connections_are_independent(cluster: Cluster, echo: str) -> None:
     with forward_port(cluster, echo, "echo") as url, ThreadPoolExecutor(8) as pool:
         bodies = [str(number).encode() * 50_000 for number in range(24)]
-        assert [body for _, body in pool.map(lambda one: post(url, one), bodies)] == bodies
+        assert [body for _, body in pool.map(lambda body: post(url, body), bodies)] == bodies
 
 
-def test_one_connection_for_many_requests(cluster: Cluster, echo: str) -> None:
+def test_a_connection_serves_many_requests(cluster: Cluster, echo: str) -> None:
     with forward_port(cluster, echo, "echo") as url:
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
         for number in range(20):
@@ -105,21 +105,23 @@ def test_one_connection_for_many_requests(cluster: Cluster, echo: str) -> None:
         connection.close()
 
 
-def test_an_answer_comes_after_the_request_is_shut(cluster: Cluster, echo: str) -> None:
+def test_a_response_is_received_after_the_client_has_shut_down_writing(
+    cluster: Cluster, echo: str
+) -> None:
     with forward_port(cluster, echo, "echo", 9090) as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=120) as asking:
-            asking.sendall(b"?")
-            asking.shutdown(socket.SHUT_WR)
-            assert asking.makefile("rb").read() == b"late"
+        with socket.create_connection((host, int(port)), timeout=120) as client:
+            client.sendall(b"?")
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read() == b"late"
 
 
-def test_a_refusal_in_the_middle_of_a_body_arrives(cluster: Cluster, echo: str) -> None:
+def test_a_refusal_during_a_request_body_is_received(cluster: Cluster, echo: str) -> None:
     with forward_port(cluster, echo, "echo") as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=120) as asking:
-            asking.sendall(b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n")
-            assert asking.recv(100).startswith(b"HTTP/1.1 413")
+        with socket.create_connection((host, int(port)), timeout=120) as client:
+            client.sendall(b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_a_port_without_a_listener_ends_the_connection(cluster: Cluster, echo: str) -> None:
@@ -130,7 +132,7 @@ def test_a_port_without_a_listener_ends_the_connection(cluster: Cluster, echo: s
             post(url, b"x")
 
 
-def test_proxies_do_not_stand_before_this_machine(
+def test_proxies_are_not_used_for_this_machine(
     cluster: Cluster, echo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if urlsplit(cluster.server).hostname != "127.0.0.1":
@@ -143,13 +145,13 @@ def test_proxies_do_not_stand_before_this_machine(
         assert post(url, b"x") == (200, b"x")
 
 
-def test_it_ends_with_the_block(cluster: Cluster, echo: str) -> None:
+def test_forwarding_ends_with_the_block(cluster: Cluster, echo: str) -> None:
     before = threading.active_count()
     with forward_port(cluster, echo, "echo", 9090) as url:
         host, port = url.removeprefix("http://").split(":")
         idle = socket.create_connection((host, int(port)), timeout=120)
         started = time.monotonic()
-    assert time.monotonic() - started < 10, "a connection that is open does not hold it up"
+    assert time.monotonic() - started < 10, "an open connection does not delay the end"
     until("the end of its threads", lambda: threading.active_count() <= before)
     with idle:
         assert idle.recv(1) == b""
@@ -157,7 +159,7 @@ def test_it_ends_with_the_block(cluster: Cluster, echo: str) -> None:
         socket.create_connection((host, int(port)), timeout=5)
 
 
-def test_a_pod_that_does_not_run_is_told_of(cluster: Cluster, echo: str) -> None:
+def test_a_pod_that_does_not_run_is_an_error(cluster: Cluster, echo: str) -> None:
     with pytest.raises(NotFoundError, match="no pod gone"), forward_port(cluster, echo, "gone"):
         pass
     with pytest.raises(FnbuildError, match="done"), forward_port(cluster, echo, "done"):

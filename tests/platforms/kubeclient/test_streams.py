@@ -13,7 +13,7 @@ SECOND = 10**9
 
 
 class Reply:
-    """An answer that comes in pieces."""
+    """A response that is received in pieces."""
 
     def __init__(self, text: bytes):
         self._text = text
@@ -32,7 +32,7 @@ class Reply:
         (b'failed to try resolving symlinks in path "/var/log/pods/a"\n', []),
     ],
 )
-def test_what_a_node_says_itself_is_no_line(text: bytes, lines: list[bytes]) -> None:
-    found = list(timestamped_lines(Reply(text)))
-    assert [line for _, line in found] == lines
-    assert all(moment % SECOND == SECOND // 2 for moment, _ in found)
+def test_messages_of_the_node_are_not_log_lines(text: bytes, lines: list[bytes]) -> None:
+    stamped_lines = list(timestamped_lines(Reply(text)))
+    assert [line for _, line in stamped_lines] == lines
+    assert all(moment % SECOND == SECOND // 2 for moment, _ in stamped_lines)

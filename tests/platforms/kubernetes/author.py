@@ -17,11 +17,11 @@ from fnbuild.platforms.kubernetes import KubernetesPlatform
 from tests.platforms.folders import Folders
 
 Commands = Callable[..., tuple[int, str, str]]
-"""Runs a command line in this process: its status, stdout and stderr."""
+"""Runs a command line in this process, and returns its status, stdout and stderr."""
 
 
 def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:
-    """A function of an image; `env` may be a mapping, `labels` go to its metadata."""
+    """Return a function of an image; `env` is a mapping, `labels` are added to its metadata."""
     env = [{"name": key, "value": value} for key, value in spec.pop("env", {}).items()]
     raw = {
         "metadata": {"name": name, "namespace": namespace, "labels": spec.pop("labels", {})},
@@ -70,7 +70,7 @@ class Author(Folders):
         assert status == 200, answer
 
     def live(self, name: str = "greeter") -> Raw:
-        """The function's Deployment in the cluster."""
+        """Return the function's Deployment in the cluster."""
         live_object = self.platform.cluster.get(kinds.DEPLOYMENT, self.namespace, f"nuclio-{name}")
         assert live_object is not None
         return live_object

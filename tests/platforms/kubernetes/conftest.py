@@ -27,12 +27,12 @@ def platform(namespace: str, shared_layers: None, data: Path) -> Iterator[Kubern
     try:
         yield KubernetesPlatform()
     finally:
-        ours = f"reference={namespace}*"
-        listed = call(
-            engine, "images", "--filter", ours, "--format", "{{.Repository}}:{{.Tag}}"
+        name_filter = f"reference={namespace}*"
+        images = call(
+            engine, "images", "--filter", name_filter, "--format", "{{.Repository}}:{{.Tag}}"
         ).split()
-        # Containers of pods that are still ending have theirs as long as they need it.
-        for image in listed:
+        # Containers of terminating pods keep their image until they end.
+        for image in images:
             call(engine, "rmi", "--force", image)
 
 
@@ -66,9 +66,7 @@ def handler(context, event):
 def image(
     shared_layers: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The image of a function that answers with WORD and fails as FAULT says, both of its
-    environment.
-    """
+    """The image of a function that answers with the variable WORD and fails as FAULT says."""
     with function_image(tmp_path_factory.mktemp("image"), FAULTY) as name:
         yield name
 
@@ -90,9 +88,9 @@ def fnbuild(
     """Run a command line in this process, on the cluster and in the namespace of the test."""
     monkeypatch.setenv("FNBUILD_PLATFORM", "kube")
 
-    def call(*words: str) -> tuple[int, str, str]:
+    def call(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = run([*words, "-n", author.namespace])
+        status = run([*arguments, "-n", author.namespace])
         output = capsys.readouterr()
         return status, output.out, output.err
 

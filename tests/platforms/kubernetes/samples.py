@@ -29,23 +29,23 @@ PINNED = "registry.example.com/fnbuild/{}@sha256:" + "1a" * 32
 
 
 def function(name: str = "greeter", labels: dict[str, str] | None = None, **spec: Any) -> Function:
-    """A function as the reader completes it."""
+    """Return a function with defaults."""
     metadata = {"name": name, "namespace": NAMESPACE, "labels": labels or {}}
     raw = {"metadata": metadata, "spec": {"handler": "main:handler", **spec}}
     return with_defaults(function_from_dict(raw, name))
 
 
 def loaded(path: Path, variant: str | None = None) -> Function:
-    """The function of a file, in the tests' namespace."""
-    found = load_function(path, variant=variant).function
-    metadata = msgspec.structs.replace(found.metadata, namespace=NAMESPACE)
-    return msgspec.structs.replace(found, metadata=metadata)
+    """Load the function of a file into the namespace of the tests."""
+    function = load_function(path, variant=variant).function
+    metadata = msgspec.structs.replace(function.metadata, namespace=NAMESPACE)
+    return msgspec.structs.replace(function, metadata=metadata)
 
 
 def revision(function: Function, **values: Any) -> RevisionRecord:
-    """Revision 7 of it, from an image in a registry."""
+    """Return revision 7 of the function, from an image in a registry."""
     name = function.metadata.name
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "number": 7,
         "created": "2026-01-02T03:04:05.678Z",
         "digest": DIGEST,
@@ -55,12 +55,12 @@ def revision(function: Function, **values: Any) -> RevisionRecord:
         "owner": "machine:/data",
     }
     return RevisionRecord(
-        key=validated_key(function), config=recorded_config(function), **(given | values)
+        key=validated_key(function), config=recorded_config(function), **(defaults | values)
     )
 
 
 def render_context(function: Function, **values: Any) -> RenderContext:
-    """A cluster of today's oldest kind: without autoscaling/v2 and batch/v1 CronJobs."""
+    """Return the context of the oldest cluster, without autoscaling/v2 and batch/v1 CronJobs."""
     hpa: Kind = HPA_V2BETA2 if uses_custom_metrics(function) else HPA_V1
     oldest = {"hpa": hpa, "cron_job": CRON_JOB_V1BETA1, "budget": DISRUPTION_BUDGET_V1BETA1}
     return RenderContext(**(oldest | values))

@@ -38,28 +38,28 @@ def pod(name: str = "", gpus: int = 1, on: str = "one", **values: Any) -> Pod:
     )
 
 
-def counted(wanted: Pod, nodes: list[Node], *pods: Pod, own: tuple[str, ...] = ()) -> Capacity:
-    return measure_capacity(wanted, nodes, pods, own)
+def measure(new_pod: Pod, nodes: list[Node], *pods: Pod, own: tuple[str, ...] = ()) -> Capacity:
+    return measure_capacity(new_pod, nodes, pods, own)
 
 
-def test_what_the_functions_own_pods_hold_is_free_once_they_end() -> None:
-    wanted = pod(on="")
-    found = counted(wanted, [node()], pod("mine"), pod("other"), own=("mine",))
-    assert (found.beside, found.instead) == (0, 1)
-    found = counted(wanted, [node()], pod("mine"), own=("mine",))
-    assert (found.beside, found.instead) == (1, 2)
-    # A pod of that name in another namespace is somebody else's.
-    found = counted(wanted, [node()], pod("mine", namespace="elsewhere"), own=("mine",))
-    assert (found.beside, found.instead) == (1, 1)
+def test_resources_of_the_functions_pods_are_free_after_their_end() -> None:
+    new_pod = pod(on="")
+    capacity = measure(new_pod, [node()], pod("mine"), pod("other"), own=("mine",))
+    assert (capacity.beside, capacity.instead) == (0, 1)
+    capacity = measure(new_pod, [node()], pod("mine"), own=("mine",))
+    assert (capacity.beside, capacity.instead) == (1, 2)
+    # A pod of that name in another namespace is a different pod.
+    capacity = measure(new_pod, [node()], pod("mine", namespace="elsewhere"), own=("mine",))
+    assert (capacity.beside, capacity.instead) == (1, 1)
 
 
-def test_pods_that_have_ended_hold_nothing() -> None:
-    done = Pod(pod("done", gpus=2) | {"status": {"phase": "Succeeded"}})
-    assert counted(pod(on=""), [node()], done, pod("pending", gpus=2, on="")).beside == 2
+def test_finished_pods_use_no_resources() -> None:
+    finished = Pod(pod("done", gpus=2) | {"status": {"phase": "Succeeded"}})
+    assert measure(pod(on=""), [node()], finished, pod("pending", gpus=2, on="")).beside == 2
 
 
 @pytest.mark.parametrize(
-    ("wanted", "others", "text", "hint"),
+    ("new_pod", "others", "text", "hint"),
     [
         (pod(on="", gpus=9), (), "has 9 nvidia.com/gpu for a pod: node one offers 2", "2 at most"),
         (
@@ -78,28 +78,32 @@ def test_pods_that_have_ended_hold_nothing() -> None:
         (pod(on="gone"), (), "another name than spec.nodeName", "kubectl get nodes"),
     ],
 )
-def test_what_is_missing_is_told_with_node_number_and_remedy(
-    wanted: Raw, others: tuple[Raw, ...], text: str, hint: str
+def test_a_shortage_is_explained_with_node_amount_and_remedy(
+    new_pod: Raw, others: tuple[Raw, ...], text: str, hint: str
 ) -> None:
-    found = counted(wanted, [node()], *others)
-    assert found.instead == 0
-    assert text in found.shortage.text
-    assert hint in found.shortage.hint
+    capacity = measure(new_pod, [node()], *others)
+    assert capacity.instead == 0
+    assert text in capacity.shortage.text
+    assert hint in capacity.shortage.hint
 
 
-def test_a_cluster_without_gpus_says_that_there_are_none() -> None:
-    found = counted(pod(on=""), [node(gpus=0)])
-    assert found.shortage.text.endswith("node one offers none")
-    assert "device plugin" in found.shortage.hint
+def test_a_cluster_without_gpus_is_explained() -> None:
+    capacity = measure(pod(on=""), [node(gpus=0)])
+    assert capacity.shortage.text.endswith("node one offers none")
+    assert "device plugin" in capacity.shortage.hint
 
 
-def test_init_containers_count_by_the_largest_and_sidecars_of_theirs_by_the_sum() -> None:
-    one = pod(requests={"cpu": "1"})
-    many = {"resources": {"requests": {"cpu": "3", "memory": "1Gi"}}}
-    beside = {"restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}
-    one["spec"] |= {"initContainers": [beside, many], "overhead": {"cpu": "500m"}}
-    found = pod_requests(one)
-    assert (float(found["cpu"]), int(found["memory"]), int(found[GPU])) == (3.5, 1 << 30, 1)
+def test_init_containers_count_by_their_maximum_and_sidecars_by_their_sum() -> None:
+    sample = pod(requests={"cpu": "1"})
+    init_container = {"resources": {"requests": {"cpu": "3", "memory": "1Gi"}}}
+    sidecar = {"restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}
+    sample["spec"] |= {"initContainers": [sidecar, init_container], "overhead": {"cpu": "500m"}}
+    requests = pod_requests(sample)
+    assert (float(requests["cpu"]), int(requests["memory"]), int(requests[GPU])) == (
+        3.5,
+        1 << 30,
+        1,
+    )
 
 
 def affinity(*requirements: Raw) -> Raw:
@@ -119,7 +123,7 @@ def affinity(*requirements: Raw) -> Raw:
         ({"nodeName": "one"}, True),
     ],
 )
-def test_taints_are_tolerated_as_the_scheduler_does(spec: Raw, fits: bool) -> None:
+def test_tolerations_match_taints_like_the_scheduler(spec: Raw, fits: bool) -> None:
     tainted = node(taints=[{"key": "gpu", "value": "yes", "effect": "NoSchedule"}])
     assert (not ineligibility(tainted, Pod(spec=spec))) is fits
 
@@ -138,6 +142,6 @@ def test_taints_are_tolerated_as_the_scheduler_does(spec: Raw, fits: bool) -> No
         ({"key": "kind", "operator": "Later"}, True),
     ],
 )
-def test_required_node_affinity(requirement: Raw, fits: bool) -> None:
-    one = node(labels={"kind": "a", "memory": "16"})
-    assert (not ineligibility(one, Pod(spec=affinity(requirement)))) is fits
+def test_required_node_affinity_is_evaluated(requirement: Raw, fits: bool) -> None:
+    labelled = node(labels={"kind": "a", "memory": "16"})
+    assert (not ineligibility(labelled, Pod(spec=affinity(requirement)))) is fits

@@ -16,77 +16,83 @@ from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
     explain_start_failure,
 )
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
-from tests.platforms.kubernetes.test_rollout_status import recording, standing
+from tests.platforms.kubernetes.test_rollout_status import recording, status_of
 
 
-def beside(name: str, part: str, spec: Raw, status: Raw) -> RolloutStatus:
-    """What a recording says with one more container in its pod."""
-    said: Any = recording(name)
+def status_with_container(name: str, part: str, spec: Raw, status: Raw) -> RolloutStatus:
+    """Return the status of a recording with one more container in its pod."""
+    recorded: Any = recording(name)
     kind = "initContainers" if part == "init" else "containers"
-    for place in (said["deployment"]["spec"]["template"], said["pods"][0]):
-        place["spec"].setdefault(kind, []).append({"image": "a", **spec})
+    for pod in (recorded["deployment"]["spec"]["template"], recorded["pods"][0]):
+        pod["spec"].setdefault(kind, []).append({"image": "a", **spec})
     statuses = "initContainerStatuses" if part == "init" else "containerStatuses"
-    said["pods"][0]["status"].setdefault(statuses, []).append({"restartCount": 0, **status})
-    return standing(said)
+    recorded["pods"][0]["status"].setdefault(statuses, []).append({"restartCount": 0, **status})
+    return status_of(recorded)
 
 
-def test_a_sidecar_that_ends() -> None:
+def test_a_restarting_sidecar_is_a_failure() -> None:
     state = {"waiting": {"reason": "CrashLoopBackOff"}}
     last = {"terminated": {"exitCode": 1, "finishedAt": "2026-11-20T14:58:36Z"}}
     status = {"name": "proxy", "state": state, "lastState": last, "restartCount": 4}
-    found = beside("started", "", {"name": "proxy"}, status)
-    assert found.failure == "sidecar proxy ended with exit status 1, 5 times so far"
-    assert found.container == "proxy"
+    rollout = status_with_container("started", "", {"name": "proxy"}, status)
+    assert rollout.failure == "sidecar proxy ended with exit status 1, 5 times so far"
+    assert rollout.container == "proxy"
 
 
-def test_an_init_container_that_goes_on_beside_the_others() -> None:
+def test_a_restartable_init_container_counts_as_a_sidecar() -> None:
     status = {"name": "proxy", "state": {"running": {}}, "started": True}
     spec = {"name": "proxy", "restartPolicy": "Always"}
-    assert beside("started", "init", spec, status).messages == ("the container has started",)
-    assert beside("started", "init", {"name": "proxy"}, status).messages == (
+    assert status_with_container("started", "init", spec, status).messages == (
+        "the container has started",
+    )
+    assert status_with_container("started", "init", {"name": "proxy"}, status).messages == (
         "init container proxy is running",
     )
 
 
-def test_an_init_container_without_its_image() -> None:
+def test_a_missing_image_of_an_init_container_is_a_failure() -> None:
     message = 'Back-off pulling image "a": ErrImagePull: manifest unknown'
     state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
-    found = beside("started", "init", {"name": "fetch"}, {"name": "fetch", "state": state})
-    assert found.failure == "init container fetch: the registry docker.io has no image a"
-    assert found.hint == "correct the name in spec.initContainers, or push it there"
+    rollout = status_with_container(
+        "started", "init", {"name": "fetch"}, {"name": "fetch", "state": state}
+    )
+    assert rollout.failure == "init container fetch: the registry docker.io has no image a"
+    assert rollout.hint == "correct the name in spec.initContainers, or push it there"
 
 
-def test_a_sidecar_without_its_image() -> None:
+def test_a_missing_image_of_a_sidecar_is_a_failure() -> None:
     message = "Error response from daemon: dial tcp 10.0.0.2:443: connect: connection refused"
     state = {"waiting": {"reason": "ErrImagePull", "message": message}}
     spec = {"name": "proxy", "imagePullPolicy": "Always"}
-    found = beside("started", "", spec, {"name": "proxy", "state": state})
-    assert found.failure.startswith("sidecar proxy: the nodes cannot reach the registry docker.io")
-    assert "-r REGISTRY" not in found.hint
-    assert "`imagePullPolicy: IfNotPresent` in spec.sidecars runs an image" in found.hint
+    rollout = status_with_container("started", "", spec, {"name": "proxy", "state": state})
+    assert rollout.failure.startswith(
+        "sidecar proxy: the nodes cannot reach the registry docker.io"
+    )
+    assert "-r REGISTRY" not in rollout.hint
+    assert "`imagePullPolicy: IfNotPresent` in spec.sidecars runs an image" in rollout.hint
 
 
-def test_a_first_end_is_told() -> None:
-    said: Any = recording("started")
-    (status,) = said["pods"][0]["status"]["containerStatuses"]
+def test_a_first_restart_is_reported() -> None:
+    recorded: Any = recording("started")
+    (status,) = recorded["pods"][0]["status"]["containerStatuses"]
     last = {"exitCode": 1, "finishedAt": "2026-11-20T14:59:00Z"}
     status |= {"restartCount": 1, "lastState": {"terminated": last}}
-    found = standing(said)
-    assert found.messages == ("the container ended with exit status 1, and runs again",)
-    assert not found.failure
+    rollout = status_of(recorded)
+    assert rollout.messages == ("the container ended with exit status 1, and runs again",)
+    assert not rollout.failure
     last["reason"] = "OOMKilled"
-    failure = standing(said).failure
+    failure = status_of(recorded).failure
     assert failure.startswith("the container was killed because it ran out of memory")
 
 
-def test_an_end_long_ago_is_forgotten() -> None:
-    said: Any = recording("started")
-    (status,) = said["pods"][0]["status"]["containerStatuses"]
+def test_old_restarts_are_ignored() -> None:
+    recorded: Any = recording("started")
+    (status,) = recorded["pods"][0]["status"]["containerStatuses"]
     ended = {"exitCode": 1, "finishedAt": "2026-11-20T13:00:00Z"}
     status |= {"restartCount": 3, "lastState": {"terminated": ended}}
-    assert standing(said).failure == ""
+    assert status_of(recorded).failure == ""
     status["lastState"]["terminated"]["finishedAt"] = "2026-11-20T14:59:00Z"
-    assert standing(said).failure == "the container ended with exit status 1, 3 times so far"
+    assert status_of(recorded).failure == "the container ended with exit status 1, 3 times so far"
 
 
 @pytest.mark.parametrize(
@@ -100,11 +106,11 @@ def test_an_end_long_ago_is_forgotten() -> None:
         ("evicted", "Evicted"),
     ],
 )
-def test_the_state_of_a_pod_in_a_word(name: str, state: str) -> None:
+def test_the_state_of_a_pod_is_one_word(name: str, state: str) -> None:
     assert pod_status.pod_state(recording(name)["pods"][0]) == state
 
 
-def test_restarts() -> None:
+def test_restarts_are_counted() -> None:
     (pod,) = recording("crash")["pods"]
     assert pod.restarts == 8
     assert not pod.condition("Nothing")
@@ -123,11 +129,11 @@ def test_restarts() -> None:
         ),
     ],
 )
-def test_ends(state: Raw, text: str) -> None:
+def test_terminations_are_described(state: Raw, text: str) -> None:
     assert describe_termination(Termination(state), Container(name="nuclio")).text == text
 
 
-def test_an_image_that_is_no_functions() -> None:
+def test_an_image_without_a_processor_is_explained() -> None:
     message = (
         "failed to create containerd task: failed to create shim task: OCI runtime create failed:"
         ' runc create failed: unable to start container process: exec: "processor": executable file'
@@ -140,7 +146,7 @@ def test_an_image_that_is_no_functions() -> None:
     assert other.text == "did not start: no such device"
 
 
-def test_what_else_cannot_be_mounted() -> None:
+def test_mount_failures_are_explained() -> None:
     attached = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) nuclio-a-1'
     explanation = explain_mount_failure(attached, "vision")
     assert explanation.text == "volume pvc-1 is still attached to another node"
@@ -151,9 +157,9 @@ def test_what_else_cannot_be_mounted() -> None:
     assert explain_mount_failure("something new.", "vision").text == "something new"
 
 
-def test_a_mount_that_came_late() -> None:
-    said: Any = recording("pulling")
-    (pod,) = said["pods"]
+def test_late_mounts_are_not_failures() -> None:
+    recorded: Any = recording("pulling")
+    (pod,) = recorded["pods"]
     about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
     event = {
         "reason": "FailedMount",
@@ -163,13 +169,13 @@ def test_a_mount_that_came_late() -> None:
         "lastTimestamp": "2026-11-20T14:00:00Z",
         "involvedObject": about,
     }
-    said["events"].append(event)
-    assert standing(said).messages == ("pulling 127.0.0.1:5000/none:1",)
+    recorded["events"].append(event)
+    assert status_of(recorded).messages == ("pulling 127.0.0.1:5000/none:1",)
     event["lastTimestamp"] = "2026-11-20T23:00:00Z"
-    assert standing(said).failure == "volume v: the ConfigMap c does not exist"
+    assert status_of(recorded).failure == "volume v: the ConfigMap c does not exist"
 
 
-def test_users_that_are_not_numbers() -> None:
+def test_non_numeric_users_are_explained() -> None:
     message = "container has runAsNonRoot and image has non-numeric user (app), cannot verify"
     explanation = explain_config_error(message, "vision")
     assert explanation.text == (

@@ -37,33 +37,33 @@ from tests.engine import (
 pytestmark = pytest.mark.system
 
 
-def told(namespace: str, *areas: str, image: str = "", architecture: str = "") -> list[Finding]:
+def examine(namespace: str, *areas: str, image: str = "", architecture: str = "") -> list[Finding]:
     return list(checks.examine(connection.connect, namespace, areas, image, architecture))
 
 
-def only(found: list[Finding], area: str) -> list[Finding]:
-    return [one for one in found if one.area == area]
+def in_area(findings: list[Finding], area: str) -> list[Finding]:
+    return [finding for finding in findings if finding.area == area]
 
 
 # The cluster as a whole
 
 
-def test_a_cluster_that_is_well(cluster: Cluster, cluster_namespace: str) -> None:
-    built = cluster.list(kinds.NODE, None)[0]["status"]["nodeInfo"]["architecture"]
-    findings = list(lookup("kube").examine(cluster_namespace, architecture=built))
+def test_a_healthy_cluster_has_no_failures(cluster: Cluster, cluster_namespace: str) -> None:
+    architecture = cluster.list(kinds.NODE, None)[0]["status"]["nodeInfo"]["architecture"]
+    findings = list(lookup("kube").examine(cluster_namespace, architecture=architecture))
     assert not [finding for finding in findings if finding.state == "failure"], findings
-    where, namespace = only(findings, "kubeconfig")
-    assert cluster.version in where.message
-    assert cluster.context in where.message
+    server, namespace = in_area(findings, "kubeconfig")
+    assert cluster.version in server.message
+    assert cluster.context in server.message
     assert cluster_namespace in namespace.message
-    assert [finding.state for finding in only(findings, "rights")] == ["ok"]
-    assert any(built in finding.message for finding in only(findings, "nodes"))
-    assert [finding.state for finding in only(findings, "clock")] == ["ok", "ok"]
+    assert [finding.state for finding in in_area(findings, "rights")] == ["ok"]
+    assert any(architecture in finding.message for finding in in_area(findings, "nodes"))
+    assert [finding.state for finding in in_area(findings, "clock")] == ["ok", "ok"]
     assert {"gpu", "storage", "node-ports"} <= {finding.area for finding in findings}
 
 
-def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
-    findings = told(
+def test_a_missing_namespace_is_a_failure(cluster: Cluster) -> None:
+    findings = examine(
         "fnbuild-test-nowhere", "kubeconfig", "registry", image="registry.example/one:1"
     )
     assert [(finding.area, finding.state) for finding in findings] == [
@@ -74,16 +74,18 @@ def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
     assert findings[1].remedy.startswith("`kubectl create namespace fnbuild-test-nowhere`")
 
 
-def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_kubeconfig_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    (finding,) = told("nuclio")
+    (finding,) = examine("nuclio")
     assert (finding.area, finding.state) == ("kubeconfig", "failure")
     assert str(tmp_path / "none") in finding.message
     assert "KUBECONFIG" in finding.remedy
-    assert told("nuclio", "disk") == []
+    assert examine("nuclio", "disk") == []
 
 
-def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = free_port()
     file = tmp_path / "config"
     config = {
@@ -94,17 +96,17 @@ def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }
     file.write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(file))
-    (finding,) = told("nuclio")
+    (finding,) = examine("nuclio")
     assert finding.state == "failure"
     assert f"127.0.0.1:{port}" in finding.message
     assert str(file) in finding.message
     assert "swordfish" not in finding.message + finding.remedy
 
 
-# Rights
+# Permissions
 
 
-def test_missing_rights_are_named_and_can_be_given(
+def test_missing_permissions_are_listed_with_commands_that_grant_them(
     cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kubectl = require_program("kubectl")
@@ -117,15 +119,15 @@ def test_missing_rights_are_named_and_can_be_given(
     own = os.environ.get("KUBECONFIG", "")
     monkeypatch.setenv("KUBECONFIG", str(file))
 
-    findings = told(cluster_namespace)
+    findings = examine(cluster_namespace)
     by_resource = {
         finding.message.split(" in ")[0].split()[-1]: finding
-        for finding in only(findings, "rights")
+        for finding in in_area(findings, "rights")
     }
-    lost = by_resource.pop("deployments.apps")
-    assert lost.state == "failure"
-    assert "may not create, patch, delete" in lost.message
-    assert cluster_namespace in lost.message
+    denied = by_resource.pop("deployments.apps")
+    assert denied.state == "failure"
+    assert "may not create, patch, delete" in denied.message
+    assert cluster_namespace in denied.message
     assert {one.state for one in by_resource.values()} == {"warning"}
     assert {
         "horizontalpodautoscalers.autoscaling",
@@ -139,32 +141,33 @@ def test_missing_rights_are_named_and_can_be_given(
         "pods/portforward",
         "nodes",
     } == set(by_resource)
-    # What cannot be seen is no failure of the cluster's.
-    assert [finding.state for finding in only(findings, "nodes")] == ["skipped"]
+    # An unreadable resource is no failure of the cluster.
+    assert [finding.state for finding in in_area(findings, "nodes")] == ["skipped"]
     assert not [
         finding for finding in findings if finding.state == "failure" and finding.area != "rights"
     ]
-    # One remedy is enough.
-    for some in (findings, told(cluster_namespace, "nodes", "gpu", "node-ports")):
+    # The remedy is listed only once.
+    for results in (findings, examine(cluster_namespace, "nodes", "gpu", "node-ports")):
         assert (
-            sum("-list-nodes" in one.remedy or "fnbuild-nodes" in one.remedy for one in some) == 1
+            sum("-list-nodes" in one.remedy or "fnbuild-nodes" in one.remedy for one in results)
+            == 1
         )
 
     # The remedies do what they promise.
     monkeypatch.setenv("KUBECONFIG", own)
-    (command,) = re.findall(r"`(kubectl [^`]+)`", lost.remedy)
+    (command,) = re.findall(r"`(kubectl [^`]+)`", denied.remedy)
     assert f"--serviceaccount={cluster_namespace}:intern" in command
     subprocess.run([kubectl, *shlex.split(command)[1:]], check=True, capture_output=True)
     monkeypatch.setenv("KUBECONFIG", str(file))
 
-    def given() -> bool:
-        left = only(told(cluster_namespace, "rights"), "rights")
-        return [one.message.split(" in ")[0].split()[-1] for one in left] == ["nodes"]
+    def is_granted() -> bool:
+        missing = in_area(examine(cluster_namespace, "rights"), "rights")
+        return [finding.message.split(" in ")[0].split()[-1] for finding in missing] == ["nodes"]
 
-    until("the rights", given)
+    until("the permissions", is_granted)
 
 
-def test_rights_without_which_a_deploy_works_are_no_failure(
+def test_missing_optional_permissions_are_warnings(
     cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verbs = ["get", "list", "create", "patch", "update", "delete"]
@@ -174,19 +177,19 @@ def test_rights_without_which_a_deploy_works_are_no_failure(
     ]
     file = kubeconfig_of(cluster, cluster_namespace, "still", rules, tmp_path / "config")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    findings = told(cluster_namespace, "rights")
+    findings = examine(cluster_namespace, "rights")
     assert {finding.state for finding in findings} == {"warning"}
-    watching = [finding for finding in findings if "may not watch" in finding.message]
-    assert [one.message.partition(" watch ")[2].split()[0] for one in watching] == [
+    watch_findings = [finding for finding in findings if "may not watch" in finding.message]
+    assert [one.message.partition(" watch ")[2].split()[0] for one in watch_findings] == [
         "deployments.apps",
         "pods",
     ]
-    assert all("once a second instead" in one.message for one in watching)
+    assert all("once a second instead" in one.message for one in watch_findings)
     (secret,) = (finding for finding in findings if "may not get secrets" in finding.message)
     assert "registry-credentials" in secret.message
 
 
-# Pulling
+# Image pulls
 
 
 @pytest.fixture
@@ -195,7 +198,7 @@ def near(cluster: Cluster) -> None:
 
 
 def pushed(resources: EngineResources, folder: Path, word: str, place: Registry) -> str:
-    """An image without a program that a registry has, and the engine has not."""
+    """Push an image without a program to the registry, and remove it from the engine."""
     folder.mkdir()
     (folder / "made").write_text(resources.token + word)
     local = resources.build(folder, "FROM scratch\nCOPY made /made\n", word)
@@ -208,7 +211,7 @@ def pushed(resources: EngineResources, folder: Path, word: str, place: Registry)
 
 @pytest.fixture
 def login(tmp_path: Path) -> Iterator[Registry]:
-    """A registry that asks who comes."""
+    """A registry that requires a login."""
     with registry(tmp_path, free_port(), login=True) as server:
         yield server
 
@@ -219,7 +222,7 @@ def pull(cluster: Cluster, namespace: str, image: str) -> Finding:
 
 
 @pytest.mark.usefixtures("near")
-def test_pulls_are_judged_by_what_the_cluster_says(
+def test_pull_errors_of_the_cluster_are_explained(
     cluster: Cluster,
     cluster_namespace: str,
     resources: EngineResources,
@@ -227,22 +230,22 @@ def test_pulls_are_judged_by_what_the_cluster_says(
     tmp_path: Path,
 ) -> None:
     with registry(tmp_path, free_port()) as server:
-        good = pushed(resources, tmp_path / "good", "good", server)
-        nobody = f"127.0.0.1:{free_port()}"
+        existing = pushed(resources, tmp_path / "good", "good", server)
+        unreachable = f"127.0.0.1:{free_port()}"
         images = (
-            good,
+            existing,
             f"{server.address}/fnbuild-test-missing-{resources.token}:1",
-            f"{nobody}/fnbuild-test/one:1",
+            f"{unreachable}/fnbuild-test/one:1",
             f"{login.address}/fnbuild-test/one:1",
         )
         with ThreadPoolExecutor(len(images)) as pool:
-            asked = pool.map(lambda image: pull(cluster, cluster_namespace, image), images)
-            fine, missing, silent, closed = asked
-    assert fine.state == "ok", fine
+            results = pool.map(lambda image: pull(cluster, cluster_namespace, image), images)
+            ok, missing, silent, closed = results
+    assert ok.state == "ok", ok
     assert missing.state == "failure"
     assert "has no image" in missing.message
     assert silent.state == "failure"
-    assert f"cannot reach the registry {nobody}" in silent.message
+    assert f"cannot reach the registry {unreachable}" in silent.message
     assert closed.state == "failure"
     assert "requires a login" in closed.message
     assert "fnbuild create registry-secret --platform kube" in closed.remedy
@@ -259,8 +262,8 @@ def _pods(cluster: Cluster, namespace: str) -> list[Raw]:
 
 
 @pytest.fixture
-def proof(login: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A login of that registry as Docker keeps it, which the engine's client uses too."""
+def docker_config(login: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A Docker configuration with the login of that registry; the engine's client uses it too."""
     pair = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
     config = json.dumps({"auths": {login.address: {"auth": pair}}})
     (tmp_path / "docker").mkdir()
@@ -270,44 +273,46 @@ def proof(login: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.mark.usefixtures("near")
-def test_the_secret_of_the_namespace_is_used(
-    cluster_namespace: str, cluster: Cluster, resources: EngineResources, proof: str, tmp_path: Path
+def test_the_pull_secret_of_the_namespace_is_used(
+    cluster_namespace: str,
+    cluster: Cluster,
+    resources: EngineResources,
+    docker_config: str,
+    tmp_path: Path,
 ) -> None:
-    (address,) = json.loads(proof)["auths"]
+    (address,) = json.loads(docker_config)["auths"]
     image = pushed(resources, tmp_path / "image", "secret", Registry(address))
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "registry-credentials", "namespace": cluster_namespace},
         "type": "kubernetes.io/dockerconfigjson",
-        "data": {".dockerconfigjson": base64.b64encode(proof.encode()).decode()},
+        "data": {".dockerconfigjson": base64.b64encode(docker_config.encode()).decode()},
     }
     cluster.create(secret)
     assert pull(cluster, cluster_namespace, image).state == "ok"
 
 
-def test_whoever_may_make_no_pods_pulls_nothing(
+def test_the_pull_check_is_skipped_without_permission_to_create_pods(
     cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = kubeconfig_of(cluster, cluster_namespace, "guest", [], tmp_path / "config")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    findings = told(cluster_namespace, "registry", image="127.0.0.1:5000/one:1")
+    findings = examine(cluster_namespace, "registry", image="127.0.0.1:5000/one:1")
     assert [finding.state for finding in findings] == ["skipped"]
     assert "create pods" in findings[0].message
     assert "kubectl create role" in findings[0].remedy
 
 
-def test_an_examination_that_is_ended_leaves_no_pod(
-    cluster: Cluster, cluster_namespace: str
-) -> None:
-    over = threading.Event()
-    over.set()
+def test_a_cancelled_pull_check_leaves_no_pod(cluster: Cluster, cluster_namespace: str) -> None:
+    cancelled = threading.Event()
+    cancelled.set()
     image = "registry.invalid/fnbuild-test/one:1"
-    list(image_pull.check_pull(cluster, cluster_namespace, image, over))
+    list(image_pull.check_pull(cluster, cluster_namespace, image, cancelled))
     assert _pods(cluster, cluster_namespace) == []
 
 
-# Nodes, as they say themselves
+# Nodes
 
 
 def node(name: str, *, ready: str = "True", arch: str = "amd64", **more: Raw) -> Node:
@@ -330,7 +335,7 @@ GPUS = {"nvidia.com/gpu": "2"}
 
 
 @pytest.mark.parametrize(
-    ("some", "states", "words"),
+    ("node_list", "states", "message"),
     [
         ([node("a"), node("b")], ["ok"], "2 nodes ready: a, b"),
         ([], ["failure"], "no node"),
@@ -340,14 +345,16 @@ GPUS = {"nvidia.com/gpu": "2"}
         ([node("a", disk="True")], ["ok", "warning"], "short of disk"),
     ],
 )
-def test_nodes(some: list[Raw], states: list[str], words: str) -> None:
-    findings = list(nodes.check_readiness(some))
+def test_the_readiness_of_nodes_is_checked(
+    node_list: list[Raw], states: list[str], message: str
+) -> None:
+    findings = list(nodes.check_readiness(node_list))
     assert [finding.state for finding in findings] == states
-    assert words in findings[-1].message
+    assert message in findings[-1].message
     assert all(finding.remedy for finding in findings if finding.state != "ok")
 
 
-def test_images_for_another_processor() -> None:
+def test_images_for_another_architecture_are_found() -> None:
     assert [finding.state for finding in nodes.check_architecture([node("a")], "amd64")] == ["ok"]
     (finding,) = nodes.check_architecture([node("a", arch="arm64")], "amd64")
     assert (finding.state, "exec format error" in finding.message) == ("failure", True)
@@ -357,7 +364,7 @@ def test_images_for_another_processor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "state", "words"),
+    ("gpu_node", "state", "message"),
     [
         (node("a"), "ok", "no node offers nvidia.com/gpu"),
         (node("a", gpus=GPUS), "ok", "node a offers 2 nvidia.com/gpu"),
@@ -367,17 +374,17 @@ def test_images_for_another_processor() -> None:
         (node("a", labels={"nvidia.com/gpu.present": "true"}), "warning", "gpu.present=true"),
     ],
 )
-def test_gpus(one: Raw, state: str, words: str) -> None:
-    (finding,) = nodes.check_gpus([one], [])
-    assert (finding.state, words in finding.message) == (state, True), finding
+def test_gpus_of_nodes_are_checked(gpu_node: Raw, state: str, message: str) -> None:
+    (finding,) = nodes.check_gpus([gpu_node], [])
+    assert (finding.state, message in finding.message) == (state, True), finding
     assert bool(finding.remedy) == (state != "ok")
 
 
-def test_the_device_plugin() -> None:
-    def plugin(there: int) -> KubeObject:
-        about = {"name": "nvidia-device-plugin-daemonset", "namespace": "kube-system"}
-        status = {"desiredNumberScheduled": 2, "numberReady": there}
-        return KubeObject(metadata=about, status=status)
+def test_the_device_plugin_is_checked() -> None:
+    def plugin(ready: int) -> KubeObject:
+        metadata = {"name": "nvidia-device-plugin-daemonset", "namespace": "kube-system"}
+        status = {"desiredNumberScheduled": 2, "numberReady": ready}
+        return KubeObject(metadata=metadata, status=status)
 
     assert nodes.is_device_plugin(plugin(1))
     assert not nodes.is_device_plugin(KubeObject(metadata={"name": "kube-proxy"}))
@@ -389,7 +396,7 @@ def test_the_device_plugin() -> None:
     assert (found.state, "1 of 2 nodes" in found.message) == ("warning", True)
 
 
-def test_clocks_of_nodes() -> None:
+def test_clocks_of_nodes_are_checked() -> None:
     def lease(seconds: int) -> KubeObject:
         renewed = f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}.000000Z"
         return KubeObject(metadata={"name": "a"}, spec={"renewTime": renewed})
@@ -407,23 +414,23 @@ def test_clocks_of_nodes() -> None:
 
 
 def at(address: str) -> Node:
-    listed = [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": address}]
-    return Node(metadata={"name": "a"}, status={"addresses": listed})
+    addresses = [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": address}]
+    return Node(metadata={"name": "a"}, status={"addresses": addresses})
 
 
-def test_a_node_port_that_answers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+def test_node_ports_are_probed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         service = KubeObject(metadata={"name": "nuclio-one"}, spec={"ports": [{"nodePort": port}]})
         (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service])
     assert (finding.state, f"port {port} of nuclio-one" in finding.message) == ("ok", True)
     (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service])
     assert (finding.state, "no function there answers" in finding.message) == ("ok", True)
-    about = {"metadata": {"name": "nuclio-one"}}
-    unready = KubeObject(about, subsets=[{"notReadyAddresses": [{"ip": "10.0.0.7"}]}])
+    metadata = {"metadata": {"name": "nuclio-one"}}
+    unready = KubeObject(metadata, subsets=[{"notReadyAddresses": [{"ip": "10.0.0.7"}]}])
     (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service], [unready])
     assert (finding.state, "no function there answers" in finding.message) == ("ok", True)
-    ready = KubeObject(about, subsets=[{"addresses": [{"ip": "10.0.0.7"}]}])
+    ready = KubeObject(metadata, subsets=[{"addresses": [{"ip": "10.0.0.7"}]}])
     (finding,) = nodes.check_node_ports([at("127.0.0.1")], [service], [ready])
     assert finding.state == "warning"
     assert f"port {port} of nuclio-one does not answer" in finding.message
@@ -432,9 +439,9 @@ def test_a_node_port_that_answers() -> None:
     assert (finding.state, "no function to be called" in finding.message) == ("ok", True)
 
 
-def test_nodes_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_nodes_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
-        # Whose queue is full drops what comes, as a firewall does.
+        # A listener with a full queue drops connections, as a firewall does.
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(2):
             waiting = stack.enter_context(socket.socket())
@@ -462,22 +469,24 @@ def test_nodes_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"waiting": {"reason": "CreateContainerError"}}, "sha256:1", "ok"),
     ],
 )
-def test_what_a_pod_says_of_its_image(state: Raw, image_id: str, expected: str | None) -> None:
-    seen = Pod(
+def test_the_status_of_a_pod_shows_the_result_of_a_pull(
+    state: Raw, image_id: str, expected: str | None
+) -> None:
+    test_pod = Pod(
         metadata={"name": "one", "namespace": "ns"},
         spec={"nodeName": "a"},
         status={"containerStatuses": [{"state": state, "imageID": image_id}]},
     )
     finding = image_pull.pull_finding(
-        seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
+        test_pod, image_pull.PullCheck("registry.example/one:1", "ns", "one")
     )
     assert (finding and finding.state) == expected
 
 
-def test_a_pod_that_its_node_refuses() -> None:
-    seen = Pod(status={"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"})
+def test_a_pod_refused_by_its_node_is_a_failure() -> None:
+    test_pod = Pod(status={"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"})
     finding = image_pull.pull_finding(
-        seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
+        test_pod, image_pull.PullCheck("registry.example/one:1", "ns", "one")
     )
     assert finding is not None
     assert (finding.state, "not enough cpu" in finding.message) == ("failure", True)

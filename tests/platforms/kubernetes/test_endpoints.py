@@ -33,7 +33,7 @@ def rule(host: str, *paths: str) -> Raw:
     return {"host": host, "http": {"paths": [{"path": path} for path in paths]}}
 
 
-def test_node_ports() -> None:
+def test_node_ports_are_external_addresses() -> None:
     objects = FunctionObjects(KEY, {}, service(30123))
     assert endpoints.node_port(objects.service) == 30123
     assert endpoints.external_addresses(objects, ("10.0.0.1", "fd00::1")) == (
@@ -43,14 +43,14 @@ def test_node_ports() -> None:
     assert endpoints.internal_addresses(objects) == ("nuclio-faces.vision.svc.cluster.local:8080",)
 
 
-def test_inside_the_cluster_alone() -> None:
+def test_cluster_services_have_only_internal_addresses() -> None:
     objects = FunctionObjects(KEY, {}, service())
     assert endpoints.node_port(objects.service) == 0
     assert endpoints.external_addresses(objects, ("10.0.0.1",)) == ()
     assert endpoints.internal_addresses(FunctionObjects(KEY, None, service())) == ()
 
 
-def test_a_load_balancer() -> None:
+def test_addresses_of_load_balancers_are_external() -> None:
     balancers = {"ingress": [{"ip": "203.0.113.7"}, {"hostname": "lb.example.com"}]}
     objects = FunctionObjects(KEY, {}, service(30123, loadBalancer=balancers))
     assert endpoints.external_addresses(objects, ("10.0.0.1",)) == (
@@ -60,13 +60,13 @@ def test_a_load_balancer() -> None:
     )
 
 
-def test_ingresses() -> None:
-    made = ingress(
+def test_hosts_and_paths_of_ingresses_are_external() -> None:
+    rules = ingress(
         rule("a.example.com", "/", "/faces/"),
         rule("b.example.com", "/"),
         tls=[{"hosts": ["b.example.com"], "secretName": "mine"}],
     )
-    objects = FunctionObjects(KEY, {}, service(), made)
+    objects = FunctionObjects(KEY, {}, service(), rules)
     assert endpoints.external_addresses(objects, ()) == (
         "a.example.com",
         "a.example.com/faces",
@@ -74,13 +74,13 @@ def test_ingresses() -> None:
     )
 
 
-def test_an_ingress_for_every_host() -> None:
-    made = ingress(rule("", "/faces"), loadBalancer={"ingress": [{"ip": "203.0.113.7"}]})
-    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), made), ()) == (
+def test_an_ingress_without_a_host_uses_the_load_balancer() -> None:
+    balanced = ingress(rule("", "/faces"), loadBalancer={"ingress": [{"ip": "203.0.113.7"}]})
+    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), balanced), ()) == (
         "203.0.113.7/faces",
     )
-    nobody = ingress(rule("", "/faces"))
-    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), nobody), ()) == ()
+    unbalanced = ingress(rule("", "/faces"))
+    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), unbalanced), ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ def test_an_ingress_for_every_host() -> None:
         ("https://[::1]:6443", False, (), ("::1",)),
     ],
 )
-def test_hosts_without_rights_on_nodes(
+def test_hosts_without_permission_to_list_nodes(
     server: str, in_cluster: bool, pods: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
-    cluster = cast(Cluster, _Blind(server, in_cluster, pods))
+    cluster = cast(Cluster, _ClusterWithoutNodes(server, in_cluster, pods))
     assert endpoints.node_hosts(cluster, [FunctionObjects(KEY, {}, service(30123))]) == expected
 
 
 @dataclass
-class _Blind:
-    """A cluster of which somebody may see pods and no nodes."""
+class _ClusterWithoutNodes:
+    """A cluster for a user who may list pods but not nodes."""
 
     server: str
     in_cluster: bool

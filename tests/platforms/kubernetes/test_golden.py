@@ -1,7 +1,7 @@
-"""The manifests of every function that is here and of every feature, byte for byte.
+"""The manifests of all functions of this repository and of all features, byte for byte.
 
-`FNBUILD_WRITE_GOLDEN=1 pytest tests/platforms/kubernetes/test_golden.py` writes the files anew;
-what changed is to be read in `git diff` then.
+`FNBUILD_WRITE_GOLDEN=1 pytest tests/platforms/kubernetes/test_golden.py` writes the files again;
+review the changes with `git diff`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ WRITE = "FNBUILD_WRITE_GOLDEN"
 
 
 def _sources() -> dict[str, tuple[Path, str | None]]:
-    """The features, the library's functions with their variants, and one as people have them."""
-    found: dict[str, tuple[Path, str | None]] = {
+    """Return the features, the library's functions with their variants, and a user's function."""
+    sources: dict[str, tuple[Path, str | None]] = {
         path.stem: (path, None) for path in (HERE / "features").glob("*.yaml")
     }
     for path in (ROOT / "functions").glob("**/function.yaml"):
         for variant in (None, "cpu", "gpu"):
-            found[".".join(filter(None, (path.parent.name, variant)))] = (path.parent, variant)
-    found["alphapose"] = (ROOT / "tests/data/functions/alphapose.yaml", None)
-    return dict(sorted(found.items()))
+            sources[".".join(filter(None, (path.parent.name, variant)))] = (path.parent, variant)
+    sources["alphapose"] = (ROOT / "tests/data/functions/alphapose.yaml", None)
+    return dict(sorted(sources.items()))
 
 
 SOURCES = _sources()
@@ -47,15 +47,15 @@ def function(name: str) -> Function:
     return samples.loaded(*SOURCES[name])
 
 
-def text_of(some: tuple[Raw, ...]) -> str:
-    """As `fnbuild deploy --dry-run -o yaml` prints them."""
-    return "\n---\n".join(as_yaml(one) for one in some) + "\n"
+def text_of(manifests: tuple[Raw, ...]) -> str:
+    """Return the manifests as `fnbuild deploy --dry-run -o yaml` prints them."""
+    return "\n---\n".join(as_yaml(manifest) for manifest in manifests) + "\n"
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_manifests(name: str) -> None:
-    one = function(name)
-    text = text_of(render_portable(samples.revision(one), samples.render_context(one)))
+def test_manifests_match_their_golden_file(name: str) -> None:
+    sample = function(name)
+    text = text_of(render_portable(samples.revision(sample), samples.render_context(sample)))
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get(WRITE):
         path.write_text(text)
@@ -64,61 +64,64 @@ def test_the_manifests(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_twice_they_are_the_same(name: str) -> None:
-    """Whatever revision it is, whoever deploys it and whatever port is live."""
-    one = function(name)
-    first = render_portable(samples.revision(one), samples.render_context(one))
-    later = samples.revision(one, number=8, created="later", source=3, owner="other", stamp="again")
-    second = render_portable(later, samples.render_context(one, node_port=30123, replicas=5))
+def test_manifests_do_not_depend_on_the_revision(name: str) -> None:
+    """They are the same for all revisions, owners and live ports."""
+    sample = function(name)
+    first = render_portable(samples.revision(sample), samples.render_context(sample))
+    later = samples.revision(
+        sample, number=8, created="later", source=3, owner="other", stamp="again"
+    )
+    second = render_portable(later, samples.render_context(sample, node_port=30123, replicas=5))
     assert text_of(first) == text_of(second)
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_new_number_restarts_nothing(name: str) -> None:
-    """The pods' template is the same, and nothing that Kubernetes makes pods by differs."""
-    one = function(name)
-    around = samples.render_context(one)
-    manifests = render_manifests(samples.revision(one), around)
-    others = render_manifests(
-        samples.revision(one, number=9, created="later", note="again"), around
+def test_a_new_revision_number_restarts_no_pods(name: str) -> None:
+    """The specs, including the pod template, are the same."""
+    sample = function(name)
+    context = samples.render_context(sample)
+    manifests = render_manifests(samples.revision(sample), context)
+    later_manifests = render_manifests(
+        samples.revision(sample, number=9, created="later", note="again"), context
     )
-    for before, after in zip(manifests, others, strict=True):
+    for before, after in zip(manifests, later_manifests, strict=True):
         assert before["spec"] == after["spec"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_deployment_tells_its_revision(name: str) -> None:
-    one = samples.revision(function(name), note="back to 5", source=5)
-    manifests = render_manifests(one, samples.render_context(one.function))
+def test_the_revision_is_read_from_its_deployment(name: str) -> None:
+    revision = samples.revision(function(name), note="back to 5", source=5)
+    manifests = render_manifests(revision, samples.render_context(revision.function))
     deployment = next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
-    assert type(one).from_deployment(deployment) == one
+    assert type(revision).from_deployment(deployment) == revision
 
 
-def test_no_secret_is_in_them() -> None:
-    one = function("secrets")
-    made = samples.revision(one)
-    around = samples.render_context(one)
+def test_manifests_contain_no_secrets() -> None:
+    sample = function("secrets")
+    revision = samples.revision(sample)
+    context = samples.render_context(sample)
     assert "LEAKED" in SOURCES["secrets"][0].read_text()
-    for some in (render_manifests(made, around), render_portable(made, around)):
-        assert "LEAKED" not in text_of(some)
+    for manifests in (render_manifests(revision, context), render_portable(revision, context)):
+        assert "LEAKED" not in text_of(manifests)
 
 
-def test_values_of_variables_that_look_like_secrets_are_for_the_cluster_alone() -> None:
-    one = function("secret-variables")
-    made, around = samples.revision(one), samples.render_context(one)
-    text = text_of(render_portable(made, around))
+def test_values_of_secret_variables_are_not_in_portable_manifests() -> None:
+    sample = function("secret-variables")
+    revision, context = samples.revision(sample), samples.render_context(sample)
+    text = text_of(render_portable(revision, context))
     assert "LEAKED" not in text
-    assert text_of(render_manifests(made, around)).count("LEAKED-own") > 2
-    [said] = prerequisites(made)
-    assert "LEAKED" not in said
+    assert text_of(render_manifests(revision, context)).count("LEAKED-own") > 2
+    [requirement] = prerequisites(revision)
+    assert "LEAKED" not in requirement
     for key in ("DB_PASSWORD", "proxy.DB_PASSWORD", "API_TOKEN", "BROKER", "FETCH_SECRET"):
-        assert f"--from-literal={key}=…" in said
+        assert f"--from-literal={key}=…" in requirement
         assert f"key: {key}" in text
-    assert "MODEL" not in said
-    assert f"kubectl create secret generic nuclio-secret-variables -n {one.metadata.namespace}" in (
-        said
+    assert "MODEL" not in requirement
+    assert (
+        f"kubectl create secret generic nuclio-secret-variables -n {sample.metadata.namespace}"
+        in (requirement)
     )
 
 
-def test_no_file_is_left_of_a_function_that_went() -> None:
+def test_every_golden_file_has_a_function() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == {*SOURCES}

@@ -28,32 +28,38 @@ TRIGGERS = {
 }
 
 
-def applied(cluster: Cluster, namespace: str, function: Function, image: str) -> dict[str, Raw]:
-    around = samples.render_context(function)
-    found = {}
-    for manifest in render_manifests(samples.revision(function, image=image, pinned=image), around):
+def apply_function(
+    cluster: Cluster, namespace: str, function: Function, image: str
+) -> dict[str, Raw]:
+    context = samples.render_context(function)
+    applied_objects = {}
+    for manifest in render_manifests(
+        samples.revision(function, image=image, pinned=image), context
+    ):
         moved = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
-        found[manifest["kind"]] = cluster.apply(moved)
-    return found
+        applied_objects[manifest["kind"]] = cluster.apply(moved)
+    return applied_objects
 
 
 def one_pod(cluster: Cluster, namespace: str, labels: str, phase: str) -> Raw:
     """The first pod with these labels, once it is in the phase and, if it runs, ready."""
-    seen: list[Raw] = []
+    pods: list[Raw] = []
 
     def reached() -> bool:
-        seen[:] = cluster.list(kinds.POD, namespace, labels=labels)
-        status = seen[0]["status"] if seen else {}
-        conditions = {one["type"]: one["status"] for one in status.get("conditions") or []}
+        pods[:] = cluster.list(kinds.POD, namespace, labels=labels)
+        status = pods[0]["status"] if pods else {}
+        conditions = {
+            condition["type"]: condition["status"] for condition in status.get("conditions") or []
+        }
         if phase == "Running" and conditions.get("Ready") != "True":
             return False
         return bool(status.get("phase") == phase)
 
     until(f"a pod of {labels} in phase {phase}", reached)
-    return seen[0]
+    return pods[0]
 
 
-def test_hardened_and_called_by_a_cron_job(
+def test_a_hardened_function_is_called_by_a_cron_job(
     cluster: Cluster, namespace: str, greeter_image: str
 ) -> None:
     attributes = {"hardened": True, "cronTriggerCreationMode": "kube"}
@@ -63,17 +69,17 @@ def test_hardened_and_called_by_a_cron_job(
         triggers=TRIGGERS,
         platform={"attributes": attributes},
     )
-    found = applied(cluster, namespace, function, greeter_image)
+    applied_objects = apply_function(cluster, namespace, function, greeter_image)
     pod = one_pod(cluster, namespace, "nuclio.io/class=function", "Running")
-    port = found["Service"]["spec"]["ports"][0]["nodePort"]
+    port = applied_objects["Service"]["spec"]["ports"][0]["nodePort"]
     assert ask(f"{node_address(cluster)}:{port}") == "hello"
     status = cluster.proxy(namespace, pod["metadata"]["name"], 8082, "/status")
     assert status is not None
     assert json.loads(status)["state"] == "ready"
-    about = {"name": "by-hand", "namespace": namespace}
-    create(cluster, JOB, about, spec=found["CronJob"]["spec"]["jobTemplate"]["spec"])
+    metadata = {"name": "by-hand", "namespace": namespace}
+    create(cluster, JOB, metadata, spec=applied_objects["CronJob"]["spec"]["jobTemplate"]["spec"])
     caller = one_pod(cluster, namespace, "job-name=by-hand", "Succeeded")
     assert "nuclio.io/class" not in caller["metadata"]["labels"]
     lines = [line.decode() for _, line in cluster.logs(namespace, pod["metadata"]["name"])]
-    asked = [line for line in lines if "asked" in line]
-    assert len(asked) == 2
+    requests = [line for line in lines if "asked" in line]
+    assert len(requests) == 2

@@ -63,13 +63,13 @@ _UNPACK = (
         (f'Back-off pulling image "{IMAGE}"', "the image {} cannot be pulled"),
     ],
 )
-def test_the_words_of_containerd(message: str, text: str) -> None:
+def test_messages_of_containerd_are_explained(message: str, text: str) -> None:
     explanation = explain_pull_failure(IMAGE, [message], namespace="vision")
     assert explanation.text.startswith(text.format(IMAGE))
     assert explanation.fatal
 
 
-def test_the_cause_is_in_an_older_message() -> None:
+def test_the_cause_may_be_in_an_older_message() -> None:
     back_off = f'Back-off pulling image "{IMAGE}"'
     explanation = explain_pull_failure(
         IMAGE, [back_off, "Error: ImagePullBackOff", f"{_UNPACK}{IMAGE}: not found"]
@@ -77,7 +77,7 @@ def test_the_cause_is_in_an_older_message() -> None:
     assert "has no image" in explanation.text
 
 
-def test_a_login_that_is_not_accepted() -> None:
+def test_a_refused_login_is_explained() -> None:
     explanation = explain_pull_failure(
         IMAGE, ["unauthorized: bad password"], secrets=("mine",), namespace="vision"
     )
@@ -89,17 +89,17 @@ def test_a_login_that_is_not_accepted() -> None:
     assert "-n vision --registry registry.example.com" in explanation.hint
 
 
-def test_a_registry_that_need_not_be_asked() -> None:
+def test_the_pull_policy_is_suggested_for_unreachable_registries() -> None:
     message = "dial tcp: lookup registry.example.com on 10.0.0.2:53: no such host"
-    words = "`imagePullPolicy: IfNotPresent` in spec runs an image that the nodes have already"
-    assert words in explain_pull_failure(IMAGE, [message], policy="Always").hint
-    assert words not in explain_pull_failure(IMAGE, [message], policy="IfNotPresent").hint
+    hint = "`imagePullPolicy: IfNotPresent` in spec runs an image that the nodes have already"
+    assert hint in explain_pull_failure(IMAGE, [message], policy="Always").hint
+    assert hint not in explain_pull_failure(IMAGE, [message], policy="IfNotPresent").hint
     assert (
-        words not in explain_pull_failure(IMAGE, ["no space left on device"], policy="Always").hint
+        hint not in explain_pull_failure(IMAGE, ["no space left on device"], policy="Always").hint
     )
 
 
-def test_an_image_that_was_never_pushed() -> None:
+def test_an_unpushed_image_is_explained() -> None:
     message = (
         "Error response from daemon: pull access denied for fnbuild/faces, repository does not"
         " exist or may require 'docker login': denied: requested access to the resource is denied"

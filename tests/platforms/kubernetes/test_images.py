@@ -1,4 +1,4 @@
-"""Images in a registry are kept while a revision needs them, and no longer."""
+"""Images in a registry are kept while a revision needs them, and removed afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def handler(context, event):
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Registry]:
-    """A registry whose garbage may be collected. The first push uploads the base image."""
+    """A registry that supports garbage collection. The first push uploads the base image."""
     folder = tmp_path_factory.mktemp("registry")
     with engines.registry(folder, free_port(), own=True) as registry:
         yield registry
@@ -66,13 +66,13 @@ def deploy(author: Author, own: engines.Registry, word: str) -> Deployment:
 
 
 def build_of(deployment: Deployment) -> PushedBuild:
-    found = parse_pushed_build(str(deployment.details["pinned"]))
-    assert found is not None, deployment.details
-    return found
+    build = parse_pushed_build(str(deployment.details["pinned"]))
+    assert build is not None, deployment.details
+    return build
 
 
-def is_whole(own: engines.Registry, build: PushedBuild) -> bool:
-    """Whether the registry has the manifest of a build and everything that it names."""
+def is_complete(own: engines.Registry, build: PushedBuild) -> bool:
+    """Return True if the registry has the manifest and all layers of a build."""
     base = f"http://{own.address}/v2/{build.repository.name}"
     kind = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     try:
@@ -88,7 +88,7 @@ def is_whole(own: engines.Registry, build: PushedBuild) -> bool:
     return True
 
 
-def test_the_image_that_serves_outlives_a_failed_deploy_and_a_collection(
+def test_the_serving_image_survives_a_failed_deploy_and_garbage_collection(
     author: Author, own: engines.Registry
 ) -> None:
     first = build_of(deploy(author, own, "one"))
@@ -100,7 +100,7 @@ def test_the_image_that_serves_outlives_a_failed_deploy_and_a_collection(
     assert registry.digest(repository, "latest") == first.digest
     assert len(registry.tags(repository)) == 3
     own.collect_garbage()
-    assert is_whole(own, first)
+    assert is_complete(own, first)
     assert ask(author.shown().external_urls[0]) == "one"
 
     second = build_of(deploy(author, own, "two"))
@@ -108,32 +108,32 @@ def test_the_image_that_serves_outlives_a_failed_deploy_and_a_collection(
     own.collect_garbage()
     rolled_back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert build_of(rolled_back) == first
-    assert is_whole(own, first)
+    assert is_complete(own, first)
 
 
-def test_builds_go_when_their_revisions_leave_history(
+def test_builds_are_removed_with_their_revisions(
     author: Author, own: engines.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HISTORY_LIMIT", 2)
     engine, registry = require_engine(), RegistryClient(own.address)
     builds = {"one": build_of(deploy(author, own, "one"))}
-    # A name that a user gave keeps the first.
+    # A tag of the user keeps the first build.
     stable = f"{builds['one'].repository}:stable"
     call(engine, "tag", f"{builds['one'].repository}:latest", stable)
     call(engine, "push", stable)
     call(engine, "rmi", stable)
-    # Another function keeps the second.
+    # Another function keeps the second build.
     shown = deploy(author, own, "two")
     builds["two"] = build_of(shown)
     author.run(str(shown.details["pinned"]), name="another")
     for word in ("three", "four", "five"):
         builds[word] = build_of(deploy(author, own, word))
-    kept = {build.tag for word, build in builds.items() if word != "three"}
-    assert set(registry.tags(builds["one"].repository.name)) == {"latest", "stable", *kept}
+    tags = {build.tag for word, build in builds.items() if word != "three"}
+    assert set(registry.tags(builds["one"].repository.name)) == {"latest", "stable", *tags}
     assert f"removed {builds['three']}: revision 3 has left history" in author.progress
 
 
-def test_a_redeploy_of_a_lost_image_names_the_remedy(author: Author, own: engines.Registry) -> None:
+def test_a_redeploy_of_a_lost_image_has_a_hint(author: Author, own: engines.Registry) -> None:
     build, engine = build_of(deploy(author, own, "one")), require_engine()
     assert RegistryClient(own.address).delete(build.repository.name, build.digest)
     cluster = author.platform.cluster
@@ -157,34 +157,34 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
     registry, repository = RegistryClient(own.address), builds[0].repository.name
     request = PruneRequest(author.namespace, (name,), registries=(own.address,))
 
-    def found() -> list[Leftover]:
+    def stale_tags() -> list[Leftover]:
         leftovers = prune.find_leftovers(author.platform, request).leftovers
         return [leftover for leftover in leftovers if leftover.kind == "registry tag"]
 
-    assert found() == []
+    assert stale_tags() == []
     author.platform.delete(author.namespace, name)
-    # The third is still what `latest` means.
-    expected = {f"{one}@{one.digest}" for one in builds[:2]}
-    until("the end of the pods", lambda: {one.name for one in found()} == expected)
-    assert {one.function for one in found()} == {name}
-    for leftover in found():
+    # The tag `latest` still refers to the third build.
+    expected = {f"{build}@{build.digest}" for build in builds[:2]}
+    until("the end of the pods", lambda: {leftover.name for leftover in stale_tags()} == expected)
+    assert {leftover.function for leftover in stale_tags()} == {name}
+    for leftover in stale_tags():
         assert prune.remove_leftover(author.platform, leftover) == ""
     assert set(registry.tags(repository)) == {"latest", builds[2].tag}
-    assert found() == []
+    assert stale_tags() == []
 
 
-def test_prune_leaves_builds_of_revisions_on_record(author: Author, own: engines.Registry) -> None:
-    # A name of its own: builds of functions that are being deployed anywhere are left alone.
+def test_prune_keeps_builds_of_recorded_revisions(author: Author, own: engines.Registry) -> None:
+    # A unique name, because builds of functions that are being deployed anywhere are kept.
     name = f"kept-{author.namespace[-8:]}"
     folder = with_registry(author.write("one", name=name), own)
     build = build_of(author.deploy(folder))
     engine = require_engine()
-    # Nobody's revision, and not built by fnbuild.
+    # An image without a revision that fnbuild did not build.
     foreign = f"{build.repository}:fnbuild-{'0' * 16}"
     call(engine, "tag", engines.PYTHON_IMAGE, foreign)
     call(engine, "push", foreign)
     call(engine, "rmi", foreign)
-    # Built and pushed, then overtaken by another before it ran.
+    # A build that was pushed and then replaced by another one before it ran.
 
     def built(word: str) -> BuiltImage:
         request = author.request(with_registry(author.write(word, name=name), own))
@@ -203,7 +203,7 @@ def test_prune_leaves_builds_of_revisions_on_record(author: Author, own: engines
     assert tags == [f"{lost.build_tag}@{lost.pushed_digest}"]
 
 
-def test_who_sees_one_namespace_alone_removes_no_image(
+def test_prune_without_permission_on_all_namespaces_keeps_images(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     author.run(image)
@@ -211,7 +211,7 @@ def test_who_sees_one_namespace_alone_removes_no_image(
     cluster = author.platform.cluster
     file = kubeconfig_of(cluster, author.namespace, "one", rules, tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    found = prune.find_leftovers(KubernetesPlatform(), PruneRequest(author.namespace, named=True))
-    assert found.leftovers == []
-    [warning] = found.warnings
+    result = prune.find_leftovers(KubernetesPlatform(), PruneRequest(author.namespace, named=True))
+    assert result.leftovers == []
+    [warning] = result.warnings
     assert warning.startswith("images stay, since one may be needed: ")

@@ -27,7 +27,7 @@ OUT_OF_MEMORY = (
     " (spec.resources.limits.memory lets it have 48Mi in all)"
 )
 
-# What keeps it from ever being ready, a part of the remedy, the container whose log says more.
+# The failure of each recording, a part of its hint, and the container whose log has details.
 FAILURES = {
     "as-root": ("the image runs as root, and runAsNonRoot forbids it", "runAsUser", ""),
     "configmap-env-missing": ("the ConfigMap absent does not exist", "configmap absent", ""),
@@ -140,7 +140,7 @@ FAILURES = {
     "signal": ("the container was ended by SIGSEGV, 2 times so far", "", "nuclio"),
 }
 
-# What is said while it may still become ready.
+# The message of each recording that may still become ready.
 UNDER_WAY = {
     "init-running": "init container fetch is running",
     "just-missing": "volume v: the ConfigMap absent does not exist",
@@ -154,119 +154,123 @@ UNDER_WAY = {
 
 
 def recording(name: str) -> Any:
-    said = json.loads((DATA / f"{name}.json").read_text())
-    return said | {
-        "deployment": KubeDeployment(said["deployment"]),
-        "pods": list(map(Pod, said["pods"])),
-        "events": list(map(KubeEvent, said["events"])),
+    recorded = json.loads((DATA / f"{name}.json").read_text())
+    return recorded | {
+        "deployment": KubeDeployment(recorded["deployment"]),
+        "pods": list(map(Pod, recorded["pods"])),
+        "events": list(map(KubeEvent, recorded["events"])),
     }
 
 
-def standing(said: Any, later: float = 0.0, **more: Any) -> RolloutStatus:
+def status_of(recorded: Any, later: float = 0.0, **more: Any) -> RolloutStatus:
     return rollout_status.rollout_status(
-        said["deployment"],
-        said["pods"],
-        list(map(KubeEvent, said["events"])),
-        said["now"] + later,
+        recorded["deployment"],
+        recorded["pods"],
+        list(map(KubeEvent, recorded["events"])),
+        recorded["now"] + later,
         NODES,
         **more,
     )
 
 
-def test_every_recording_is_looked_at() -> None:
-    there = {path.stem for path in DATA.glob("*.json")} - {"nodes", "well"}
-    assert there == set(FAILURES) | set(UNDER_WAY)
+def test_every_recording_is_tested() -> None:
+    names = {path.stem for path in DATA.glob("*.json")} - {"nodes", "well"}
+    assert names == set(FAILURES) | set(UNDER_WAY)
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_why_it_will_not_be_ready(name: str) -> None:
+def test_failures_are_explained(name: str) -> None:
     text, hint, container = FAILURES[name]
-    found = standing(recording(name))
-    assert (found.failure, found.container) == (text, container)
-    assert hint in found.hint
-    assert found.failure in found.messages
-    assert not found.ready
-    assert bool(found.pod) is bool(container)
+    rollout = status_of(recording(name))
+    assert (rollout.failure, rollout.container) == (text, container)
+    assert hint in rollout.hint
+    assert rollout.failure in rollout.messages
+    assert not rollout.ready
+    assert bool(rollout.pod) is bool(container)
 
 
 @pytest.mark.parametrize("name", UNDER_WAY)
-def test_what_is_going_on(name: str) -> None:
-    found = standing(recording(name))
-    assert found == RolloutStatus(False, (UNDER_WAY[name],), "", "", found.pod, found.container)
+def test_progress_is_described(name: str) -> None:
+    rollout = status_of(recording(name))
+    assert rollout == RolloutStatus(
+        False, (UNDER_WAY[name],), "", "", rollout.pod, rollout.container
+    )
 
 
-def test_a_function_that_is_well() -> None:
-    assert standing(recording("well")) == RolloutStatus(True)
+def test_a_healthy_function_is_ready() -> None:
+    assert status_of(recording("well")) == RolloutStatus(True)
 
 
 @pytest.mark.parametrize(("name", "patience"), [("just-missing", 5), ("just-unschedulable", 15)])
-def test_what_others_may_make_is_waited_for(name: str, patience: float) -> None:
-    said = recording(name)
-    assert not standing(said).failure
-    assert standing(said, patience).failure == UNDER_WAY[name]
+def test_missing_objects_are_a_failure_after_a_delay(name: str, patience: float) -> None:
+    recorded = recording(name)
+    assert not status_of(recorded).failure
+    assert status_of(recorded, patience).failure == UNDER_WAY[name]
 
 
-def test_a_volume_that_does_not_exist_comes_with_no_node() -> None:
-    said = recording("pvc-missing")
-    started = said["pods"][0].condition("PodScheduled").last_transition
-    said["now"] = parse_timestamp(started)
-    assert not standing(said, 4).failure
-    assert standing(said, 6).failure == FAILURES["pvc-missing"][0]
+def test_a_missing_volume_is_a_failure_after_a_delay() -> None:
+    recorded = recording("pvc-missing")
+    started = recorded["pods"][0].condition("PodScheduled").last_transition
+    recorded["now"] = parse_timestamp(started)
+    assert not status_of(recorded, 4).failure
+    assert status_of(recorded, 6).failure == FAILURES["pvc-missing"][0]
 
 
-def applied_at(said: Any, later: float) -> None:
-    """The function was changed so many seconds behind what is recorded."""
-    moment = datetime.fromtimestamp(said["now"] + later, UTC).isoformat()
+def applied_at(recorded: Any, later: float) -> None:
+    """Let the function be changed so many seconds after the recording."""
+    moment = datetime.fromtimestamp(recorded["now"] + later, UTC).isoformat()
     change = {"manager": "fnbuild", "operation": "Apply", "time": moment}
-    said["deployment"]["metadata"]["managedFields"] = [change]
+    recorded["deployment"]["metadata"]["managedFields"] = [change]
 
 
 @pytest.mark.parametrize("name", ["no-account", "no-node-label", "configmap-volume-missing"])
-def test_what_was_so_before_the_last_change_is_waited_for_again(name: str) -> None:
-    said = recording(name)
-    applied_at(said, -1)
-    assert not standing(said).failure
+def test_failures_from_before_the_last_change_are_ignored(name: str) -> None:
+    recorded = recording(name)
+    applied_at(recorded, -1)
+    assert not status_of(recorded).failure
 
 
-def test_the_words_about_an_older_replica_set() -> None:
-    said, pods = recording("no-account"), recording("started")["pods"]
-    template = said["deployment"]["spec"]["template"]
+def test_messages_about_an_older_replica_set_are_ignored() -> None:
+    recorded, pods = recording("no-account"), recording("started")["pods"]
+    template = recorded["deployment"]["spec"]["template"]
     pods[0]["metadata"] |= {
         "labels": template["metadata"]["labels"] | {"pod-template-hash": "newer"},
         "annotations": template["metadata"].get("annotations") or {},
     }
     pods[0]["spec"] |= template["spec"]
-    assert standing({**said, "pods": pods}, 60).messages == ("the container has started",)
+    assert status_of({**recorded, "pods": pods}, 60).messages == ("the container has started",)
 
 
-def test_pods_of_another_template_while_there_are_none_of_the_newest() -> None:
-    said = recording("crash")
-    said["deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] = "another"
-    assert "9 times so far" in standing(said).failure  # admission may have changed it
-    said["deployment"]["status"].pop("updatedReplicas")
-    assert standing(said).messages == ("its pod is being created",)
+def test_pods_of_another_template_count_until_new_ones_exist() -> None:
+    recorded = recording("crash")
+    recorded["deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] = "another"
+    assert "9 times so far" in status_of(recorded).failure  # admission may have changed it
+    recorded["deployment"]["status"].pop("updatedReplicas")
+    assert status_of(recorded).messages == ("its pod is being created",)
 
 
-def test_a_node_that_is_not_there() -> None:
-    said = recording("pulling")
-    pod = said["pods"][0]
+def test_a_missing_node_is_a_failure_after_a_delay() -> None:
+    recorded = recording("pulling")
+    pod = recorded["pods"][0]
     pod["spec"]["nodeName"], pod["status"] = "nonode", {"phase": "Pending"}
-    said["now"] = parse_timestamp(pod["metadata"]["creationTimestamp"])
-    assert standing(said).messages == ("there is no node nonode",)
-    assert not standing(said).failure
-    found = standing(said, 5)
-    assert found.failure == "there is no node nonode"
-    assert NODES[0]["metadata"]["name"] in found.hint
+    recorded["now"] = parse_timestamp(pod["metadata"]["creationTimestamp"])
+    assert status_of(recorded).messages == ("there is no node nonode",)
+    assert not status_of(recorded).failure
+    rollout = status_of(recorded, 5)
+    assert rollout.failure == "there is no node nonode"
+    assert NODES[0]["metadata"]["name"] in rollout.hint
 
-    def blind(later: float) -> RolloutStatus:
-        """As who may not see nodes."""
-        now = said["now"] + later
-        return rollout_status.rollout_status(said["deployment"], said["pods"], said["events"], now)
+    def status_without_nodes(later: float) -> RolloutStatus:
+        """Return the status for a user who may not list nodes."""
+        now = recorded["now"] + later
+        return rollout_status.rollout_status(
+            recorded["deployment"], recorded["pods"], recorded["events"], now
+        )
 
-    assert not blind(5).failure
-    assert blind(15).failure == "no kubelet takes the pod on node nonode"
+    assert not status_without_nodes(5).failure
+    assert status_without_nodes(15).failure == "no kubelet takes the pod on node nonode"
     pod["spec"]["nodeName"] = NODES[0]["metadata"]["name"]
-    assert not standing(said, 60).failure
+    assert not status_of(recorded, 60).failure
 
 
 @pytest.mark.parametrize(
@@ -277,164 +281,174 @@ def test_a_node_that_is_not_there() -> None:
         ("secret-volume-missing", {"projected": {"sources": [{"secret": {"name": "absent"}}]}}),
     ],
 )
-def test_what_a_volume_needs_before_the_kubelet_tells(name: str, source: Raw) -> None:
-    said = recording(name)
-    said["events"] = []
-    pod = said["pods"][0]
+def test_missing_volume_sources_are_found_before_the_kubelet_reports_them(
+    name: str, source: Raw
+) -> None:
+    recorded = recording(name)
+    recorded["events"] = []
+    pod = recorded["pods"][0]
     optional = {"name": "w", "secret": {"secretName": "perhaps", "optional": True}}
     pod["spec"]["volumes"] = [{"name": "x", "emptyDir": {}}, optional, {"name": "v", **source}]
     pod["status"]["startTime"] = pod["metadata"]["creationTimestamp"]
-    said["now"] = parse_timestamp(pod["status"]["startTime"])
-    [missed] = [one.missing_finding("vision") for one in kubelet.volume_references(pod)]
-    absent = {pod["metadata"]["name"]: missed}
-    assert not standing(said, 4, absent=absent).failure
-    found = standing(said, 5, absent=absent)
-    assert found.failure == FAILURES[name][0]
-    assert FAILURES[name][1] in found.hint
-    assert not pod_status.is_waiting_for_volumes(pod, said["now"] + 4)
-    assert pod_status.is_waiting_for_volumes(pod, said["now"] + 5)
+    recorded["now"] = parse_timestamp(pod["status"]["startTime"])
+    [finding] = [
+        reference.missing_finding("vision") for reference in kubelet.volume_references(pod)
+    ]
+    absent = {pod["metadata"]["name"]: finding}
+    assert not status_of(recorded, 4, absent=absent).failure
+    rollout = status_of(recorded, 5, absent=absent)
+    assert rollout.failure == FAILURES[name][0]
+    assert FAILURES[name][1] in rollout.hint
+    assert not pod_status.is_waiting_for_volumes(pod, recorded["now"] + 4)
+    assert pod_status.is_waiting_for_volumes(pod, recorded["now"] + 5)
     running = recording("started")["pods"][0]
-    assert not pod_status.is_waiting_for_volumes(running, said["now"] + 3600)
+    assert not pod_status.is_waiting_for_volumes(running, recorded["now"] + 3600)
 
 
-def test_a_cluster_that_grows_is_waited_for() -> None:
-    said = recording("no-node-label")
-    pod = said["pods"][0]["metadata"]
+def test_a_cluster_that_adds_nodes_is_no_failure() -> None:
+    recorded = recording("no-node-label")
+    pod = recorded["pods"][0]["metadata"]
     about = {"kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
-    said["events"].append({"reason": "TriggeredScaleUp", "type": "Normal", "involvedObject": about})
-    found = standing(said)
-    assert not found.failure
-    assert found.messages[0].endswith("; the cluster adds a node")
+    recorded["events"].append(
+        {"reason": "TriggeredScaleUp", "type": "Normal", "involvedObject": about}
+    )
+    rollout = status_of(recorded)
+    assert not rollout.failure
+    assert rollout.messages[0].endswith("; the cluster adds a node")
 
 
-def test_a_change_that_the_cluster_has_not_seen_yet() -> None:
-    said = recording("well")
-    said["deployment"]["metadata"]["generation"] += 1
+def test_an_unprocessed_change_is_reported() -> None:
+    recorded = recording("well")
+    recorded["deployment"]["metadata"]["generation"] += 1
     waiting = RolloutStatus(False, ("waiting for the cluster to process the change",))
-    assert standing(said) == waiting
+    assert status_of(recorded) == waiting
 
 
-def test_a_paused_rollout() -> None:
-    said = recording("started")
-    said["deployment"]["spec"]["paused"] = True
-    found = standing(said)
-    assert found.failure == "the rollout is paused"
-    assert "kubectl rollout resume deployment/nuclio-not-listening -n vision" in found.hint
+def test_a_paused_rollout_is_a_failure() -> None:
+    recorded = recording("started")
+    recorded["deployment"]["spec"]["paused"] = True
+    rollout = status_of(recorded)
+    assert rollout.failure == "the rollout is paused"
+    assert "kubectl rollout resume deployment/nuclio-not-listening -n vision" in rollout.hint
 
 
 def test_pods_of_older_revisions_do_not_count() -> None:
-    said = recording("rolling")
-    newest = rollout_status.newest_pods(said["deployment"], said["pods"])
-    assert len(said["pods"]) == 2
+    recorded = recording("rolling")
+    newest = rollout_status.newest_pods(recorded["deployment"], recorded["pods"])
+    assert len(recorded["pods"]) == 2
     assert [pod["spec"]["containers"][0]["image"] for pod in newest] == ["127.0.0.1:5000/none:2"]
 
 
-def test_of_pods_of_the_same_template_the_newest_count() -> None:
-    said = recording("started")
-    older = copy.deepcopy(said["pods"][0])
+def test_the_newest_pods_of_a_template_count() -> None:
+    recorded = recording("started")
+    older = copy.deepcopy(recorded["pods"][0])
     older["metadata"] |= {"name": "older", "creationTimestamp": "2020-01-01T00:00:00Z"}
     older["metadata"]["labels"]["pod-template-hash"] = "other"
-    newest = rollout_status.newest_pods(said["deployment"], [older, *said["pods"]])
-    assert newest == said["pods"]
+    newest = rollout_status.newest_pods(recorded["deployment"], [older, *recorded["pods"]])
+    assert newest == recorded["pods"]
 
 
-def test_pods_whose_images_admission_has_changed() -> None:
-    said = recording("rolling")
-    for pod in said["pods"]:
+def test_images_changed_by_admission_are_accepted() -> None:
+    recorded = recording("rolling")
+    for pod in recorded["pods"]:
         image = pod["spec"]["containers"][0]["image"]
         pod["spec"]["containers"][0]["image"] = f"mirror.example.com/{image}"
-    newest = rollout_status.newest_pods(said["deployment"], said["pods"])
-    assert [one["spec"]["containers"][0]["image"] for one in newest] == [
+    newest = rollout_status.newest_pods(recorded["deployment"], recorded["pods"])
+    assert [pod["spec"]["containers"][0]["image"] for pod in newest] == [
         "mirror.example.com/127.0.0.1:5000/none:2"
     ]
 
 
-def test_pods_that_differ_in_their_resources_alone() -> None:
-    """As those of a revision with more memory, and of the one to which a failed rollout returns."""
-    said = recording("started")
-    old, new = said["pods"][0], copy.deepcopy(said["pods"][0])
+def test_pods_are_distinguished_by_their_resources() -> None:
+    """Such as pods of a revision with more memory, and of the one that a rollback restores."""
+    recorded = recording("started")
+    old, new = recorded["pods"][0], copy.deepcopy(recorded["pods"][0])
     new["metadata"] |= {"name": "new", "creationTimestamp": "2036-01-01T00:00:00Z"}
     new["metadata"]["labels"]["pod-template-hash"] = "other"
-    for one, memory in ((old, "1Gi"), (new, "2Gi")):
-        one["spec"]["containers"][0]["resources"] = {"limits": {"memory": memory}}
-    template = said["deployment"]["spec"]["template"]["spec"]["containers"][0]
+    for pod, memory in ((old, "1Gi"), (new, "2Gi")):
+        pod["spec"]["containers"][0]["resources"] = {"limits": {"memory": memory}}
+    template = recorded["deployment"]["spec"]["template"]["spec"]["containers"][0]
     for memory, pod in (("1Gi", old), ("2Gi", new)):
         template["resources"] = {"limits": {"memory": memory}}
-        assert rollout_status.newest_pods(said["deployment"], [old, new]) == [pod]
+        assert rollout_status.newest_pods(recorded["deployment"], [old, new]) == [pod]
 
 
-def test_pods_that_have_the_same_and_more() -> None:
-    """As those of a failed revision, which was given one more variable."""
-    said = recording("started")
-    old, new = said["pods"][0], copy.deepcopy(said["pods"][0])
+def test_pods_with_additional_variables_do_not_match() -> None:
+    """Such as pods of a failed revision with an additional variable."""
+    recorded = recording("started")
+    old, new = recorded["pods"][0], copy.deepcopy(recorded["pods"][0])
     new["metadata"] |= {"name": "new", "creationTimestamp": "2036-01-01T00:00:00Z"}
     new["metadata"]["labels"]["pod-template-hash"] = "other"
     new["spec"]["containers"][0].setdefault("env", []).append({"name": "MORE", "value": "1"})
-    assert rollout_status.newest_pods(said["deployment"], [old, new]) == [old]
+    assert rollout_status.newest_pods(recorded["deployment"], [old, new]) == [old]
 
 
-def test_a_second_eviction_is_one_too_many() -> None:
-    said = recording("evicted")
-    said["pods"] = said["pods"][1:]
-    found = standing(said)
-    assert not found.failure
-    assert found.messages[0].startswith("its pod was evicted: usage")
+def test_a_single_eviction_is_no_failure() -> None:
+    recorded = recording("evicted")
+    recorded["pods"] = recorded["pods"][1:]
+    rollout = status_of(recorded)
+    assert not rollout.failure
+    assert rollout.messages[0].startswith("its pod was evicted: usage")
 
 
-def test_a_node_that_does_not_answer() -> None:
-    said = recording("not-ready")
-    away = copy.deepcopy(NODES)
-    away[0]["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
-    found = rollout_status.rollout_status(
-        said["deployment"], said["pods"], said["events"], said["now"], away, None
+def test_an_unreachable_node_is_reported() -> None:
+    recorded = recording("not-ready")
+    nodes = copy.deepcopy(NODES)
+    nodes[0]["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    rollout = rollout_status.rollout_status(
+        recorded["deployment"], recorded["pods"], recorded["events"], recorded["now"], nodes, None
     )
-    assert found.messages == ("its node node1 does not answer",)
+    assert rollout.messages == ("its node node1 does not answer",)
 
 
-def test_some_replicas_are_ready() -> None:
-    said = recording("quota")
-    said["deployment"]["status"]["conditions"] = []
-    assert standing(said).messages == ("1 of 2 replicas ready",)
+def test_the_number_of_ready_replicas_is_reported() -> None:
+    recorded = recording("quota")
+    recorded["deployment"]["status"]["conditions"] = []
+    assert status_of(recorded).messages == ("1 of 2 replicas ready",)
 
 
-def test_without_nodes_the_selector_is_told_all_the_same() -> None:
-    said = recording("no-node-label")
-    found = rollout_status.rollout_status(
-        said["deployment"], said["pods"], said["events"], said["now"]
+def test_an_unmatched_selector_is_explained_without_nodes() -> None:
+    recorded = recording("no-node-label")
+    rollout = rollout_status.rollout_status(
+        recorded["deployment"], recorded["pods"], recorded["events"], recorded["now"]
     )
-    assert found.failure == "no node has the label zone=far (0/1 nodes fit)"
+    assert rollout.failure == "no node has the label zone=far (0/1 nodes fit)"
 
 
-# What the processor says
+# Statuses of processors
 
 
-def told(state: Any, reason: str = "", workers: tuple[str, ...] = ()) -> RolloutStatus:
-    said = recording("started")
-    some = [WorkerStatus(number, state) for number, state in enumerate(workers)]
-    status = ProcessorStatus(state, 1, 1, reason, f"{reason}\nTraceback", some)
-    return standing(said, statuses={said["pods"][0]["metadata"]["name"]: status})
+def status_of_processor(
+    state: Any, reason: str = "", workers: tuple[str, ...] = ()
+) -> RolloutStatus:
+    recorded = recording("started")
+    worker_statuses = [WorkerStatus(number, state) for number, state in enumerate(workers)]
+    status = ProcessorStatus(state, 1, 1, reason, f"{reason}\nTraceback", worker_statuses)
+    return status_of(recorded, statuses={recorded["pods"][0]["metadata"]["name"]: status})
 
 
-def test_init_context_is_running() -> None:
-    assert told("starting").messages == ("init_context is running",)
-    findings = told("starting", workers=("ready", "starting"))
-    assert findings.messages == ("init_context is running, 1 of 2 workers ready",)
-    assert not findings.failure
+def test_a_running_init_context_is_reported() -> None:
+    assert status_of_processor("starting").messages == ("init_context is running",)
+    rollout = status_of_processor("starting", workers=("ready", "starting"))
+    assert rollout.messages == ("init_context is running, 1 of 2 workers ready",)
+    assert not rollout.failure
 
 
-def test_init_context_failed() -> None:
-    findings = told("unhealthy", "ValueError: no weights")
-    assert findings.failure == "ValueError: no weights"
-    assert (findings.pod, findings.container) != ("", "")
+def test_a_failed_init_context_is_a_failure() -> None:
+    rollout = status_of_processor("unhealthy", "ValueError: no weights")
+    assert rollout.failure == "ValueError: no weights"
+    assert (rollout.pod, rollout.container) != ("", "")
 
 
-def test_a_worker_out_of_memory() -> None:
-    findings = told("unhealthy", "worker 0 was killed (SIGKILL), likely out of memory")
-    assert findings.failure.endswith(
+def test_a_worker_out_of_memory_is_explained() -> None:
+    rollout = status_of_processor(
+        "unhealthy", "worker 0 was killed (SIGKILL), likely out of memory"
+    )
+    assert rollout.failure.endswith(
         "likely out of memory (it has no limit, so the node has no more)"
     )
-    assert "spec.resources.limits.memory" in findings.hint
+    assert "spec.resources.limits.memory" in rollout.hint
 
 
-def test_a_pod_that_is_about_to_be_taken_up() -> None:
-    assert told("ready").messages == ("its workers are ready",)
+def test_ready_workers_are_reported_before_the_pod_is() -> None:
+    assert status_of_processor("ready").messages == ("its workers are ready",)

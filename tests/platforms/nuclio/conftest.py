@@ -1,4 +1,4 @@
-"""A Nuclio for each test, which nobody else uses: one on this machine with its dashboard."""
+"""A separate Nuclio on this machine for each test, with its dashboard."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ CODES = {
 
 @pytest.fixture(scope="session")
 def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Images of functions by the word that they answer; the one called `broken` cannot start.
+    """Images of functions by the word that they answer; the image `broken` cannot start.
 
-    They last as long as the tests, as do the layers that they share with those of others.
+    They are kept for the whole test run, as are the layers that they share with other images.
     """
     engine = require_engine()
     require_image(engine)
     with engine_resources(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
-        found = {}
+        references = {}
         for word, code in CODES.items():
             folder = tmp_path_factory.mktemp(word)
-            found[word] = names.image(word, tag="latest")
+            references[word] = names.image(word, tag="latest")
             (folder / "function.yaml").write_text(
-                config("shared", image=found[word].partition(":")[0])
+                config("shared", image=references[word].partition(":")[0])
             )
             (folder / "main.py").write_text(code)
             artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
-        yield found
+        yield references
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def namespace(resources: EngineResources) -> str:
 
 @contextmanager
 def dashboard(folder: Path, namespace: str) -> Iterator[Nuclio]:
-    """A dashboard with its default project, which the environment names."""
+    """Run a dashboard with its default project; the environment has its URL."""
     nuclio = Nuclio(folder / "nuclio")
     nuclio.create_project({"metadata": {"name": "default", "namespace": namespace}})
     server = serve(nuclio)

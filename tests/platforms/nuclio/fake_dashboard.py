@@ -1,4 +1,4 @@
-"""The API of a Nuclio's dashboard, as far as fnbuild uses it (pkg/dashboard/resource)."""
+"""The part of the API of Nuclio's dashboard that fnbuild uses (pkg/dashboard/resource)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Raw = dict[str, Any]
 
 
 def serve(nuclio: Nuclio) -> ThreadingHTTPServer:
-    """The API on a port of its own, until `shutdown`."""
+    """Serve the API on a free port until `shutdown`."""
 
     class Handler(_Api):
         pass
@@ -48,7 +48,7 @@ class _Api(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path.rstrip("/")
         self.nuclio.requests.append((self.command, path))
         try:
-            self._refuse_strangers()
+            self._check_credentials()
             if path.startswith("/api/function_invocations"):
                 self._invoke(body)
                 return
@@ -59,13 +59,13 @@ class _Api(BaseHTTPRequestHandler):
             self.nuclio.broken.append(str(error))
             self._json(500, {"error": str(error)})
 
-    def _refuse_strangers(self) -> None:
-        given = self.headers.get("Authorization", "")
+    def _check_credentials(self) -> None:
+        header = self.headers.get("Authorization", "")
         if self.nuclio.credentials:
-            wanted = "Basic " + base64.b64encode(self.nuclio.credentials.encode()).decode()
-            if given != wanted:
+            expected = "Basic " + base64.b64encode(self.nuclio.credentials.encode()).decode()
+            if header != expected:
                 raise RefusedError(401, "Unauthorized")
-        if self.nuclio.token and given != f"Bearer {self.nuclio.token}":
+        if self.nuclio.token and header != f"Bearer {self.nuclio.token}":
             raise RefusedError(403, "Missing Authorization header")
 
     def _namespace(self, kind: str = "Function") -> str:
@@ -85,7 +85,7 @@ class _Api(BaseHTTPRequestHandler):
         match [self.command, *parts]:
             case ["GET"]:
                 project = self.headers.get("X-Nuclio-Project-Name", "")
-                self._json(200, self.nuclio.listed(self._namespace(), project))
+                self._json(200, self.nuclio.functions_of(self._namespace(), project))
             case ["GET", name]:
                 self._json(200, self.nuclio.get(self._namespace(), name))
             case ["GET", name, "replicas"]:
@@ -101,13 +101,13 @@ class _Api(BaseHTTPRequestHandler):
                 self._empty(202)
             case ["DELETE"]:
                 header = "X-Nuclio-Delete-Function-Ignore-State-Validation"
-                whatever = self.headers.get(header) == "true"
-                self.nuclio.delete(_read(body), whatever_state=whatever)
+                ignore_state = self.headers.get(header) == "true"
+                self.nuclio.delete(_read(body), ignore_state=ignore_state)
                 self._empty(204)
 
     def _projects(self, body: bytes) -> None:
         if self.command == "GET":
-            self._json(200, self.nuclio.listed_projects(self._namespace("Project")))
+            self._json(200, self.nuclio.projects_of(self._namespace("Project")))
         elif self.command == "POST":
             self._json(201, self.nuclio.create_project(_read(body)))
         elif self.command == "PUT":
@@ -121,39 +121,39 @@ class _Api(BaseHTTPRequestHandler):
     def _logs(self, name: str, replica: str) -> None:
         if replica not in self.nuclio.replicas(self._namespace(), name)["names"]:
             raise RefusedError(400, f"{replica} replica does not belong to function {name}")
-        asked = parse_qs(urlsplit(self.path).query)
+        query = parse_qs(urlsplit(self.path).query)
         arguments = ["docker", "logs"]
-        if asked.get("follow", ["true"])[0] == "true":
+        if query.get("follow", ["true"])[0] == "true":
             arguments.append("--follow")
         for key, flag in (("since", "--since"), ("tailLines", "--tail")):
-            if key in asked:
-                arguments += [flag, asked[key][0]]
+            if key in query:
+                arguments += [flag, query[key][0]]
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        reading = subprocess.Popen(
+        process = subprocess.Popen(
             [*arguments, replica], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        assert reading.stdout is not None
+        assert process.stdout is not None
         try:
-            for line in reading.stdout:
+            for line in process.stdout:
                 self.wfile.write(line)
                 self.wfile.flush()
         except OSError:
             pass
         finally:
-            reading.kill()
-            reading.wait()
-            reading.stdout.close()
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
     def _invoke(self, body: bytes) -> None:
         name = self.headers.get("X-Nuclio-Function-Name", "")
         if not name:
             raise RefusedError(400, "Function name must be provided")
-        one = self.nuclio.get(self._namespace(), name)
-        urls = one["status"].get("internalInvocationUrls") or []
+        function = self.nuclio.get(self._namespace(), name)
+        urls = function["status"].get("internalInvocationUrls") or []
         path = self.headers.get("X-Nuclio-Path", "").lstrip("/")
         headers = {k: v for k, v in self.headers.items() if k not in ("Host", "Content-Length")}
         headers["X-Nuclio-Target"] = name
@@ -167,16 +167,20 @@ class _Api(BaseHTTPRequestHandler):
         )
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
-                status, found, answer = reply.status, reply.getheaders(), reply.read()
+                status, reply_headers, answer = reply.status, reply.getheaders(), reply.read()
         except urllib.error.HTTPError as error:
             with error:
-                status, found, answer = error.code, list(error.headers.items()), error.read()
+                status, reply_headers, answer = (
+                    error.code,
+                    list(error.headers.items()),
+                    error.read(),
+                )
         except OSError as error:
             raise RefusedError(500, f"Failed to invoke function: {error}") from None
         self.send_response(status)
-        for key, text in found:
-            left_out = ("content-length", "connection", "transfer-encoding", "server", "date")
-            if not key.lower().startswith("x-nuclio") and key.lower() not in left_out:
+        for key, text in reply_headers:
+            dropped = ("content-length", "connection", "transfer-encoding", "server", "date")
+            if not key.lower().startswith("x-nuclio") and key.lower() not in dropped:
                 self.send_header(key, text)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

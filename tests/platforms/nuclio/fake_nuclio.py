@@ -1,8 +1,7 @@
-"""A Nuclio on one machine, as far as a client of its dashboard can tell.
+"""A stand-in for Nuclio on one machine, as a client of its dashboard sees it.
 
-It keeps the rules of Nuclio's API (pkg/dashboard/resource, pkg/platform/local) and runs functions
-as containers of the engine that is there, each with Nuclio's own configuration mounted over the
-folder where an image has its own.
+It follows the rules of Nuclio's API (pkg/dashboard/resource, pkg/platform/local) and runs functions
+as containers of the available engine. Nuclio's configuration is mounted over the one of the image.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ PROJECT = "nuclio.io/project-name"
 _POLL = 0.05
 
 
-def docker(*words: str) -> str:
-    result = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+def docker(*arguments: str) -> str:
+    result = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(result.stderr.strip())
     return result.stdout.strip()
@@ -48,7 +47,7 @@ def docker(*words: str) -> str:
 
 @dataclass
 class Nuclio:
-    """`run_registry` is the dashboard's own, which it puts before images without one."""
+    """The state of a Nuclio; `run_registry` is the registry for images without one."""
 
     folder: Path
     run_registry: str = ""
@@ -61,39 +60,39 @@ class Nuclio:
     ports: dict[tuple[str, str], int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     stale_seconds: float = 0.0
-    """How long a function that is deployed again is shown as it was before."""
+    """Seconds for which a redeployed function is still shown in its old state."""
     stale: dict[tuple[str, str], tuple[float, Raw]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     stopped: Any = field(default_factory=threading.Event)
 
     # Functions
 
-    def listed(self, namespace: str, project: str) -> Raw:
+    def functions_of(self, namespace: str, project: str) -> Raw:
         with self.lock:
             return {
-                name: shown(one)
-                for (where, name), one in self.functions.items()
-                if where == namespace
-                and project in ("", one["metadata"].get("labels", {}).get(PROJECT))
+                name: shown(function)
+                for (owner, name), function in self.functions.items()
+                if owner == namespace
+                and project in ("", function["metadata"].get("labels", {}).get(PROJECT))
             }
 
     def get(self, namespace: str, name: str) -> Raw:
         with self.lock:
             if (namespace, name) not in self.functions:
                 raise RefusedError(404, "Function not found")
-            until, before = self.stale.get((namespace, name), (0.0, {}))
-            return before if time.monotonic() < until else shown(self.functions[namespace, name])
+            until, previous = self.stale.get((namespace, name), (0.0, {}))
+            return previous if time.monotonic() < until else shown(self.functions[namespace, name])
 
     def store_and_deploy(self, body: Raw, *, create: bool) -> None:
         metadata, spec = parts(body)
         key = (metadata.get("namespace") or "nuclio", metadata["name"])
         with self.lock:
             self.orders.append(json.loads(json.dumps(body)))
-            before = self.functions.get(key)
-            self._check(key, metadata, before, create=create)
-            self._refuse_builds(spec, metadata, before)
-            if before is not None:
-                self.stale[key] = (time.monotonic() + self.stale_seconds, shown(before))
+            previous = self.functions.get(key)
+            self._check(key, metadata, previous, create=create)
+            self._refuse_builds(spec, metadata, previous)
+            if previous is not None:
+                self.stale[key] = (time.monotonic() + self.stale_seconds, shown(previous))
             spec["build"] = {k: v for k, v in spec.get("build", {}).items() if k != "mode"}
             if not spec.get("runRegistry") and self.run_registry:
                 spec["runRegistry"] = self.run_registry
@@ -104,7 +103,7 @@ class Nuclio:
                 "metadata": {
                     **metadata,
                     "namespace": key[0],
-                    "resourceVersion": str(version(before) + 1),
+                    "resourceVersion": str(version(previous) + 1),
                 },
                 "spec": enriched(spec),
                 "status": {"state": "building", "logs": [record("Deploying function")]},
@@ -112,28 +111,28 @@ class Nuclio:
         threading.Thread(target=self._deployed, args=(key,), daemon=True).start()
 
     def _check(
-        self, key: tuple[str, str], metadata: Raw, before: Raw | None, *, create: bool
+        self, key: tuple[str, str], metadata: Raw, previous: Raw | None, *, create: bool
     ) -> None:
-        if before is not None and create:
+        if previous is not None and create:
             raise RefusedError(409, "Cannot create two functions with the same name")
         if key[1] in RESERVED:
             raise RefusedError(412, f"Function name {key[1]} is reserved")
         project = metadata.setdefault("labels", {}).setdefault(PROJECT, "default")
         if (key[0], project) not in self.projects:
             raise RefusedError(412, "Project does not exist")
-        if before is None:
+        if previous is None:
             return
-        if before["status"]["state"] not in PROVISIONED:
+        if previous["status"]["state"] not in PROVISIONED:
             raise RefusedError(412, "Function is being provisioned and cannot be updated")
-        given = metadata.get("resourceVersion")
-        if given and int(given) != version(before):
+        version_sent = metadata.get("resourceVersion")
+        if version_sent and int(version_sent) != version(previous):
             raise RefusedError(409, "Function resource version mismatch")
 
-    def _refuse_builds(self, spec: Raw, metadata: Raw, before: Raw | None) -> None:
-        """This one cannot build; the order of the questions is Nuclio's."""
+    def _refuse_builds(self, spec: Raw, metadata: Raw, previous: Raw | None) -> None:
+        """Refuse builds, which this stand-in does not support; the order of checks is Nuclio's."""
         build = spec.get("build", {})
         never = build.get("mode") == "neverBuild"
-        if never and before is None:
+        if never and previous is None:
             raise RefusedError(500, "Non existing function cannot be created with neverBuild mode")
         skips = metadata.get("annotations", {}).get("skip-build") == "true"
         from_code = any(build.get(name) for name in ("functionSourceCode", "path", "image"))
@@ -149,27 +148,27 @@ class Nuclio:
     def patch(self, namespace: str, name: str, body: Raw) -> None:
         with self.lock:
             self.get(namespace, name)
-            one = self.functions[namespace, name]
+            function = self.functions[namespace, name]
             if body.get("desiredState") != "ready":
                 raise RefusedError(400, "Unsupported state")
-            if not one["spec"].get("image"):
+            if not function["spec"].get("image"):
                 raise RefusedError(412, "Function image is missing")
             for skip in ("skip-build", "skip-deploy"):
-                one["metadata"].get("annotations", {}).pop(skip, None)
-            one["metadata"]["resourceVersion"] = str(version(one) + 1)
-            one["status"] = {"state": "building", "logs": [record("Redeploying function")]}
+                function["metadata"].get("annotations", {}).pop(skip, None)
+            function["metadata"]["resourceVersion"] = str(version(function) + 1)
+            function["status"] = {"state": "building", "logs": [record("Redeploying function")]}
         threading.Thread(target=self._deployed, args=((namespace, name),), daemon=True).start()
 
-    def delete(self, body: Raw, *, whatever_state: bool) -> None:
+    def delete(self, body: Raw, *, ignore_state: bool) -> None:
         metadata = body.get("metadata") or {}
         if not metadata.get("name"):
             raise RefusedError(400, "Function name must be provided")
         key = (metadata.get("namespace") or "nuclio", metadata["name"])
         with self.lock:
-            found = self.functions.get(key)
-            if found is None:
+            function = self.functions.get(key)
+            if function is None:
                 return
-            if found["status"]["state"] not in PROVISIONED and not whatever_state:
+            if function["status"]["state"] not in PROVISIONED and not ignore_state:
                 raise RefusedError(412, "Function is being provisioned and cannot be deleted")
             del self.functions[key]
             self.ports.pop(key, None)
@@ -180,44 +179,44 @@ class Nuclio:
 
     def _deployed(self, key: tuple[str, str]) -> None:
         with self.lock:
-            one = self.functions.get(key)
-            if one is None:
+            function = self.functions.get(key)
+            if function is None:
                 return
-            one = json.loads(json.dumps(one))
+            function = json.loads(json.dumps(function))
         try:
-            status = self._run(key, one)
+            status = self._run(key, function)
         except Exception:  # noqa: BLE001 - as a panic in a dashboard, it ends in the state
             status = {"state": "error", "message": traceback.format_exc()}
         with self.lock:
-            now = self.functions.get(key)
-            if now and now["metadata"]["resourceVersion"] == one["metadata"]["resourceVersion"]:
-                now["status"] = {"logs": one["status"]["logs"], **status}
+            current = self.functions.get(key)
+            if current and version(current) == version(function):
+                current["status"] = {"logs": function["status"]["logs"], **status}
 
-    def _run(self, key: tuple[str, str], one: Raw) -> Raw:
-        annotations = one["metadata"].get("annotations", {})
+    def _run(self, key: tuple[str, str], function: Raw) -> Raw:
+        annotations = function["metadata"].get("annotations", {})
         if annotations.get("skip-deploy") == "true":
             return {"state": "imported"}
-        one["status"]["logs"].append(record("Creating container"))
+        function["status"]["logs"].append(record("Creating container"))
         port = self.ports.get(key, 0)  # a redeploy keeps it
         with suppress(RuntimeError):
             docker("rm", "--force", container(key))
-        if one["spec"].get("disable"):
+        if function["spec"].get("disable"):
             return {"state": "ready"}
         folder = self.folder / "config" / container(key)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "processor.yaml").write_text(yaml.safe_dump(one))
+        (folder / "processor.yaml").write_text(yaml.safe_dump(function))
         arguments = ["run", "--detach", "--name", container(key)]
         arguments += ["--publish", f"127.0.0.1:{port}:8080" if port else "127.0.0.1::8080"]
         arguments += ["--volume", f"{folder}:/etc/nuclio/config/processor:ro"]
-        for variable in one["spec"].get("env", []):
-            # It would stand between single quotes, unescaped.
+        for variable in function["spec"].get("env", []):
+            # Nuclio puts the value between single quotes without escaping it.
             assert "'" not in variable.get("value", ""), variable["name"]
             arguments += ["--env", f"{variable['name']}={variable.get('value', '')}"]
         try:
-            docker(*arguments, one["spec"]["image"])
+            docker(*arguments, function["spec"]["image"])
         except RuntimeError as error:
             return {"state": "error", "message": f"Failed to run container: {error}"}
-        return self._ready(key, float(one["spec"].get("readinessTimeoutSeconds") or 120))
+        return self._ready(key, float(function["spec"].get("readinessTimeoutSeconds") or 120))
 
     def _port(self, key: tuple[str, str]) -> int:
         try:
@@ -230,13 +229,13 @@ class Nuclio:
     def _ready(self, key: tuple[str, str], seconds: float) -> Raw:
         name, deadline = container(key), time.monotonic() + seconds
         while time.monotonic() < deadline and not self.stopped.is_set():
-            running = docker("inspect", "--format", "{{.State.Status}}", name)
-            if running in ("exited", "dead"):
+            container_state = docker("inspect", "--format", "{{.State.Status}}", name)
+            if container_state in ("exited", "dead"):
                 code = docker("inspect", "--format", "{{.State.ExitCode}}", name)
-                said = log_of(name)
+                log = log_of(name)
                 return {
                     "state": "error",
-                    "message": f"Container exited with status: {code}\n\n{said}",
+                    "message": f"Container exited with status: {code}\n\n{log}",
                 }
             port = self._port(key)
             if port and healthy(port):
@@ -253,9 +252,9 @@ class Nuclio:
 
     def replicas(self, namespace: str, name: str) -> Raw:
         self.get(namespace, name)
-        found = docker("ps", "--all", "--filter", f"name=^{container((namespace, name))}$",
+        names = docker("ps", "--all", "--filter", f"name=^{container((namespace, name))}$",
                        "--format", "{{.Names}}")  # fmt: skip
-        return {"names": found.split()}
+        return {"names": names.split()}
 
     # Projects
 
@@ -268,9 +267,9 @@ class Nuclio:
         with self.lock:
             if key in self.projects:
                 raise RefusedError(409, "Project already exists")
-            made = {"metadata": metadata, "spec": body.get("spec") or {}, "status": {}}
-            self.projects[key] = made
-        return made
+            project = {"metadata": metadata, "spec": body.get("spec") or {}, "status": {}}
+            self.projects[key] = project
+        return project
 
     def replace_project(self, body: Raw) -> None:
         metadata = body.get("metadata") or {}
@@ -278,24 +277,29 @@ class Nuclio:
         with self.lock:
             if key not in self.projects:
                 raise RefusedError(404, "Project not found")
-            known = {"metadata": metadata, "spec": body.get("spec") or {}}
-            self.projects[key] = {**self.projects[key], **known}
+            changes = {"metadata": metadata, "spec": body.get("spec") or {}}
+            self.projects[key] = {**self.projects[key], **changes}
 
     def delete_project(self, body: Raw, strategy: str) -> None:
         metadata = body.get("metadata") or {}
         key = (metadata.get("namespace") or "nuclio", metadata.get("name", ""))
         if key[1] == "default":
             raise RefusedError(412, "Cannot delete the default project")
-        if self.listed(*key) and strategy != "cascading":
+        if self.functions_of(*key) and strategy != "cascading":
             raise RefusedError(412, "Project contains functions")
         with self.lock:
             self.projects.pop(key, None)
 
-    def listed_projects(self, namespace: str) -> Raw:
+    def projects_of(self, namespace: str) -> Raw:
         with self.lock:
-            return {name: one for (where, name), one in self.projects.items() if where == namespace}
+            return {
+                name: project
+                for (owner, name), project in self.projects.items()
+                if owner == namespace
+            }
 
     def end(self) -> None:
+        """Stop waiting for containers, and remove all of them."""
         self.stopped.set()
         with self.lock:
             keys = list(self.functions)

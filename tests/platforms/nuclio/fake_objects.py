@@ -1,4 +1,4 @@
-"""What a Nuclio on one machine has of a function: checked, filled in, shown."""
+"""Function objects of the stand-in for Nuclio: validation, defaults and representation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
 class RefusedError(Exception):
-    """What the API answers with this status."""
+    """An error response of the API with a status."""
 
     def __init__(self, status: int, error: str):
         super().__init__(error)
@@ -32,8 +32,8 @@ def parts(body: Raw) -> tuple[Raw, Raw]:
     return body["metadata"], body["spec"]
 
 
-def version(one: Raw | None) -> int:
-    return int(one["metadata"]["resourceVersion"]) if one else 0
+def version(function: Raw | None) -> int:
+    return int(function["metadata"]["resourceVersion"]) if function else 0
 
 
 def record(message: str) -> Raw:
@@ -41,7 +41,7 @@ def record(message: str) -> Raw:
 
 
 def enriched(spec: Raw) -> Raw:
-    """With what Nuclio fills in, so that what comes back is more than what was sent."""
+    """Return the spec with the defaults that Nuclio adds."""
     triggers = {
         name: {
             "class": "sync",
@@ -53,7 +53,7 @@ def enriched(spec: Raw) -> Raw:
         }
         for name, trigger in (spec.get("triggers") or {}).items()
     }
-    if not any(one.get("kind") == "http" for one in triggers.values()):
+    if not any(trigger.get("kind") == "http" for trigger in triggers.values()):
         triggers["default-http"] = {"kind": "http", "name": "default-http", "numWorkers": 1}
     resources = {"requests": {"cpu": "25m", "memory": "1Mi"}, **(spec.get("resources") or {})}
     return {
@@ -72,9 +72,9 @@ def enriched(spec: Raw) -> Raw:
     }
 
 
-def shown(one: Raw) -> Raw:
-    """As an answer has it: without empty annotations, and cut off from what is stored."""
-    reply: Raw = json.loads(json.dumps(one))
+def shown(function: Raw) -> Raw:
+    """Return a copy of the function for a response, without empty annotations."""
+    reply: Raw = json.loads(json.dumps(function))
     if not reply["metadata"].get("annotations"):
         reply["metadata"].pop("annotations", None)
     return reply

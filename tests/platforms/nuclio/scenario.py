@@ -1,4 +1,4 @@
-"""A Nuclio, the platform that uses it, and what tests do there."""
+"""A Nuclio, the platform that uses it, and common steps of tests."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Raw = dict[str, Any]
 
 @dataclass
 class World:
+    """A Nuclio and the platform that uses it."""
+
     platform: NuclioPlatform
     namespace: str
     images: dict[str, str]
@@ -29,7 +31,7 @@ class World:
     progress: list[str] = field(default_factory=list)
 
     def function(self, name: str = "greeter", **spec: Any) -> Function:
-        """A function of project cvat; `spec` are more of its keys."""
+        """Return a function of project cvat; `spec` has additional keys."""
         raw = {
             "metadata": {
                 "name": name,
@@ -44,7 +46,7 @@ class World:
     def artifact(self, word: str) -> Artifact:
         reference = self.images[word]
         digest = hashlib.sha256(word.encode()).hexdigest()
-        # The node has it without a push, under a name that never moves here.
+        # The node has the image without a push, and its name never changes.
         return Artifact("image", reference, digest, pinned=reference)
 
     def plan(self, word: str, function: Function | None = None, **options: Any) -> Plan:
@@ -66,7 +68,7 @@ class World:
         return self.platform.deployment(self.namespace, name)
 
     def add_foreign(self, name: str, *, state: str = "ready", **spec: Any) -> None:
-        """What nuctl has left there."""
+        """Store a function as nuctl deploys it."""
         self.platform.create_project(Project("cvat", self.namespace))
         metadata = {
             "name": name,
@@ -89,21 +91,21 @@ class World:
     def stored(self, name: str = "greeter") -> Raw:
         from fnbuild.platforms.base import FunctionKey
 
-        found = self.platform.dashboard.function(FunctionKey(self.namespace, name))
-        assert found is not None
-        return found
+        function = self.platform.dashboard.function(FunctionKey(self.namespace, name))
+        assert function is not None
+        return function
 
 
 def ask(url: str, body: object = None) -> Raw:
-    """The answer; a node port lags the Ready condition a little."""
+    """Return the reply; try again at first, because a node port may be late."""
     deadline = time.monotonic() + 60
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     while True:
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
-                found: Raw = json.load(reply)
-                return found
+                body: Raw = json.load(reply)
+                return body
         except OSError:
             if time.monotonic() > deadline:
                 raise

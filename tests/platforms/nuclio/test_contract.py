@@ -1,5 +1,6 @@
-"""The Nuclio platform keeps what every platform promises, through a dashboard; where Nuclio keeps
-less than the others, it says so.
+"""The Nuclio platform satisfies the contract of all platforms.
+
+It reports an error where Nuclio lacks a feature.
 """
 
 import pytest
@@ -31,12 +32,12 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
 
 
 def test_processors_report_statistics(platform: Platform, author: Author) -> None:
-    """Not through a dashboard, which does not pass it on."""
+    """Nuclio's dashboard does not pass on the statistics of processors."""
     assert platform.statistics(author.deploy("hello")) == {}
 
 
 def test_a_deployment_reports_its_workers(platform: Platform, author: Author) -> None:
-    """They are not: Nuclio's dashboard does not pass on what a processor reports."""
+    """Nuclio's dashboard does not pass on the workers of processors."""
     assert author.deploy("hello").workers == ()
 
 

@@ -1,4 +1,4 @@
-"""Calling a function of Nuclio from here, wherever it runs."""
+"""Invocations of functions of a local or remote Nuclio."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.platforms.nuclio.scenario import World, ask
 pytestmark = pytest.mark.system
 
 
-def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
+def test_a_function_without_a_reachable_port_is_called_through_the_dashboard(world: World) -> None:
     deployment = world.deploy("one", world.function(serviceType="ClusterIP"))
     closed = free_port()
-    far = replace(deployment, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
-    with world.platform.reachable_url(far) as url:
+    remote = replace(deployment, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
+    with world.platform.reachable_url(remote) as url:
         assert str(closed) not in url
         assert ask(url, {"a": [1]})["got"] == {"a": [1]}
         assert ask(url, None)["word"] == "one"
-        place, headers = f"{url}/deep/path?x=1", {"Content-Type": "application/json"}
-        request = urllib.request.Request(place, b'"text"', headers, method="PUT")
+        target, headers = f"{url}/deep/path?x=1", {"Content-Type": "application/json"}
+        request = urllib.request.Request(target, b'"text"', headers, method="PUT")
         with urllib.request.urlopen(request, timeout=60) as reply:
             assert json.load(reply)["got"] == "text"
             assert reply.getheader("Content-Type") == "application/json"
@@ -35,14 +35,14 @@ def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
     assert ("PUT", "/api/function_invocations") in world.nuclio.requests
 
 
-def test_a_port_that_answers_is_used_itself(world: World) -> None:
+def test_a_reachable_port_is_used_directly(world: World) -> None:
     deployment = world.deploy("one")
     with world.platform.reachable_url(deployment) as url:
         assert url.endswith(f":{deployment.http_port}")
         assert ask(url)["word"] == "one"
 
 
-def test_what_the_dashboard_refuses_is_the_answer(
+def test_errors_of_the_dashboard_are_returned(
     nuclio: Nuclio, platform: NuclioPlatform, namespace: str
 ) -> None:
     world = World(platform, namespace, {}, nuclio)

@@ -1,4 +1,4 @@
-"""Why a function does not run, out of what Nuclio says."""
+"""The failure reason of a function from the messages of Nuclio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def record(level: str, message: str) -> str:
     return json.dumps({"time": 1.0, "level": level, "message": message, "worker": "0"})
 
 
-def test_errors_of_the_functions_log_come_first() -> None:
+def test_errors_in_the_functions_log_come_first() -> None:
     log = "\n".join([record("info", "Listening"), record("error", TRACEBACK)])
     message = f"NuclioFunction in unhealthy state:\n\nPod logs:\n\n* nuclio-boxes-1\n{log}"
     reason, detail = rollout.failure_reason({"status": {"state": "unhealthy", "message": message}})
@@ -25,14 +25,14 @@ def test_errors_of_the_functions_log_come_first() -> None:
     assert detail == TRACEBACK
 
 
-def test_a_bare_traceback() -> None:
+def test_a_bare_traceback_is_the_detail() -> None:
     message = f"Function wasn't ready in time\n\n{TRACEBACK}\n"
     reason, detail = rollout.failure_reason({"status": {"state": "error", "message": message}})
     assert reason == "ModuleNotFoundError: No module named 'torch'"
     assert detail == TRACEBACK
 
 
-def test_nuclios_own_words_where_there_are_no_others() -> None:
+def test_the_message_of_nuclio_is_the_fallback() -> None:
     status = {"state": "error", "message": "Failed to pull image\nno such host"}
     assert rollout.failure_reason({"status": status}) == (
         "Failed to pull image",
@@ -46,7 +46,7 @@ def test_nuclios_own_words_where_there_are_no_others() -> None:
     )
 
 
-def test_a_replicas_log_where_the_message_says_nothing() -> None:
+def test_the_log_of_a_replica_is_used_if_the_message_has_no_reason() -> None:
     status = {"state": "unhealthy", "message": "Function wasn't ready in time"}
     assert rollout.failure_reason({"status": status}, TRACEBACK)[0].startswith(
         "ModuleNotFoundError"

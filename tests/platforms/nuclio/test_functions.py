@@ -1,4 +1,4 @@
-"""Functions in a Nuclio, through its dashboard."""
+"""Functions of a Nuclio, managed through its dashboard."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.platforms.nuclio.scenario import World
 pytestmark = pytest.mark.system
 
 
-def test_from_its_first_deploy_to_its_end(world: World) -> None:
+def test_a_function_is_deployed_changed_and_deleted(world: World) -> None:
     function = world.function(env=[{"name": "GREETING", "value": "hello"}])
     deployment = world.deploy("one", function)
     assert (deployment.state, deployment.revision, deployment.replicas) == ("ready", 1, (1, 1))
     assert world.ask(deployment, {"a": 1}) == {"word": "one", "greeting": "hello", "got": {"a": 1}}
     assert "created project cvat" in world.progress
 
-    # What Nuclio filled in is no difference.
+    # Defaults of Nuclio are not a difference.
     assert world.plan("one", function).effective_changes == ()
     assert world.deploy("one", function).revision == 1
     assert world.progress[-1] == "nothing has changed, and the function runs"
@@ -48,7 +48,7 @@ def test_from_its_first_deploy_to_its_end(world: World) -> None:
         world.shown()
 
 
-def test_what_fails_is_told_and_what_served_goes_on(world: World) -> None:
+def test_a_failed_deploy_is_reported_and_rolled_back(world: World) -> None:
     first = world.deploy("one")
     with pytest.raises(NotReadyError) as failure:
         world.deploy("broken")
@@ -69,7 +69,7 @@ def test_what_fails_is_told_and_what_served_goes_on(world: World) -> None:
     assert (only.number, only.state) == (2, "failed")
 
 
-def test_a_change_of_the_configuration_alone(world: World) -> None:
+def test_an_update_changes_only_the_configuration(world: World) -> None:
     world.deploy("one", world.function(env=[{"name": "GREETING", "value": "hello"}]))
     request = pipeline.DeployRequest(
         name="greeter",
@@ -80,7 +80,7 @@ def test_a_change_of_the_configuration_alone(world: World) -> None:
     assert (deployment.revision, deployment.function.spec.description) == (2, "newer")
     assert deployment.function.spec.image == world.images["one"]
     assert world.ask(deployment)["greeting"] == "hello"
-    # What is taken away is a difference as well.
+    # A removed value is a difference as well.
     plan = world.plan("one", world.function())
     [step] = [change for change in plan.changes if change.target == "function greeter"]
     assert step.verb == "update"
@@ -92,7 +92,7 @@ def test_a_change_of_the_configuration_alone(world: World) -> None:
     assert (deployment.state, deployment.replicas) == ("standby", (0, 0))
 
 
-def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> None:
+def test_a_function_of_nuctl_is_listed_exported_and_updated(world: World) -> None:
     code = "ZGVmIGhhbmRsZXIoYywgZSk6CiAgICByZXR1cm4gMQo="
     build = {"functionSourceCode": code, "codeEntryType": "sourceCode", "baseImage": "python:3.9"}
     world.add_foreign("eyes", image=world.images["one"], build=build, description="Finds eyes")
@@ -120,7 +120,7 @@ def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> 
     with pytest.raises(ConflictError, match="already"):
         exports.import_function(world.platform, exported, world.namespace, "eyes.yaml")
 
-    # Without a build its image runs, and the code that came with it stays.
+    # An update runs its image without a build, and its code is kept.
     deployment = pipeline.update(
         world.platform,
         pipeline.DeployRequest(name="eyes", namespace=world.namespace),
@@ -131,10 +131,10 @@ def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> 
     assert world.shown("eyes").function.spec.build.function_source_code == code
 
 
-def test_an_imported_function_starts_from_its_image(world: World) -> None:
+def test_an_imported_function_runs_from_its_image(world: World) -> None:
     world.platform.create_project(Project("cvat", world.namespace))
-    there = {"image": world.images["one"], "imagePullPolicy": "IfNotPresent"}
-    world.platform.store_imported(world.function(**there))
+    spec = {"image": world.images["one"], "imagePullPolicy": "IfNotPresent"}
+    world.platform.store_imported(world.function(**spec))
     with pytest.raises(PreconditionError, match="one revision"):
         world.platform.rollback(world.namespace, "greeter", None, print)
     deployment = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
@@ -145,7 +145,7 @@ def test_an_imported_function_starts_from_its_image(world: World) -> None:
         world.platform.redeploy(world.namespace, "greeter", world.progress.append)
 
 
-def test_somebody_else_is_deploying_it(world: World) -> None:
+def test_a_deploy_of_another_client_is_a_conflict(world: World) -> None:
     world.add_foreign("greeter", state="building", image=world.images["one"])
     assert world.shown().state == "building"
     with pytest.raises(ConflictError, match="building") as failure:
@@ -156,7 +156,7 @@ def test_somebody_else_is_deploying_it(world: World) -> None:
     assert world.platform.delete(world.namespace, "greeter") is True
 
 
-def test_a_dashboard_that_begins_late(world: World) -> None:
+def test_a_stale_state_after_a_deploy_is_ignored(world: World) -> None:
     world.deploy("one")
     world.nuclio.stale_seconds = 4.0
     assert (world.deploy("two").revision, world.stored()["spec"]["image"]) == (
@@ -165,7 +165,7 @@ def test_a_dashboard_that_begins_late(world: World) -> None:
     )
 
 
-def test_two_deploys_at_once(world: World) -> None:
+def test_concurrent_deploys_are_refused(world: World) -> None:
     with (
         function_lock(f"nuclio@{world.namespace}", "greeter", "deployed"),
         pytest.raises(ConflictError, match="being deployed"),
@@ -173,7 +173,7 @@ def test_two_deploys_at_once(world: World) -> None:
         world.deploy("one")
 
 
-def test_it_is_deleted_while_it_is_deployed(world: World) -> None:
+def test_a_function_deleted_during_its_deploy_is_an_error(world: World) -> None:
     world.platform.create_project(Project("cvat", world.namespace))
 
     def progress(text: str) -> None:
@@ -184,32 +184,32 @@ def test_it_is_deleted_while_it_is_deployed(world: World) -> None:
         world.platform.apply(world.plan("one"), progress)
 
 
-def test_a_function_that_changed_meanwhile_stays(world: World) -> None:
+def test_a_stale_version_is_not_replaced(world: World) -> None:
     world.add_foreign("greeter", image=world.images["one"])
     stored = world.stored()
     old = {**stored, "metadata": {**stored["metadata"], "resourceVersion": "1"}}
     changed = {**stored, "spec": {**stored["spec"], "description": "newer"}}
     world.platform.dashboard.replace(stored, changed)
-    until("its rollout", lambda: state_of(world.stored()) in SETTLED_STATES)
+    until("the rollout", lambda: state_of(world.stored()) in SETTLED_STATES)
     with pytest.raises(ConflictError):
         world.platform.dashboard.replace(old, stored)
 
 
-def test_names_of_nuclios_own_parts(world: World) -> None:
+def test_names_of_nuclio_components_are_refused(world: World) -> None:
     with pytest.raises(PreconditionError, match="part of Nuclio"):
         world.plan("one", world.function("dashboard"))
 
 
-def test_projects(world: World) -> None:
+def test_projects_are_changed_and_deleted(world: World) -> None:
     def names() -> list[str]:
         return [project.name for project in world.platform.projects(world.namespace)]
 
     assert names() == ["default"]
     world.add_foreign("eyes", image=world.images["one"])
     assert names() == ["cvat", "default"]
-    told = Project("cvat", world.namespace, "all", "mia", {"team": "x"}, {"why": "ä b"})
-    assert world.platform.update_project(told) is True
-    assert told in world.platform.projects(world.namespace)
+    updated = Project("cvat", world.namespace, "all", "mia", {"team": "x"}, {"why": "ä b"})
+    assert world.platform.update_project(updated) is True
+    assert updated in world.platform.projects(world.namespace)
     with pytest.raises(PreconditionError, match="eyes"):
         world.platform.delete_project(world.namespace, "cvat", cascade=False)
     assert world.platform.delete_project(world.namespace, "cvat", cascade=True) is True
@@ -217,14 +217,14 @@ def test_projects(world: World) -> None:
     assert (names(), world.platform.deployments(world.namespace)) == (["default"], [])
 
 
-def test_a_log_that_is_followed(world: World) -> None:
+def test_following_a_log_continues_in_the_next_container(world: World) -> None:
     deployment = world.deploy("one")
     records = world.platform.logs(world.namespace, "greeter", follow=True)
     assert next(records)
     world.ask(deployment)
     said = next(record for record in records if record.message == "asked")
     assert said.fields["pod"].startswith("nuclio-")
-    # What takes its place is followed as well.
+    # The next container is followed as well.
     redeployed = world.deploy("two")
     world.ask(redeployed, "to the second")
     assert next(record for record in records if record.message == "asked")
@@ -232,7 +232,7 @@ def test_a_log_that_is_followed(world: World) -> None:
     assert all(record.message != "asked" for record in records)
 
 
-def test_an_image_that_is_not_there(world: World) -> None:
+def test_a_missing_image_is_an_error(world: World) -> None:
     missing = Artifact("image", "127.0.0.1:1/nowhere:1", "", pinned="127.0.0.1:1/nowhere:1")
     function = world.function(readinessTimeoutSeconds=3)
     world.platform.create_project(Project("cvat", world.namespace))
@@ -241,7 +241,7 @@ def test_an_image_that_is_not_there(world: World) -> None:
     assert "127.0.0.1:1" in failure.value.message
 
 
-def test_a_dashboard_with_a_registry_of_its_own(
+def test_the_registry_of_the_dashboard_prefixes_images(
     nuclio: Nuclio, platform: NuclioPlatform, namespace: str, images: dict[str, str]
 ) -> None:
     nuclio.run_registry = "registry.invalid"

@@ -1,4 +1,4 @@
-"""What of a function is compared, and how it is handed over."""
+"""Plans for functions of Nuclio, and the objects that are sent to it."""
 
 from __future__ import annotations
 
@@ -36,117 +36,124 @@ def function(labels: Raw | None = None, **spec: Any) -> Function:
     )
 
 
-def stored(made: Function, artifact: Artifact = ARTIFACT, state: str = "ready") -> Raw:
-    return {**deploy_config(made, artifact, 1), "status": {"state": state}}
+def stored(function: Function, artifact: Artifact = ARTIFACT, state: str = "ready") -> Raw:
+    return {**deploy_config(function, artifact, 1), "status": {"state": state}}
 
 
-class Far(DashboardClient):
-    """A dashboard on another machine, which no test calls."""
+class RemoteDashboard(DashboardClient):
+    """A dashboard on another machine, which is never called."""
 
     def __init__(self) -> None:
         super().__init__(DashboardAddress("http://nuclio.example:8070"))
 
 
-def plan(made: Function, there: Raw | None, **options: Any) -> Plan:
-    return make_plan(made, ARTIFACT, there, PlanOptions(**options), Far())
+def plan(planned: Function, live: Raw | None, **options: Any) -> Plan:
+    return make_plan(planned, ARTIFACT, live, PlanOptions(**options), RemoteDashboard())
 
 
-def verbs(made: Plan) -> dict[str, str]:
-    return {step.target: step.verb for step in made.changes}
+def verbs(changed: Plan) -> dict[str, str]:
+    return {change.target: change.verb for change in changed.changes}
 
 
-def test_what_nuclio_writes_in_its_own_way_is_no_difference() -> None:
+def test_equivalent_values_of_nuclio_are_not_a_difference() -> None:
     broker = {"kind": "kafka-cluster", "password": "swordfish", "attributes": {"topics": ["a"]}}
-    made = function(
+    planned = function(
         resources={"limits": {"cpu": "1000m", "memory": "1Gi"}},
         triggers={"broker": broker},
         env=[{"name": "A", "value": "1"}],
     )
-    there = stored(made)
-    spec = there["spec"]
+    live = stored(planned)
+    spec = live["spec"]
     spec["resources"] = {"limits": {"cpu": "1", "memory": "1024Mi"}, "requests": {"cpu": "25m"}}
     spec["triggers"]["broker"] |= {"password": "$ref:/spec/triggers/broker", "class": "async"}
     spec["env"].insert(0, {"name": "OF_THE_PLATFORM", "value": "1"})
     spec |= {"minReplicas": 1, "eventTimeout": "", "imageHash": "17", "version": -1}
-    assert plan(made, there).effective_changes == ()
+    assert plan(planned, live).effective_changes == ()
 
 
-def test_secrets_count_and_are_not_shown() -> None:
-    def of(password: str) -> Function:
+def test_changed_secrets_are_a_difference_and_not_shown() -> None:
+    def with_password(password: str) -> Function:
         broker = {"kind": "kafka-cluster", "password": password, "attributes": {"topics": ["a"]}}
         return function(triggers={"broker": broker})
 
-    changed = plan(of("swordfish"), stored(of("trout")))
+    changed = plan(with_password("swordfish"), stored(with_password("trout")))
     assert verbs(changed)["function boxes"] == "update"
     shown = json.dumps([[step.before, step.after] for step in changed.changes])
     shown += json.dumps(changed.manifests)
     assert "swordfish" not in shown
     assert "trout" not in shown
-    assert deploy_config(of("swordfish"), ARTIFACT, 1)["spec"]["triggers"]["broker"]["password"]
+    assert deploy_config(with_password("swordfish"), ARTIFACT, 1)["spec"]["triggers"]["broker"][
+        "password"
+    ]
 
 
-def test_what_was_given_before_and_is_not_now_is_a_difference() -> None:
-    there = stored(function(nodeSelector={"gpu": "true"}, eventTimeout="30s"))
-    [step] = [change for change in plan(function(), there).changes if change.verb == "update"]
+def test_removed_values_are_a_difference() -> None:
+    live = stored(function(nodeSelector={"gpu": "true"}, eventTimeout="30s"))
+    [step] = [change for change in plan(function(), live).changes if change.verb == "update"]
     assert step.before is not None
     assert step.before["spec"]["nodeSelector"] == {"gpu": "true"}
     assert step.after is not None
     assert "nodeSelector" not in step.after["spec"]
 
 
-def test_of_what_others_deployed_everything_counts() -> None:
-    made = function()
-    there = stored(made)
-    there["metadata"]["annotations"] = {}
-    there["spec"]["priorityClassName"] = "high"
-    [step] = [change for change in plan(made, there).changes if change.target == "function boxes"]
+def test_all_values_of_foreign_functions_are_compared() -> None:
+    planned = function()
+    live = stored(planned)
+    live["metadata"]["annotations"] = {}
+    live["spec"]["priorityClassName"] = "high"
+    [step] = [change for change in plan(planned, live).changes if change.target == "function boxes"]
     assert (step.verb, (step.before or {})["spec"]["priorityClassName"]) == ("update", "high")
 
 
-def test_what_others_wrote_may_be_odd() -> None:
-    there = stored(function())
-    there["spec"] |= {"env": "A=b", "build": "no", "triggers": ["http"], "resources": 3}
-    assert verbs(plan(function(), there))["function boxes"] == "update"
+def test_malformed_foreign_functions_are_updated() -> None:
+    live = stored(function())
+    live["spec"] |= {"env": "A=b", "build": "no", "triggers": ["http"], "resources": 3}
+    assert verbs(plan(function(), live))["function boxes"] == "update"
 
 
-def test_another_image_and_what_is_not_well_are_deployed() -> None:
-    made = function()
-    assert verbs(plan(made, None)) == {
+def test_changed_images_and_unhealthy_functions_are_deployed() -> None:
+    planned = function()
+    assert verbs(plan(planned, None)) == {
         "function boxes": "create",
         "revision": "create",
         "rollout": "create",
     }
     older = Artifact("image", ARTIFACT.reference, "older", pinned=PINNED)
-    changed = verbs(plan(made, stored(made, older)))
+    changed = verbs(plan(planned, stored(planned, older)))
     assert changed == {"function boxes": "keep", "revision": "update", "rollout": "replace"}
     for state in ("error", "unhealthy", "imported"):
-        again = verbs(plan(made, stored(made, state=state)))
-        assert again == {"function boxes": "keep", "revision": "replace", "rollout": "replace"}
-    assert verbs(plan(made, stored(made), force=True))["rollout"] == "replace"
-    # An image that is yet to be built has no exact name.
-    yet = Artifact("image", ARTIFACT.reference, "abc")
-    assert make_plan(made, yet, stored(made), PlanOptions(), Far()).effective_changes == ()
+        repeated = verbs(plan(planned, stored(planned, state=state)))
+        assert repeated == {"function boxes": "keep", "revision": "replace", "rollout": "replace"}
+    assert verbs(plan(planned, stored(planned), force=True))["rollout"] == "replace"
+    # An image without a build has no digest yet.
+    unbuilt = Artifact("image", ARTIFACT.reference, "abc")
+    assert (
+        make_plan(
+            planned, unbuilt, stored(planned), PlanOptions(), RemoteDashboard()
+        ).effective_changes
+        == ()
+    )
     with pytest.raises(UsageError, match="listen"):
-        plan(made, None, listen="docker")
+        plan(planned, None, listen="docker")
 
 
-def test_the_deployed_image_has_its_name_again() -> None:
-    made = function()
-    there = stored(made)
-    exactly = Artifact("image", configuration_of(there).spec.image, "")
-    same = make_plan(made, exactly, there, PlanOptions(), Far())
+def test_the_digest_of_the_deployed_image_is_its_artifact() -> None:
+    planned = function()
+    live = stored(planned)
+    exactly = Artifact("image", configuration_of(live).spec.image, "")
+    same = make_plan(planned, exactly, live, PlanOptions(), RemoteDashboard())
     assert same.effective_changes == ()
     assert same.artifact == ARTIFACT
 
 
-def test_nuclio_keeps_the_labels_of_a_function() -> None:
-    there = stored(function({"team": "a"}))
-    changed = plan(function({"team": "b"}), there)
+def test_changed_labels_are_a_warning() -> None:
+    live = stored(function({"team": "a"}))
+    changed = plan(function({"team": "b"}), live)
     assert changed.effective_changes == ()
     assert "team=a stays" in changed.warnings[0]
 
 
-def test_the_image_and_its_registry() -> None:
+def test_the_run_registry_follows_the_image() -> None:
     spec = deploy_config(function(), ARTIFACT, 1)["spec"]
     assert (spec["image"], spec["runRegistry"]) == (PINNED, "registry.example:5000")
     assert spec["imagePullPolicy"] == "IfNotPresent"
@@ -154,32 +161,35 @@ def test_the_image_and_its_registry() -> None:
     spec = deploy_config(inside, Artifact("image", "registry.example:5000/boxes:1", ""), 1)["spec"]
     assert (spec["image"], spec["runRegistry"]) == ("inside:5000/boxes:1", "inside:5000")
     assert "imagePullPolicy" not in spec
-    bare = Artifact("image", "boxes:1", "abc")
-    assert "runRegistry" not in deploy_config(function(), bare, 1)["spec"]
-    assert "in no registry" in make_plan(function(), bare, None, PlanOptions(), Far()).warnings[0]
+    unpushed = Artifact("image", "boxes:1", "abc")
+    assert "runRegistry" not in deploy_config(function(), unpushed, 1)["spec"]
+    assert (
+        "in no registry"
+        in make_plan(function(), unpushed, None, PlanOptions(), RemoteDashboard()).warnings[0]
+    )
     local = DashboardClient(DashboardAddress("http://[::1]:8070"))
-    assert make_plan(function(), bare, None, PlanOptions(), local).warnings == ()
+    assert make_plan(function(), unpushed, None, PlanOptions(), local).warnings == ()
 
 
-def test_what_was_handed_over_comes_back_as_it_was() -> None:
-    made = function(env=[{"name": "A", "value": "it's"}], description="Finds boxes")
-    there = stored(made)
-    given = configuration_of(
+def test_a_deployed_configuration_is_read_back() -> None:
+    planned = function(env=[{"name": "A", "value": "it's"}], description="Finds boxes")
+    live = stored(planned)
+    explicit = configuration_of(
         stored(function(imagePullPolicy="IfNotPresent", runRegistry="a.b"))
     ).spec
-    assert (given.image_pull_policy, given.run_registry) == ("IfNotPresent", "a.b")
-    there["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
-    shown = configuration_of(there)
-    assert shown.spec.image == PINNED
-    assert shown.spec.run_registry == shown.spec.image_pull_policy == ""
-    assert [one.name for one in shown.spec.env] == ["A"]
-    assert shown.metadata.annotations == {}
-    [_, variable] = deploy_config(made, ARTIFACT, 1)["spec"]["env"]
+    assert (explicit.image_pull_policy, explicit.run_registry) == ("IfNotPresent", "a.b")
+    live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
+    restored = configuration_of(live)
+    assert restored.spec.image == PINNED
+    assert restored.spec.run_registry == restored.spec.image_pull_policy == ""
+    assert [variable.name for variable in restored.spec.env] == ["A"]
+    assert restored.metadata.annotations == {}
+    [_, variable] = deploy_config(planned, ARTIFACT, 1)["spec"]["env"]
     assert "'" not in variable["value"]
     assert json.loads(variable["value"])["handler"] == "main:handler"
 
 
-def test_nothing_is_built() -> None:
+def test_builds_are_disabled() -> None:
     build = {"path": "/tmp/x", "image": "boxes", "functionSourceCode": "eA==", "baseImage": "a"}
     raw = deploy_config(function(build=build), ARTIFACT, 1)
     assert with_prebuilt_image(raw, exists=False)["spec"]["build"] == {
@@ -190,7 +200,7 @@ def test_nothing_is_built() -> None:
     assert raw["spec"]["build"] == build
 
 
-def test_a_manifest_for_git() -> None:
+def test_manifests_for_git_are_stable() -> None:
     [manifest] = plan(function({"team": "a"}), None).manifests
     assert manifest["apiVersion"] == "nuclio.io/v1beta1"
     assert manifest["metadata"]["labels"] == {"team": "a"}
@@ -199,17 +209,17 @@ def test_a_manifest_for_git() -> None:
     assert manifest == plan(function({"team": "a"}), None).manifests[0]
 
 
-def test_manifests_for_git_take_secrets_from_the_cluster() -> None:
-    given = function({}, env=[{"name": "API_TOKEN", "value": "hidden"}])
-    made = plan(given, None)
-    assert "hidden" not in json.dumps(made.manifests)
-    [said] = made.needs
-    assert "kubectl create secret generic nuclio-" in said
-    assert "--from-literal=API_TOKEN=…" in said
+def test_manifests_for_git_reference_secrets() -> None:
+    planned = function({}, env=[{"name": "API_TOKEN", "value": "hidden"}])
+    result = plan(planned, None)
+    assert "hidden" not in json.dumps(result.manifests)
+    [requirement] = result.needs
+    assert "kubectl create secret generic nuclio-" in requirement
+    assert "--from-literal=API_TOKEN=…" in requirement
 
 
-def test_an_import_waits() -> None:
+def test_an_import_is_not_deployed() -> None:
     raw = import_config(function())
     assert raw["metadata"]["annotations"] == {"skip-build": "true", "skip-deploy": "true"}
-    again = deploy_config(function_from_dict(raw, "boxes"), ARTIFACT, 1)
-    assert "skip-deploy" not in again["metadata"]["annotations"]
+    deployed = deploy_config(function_from_dict(raw, "boxes"), ARTIFACT, 1)
+    assert "skip-deploy" not in deployed["metadata"]["annotations"]

@@ -1,4 +1,4 @@
-"""Requests to a dashboard: who asks, and what answers that is none."""
+"""Requests to a dashboard: credentials, and responses of other servers."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ users: [{name: me, user: {}}]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(f"FNBUILD_NUCLIO_{name}", raising=False)
 
 
 @contextmanager
-def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
-    """The URL of a server that has one answer to everything."""
+def constant_server(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """Run a server with one response to all requests, and yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -73,7 +73,7 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
 
 
 @contextmanager
-def guarded(tmp_path: Path, *, credentials: str = "", token: str = "") -> Iterator[str]:
+def protected_dashboard(tmp_path: Path, *, credentials: str = "", token: str = "") -> Iterator[str]:
     server = serve(Nuclio(tmp_path, credentials=credentials, token=token))
     try:
         yield f"127.0.0.1:{server.server_address[1]}"
@@ -82,7 +82,7 @@ def guarded(tmp_path: Path, *, credentials: str = "", token: str = "") -> Iterat
         server.server_close()
 
 
-def named(monkeypatch: pytest.MonkeyPatch, **values: str) -> DashboardClient:
+def client_for(monkeypatch: pytest.MonkeyPatch, **values: str) -> DashboardClient:
     for name, text in values.items():
         monkeypatch.setenv(f"FNBUILD_NUCLIO_{name.upper()}", text)
     address = DashboardAddress.from_environment()
@@ -90,40 +90,42 @@ def named(monkeypatch: pytest.MonkeyPatch, **values: str) -> DashboardClient:
     return DashboardClient(address)
 
 
-def test_user_and_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # A proxy does not lead back to this machine.
+def test_user_and_password_are_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Proxies are not used for this machine.
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    with guarded(tmp_path, credentials="ann:sword/fish") as address:
+    with protected_dashboard(tmp_path, credentials="ann:sword/fish") as address:
         with pytest.raises(UnauthorizedError) as failure:
-            named(monkeypatch, url=f"http://{address}").check()
+            client_for(monkeypatch, url=f"http://{address}").check()
         assert "FNBUILD_NUCLIO_USER" in (failure.value.hint or "")
-        door = named(monkeypatch, url=f"http://ann:sword%2Ffish@{address}/")
-        door.check()
-        assert door.place == f"the Nuclio dashboard at http://{address}"
-        named(monkeypatch, url=f"http://{address}", user="ann", password="sword/fish").check()
+        client = client_for(monkeypatch, url=f"http://ann:sword%2Ffish@{address}/")
+        client.check()
+        assert client.place == f"the Nuclio dashboard at http://{address}"
+        client_for(monkeypatch, url=f"http://{address}", user="ann", password="sword/fish").check()
         with pytest.raises(UnauthorizedError) as failure:
-            named(monkeypatch, password="dog/fish").check()
+            client_for(monkeypatch, password="dog/fish").check()
         assert "fish" not in f"{failure.value.message} {failure.value.hint}"
 
 
-def test_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with guarded(tmp_path, token="swordfish") as address:
+def test_a_token_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with protected_dashboard(tmp_path, token="swordfish") as address:
         with pytest.raises(ForbiddenError, match="Authorization") as failure:
-            named(monkeypatch, url=f"http://{address}").check()
+            client_for(monkeypatch, url=f"http://{address}").check()
         assert "FNBUILD_NUCLIO_TOKEN" in (failure.value.hint or "")
-        named(monkeypatch, token="swordfish").check()
+        client_for(monkeypatch, token="swordfish").check()
 
 
 @pytest.mark.parametrize("url", ["nuclio", "127.0.0.1:8070", "ftp://nuclio", "http://a:b:c"])
-def test_what_is_no_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_urls_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="FNBUILD_NUCLIO_URL"):
-        named(monkeypatch, url=url)
+        client_for(monkeypatch, url=url)
 
 
-def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_configuration_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(KUBECONFIG)
-    # A cluster does not stand in for a dashboard.
+    # A kubeconfig does not replace the URL of a dashboard.
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     with pytest.raises(UnavailableError, match="no Nuclio dashboard is configured") as failure:
         NuclioPlatform().deployments("nuclio")
@@ -131,15 +133,15 @@ def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "kubectl port-forward" in (failure.value.hint or "")
 
 
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_dashboard_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UnavailableError, match="refused") as failure:
-        named(monkeypatch, url=url).check()
+        client_for(monkeypatch, url=url).check()
     assert url in failure.value.message
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "words"),
+    ("status", "body", "kind", "message"),
     [
         (200, b"<html>welcome</html>", UnavailableError, "is not a Nuclio dashboard"),
         (200, b"[]", UnavailableError, "is not a Nuclio dashboard"),
@@ -152,16 +154,18 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         (500, b"", PlatformError, "HTTP status 500"),
     ],
 )
-def test_answers_in_words(status: int, body: bytes, kind: type[FnbuildError], words: str) -> None:
-    with answering(status, body, Location="/login") as url:
+def test_error_responses_are_explained(
+    status: int, body: bytes, kind: type[FnbuildError], message: str
+) -> None:
+    with constant_server(status, body, Location="/login") as url:
         with pytest.raises(kind) as failure:
             DashboardClient(DashboardAddress(url)).check()
-        assert words in failure.value.message
+        assert message in failure.value.message
 
 
-def test_an_errors_stack_is_below_its_cause() -> None:
+def test_the_stack_of_an_error_is_its_detail() -> None:
     body = b'{"error": "no such image", "errorStackTrace": "Error - no such image\\n  at x.go:1"}'
-    with answering(500, body) as url, pytest.raises(PlatformError) as failure:
+    with constant_server(500, body) as url, pytest.raises(PlatformError) as failure:
         Transport(DashboardAddress(url)).json("GET", "/api/functions")
     assert failure.value.message == "Nuclio: no such image"
     assert "x.go:1" in (failure.value.detail or "")
