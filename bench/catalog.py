@@ -103,6 +103,8 @@ def choose_servers(names: str | None) -> list[Server]:
     wanted = {name.strip() for name in names.split(",")}
     unknown = wanted - set(servers)
     if unknown:
-        known = ", ".join(servers)
-        raise UnknownNameError(f"no such server: {', '.join(sorted(unknown))} (there are {known})")
+        choices = ", ".join(servers)
+        raise UnknownNameError(
+            f"no such server: {', '.join(sorted(unknown))} (there are {choices})"
+        )
     return [server for name, server in servers.items() if name in wanted | {LIMIT}]

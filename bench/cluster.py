@@ -70,12 +70,13 @@ class ClusterSetup:
             for namespace in (self.own, self.hand):
                 kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 
-    def fnbuild(self, *words: str) -> str:
+    def fnbuild(self, *arguments: str) -> str:
         """Run a fnbuild command; return its output."""
-        command = [sys.executable, "-m", "fnbuild", *words, "--platform", "kube", "-n", self.own]
-        return run_command(command, env=self._env)
+        options = (*arguments, "--platform", "kube", "-n", self.own)
+        command_line = [sys.executable, "-m", "fnbuild", *options]
+        return run_command(command_line, env=self._env)
 
-    def deploy(self, *words: str, name: str = NAME) -> str:
+    def deploy(self, *arguments: str, name: str = NAME) -> str:
         """Deploy the image and wait for the first answer; the URL."""
         image = (
             "--run-image",
@@ -85,7 +86,7 @@ class ClusterSetup:
             "--handler",
             "main:handler",
         )
-        url = self.fnbuild("deploy", name, *image, "-o", "url", *words).strip()
+        url = self.fnbuild("deploy", name, *image, "-o", "url", *arguments).strip()
         wait_until("an answer", lambda: is_answering(url))
         return url
 
@@ -107,8 +108,8 @@ class ClusterSetup:
     def clear(self) -> None:
         """Nothing runs any more, in either namespace."""
         for namespace in (self.own, self.hand):
-            ours = ("-l", "nuclio.io/function-name", "-n", namespace, "--wait=false")
-            kubectl("delete", "deployment,service,configmap", *ours)
+            selector = ("-l", "nuclio.io/function-name", "-n", namespace, "--wait=false")
+            kubectl("delete", "deployment,service,configmap", *selector)
         wait_until(
             "the end", lambda: not pods(self.own) and not pods(self.hand), SLOW_POLL_INTERVAL
         )
@@ -125,13 +126,13 @@ class ClusterSetup:
                 else:
                     item["spec"]["type"] = "ClusterIP"
                 items.append(item)
-        whole = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        run_command(["kubectl", "create", "-n", self.own, "-f", "-"], stdin=whole)
+        item_list = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        run_command(["kubectl", "create", "-n", self.own, "-f", "-"], stdin=item_list)
 
 
-def kubectl(*words: str) -> str:
+def kubectl(*arguments: str) -> str:
     """Run kubectl; raise RuntimeError with its errors if it fails."""
-    return run_command(["kubectl", *words])
+    return run_command(["kubectl", *arguments])
 
 
 def run_command(command: list[str], env: dict[str, str] | None = None, stdin: str = "") -> str:
@@ -166,10 +167,10 @@ def is_answering(url: str) -> bool:
         connection.close()
 
 
-def wait_until(what: str, ready: Callable[[], bool], pause: float = _POLL_INTERVAL) -> None:
+def wait_until(condition: str, ready: Callable[[], bool], pause: float = _POLL_INTERVAL) -> None:
     """Wait for a condition, looking so often (seconds); RuntimeError with its name."""
     deadline = time.monotonic() + _TIMEOUT
     while not ready():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not come within {_TIMEOUT:g} s")
+            raise RuntimeError(f"{condition} did not come within {_TIMEOUT:g} s")
         time.sleep(pause)

@@ -108,17 +108,17 @@ class Timings:
     seconds: dict[str, list[float]] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
 
-    def time(self, what: str, step: Callable[[], object]) -> None:
+    def time(self, operation: str, step: Callable[[], object]) -> None:
         """Run the step and note how long it took."""
         began = time.monotonic()
         step()
-        self.note(what, time.monotonic() - began)
+        self.note(operation, time.monotonic() - began)
 
-    def note(self, what: str, seconds: float) -> None:
-        self.seconds.setdefault(what, []).append(seconds)
+    def note(self, operation: str, seconds: float) -> None:
+        self.seconds.setdefault(operation, []).append(seconds)
 
-    def median(self, what: str) -> float:
-        return statistics.median(self.seconds[what])
+    def median(self, operation: str) -> float:
+        return statistics.median(self.seconds[operation])
 
 
 class ContainerSetup:
@@ -142,11 +142,11 @@ class ContainerSetup:
         for place in (self._function, self._app):
             (place / "main.py").write_text(_HANDLER.format(version=time.time_ns()))
 
-    def fnbuild(self, *words: str) -> str:
-        command = [sys.executable, "-m", "fnbuild", *words]
+    def fnbuild(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "fnbuild", *arguments]
         done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
+            raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
     def deploy(self, platform: str = "local") -> int:
@@ -185,11 +185,11 @@ class ContainerSetup:
         docker("rm", "-f", _BY_HAND_NAME)
 
 
-def docker(*words: str) -> None:
+def docker(*arguments: str) -> None:
     """Run the engine's own client; RuntimeError with its words when it fails."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"docker {' '.join(words)}: {done.stderr}")
+        raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr}")
 
 
 def await_answer(port: int, body: bytes) -> None:
@@ -249,14 +249,14 @@ def measure(ways: ContainerSetup, rounds: int, seconds: int, say: Callable[[str]
         figures.time("build after an edit by hand", ways.build_by_hand)
         ways.edit()
         port = ways.deploy()
-        for what, again, place in (
+        for operation, again, place in (
             ("", ways.deploy, port),
             (" by hand", ways.redeploy_by_hand, ways.hand_port),
         ):
             ways.edit()
             with GapProbe(place, ways.body) as watch:
-                figures.time(f"redeploy{what}", again)
-            figures.note(f"gap{what}", watch.gap)
+                figures.time(f"redeploy{operation}", again)
+            figures.note(f"gap{operation}", watch.gap)
         ways.remove()
         ways.remove_by_hand()
         say(f"round {number + 1} of {rounds}")
@@ -268,11 +268,11 @@ def _measure_throughput(ways: ContainerSetup, rounds: int, seconds: int, figures
     body_file = make_workload("jpeg", Path(sys.executable)).body_file
     ports = {"container": ways.deploy("local"), "process": ways.deploy("process")}
     for _ in range(rounds):
-        for what, port in ports.items():
+        for platform, port in ports.items():
             sample = load.run(f"http://127.0.0.1:{port}/", body_file, _CONCURRENCY, seconds)
             if sample.errors:
-                raise RuntimeError(f"{what}: {sample.errors}")
-            figures.rates.setdefault(what, []).append(sample.rate)
+                raise RuntimeError(f"{platform}: {sample.errors}")
+            figures.rates.setdefault(platform, []).append(sample.rate)
     ways.remove("local")
     ways.remove("process")
     ways.fnbuild("down")
@@ -281,13 +281,13 @@ def _measure_throughput(ways: ContainerSetup, rounds: int, seconds: int, figures
 def render(figures: Timings, rounds: int) -> str:
     """The table, as Markdown."""
     rows = []
-    for what, title in (
+    for operation, title in (
         ("deploy", "first deploy, until the first answer"),
         ("build after an edit", "build after an edit of main.py"),
         ("redeploy", "redeploy after an edit, until the first answer"),
         ("gap", "longest time without an answer meanwhile"),
     ):
-        own, hand = figures.median(what), figures.median(f"{what} by hand")
+        own, hand = figures.median(operation), figures.median(f"{operation} by hand")
         rows.append([title, f"{own:.2f} s", f"{hand:.2f} s", f"{own - hand:+.2f} s"])
     process, container = (
         statistics.median(figures.rates[name]) for name in ("process", "container")

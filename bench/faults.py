@@ -210,9 +210,9 @@ class MixedLoad:
             self._wrong("a version before the last one answered")
         return version
 
-    def _wrong(self, what: str) -> None:
+    def _wrong(self, problem: str) -> None:
         with self._lock:
-            self._outcome.violations.append(what)
+            self._outcome.violations.append(problem)
 
 
 def run(plan: FaultPlan, say: Callable[[str], None] = lambda _text: None) -> FaultResult:
@@ -314,14 +314,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--redeploys", type=int, default=20)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     plan = FaultPlan(
-        requests=0 if asked.minutes else asked.requests,
-        seconds=(asked.minutes or 0.0) * 60,
-        kills=asked.kills,
-        redeploys=asked.redeploys,
-        workers=asked.workers,
-        seed=asked.seed,
+        requests=0 if options.minutes else options.requests,
+        seconds=(options.minutes or 0.0) * 60,
+        kills=options.kills,
+        redeploys=options.redeploys,
+        workers=options.workers,
+        seed=options.seed,
     )
     outcome = run(plan, lambda text: print(text, file=sys.stderr, flush=True))
     faults = outcome.judge(steady=not plan.kills and not plan.redeploys)

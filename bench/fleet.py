@@ -95,11 +95,11 @@ class FunctionFleet:
         for some in range(0, len(names), 10):
             self.fnbuild("delete", "function", *names[some : some + 10], *where)
 
-    def fnbuild(self, *words: str) -> str:
-        command = [sys.executable, "-m", "fnbuild", *words]
+    def fnbuild(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "fnbuild", *arguments]
         done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(words)}: {done.stderr or done.stdout}")
+            raise RuntimeError(f"{' '.join(arguments)}: {done.stderr or done.stdout}")
         return done.stdout
 
     @contextlib.contextmanager
@@ -175,11 +175,11 @@ class RunningDashboard:
         return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
-def wait_until(what: str, probe: Callable[[], Any]) -> Any:
+def wait_until(condition: str, probe: Callable[[], Any]) -> Any:
     """Return the first true result of `probe`."""
     deadline = time.monotonic() + _TIMEOUT
     while not (result := probe()):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"after {_TIMEOUT:.0f} s there is not yet {what}")
+            raise RuntimeError(f"after {_TIMEOUT:.0f} s there is not yet {condition}")
         time.sleep(0.05)
     return result

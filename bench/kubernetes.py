@@ -119,8 +119,8 @@ def measure_losses(site: ClusterSetup, rounds: int, say: Callable[[str], None]) 
     losses: dict[str, Loss] = {}
     for replicas in (1, 2):
         turns = _Disruptions(site, replicas)
-        for what, happen in turns.happenings.items():
-            name = f"{what}, {replicas} replica{'s'[: replicas - 1]}"
+        for disruption, happen in turns.happenings.items():
+            name = f"{disruption}, {replicas} replica{'s'[: replicas - 1]}"
             loss = losses[name] = Loss()
             for _ in range(rounds):
                 turns.take(happen, loss)
@@ -166,8 +166,8 @@ class _Disruptions:
         taken = set(kubectl("get", "services", "--all-namespaces", "-o", path).split())
         port = next(port for port in reversed(_NODE_PORTS) if str(port) not in taken)
         trigger = {"http": {"kind": "http", "attributes": {"port": port}}}
-        words = (*self._many, "--triggers", json.dumps(trigger))
-        thread = threading.Thread(target=self._site.deploy, args=words)
+        arguments = (*self._many, "--triggers", json.dumps(trigger))
+        thread = threading.Thread(target=self._site.deploy, args=arguments)
         thread.start()
         self._url = f"{self._url.rpartition(':')[0]}:{port}"
         wait_until("an answer on the new port", lambda: is_answering(self._url))
@@ -195,12 +195,12 @@ def render(
         first.append([f"{size} functions listed", *_times(own, hand), f"{own - hand:+.2f} s"])
     second = [
         [
-            what,
+            disruption,
             str(loss.requests),
             str(loss.lost) + (f" ({', '.join(sorted(loss.reasons))})" if loss.lost else ""),
             f"{loss.gap:.2f} s",
         ]
-        for what, loss in losses.items()
+        for disruption, loss in losses.items()
     ]
     return (
         f"Measured on {now} on {len(os.sched_getaffinity(0))} cores, medians of {rounds} rounds,"

@@ -12,9 +12,9 @@ class MarkerError(Exception):
 
 def insert(text: str, document: Path, begin: str, end: str) -> None:
     """Put the text between the two markers. Raises `MarkerError`."""
-    whole = document.read_text()
-    before, found_begin, rest = whole.partition(begin)
-    _, found_end, after = rest.partition(end)
+    content = document.read_text()
+    before, found_begin, remainder = content.partition(begin)
+    _, found_end, after = remainder.partition(end)
     if not found_begin or not found_end:
         raise MarkerError(f"{document} has no {begin} and {end}")
     document.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")

@@ -64,22 +64,22 @@ class Results:
 
     def ratio(self, workload: str, concurrency: int, server: str, other: str) -> float | None:
         """Median over the rounds of the server's rate through the other's in the same round."""
-        mine = self._slices.get((workload, concurrency, server), {})
-        theirs = self._slices.get((workload, concurrency, other), {})
+        own = self._slices.get((workload, concurrency, server), {})
+        reference = self._slices.get((workload, concurrency, other), {})
         values = [
-            record["rate"] / theirs[number]["rate"]
-            for number, record in mine.items()
-            if "void" not in record and _is_valid(theirs.get(number))
+            record["rate"] / reference[number]["rate"]
+            for number, record in own.items()
+            if "void" not in record and _is_valid(reference.get(number))
         ]
         return median(values) if values else None
 
-    def alone(self, workload: str, server: str, what: str) -> float | None:
+    def alone(self, workload: str, server: str, metric: str) -> float | None:
         """Median of one of the life cycle's figures; None when it was never measured."""
         values = [
-            record[what]
+            record[metric]
             for record in self._lifecycle
             if (record["workload"], record["server"]) == (workload, server)
-            and record.get(what) is not None
+            and record.get(metric) is not None
         ]
         return median(values) if values else None
 

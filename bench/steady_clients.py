@@ -86,9 +86,9 @@ class SteadyClients:
             self._note(self.lost, f"status {reply.status}: {text[:120]}")
         return reply.will_close
 
-    def _note(self, where: Counter[str], what: str) -> None:
+    def _note(self, where: Counter[str], event: str) -> None:
         with self._lock:
-            where[what] += 1
+            where[event] += 1
             if where is self.answered:
                 now = time.monotonic()
                 self.gap, self._last = max(self.gap, now - self._last), now

@@ -62,14 +62,14 @@ class Workload:
 
 def choose_workloads(names: str | None) -> list[str]:
     """The workloads of a comma-separated list, or all."""
-    known = list(TITLES)
+    choices = list(TITLES)
     if names is None:
-        return known
+        return choices
     wanted = [name.strip() for name in names.split(",")]
-    unknown = [name for name in wanted if name not in known]
+    unknown = [name for name in wanted if name not in choices]
     if unknown:
         raise UnknownNameError(
-            f"no such workload: {', '.join(unknown)} (there are {', '.join(known)})"
+            f"no such workload: {', '.join(unknown)} (there are {', '.join(choices)})"
         )
     return wanted
 

@@ -32,10 +32,14 @@ class Detector:
         """The ten best boxes of an image of height x width x 3 bytes: corners in pixels."""
         thinned = torch.from_numpy(image[::_THINNING, ::_THINNING].copy())
         with torch.inference_mode():
-            found = self._network(thinned.permute(2, 0, 1)[None].float() / 255.0)[0].sigmoid()
-            scores, places = found[4].flatten().topk(_BOXES)
-            centres = torch.stack([places % found.shape[2], places // found.shape[2]])
-            sides = found[2:4].flatten(1)[:, places]
+            probabilities = self._network(thinned.permute(2, 0, 1)[None].float() / 255.0)[
+                0
+            ].sigmoid()
+            scores, places = probabilities[4].flatten().topk(_BOXES)
+            centres = torch.stack(
+                [places % probabilities.shape[2], places // probabilities.shape[2]]
+            )
+            sides = probabilities[2:4].flatten(1)[:, places]
             corners = torch.cat([centres - sides, centres + sides]) * (_THINNING * _CELL)
         points = corners.T.round().int().tolist()
         return [

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.system
 
 
 def test_every_server_has_an_environment_and_its_program() -> None:
-    known = catalog.load_catalog()
+    catalogue = catalog.load_catalog()
     apps = {path.name for path in (catalog.FOLDER / "apps").iterdir()}
-    for server in known.servers.values():
-        assert server.environment in known.environments
+    for server in catalogue.servers.values():
+        assert server.environment in catalogue.environments
         for part in server.command:
             if "{apps}/" in part:
                 assert Path(part).name in apps
@@ -33,20 +33,20 @@ def test_releases_are_pinned() -> None:
         assert all("==" in requirement for requirement in environment.requirements)
 
 
-def test_the_limit_is_always_among_the_chosen() -> None:
+def test_the_limit_is_always_selected() -> None:
     assert [server.name for server in catalog.choose_servers("flask,fnbuild")] == [
         "limit", "fnbuild", "flask",
     ]  # fmt: skip
 
 
-def test_unknown_names_are_refused_with_the_known_ones() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_names() -> None:
     with pytest.raises(catalog.UnknownNameError, match=r"no such server: flusk .*flask"):
         catalog.choose_servers("flusk")
     with pytest.raises(catalog.UnknownNameError, match=r"no such workload: ecco .*echo"):
         workloads.choose_workloads("ecco")
 
 
-def test_echo_is_a_kilobyte_and_comes_back() -> None:
+def test_the_echo_reply_is_the_request_body_of_a_kilobyte() -> None:
     workload = workloads.make_workload("echo", Path(sys.executable))
     assert {len(payload.body) for payload in workload.payloads} == {1024}
     assert [json.loads(payload.body) for payload in workload.payloads] == [
@@ -56,7 +56,7 @@ def test_echo_is_a_kilobyte_and_comes_back() -> None:
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg-vision"])
-def test_the_picture_has_its_size_and_every_variant_its_answer(name: str) -> None:
+def test_the_picture_has_its_size_and_each_variant_its_own_reply(name: str) -> None:
     workload = workloads.make_workload(name, Path(sys.executable))
     first = b64decode(json.loads(workload.payloads[0].body)["image"])
     assert 190_000 < len(first) < 210_000

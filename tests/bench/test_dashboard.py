@@ -15,14 +15,14 @@ def test_shares_and_means() -> None:
     assert result.mean == 49.5
 
 
-def test_time_is_taken_in_milliseconds() -> None:
+def test_times_are_in_milliseconds() -> None:
     result = times()
     with result.measure():
         pass
     assert 0 < result.values[0] < 100
 
 
-def test_the_table_has_what_was_measured_beside_the_goals() -> None:
+def test_the_table_has_measurements_and_goals() -> None:
     figures = DashboardResults(
         functions=101,
         listed=times(1.0, 1.0, 12.5),
@@ -42,6 +42,6 @@ def test_the_table_has_what_was_measured_beside_the_goals() -> None:
     assert "| 46 KB | 200 KB |" in text
 
 
-def test_without_a_browser_nothing_is_said_of_the_page() -> None:
+def test_without_a_browser_the_page_is_left_out() -> None:
     some = times(1.0)
     assert "page" not in render(DashboardResults(1, some, some, some, 1.0, (1, 1), None), "x")

@@ -25,7 +25,9 @@ def test_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     deploys = Timings({"deploy": [3.0, 1.0, 2.0], "deploy by hand": [1.0, 1.5, 1.0]})
-    listings = Timings({f"{size}{who}": [0.5] for size in (50, 500) for who in ("", " by hand")})
+    listings = Timings(
+        {f"{size}{suffix}": [0.5] for size in (50, 500) for suffix in ("", " by hand")}
+    )
     lossy = kubernetes.Loss(200, 3, 0.25, {"TimeoutError", "ConnectionRefusedError"})
     losses = {"a rollout, 1 replica": kubernetes.Loss(100), "a pod is killed, 1 replica": lossy}
     text = kubernetes.render(deploys, 12.3, listings, losses, 3)

@@ -54,18 +54,18 @@ def serving(answer: Answer) -> Iterator[str]:
         server.server_close()
 
 
-def test_right_replies_pass_the_check() -> None:
+def test_correct_replies_pass_the_check() -> None:
     with serving(lambda body: (200, body)) as url:
         assert client.find_wrong_replies(url, PAYLOADS) == []
 
 
-def test_one_client_getting_anothers_reply_is_seen() -> None:
+def test_a_reply_of_another_client_is_detected() -> None:
     with serving(lambda _: (200, PAYLOADS[0].body)) as url:
         result = client.find_wrong_replies(url, PAYLOADS)
     assert "status 200: {'n': 0}" in result
 
 
-def test_nobody_listening_is_a_wrong_reply() -> None:
+def test_a_refused_connection_is_a_wrong_reply() -> None:
     with serving(lambda body: (200, body)) as url:
         pass
     assert len(client.find_wrong_replies(url, PAYLOADS)) == 32
@@ -100,7 +100,7 @@ def test_load_counts_failures(body: Path) -> None:
     assert sample.errors["status"] > 0
 
 
-def test_the_own_client_measures_where_wrk_is_missing(body: Path) -> None:
+def test_the_builtin_client_measures_without_wrk(body: Path) -> None:
     with serving(lambda data: (200, data)) as url:
         printed = subprocess.run(
             [sys.executable, str(APPS / "load_client.py"), url, "2", "0.5"],
@@ -114,7 +114,7 @@ def test_the_own_client_measures_where_wrk_is_missing(body: Path) -> None:
     assert sample.errors == {}
 
 
-def test_a_generator_that_fails_voids_the_slice(body: Path) -> None:
+def test_a_failing_load_generator_voids_the_slice(body: Path) -> None:
     sample = load.run("nonsense", body, 1, 1)
     assert sample.errors == {"generator": 1}
     assert sample.rate == 0.0

@@ -13,7 +13,7 @@ from bench import pairs
 from bench.catalog import ROOT
 
 
-def test_a_tree_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparing_a_tree_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def picture(size: tuple[int, int]) -> bytes:
         stream = io.BytesIO()
         Image.linear_gradient("L").resize(size).save(stream, "JPEG")

@@ -14,7 +14,7 @@ from bench import processes
 
 pytestmark = pytest.mark.system
 
-# Has a child in a session of its own that does not mind being asked to end.
+# Has a child in its own session that ignores SIGTERM.
 STUBBORN = """
 import os, signal, sys, time
 if os.fork() == 0:
@@ -30,7 +30,7 @@ def mark() -> str:
     return uuid.uuid4().hex
 
 
-def test_all_are_found_and_ended(mark: str) -> None:
+def test_all_marked_processes_are_ended(mark: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", STUBBORN],
         env={**os.environ, processes.MARK: mark},
@@ -52,7 +52,7 @@ def test_all_are_found_and_ended(mark: str) -> None:
     assert ended == []
 
 
-def test_cpu_time_is_counted_and_settles(mark: str) -> None:
+def test_cpu_time_of_an_idle_process_is_measured(mark: str) -> None:
     work = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
     process = subprocess.Popen(
         [sys.executable, "-c", work + "print('done', flush=True); input()"],
@@ -68,7 +68,7 @@ def test_cpu_time_is_counted_and_settles(mark: str) -> None:
     process.communicate(b"\n")
 
 
-def test_a_process_that_is_gone_counts_nothing() -> None:
+def test_an_ended_process_has_no_cpu_time() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert processes.pss_mib([process.pid]) == 0

@@ -12,7 +12,7 @@ from tests.bench.sample_results import one_slice, results
 ROOT = Path(__file__).parents[2]
 
 
-def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
+def test_only_text_between_the_markers_changes(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text(f"before\n{report.BEGIN}\nan earlier table\n{report.END}\nafter\n")
     values = results(one_slice("limit", 0, 100), one_slice("fnbuild", 0, 90))
@@ -26,7 +26,7 @@ def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
     assert "| fnbuild | 90 (0.90) |" in first
 
 
-def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
+def test_a_document_without_markers_is_unchanged(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text("text\n")
     with pytest.raises(markdown.MarkerError, match="has no <!-- bench: begin -->"):
@@ -39,7 +39,7 @@ def test_the_repositorys_document_has_its_markers() -> None:
     assert 0 < text.find(report.BEGIN) < text.find(report.END)
 
 
-def test_the_head_names_machine_command_and_releases() -> None:
+def test_the_header_names_machine_command_and_releases() -> None:
     text = report.render(results(one_slice("limit", 0, 100)))
     assert "$ python -m bench run\n" in text
     assert "A processor, 2 cores, 8.0 GiB, Linux 6.1" in text
@@ -47,14 +47,14 @@ def test_the_head_names_machine_command_and_releases() -> None:
     assert "flask 3.1.3, kserve 0.21.0." in text
 
 
-def test_a_busy_machine_is_said() -> None:
+def test_a_busy_machine_is_reported() -> None:
     values = results(one_slice("limit", 0, 100))
     assert "busy" not in report.render(values)
     values["facts"]["load_at_start"] = 1.7
     assert "**The machine was busy with other work**" in report.render(values)
 
 
-def test_missing_servers_are_named_with_their_reasons() -> None:
+def test_missing_servers_are_listed_with_their_reasons() -> None:
     missing = {"*": {"torchserve": "java is not installed"}, "jpeg": {"kserve": "wrong replies"}}
     lifecycle = [{"workload": "echo", "server": "flask", "problem": "it ended"}]
     text = report.render(results(missing=missing, lifecycle=lifecycle))
@@ -63,7 +63,7 @@ def test_missing_servers_are_named_with_their_reasons() -> None:
     assert "- flask (echo, alone): it ended" in text
 
 
-def test_void_figures_and_workers_that_stay_away_are_said() -> None:
+def test_void_figures_and_missing_workers_are_reported() -> None:
     lifecycle = [
         {"workload": "echo", "server": "flask", "cold_start": 1.0, "restart": None},
         {"workload": "echo", "server": "fnbuild", "cold_start": 0.5, "restart": 0.25},

@@ -9,7 +9,7 @@ from bench.results import Results
 from tests.bench.sample_results import one_slice, results
 
 
-def test_ratios_are_taken_within_a_round() -> None:
+def test_ratios_are_computed_within_a_round() -> None:
     # The machine was half as fast in round 1; the median of ratios does not see it.
     figures = Results(
         results(
@@ -24,7 +24,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert figure.p50 == pytest.approx(12.5)
 
 
-def test_a_void_round_counts_nowhere() -> None:
+def test_a_void_round_is_ignored() -> None:
     figures = Results(
         results(
             one_slice("limit", 0, 100),
@@ -52,13 +52,13 @@ def test_a_void_limit_gives_no_ratio() -> None:
     assert figures.ratio("jpeg", 8, "fnbuild", "limit") is None
 
 
-def test_what_was_not_measured_is_none() -> None:
+def test_missing_measurements_are_none() -> None:
     figures = Results(results(one_slice("limit", 0, 100)))
     assert figures.figure("jpeg", 8, "kserve") is None
     assert figures.alone("jpeg", "kserve", "cold_start") is None
 
 
-def test_goals_take_the_best_peer_and_the_worst_concurrency() -> None:
+def test_goals_use_the_best_peer_and_the_worst_concurrency() -> None:
     slices = [
         one_slice(server, 0, rate, concurrency=concurrency)
         for concurrency, rates in {1: (100, 50, 25), 8: (200, 40, 160)}.items()

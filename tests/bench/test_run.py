@@ -82,7 +82,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
     assert processes.marked_processes(trace, "BENCH_TRACE") == []
 
 
-def test_names_that_are_not_there_are_wrong_usage(tmp_path: Path) -> None:
+def test_unknown_names_are_usage_errors(tmp_path: Path) -> None:
     command = [*RUN, "--workloads", "ecco", "-o", str(tmp_path / "results.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Clients that send nothing twice tell of everything that got no answer."""
+"""Clients that never repeat a request count every request without a reply."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bench.test_load import serving
 from tests.engine import free_port, until
 
 
-def test_answers_are_counted_by_their_text() -> None:
+def test_replies_are_counted_by_their_text() -> None:
     with serving(lambda _: (200, b"here")) as url, SteadyClients(url, 4, 0.0) as clients:
         until("the load", lambda: clients.answered["here"] > 50)
     assert not clients.lost
@@ -18,13 +18,13 @@ def test_answers_are_counted_by_their_text() -> None:
     assert clients.total == clients.answered.total()
 
 
-def test_other_statuses_are_losses() -> None:
+def test_other_statuses_count_as_losses() -> None:
     with serving(lambda _: (503, b"busy")) as url, SteadyClients(url, 2, 0.0) as clients:
         until("the load", lambda: clients.total > 10)
     assert list(clients.lost) == ["status 503: busy"]
 
 
-def test_nobody_there_is_a_loss_and_no_end() -> None:
+def test_a_refused_connection_is_a_loss_and_clients_go_on() -> None:
     with SteadyClients(f"http://127.0.0.1:{free_port()}") as clients:
         until("two losses each", lambda: clients.total > 12)
         assert [text.partition(":")[0] for text in clients.lost] == ["ConnectionRefusedError"]
@@ -33,7 +33,7 @@ def test_nobody_there_is_a_loss_and_no_end() -> None:
             until("the load", lambda: clients.answered["back"] > 20)
 
 
-def test_a_connection_that_ends_without_a_reply_is_a_loss() -> None:
+def test_a_connection_closed_without_a_reply_is_a_loss() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:

@@ -78,7 +78,7 @@ def here():
 
 
 @pytest.fixture
-def asked(folder):
+def requirements_of(folder):
     """Return the requirements of a function with these pip commands."""
 
     def read(*commands: str) -> Requirements:
@@ -89,7 +89,7 @@ def asked(folder):
     return read
 
 
-class Told(list):
+class Progress(list):
     """Recorded progress."""
 
     def __call__(self, text: str) -> None:
@@ -100,130 +100,140 @@ class Told(list):
         return "\n".join(self)
 
 
-class TestMaking:
-    def test_nothing_is_asked_for(self, here, asked, data):
-        assert ensure_environment(here, asked("apt-get update"), Told()) is None
+class TestCreation:
+    def test_without_requirements_there_is_no_environment(self, here, requirements_of, data):
+        assert ensure_environment(here, requirements_of("apt-get update"), Progress()) is None
         assert not (data / "environments").exists()
 
-    def test_what_is_asked_for_is_there_and_nothing_of_fnbuild(self, here, asked, wheels, write):
+    def test_it_has_the_requirements_and_nothing_of_fnbuild(
+        self, here, requirements_of, wheels, write
+    ):
         wheel(wheels, "tiny", requires="tinier")
         wheel(wheels, "tinier")
         wheel(wheels, "other", "2.0")
         write("requirements.txt", "other<3\n")
-        told = Told()
-        python = ensure_environment(here, asked("pip install tiny"), told)
+        messages = Progress()
+        python = ensure_environment(here, requirements_of("pip install tiny"), messages)
         assert run(python, "import tiny, tinier, other; print(other.version)") == "2.0"
         with pytest.raises(subprocess.CalledProcessError):
             run(python, "import msgspec")
-        assert told[0] == f"creating an environment with 2 packages for Python {here.version_text}"
-        assert "pip: Successfully installed tinier-1.0 tiny-1.0" in told
-        assert "/environments/" not in told.text
+        assert (
+            messages[0] == f"creating an environment with 2 packages for Python {here.version_text}"
+        )
+        assert "pip: Successfully installed tinier-1.0 tiny-1.0" in messages
+        assert "/environments/" not in messages.text
 
-    def test_steps_run_in_their_order(self, here, asked, wheels):
+    def test_steps_run_in_their_order(self, here, requirements_of, wheels):
         for name in ("a", "b"):
             wheel(wheels, name)
         wheel(wheels, "a", "2.0")
-        requirements = asked("pip install a==1.0 b", "pip install -U a", "pip uninstall -y b")
-        python = ensure_environment(here, requirements, Told())
+        requirements = requirements_of(
+            "pip install a==1.0 b", "pip install -U a", "pip uninstall -y b"
+        )
+        python = ensure_environment(here, requirements, Progress())
         assert run(python, "import a; print(a.version)") == "2.0"
         with pytest.raises(subprocess.CalledProcessError, match="1"):
             run(python, "import b")
 
-    def test_constraints_hold(self, here, asked, wheels, write):
+    def test_constraints_hold(self, here, requirements_of, wheels, write):
         wheel(wheels, "a", "1.0")
         wheel(wheels, "a", "2.0")
         write("limits.txt", "a<2\n")
-        python = ensure_environment(here, asked("pip install a -c limits.txt"), Told())
+        python = ensure_environment(
+            here, requirements_of("pip install a -c limits.txt"), Progress()
+        )
         assert run(python, "import a; print(a.version)") == "1.0"
 
-    def test_a_package_of_the_function(self, here, asked, write, folder):
+    def test_a_package_of_the_function(self, here, requirements_of, write, folder):
         write("lib/pyproject.toml", PYPROJECT)
         write("lib/backend.py", BACKEND)
         write("lib/version.txt", "7", 0o444)
         before = sorted(folder.rglob("*"))
-        python = ensure_environment(here, asked("pip install -e ./lib"), Told())
+        python = ensure_environment(here, requirements_of("pip install -e ./lib"), Progress())
         assert run(python, "import lib; print(lib.version)") == "7"
-        # The build wrote beside a copy; what is installed does not point into the folder.
+        # The build used a copy: the installed package does not refer to the folder.
         assert sorted(folder.rglob("*")) == before
         assert str(folder) not in run(python, "import lib; print(lib.__file__)")
 
-    def test_settings_of_the_user_that_would_lead_astray(self, here, asked, wheels, monkeypatch):
+    def test_settings_of_the_user_are_ignored(self, here, requirements_of, wheels, monkeypatch):
         wheel(wheels, "tiny")
         monkeypatch.setenv("PIP_USER", "1")
         monkeypatch.setenv("PIP_TARGET", str(wheels / "target"))
         monkeypatch.setenv("PIP_PREFIX", str(wheels / "prefix"))
         monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "1")
         monkeypatch.setenv("PYTHONPATH", str(wheels))
-        python = ensure_environment(here, asked("pip install tiny"), Told())
+        python = ensure_environment(here, requirements_of("pip install tiny"), Progress())
         monkeypatch.delenv("PYTHONPATH")
         assert run(python, "import tiny; print(tiny.version)") == "1.0"
 
-    def test_a_module_called_pip_in_the_callers_folder(self, here, asked, wheels, write):
+    def test_a_module_called_pip_in_the_callers_folder(self, here, requirements_of, wheels, write):
         wheel(wheels, "tiny")
         with contextlib.chdir(write("pip.py", "raise SystemExit('not pip')\n").parent):
-            assert ensure_environment(here, asked("pip install tiny"), Told())
+            assert ensure_environment(here, requirements_of("pip install tiny"), Progress())
 
 
 class TestInterpreters:
     @pytest.mark.parametrize("minor", ["3.6", "3.8", "3.13"])
-    def test_each_gets_packages_of_its_own(self, asked, wheels, minor):
+    def test_each_interpreter_has_its_own_packages(self, requirements_of, wheels, minor):
         if not any(PYENV.glob(f"{minor}.*")):
             pytest.skip(f"Python {minor} is not installed here")
         wheel(wheels, "tiny")
         interpreter = choose_interpreter(Function(spec=Spec(runtime=f"python:{minor}")))
-        told = Told()
-        python = ensure_environment(interpreter, asked("pip install tiny"), told)
+        messages = Progress()
+        python = ensure_environment(interpreter, requirements_of("pip install tiny"), messages)
         code = "import tiny, sys; print('%d.%d' % sys.version_info[:2])"
         assert run(python, code) == minor
         # As in base images, which lost it with Python 3.12.
         has_setuptools = run(python, "import importlib.util as u; print(u.find_spec('setuptools'))")
         assert (has_setuptools != "None") == (minor != "3.13")
 
-    def test_the_systems_python_which_may_lack_ensurepip(self, asked, wheels):
+    def test_the_systems_python_may_lack_ensurepip(self, requirements_of, wheels):
         if not Path("/usr/bin/python3").exists():
             pytest.skip("there is no /usr/bin/python3")
         wheel(wheels, "tiny")
         variable = EnvVar(name="NUCLIO_PYTHON_EXE_PATH", value="/usr/bin/python3")
         interpreter = choose_interpreter(Function(spec=Spec(env=[variable])))
-        python = ensure_environment(interpreter, asked("pip install tiny"), Told())
+        python = ensure_environment(interpreter, requirements_of("pip install tiny"), Progress())
         assert run(python, "import tiny; print(tiny.version)") == "1.0"
 
-    def test_a_named_interpreter_lends_its_packages(self, here, asked, wheels):
+    def test_packages_of_a_named_interpreter_are_visible(self, here, requirements_of, wheels):
         wheel(wheels, "theirs")
         wheel(wheels, "ours")
-        theirs = ensure_environment(here, asked("pip install theirs"), Told())
-        named = Interpreter(str(theirs), here.version, requested=True)
-        python = ensure_environment(named, asked("pip install ours"), Told())
-        assert python != theirs
+        environment = ensure_environment(here, requirements_of("pip install theirs"), Progress())
+        named = Interpreter(str(environment), here.version, requested=True)
+        python = ensure_environment(named, requirements_of("pip install ours"), Progress())
+        assert python != environment
         assert run(python, "import ours, theirs; print(theirs.version)") == "1.0"
         with pytest.raises(subprocess.CalledProcessError):
-            run(theirs, "import ours")
+            run(environment, "import ours")
 
-    def test_an_interpreter_without_venv(self, asked, tmp_path, here):
+    def test_an_interpreter_without_venv(self, requirements_of, tmp_path, here):
         broken = tmp_path / "python"
         broken.write_text("#!/bin/sh\necho 'No module named venv'\nexit 1\n")
         broken.chmod(0o755)
         with pytest.raises(BuildError, match="cannot create an environment with") as caught:
             ensure_environment(
-                Interpreter(str(broken), here.version), asked("pip install tiny"), Told()
+                Interpreter(str(broken), here.version),
+                requirements_of("pip install tiny"),
+                Progress(),
             )
         assert caught.value.detail == "No module named venv"
         assert "venv module" in caught.value.hint
 
 
-class TestKeeping:
-    def test_the_second_time_nothing_is_fetched(self, here, asked, wheels):
+class TestReuse:
+    def test_the_second_time_the_environment_is_reused(self, here, requirements_of, wheels):
         path = wheel(wheels, "tiny")
-        first = ensure_environment(here, asked("pip install tiny"), Told())
+        first = ensure_environment(here, requirements_of("pip install tiny"), Progress())
         path.unlink()
-        told = Told()
-        assert ensure_environment(here, asked("pip install tiny"), told) == first
-        assert told == ["environment with 1 package already exists"]
+        messages = Progress()
+        assert ensure_environment(here, requirements_of("pip install tiny"), messages) == first
+        assert messages == ["environment with 1 package already exists"]
 
-    def test_equal_requirements_in_another_folder(self, here, wheels, tmp_path):
+    def test_equal_requirements_in_another_folder_share_it(self, here, wheels, tmp_path):
         wheel(wheels, "tiny")
         local = wheel(tmp_path, "local")
-        made = set()
+        environments = set()
         for name in ("one", "two"):
             folder = tmp_path / name
             folder.mkdir()
@@ -231,11 +241,13 @@ class TestKeeping:
             shutil.copy(local, folder)
             (folder / "more.txt").write_text("./local-1.0-py3-none-any.whl\n")
             function = Function(spec=Spec(build=Build(commands=["pip install -r more.txt"])))
-            made.add(ensure_environment(here, collect_requirements(function, folder), Told()))
-        assert len(made) == 1
+            environments.add(
+                ensure_environment(here, collect_requirements(function, folder), Progress())
+            )
+        assert len(environments) == 1
 
-    def test_an_edited_package_of_the_function_installs_no_other(
-        self, here, asked, wheels, write, folder
+    def test_editing_a_local_package_installs_only_it(
+        self, here, requirements_of, wheels, write, folder
     ):
         wheel(wheels, "a", requires="b")
         wheel(wheels, "b")
@@ -243,50 +255,55 @@ class TestKeeping:
         write("lib/backend.py", BACKEND)
         write("lib/version.txt", "7")
         write("requirements.txt", "a\n./lib\n")
-        first = ensure_environment(here, asked(), Told())
+        first = ensure_environment(here, requirements_of(), Progress())
         assert run(first, "import a, b, lib; print(lib.version)") == "7"
         for path in wheels.iterdir():
             path.unlink()
         write("lib/version.txt", "8")
-        told = Told()
-        second = ensure_environment(here, asked(), told)
+        messages = Progress()
+        second = ensure_environment(here, requirements_of(), messages)
         assert run(second, "import a, b, lib; print(lib.version)") == "8"
         assert run(first, "import lib; print(lib.version)") == "7"
-        assert told[0] == "environment with 1 package already exists"
-        assert "pip: Successfully installed lib-1.0" in told
-        # Without its base it counts for nothing, and nobody removes that meanwhile.
+        assert messages[0] == "environment with 1 package already exists"
+        assert "pip: Successfully installed lib-1.0" in messages
+        # Without its base it is unusable, so the base is not removed meanwhile.
         prune_environments(lambda: {second})
         assert run(second, "import a; print(a.version)") == "1.0"
         assert not first.parent.parent.exists()
         prune_environments(set)
         assert [path.name for path in first.parents[2].iterdir()] == ["gate"]
 
-    def test_what_a_package_of_the_function_needs_is_kept_too(self, here, asked, wheels, write):
+    def test_dependencies_of_a_local_package_are_in_the_shared_base(
+        self, here, requirements_of, wheels, write
+    ):
         wheel(wheels, "a")
         wheel(wheels, "b", "2.0")
         needed = "dependencies = ['a']\noptional-dependencies.more = ['b>1']\n"
         write("lib/pyproject.toml", PYPROJECT + needed)
         write("lib/backend.py", BACKEND)
         write("lib/version.txt", "7")
-        third_party = published_requirements(asked("pip install './lib[more]'"))
+        third_party = published_requirements(requirements_of("pip install './lib[more]'"))
         assert third_party is not None
         [step] = third_party.steps
         assert step.packages == ("a", "b>1")
         assert step.sources == ()
-        python = ensure_environment(here, asked("pip install './lib[more]'"), Told())
+        python = ensure_environment(here, requirements_of("pip install './lib[more]'"), Progress())
         assert run(python, "import a, b, lib; print(b.version)") == "2.0"
 
-    def test_packages_are_on_no_others_where_that_would_gain_nothing(self, asked, wheels, write):
+    def test_there_is_no_shared_base_if_it_saves_nothing(self, requirements_of, wheels, write):
         wheel(wheels, "a")
         write("lib/pyproject.toml", PYPROJECT)
-        assert published_requirements(asked("pip install a")) is None
-        assert published_requirements(asked("pip install ./lib")) is None
-        assert published_requirements(asked("pip install -U a ./lib")) is None
-        assert published_requirements(asked("pip install a ./lib", "pip uninstall -y a")) is None
-        assert published_requirements(asked("pip install a ./lib")) is not None
+        assert published_requirements(requirements_of("pip install a")) is None
+        assert published_requirements(requirements_of("pip install ./lib")) is None
+        assert published_requirements(requirements_of("pip install -U a ./lib")) is None
+        assert (
+            published_requirements(requirements_of("pip install a ./lib", "pip uninstall -y a"))
+            is None
+        )
+        assert published_requirements(requirements_of("pip install a ./lib")) is not None
 
-    def test_archives_in_the_folder_count_by_what_they_are(self, here, tmp_path):
-        made, asks = set(), set()
+    def test_archives_in_the_folder_are_identified_by_content(self, here, tmp_path):
+        environments, requests = set(), set()
         local = wheel(tmp_path, "local")
         linked = [wheel(tmp_path, "linked", version) for version in ("1.0", "1.1")]
         for name, package in (("one", linked[0]), ("two", linked[0]), ("three", linked[1])):
@@ -297,51 +314,61 @@ class TestKeeping:
             lines = "--find-links ./links\nlinked\nlocal @ file:local-1.0-py3-none-any.whl\n"
             (folder / "requirements.txt").write_text(lines)
             requirements = collect_requirements(Function(), folder)
-            asks.add(requirements.packages)
-            made.add(ensure_environment(here, requirements, Told()))
-        assert len(made) == 2
-        assert asks == {("linked", "./local-1.0-py3-none-any.whl")}
+            requests.add(requirements.packages)
+            environments.add(ensure_environment(here, requirements, Progress()))
+        assert len(environments) == 2
+        assert requests == {("linked", "./local-1.0-py3-none-any.whl")}
 
-    def test_each_change_makes_another(self, here, asked, wheels, write):
+    def test_each_change_creates_another(self, here, requirements_of, wheels, write):
         wheel(wheels, "tiny")
         write("requirements.txt", "tiny\n-c limits.txt\n")
         write("limits.txt", "tiny<2\n")
-        first = ensure_environment(here, asked(), Told())
+        first = ensure_environment(here, requirements_of(), Progress())
         write("limits.txt", "tiny<3\n")
-        second = ensure_environment(here, asked(), Told())
+        second = ensure_environment(here, requirements_of(), Progress())
         write("requirements.txt", "tiny>=1\n-c limits.txt\n")
-        assert len({first, second, ensure_environment(here, asked(), Told())}) == 3
+        assert len({first, second, ensure_environment(here, requirements_of(), Progress())}) == 3
 
-    def test_one_that_was_never_finished_is_made_anew(self, here, asked, wheels):
+    def test_an_incomplete_environment_is_created_again(self, here, requirements_of, wheels):
         wheel(wheels, "tiny")
-        python = ensure_environment(here, asked("pip install tiny"), Told())
+        python = ensure_environment(here, requirements_of("pip install tiny"), Progress())
         folder = python.parent.parent
         (folder / "complete.json").unlink()
         (folder / "leftover").touch()
-        assert ensure_environment(here, asked("pip install tiny"), Told()) == python
+        assert ensure_environment(here, requirements_of("pip install tiny"), Progress()) == python
         assert not (folder / "leftover").exists()
 
-    def test_one_whose_interpreter_is_gone_is_made_anew(self, here, asked, wheels):
+    def test_an_environment_without_its_interpreter_is_created_again(
+        self, here, requirements_of, wheels
+    ):
         wheel(wheels, "tiny")
-        python = ensure_environment(here, asked("pip install tiny"), Told())
+        python = ensure_environment(here, requirements_of("pip install tiny"), Progress())
         python.unlink()
         python.symlink_to("/gone/python")
-        assert run(ensure_environment(here, asked("pip install tiny"), Told()), "import tiny") == ""
+        assert (
+            run(
+                ensure_environment(here, requirements_of("pip install tiny"), Progress()),
+                "import tiny",
+            )
+            == ""
+        )
 
-    def test_the_second_at_once_waits_and_says_so(self, here, asked, wheels, data):
+    def test_a_concurrent_second_call_waits_and_reports_it(
+        self, here, requirements_of, wheels, data
+    ):
         wheel(wheels, "tiny")
-        python = ensure_environment(here, asked("pip install tiny"), Told())
+        python = ensure_environment(here, requirements_of("pip install tiny"), Progress())
         folder = python.parent.parent
         (folder / "complete.json").rename(folder / "kept.json")
-        told, done = Told(), threading.Event()
+        messages, done = Progress(), threading.Event()
         waiting = threading.Event()
 
         def progress(text: str) -> None:
-            told(text)
+            messages(text)
             waiting.set()
 
         def second() -> None:
-            ensure_environment(here, asked("pip install tiny"), progress)
+            ensure_environment(here, requirements_of("pip install tiny"), progress)
             done.set()
 
         thread = threading.Thread(target=second)
@@ -351,26 +378,26 @@ class TestKeeping:
             (folder / "kept.json").rename(folder / "complete.json")
         assert done.wait(30)
         thread.join()
-        assert len(told) == 1
-        assert told[0].startswith(f"waiting for process {os.getpid()} (since ")
+        assert len(messages) == 1
+        assert messages[0].startswith(f"waiting for process {os.getpid()} (since ")
 
 
 class TestPruning:
-    def test_only_what_nobody_uses_is_removed(self, here, asked, wheels):
+    def test_only_unused_environments_are_removed(self, here, requirements_of, wheels):
         for name in ("one", "two"):
             wheel(wheels, name)
-        one, two = (
-            ensure_environment(here, asked(f"pip install {name}"), Told())
+        first, second = (
+            ensure_environment(here, requirements_of(f"pip install {name}"), Progress())
             for name in ("one", "two")
         )
-        prune_environments(lambda: {one})
-        assert run(one, "import one; print(one.version)") == "1.0"
-        assert not two.parent.parent.exists()
-        assert not two.parent.parent.with_suffix(".lock").exists()
-        assert ensure_environment(here, asked("pip install two"), Told()) == two
+        prune_environments(lambda: {first})
+        assert run(first, "import one; print(one.version)") == "1.0"
+        assert not second.parent.parent.exists()
+        assert not second.parent.parent.with_suffix(".lock").exists()
+        assert ensure_environment(here, requirements_of("pip install two"), Progress()) == second
 
-    def test_nothing_is_removed_while_somebody_has_one_that_is_not_on_record(
-        self, here, asked, wheels
+    def test_nothing_is_removed_while_an_unrecorded_environment_is_in_use(
+        self, here, requirements_of, wheels
     ):
         wheel(wheels, "tiny")
         asks = []
@@ -380,7 +407,7 @@ class TestPruning:
             return set()
 
         with keep_environments(), keep_environments():
-            python = ensure_environment(here, asked("pip install tiny"), Told())
+            python = ensure_environment(here, requirements_of("pip install tiny"), Progress())
             prune_environments(used)
             assert python.exists()
         assert asks == []
@@ -388,10 +415,10 @@ class TestPruning:
         assert not python.exists()
 
 
-class TestTrouble:
-    def test_pips_own_words_come_first(self, here, asked, data):
+class TestErrors:
+    def test_pips_own_message_comes_first(self, here, requirements_of, data):
         with pytest.raises(BuildError) as caught:
-            ensure_environment(here, asked("pip install no-such-package==1"), Told())
+            ensure_environment(here, requirements_of("pip install no-such-package==1"), Progress())
         assert str(caught.value) == (
             "spec.build.commands[0]: packages cannot be installed: No matching distribution found"
             " for no-such-package==1"
@@ -402,48 +429,54 @@ class TestTrouble:
         assert "check the name" in caught.value.hint
         assert [path.suffix for path in (data / "environments").iterdir()] == [".lock"]
 
-    def test_a_line_that_is_no_requirement_is_named_as_it_was_written(self, here, asked, write):
+    def test_an_invalid_requirement_is_quoted_as_written(self, here, requirements_of, write):
         write("requirements.txt", "# what it needs\n-r more.txt\n")
         write("more.txt", "tiny\n\nnot a requirement\n")
         with pytest.raises(BuildError) as caught:
-            ensure_environment(here, asked(), Told())
+            ensure_environment(here, requirements_of(), Progress())
         assert "Invalid requirement" in str(caught.value)
         assert "more.txt:3" in str(caught.value)
         assert "environments" not in f"{caught.value} {caught.value.detail}"
 
-    def test_versions_for_other_pythons_are_not_the_reason(self, here, asked, wheels, monkeypatch):
+    def test_versions_for_other_pythons_are_not_reported(
+        self, here, requirements_of, wheels, monkeypatch
+    ):
         elsewhere = wheels.parent / "elsewhere"
         elsewhere.mkdir()
         index = page(elsewhere, wheel(elsewhere, "tiny", "2.0"))
         monkeypatch.delenv("PIP_NO_INDEX")
         with pytest.raises(BuildError) as caught:
-            ensure_environment(here, asked(f"pip install tiny==2.0 --index-url {index}"), Told())
+            ensure_environment(
+                here, requirements_of(f"pip install tiny==2.0 --index-url {index}"), Progress()
+            )
         assert "Ignored the following versions" in caught.value.detail
         assert str(caught.value).endswith("No matching distribution found for tiny==2.0")
 
-    def test_no_network_and_no_secret(self, here, asked, monkeypatch):
+    def test_no_network_and_no_secret(self, here, requirements_of, monkeypatch):
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.setenv("PIP_RETRIES", "1")
-        told = Told()
+        messages = Progress()
         url = "http://ada:s3cr3t@127.0.0.1:9/simple"
         with pytest.raises(BuildError) as caught:
-            ensure_environment(here, asked(f"pip install tiny --index-url {url}"), told)
+            ensure_environment(
+                here, requirements_of(f"pip install tiny --index-url {url}"), messages
+            )
         assert "could not reach its package index" in caught.value.hint
-        assert "s3cr3t" not in f"{caught.value} {caught.value.detail} {told.text}"
+        assert "s3cr3t" not in f"{caught.value} {caught.value.detail} {messages.text}"
         assert "***@127.0.0.1:9" in caught.value.detail
 
-    def test_a_full_disk(self, here, asked, wheels, tiny_disk, monkeypatch):
+    def test_a_full_disk(self, here, requirements_of, wheels, tiny_disk, monkeypatch):
         path = wheel(wheels, "large")
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("large.bin", os.urandom(2 << 20))
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))
         with pytest.raises(BuildError) as caught:
-            ensure_environment(here, asked("pip install large"), Told())
-        said = f"{caught.value} {caught.value.detail} {caught.value.hint}"
-        assert "No space left on device" in said
+            ensure_environment(here, requirements_of("pip install large"), Progress())
+        message = f"{caught.value} {caught.value.detail} {caught.value.hint}"
+        assert "No space left on device" in message
         assert len(list(tiny_disk.glob("data/environments/*"))) == 1
 
-    def test_killed_half_way(self, asked, wheels, write, data, here):
+    def test_a_killed_installation(self, requirements_of, wheels, write, data, here):
         write("lib/pyproject.toml", PYPROJECT)
         write("lib/backend.py", "import time\nopen(MARK, 'w').close()\ntime.sleep(600)\n".replace(
             "MARK", repr(str(wheels / "building"))))  # fmt: skip
@@ -456,7 +489,7 @@ class TestTrouble:
             maker.wait()
         write("lib/backend.py", BACKEND)
         write("lib/version.txt", "8")
-        python = ensure_environment(here, asked("pip install ./lib"), Told())
+        python = ensure_environment(here, requirements_of("pip install ./lib"), Progress())
         assert run(python, "import lib; print(lib.version)") == "8"
 
 

@@ -43,33 +43,33 @@ def fake(path: Path, version: tuple[int, int, int], prefix: str = "/usr") -> Pat
 @pytest.mark.parametrize("folder", sorted(PYENV.glob("3.*")), ids=lambda folder: folder.name)
 def test_every_installed_version_is_found_by_its_label(folder):
     minor = ".".join(folder.name.split(".")[:2])
-    found = choose_interpreter(function(f"python:{minor}"))
-    assert found.warning is None
-    assert ".".join(map(str, found.version[:2])) == minor
-    asked = [found.path, "-c", "import sys; print(*sys.version_info[:3], sep='.')"]
-    assert subprocess.check_output(asked, text=True).strip() == found.version_text
+    choice = choose_interpreter(function(f"python:{minor}"))
+    assert choice.warning is None
+    assert ".".join(map(str, choice.version[:2])) == minor
+    command = [choice.path, "-c", "import sys; print(*sys.version_info[:3], sep='.')"]
+    assert subprocess.check_output(command, text=True).strip() == choice.version_text
 
 
 @pytest.mark.parametrize("runtime", ["python", "", f"python:{OWN}"])
-def test_fnbuilds_own_base_when_it_will_do(bare, runtime):
-    found = choose_interpreter(function(runtime))
-    assert found.warning is None
-    assert found.version == sys.version_info[:3]
+def test_fnbuilds_own_base_interpreter_is_used_if_it_matches(bare, runtime):
+    choice = choose_interpreter(function(runtime))
+    assert choice.warning is None
+    assert choice.version == sys.version_info[:3]
     # The function must not see fnbuild's packages.
     code = "import sys; print(sys.prefix)"
-    prefix = subprocess.check_output([found.path, "-c", code], text=True).strip()
+    prefix = subprocess.check_output([choice.path, "-c", code], text=True).strip()
     assert prefix == sys.base_prefix
 
 
-def test_what_is_not_installed_is_one_warning(bare):
-    found = choose_interpreter(function("python:3.99"))
-    own = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({found.path})"
-    assert found.warning == (
+def test_a_missing_version_is_one_warning(bare):
+    choice = choose_interpreter(function("python:3.99"))
+    own = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({choice.path})"
+    assert choice.warning == (
         f"function requires python:3.99, which is not installed on this machine; running on {own}"
     )
 
 
-def test_path_comes_first(bare, tmp_path):
+def test_path_has_precedence(bare, tmp_path):
     fake(tmp_path / "pyenv/versions/3.98.1/bin/python3.98", (3, 98, 1))
     path = fake(bare / "python3.98", (3, 98, 7))
     assert choose_interpreter(function("python:3.98")).path == str(path)
@@ -82,7 +82,7 @@ def test_the_newest_patch_of_pyenv(bare, tmp_path):
     assert choose_interpreter(function("python:3.98")).version == (3, 98, 10)
 
 
-def test_a_shim_that_starts_nothing_is_passed_over(bare, tmp_path, monkeypatch):
+def test_a_shim_without_an_interpreter_is_skipped(bare, tmp_path, monkeypatch):
     shim = fake(tmp_path / "shims" / "python3.98", (3, 98, 0))
     shim.write_text("#!/bin/sh\necho 'pyenv: python3.98: command not found' >&2\nexit 127\n")
     real = fake(tmp_path / "other" / "python3.98", (3, 98, 1))
@@ -90,24 +90,24 @@ def test_a_shim_that_starts_nothing_is_passed_over(bare, tmp_path, monkeypatch):
     assert choose_interpreter(function("python:3.98")).path == str(real)
 
 
-def test_a_shim_is_used_when_there_is_nothing_else(bare, tmp_path, monkeypatch):
+def test_a_shim_is_used_if_nothing_else_matches(bare, tmp_path, monkeypatch):
     shim = fake(tmp_path / "shims" / "python3.98", (3, 98, 0))
     monkeypatch.setenv("PATH", str(shim.parent))
     assert choose_interpreter(function("python:3.98")).version == (3, 98, 0)
 
 
-def test_a_program_that_lies_about_its_name(bare):
+def test_a_program_with_another_version_than_its_name(bare):
     fake(bare / "python3.98", (3, 97, 0))
     assert "not installed on this machine" in choose_interpreter(function("python:3.98")).warning
 
 
-def test_fnbuilds_own_environment_is_passed_over(bare):
-    # As when somebody activated it.
+def test_fnbuilds_own_environment_is_skipped(bare):
+    # As after its activation.
     fake(bare / f"python{OWN}", (*map(int, OWN.split(".")), 0), prefix=sys.prefix)
     assert choose_interpreter(function(f"python:{OWN}")).path != str(bare / f"python{OWN}")
 
 
-def test_a_program_that_hangs_is_passed_over(bare, monkeypatch):
+def test_a_program_that_hangs_is_skipped(bare, monkeypatch):
     monkeypatch.setattr(interpreter, "_QUERY_TIMEOUT_SECONDS", 2.0)
     path = bare / "python3.98"
     path.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
@@ -116,16 +116,16 @@ def test_a_program_that_hangs_is_passed_over(bare, monkeypatch):
 
 
 class TestNamedByTheFunction:
-    def test_a_path_that_exists(self, bare, tmp_path):
+    def test_an_existing_path(self, bare, tmp_path):
         path = fake(tmp_path / "conda/bin/python", (3, 8, 1))
-        found = choose_interpreter(function("python:3.11", str(path)))
-        assert (found.path, found.requested, found.warning) == (str(path), True, None)
+        choice = choose_interpreter(function("python:3.11", str(path)))
+        assert (choice.path, choice.requested, choice.warning) == (str(path), True, None)
 
     def test_a_bare_name(self, bare):
         path = fake(bare / "python3", (3, 8, 1))
         assert choose_interpreter(function("python:3.11", "python3")).path == str(path)
 
-    def test_a_bare_name_whose_shim_starts_nothing(self, bare, tmp_path, monkeypatch):
+    def test_a_bare_name_whose_shim_has_no_interpreter(self, bare, tmp_path, monkeypatch):
         shim = fake(tmp_path / "shims" / "python3.98", (3, 98, 0))
         shim.write_text("#!/bin/sh\nexit 127\n")
         monkeypatch.setenv("PATH", str(shim.parent))
@@ -133,18 +133,18 @@ class TestNamedByTheFunction:
         assert choose_interpreter(function("python:3.11", "python3.98")).path == str(real)
 
     def test_a_path_of_another_machine(self, bare):
-        found = choose_interpreter(function("python:3.99", "/opt/conda/bin/python"))
-        assert not found.requested
-        assert found.warning == (
+        choice = choose_interpreter(function("python:3.99", "/opt/conda/bin/python"))
+        assert not choice.requested
+        assert choice.warning == (
             "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist on this machine;"
             " function requires python:3.99, which is not installed on this machine;"
-            f" running on Python {found.version_text} ({found.path})"
+            f" running on Python {choice.version_text} ({choice.path})"
         )
 
-    def test_a_path_of_another_machine_with_a_label_that_fits(self, bare):
+    def test_a_path_of_another_machine_with_a_matching_label(self, bare):
         path = fake(bare / "python3.98", (3, 98, 7))
-        found = choose_interpreter(function("python:3.98", "/opt/conda/bin/python"))
-        assert found.warning == (
+        choice = choose_interpreter(function("python:3.98", "/opt/conda/bin/python"))
+        assert choice.warning == (
             "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist on this machine;"
             f" running on Python 3.98.7 ({path})"
         )
@@ -161,9 +161,9 @@ class TestNamedByTheFunction:
             choose_interpreter(function(exe=str(path)))
 
 
-def test_a_place_that_nobody_may_look_into_has_nothing_to_offer(tmp_path, bare, monkeypatch):
+def test_an_unreadable_folder_is_skipped(tmp_path, bare, monkeypatch):
     if os.getuid() != 0:
-        pytest.skip("only root can be sure that a folder is closed to somebody")
+        pytest.skip("only root can close a folder to another user")
     private = tmp_path / "private"
     (private / ".pyenv" / "versions").mkdir(parents=True)
     private.chmod(0o700)

@@ -42,12 +42,12 @@ def test_pip_in_all_its_forms(command):
         "echo pip install x",
     ],
 )
-def test_what_is_not_pip(command):
+def test_other_commands_are_not_pip(command):
     assert pip_arguments(tuple(command.split())) is None
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         ("install x", "install"),
         ("--no-cache-dir install x", "install"),
@@ -58,12 +58,12 @@ def test_what_is_not_pip(command):
         ("--version", "none"),
     ],
 )
-def test_verb(words, expected):
-    assert pip_verb(tuple(words.split())) == expected
+def test_verb(arguments, expected):
+    assert pip_verb(tuple(arguments.split())) == expected
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         ("x y==1", [("", "x"), ("", "y==1")]),
         ("-r a.txt -ra.txt --requirement=a.txt --requirement a.txt", [("-r", "a.txt")] * 2
@@ -81,5 +81,5 @@ def test_verb(words, expected):
         ("-r", [("-r", "")]),
     ],
 )  # fmt: skip
-def test_pairs(words, expected):
-    assert list(pip_options(tuple(words.split()))) == expected
+def test_pairs(arguments, expected):
+    assert list(pip_options(tuple(arguments.split()))) == expected

@@ -25,21 +25,21 @@ def function(**spec: Any) -> Function:
     )
 
 
-def test_nothing_in_it_depends_on_the_place() -> None:
-    made = processor_settings.processor_settings(
+def test_settings_do_not_depend_on_the_platform() -> None:
+    settings = processor_settings.processor_settings(
         function(env=[{"name": "TOKEN", "value": "secret"}]), 3
     )
-    of_the_place = {"code", "mount", "interpreter", "env", "sdk_path", "listeners", "immutable"}
-    assert not made.keys() & of_the_place
-    assert "secret" not in json.dumps(made)
-    assert made["function"]["revision"] == 3
+    of_the_platform = {"code", "mount", "interpreter", "env", "sdk_path", "listeners", "immutable"}
+    assert not settings.keys() & of_the_platform
+    assert "secret" not in json.dumps(settings)
+    assert settings["function"]["revision"] == 3
 
 
-def test_the_processor_takes_it_with_a_place() -> None:
-    made = processor_settings.processor_settings(
+def test_the_processor_accepts_the_settings_of_a_platform() -> None:
+    settings = processor_settings.processor_settings(
         function(eventTimeout="1m30s", readinessTimeoutSeconds=7)
     )
-    config = ProcessorConfig(made | PLACE)
+    config = ProcessorConfig(settings | PLACE)
     assert (config.event_timeout, config.readiness_timeout) == (90.0, 7.0)
     assert config.log_format == "auto"
     assert config.restart == "always"
@@ -56,20 +56,20 @@ def test_the_processor_takes_it_with_a_place() -> None:
         ({"name": "always", "maximumRetryCount": 3}, "always"),
     ],
 )
-def test_workers_stay_down_where_nothing_is_restarted(policy: Any, restart: str) -> None:
-    made = processor_settings.processor_settings(
+def test_workers_are_not_restarted_if_the_policy_forbids_it(policy: Any, restart: str) -> None:
+    settings = processor_settings.processor_settings(
         function(platform={"attributes": {"restartPolicy": policy}})
     )
-    assert made["restart"] == restart
+    assert settings["restart"] == restart
 
 
-def test_times_that_nobody_asked_for() -> None:
+def test_default_timeouts() -> None:
     assert processor_settings.termination_seconds(function()) == 10.0
     assert processor_settings.readiness_seconds(function()) == 120.0
     assert processor_settings.event_seconds(function()) is None
 
 
-def test_the_slowest_trigger_decides_how_long_an_end_may_take() -> None:
+def test_the_slowest_trigger_determines_the_drain_timeout() -> None:
     triggers = {
         "web": {"kind": "http", "workerTerminationTimeout": "2s"},
         "timer": {"kind": "cron", "workerTerminationTimeout": "1m"},

@@ -11,9 +11,9 @@ def flat(folder):
     """Return the flat requirements of the folder, starting with requirements.txt."""
 
     def read(name="requirements.txt"):
-        found = FlatRequirements(folder.resolve())
-        found.read(folder.resolve() / name)
-        return found
+        requirements = FlatRequirements(folder.resolve())
+        requirements.read(folder.resolve() / name)
+        return requirements
 
     return read
 
@@ -48,10 +48,10 @@ def test_nested_files(flat, write):
     write("more/b.txt", "b\n-r ../requirements.txt\n-rc.txt\n")
     write("more/c.txt", "c\n")
     write("limits.txt", "a<2\n")
-    found = flat()
-    assert found.requirements == ["a", "b", "c"]
-    assert found.constraints == ["a<2"]
-    assert [path.name for path in found.files] == [
+    requirements = flat()
+    assert requirements.requirements == ["a", "b", "c"]
+    assert requirements.constraints == ["a<2"]
+    assert [path.name for path in requirements.files] == [
         *("requirements.txt", "a.txt", "b.txt", "c.txt", "limits.txt")
     ]
 
@@ -64,15 +64,15 @@ def test_local_packages(flat, write, folder):
         "./libs/one\n-e libs/one[gpu]\ntwo-1.0-py3-none-any.whl ; python_version > '3'\n"
         "--find-links libs\n--find-links https://example.org/wheels\n",
     )
-    found = flat()
-    assert found.requirements == [
+    requirements = flat()
+    assert requirements.requirements == [
         f"{folder}/libs/one",
         f"{folder}/libs/one[gpu]",
         f"{folder}/two-1.0-py3-none-any.whl; python_version > '3'",
         f"--find-links {folder}/libs",
         "--find-links https://example.org/wheels",
     ]
-    assert {path.name for path in found.sources} == {"one", "two-1.0-py3-none-any.whl"}
+    assert {path.name for path in requirements.sources} == {"one", "two-1.0-py3-none-any.whl"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_local_packages(flat, write, folder):
         ("-e ../elsewhere\n", "requirements.txt:1: ../elsewhere is not in the"),
     ],
 )
-def test_what_is_not_there_is_named_with_its_place(flat, write, tmp_path, text, message):
+def test_a_missing_file_is_reported_with_its_position(flat, write, tmp_path, text, message):
     (tmp_path / "other.txt").write_text("x")
     (tmp_path / "elsewhere").mkdir()
     write("requirements.txt", text)
@@ -102,7 +102,7 @@ def test_what_is_not_there_is_named_with_its_place(flat, write, tmp_path, text, 
         (b"a\n" * 600_000, "is larger than 1 MiB"),
     ],
 )
-def test_what_is_no_such_file(flat, write, content, message):
+def test_files_that_are_no_requirement_files(flat, write, content, message):
     write("requirements.txt", content)
     with pytest.raises(BuildError, match=message):
         flat()

@@ -11,7 +11,7 @@ from fnbuild.errors import BuildError
 from fnbuild.function.types import Build, Directive, Directives, Function, Spec
 
 
-def asking(*lines: str, post: tuple[str, ...] = ()) -> Function:
+def function_with(*lines: str, post: tuple[str, ...] = ()) -> Function:
     """Return a function with directives written as in a Dockerfile."""
 
     def directive(line: str) -> Directive:
@@ -30,7 +30,8 @@ def arguments(folder):
 
     def run(*lines: str, post: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         return [
-            step.arguments for step in collect_requirements(asking(*lines, post=post), folder).steps
+            step.arguments
+            for step in collect_requirements(function_with(*lines, post=post), folder).steps
         ]
 
     return run
@@ -79,14 +80,14 @@ def test_steps_stay_apart_and_in_order(arguments):
 
 
 def test_uninstall_is_a_step(folder):
-    (step,) = collect_requirements(asking("RUN pip uninstall -y a"), folder).steps
+    (step,) = collect_requirements(function_with("RUN pip uninstall -y a"), folder).steps
     assert (step.verb, step.arguments) == ("uninstall", ("a",))
 
 
 def test_values_of_env_and_arg(folder):
     build = Build(
         args={"TORCH": "2.1"},
-        directives=asking(
+        directives=function_with(
             "ARG TORCH=1.0",
             "ARG CUDA=cpu",
             "ENV A=1 B='x y'",
@@ -96,22 +97,24 @@ def test_values_of_env_and_arg(folder):
             "RUN pip install $OLD",
         ).spec.build.directives,
     )
-    found = collect_requirements(Function(spec=Spec(build=build)), folder)
-    assert [step.arguments for step in found.steps] == [
+    requirements = collect_requirements(Function(spec=Spec(build=build)), folder)
+    assert [step.arguments for step in requirements.steps] == [
         ("torch==2.1", "--index-url", "https://x/cpu", "x", "y"),
         ("form", "of", "it"),
     ]
 
 
-def test_a_value_that_only_a_shell_can_tell(folder):
-    found = collect_requirements(asking("RUN pip install $(cat list) && pip install a"), folder)
-    assert [step.arguments for step in found.steps] == [("a",)]
-    assert found.ignored == ("pip install $(cat list)",)
+def test_a_value_that_only_a_shell_knows(folder):
+    requirements = collect_requirements(
+        function_with("RUN pip install $(cat list) && pip install a"), folder
+    )
+    assert [step.arguments for step in requirements.steps] == [("a",)]
+    assert requirements.ignored == ("pip install $(cat list)",)
 
 
-def test_what_needs_a_container_is_named_once_and_in_order(folder):
-    found = collect_requirements(
-        asking(
+def test_commands_that_need_a_container_are_listed_once_and_in_order(folder):
+    requirements = collect_requirements(
+        function_with(
             "USER root",
             "WORKDIR /opt/nuclio",
             "RUN apt-get update && apt-get install -y libgl1 && rm -rf /var/lib/apt/lists/*",
@@ -123,47 +126,47 @@ def test_what_needs_a_container_is_named_once_and_in_order(folder):
         ),
         folder,
     )
-    assert found.ignored[:4] == (
+    assert requirements.ignored[:4] == (
         *("USER root", "apt-get update", "apt-get install -y libgl1"),
         "ln -s /usr/bin/python3 /usr/bin/python",
     )
-    assert len(found.ignored) == 5
-    assert len(found.ignored[4]) == 80
+    assert len(requirements.ignored) == 5
+    assert len(requirements.ignored[4]) == 80
 
 
 class TestCommands:
-    def test_they_win_over_directives(self, folder):
+    def test_commands_have_precedence_over_directives(self, folder):
         build = Build(
             commands=["pip install a", "@nuclio.postCopy", "pip install \\", "b"],
-            directives=asking("RUN pip install never", "USER root").spec.build.directives,
+            directives=function_with("RUN pip install never", "USER root").spec.build.directives,
         )
-        found = collect_requirements(Function(spec=Spec(build=build)), folder)
-        assert [step.arguments for step in found.steps] == [("a",), ("b",)]
-        assert [step.place for step in found.steps] == [
+        requirements = collect_requirements(Function(spec=Spec(build=build)), folder)
+        assert [step.arguments for step in requirements.steps] == [("a",), ("b",)]
+        assert [step.place for step in requirements.steps] == [
             *("spec.build.commands[0]", "spec.build.commands[3]")
         ]
-        assert found.ignored == ()
+        assert requirements.ignored == ()
 
-    def test_a_last_one_that_goes_on(self, folder):
-        found = collect_requirements(
+    def test_a_last_command_with_a_continuation(self, folder):
+        requirements = collect_requirements(
             Function(spec=Spec(build=Build(commands=["pip install a \\"]))), folder
         )
-        assert [step.arguments for step in found.steps] == [("a",)]
+        assert [step.arguments for step in requirements.steps] == [("a",)]
 
 
 class TestFiles:
-    def test_a_file_that_nothing_mentions(self, folder, write):
+    def test_a_file_without_a_pip_line_is_used(self, folder, write):
         write("requirements.txt", "numpy\n")
-        found = collect_requirements(asking("RUN pip install a"), folder)
-        assert [(step.place, step.packages) for step in found.steps] == [
+        requirements = collect_requirements(function_with("RUN pip install a"), folder)
+        assert [(step.place, step.packages) for step in requirements.steps] == [
             ("spec.build.directives.preCopy[0]", ("a",)),
             ("requirements.txt", ("numpy",)),
         ]
-        assert found.packages == ("a", "numpy")
+        assert requirements.packages == ("a", "numpy")
 
-    def test_an_empty_one(self, folder, write):
+    def test_an_empty_file_is_ignored(self, folder, write):
         write("requirements.txt", "# nothing\n")
-        assert collect_requirements(asking(), folder).steps == ()
+        assert collect_requirements(function_with(), folder).steps == ()
 
     @pytest.mark.parametrize(
         "line",
@@ -175,11 +178,11 @@ class TestFiles:
             "RUN pip install --requirement=requirements.txt",
         ],
     )
-    def test_one_that_is_mentioned_is_used_once(self, folder, write, line):
+    def test_a_file_with_a_pip_line_is_used_once(self, folder, write, line):
         path = write("requirements.txt", "numpy\n")
-        found = collect_requirements(asking(line), folder)
-        assert [step.requirements for step in found.steps] == [("numpy",)]
-        assert found.files == (path,)
+        requirements = collect_requirements(function_with(line), folder)
+        assert [step.requirements for step in requirements.steps] == [("numpy",)]
+        assert requirements.files == (path,)
 
     def test_folders_of_the_container(self, folder, write):
         write("sub/more.txt", "numpy\n")
@@ -188,18 +191,20 @@ class TestFiles:
             ["WORKDIR /opt/nuclio/sub", "RUN pip install -r more.txt"],
             ["WORKDIR /opt", "WORKDIR nuclio", "RUN cd sub && pip install -r more.txt"],
         ):
-            (step,) = collect_requirements(asking(*lines), folder).steps
+            (step,) = collect_requirements(function_with(*lines), folder).steps
             assert step.requirements == ("numpy",)
 
     def test_constraints(self, folder, write):
         write("limits.txt", "numpy<2\n")
-        (step,) = collect_requirements(asking("RUN pip install numpy -c limits.txt"), folder).steps
+        (step,) = collect_requirements(
+            function_with("RUN pip install numpy -c limits.txt"), folder
+        ).steps
         assert (step.constraints, step.arguments) == (("numpy<2",), ("numpy",))
 
     def test_local_packages(self, folder, write):
         write("lib/setup.py")
         line = "RUN pip install -e . /opt/nuclio/lib './lib[gpu]' lib/"
-        (step,) = collect_requirements(asking(line), folder).steps
+        (step,) = collect_requirements(function_with(line), folder).steps
         root = folder.resolve()
         assert step.arguments == (f"{root}", f"{root}/lib", f"{root}/lib[gpu]", f"{root}/lib")
         assert set(step.sources) == {root, root / "lib"}
@@ -214,21 +219,23 @@ class TestFiles:
             ("RUN pip install -r /opt/nuclio", "/opt/nuclio"),
         ],
     )
-    def test_what_is_missing_is_named_with_its_place(self, folder, line, name):
+    def test_a_missing_file_is_reported_with_its_position(self, folder, line, name):
         with pytest.raises(BuildError) as caught:
-            collect_requirements(asking("USER root", line), folder)
+            collect_requirements(function_with("USER root", line), folder)
         assert str(caught.value) == (
             f"spec.build.directives.preCopy[1]: {name} is not in the function's folder"
             f" ({line.removeprefix('RUN ')})"
         )
 
-    def test_what_a_container_would_have_fetched(self, folder):
-        found = collect_requirements(
-            asking("RUN git clone https://x/y && cd y && pip install -r req.txt && pip install a"),
+    def test_a_file_that_a_container_would_have_fetched(self, folder):
+        requirements = collect_requirements(
+            function_with(
+                "RUN git clone https://x/y && cd y && pip install -r req.txt && pip install a"
+            ),
             folder,
         )
-        assert [step.arguments for step in found.steps] == [("a",)]
-        assert found.ignored == ("git clone https://x/y", "pip install -r req.txt")
+        assert [step.arguments for step in requirements.steps] == [("a",)]
+        assert requirements.ignored == ("git clone https://x/y", "pip install -r req.txt")
 
 
 WORDS = [
@@ -254,23 +261,25 @@ WORDS = [
 
 @pytest.mark.parametrize("line", ["RUN pip install -r /workspace/gone.txt", "RUN pip install ./a"])
 def test_a_file_that_may_be_in_the_image(folder, line):
-    found = collect_requirements(asking(line, "RUN pip install b"), folder, image=True)
-    assert found.ignored == (line.removeprefix("RUN "),)
-    assert found.packages == ("b",)
+    requirements = collect_requirements(
+        function_with(line, "RUN pip install b"), folder, image=True
+    )
+    assert requirements.ignored == (line.removeprefix("RUN "),)
+    assert requirements.packages == ("b",)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=9), max_size=4))
-def test_whatever_is_written_ends_as_steps_or_one_clear_error(folder, lines):
-    function = asking(*(" ".join(line) for line in lines))
+def test_any_text_ends_as_steps_or_one_clear_error(folder, lines):
+    function = function_with(*(" ".join(line) for line in lines))
     with contextlib.suppress(BuildError):
-        found = collect_requirements(function, folder)
-        for step in found.steps:
+        requirements = collect_requirements(function, folder)
+        for step in requirements.steps:
             for source in step.sources:
                 assert folder.resolve() in [source, *source.parents]
 
 
 @pytest.mark.parametrize("name", ["./a\0b", "x" * 5000 + ".whl"])
-def test_names_that_no_file_can_have(folder, name):
+def test_invalid_file_names(folder, name):
     with pytest.raises(BuildError, match="is not in the function's folder"):
-        collect_requirements(asking(f"RUN pip install {name}"), folder)
+        collect_requirements(function_with(f"RUN pip install {name}"), folder)

@@ -30,23 +30,23 @@ def interpreter(python: Path) -> Interpreter:
 @pytest.mark.parametrize(
     "python", sorted(PYENV.glob("3.*/bin/python")), ids=lambda python: python.parent.parent.name
 )
-def test_every_interpreter_imports_its_own(python, data):
+def test_every_interpreter_imports_its_own_release(python, data):
     folder = ensure_sdk(interpreter(python).version)
     release = "0.5.13" if interpreter(python).version < (3, 7) else "0."
     assert folder.parent == data / "sdk"
     assert folder.name.startswith(release)
     assert [path.name for path in folder.iterdir()] == ["nuclio_sdk"]
     assert not (folder / "nuclio_sdk" / "test").exists()
-    said = subprocess.check_output([python, "-c", USE, folder], cwd="/", text=True).split()
-    assert said == ["200", str(folder / "nuclio_sdk" / "__init__.py")]
+    output = subprocess.check_output([python, "-c", USE, folder], cwd="/", text=True).split()
+    assert output == ["200", str(folder / "nuclio_sdk" / "__init__.py")]
     assert ensure_sdk(interpreter(python).version) == folder
     assert sorted(path.name for path in (data / "sdk").iterdir()) == [folder.name]
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
+def wheel_folder(tmp_path, monkeypatch):
     """The only folder in which pip looks for packages."""
-    folder = tmp_path / "shelf"
+    folder = tmp_path / "wheel_folder"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
@@ -59,7 +59,7 @@ def shelf(tmp_path, monkeypatch):
 OLD = Interpreter("/usr/bin/python3.6", (3, 6, 15))
 
 
-def test_without_network_the_remedy_is_said(shelf, data):
+def test_without_network_the_error_has_a_remedy(wheel_folder, data):
     with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which cannot be") as caught:
         ensure_sdk(OLD.version)
     assert caught.value.hint == "deploy once with network access; later deploys use the copy"
@@ -67,9 +67,9 @@ def test_without_network_the_remedy_is_said(shelf, data):
     assert list((data / "sdk").iterdir()) == []
 
 
-def test_another_file_under_that_name_is_refused(shelf, data):
+def test_another_file_of_that_name_is_refused(wheel_folder, data):
     about = "nuclio_sdk-0.5.13.dist-info"
-    with zipfile.ZipFile(shelf / "nuclio_sdk-0.5.13-py2.py3-none-any.whl", "w") as archive:
+    with zipfile.ZipFile(wheel_folder / "nuclio_sdk-0.5.13-py2.py3-none-any.whl", "w") as archive:
         archive.writestr("nuclio_sdk/__init__.py", "print('surprise')")
         archive.writestr(
             f"{about}/METADATA", "Metadata-Version: 2.1\nName: nuclio-sdk\nVersion: 0.5.13\n"

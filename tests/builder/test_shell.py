@@ -71,14 +71,14 @@ def test_variables_with_known_values(text, expected):
 @pytest.mark.parametrize(
     "text", ["a $X", 'a "$X"', "a ${X}", "a $(b c; d)", "a `b; c`", "a ${X%.*}", 'a "$(b "c d")"']
 )
-def test_what_only_a_shell_can_tell(text):
+def test_values_that_only_a_shell_knows(text):
     first, last = parse_commands(f"{text}; z", {})
     assert first.unresolved
     assert first.words[0] == "a"
     assert (last.words, last.unresolved) == (("z",), False)
 
 
-def test_the_operator_in_front():
+def test_the_operator_before_a_command():
     assert [c.operator for c in parse_commands("a && b || c\nd | e", {})] == [
         "",
         "&&",
@@ -104,8 +104,8 @@ def test_lines_are_joined_as_docker_does(text, joined):
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=8)))
-def test_quoted_words_come_back(arguments):
-    # A backslash before a line break is joined before quotes are looked at, in Docker too.
+def test_quoted_words_are_unchanged(arguments):
+    # A backslash before a line break joins the lines before quotes are parsed, as in Docker.
     arguments = [argument.replace("\\", "").replace("\r", "") for argument in arguments]
     text = " ".join(["run", *map(shlex.quote, arguments)])
     if "\n#" not in text:
@@ -113,7 +113,7 @@ def test_quoted_words_come_back(arguments):
 
 
 @given(st.text(alphabet="ab '\"\\$`(){}<>&|;#\n=1-", max_size=40))
-def test_any_text_is_read_to_its_end(text):
+def test_any_text_is_parsed_completely(text):
     for command in parse_commands(text, {"a": "x y"}):
         assert command.words
 
@@ -126,7 +126,7 @@ def test_any_text_is_read_to_its_end(text):
         "printf '%s|' 'a'\\''b' \"'\" '\"' a=b -- -x",
     ],
 )
-def test_agrees_with_a_real_shell(text):
+def test_results_agree_with_a_real_shell(text):
     done = subprocess.run(
         ["sh", "-c", text],
         env={"X": "one  two", "E": "", "PATH": "/usr/bin:/bin"},
@@ -141,7 +141,7 @@ def test_agrees_with_a_real_shell(text):
 @pytest.mark.parametrize(
     "piece", ["a", "$a", "a>=1,", "'a'", "a ", "$(", '"$', "\\", "\\\n", "#", "a&&"]
 )
-def test_a_large_text_takes_no_time(piece):
+def test_a_large_text_is_parsed_quickly(piece):
     started = time.monotonic()
     parse_commands(piece * 200_000, {"a": "b"})
     assert time.monotonic() - started < 60

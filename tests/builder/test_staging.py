@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def nobody(tmp_path, monkeypatch):
+def unprivileged(tmp_path, monkeypatch):
     """A writable folder for the user of the code in the block, who is not root."""
 
     @contextmanager
@@ -83,7 +83,7 @@ class TestContents:
         assert stat.S_IMODE((copy / "main.py").stat().st_mode) == 0o444
         assert stat.S_IMODE((copy / "run.sh").stat().st_mode) == 0o555
 
-    def test_what_never_belongs_to_a_function(self, staged, write, folder, tmp_path):
+    def test_files_that_never_belong_to_a_function(self, staged, write, folder, tmp_path):
         (folder / ".venv").symlink_to(tmp_path)
         write(".git/config")
         write("sub/.git", "gitdir: elsewhere")
@@ -112,8 +112,8 @@ class TestContents:
     def test_names_of_any_bytes(self, staged, folder):
         for name in (b"sp ace", b"new\nline", "ümlaut 顔".encode(), b"latin-\xe9"):
             (folder / os.fsdecode(name)).write_text("x")
-        found = {os.fsencode(name) for name in names(staged())}
-        assert {b"sp ace", b"new\nline", "ümlaut 顔".encode(), b"latin-\xe9"} < found
+        copied = {os.fsencode(name) for name in names(staged())}
+        assert {b"sp ace", b"new\nline", "ümlaut 顔".encode(), b"latin-\xe9"} < copied
 
     def test_a_folder_reached_by_a_link(self, tmp_path, folder, loaded):
         (tmp_path / "link").symlink_to(folder)
@@ -134,7 +134,7 @@ class TestSharing:
         assert artifact.digest == code_digest(loaded())
 
     @pytest.mark.parametrize("change", ["content", "mode", "gone", "folder"])
-    def test_whatever_differs_is_copied(self, staged, loaded, write, tmp_path, change):
+    def test_files_that_differ_are_copied(self, staged, loaded, write, tmp_path, change):
         weights = write("weights.bin", b"\1" * (2 << 20))
         first, second = staged(), tmp_path / "second"
         if change == "content":
@@ -151,7 +151,7 @@ class TestSharing:
 
 
 class TestConfiguration:
-    def test_another_file_takes_the_name(self, staged, write, folder):
+    def test_another_configuration_file_becomes_function_yaml(self, staged, write, folder):
         gpu = write("function-gpu.yaml", (folder / "function.yaml").read_text() + "# gpu\n")
         copy = staged(config_file=gpu)
         assert (copy / "function.yaml").read_text().endswith("# gpu\n")
@@ -168,7 +168,7 @@ class TestConfiguration:
         copy = staged(config_file=other)
         assert (copy / "function.yaml").read_bytes() == other.read_bytes()
 
-    def test_a_single_source_file_comes_alone(self, staged, write, folder):
+    def test_a_single_source_file_is_copied_alone(self, staged, write, folder):
         source = write(
             "single.py",
             "# @nuclio.configure\n#\n# function.yaml:\n#   metadata:\n#     name: single\n"
@@ -197,7 +197,7 @@ class TestConfiguration:
             stage(described(function, folder), tmp_path / "copy")
 
     @pytest.mark.parametrize("handler", ["../../etc/x:handler", "/tmp/x:handler", "a..b:handler"])
-    def test_a_module_name_never_leads_out(self, folder, tmp_path, handler):
+    def test_a_module_name_stays_inside_the_folder(self, folder, tmp_path, handler):
         build = Build(function_source_code="YQ==")
         function = Function(spec=Spec(handler=handler, build=build))
         with pytest.raises(BuildError, match="cannot be the name of a Python module"):
@@ -205,7 +205,7 @@ class TestConfiguration:
 
 
 class TestLinks:
-    def test_links_that_stay_are_kept_relative(self, staged, write, folder):
+    def test_links_inside_the_folder_stay_relative(self, staged, write, folder):
         write("data/real.txt", "real")
         (folder / "data/near").symlink_to("real.txt")
         (folder / "absolute").symlink_to(folder / "data/real.txt")
@@ -227,7 +227,7 @@ class TestLinks:
         assert (copy / "chain").read_text() == "real"
 
     @pytest.mark.parametrize("target", ["/etc/passwd", "../outside.txt", "sub/../../outside.txt"])
-    def test_links_that_leave_are_refused(self, loaded, folder, tmp_path, target):
+    def test_links_outside_the_folder_are_refused(self, loaded, folder, tmp_path, target):
         (folder / "sub").mkdir()
         (tmp_path / "outside.txt").write_text("secret")
         (folder / "leak").symlink_to(target)
@@ -238,14 +238,14 @@ class TestLinks:
         )
         assert not (tmp_path / "out").exists()
 
-    def test_a_link_that_leaves_through_another(self, loaded, folder, tmp_path):
+    def test_a_link_that_leads_outside_through_another(self, loaded, folder, tmp_path):
         (tmp_path / "outside").mkdir()
         (folder / "door").symlink_to(tmp_path / "outside")
         (folder / "a").symlink_to("door/file")
         with pytest.raises(BuildError, match="leads out of the function's folder"):
             code_digest(loaded())
 
-    def test_a_folder_with_a_name_that_starts_the_same(self, loaded, folder, tmp_path):
+    def test_a_folder_whose_name_has_the_same_prefix(self, loaded, folder, tmp_path):
         (tmp_path / "face-2").mkdir()
         (folder / "sibling").symlink_to("../face-2")
         with pytest.raises(BuildError, match="link sibling leads out"):
@@ -257,8 +257,8 @@ class TestLinks:
         assert os.readlink(staged() / "one") == "two"
 
 
-class TestTrouble:
-    def test_special_files_are_named_and_left_out(self, loaded, folder, tmp_path, monkeypatch):
+class TestErrors:
+    def test_special_files_are_reported_and_left_out(self, loaded, folder, tmp_path, monkeypatch):
         os.mkfifo(folder / "pipe")
         monkeypatch.chdir(folder)  # the name of a socket may not be long
         with socket.socket(socket.AF_UNIX) as listener:
@@ -270,7 +270,7 @@ class TestTrouble:
         ]
         assert names(tmp_path / "copy") == ["function.yaml", "main.py"]
 
-    def test_a_destination_that_exists(self, loaded, tmp_path):
+    def test_an_existing_destination_is_an_error(self, loaded, tmp_path):
         (tmp_path / "copy").mkdir()
         with pytest.raises(ConflictError, match="exists already"):
             stage(loaded(), tmp_path / "copy")
@@ -283,11 +283,11 @@ class TestTrouble:
         assert names(tiny_disk) == ["revisions"]
 
     @pytest.mark.parametrize("name", ["secret.bin", "secret"])
-    def test_what_cannot_be_read_is_named(self, loaded, write, nobody, name):
+    def test_an_unreadable_file_is_reported(self, loaded, write, unprivileged, name):
         path = write("secret.bin") if name == "secret.bin" else write("secret/x").parent
         path.chmod(0o000)
         read = loaded()
-        with nobody() as place, pytest.raises(BuildError) as caught:
+        with unprivileged() as place, pytest.raises(BuildError) as caught:
             stage(read, place / "code")
         path.chmod(0o755)
         assert str(caught.value) in (
@@ -314,7 +314,7 @@ class TestTrouble:
         assert len(str(deep)) > 3800
         assert not (tmp_path / "copy").exists()
 
-    def test_a_sweep_survives_what_cannot_be_removed(self, tmp_path, monkeypatch):
+    def test_cleanup_continues_after_a_failed_removal(self, tmp_path, monkeypatch):
         gone = subprocess.run(
             [sys.executable, "-c", "import os; print(os.getpid())"],
             capture_output=True,
@@ -334,7 +334,7 @@ class TestTrouble:
         remove_abandoned(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [f"{gone}-b"]
 
-    def test_what_killed_processes_left_is_removed(self, loaded, tmp_path):
+    def test_remains_of_killed_processes_are_removed(self, loaded, tmp_path):
         dead = subprocess.Popen([sys.executable, "-c", ""])
         dead.wait()
         parent = tmp_path / "out"
@@ -346,25 +346,25 @@ class TestTrouble:
     def test_progress_of_many_files(self, loaded, folder, tmp_path):
         for number in range(1998):
             (folder / f"{number}.txt").touch()
-        told = []
-        stage(loaded(), tmp_path / "copy", told.append)
-        assert told == ["copied 1000 of 2000 files", "copied 2000 of 2000 files"]
+        messages = []
+        stage(loaded(), tmp_path / "copy", messages.append)
+        assert messages == ["copied 1000 of 2000 files", "copied 2000 of 2000 files"]
 
 
 class TestDigest:
-    def test_it_is_that_of_the_copy(self, loaded, write, folder, tmp_path):
+    def test_is_that_of_the_copy(self, loaded, write, folder, tmp_path):
         write("b/c.py", "x")
         (folder / "link").symlink_to("b")
         before = code_digest(loaded())
         assert len(before) == 64
         assert stage(loaded(), tmp_path / "copy").digest == before
 
-    def test_it_is_the_same_elsewhere(self, loaded, folder, tmp_path):
+    def test_is_independent_of_the_folder(self, loaded, folder, tmp_path):
         shutil.copytree(folder, tmp_path / "again")
         assert code_digest(loaded()) == code_digest(loaded(tmp_path / "again"))
 
     @pytest.mark.parametrize("change", ["content", "name", "mode", "link", "folder", "config"])
-    def test_every_change_shows(self, loaded, write, folder, change):
+    def test_depends_on_every_change(self, loaded, write, folder, change):
         file = write("a.txt", "one")
         (folder / "link").symlink_to("a.txt")
         before = code_digest(loaded())
@@ -383,13 +383,13 @@ class TestDigest:
             write("function.yaml", (folder / "function.yaml").read_text() + "# more\n")
         assert code_digest(loaded()) != before
 
-    def test_byte_code_and_times_do_not(self, loaded, write, folder):
+    def test_ignores_byte_code_and_times(self, loaded, write, folder):
         before = code_digest(loaded())
         write("__pycache__/main.pyc", "x")
         os.utime(folder / "main.py", (1, 1))
         assert code_digest(loaded()) == before
 
-    def test_a_later_edit_leaves_the_copy_alone(self, staged, folder):
+    def test_is_unchanged_by_later_edits(self, staged, folder):
         copy = staged()
         (folder / "main.py").write_text("changed")
         (folder / "function.yaml").write_text("changed")

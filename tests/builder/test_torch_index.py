@@ -70,7 +70,7 @@ def _publish(index: Path, name: str, version: str) -> None:
     (folder / "index.html").write_text(f'<!DOCTYPE html><a href="{href}">{file.name}</a>')
 
 
-def asked(tmp_path: Path, *commands: str, gpu: bool = False) -> tuple[Requirements, Function]:
+def request_of(tmp_path: Path, *commands: str, gpu: bool = False) -> tuple[Requirements, Function]:
     limits = {"nvidia.com/gpu": "1"} if gpu else {}
     spec = Spec(
         runtime="python", build=Build(commands=list(commands)), resources=Resources(limits=limits)
@@ -86,7 +86,7 @@ def test_the_cpu_build_is_installed(
 ) -> None:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv(torch_index.INDEX_VARIABLE, f"{indexes}/cpu")
-    wanted, function = asked(tmp_path, "pip install torch==2.0 other")
+    wanted, function = request_of(tmp_path, "pip install torch==2.0 other")
     wanted = torch_index.prefer_cpu_builds(wanted, function)
     monkeypatch.setenv("PIP_INDEX_URL", f"{indexes}/main")
     python = environment.ensure_environment(choose_interpreter(function), wanted, lambda _: None)
@@ -107,21 +107,21 @@ def test_the_cpu_build_is_installed(
         "pip install 'torch @ http://127.0.0.1:9/torch-2.0-py3-none-any.whl'",
     ],
 )
-def test_what_names_its_own_source_stays(tmp_path: Path, command: str) -> None:
-    wanted, function = asked(tmp_path, command)
+def test_packages_with_their_own_source_are_unchanged(tmp_path: Path, command: str) -> None:
+    wanted, function = request_of(tmp_path, command)
     assert torch_index.prefer_cpu_builds(wanted, function) is wanted
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision>=0.20", "ultralytics", "torch[opt]"])
-def test_packages_that_need_torch_get_the_index(tmp_path: Path, package: str) -> None:
-    wanted, function = asked(tmp_path, f"pip install '{package}'", "pip install tiny")
+def test_packages_that_depend_on_torch_use_the_index(tmp_path: Path, package: str) -> None:
+    wanted, function = request_of(tmp_path, f"pip install '{package}'", "pip install tiny")
     first, second = torch_index.prefer_cpu_builds(wanted, function).steps
     assert first.arguments[-2:] == ("--extra-index-url", "http://127.0.0.1:9/cpu")
     assert second is wanted.steps[1]
 
 
-def test_a_requirements_file_counts(tmp_path: Path) -> None:
-    wanted, function = asked(tmp_path)
+def test_requirements_files_are_considered(tmp_path: Path) -> None:
+    wanted, function = request_of(tmp_path)
     file = tmp_path / "function" / "requirements.txt"
     file.write_text("torch\n")
     wanted = collect_requirements(function, file.parent)
@@ -132,11 +132,13 @@ def test_a_requirements_file_counts(tmp_path: Path) -> None:
     assert torch_index.prefer_cpu_builds(wanted, function) is wanted
 
 
-def test_a_gpu_keeps_the_build_with_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, function = asked(tmp_path, "pip install torch", gpu=True)
+def test_with_a_gpu_the_cuda_build_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, function = request_of(tmp_path, "pip install torch", gpu=True)
     assert torch_index.prefer_cpu_builds(wanted, function) is wanted
     assert torch_index.cuda_torch_warning(wanted, function) == ""
-    wanted, function = asked(tmp_path, "pip install torch")
+    wanted, function = request_of(tmp_path, "pip install torch")
     assert "nvidia.com/gpu" in torch_index.cuda_torch_warning(wanted, function)
     monkeypatch.setattr(torch_index, "has_nvidia_driver", lambda: True)
     assert torch_index.prefer_cpu_builds(wanted, function) is wanted
@@ -148,27 +150,27 @@ def test_pips_configuration_is_kept_with_a_warning(
 ) -> None:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PIP_INDEX_URL", f"{indexes}/main")
-    wanted, function = asked(tmp_path, "pip install torch")
-    told: list[str] = []
+    wanted, function = request_of(tmp_path, "pip install torch")
+    messages: list[str] = []
     changed = torch_index.prefer_cpu_builds(wanted, function)
     assert changed.steps == wanted.steps
-    environment.ensure_environment(choose_interpreter(function), changed, told.append)
-    assert told[0].startswith("warning: pip's configuration names the index of torch")
-    assert "`--extra-index-url http://127.0.0.1:9/cpu`" in told[0]
-    told.clear()
-    environment.ensure_environment(choose_interpreter(function), changed, told.append)
-    assert not any(text.startswith("warning") for text in told)
+    environment.ensure_environment(choose_interpreter(function), changed, messages.append)
+    assert messages[0].startswith("warning: pip's configuration names the index of torch")
+    assert "`--extra-index-url http://127.0.0.1:9/cpu`" in messages[0]
+    messages.clear()
+    environment.ensure_environment(choose_interpreter(function), changed, messages.append)
+    assert not any(text.startswith("warning") for text in messages)
 
 
 def test_a_configuration_for_cpu_builds_has_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:9/whl/cpu")
-    wanted, function = asked(tmp_path, "pip install torch")
+    wanted, function = request_of(tmp_path, "pip install torch")
     assert torch_index.prefer_cpu_builds(wanted, function) is wanted
 
 
 def test_an_empty_variable_turns_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(torch_index.INDEX_VARIABLE, "")
-    wanted, function = asked(tmp_path, "pip install torch")
+    wanted, function = request_of(tmp_path, "pip install torch")
     assert torch_index.prefer_cpu_builds(wanted, function) is wanted

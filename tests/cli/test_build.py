@@ -40,24 +40,24 @@ def folder(tmp_path: Path, image: str) -> Path:
 
 
 def test_each_form_of_the_result(fnbuild: Fnbuild, empty: Path, folder: Path, image: str) -> None:
-    words = ("build", "--path", folder, "--engine", "docker")
-    done = fnbuild(*words, "-o", "name", "--build-arg", "WORD=hello")
+    command = ("build", "--path", folder, "--engine", "docker")
+    done = fnbuild(*command, "-o", "name", "--build-arg", "WORD=hello")
     assert (done.status, done.out) == (0, f"{image}\n"), done.err
     assert f"built {image}" in done.err
 
-    done = fnbuild(*words)
+    done = fnbuild(*command)
     assert done.status == 0, done.err
     header, row = done.out.splitlines()
     assert header.split() == ["IMAGE", "|", "ID", "|", "SIZE", "|", "PYTHON"]
     assert row.startswith(image)
 
-    result = json.loads(fnbuild(*words, "-o", "json").out)
+    result = json.loads(fnbuild(*command, "-o", "json").out)
     assert result["image"] == image
     assert result["base"] == PYTHON_IMAGE
     assert result["id"].startswith("sha256:")
     assert {item["from"] for item in result["layers"]} == {"base", "function", "fnbuild"}
 
-    wide = fnbuild(*words, "-o", "wide").out
+    wide = fnbuild(*command, "-o", "wide").out
     assert "echo $WORD > /word" in wide
     assert wide.splitlines()[-1].endswith(image)
 
@@ -88,11 +88,11 @@ def test_step_output_is_shown_on_failure_or_request(
 ) -> None:
     config = folder / "function.yaml"
     config.write_text(config.read_text().replace("echo $WORD > /word", "echo loud"))
-    words = ("build", "--path", folder, "--engine", "docker", "--no-cache", "--no-pull")
-    assert "    loud" not in fnbuild(*words).err
-    assert "    loud" in fnbuild(*words, "--verbose").err
+    command = ("build", "--path", folder, "--engine", "docker", "--no-cache", "--no-pull")
+    assert "    loud" not in fnbuild(*command).err
+    assert "    loud" in fnbuild(*command, "--verbose").err
     config.write_text(config.read_text().replace("echo loud", "echo loud; exit 7"))
-    done = fnbuild(*words)
+    done = fnbuild(*command)
     assert done.status == 1
     assert "loud" in done.err
     assert "function.yaml:6" in done.err
@@ -108,8 +108,8 @@ def test_an_engine_that_nobody_knows(fnbuild: Fnbuild, empty: Path, folder: Path
 def test_a_file_that_has_no_folder_is_told_before_the_build(
     fnbuild: Fnbuild, empty: Path, folder: Path
 ) -> None:
-    words = ("build", "--path", folder, "--engine", "docker", "--output-image-file")
-    done = fnbuild(*words, folder / "nowhere" / "image.tar")
+    command = ("build", "--path", folder, "--engine", "docker", "--output-image-file")
+    done = fnbuild(*command, folder / "nowhere" / "image.tar")
     assert done.status == 1
     assert "there is no folder" in done.err
     assert "step 1/" not in done.err
@@ -117,11 +117,11 @@ def test_a_file_that_has_no_folder_is_told_before_the_build(
 
 @pytest.mark.usefixtures("empty", "resources")
 def test_prepare_offline(fnbuild: Fnbuild, folder: Path) -> None:
-    words = ("build", "--prepare-offline", "--path", folder, "--engine", "docker")
-    done = fnbuild(*words)
+    command = ("build", "--prepare-offline", "--path", folder, "--engine", "docker")
+    done = fnbuild(*command)
     assert (done.status, done.out) == (0, ""), done.err
     assert f"the base image {PYTHON_IMAGE} is here" in done.err
-    done = fnbuild(*words, "--base-image", f"127.0.0.1:{free_port()}/nothing:1")
+    done = fnbuild(*command, "--base-image", f"127.0.0.1:{free_port()}/nothing:1")
     assert done.status == 1
     assert "cannot be pulled" in done.err
 
@@ -131,8 +131,8 @@ def test_inline_source_needs_nothing_else(fnbuild: Fnbuild, resources: EngineRes
     image = resources.image("inline")
     require_image(resources.engine)
     source = "def handler(context, event):\n    return 1\n"
-    words = ("build", "inline", "--source", source, "--image", image, "--engine", "docker")
-    done = fnbuild(*words, "--base-image", PYTHON_IMAGE, "-o", "name")
+    command = ("build", "inline", "--source", source, "--image", image, "--engine", "docker")
+    done = fnbuild(*command, "--base-image", PYTHON_IMAGE, "-o", "name")
     assert (done.status, done.out) == (0, f"{image}\n"), done.err
     ran = resources.engine.run(image, ["cat", "/opt/nuclio/main.py"])
     assert ran.out == source

@@ -44,7 +44,7 @@ def test_zero_is_a_number_of_replicas() -> None:
 
 
 def test_every_plain_flag_lands_in_its_place() -> None:
-    made = function_overrides(
+    overrides = function_overrides(
         {
             "desc": "finds faces",
             "handler": "main:handler",
@@ -70,7 +70,7 @@ def test_every_plain_flag_lands_in_its_place() -> None:
             "logger_level": "warn",
         }
     )
-    assert to_dict(made) == {
+    assert to_dict(overrides) == {
         "metadata": {"labels": {"team": "vision"}, "annotations": {"type": "detector"}},
         "spec": {
             "description": "finds faces",
@@ -100,8 +100,8 @@ def test_every_plain_flag_lands_in_its_place() -> None:
 
 
 def test_user_and_groups_make_a_security_context() -> None:
-    made = function_overrides({"run_as_user": 1000, "run_as_group": 0, "fsgroup": -1})
-    assert made.spec.security_context == {"runAsUser": 1000, "runAsGroup": 0}
+    overrides = function_overrides({"run_as_user": 1000, "run_as_group": 0, "fsgroup": -1})
+    assert overrides.spec.security_context == {"runAsUser": 1000, "runAsGroup": 0}
 
 
 def test_env_keeps_equals_signs_in_values_and_the_last_of_a_name() -> None:
@@ -142,11 +142,11 @@ def test_volume_in_the_wrong_form_says_the_right_one(text: str) -> None:
 
 
 def test_resources() -> None:
-    made = function_overrides(
+    overrides = function_overrides(
         {"resource_limit": ("nvidia.com/gpu=1", "memory=2Gi"), "resource_request": ("cpu=500m",)}
     )
-    assert made.spec.resources.limits == {"nvidia.com/gpu": "1", "memory": "2Gi"}
-    assert made.spec.resources.requests == {"cpu": "500m"}
+    assert overrides.spec.resources.limits == {"nvidia.com/gpu": "1", "memory": "2Gi"}
+    assert overrides.spec.resources.requests == {"cpu": "500m"}
 
 
 @pytest.mark.parametrize("text", ["memory", "memory=", "=1", "memory=lots", "cpu=1 Gi"])
@@ -157,14 +157,14 @@ def test_resource_in_the_wrong_form_says_the_right_one(text: str) -> None:
 
 
 def test_triggers_and_platform_config_are_json() -> None:
-    made = function_overrides(
+    overrides = function_overrides(
         {
             "triggers": '{"myHttpTrigger": {"kind": "http", "maxWorkers": 3}}',
             "platform_config": '{"attributes": {"network": "cvat_cvat"}}',
         }
     )
-    assert made.spec.triggers["myHttpTrigger"].max_workers == 3
-    assert made.spec.platform.attributes == {"network": "cvat_cvat"}
+    assert overrides.spec.triggers["myHttpTrigger"].max_workers == 3
+    assert overrides.spec.platform.attributes == {"network": "cvat_cvat"}
 
 
 @pytest.mark.parametrize("text", ["{", "nonsense", "{'a': 1}", "[1]", '"text"', "1"])

@@ -52,14 +52,14 @@ def test_a_supervisor_that_is_gone_is_seen(fnbuild: Callable[..., Any], author: 
 def test_up_fails_when_a_function_does_not_come_up(
     fnbuild: Callable[..., Any], author: Author, tmp_path: Path
 ) -> None:
-    made = author.deploy(author.write())
+    deployment = author.deploy(author.write())
     end_everything(tmp_path / "data")
     with socket.socket() as stranger:
-        take_port(stranger, made.http_port)
+        take_port(stranger, deployment.http_port)
         done = fnbuild("up")
     assert done.status == 1
     assert "1 of 1 functions did not come up: greeter" in done.err
-    assert f"greeter: port {made.http_port} on 127.0.0.1 is taken by" in done.err
+    assert f"greeter: port {deployment.http_port} on 127.0.0.1 is taken by" in done.err
 
 
 def test_up_names_what_has_never_come_up(
@@ -99,15 +99,15 @@ def test_a_deploy_that_fails_says_once_what_goes_on_serving(
 
 
 def test_a_stopped_supervisor_is_named_at_once(fnbuild: Callable[..., Any], author: Author) -> None:
-    made = author.deploy(author.write())
+    deployment = author.deploy(author.write())
     author.deploy(author.write(name="second"))
     running = supervisor_client.running_supervisor()
     assert running is not None
     os.kill(running.pid, signal.SIGSTOP)
     try:
         assert wait_for(lambda: is_stopped(running.pid))
-        os.kill(made.details["pid"], signal.SIGKILL)
-        assert wait_for(lambda: not alive(made.details["pid"]))
+        os.kill(deployment.details["pid"], signal.SIGKILL)
+        assert wait_for(lambda: not alive(deployment.details["pid"]))
         began = time.monotonic()
         shown = fnbuild("get", "functions", "-o", "wide")
         assert shown.status == 0

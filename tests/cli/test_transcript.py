@@ -105,11 +105,11 @@ class Person:
                 half.write_text(text)
                 half.replace(file)
 
-    def types(self, *words: object, stdin: bytes | None = None, status: int = 0) -> Done:
+    def types(self, *arguments: object, stdin: bytes | None = None, status: int = 0) -> Done:
         """The command line, in this process when nothing is piped in: a third of the time."""
-        line = [str(word) for word in words]
+        line = [str(word) for word in arguments]
         result = self._here(line) if stdin is None else self.types_alone(*line, stdin=stdin)
-        assert result.status == status, f"{words}: {result}"
+        assert result.status == status, f"{arguments}: {result}"
         assert "internal error" not in result.err
         return result
 
@@ -126,10 +126,10 @@ class Person:
             status = run(line)
         return Done(status, _text(out), _text(err))
 
-    def types_alone(self, *words: str, stdin: bytes | None = None) -> Done:
+    def types_alone(self, *arguments: str, stdin: bytes | None = None) -> Done:
         """The command line in a process of its own, as a shell would run it."""
         done = subprocess.run(
-            [sys.executable, "-m", "fnbuild", *words],
+            [sys.executable, "-m", "fnbuild", *arguments],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -140,9 +140,9 @@ class Person:
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def starts(self, *words: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    def starts(self, *arguments: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-u", "-m", "fnbuild", *map(str, words)],
+            [sys.executable, "-u", "-m", "fnbuild", *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.STDOUT,
@@ -177,12 +177,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 def test_deploy_says_what_it_does_and_prints_the_function(person: Person) -> None:
     done = person.types_alone("deploy", "-p", "squares", "--project-name", "cvat", "-o", "json")
-    made = json.loads(done.out)
-    assert made["metadata"]["name"] == "squares"
-    assert made["metadata"]["namespace"] == "nuclio"
-    assert made["status"]["state"] == "ready"
+    reply = json.loads(done.out)
+    assert reply["metadata"]["name"] == "squares"
+    assert reply["metadata"]["namespace"] == "nuclio"
+    assert reply["status"]["state"] == "ready"
     assert "created project cvat" in done.err
-    assert f"squares is ready at http://127.0.0.1:{made['status']['httpPort']}" in done.err
+    assert f"squares is ready at http://127.0.0.1:{reply['status']['httpPort']}" in done.err
     again = person.types("deploy", "-p", "squares", "-o", "name")
     assert again.out == "squares\n"
 
@@ -228,19 +228,19 @@ def test_a_handler_that_fails(deployed: Person) -> None:
 
 def test_a_picture_goes_in_and_a_picture_comes_out(deployed: Person) -> None:
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
-    words = ("invoke", "squares", "--image", "in.png")
-    raw = deployed.types(*words, "--draw", "out.png")
+    command = ("invoke", "squares", "--image", "in.png")
+    raw = deployed.types(*command, "--draw", "out.png")
     assert json.loads(raw.out)[0]["points"] == [5, 5, 20, 20]
     assert "1 shape drawn to out.png" in raw.err
     with Image.open(deployed.home / "out.png") as drawn:
         assert drawn.size == (40, 30)
         assert drawn.convert("RGB").getpixel((5, 12)) != (255, 255, 255)
-    header, row = deployed.types(*words, "-o", "table").out.splitlines()
+    header, row = deployed.types(*command, "-o", "table").out.splitlines()
     assert [cell.strip() for cell in header.split("|")] == ["LABEL", "TYPE", "CONFIDENCE", "POINTS"]
     assert [cell.strip() for cell in row.split("|")] == ["square", "rectangle", "0.90", "5,5 20,20"]
-    failed = deployed.types(*words, "-p", "fail", status=1)
+    failed = deployed.types(*command, "-p", "fail", status=1)
     assert "cannot see" in failed.err
-    flat = deployed.types(*words, "-o", "json").out
+    flat = deployed.types(*command, "-o", "json").out
     assert '"points": [5, 5, 20, 20]' in flat
     assert json.loads(flat) == json.loads(raw.out)
 
@@ -251,13 +251,13 @@ def test_a_reply_that_cvat_would_refuse_is_a_failure(
     path: str, output: str, deployed: Person
 ) -> None:
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
-    words = ("invoke", "squares", "-p", path, "-o", output)
-    seen = deployed.types(*words, "--image", "in.png", status=1)
+    command = ("invoke", "squares", "-p", path, "-o", output)
+    seen = deployed.types(*command, "--image", "in.png", status=1)
     assert "error: " in seen.err
     assert seen.out
     if output != "table":
         # Without an image there is no detection.
-        deployed.types(*words)
+        deployed.types(*command)
 
 
 def test_pictures_that_are_none_are_failures_and_not_wrong_usage(deployed: Person) -> None:
@@ -270,11 +270,11 @@ def test_pictures_that_are_none_are_failures_and_not_wrong_usage(deployed: Perso
         ("--image in.png --states text.png", "--states text.png cannot be read"),
     ):
         assert output in deployed.types("invoke", "squares", *flags.split(), status=1).err
-    words = ("invoke", "squares", "--image", "in.png")
-    assert "out.xyz" in deployed.types(*words, "--draw", "out.xyz", status=2).err
-    nan = deployed.types(*words, "--threshold", "nan", status=2)
+    command = ("invoke", "squares", "--image", "in.png")
+    assert "out.xyz" in deployed.types(*command, "--draw", "out.xyz", status=2).err
+    nan = deployed.types(*command, "--threshold", "nan", status=2)
     assert "--threshold nan is no number" in nan.err
-    high = deployed.types(*words, "--threshold", "90")
+    high = deployed.types(*command, "--threshold", "90")
     assert "warning: --threshold 90: confidences are from 0 to 1" in high.err
 
 
@@ -291,9 +291,9 @@ def test_a_name_that_is_not_there_has_a_likely_one(deployed: Person) -> None:
 
 
 def test_a_dry_run_names_what_each_step_changes(deployed: Person) -> None:
-    words = ("deploy", "-p", "squares", "--project-name", "cvat", "--desc", "newer", "--dry-run")
-    steps = json.loads(deployed.types(*words, "-o", "json").out)
-    assert steps == yaml.safe_load(deployed.types(*words, "-o", "yaml").out)
+    command = ("deploy", "-p", "squares", "--project-name", "cvat", "--desc", "newer", "--dry-run")
+    steps = json.loads(deployed.types(*command, "-o", "json").out)
+    assert steps == yaml.safe_load(deployed.types(*command, "-o", "yaml").out)
     function = steps[0]
     assert (function["verb"], function["target"]) == ("update", "function squares")
     assert function["before"]["spec"]["description"] == "Finds one square"
@@ -453,8 +453,8 @@ class Watched:
 def watched(person: Person) -> Iterator[Callable[..., Watched]]:
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(*words: object) -> Watched:
-        running.append(person.starts("run", *words))
+    def start(*arguments: object) -> Watched:
+        running.append(person.starts("run", *arguments))
         return Watched(running[-1])
 
     yield start

@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from fnbuild.function.types import Function
-from tests.builder.image.bases import alone, copy_python, docker, image_id
+from tests.builder.image.bases import copy_python, docker, exclusive, image_id
 from tests.engine import PYTHON_IMAGE
 from tests.runtime import interpreters
 
@@ -107,7 +107,7 @@ def with_torch() -> str:
     names = "\n".join(sorted(f"{name} {one.version}" for name, one in packages.items()))
     recipe = f"{image_id(PYTHON_IMAGE)}\n{place}\n{names}\n{_LEFT_OUT}"
     reference = _reference("torch", recipe)
-    with alone():
+    with exclusive():
         if image_id(reference) is None:
             _build_with(packages, place, reference)
     return reference
@@ -120,7 +120,7 @@ def conda() -> str:
     """
     pythons = {"base": interpreters.find("3.8"), "environment": interpreters.find("3.6")}
     reference = _reference("conda", f"{image_id(PYTHON_IMAGE)}\n{_CONDA_IMAGE}")
-    with alone(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
+    with exclusive(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
         if image_id(reference) is None:
             for name, python in pythons.items():
                 if python is None:
@@ -157,7 +157,7 @@ def with_lines_of(function: Function) -> str:
 
 def _from_files(word: str, recipe: str, files: dict[str, str]) -> str:
     reference = _reference(word, f"{image_id(PYTHON_IMAGE)}\n{recipe}\n{files}")
-    with alone(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
+    with exclusive(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
         if image_id(reference) is None:
             for name, text in {**files, "Dockerfile": recipe}.items():
                 Path(folder, name).write_text(text)

@@ -55,8 +55,8 @@ def gated(name: str, gate: Path, text: str, **spec: Any) -> dict[str, Any]:
 def function(dashboard: Dashboard, name: str) -> dict[str, Any]:
     answer = dashboard.request("GET", f"/api/functions/{name}")
     assert answer.status == 200, answer.text
-    found: dict[str, Any] = answer.json
-    return found
+    reply: dict[str, Any] = answer.json
+    return reply
 
 
 def status(dashboard: Dashboard, name: str) -> dict[str, Any]:
@@ -96,8 +96,8 @@ def operation(dashboard: Dashboard, name: str) -> dict[str, Any]:
     """Return the newest operation of a function with its output."""
     answer = dashboard.request("GET", f"/api/functions/{name}/operation")
     assert answer.status == 200, answer.text
-    found: dict[str, Any] = answer.json
-    return found
+    reply: dict[str, Any] = answer.json
+    return reply
 
 
 @contextmanager

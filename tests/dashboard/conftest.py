@@ -174,14 +174,14 @@ def _token(command: list[str], data_dir: Path) -> str:
     """Return the data directory's token, which is created once and stored beside it."""
     kept = data_dir.parent / f"{data_dir.name}.token"
     if not kept.exists():
-        made = subprocess.run(
+        result = subprocess.run(
             [*command, "token"],
             env=environment(data_dir),
             capture_output=True,
             text=True,
             check=True,
         )
-        kept.write_text(made.stdout.strip())
+        kept.write_text(result.stdout.strip())
     return kept.read_text()
 
 
@@ -193,10 +193,10 @@ def _addresses(process: subprocess.Popen[str], errors: Path) -> tuple[list[str],
         return process.poll() is not None or _HEALTH.search(errors.read_text()) is not None
 
     until(told, "the dashboard starts", PATIENCE)
-    said = errors.read_text()
-    found = _HEALTH.search(said)
-    assert found is not None, f"the dashboard ended with {process.poll()}:\n{said}"
-    return _ADDRESS.findall(said), found.group(1)
+    output = errors.read_text()
+    match = _HEALTH.search(output)
+    assert match is not None, f"the dashboard ended with {process.poll()}:\n{output}"
+    return _ADDRESS.findall(output), match.group(1)
 
 
 Started = Callable[..., AbstractContextManager[Dashboard]]

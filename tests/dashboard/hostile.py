@@ -63,7 +63,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
 SPECS = ("handler", "runtime", "triggers", "resources", "env", "build", "minReplicas", "volumes")
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_NAMES = [one for one in VALUES if not (isinstance(one, str) and _NAME.fullmatch(one))]
+_NAMES = [value for value in VALUES if not (isinstance(value, str) and _NAME.fullmatch(value))]
 """Nothing can be called any of these."""
 
 
@@ -129,7 +129,9 @@ class Hostile:
     def _segment(self, *, safe: bool) -> str:
         if safe and self._dice.random() < 0.3:
             return self._known
-        word = self._dice.choice(WORDS if safe else [one for one in _NAMES if isinstance(one, str)])
+        word = self._dice.choice(
+            WORDS if safe else [name for name in _NAMES if isinstance(name, str)]
+        )
         return quote(word, safe="" if self._dice.random() < 0.7 else "/.%")
 
     def _described(self, endpoint: Endpoint, place: str, *, safe: bool) -> list[tuple[str, str]]:

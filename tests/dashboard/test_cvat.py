@@ -57,7 +57,7 @@ def test_the_models_page_shows_every_kind(dashboard: Dashboard, models: None) ->
         "matcher": "reid",
     }
     assert kinds | wanted == kinds
-    assert [one["name"] for one in listed["finder"].labels][:2] == ["thing", "area"]
+    assert [label["name"] for label in listed["finder"].labels][:2] == ["thing", "area"]
     assert listed["shaper"].shape_types == ["rectangle", "polygon"]
     assert listed["follower"].description == "follower of the tests"
     assert listed["clicker"].version == 2
@@ -67,12 +67,12 @@ def test_the_models_page_shows_every_kind(dashboard: Dashboard, models: None) ->
 def test_a_detector_finds_every_type_of_shape(cvat: Cvat, task: Task) -> None:
     found = {one["label"]: one for one in cvat.detect("finder", task, 1, threshold=0.5)}
     assert list(found) == ["thing", "area", "outline", "body", "whole"]
-    values = {one["name"]: one["value"] for one in found["thing"]["attributes"]}
+    values = {attribute["name"]: attribute["value"] for attribute in found["thing"]["attributes"]}
     digest = hashlib.sha256(task.frames[1]).hexdigest()
     assert values == {"digest": digest, "threshold": "50"}
     assert found["thing"]["points"] == [40, 30, 79, 59]
     assert found["area"]["points"] == [0, 1200, 40, 30, 79, 59]
-    assert [one["points"] for one in found["body"]["elements"]] == [[1, 2], [2, 2]]
+    assert [element["points"] for element in found["body"]["elements"]] == [[1, 2], [2, 2]]
 
 
 def test_an_interactor_makes_a_mask_of_clicks(cvat: Cvat, task: Task) -> None:
@@ -85,7 +85,7 @@ def test_a_tracker_follows_plain_boxes(cvat: Cvat, task: Task) -> None:
     states = cvat.init_tracking("follower", task, 0, [[1, 2, 30, 40], [5, 5, 9, 9]])
     assert len(states) == 2
     states, shapes = cvat.track("follower", task, 1, states)
-    assert [one["points"] for one in shapes] == [[2, 2, 31, 40], [6, 5, 10, 9]]
+    assert [shape["points"] for shape in shapes] == [[2, 2, 31, 40], [6, 5, 10, 9]]
     _, shapes = cvat.track("follower", task, 2, states)
     assert shapes[0] == {"type": "rectangle", "points": [3, 2, 32, 40]}
 

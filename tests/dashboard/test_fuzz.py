@@ -62,7 +62,7 @@ def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
         connection.close()
     functions = dashboard.data_dir / "functions"
     found["files"] = sorted(
-        str(one) for one in functions.rglob("*") if "__pycache__" not in str(one)
+        str(path) for path in functions.rglob("*") if "__pycache__" not in str(path)
     )
     found["pids"] = pids(dashboard)
     return found
@@ -96,8 +96,8 @@ def exchange(dashboard: Dashboard, wire: bytes) -> tuple[int, bytes]:
             pass  # refused while the body was still on its way
         except TimeoutError:
             pytest.fail(f"no end after {PATIENCE:.0f} s: {wire[:2000]!r}")
-    found = re.match(rb"(?:HTTP/1\.1 100 [^\r]*\r\n\r\n)?HTTP/1\.1 (\d{3}) ", received)
-    return (int(found.group(1)) if found else 0), received[:2000]
+    match = re.match(rb"(?:HTTP/1\.1 100 [^\r]*\r\n\r\n)?HTTP/1\.1 (\d{3}) ", received)
+    return (int(match.group(1)) if match else 0), received[:2000]
 
 
 def send(dashboard: Dashboard, wires: list[bytes]) -> Counter[int]:
@@ -148,7 +148,7 @@ def test_requests_without_sense_change_nothing(target: Dashboard) -> None:
     assert state(target, _KEPT) == before
 
 
-@pytest.mark.parametrize("wire", [one[1] for one in FORMS], ids=[one[0] for one in FORMS])
+@pytest.mark.parametrize("wire", [form[1] for form in FORMS], ids=[one[0] for one in FORMS])
 def test_malformed_requests_end(target: Dashboard, wire: bytes) -> None:
     host, port = target.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:

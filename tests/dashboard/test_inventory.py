@@ -78,8 +78,8 @@ class Both:
     def session(self) -> Json:
         return self.dashboard.request("GET", "/api/session").json
 
-    def docker(self, *words: str) -> str:
-        return call(self.resources.engine, *words)
+    def docker(self, *arguments: str) -> str:
+        return call(self.resources.engine, *arguments)
 
     def stranger(self, name: str, annotations: Json) -> str:
         """Run a container with Nuclio's labels on a random port; return its name."""
@@ -118,8 +118,8 @@ class Line:
         self.speaks.set()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
-        for one in self._threads:
-            one.join(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
         self._listening.close()
 
     def _start(self, work: Callable[..., None], *arguments: socket.socket) -> threading.Thread:
@@ -285,7 +285,7 @@ def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fet
             lambda: "has not answered" in alone.listed()["finder"]["status"]["message"],
             "it is known to be silent",
         )
-        told = {one["name"]: one["notices"] for one in alone.session()["platforms"]}
+        told = {platform["name"]: platform["notices"] for platform in alone.session()["platforms"]}
         assert "has not answered" in str(told["local"])
         took = []
         for _ in range(3):

@@ -43,9 +43,9 @@ def test_a_project_is_stored_patched_listed_and_deleted(dashboard: Dashboard, na
     body = {"metadata": {"name": name}}
     assert call(dashboard, "GET", f"projects/{name}").status == 404
     assert call(dashboard, "POST", "projects", body).status == 201
-    found = call(dashboard, "GET", f"projects/{name}").json
-    found["spec"]["description"] = "all cameras"
-    assert call(dashboard, "PUT", "projects", found).status == 204
+    reply = call(dashboard, "GET", f"projects/{name}").json
+    reply["spec"]["description"] = "all cameras"
+    assert call(dashboard, "PUT", "projects", reply).status == 204
     listed = call(dashboard, "GET", "projects").json
     assert all(one["metadata"]["name"] and "spec" in one for one in listed.values())
     assert listed[name]["spec"]["description"] == "all cameras"

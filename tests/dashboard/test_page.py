@@ -15,7 +15,9 @@ from tests.dashboard.conftest import Dashboard
 pytestmark = pytest.mark.system
 
 FILES = sorted(
-    one.relative_to(STATIC_FOLDER).as_posix() for one in STATIC_FOLDER.rglob("*") if one.is_file()
+    path.relative_to(STATIC_FOLDER).as_posix()
+    for path in STATIC_FOLDER.rglob("*")
+    if path.is_file()
 )
 KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".jpg": "image/jpeg"}
 

@@ -59,8 +59,8 @@ def state(dashboard: Dashboard, name: str) -> str:
 
 def operation(dashboard: Dashboard, name: str) -> dict[str, object]:
     answer = dashboard.request("GET", f"/api/functions/{name}", token=False)
-    found: dict[str, object] = answer.json["status"].get("operation") or {}
-    return found
+    reply: dict[str, object] = answer.json["status"].get("operation") or {}
+    return reply
 
 
 def is_ready(dashboard: Dashboard, name: str) -> Callable[[], bool]:
@@ -87,7 +87,7 @@ def test_functions_come_back_when_everything_was_killed(started: Started, tmp_pa
         shown = dashboard.request("GET", "/api/functions/one").json["status"]
         assert (shown["httpPort"], shown["revision"]) == (port, 1)
         notes = dashboard.request("GET", "/api/audit").json["audit"]
-        made = [one for one in notes if one["action"] == "restore"]
+        made = [note for note in notes if note["action"] == "restore"]
         assert {one["actor"] for one in made} == {"reconcile"}
         assert made[0]["target"].startswith("process nuclio/")
 
@@ -175,8 +175,8 @@ class Engine:
     def container(self, name: str) -> str:
         return f"nuclio-{self.namespace}-{name}"
 
-    def docker(self, *words: str) -> str:
-        return call(self.resources.engine, *words)
+    def docker(self, *arguments: str) -> str:
+        return call(self.resources.engine, *arguments)
 
     def is_back(self, name: str) -> Callable[[], bool]:
         """Return True if it is ready, and the operation that restored it has ended."""

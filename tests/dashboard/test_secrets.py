@@ -78,9 +78,9 @@ def test_answers_do_not_have_them(started: Started, tmp_path: Path) -> None:
         for path, body in answers:
             assert SECRET.encode() not in body, path
             assert dashboard.token.encode() not in body, path
-        found = dashboard.request("GET", "/api/functions/keeper").json
-        assert found["status"]["state"] == "ready", found["status"]
-        env = {one["name"]: one["value"] for one in found["spec"]["env"]}
+        reply = dashboard.request("GET", "/api/functions/keeper").json
+        assert reply["status"]["state"] == "ready", reply["status"]
+        env = {one["name"]: one["value"] for one in reply["spec"]["env"]}
         names = ("DB_PASSWORD", "GITHUB_PAT", "DATABASE_URL", "LAB_PASSWORD")
         assert env == dict.fromkeys(names, "[redacted]")
         assert SECRET not in dashboard.output
@@ -147,8 +147,8 @@ def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
         values = {one["name"]: one["value"] for one in shown}
         assert values == dict.fromkeys(MARKERS, "[redacted]") | PLAIN
         readers = dashboard.request("GET", "/api/functions/many", token=False).json["spec"]["env"]
-        assert [one["name"] for one in readers] == [*MARKERS, *PLAIN]
-        assert not [one for one in MARKERS.values() if one in dashboard.output]
+        assert [variable["name"] for variable in readers] == [*MARKERS, *PLAIN]
+        assert not [marker for marker in MARKERS.values() if marker in dashboard.output]
 
 
 def first_event(dashboard: Dashboard) -> bytes:
@@ -169,7 +169,7 @@ def test_an_export_has_secrets_for_writers_who_ask(started: Started) -> None:
             asked = f"{path}?export=true&with-secrets=true"
             assert dashboard.request("GET", asked, token=False).status == 401
             whole = dashboard.request("GET", asked).text
-            assert not [one for one in MARKERS.values() if one not in whole]
+            assert not [marker for marker in MARKERS.values() if marker not in whole]
             assert "marker-0-" not in dashboard.request("GET", f"{path}?export=true").text
 
 
@@ -184,9 +184,9 @@ def test_what_readers_were_shown_can_be_saved(started: Started) -> None:
         changed = text + "  description: changed\n"
         saved = dashboard.request("PUT", path, body=changed, headers=headers)
         assert saved.status == 202, saved.text
-        whole = dashboard.request("GET", f"{path}?export=true&with-secrets=true").json["spec"]
-        assert {one["name"]: one["value"] for one in whole["env"]} == MARKERS | PLAIN
-        assert whole["description"] == "changed"
+        reply = dashboard.request("GET", f"{path}?export=true&with-secrets=true").json["spec"]
+        assert {one["name"]: one["value"] for one in reply["env"]} == MARKERS | PLAIN
+        assert reply["description"] == "changed"
 
 
 def test_the_library_shows_readers_no_values(started: Started, tmp_path: Path) -> None:

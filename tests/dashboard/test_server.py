@@ -30,8 +30,8 @@ def handler(context, event):
 
 def test_a_function_is_deployed_and_listed(dashboard: Dashboard, greeter: str) -> None:
     def ready() -> bool:
-        found = dashboard.request("GET", "/api/functions", token=False).json
-        return greeter in found and found[greeter]["status"]["state"] == "ready"
+        reply = dashboard.request("GET", "/api/functions", token=False).json
+        return greeter in reply and reply[greeter]["status"]["state"] == "ready"
 
     until(ready, "the list shows what was deployed", 10)
 

@@ -129,8 +129,8 @@ def test_variables_of_nuclio_and_of_its_own(started: Started) -> None:
         "FNBUILD_DASHBOARD_ALLOWED_HOST": "one.example two.example",
     }
     with started(env=env) as dashboard:
-        found = dashboard.request("GET", "/api/external_ip_addresses").json
-        assert found["externalIPAddresses"]["addresses"] == ["10.0.0.1", "10.0.0.2"]
+        reply = dashboard.request("GET", "/api/external_ip_addresses").json
+        assert reply["externalIPAddresses"]["addresses"] == ["10.0.0.1", "10.0.0.2"]
         assert dashboard.request("GET", "/api/session").json["namespace"] == "lab"
         for host in ("one.example", "two.example"):
             assert dashboard.request("GET", "/live", headers={"Host": host}).status == 200

@@ -85,12 +85,14 @@ def test_an_archive_is_deployed_by_the_path_that_its_upload_gets(
         body = tarred(files, pack.partition(".")[2])
     answer = sent(dashboard, body)
     assert answer.status == 201, answer.text
-    found = answer.json
-    assert (found["name"], found["configuration"]) == (name, configured(name))
-    assert found["metadata"]["name"] == name
-    assert found["path"].startswith("upload:")
-    assert not [one for one in found["diagnostics"] if one["severity"] == "error"]
-    answer = dashboard.request("POST", "/api/functions", json=at(found["path"]), headers=WAIT)
+    reply = answer.json
+    assert (reply["name"], reply["configuration"]) == (name, configured(name))
+    assert reply["metadata"]["name"] == name
+    assert reply["path"].startswith("upload:")
+    assert not [
+        diagnostic for diagnostic in reply["diagnostics"] if diagnostic["severity"] == "error"
+    ]
+    answer = dashboard.request("POST", "/api/functions", json=at(reply["path"]), headers=WAIT)
     assert answer.status == 202, answer.text
     assert invoked(dashboard, name) == pack
     shown = dashboard.request("GET", f"/api/functions/{name}").json
@@ -128,15 +130,15 @@ def test_of_several_functions_one_is_named(dashboard: Dashboard, name: str) -> N
     for place in ("cv/first", "cv/second", "other"):
         files[f"{place}/function.yaml"] = configured(f"{name}-x")
         files[f"{place}/main.py"] = CODE.format(text=place)
-    found = sent(dashboard, zipped(files)).json
-    places = [one["path"].removeprefix(found["path"]) for one in found["functions"]]
+    reply = sent(dashboard, zipped(files)).json
+    places = [function["path"].removeprefix(reply["path"]) for function in reply["functions"]]
     assert places == ["/cv/first", "/cv/second", "/other"]
-    answer = dashboard.request("POST", "/api/functions", json=at(found["path"], name))
+    answer = dashboard.request("POST", "/api/functions", json=at(reply["path"], name))
     assert answer.status == 400
-    assert f"{found['path']}/cv/second" in answer.json["hint"]
-    deployed(dashboard, at(f"{found['path']}/cv/second", name))
+    assert f"{reply['path']}/cv/second" in answer.json["hint"]
+    deployed(dashboard, at(f"{reply['path']}/cv/second", name))
     assert invoked(dashboard, name) == "cv/second"
-    for path in (f"{found['path']}/../..", f"{found['path']}/cv", "upload:../x", "upload:"):
+    for path in (f"{reply['path']}/../..", f"{reply['path']}/cv", "upload:../x", "upload:"):
         answer = dashboard.request("POST", "/api/functions", json=at(path, f"{name}-y"))
         assert answer.status == 404, (path, answer.text)
 
@@ -144,9 +146,11 @@ def test_of_several_functions_one_is_named(dashboard: Dashboard, name: str) -> N
 def test_findings_in_what_was_sent_stand_at_their_lines(dashboard: Dashboard, name: str) -> None:
     text = configured(name).replace("python:3.11", "golang")
     code = "def handler(context, event):\n    return 1\n"
-    found = sent(dashboard, zipped({"function.yaml": text, "main.py": code})).json
-    assert [(one["rule"], one["line"]) for one in found["diagnostics"]][:1] == [("runtime", 6)]
-    answer = dashboard.request("POST", "/api/functions", json=at(found["path"]))
+    reply = sent(dashboard, zipped({"function.yaml": text, "main.py": code})).json
+    assert [(diagnostic["rule"], diagnostic["line"]) for diagnostic in reply["diagnostics"]][
+        :1
+    ] == [("runtime", 6)]
+    answer = dashboard.request("POST", "/api/functions", json=at(reply["path"]))
     assert answer.status == 400
     assert answer.json["diagnostics"][0]["rule"] == "runtime"
     assert "uploads" not in answer.text
@@ -274,5 +278,5 @@ def test_the_oldest_goes_when_there_are_too_many_and_so_does_what_was_never_whol
     half.mkdir()
     kept(uploads, tmp_path)
     assert not folders[0].exists()
-    assert all(one.exists() for one in folders[1:])
+    assert all(folder.exists() for folder in folders[1:])
     assert not half.exists()

@@ -33,9 +33,11 @@ class Folder:
 
     def only(self, text: str | bytes, **options: object) -> Diagnostic:
         """The single finding about this function.yaml."""
-        found = self.findings(text, **options)
-        assert len(found) == 1, "\n".join(finding.render() for finding in found) or "nothing found"
-        return found[0]
+        findings = self.findings(text, **options)
+        assert len(findings) == 1, (
+            "\n".join(finding.render() for finding in findings) or "nothing found"
+        )
+        return findings[0]
 
 
 def at(finding: Diagnostic) -> tuple[int, int]:

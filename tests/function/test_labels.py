@@ -110,4 +110,4 @@ def test_every_label_type_of_cvat_is_known() -> None:
     )
     _, report = check_text(text.encode(), "function.json")
     assert "interval" in labels.LABEL_TYPES
-    assert [found for found in report.warnings if found.rule == "cvat-label-type"] == []
+    assert [warning for warning in report.warnings if warning.rule == "cvat-label-type"] == []

@@ -144,11 +144,11 @@ def test_all_problems_at_once_in_order(folder: Folder) -> None:
         "metadata:\n  name: -x\nspec:\n  runtime: python:3.5\n  handlr: main:handler\n"
         "  replicas: many\n  eventTimeout: 30\n"
     )
-    found = folder.findings(text)
-    assert [finding.rule for finding in found] == [
+    findings = folder.findings(text)
+    assert [finding.rule for finding in findings] == [
         "name", "runtime", "unknown-key", "wrong-type", "duration"
     ]  # fmt: skip
-    assert [at(finding)[0] for finding in found] == [2, 4, 5, 6, 7]
+    assert [at(finding)[0] for finding in findings] == [2, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,11 @@ def test_unknown_keys_are_errors_when_strict(folder: Folder) -> None:
 
 
 def test_meta_is_not_metadata(folder: Folder) -> None:
-    found = folder.findings("meta: {name: x}\nspec: {runtime: python:3.9, handler: main:handler}")
-    assert [finding.rule for finding in found] == ["unknown-key", "name-missing"]
-    assert "metadata" in (found[0].hint or "")
+    findings = folder.findings(
+        "meta: {name: x}\nspec: {runtime: python:3.9, handler: main:handler}"
+    )
+    assert [finding.rule for finding in findings] == ["unknown-key", "name-missing"]
+    assert "metadata" in (findings[0].hint or "")
 
 
 def test_api_version_and_kind_are_ignored(folder: Folder) -> None:

@@ -108,7 +108,7 @@ def written(form: str) -> str:
 def test_skeletons_get_an_svg_of_their_sublabels_and_edges(folder: Folder, form: str) -> None:
     start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
     folder.config.write_text(f"{start}    {written(form)}\n{REST}")
-    assert {one.rule for one in check_function(folder.path)[1].errors} == {"cvat-skeleton"}
+    assert {error.rule for error in check_function(folder.path)[1].errors} == {"cvat-skeleton"}
     assert len(repair_file(folder.path)) == 2
     loaded, report = check_function(folder.path)
     assert not [one for one in report if one.rule == "cvat-skeleton"]

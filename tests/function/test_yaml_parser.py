@@ -39,13 +39,13 @@ def test_a_large_file_is_not_read(folder: Folder) -> None:
 
 def test_a_conflict_is_one_error_that_names_its_lines(folder: Folder) -> None:
     one = "<<<<<<< HEAD\n  replicas: 1\n=======\n  replicas: 2\n>>>>>>> theirs\n"
-    found = folder.findings(GOOD + one + one)
-    assert [(finding.rule, at(finding)[0]) for finding in found] == [
+    findings = folder.findings(GOOD + one + one)
+    assert [(finding.rule, at(finding)[0]) for finding in findings] == [
         ("conflict-marker", 6), ("conflict-marker", 11)
     ]  # fmt: skip
-    assert "lines 8 and 10" in found[0].message
-    assert "lines 13 and 15" in found[1].message
-    assert "keep one of the two sides" in (found[0].hint or "")
+    assert "lines 8 and 10" in findings[0].message
+    assert "lines 13 and 15" in findings[1].message
+    assert "keep one of the two sides" in (findings[0].hint or "")
 
 
 def test_conflict_markers_are_one_error(folder: Folder) -> None:
@@ -77,10 +77,10 @@ def test_lines_count_with_carriage_returns(folder: Folder) -> None:
 
 def test_every_tab_is_found_and_what_stands_behind_it(folder: Folder) -> None:
     text = "metadata:\n\tname: fn\nspec:\n\truntime: python:3.9\n\thandler: 'no handler'\n"
-    found = folder.findings(text)
-    assert [(f.rule, at(f)[0]) for f in found] == [
+    findings = folder.findings(text)
+    assert [(f.rule, at(f)[0]) for f in findings] == [
         ("tab", 2), ("tab", 4), ("handler", 5), ("tab", 5)
-    ] or [(f.rule, at(f)[0]) for f in found] == [
+    ] or [(f.rule, at(f)[0]) for f in findings] == [
         ("tab", 2), ("tab", 4), ("tab", 5), ("handler", 5)
     ]  # fmt: skip
 

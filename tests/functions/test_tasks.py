@@ -32,15 +32,15 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def _fnbuild(home: Path, *words: str) -> str:
+def _fnbuild(home: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "fnbuild", *words],
+        [sys.executable, "-m", "fnbuild", *arguments],
         cwd=home,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 

@@ -47,8 +47,8 @@ def handler(context, event):
 
 
 def said(processor: Any) -> list[str]:
-    words = ("answered", "drained", "ended")
-    return [r["message"] for r in processor.records(name="handler") if r["message"] in words]
+    events = ("answered", "drained", "ended")
+    return [r["message"] for r in processor.records(name="handler") if r["message"] in events]
 
 
 @pytest.fixture(params=interpreters.every())

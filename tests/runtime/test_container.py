@@ -37,10 +37,10 @@ sys.exit(container.main())
 READY = "def handler(context, event): return 'ok'"
 
 
-def program(port: int, *words: str, python: str = sys.executable, **environ: str) -> Any:
+def program(port: int, *arguments: str, python: str = sys.executable, **environ: str) -> Any:
     source = PROGRAM.format(root=str(ROOT), port=port)
     return subprocess.Popen(
-        [python, "-IS", "-c", source, *words],
+        [python, "-IS", "-c", source, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -48,8 +48,8 @@ def program(port: int, *words: str, python: str = sys.executable, **environ: str
     )
 
 
-def run(port: int, *words: str, **more: Any) -> tuple[int, str, str]:
-    process = program(port, *words, **more)
+def run(port: int, *arguments: str, **more: Any) -> tuple[int, str, str]:
+    process = program(port, *arguments, **more)
     out, err = process.communicate(timeout=3 * PATIENCE)
     return process.returncode, out, err
 
@@ -289,8 +289,8 @@ def handler(context, event):
 def test_one_call_of_a_function(version: str, serve: Serve) -> None:
     processor = serve(ECHO)
     python = str(interpreters.find(version))
-    words = ["--header", "X-Nuclio-Invoke-Trigger=cron", "--body", "täglich"]
-    assert run(0, "--invoke", f"{processor.url}/a?b=c", *words, python=python) == (0, "", "")
+    options = ["--header", "X-Nuclio-Invoke-Trigger=cron", "--body", "täglich"]
+    assert run(0, "--invoke", f"{processor.url}/a?b=c", *options, python=python) == (0, "", "")
     record = processor.await_record('"POST"')
     assert json.loads(record["message"]) == ["POST", "/a", {"b": "c"}, "cron", "täglich"]
     status, out, err = run(0, "--invoke", processor.url, "--header", "X-Status=503", python=python)

@@ -43,9 +43,9 @@ def test_the_image_is_found_and_the_rest_kept(body):
     raw = body.replace("%s", TEXT).encode()
     event = event_of(raw)
     assert image_file(event) == PNG
-    rest = json.loads(raw)
-    del rest["image"]
-    assert fields(event) == rest
+    reply = json.loads(raw)
+    del reply["image"]
+    assert fields(event) == reply
     assert event.body["image"] == TEXT
 
 

@@ -59,7 +59,7 @@ _LEFT_OUT = (
 class Base:
     """A kind of image. `python` runs the processor, `handler` the function: paths in the image.
 
-    `asked` is the value of NUCLIO_PYTHON_EXE_PATH, if any; `version` is that of the handler's
+    `interpreter` is the value of NUCLIO_PYTHON_EXE_PATH, if any; `version` is that of the handler's
     Python. `copied` is a Python of this machine that the recipe copies from `python/`.
     """
 
@@ -69,7 +69,7 @@ class Base:
     handler: str
     version: tuple[int, int, int]
     implementation: str = "cpython"
-    asked: str = ""
+    interpreter: str = ""
     copied: str = ""
 
 
@@ -118,7 +118,7 @@ BASES = {
             python="/usr/bin/python3",
             handler="/opt/model/bin/python",
             version=(3, 11, 0),
-            asked="/opt/model/bin/python",
+            interpreter="/opt/model/bin/python",
         ),
         Base(
             "two-pythons",
@@ -127,7 +127,7 @@ BASES = {
             python="/usr/bin/python3",
             handler="/opt/conda/bin/python3.6",
             version=(3, 6, 0),
-            asked="/opt/conda/bin/python3.6",
+            interpreter="/opt/conda/bin/python3.6",
             copied="3.6",
         ),
         # No script can name it in its first line.
@@ -175,7 +175,7 @@ def image(name: str) -> str:
     first = FOUNDATION if base is _DEBIAN else image(_DEBIAN.name)
     recipe = f"{foundation}\n{first}\n{base.copied}\n{base.recipe}\n{_BARE}"
     reference = f"fnbuild-test-base-{name}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    with alone():
+    with exclusive():
         if image_id(reference) is None:
             _build(base, first, reference, python)
     return reference
@@ -209,24 +209,24 @@ def copy_python(python: str, target: Path) -> None:
 
 def image_id(reference: str) -> str | None:
     """Return the id of an image, if the engine has it."""
-    found = subprocess.run(
+    inspected = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Id}}", reference],
         capture_output=True,
         text=True,
         check=False,
     )
-    return found.stdout.strip() or None
+    return inspected.stdout.strip() or None
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def exclusive() -> Iterator[None]:
     """Let one process build base images at a time, so that none is built twice."""
     with locks.exclusive("bases"):
         yield
 
 
-def docker(*words: str | Path) -> str:
+def docker(*arguments: str | Path) -> str:
     """Return the output of the engine's client; fail the test if it fails."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()

@@ -30,9 +30,9 @@ def docker_of(builder: str) -> Docker:
     for folder in os.get_exec_path():
         path = os.path.join(folder, "docker")
         if os.access(path, os.X_OK):
-            found = Docker(path)
-            if builder == "classic" or found.has_buildkit:
-                return found
+            docker = Docker(path)
+            if builder == "classic" or docker.has_buildkit:
+                return docker
     pytest.skip(f"no docker here builds with {builder}")
 
 
@@ -45,12 +45,12 @@ def resources(
     monkeypatch.setenv("DOCKER_BUILDKIT", "0" if request.param == "classic" else "1")
     engine = docker_of(request.param)
     require_image(engine, FOUNDATION)
-    with alone(request.param), engine_resources(engine) as resources:
+    with exclusive(request.param), engine_resources(engine) as resources:
         yield resources
 
 
 @contextmanager
-def alone(builder: str) -> Iterator[None]:
+def exclusive(builder: str) -> Iterator[None]:
     """Serialize builds with BuildKit: old versions crash the engine if equal builds run at once."""
     if builder == "classic":
         yield
@@ -78,18 +78,18 @@ def build(
     laid.write_archives(processor_settings(loaded.function), probed)
     if not runtime:
         context.write_archive(place / RUNTIME_ARCHIVE, [("/runtime", b"")])
-    given = loaded.function.spec.build
+    settings = loaded.function.spec.build
     recipe = create_recipe(
         loaded.function,
-        given.base_image,
+        settings.base_image,
         heredocs=resources.engine.supports_heredocs,
         large=laid.has_large_files,
     )
     file = place / DOCKERFILE_NAME
-    first, _, rest = full_dockerfile(recipe, UNPROBED_IMAGE.python).text.partition("\n")
-    file.write_text(f"{first}\n{resources.label}\n{rest}")
+    first, _, rest_of_file = full_dockerfile(recipe, UNPROBED_IMAGE.python).text.partition("\n")
+    file.write_text(f"{first}\n{resources.label}\n{rest_of_file}")
     reference = resources.image(f"built-{number}")
-    arguments = {key: value for key, value in given.args.items() if value}
+    arguments = {key: value for key, value in settings.args.items() if value}
     request = BuildRequest(place, file, (reference,), arguments, no_cache=no_cache)
     resources.engine.build(request, lambda _: None)
     return reference

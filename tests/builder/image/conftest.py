@@ -42,10 +42,10 @@ class Container:
         self.name = name
         self.python = python
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Run a program in the container, with its arguments."""
-        command = ["docker", "exec", self.name, *words]
-        return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+        command_line = ["docker", "exec", self.name, *arguments]
+        return subprocess.run(command_line, capture_output=True, check=False, timeout=PATIENCE)
 
     def ask(self, source: str) -> Any:
         """Return what Python code prints in the container, as JSON."""
@@ -73,12 +73,12 @@ class Container:
 
     def begin_post(self, body: bytes) -> subprocess.Popen[bytes]:
         """Start a client that prints status and body of the reply; its input is complete."""
-        words = ["docker", "exec", "-i", self.name, self.python, "-IS", "-c", _POST]
+        command = ["docker", "exec", "-i", self.name, self.python, "-IS", "-c", _POST]
         pipe = subprocess.PIPE
         with tempfile.TemporaryFile() as file:
             file.write(body)
             file.seek(0)
-            return subprocess.Popen(words, stdin=file, stdout=pipe, stderr=pipe)
+            return subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe)
 
     def call(self, value: Any = None) -> Any:
         """Send JSON, expect 200, return the parsed reply."""
@@ -139,14 +139,16 @@ def make_image(
 def write_function(folder: Path, base: str, sources: dict[str, str], reference: str) -> None:
     """Write a function on that base, whose build has no network."""
     build = {"baseImage": bases.image(base), "image": reference, "offline": True}
-    asked = BASES[base].asked
+    interpreter = BASES[base].interpreter
     config = {
         "metadata": {"name": "f"},
         "spec": {
             "handler": "main:handler",
             "runtime": "python:3.11",
             "build": build,
-            "env": [{"name": "NUCLIO_PYTHON_EXE_PATH", "value": asked}] if asked else [],
+            "env": [{"name": "NUCLIO_PYTHON_EXE_PATH", "value": interpreter}]
+            if interpreter
+            else [],
         },
     }
     (folder / "function.yaml").write_text(json.dumps(config))
@@ -161,8 +163,8 @@ def start(engine: Engine) -> Iterator[Start]:
 
         def begin(image: str, base: str, *options: str, command: tuple[str, ...] = ()) -> Container:
             name = f"fnbuild-test-{uuid.uuid4().hex[:12]}"
-            asked = BASES[base].asked
-            more = ["--env", f"NUCLIO_PYTHON_EXE_PATH={asked}"] if asked else []
+            interpreter = BASES[base].interpreter
+            more = ["--env", f"NUCLIO_PYTHON_EXE_PATH={interpreter}"] if interpreter else []
             stack.callback(docker, "rm", "-f", "-v", name)
             docker(
                 *("run", "-d", "--network", "none", "--name", name),

@@ -24,23 +24,23 @@ def function(python: str, gpu: str = "1", **build: object) -> Function:
 
 
 @pytest.mark.parametrize("gpu", ["", "0"])
-def test_without_a_gpu_it_is_python(gpu: str) -> None:
+def test_without_a_gpu_the_base_image_is_python(gpu: str) -> None:
     base = choose_base_image(function("3.10", gpu), ["torch==2.7.1"])
     assert base == base_images.BaseImage("python:3.10")
     assert choose_base_image(function("3.9.1", gpu), []).image == "python:3.9.1"
 
 
-def test_an_image_of_its_own_stands() -> None:
-    given = function("3.10", base_image="a/b:c", base_image_registry="r:5000")
-    assert choose_base_image(given, ["torch"]) == base_images.BaseImage("a/b:c")
+def test_an_explicit_base_image_is_kept() -> None:
+    own_image = function("3.10", base_image="a/b:c", base_image_registry="r:5000")
+    assert choose_base_image(own_image, ["torch"]) == base_images.BaseImage("a/b:c")
 
 
 @pytest.mark.parametrize("registry", ["r:5000/x", "https://r:5000/x/"])
-def test_a_registry_for_base_images(registry: str) -> None:
-    given = function("3.11", "", base_image_registry=registry)
-    assert choose_base_image(given, []).image == "r:5000/x/python:3.11"
-    given = function("3.11", base_image_registry=registry)
-    assert choose_base_image(given, ["torch==2.7.1"]).image.startswith(
+def test_the_base_image_registry_is_a_prefix(registry: str) -> None:
+    with_registry = function("3.11", "", base_image_registry=registry)
+    assert choose_base_image(with_registry, []).image == "r:5000/x/python:3.11"
+    with_registry = function("3.11", base_image_registry=registry)
+    assert choose_base_image(with_registry, ["torch==2.7.1"]).image.startswith(
         "r:5000/x/pytorch/pytorch:2.7.1-"
     )
 
@@ -60,20 +60,20 @@ def test_a_registry_for_base_images(registry: str) -> None:
         ("3.11", ["torch @ https://example.com/torch-2.whl"], "2.9.1-cuda12.8-cudnn9"),
     ],
 )
-def test_torch_and_python_choose(python: str, packages: list[str], image: str) -> None:
+def test_torch_and_python_select_the_image(python: str, packages: list[str], image: str) -> None:
     base = choose_base_image(function(python), packages)
     assert (base.image, base.warnings) == (f"pytorch/pytorch:{image}-runtime", ())
 
 
-def test_the_wrong_python_is_not_taken() -> None:
+def test_an_image_with_another_python_is_not_selected() -> None:
     base = choose_base_image(function("3.12"), ["torch==2.7.1"])
     assert base.image == "python:3.12"
     (warning,) = base.warnings
-    for words in ("torch==2.7.1", "3.11", "pytorch/pytorch:2.7.1-cuda12.8", "build.baseImage"):
-        assert words in warning
+    for part in ("torch==2.7.1", "3.11", "pytorch/pytorch:2.7.1-cuda12.8", "build.baseImage"):
+        assert part in warning
 
 
-def test_a_torch_that_is_not_known() -> None:
+def test_an_unknown_torch_release() -> None:
     (warning,) = choose_base_image(function("3.11"), ["torch==1.5"]).warnings
     assert "torch==1.5" in warning
     assert "1.13.1 to " in warning
@@ -83,24 +83,24 @@ def test_a_torch_that_is_not_known() -> None:
     assert "torchvision==0.1" in warning
 
 
-def test_without_torch_it_is_cuda() -> None:
+def test_without_torch_the_base_image_is_cuda() -> None:
     base = choose_base_image(function("3.10"), ["onnxruntime-gpu"])
     assert base.image == "nvidia/cuda:12.4.1-cudnn-runtime-ubuntu22.04"
     assert "python3" in base.setup[0]
     assert choose_base_image(function("3.10"), []).image == base.image
 
 
-def test_without_torch_and_without_a_fit() -> None:
-    for given in (function("3.11"), function("3.10", offline=True)):
-        base = choose_base_image(given, ["onnxruntime-gpu"])
-        assert base.image == given.spec.runtime
+def test_without_torch_and_without_a_matching_image() -> None:
+    for unsupported in (function("3.11"), function("3.10", offline=True)):
+        base = choose_base_image(unsupported, ["onnxruntime-gpu"])
+        assert base.image == unsupported.spec.runtime
         assert "3.12, 3.10, 3.8" in base.warnings[0]
 
 
 @pytest.mark.parametrize(
     "text", ["./lib", "git+https://example.com/torch", "-e .", "", "lib/torch"]
 )
-def test_what_names_no_package(text: str) -> None:
+def test_requirements_without_a_package_name(text: str) -> None:
     assert choose_base_image(function("3.10"), [text]).image.startswith("nvidia/")
 
 
@@ -116,8 +116,8 @@ def test_what_names_no_package(text: str) -> None:
     ],
 )  # fmt: skip
 def test_specifiers(specifiers: str, yes: list[str], no: list[str]) -> None:
-    assert [release_allowed(specifiers, one) for one in yes] == [True] * len(yes)
-    assert [release_allowed(specifiers, one) for one in no] == [False] * len(no)
+    assert [release_allowed(specifiers, release) for release in yes] == [True] * len(yes)
+    assert [release_allowed(specifiers, release) for release in no] == [False] * len(no)
 
 
 def test_every_row_of_the_table() -> None:

@@ -16,7 +16,7 @@ from fnbuild.deploy import artifacts
 from fnbuild.errors import BuildError, InputError
 from fnbuild.function import reader
 from fnbuild.function.types import Function
-from tests.builder.image.builders import alone, docker_of
+from tests.builder.image.builders import docker_of, exclusive
 from tests.engine import (
     PYTHON_IMAGE,
     EngineResources,
@@ -36,9 +36,9 @@ HANDLER = "def handler(context, event):\n    return 'here'\n"
 
 @pytest.fixture
 def engine() -> Engine:
-    found = require_engine()
-    require_image(found)
-    return found
+    docker = require_engine()
+    require_image(docker)
+    return docker
 
 
 @pytest.fixture
@@ -103,17 +103,17 @@ def test_the_image_has_code_configuration_and_program(author: Author, engine: En
     assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
 
 
-def test_no_value_of_the_environment_gets_into_the_image(author: Author) -> None:
+def test_environment_values_are_not_in_the_image(author: Author) -> None:
     author.write()
     overrides = reader.function_from_dict(
         {"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags"
     )
     author.build(overrides)
-    found = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
-    assert found == ""
+    matches = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
+    assert matches == ""
 
 
-def test_no_password_of_the_configuration_gets_into_the_image(author: Author) -> None:
+def test_passwords_of_the_configuration_are_not_in_the_image(author: Author) -> None:
     author.write(
         "codeEntryAttributes: {branch: a-hu5h, password: hu5h-1, headers: {Token: [hu5h-2]}}\n"
         "directives: {preCopy: [{kind: COPY, value: handler/function.yaml /etc/copy.yaml}]}"
@@ -124,12 +124,12 @@ def test_no_password_of_the_configuration_gets_into_the_image(author: Author) ->
     layers = subprocess.Popen(["docker", "save", author.image], stdout=subprocess.PIPE)
     assert layers.stdout is not None
     with layers, layers.stdout as stream:
-        words = ("grep", "-aoE", "a-hu5h|hu5h-.")
-        found = subprocess.run(words, stdin=stream, capture_output=True, check=True)
-    assert set(found.stdout.split()) == {b"a-hu5h"}
+        command = ("grep", "-aoE", "a-hu5h|hu5h-.")
+        result = subprocess.run(command, stdin=stream, capture_output=True, check=True)
+    assert set(result.stdout.split()) == {b"a-hu5h"}
 
 
-def test_a_line_that_fails_is_named_with_its_place(author: Author) -> None:
+def test_a_failing_line_is_reported_with_its_position(author: Author) -> None:
     author.write(
         "directives:\n"
         "  preCopy:\n"
@@ -143,14 +143,14 @@ def test_a_line_that_fails_is_named_with_its_place(author: Author) -> None:
     assert "the reason" in (failure.value.detail or "")
 
 
-def test_a_command_behind_the_code_is_named_too(author: Author) -> None:
+def test_a_failing_command_after_the_code_is_reported_too(author: Author) -> None:
     author.write('commands: ["@nuclio.postCopy", "cat /opt/nuclio/missing.txt"]')
     with pytest.raises(BuildError, match=r"spec.build.commands\[1\]") as failure:
         author.build()
     assert "missing.txt" in (failure.value.detail or "")
 
 
-def test_a_failed_build_leaves_the_earlier_image(author: Author, engine: Engine) -> None:
+def test_a_failed_build_keeps_the_previous_image(author: Author, engine: Engine) -> None:
     author.write()
     before = author.build().id
     author.write("commands: [exit 1]")
@@ -161,7 +161,7 @@ def test_a_failed_build_leaves_the_earlier_image(author: Author, engine: Engine)
     assert facts.id == before
 
 
-def test_a_build_without_a_python_in_the_end_leaves_the_earlier_image(
+def test_a_build_that_loses_its_python_keeps_the_previous_image(
     author: Author, engine: Engine, resources: EngineResources, tmp_path: Path
 ) -> None:
     author.write()
@@ -175,7 +175,7 @@ def test_a_build_without_a_python_in_the_end_leaves_the_earlier_image(
     assert facts.id == before
 
 
-def test_an_image_without_python_says_what_was_looked_for(
+def test_the_error_for_an_image_without_python_lists_the_paths_tried(
     author: Author, resources: EngineResources, tmp_path: Path
 ) -> None:
     author.write(base=small_base(resources, tmp_path / "base"))
@@ -185,7 +185,7 @@ def test_an_image_without_python_says_what_was_looked_for(
     assert failure.value.hint is not None
 
 
-def test_a_python_that_only_a_line_behind_the_code_brings(
+def test_a_python_installed_after_the_code_is_found(
     author: Author, resources: EngineResources, tmp_path: Path
 ) -> None:
     away = "cp -L /usr/bin/python3 /opt/away && rm -f /usr/bin/python* /usr/local/bin/python*"
@@ -197,13 +197,13 @@ def test_a_python_that_only_a_line_behind_the_code_brings(
     assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
 
 
-def test_an_interpreter_that_is_asked_for_must_be_there(author: Author) -> None:
+def test_the_requested_interpreter_must_exist(author: Author) -> None:
     author.write(env="[{name: NUCLIO_PYTHON_EXE_PATH, value: /opt/nowhere/python}]")
     with pytest.raises(BuildError, match="/opt/nowhere/python"):
         author.build()
 
 
-def test_requirements_that_no_line_installs(author: Author) -> None:
+def test_a_requirements_file_without_a_pip_line_is_installed(author: Author) -> None:
     author.write()
     (author.folder / "requirements.txt").write_text("colour-of-nothing==0.0.0\n")
     with pytest.raises(BuildError) as failure:
@@ -214,7 +214,7 @@ def test_requirements_that_no_line_installs(author: Author) -> None:
     author.build()
 
 
-def test_a_base_image_that_is_not_there(author: Author, resources: EngineResources) -> None:
+def test_a_missing_base_image_is_an_error(author: Author, resources: EngineResources) -> None:
     absent = f"127.0.0.1:{free_port()}/{resources.name('absent')}:1"
     author.write("noBaseImagesPull: true", base=absent)
     with pytest.raises(BuildError, match="noBaseImagesPull") as failure:
@@ -242,7 +242,9 @@ def test_build_arguments(author: Author) -> None:
     assert author.look("cat", "/word") == "hello\n"
 
 
-def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Path) -> None:
+def test_the_image_is_pushed_to_the_registry(
+    author: Author, engine: Engine, tmp_path: Path
+) -> None:
     with registry(tmp_path, free_port()) as place:
         author.write(f"registry: {place.address}/")
         built = author.build()
@@ -260,32 +262,36 @@ def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Pat
         assert engine.inspect(built.registry_reference) is not None
 
 
-def test_a_push_that_fails_leaves_no_name(author: Author, engine: Engine) -> None:
+def test_a_failed_push_leaves_no_tag(author: Author, engine: Engine) -> None:
     author.write(f"registry: 127.0.0.1:{free_port()}")
     with pytest.raises(BuildError, match="cannot be pushed"):
         author.build()
     assert engine.inspect(author.image) is not None
     listed = call(engine, "images", "--format", "{{.Repository}}")
-    assert [one for one in listed.split() if one.startswith("127") and author.image in one] == []
+    assert [
+        reference
+        for reference in listed.split()
+        if reference.startswith("127") and author.image in reference
+    ] == []
 
 
-def test_an_image_does_not_stand_on_itself(author: Author) -> None:
+def test_an_image_as_its_own_base_is_refused(author: Author) -> None:
     author.write(base=author.image)
     with pytest.raises(BuildError, match="are both") as failure:
         author.build()
     assert "--image" in (failure.value.hint or "")
 
 
-def test_each_step_is_told_of_once(author: Author) -> None:
+def test_each_step_is_reported_once(author: Author) -> None:
     author.write("commands: [echo one, echo two]")
     author.build()
-    told = [line.split("  ")[1] for line in author.progress if line.startswith("step ")]
-    assert told.count("RUN echo one") == 1
-    assert told.count("RUN echo two") == 1
-    assert told[-1] == 'CMD ["processor"]'
+    steps = [line.split("  ")[1] for line in author.progress if line.startswith("step ")]
+    assert steps.count("RUN echo one") == 1
+    assert steps.count("RUN echo two") == 1
+    assert steps[-1] == 'CMD ["processor"]'
 
 
-def test_the_context_is_kept_where_that_is_asked_for(author: Author, tmp_path: Path) -> None:
+def test_the_context_is_written_to_the_requested_folder(author: Author, tmp_path: Path) -> None:
     place = tmp_path / "not" / "there yet"
     author.write(f"noCleanup: true\ntempDir: {place}")
     author.build()
@@ -294,7 +300,7 @@ def test_the_context_is_kept_where_that_is_asked_for(author: Author, tmp_path: P
     assert any(str(folder) in line for line in author.progress)
 
 
-def test_a_folder_for_the_context_that_cannot_be(author: Author, tmp_path: Path) -> None:
+def test_an_unusable_context_folder_is_an_error(author: Author, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     author.write(f"tempDir: {file}/below")
@@ -302,13 +308,13 @@ def test_a_folder_for_the_context_that_cannot_be(author: Author, tmp_path: Path)
         author.build()
 
 
-def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engine) -> None:
+def test_an_edit_rebuilds_only_the_code_layer(author: Author, engine: Engine) -> None:
     author.write()
     (author.folder / "weights.bin").write_bytes(b"w" * (2 << 20))
     first = author.build()
     (author.folder / "main.py").write_text(HANDLER.replace("here", "there"))
     second = author.build()
-    before, after = (engine.inspect(one) for one in (first.id, second.id))
+    before, after = (engine.inspect(reference) for reference in (first.id, second.id))
     assert before is not None
     assert after is not None
     assert before.layers[:-1] == after.layers[:-1]
@@ -316,7 +322,7 @@ def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engin
     assert "there" in author.look("cat", "/opt/nuclio/main.py")
 
 
-def test_nothing_is_left_but_the_image(
+def test_a_build_leaves_only_the_image(
     author: Author, resources: EngineResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BuildKit creates an image for each requested build."""
@@ -324,23 +330,21 @@ def test_nothing_is_left_but_the_image(
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
     author.write(f"commands: ['echo {resources.token} > /word']")
     loaded = reader.load_function(author.folder)
-    with alone("buildkit"):
+    with exclusive("buildkit"):
         built = artifacts.build_image(loaded, buildkit, author.progress.append)
     word = f"echo {resources.token}"
     left = call(resources.engine, "images", "--quiet", "--no-trunc", "--filter", "dangling=true")
     made_here = [
-        one
-        for one in left.split()
-        if any(word in layer.created_by for layer in resources.engine.history(one))
+        reference
+        for reference in left.split()
+        if any(word in layer.created_by for layer in resources.engine.history(reference))
     ]
     assert made_here == []
     assert author.look("cat", "/word") == f"{resources.token}\n"
     assert resources.engine.inspect(built.id) is not None
 
 
-def test_builds_that_begin_alike_do_the_work_once(
-    author: Author, resources: EngineResources
-) -> None:
+def test_concurrent_builds_share_common_steps(author: Author, resources: EngineResources) -> None:
     author.write(f"commands: ['sleep 5; echo {resources.token}; date +%N > /when']")
     second = Author(resources, author.folder.parent / "second", resources.image("second"))
     second.folder.mkdir()
@@ -349,5 +353,5 @@ def test_builds_that_begin_alike_do_the_work_once(
         for built in [pool.submit(author.build), pool.submit(second.build)]:
             built.result()
     assert author.look("cat", "/when") == second.look("cat", "/when")
-    waited = [one for one in author.progress + second.progress if one.startswith("waiting for ")]
+    waited = [line for line in author.progress + second.progress if line.startswith("waiting for ")]
     assert len(waited) == 1

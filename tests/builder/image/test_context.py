@@ -37,13 +37,13 @@ def lay_out(loaded, tmp_path):
     """Stage the folder, and create the context in a new folder."""
 
     def lay_out(name="context", config=None, probed=UNPROBED_IMAGE):
-        found = loaded()
+        loaded_function = loaded()
         folder, code = tmp_path / name, tmp_path / f"{name}-code"
-        stage(found, code)
+        stage(loaded_function, code)
         folder.mkdir()
-        made = context.BuildContext(folder, found.function, code)
-        made.write_archives(config or {"handler": "main:handler"}, probed)
-        return folder, made
+        build_context = context.BuildContext(folder, loaded_function.function, code)
+        build_context.write_archives(config or {"handler": "main:handler"}, probed)
+        return folder, build_context
 
     return lay_out
 
@@ -64,7 +64,7 @@ def content(folder, name, path):
         return archive.extractfile(path).read()
 
 
-def everything(folder):
+def snapshot(folder):
     return {path.name: path.read_bytes() for path in (folder / "artifacts").iterdir()}
 
 
@@ -72,10 +72,10 @@ class TestCode:
     def test_lies_by_its_path_in_the_image(self, lay_out, write, folder):
         write("sub/model.py", "x = 1\n")
         (folder / "empty").mkdir()
-        made, _ = lay_out()
-        assert names(made) == {"function.yaml", "main.py", "sub", "sub/model.py", "empty"}
-        assert set(packed(made, "code")) >= PARENTS
-        assert content(made, "code", f"{HOME}sub/model.py") == b"x = 1\n"
+        directory, _ = lay_out()
+        assert names(directory) == {"function.yaml", "main.py", "sub", "sub/model.py", "empty"}
+        assert set(packed(directory, "code")) >= PARENTS
+        assert content(directory, "code", f"{HOME}sub/model.py") == b"x = 1\n"
 
     def test_is_the_same_in_every_image(self, lay_out, write, folder, tmp_path):
         write("run.sh", "#!/bin/sh\n", 0o700)
@@ -89,11 +89,14 @@ class TestCode:
             second, _ = lay_out("second")
         finally:
             os.umask(mask)
-        assert everything(first) == everything(second)
+        assert snapshot(first) == snapshot(second)
         entries = packed(first, "code")
         assert {f"{entries[f'{HOME}{name}'].mode:o}" for name in ("run.sh",)} == {"755"}
         assert entries[f"{HOME}secret.txt"].mode == 0o644
-        about = {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in entries.values()}
+        about = {
+            (entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime)
+            for entry in entries.values()
+        }
         assert about == {(0, 0, "", "", FILE_TIMESTAMP)}
 
     def test_links_and_odd_names_survive(self, lay_out, write, folder):
@@ -103,21 +106,21 @@ class TestCode:
             write(f"odd/{name}", name.encode("utf-8", "surrogateescape"))
         (folder / "link").symlink_to("odd/ü")
         (folder / "folder link").symlink_to("odd")
-        made, _ = lay_out()
-        assert {f"odd/{name}" for name in odd} <= names(made)
-        entries = packed(made, "code")
+        directory, _ = lay_out()
+        assert {f"odd/{name}" for name in odd} <= names(directory)
+        entries = packed(directory, "code")
         assert entries[f"{HOME}link"].linkname == "odd/ü"
         assert entries[f"{HOME}folder link"].linkname == "odd"
 
     @pytest.mark.parametrize("path", [".wh.model.py", "sub/.wh..wh..opq", ".wh.sub/model.py"])
-    def test_that_would_delete_another_is_refused(self, lay_out, write, path):
+    def test_a_whiteout_name_is_refused(self, lay_out, write, path):
         write(path, "x = 1\n")
         with pytest.raises(BuildError) as caught:
             lay_out()
         assert caught.value.message.startswith(f"{path.removesuffix('/model.py')} cannot be in")
         write(".dockerignore", "**/.wh.*\n")
-        made, _ = lay_out("again")
-        assert not any(".wh." in name for name in names(made))
+        directory, _ = lay_out("again")
+        assert not any(".wh." in name for name in names(directory))
 
 
 class TestLargeFiles:
@@ -125,18 +128,18 @@ class TestLargeFiles:
         write("weights/a.pt", BIG)
         write("weights/small.pt", BIG[1:])
         write("tool", BIG, 0o755)
-        made, about = lay_out()
+        directory, about = lay_out()
         assert about.has_large_files
-        assert names(made, "large") == {"weights", "weights/a.pt", "tool"}
-        assert {"weights", "weights/small.pt"} <= names(made)
-        assert names(made).isdisjoint({"weights/a.pt", "tool"})
-        assert packed(made, "large")[f"{HOME}tool"].mode == 0o755
-        assert content(made, "large", f"{HOME}weights/a.pt") == BIG
+        assert names(directory, "large") == {"weights", "weights/a.pt", "tool"}
+        assert {"weights", "weights/small.pt"} <= names(directory)
+        assert names(directory).isdisjoint({"weights/a.pt", "tool"})
+        assert packed(directory, "large")[f"{HOME}tool"].mode == 0o755
+        assert content(directory, "large", f"{HOME}weights/a.pt") == BIG
 
     def test_there_are_none(self, lay_out):
-        made, about = lay_out()
+        directory, about = lay_out()
         assert not about.has_large_files
-        assert not (made / "artifacts/large.tar").exists()
+        assert not (directory / "artifacts/large.tar").exists()
 
 
 class TestHandler:
@@ -151,15 +154,15 @@ class TestHandler:
         (folder / "empty").mkdir()
         (folder / "link").symlink_to("main.py")
 
-    def test_is_there_for_directives_that_copy_from_it(self, lay_out, named, tmp_path):
+    def test_is_present_for_directives_that_copy_from_it(self, lay_out, named, tmp_path):
         mask = os.umask(0o077)
         try:
-            made, _ = lay_out()
+            directory, _ = lay_out()
         finally:
             os.umask(mask)
-        handler = made / "handler"
-        found = {str(path.relative_to(handler)) for path in handler.rglob("*")}
-        assert found == names(made) | names(made, "large")
+        handler = directory / "handler"
+        paths = {str(path.relative_to(handler)) for path in handler.rglob("*")}
+        assert paths == names(directory) | names(directory, "large")
         assert os.readlink(handler / "link") == "main.py"
         modes = {path.stat().st_mode for path in (handler, *handler.rglob("*")) if path.is_dir()}
         assert {stat.S_IMODE(mode) for mode in modes} == {0o755}
@@ -168,15 +171,15 @@ class TestHandler:
         staged = tmp_path / "context-code/weights/a.pt"
         assert (handler / "weights/a.pt").samefile(staged)
 
-    def test_is_a_copy_where_it_cannot_be_links(self, lay_out, named, monkeypatch):
+    def test_is_copied_if_hard_links_fail(self, lay_out, named, monkeypatch):
         def refuse(*args, **options):
             raise OSError(18, "Invalid cross-device link")
 
         monkeypatch.setattr(os, "link", refuse)
-        made, _ = lay_out()
-        assert (made / "handler/weights/a.pt").read_bytes() == BIG
+        directory, _ = lay_out()
+        assert (directory / "handler/weights/a.pt").read_bytes() == BIG
 
-    def test_is_not_there_for_nobody(self, lay_out):
+    def test_is_left_out_if_no_directive_needs_it(self, lay_out):
         assert not (lay_out()[0] / "handler").exists()
 
 
@@ -187,33 +190,33 @@ class TestSecrets:
     def test_of_configurations_are_in_no_copy(self, lay_out, write, tmp_path):
         for name in ("function.yaml", "function-gpu.yml", "sub/function.yaml"):
             write(name, self.SECRET)
-        made, _ = lay_out()
+        directory, _ = lay_out()
         for name, expected in {
             "function.yaml": self.BLANK,
             "function-gpu.yml": self.BLANK,
             # That is another function's, or no function's.
             "sub/function.yaml": self.SECRET,
         }.items():
-            assert content(made, "code", HOME + name).decode() == expected
-            assert (made / "handler" / name).read_text() == expected
+            assert content(directory, "code", HOME + name).decode() == expected
+            assert (directory / "handler" / name).read_text() == expected
         assert (tmp_path / "context-code/function.yaml").read_text() == self.SECRET
 
     def test_others_are_left_alone(self, lay_out, write):
         text = COPIES + "  triggers: {web: {kind: http, password: ''}}   \r\n\r\n"
         write("function.yaml", text)
         write("labels.yaml", "- [")
-        made, _ = lay_out()
-        assert content(made, "code", f"{HOME}function.yaml").decode() == text
-        assert content(made, "code", f"{HOME}labels.yaml") == b"- ["
+        directory, _ = lay_out()
+        assert content(directory, "code", f"{HOME}function.yaml").decode() == text
+        assert content(directory, "code", f"{HOME}labels.yaml") == b"- ["
 
 
 class TestIgnored:
-    def test_what_the_function_s_file_says(self, lay_out, write):
+    def test_files_in_the_functions_dockerignore(self, lay_out, write):
         write(".dockerignore", "data\n*.md\n!keep.md\n**/*.tmp\n")
         for name in ("data/a", "data/b/c", "a.md", "keep.md", "x/y.tmp", "x/z"):
             write(name)
-        made, about = lay_out()
-        assert names(made) == {
+        directory, about = lay_out()
+        assert names(directory) == {
             *(".dockerignore", "function.yaml", "keep.md", "main.py", "x", "x/z")
         }
         assert about.warnings == []
@@ -221,27 +224,27 @@ class TestIgnored:
     def test_large_files_too(self, lay_out, write):
         write(".dockerignore", "data")
         write("data/a", BIG)
-        made, about = lay_out()
+        directory, about = lay_out()
         assert not about.has_large_files
-        assert "data/a" not in names(made)
+        assert "data/a" not in names(directory)
 
     def test_never_what_the_function_needs(self, lay_out, write):
         write(".dockerignore", "*\n!.dockerignore")
-        made, about = lay_out()
-        assert names(made) == {".dockerignore", "function.yaml", "main.py"}
+        directory, about = lay_out()
+        assert names(directory) == {".dockerignore", "function.yaml", "main.py"}
         assert about.warnings == [
             f".dockerignore leaves out {name}, which the function needs; it is copied"
             for name in ("function.yaml", "main.py")
         ]
 
-    def test_a_file_that_cannot_be_understood(self, lay_out, write):
+    def test_an_unreadable_dockerignore_is_an_error(self, lay_out, write):
         write(".dockerignore", "ok\n[a\n")
         with pytest.raises(InputError, match=r"\.dockerignore:2: '\[a' is not a valid pattern"):
             lay_out()
 
 
 class TestRequirements:
-    def test_with_what_they_name(self, lay_out, write):
+    def test_with_the_files_that_they_include(self, lay_out, write):
         write("requirements.txt", "-r more/base.txt\n-c bounds.txt\n./own\n")
         write("more/base.txt", "numpy\n")
         write("bounds.txt", "numpy<3\n")
@@ -253,10 +256,10 @@ class TestRequirements:
     def test_that_install_the_folder_itself(self, lay_out, write):
         write("requirements.txt", "-e .\n")
         write("setup.py", "from setuptools import setup; setup(name='own')\n")
-        made, _ = lay_out()
-        assert names(made, "requirements") == names(made)
+        directory, _ = lay_out()
+        assert names(directory, "requirements") == names(directory)
 
-    def test_alone_when_they_name_what_is_not_there(self, lay_out, write):
+    def test_alone_if_included_files_are_missing(self, lay_out, write):
         write("requirements.txt", "-r gone.txt\n")
         assert names(lay_out()[0], "requirements") == {"requirements.txt"}
 
@@ -265,46 +268,46 @@ class TestRequirements:
 
 
 def test_the_configuration(lay_out):
-    made, _ = lay_out(config={"b": 1, "a": {"d": "ü", "c": None}})
-    assert json.loads(content(made, "config", CONFIG)) == {"a": {"c": None, "d": "ü"}, "b": 1}
-    assert packed(made, "config")[CONFIG].mode == 0o644
+    directory, _ = lay_out(config={"b": 1, "a": {"d": "ü", "c": None}})
+    assert json.loads(content(directory, "config", CONFIG)) == {"a": {"c": None, "d": "ü"}, "b": 1}
+    assert packed(directory, "config")[CONFIG].mode == 0o644
     # Once more where no volume of Nuclio's hides it.
-    spare = content(made, "config", "opt/fnbuild/processor.json")
-    assert spare == content(made, "config", CONFIG)
+    spare = content(directory, "config", "opt/fnbuild/processor.json")
+    assert spare == content(directory, "config", CONFIG)
     other, _ = lay_out("other", config={"a": {"c": None, "d": "ü"}, "b": 1})
-    assert everything(made) == everything(other)
+    assert snapshot(directory) == snapshot(other)
 
 
 def test_the_runtime(lay_out):
-    made, about = lay_out()
-    found = packed(made, "runtime")
-    program = found["usr/local/bin/processor"]
-    assert {"opt/fnbuild/fnbuild/runtime/container.py", "opt/fnbuild/sdk"} <= {*found}
-    assert {name.partition("/")[0] for name in found} == {"opt", "usr"}
+    directory, about = lay_out()
+    entries = packed(directory, "runtime")
+    program = entries["usr/local/bin/processor"]
+    assert {"opt/fnbuild/fnbuild/runtime/container.py", "opt/fnbuild/sdk"} <= {*entries}
+    assert {name.partition("/")[0] for name in entries} == {"opt", "usr"}
     assert program.mode == 0o755
-    before = everything(made)
+    before = snapshot(directory)
     about.write_archives({"handler": "main:handler"}, UNPROBED_IMAGE)
-    assert everything(made) == before
+    assert snapshot(directory) == before
 
 
-def test_folders_that_the_image_has_stay_as_they_are(lay_out):
+def test_existing_folders_of_the_image_are_unchanged(lay_out):
     owners = {"/opt": (0, 50, 0o2775), "/data/nuclio": (1000, 1001, 0o700), "/data": (2, 3, 0o711)}
     there = ImageFolders({"/opt/nuclio": "/data/nuclio"}, owners)
-    made, _ = lay_out(probed=replace(UNPROBED_IMAGE, folders=there))
-    code = packed(made, "code")
-    about = {name: (one.uid, one.gid, one.mode) for name, one in code.items()}
+    directory, _ = lay_out(probed=replace(UNPROBED_IMAGE, folders=there))
+    code = packed(directory, "code")
+    about = {name: (entry.uid, entry.gid, entry.mode) for name, entry in code.items()}
     assert about == {
         "data": (2, 3, 0o711),
         "data/nuclio": (1000, 1001, 0o700),
         "data/nuclio/function.yaml": (0, 0, 0o644),
         "data/nuclio/main.py": (0, 0, 0o644),
     }
-    runtime = packed(made, "runtime")
+    runtime = packed(directory, "runtime")
     assert (runtime["opt"].gid, runtime["opt"].mode) == (50, 0o2775)
     assert (runtime["opt/fnbuild"].gid, runtime["opt/fnbuild"].mode) == (0, 0o755)
 
 
-def test_a_disk_that_is_full(lay_out, monkeypatch):
+def test_a_full_disk_is_reported(lay_out, monkeypatch):
     def refuse(*args, **options):
         raise OSError(28, "No space left on device")
 

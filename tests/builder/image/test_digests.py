@@ -53,8 +53,8 @@ def digests(resources, reference):
 
 def check_content(resources, reference):
     places = ("/opt", "/usr/local/bin", "/etc/nuclio")
-    words = ("find", *places, "-not", "-path", "/opt/fnbuild/*", "-printf", "%M %U:%G %p %l\\0")
-    listed = [line.rstrip() for line in resources.engine.run(reference, words).out.split("\0")]
+    command = ("find", *places, "-not", "-path", "/opt/fnbuild/*", "-printf", "%M %U:%G %p %l\\0")
+    listed = [line.rstrip() for line in resources.engine.run(reference, command).out.split("\0")]
     assert sorted(listed) == [
         "",
         "-rw-r--r-- 0:0 /etc/nuclio/config/processor/processor.json",
@@ -82,25 +82,25 @@ def check_content(resources, reference):
     ]
 
 
-def test_again_elsewhere_and_later(resources, tmp_path):
+def test_a_later_build_elsewhere_has_the_same_digests(resources, tmp_path):
     first = write(tmp_path / "one", "x = 1\n")
-    one = digests(resources, build(resources, first, no_cache=True))
+    expected = digests(resources, build(resources, first, no_cache=True))
     second = write(tmp_path / "sub/another one", "x = 1\n")
     earlier = time.time() - 1e6
     for path in second.rglob("*"):
         os.utime(path, (earlier, earlier), follow_symlinks=False)
     reference = build(resources, second, no_cache=True)
-    assert digests(resources, reference) == one
+    assert digests(resources, reference) == expected
     check_content(resources, reference)
 
 
 def test_editing_the_handler_changes_one_layer(resources, tmp_path):
-    one = digests(resources, build(resources, write(tmp_path / "one", "x = 1\n")))
+    before = digests(resources, build(resources, write(tmp_path / "one", "x = 1\n")))
     two = digests(resources, build(resources, write(tmp_path / "two", "x = 2\n")))
-    assert {name for name in LAYERS if one[name] != two[name]} == {"code"}
+    assert {name for name in LAYERS if before[name] != two[name]} == {"code"}
 
 
-def test_folders_keep_their_owners_and_links_lead_where_they_led(resources, tmp_path):
+def test_folders_keep_their_owners_and_links_their_targets(resources, tmp_path):
     lines = (
         f"FROM {FOUNDATION}\nRUN useradd -u 1234 worker && mkdir -p /data/nuclio /opt"
         " && ln -s /data/nuclio /opt/nuclio && chown worker /data/nuclio /usr/local/bin"
@@ -114,8 +114,8 @@ def test_folders_keep_their_owners_and_links_lead_where_they_led(resources, tmp_
     found = probe_image(resources.engine, base, None)
     reference = build(resources, folder, probed=found)
     places = ("/opt/nuclio", "/data/nuclio/main.py", "/usr/local/bin", "/data/nuclio", "/opt")
-    words = ("stat", "-c", "%A %u %n", *places)
-    assert resources.engine.run(reference, words).out.splitlines() == [
+    command = ("stat", "-c", "%A %u %n", *places)
+    assert resources.engine.run(reference, command).out.splitlines() == [
         "lrwxrwxrwx 0 /opt/nuclio",
         "-rw-r--r-- 0 /data/nuclio/main.py",
         "drwxrwsr-x 1234 /usr/local/bin",

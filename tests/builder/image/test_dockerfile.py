@@ -26,12 +26,12 @@ BROKEN = ("alphapose-tab",)
 
 
 def _sources() -> dict[str, Path]:
-    found = {path.stem: path for path in (HERE / "features").glob("*.yaml")}
+    paths = {path.stem: path for path in (HERE / "features").glob("*.yaml")}
     data = ROOT / "tests/data/functions"
-    found |= {path.stem: path for path in data.glob("*.yaml") if path.stem not in BROKEN}
+    paths |= {path.stem: path for path in data.glob("*.yaml") if path.stem not in BROKEN}
     library = ROOT / "functions"
-    found |= {path.parent.name: path for path in library.glob("**/function.yaml")}
-    return dict(sorted(found.items()))
+    paths |= {path.parent.name: path for path in library.glob("**/function.yaml")}
+    return dict(sorted(paths.items()))
 
 
 SOURCES = _sources()
@@ -45,8 +45,10 @@ def recipe(name: str, **options: object) -> Recipe:
 
 def python(name: str) -> ImagePython:
     """Return the handler's Python: the one that the function names, or the default."""
-    asked = {one.name: one.value for one in load_function(SOURCES[name]).function.spec.env}
-    path = asked.get("NUCLIO_PYTHON_EXE_PATH", "/usr/local/bin/python3")
+    variables = {
+        variable.name: variable.value for variable in load_function(SOURCES[name]).function.spec.env
+    }
+    path = variables.get("NUCLIO_PYTHON_EXE_PATH", "/usr/local/bin/python3")
     return ImagePython(path, (3, 11, 0), "cpython")
 
 
@@ -60,38 +62,38 @@ def check(file: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_dockerfile(name: str) -> None:
-    made = full_dockerfile(recipe(name), python(name))
-    check(f"{name}.Dockerfile", made.text)
-    assert len(parse_dockerfile(made.text)) == len(made.instructions)
+    dockerfile = full_dockerfile(recipe(name), python(name))
+    check(f"{name}.Dockerfile", dockerfile.text)
+    assert len(parse_dockerfile(dockerfile.text)) == len(dockerfile.instructions)
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_dockerfile_where_heredocs_are_understood(name: str) -> None:
-    made = full_dockerfile(recipe(name, heredocs=True), python(name))
+def test_the_dockerfile_with_heredocs(name: str) -> None:
+    dockerfile = full_dockerfile(recipe(name, heredocs=True), python(name))
     other = full_dockerfile(recipe(name), python(name))
     file = GOLDEN / f"{name}.heredocs.Dockerfile"
-    if made.text == other.text:
+    if dockerfile.text == other.text:
         assert not file.exists()
     else:
-        check(file.name, made.text)
-    assert len(parse_dockerfile(made.text)) == len(made.instructions)
+        check(file.name, dockerfile.text)
+    assert len(parse_dockerfile(dockerfile.text)) == len(dockerfile.instructions)
 
 
-def test_large_files_and_requirements_come_before_what_changes_more_often() -> None:
-    given = replace(recipe("alphapose"), requirements="requirements.txt", large=True)
-    check("everything.Dockerfile", full_dockerfile(given, python("alphapose")).text)
+def test_large_files_and_requirements_precede_the_code() -> None:
+    recipe_ = replace(recipe("alphapose"), requirements="requirements.txt", large=True)
+    check("everything.Dockerfile", full_dockerfile(recipe_, python("alphapose")).text)
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_beginning_is_the_same(name: str) -> None:
-    given = recipe(name)
+def test_the_part_before_the_code_is_the_beginning_of_the_whole(name: str) -> None:
+    recipe_ = recipe(name)
     first, all_of_it = (
-        pre_copy_dockerfile(given).instructions,
-        full_dockerfile(given, python(name)).instructions,
+        pre_copy_dockerfile(recipe_).instructions,
+        full_dockerfile(recipe_, python(name)).instructions,
     )
     assert all_of_it[: len(first)] == first
 
 
-def test_no_file_is_left_of_a_function_that_went() -> None:
+def test_no_golden_file_of_a_removed_function_is_left() -> None:
     names = {path.name.split(".")[0] for path in GOLDEN.iterdir()}
     assert names == {*SOURCES, "everything"}

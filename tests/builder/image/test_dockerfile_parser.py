@@ -25,8 +25,11 @@ RUN true
 
 
 def test_every_instruction_has_its_text_lines_and_stage():
-    found = [(one.kind, one.text, one.line, one.stage) for one in parse_dockerfile(WHOLE)]
-    assert found == [
+    instructions = [
+        (instruction.kind, instruction.text, instruction.line, instruction.stage)
+        for instruction in parse_dockerfile(WHOLE)
+    ]
+    assert instructions == [
         ("ARG", "ARG BASE=debian", 3, -1),
         ("FROM", "FROM ${BASE} AS first", 5, 0),
         ("RUN", "RUN echo one && echo two", 6, 0),
@@ -43,17 +46,19 @@ def test_a_heredoc_belongs_to_its_instruction():
         "FROM a\nRUN <<EOF sh\nRUN not this\nFROM nor this\nEOF\n"
         "COPY <<-ONE <<TWO /\n\tONE\nx\nTWO\nRUN b\n"
     )
-    assert [one.line for one in parse_dockerfile(text)] == [1, 2, 6, 10]
+    assert [instruction.line for instruction in parse_dockerfile(text)] == [1, 2, 6, 10]
 
 
 @pytest.mark.parametrize("line", ["RUN echo $((1<<2))", "RUN cat <<EOF", "ENV A=<<EOF"])
-def test_what_only_looks_like_a_heredoc_is_none(line):
-    assert [one.text for one in parse_dockerfile(f"FROM a\n{line}\nRUN b\n")][-1] == "RUN b"
+def test_text_that_resembles_a_heredoc_is_not_one(line):
+    assert [instruction.text for instruction in parse_dockerfile(f"FROM a\n{line}\nRUN b\n")][
+        -1
+    ] == "RUN b"
 
 
 def test_another_escape_character():
     text = "# escape=`\nFROM a\nRUN one `\n  two\nRUN c:\\\nRUN d\n"
-    assert [one.text for one in parse_dockerfile(text)] == [
+    assert [instruction.text for instruction in parse_dockerfile(text)] == [
         "FROM a",
         "RUN one two",
         "RUN c:\\",
@@ -62,11 +67,11 @@ def test_another_escape_character():
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "RUN a \\\n"])
-def test_what_is_hardly_a_dockerfile_is_read(text):
+def test_malformed_dockerfiles_are_parsed(text):
     assert len(parse_dockerfile(text)) <= 1
 
 
-def test_images_that_are_named():
+def test_referenced_images_are_listed():
     text = (
         "ARG BASE=one:1\nARG OTHER\nFROM --platform=linux/amd64 $BASE AS First\nFROM ${OTHER}\n"
         "COPY --from=first /a /b\nCOPY --from=0 /a /b\nCOPY --chown=1 --from=three:3 /a /b\n"

@@ -54,17 +54,17 @@ def test_patterns(lines, ignored):
     assert left_out(*lines) == ignored
 
 
-def test_capitals_count():
+def test_patterns_are_case_sensitive():
     assert left_out("Weights") == ["Weights"]
 
 
 @pytest.mark.parametrize("line", ["!", "[a", "a[]", "!  "])
-def test_no_pattern(line):
+def test_invalid_patterns_are_refused(line):
     with pytest.raises(InputError, match=r"\.dockerignore:2: "):
         dockerignore.parse_dockerignore(["main.py", line])
 
 
-def test_of_a_folder(tmp_path):
+def test_a_dockerignore_file_of_a_folder(tmp_path):
     assert not dockerignore.read_dockerignore(tmp_path).ignores("main.py")
     (tmp_path / ".dockerignore").write_bytes(b"\xef\xbb\xbf# ours\nmain.py\r\n\xff.bin\n")
     rules = dockerignore.read_dockerignore(tmp_path)

@@ -66,33 +66,33 @@ print(json.dumps(found))
 
 
 def packages(image: str, python: str) -> dict[str, list[str]]:
-    words = ("run", "--rm", "--network", "none", "--entrypoint", python, image)
-    return json.loads(docker(*words, "-IS", "-c", LISTING))
+    command = ("run", "--rm", "--network", "none", "--entrypoint", python, image)
+    return json.loads(docker(*command, "-IS", "-c", LISTING))
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_function_runs_on_it(base: str, make_image: Make, start: Start) -> None:
+def test_a_function_runs_on_every_base_image(base: str, make_image: Make, start: Start) -> None:
     image = make_image(base, SOURCES)
-    one = start(image, base)
-    status = one.await_ready()
+    container = start(image, base)
+    status = container.await_ready()
     assert [worker["state"] for worker in status["workers"]] == ["ready"]
-    check_reply(base, one.call({"a": [1, "ü"]}))
-    large = one.call("x" * 300_000)
+    check_reply(base, container.call({"a": [1, "ü"]}))
+    large = container.call("x" * 300_000)
     assert len(large["body"]) == 300_000
-    assert one.run("processor", "--health").returncode == 0
-    before = packages(bases.image(base), one.python)
+    assert container.run("processor", "--health").returncode == 0
+    before = packages(bases.image(base), container.python)
     assert before
-    assert one.ask(LISTING) == before
-    records = [json.loads(line) for line in one.log().splitlines()]
+    assert container.ask(LISTING) == before
+    records = [json.loads(line) for line in container.log().splitlines()]
     assert [r["level"] for r in records if r["message"] == "called"] == ["info", "info"]
     assert not [r for r in records if r["level"] in ("warn", "error")]
-    docker("stop", "--time", "10", one.name)
-    assert one.state()["ExitCode"] == 0
+    docker("stop", "--time", "10", container.name)
+    assert container.state()["ExitCode"] == 0
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_its_pythons_are_found(base: str, engine: Engine, data: Path) -> None:
-    found = probe.probe_image(engine, bases.image(base), BASES[base].asked or None)
+def test_the_pythons_of_a_base_image_are_found(base: str, engine: Engine, data: Path) -> None:
+    found = probe.probe_image(engine, bases.image(base), BASES[base].interpreter or None)
     kind = BASES[base]
     assert found.python.version[:2] == kind.version[:2]
     assert found.python.implementation == kind.implementation
@@ -120,19 +120,19 @@ def check_reply(base: str, reply: dict[str, Any]) -> None:
         assert reply["environment"]["SAID_BY_ENTRYPOINT"] == "yes"
 
 
-def test_what_lies_before_the_handler_is_the_images_own(make_image: Make, start: Start) -> None:
+def test_packages_of_the_image_precede_the_runtime(make_image: Make, start: Start) -> None:
     source = "import of_the_model\ndef handler(context, event):\n    return of_the_model.__file__\n"
-    one = start(make_image("venv", {"main.py": source}), "venv")
-    one.await_ready()
-    status, body = one.post(b"")
+    container = start(make_image("venv", {"main.py": source}), "venv")
+    container.await_ready()
+    status, body = container.post(b"")
     assert (status, body) == (200, b"/opt/model/lib/python3.11/site-packages/of_the_model.py")
 
 
 @pytest.mark.parametrize("base", ["debian", "pypy3.9"])
-def test_a_stranger_on_a_read_only_file_system_can_serve(
+def test_an_unknown_user_serves_on_a_read_only_file_system(
     base: str, make_image: Make, start: Start
 ) -> None:
-    one = start(make_image(base, SOURCES), base, "--read-only", "--user", "54321:54321")
-    one.await_ready()
-    assert one.call()["user"] == 54321
-    assert one.run("processor", "--health").returncode == 0
+    container = start(make_image(base, SOURCES), base, "--read-only", "--user", "54321:54321")
+    container.await_ready()
+    assert container.call()["user"] == 54321
+    assert container.run("processor", "--health").returncode == 0

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.system
 __all__ = ["resources"]
 
 FEATURES = Path(__file__).parent / "features"
-# Its base image is somebody else's.
+# Its base image is in a public registry.
 ELSEWHERE = ("bare",)
 BUILT = sorted(path.stem for path in FEATURES.glob("*.yaml") if path.stem not in ELSEWHERE)
 WEB = "https://models.example.org"

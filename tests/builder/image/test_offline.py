@@ -61,13 +61,13 @@ def build(resources, tmp_path):
     return build
 
 
-def test_a_build_from_what_is_there_needs_no_network(build):
+def test_a_build_from_local_images_needs_no_network(build):
     built = build(f"FROM {PYTHON_IMAGE}\nRUN echo nothing is fetched\n")
     assert built["image"].startswith("sha256:")
     assert "  nothing is fetched" in built["lines"]
 
 
-def test_a_line_that_needs_the_network_fails_with_its_own_words(build):
+def test_a_line_that_needs_the_network_fails_with_its_own_message(build):
     call = "import urllib.request; urllib.request.urlopen('http://packages.invalid/')"
     failed = build(f'FROM {PYTHON_IMAGE}\nRUN echo first\nRUN python3 -c "{call}"\n')
     assert failed["step"] == 3
@@ -76,7 +76,7 @@ def test_a_line_that_needs_the_network_fails_with_its_own_words(build):
     assert "--offline" in failed["hint"]
 
 
-def test_a_whole_build_needs_no_network(resources, tmp_path, releases):
+def test_a_prepared_build_needs_no_network(resources, tmp_path, releases):
     require_image(require_engine(), PYTHON_IMAGE)
     if not has_network_namespaces():
         pytest.skip("a program cannot be cut off the network here: that needs root and unshare")

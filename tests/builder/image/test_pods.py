@@ -65,50 +65,48 @@ def image(make_image: Make) -> Image:
 
 
 @pytest.mark.parametrize("base", ["debian", "python3.6", "pypy3.9"])
-def test_it_serves_where_nothing_can_be_written_but_tmp(
-    base: str, image: Image, start: Start
-) -> None:
-    one = start(image(base), base, *HARDENED)
-    assert one.await_ready()["warnings"] == []
-    status, reply = one.post(json.dumps("x" * SIZE).encode())
-    assert status == 200, one.log()
-    said = json.loads(reply)
-    assert "main:handler" in said.pop("config")
-    assert said == {
+def test_it_serves_if_only_tmp_is_writable(base: str, image: Image, start: Start) -> None:
+    container = start(image(base), base, *HARDENED)
+    assert container.await_ready()["warnings"] == []
+    status, body = container.post(json.dumps("x" * SIZE).encode())
+    assert status == 200, container.log()
+    result = json.loads(body)
+    assert "main:handler" in result.pop("config")
+    assert result == {
         "user": 65532,
         "size": SIZE,
         "cache": "/tmp/.cache",
         "helped": True,
         "sdk": "nuclio_sdk",
     }
-    assert one.run("processor", "--health").returncode == 0
-    levels = {json.loads(line)["level"] for line in one.log().splitlines()}
-    assert levels == {"info"}, one.log()
-    docker("stop", one.name)
-    assert one.state()["ExitCode"] == 0
+    assert container.run("processor", "--health").returncode == 0
+    levels = {json.loads(line)["level"] for line in container.log().splitlines()}
+    assert levels == {"info"}, container.log()
+    docker("stop", container.name)
+    assert container.state()["ExitCode"] == 0
 
 
-def test_its_configuration_is_there_when_a_volume_hides_it(image: Image, start: Start) -> None:
-    one = start(image("debian"), "debian", "--tmpfs", CONFIG)
-    one.await_ready()
-    assert one.call("x")["helped"]
-    first = json.loads(one.log().splitlines()[0])
+def test_the_configuration_is_read_when_a_volume_hides_it(image: Image, start: Start) -> None:
+    container = start(image("debian"), "debian", "--tmpfs", CONFIG)
+    container.await_ready()
+    assert container.call("x")["helped"]
+    first = json.loads(container.log().splitlines()[0])
     assert first["level"] == "info"
     assert first["message"].startswith(f"{CONFIG}/processor.json does not exist: ")
 
 
-def test_a_variable_goes_before_what_was_built_in(image: Image, start: Start) -> None:
-    given = {"handler": "helper:helped", "log": {"format": "json"}, "drain_timeout": "soon"}
-    variable = f"FNBUILD_PROCESSOR={json.dumps(given)}"
-    one = start(image("debian"), "debian", "--tmpfs", CONFIG, "--env", variable)
-    until("its end", lambda: not one.state()["Running"])
-    assert "FNBUILD_PROCESSOR: drain_timeout: 'soon' is not a float" in one.log()
+def test_a_variable_overrides_the_configuration_of_the_image(image: Image, start: Start) -> None:
+    settings = {"handler": "helper:helped", "log": {"format": "json"}, "drain_timeout": "soon"}
+    variable = f"FNBUILD_PROCESSOR={json.dumps(settings)}"
+    container = start(image("debian"), "debian", "--tmpfs", CONFIG, "--env", variable)
+    until("its end", lambda: not container.state()["Running"])
+    assert "FNBUILD_PROCESSOR: drain_timeout: 'soon' is not a float" in container.log()
     # Where Nuclio does not hide it, the usual place counts.
     other = start(image("debian"), "debian", "--env", variable)
     assert other.await_ready()
 
 
-def test_the_usual_configuration_comes_first(image: Image, start: Start) -> None:
-    one = start(image("debian"), "debian")
-    one.await_ready()
-    assert "does not exist" not in one.log()
+def test_the_default_configuration_has_precedence(image: Image, start: Start) -> None:
+    container = start(image("debian"), "debian")
+    container.await_ready()
+    assert "does not exist" not in container.log()

@@ -94,13 +94,13 @@ def test_pypy_is_found_in_the_usual_places(engine):
     assert str(found.python).startswith("PyPy 3.9.")
 
 
-def test_the_interpreter_that_is_asked_for_is_taken(engine):
+def test_the_requested_interpreter_is_used(engine):
     found = probe_image(engine, bases.image("venv"), "/opt/model/bin/python")
     assert found.python.path == "/opt/model/bin/python"
     assert engine.commands == ["/opt/model/bin/python"]
 
 
-def test_the_interpreter_that_is_asked_for_must_be_there(engine, bare):
+def test_the_requested_interpreter_must_exist(engine, bare):
     with pytest.raises(BuildError) as caught:
         probe_image(engine, bare, "/opt/conda/bin/python")
     assert caught.value.message == (
@@ -108,19 +108,19 @@ def test_the_interpreter_that_is_asked_for_must_be_there(engine, bare):
     )
 
 
-def test_what_is_asked_for_must_be_a_python(engine, bare):
+def test_the_requested_interpreter_must_be_a_python(engine, bare):
     with pytest.raises(BuildError, match="does not run as a Python interpreter") as caught:
         probe_image(engine, bare, "/bin/sh")
     assert caught.value.detail
 
 
-def test_what_is_asked_for_must_be_new_enough(engine, pretending):
+def test_the_requested_interpreter_must_be_recent_enough(engine, pretending):
     image = pretending({"/opt/old/python": "3, 5, 2"})
     with pytest.raises(BuildError, match=r"is Python 3\.5\.2 at /opt/old/python; functions need"):
         probe_image(engine, image, "/opt/old/python")
 
 
-def test_an_image_without_python_says_what_was_looked_for(engine, bare):
+def test_the_error_for_an_image_without_python_lists_the_paths_tried(engine, bare):
     with pytest.raises(BuildError) as caught:
         probe_image(engine, bare, None)
     message = caught.value.message
@@ -132,7 +132,7 @@ def test_an_image_without_python_says_what_was_looked_for(engine, bare):
     assert len(engine.commands) == 3
 
 
-def test_an_old_python_on_path_is_named_with_the_one_that_would_do(engine, pretending):
+def test_the_error_for_an_old_python_names_a_newer_one_in_the_image(engine, pretending):
     image = pretending({"/usr/bin/python3": "3, 5, 3", "/opt/conda/bin/python": "3, 9, 1"})
     with pytest.raises(BuildError, match=r"found Python 3\.5\.3 at /usr/bin/python3") as caught:
         probe_image(engine, image, None)
@@ -142,12 +142,12 @@ def test_an_old_python_on_path_is_named_with_the_one_that_would_do(engine, prete
     )
 
 
-def test_a_python_off_path_is_taken_when_path_has_none(engine, pretending):
+def test_a_python_outside_path_is_used_if_path_has_none(engine, pretending):
     found = probe_image(engine, pretending({"/opt/conda/bin/python": "3, 7, 12"}), None)
     assert found.python == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
 
 
-def test_the_answer_is_remembered_by_the_images_id(engine, resources, pretending):
+def test_the_result_is_cached_by_the_images_id(engine, resources, pretending):
     image = pretending({"/usr/bin/python3": "3, 8, 1"})
     first = probe_image(engine, image, None)
     other = resources.image("other-name")
@@ -159,14 +159,14 @@ def test_the_answer_is_remembered_by_the_images_id(engine, resources, pretending
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": {"processor": {}}}'])
-def test_a_memory_that_is_spoilt_is_ignored(engine, pretending, content):
+def test_a_damaged_cache_is_ignored(engine, pretending, content):
     image = pretending({"/usr/bin/python3": "3, 8, 1"})
     (data_dir() / "pythons.json").write_text(content)
     assert probe_image(engine, image, None).python.version == (3, 8, 1)
     assert len(json.loads((data_dir() / "pythons.json").read_text())) == 1
 
 
-def test_the_memory_has_an_end(engine, pretending, monkeypatch):
+def test_the_cache_is_limited(engine, pretending, monkeypatch):
     monkeypatch.setattr(probe, "_MAX_CACHED_IMAGES", 1)
     first = pretending({"/usr/bin/python3": "3, 8, 1"})
     probe_image(engine, first, None)
@@ -175,6 +175,6 @@ def test_the_memory_has_an_end(engine, pretending, monkeypatch):
     assert engine.commands == ["python3"] * 3
 
 
-def test_an_image_that_is_not_here(engine, resources):
+def test_a_missing_image_is_an_error(engine, resources):
     with pytest.raises(BuildError, match="is not in docker"):
         probe_image(engine, resources.name("missing"), None)

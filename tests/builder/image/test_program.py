@@ -50,76 +50,76 @@ def ready(make_image: Make) -> str:
     return make_image("debian", {"main.py": READY})
 
 
-def exit_of(one: Container) -> tuple[int, list[str]]:
+def exit_of(container: Container) -> tuple[int, list[str]]:
     """Return the exit status and the lines of the log, once it has ended."""
-    state = eventually(lambda: (s := one.state())["Status"] == "exited" and s)
-    return int(state["ExitCode"]), one.log().splitlines()
+    state = eventually(lambda: (s := container.state())["Status"] == "exited" and s)
+    return int(state["ExitCode"]), container.log().splitlines()
 
 
 @pytest.mark.parametrize("base", ["debian", "pypy3.9"])
-def test_no_dead_process_stays(base: str, make_image: Make, start: Start) -> None:
-    one = start(make_image(base, {"main.py": ORPHANS}), base)
-    one.await_ready()
+def test_orphans_are_reaped(base: str, make_image: Make, start: Start) -> None:
+    container = start(make_image(base, {"main.py": ORPHANS}), base)
+    container.await_ready()
     for _ in range(3):
-        assert one.call() == 0
-    eventually(lambda: "Z" not in one.ask(PROCESSES).values())
+        assert container.call() == 0
+    eventually(lambda: "Z" not in container.ask(PROCESSES).values())
 
 
-def test_the_request_under_way_is_answered_before_the_end(make_image: Make, start: Start) -> None:
-    one = start(make_image("debian", {"main.py": SLOW}), "debian")
-    one.await_ready()
-    asked = one.begin_post(b"")
-    eventually(lambda: json.loads(one.run("processor", "--status").stdout)["in_flight"] == 1)
-    docker("kill", "--signal", "TERM", one.name)
-    out, _err = asked.communicate(timeout=60)
+def test_a_pending_request_is_answered_before_the_end(make_image: Make, start: Start) -> None:
+    container = start(make_image("debian", {"main.py": SLOW}), "debian")
+    container.await_ready()
+    client = container.begin_post(b"")
+    eventually(lambda: json.loads(container.run("processor", "--status").stdout)["in_flight"] == 1)
+    docker("kill", "--signal", "TERM", container.name)
+    out, _err = client.communicate(timeout=60)
     assert out == b"200 late"
-    assert exit_of(one)[0] == 0
+    assert exit_of(container)[0] == 0
 
 
 def test_a_container_can_be_stopped_before_it_serves(ready: str, start: Start) -> None:
     """The kernel drops signals that the first process of a container does not handle."""
     # It waits for the rest of its configuration, so that it stays where it is.
     waiting = ("processor", "--config", "/dev/stdin")
-    one = start(ready, "debian", "--interactive", command=waiting)
+    container = start(ready, "debian", "--interactive", command=waiting)
     caught = "print(int(open('/proc/1/status').read().split('SigCgt:')[1].split()[0], 16))"
-    eventually(lambda: one.ask(caught) & 1 << signal.SIGTERM - 1)
-    docker("stop", "--time", "20", one.name)
-    assert exit_of(one) == (143, [])
+    eventually(lambda: container.ask(caught) & 1 << signal.SIGTERM - 1)
+    docker("stop", "--time", "20", container.name)
+    assert exit_of(container) == (143, [])
 
 
-def test_an_interpreter_that_is_not_there_is_named(ready: str, start: Start) -> None:
-    one = start(ready, "debian", "--env", "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python")
-    status, lines = exit_of(one)
+def test_a_missing_interpreter_is_reported(ready: str, start: Start) -> None:
+    container = start(ready, "debian", "--env", "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python")
+    status, lines = exit_of(container)
     assert status == 2
     (line,) = lines
     message = json.loads(line)["message"]
     assert message == "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python is not a program in this image"
 
 
-def test_a_configuration_that_is_not_there_is_named(ready: str, start: Start) -> None:
-    one = start(ready, "debian", command=("processor", "--config", "/srv/other.json"))
-    status, lines = exit_of(one)
+def test_a_missing_configuration_is_reported(ready: str, start: Start) -> None:
+    container = start(ready, "debian", command=("processor", "--config", "/srv/other.json"))
+    status, lines = exit_of(container)
     assert (status, len(lines)) == (2, 1)
     assert "/srv/other.json cannot be read: No such file or directory" in lines[0]
 
 
-def test_threads_follow_the_time_that_the_engine_gives(make_image: Make, start: Start) -> None:
-    one = start(make_image("debian", {"main.py": COUNT}), "debian", "--cpus", "0.5")
-    one.await_ready()
-    assert one.post(b"") == (200, b"1")
+def test_the_number_of_threads_follows_the_cpu_limit(make_image: Make, start: Start) -> None:
+    container = start(make_image("debian", {"main.py": COUNT}), "debian", "--cpus", "0.5")
+    container.await_ready()
+    assert container.post(b"") == (200, b"1")
 
 
-def test_the_engine_finds_it_healthy(ready: str, start: Start) -> None:
+def test_the_health_check_of_the_engine_passes(ready: str, start: Start) -> None:
     check = ("--health-cmd", "processor --health", "--health-interval", "100ms")
-    one = start(ready, "debian", *check)
-    eventually(lambda: one.state()["Health"]["Status"] == "healthy")
+    container = start(ready, "debian", *check)
+    eventually(lambda: container.state()["Health"]["Status"] == "healthy")
 
 
-def test_a_handler_that_fails_is_told_by_all_commands(make_image: Make, start: Start) -> None:
-    one = start(make_image("debian", {"main.py": "import weights\n"}), "debian")
-    status = one.wait()
+def test_all_commands_report_a_failed_handler(make_image: Make, start: Start) -> None:
+    container = start(make_image("debian", {"main.py": "import weights\n"}), "debian")
+    status = container.wait()
     assert status["state"] == "unhealthy"
     assert "No module named 'weights'" in status["message"]
-    health = one.run("processor", "--health")
+    health = container.run("processor", "--health")
     assert health.returncode == 1
     assert b"No module named 'weights'" in health.stdout

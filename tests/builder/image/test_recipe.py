@@ -48,14 +48,17 @@ class TestDirectives:
             ("RUN", "a && \\\n  # comment\n  b"),
         ],
     )
-    def test_stand_there_as_they_were_written(self, kind, value):
+    def test_are_unchanged(self, kind, value):
         assert text((kind, value)) == f"{kind} {value}\n"
         assert text((kind.lower(), f" {value}\n")) == f"{kind} {value}\n"
         assert text((kind, value), heredocs=True) == f"{kind} {value}\n"
 
-    def test_each_has_its_place(self):
+    def test_have_their_positions(self):
         recipe = create_recipe(function(("USER", "a"), ("RUN", "b"), args={"A": "1"}), "base")
-        assert [(one.text, one.place) for one in pre_copy_dockerfile(recipe).instructions] == [
+        assert [
+            (instruction.text, instruction.place)
+            for instruction in pre_copy_dockerfile(recipe).instructions
+        ] == [
             ("FROM base", ""),
             ("ARG A", ""),
             ("USER a", "spec.build.directives.preCopy[0]"),
@@ -67,15 +70,15 @@ class TestDirectives:
 
     @pytest.mark.parametrize("value", ["a \\", "a \\\n", "a \\  \n\n", "a \\\n# the end\n"])
     @pytest.mark.parametrize("kind", ["RUN", "ENV"])
-    def test_a_backslash_too_many_does_not_swallow_the_next(self, kind, value):
+    def test_a_trailing_backslash_does_not_join_the_next_line(self, kind, value):
         assert text((kind, value), ("USER", "b")) == f"{kind} a\nUSER b\n"
 
     @pytest.mark.parametrize("kind", ["FROM", "from"])
-    def test_no_second_base(self, kind):
+    def test_a_second_base_image_is_refused(self, kind):
         error = refused((kind, "scratch"))
         assert error.message.startswith("spec.build.directives.preCopy[0]: FROM is not allowed")
 
-    def test_no_unknown_verb(self):
+    def test_an_unknown_instruction_is_refused(self):
         error = refused(post=[("RUNN", "a")])
         assert error.message == (
             "spec.build.directives.postCopy[0]: 'RUNN' is not a Dockerfile instruction"
@@ -83,11 +86,11 @@ class TestDirectives:
         assert error.hint == "did you mean RUN?"
         assert "'RUN A\\x0aUSER' is not" in refused(("RUN a\nUSER", "b")).message
 
-    def test_no_empty_value(self):
+    def test_an_empty_value_is_refused(self):
         assert refused(("RUN", " \n")).message.endswith("preCopy[0]: RUN has no value")
 
     @pytest.mark.parametrize("kind", ["ENV", "WORKDIR", "COPY", "LABEL", "ENTRYPOINT", "ARG"])
-    def test_no_line_break_that_would_begin_another_instruction(self, kind):
+    def test_a_line_break_that_would_begin_another_instruction_is_refused(self, kind):
         error = refused(("RUN", "a"), (kind, "A=1\nUSER root"))
         assert f"preCopy[1]: a line break ends {kind} in the middle" in error.message
 
@@ -123,7 +126,7 @@ class TestRun:
         ]
         assert text(lines[0], shell=("/bin/zsh", "-c")) == f'RUN ["/bin/zsh", "-c", "{quoted}"]\n'
 
-    def test_or_into_a_heredoc(self):
+    def test_a_script_becomes_a_heredoc(self):
         assert text(("RUN", self.SCRIPT), heredocs=True) == f"RUN <<'EOF'\n{self.SCRIPT}\nEOF\n"
 
     def test_flags_stay_in_front(self):
@@ -134,35 +137,38 @@ class TestRun:
 
     @pytest.mark.parametrize("heredocs", [True, False])
     @pytest.mark.parametrize("value", ["<<EOF\na", "<<-EOF\na\n EOF"])
-    def test_a_heredoc_that_is_open(self, value, heredocs):
+    def test_an_unterminated_heredoc_is_refused(self, value, heredocs):
         error = refused(("RUN", value), heredocs=heredocs)
         assert "preCopy[0]: the heredoc is not closed" in error.message
 
-    def test_text_behind_a_heredoc(self):
+    def test_text_after_a_heredoc_is_refused(self):
         error = refused(("RUN", "<<EOF\na\nEOF\nb"))
         assert "preCopy[0]: text follows the end of the heredoc" in error.message
 
 
 class TestCommands:
-    def test_they_win(self):
+    def test_replace_the_directives(self):
         about = function(("USER", "a"), commands=["b", "@nuclio.postCopy", "c"])
         recipe = create_recipe(about, "base")
-        assert [one.value for one in recipe.pre_copy] == ["b"]
-        assert [one.value for one in recipe.post_copy] == ["c"]
+        assert [directive.value for directive in recipe.pre_copy] == ["b"]
+        assert [directive.value for directive in recipe.post_copy] == ["c"]
         assert recipe.post_copy[0].place == "spec.build.commands[2]"
 
-    def test_one_that_goes_on_ends_where_the_code_comes(self):
+    def test_a_continued_command_ends_at_the_code(self):
         recipe = create_recipe(function(commands=["a \\", "@nuclio.postCopy", "b \\"]), "base")
-        assert [one.value.strip() for one in (*recipe.pre_copy, *recipe.post_copy)] == ["a", "b"]
+        assert [directive.value.strip() for directive in (*recipe.pre_copy, *recipe.post_copy)] == [
+            "a",
+            "b",
+        ]
         assert recipe.pre_copy[0].place == "spec.build.commands[0]"
         assert recipe.post_copy[0].place == "spec.build.commands[2]"
 
 
 class TestArguments:
-    def test_in_their_order_and_without_their_values(self):
+    def test_have_their_order_and_no_values(self):
         assert text(args={"B": "secret", "A": "x y", "C": ""}) == "ARG A\nARG B\n"
 
-    def test_those_of_nuclio_when_they_are_named(self):
+    def test_nuclios_arguments_are_set_if_used(self):
         line = ("RUN", "echo ${NUCLIO_ARCH} $NUCLIO_BUILD_LOCAL_HANDLER_DIR")
         first = "ARG NUCLIO_ARCH=arm64\nARG NUCLIO_BUILD_LOCAL_HANDLER_DIR=handler\n"
         recipe = create_recipe(function(line), "base", architecture="arm64")
@@ -173,34 +179,34 @@ class TestArguments:
         )
         assert text(("RUN", "echo $MY_NUCLIO_ARCHIVE")).startswith("RUN ")
 
-    def test_the_function_s_own_wins(self):
+    def test_the_functions_own_value_wins(self):
         lines = text(("RUN", "echo $NUCLIO_ARCH"), args={"NUCLIO_ARCH": "riscv64"})
         assert lines.startswith("ARG NUCLIO_ARCH\nRUN ")
 
     @pytest.mark.parametrize("name", ["A B", "1A", "A\nUSER root", ""])
-    def test_no_such_name(self, name):
+    def test_an_invalid_name_is_refused(self, name):
         error = refused(args={name: "1"}, error=InputError)
         assert error.message.startswith("spec.build.args: ")
 
 
 class TestHealthInterval:
     @pytest.mark.parametrize(
-        ("given", "interval"),
+        ("value", "interval"),
         [
             (None, "10s"), ("", "10s"), ("30s", "30s"), (" 1m30s ", "1m30s"), ("500ms", "500ms"),
         ],
     )  # fmt: skip
-    def test_a_duration(self, given, interval):
-        attributes = {} if given is None else {"healthCheckInterval": given}
+    def test_is_a_duration(self, value, interval):
+        attributes = {} if value is None else {"healthCheckInterval": value}
         assert create_recipe(function(attributes=attributes), "base").health_interval == interval
 
-    @pytest.mark.parametrize("given", ["soon", 5, 0, "-1s", "0s", True, [1], "1us"])
-    def test_nothing_else(self, given):
-        error = refused(attributes={"healthCheckInterval": given}, error=InputError)
+    @pytest.mark.parametrize("value", ["soon", 5, 0, "-1s", "0s", True, [1], "1us"])
+    def test_other_values_are_refused(self, value):
+        error = refused(attributes={"healthCheckInterval": value}, error=InputError)
         assert error.message.startswith("spec.platform.attributes.healthCheckInterval: ")
 
 
 @pytest.mark.parametrize("base", ["", "a b", "a\nRUN b", "Upper/case", "$BASE", "a AS b"])
-def test_what_is_no_base_image(base):
+def test_an_invalid_base_image_is_refused(base):
     with pytest.raises(InputError, match=r"spec\.build\.baseImage: "):
         create_recipe(function(), base)

@@ -11,25 +11,25 @@ from fnbuild.errors import UsageError
 from fnbuild.function.types import Build
 
 
-def asked(**values: Any) -> BuildRequest:
+def request_of(**values: Any) -> BuildRequest:
     return create_request(Build(**values), Path("context"), Path("file"))
 
 
 def test_time_and_arguments() -> None:
-    assert asked().timeout == 3600.0
-    assert asked(build_timeout_seconds=0).timeout is None
-    assert asked(build_timeout_seconds=5).timeout == 5.0
-    assert asked(args={"A": "1", "B": ""}).args == {"A": "1"}
-    assert asked(flags=["--squash"]).flags == ("--squash",)
+    assert request_of().timeout == 3600.0
+    assert request_of(build_timeout_seconds=0).timeout is None
+    assert request_of(build_timeout_seconds=5).timeout == 5.0
+    assert request_of(args={"A": "1", "B": ""}).args == {"A": "1"}
+    assert request_of(flags=["--squash"]).flags == ("--squash",)
 
 
 def test_the_network_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NUCLIO_DOCKER_BUILD_NETWORK", raising=False)
-    assert (asked().network, asked().pull) == ("default", True)
-    assert (asked(offline=True).network, asked(offline=True).pull) == ("none", False)
-    assert asked(no_base_images_pull=True).pull is False
+    assert (request_of().network, request_of().pull) == ("default", True)
+    assert (request_of(offline=True).network, request_of(offline=True).pull) == ("none", False)
+    assert request_of(no_base_images_pull=True).pull is False
     monkeypatch.setenv("NUCLIO_DOCKER_BUILD_NETWORK", "host")
-    assert asked().network == "host"
+    assert request_of().network == "host"
     monkeypatch.setenv("NUCLIO_DOCKER_BUILD_NETWORK", "moon")
     with pytest.raises(UsageError, match="moon"):
-        asked()
+        request_of()

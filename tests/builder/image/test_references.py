@@ -23,7 +23,7 @@ def function(name="face", image="", registry="", project=""):
     return Function(metadata=Metadata(name=name, labels=labels), spec=Spec(build=build))
 
 
-def made(prefix="", **about):
+def reference(prefix="", **about):
     with pytest.MonkeyPatch.context() as patch:
         if prefix:
             patch.setenv(PREFIX_VARIABLE, prefix)
@@ -31,8 +31,8 @@ def made(prefix="", **about):
 
 
 class TestImageName:
-    def test_of_the_function(self):
-        assert made() == "nuclio/processor-face:latest"
+    def test_is_that_of_the_function(self):
+        assert reference() == "nuclio/processor-face:latest"
 
     @pytest.mark.parametrize(
         ("registry", "name"),
@@ -45,7 +45,7 @@ class TestImageName:
         ],
     )
     def test_a_registry_with_a_path_is_the_folder(self, registry, name):
-        assert made(registry=registry) == name
+        assert reference(registry=registry) == name
 
     @pytest.mark.parametrize(
         ("image", "name"),
@@ -59,9 +59,9 @@ class TestImageName:
             ("Host.Example.org/a:T", "Host.Example.org/a:T"),
         ],
     )
-    def test_the_one_that_was_asked_for(self, image, name):
-        assert made(image=image) == name
-        assert made(image=image, registry="docker.io/foo") == name
+    def test_is_the_requested_name(self, image, name):
+        assert reference(image=image) == name
+        assert reference(image=image, registry="docker.io/foo") == name
 
     @pytest.mark.parametrize(
         ("about", "name"),
@@ -71,21 +71,21 @@ class TestImageName:
             ({"image": "a/b:t"}, "shop-face-a/b:t"),
         ],
     )
-    def test_a_prefix(self, about, name):
+    def test_has_a_prefix(self, about, name):
         template = "{{ .ProjectName }}-{{.FunctionName}}-"
-        assert made(template, project="shop", **about) == name
+        assert reference(template, project="shop", **about) == name
 
-    def test_the_prefix_of_the_environment(self, monkeypatch):
+    def test_has_the_prefix_of_the_environment(self, monkeypatch):
         monkeypatch.setenv(PREFIX_VARIABLE, "{{- .ProjectName -}}/")
-        assert made() == "nuclio/default/processor:latest"
+        assert reference() == "nuclio/default/processor:latest"
         monkeypatch.setenv(PREFIX_VARIABLE, "")
-        assert made() == "nuclio/processor-face:latest"
+        assert reference() == "nuclio/processor-face:latest"
 
-    def test_a_prefix_that_is_not_understood(self):
+    def test_with_an_invalid_prefix(self):
         with pytest.raises(InputError, match=r"\{\{ \.Version \}\}' is not supported"):
-            made("{{ .Version }}-")
+            reference("{{ .Version }}-")
         with pytest.raises(InputError, match=f"{PREFIX_VARIABLE}: 'nuclio/A b"):
-            made("A b-")
+            reference("A b-")
 
 
 class TestOfFunctionsThatNoImageCanBeCalledBy:
@@ -97,8 +97,8 @@ class TestOfFunctionsThatNoImageCanBeCalledBy:
             ("a--b", "a--b"),
         ],
     )
-    def test_those_that_can_are_kept(self, name, image):
-        assert made(name=name) == f"nuclio/processor-{image}:latest"
+    def test_valid_names_are_kept(self, name, image):
+        assert reference(name=name) == f"nuclio/processor-{image}:latest"
 
     @pytest.mark.parametrize(
         ("name", "small"),
@@ -110,25 +110,25 @@ class TestOfFunctionsThatNoImageCanBeCalledBy:
             ("a___b", "a_b"),
         ],
     )
-    def test_the_others_get_a_name_of_their_own(self, name, small):
-        image = made(name=name)
+    def test_other_names_are_encoded(self, name, small):
+        image = reference(name=name)
         assert image.startswith(f"nuclio/processor-{small}-")
         assert image.endswith(":latest")
         parse_reference(image, "")
-        assert image == made(name=name)
+        assert image == reference(name=name)
 
-    def test_two_names_never_share_an_image(self):
+    def test_two_functions_never_share_an_image(self):
         names = ("yolo", "Yolo", "YOLO", "yolo-", "y.olo", "y..olo", "y_.olo")
-        assert len({made(name=name) for name in names}) == len(names)
+        assert len({reference(name=name) for name in names}) == len(names)
 
-    def test_no_way(self):
+    def test_names_that_cannot_be_encoded(self):
         with pytest.raises(InputError, match=r"metadata.name: 'größe' cannot be turned into"):
-            made(name="größe")
+            reference(name="größe")
 
 
 class TestWithRegistry:
     @pytest.mark.parametrize(
-        ("registry", "whole"),
+        ("registry", "expected"),
         [
             ("", "a/b:t"),
             ("localhost:5000", "localhost:5000/a/b:t"),
@@ -138,14 +138,14 @@ class TestWithRegistry:
             ("somebody", "somebody/a/b:t"),
         ],
     )
-    def test_before_the_name(self, registry, whole):
-        assert with_registry(registry, "a/b:t") == whole
+    def test_is_the_prefix_of_the_name(self, registry, expected):
+        assert with_registry(registry, "a/b:t") == expected
 
-    def test_not_twice(self):
+    def test_is_not_repeated(self):
         assert with_registry("host:5000", "host:5000/a:t") == "host:5000/a:t"
 
     @pytest.mark.parametrize("registry", ["two words", "host:port", "host/Team", "host/$(x)", "-"])
-    def test_what_is_no_registry(self, registry):
+    def test_an_invalid_registry_is_refused(self, registry):
         with pytest.raises(InputError, match=r"spec.runRegistry: .* is not the name of a registry"):
             with_registry(registry, "a/b:t", "spec.runRegistry")
 
@@ -157,18 +157,18 @@ class TestWithRegistry:
 @pytest.mark.parametrize(
     "image", ["two words", "a:b:c", "a/b:", ":t", "/a", "a//b", "-a", "a@sha256:12", "a" * 256]
 )
-def test_what_is_no_name_of_an_image(image):
+def test_an_invalid_image_name_is_refused(image):
     with pytest.raises(InputError, match=r"spec\.build\.image: .* is not a valid image name"):
-        made(image=image)
+        reference(image=image)
 
 
-def test_capitals_are_named_and_mended():
+def test_capitals_are_reported_with_a_corrected_name():
     with pytest.raises(InputError) as caught:
-        made(image="cvat/MyModel:V1")
+        reference(image="cvat/MyModel:V1")
     assert "spec.build.image: 'cvat/MyModel:V1'" in caught.value.message
     assert caught.value.hint == "image names are lower-case: cvat/mymodel:V1"
 
 
-def test_a_digest_cannot_be_asked_for():
+def test_a_digest_is_not_an_image_name():
     with pytest.raises(InputError, match="has a digest"):
-        made(image=f"a/b@sha256:{'0' * 64}")
+        reference(image=f"a/b@sha256:{'0' * 64}")

@@ -50,7 +50,9 @@ def push(
     return repository_of(resources.images[-1])
 
 
-def test_what_a_registry_tells_and_removes(resources: EngineResources, tmp_path: Path) -> None:
+def test_tags_digests_and_labels_are_read_and_removed(
+    resources: EngineResources, tmp_path: Path
+) -> None:
     with engines.registry(tmp_path, free_port(), own=True) as own:
         place = push(resources, tmp_path, own.address, TAG, "latest")
         client = RegistryClient(own.address)
@@ -75,7 +77,7 @@ def test_what_a_registry_tells_and_removes(resources: EngineResources, tmp_path:
         assert client.tags("no/such") == []
 
 
-def test_a_registry_that_removes_nothing_is_no_error(
+def test_a_registry_without_deletion_is_no_error(
     resources: EngineResources, tmp_path: Path
 ) -> None:
     with engines.registry(tmp_path, free_port(), own=True, deletes=False) as own:
@@ -99,7 +101,7 @@ def test_the_login_of_the_engine_is_used(tmp_path: Path, monkeypatch: pytest.Mon
         assert own.password not in repr(find_login(own.address))
 
 
-def test_a_login_that_a_helper_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_from_a_credential_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = tmp_path / "docker-credential-test"
     helper.write_text(
         """#!/bin/sh
@@ -111,25 +113,25 @@ echo "{\\"Username\\": \\"ann\\", \\"Secret\\": \\"of $registry\\"}"
     (tmp_path / "config.json").write_text('{"credsStore": "test"}')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    found = find_login("registry.example.com")
-    assert found is not None
-    assert (found.username, found.password) == ("ann", "of registry.example.com")
+    login = find_login("registry.example.com")
+    assert login is not None
+    assert (login.username, login.password) == ("ann", "of registry.example.com")
     hub = find_login("docker.io")
     assert hub is not None
     assert hub.password == "of https://index.docker.io/v1/"
 
 
-def test_a_registry_that_does_not_answer() -> None:
+def test_an_unreachable_registry_is_an_error() -> None:
     with pytest.raises(UnavailableError, match="does not answer"):
         RegistryClient(f"127.0.0.1:{free_port()}").tags("any")
 
 
-def test_where_an_image_is() -> None:
+def test_the_repository_of_a_reference() -> None:
     assert repository_of("python:3.11") == Repository("docker.io", "library/python")
     assert repository_of("r.example:5000/a/b@" + DIGEST) == Repository("r.example:5000", "a/b")
 
 
-def test_which_references_are_builds_and_which_of_them_are_needed() -> None:
+def test_references_of_builds_are_recognized_and_needed_ones_kept() -> None:
     exact = f"inside:5000/team/faces:{TAG}@{DIGEST}"
     build = parse_pushed_build(exact, "https://outside.example.com/mirror/", "inside:5000/team")
     assert build is not None

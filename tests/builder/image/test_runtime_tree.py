@@ -29,15 +29,19 @@ def kept(releases: Path, data: Path) -> None:
 
 
 def facts(top: Path) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
+    properties: dict[str, tuple[object, ...]] = {}
     for path in sorted(top.rglob("*")):
         about = path.lstat()
         content = path.read_bytes() if path.is_file() else b""
-        found[str(path.relative_to(top))] = (stat.filemode(about.st_mode), about.st_mtime, content)
-    return found
+        properties[str(path.relative_to(top))] = (
+            stat.filemode(about.st_mode),
+            about.st_mtime,
+            content,
+        )
+    return properties
 
 
-def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
+def test_the_tree_is_independent_of_user_and_time(tmp_path: Path) -> None:
     runtime_tree.write_runtime(tmp_path / "a", OLD)
     before = os.umask(0o077)
     try:
@@ -52,7 +56,7 @@ def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
     assert {about[1] for about in first.values()} == {runtime_tree.FILE_TIMESTAMP}
 
 
-def test_what_is_in_it(tmp_path: Path) -> None:
+def test_the_tree_has_runtime_and_sdk(tmp_path: Path) -> None:
     runtime_tree.write_runtime(tmp_path, OLD)
     names = set(facts(tmp_path))
     assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker/worker.py"} <= names
@@ -65,25 +69,25 @@ def test_what_is_in_it(tmp_path: Path) -> None:
     assert size < 5 * 1000 * 1000
 
 
-def test_an_old_release_is_there_for_an_old_python_alone(tmp_path: Path) -> None:
+def test_an_old_sdk_is_included_only_for_an_old_python(tmp_path: Path) -> None:
     runtime_tree.write_runtime(tmp_path / "new", NEW)
     assert len(list((tmp_path / "new" / "fnbuild" / "sdk").iterdir())) == 1
     runtime_tree.write_runtime(tmp_path / "old", OLD)
     assert len(list((tmp_path / "old" / "fnbuild" / "sdk").iterdir())) == 2
 
 
-def test_the_python_of_the_processor_changes_the_program_alone(tmp_path: Path) -> None:
+def test_the_processors_python_changes_only_the_program(tmp_path: Path) -> None:
     runtime_tree.write_runtime(tmp_path / "a", NEW)
     runtime_tree.write_runtime(
         tmp_path / "b", ImagePython("/usr/local/bin/python3.9", (3, 9, 18), "cpython")
     )
     assert facts(tmp_path / "a" / "fnbuild") == facts(tmp_path / "b" / "fnbuild")
-    words = (tmp_path / "b" / "processor").read_text().splitlines()[0]
-    assert words == "#!/usr/local/bin/python3.9 -IS"
+    first_line = (tmp_path / "b" / "processor").read_text().splitlines()[0]
+    assert first_line == "#!/usr/local/bin/python3.9 -IS"
 
 
 @pytest.mark.parametrize("folder", ["with a space", "long" * 30])
-def test_a_path_that_no_script_can_name_gets_a_link(folder: str, tmp_path: Path) -> None:
+def test_a_path_that_a_shebang_cannot_name_gets_a_link(folder: str, tmp_path: Path) -> None:
     python = ImagePython(f"/opt/{folder}/bin/python3", (3, 9, 0), "cpython")
     runtime_tree.write_runtime(tmp_path, python)
     link = tmp_path / "fnbuild" / "python"
@@ -93,7 +97,7 @@ def test_a_path_that_no_script_can_name_gets_a_link(folder: str, tmp_path: Path)
     assert first == "#!/opt/fnbuild/python -IS"
 
 
-def test_without_network_the_missing_release_is_named(tmp_path: Path, data: Path) -> None:
+def test_without_network_the_missing_release_is_reported(tmp_path: Path, data: Path) -> None:
     shutil.rmtree(data / "sdk")
     runtime_tree.write_runtime(tmp_path / "new", NEW, offline=True)
     with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which may not be") as caught:
@@ -102,7 +106,7 @@ def test_without_network_the_missing_release_is_named(tmp_path: Path, data: Path
     assert "--prepare-offline" in caught.value.hint
 
 
-def test_prepared_ahead_nothing_is_fetched(tmp_path: Path, data: Path) -> None:
+def test_a_prepared_build_fetches_nothing(tmp_path: Path, data: Path) -> None:
     assert sorted(path.name for path in sdk.ensure_all_sdks())[0] == "0.5.13"
     runtime_tree.write_runtime(tmp_path, OLD, offline=True)
 
@@ -135,7 +139,7 @@ def test_every_python_runs_the_program(version: str, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_virtual_environment_of_old_needs_its_site_module(tmp_path: Path) -> None:
+def test_an_old_virtual_environment_needs_its_site_module(tmp_path: Path) -> None:
     """virtualenv before 20 copied Python and a few modules."""
     python = interpreters.find("3.7")
     if python is None:
@@ -155,8 +159,8 @@ def old_environment(python: Path, folder: Path) -> Path:
         [python, "-c", "import sys; print(sys.base_prefix)"], text=True
     ).strip()
     library = Path(prefix, "lib", "python3.7")
-    ours = folder / "lib" / "python3.7"
-    (ours / "lib-dynload").mkdir(parents=True)
+    target = folder / "lib" / "python3.7"
+    (target / "lib-dynload").mkdir(parents=True)
     (folder / "bin").mkdir()
     shutil.copy(Path(prefix, "bin", "python3.7"), folder / "bin" / "python")
     for name in (
@@ -169,10 +173,10 @@ def old_environment(python: Path, folder: Path) -> Path:
         "io",
         "codecs",
     ):
-        (ours / f"{name}.py").symlink_to(library / f"{name}.py")
-    (ours / "encodings").symlink_to(library / "encodings")
-    (ours / "orig-prefix.txt").write_text(prefix)
-    (ours / "site.py").write_text(
+        (target / f"{name}.py").symlink_to(library / f"{name}.py")
+    (target / "encodings").symlink_to(library / "encodings")
+    (target / "orig-prefix.txt").write_text(prefix)
+    (target / "site.py").write_text(
         "import sys\n"
         "def main():\n"
         f"    sys.path += [{str(library)!r}, {str(library / 'lib-dynload')!r}]\n"

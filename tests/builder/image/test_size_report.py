@@ -36,7 +36,7 @@ def _file(folder, name, size):
     path.write_bytes(b"x" * size)
 
 
-def test_layers_are_listed_by_size_with_who_made_them(engine, resources, base, folder):
+def test_layers_are_listed_by_size_with_their_origin(engine, resources, base, folder):
     (folder / "artifacts").mkdir()
     for name, size in (("runtime", 500_000), ("config", 110_000), ("code", 300_000)):
         context.write_archive(folder / f"artifacts/{name}.tar", [(f"/opt/{name}", b"x" * size)])
@@ -46,16 +46,16 @@ def test_layers_are_listed_by_size_with_who_made_them(engine, resources, base, f
         "ADD artifacts/runtime.tar /\nADD artifacts/config.tar /\nADD artifacts/code.tar /\n"
         'HEALTHCHECK CMD ["/usr/local/bin/processor", "--health"]\nCMD ["processor"]\n',
     )
-    found = measure_image(engine, image, base)
-    assert [(part.origin, part.description) for part in found.layers][1:] == [
+    report = measure_image(engine, image, base)
+    assert [(part.origin, part.description) for part in report.layers][1:] == [
         ("function", "RUN head -c 900000 /dev/zero > /weights"),
         ("fnbuild", "runtime"),
         ("function", "code of the function"),
         ("fnbuild", "configuration"),
     ]
-    assert found.layers[0].origin == "base"
-    assert found.size == sum(part.size for part in found.layers)
-    assert found.advice == ()
+    assert report.layers[0].origin == "base"
+    assert report.size == sum(part.size for part in report.layers)
+    assert report.advice == ()
 
 
 CLASSIC = """\
@@ -105,12 +105,12 @@ class Recorded:
 
 
 @pytest.mark.parametrize("history", [CLASSIC, BUILDKIT])
-def test_the_order_tells_what_the_history_does_not(history):
-    found = [
+def test_the_order_of_layers_tells_their_origin(history):
+    recorded = [
         (part.origin, part.description) for part in measure_image(Recorded(history), "x").layers
     ]
-    assert found[1] == ("function", "RUN echo $X")
-    assert found[3:9] == [
+    assert recorded[1] == ("function", "RUN echo $X")
+    assert recorded[3:9] == [
         ("function", "code of the function"),
         ("fnbuild", "configuration"),
         ("function", "large files of the function"),
@@ -118,16 +118,16 @@ def test_the_order_tells_what_the_history_does_not(history):
         ("function", "requirements"),
         ("fnbuild", "runtime"),
     ]
-    assert found[9][0] == "function"
-    assert found[9][1].startswith("COPY d")
+    assert recorded[9][0] == "function"
+    assert recorded[9][1].startswith("COPY d")
 
 
-def test_the_order_without_what_may_be_missing():
+def test_the_order_of_layers_without_optional_ones():
     lines = CLASSIC.splitlines(keepends=True)
-    found = measure_image(
+    report = measure_image(
         Recorded("".join([*lines[:5], lines[8], "RUN /bin/sh -c ls\n"])), "x"
     ).layers
-    assert [part.description for part in found[3:]] == [
+    assert [part.description for part in report[3:]] == [
         "code of the function",
         "configuration",
         "runtime",
@@ -153,14 +153,14 @@ def test_compilers_in_the_base_are_found(engine, resources, base, folder):
 
 
 def test_a_compiler_that_a_line_installs_is_named(engine, resources, base, folder):
-    # The line installs nothing in truth: the words are what is looked at.
+    # The line installs nothing: the report looks only at its text.
     line = "RUN head -c 1000000 /dev/zero > /x || apt-get install -y build-essential"
     image = resources.build(folder, f"FROM {base}\n{line}\n")
     (advice,) = measure_image(engine, image, base).advice
     assert advice.startswith("build-essential is installed and stays in the image (1.0 MB: RUN ")
 
 
-def test_what_package_managers_leave_behind_is_weighed(engine, resources, base, folder):
+def test_caches_of_package_managers_are_measured(engine, resources, base, folder):
     image = resources.build(
         folder,
         f"FROM {base}\nRUN mkdir -p /root/.cache/pip && head -c 6000000 /dev/zero"
@@ -171,14 +171,14 @@ def test_what_package_managers_leave_behind_is_weighed(engine, resources, base, 
     assert "pip's cache (6.0 MB in ~/.cache/pip)" in pip
 
 
-def test_an_image_without_python_is_reported_all_the_same(engine, resources, folder):
+def test_an_image_without_python_has_a_report(engine, resources, folder):
     _file(folder, "data", 100_000)
     image = resources.build(folder, "FROM scratch\nCOPY data /data\n")
-    found = measure_image(engine, image)
-    assert [part.description.partition(" ")[0] for part in found.layers] == ["COPY"]
-    assert found.advice == ()
+    report = measure_image(engine, image)
+    assert [part.description.partition(" ")[0] for part in report.layers] == ["COPY"]
+    assert report.advice == ()
 
 
-def test_an_image_that_is_not_there(engine, resources):
+def test_a_missing_image_is_an_error(engine, resources):
     with pytest.raises(NotFoundError, match="has no image"):
         measure_image(engine, resources.name("missing"), PYTHON_IMAGE)

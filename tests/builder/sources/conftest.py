@@ -25,7 +25,7 @@ class Page:
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    cut: int = 0  # bytes that are promised and do not come
+    cut: int = 0  # bytes that are announced but not sent
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Web:
 def web() -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found.seen.append((self.path, dict(self.headers)))
-            page = found.pages.get(self.path, Page(status=404))
+            server_pages.seen.append((self.path, dict(self.headers)))
+            page = server_pages.pages.get(self.path, Page(status=404))
             self.send_response(page.status)
             for name, value in page.headers.items():
                 self.send_header(name, value)
@@ -54,10 +54,10 @@ def web() -> Iterator[Web]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Web(f"http://127.0.0.1:{server.server_address[1]}")
+    server_pages = Web(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield found
+    yield server_pages
     server.shutdown()
     server.server_close()
     thread.join()

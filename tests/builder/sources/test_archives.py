@@ -63,14 +63,14 @@ def refused(path: Path, tmp_path: Path, **limits: int) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_kind_is_told_by_its_content(pack: Pack, tmp_path: Path, name: str) -> None:
+def test_every_kind_is_recognized_by_its_content(pack: Pack, tmp_path: Path, name: str) -> None:
     archive = pack(name, FILES).rename(tmp_path / "download")
     assert archive_kind(archive) == name.partition(".")[2]
     unpack_archive(archive, tmp_path / "out", "download")
     assert {n: (tmp_path / "out" / n).read_bytes() for n in FILES} == FILES
 
 
-def test_what_is_no_archive(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     for content in (b"", b"def handler(): pass\n", b"\x00" * 600):
         (tmp_path / "x").write_bytes(content)
         assert archive_kind(tmp_path / "x") is None
@@ -88,7 +88,7 @@ def test_names_without_their_suffixes() -> None:
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../out", "a/../../b", "C:/x", "a/./../../b"])
-def test_names_that_lead_out(pack: Pack, tmp_path: Path, name: str) -> None:
+def test_names_outside_the_folder(pack: Pack, tmp_path: Path, name: str) -> None:
     for archive in (pack("x.tar", {name: b"x"}), pack("x.zip", {name: b"x"})):
         assert name in refused(archive, tmp_path)
         (tmp_path / "out").rmdir()
@@ -101,7 +101,7 @@ def test_windows_separators(pack: Pack, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../x", "lib/../../x", ""])
-def test_links_that_lead_out(tmp_path: Path, target: str) -> None:
+def test_links_outside_the_folder(tmp_path: Path, target: str) -> None:
     archive = tar(tmp_path / "x.tar", ("labels", link(target)))
     assert "'labels'" in refused(archive, tmp_path)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as members:
@@ -109,7 +109,7 @@ def test_links_that_lead_out(tmp_path: Path, target: str) -> None:
     assert "'labels'" in refused(tmp_path / "x.zip", tmp_path / "out")
 
 
-def test_links_that_lead_out_together(tmp_path: Path) -> None:
+def test_links_that_lead_outside_in_combination(tmp_path: Path) -> None:
     # Each alone stays inside; the second goes up from where the first one leads.
     archive = tar(
         tmp_path / "x.tar",
@@ -127,7 +127,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_links_inside_are_kept(tmp_path: Path) -> None:
+def test_links_inside_the_folder_are_kept(tmp_path: Path) -> None:
     archive = tar(
         tmp_path / "x.tar",
         ("lib/real.py", {}),
@@ -144,7 +144,7 @@ def test_links_inside_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "out2/main.py").read_bytes() == b"text"
 
 
-def test_a_hard_link_to_what_is_no_member(tmp_path: Path) -> None:
+def test_a_hard_link_to_a_missing_member(tmp_path: Path) -> None:
     archive = tar(tmp_path / "x.tar", ("a", {"type": tarfile.LNKTYPE, "linkname": "etc/passwd"}))
     assert "'a'" in refused(archive, tmp_path)
 
@@ -155,7 +155,7 @@ def test_devices_and_pipes(tmp_path: Path, kind: bytes) -> None:
     assert "'dev/sda'" in refused(archive, tmp_path)
 
 
-def test_bits_that_lend_rights_are_dropped(tmp_path: Path) -> None:
+def test_setuid_bits_are_dropped(tmp_path: Path) -> None:
     archive = tar(
         tmp_path / "x.tar", ("run.sh", {"mode": 0o6755}), ("main.py", {"mode": 0o4666, "uid": 7})
     )
@@ -165,7 +165,7 @@ def test_bits_that_lend_rights_are_dropped(tmp_path: Path) -> None:
     assert (tmp_path / "out/main.py").stat().st_uid == os.getuid()
 
 
-def test_twice_the_same_name(tmp_path: Path, pack: Pack) -> None:
+def test_a_repeated_name(tmp_path: Path, pack: Pack) -> None:
     archive = tar(tmp_path / "x.tar", ("main.py", {}), ("./main.py", {}))
     assert "another member" in refused(archive, tmp_path)
     folder_and_file = tar(tmp_path / "y.tar", ("lib", {}), ("lib/part.py", {}))
@@ -207,7 +207,7 @@ def test_a_member_that_is_nested_too_deep(pack: Pack, tmp_path: Path, kind: str)
     assert (tmp_path / "fits" / ("d/" * 99) / "file").is_file()
 
 
-def test_headers_that_announce_one_another(tmp_path: Path) -> None:
+def test_headers_that_describe_headers(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         for _ in range(3000):
             info = tarfile.TarInfo("././@LongLink")
@@ -217,7 +217,7 @@ def test_headers_that_announce_one_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x.tar.xz", "x.tar.bz2"])
-def test_what_would_fill_the_disk(pack: Pack, tmp_path: Path, name: str) -> None:
+def test_an_archive_larger_than_the_limit(pack: Pack, tmp_path: Path, name: str) -> None:
     archive = pack(name, {"zeros": bytes(8 << 20)})
     assert "200 times its size" in refused(archive, tmp_path, ratio_min_bytes=1 << 20)
     assert sum(f.stat().st_size for f in (tmp_path / "out").iterdir()) < 4 << 20
@@ -225,7 +225,7 @@ def test_what_would_fill_the_disk(pack: Pack, tmp_path: Path, name: str) -> None
     assert "more than 0.2 MiB" in refused(archive, tmp_path / "out", unpacked_bytes=200 << 10)
 
 
-def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
+def test_a_header_larger_than_the_limit(tmp_path: Path) -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
     (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
@@ -235,12 +235,12 @@ def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_archives(pack: Pack, tmp_path: Path, name: str) -> None:
     archive = pack(name, FILES)
-    whole = archive.read_bytes()
-    archive.write_bytes(whole[: len(whole) // 2])
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
     assert name in refused(archive, tmp_path)
 
 
-def test_a_changed_byte_is_noticed(pack: Pack, tmp_path: Path) -> None:
+def test_a_changed_byte_is_detected(pack: Pack, tmp_path: Path) -> None:
     archive = pack("x.zip", FILES)
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 1
@@ -256,21 +256,21 @@ def test_an_encrypted_member(pack: Pack, tmp_path: Path) -> None:
     assert "encrypted" in refused(tmp_path / "x.zip", tmp_path)
 
 
-def test_names_in_other_scripts_and_litter(pack: Pack, tmp_path: Path) -> None:
+def test_non_ascii_names_and_macos_metadata(pack: Pack, tmp_path: Path) -> None:
     files = {"модель/ラベル.txt": b"1", "__MACOSX/._main.py": b"2", "lib/.DS_Store": b"3"}
     for name in ("x.zip", "x.tar.gz"):
         unpack_archive(pack(name, files), tmp_path / f"out-{name}", name)
-        found = [p.name for p in (tmp_path / f"out-{name}").rglob("*") if p.is_file()]
-        assert found == ["ラベル.txt"]
+        names = [p.name for p in (tmp_path / f"out-{name}").rglob("*") if p.is_file()]
+        assert names == ["ラベル.txt"]
 
 
-def test_names_that_no_file_can_have(pack: Pack, tmp_path: Path) -> None:
+def test_invalid_file_names(pack: Pack, tmp_path: Path) -> None:
     assert "no file can have" in refused(pack("x.tar", {"a/" * 3000 + "b": b""}), tmp_path)
     with pytest.raises(InputError, match="cannot unpack"):
         unpack_archive(pack("y.tar", {"b" * 300: b""}), tmp_path / "out2", "y.tar")
 
 
-def test_what_tar_itself_packs(tmp_path: Path) -> None:
+def test_archives_of_the_tar_program(tmp_path: Path) -> None:
     folder = tmp_path / "fn"
     (folder / "lib").mkdir(parents=True)
     (folder / "main.py").write_text("x")
@@ -285,8 +285,8 @@ def test_what_tar_itself_packs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_mutated_archives_are_unpacked_or_refused(pack: Pack, tmp_path: Path, name: str) -> None:
     chance = random.Random(name)
-    whole = pack(name, {"a/" + "é" * 60 + ".py": b"1" * 300, "l" * 150: b"yy", "main.py": b"x"})
-    sound = whole.read_bytes()
+    archive = pack(name, {"a/" + "é" * 60 + ".py": b"1" * 300, "l" * 150: b"yy", "main.py": b"x"})
+    sound = archive.read_bytes()
     seen = {True: 0, False: 0}
     for number in range(150):
         data = bytearray(sound)
@@ -296,12 +296,12 @@ def test_mutated_archives_are_unpacked_or_refused(pack: Pack, tmp_path: Path, na
                 data[place] = chance.randrange(256)
             else:
                 data[place : place + chance.randrange(1, 50)] = data[: chance.randrange(50)]
-        whole.write_bytes(data)
+        archive.write_bytes(data)
         home = tmp_path / str(number)
         home.mkdir()
         try:
             unpack_archive(
-                whole, home / "out", name, SourceLimits(unpacked_bytes=1 << 20, members=100)
+                archive, home / "out", name, SourceLimits(unpacked_bytes=1 << 20, members=100)
             )
             seen[True] += 1
         except InputError:

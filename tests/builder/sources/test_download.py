@@ -22,18 +22,18 @@ HASH = hashlib.sha256(BODY).hexdigest()
 
 @pytest.fixture
 def get(tmp_path: Path) -> Callable[..., bytes]:
-    def call(url: str, **given: object) -> bytes:
-        limits = given.pop("limits", DEFAULT_LIMITS)
+    def call(url: str, **options: object) -> bytes:
+        limits = options.pop("limits", DEFAULT_LIMITS)
         return download_file(
-            parse_address(url, **given), tmp_path, lambda _: None, limits
+            parse_address(url, **options), tmp_path, lambda _: None, limits
         ).read_bytes()  # type: ignore[arg-type]
 
     return call
 
 
-def fault(get: Callable[..., bytes], url: str, **given: object) -> InputError:
+def fault(get: Callable[..., bytes], url: str, **options: object) -> InputError:
     with pytest.raises(InputError) as raised:
-        get(url, **given)
+        get(url, **options)
     return raised.value
 
 
@@ -57,7 +57,7 @@ def test_a_hash_is_checked(web: Web, get: Callable[..., bytes], how: str) -> Non
     assert raised.value.hint
 
 
-def test_hashes_that_are_none(web: Web, get: Callable[..., bytes]) -> None:
+def test_invalid_hashes(web: Web, get: Callable[..., bytes]) -> None:
     assert "not a sha256" in str(fault(get, f"{web.url}/x.py#sha256=123"))
     assert "sha256 differ" in str(fault(get, f"{web.url}/x.py#sha256={HASH}", sha256="0" * 64))
     assert web.seen == []
@@ -66,17 +66,17 @@ def test_hashes_that_are_none(web: Web, get: Callable[..., bytes]) -> None:
 @pytest.mark.parametrize(
     "url", ["http://example.com/x.zip", "ftp://example.com/x", "file:///etc/passwd", "https:///x"]
 )
-def test_addresses_that_are_not_fetched(url: str) -> None:
+def test_unsupported_urls(url: str) -> None:
     with pytest.raises(InputError, match="cannot be used") as raised:
         parse_address(url)
     assert raised.value.hint
 
 
-def test_http_is_fine_with_a_hash() -> None:
+def test_http_is_allowed_with_a_hash() -> None:
     assert parse_address(f"http://example.com/x.zip#sha256={HASH}").sha256 == HASH
 
 
-def test_headers_and_users_are_sent_and_not_shown(web: Web, get: Callable[..., bytes]) -> None:
+def test_headers_and_users_are_sent_but_not_shown(web: Web, get: Callable[..., bytes]) -> None:
     web.pages["/x.py?sig=s3cret"] = Page(status=403)
     url = web.url.replace("//", "//me:s3cret@") + "/x.py?sig=s3cret"
     error = fault(get, url, headers={"X-Token": "s3cret"})
@@ -90,7 +90,7 @@ def test_headers_and_users_are_sent_and_not_shown(web: Web, get: Callable[..., b
     assert base64.b64decode(sent["Authorization"].split()[1]) == b"me:s3cret"
 
 
-def test_headers_that_would_be_two(get: Callable[..., bytes], web: Web) -> None:
+def test_invalid_headers_are_refused(get: Callable[..., bytes], web: Web) -> None:
     assert "header" in str(fault(get, f"{web.url}/x", headers={"A": "1\r\nB: 2"}))
     assert "header" in str(fault(get, f"{web.url}/x", headers={"A B": "1"}))
 
@@ -102,7 +102,7 @@ def test_redirects_are_followed(web: Web, get: Callable[..., bytes]) -> None:
     assert [seen[1].get("X-Token") for seen in web.seen] == ["1", "1"]
 
 
-def test_secrets_do_not_follow_to_another_server(web: Web, get: Callable[..., bytes]) -> None:
+def test_secrets_are_not_sent_to_another_server(web: Web, get: Callable[..., bytes]) -> None:
     other = web.url.replace("127.0.0.1", "localhost")
     web.pages["/old"] = Page(status=307, headers={"Location": f"{other}/new"})
     web.pages["/new"] = Page(BODY)
@@ -111,7 +111,7 @@ def test_secrets_do_not_follow_to_another_server(web: Web, get: Callable[..., by
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    ("target", "message"),
     [
         ("http://example.com/x", "cannot be used"),
         ("file:///etc/passwd?k=s3cret", "302 Found"),
@@ -119,32 +119,32 @@ def test_secrets_do_not_follow_to_another_server(web: Web, get: Callable[..., by
     ],
 )
 def test_redirects_are_checked(
-    web: Web, get: Callable[..., bytes], target: str, words: str
+    web: Web, get: Callable[..., bytes], target: str, message: str
 ) -> None:
     web.pages["/old"] = Page(status=302, headers={"Location": target})
     error = fault(get, f"{web.url}/old")
-    assert words in str(error)
+    assert message in str(error)
     assert "s3cret" not in f"{error} {error.hint}"
 
 
-def test_a_foreign_server_leads_nobody_here(
+def test_a_remote_server_cannot_redirect_to_this_machine(
     web: Web, get: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web.pages["/old"] = Page(status=302, headers={"Location": "http://127.0.0.1:1/admin"})
-    # This server plays the foreign one.
+    # This server acts as the remote one.
     monkeypatch.setattr(download, "is_loopback", lambda host: host == "127.0.0.1")
     url = web.url.replace("127.0.0.1", "localhost") + f"/old#sha256={HASH}"
     assert "on this machine itself" in str(fault(get, url))
 
 
-def test_redirects_without_end(web: Web, get: Callable[..., bytes]) -> None:
+def test_endless_redirects(web: Web, get: Callable[..., bytes]) -> None:
     for number in range(9):
         web.pages[f"/{number}"] = Page(status=302, headers={"Location": f"/{number + 1}"})
     assert "cannot be downloaded" in str(fault(get, f"{web.url}/0"))
     assert len(web.seen) < 9
 
 
-def test_what_is_not_there(web: Web, get: Callable[..., bytes]) -> None:
+def test_a_missing_page(web: Web, get: Callable[..., bytes]) -> None:
     error = fault(get, f"{web.url}/x.zip")
     assert f"{web.url}/x.zip" in str(error)
     assert "404" in str(error)
@@ -160,25 +160,25 @@ def test_too_large(web: Web, get: Callable[..., bytes]) -> None:
 
 def test_a_connection_that_ends_too_early(web: Web, get: Callable[..., bytes]) -> None:
     web.pages["/x"] = Page(BODY, cut=100)
-    # The server keeps the connection open for the next request, until the patience is over.
+    # The server keeps the connection open for the next request, until the timeout.
     error = fault(get, f"{web.url}/x", limits=SourceLimits(idle_seconds=0.3))
     assert f"{web.url}/x" in str(error)
 
 
-def test_nobody_listens(get: Callable[..., bytes]) -> None:
+def test_a_refused_connection(get: Callable[..., bytes]) -> None:
     error = fault(get, "http://127.0.0.1:9/x.zip")
     assert "refused" in str(error)
     assert error.hint
 
 
-def test_redacted() -> None:
+def test_urls_are_redacted() -> None:
     assert redact_address("https://u:p@h/a?k=1#sha256=2") == "https://h/a?…"
     assert redact_address("https://h/a#x") == "https://h/a"
     assert redact_address("http://user:TOP/S@CRET@h/a") == "http://h/a"
     assert redact_address("https://h/a@v1/x") == "https://h/a@v1/x"
 
 
-def test_a_password_with_a_slash_is_not_told() -> None:
+def test_a_password_with_a_slash_is_not_shown() -> None:
     with pytest.raises(InputError) as raised:
         parse_address("http://user:TOP/SECRETPW@example.com/x.zip")
     error = raised.value

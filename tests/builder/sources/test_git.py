@@ -30,10 +30,10 @@ pytestmark = [
 ]
 
 
-def run(folder: Path, *words: str) -> str:
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+def run(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
     done = subprocess.run(
-        ["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 
@@ -58,22 +58,22 @@ def repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
     """The repository by http, with authentication; and the requested paths."""
-    asked: list[str] = []
+    requested: list[str] = []
     wanted = "Basic " + base64.b64encode(b"me:p0rcelain").decode()
 
-    with _server(repository, asked, wanted) as server:
-        yield f"http://127.0.0.1:{server.server_address[1]}/face.git", asked
+    with _server(repository, requested, wanted) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}/face.git", requested
 
 
 @contextmanager
 def _server(
-    repository: Path, asked: list[str], wanted: str = "", tls: ssl.SSLContext | None = None
+    repository: Path, requested: list[str], wanted: str = "", tls: ssl.SSLContext | None = None
 ) -> Iterator[ThreadingHTTPServer]:
     """Serve repositories by http; `wanted` is the required header."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             if wanted and self.headers.get("Authorization") != wanted:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", "Basic realm=x")
@@ -122,7 +122,7 @@ def _server(
                 super().finish_request(secured, client_address)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # clients that have no certificate
+            pass  # ignore clients without a certificate
 
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -138,7 +138,7 @@ class Tls:
     """A server that requires client certificates, and the files of a client."""
 
     url: str
-    asked: list[str]
+    requested: list[str]
     authority: str
     certificate: str
     key: str
@@ -154,8 +154,8 @@ class Tls:
         }
 
 
-def _openssl(folder: Path, *words: str) -> None:
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+def _openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +189,11 @@ def tls(repository: Path, keys: Path) -> Iterator[Tls]:
     context.load_cert_chain(keys / "server.pem", keys / "server.key")
     context.load_verify_locations(keys / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    asked: list[str] = []
+    requested: list[str] = []
     names = ("ca.pem", "client.pem", "client.key", "other.key")
-    with _server(repository, asked, tls=context) as server:
+    with _server(repository, requested, tls=context) as server:
         url = f"https://127.0.0.1:{server.server_address[1]}/face.git"
-        yield Tls(url, asked, *((keys / name).read_text() for name in names))
+        yield Tls(url, requested, *((keys / name).read_text() for name in names))
 
 
 def entry(url: str, **attributes: str) -> Build:
@@ -209,25 +209,25 @@ def entry(url: str, **attributes: str) -> Build:
 )  # fmt: skip
 def test_a_commit(repository: Path, attributes: dict[str, str], second: bool) -> None:
     build = entry(f"file://{repository}", workDir="fn", **attributes)
-    with open_code(None, build=build) as found:
-        assert found.path is not None
-        assert found.path.parent.name == "face"
-        assert (b"two" in (found.path / "main.py").read_bytes()) is second
-        assert not (found.path.parent / ".git").exists()
-        place = found.path
+    with open_code(None, build=build) as opened:
+        assert opened.path is not None
+        assert opened.path.parent.name == "face"
+        assert (b"two" in (opened.path / "main.py").read_bytes()) is second
+        assert not (opened.path.parent / ".git").exists()
+        place = opened.path
     assert not place.exists()
 
 
 def test_a_commit_by_its_hash(repository: Path) -> None:
     run(repository, "config", "uploadpack.allowReachableSHA1InWant", "true")
     first = run(repository, "rev-parse", "v1")
-    with open_code(None, build=entry(f"file://{repository}", reference=first)) as found:
-        assert found.path is not None
-        # One folder with everything: it is meant.
-        assert found.path.name == "fn"
+    with open_code(None, build=entry(f"file://{repository}", reference=first)) as opened:
+        assert opened.path is not None
+        # The repository has one folder with everything, which is the function.
+        assert opened.path.name == "fn"
 
 
-def test_what_is_not_there(repository: Path) -> None:
+def test_a_missing_repository_branch_or_folder(repository: Path) -> None:
     with (
         pytest.raises(BuildError, match="none") as raised,
         open_code(None, build=entry(f"file://{repository}", branch="none")),
@@ -245,7 +245,7 @@ def test_what_is_not_there(repository: Path) -> None:
     "attributes",
     [{}, {"branch": "--upload-pack=x"}, {"tag": "a b"}, {"reference": "a:b"}, {"branch": "a..b"}],
 )
-def test_references_that_are_none(repository: Path, attributes: dict[str, str]) -> None:
+def test_invalid_references(repository: Path, attributes: dict[str, str]) -> None:
     with (
         pytest.raises(InputError),
         open_code(None, build=entry(f"file://{repository}", **attributes)),
@@ -256,7 +256,7 @@ def test_references_that_are_none(repository: Path, attributes: dict[str, str]) 
 @pytest.mark.parametrize(
     "url", ["ext::sh -c touch% /tmp/x", "http://example.com/x", "/etc", "--upload-pack=x", ""]
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(InputError), open_code(None, build=entry(url, branch="main")):
         pass
 
@@ -273,41 +273,41 @@ def test_credentials(
         return original(command, **options)
 
     monkeypatch.setattr(subprocess, "run", watched)
-    url, asked = served
+    url, requested = served
     git.clone_repository(
         url, {"branch": "main", "username": "me", "password": "p0rcelain"}, tmp_path / "a", print
     )
     assert (tmp_path / "a/fn/main.py").is_file()
     inside = url.replace("//", "//me:p0rcelain@")
-    told: list[str] = []
-    git.clone_repository(inside, {"branch": "dev"}, tmp_path / "b", told.append)
+    messages: list[str] = []
+    git.clone_repository(inside, {"branch": "dev"}, tmp_path / "b", messages.append)
     assert (tmp_path / "b/fn/main.py").is_file()
     assert seen
-    assert "p0rcelain" not in f"{seen}{told}{asked}"
+    assert "p0rcelain" not in f"{seen}{messages}{requested}"
 
 
-@pytest.mark.parametrize("given", [{}, {"username": "me", "password": "wr0ng"}])
+@pytest.mark.parametrize("attributes", [{}, {"username": "me", "password": "wr0ng"}])
 def test_wrong_credentials(
-    served: tuple[str, list[str]], tmp_path: Path, given: dict[str, str]
+    served: tuple[str, list[str]], tmp_path: Path, attributes: dict[str, str]
 ) -> None:
     with pytest.raises(BuildError) as raised:
-        git.clone_repository(served[0], {"branch": "main", **given}, tmp_path / "a", print)
+        git.clone_repository(served[0], {"branch": "main", **attributes}, tmp_path / "a", print)
     error = raised.value
     assert "username" in str(error.hint)
     assert "wr0ng" not in f"{error}{error.detail}{error.hint}"
 
 
-def test_the_query_of_an_address_is_not_told(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_the_query_of_a_url_is_not_shown(tmp_path: Path) -> None:
+    messages: list[str] = []
     url = "http://127.0.0.1:1/x.git?token=TOPSECRETPW"
     with pytest.raises(BuildError) as raised:
-        git.clone_repository(url, {"branch": "main"}, tmp_path / "a", told.append)
+        git.clone_repository(url, {"branch": "main"}, tmp_path / "a", messages.append)
     error = raised.value
     assert "127.0.0.1:1/x.git" in f"{error}"
-    assert "TOPSECRETPW" not in f"{told}{error}{error.detail}{error.hint}"
+    assert "TOPSECRETPW" not in f"{messages}{error}{error.detail}{error.hint}"
 
 
-def test_hooks_and_settings_of_the_user_do_not_count(
+def test_hooks_and_settings_of_the_user_are_ignored(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
@@ -332,7 +332,7 @@ def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "base64"])
-def test_a_server_that_wants_a_certificate_gets_it(
+def test_a_client_certificate_is_sent(
     tls: Tls, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
@@ -344,18 +344,18 @@ def test_a_server_that_wants_a_certificate_gets_it(
         names = ("clientCert", "clientKey", "caBundle")
         attributes |= {name: _base64(attributes[name]) for name in names}
         attributes["CABundle"] = attributes.pop("caBundle")
-    said: list[str] = []
+    messages: list[str] = []
     with open_code(
-        None, build=entry(tls.url, workDir="fn", **attributes), progress=said.append
-    ) as it:
-        assert it.path is not None
-        assert (it.path / "main.py").read_bytes() == MAIN + b"# two\n"
+        None, build=entry(tls.url, workDir="fn", **attributes), progress=messages.append
+    ) as opened:
+        assert opened.path is not None
+        assert (opened.path / "main.py").read_bytes() == MAIN + b"# two\n"
         left = [path for path in temporary.rglob("*") if path.is_file()]
         assert not any(b"PRIVATE KEY" in path.read_bytes() for path in left)
-    assert tls.asked
+    assert tls.requested
     assert not list(temporary.iterdir())
     secret = "".join(tls.key.splitlines()[1:-1])[:40]
-    for text in (*said, seen.read_text()):
+    for text in (*messages, seen.read_text()):
         assert "PRIVATE" not in text
         assert secret not in text.replace("\\n", "")
         assert _base64(tls.key)[:80] not in text
@@ -378,7 +378,7 @@ def _watched_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words", "hint"),
+    ("changes", "message", "hint"),
     [
         ({"clientCert": "", "clientKey": ""}, "cannot fetch", "clientCert and .clientKey"),
         ({"caBundle": ""}, "cannot fetch", "caBundle"),
@@ -388,18 +388,18 @@ def _watched_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"caBundle": "-----BEGIN CERTIFICATE-----\nx"}, "caBundle has no valid", "-----BEGIN"),
     ],
 )
-def test_certificates_that_do_not_fit_are_told(
-    tls: Tls, changes: dict[str, str], words: str, hint: str, tmp_path: Path
+def test_invalid_certificates_are_reported(
+    tls: Tls, changes: dict[str, str], message: str, hint: str, tmp_path: Path
 ) -> None:
     changes = {name: value.replace("OTHER", tls.other_key) for name, value in changes.items()}
-    with pytest.raises((BuildError, InputError), match=words) as failure:
+    with pytest.raises((BuildError, InputError), match=message) as failure:
         git.clone_repository(tls.url, tls.attributes(**changes), tmp_path / "code", lambda _: None)
     assert hint in (failure.value.hint or "")
     assert "PRIVATE" not in f"{failure.value} {failure.value.detail}"
-    assert tls.asked == []
+    assert tls.requested == []
 
 
-def test_certificates_are_for_https_alone(repository: Path, tls: Tls, tmp_path: Path) -> None:
+def test_certificates_are_only_for_https(repository: Path, tls: Tls, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="need an https address"):
         git.clone_repository(
             f"file://{repository}", tls.attributes(), tmp_path / "code", lambda _: None

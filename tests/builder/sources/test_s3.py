@@ -22,11 +22,11 @@ GIVEN = {"s3Bucket": "models", "s3ItemKey": "a b/x.zip", "s3Region": "eu-west-1"
 KEYS = {"s3AccessKeyId": "AKIA", "s3SecretAccessKey": "s3cret/+", "s3SessionToken": "t0ken=="}
 
 
-def test_what_everybody_may_read() -> None:
+def test_public_objects() -> None:
     assert object_url(GIVEN) == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip"
 
 
-def test_secrets_are_not_in_it_and_not_shown() -> None:
+def test_secrets_are_neither_in_the_url_nor_shown() -> None:
     url = object_url(GIVEN | KEYS)
     query = parse_qs(urlsplit(url).query)
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
@@ -46,14 +46,14 @@ def test_secrets_are_not_in_it_and_not_shown() -> None:
         {"s3AccessKeyId": "AKIA"}, {"s3SecretAccessKey": "s3cret"},
     ],
 )  # fmt: skip
-def test_what_is_no_object(wrong: dict[str, str]) -> None:
+def test_invalid_objects(wrong: dict[str, str]) -> None:
     with pytest.raises(InputError) as raised:
         object_url(GIVEN | wrong)
     assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
-def test_signed_urls_lead_to_the_region(region: str) -> None:
+def test_signed_urls_name_the_region(region: str) -> None:
     url = object_url({**GIVEN, **KEYS, "s3Region": region})
     assert urlsplit(url).netloc == f"models.s3.{region}.amazonaws.com"
 

@@ -32,7 +32,7 @@ def test_the_findings_are_those_of_the_command_line(dashboard: Dashboard) -> Non
     reply = json.dumps([{**BOX, "label": "fase"}, {**BOX, "points": [1, 2, 3]}, {"type": "mask"}])
     problems = read_reply("detector", reply, [], (64, 48)).diagnostics
     found = findings(dashboard, reply, spec="")
-    assert [one["message"] for one in found] == [one.message for one in problems]
+    assert [one["message"] for one in found] == [problem.message for problem in problems]
     mended = findings(dashboard, reply)[0]
     assert mended["severity"] == "warning"
     assert mended["path"] == "[0].label"

@@ -35,8 +35,8 @@ LONG = WRONG + "  env:\n" + "".join(_VARIABLE.format(number=number) for number i
 def validate(dashboard: Dashboard, text: str | bytes) -> dict[str, Any]:
     answer = dashboard.request("POST", "/api/validations", body=text, token=False)
     assert answer.status == 200, answer.text
-    found: dict[str, Any] = answer.json
-    return found
+    reply: dict[str, Any] = answer.json
+    return reply
 
 
 def test_findings_are_those_of_the_command_line(dashboard: Dashboard, tmp_path: Path) -> None:
@@ -47,11 +47,12 @@ def test_findings_are_those_of_the_command_line(dashboard: Dashboard, tmp_path: 
     found = validate(dashboard, WRONG)
     assert found["function"] == "cars"
     ours = [
-        (one["rule"], one["message"], one["line"], one["column"]) for one in found["diagnostics"]
+        (diagnostic["rule"], diagnostic["message"], diagnostic["line"], diagnostic["column"])
+        for diagnostic in found["diagnostics"]
     ]
     theirs = [
-        (one["rule"], one["message"], one["start"]["line"], one["start"]["column"])
-        for one in json.loads(told)
+        (log["rule"], log["message"], log["start"]["line"], log["start"]["column"])
+        for log in json.loads(told)
     ]
     assert ours == theirs
     assert ("runtime", 6) in [(rule, line) for rule, _, line, _ in ours]
@@ -97,7 +98,7 @@ def test_no_text_is_too_odd(dashboard: Dashboard, text: bytes) -> None:
 
 def test_text_beyond_the_limit_of_a_file(dashboard: Dashboard) -> None:
     found = validate(dashboard, b"# " + b"x" * (2 << 20))
-    assert [one["rule"] for one in found["diagnostics"]] == ["too-large"]
+    assert [diagnostic["rule"] for diagnostic in found["diagnostics"]] == ["too-large"]
     answer = dashboard.request("POST", "/api/validations", body=b"x" * (9 << 20))
     assert answer.status == 413
 
@@ -166,7 +167,7 @@ def test_many_checks_at_a_time_do_not_delay_invocations(dashboard: Dashboard, gr
             answer = dashboard.request("POST", "/api/function_invocations", headers=body)
             seconds.append(time.perf_counter() - began)
             assert answer.status == 200
-    answers = [one.result() for one in checks]
+    answers = [check.result() for check in checks]
     refused = [one for one in answers if one.status == 429]
     assert len(refused) >= 60 - 24
     assert {one.headers["Retry-After"] for one in refused} == {"2"}
@@ -183,7 +184,7 @@ def test_a_check_that_dies_takes_nothing_with_it(dashboard: Dashboard) -> None:
         dashboard.request("POST", "/api/validations", body=WRONG, token=False) for _ in range(4)
     ]
     assert [one.status for one in answers][-1] == 200
-    assert {one.status for one in answers} <= {200, 500}
+    assert {answer.status for answer in answers} <= {200, 500}
 
 
 def _workers(dashboard: Dashboard) -> list[int]:

@@ -150,7 +150,7 @@ def test_logs_come_back_when_asked_for(dashboard: Dashboard, mirror: str) -> Non
     asked = {"X-Nuclio-Log-Level": "info"}
     assert "X-Nuclio-Logs" not in invoke(dashboard, mirror, headers=asked).headers
     answer = invoke(dashboard, mirror, headers={**asked, "X-Fnbuild-Logs": "true"})
-    assert "asked" in [one["message"] for one in json.loads(answer.headers["X-Nuclio-Logs"])]
+    assert "asked" in [log["message"] for log in json.loads(answer.headers["X-Nuclio-Logs"])]
     assert "X-Nuclio-Own" not in answer.headers
     assert "X-Fnbuild-Logs" not in answer.json["headers"]
 
@@ -233,7 +233,7 @@ def test_large_bodies_pass_in_little_memory(dashboard: Dashboard, mirror: str) -
     before = _peak_mib(dashboard, anew=True)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: invoke(dashboard, mirror, body=bytes(size)), range(4)))
-    assert [one.json["size"] for one in answers] == [size] * 4
+    assert [answer.json["size"] for answer in answers] == [size] * 4
     assert _peak_mib(dashboard) < before + 24
 
 
@@ -269,14 +269,14 @@ class _Callers:
 
     def __enter__(self) -> _Callers:
         self._threads = [threading.Thread(target=self.run) for _ in range(3)]
-        for one in self._threads:
-            one.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        for one in self._threads:
-            one.join()
+        for thread in self._threads:
+            thread.join()
 
 
 @pytest.fixture

@@ -57,8 +57,8 @@ def say(dashboard: Dashboard, name: str, first: int, count: int, level: str = "i
 def records(dashboard: Dashboard, name: str, query: str = "") -> list[Any]:
     answer = dashboard.request("GET", f"/api/functions/{name}/logs{query}", token=False)
     assert answer.status == 200, answer.text
-    found: list[Any] = answer.json["records"]
-    return found
+    reply: list[Any] = answer.json["records"]
+    return reply
 
 
 class Following:
@@ -87,8 +87,8 @@ class Following:
 
     @property
     def numbers(self) -> list[int]:
-        found = (re.fullmatch(r"line (\d+)", one["message"]) for one in self.records)
-        return [int(one[1]) for one in found if one]
+        match = (re.fullmatch(r"line (\d+)", record["message"]) for record in self.records)
+        return [int(one[1]) for one in match if one]
 
     def leave(self) -> None:
         self._answer.shutdown()
@@ -121,7 +121,10 @@ def test_records(dashboard: Dashboard, talker: str) -> None:
 
 def test_the_last_ones(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 0, 5)
-    assert [one["message"] for one in records(dashboard, talker, "?tail=2")] == ["line 3", "line 4"]
+    assert [record["message"] for record in records(dashboard, talker, "?tail=2")] == [
+        "line 3",
+        "line 4",
+    ]
     assert records(dashboard, talker, "?tail=0") == []
 
 
@@ -139,7 +142,7 @@ def test_since(dashboard: Dashboard, talker: str) -> None:
 def test_levels(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 5, 1, "debug")
     say(dashboard, talker, 6, 1, "error")
-    assert {one["level"] for one in records(dashboard, talker, "?level=error")} == {"error"}
+    assert {record["level"] for record in records(dashboard, talker, "?level=error")} == {"error"}
     assert "line 5" in [one["message"] for one in records(dashboard, talker, "?level=debug")]
     assert "line 5" not in [one["message"] for one in records(dashboard, talker, "?level=info")]
 
@@ -217,7 +220,7 @@ def test_half_a_character_is_no_end(dashboard: Dashboard, tmp_path: Path) -> Non
     dashboard.request(
         "POST", "/api/function_invocations", headers={"X-Nuclio-Function-Name": name}, token=False
     )
-    assert any(one["message"].startswith("odd ") for one in records(dashboard, name))
+    assert any(record["message"].startswith("odd ") for record in records(dashboard, name))
     dashboard.cli("delete", "function", name)
 
 
@@ -229,9 +232,9 @@ def _open(dashboard: Dashboard, name: str) -> int:
     """Return how many times the dashboard has the function's log open."""
     log = str(dashboard.data_dir / "functions" / "nuclio" / name / "log.jsonl")
     found = 0
-    for one in Path(f"/proc/{dashboard.process.pid}/fd").iterdir():
+    for path in Path(f"/proc/{dashboard.process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found += os.readlink(one) == log
+            found += os.readlink(path) == log
     return found
 
 

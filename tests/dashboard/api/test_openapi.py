@@ -41,7 +41,7 @@ def test_who_may_use_what(dashboard: Dashboard) -> None:
 
 
 def test_everything_is_said_once() -> None:
-    taken = [(one.path, one.method) for one in ENDPOINTS]
+    taken = [(endpoint.path, endpoint.method) for endpoint in ENDPOINTS]
     assert len(taken) == len(set(taken))
     assert all(one.summary for one in ENDPOINTS)
 

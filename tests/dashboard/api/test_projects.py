@@ -43,8 +43,8 @@ def test_a_project_is_made_changed_and_deleted(dashboard: Dashboard) -> None:
     changed = project("harbour", description="all cameras", owner="mia")
     answer = dashboard.request("PUT", f"{PATH}/harbour", json=changed)
     assert (answer.status, answer.headers.get("Deprecation")) == (204, None)
-    found = dashboard.request("GET", f"{PATH}/harbour", token=False).json
-    assert found == {**changed, "status": {}}
+    reply = dashboard.request("GET", f"{PATH}/harbour", token=False).json
+    assert reply == {**changed, "status": {}}
     old_way = dashboard.request("PUT", PATH, json=project("harbour"))
     assert (old_way.status, old_way.headers["Deprecation"]) == (204, "true")
 
@@ -81,17 +81,17 @@ def test_the_command_line_imports_them(dashboard: Dashboard, tmp_path: Path) -> 
     file = tmp_path / "project.json"
     file.write_text(json.dumps({"project": {"meta": meta, "spec": {}}, "functions": {}}))
     dashboard.cli("import", "projects", str(file))
-    found = dashboard.request("GET", f"{PATH}/brought").json
-    assert found["metadata"] == {**meta, "namespace": "nuclio"}
+    reply = dashboard.request("GET", f"{PATH}/brought").json
+    assert reply["metadata"] == {**meta, "namespace": "nuclio"}
     assert delete(dashboard, "brought") == 204
 
 
 def test_the_default_project_is_there_and_stays(dashboard: Dashboard) -> None:
     for namespace in ("nuclio", "another"):
         headers = {"x-nuclio-project-namespace": namespace}
-        found = dashboard.request("GET", PATH, headers=headers).json["default"]
-        assert found["metadata"] == {"name": "default", "namespace": namespace}
-        assert found["spec"] == {}
+        reply = dashboard.request("GET", PATH, headers=headers).json["default"]
+        assert reply["metadata"] == {"name": "default", "namespace": namespace}
+        assert reply["spec"] == {}
     for strategy in ("restricted", "cascading", "check"):
         answer = dashboard.request(
             "DELETE", PATH, json=project("default"), headers={STRATEGY: strategy}
@@ -201,11 +201,11 @@ def test_an_export_can_be_imported(dashboard: Dashboard, tmp_path: Path) -> None
     assert "push" not in dashboard.request("GET", "/api/function_events").json
     exported["apiGateways"] = {"gate": {}}
     exported["functions"]["broken"] = {"metadata": {"name": "../x"}, "spec": {}}
-    made = dashboard.request("POST", f"{PATH}?import=true", json=exported).json
-    assert made["functionImportResult"]["createdAmount"] == 1
-    assert made["functionImportResult"]["failedAmount"] == 1
-    assert made["functionEventImportResult"]["createdAmount"] == 1
-    assert made["apiGatewayImportResult"]["failedAPIGateways"][0]["apiGateway"] == "gate"
+    reply = dashboard.request("POST", f"{PATH}?import=true", json=exported).json
+    assert reply["functionImportResult"]["createdAmount"] == 1
+    assert reply["functionImportResult"]["failedAmount"] == 1
+    assert reply["functionEventImportResult"]["createdAmount"] == 1
+    assert reply["apiGatewayImportResult"]["failedAPIGateways"][0]["apiGateway"] == "gate"
     found = dashboard.request("GET", "/api/functions/mover").json
     assert found["status"]["state"] == "imported"
     assert found["metadata"]["labels"]["nuclio.io/project-name"] == "moving"
@@ -233,8 +233,8 @@ def test_a_project_is_one_on_all_platforms(
         dashboard.cli(*on_engine, "deploy", "--path", str(folder), "--project-name", name)
         # The function has brought the project to its platform, and it is still one.
         assert name in dashboard.cli(*on_engine, "get", "projects").stdout
-        found = dashboard.request("GET", PATH).json[name]
-        assert found["spec"] == {"description": "for both"}
+        reply = dashboard.request("GET", PATH).json[name]
+        assert reply["spec"] == {"description": "for both"}
         assert dashboard.request("POST", PATH, json=body).status == 409
         body["spec"] = {"description": "for all"}
         assert dashboard.request("PUT", f"{PATH}/{name}", json=body).status == 204

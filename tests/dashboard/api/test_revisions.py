@@ -39,8 +39,8 @@ def reviser(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> I
 def get(dashboard: Dashboard, path: str) -> dict[str, Any]:
     answer = dashboard.request("GET", f"/api/functions/{path}", token=False)
     assert answer.status == 200, answer.text
-    found: dict[str, Any] = answer.json
-    return found
+    reply: dict[str, Any] = answer.json
+    return reply
 
 
 def said(dashboard: Dashboard, name: str) -> str:
@@ -69,8 +69,10 @@ def test_the_configuration_is_yaml_without_secrets(dashboard: Dashboard, reviser
         {"name": "PLAIN", "value": "seen"},
         {"name": "API_TOKEN", "value": "[redacted]"},
     ]
-    found = dashboard.request("POST", "/api/validations", body=answer.body).json
-    assert [one for one in found["diagnostics"] if one["severity"] == "error"] == []
+    reply = dashboard.request("POST", "/api/validations", body=answer.body).json
+    assert [
+        diagnostic for diagnostic in reply["diagnostics"] if diagnostic["severity"] == "error"
+    ] == []
 
 
 def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -> None:

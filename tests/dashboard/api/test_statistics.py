@@ -60,7 +60,7 @@ def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
     found = statistics(dashboard, failing)
     assert (total("requests"), total("errors")) == (12, 2)
     assert found["interval"] == 5
-    [busy, *_] = [one for one in found["samples"] if one["requests"]]
+    [busy, *_] = [sample for sample in found["samples"] if sample["requests"]]
     assert 10 < busy["p50"] <= busy["p95"] <= busy["p99"]
     assert busy["workers"] == 1
     for quiet in (one for one in found["samples"] if not one["requests"]):

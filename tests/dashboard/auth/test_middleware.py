@@ -186,11 +186,11 @@ class TestSessions:
         assert dashboard.request("POST", "/api/session", json=given).status == 400
 
     def test_what_there_is(self, dashboard: Dashboard) -> None:
-        found = dashboard.request("GET", "/api/session", token=False).json
-        assert found["role"] == "read"
-        assert found["platform"] == "process"
-        assert found["platforms"] == [{"name": "process", "notices": [], "clusterNames": False}]
-        assert found["library"] is True
+        reply = dashboard.request("GET", "/api/session", token=False).json
+        assert reply["role"] == "read"
+        assert reply["platform"] == "process"
+        assert reply["platforms"] == [{"name": "process", "notices": [], "clusterNames": False}]
+        assert reply["library"] is True
 
 
 class TestNames:

@@ -27,8 +27,8 @@ def columns(path: Path) -> list[str]:
     """Return every text of the database, as a thief of the file has them."""
     with sqlite3.connect(path) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
-        rows = [row for one in tables if "sqlite" not in one and one in ("tokens", "schema")
-                for row in connection.execute(f"SELECT * FROM {one}")]  # fmt: skip
+        rows = [row for table in tables if "sqlite" not in table and table in ("tokens", "schema")
+                for row in connection.execute(f"SELECT * FROM {table}")]  # fmt: skip
     connection.close()
     return [str(value) for row in rows for value in row]
 

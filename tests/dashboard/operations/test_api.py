@@ -160,11 +160,11 @@ def test_without_code_all_that_is_wrong_is_told(dashboard: Dashboard, kind: str)
     answer = dashboard.request("POST", "/api/functions", body=text, headers=headers)
     assert answer.status == 400
     assert "the code of" in answer.json["error"]
-    found = {one["rule"]: one for one in answer.json["diagnostics"]}
-    assert set(found) == {"no-code", "runtime", "unknown-key"}
-    assert "pythn:3.11" in found["runtime"]["message"]
-    assert "replicass" in found["unknown-key"]["message"]
-    assert found["runtime"]["line"] == (6 if kind == "yaml" else 0)
+    findings = {diagnostic["rule"]: diagnostic for diagnostic in answer.json["diagnostics"]}
+    assert set(findings) == {"no-code", "runtime", "unknown-key"}
+    assert "pythn:3.11" in findings["runtime"]["message"]
+    assert "replicass" in findings["unknown-key"]["message"]
+    assert findings["runtime"]["line"] == (6 if kind == "yaml" else 0)
 
 
 def test_a_project_has_to_exist_and_the_header_goes_before_the_label(
@@ -247,7 +247,7 @@ def test_a_first_deploy_that_fails_is_an_error_with_the_traceback_and_can_be_men
     found = settled(dashboard, name)
     assert found["state"] == "error"
     assert "no weights" in found["message"]
-    assert any("no weights" in one["message"] for one in found["logs"])
+    assert any("no weights" in log["message"] for log in found["logs"])
     assert deployed(dashboard, answering(name, "mended"), "PUT")["state"] == "ready"
     assert invoked(dashboard, name) == "mended"
 
@@ -325,7 +325,7 @@ def test_a_function_that_is_disabled_stands_by_and_runs_again(
         assert dashboard.request("PUT", "/api/functions", json=body, headers=WAIT).status == 202
         found = function(dashboard, name)
         assert (found["status"]["state"], found["status"]["detailedState"]) == ("ready", wanted)
-        told = [one["message"] for one in operation(dashboard, name)["lines"]]
+        told = [line["message"] for line in operation(dashboard, name)["lines"]]
         assert not any("not in the function" in text for text in told), told
         assert found["spec"].get("disable", False) == disable
         assert f" {wanted} " in dashboard.cli("get", "functions", name).stdout

@@ -54,7 +54,7 @@ def test_an_archive_comes_from_its_url_with_the_headers_it_needs(
     deployed(dashboard, body)
     assert invoked(dashboard, name) == "fetched"
     assert web.seen[0][1]["X-Key"] == "s3cret"
-    assert any("downloading" in one["message"] for one in operation(dashboard, name)["lines"])
+    assert any("downloading" in line["message"] for line in operation(dashboard, name)["lines"])
     shown = dashboard.request("GET", f"/api/functions/{name}")
     assert "s3cret" not in shown.text
     assert shown.json["spec"]["description"] == "as sent"
@@ -117,9 +117,9 @@ def test_the_library_is_offered_and_deployed_from(
     (library / "broken").mkdir()
     (library / "broken" / "function.yaml").write_text("metadata: [")
     with started("--library", str(library)) as own:
-        found = own.request("GET", "/api/library", token=False).json["functions"]
-        assert list(found) == ["cv/first", "second"]
-        first = found["cv/first"]
+        reply = own.request("GET", "/api/library", token=False).json["functions"]
+        assert list(reply) == ["cv/first", "second"]
+        first = reply["cv/first"]
         assert (first["title"], first["type"], first["files"]) == ("First of them", "detector", 2)
         assert first["description"] == "first of the tests"
         deployed(own, of("mine", path="library:cv/first"))
@@ -138,10 +138,10 @@ def test_templates_are_the_library_and_are_rendered_with_values(
     large = write_function(library, "large")
     (large / "more.py").write_text("")
     with started("--library", str(library)) as own:
-        found = own.request("GET", "/api/function_templates").json
-        assert list(found) == ["large", "small"]
-        assert found["large"]["spec"]["build"]["path"] == "library:large"
-        deployed(own, found["small"])
+        reply = own.request("GET", "/api/function_templates").json
+        assert list(reply) == ["large", "small"]
+        assert reply["large"]["spec"]["build"]["path"] == "library:large"
+        deployed(own, reply["small"])
         assert invoked(own, "small") == "of a template"
         only = own.request(
             "GET", "/api/function_templates", headers={"x-nuclio-filter-contains": "SMALL"}

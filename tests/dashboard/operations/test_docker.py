@@ -132,7 +132,7 @@ def test_code_that_cannot_be_built_is_an_error_with_the_steps_own_words(machine:
         found = settled(dashboard, "unbuilt")
         assert found["state"] == "error"
         assert "false" in found["message"]
-        assert any("it stops here" in one["message"] for one in found["logs"])
+        assert any("it stops here" in log["message"] for log in found["logs"])
         assert "unbuilt" in dashboard.request("GET", "/api/functions").json
         assert dashboard.request("DELETE", "/api/functions/unbuilt").status == 204
         assert dashboard.request("GET", "/api/functions/unbuilt").status == 404
@@ -181,13 +181,13 @@ def check(dashboard: Dashboard, texts: set[str]) -> None:
 def test_the_command_line_deploys_through_a_dashboard_as_through_nuclios(built: Machine) -> None:
     with built.dashboard() as dashboard:
 
-        def run(*words: str, token: str = dashboard.token) -> subprocess.CompletedProcess[str]:
+        def run(*arguments: str, token: str = dashboard.token) -> subprocess.CompletedProcess[str]:
             surroundings = environment(
                 built.data_dir, FNBUILD_NUCLIO_URL=dashboard.url, FNBUILD_NUCLIO_TOKEN=token
             )
             place = ("--platform", "nuclio", "-n", built.namespace)
             return subprocess.run(
-                [sys.executable, "-m", "fnbuild", *words, *place],
+                [sys.executable, "-m", "fnbuild", *arguments, *place],
                 env=surroundings,
                 capture_output=True,
                 text=True,
@@ -195,29 +195,29 @@ def test_the_command_line_deploys_through_a_dashboard_as_through_nuclios(built: 
                 timeout=300,
             )
 
-        def done(*words: str) -> str:
-            ended = run(*words)
+        def done(*arguments: str) -> str:
+            ended = run(*arguments)
             assert ended.returncode == 0, ended.stdout + ended.stderr
             return ended.stdout
 
-        words = ("deploy", "through", "--run-image", built.image, "--handler", "main:handler")
-        refused = run(*words, token="wrong")
+        command = ("deploy", "through", "--run-image", built.image, "--handler", "main:handler")
+        refused = run(*command, token="wrong")
         assert refused.returncode == 1
         assert "FNBUILD_NUCLIO_TOKEN" in refused.stderr
-        done(*words, "--env", "WORD=one")
+        done(*command, "--env", "WORD=one")
         assert invoked(dashboard, "through") == "it says one"
-        done(*words, "--env", "WORD=two")
+        done(*command, "--env", "WORD=two")
         until(lambda: invoked(dashboard, "through") == "it says two", "the second word")
         assert "through" in done("get", "functions")
         assert "it says two" in done("invoke", "through")
         assert "ready" in done("get", "function", "through")
-        failed = run(*words, "--env", "WORD=three", "--handler", "main:missing")
+        failed = run(*command, "--env", "WORD=three", "--handler", "main:missing")
         assert failed.returncode == 1
         assert "missing" in failed.stderr
         assert "goes on serving" in failed.stderr
         assert invoked(dashboard, "through") == "it says two"
         done("redeploy", "through")
-        done(*words, "--disable")
+        done(*command, "--disable")
         assert "standby" in done("get", "function", "through")
         done("create", "project", "through-it")
         assert "through-it" in done("get", "projects")

@@ -90,8 +90,8 @@ def of_image(image: str, word: str, seconds: float) -> dict[str, Any]:
 def listed(dashboard: Dashboard) -> dict[str, Any]:
     answer = dashboard.request("GET", "/api/functions")
     assert answer.status == 200, answer.text
-    found: dict[str, Any] = answer.json
-    return found
+    reply: dict[str, Any] = answer.json
+    return reply
 
 
 def is_building(dashboard: Dashboard) -> bool:

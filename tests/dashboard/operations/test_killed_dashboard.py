@@ -131,5 +131,5 @@ def check_nothing_is_left(place: Path) -> None:
     assert list((place / "staging").iterdir()) == []
     for name in FUNCTIONS:
         revisions = place / "functions" / "nuclio" / name / "revisions"
-        kept = [one for one in revisions.iterdir() if not one.name.isdigit()]
+        kept = [path for path in revisions.iterdir() if not path.name.isdigit()]
         assert kept == []

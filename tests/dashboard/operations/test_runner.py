@@ -74,7 +74,7 @@ def test_the_stream_has_every_line_from_the_first_and_ends_with_the_change(
     lines = [value for kind, value in seen if kind == "line"]
     assert any("staging" in one["message"] for one in lines)
     assert any(one["message"].startswith("ready on") for one in lines)
-    times = [one["time"] for one in lines]
+    times = [line["time"] for line in lines]
     assert times == sorted(set(times)), "clients take lines of one time for one"
     kept = operation(dashboard, name)
     assert (kept["state"], kept["action"], kept["lines"]) == ("done", "deploy", lines)

@@ -153,19 +153,19 @@ def test_findings_of_an_upload_stand_at_their_lines(page: Page, tmp_path: Path) 
 def test_a_deploy_of_broken_yaml_leads_to_what_breaks_it(page: Page, tmp_path: Path) -> None:
     folder = write_function(tmp_path, "page-yaml")
     config = folder / "function.yaml"
-    whole = config.read_text()
-    config.write_text(whole.replace("handler: main", "handler: [main"))
+    content = config.read_text()
+    config.write_text(content.replace("handler: main", "handler: [main"))
     choose(page, "Choose a folder", folder)
     page.get_by_text("function.yaml", exact=True).click()  # folded
     page.get_by_role("button", name="Deploy", exact=True).click()
     area = page.get_by_role("textbox", name="function.yaml of the upload")
     expect(area).to_be_focused()
-    line = whole[: whole.index("handler:")].count("\n") + 1
+    line = content[: content.index("handler:")].count("\n") + 1
     place = "one => one.value.slice(0, one.selectionStart).split('\\n').length"
     assert area.evaluate(place) == line
     expect(page.get_by_role("alert").filter(has_text="has errors")).to_be_visible()
     # What has been mended may be chosen once more.
-    config.write_text(whole)
+    config.write_text(content)
     choose(page, "Choose a folder", folder)
     expect(page.get_by_label("Name", exact=True)).to_have_value("page-yaml")
 

@@ -104,9 +104,9 @@ def test_the_audit_log_asks_for_the_token_and_tells_who_did_what(
             expect(page.get_by_role("heading", name="No functions here yet")).to_be_visible()
             go(page, "/audit")
             expect(rows.filter(has_text="delete").first).to_contain_text("127.0.0.1")
-            said = dashboard.cli("get", "audit").stdout
-            assert "delete" in said
-            assert name in said
+            output = dashboard.cli("get", "audit").stdout
+            assert "delete" in output
+            assert name in output
 
 
 def test_an_address_that_is_none_leads_back(page: Page) -> None:

@@ -42,7 +42,9 @@ def test_what_is_wrong_with_a_platform_stands_on_the_list_until_it_is_read(
 
         def told() -> str:
             platforms = dashboard.request("GET", "/api/session").json["platforms"]
-            return str([one["notices"] for one in platforms if one["name"] == "kube"])
+            return str(
+                [platform["notices"] for platform in platforms if platform["name"] == "kube"]
+            )
 
         # One that has not answered in time is asked again half a minute later.
         until(lambda: "127.0.0.1:9" in told(), "it is told")
@@ -69,7 +71,7 @@ def test_a_namespace_that_is_not_there_is_an_empty_one(started: Started) -> None
 
         def told() -> dict[str, list[str]]:
             platforms = dashboard.request("GET", "/api/session").json["platforms"]
-            return {one["name"]: one["notices"] for one in platforms}
+            return {platform["name"]: platform["notices"] for platform in platforms}
 
         until(lambda: told().get("kube") == [], "the cluster is shown, and nothing is wrong")
 

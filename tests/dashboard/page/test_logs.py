@@ -71,8 +71,8 @@ def test_fifty_records_a_second_arrive_without_a_gap(
     asking.start()
     expect(page.locator(".records")).to_contain_text(f"number={RECORDS - 1}", timeout=180_000)
     asking.join()
-    numbers = [one.split("number=")[1] for one in texts(page) if one.startswith("tick")]
-    assert [int(one.split()[0]) for one in numbers] == list(range(RECORDS))
+    numbers = [text.split("number=")[1] for text in texts(page) if text.startswith("tick")]
+    assert [int(number.split()[0]) for number in numbers] == list(range(RECORDS))
     # It stays at its end, and what is on the page has a bound.
     below = "one => one.scrollHeight - one.scrollTop - one.clientHeight"
     until(lambda: page.locator(".records").evaluate(below) < 24, "it is at its end")

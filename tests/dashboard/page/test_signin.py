@@ -16,12 +16,12 @@ pytestmark = pytest.mark.system
 
 def sign_in_route(dashboard: Dashboard) -> str:
     """Return the part of the printed link after the `#`."""
-    found = re.search(
+    match = re.search(
         r"^sign in, .*: (http://127\.0\.0\.1:\d+)/#(token=\S{43})$", dashboard.output, re.M
     )
-    assert found is not None, dashboard.output
-    assert found[1] == dashboard.url
-    return found[2]
+    assert match is not None, dashboard.output
+    assert match[1] == dashboard.url
+    return match[2]
 
 
 def test_a_link_signs_in_once_and_leaves_no_trace(browser: Browser, started: Started) -> None:

@@ -78,9 +78,9 @@ class Playground:
     @property
     def size(self) -> tuple[int, int]:
         """Return width and height of the image."""
-        found = re.search(r", (\d+) . (\d+)( ·.*)?$", self.page.locator(".readout").inner_text())
-        assert found is not None
-        return int(found[1]), int(found[2])
+        match = re.search(r", (\d+) . (\d+)( ·.*)?$", self.page.locator(".readout").inner_text())
+        assert match is not None
+        return int(match[1]), int(match[2])
 
     # Pointing: places are pixels of the picture, which is shown whole
 

@@ -139,7 +139,7 @@ def test_several_shapes_through_pictures(play: Play, photo: Photo, tmp_path: Pat
         at(there, i)
         there.answered(i + 2)
         forward_states.append(there.sent[-1])
-    assert [len(one["states"]) for one in forward_states] == [2, 2]
+    assert [len(state["states"]) for state in forward_states] == [2, 2]
     assert forward_states[1]["shapes"] == [None, None]
     polygon, point = there.reply["shapes"]
     assert abs(np.mean(polygon["points"][::2]) - (np.mean([200, 262, 265, 232, 195]) + 12)) < 3

@@ -12,7 +12,7 @@ from fnbuild.errors import BuildError
 from tests.engine import until
 
 
-def test_an_image_says_of_itself_what_its_dockerfile_said(engine, resources, base, build):
+def test_inspecting_an_image_returns_its_dockerfile_settings(engine, resources, base, build):
     reference = resources.image("facts")
     identity = build(
         f"FROM {base}\n{resources.label}\n"
@@ -35,12 +35,12 @@ def test_an_image_says_of_itself_what_its_dockerfile_said(engine, resources, bas
     assert facts.architecture in ("amd64", "arm64")
 
 
-def test_an_image_that_is_not_there_is_none(engine, resources):
+def test_inspecting_a_missing_image_returns_none(engine, resources):
     assert engine.inspect(resources.name("missing")) is None
     assert engine.remove(resources.name("missing")) is False
 
 
-def test_the_failing_run_is_named_with_its_own_output(engine, resources, base, build, lines):
+def test_a_failing_run_is_reported_with_its_output(engine, resources, base, build, lines):
     with pytest.raises(StepError) as caught:
         build(
             f"# a comment\nFROM {base}\n{resources.label}\nENV A=1\nRUN echo of another step\n"
@@ -50,7 +50,7 @@ def test_the_failing_run_is_named_with_its_own_output(engine, resources, base, b
     error = caught.value
     assert error.step == 4
     assert error.instruction == "RUN echo to stdout && echo to stderr >&2 && exit 3"
-    # The classic builder brings the two by different ways.
+    # The classic builder writes the two to different streams.
     assert sorted(error.detail.splitlines()) == ["to stderr", "to stdout"]
     assert error.message.startswith("step 5/6  RUN echo to stdout && ")
     assert error.message.endswith(" ended with status 3")
@@ -62,7 +62,7 @@ def test_the_failing_run_is_named_with_its_own_output(engine, resources, base, b
     assert not any("never" in line for line in lines)
 
 
-def test_only_the_end_of_a_long_output_is_kept(engine, resources, base, build):
+def test_only_the_end_of_long_output_is_kept(engine, resources, base, build):
     count = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; exit 1"
     with pytest.raises(StepError) as caught:
         build(f"FROM {base}\n{resources.label}\nRUN {count}\n")
@@ -71,7 +71,7 @@ def test_only_the_end_of_a_long_output_is_kept(engine, resources, base, build):
     assert 20 <= len(kept) <= 40
 
 
-def test_the_failing_command_is_heard_behind_a_fast_one(base, build, resources, lines):
+def test_a_failing_command_is_reported_despite_a_concurrent_fast_one(base, build, resources, lines):
     command = "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); done\\ncat /no/such/file"
     for _ in range(3):
         lines.clear()
@@ -82,7 +82,7 @@ def test_the_failing_command_is_heard_behind_a_fast_one(base, build, resources, 
         assert not any("returned a non-zero code" in line for line in lines)
 
 
-def test_a_step_of_a_later_stage_is_counted_in_the_whole_file(engine, resources, base, build):
+def test_steps_of_later_stages_are_numbered_in_the_whole_file(engine, resources, base, build):
     with pytest.raises(StepError) as caught:
         build(
             f"ARG BASE={base}\nFROM $BASE AS first\n{resources.label}\nRUN echo one\n"
@@ -93,35 +93,35 @@ def test_a_step_of_a_later_stage_is_counted_in_the_whole_file(engine, resources,
     assert caught.value.instruction == "RUN exit 4"
 
 
-def test_a_copy_of_nothing_names_the_file(resources, base, build):
+def test_a_copy_of_a_missing_file_names_it(resources, base, build):
     with pytest.raises(StepError) as caught:
         build(f"FROM {base}\n{resources.label}\nCOPY not-there /tmp/\n")
     assert (caught.value.step, caught.value.instruction) == (2, "COPY not-there /tmp/")
     assert "not-there" in caught.value.message.partition("failed")[2]
 
 
-def test_an_unknown_instruction_is_named(resources, base, build):
+def test_an_unknown_instruction_is_reported(resources, base, build):
     with pytest.raises(BuildError) as caught:
         build(f"FROM {base}\n{resources.label}\nRUNN echo\n")
     assert "RUNN" in caught.value.message
     assert getattr(caught.value, "step", 2) == 2
 
 
-def test_a_base_that_cannot_be_had_is_named(build, resources):
+def test_an_unavailable_base_image_is_reported(build, resources):
     with pytest.raises(StepError) as caught:
         build(f"FROM 127.0.0.1:1/{resources.name('missing')}:1\n")
     assert caught.value.step == 0
     assert "the registry 127.0.0.1:1 cannot be reached" in caught.value.message
 
 
-def test_nothing_is_fetched_where_that_is_forbidden(build, resources, base):
+def test_a_build_without_pulls_fetches_nothing(build, resources, base):
     missing = f"127.0.0.1:1/{resources.name('missing')}:1"
     with pytest.raises(BuildError, match="is not available, and pulling is disabled"):
         build(f"FROM {base}\nCOPY --from={missing} /a /b\n", pull=False)
     assert build(f"FROM {base} AS first\nFROM first\n{resources.label}\nENV A=2\n", pull=False)
 
 
-def test_arguments_reach_the_build(engine, resources, base, build):
+def test_build_arguments_are_passed(engine, resources, base, build):
     reference = resources.image("arguments")
     build(
         f"FROM {base}\n{resources.label}\nARG WORD=default\nENV WORD=$WORD\n",
@@ -131,7 +131,7 @@ def test_arguments_reach_the_build(engine, resources, base, build):
     assert engine.inspect(reference).env["WORD"] == 'it\'s $HOME; a "word"'
 
 
-def test_a_second_build_comes_from_the_cache_unless_it_must_not(resources, base, build, lines):
+def test_a_second_build_uses_the_cache_unless_disabled(resources, base, build, lines):
     text = f"FROM {base}\n{resources.label}\nRUN echo working\n"
     first = build(text)
     assert lines.count("  working") == 1
@@ -142,18 +142,18 @@ def test_a_second_build_comes_from_the_cache_unless_it_must_not(resources, base,
     assert lines.count("  working") == 2
 
 
-def test_flags_of_the_user_are_handed_on(resources, base, build, engine):
+def test_user_flags_are_passed_to_the_engine(resources, base, build, engine):
     reference = resources.image("flags")
     build(f"FROM {base}\n{resources.label}\n", tags=(reference,), flags=("--label", "mine=1"))
     assert engine.inspect(reference).labels["mine"] == "1"
 
 
-def test_an_unknown_flag_is_the_users(resources, base, build):
+def test_an_unknown_flag_is_the_users_error(resources, base, build):
     with pytest.raises(BuildError, match=r"does not know a flag: .*--frobnicate"):
         build(f"FROM {base}\n", flags=("--frobnicate",))
 
 
-def test_a_build_that_takes_too_long_is_ended(resources, base, build):
+def test_a_build_beyond_its_timeout_is_ended(resources, base, build):
     began = time.monotonic()
     with pytest.raises(BuildError, match="not built within 1 s"):
         build(
@@ -180,7 +180,7 @@ def test_an_interrupt_ends_the_client(engine, resources, base, context):
     until("the end of the client and of its step", lambda: not running(str(file), mark))
 
 
-def test_heredocs_work_where_the_engine_says_so(engine, resources, base, build, lines):
+def test_heredocs_work_if_the_engine_supports_them(engine, resources, base, build, lines):
     text = (
         f"FROM {base}\n{resources.label}\nRUN <<EOF\necho from a heredoc\nexit 7\nEOF\nRUN exit 8\n"
     )

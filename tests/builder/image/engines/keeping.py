@@ -24,7 +24,7 @@ def private(engine: Engine, resources: EngineResources, base: str, login_registr
     return reference
 
 
-def test_a_program_runs_in_the_place_of_the_entrypoint(engine, resources, base, build):
+def test_a_program_replaces_the_entrypoint(engine, resources, base, build):
     reference = resources.image("entrypoint")
     build(
         f'FROM {base}\n{resources.label}\nENV WORD=hello\nENTRYPOINT ["/bin/sh", "-c", "exit 9"]\n',
@@ -36,12 +36,12 @@ def test_a_program_runs_in_the_place_of_the_entrypoint(engine, resources, base, 
     assert "to stderr" in ran.err
 
 
-def test_a_program_that_is_not_there_is_127(engine, base):
+def test_a_missing_program_has_status_127(engine, base):
     assert engine.run(base, ["nosuchprogram"]).status == 127
     assert engine.run(base, ["/nosuch/program", "-c", "x"]).status == 127
 
 
-def test_a_program_that_does_not_end_is_ended_and_removed(engine, resources, base):
+def test_a_program_beyond_its_timeout_is_killed_and_removed(engine, resources, base):
     began = time.monotonic()
     with pytest.raises(BuildError, match="did not end within 1 s"):
         engine.run(base, ["sleep", "300"], timeout=1)
@@ -49,7 +49,7 @@ def test_a_program_that_does_not_end_is_ended_and_removed(engine, resources, bas
     assert "fnbuild-probe-" not in containers_of(engine, base)
 
 
-def test_programs_run_beside_one_another(engine, base):
+def test_programs_run_concurrently(engine, base):
     outs: list[str] = []
 
     def run(number: int) -> None:
@@ -63,12 +63,12 @@ def test_programs_run_beside_one_another(engine, base):
     assert sorted(outs) == ["0\n", "1\n", "2\n"]
 
 
-def test_a_run_fetches_nothing(engine, resources):
+def test_running_a_missing_image_fetches_nothing(engine, resources):
     with pytest.raises(BuildError, match="does not have the image"):
         engine.run(f"127.0.0.1:1/{resources.name('missing')}:1", ["sh"])
 
 
-def test_names_come_and_go(engine, resources, base):
+def test_names_are_added_and_removed(engine, resources, base):
     other = resources.image("other")
     engine.tag(base, other)
     assert engine.inspect(other).id == engine.inspect(base).id
@@ -77,7 +77,7 @@ def test_names_come_and_go(engine, resources, base):
     assert engine.inspect(base) is not None
 
 
-def test_an_image_with_a_name_does_not_go_by_its_id(engine, resources, base, build):
+def test_a_named_image_is_not_removed_by_its_id(engine, resources, base, build):
     reference = resources.image("named")
     built = build(
         f"FROM {base}\n{resources.label}\nENV NAMED={resources.token}\n", tags=(reference,)
@@ -86,7 +86,7 @@ def test_an_image_with_a_name_does_not_go_by_its_id(engine, resources, base, bui
     assert engine.inspect(reference).id == built
 
 
-def test_images_are_found_by_a_label_with_all_their_names(engine, resources, base, build):
+def test_images_are_listed_by_label_with_all_their_names(engine, resources, base, build):
     names = {resources.image("labelled", tag=tag) for tag in ("1", "2")}
     label = f"fnbuild.test.word={resources.token}"
     assert engine.images(label) == []
@@ -97,11 +97,11 @@ def test_images_are_found_by_a_label_with_all_their_names(engine, resources, bas
     assert {name.removeprefix("localhost/") for name in image.names} == names
     for name in names:
         engine.remove(name)
-    unnamed = [one for one in engine.images(label) if one.names]
+    unnamed = [listed_image for listed_image in engine.images(label) if listed_image.names]
     assert unnamed == []
 
 
-def test_an_archive_brings_an_image_back(engine, resources, base, build, tmp_path):
+def test_an_image_is_restored_from_an_archive(engine, resources, base, build, tmp_path):
     reference = resources.image("saved")
     build(f"FROM {base}\n{resources.label}\nENV SAVED={resources.token}\n", tags=(reference,))
     archive = tmp_path / "image.tar"
@@ -112,12 +112,12 @@ def test_an_archive_brings_an_image_back(engine, resources, base, build, tmp_pat
     assert engine.inspect(reference).env["SAVED"] == resources.token
 
 
-def test_an_archive_that_does_not_fit_names_its_disk(engine, base, tiny_disk):
+def test_a_full_disk_while_saving_is_reported(engine, base, tiny_disk):
     with pytest.raises(BuildError, match=r"cannot be written to .*: no space left on device$"):
         engine.save(base, tiny_disk / "image.tar")
 
 
-def test_what_is_no_archive_is_refused(engine, tmp_path):
+def test_a_file_that_is_not_an_archive_is_refused(engine, tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*missing\.tar"):
         engine.load(tmp_path / "missing.tar")
     (tmp_path / "text.tar").write_text("no archive")
@@ -131,15 +131,15 @@ def test_what_is_no_archive_is_refused(engine, tmp_path):
         assert "docker save" in caught.value.hint
 
 
-def test_an_archive_that_was_cut_off_is_refused(engine, resources, base, tmp_path):
-    whole, part = tmp_path / "whole.tar", tmp_path / "part.tar"
-    engine.save(base, whole)
-    part.write_bytes(whole.read_bytes()[:200_000])
+def test_a_truncated_archive_is_refused(engine, resources, base, tmp_path):
+    complete, part = tmp_path / "whole.tar", tmp_path / "part.tar"
+    engine.save(base, complete)
+    part.write_bytes(complete.read_bytes()[:200_000])
     with pytest.raises(InputError, match=r"part\.tar cannot be loaded as an image: "):
         engine.load(part)
 
 
-def test_an_archive_needs_a_folder(engine, base, tmp_path):
+def test_the_folder_of_an_archive_must_exist(engine, base, tmp_path):
     with pytest.raises(InputError, match="there is no folder") as caught:
         engine.save(base, tmp_path / "a folder" / "image.tar")
     assert caught.value.hint == f"make it: `mkdir -p '{tmp_path}/a folder'`"
@@ -147,7 +147,7 @@ def test_an_archive_needs_a_folder(engine, base, tmp_path):
         engine.save(base, tmp_path)
 
 
-def test_the_history_says_who_made_each_layer(engine, resources, base, build, context):
+def test_the_history_has_the_instruction_of_each_layer(engine, resources, base, build, context):
     (context / "big").write_bytes(b"x" * 300_000)
     reference = resources.image("history")
     build(f"FROM {base}\n{resources.label}\nENV A=1\nCOPY big /srv/big\n", tags=(reference,))
@@ -156,12 +156,12 @@ def test_the_history_says_who_made_each_layer(engine, resources, base, build, co
     assert 250_000 < history[0].size < 400_000
     assert history[1].size == 0
     assert "ENV" in history[1].created_by
-    assert sum(one.size for one in history) == pytest.approx(
+    assert sum(layer.size for layer in history) == pytest.approx(
         engine.inspect(reference).size, rel=0.2
     )
 
 
-def test_an_image_goes_to_a_registry_and_comes_back(engine, resources, base, plain_registry, lines):
+def test_an_image_is_pushed_and_pulled(engine, resources, base, plain_registry, lines):
     reference = resources.image("pushed", f"{plain_registry.address}/")
     assert registry_of(reference) == plain_registry.address
     engine.tag(base, reference)
@@ -179,7 +179,7 @@ def test_an_image_goes_to_a_registry_and_comes_back(engine, resources, base, pla
     engine.remove(call_by_digest)
 
 
-def test_a_registry_that_is_not_there_is_named(engine, resources, base):
+def test_an_unreachable_registry_is_reported(engine, resources, base):
     reference = resources.image("unreachable", "127.0.0.1:1/")
     engine.tag(base, reference)
     with pytest.raises(BuildError) as caught:
@@ -188,7 +188,7 @@ def test_a_registry_that_is_not_there_is_named(engine, resources, base):
     assert "the registry 127.0.0.1:1 cannot be reached" in caught.value.message
 
 
-def test_an_image_that_the_registry_has_not(engine, resources, plain_registry):
+def test_a_missing_image_in_the_registry_is_reported(engine, resources, plain_registry):
     reference = f"{plain_registry.address}/{resources.name('missing')}:1"
     with pytest.raises(BuildError) as caught:
         engine.pull(reference, lambda _: None)
@@ -196,7 +196,7 @@ def test_an_image_that_the_registry_has_not(engine, resources, plain_registry):
     assert "has no such image" in caught.value.message
 
 
-def test_credentials_come_from_dockers_configuration(engine, private, sign_in):
+def test_credentials_are_read_from_dockers_configuration(engine, private, sign_in):
     sign_in()
     assert engine.push(private, lambda _: None).startswith("sha256:")
     engine.remove(private)
@@ -207,9 +207,9 @@ def test_credentials_come_from_dockers_configuration(engine, private, sign_in):
 @pytest.mark.parametrize("password", ["", "wrong-secret"])
 def test_refused_credentials_name_the_registry(engine, private, sign_in, password):
     sign_in(password)
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(BuildError) as caught:
-        engine.push(private, said.append)
+        engine.push(private, messages.append)
     error = caught.value
     registry = registry_of(private)
     assert error.message == (
@@ -217,10 +217,10 @@ def test_refused_credentials_name_the_registry(engine, private, sign_in, passwor
         " or there are none"
     )
     assert f"{engine.name} login {registry}" in error.hint
-    assert "wrong-secret" not in f"{error.message}{error.detail}{error.hint}{said}"
+    assert "wrong-secret" not in f"{error.message}{error.detail}{error.hint}{messages}"
 
 
 def containers_of(engine: CommandLineEngine, image: str) -> str:
-    words = ["containers"] if engine.name == "buildah" else ["ps", "--all", "--no-trunc"]
-    done = subprocess.run([engine.program, *words], capture_output=True, text=True, check=True)
+    command = ["containers"] if engine.name == "buildah" else ["ps", "--all", "--no-trunc"]
+    done = subprocess.run([engine.program, *command], capture_output=True, text=True, check=True)
     return "\n".join(line for line in done.stdout.splitlines() if image.partition(":")[0] in line)

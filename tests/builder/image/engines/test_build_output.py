@@ -115,11 +115,11 @@ runtime: exit status 1
 
 
 def _follow(dialect, recorded, text=DOCKERFILE, offline=False):
-    said = []
-    steps = dialect(text, said.append, offline=offline)
+    messages = []
+    steps = dialect(text, messages.append, offline=offline)
     for line in recorded.splitlines():
         steps.feed(line)
-    return steps.failure("docker"), said
+    return steps.failure("docker"), messages
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def _follow(dialect, recorded, text=DOCKERFILE, offline=False):
         (BuildahOutput, PODMAN),
     ],
 )
-def test_every_builder_tells_the_same_of_a_failure(dialect, recorded):
-    error, said = _follow(dialect, recorded)
+def test_all_builders_report_a_failure_alike(dialect, recorded):
+    error, messages = _follow(dialect, recorded)
     assert isinstance(error, StepError)
     assert error.step == 4
     assert error.instruction == "RUN pip install torch && python -c 'import torch'"
@@ -141,12 +141,12 @@ def test_every_builder_tells_the_same_of_a_failure(dialect, recorded):
     )
     assert error.detail == ("Collecting torch\nERROR: No matching distribution found for torch")
     step = "step 5/6  RUN pip install torch && python -c 'import torch'"
-    assert said[said.index(step) :].count("  Collecting torch") == 1
-    assert said.count(step) == 1
-    assert not [line for line in said if "sha256" in line or "--->" in line or "DONE" in line]
+    assert messages[messages.index(step) :].count("  Collecting torch") == 1
+    assert messages.count(step) == 1
+    assert not [line for line in messages if "sha256" in line or "--->" in line or "DONE" in line]
 
 
-def test_an_error_that_the_step_itself_wrote_stays_in_its_output():
+def test_an_error_written_by_the_step_stays_in_its_output():
     recorded = (
         "STEP 1/2: FROM a\nSTEP 2/2: RUN x\nError: of the program\nmore of it\n"
         'time="2026" level=error msg="unmounting"\n'
@@ -161,21 +161,21 @@ LINES = "".join(f"{number}\n" for number in range(1, 61))
 CLOSING = "The command '/bin/sh -c seq 1 60\ncp a /b' returned a non-zero code: 1\n"
 
 
-def test_what_the_classic_builder_reads_too_early_from_stderr_is_not_lost():
+def test_stderr_that_arrives_before_its_step_is_kept():
     recorded = (
         "Step 1/2 : FROM a\n ---> 1\nStep 2/2 : RUN x\n ---> Running in 2\n"
         "\x1b[91mcp: \x1b[0m\x1b[91mcannot stat 'a'\n"
         f"\x1b[0m{LINES}Removing intermediate container 2\n{CLOSING}"
     )
-    error, said = _follow(ClassicOutput, recorded, "FROM a\nRUN x\n")
+    error, messages = _follow(ClassicOutput, recorded, "FROM a\nRUN x\n")
     shown = error.detail.splitlines()
     assert shown[:2] == ["cp: cannot stat 'a'", "…"]
     assert (shown[2], shown[-1]) == ("21", "60")
-    assert said.count("  cp: cannot stat 'a'") == 1
+    assert messages.count("  cp: cannot stat 'a'") == 1
 
 
 @pytest.mark.parametrize("builder", ["buildkit", "buildah"])
-def test_an_early_error_without_its_stream_is_not_lost(builder):
+def test_an_early_error_without_a_later_stream_is_kept(builder):
     output = ["cp: cannot stat 'a': No such file", *map(str, range(1, 61))]
     if builder == "buildkit":
         lines = [f"#5 0.1 {line}" for line in output]
@@ -190,7 +190,7 @@ def test_an_early_error_without_its_stream_is_not_lost(builder):
     assert shown[-1] == "60"
 
 
-def test_what_stderr_said_in_time_is_shown_once():
+def test_stderr_that_arrives_in_time_is_shown_once():
     recorded = (
         f"Step 1/2 : FROM a\nStep 2/2 : RUN x\n\x1b[91mearly\n\x1b[0m{LINES}"
         f"\x1b[91mlate\n\x1b[0mRemoving intermediate container 2\n{CLOSING}"
@@ -200,24 +200,24 @@ def test_what_stderr_said_in_time_is_shown_once():
     assert (shown[0], shown[-1], shown.count("late")) == ("22", "late", 1)
 
 
-def test_closing_words_of_several_lines_are_no_output():
+def test_a_final_message_of_several_lines_is_not_output():
     recorded = (
         "Step 1/2 : FROM a\nStep 2/2 : RUN x\n ---> Running in 2\nTests failed: 9\n"
         f"Removing intermediate container 2\n{CLOSING}"
     )
-    error, said = _follow(ClassicOutput, recorded, "FROM a\nRUN x\n")
+    error, messages = _follow(ClassicOutput, recorded, "FROM a\nRUN x\n")
     assert error.detail == "Tests failed: 9"
     assert error.message.endswith("ended with status 1")
-    assert said[-1] == "  Tests failed: 9"
+    assert messages[-1] == "  Tests failed: 9"
 
 
-def test_the_status_is_the_engines_not_one_in_the_command():
+def test_the_status_is_that_of_the_engine():
     recorded = "STEP 1/2: FROM a\nSTEP 2/2: RUN x\nError: x 'exit status 9': exit status 1\n"
     error, _ = _follow(BuildahOutput, recorded, "FROM a\nRUN x\n")
     assert error.message.endswith("ended with status 1")
 
 
-def test_what_stands_in_the_dockerfile_wins_over_shifted_numbers():
+def test_the_text_of_the_dockerfile_wins_over_shifted_numbers():
     # The base image's triggers come before the file's own second instruction.
     recorded = (
         "#5 [2/4] RUN echo of the base\n#6 [3/4] COPY of the base\n#7 [4/4] RUN exit 1\n"
@@ -227,7 +227,7 @@ def test_what_stands_in_the_dockerfile_wins_over_shifted_numbers():
     assert (error.step, error.instruction) == (2, "RUN exit 1")
 
 
-def test_lines_of_a_heredoc_are_one_instruction():
+def test_a_heredoc_is_one_instruction():
     recorded = (
         "#5 [2/2] RUN <<EOF (echo a...)\n#5 0.1 a\n"
         '#5 ERROR: process "/bin/sh -c echo a" did not complete successfully: exit code: 2\n'
@@ -247,7 +247,7 @@ def test_lines_of_a_heredoc_are_one_instruction():
         (1, "SyntaxError", False, None),
     ],
 )
-def test_some_failures_have_a_remedy(status, output, offline, hint):
+def test_known_failures_have_a_remedy(status, output, offline, hint):
     recorded = f"STEP 1/2: FROM a\nSTEP 2/2: RUN x\n{output}\nError: while: exit status {status}\n"
     error, _ = _follow(BuildahOutput, recorded, "FROM a\nRUN x\n", offline)
     assert (hint in error.hint) if hint else error.hint is None
@@ -270,13 +270,13 @@ def test_some_failures_have_a_remedy(status, output, offline, hint):
         ),
     ],
 )
-def test_a_line_that_cannot_be_read_is_a_step(dialect, recorded, message):
+def test_an_unparsable_line_is_a_step(dialect, recorded, message):
     error, _ = _follow(dialect, recorded, "FROM a\nRUNN x\n")
     assert (error.step, error.instruction) == (1, "RUNN x")
     assert message in error.message
 
 
-def test_an_engine_that_goes_away_is_no_step_of_the_file():
+def test_a_lost_engine_is_not_the_failure_of_a_step():
     recorded = (
         "Step 1/1 : RUN x\nCannot connect to the Docker daemon at unix:///x. Is the docker daemon"
         " running?\n"
@@ -285,14 +285,14 @@ def test_an_engine_that_goes_away_is_no_step_of_the_file():
     assert type(error) is UnavailableError
 
 
-def test_a_build_that_says_nothing_is_an_error_all_the_same():
+def test_a_failed_build_without_output_is_an_error():
     for dialect in (ClassicOutput, BuildKitOutput, BuildahOutput):
         error, _ = _follow(dialect, "")
         assert type(error) is BuildError
         assert error.message == "the image cannot be built: no reason given"
 
 
-def test_a_build_that_is_too_late_says_where_it_was():
+def test_a_timeout_names_the_step_that_was_running():
     steps = BuildahOutput("FROM a\nRUN sleep 60\n", lambda _: None)
     assert steps.timeout_error(1.5).message == "the image was not built within 1.5 s"
     for line in ("STEP 1/2: FROM a", "STEP 2/2: RUN sleep 60", "sleeping"):
@@ -302,10 +302,10 @@ def test_a_build_that_is_too_late_says_where_it_was():
     assert error.detail == "sleeping"
 
 
-def test_long_lines_are_cut_in_progress_and_whole_in_the_detail():
+def test_long_lines_are_truncated_in_progress_only():
     line = "x" * 500
     recorded = f"STEP 1/2: FROM a\nSTEP 2/2: RUN {line}\n{line}\nError: x: exit status 1\n"
-    error, said = _follow(BuildahOutput, recorded, f"FROM a\nRUN {line}\n")
-    assert max(map(len, said)) < 200
+    error, messages = _follow(BuildahOutput, recorded, f"FROM a\nRUN {line}\n")
+    assert max(map(len, messages)) < 200
     assert error.detail == line
     assert len(error.message) < 200

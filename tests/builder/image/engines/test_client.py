@@ -20,7 +20,7 @@ _TIMES = 200
 _BOTH = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); done; echo to stderr >&2; printf last"
 
 
-def test_nothing_of_a_client_that_ends_at_once_is_lost() -> None:
+def test_all_output_of_a_client_that_ends_at_once_is_read() -> None:
     expected = [*map(str, range(60)), "to stderr", "last"]
     for _ in range(_TIMES):
         lines: list[str] = []
@@ -28,7 +28,7 @@ def test_nothing_of_a_client_that_ends_at_once_is_lost() -> None:
         assert lines == expected
 
 
-def test_what_is_captured_is_whole() -> None:
+def test_captured_output_is_complete() -> None:
     for _ in range(20):
         ran = client.run_captured(["sh", "-c", _BOTH + "; exit 3"], {})
         assert (ran.status, ran.err) == (3, "to stderr\n")
@@ -56,11 +56,11 @@ cli.main()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("how", ["stream", "capture"])
-def test_a_signal_ends_the_client_and_all_that_it_started(how: str, number: int) -> None:
+def test_a_signal_ends_the_client_and_its_descendants(how: str, number: int) -> None:
     mark, process = _start(how)
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    assert (process.returncode, said) == (130, "interrupted\n")
+    _, output = process.communicate(timeout=20)
+    assert (process.returncode, output) == (130, "interrupted\n")
     assert not _running(mark)
 
 
@@ -81,7 +81,7 @@ cli.main()
 """
 
 
-def test_a_signal_while_the_client_starts_leaves_none() -> None:
+def test_a_signal_during_the_start_leaves_no_client() -> None:
     digits = str(int.from_bytes(os.urandom(4), "big"))
     done = subprocess.run(
         [sys.executable, "-c", _STARTING, digits], capture_output=True, text=True, check=False
@@ -90,7 +90,7 @@ def test_a_signal_while_the_client_starts_leaves_none() -> None:
     assert not _running(f"61.{digits}")
 
 
-def test_a_second_signal_ends_the_patience() -> None:
+def test_a_second_signal_kills_the_client() -> None:
     mark, process = _start("stream", "TERM")
     process.send_signal(signal.SIGTERM)
     timer = threading.Timer(0.2, process.send_signal, [signal.SIGTERM])

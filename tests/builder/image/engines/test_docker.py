@@ -25,9 +25,9 @@ def _clients() -> list[str]:
 
 def _with_buildkit() -> Docker | None:
     for path in _clients():
-        one = Docker(path)
-        if one.has_buildkit:
-            return one
+        docker = Docker(path)
+        if docker.has_buildkit:
+            return docker
     return None
 
 
@@ -38,10 +38,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> D
         monkeypatch.setenv("DOCKER_BUILDKIT", "0")
         return Docker()
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
-    found = _with_buildkit()
-    if found is None:
+    docker = _with_buildkit()
+    if docker is None:
         pytest.skip("BuildKit is missing: no docker here that builds with it")
-    return found
+    return docker
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield small_base(resources, tmp_path_factory.mktemp("base"))
 
 
-def test_the_variable_chooses_the_builder(monkeypatch):
+def test_the_variable_selects_the_builder(monkeypatch):
     require_engine("docker")
     for value, expected in (("0", False), ("false", False), ("1", True), ("true", True)):
         monkeypatch.setenv("DOCKER_BUILDKIT", value)
@@ -78,35 +78,35 @@ exec {docker} "$@"
 
 
 @pytest.mark.parametrize("losses", [1, 2])
-def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, resources, losses):
+def test_a_removed_step_is_built_again(monkeypatch, tmp_path, base, resources, losses):
     """It is repeated once: removing other functions' images may remove steps of this build."""
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     counted, context, program = (tmp_path / name for name in ("counted", "context", "docker"))
     counted.mkdir()
-    words = {"folder": counted, "losses": losses, "base": base, "docker": Docker().program}
-    program.write_text(_LOSING.format(**words))
+    values = {"folder": counted, "losses": losses, "base": base, "docker": Docker().program}
+    program.write_text(_LOSING.format(**values))
     program.chmod(0o755)
     context.mkdir()
     (context / "a").write_text("a")
     (context / "Dockerfile").write_text(f"FROM {base}\n{resources.label}\nADD a /\n")
     request = BuildRequest(context, context / "Dockerfile", (resources.image("again"),))
-    said: list[str] = []
+    messages: list[str] = []
     if losses == 1:
-        assert Docker(str(program)).build(request, said.append)
+        assert Docker(str(program)).build(request, messages.append)
     else:
         with pytest.raises(BuildError, match="docker does not have the image"):
-            Docker(str(program)).build(request, said.append)
+            Docker(str(program)).build(request, messages.append)
     assert len(list(counted.iterdir())) == 2
-    assert len([line for line in said if "building again" in line]) == 1
+    assert len([line for line in messages if "building again" in line]) == 1
 
 
-def test_an_engine_that_is_not_installed(monkeypatch, tmp_path):
+def test_docker_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="docker is not installed"):
         Docker().check()
 
 
-def test_an_engine_that_is_down(monkeypatch, tmp_path):
+def test_the_daemon_is_down(monkeypatch, tmp_path):
     require_engine("docker")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(UnavailableError, match=r"docker does not answer: .*none\.sock") as caught:
@@ -114,7 +114,7 @@ def test_an_engine_that_is_down(monkeypatch, tmp_path):
     assert "systemctl start docker" in caught.value.hint
 
 
-def test_the_engine_of_a_context_is_taken(monkeypatch, tmp_path):
+def test_the_engine_of_the_current_context_is_used(monkeypatch, tmp_path):
     require_engine("docker")
     where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -129,8 +129,8 @@ def test_buildkit_without_its_plugin_is_explained(monkeypatch, tmp_path):
     require_engine("docker")
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     for path in _clients():
-        words = [path, "version", "--format", "{{.Client.Version}}"]
-        version = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        command = [path, "version", "--format", "{{.Client.Version}}"]
+        version = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         plugin = subprocess.run([path, "buildx", "version"], capture_output=True, check=False)
         if int(version.partition(".")[0]) >= 23 and plugin.returncode != 0:
             break
@@ -144,7 +144,7 @@ def test_buildkit_without_its_plugin_is_explained(monkeypatch, tmp_path):
     assert "unset DOCKER_BUILDKIT" in caught.value.hint
 
 
-def test_a_context_that_is_not_there(monkeypatch, tmp_path):
+def test_an_unknown_context_is_an_error(monkeypatch, tmp_path):
     require_engine("docker")
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONTEXT", "nosuchcontext")

@@ -10,7 +10,7 @@ from fnbuild.errors import BuildError, UnavailableError
 
 REFERENCE = "registry.example:5000/team/face:1"
 
-# (the engine's words, what the message says, what the hint says)
+# (the engine's output, part of the message, part of the hint)
 WORDS = [
     (
         "Cannot connect to the Docker daemon at unix:///x.sock. Is the docker daemon running?",
@@ -79,16 +79,16 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message", "hint"), WORDS)
-def test_words_have_a_meaning_and_a_remedy(words, message, hint):
-    error = engine_error("cannot", words, engine="docker", reference=REFERENCE)
+@pytest.mark.parametrize(("output", "message", "hint"), WORDS)
+def test_messages_of_engines_are_explained_with_a_remedy(output, message, hint):
+    error = engine_error("cannot", output, engine="docker", reference=REFERENCE)
     assert message in error.message
     assert hint in (error.hint or "")
     unavailable = message.startswith(("docker does not", "docker denies"))
     assert type(error) is (UnavailableError if unavailable else BuildError)
 
 
-def test_escapes_and_credentials_are_taken_out():
+def test_escapes_and_credentials_are_removed():
     assert clean_output("\x1b[91mGet https://ann:secret@host/x\x1b[0m") == "Get https://***@host/x"
 
 

@@ -11,12 +11,12 @@ from tests.engine import require_engine
 pytestmark = pytest.mark.system
 
 
-def test_the_first_that_answers_is_taken():
+def test_the_first_available_engine_is_selected():
     require_engine()
     assert choose_engine().name == "docker"
 
 
-def test_the_variable_and_then_the_name_decide(monkeypatch):
+def test_a_requested_name_overrides_the_variable(monkeypatch):
     require_engine()
     monkeypatch.setenv("FNBUILD_ENGINE", "kaniko")
     with pytest.raises(
@@ -28,7 +28,7 @@ def test_the_variable_and_then_the_name_decide(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["docker", "podman", "buildah"])
-def test_one_that_is_asked_for_and_missing_is_an_error(monkeypatch, tmp_path, name):
+def test_a_requested_engine_that_is_missing_is_an_error(monkeypatch, tmp_path, name):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match=f"{name} is not installed"):
         choose_engine(name)
@@ -52,7 +52,7 @@ DOWN = "echo 'Cannot connect to the Docker daemon at unix:///x' >&2; exit 1"
 BUILDAH = """echo '{"version": "1.28.2"}'"""
 
 
-def test_without_any_each_says_what_it_lacks(programs):
+def test_without_an_engine_the_error_names_each_problem(programs):
     programs("docker", DOWN)
     with pytest.raises(UnavailableError) as caught:
         choose_engine()
@@ -64,10 +64,10 @@ def test_without_any_each_says_what_it_lacks(programs):
     assert "systemctl start docker" in caught.value.hint
 
 
-def test_the_one_in_the_place_of_others_says_why(programs):
+def test_the_fallback_engine_reports_why_it_was_selected(programs):
     programs("buildah", BUILDAH)
-    found = choose_engine()
-    assert (found.name, found.selection_reason) == (
+    engine = choose_engine()
+    assert (engine.name, engine.selection_reason) == (
         "buildah",
         "docker is not installed; podman is not installed",
     )
@@ -79,28 +79,28 @@ def test_the_one_in_the_place_of_others_says_why(programs):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "words"),
+    ("variable", "value", "message"),
     [
         ("DOCKER_HOST", "tcp://me:secret@far:2375", "at tcp://***@far:2375 (DOCKER_HOST): Cannot"),
         ("DOCKER_CONTEXT", "far", "in the context far (DOCKER_CONTEXT): Cannot connect to the"),
     ],
 )
-def test_no_other_is_taken_for_a_docker_that_is_named(
-    programs, monkeypatch, variable, value, words
+def test_a_docker_named_by_a_variable_has_no_fallback(
+    programs, monkeypatch, variable, value, message
 ):
     programs("docker", DOWN)
     programs("buildah", BUILDAH)
     monkeypatch.setenv(variable, value)
     with pytest.raises(UnavailableError) as caught:
         choose_engine()
-    assert f"docker does not answer {words}" in caught.value.message
+    assert f"docker does not answer {message}" in caught.value.message
     assert f"unset {variable}" in caught.value.hint
     assert choose_engine("buildah").name == "buildah"
     monkeypatch.setenv("FNBUILD_ENGINE", "buildah")
     assert choose_engine().name == "buildah"
 
 
-def test_without_docker_its_variables_say_nothing(programs, monkeypatch):
+def test_without_docker_its_variables_are_ignored(programs, monkeypatch):
     programs("buildah", BUILDAH)
     monkeypatch.setenv("DOCKER_HOST", "unix:///x")
     assert choose_engine().selection_reason.startswith("docker is not installed")
