@@ -4,17 +4,16 @@ A connection holds at most one request and one read's worth of pipelined request
 reading. No further request begins while a reply waits for a slow reader.
 """
 
-import abc
 import asyncio
 import socket
 from time import monotonic
-from typing import Awaitable, Callable, Dict, Optional, Tuple, Union
+from typing import Awaitable, Callable, Optional, Tuple, Union
 
 from ..streams import Stream, StreamOwner
+from .connection_owner import ConnectionOwner
 from .messages import (
     BodySource,
     BodyWriter,
-    ConnectionLimits,
     Deferred,
     HttpRequest,
     Reply,
@@ -23,7 +22,7 @@ from .messages import (
     write_reply,
 )
 from .parser import HttpError, RequestHead
-from .reader import HEAD, NOTHING, PART_OF_HEAD, RequestReader
+from .reader import HEAD, NOTHING, PART_OF_HEAD
 
 # The states of a connection.
 READ = "read"  # between requests, or one is arriving
@@ -40,59 +39,12 @@ _MAX_CONSECUTIVE = 16
 # Seconds for which an idle connection closed by a drain is still read.
 _RETIRED_LINGER = 0.5
 
-_INCOMPLETE_REQUEST = HttpError(400, "the connection ended inside the request")
-
-# Returns a Reply, an awaitable, or DEFERRED. A reply of None ends the connection without an answer.
-App = Callable[[HttpRequest], Union[Reply, Awaitable[Optional[Reply]], Deferred, None]]
-# Called with a duplicate of the connection's socket, which the server then closes.
-Command = Callable[[socket.socket], None]
-
-
-class ConnectionOwner(abc.ABC):
-    """The server of a connection.
-
-    `app` answers requests. `in_flight` counts the requests that it has. With `keep_alive_disabled`
-    a connection ends after the last request that has arrived on it; with `expired` at once.
-    """
-
-    app: App
-    loop: asyncio.AbstractEventLoop
-    limits: ConnectionLimits
-    commands: Dict[bytes, Command]
-    in_flight: int
-    keep_alive_disabled: bool
-    expired: bool
-
-    @abc.abstractmethod
-    def new_reader(self) -> RequestReader:
-        """Return a reader for one connection's requests."""
-
-    @abc.abstractmethod
-    def run_command(self, line: bytes, sock: socket.socket) -> bool:
-        """Run the command of a connection's first line; return False if it is none."""
-
-    @abc.abstractmethod
-    def connection_closed(self, connection: "HttpConnection") -> None:
-        """Handle the end of a connection."""
-
-    @abc.abstractmethod
-    def request_ended(self) -> None:
-        """Handle the end of a request whose connection is closed."""
-
-    @abc.abstractmethod
-    def request_refused(self, error: HttpError) -> None:
-        """Handle a request that was answered without the application."""
-
-    @abc.abstractmethod
-    def application_failed(self, request: HttpRequest, error: BaseException) -> Reply:
-        """Return the reply to a request whose application raised."""
-
 
 class HttpConnection(StreamOwner, ReplyChannel):
     """An accepted connection.
 
     `half_closed` is True once the client sends nothing more; most such clients are gone, some wait
-    for their reply.
+    for their reply. `on_close` is called at the end.
     """
 
     def __init__(
@@ -101,12 +53,14 @@ class HttpConnection(StreamOwner, ReplyChannel):
         listener: str,
         sock: socket.socket,
         client: Optional[Tuple[str, int]],
+        on_close: Callable[["HttpConnection"], None],
     ) -> None:
         self.server = server
         self.listener = listener
         self.closed = False
         self.half_closed = False
         self.client = client
+        self._on_close = on_close
         # The loop itself holds only weak references to tasks.
         self._task: "Optional[asyncio.Task[None]]" = None
         self._loop = server.loop
@@ -151,7 +105,7 @@ class HttpConnection(StreamOwner, ReplyChannel):
     def eof_received(self) -> None:
         self.half_closed = True
         if self._state == READ and self._reader.progress != NOTHING:
-            self._refuse(_INCOMPLETE_REQUEST)
+            self._refuse(HttpError(400, "the connection ended inside the request"))
         elif self._state == STREAM and self._writer and self._writer.endless:
             # The client most likely does not want the rest.
             self.stream.abort()
@@ -173,14 +127,12 @@ class HttpConnection(StreamOwner, ReplyChannel):
         if self._writer is not None:
             self._writer.connection_lost()
         self._reader = self.server.new_reader()
-        self.server.connection_closed(self)
+        self._on_close(self)
 
     def _run_command(self) -> bool:
         """Run the received line if it is a command of the server instead of HTTP."""
-        reader = self._reader
-        return reader.head is None and self.server.run_command(
-            reader.partial_head(), self.stream.sock
-        )
+        line = self._reader.partial_head()
+        return self._reader.head is None and self.server.run_command(line, self.stream.sock)
 
     # Reading and answering.
 
@@ -209,16 +161,13 @@ class HttpConnection(StreamOwner, ReplyChannel):
 
     def _await_more(self) -> None:
         """Wait for more bytes: nothing is left, or a part of a request."""
-        progress = self._reader.progress
         if self.half_closed:
-            if progress == NOTHING:
-                self._close()
-            else:
-                self._refuse(_INCOMPLETE_REQUEST)
+            self.eof_received()
             return
         if not self._reading:
             self._reading = True
             self.stream.resume()
+        progress = self._reader.progress
         if progress != self._awaited:
             self._awaited = progress
             if progress == PART_OF_HEAD:
@@ -350,9 +299,8 @@ class HttpConnection(StreamOwner, ReplyChannel):
         if self.stream.closed:
             return
         self._state = READ
-        if self._advancing or self._idle():
-            return
-        self._advance()
+        if not (self._advancing or self._idle()):
+            self._advance()
 
     def _idle(self) -> bool:
         """Return True if there is nothing to do until more bytes arrive."""
@@ -403,11 +351,8 @@ class HttpConnection(StreamOwner, ReplyChannel):
 
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
-        if (
-            self._state == READ
-            and self._reader.progress == NOTHING
-            and not self.stream.unread_bytes()
-        ):
+        idle = self._state == READ and self._reader.progress == NOTHING
+        if idle and not self.stream.unread_bytes():
             self._linger()
             # A request that is on its way at this moment gets no reply.
             self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._on_linger_timeout)
@@ -442,17 +387,14 @@ class HttpConnection(StreamOwner, ReplyChannel):
             self._refuse(HttpError(408, "no more of the body arrived within %g s" % seconds))
 
     def _on_write_timeout(self) -> None:
-        undelivered = self.stream.undelivered_bytes()
-        if undelivered < self._checkpoint:
-            self._checkpoint = undelivered
-            self._arm(self._limits.write_timeout, self._on_write_timeout)
+        if self.stream.undelivered_bytes() < self._checkpoint:
+            self.await_room()
         else:
             self.stream.abort()
 
     def _on_linger_timeout(self) -> None:
-        self._checkpoint = self.stream.undelivered_bytes()
-        if self._checkpoint:
+        if self.stream.undelivered_bytes():
             # The reply itself is still on its way to a slow reader.
-            self._arm(self._limits.write_timeout, self._on_write_timeout)
+            self.await_room()
         else:
             self.stream.abort()

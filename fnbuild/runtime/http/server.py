@@ -6,32 +6,18 @@ connections to other processes; `drain` then ends open connections after their l
 
 import asyncio
 import socket
-from typing import Callable, Dict, List, Optional, Set
+from typing import Dict, List, Optional, Set
 
-from .connection import App, Command, ConnectionOwner, HttpConnection
-from .messages import ConnectionLimits, HttpRequest, Reply
-from .parser import HttpError
-from .reader import RequestReader, SizedBody
-
-# Called with a description and the exception.
-OnError = Callable[[str, BaseException], None]
-# Returns the memory for a body of that many bytes.
-BodyAllocator = Callable[[int], SizedBody]
-# Called with the status and the reason.
-OnRefusal = Callable[[int, str], None]
+from .connection import HttpConnection
+from .connection_owner import App, Command, ConnectionOwner, OnError
+from .messages import ConnectionLimits
 
 _MAX_ACCEPTS = 16
 _PAUSE_AFTER_ERROR = 0.5
 
 
 class HttpServer(ConnectionOwner):
-    """An HTTP server for one application.
-
-    `connections` counts the open connections. `on_refusal` is called for requests that are refused
-    before the application, `on_error` for exceptions of the application. `commands` are lines, with
-    their line feeds, that clients may send instead of HTTP; their functions receive the connection.
-    `allocate_body` returns the memory for a body of known size.
-    """
+    """An HTTP server for one application. `connections` counts the open connections."""
 
     def __init__(
         self,
@@ -42,16 +28,7 @@ class HttpServer(ConnectionOwner):
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.app = app
-        self.limits = limits or ConnectionLimits()
-        self.loop = loop
-        self.in_flight = 0
-        self.keep_alive_disabled = False
-        self.expired = False
-        self._on_error = on_error
-        self.on_refusal: Optional[OnRefusal] = None
-        self.allocate_body: BodyAllocator = SizedBody
-        self.commands = commands or {}
+        super().__init__(app, limits, on_error, commands, loop=loop)
         self._connections: Set[HttpConnection] = set()
         self._listeners: Dict[str, socket.socket] = {}
         self._accepting = True
@@ -107,13 +84,13 @@ class HttpServer(ConnectionOwner):
                 # it would spin.
                 self._unwatch()
                 self._retry = self.loop.call_later(_PAUSE_AFTER_ERROR, self._watch)
-                self._report("cannot accept connections at the moment", error)
+                self.report("cannot accept connections at the moment", error)
                 return
             client = None
             if isinstance(address, tuple):
                 client = address[:2]
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(HttpConnection(self, name, sock, client))
+            self._connections.add(HttpConnection(self, name, sock, client, self._forget))
 
     # Ending.
 
@@ -152,13 +129,7 @@ class HttpServer(ConnectionOwner):
         # Again, for connections that had just received a part of a request.
         self._expiry = self.loop.call_later(1.0, self._expire)
 
-    # The interface for connections.
-
-    def new_reader(self) -> RequestReader:
-        limits = self.limits
-        return RequestReader(limits.max_head, limits.max_body, self.allocate_body)
-
-    def connection_closed(self, connection: HttpConnection) -> None:
+    def _forget(self, connection: HttpConnection) -> None:
         self._connections.discard(connection)
         self.request_ended()
 
@@ -168,24 +139,3 @@ class HttpServer(ConnectionOwner):
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
-
-    def request_refused(self, error: HttpError) -> None:
-        if self.on_refusal is not None:
-            self.on_refusal(error.status, error.message)
-
-    def application_failed(self, request: HttpRequest, error: BaseException) -> Reply:
-        self._report("the application failed at %s %s" % (request.method, request.path), error)
-        text = "%s: %s" % (type(error).__name__, error)
-        return Reply.json(500, {"error": "the request could not be served: " + text}, close=True)
-
-    def run_command(self, line: bytes, sock: socket.socket) -> bool:
-        command = self.commands.get(line)
-        if command is None:
-            return False
-        with socket.fromfd(sock.fileno(), sock.family, sock.type) as duplicate:
-            command(duplicate)
-        return True
-
-    def _report(self, message: str, error: BaseException) -> None:
-        if self._on_error is not None:
-            self._on_error(message, error)

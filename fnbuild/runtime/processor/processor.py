@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
-from ..http.connection import Command
+from ..http.connection_owner import Command
 from ..http.server import HttpServer
 from ..logs import Log
 from ..triggers.base import Trigger, TriggerContext
