@@ -7,12 +7,14 @@ POST /drain, /reload and /stop.
 import abc
 import json
 import os
-from typing import Any, Awaitable, Callable, Dict, Union
+from typing import Any, Awaitable, Callable, Dict, Tuple, Union
 
 from ..http.messages import HttpRequest, Reply
 from . import metrics
 
 ReplyOrAwaitable = Union[Reply, Awaitable[Reply]]
+# The method and the handler of a path.
+Route = Tuple[str, Callable[[HttpRequest], ReplyOrAwaitable]]
 
 
 class ProcessorControl(abc.ABC):
@@ -44,7 +46,7 @@ class AdminApi:
 
     def __init__(self, processor: ProcessorControl, control: bool) -> None:
         self._processor = processor
-        self._routes: Dict[str, Any] = {
+        self._routes: Dict[str, Route] = {
             "/live": ("GET", self._live),
             "/ready": ("GET", self._ready),
             "/metrics": ("GET", self._metrics),
@@ -64,12 +66,11 @@ class AdminApi:
         if route is None:
             paths = ", ".join(sorted(self._routes))
             return Reply.json(404, {"error": "%s is not one of %s" % (request.path, paths)})
-        method: str = route[0]
-        function: Callable[[HttpRequest], ReplyOrAwaitable] = route[1]
+        method, handler = route
         if request.method != method and not (method == "GET" and request.method == "HEAD"):
             text = "%s accepts only %s" % (request.path, method)
             return Reply.json(405, {"error": text}, [("Allow", method)])
-        return function(request)
+        return handler(request)
 
     def _live(self, _request: HttpRequest) -> Reply:
         return Reply.json(200, {})

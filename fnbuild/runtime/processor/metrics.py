@@ -25,8 +25,8 @@ Number = Union[int, float]
 GaugeReader = Callable[[], Mapping[Tuple[str, ...], Number]]
 
 
-class Gauge:
-    """A number."""
+class Value:
+    """A single number: a child of a counter or a gauge."""
 
     __slots__ = ("value",)
 
@@ -35,18 +35,6 @@ class Gauge:
 
     def samples(self) -> List[Tuple[str, str, Number]]:
         return [("", "", self.value)]
-
-
-class Counter(Gauge):
-    """A number that only grows."""
-
-    __slots__ = ()
-
-    def inc(self, amount: Number = 1) -> None:
-        """Add `amount`; raise ValueError if it is negative."""
-        if amount < 0:
-            raise ValueError("a counter cannot go down by %r" % (amount,))
-        self.value += amount
 
 
 class Histogram:
@@ -94,7 +82,7 @@ class MetricFamily:
         self._children: Dict[Tuple[str, ...], Any] = {}
 
     def child(self, *values: object) -> Any:
-        """Return the counter, gauge or histogram for these label values, in the labels' order."""
+        """Return the child for these label values, in the order of the labels."""
         if len(values) != len(self.labels):
             raise ValueError("%s has the labels %r, not %r" % (self.name, self.labels, values))
         key = tuple(str(value) for value in values)
@@ -122,7 +110,7 @@ class GaugeFamily(MetricFamily):
     """Gauges whose labels and values are read at each scrape. Without any, nothing is shown."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], read: GaugeReader) -> None:
-        super().__init__(name, "gauge", text, labels, Gauge)
+        super().__init__(name, "gauge", text, labels, Value)
         self._read = read
 
     def lines(self, constant: Sequence[str]) -> List[str]:
@@ -143,7 +131,7 @@ class MetricsRegistry:
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
         """Add a family of counters. Raises ValueError if the name is invalid or taken."""
-        return self._add(MetricFamily(name, "counter", text, labels, Counter))
+        return self._add(MetricFamily(name, "counter", text, labels, Value))
 
     def gauge(self, name: str, text: str, labels: Sequence[str], read: GaugeReader) -> MetricFamily:
         """Add a family of gauges, which `read` returns at each scrape."""

@@ -321,7 +321,7 @@ class Processor(ProcessorControl):
             self._refused.child(status)
 
     def _on_refusal(self, status: int, reason: str) -> None:
-        self._refused.child(status).inc()
+        self._refused.child(status).value += 1
         self._refusal_log.add(status, reason)
 
     def _workers_by_state(self) -> Dict[Tuple[str, ...], int]:

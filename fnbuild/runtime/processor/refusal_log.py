@@ -6,7 +6,7 @@ from typing import Dict, Optional
 from ..logs import Log, LogRecord
 
 # Seconds for which requests refused with the same status are only counted after one was logged.
-WINDOW = 10.0
+_WINDOW = 10.0
 
 
 class _RefusalCount:
@@ -23,10 +23,9 @@ class _RefusalCount:
 class RefusalLog:
     """A log of the first request refused with a status, then of the others per window."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, window: float = WINDOW) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log) -> None:
         self._loop = loop
         self._log = log
-        self._window = window
         self._counts: Dict[int, _RefusalCount] = {}
 
     def add(self, status: int, reason: str, request_id: Optional[str] = None) -> None:
@@ -42,7 +41,7 @@ class RefusalLog:
         self._watch(status)
 
     def _watch(self, status: int) -> None:
-        timer = self._loop.call_later(self._window, self._sum_up, status)
+        timer = self._loop.call_later(_WINDOW, self._sum_up, status)
         self._counts[status] = _RefusalCount(timer)
 
     def _sum_up(self, status: int) -> None:

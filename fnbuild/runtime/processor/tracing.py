@@ -111,22 +111,17 @@ def _create_provider(function: str) -> Any:
     """Return the SDK's provider with the exporters of OTEL_TRACES_EXPORTER."""
     sdk = import_module("opentelemetry.sdk.trace")
     export = import_module("opentelemetry.sdk.trace.export")
-    entry_points = import_module("importlib.metadata").entry_points
+    points = import_module("importlib.metadata").entry_points()
+    group = "opentelemetry_traces_exporter"
+    # Before Python 3.10 they are a dictionary.
+    exporters = points.select(group=group) if hasattr(points, "select") else points.get(group, ())
     os.environ.setdefault("OTEL_SERVICE_NAME", function)
     provider = sdk.TracerProvider()
-    for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
-        if name.strip() not in ("", "none"):
-            exporters = [
-                point
-                for point in _exporter_entry_points(entry_points())
-                if point.name == name.strip()
-            ]
-            if not exporters:
-                raise LookupError("there is no exporter %s" % name.strip())
-            provider.add_span_processor(export.BatchSpanProcessor(exporters[0].load()()))
+    for name in map(str.strip, os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")):
+        if name in ("", "none"):
+            continue
+        exporter = next((point for point in exporters if point.name == name), None)
+        if exporter is None:
+            raise LookupError("there is no exporter %s" % name)
+        provider.add_span_processor(export.BatchSpanProcessor(exporter.load()()))
     return provider
-
-
-def _exporter_entry_points(points: Any) -> Any:
-    group = "opentelemetry_traces_exporter"
-    return points.select(group=group) if hasattr(points, "select") else points.get(group, ())
