@@ -87,6 +87,13 @@ class KubeObject(_Mapping):
     def is_terminating(self) -> bool:
         return "deletionTimestamp" in self.metadata
 
+    def applied_by(self, manager: str) -> _Mapping:
+        """Return the entry of a field manager's server-side apply; empty if there is none."""
+        for entry in self.metadata.items_of("managedFields"):
+            if entry.get("manager") == manager and entry.get("operation") == "Apply":
+                return entry
+        return _Mapping()
+
     def condition(self, kind: str) -> Condition:
         """Return the condition of this type, an empty one if there is none."""
         conditions = map(Condition, self.status.items_of("conditions"))

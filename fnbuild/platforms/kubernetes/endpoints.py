@@ -107,16 +107,9 @@ def external_addresses(objects: FunctionObjects, hosts: tuple[str, ...]) -> tupl
     """Return the external addresses: node ports, load balancers and Ingresses, in this order."""
     port = node_port(objects.service)
     nodes = [f"{bracketed(host)}:{port}" for host in hosts] if port else []
-    return tuple(
-        dict.fromkeys(
-            [*nodes, *_balancer_addresses(objects.service), *_ingress_addresses(objects.ingress)]
-        )
-    )
-
-
-def _balancer_addresses(service: Raw | None) -> Iterator[str]:
-    for host in _balancer_hosts(service):
-        yield f"{bracketed(host)}:{_http_port(service).get('port', SERVICE_PORT)}"
+    service_port = _http_port(objects.service).get("port", SERVICE_PORT)
+    balancers = (f"{bracketed(host)}:{service_port}" for host in _balancer_hosts(objects.service))
+    return tuple(dict.fromkeys([*nodes, *balancers, *_ingress_addresses(objects.ingress)]))
 
 
 def _balancer_hosts(obj: Raw | None) -> Iterator[str]:
@@ -141,7 +134,7 @@ def _ingress_addresses(ingress: Raw | None) -> Iterator[str]:
 @contextmanager
 def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
     """Yield a URL of the function that this machine reaches, or "" if no pod serves."""
-    if address := _healthy_address(cluster, deployment):
+    if address := _first_matching(_candidate_addresses(cluster, deployment), _is_healthy):
         yield f"http://{address}"
         return
     key = KubernetesKey.of(deployment.function)
@@ -163,29 +156,14 @@ def wait_for_new_pods(cluster: Cluster, deployment: Deployment) -> None:
     request right after a deploy may reach an old pod, or none.
     """
     new_pods = {instance_id(pod) for pod in deployment.processors}
-    address = _connectable_address(cluster, deployment) if new_pods else ""
+    addresses = _candidate_addresses(cluster, deployment) if new_pods else []
+    address = _first_matching(addresses, _is_connectable)
     deadline = time.monotonic() + _SWITCH_SECONDS
     good = 0
     while address and good < _REQUIRED_RESPONSES and time.monotonic() < deadline:
         good = good + 1 if _is_new_pod(new_pods, address) else 0
         if not good:
             time.sleep(_PAUSE_SECONDS)
-
-
-def _healthy_address(cluster: Cluster, deployment: Deployment) -> str:
-    """Return the first address at which the function is healthy, or ""."""
-    return _first_matching(
-        _candidate_addresses(cluster, deployment),
-        lambda address: _query_health(address).status == HTTPStatus.OK,
-    )
-
-
-def _connectable_address(cluster: Cluster, deployment: Deployment) -> str:
-    """Return the first address that accepts or refuses connections, or "".
-
-    An address that refuses them is reachable and may accept them shortly.
-    """
-    return _first_matching(_candidate_addresses(cluster, deployment), _is_connectable)
 
 
 def _candidate_addresses(cluster: Cluster, deployment: Deployment) -> list[str]:
@@ -206,7 +184,15 @@ def _first_matching(addresses: list[str], predicate: Callable[[str], bool]) -> s
     )
 
 
+def _is_healthy(address: str) -> bool:
+    return _query_health(address).status == HTTPStatus.OK
+
+
 def _is_connectable(address: str) -> bool:
+    """Return True if the address accepts or refuses connections.
+
+    An address that refuses them is reachable and may accept them shortly.
+    """
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS):

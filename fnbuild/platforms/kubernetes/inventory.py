@@ -17,7 +17,7 @@ from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels
-from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object, section
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 IMPORTED_KEY = "function"
@@ -74,18 +74,16 @@ class FunctionObjects:
     @property
     def imported_config(self) -> Raw | None:
         """The configuration of an imported function that has not been deployed."""
-        text = self._data.get(IMPORTED_KEY)
-        return None if text is None else parse_object(text)
+        return self._config(IMPORTED_KEY)
 
     @property
     def pending_config(self) -> Raw | None:
         """The configuration of the first deploy, which is in progress or was interrupted."""
-        text = self._data.get(PENDING_KEY)
-        return None if text is None else parse_object(text)
+        return self._config(PENDING_KEY)
 
-    @property
-    def _data(self) -> Raw:
-        return (self.config_map or {}).get("data") or {}
+    def _config(self, name: str) -> Raw | None:
+        text = section(self.config_map or {}, "data").get(name)
+        return None if text is None else parse_object(text)
 
     def is_leased(self, now: float) -> bool:
         """Return True if the lease has not expired at `now`, in seconds since the epoch."""
@@ -105,8 +103,7 @@ class FunctionObjects:
 
     def _annotation(self, name: str) -> str:
         """Return an annotation of the ConfigMap, or ""."""
-        annotations = (self.config_map or {}).get("metadata", {}).get("annotations") or {}
-        return str(annotations.get(name, ""))
+        return str(section(self.config_map or {}, "metadata", "annotations").get(name, ""))
 
     @property
     def revision(self) -> RevisionRecord | None:

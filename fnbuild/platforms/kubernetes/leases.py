@@ -207,7 +207,7 @@ class FunctionLease:
             config = recorded_config(self.pending_function)
         if self.imported_config:
             config = json.loads(self.imported_config)
-        user_labels = (config.get("metadata") or {}).get("labels") or {}
+        user_labels = labels.section(config, "metadata", "labels")
         kind = "imported" if self.imported_config else "revisions"
         return {
             labels.MANAGED_BY: labels.MANAGER,

@@ -9,25 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import revision_records
+from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import (
-    CONFIG,
-    CONTAINER,
-    CREATED,
-    DIGEST,
-    FUNCTION,
-    IMAGE,
-    MANAGED_BY,
-    MANAGER,
-    NOTE,
-    OVERLAP,
-    OWNER,
-    PINNED,
-    PROCESSOR,
-    PROJECT,
-    RECOMMENDED_PREFIX,
-    REVISION,
-    SOURCE_REVISION,
-    STAMP,
     KubernetesKey,
     canonical_json,
     is_valid_label_value,
@@ -108,65 +91,65 @@ class RevisionRecord:
         """
         if deployment is None:
             return None
-        metadata = deployment.get("metadata") or {}
-        labels: Raw = metadata.get("labels") or {}
-        annotations: Raw = metadata.get("annotations") or {}
+        metadata = section(deployment, "metadata")
+        own_labels = section(metadata, "labels")
+        annotations = section(metadata, "annotations")
         template = deployment["spec"]["template"]
-        pod_annotations: Raw = template["metadata"].get("annotations") or {}
-        config = parse_object(annotations.get(CONFIG, ""))
-        if labels.get(MANAGED_BY) != MANAGER or not config:
+        config = parse_object(annotations.get(labels.CONFIG, ""))
+        if own_labels.get(labels.MANAGED_BY) != labels.MANAGER or not config:
             return None
-        key = KubernetesKey(metadata.get("namespace", ""), labels.get(FUNCTION, ""))
+        key = KubernetesKey(metadata.get("namespace", ""), own_labels.get(labels.FUNCTION, ""))
         # A Deployment applied from a file may be in another namespace than the file's author had.
         config["metadata"] = {**section(config, "metadata"), "namespace": key.namespace}
-        revision, digest = parse_int(annotations, REVISION), annotations.get(DIGEST, "")
+        revision = parse_int(annotations, labels.REVISION)
+        digest = annotations.get(labels.DIGEST, "")
         image, pinned = _image_references(annotations, template["spec"], config)
         return cls(
             key=key,
             number=revision,
-            created=annotations.get(CREATED, ""),
+            created=annotations.get(labels.CREATED, ""),
             digest=digest,
             image=image,
             pinned=pinned,
             config=config,
-            source=parse_int(annotations, SOURCE_REVISION) or revision,
-            note=annotations.get(NOTE, ""),
-            stamp=_stamp(pod_annotations, digest),
+            source=parse_int(annotations, labels.SOURCE_REVISION) or revision,
+            note=annotations.get(labels.NOTE, ""),
+            stamp=_stamp(section(template, "metadata", "annotations"), digest),
             overlap=_allows_overlap(annotations, config, deployment["spec"]),
-            owner=annotations.get(OWNER, ""),
+            owner=annotations.get(labels.OWNER, ""),
         )
 
     def annotations(self) -> dict[str, str]:
         """Return the annotations of the Deployment. Raises `InputError` if they are too long."""
         optional = {
-            REVISION: str(self.number) if self.number else "",
-            CREATED: self.created,
-            SOURCE_REVISION: str(self.source) if self.source else "",
-            NOTE: self.note,
-            OWNER: self.owner,
-            DIGEST: self.digest,
-            IMAGE: self.image,
-            CONFIG: canonical_json(self.config),
+            labels.REVISION: str(self.number) if self.number else "",
+            labels.CREATED: self.created,
+            labels.SOURCE_REVISION: str(self.source) if self.source else "",
+            labels.NOTE: self.note,
+            labels.OWNER: self.owner,
+            labels.DIGEST: self.digest,
+            labels.IMAGE: self.image,
+            labels.CONFIG: canonical_json(self.config),
         }
         result = {name: text for name, text in optional.items() if text}
-        result[PINNED] = self.pinned
-        validate_annotations(result, internal=(CONFIG,))
+        result[labels.PINNED] = self.pinned
+        validate_annotations(result, internal=(labels.CONFIG,))
         return result
 
     def labels(self) -> dict[str, str]:
         """Return the labels of all objects and pods. Raises `InputError` for invalid ones."""
-        user_labels = (self.config.get("metadata") or {}).get("labels") or {}
-        project = user_labels.get(PROJECT) or "default"
+        user_labels = section(self.config, "metadata", "labels")
+        project = user_labels.get(labels.PROJECT) or "default"
         recommended = {
-            f"{RECOMMENDED_PREFIX}/name": self.key.name,
-            f"{RECOMMENDED_PREFIX}/instance": self.key.object_name,
-            f"{RECOMMENDED_PREFIX}/component": "function",
-            f"{RECOMMENDED_PREFIX}/part-of": project,
+            f"{labels.RECOMMENDED_PREFIX}/name": self.key.name,
+            f"{labels.RECOMMENDED_PREFIX}/instance": self.key.object_name,
+            f"{labels.RECOMMENDED_PREFIX}/component": "function",
+            f"{labels.RECOMMENDED_PREFIX}/part-of": project,
         }
         if version := self._version:
-            recommended[f"{RECOMMENDED_PREFIX}/version"] = version
-        result = {PROJECT: "default"} | recommended | user_labels | self.key.pod_selector
-        result[MANAGED_BY] = MANAGER
+            recommended[f"{labels.RECOMMENDED_PREFIX}/version"] = version
+        result = {labels.PROJECT: "default"} | recommended | user_labels | self.key.pod_selector
+        result[labels.MANAGED_BY] = labels.MANAGER
         validate_labels(result)
         return result
 
@@ -197,14 +180,14 @@ class RevisionRecord:
         the code is added if the image reference is not exact. Raises `InputError` for annotations
         that Kubernetes rejects.
         """
-        user_annotations = (self.config.get("metadata") or {}).get("annotations") or {}
+        user_annotations = section(self.config, "metadata", "annotations")
         stamp = self.stamp or ("" if self.pinned else self.digest)
         result = {
             **user_annotations,
-            PROCESSOR: canonical_json(processor),
-            **({STAMP: stamp} if stamp else {}),
+            labels.PROCESSOR: canonical_json(processor),
+            **({labels.STAMP: stamp} if stamp else {}),
         }
-        validate_annotations(result, internal=(PROCESSOR,))
+        validate_annotations(result, internal=(labels.PROCESSOR,))
         return result
 
 
@@ -235,9 +218,9 @@ def _image_references(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str
     """
     container = _function_container(pod)
     running = str(container.get("image", ""))
-    image = str(annotations.get(IMAGE) or running)
-    if PINNED in annotations:
-        return image, str(annotations[PINNED])
+    image = str(annotations.get(labels.IMAGE) or running)
+    if labels.PINNED in annotations:
+        return image, str(annotations[labels.PINNED])
     chosen = section(config, "spec").get("imagePullPolicy")
     exact = bool(container) and not chosen and container.get("imagePullPolicy") != "Always"
     return image, running if exact or running != image or "@" in running else ""
@@ -250,17 +233,19 @@ def image_of(deployment: Raw) -> str:
 
 def _function_container(pod: Raw) -> Raw:
     containers: list[Raw] = pod.get("containers") or []
-    return next((container for container in containers if container.get("name") == CONTAINER), {})
+    return next(
+        (container for container in containers if container.get("name") == labels.CONTAINER), {}
+    )
 
 
 def _stamp(annotations: Raw, digest: str) -> str:
-    stamp: str = annotations.get(STAMP, "")
+    stamp: str = annotations.get(labels.STAMP, "")
     return "" if stamp == digest else stamp
 
 
 def _allows_overlap(annotations: Raw, config: Raw, spec: Raw) -> bool:
     """Return True if the user asked for a replacement without a gap despite a GPU."""
-    if annotations.get(OVERLAP) == "false":
+    if annotations.get(labels.OVERLAP) == "false":
         return False  # set by a rollout without a gap: see `rollout.replacement`
     chosen = section(config, "spec").get("deploymentStrategy")
     if chosen or section(spec, "strategy").get("type") == "Recreate":

@@ -167,7 +167,8 @@ def _current_state(
         return _StateMessage("standby") if function.spec.disable else _StateMessage("scaledToZero")
     status = observed.status
     if status is None or status.ready:
-        return _StateMessage("ready", "; ".join(_worker_losses(observed.statuses)))
+        losses = ((pod, report.lost_workers) for pod, report in observed.statuses.items())
+        return _StateMessage("ready", "; ".join(f"{pod}: {lost}" for pod, lost in losses if lost))
     current = _partial_state(deployment, status, observed, readiness_seconds(function))
     if current.state == "unhealthy" and records.never_served(objects):
         return replace(current, state="error")
@@ -191,12 +192,6 @@ def _without_deployment(objects: FunctionObjects) -> _StateMessage:
         return _StateMessage("error", newest.failure)
     redeploy = f"`fnbuild redeploy {objects.key.name}` creates it again"
     return _StateMessage("unhealthy", f"its Deployment was removed; {redeploy}")
-
-
-def _worker_losses(statuses: dict[str, ProcessorStatus]) -> list[str]:
-    return [
-        f"{pod}: {status.lost_workers}" for pod, status in statuses.items() if status.lost_workers
-    ]
 
 
 def _partial_state(
@@ -283,17 +278,12 @@ def _details(
     if objects.service is not None:
         details["service"] = objects.service["spec"].get("type", "ClusterIP")
     if objects.has_foreign_objects and objects.deployment is not None and revision is None:
-        details["deployed_by"] = _managing_tool(objects.deployment)
-    if count := gpu_limit(function):
-        details["gpu"] = count
+        details["deployed_by"] = objects.deployment.labels.get(labels.MANAGED_BY) or "Nuclio"
+    details["gpu"] = gpu_limit(function)
     if objects.hpa is not None:
         details["autoscaling"] = _autoscaling(objects.hpa)
     details["pods"] = pods
     return {key: value for key, value in details.items() if value}
-
-
-def _managing_tool(deployment: KubeDeployment) -> str:
-    return deployment.labels.get(labels.MANAGED_BY) or "Nuclio"
 
 
 def _autoscaling(hpa: Raw) -> Raw:

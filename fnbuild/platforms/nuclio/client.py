@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from heapq import merge
 from threading import Event
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError
@@ -66,19 +67,29 @@ class DashboardClient:
         """Raise the reason why the dashboard cannot be used."""
         self.transport.expect(dict, self.transport.json("GET", "/api/versions"))
 
+    def _call(
+        self,
+        method: str,
+        path: str,
+        namespace: str,
+        body: Raw | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send a request about functions or projects; `options` are headers of Nuclio."""
+        headers = _namespace_header(path, namespace) | dict(options or {})
+        return self.transport.json(method, path, headers=headers, body=body)
+
     # Functions
 
     def functions(self, namespace: str) -> list[Raw]:
         """Return all functions, sorted by name."""
-        reply = self.transport.json("GET", _FUNCTIONS_PATH, headers=_namespace_header(namespace))
+        reply = self._call("GET", _FUNCTIONS_PATH, namespace)
         functions = self.transport.expect(dict, reply or {})
         return [function for _, function in sorted(functions.items()) if isinstance(function, dict)]
 
     def function(self, key: FunctionKey) -> Raw | None:
         try:
-            reply = self.transport.json(
-                "GET", _function_path(key), headers=_namespace_header(key.namespace)
-            )
+            reply = self._call("GET", _function_path(key), key.namespace)
         except NotFoundError:
             return None
         function: Raw = self.transport.expect(dict, reply)
@@ -97,17 +108,13 @@ class DashboardClient:
 
     def _send(self, method: str, path: str, function: Raw) -> None:
         metadata = metadata_of(function)
-        headers = _namespace_header(metadata["namespace"])
         body = {"metadata": metadata, "spec": function.get("spec") or {}}
-        self.transport.json(method, path, headers=headers, body=body)
+        self._call(method, path, metadata["namespace"], body)
 
     def redeploy(self, stored: Raw) -> None:
         """Deploy the function as it is."""
         key = _object_key(stored)
-        headers = _namespace_header(key.namespace)
-        self.transport.json(
-            "PATCH", _function_path(key), headers=headers, body={"desiredState": "ready"}
-        )
+        self._call("PATCH", _function_path(key), key.namespace, {"desiredState": "ready"})
 
     def add_imported(self, function: Raw) -> None:
         """Record the function in state `imported`."""
@@ -115,18 +122,14 @@ class DashboardClient:
 
     def delete(self, key: FunctionKey) -> None:
         """Delete the function in any state; a missing function is no error."""
-        headers = {
-            **_namespace_header(key.namespace),
-            "X-Nuclio-Delete-Function-Ignore-State-Validation": "true",
-        }
+        options = {"X-Nuclio-Delete-Function-Ignore-State-Validation": "true"}
         body = {"metadata": {"name": key.name, "namespace": key.namespace}}
-        self.transport.json("DELETE", _FUNCTIONS_PATH, headers=headers, body=body)
+        self._call("DELETE", _FUNCTIONS_PATH, key.namespace, body, options)
 
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
-        headers = _project_namespace_header(namespace)
-        reply = self.transport.json("GET", _PROJECTS_PATH, headers=headers)
+        reply = self._call("GET", _PROJECTS_PATH, namespace)
         projects = self.transport.expect(dict, reply or {})
         return [
             api_objects.project_from_object(project, name, namespace)
@@ -134,25 +137,19 @@ class DashboardClient:
         ]
 
     def create_project(self, project: Project) -> None:
-        headers = _project_namespace_header(project.namespace)
-        self.transport.json(
-            "POST", _PROJECTS_PATH, headers=headers, body=api_objects.project_object(project)
-        )
+        body = api_objects.project_object(project)
+        self._call("POST", _PROJECTS_PATH, project.namespace, body)
 
     def update_project(self, project: Project) -> None:
         """Replace the description and the owner of the project."""
-        headers = _project_namespace_header(project.namespace)
-        path = f"{_PROJECTS_PATH}/{project.name}"
-        self.transport.json("PUT", path, headers=headers, body=api_objects.project_object(project))
+        body = api_objects.project_object(project)
+        self._call("PUT", f"{_PROJECTS_PATH}/{project.name}", project.namespace, body)
 
     def delete_project(self, namespace: str, name: str) -> None:
         """Delete a project without functions."""
-        headers = {
-            **_project_namespace_header(namespace),
-            "X-Nuclio-Delete-Project-Strategy": "restricted",
-        }
+        options = {"X-Nuclio-Delete-Project-Strategy": "restricted"}
         body = {"metadata": {"name": name, "namespace": namespace}}
-        self.transport.json("DELETE", _PROJECTS_PATH, headers=headers, body=body)
+        self._call("DELETE", _PROJECTS_PATH, namespace, body, options)
 
     # Replicas
 
@@ -166,9 +163,7 @@ class DashboardClient:
 
     def replica_names(self, key: FunctionKey) -> list[str]:
         """Return the names of the replicas, as the log has them."""
-        reply = self.transport.json(
-            "GET", f"{_function_path(key)}/replicas", headers=_namespace_header(key.namespace)
-        )
+        reply = self._call("GET", f"{_function_path(key)}/replicas", key.namespace)
         names = self.transport.expect(dict, reply).get("names") or []
         return [str(name) for name in self.transport.expect(list, names)]
 
@@ -222,7 +217,7 @@ class DashboardClient:
         if tail is not None:
             query["tailLines"] = str(tail)
         path = f"{_function_path(key)}/logs/{quote(replica, safe='')}?{urlencode(query)}"
-        headers = _namespace_header(key.namespace)
+        headers = _namespace_header(path, key.namespace)
         timeout = None if follow else _LOG_SECONDS
         with self.transport.open("GET", path, headers=headers, timeout=timeout) as response:
             yield from response
@@ -241,12 +236,9 @@ def _object_key(stored: Raw) -> FunctionKey:
     return FunctionKey(metadata.get("namespace", ""), metadata.get("name", ""))
 
 
-def _namespace_header(namespace: str) -> dict[str, str]:
-    return {"X-Nuclio-Function-Namespace": namespace}
-
-
-def _project_namespace_header(namespace: str) -> dict[str, str]:
-    return {"X-Nuclio-Project-Namespace": namespace}
+def _namespace_header(path: str, namespace: str) -> dict[str, str]:
+    resource = "Project" if path.startswith(_PROJECTS_PATH) else "Function"
+    return {f"X-Nuclio-{resource}-Namespace": namespace}
 
 
 def merge_records(lines: LineStreams, tail: int | None) -> Iterator[LogRecord]:

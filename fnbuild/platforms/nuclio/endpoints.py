@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -137,10 +136,6 @@ class _InvocationRelay(BaseHTTPRequestHandler):
 
 def _open_connection(address: DashboardAddress) -> http.client.HTTPConnection:
     parts = urlsplit(address.url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(
-            host, parts.port, timeout=_MAX_INVOKE_SECONDS, context=context
-        )
-    return http.client.HTTPConnection(host, parts.port, timeout=_MAX_INVOKE_SECONDS)
+    is_https = parts.scheme == "https"
+    connection = http.client.HTTPSConnection if is_https else http.client.HTTPConnection
+    return connection(parts.hostname or "", parts.port, timeout=_MAX_INVOKE_SECONDS)

@@ -35,12 +35,6 @@ SETTLED_STATES = frozenset({"ready", "error", "unhealthy", "scaledToZero", "impo
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PREFIX = "fnbuild.io/"
-_REVISION_ANNOTATION = f"{_PREFIX}revision"
-_CREATED_ANNOTATION = f"{_PREFIX}created"
-_DIGEST_ANNOTATION = f"{_PREFIX}digest"
-_IMAGE_ANNOTATION = f"{_PREFIX}image"
-_PINNED_ANNOTATION = f"{_PREFIX}pinned"
-_FIELDS_ANNOTATION = f"{_PREFIX}fields"
 
 # The revision has the image, and Nuclio or its dashboard sets the other fields.
 _IGNORED_SPEC_FIELDS = ("image", "imageHash", "runRegistry", "imagePullPolicy", "version", "alias")
@@ -91,29 +85,27 @@ class RevisionRecord:
 
     def annotations(self) -> dict[str, str]:
         annotations = {
-            _REVISION_ANNOTATION: str(self.number),
-            _CREATED_ANNOTATION: self.created,
-            _DIGEST_ANNOTATION: self.digest,
-            _IMAGE_ANNOTATION: self.image,
-            _PINNED_ANNOTATION: self.pinned,
-            _FIELDS_ANNOTATION: json.dumps(self.fields, separators=(",", ":"), sort_keys=True),
+            "revision": str(self.number),
+            "created": self.created,
+            "digest": self.digest,
+            "image": self.image,
+            "pinned": self.pinned,
+            "fields": json.dumps(self.fields, separators=(",", ":"), sort_keys=True),
         }
-        return {name: text for name, text in annotations.items() if text}
+        return {f"{_PREFIX}{name}": text for name, text in annotations.items() if text}
 
 
 def decode_revision(stored: Raw) -> RevisionRecord:
     annotations = metadata_of(stored).get("annotations") or {}
-    number = str(annotations.get(_REVISION_ANNOTATION, ""))
+    number = str(annotations.get(f"{_PREFIX}revision", ""))
     if not number.isdecimal():
         return RevisionRecord(image=str((stored.get("spec") or {}).get("image") or ""))
-    return RevisionRecord(
-        number=int(number),
-        created=annotations.get(_CREATED_ANNOTATION, ""),
-        digest=annotations.get(_DIGEST_ANNOTATION, ""),
-        image=annotations.get(_IMAGE_ANNOTATION, ""),
-        pinned=annotations.get(_PINNED_ANNOTATION, ""),
-        fields=_parse_object(annotations.get(_FIELDS_ANNOTATION, "")),
-    )
+    texts = {
+        name: annotations.get(f"{_PREFIX}{name}", "")
+        for name in ("created", "digest", "image", "pinned")
+    }
+    fields = _parse_object(annotations.get(f"{_PREFIX}fields", ""))
+    return RevisionRecord(int(number), **texts, fields=fields)
 
 
 def metadata_of(stored: Raw) -> Raw:

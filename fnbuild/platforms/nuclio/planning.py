@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.secrets import without_secrets
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
-from fnbuild.platforms.base import REVISION_TARGET, with_new_revision
+from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     WAITING_STATE,
@@ -104,7 +103,7 @@ def _configuration_change(
     if stored is None:
         return Change("create", target, None, without_secrets(after))
     before = select_fields(comparable_fields(stored), after, record.fields)
-    verb: Literal["keep", "update"] = "keep" if before == after else "update"
+    verb = make_change(target, before, after).verb
     return Change(verb, target, without_secrets(before), without_secrets(after))
 
 
@@ -138,7 +137,7 @@ def _revision_change(artifact: Artifact, stored: Raw | None) -> Change:
     if artifact.pinned:
         # An image that is not built yet has no exact reference to compare.
         before["exactly"] = record.pinned
-    return Change("keep" if before == after else "update", REVISION_TARGET, before, after)
+    return make_change(REVISION_TARGET, before, after)
 
 
 def _add_rollout(

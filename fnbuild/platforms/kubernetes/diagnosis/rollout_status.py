@@ -71,9 +71,9 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
     if not deployment.is_observed:
         return RolloutStatus(False, ("waiting for the cluster to process the change",))
     newest = newest_pods(deployment, pods)
-    observations = Observations(
-        events, now, nodes, statuses or {}, _last_applied(deployment), absent or {}
-    )
+    # By the cluster's clock.
+    last_applied = parse_timestamp(deployment.applied_by(MANAGER).text("time")) or 0.0
+    observations = Observations(events, now, nodes, statuses or {}, last_applied, absent or {})
     running = [pod for pod in newest if pod.is_active]
     pod_findings = [
         (pod, finding)
@@ -180,14 +180,6 @@ def _progress_messages(
     elif not running and desired:
         messages.append("its pod is being created")
     return messages
-
-
-def _last_applied(deployment: KubeDeployment) -> float:
-    """Return the time of fnbuild's last apply, by the cluster's clock; 0 if it is unknown."""
-    for entry in deployment.metadata.items_of("managedFields"):
-        if entry.get("manager") == MANAGER and entry.get("operation") == "Apply":
-            return parse_timestamp(entry.get("time")) or 0.0
-    return 0.0
 
 
 def _creation_failure(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from fnbuild.errors import InputError
-from fnbuild.function.types import Function, Raw, Trigger
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient.kinds import INGRESS, NETWORK_POLICY, SERVICE
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import PROJECT
@@ -136,7 +136,8 @@ def ingress_manifest(
         host = _ingress_host(revision, function, settings, config_key)
         rules.append(_ingress_rule(revision, function, settings, host, config_key))
         secrets += _ingress_tls(settings, host)
-    annotations = _ingress_annotations(trigger)
+    body_size = trigger.attributes.get("maxRequestBodySize") or _DEFAULT_BODY_SIZE
+    annotations = {_BODY_SIZE: str(body_size)} | trigger.annotations
     spec: Raw = {"rules": rules}
     if secrets:
         spec["tls"] = secrets
@@ -149,31 +150,19 @@ def ingress_manifest(
     return INGRESS.manifest(revision.metadata(annotations), spec=spec)
 
 
-def _ingress_annotations(trigger: Trigger) -> dict[str, str]:
-    size = trigger.attributes.get("maxRequestBodySize") or _DEFAULT_BODY_SIZE
-    return {_BODY_SIZE: str(size)} | trigger.annotations
-
-
 def _ingress_rule(
     revision: RevisionRecord, function: Function, settings: Raw, host: str, config_key: str
 ) -> Raw:
     backend: Raw = {"service": {"name": revision.key.object_name, "port": {"name": HTTP_PORT_NAME}}}
     kind = settings.get("pathType") or "ImplementationSpecific"
+    templates = [str(path) for path in settings.get("paths") or ["/"]]
+    filled = [_fill_template(path, function, f"{config_key}.paths") for path in templates]
     paths = [
-        {
-            "path": _ingress_path(function, str(path), config_key),
-            "pathType": kind,
-            "backend": backend,
-        }
-        for path in settings.get("paths") or ["/"]
+        {"path": f"/{path.removeprefix('/')}", "pathType": kind, "backend": backend}
+        for path in filled
     ]
     rule: Raw = {"host": host} if host else {}
     return rule | {"http": {"paths": paths}}
-
-
-def _ingress_path(function: Function, template: str, config_key: str) -> str:
-    path = _fill_template(template, function, f"{config_key}.paths")
-    return path if path.startswith("/") else f"/{path}"
 
 
 def _ingress_tls(settings: Raw, host: str) -> Iterator[Raw]:

@@ -134,13 +134,7 @@ def _replicas(existing: FunctionObjects) -> int | None:
     If the only manager of the field stops applying it, the cluster resets it to 1. An autoscaler
     that has changed the field has become its manager.
     """
-    if existing.deployment is None or not _manages_field(existing.deployment, "f:replicas"):
+    if existing.deployment is None:
         return None
-    return int(existing.deployment["spec"].get("replicas", 1))
-
-
-def _manages_field(deployment: Raw, name: str) -> bool:
-    for entry in deployment["metadata"].get("managedFields") or []:
-        if entry.get("manager") == labels.MANAGER and entry.get("operation") == "Apply":
-            return name in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
-    return False
+    fields = existing.deployment.applied_by(labels.MANAGER).section("fieldsV1").section("f:spec")
+    return existing.deployment.desired_replicas if "f:replicas" in fields else None
