@@ -26,13 +26,16 @@ from fnbuild.errors import FnbuildError
 from fnbuild.function import reader
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster
+from fnbuild.platforms.kubeclient.errors import RequestInfo
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes.rollout.capacity import pod_gpus
 from tests import locks
 from tests.engine import engine_resources, require_engine, require_image, until
+
+MERGE = "application/merge-patch+json"
 
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
@@ -107,6 +110,13 @@ def create(cluster: Cluster, kind: Kind, about: Raw, **parts: Any) -> bool:
     status, answer = cluster.transport.request(call)
     assert status in (201, 409), answer.decode()
     return status == 201
+
+
+def merge_patch(cluster: Cluster, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
+    """Apply a JSON merge patch (RFC 7386), by fnbuild's field manager, and return the object."""
+    query = {"fieldManager": FIELD_MANAGER}
+    call = ApiCall("PATCH", kind.path(namespace, name), query, body, MERGE)
+    return cluster.transport.request_json(call, RequestInfo("patch", kind, namespace, name))
 
 
 def _has_token_secrets(cluster: Cluster) -> bool:

@@ -13,7 +13,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import errors, kinds, streams
 from fnbuild.platforms.kubeclient.errors import GoneError, RequestInfo
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.platforms.kubeclient.transport import APPLY, MERGE, ApiCall, Query, Transport
+from fnbuild.platforms.kubeclient.transport import APPLY, ApiCall, Query, Transport
 
 FIELD_MANAGER = "fnbuild"
 """The name of fnbuild as a field manager."""
@@ -151,12 +151,6 @@ class Cluster:
         return self.transport.request_json(
             ApiCall("PUT", path, _FIELD_MANAGER_QUERY, manifest), request
         )
-
-    def patch(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
-        """Apply a JSON merge patch (RFC 7386) and return the resulting object."""
-        request = self._request("patch", kind, namespace, name)
-        call = ApiCall("PATCH", kind.path(namespace, name), _FIELD_MANAGER_QUERY, body, MERGE)
-        return self.transport.request_json(call, request)
 
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
         """Delete an object, and its dependents in the background; False if it did not exist."""

@@ -59,18 +59,7 @@ class InvalidFieldsError(InputError):
 
 
 class FieldConflictError(ConflictError):
-    """Another field manager owns fields of an apply.
-
-    `managers` are the names of the owners, `fields` the paths such as `.spec.replicas`.
-    """
-
-    def __init__(self, message: str, managers: tuple[str, ...], fields: tuple[str, ...]):
-        super().__init__(
-            message,
-            hint="leave these fields alone, or take them over with `--force-conflicts`",
-        )
-        self.managers = managers
-        self.fields = fields
+    """Another field manager owns fields of an apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +270,12 @@ def _conflict(response: _ErrorResponse) -> FnbuildError:
     causes = [cause for cause in response.causes if cause.get("reason") == "FieldManagerConflict"]
     if causes:
         matches = [_MANAGER.search(str(cause.get("message", ""))) for cause in causes]
-        managers = tuple(dict.fromkeys(name[1] for name in matches if name))
-        fields = tuple(dict.fromkeys(str(cause.get("field", "")) for cause in causes))
+        managers = dict.fromkeys(name[1] for name in matches if name)
+        fields = dict.fromkeys(str(cause.get("field", "")) for cause in causes)
         return FieldConflictError(
             f"{response.target} has fields that {' and '.join(managers) or 'another manager'}"
             f" manages: {', '.join(fields)}",
-            managers,
-            fields,
+            hint="leave these fields alone, or take them over with `--force-conflicts`",
         )
     if response.status.get("reason") == "AlreadyExists":
         return ConflictError(f"{response.target} exists already")

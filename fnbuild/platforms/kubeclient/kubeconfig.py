@@ -115,12 +115,10 @@ def current_context(options: ConnectOptions) -> KubeContext | None:
 def _context_not_found(name: str, merged: _MergedConfig) -> UnavailableError:
     where = ", ".join(map(str, merged.files))
     names = ", ".join(sorted(merged.contexts))
-    if not name:
-        message = f"there is no current context in {where}"
-    else:
-        message = f'there is no context "{name}" in {where}'
+    wanted = f'context "{name}"' if name else "current context"
     return UnavailableError(
-        message, hint=f"`--context` with one of: {names}" if names else "it has no contexts"
+        f"there is no {wanted} in {where}",
+        hint=f"`--context` with one of: {names}" if names else "it has no contexts",
     )
 
 

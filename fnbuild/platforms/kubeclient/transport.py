@@ -26,7 +26,6 @@ from fnbuild.platforms.kubeclient.errors import RequestInfo
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
-MERGE = "application/merge-patch+json"
 
 _CONNECT_SECONDS = 5.0
 _RESPONSE_SECONDS = 60.0

@@ -74,15 +74,13 @@ def view_functions(cluster: Cluster, functions: list[FunctionObjects]) -> list[D
     observations = _observe(cluster, unsettled) if unsettled else {}
     pods = [pod for observed in observations.values() for pod in observed.pods or ()]
     hosts = endpoints.node_hosts(cluster, functions, pods)
-    plain = _Observed(cluster)
-
-    def listed(function: FunctionObjects) -> Deployment:
-        return _view_listed(
-            function, replace(observations.get(function.key.name, plain), hosts=hosts)
-        )
-
+    unobserved = _Observed(cluster)
+    observed = [
+        replace(observations.get(function.key.name, unobserved), hosts=hosts)
+        for function in functions
+    ]
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        return list(pool.map(listed, functions))
+        return list(pool.map(_view_listed, functions, observed))
 
 
 def _is_settled(deployment: KubeDeployment) -> bool:

@@ -42,7 +42,8 @@ from fnbuild.platforms.base import (
     function_not_found,
     unreadable_function,
 )
-from fnbuild.platforms.nuclio import doctor, function_state, planning, rollout
+from fnbuild.platforms.checks import Check, run_checks
+from fnbuild.platforms.nuclio import function_state, planning, rollout
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     decode_revision,
@@ -180,7 +181,11 @@ class NuclioPlatform(Platform):
         image: str = "",  # noqa: ARG002 - `--platform kube` checks pulls
         architecture: str = "",  # noqa: ARG002
     ) -> Iterator[Finding]:
-        return doctor.examine(lambda: self.dashboard, areas)
+        return run_checks((Check("nuclio", self._check_dashboard),), areas)
+
+    def _check_dashboard(self) -> Iterator[Finding]:
+        self.check()
+        yield Finding("nuclio", "ok", f"{self.dashboard.place} answers")
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         return [

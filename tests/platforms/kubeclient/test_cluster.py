@@ -17,6 +17,7 @@ from fnbuild.errors import InputError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from tests.cluster import merge_patch
 from tests.platforms.kubeclient.pods import pod
 
 pytestmark = pytest.mark.system
@@ -44,7 +45,7 @@ def test_objects_are_created_read_changed_and_deleted(
     assert cluster.get(kinds.CONFIG_MAP, cluster_namespace, "one") == config
     config["data"]["a"] = "2"
     assert cluster.replace(config)["data"] == {"a": "2"}
-    patched = cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "one", {"data": {"b": "3"}})
+    patched = merge_patch(cluster, kinds.CONFIG_MAP, cluster_namespace, "one", {"data": {"b": "3"}})
     assert patched["data"] == {"a": "2", "b": "3"}
     assert cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "one")
     assert cluster.get(kinds.CONFIG_MAP, cluster_namespace, "one") is None
@@ -127,7 +128,7 @@ def test_a_watch_starts_with_the_existing_objects(cluster: Cluster, cluster_name
     watched = RecordedWatch(cluster, cluster_namespace, 6)
     assert watched.started.wait(60)
     cluster.create(config_map(cluster_namespace, "new"))
-    cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "old", {"data": {"a": "b"}})
+    merge_patch(cluster, kinds.CONFIG_MAP, cluster_namespace, "old", {"data": {"a": "b"}})
     cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "new")
     assert watched.end() == [
         ("ADDED", "old"),

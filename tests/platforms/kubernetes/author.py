@@ -12,8 +12,9 @@ from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, Plan, PlanOptions
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
+from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
+from tests.cluster import MERGE
 from tests.platforms.folders import Folders
 
 Commands = Callable[..., tuple[int, str, str]]

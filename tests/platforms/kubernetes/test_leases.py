@@ -25,7 +25,7 @@ from fnbuild.platforms.kubernetes.labels import REVISION, KubernetesKey, canonic
 from fnbuild.platforms.kubernetes.leases import FunctionLease, hold_lease
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.leases import local_owner
-from tests.cluster import ask, kubeconfig_of
+from tests.cluster import ask, kubeconfig_of, merge_patch
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 
@@ -142,7 +142,7 @@ def test_a_record_that_somebody_touches_meanwhile_is_written(
     with hold_lease(cluster, key, "deployed") as lease:
         lease.add(made(key, 1))
         body = {"metadata": {"labels": {"team": "blue"}}}
-        cluster.patch(kinds.CONFIG_MAP, key.namespace, key.object_name, body)
+        merge_patch(cluster, kinds.CONFIG_MAP, key.namespace, key.object_name, body)
     found = record(cluster, key)
     assert found is not None
     assert found["metadata"]["labels"]["team"] == "blue"

@@ -11,10 +11,10 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.errors import FieldConflictError
-from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
+from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields
-from tests.cluster import kubeconfig_of
+from tests.cluster import MERGE, kubeconfig_of
 from tests.platforms.kubernetes.author import Author, function_of
 
 pytestmark = pytest.mark.system
@@ -173,7 +173,8 @@ def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> No
     author.edit(body, manager="kubectl-edit")
     with pytest.raises(FieldConflictError, match="kubectl-edit") as failure:
         author.run(image, env={"WORD": "two"})
-    assert failure.value.fields == (".spec.template.spec.terminationGracePeriodSeconds",)
+    field = ".spec.template.spec.terminationGracePeriodSeconds"
+    assert failure.value.message.endswith(f" manages: {field}")
     assert "--force-conflicts" in (failure.value.hint or "")
     [revision] = author.platform.revisions(author.namespace, "greeter")
     assert revision.number == 1

@@ -13,7 +13,14 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.labels import REVISION
-from tests.cluster import RESOURCE_QUOTA, SERVICE_ACCOUNT, ask, create, kubeconfig_of
+from tests.cluster import (
+    RESOURCE_QUOTA,
+    SERVICE_ACCOUNT,
+    ask,
+    create,
+    kubeconfig_of,
+    merge_patch,
+)
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author
 
@@ -235,7 +242,7 @@ def test_who_deploys_from_elsewhere_meanwhile_wins(author: Author, image: str) -
 
     def overtake() -> None:
         body = {"metadata": {"annotations": {REVISION: "9"}}}
-        cluster.patch(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter", body)
+        merge_patch(cluster, kinds.DEPLOYMENT, author.namespace, "nuclio-greeter", body)
 
     author.progress = Listener("init_context is running", overtake)
     with pytest.raises(ConflictError, match="revision 9 has replaced revision 2"):

@@ -66,11 +66,10 @@ def _has_no_kubelet(pod: Pod) -> bool:
 
 def list_events(cluster: Cluster, pods: Sequence[Pod]) -> list[KubeEvent]:
     """Return the events of pods; none if reading them is forbidden."""
-
-    def of_one(pod: Pod) -> list[KubeEvent]:
-        return _list_events(cluster, pod.namespace, f"involvedObject.uid={pod.uid}")
-
-    return [event for events in _map_concurrently(of_one, pods) for event in events]
+    listed = _map_concurrently(
+        lambda pod: _list_events(cluster, pod.namespace, f"involvedObject.uid={pod.uid}"), pods
+    )
+    return [event for events in listed for event in events]
 
 
 def find_missing_references(cluster: Cluster, pods: Iterable[Pod]) -> dict[str, PodFinding]:
