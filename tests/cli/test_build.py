@@ -1,4 +1,4 @@
-"""`fnbuild build` on the engine that is there: the image, and what is said of it."""
+"""`fnbuild build` on the available engine: the image, and the command's output."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_each_form_of_the_result(fnbuild: Fnbuild, empty: Path, folder: Path, im
     assert wide.splitlines()[-1].endswith(image)
 
 
-def test_an_archive_of_it_runs_elsewhere(
+def test_a_saved_image_runs_elsewhere(
     fnbuild: Fnbuild, empty: Path, folder: Path, image: str, resources: EngineResources
 ) -> None:
     file = folder.parent / "image.tar"
@@ -70,11 +70,11 @@ def test_an_archive_of_it_runs_elsewhere(
     assert done.status == 0, done.err
     resources.engine.remove(image)
     place = ("--platform", "local", "-n", resources.name("ns"))
-    given = ("--file", folder / "function.yaml", "--input-image-file", file)
-    planned = fnbuild("deploy", "built", *given, *place, "--dry-run")
+    source = ("--file", folder / "function.yaml", "--input-image-file", file)
+    planned = fnbuild("deploy", "built", *source, *place, "--dry-run")
     assert (planned.status, resources.engine.inspect(image)) == (2, None), planned.err
     try:
-        done = fnbuild("deploy", "built", *given, *place, "-o", "url")
+        done = fnbuild("deploy", "built", *source, *place, "-o", "url")
         assert done.status == 0, done.err
         assert f"loaded {image}" in done.err
         with urllib.request.urlopen(done.out.strip(), timeout=60) as reply:
@@ -99,13 +99,13 @@ def test_step_output_is_shown_on_failure_or_request(
     assert "Traceback" not in done.err
 
 
-def test_an_engine_that_nobody_knows(fnbuild: Fnbuild, empty: Path, folder: Path) -> None:
+def test_an_unknown_engine(fnbuild: Fnbuild, empty: Path, folder: Path) -> None:
     done = fnbuild("build", "--path", folder, "--engine", "rocket")
     assert done.status == 2
     assert "docker, podman, buildah" in done.err
 
 
-def test_a_file_that_has_no_folder_is_told_before_the_build(
+def test_an_image_file_in_a_missing_folder_is_reported_before_the_build(
     fnbuild: Fnbuild, empty: Path, folder: Path
 ) -> None:
     command = ("build", "--path", folder, "--engine", "docker", "--output-image-file")

@@ -1,4 +1,4 @@
-"""Commands that messages propose are about what the command line was about."""
+"""Commands proposed in messages have the global options of the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fnbuild.cli.session import Session
 from fnbuild.errors import NotFoundError
 
 
-def test_without_options_nothing_changes() -> None:
+def test_without_options_proposed_commands_are_unchanged() -> None:
     assert complete_commands("`fnbuild redeploy f` does", {}) == "`fnbuild redeploy f` does"
 
 
@@ -25,7 +25,7 @@ def test_options_are_added_once_and_quoted() -> None:
     )
 
 
-def test_a_failure_proposes_what_can_be_typed(
+def test_a_failure_proposes_a_command_with_the_same_options(
     capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert run(["-n", "elsewhere", "redeploy", "nobody"]) == 1

@@ -1,4 +1,4 @@
-"""`deploy --recursive` on the process platform: all functions of a folder, and what went wrong."""
+"""`deploy --recursive` on the process platform: all functions of a folder, and failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CODE = "def handler(context, event):\n    return 'here'\n"
 
 @pytest.fixture
 def running(empty: Path, fnbuild: Fnbuild) -> Iterator[Fnbuild]:
-    """The program, whose functions end with the test."""
+    """Run commands; stop the functions at the end of the test."""
     yield fnbuild
     fnbuild("down")
 
@@ -69,7 +69,7 @@ def test_every_function_below_a_folder_and_one_that_fails(tmp_path: Path, runnin
     shown = json.loads(running("get", "function", "first", "-o", "json").out)
     assert shown["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
 
-    # What is right may be deployed again, and a table says so.
+    # The valid functions can be deployed again, which the table shows.
     done = running("deploy", "--path", first, "--recursive", "-o", "wide")
     assert done.status == 0, done.err
     lines = [[cell.strip() for cell in line.split("|")] for line in done.out.splitlines()]
@@ -80,7 +80,7 @@ def test_every_function_below_a_folder_and_one_that_fails(tmp_path: Path, runnin
     ]
 
 
-def test_two_functions_of_one_name_are_both_left_alone(tmp_path: Path, running: Fnbuild) -> None:
+def test_two_functions_of_one_name_are_not_deployed(tmp_path: Path, running: Fnbuild) -> None:
     for folder in ("a", "b"):
         function(tmp_path / "both" / folder, "twin")
     function(tmp_path / "both" / "c", "single")
@@ -92,7 +92,7 @@ def test_two_functions_of_one_name_are_both_left_alone(tmp_path: Path, running: 
     assert names == ["NAME", "single"]
 
 
-def test_another_name_of_the_files(tmp_path: Path, running: Fnbuild) -> None:
+def test_another_pattern_of_file_names(tmp_path: Path, running: Fnbuild) -> None:
     folder = function(tmp_path / "both", "small")
     function(folder, "large", "function-gpu.yaml")
     function(folder, "larger", "function-tensorrt.yaml")
@@ -100,7 +100,7 @@ def test_another_name_of_the_files(tmp_path: Path, running: Fnbuild) -> None:
     assert (done.status, done.out.split()) == (0, ["large", "larger"]), done.err
 
 
-def test_a_preview_of_many_changes_nothing(tmp_path: Path, running: Fnbuild) -> None:
+def test_a_preview_changes_nothing(tmp_path: Path, running: Fnbuild) -> None:
     top = tmp_path / "serverless"
     function(top / "a", "small")
     function(top / "b", "large")
@@ -131,13 +131,13 @@ def test_a_preview_of_many_changes_nothing(tmp_path: Path, running: Fnbuild) -> 
         (["--path", ".", "--recursive", "--file", "a/f.yaml"], "--file a/f.yaml names a place"),
     ],
 )
-def test_flags_that_do_not_go_together(flags: list[str], message: str, fnbuild: Fnbuild) -> None:
+def test_flags_that_exclude_each_other(flags: list[str], message: str, fnbuild: Fnbuild) -> None:
     done = fnbuild("deploy", *flags)
     assert done.status == 2
     assert message in done.err
 
 
-def test_a_folder_without_functions_or_that_is_none(tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_a_folder_without_functions_and_a_missing_folder(tmp_path: Path, fnbuild: Fnbuild) -> None:
     (tmp_path / "function-gpu.yaml").write_text("")
     done = fnbuild("deploy", "--path", tmp_path, "--recursive")
     assert done.status == 1

@@ -22,7 +22,7 @@ def _alone(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("FNBUILD_ENGINE", raising=False)
 
 
-def test_a_machine_without_engine_and_cluster_is_well_enough(fnbuild: Fnbuild) -> None:
+def test_a_machine_without_engine_and_cluster_has_no_error(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "-o", "json")
     result = json.loads(done.out)
     assert (done.status, result["state"]) == (0, "warning"), done.err
@@ -34,7 +34,7 @@ def test_a_machine_without_engine_and_cluster_is_well_enough(fnbuild: Fnbuild) -
     assert not any(item["state"] == "failure" for item in result["findings"])
 
 
-def test_a_table_and_what_to_do(fnbuild: Fnbuild) -> None:
+def test_the_table_has_remedies(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "engine", "clock", "--platform", "local")
     assert done.status == 1
     header, clock, engine = done.out.splitlines()[:3]
@@ -50,7 +50,7 @@ def test_a_table_and_what_to_do(fnbuild: Fnbuild) -> None:
     assert "engine: " not in wide.err
 
 
-def test_the_platform_of_the_environment_is_no_question(
+def test_the_platform_of_the_environment_is_not_a_requirement(
     fnbuild: Fnbuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FNBUILD_PLATFORM", "local")
@@ -59,21 +59,21 @@ def test_the_platform_of_the_environment_is_no_question(
     assert fnbuild("doctor", "engine", "--platform", "auto").status == 0
 
 
-def test_only_processes(fnbuild: Fnbuild) -> None:
+def test_only_the_process_platform(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "--platform", "process", "-o", "json")
     assert done.status == 0, done.out
     areas = {item["area"] for item in json.loads(done.out)["findings"]}
     assert areas == {"clock", "disk", "process", "gpu"}
 
 
-def test_wrong_words(fnbuild: Fnbuild) -> None:
+def test_unknown_arguments(fnbuild: Fnbuild) -> None:
     done = fnbuild("doctor", "gpx")
     assert done.status == 2
     assert 'unknown area "gpx"' in done.err
     assert fnbuild("doctor", "--platform", "moon").status == 2
 
 
-def test_a_data_directory_that_cannot_be_made(
+def test_a_data_directory_that_cannot_be_created(
     fnbuild: Fnbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

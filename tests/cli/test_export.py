@@ -1,4 +1,4 @@
-"""Functions leave with their code and come back: export, delete, import, deploy, invoke."""
+"""Functions are exported with their code and restored: export, delete, import, deploy, invoke."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _done(outcome: Any) -> Any:
     return outcome
 
 
-def test_a_single_file_comes_back_from_the_configuration(
+def test_a_single_file_is_restored_from_the_configuration(
     folder: Path, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     _done(fnbuild("deploy", "-p", folder))
@@ -88,7 +88,7 @@ def test_a_single_file_comes_back_from_the_configuration(
     assert _done(fnbuild("invoke", "greeter")).out == "hello"
 
 
-def test_a_folder_is_missed_and_goes_along_in_an_archive(
+def test_code_in_a_folder_is_exported_in_an_archive(
     folder: Path, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     _spread(folder)
@@ -130,33 +130,33 @@ def test_a_folder_is_missed_and_goes_along_in_an_archive(
 
 
 def _content(archive: Path) -> bytes:
-    """All that the files of an archive hold."""
+    """Return the content of all files in an archive."""
     with tarfile.open(archive) as tar:
         texts = [tar.extractfile(member) for member in tar if member.isfile()]
         return b"\n".join(text.read() for text in texts if text is not None)
 
 
-def test_secret_variables_are_in_an_archive_only_if_asked_for(
+def test_secret_variables_are_in_an_archive_only_on_request(
     folder: Path, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     _spread(folder)
     config = folder / "function.yaml"
     config.write_text(config.read_text().replace("[{", "[{name: API_TOKEN, value: hunter5}, {"))
     _done(fnbuild("deploy", "-p", folder))
-    without, whole = tmp_path / "without.tar.gz", tmp_path / "whole.tar.gz"
+    without, with_secrets = tmp_path / "without.tar.gz", tmp_path / "whole.tar.gz"
     done = _done(fnbuild("export", "functions", "greeter", "--with-code", without))
     assert "the value of API_TOKEN is not in the export" in done.err
     assert b"hunter" not in _content(without)
-    _done(fnbuild("export", "functions", "greeter", "--with-code", whole, "--with-secrets"))
+    _done(fnbuild("export", "functions", "greeter", "--with-code", with_secrets, "--with-secrets"))
     _done(fnbuild("delete", "function", "greeter"))
-    _done(fnbuild("import", "functions", whole))
+    _done(fnbuild("import", "functions", with_secrets))
     _done(fnbuild("deploy", "greeter"))
-    assert b"hunter5" in _content(whole)
-    assert b"hunter2" not in _content(whole)
+    assert b"hunter5" in _content(with_secrets)
+    assert b"hunter2" not in _content(with_secrets)
     assert _done(fnbuild("invoke", "greeter")).out == "from a folder"
 
 
-def test_an_imported_function_starts_by_a_redeploy_and_a_project_takes_its_code_along(
+def test_an_imported_function_starts_by_a_redeploy_and_a_project_has_its_code(
     folder: Path, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     _spread(folder)
@@ -177,7 +177,7 @@ def test_an_imported_function_starts_by_a_redeploy_and_a_project_takes_its_code_
         assert "code/greeter/words/english.py" in tar.getnames()
 
 
-def test_a_later_import_without_code_forgets_it(
+def test_a_later_import_without_code_removes_the_code(
     folder: Path, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     _spread(folder)
@@ -193,13 +193,13 @@ def test_a_later_import_without_code_forgets_it(
     assert "no code of greeter is recorded, so the export has none" in done.err
 
 
-def test_code_that_a_deploy_fetches_is_fetched_after_the_import(
+def test_code_from_a_repository_is_fetched_after_the_import(
     folder: Path, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     _spread(folder)
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
-    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *words], check=True)
+    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], check=True)
     place = ("-p", f"file://{folder}", "--code-entry-type", "git")
     _done(fnbuild("deploy", *place, "--build-code-entry-attrs", '{"branch": "main"}'))
     done = _done(fnbuild("export", "functions", "greeter"))
@@ -222,7 +222,7 @@ def _archive(path: Path, members: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("members", "words"),
+    ("members", "message"),
     [
         ({"main.py": b""}, "holds no export.yaml"),
         ({"export.yaml": b"a: [unclosed"}, "is not YAML"),
@@ -230,9 +230,9 @@ def _archive(path: Path, members: dict[str, bytes]) -> Path:
         ({"export.yaml": b"{}", "/etc/x": b""}, "its name is an absolute path"),
     ],
 )
-def test_an_archive_that_is_no_export_is_refused(
+def test_an_archive_that_is_not_an_export_is_refused(
     members: dict[str, bytes],
-    words: str,
+    message: str,
     tmp_path: Path,
     fnbuild: Fnbuild,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,5 +242,5 @@ def test_an_archive_that_is_no_export_is_refused(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     done = fnbuild("import", "functions", _archive(tmp_path / "x.tar.gz", members))
     assert done.status == 1
-    assert words in done.err
+    assert message in done.err
     assert not list(temporary.iterdir())

@@ -1,4 +1,4 @@
-"""A picture as a question, from the flags of invoke."""
+"""An image request built from the flags of invoke."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def warned(folder: Path, capsys: pytest.CaptureFixture[str], **flags: Any) -> li
     return capsys.readouterr().err.splitlines()
 
 
-def test_points_beside_the_picture_are_warned_of(
+def test_points_outside_the_image_have_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = warned(tmp_path, capsys, points=("9999,1 5,5",), neg_points=("3,-1",))
@@ -35,5 +35,7 @@ def test_points_beside_the_picture_are_warned_of(
     ]
 
 
-def test_points_in_the_picture_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_inside_the_image_have_no_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert warned(tmp_path, capsys, points=("0,0 39.5,29", "40,30")) == []

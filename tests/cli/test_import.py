@@ -1,4 +1,4 @@
-"""`fnbuild import` with files that are no exports."""
+"""`fnbuild import` with files that are not exports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _bomb() -> str:
 
 
 @pytest.mark.parametrize(
-    ("what", "text"),
+    ("kind", "text"),
     [
         ("functions", ""),
         ("functions", "metadata: [1]\nspec: 3\n"),
@@ -46,11 +46,11 @@ def _bomb() -> str:
     ],
 )
 def test_invalid_import_is_one_clear_error(
-    what: str, text: str, tmp_path: Path, fnbuild: Fnbuild
+    kind: str, text: str, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"
     file.write_text(text)
-    done = fnbuild("import", what, file)
+    done = fnbuild("import", kind, file)
     assert done.status == 1, done.err
     assert done.err.count("error: ") == 1
     assert str(file) in done.err
@@ -58,7 +58,7 @@ def test_invalid_import_is_one_clear_error(
 
 
 @pytest.mark.parametrize(
-    ("what", "text", "other"),
+    ("kind", "text", "other"),
     [
         ("projects", FUNCTION, "functions"),
         ("projects", f"f: {FUNCTION}", "functions"),
@@ -71,23 +71,23 @@ def test_invalid_import_is_one_clear_error(
     ],
 )
 def test_an_export_of_the_other_kind_names_the_command_that_reads_it(
-    what: str, text: str, other: str, tmp_path: Path, fnbuild: Fnbuild
+    kind: str, text: str, other: str, tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"
     file.write_text(text)
-    done = fnbuild("import", what, file)
+    done = fnbuild("import", kind, file)
     assert done.status == 1
     assert done.err.count("error: ") == 1
     assert f"{file} is an export of {other}\nhint: `fnbuild import {other}` reads it" in done.err
 
 
-def test_functions_may_have_the_names_of_keys(tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_functions_may_be_named_like_keys(tmp_path: Path, fnbuild: Fnbuild) -> None:
     file = tmp_path / "import.yaml"
     file.write_text("project: " + FUNCTION.replace("name: f", "name: project"))
     assert "imported project" in fnbuild("import", "functions", file).err
 
 
-def test_an_archive_on_standard_input_is_to_be_named(
+def test_an_archive_on_standard_input_must_be_named(
     fnbuild: Fnbuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"x"))))
@@ -96,13 +96,13 @@ def test_an_archive_on_standard_input_is_to_be_named(
     assert "stdin is an archive\nhint: name the file" in done.err
 
 
-def test_wrong_yaml_is_told_at_its_place(tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_invalid_yaml_is_reported_with_its_position(tmp_path: Path, fnbuild: Fnbuild) -> None:
     file = tmp_path / "import.yaml"
     file.write_text("a:\n  b: [unclosed\n")
     assert f"{file}:3:1: this is not YAML: " in fnbuild("import", "functions", file).err
 
 
-def test_a_function_that_is_wrong_is_named_and_the_others_are_imported(
+def test_an_invalid_function_is_reported_and_the_others_are_imported(
     tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"
@@ -129,7 +129,9 @@ def test_a_report_that_cannot_be_written_is_one_clear_error(
     assert f"error: cannot write {report}: No such file or directory" in done.err
 
 
-def test_functions_of_a_project_belong_to_it(tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_functions_in_a_project_export_belong_to_the_project(
+    tmp_path: Path, fnbuild: Fnbuild
+) -> None:
     file = tmp_path / "import.yaml"
     file.write_text(
         "p: {project: {meta: {name: p}, spec: {description: mine}},\n"
@@ -153,7 +155,7 @@ STREAM = (
 )
 
 
-def test_replicas_of_a_stream_are_repaired_unless_that_is_forbidden(
+def test_replicas_of_a_stream_are_repaired_unless_disabled(
     tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"
@@ -170,7 +172,7 @@ def test_replicas_of_a_stream_are_repaired_unless_that_is_forbidden(
 
 @pytest.mark.parametrize("flags", [(), ("--skip-autofix",)])
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "message"),
     [
         ("minReplicas: 3, maxReplicas: 2", "minReplicas (3) is more than maxReplicas (2)"),
         ("triggers: {a: {kind: http}, b: {kind: http}}", "http trigger"),
@@ -178,13 +180,13 @@ def test_replicas_of_a_stream_are_repaired_unless_that_is_forbidden(
     ],
 )
 def test_import_refuses_configurations_that_nuclio_refuses(
-    spec: str, words: str, flags: tuple[str, ...], tmp_path: Path, fnbuild: Fnbuild
+    spec: str, message: str, flags: tuple[str, ...], tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     file = tmp_path / "import.yaml"
     file.write_text(f"{{metadata: {{name: f}}, spec: {{runtime: python, {spec}}}}}")
     done = fnbuild("import", "functions", file, *flags)
     assert done.status == 1
-    assert words in done.err
+    assert message in done.err
     assert fnbuild("get", "functions").out == "No functions found\n"
 
 

@@ -1,4 +1,4 @@
-"""One call: content types, headers, what comes back."""
+"""One call of a function: content types, headers, replies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Answers with what it got."""
+    """Reply with the request."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -44,7 +44,7 @@ class _Echo(BaseHTTPRequestHandler):
             '[{"time": 1700000000000.0, "level": "info", "message": "hello", "worker_id": "0",'
             ' "name": "processor", "n": 3}]',
         )
-        # A client that no longer waits is what some tests are about.
+        # In some tests the client disconnects.
         with contextlib.suppress(BrokenPipeError):
             self.end_headers()
             self.wfile.write(reply)
@@ -62,7 +62,7 @@ class _Echo(BaseHTTPRequestHandler):
         self.wfile.write(b"4\r\nlast\r\n" + (b"" if "cut" in self.path else b"0\r\n\r\n"))
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -100,14 +100,14 @@ def echo(server: _Server) -> str:
         (b"\x00\x01\x02", "application/octet-stream"),
     ],
 )
-def test_content_types_are_guessed_as_nuctl_guesses(body: bytes, expected: str) -> None:
+def test_content_types_are_guessed_as_in_nuctl(body: bytes, expected: str) -> None:
     assert detect_content_type(body) == expected
 
 
 @pytest.mark.parametrize(
     ("body", "expected"), [(b' {"a": 1}', True), (b"[1]", True), (b"{a", False), (b"1", False)]
 )
-def test_json_is_noticed(body: bytes, expected: bool) -> None:
+def test_json_is_recognized(body: bytes, expected: bool) -> None:
     assert is_json_document(body) is expected
 
 
@@ -119,20 +119,20 @@ def test_request_arrives_unchanged(echo: str) -> None:
     assert (got["path"], got["body"], got["headers"]["X-Mine"]) == ("/a/b?c=d", "body", "1")
 
 
-def test_the_address_may_have_a_path_of_its_own(echo: str) -> None:
+def test_the_address_may_have_a_path(echo: str) -> None:
     assert (
         json.loads(send_request(f"{echo}/ingress/", InvocationRequest("GET", "/x")).body)["path"]
         == "/ingress/x"
     )
 
 
-def test_logs_come_out_of_the_header(echo: str) -> None:
+def test_logs_are_read_from_the_header(echo: str) -> None:
     answer = send_request(echo, InvocationRequest("POST"))
     [shown] = format_log_records(answer.logs())
     assert shown.endswith('(I) hello {"n": 3}')
 
 
-def test_another_status_is_an_answer(echo: str) -> None:
+def test_another_status_is_a_reply(echo: str) -> None:
     answer = send_request(echo, InvocationRequest("POST", "teapot"))
     assert (answer.ok, answer.status) == (False, 418)
 
@@ -149,7 +149,7 @@ def _deployment(state: str, message: str = "") -> Deployment:
     return Deployment(function, "process", state, message, http_port=1234)  # type: ignore[arg-type]
 
 
-def test_a_function_that_runs_can_be_called() -> None:
+def test_a_running_function_can_be_called() -> None:
     function = _deployment("ready")
     assert function.url == "http://127.0.0.1:1234"
     check_callable(function, function.url)
@@ -159,25 +159,25 @@ def test_a_function_that_runs_can_be_called() -> None:
     ("state", "hint"),
     [("error", "fnbuild logs f"), ("unhealthy", "fnbuild logs f"), ("imported", "fnbuild deploy")],
 )
-def test_a_function_that_does_not_run_says_what_to_do(state: str, hint: str) -> None:
+def test_the_error_for_a_stopped_function_has_a_remedy(state: str, hint: str) -> None:
     with pytest.raises(NotReadyError) as failure:
         check_callable(_deployment(state, "Traceback …\nValueError: bad weights"), "")
     assert "ValueError: bad weights" in failure.value.message
     assert hint in (failure.value.hint or "")
 
 
-def test_an_address_that_there_is_not() -> None:
+def test_an_address_that_does_not_exist() -> None:
     with pytest.raises(UsageError):
         check_callable(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
     assert issubclass(UsageError, FnbuildError)
 
 
-def test_a_reply_of_unknown_length_is_handed_on_as_it_comes(echo: str, server: _Server) -> None:
+def test_a_reply_of_unknown_length_is_passed_on_as_it_arrives(echo: str, server: _Server) -> None:
     pieces: list[bytes] = []
 
     def write(piece: bytes) -> None:
         pieces.append(piece)
-        # The rest is not sent before the first piece is here.
+        # The rest is not sent before the first piece has arrived.
         server.released.set()
 
     answer = send_request(
@@ -187,7 +187,7 @@ def test_a_reply_of_unknown_length_is_handed_on_as_it_comes(echo: str, server: _
     assert (answer.body, answer.streamed, answer.status) == (b"", 9, 200)
 
 
-def test_output_that_nobody_reads_is_no_failure_of_the_function(echo: str, server: _Server) -> None:
+def test_a_closed_output_is_not_a_failure_of_the_function(echo: str, server: _Server) -> None:
     def write(piece: bytes) -> None:
         server.released.set()
         raise BrokenPipeError
@@ -196,14 +196,14 @@ def test_output_that_nobody_reads_is_no_failure_of_the_function(echo: str, serve
         send_request(echo, InvocationRequest("GET", "chunks"), lambda _: write)
 
 
-def test_a_reply_that_breaks_off_says_so(echo: str, server: _Server) -> None:
+def test_a_truncated_reply_is_an_error(echo: str, server: _Server) -> None:
     server.released.set()
     for sink in (lambda _: print, lambda _: None):
         with pytest.raises(PlatformError, match="broke off"):
             send_request(echo, InvocationRequest("GET", "chunks-cut"), sink)
 
 
-def test_a_function_in_the_foreground_has_its_log_in_the_terminal() -> None:
+def test_the_log_of_a_foreground_function_is_in_its_terminal() -> None:
     function = Deployment(Function(), "process", "unhealthy", foreground=True)
     with pytest.raises(NotReadyError) as raised:
         check_callable(function, "http://127.0.0.1:1")

@@ -51,7 +51,7 @@ def deployment(name: str, **changes: object) -> Deployment:
     return Deployment(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_tables_look_like_nuctls() -> None:
+def test_tables_have_nuctls_format() -> None:
     rows = [["face-haar", "ready"], ["x", "two\nlines"]]
     assert click.unstyle(format_table(["name", "state"], rows)) == (
         "NAME      | STATE\nface-haar | ready\nx         | two lines"
@@ -93,7 +93,7 @@ def test_functions_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == "b: ModuleNotFoundError: No module named 'torch'\n"
 
 
-def test_the_port_column_is_there_only_when_there_are_ports(
+def test_the_port_column_is_shown_only_if_there_are_ports(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_functions([deployment("f", http_port=0)], "table")
@@ -142,7 +142,7 @@ def test_secrets_can_be_masked() -> None:
     assert "hunter2" in str(function_object(deployment("f")))
 
 
-def test_a_function_without_port_still_says_so() -> None:
+def test_a_function_without_port_has_port_0() -> None:
     assert function_object(deployment("f", http_port=0))["status"]["httpPort"] == 0
 
 
@@ -168,7 +168,7 @@ def test_projects(capsys: pytest.CaptureFixture[str]) -> None:
         ("", ""),
     ],
 )
-def test_the_reason_is_the_line_that_says_most(message: str, expected: str) -> None:
+def test_the_summary_line_of_a_failure(message: str, expected: str) -> None:
     assert summary_line(message) == expected
 
 

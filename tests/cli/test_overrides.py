@@ -1,4 +1,4 @@
-"""Flags of deploy and build, and what they set."""
+"""Flags of deploy and build, and the fields that they set."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_no_flag_sets_nothing() -> None:
     assert function_overrides({}) == Function()
 
 
-def test_flags_with_go_zero_values_count_as_not_given() -> None:
-    given = {
+def test_flags_with_go_zero_values_set_nothing() -> None:
+    flags = {
         "desc": "",
         "disable": False,
         "replicas": -1,
@@ -35,7 +35,7 @@ def test_flags_with_go_zero_values_count_as_not_given() -> None:
         "env": (),
         "labels": "",
     }
-    assert raw_overrides(given) == {}
+    assert raw_overrides(flags) == {}
 
 
 def test_zero_is_a_number_of_replicas() -> None:
@@ -43,7 +43,7 @@ def test_zero_is_a_number_of_replicas() -> None:
     assert (spec.replicas, spec.min_replicas, spec.max_replicas) == (0, 0, 3)
 
 
-def test_every_plain_flag_lands_in_its_place() -> None:
+def test_every_plain_flag_sets_its_field() -> None:
     overrides = function_overrides(
         {
             "desc": "finds faces",
@@ -104,7 +104,7 @@ def test_user_and_groups_make_a_security_context() -> None:
     assert overrides.spec.security_context == {"runAsUser": 1000, "runAsGroup": 0}
 
 
-def test_env_keeps_equals_signs_in_values_and_the_last_of_a_name() -> None:
+def test_env_values_may_hold_equals_signs_and_the_last_of_a_name_wins() -> None:
     assert environment_variables(["A=1", "B=x=y=z", "A=2", "EMPTY="]) == [
         {"name": "A", "value": "2"},
         {"name": "B", "value": "x=y=z"},
@@ -114,7 +114,7 @@ def test_env_keeps_equals_signs_in_values_and_the_last_of_a_name() -> None:
 
 
 @pytest.mark.parametrize("text", ["A", "=1", "  =1"])
-def test_env_in_the_wrong_form_says_the_right_one(text: str) -> None:
+def test_the_error_for_an_invalid_env_shows_the_form(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         environment_variables([text])
     assert text in failure.value.message
@@ -135,7 +135,7 @@ def test_volumes_become_host_paths() -> None:
 
 
 @pytest.mark.parametrize("text", ["/data", "/data:", ":/data", "/data:relative", "/a:/b:rx", "a=b"])
-def test_volume_in_the_wrong_form_says_the_right_one(text: str) -> None:
+def test_the_error_for_an_invalid_volume_shows_the_form(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         volumes([text])
     assert failure.value.hint == "write `--volume source:/destination[:ro]`"
@@ -150,7 +150,7 @@ def test_resources() -> None:
 
 
 @pytest.mark.parametrize("text", ["memory", "memory=", "=1", "memory=lots", "cpu=1 Gi"])
-def test_resource_in_the_wrong_form_says_the_right_one(text: str) -> None:
+def test_the_error_for_an_invalid_resource_shows_the_form(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         quantities("--resource-limit", [text])
     assert "name=quantity" in (failure.value.hint or "")
@@ -168,7 +168,7 @@ def test_triggers_and_platform_config_are_json() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "nonsense", "{'a': 1}", "[1]", '"text"', "1"])
-def test_json_in_the_wrong_form_names_the_flag_and_the_text(text: str) -> None:
+def test_the_error_for_invalid_json_has_the_flag_and_the_text(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         json_object("--triggers", text)
     assert failure.value.message.startswith("--triggers")
@@ -192,7 +192,7 @@ def test_labels_may_hold_equals_signs_but_need_a_key() -> None:
     [
         "def handler(context, event):\n    return 'é'\n",
         "from package import handler",
-        "pass",  # of base64's characters, but no UTF-8 comes out
+        "pass",  # valid base64 that does not decode to UTF-8
         "",
     ],
 )
@@ -211,11 +211,11 @@ def test_source_text_is_kept_as_base64() -> None:
 
 
 def test_the_result_is_plain_json() -> None:
-    given = {"env": ("A=1",), "volume": ("/a:/b",), "triggers": '{"t": {"kind": "http"}}'}
-    assert json.loads(json.dumps(raw_overrides(given))) == raw_overrides(given)
+    flags = {"env": ("A=1",), "volume": ("/a:/b",), "triggers": '{"t": {"kind": "http"}}'}
+    assert json.loads(json.dumps(raw_overrides(flags))) == raw_overrides(flags)
 
 
-def test_hardening_is_one_attribute_beside_the_others() -> None:
-    given = {"hardened": True, "platform_config": '{"attributes": {"network": "a"}}'}
-    attributes = function_overrides(given).spec.platform.attributes
+def test_hardening_is_added_to_the_other_attributes() -> None:
+    flags = {"hardened": True, "platform_config": '{"attributes": {"network": "a"}}'}
+    attributes = function_overrides(flags).spec.platform.attributes
     assert attributes == {"network": "a", "hardened": True}

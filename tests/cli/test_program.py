@@ -1,4 +1,4 @@
-"""The program as a whole: help, names, global options, exit statuses, what it imports."""
+"""The program as a whole: help, names, global options, exit statuses, imports."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_every_command_loads_and_takes_the_global_options(
     assert again.out.split("\n")[2:] == shown.out.split("\n")[2:]
 
 
-def test_nuctl_names_are_all_there() -> None:
+def test_all_names_of_nuctl_exist() -> None:
     names = {" ".join(path) for path in _commands(app.cli)}
     assert names >= {
         *("deploy", "build", "bu", "invoke", "version", "ver", "help", "redeploy"),
@@ -97,7 +97,9 @@ def test_nuctl_names_are_all_there() -> None:
     }
 
 
-def test_global_options_count_before_and_after_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_global_options_are_accepted_before_and_after_the_verb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NUCTL_NAMESPACE", "from-env")
     monkeypatch.setenv("NUCTL_PLATFORM", "local")
     for line, expected in {
@@ -114,7 +116,7 @@ def test_global_options_count_before_and_after_the_verb(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "parts"),
     [
         ("delpoy", ["unknown command", 'Did you mean "deploy"?']),
         ("get functoins", ['Did you mean "functions"?']),
@@ -128,17 +130,17 @@ def test_global_options_count_before_and_after_the_verb(monkeypatch: pytest.Monk
         ("invoke f --draw out.png", ["--draw needs a picture", "hint: `--image FILE` gives it"]),
     ],
 )
-def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) -> None:
+def test_wrong_usage_is_status_2(line: str, parts: list[str], fnbuild: Fnbuild) -> None:
     done = fnbuild(*line.split())
     assert done.status == 2, done.err
     assert done.out == ""
-    for word in words:
+    for word in parts:
         assert word in done.err
     assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "arguments"),
     [
         ("build --path FOLDER --engine docker", ["docker does not answer", "systemctl start"]),
         ("get fn --platform docker", ["no container engine answers", "use `--platform process`"]),
@@ -153,7 +155,7 @@ def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) 
 @pytest.mark.usefixtures("empty")
 def test_missing_engine_is_status_1(
     line: str,
-    words: list[str],
+    arguments: list[str],
     fnbuild: Fnbuild,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,12 +167,12 @@ def test_missing_engine_is_status_1(
     )
     done = fnbuild(*line.replace("FOLDER", str(tmp_path)).split())
     assert done.status == 1, done.err
-    for word in words:
+    for word in arguments:
         assert word in done.err
     assert "Traceback" not in done.err
 
 
-def test_an_image_alone_does_not_say_what_its_handler_is(fnbuild: Fnbuild, empty: Path) -> None:
+def test_an_image_without_a_handler_is_an_error(fnbuild: Fnbuild, empty: Path) -> None:
     done = fnbuild("deploy", "f", "--run-image", "faces:1")
     assert done.status == 2
     assert "`--handler MODULE:NAME`" in done.err
@@ -196,7 +198,7 @@ def test_a_failure_shows_detail_then_message_then_hint(
     ]
 
 
-def test_findings_are_shown_at_their_places(
+def test_findings_are_shown_with_their_positions(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     span = Span("function.yaml", 3, 1, 3, 5)
@@ -272,7 +274,7 @@ cli.main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_program_that_is_told_to_end_cleans_up(number: int) -> None:
+def test_a_terminated_program_cleans_up(number: int) -> None:
     command = [sys.executable, "-c", _SIGNALLED, str(int(number))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "interrupted\n")
@@ -308,7 +310,7 @@ def test_temporary_folders_of_a_deploy_are_removed(number: int, tmp_path: Path) 
     assert list(scratch.iterdir()) == []
 
 
-def test_nohup_is_respected() -> None:
+def test_an_ignored_hangup_stays_ignored() -> None:
     command = ["nohup", sys.executable, "-c", _SIGNALLED, str(int(signal.SIGHUP))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "cleaned up\n")
@@ -318,26 +320,26 @@ def test_nohup_is_respected() -> None:
     ("variables", "coloured"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
 )
-def test_colours_are_left_out_where_nobody_wants_them(
+def test_colours_are_disabled_by_no_color_and_term(
     variables: dict[str, str], coloured: bool, tmp_path: Path
 ) -> None:
-    """On a terminal, which a pipe is not."""
-    ours, theirs = os.openpty()
+    """This needs a terminal; a pipe never has colours."""
+    controller, terminal = os.openpty()
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm", **variables}
     environment["FNBUILD_DATA_DIR"] = str(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "fnbuild", "deploy"], stderr=theirs, env=environment, check=False
+        [sys.executable, "-m", "fnbuild", "deploy"], stderr=terminal, env=environment, check=False
     )
-    os.close(theirs)
-    output = os.read(ours, 65536).decode()
-    os.close(ours)
+    os.close(terminal)
+    output = os.read(controller, 65536).decode()
+    os.close(controller)
     assert done.returncode == 2
     assert "error" in output
     assert ("\x1b[31m" in output) is coloured
 
 
 @pytest.mark.parametrize(
-    ("line", "status", "words"),
+    ("line", "status", "message"),
     [
         ("deploy --disable=maybe", 2, '"maybe" is neither true nor false'),
         ("logs f --tail x", 2, "'x' is not a valid integer.\n"),
@@ -347,11 +349,11 @@ def test_colours_are_left_out_where_nobody_wants_them(
     ],
 )
 @pytest.mark.usefixtures("empty")
-def test_switches_take_a_value_as_nuctls_do(
-    line: str, status: int, words: str, fnbuild: Fnbuild
+def test_switches_accept_a_value_as_in_nuctl(
+    line: str, status: int, message: str, fnbuild: Fnbuild
 ) -> None:
     done = fnbuild(*line.split())
-    assert (done.status, words in done.err) == (status, True), done.err
+    assert (done.status, message in done.err) == (status, True), done.err
 
 
 @pytest.mark.parametrize(
@@ -366,14 +368,14 @@ def test_switches_take_a_value_as_nuctls_do(
         ("-- --disable=false", False, False),
     ],
 )
-def test_the_last_value_of_a_switch_counts(line: str, disable: bool, off: bool) -> None:
+def test_the_last_value_of_a_switch_wins(line: str, disable: bool, off: bool) -> None:
     from fnbuild.cli.deploy import deploy
 
     ctx = deploy.make_context("deploy", line.split())
     assert (ctx.params["disable"], is_switched_off(ctx, "disable")) == (disable, off)
 
 
-def test_deploy_in_a_functions_folder_names_the_flag(
+def test_deploy_without_a_path_in_a_functions_folder_proposes_the_flag(
     fnbuild: Fnbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -384,7 +386,7 @@ def test_deploy_in_a_functions_folder_names_the_flag(
 
 
 def test_hints_set_commands_and_flags_in_backticks() -> None:
-    """One form for what a person may copy; braces stand for values."""
+    """Text to copy has one form; braces stand for values."""
     result = []
     for path in sorted((Path(app.__file__).parent.parent).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -395,7 +397,7 @@ def test_hints_set_commands_and_flags_in_backticks() -> None:
     assert result == []
 
 
-def test_a_reader_that_leaves_early_is_no_noise() -> None:
+def test_a_closed_pipe_causes_no_message() -> None:
     for _ in range(3):
         done = subprocess.run(
             f"{sys.executable} -m fnbuild --help | true",

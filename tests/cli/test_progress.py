@@ -1,4 +1,4 @@
-"""The clock of a command that takes long."""
+"""The progress display of long commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnbuild.cli.progress import ProgressDisplay
 from tests.engine import until
 
 
-def test_without_a_terminal_a_line_now_and_then_says_what_takes_so_long(
+def test_without_a_terminal_the_current_step_is_repeated_regularly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "SILENCE_LIMIT", 0.05)
@@ -26,7 +26,7 @@ def test_without_a_terminal_a_line_now_and_then_says_what_takes_so_long(
     assert output[:2] == ["  starting 1 worker", "  | loading the weights"]
 
 
-def test_a_quick_command_says_no_more_than_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_command_shows_only_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressDisplay() as shown:
         shown("starting 1 worker")
     assert capsys.readouterr().err == "  starting 1 worker\n"

@@ -44,7 +44,7 @@ def handler(context, event):
         ('"""A detector."""', '"""A better detector."""'),
         ("def answer", "\n\ndef unused():\n    pass\n\n\ndef answer"),
         ("import json", "import json  # for the reply"),
-        # It cannot be loaded anyhow.
+        # It cannot be loaded in either case.
         ("def handler", "def handler("),
     ],
 )
@@ -85,11 +85,11 @@ def test_code_used_by_init_context_may_not_change(old: str, new: str) -> None:
         "warm('handler')",
     ],
 )
-def test_a_model_that_lies_in_the_module_is_made_again(body: str) -> None:
+def test_a_model_at_module_level_is_created_again(body: str) -> None:
     code = "class Model:\n    pass\n\n\ndef init_context(context):\n    {}\n\n\n"
-    rest = "SEEN = []\n\n\ndef warm(name):\n    pass\n\n\n"
-    rest += "def handler(context, event):\n    return {}\n"
-    before = code.format(textwrap.indent(body, "    ").lstrip()) + rest.format(1)
+    remainder = "SEEN = []\n\n\ndef warm(name):\n    pass\n\n\n"
+    remainder += "def handler(context, event):\n    return {}\n"
+    before = code.format(textwrap.indent(body, "    ").lstrip()) + remainder.format(1)
     assert not can_keep_model(before, before.replace("return 1", "return 2"))
 
 

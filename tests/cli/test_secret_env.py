@@ -1,4 +1,4 @@
-"""Secret variables on the command line: declared, hidden where they are shown, kept where asked."""
+"""Secret variables on the command line: declared, hidden in output, kept on request."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def leaked(text: str) -> list[str]:
     return [value for value in MARKERS.values() if value in text]
 
 
-def test_get_and_export_hide_values_unless_asked(
-    fnbuild: Fnbuild, folder: Path, empty: Path
-) -> None:
+def test_get_and_export_hide_values_by_default(fnbuild: Fnbuild, folder: Path, empty: Path) -> None:
     result = done(fnbuild("deploy", "--path", folder))
     assert not leaked(result.out + result.err)
     assert (
@@ -64,8 +62,8 @@ def test_get_and_export_hide_values_unless_asked(
             shown = done(fnbuild(*command, "-o", form))
             assert not leaked(shown.out + shown.err), command
             assert all(value in shown.out for value in PLAIN.values())
-            whole = done(fnbuild(*command, "-o", form, "--with-secrets")).out
-            assert len(leaked(whole)) == len(MARKERS), command
+            complete = done(fnbuild(*command, "-o", form, "--with-secrets")).out
+            assert len(leaked(complete)) == len(MARKERS), command
     assert "OPENAI_KEY" in done(fnbuild("export", "function", "keeper")).err
     assert len(leaked(done(fnbuild("export", "projects")).out)) == 0
     logs = [item.read_text() for item in empty.rglob("*.log*") if item.is_file()]
@@ -81,9 +79,9 @@ def test_masked_values_of_an_export_must_be_set_again(
     raw["spec"]["env"] = env
     (folder / "function.yaml").write_text(yaml.safe_dump(raw))
     done(fnbuild("deploy", "--path", folder))
-    masked, whole = tmp_path / "masked.yaml", tmp_path / "whole.yaml"
+    masked, complete = tmp_path / "masked.yaml", tmp_path / "whole.yaml"
     masked.write_text(done(fnbuild("export", "function", "keeper")).out)
-    whole.write_text(done(fnbuild("export", "function", "keeper", "--with-secrets")).out)
+    complete.write_text(done(fnbuild("export", "function", "keeper", "--with-secrets")).out)
 
     done(fnbuild("delete", "function", "keeper"))
     done(fnbuild("import", "functions", masked))
@@ -95,7 +93,7 @@ def test_masked_values_of_an_export_must_be_set_again(
     assert done(fnbuild("invoke", "keeper", "-b", "OPENAI_KEY")).out.strip() == "again"
 
     done(fnbuild("delete", "function", "keeper"))
-    done(fnbuild("import", "functions", whole))
+    done(fnbuild("import", "functions", complete))
     done(fnbuild("deploy", "keeper"))
     expected = MARKERS["OPENAI_KEY"]
     assert done(fnbuild("invoke", "keeper", "-b", "OPENAI_KEY")).out.strip() == expected

@@ -1,4 +1,4 @@
-"""Variants, and code from elsewhere, by the command line; nothing here needs an engine."""
+"""Variants, and code from archives and URLs, on the command line; no test needs an engine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_unknown_variant(face: Path, fnbuild: Fnbuild) -> None:
     assert (result.status, "did you mean gpu?" in result.err) == (1, True)
 
 
-def test_a_variant_of_what_has_no_folder(fnbuild: Fnbuild, empty: Path) -> None:
+def test_a_variant_needs_a_folder(fnbuild: Fnbuild, empty: Path) -> None:
     result = fnbuild("deploy", "face", "--variant", "gpu")
     assert (result.status, "--path FOLDER" in result.err) == (2, True)
 
@@ -63,6 +63,6 @@ def test_an_archive(face: Path, fnbuild: Fnbuild, tmp_path: Path, kind: str) -> 
     assert planned(fnbuild, "--path", packed) == planned(fnbuild, "--path", face)
 
 
-def test_a_url_that_is_not_safe(fnbuild: Fnbuild, empty: Path) -> None:
+def test_a_url_without_tls_or_hash(fnbuild: Fnbuild, empty: Path) -> None:
     result = fnbuild("deploy", "--path", "http://example.com/face.zip", "--dry-run")
     assert (result.status, "#sha256=" in result.err) == (1, True)

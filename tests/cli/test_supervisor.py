@@ -25,13 +25,13 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:
-    """Somebody with a data directory of their own."""
+    """A user with their own data directory."""
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     yield Author(tmp_path)
     ProcessPlatform().down()
 
 
-def test_a_supervisor_that_is_gone_is_seen(fnbuild: Callable[..., Any], author: Author) -> None:
+def test_a_missing_supervisor_is_reported(fnbuild: Callable[..., Any], author: Author) -> None:
     author.deploy(author.write())
     assert fnbuild("get", "functions").err == ""
     running = supervisor_client.running_supervisor()
@@ -49,7 +49,7 @@ def test_a_supervisor_that_is_gone_is_seen(fnbuild: Callable[..., Any], author: 
     assert "greeter: it was stopped; `fnbuild up` starts it" in shown.err
 
 
-def test_up_fails_when_a_function_does_not_come_up(
+def test_up_fails_if_a_function_does_not_start(
     fnbuild: Callable[..., Any], author: Author, tmp_path: Path
 ) -> None:
     deployment = author.deploy(author.write())
@@ -62,7 +62,7 @@ def test_up_fails_when_a_function_does_not_come_up(
     assert f"greeter: port {deployment.http_port} on 127.0.0.1 is taken by" in done.err
 
 
-def test_up_names_what_has_never_come_up(
+def test_up_names_functions_that_have_never_started(
     fnbuild: Callable[..., Any], author: Author, tmp_path: Path
 ) -> None:
     author.deploy(author.write())
@@ -75,7 +75,7 @@ def test_up_names_what_has_never_come_up(
     assert "not started, for no deploy has ever brought them up: stillborn" in done.err
 
 
-def test_history_says_where_a_rollback_came_from(
+def test_history_shows_the_origin_of_a_rollback(
     fnbuild: Callable[..., Any], author: Author
 ) -> None:
     author.deploy(author.write("one"))
@@ -87,7 +87,7 @@ def test_history_says_where_a_rollback_came_from(
     assert "served before" in again.err
 
 
-def test_a_deploy_that_fails_says_once_what_goes_on_serving(
+def test_a_failed_deploy_names_the_revision_that_keeps_serving_once(
     fnbuild: Callable[..., Any], author: Author
 ) -> None:
     author.deploy(author.write("one"))
@@ -98,7 +98,9 @@ def test_a_deploy_that_fails_says_once_what_goes_on_serving(
     assert "(main.py:1, in <module>)" in fnbuild("history", "greeter").out
 
 
-def test_a_stopped_supervisor_is_named_at_once(fnbuild: Callable[..., Any], author: Author) -> None:
+def test_a_stopped_supervisor_is_reported_at_once(
+    fnbuild: Callable[..., Any], author: Author
+) -> None:
     deployment = author.deploy(author.write())
     author.deploy(author.write(name="second"))
     running = supervisor_client.running_supervisor()
@@ -143,7 +145,7 @@ time.sleep(60)
 
 
 @pytest.mark.usefixtures("author")
-def test_a_supervisor_that_sleeps_is_given_up_soon() -> None:
+def test_waiting_for_a_suspended_supervisor_ends_soon() -> None:
     command = [sys.executable, "-c", SLEEPER, str(supervisor_socket())]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as sleeper:
         assert sleeper.stdout is not None
@@ -159,14 +161,14 @@ def test_a_supervisor_that_sleeps_is_given_up_soon() -> None:
 @pytest.mark.parametrize(
     "words", [("up",), ("get", "functions"), ("down",), ("delete", "function", "greeter")]
 )
-def test_a_damaged_database_is_named_by_every_command(
+def test_every_command_reports_a_damaged_database(
     fnbuild: Callable[..., Any], author: Author, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     database = tmp_path / "data" / "fnbuild.db"
     database.parent.mkdir()
     database.write_bytes(b"hello, world\n" * 1000)
     if words == ("down",):
-        # With nothing to end there is nothing to say.
+        # With nothing to stop there is no message.
         assert fnbuild(*words).status == 0
         words = ("deploy", "--path", str(author.write()))
     done = fnbuild(*words)

@@ -1,4 +1,4 @@
-"""The main job, as a person types it: real processes, from the folder to the drawn picture."""
+"""The main task as users type it: real processes, from the folder to the drawn image."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class Done:
     err: str
 
 
-class Person:
-    """Somebody at a shell, with a data directory of their own."""
+class User:
+    """A user at a shell, with their own data directory."""
 
     def __init__(self, home: Path):
         self.home = home
@@ -100,7 +100,7 @@ class Person:
         half = self.home / "half"
         for name, text in (("function.yaml", config), ("main.py", code)):
             file = self.folder / name
-            # Whoever watches meets a file that has changed, and the whole of it.
+            # A watcher sees the new file only when it is complete.
             if not file.exists() or file.read_text() != text:
                 half.write_text(text)
                 half.replace(file)
@@ -158,24 +158,24 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    made = Person(tmp_path)
-    made.write()
-    yield made
-    made.types("down")
+def person(tmp_path: Path) -> Iterator[User]:
+    user = User(tmp_path)
+    user.write()
+    yield user
+    user.types("down")
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     """A person with one function that runs, for what changes nothing."""
-    made = Person(tmp_path_factory.mktemp("deployed"))
-    made.write()
-    made.types("deploy", "--path", "squares", "--project-name", "cvat")
-    yield made
-    made.types("down")
+    user = User(tmp_path_factory.mktemp("deployed"))
+    user.write()
+    user.types("deploy", "--path", "squares", "--project-name", "cvat")
+    yield user
+    user.types("down")
 
 
-def test_deploy_says_what_it_does_and_prints_the_function(person: Person) -> None:
+def test_deploy_reports_its_steps_and_prints_the_function(person: User) -> None:
     done = person.types_alone("deploy", "-p", "squares", "--project-name", "cvat", "-o", "json")
     reply = json.loads(done.out)
     assert reply["metadata"]["name"] == "squares"
@@ -187,7 +187,7 @@ def test_deploy_says_what_it_does_and_prints_the_function(person: Person) -> Non
     assert again.out == "squares\n"
 
 
-def test_get_lists_it(deployed: Person) -> None:
+def test_get_lists_it(deployed: User) -> None:
     header, row = deployed.types("get", "functions").out.splitlines()
     assert [cell.strip() for cell in header.split("|")] == [
         *("NAMESPACE", "NAME", "PROJECT", "STATE", "REPLICAS", "NODE PORT"),
@@ -203,7 +203,7 @@ def test_get_lists_it(deployed: Person) -> None:
     assert {"cvat", "default"} <= {project["meta"]["name"] for project in projects}
 
 
-def test_invoke_as_nuctl_does(deployed: Person) -> None:
+def test_invoke_as_nuctl_does(deployed: User) -> None:
     assert deployed.types("invoke", "squares", "-m", "GET").out.startswith("got ")
     plain = deployed.types("invoke", "squares", "-b", "{}")
     assert plain.out == "got bytes"
@@ -215,7 +215,7 @@ def test_invoke_as_nuctl_does(deployed: Person) -> None:
     assert "looking" not in quiet.err
 
 
-def test_a_handler_that_fails(deployed: Person) -> None:
+def test_a_handler_that_fails_is_reported(deployed: User) -> None:
     shown = deployed.types("invoke", "squares", "-p", "fail")
     assert "cannot see" in shown.out
     assert "500" in shown.err
@@ -226,7 +226,7 @@ def test_a_handler_that_fails(deployed: Person) -> None:
     assert "ValueError: cannot see" in logs.out
 
 
-def test_a_picture_goes_in_and_a_picture_comes_out(deployed: Person) -> None:
+def test_an_image_is_sent_and_the_result_is_drawn(deployed: User) -> None:
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
     command = ("invoke", "squares", "--image", "in.png")
     raw = deployed.types(*command, "--draw", "out.png")
@@ -248,7 +248,7 @@ def test_a_picture_goes_in_and_a_picture_comes_out(deployed: Person) -> None:
 @pytest.mark.parametrize("output", ["raw", "json", "table"])
 @pytest.mark.parametrize("path", ["odd", "text"])
 def test_a_reply_that_cvat_would_refuse_is_a_failure(
-    path: str, output: str, deployed: Person
+    path: str, output: str, deployed: User
 ) -> None:
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
     command = ("invoke", "squares", "-p", path, "-o", output)
@@ -260,7 +260,7 @@ def test_a_reply_that_cvat_would_refuse_is_a_failure(
         deployed.types(*command)
 
 
-def test_pictures_that_are_none_are_failures_and_not_wrong_usage(deployed: Person) -> None:
+def test_invalid_images_are_failures_and_not_usage_errors(deployed: User) -> None:
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
     (deployed.home / "text.png").write_text("no picture")
     for flags, output in (
@@ -278,7 +278,7 @@ def test_pictures_that_are_none_are_failures_and_not_wrong_usage(deployed: Perso
     assert "warning: --threshold 90: confidences are from 0 to 1" in high.err
 
 
-def test_a_name_that_is_not_there_has_a_likely_one(deployed: Person) -> None:
+def test_the_error_for_an_unknown_name_suggests_a_similar_one(deployed: User) -> None:
     for verb in ("invoke", "logs", "history", "redeploy", "rollback", "get fn", "export fn"):
         missed = deployed.types(*verb.split(), "sqares", status=1)
         assert 'hint: did you mean "squares"?' in missed.err, verb
@@ -290,7 +290,7 @@ def test_a_name_that_is_not_there_has_a_likely_one(deployed: Person) -> None:
     )
 
 
-def test_a_dry_run_names_what_each_step_changes(deployed: Person) -> None:
+def test_a_dry_run_names_what_each_step_changes(deployed: User) -> None:
     command = ("deploy", "-p", "squares", "--project-name", "cvat", "--desc", "newer", "--dry-run")
     steps = json.loads(deployed.types(*command, "-o", "json").out)
     assert steps == yaml.safe_load(deployed.types(*command, "-o", "yaml").out)
@@ -301,7 +301,7 @@ def test_a_dry_run_names_what_each_step_changes(deployed: Person) -> None:
     assert {step["target"] for step in steps} >= {"revision", "port", "processor"}
 
 
-def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
+def test_logs_show_what_the_handler_printed(deployed: User) -> None:
     assert "loading the model" in deployed.types("logs", "squares").out
     records = [
         json.loads(line)
@@ -319,7 +319,7 @@ def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
     assert "nobody" in deployed.types("logs", "nobody", status=1).err
 
 
-def test_a_revision_that_fails_and_the_way_back(person: Person) -> None:
+def test_a_revision_that_fails_and_a_rollback(person: User) -> None:
     person.types("deploy", "-p", "squares")
     person.write(CODE.replace('"version": 1', '"version": 2'))
     changes = person.types("diff", "-p", "squares")
@@ -340,13 +340,13 @@ def test_a_revision_that_fails_and_the_way_back(person: Person) -> None:
     assert states == ["failed", "active", "superseded"]
 
     person.types("rollback", "squares")
-    asked = person.types("invoke", "squares", "-b", "{}", "-c", "application/json")
-    assert json.loads(asked.out)["version"] == 1
+    command = person.types("invoke", "squares", "-b", "{}", "-c", "application/json")
+    assert json.loads(command.out)["version"] == 1
     history = json.loads(person.types("history", "squares", "-o", "json").out)
     assert [item["state"] for item in history].count("active") == 1
 
 
-def test_export_delete_import_and_deploy_again(person: Person) -> None:
+def test_export_delete_import_and_deploy_again(person: User) -> None:
     person.types("deploy", "-p", "squares", "-e", "COLOUR=blue")
     text = person.types("export", "functions", "squares").out
     exported = yaml.safe_load(text)
@@ -365,7 +365,7 @@ def test_export_delete_import_and_deploy_again(person: Person) -> None:
     assert "ready" in person.types("get", "functions").out
 
 
-def test_update_joins_flags_to_the_stored_function(person: Person) -> None:
+def test_update_joins_flags_to_the_stored_function(person: User) -> None:
     person.types("deploy", "-p", "squares")
     person.types("update", "function", "squares", "--env", "COLOUR=red", "--desc", "red ones")
     spec = json.loads(person.types("get", "fn", "squares", "-o", "json").out)["spec"]
@@ -374,7 +374,7 @@ def test_update_joins_flags_to_the_stored_function(person: Person) -> None:
     assert "red ones" in person.types("deploy", "squares", "--dry-run", "-o", "yaml").out
 
 
-def test_a_disabled_function_is_enabled_again_without_its_folder(person: Person) -> None:
+def test_a_disabled_function_is_enabled_again_without_its_folder(person: User) -> None:
     person.types("deploy", "-p", "squares")
     remedy = "it is disabled; `fnbuild update function squares --disable=false` runs it again"
     assert remedy in person.types("update", "function", "squares", "--disable").err
@@ -386,13 +386,13 @@ def test_a_disabled_function_is_enabled_again_without_its_folder(person: Person)
         "squares is ready" in person.types("update", "function", "squares", "--disable=false").err
     )
     person.types("invoke", "squares")
-    # It wins over the file, too.
+    # The flag has precedence over the file, too.
     person.write(config=CONFIG + "  disable: true\n")
     assert "squares is standby" in person.types("deploy", "-p", "squares").err
     assert "squares is ready" in person.types("deploy", "-p", "squares", "--disable=false").err
 
 
-def test_functions_come_back_after_down_and_up(person: Person) -> None:
+def test_functions_come_back_after_down_and_up(person: User) -> None:
     port = json.loads(person.types("deploy", "-p", "squares", "-o", "json").out)["status"]
     person.types("down")
     refused = person.types("invoke", "squares", status=1)
@@ -404,7 +404,7 @@ def test_functions_come_back_after_down_and_up(person: Person) -> None:
     assert "squares is ready" in person.types("redeploy", "squares").err
 
 
-def test_projects(person: Person) -> None:
+def test_projects(person: User) -> None:
     assert "created project p" in person.types("create", "project", "p", "--owner", "me").err
     assert "exists already" in person.types("create", "project", "p").err
     exported = yaml.safe_load(person.types("export", "projects", "p").out)
@@ -416,7 +416,7 @@ def test_projects(person: Person) -> None:
     assert person.types("get", "functions").out == "No functions found\n"
 
 
-def test_inline_source(person: Person) -> None:
+def test_inline_source(person: User) -> None:
     code = "def handler(context, event):\n    return 'inline'\n"
     person.types("deploy", "one-liner", "--source", code, "--runtime", "python:3.11")
     assert person.types("invoke", "one-liner").out == "inline"
@@ -428,29 +428,29 @@ def test_inline_source(person: Person) -> None:
 
 
 class Watched:
-    """A function in the foreground, and what it says."""
+    """A function in the foreground, and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes]):
         self.process = process
-        self.said = ""
+        self.output = ""
 
-    def says(self, words: str, seconds: float = 180.0) -> str:
-        """Wait for the words; everything that was said since the last time."""
+    def wait_for_output(self, expected: str, seconds: float = 180.0) -> str:
+        """Wait for the text; return all output since the last call."""
         deadline = time.monotonic() + seconds
         assert self.process.stdout is not None
         pipe = self.process.stdout.fileno()
-        while words not in self.said:
-            assert time.monotonic() < deadline, f"never said {words!r}:\n{self.said}"
+        while expected not in self.output:
+            assert time.monotonic() < deadline, f"no {expected!r} in the output:\n{self.output}"
             if select.select([pipe], [], [], 0.1)[0]:
                 output = os.read(pipe, 65536)
-                assert output, f"ended before it said {words!r}:\n{self.said}"
-                self.said += output.decode()
-        text, self.said = self.said, ""
+                assert output, f"ended without {expected!r} in the output:\n{self.output}"
+                self.output += output.decode()
+        text, self.output = self.output, ""
         return text
 
 
 @pytest.fixture
-def watched(person: Person) -> Iterator[Callable[..., Watched]]:
+def watched(person: User) -> Iterator[Callable[..., Watched]]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: object) -> Watched:
@@ -476,12 +476,12 @@ def _url(text: str) -> str:
 
 
 def test_run_serves_the_folder_and_drains_on_ctrl_c(
-    person: Person, watched: Callable[..., Watched]
+    person: User, watched: Callable[..., Watched]
 ) -> None:
     running = watched("squares")
-    output = running.says("Ctrl-C stops it")
+    output = running.wait_for_output("Ctrl-C stops it")
     if "loading the model" not in output:
-        output += running.says('loading the model"')
+        output += running.wait_for_output('loading the model"')
     line = next(line for line in output.splitlines() if "loading the model" in line)
     # JSON as in `fnbuild logs`, since the output is no terminal.
     assert json.loads(line)["message"] == "loading the model"
@@ -489,42 +489,40 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
     assert _ask(url) == {"calls": 1, "version": 1}
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(_ask, url, "/slow")
-        running.says("taking its time")
+        running.wait_for_output("taking its time")
         # As a terminal does it: to every process of the group.
         os.killpg(running.process.pid, signal.SIGINT)
         assert slow.result() == {"calls": 2, "version": 1}
     assert running.process.wait(120) == 0
 
 
-def test_run_writes_lines_for_people_when_asked(
-    person: Person, watched: Callable[..., Watched]
+def test_run_writes_readable_lines_on_request(
+    person: User, watched: Callable[..., Watched]
 ) -> None:
-    output = watched("squares", "-o", "human").says("loading the model\n")
+    output = watched("squares", "-o", "human").wait_for_output("loading the model\n")
     assert re.search(r"^[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("verb", [("run", "squares"), ("logs", "squares", "-f")])
-def test_a_terminal_gets_lines_for_people(deployed: Person, verb: tuple[str, ...]) -> None:
-    ours, theirs = os.openpty()
-    process = deployed.starts(*verb, stdout=theirs)
-    os.close(theirs)
+def test_run_writes_readable_lines_to_a_terminal(deployed: User, verb: tuple[str, ...]) -> None:
+    controller, terminal = os.openpty()
+    process = deployed.starts(*verb, stdout=terminal)
+    os.close(terminal)
     output = ""
     deadline = time.monotonic() + 180
     while "loading the model" not in output:
         assert time.monotonic() < deadline, output
-        if select.select([ours], [], [], 0.1)[0]:
-            output += os.read(ours, 65536).decode()
+        if select.select([controller], [], [], 0.1)[0]:
+            output += os.read(controller, 65536).decode()
     process.terminate()
     process.wait(120)
-    os.close(ours)
+    os.close(controller)
     assert re.search(r"[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model", output)
 
 
-def test_nothing_is_left_when_run_is_killed(
-    person: Person, watched: Callable[..., Watched]
-) -> None:
+def test_a_killed_run_leaves_no_processes(person: User, watched: Callable[..., Watched]) -> None:
     running = watched("squares")
-    url = _url(running.says("is ready at"))
+    url = _url(running.wait_for_output("is ready at"))
     running.process.kill()
     deadline = time.monotonic() + 120
     while True:
@@ -536,64 +534,64 @@ def test_nothing_is_left_when_run_is_killed(
         time.sleep(0.05)
 
 
-def test_the_next_run_removes_what_a_killed_one_left(
-    person: Person, watched: Callable[..., Watched]
+def test_the_next_run_removes_the_remains_of_a_killed_one(
+    person: User, watched: Callable[..., Watched]
 ) -> None:
     scratch = person.home / "scratch"
     scratch.mkdir()
     person.environment["TMPDIR"] = str(scratch)
     first = watched("squares")
-    first.says("Ctrl-C stops it")
-    (theirs,) = scratch.glob("fnbuild-run-*")
+    first.wait_for_output("Ctrl-C stops it")
+    (remains,) = scratch.glob("fnbuild-run-*")
     second = watched("squares", "--port", 0)
-    second.says("Ctrl-C stops it")
-    assert theirs.is_dir()
+    second.wait_for_output("Ctrl-C stops it")
+    assert remains.is_dir()
     first.process.kill()
     first.process.wait(120)
-    watched("squares", "--port", 0).says("Ctrl-C stops it")
-    assert not theirs.exists()
+    watched("squares", "--port", 0).wait_for_output("Ctrl-C stops it")
+    assert not remains.exists()
 
 
 def test_watch_swaps_code_and_keeps_the_model(
-    person: Person, watched: Callable[..., Watched]
+    person: User, watched: Callable[..., Watched]
 ) -> None:
     running = watched("--path", "squares", "--watch")
-    url = _url(running.says("Ctrl-C stops it"))
+    url = _url(running.wait_for_output("Ctrl-C stops it"))
     assert _ask(url) == {"calls": 1, "version": 1}
 
     person.write(CODE.replace('"version": 1', '"version": 2'))
-    running.says("reloaded in")
+    running.wait_for_output("reloaded in")
     assert _ask(url) == {"calls": 2, "version": 2}
 
     person.write(CODE.replace("def handler", "def handler((("))
-    assert "SyntaxError" in running.says("error: the change does not load")
+    assert "SyntaxError" in running.wait_for_output("error: the change does not load")
     assert _ask(url) == {"calls": 3, "version": 2}
 
     person.write(CODE.replace('"version": 1', '"version": 3'))
-    running.says("reloaded in")
+    running.wait_for_output("reloaded in")
     (person.folder / "helper.txt").write_text("any other file")
-    running.says("restarted the workers in")
+    running.wait_for_output("restarted the workers in")
     assert _ask(url) == {"calls": 1, "version": 3}
 
 
-def test_watch_runs_init_context_again_when_it_has_changed(
-    person: Person, watched: Callable[..., Watched]
+def test_watch_repeats_init_context_if_it_has_changed(
+    person: User, watched: Callable[..., Watched]
 ) -> None:
     running = watched("squares", "--watch")
-    url = _url(running.says("Ctrl-C stops it"))
+    url = _url(running.wait_for_output("Ctrl-C stops it"))
     assert _ask(url) == {"calls": 1, "version": 1}
     person.write(CODE.replace("calls = 0", "calls = 10"))
-    output = running.says("init_context or what it uses has changed")
+    output = running.wait_for_output("init_context or what it uses has changed")
     assert "reloaded" not in output
     assert _ask(url) == {"calls": 11, "version": 1}
 
 
 def test_foreground_function_is_listed_and_invoked(
-    person: Person, watched: Callable[..., Watched]
+    person: User, watched: Callable[..., Watched]
 ) -> None:
     Image.new("RGB", (40, 30), "white").save(person.home / "in.png")
     running = watched("squares")
-    url = _url(running.says("Ctrl-C stops it"))
+    url = _url(running.wait_for_output("Ctrl-C stops it"))
     process = running.process.pid
     listed = person.types("get", "functions")
     assert re.search(r"squares +\| default +\| ready +\| 1/1 +\| ", listed.out)
@@ -606,7 +604,7 @@ def test_foreground_function_is_listed_and_invoked(
     for command in (["logs", "squares"], ["delete", "function", "squares"]):
         refused = person.types(*command, status=1)
         assert "squares is not deployed: it runs in the foreground" in refused.err
-    # What is deployed comes first.
+    # A deployed function has precedence.
     person.types("deploy", "--path", "squares")
     assert "foreground" not in person.types("get", "functions").err
     person.types("delete", "function", "squares")
@@ -616,69 +614,71 @@ def test_foreground_function_is_listed_and_invoked(
     assert list((person.home / "data/foreground").iterdir()) == []
 
 
-def test_an_address_alone_is_invoked(
-    person: Person, watched: Callable[..., Watched], tmp_path: Path
+def test_a_url_without_a_function_name_is_invoked(
+    person: User, watched: Callable[..., Watched], tmp_path: Path
 ) -> None:
-    url = _url(watched("squares").says("Ctrl-C stops it"))
+    url = _url(watched("squares").wait_for_output("Ctrl-C stops it"))
     person.environment["FNBUILD_DATA_DIR"] = str(tmp_path / "other")
     assert person.types("invoke", "--url", url, "-b", "x").out == "got bytes"
     assert "Missing argument 'NAME'" in person.types("invoke", status=2).err
     assert "starts with http" in person.types("invoke", "--url", "squares:80", status=2).err
 
 
-def test_run_draws_again_at_every_save(person: Person, watched: Callable[..., Watched]) -> None:
+def test_run_repeats_the_drawing_at_every_save(
+    person: User, watched: Callable[..., Watched]
+) -> None:
     Image.new("RGB", (40, 30), "white").save(person.home / "in.png")
-    # A drawing in the folder is no change of the function.
+    # A drawing in the folder does not count as a change of the function.
     out = person.folder / "out.png"
-    # An absolute path is no name of an image that a function could have.
+    # An absolute path is not a valid image name of a function.
     picture = str(person.home / "in.png")
     running = watched("squares", "--image", picture, "--draw", "squares/out.png")
-    running.says("drawn to squares/out.png\n")
+    running.wait_for_output("drawn to squares/out.png\n")
     before = out.read_bytes()
     person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5, 30, 20]"))
-    output = running.says("drawn to squares/out.png\n")
+    output = running.wait_for_output("drawn to squares/out.png\n")
     assert re.search(r"1 shape in \d+ ms, drawn to", output)
     assert out.read_bytes() != before
     person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5][9]"))
-    running.says("error: the function answered 500")
+    running.wait_for_output("error: the function answered 500")
     person.write(CODE.replace("    found = ", "    found = 2 * "))
-    output = running.says("drawn to squares/out.png\n")
+    output = running.wait_for_output("drawn to squares/out.png\n")
     assert "2 shapes in" in output
     assert output.count("changed: ") == 1
     assert "--draw needs a picture" in person.types("run", "--draw", "x.png", status=2).err
 
 
 def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
-    person: Person, watched: Callable[..., Watched]
+    person: User, watched: Callable[..., Watched]
 ) -> None:
     running = watched("squares", "--watch")
-    url = _url(running.says("Ctrl-C stops it"))
+    url = _url(running.wait_for_output("Ctrl-C stops it"))
     person.write(config=CONFIG.replace("main:handler", "main:other") + "  eventTimeout: soon\n")
-    assert "function.yaml:" in running.says("error[duration]")
+    assert "function.yaml:" in running.wait_for_output("error[duration]")
     assert _ask(url)["version"] == 1
     code = CODE.replace("def handler", "def other").replace('"version": 1', '"version": 4')
     person.write(code, CONFIG.replace("main:handler", "main:other"))
-    assert _url(running.says("Ctrl-C stops it")) == url
+    assert _url(running.wait_for_output("Ctrl-C stops it")) == url
     assert _ask(url)["version"] == 4
 
 
 def test_foreground_function_keeps_its_environment(
-    person: Person, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+    person: User, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = watched("squares")
-    running.says("Ctrl-C stops it")
+    running.wait_for_output("Ctrl-C stops it")
     monkeypatch.setenv("FNBUILD_DATA_DIR", person.environment["FNBUILD_DATA_DIR"])
-    asked: list[str] = []
+    paths: list[str] = []
 
     def used() -> set[Path]:
-        asked.append("now")
+        paths.append("now")
         return set()
 
     environment.prune_environments(used)
-    assert asked == []
+    assert paths == []
 
 
-def test_run_without_watch_ends_when_the_model_does_not_load(person: Person) -> None:
+def test_run_without_watch_ends_if_the_model_does_not_load(person: User) -> None:
     person.write(CODE.replace('print("loading the model")', 'raise ValueError("no weights")'))
     failed = person.types_alone("run", "squares")
     assert failed.status == 1

@@ -14,7 +14,7 @@ Fnbuild = Callable[..., Any]
 
 @pytest.fixture
 def library(tmp_path: Path, fnbuild: Fnbuild) -> Path:
-    """Two functions below a folder that is none, and things that are not looked into."""
+    """Two functions below a folder that is not a function, and folders that are skipped."""
     for name in ("opencv/one", "two", "two/nested", ".git/three", ".venv/lib/four"):
         fnbuild("init", tmp_path / "library" / name, "--kind", "http")
     return tmp_path / "library"
@@ -26,7 +26,7 @@ spec: {runtime: "python:3.11", handler: "main:handler"}
 """
 
 
-def test_all_functions_below_a_folder_are_checked(library: Path, fnbuild: Fnbuild) -> None:
+def test_all_functions_below_a_folder_are_validated(library: Path, fnbuild: Fnbuild) -> None:
     assert fnbuild("validate", library).err == "2 functions: 0 errors, 0 warnings\n"
     wrong = library / "opencv/one/function.yaml"
     wrong.write_text(wrong.read_text() + "  replicas: many\n")
@@ -35,7 +35,7 @@ def test_all_functions_below_a_folder_are_checked(library: Path, fnbuild: Fnbuil
     assert str(wrong) in result.out
 
 
-def test_a_function_is_checked_itself_and_not_what_is_inside(
+def test_a_functions_folder_is_validated_without_its_subfolders(
     library: Path, fnbuild: Fnbuild
 ) -> None:
     assert fnbuild("validate", library / "two").err.startswith("1 function:")
@@ -46,14 +46,14 @@ def test_a_folder_without_functions_is_an_error(tmp_path: Path, fnbuild: Fnbuild
     assert (result.status, "holds no function.yaml" in result.out) == (1, True)
 
 
-def test_fixes_reach_all_of_them(library: Path, fnbuild: Fnbuild) -> None:
+def test_all_functions_are_repaired(library: Path, fnbuild: Fnbuild) -> None:
     file = library / "two/function.yaml"
     file.write_text(file.read_text().replace("  name: two", "\tname: two"))
     assert fnbuild("validate", library).status == 1
     assert fnbuild("validate", library, "--fix").status == 0
 
 
-def test_an_archive_is_checked(library: Path, tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_an_archive_is_validated(library: Path, tmp_path: Path, fnbuild: Fnbuild) -> None:
     for name in ("packed.zip", "packed.tar.gz"):
         kind = "zip" if name.endswith("zip") else "gztar"
         packed = shutil.make_archive(str(tmp_path / "packed"), kind, library / "two")
@@ -63,14 +63,14 @@ def test_an_archive_is_checked(library: Path, tmp_path: Path, fnbuild: Fnbuild) 
     assert fnbuild("validate", "http://example.com/x.zip").status == 1
 
 
-def test_a_variant_is_checked(library: Path, fnbuild: Fnbuild) -> None:
+def test_a_variant_is_validated(library: Path, fnbuild: Fnbuild) -> None:
     folder = library / "two"
     assert fnbuild("validate", folder, "--variant", "gpu").err.endswith("0 errors, 0 warnings\n")
     result = fnbuild("validate", folder, "--variant", "gpuu")
     assert (result.status, "did you mean gpu?" in result.out) == (1, True)
 
 
-def test_variants_beside_function_yaml_are_checked(tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_variants_next_to_function_yaml_are_validated(tmp_path: Path, fnbuild: Fnbuild) -> None:
     wrong = SIMPLE.replace("main:handler", "main:nothing")
     for name in ("both", "only"):
         (tmp_path / name).mkdir()
@@ -90,7 +90,7 @@ def test_variants_beside_function_yaml_are_checked(tmp_path: Path, fnbuild: Fnbu
     assert fnbuild("validate", tmp_path / "both", "-f", "function.yaml").status == 0
 
 
-def test_the_file_that_is_advised_can_be_named(tmp_path: Path, fnbuild: Fnbuild) -> None:
+def test_the_file_named_in_the_hint_can_be_validated(tmp_path: Path, fnbuild: Fnbuild) -> None:
     (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
     (tmp_path / "model.yaml").write_text(SIMPLE)
     done = fnbuild("validate", tmp_path)

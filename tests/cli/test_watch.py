@@ -14,12 +14,12 @@ from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function, Spec
 
 
-def test_nothing_changed(tmp_path: Path) -> None:
+def test_without_changes_nothing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("1")
     assert FolderWatcher(tmp_path).changed() == set()
 
 
-def test_new_changed_and_removed_files_are_told_once(tmp_path: Path) -> None:
+def test_new_changed_and_removed_files_are_reported_once(tmp_path: Path) -> None:
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("1")
     watcher = FolderWatcher(tmp_path)
@@ -46,7 +46,7 @@ def test_a_file_replaced_by_rename_is_a_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["__pycache__/x.pyc", ".git/index", "main.py~", ".main.py.swp"])
-def test_foreign_files_are_not_watched(name: str, tmp_path: Path) -> None:
+def test_unrelated_files_are_not_watched(name: str, tmp_path: Path) -> None:
     watcher = FolderWatcher(tmp_path)
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def test_foreign_files_are_not_watched(name: str, tmp_path: Path) -> None:
     assert watcher.changed() == set()
 
 
-def test_a_folder_that_is_gone_is_a_change_and_no_error(tmp_path: Path) -> None:
+def test_a_removed_folder_is_a_change_and_not_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     (folder / "main.py").write_text("1")

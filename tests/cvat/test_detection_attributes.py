@@ -1,4 +1,4 @@
-"""The attributes of shapes, where a spec has very many of them."""
+"""The attributes of shapes if a spec has very many of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZE = (100, 80)
 
 
 class Counted(tuple):
-    """A tuple that counts how often it is gone through."""
+    """A tuple that counts how often it is iterated."""
 
     times = 0
 
@@ -22,11 +22,11 @@ class Counted(tuple):
         return super().__iter__()
 
     def __contains__(self, value: object) -> bool:
-        return any(one == value for one in self)
+        return any(item == value for item in self)
 
 
 def detect(label: Label, *attributes: dict[str, str], times: int = MANY) -> ParsedReply:
-    """What is read of a reply that has the same shape so many times."""
+    """Return the result for a reply with the same shape that many times."""
     shape = {
         "label": label.name,
         "type": "rectangle",
@@ -36,7 +36,7 @@ def detect(label: Label, *attributes: dict[str, str], times: int = MANY) -> Pars
     return read_reply("detector", json.dumps([shape] * times), [label], SIZE)
 
 
-def test_those_of_a_label_are_gone_through_once_for_a_reply() -> None:
+def test_attributes_of_a_label_are_iterated_once_for_a_reply() -> None:
     attributes = Counted(Attribute(f"a{i}", "text") for i in range(MANY))
     reading = detect(Label("cat", attributes=attributes), {"name": "a7", "value": "x"})
     assert reading.diagnostics == ()
@@ -44,11 +44,11 @@ def test_those_of_a_label_are_gone_through_once_for_a_reply() -> None:
     assert attributes.times == 1
 
 
-def test_values_are_gone_through_once_for_a_reply() -> None:
+def test_values_are_iterated_once_for_a_reply() -> None:
     values = Counted(str(i) for i in range(MANY))
     label = Label("cat", attributes=(Attribute("age", "select", values),))
-    known, unknown = {"name": "age", "value": "199"}, {"name": "age", "value": "old"}
-    reading = detect(label, known, unknown)
+    allowed, unknown = {"name": "age", "value": "199"}, {"name": "age", "value": "old"}
+    reading = detect(label, allowed, unknown)
     assert len(reading.diagnostics) == MANY
     assert values.times == 1
 
@@ -59,7 +59,7 @@ def test_a_message_names_some_of_many_values() -> None:
     assert "is not one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …: CVAT" in problem.message
 
 
-def test_sublabels_of_one_name_have_attributes_of_their_own() -> None:
+def test_sublabels_of_one_name_have_separate_attributes() -> None:
     def skeleton(name: str, attribute: str) -> Label:
         head = Label("head", "points", attributes=(Attribute(attribute, "text"),))
         return Label(name, "skeleton", sublabels=(head,))

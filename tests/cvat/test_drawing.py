@@ -1,4 +1,4 @@
-"""Pictures are checked where a shape must and must not have left a mark."""
+"""Images are checked at points where a shape must and must not have been drawn."""
 
 import io
 
@@ -40,8 +40,8 @@ def marked(image: Image.Image, *points: tuple[int, int]) -> list[bool]:
     return [image.getpixel(point) != GREY for point in points]
 
 
-def near(one, other, most=60) -> bool:
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) <= most
+def near(first, second, most=60) -> bool:
+    return sum(abs(a - b) for a, b in zip(first, second, strict=True)) <= most
 
 
 INK = label_colours(LABELS)["cat"]
@@ -91,7 +91,7 @@ def test_rotation_is_clockwise_around_the_middle():
     ],
     ids=lambda value: value.type if isinstance(value, Shape) else "",
 )
-def test_shapes_mark_where_they_are(shape, on, off):
+def test_shapes_are_drawn_at_their_positions(shape, on, off):
     assert marked(picture(shape), on, off) == [True, False]
 
 
@@ -123,9 +123,11 @@ def test_the_points_of_a_large_skeleton_have_their_names():
         elements = tuple(Shape("points", at, name) for at, name in zip(points, names, strict=True))
         image = picture(Shape("skeleton", label="body", elements=elements))
         x, y = map(round, points[0])
-        beside = image.crop((x + 5, y - 8, x + 45, y + 8))
-        places = [(left, top) for left in range(beside.width) for top in range(beside.height)]
-        return sum(min(beside.getpixel(place)) > 200 for place in places)
+        label_area = image.crop((x + 5, y - 8, x + 45, y + 8))
+        places = [
+            (left, top) for left in range(label_area.width) for top in range(label_area.height)
+        ]
+        return sum(min(label_area.getpixel(place)) > 200 for place in places)
 
     assert letters((100, 50), (100, 150)) > 20
     assert letters((100, 50), (90, 40)) == 0
@@ -136,9 +138,9 @@ def test_the_name_of_a_point_at_the_edge_is_inside_the_picture():
     elements = (Shape("points", (100, 50), "head"), Shape("points", at, "foot"))
     image = picture(Shape("skeleton", label="body", elements=elements))
     # There is no room on its right: the whole name is on its left.
-    beside = image.crop((at[0] - 60, at[1] - 20, at[0] - 4, at[1] + 1))
-    places = [(left, top) for left in range(beside.width) for top in range(beside.height)]
-    assert sum(min(beside.getpixel(place)) > 200 for place in places) > 20
+    label_area = image.crop((at[0] - 60, at[1] - 20, at[0] - 4, at[1] + 1))
+    places = [(left, top) for left in range(label_area.width) for top in range(label_area.height)]
+    assert sum(min(label_area.getpixel(place)) > 200 for place in places) > 20
 
 
 def test_the_edges_of_a_skeleton_without_svg_are_those_of_its_spec():
@@ -170,7 +172,7 @@ def test_clicks_and_box_of_an_interactor_are_shown():
     assert red[0] > red[1]
 
 
-def test_shapes_that_leave_the_image_are_cut_off():
+def test_shapes_beyond_the_image_are_clipped():
     image = picture(
         Shape("rectangle", (-500, -500, 5000, 5000), "cat"),
         Shape("rectangle", (900, 900, 990, 990), "dog"),
@@ -187,7 +189,7 @@ def test_large_pictures_have_wider_lines(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
-def test_the_suffix_says_the_format(tmp_path, suffix):
+def test_the_suffix_selects_the_format(tmp_path, suffix):
     out = tmp_path / f"out{suffix}"
     draw_to_file(GROUND, [Shape("rectangle", (50, 60, 150, 160), "cat")], LABELS, out)
     with Image.open(out) as written:
@@ -196,7 +198,7 @@ def test_the_suffix_says_the_format(tmp_path, suffix):
         assert written.format == {"png": "PNG", "webp": "WEBP"}.get(suffix[1:].lower(), "JPEG")
 
 
-def test_letters_that_no_font_has_are_told(tmp_path, monkeypatch):
+def test_letters_without_a_font_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(canvas, "SYSTEM_FONTS", ("no-such-font.ttf",))
     canvas.find_font.cache_clear()
     labels = [Label("Größe"), Label("cat")]
@@ -215,14 +217,14 @@ def test_umlauts_come_from_a_font_that_has_them():
     canvas.find_font.cache_clear()
     font, lacking = find_font("Größe", 20)
     assert lacking == frozenset()
-    # Fonts draw one and the same sign for all that they lack.
+    # Fonts draw the same sign for all characters that they lack.
     assert bytes(font.getmask("ö")) != bytes(font.getmask("ß"))
 
 
-def test_numbers_that_no_image_holds_stay_short():
+def test_numbers_beyond_the_image_stay_short():
     huge = Shape("rectangle", (1e300, 5, 12345.6, -1e300), "big", confidence=1e300)
     assert table_rows([huge]) == [("big", "rectangle", "1e+300", "1e+300,5 12346,-1e+300")]
-    # Drawn all the same, wherever it may be.
+    # It is drawn nevertheless, at any position.
     assert picture(huge, Shape("polyline", (1e300, 5, 10, 10), "big")).size == SIZE
 
 
@@ -265,7 +267,7 @@ def test_every_depth_and_mode(image, kind, at, expected):
     assert near(opened.getpixel(at), expected, 8)
 
 
-def test_orientation_is_honoured():
+def test_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 8
     turned = encoded(Image.new("RGB", SIZE), "JPEG", exif=exif)

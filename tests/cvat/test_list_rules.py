@@ -1,4 +1,4 @@
-"""What CVAT makes of a function object, held against a client written without this code."""
+"""CVAT's reading of a function object, compared with an independent client."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def spec(*labels: Json) -> Json:
 
 
 def without(path: str) -> Json:
-    made = spec(LABEL)
+    function_spec = spec(LABEL)
     *way, last = path.split(".")
-    place = made
+    place = function_spec
     for key in way:
         place = place[key]
     del place[last]
-    return made
+    return function_spec
 
 
 OBJECTS = {
@@ -81,7 +81,7 @@ OBJECTS = {
 
 
 def outcome(value: Json) -> str:
-    """What the playing client makes of it."""
+    """Return the result of the simulated client."""
     try:
         Function(value)
     except InvalidMetadataError:
@@ -103,25 +103,25 @@ def test_values_that_are_not_objects_break_the_list() -> None:
         assert list_rules.verdict_of_object(value).outcome == "breaks"
 
 
-def test_the_reason_names_the_place() -> None:
-    def words(case: str) -> str:
+def test_the_reason_names_the_field() -> None:
+    def reason(case: str) -> str:
         return list_rules.verdict_of_object(OBJECTS[case]).message
 
-    assert "CVAT lists no function at all: the annotation `spec` is not JSON" in words(
+    assert "CVAT lists no function at all: the annotation `spec` is not JSON" in reason(
         "trailing comma"
     )
-    assert words("labels twice") == 'CVAT skips it: the label "car" is defined twice'
-    assert '`version` is "1.0"' in words("version with a point")
-    assert "the skeleton \"b\" has no 'svg'" in words("skeleton without svg")
-    assert '"Detector"' in words("kind in capitals")
-    assert words("whole") == ""
+    assert reason("labels twice") == 'CVAT skips it: the label "car" is defined twice'
+    assert '`version` is "1.0"' in reason("version with a point")
+    assert "the skeleton \"b\" has no 'svg'" in reason("skeleton without svg")
+    assert '"Detector"' in reason("kind in capitals")
+    assert reason("whole") == ""
 
 
 def test_misread_annotations() -> None:
-    def told(**annotations: str) -> str:
+    def warning(**annotations: str) -> str:
         return "; ".join(text for text, _ in list_rules.misread_annotations(annotations))
 
-    assert "as true" in told(type="interactor", version="2", startswith_box="false")
-    assert "outdated" in told(type="interactor")
-    assert "finds nothing" in told(type="detector")
-    assert told(type="detector", spec='[{"name": "a"}]', startswith_box="true") == ""
+    assert "as true" in warning(type="interactor", version="2", startswith_box="false")
+    assert "outdated" in warning(type="interactor")
+    assert "finds nothing" in warning(type="detector")
+    assert warning(type="detector", spec='[{"name": "a"}]', startswith_box="true") == ""

@@ -32,7 +32,7 @@ def detect(*items, labels=LABELS):
     return read_reply("detector", json.dumps(list(items)), labels, SIZE)
 
 
-def one(problems):
+def only(problems):
     assert len(problems) == 1, [str(each) for each in problems]
     return problems[0]
 
@@ -74,9 +74,9 @@ def test_valid_replies_have_no_diagnostics(good):
         ([item(), item("interval", "sound"), item("interval", "sound")], "[1].type", "2 intervals"),
     ],
 )
-def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message):
+def test_intervals_have_a_warning_and_are_not_drawn(items, place, message):
     reading = detect(*items, labels=[Label("cat"), Label("sound", "interval")])
-    problem = one(reading.diagnostics)
+    problem = only(reading.diagnostics)
     assert (problem.severity, problem.path) == ("warning", place)
     assert message in problem.message
     assert [shape.type for shape in reading.shapes] == [each["type"] for each in items]
@@ -87,7 +87,7 @@ def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message
     assert drawn.getcolors() == [(SIZE[0] * SIZE[1], (0, 0, 0))]
 
 
-def test_a_label_of_type_interval_alone_is_no_problem():
+def test_a_label_of_type_interval_is_no_problem():
     assert detect(item(), labels=[Label("cat"), Label("sound", "interval")]).diagnostics == ()
 
 
@@ -148,7 +148,7 @@ BAD = [
             elements=[{"label": "head", "type": "points", "points": [1, 2, 3, 4]}],
         ),
         "[0].elements[0].points",
-        "one point",
+        "only point",
     ),
     (
         item(
@@ -163,11 +163,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "path", "said"), BAD)
-def test_rejected_values_are_errors_at_their_place(bad, path, said):
-    problem = one(detect(bad).violations)
+@pytest.mark.parametrize(("bad", "path", "message"), BAD)
+def test_rejected_values_are_errors_with_their_path(bad, path, message):
+    problem = only(detect(bad).violations)
     assert problem.path == path
-    assert said in str(problem)
+    assert message in str(problem)
 
 
 WARNED = [
@@ -190,7 +190,7 @@ WARNED = [
     (
         item(label="sign", attributes=[{"name": "colour", "value": "green"}]),
         "[0].attributes[0].value",
-        "one of red, blue",
+        "only of red, blue",
     ),
     (item("mask", mask=[0, 5, 5, 5, 5]), "[0].mask", "no pixel"),
     (
@@ -210,17 +210,17 @@ WARNED = [
 ]
 
 
-@pytest.mark.parametrize(("odd", "path", "said"), WARNED)
-def test_silently_dropped_values_are_warnings(odd, path, said):
+@pytest.mark.parametrize(("odd", "path", "message"), WARNED)
+def test_silently_dropped_values_are_warnings(odd, path, message):
     reading = detect(odd)
     assert reading.violations == ()
-    problem = one(reading.diagnostics)
+    problem = only(reading.diagnostics)
     assert problem.path == path
-    assert said in str(problem)
+    assert message in str(problem)
 
 
-def test_coordinates_from_0_to_1_are_told_once():
-    near = one(
+def test_coordinates_from_0_to_1_are_reported_once():
+    near = only(
         detect(
             item(points=[10, 20, 30, 40]),
             item(points=[0.25, 0.25, 0.5, 0.75]),
@@ -233,7 +233,7 @@ def test_coordinates_from_0_to_1_are_told_once():
     skeleton = item(
         "skeleton", "body", elements=[{"label": "head", "type": "points", "points": [0.5, 0.5]}]
     )
-    assert "from 0 to 1" in one(detect(skeleton).diagnostics).message
+    assert "from 0 to 1" in only(detect(skeleton).diagnostics).message
     # Corners of the first pixel, and an image that is no larger.
     assert not detect(item("points", points=[0, 1])).diagnostics
     small = json.dumps([item(points=[0.25, 0.25, 0.5, 0.75])])
@@ -244,11 +244,11 @@ def test_coordinates_from_0_to_1_of_other_kinds():
     tracked = read_reply(
         "tracker", json.dumps({"states": [1], "shapes": [[0.1, 0.2, 0.5, 0.6]]}), [], SIZE
     )
-    assert one(tracked.diagnostics).path == "shapes[0].points"
+    assert only(tracked.diagnostics).path == "shapes[0].points"
 
 
-def test_a_confidence_above_1_is_told_once():
-    odd = one(
+def test_a_confidence_above_1_is_reported_once():
+    odd = only(
         detect(item(confidence="0.5"), item(confidence="90"), item(confidence=80)).diagnostics
     )
     assert (odd.severity, odd.path) == ("warning", "[1].confidence")
@@ -256,14 +256,14 @@ def test_a_confidence_above_1_is_told_once():
     assert not detect(item(confidence=1)).diagnostics
 
 
-def test_the_rest_of_a_reply_survives_one_bad_item():
+def test_one_invalid_item_does_not_affect_the_others():
     reading = detect(item(), item(points=[1]), item("tag"))
     assert [shape.index for shape in reading.shapes] == [0, 2]
-    assert one(reading.violations).path == "[1].points"
+    assert only(reading.violations).path == "[1].points"
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"<html>", "not JSON"),
         (b"", "not JSON"),
@@ -274,12 +274,12 @@ def test_the_rest_of_a_reply_survives_one_bad_item():
         (b"[" * 100_000, "not JSON"),
     ],
 )
-def test_a_reply_that_is_no_list(body, said):
-    assert said in str(one(read_reply("detector", body, LABELS, SIZE).violations))
+def test_a_reply_that_is_not_a_list(body, message):
+    assert message in str(only(read_reply("detector", body, LABELS, SIZE).violations))
 
 
 def test_shapes_of_a_function_without_labels_are_all_dropped():
-    assert "declares no labels" in str(one(detect(item(), labels=[]).diagnostics))
+    assert "declares no labels" in str(only(detect(item(), labels=[]).diagnostics))
     assert detect(labels=[]).diagnostics == ()
 
 
@@ -334,7 +334,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(["detector", "interactor", "tracker", "reid"]), json_values)
-def test_no_reply_whatever_breaks_the_check(kind, reply):
+def test_any_reply_can_be_checked(kind, reply):
     reading = read_reply(kind, reply, LABELS, SIZE)
     table_rows(reading.shapes)
     [str(problem) for problem in reading.diagnostics]

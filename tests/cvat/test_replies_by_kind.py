@@ -13,7 +13,7 @@ from fnbuild.cvat.shapes import Mask, Shape
 SIZE = (100, 80)
 
 
-def one(problems):
+def only(problems):
     assert len(problems) == 1, [str(each) for each in problems]
     return problems[0]
 
@@ -45,7 +45,7 @@ def test_an_older_interactor_replies_with_rows_of_the_image():
 
 
 @pytest.mark.parametrize(
-    ("reply", "path", "said"),
+    ("reply", "path", "message"),
     [
         ([], "", "with an object"),
         ({"polygon": []}, "", "keys found: polygon"),
@@ -53,7 +53,7 @@ def test_an_older_interactor_replies_with_rows_of_the_image():
         ({"mask": []}, "mask", "page breaks"),
         ({"mask": [[]]}, "mask", "0 x 1"),
         ({"mask": [[0] * 100] * 79}, "mask", "100 x 79, the image is 100 x 80"),
-        ({"mask": [[0] * 100, [0]]}, "mask", "one length"),
+        ({"mask": [[0] * 100, [0]]}, "mask", "only length"),
         ({"mask": [[0, 1] * 50] * 79 + [[0.1, 0.7] * 50]}, "mask[79]", "levels of grey"),
         (mask_of([0, 1, 1, 0, 1, 1, 2, 2]), "shapes[0].points", "2 pixels of a box of 2 x 2"),
         (mask_of([-1, 5, 1, 1, 2, 2]), "shapes[0].points", "whole number from 0 on"),
@@ -68,15 +68,15 @@ def test_an_older_interactor_replies_with_rows_of_the_image():
         ({"blob": "AAAA"}, "blob", f"{EMBEDDING_SIZE}"),
     ],
 )
-def test_invalid_interactor_replies(reply, path, said):
-    problem = one(interact(reply).violations)
+def test_invalid_interactor_replies(reply, path, message):
+    problem = only(interact(reply).violations)
     assert problem.path == path
-    assert said in str(problem)
+    assert message in str(problem)
 
 
 def test_only_masks_survive_in_an_interactors_reply():
     reading = interact({"shapes": [{"type": "polygon", "points": [1, 2, 3, 4, 5, 6]}]})
-    assert "keeps only masks" in str(one(reading.diagnostics))
+    assert "keeps only masks" in str(only(reading.diagnostics))
     assert reading.shapes[0].type == "polygon"
 
 
@@ -87,7 +87,7 @@ def sent(kind, *counts, follows=False):
 
 
 @pytest.mark.parametrize(
-    ("reply", "path", "said"),
+    ("reply", "path", "message"),
     [
         ({}, "", "with a list"),
         ([0], "", "1 entries for 2 boxes"),
@@ -97,10 +97,10 @@ def sent(kind, *counts, follows=False):
         ([0, 0.5], "[1]", "whole number"),
     ],
 )
-def test_invalid_reid_replies(reply, path, said):
-    problem = one(read_reply("reid", reply, [], SIZE, sent("reid", 2, 3)).violations)
+def test_invalid_reid_replies(reply, path, message):
+    problem = only(read_reply("reid", reply, [], SIZE, sent("reid", 2, 3)).violations)
     assert problem.path == path
-    assert said in str(problem)
+    assert message in str(problem)
 
 
 def test_re_identification():
@@ -108,13 +108,13 @@ def test_re_identification():
     assert reading.matches == (2, -1)
     assert reading.diagnostics == ()
     doubled = read_reply("reid", b"[2, 2]", [], SIZE, sent("reid", 2, 3))
-    assert "matched already by entry 0" in str(one(doubled.diagnostics))
+    assert "matched already by entry 0" in str(only(doubled.diagnostics))
 
 
-def test_a_tracker_may_leave_shapes_out_at_first_only():
+def test_a_tracker_may_omit_shapes_only_at_the_start():
     assert read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1)).diagnostics == ()
     later = read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1, follows=True))
-    assert one(later.violations).path == "shapes"
+    assert only(later.violations).path == "shapes"
 
 
 def test_the_shapes_of_a_tracker():
@@ -137,7 +137,7 @@ def test_the_shapes_of_a_tracker():
 
 
 @pytest.mark.parametrize(
-    ("reply", "path", "said"),
+    ("reply", "path", "message"),
     [
         ([], "", "with an object"),
         ({"shapes": [[1, 2, 3, 4]]}, "states", "CVAT fails"),
@@ -147,13 +147,13 @@ def test_the_shapes_of_a_tracker():
         ({"states": [1], "shapes": [{"type": "mask", "points": []}]}, "shapes[0].type", "tracked"),
     ],
 )
-def test_invalid_tracker_replies(reply, path, said):
+def test_invalid_tracker_replies(reply, path, message):
     problems = read_reply("tracker", reply, [], SIZE, sent("tracker", 1)).violations
     assert problems[0].path == path
-    assert said in str(problems[0])
+    assert message in str(problems[0])
 
 
 def test_a_lost_object_is_a_warning():
     reading = read_reply("tracker", {"states": [1], "shapes": [None]}, [], SIZE, sent("tracker", 1))
     assert reading.violations == ()
-    assert one(reading.diagnostics).path == "shapes[0]"
+    assert only(reading.diagnostics).path == "shapes[0]"

@@ -23,13 +23,13 @@ def body(*args, **kwargs):
     return json.loads(build_request(*args, **kwargs).body)
 
 
-def test_a_detector_gets_the_file_as_it_is_in_standard_base64():
+def test_a_detector_gets_the_unchanged_file_in_standard_base64():
     sent = build_request("detector", PNG)
     assert sent.content_type == "application/json"
     assert json.loads(sent.body) == {"image": base64.b64encode(PNG).decode()}
 
 
-def test_the_threshold_is_sent_unless_it_is_nothing():
+def test_the_threshold_is_sent_if_it_is_set():
     assert body("detector", PNG, threshold=0.3)["threshold"] == 0.3
     assert "threshold" not in body("detector", PNG, threshold=0)
     assert "threshold" not in body("detector", PNG, threshold=None)
@@ -82,7 +82,7 @@ def test_re_identification_gets_two_images_and_their_boxes():
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "said"),
+    ("kind", "options", "message"),
     [
         ("classifier", {}, "classifier"),
         ("detector", {"pos_points": [(1, 2)]}, "points are for interactors"),
@@ -93,12 +93,12 @@ def test_re_identification_gets_two_images_and_their_boxes():
         ("detector", {"image1": PNG}, "second image"),
     ],
 )
-def test_arguments_of_another_kind_are_refused(kind, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_arguments_of_another_kind_are_refused(kind, options, message):
+    with pytest.raises(UsageError, match=message):
         build_request(kind, PNG, **options)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(NotFoundError, match=r"no\.png"):
         read_image(tmp_path / "no.png")
     with pytest.raises(InputError, match="cannot read"):
@@ -118,7 +118,7 @@ def test_a_picture_of_any_size_is_sent_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert upright_image(PNG).size == (40, 30)
     assert open_rgb(PNG).size == (40, 30)
-    # For everybody else the limit holds.
+    # Outside the request the limit applies.
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
@@ -128,7 +128,7 @@ def test_a_truncated_photograph_is_refused(photo):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_turned_picture_is_sent_upright(kind):
+def test_a_rotated_image_is_sent_upright(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     source = Image.new("RGB", (40, 30), (0, 0, 0))
@@ -148,7 +148,7 @@ def test_a_turned_picture_is_sent_upright(kind):
         assert green < 60
 
 
-def test_an_upright_picture_is_not_encoded_again():
+def test_an_upright_image_is_not_encoded_again():
     jpeg = encoded("JPEG")
     assert upright_image(jpeg).data == jpeg
 
@@ -158,7 +158,7 @@ def test_formats_that_cvat_does_not_send_are_noted():
     assert not upright_image(encoded("BMP")).notes
 
 
-def test_points_and_boxes_as_people_write_them():
+def test_points_and_boxes_are_parsed():
     assert parse_points("1,2 3.5,4;5,6") == [(1, 2), (3.5, 4), (5, 6)]
     assert parse_box("1,2,30,40.5") == (1, 2, 30, 40.5)
     for wrong in ("1", "1,2,3", "a,b", "1,nan", "1,inf"):

@@ -13,7 +13,7 @@ from tests.engine import free_port, registry
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Variables for a reader's shell; what was made with them is gone at the end."""
+    """Yield variables for a reader's shell; remove what was created with them."""
     result = require_cluster()
     with (
         containers(),

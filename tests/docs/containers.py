@@ -9,16 +9,16 @@ from fnbuild.builder.image.engine import Engine
 from tests import locks
 from tests.engine import PYTHON_IMAGE, call, engine_resources, require_engine, require_image
 
-# The base image of the library's functions; the one that is here has the same in it.
+# The base image of the library's functions; the local one has the same content.
 _BASE = "python:3.11-slim-bookworm"
-# What the document makes under names that it shares with its readers.
+# Objects that the document creates under the names that readers use.
 _IMAGES = ("face-haar:latest",)
 _NETWORK = "fnbuild-docs"
 
 
 @contextmanager
 def containers() -> Iterator[dict[str, str]]:
-    """Variables for a reader's shell; what was made with them is gone at the end."""
+    """Yield variables for a reader's shell; remove what was created with them."""
     engine = require_engine()
     require_image(engine)
     with locks.exclusive("docs"):

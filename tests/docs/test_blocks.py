@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ ]*([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# What documents need beside this machine.
+# What documents need in addition to this machine.
 NEEDS = {"containers.md": lambda _: containers(), "kubernetes.md": cluster}
 
 # The run of the whole test suite cannot be a step of itself; a clone needs the network.
@@ -83,7 +83,7 @@ def test_blocks(document: Path, tmp_path: Path) -> None:
 
 
 def follow(document: Path, folder: Path, environment: dict[str, str]) -> None:
-    """Do what the document says, in its order."""
+    """Carry out the blocks of the document in order."""
     try:
         for block in blocks(document):
             place = f"{document.name}:{block.line}"
@@ -116,18 +116,18 @@ def run(script: str, folder: Path, environment: dict[str, str], place: str) -> N
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/functions.md", "docs/dashboard.md"])
-def test_what_cvat_is_to_see_is_deployed_to_its_project(name: str) -> None:
+def test_functions_for_cvat_are_deployed_to_its_project(name: str) -> None:
     deploys = re.findall(r"^fnbuild deploy --path .*$", (ROOT / name).read_text(), re.MULTILINE)
     assert deploys[0].endswith(" --project-name cvat"), deploys[0]
 
 
-def test_a_picture_has_the_same_words_wherever_it_is_shown() -> None:
-    words: dict[Path, set[str]] = {}
+def test_an_image_has_the_same_description_in_all_documents() -> None:
+    descriptions: dict[Path, set[str]] = {}
     for document in DOCUMENTS:
         for text, path in re.findall(r"!\[(.*?)\]\((.*?)\)", document.read_text()):
-            words.setdefault((document.parent / path).resolve(), set()).add(text)
-    assert {path.name: len(texts) for path, texts in words.items() if len(texts) > 1} == {}
-    assert ROOT / "docs/dashboard.jpg" in words
+            descriptions.setdefault((document.parent / path).resolve(), set()).add(text)
+    assert {path.name: len(texts) for path, texts in descriptions.items() if len(texts) > 1} == {}
+    assert ROOT / "docs/dashboard.jpg" in descriptions
 
 
 def test_documents_name_only_scripts_that_exist() -> None:

@@ -21,22 +21,20 @@ VERBS = (
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_flags_of_redeploy_that_are_not_taken(
-    flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unsupported_flags_of_redeploy(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{flag}`" in TEXT
     assert run(["beta", "redeploy", flag]) == 2
     assert flag in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_verbs_that_are_not_there(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsupported_verbs(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{verb}`" in TEXT
     assert run(verb.split()) == 2
     assert verb.rpartition(" ")[2] in capsys.readouterr().err
 
 
-def test_what_verbose_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_status_and_headers(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["invoke", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "debug logs" not in shown

@@ -15,7 +15,7 @@ class Folder:
         (path / "main.py").write_text("def handler(context, event):\n    return 'ok'\n")
 
     def check(self, text: str | bytes, **options: object) -> tuple[LoadedFunction | None, Report]:
-        """What the reader makes of this function.yaml."""
+        """Return the reader's result for this function.yaml."""
         self.config.write_bytes(text.encode() if isinstance(text, str) else text)
         return check_function(self.path, **options)  # type: ignore[arg-type]
 
@@ -28,11 +28,11 @@ class Folder:
         return list(self.check(text, **options)[1])
 
     def findings_now(self) -> list[Diagnostic]:
-        """About the file as it is."""
+        """Return the findings about the file as it is."""
         return list(check_function(self.path)[1])
 
     def only(self, text: str | bytes, **options: object) -> Diagnostic:
-        """The single finding about this function.yaml."""
+        """Return the single finding about this function.yaml."""
         findings = self.findings(text, **options)
         assert len(findings) == 1, (
             "\n".join(finding.render() for finding in findings) or "nothing found"

@@ -1,4 +1,4 @@
-"""Makes wrong and hostile configuration files, checks each, and prints one JSON line for each.
+"""Create invalid and hostile configuration files, check each, and print one JSON line for each.
 
 Run as a program with the folder of the good files and a folder to write into: a process of its own,
 so that its memory can be measured and a crash shows.
@@ -35,7 +35,7 @@ VALUES = (
 
 
 def hostile() -> list[bytes]:
-    """Files that are made to break a reader."""
+    """Return files that are written to break a reader."""
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
     )
@@ -154,7 +154,7 @@ MUTATIONS: tuple[Callable[[str, random.Random], str], ...] = (
 
 
 def judge(data: bytes, path: Path) -> dict[str, object]:
-    """What the reader says about one file, how long it took and how much memory there is."""
+    """Return the findings about one file, the time and the memory used."""
     path.write_bytes(data)
     before = time.perf_counter()
     try:
@@ -206,7 +206,7 @@ def main(good: Path, scratch: Path) -> None:
     texts = [path.read_text() for path in sorted(good.glob("*.yaml"))]
     files = hostile()
     files += [mutate(chance.choice(texts), chance) for _ in range(COUNT - len(files))]
-    # One file first, so that what the modules themselves need is not charged to a hostile one.
+    # A first file, so that the memory of the modules is not attributed to a hostile one.
     judge(texts[0].encode(), scratch / "function.yaml")
     for number, data in enumerate(files):
         verdict = judge(data, scratch / "function.yaml")

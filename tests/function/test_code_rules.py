@@ -1,4 +1,4 @@
-"""What is said of the handler's module, and where nothing is said."""
+"""Findings about the handler's module, and modules without findings."""
 
 import base64
 
@@ -15,12 +15,14 @@ def findings(folder: Folder, code: str, text: str = GOOD) -> list[Diagnostic]:
 
 
 def only(folder: Folder, code: str, text: str = GOOD) -> Diagnostic:
-    found = findings(folder, code, text)
-    assert len(found) == 1, "\n".join(finding.render() for finding in found) or "nothing found"
-    return found[0]
+    all_findings = findings(folder, code, text)
+    assert len(all_findings) == 1, (
+        "\n".join(finding.render() for finding in all_findings) or "nothing found"
+    )
+    return all_findings[0]
 
 
-def test_an_error_of_syntax_is_shown_where_it_is(folder: Folder) -> None:
+def test_a_syntax_error_is_shown_at_its_position(folder: Folder) -> None:
     finding = only(folder, "import os\ndef handler(context, event):\n    return os.path(\n")
     assert (finding.severity, finding.rule, at(finding)) == ("error", "python-syntax", (3, 19))
     assert finding.span is not None
@@ -31,18 +33,18 @@ def test_an_error_of_syntax_is_shown_where_it_is(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("runtime", "severity"), [("python:3.99", "warning"), ("python:3.6", "warning")]
 )
-def test_syntax_that_another_python_may_take(folder: Folder, runtime: str, severity: str) -> None:
+def test_syntax_of_another_python_version(folder: Folder, runtime: str, severity: str) -> None:
     code = "def handler(context, event, async=1):\n    return 1\n"
-    found = findings(folder, code, GOOD.replace("python:3.9", runtime))
-    [finding] = [one for one in found if one.rule == "python-syntax"]
+    all_findings = findings(folder, code, GOOD.replace("python:3.9", runtime))
+    [finding] = [item for item in all_findings if item.rule == "python-syntax"]
     assert finding.severity == severity
     assert runtime in (finding.hint or "")
-    found = findings(folder, "def handler(context event):\n    pass\n", GOOD)
-    assert [one.severity for one in found] == ["error"]
+    all_findings = findings(folder, "def handler(context event):\n    pass\n", GOOD)
+    assert [item.severity for item in all_findings] == ["error"]
 
 
 @pytest.mark.parametrize("code", ["\0", "(" * 5000, "\ufeffx = '\x0c'\nhandler = 1\n\u2028", "\\d"])
-def test_odd_files_are_no_trouble(folder: Folder, code: str) -> None:
+def test_unusual_files_have_no_findings(folder: Folder, code: str) -> None:
     for finding in findings(folder, code):
         assert finding.render()
 
@@ -71,7 +73,7 @@ def test_a_misspelt_handler_is_shown_in_the_configuration(folder: Folder) -> Non
         "class handler:\n    def __init__(self, context, event): pass\n",
     ],
 )
-def test_names_that_come_from_elsewhere(folder: Folder, code: str) -> None:
+def test_names_from_other_modules(folder: Folder, code: str) -> None:
     assert findings(folder, code) == []
 
 
@@ -146,11 +148,11 @@ def test_inline_source_is_checked_without_a_folder() -> None:
 
 @pytest.mark.parametrize("more", ["    codeEntryType: image\n", "  image: registry/name:1\n"])
 def test_inline_source_that_does_not_run(folder: Folder, more: str) -> None:
-    found = findings(folder, "", inline(b"x = 1\n", more))
-    assert [finding.rule for finding in found] == (
+    all_findings = findings(folder, "", inline(b"x = 1\n", more))
+    assert [finding.rule for finding in all_findings] == (
         ["handler-function"] if "registry" in more else []
     )
 
 
-def test_a_large_module_is_not_searched(folder: Folder) -> None:
+def test_a_large_module_is_not_checked(folder: Folder) -> None:
     assert findings(folder, "x = 1\n" + "#" * (5 << 20)) == []

@@ -13,7 +13,7 @@ def findings(folder: Folder, code: str) -> list[Diagnostic]:
     return folder.findings(GOOD, code=True)
 
 
-def test_an_attribute_that_is_never_set_is_reported_where_it_is_read(folder: Folder) -> None:
+def test_an_unset_attribute_is_reported_where_it_is_read(folder: Folder) -> None:
     [finding] = findings(folder, HANDLER)
     assert (finding.severity, finding.rule) == ("warning", "user-data")
     assert at(finding) == (2, 30)
@@ -21,7 +21,7 @@ def test_an_attribute_that_is_never_set_is_reported_where_it_is_read(folder: Fol
     assert finding.hint == "init_context sets it: context.user_data.model = …"
 
 
-def test_a_misspelt_attribute_is_reported_with_the_likely_one(folder: Folder) -> None:
+def test_a_misspelt_attribute_is_reported_with_a_suggestion(folder: Folder) -> None:
     code = "def init_context(context):\n    context.user_data.modell = 1\n\n\n" + HANDLER
     [finding] = findings(folder, code)
     assert (at(finding), finding.hint) == ((6, 30), "did you mean modell?")
@@ -64,7 +64,7 @@ def test_no_warning_if_the_handler_expects_that_it_is_missing(folder: Folder, bo
     assert findings(folder, f"def handler(context, event):\n{body}") == []
 
 
-def test_other_files_of_the_folder_count(folder: Folder) -> None:
+def test_other_files_of_the_folder_are_considered(folder: Folder) -> None:
     own = "from setup import load\n\n\ndef init_context(context):\n    load(context)\n\n\n"
     module = folder.path / "setup.py"
     module.write_text("def load(context):\n    context.user_data.model = 1\n")

@@ -1,4 +1,4 @@
-"""What hides a function in CVAT, or is misread there."""
+"""Settings that hide a function in CVAT, or that CVAT misreads."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_a_function_for_others(folder: Folder) -> None:
     assert folder.findings(text) == []
 
 
-def test_a_wrong_type_hides_no_other_finding(folder: Folder) -> None:
+def test_a_wrong_type_does_not_suppress_other_findings(folder: Folder) -> None:
     text = config("type: detectr\nmin_pos_points: x", '[{"name": "car"},]')
     text = text.replace("  description: d\n", "")
     rules = {finding.rule for finding in folder.findings(text)}
@@ -51,7 +51,7 @@ def test_a_function_in_the_project_of_cvat(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotations", "severity", "rule", "words"),
+    ("annotations", "severity", "rule", "message"),
     [
         ("type: Detector", "error", "cvat-type", "did you mean detector?"),
         ("type: segmenter", "error", "cvat-type", "detector, interactor, reid, tracker"),
@@ -70,11 +70,11 @@ def test_a_function_in_the_project_of_cvat(folder: Folder) -> None:
     ],
 )
 def test_annotations(
-    folder: Folder, annotations: str, severity: str, rule: str, words: str
+    folder: Folder, annotations: str, severity: str, rule: str, message: str
 ) -> None:
     finding = folder.only(config(annotations))
     assert (finding.severity, finding.rule) == (severity, rule)
-    assert words in f"{finding.message} {finding.hint}"
+    assert message in f"{finding.message} {finding.hint}"
     assert at(finding)[0] == 3 + len(annotations.split("\n"))
 
 
@@ -88,7 +88,7 @@ def test_annotations(
         "type: detector\ncolor: red\ngenerate_without_prompting_optional: true",
     ],
 )
-def test_annotations_that_are_fine(folder: Folder, annotations: str) -> None:
+def test_valid_annotations(folder: Folder, annotations: str) -> None:
     assert folder.findings(config(annotations)) == []
 
 
@@ -98,13 +98,13 @@ def test_a_time_limit_that_cvat_does_not_wait_for(folder: Folder) -> None:
     assert (finding.severity, finding.rule, at(finding)) == ("warning", "cvat-timeout", (9, 17))
 
 
-def test_no_trigger_for_cvat_to_call(folder: Folder) -> None:
+def test_a_function_without_an_http_trigger(folder: Folder) -> None:
     text = config("type: detector").replace(HTTP, "  disableDefaultHTTPTrigger: true\n")
     assert folder.only(text).rule == "cvat-http"
 
 
 @pytest.mark.parametrize(
-    ("triggers", "place", "words"),
+    ("triggers", "place", "message"),
     [
         ("", (4, 11), "Nuclio's default of 4 MiB"),
         ("  triggers: {http: {kind: http}}\n", (10, 14), "more than about 3.1 MB"),
@@ -117,11 +117,11 @@ def test_no_trigger_for_cvat_to_call(folder: Folder) -> None:
     ],
 )
 def test_requests_that_are_too_small_for_pictures(
-    folder: Folder, triggers: str, place: tuple[int, int], words: str
+    folder: Folder, triggers: str, place: tuple[int, int], message: str
 ) -> None:
     finding = folder.only(config("type: detector").replace(HTTP, triggers))
     assert (finding.severity, finding.rule, at(finding)) == ("warning", "cvat-request-size", place)
-    assert words in finding.message
+    assert message in finding.message
     assert "`attributes: {maxRequestBodySize: 33554432}` (32 MiB)" in (finding.hint or "")
 
 
@@ -151,7 +151,7 @@ def test_a_detector_without_labels(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "place", "words"),
+    ("labels", "place", "message"),
     [
         ('[\n  {"name": "a"},\n]', (7, 22), "a comma before the end"),
         ("[\n  {'name': 'a'}\n]", (7, 10), "a single quote"),
@@ -163,16 +163,16 @@ def test_a_detector_without_labels(folder: Folder) -> None:
     ],
 )
 def test_json_errors_are_located_inside_the_block(
-    folder: Folder, labels: str, place: tuple[int, int], words: str
+    folder: Folder, labels: str, place: tuple[int, int], message: str
 ) -> None:
     finding = folder.only(block(labels))
     assert (finding.severity, finding.rule) == ("error", "cvat-json")
-    assert words in finding.message
+    assert message in finding.message
     assert at(finding) == place
 
 
 @pytest.mark.parametrize(
-    ("labels", "severity", "place", "words"),
+    ("labels", "severity", "place", "message"),
     [
         ('{"name": "a"}', "error", (6, 7), "a list of labels"),
         ('[1]', "error", (6, 8), "label 1 must be an object"),
@@ -228,21 +228,21 @@ def test_json_errors_are_located_inside_the_block(
     ],
 )  # fmt: skip
 def test_labels(
-    folder: Folder, labels: str, severity: str, place: tuple[int, int], words: str
+    folder: Folder, labels: str, severity: str, place: tuple[int, int], message: str
 ) -> None:
     finding = folder.only(block(labels))
     assert finding.severity == severity
-    assert words in finding.message
+    assert message in finding.message
     assert at(finding) == place
 
 
 @pytest.mark.parametrize("key", ["spec: |", "spec: >", "spec: |-", "spec: >-"])
-def test_places_in_every_kind_of_block(folder: Folder, key: str) -> None:
+def test_positions_in_every_kind_of_block(folder: Folder, key: str) -> None:
     finding = folder.only(block('[{"name": "a"},\n {"name": "a"}]', key))
     assert at(finding) == (7, 17)
 
 
-def test_places_in_quotes(folder: Folder) -> None:
+def test_positions_in_quotes(folder: Folder) -> None:
     text = config("type: detector", '[{"name": "a"}, {"name": "it\'\'s"},\n      {"name": "a"}]')
     assert at(folder.only(text)) == (6, 16)
     double = config("type: detector", "").replace(
@@ -263,14 +263,14 @@ def test_hundreds_of_labels(folder: Folder) -> None:
     assert folder.findings(block(json.dumps(labels, indent=1))) == []
 
 
-def test_json_that_yaml_reads_otherwise(folder: Folder) -> None:
+def test_json_that_yaml_reads_differently(folder: Folder) -> None:
     assert folder.findings(block(r'[{"name": "\ud83d\ude00 \/"}]')) == []
     finding = folder.only(block(r'[{"name": "\ud83d\ude00"}, {"id": 1}]'))
     assert finding.rule == "cvat-labels"
 
 
 @pytest.mark.parametrize("value", ["3.10", "yes", "12"])
-def test_a_spec_that_is_no_text(folder: Folder, value: str) -> None:
+def test_a_spec_that_is_not_text(folder: Folder, value: str) -> None:
     text = config("type: detector", "").replace("spec:", f"    spec: {value}\nspec:", 1)
     error = next(finding for finding in folder.findings(text) if finding.severity == "error")
     assert at(error) == (5, 11)

@@ -97,7 +97,7 @@ spec:
 
 
 @pytest.mark.parametrize("break_", ["\n", "\r\n"])
-def test_only_the_secrets_go(break_: str) -> None:
+def test_only_secrets_are_removed(break_: str) -> None:
     text = redact_file(FILE.replace("\n", break_).encode(), "function.yaml").decode()
     assert text == EXPECTED.replace("\n", break_)
 
@@ -116,7 +116,7 @@ def test_only_the_secrets_go(break_: str) -> None:
         b"spec: {triggers: {web: {password: s3cret}}\n",
     ],
 )
-def test_a_file_without_any_is_left_alone(data: bytes) -> None:
+def test_a_file_without_secrets_is_unchanged(data: bytes) -> None:
     assert redact_file(data, "function.yaml") == data
 
 
@@ -142,7 +142,7 @@ def test_a_file_without_any_is_left_alone(data: bytes) -> None:
          '{"spec": {"triggers": {"web": {"secret": ""}}}}'),
     ],
 )  # fmt: skip
-def test_other_ways_to_write_one(text: str, expected: str) -> None:
+def test_other_forms_of_a_secret(text: str, expected: str) -> None:
     assert redact_file(text.encode(), "function.yaml").decode() == expected
 
 
@@ -154,7 +154,7 @@ def test_file_is_rewritten_if_a_secret_cannot_be_edited() -> None:
     }
 
 
-def test_variables_of_readers() -> None:
+def test_variables_as_readers_see_them() -> None:
     text = """\
 metadata: {name: f, annotations: {fnbuild.io/secret-env: B}}
 spec:

@@ -26,7 +26,7 @@ BOTH = "keys above it start in column 7 (line 7) or column 3 (line 6)"
         ("  - a: b", (6, 3), "a list item is not allowed beside keys", "has a key above it"),
     ],
 )
-def test_where_it_is_wrong(
+def test_an_indentation_error_has_its_position_and_the_columns_that_fit(
     folder: Folder, lines: str, place: tuple[int, int], message: str, fits: str
 ) -> None:
     finding = folder.only(f"{GOOD}{lines}\n")
@@ -42,7 +42,7 @@ def test_text_that_resembles_keys_is_ignored(folder: Folder) -> None:
     assert "column 7 (line 8) or column 3 (line 6)" in (finding.hint or "")
 
 
-def test_places_in_a_source_file(folder: Folder) -> None:
+def test_positions_in_a_source_file(folder: Folder) -> None:
     config = "".join(f"#   {line}\n" for line in (*GOOD.splitlines(), "   replicas: 1"))
     source = folder.path / "serve.py"
     source.write_text(f"# @nuclio.configure\n#\n# function.yaml:\n{config}\n")

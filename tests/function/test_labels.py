@@ -25,10 +25,10 @@ def test_reads_every_part_of_a_label():
         },
         {"name": "thing"},
     ]
-    car, thing = labels.function_labels(function(spec=json.dumps(spec)))
+    car, object_ = labels.function_labels(function(spec=json.dumps(spec)))
     assert (car.name, car.type, car.id) == ("car", "rectangle", 7)
     assert car.attributes[0] == labels.Attribute("doors", "number", ("2", "5", "1"))
-    assert (thing.type, thing.id, thing.attributes) == ("any", None, ())
+    assert (object_.type, object_.id, object_.attributes) == ("any", None, ())
 
 
 def test_a_spec_that_cannot_be_read_gives_no_labels():
@@ -55,7 +55,7 @@ def test_shape_types_of_a_tracker_are_stripped():
     assert labels.tracked_shape_types(function()) == ()
 
 
-def test_neighbouring_labels_differ_in_colour_and_colours_stay():
+def test_neighbouring_labels_differ_in_colour_and_colours_are_stable():
     many = [labels.Label(str(i)) for i in range(80)]
     once, again = labels.label_colours(many), labels.label_colours(list(many))
     assert once == again
@@ -85,13 +85,13 @@ def test_the_shared_coco_classes():
     assert (coco[0].name, coco[79].name) == ("person", "toothbrush")
 
 
-def test_a_spec_that_is_nested_without_end_has_no_labels():
+def test_a_spec_nested_too_deeply_has_no_labels():
     assert labels.parse_labels("[" * 100_000) == []
     deep = '[{"name": "x", "sublabels": ' * 400 + "[]" + "}]" * 400
     assert isinstance(labels.parse_labels(deep), list)
 
 
-def test_the_shared_keypoints_make_one_connected_figure():
+def test_the_shared_keypoints_form_one_connected_figure():
     (person,) = labels.parse_labels((SPECS / "coco-17-keypoints.json").read_text())
     names = {each.name for each in person.sublabels}
     assert len(names) == 17

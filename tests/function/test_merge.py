@@ -11,7 +11,7 @@ def joined(winner: dict, base: dict) -> dict:
     )
 
 
-def test_the_winner_wins_and_the_base_fills() -> None:
+def test_the_override_wins_and_the_base_fills_in() -> None:
     result = joined(
         {"metadata": {"name": "a"}, "spec": {"description": "x"}},
         {"metadata": {"name": "b", "namespace": "n"}, "spec": {"handler": "m:h"}},
@@ -28,7 +28,7 @@ def test_zero_values_do_not_override() -> None:
     assert result["spec"] == {"handler": "m:h", "disable": True, "targetCPU": 50}
 
 
-def test_no_replicas_are_a_number_of_replicas() -> None:
+def test_zero_replicas_override() -> None:
     result = joined({"spec": {"replicas": 0}}, {"spec": {"replicas": 2, "minReplicas": 1}})
     assert result["spec"] == {"replicas": 0, "minReplicas": 1}
 
@@ -50,15 +50,15 @@ def test_maps_are_joined_by_key_and_triggers_within() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "below"),
+    ("override", "base"),
     [("maxWorkers", "numWorkers"), ("numWorkers", "maxWorkers"), ("maxWorkers", "maxWorkers")],
 )
-def test_the_number_of_workers_has_two_names(given: str, below: str) -> None:
+def test_the_number_of_workers_has_two_names(override: str, base: str) -> None:
     result = joined(
-        {"spec": {"triggers": {"t": {given: 1}}}},
-        {"spec": {"triggers": {"t": {"kind": "http", below: 2}}}},
+        {"spec": {"triggers": {"t": {override: 1}}}},
+        {"spec": {"triggers": {"t": {"kind": "http", base: 2}}}},
     )
-    assert result["spec"]["triggers"] == {"t": {"kind": "http", given: 1}}
+    assert result["spec"]["triggers"] == {"t": {"kind": "http", override: 1}}
 
 
 def test_variables_are_appended_by_name() -> None:
@@ -87,7 +87,7 @@ def test_platform_attributes_are_joined_deep() -> None:
     }
 
 
-def test_other_lists_are_taken_whole() -> None:
+def test_other_lists_are_replaced_as_a_whole() -> None:
     result = joined(
         {"spec": {"build": {"commands": ["a"]}}}, {"spec": {"build": {"commands": ["b", "c"]}}}
     )
@@ -99,7 +99,7 @@ def test_unknown_keys_survive() -> None:
     assert result == {"spec": {"odd": 1, "even": 2}, "top": 3}
 
 
-def test_a_default_http_trigger_gives_way() -> None:
+def test_a_default_http_trigger_is_replaced() -> None:
     result = joined(
         {"spec": {"triggers": {"default-http": {"kind": "http"}}}},
         {"spec": {"triggers": {"mine": {"kind": "http"}}}},

@@ -1,4 +1,4 @@
-"""Variants: where they are found, and what they make of a function."""
+"""Variants: their locations, and the functions that result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def overlay(folder: Path, name: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", sorted(OWN.iterdir()), ids=lambda path: path.name)
-def test_every_overlay_of_ours_reads_without_a_finding(folder: Folder, path: Path) -> None:
+def test_every_shipped_overlay_has_no_findings(folder: Folder, path: Path) -> None:
     assert path.suffix == ".yaml"
     for text in (GOOD, ON_CPU, ON_GPU):
         assert folder.findings(text, variant=path.stem) == []
@@ -44,9 +44,9 @@ def test_every_overlay_of_ours_reads_without_a_finding(folder: Folder, path: Pat
     assert path.stem in overlays.variant_names(folder.path)
 
 
-def test_ours_are_beside_the_program_too() -> None:
-    beside = Path(overlays.__file__).with_name("variants")
-    assert sorted(p.name for p in beside.iterdir()) == sorted(p.name for p in OWN.iterdir())
+def test_shipped_overlays_are_also_in_the_package() -> None:
+    in_package = Path(overlays.__file__).with_name("variants")
+    assert sorted(p.name for p in in_package.iterdir()) == sorted(p.name for p in OWN.iterdir())
 
 
 def test_gpu(folder: Folder) -> None:
@@ -62,7 +62,7 @@ def test_gpu_without_a_trigger(folder: Folder) -> None:
     assert gpu_count(loaded.function) == 1
 
 
-def test_cpu_takes_the_gpu_away(folder: Folder) -> None:
+def test_cpu_removes_the_gpu(folder: Folder) -> None:
     spec = folder.good(ON_GPU, variant="cpu").function.spec
     assert (spec.resources.limits, spec.resources.requests) == ({"memory": "4Gi"}, {})
     assert spec.triggers["myHttpTrigger"].attributes == {"maxRequestBodySize": 1048576}
@@ -74,7 +74,7 @@ def test_the_variant_has_the_name_of_the_function_or_its_own(folder: Folder) -> 
     assert folder.good(GOOD, variant="gpu").function.metadata.name == "fn-gpu"
 
 
-def test_flags_win_over_the_variant_and_that_over_the_file(folder: Folder) -> None:
+def test_flags_override_the_variant_and_the_variant_the_file(folder: Folder) -> None:
     overlay(
         folder.path, "x.yaml", "spec: {description: overlay, eventTimeout: 7s, env: [{name: A}]}"
     )
@@ -82,7 +82,7 @@ def test_flags_win_over_the_variant_and_that_over_the_file(folder: Folder) -> No
     text = GOOD + "  description: file\n  eventTimeout: 9s\n  env: [{name: B, value: b}]\n"
     spec = folder.good(text, variant="x", overrides=flags).function.spec
     assert (spec.description, spec.event_timeout) == ("flag", "7s")
-    assert [one.name for one in spec.env] == ["A", "B"]
+    assert [variable.name for variable in spec.env] == ["A", "B"]
 
 
 def test_the_nearest_wins_up_to_the_top_of_the_repository(folder: Folder) -> None:
@@ -99,12 +99,12 @@ def test_the_nearest_wins_up_to_the_top_of_the_repository(folder: Folder) -> Non
     assert folder.good(GOOD, variant="x").function.spec.description == "own"
 
 
-def test_outside_a_repository_only_the_folder_counts(folder: Folder) -> None:
+def test_outside_a_repository_only_the_folder_is_searched(folder: Folder) -> None:
     overlay(folder.path.parent, "x.yaml", "spec: {}")
     assert folder.check(GOOD, variant="x")[0] is None
 
 
-def test_a_file(folder: Folder, tmp_path: Path) -> None:
+def test_a_variant_is_a_file(folder: Folder, tmp_path: Path) -> None:
     path = overlay(tmp_path / "else", "x.yaml", "spec: {description: x}")
     assert folder.good(GOOD, variant=str(path)).function.spec.description == "x"
     (folder.path / "y.yaml").write_text("spec: {description: other}")
@@ -112,7 +112,7 @@ def test_a_file(folder: Folder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpuu", "none", "./none.yaml", "a/b", ""])
-def test_unknown_ones(folder: Folder, name: str) -> None:
+def test_unknown_variants(folder: Folder, name: str) -> None:
     overlay(folder.path, "tiny.yaml", "spec: {}")
     finding = folder.only(GOOD, variant=name)
     assert (finding.severity, finding.rule) == ("error", "variant")
@@ -120,15 +120,15 @@ def test_unknown_ones(folder: Folder, name: str) -> None:
     assert ("did you mean gpu?" in (finding.hint or "")) is (name == "gpuu")
 
 
-def test_errors_point_into_the_overlay(folder: Folder) -> None:
+def test_errors_have_positions_in_the_overlay(folder: Folder) -> None:
     path = overlay(folder.path, "x.yaml", "spec:\n  replicas: many\n  unknwon: 1\n")
     wrong, unknown = folder.findings(GOOD, variant="x")
     assert (wrong.rule, at(wrong)) == ("wrong-type", (2, 13))
     assert (unknown.severity, unknown.rule, at(unknown)) == ("warning", "unknown-key", (3, 3))
-    assert {str(one.span).split(":")[0] for one in (wrong, unknown)} == {str(path)}
+    assert {str(finding.span).split(":")[0] for finding in (wrong, unknown)} == {str(path)}
 
 
-def test_rules_point_into_the_overlay(folder: Folder) -> None:
+def test_findings_have_positions_in_the_overlay(folder: Folder) -> None:
     text = "spec:\n  triggers:\n    any:\n      kind: http\n      numWorkers: 200000\n"
     path = overlay(folder.path, "x.yaml", text)
     finding = folder.only(ON_CPU, variant="x")

@@ -1,4 +1,4 @@
-"""What a function that asks for a GPU is told."""
+"""Findings about functions that request a GPU."""
 
 import pytest
 
@@ -15,13 +15,13 @@ GPU = (
 @pytest.mark.parametrize(
     ("text", "number"), [("1", 1), ("2", 2), ("0", 0), ("", 0), ("x", 0), ("-1", 0), ("1e0", 1)]
 )
-def test_how_many(text: str, number: int) -> None:
+def test_gpu_count(text: str, number: int) -> None:
     limits = {"nvidia.com/gpu": text}
     assert gpu_count(Function(spec=Spec(resources=Resources(limits=limits)))) == number
     assert gpu_count(Function()) == 0
 
 
-def test_one_worker_unless_more_are_asked_for(folder: Folder) -> None:
+def test_a_gpu_function_has_one_worker_by_default(folder: Folder) -> None:
     loaded = folder.good(GPU % 1)
     assert loaded.function.spec.triggers["web"].num_workers == 1
     assert loaded.report.diagnostics == []
@@ -45,7 +45,7 @@ def test_many_workers_without_a_gpu(folder: Folder) -> None:
     assert folder.findings(GPU % 0 + "      numWorkers: 8\n") == []
 
 
-def test_flags_ask_too(folder: Folder) -> None:
+def test_flags_request_a_gpu_too(folder: Folder) -> None:
     flags = function_from_dict(
         {"spec": {"triggers": {"web": {"kind": "http", "numWorkers": 2}}}}, "flags"
     )

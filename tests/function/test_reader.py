@@ -1,4 +1,4 @@
-"""Values as people write them, and where the reader looks for them."""
+"""Values as users write them, and the files that the reader looks for."""
 
 import base64
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_the_alphapose_function(data: Path) -> None:
     assert spec.platform.attributes["restartPolicy"] == {"name": "always", "maximumRetryCount": 3}
 
 
-def test_its_tab_is_reported_where_it_is(data: Path) -> None:
+def test_a_tab_is_reported_at_its_position(data: Path) -> None:
     _, report = check_function(data / "alphapose-tab.yaml")
     (error,) = report.errors
     assert error.rule == "tab"
@@ -63,7 +63,7 @@ def test_its_tab_is_reported_where_it_is(data: Path) -> None:
     assert "--fix" in (error.hint or "")
 
 
-def test_values_become_text_where_text_is_wanted(data: Path) -> None:
+def test_values_become_text_in_text_fields(data: Path) -> None:
     function = load_function(data / "volumes.yaml").function
     annotations = function.metadata.annotations
     assert annotations["spec"] == ""
@@ -114,7 +114,7 @@ def test_the_handler_of_a_module_named_as_the_folder(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "place", "words"),
+    ("line", "place", "message"),
     [
         ("  replicas: two", (6, 13), "whole number, not the text 'two'"),
         ('  replicas: "2"', (6, 13), "whole number"),
@@ -131,10 +131,10 @@ def test_the_handler_of_a_module_named_as_the_folder(folder: Folder) -> None:
         ("  resources: {limits: {memory: 4GB}}", (6, 32), "not a quantity"),
     ],
 )
-def test_wrong_types(folder: Folder, line: str, place: tuple[int, int], words: str) -> None:
+def test_wrong_types(folder: Folder, line: str, place: tuple[int, int], message: str) -> None:
     finding = folder.only(f"{GOOD}{line}\n")
     assert finding.severity == "error"
-    assert words in finding.message
+    assert message in finding.message
     assert at(finding) == place
     assert finding.excerpt == line
 
@@ -167,7 +167,7 @@ def test_all_problems_at_once_in_order(folder: Folder) -> None:
         ),
     ],
 )
-def test_unknown_keys_warn_with_the_likely_word(folder: Folder, lines: str, hint: str) -> None:
+def test_unknown_keys_are_warnings_with_a_suggestion(folder: Folder, lines: str, hint: str) -> None:
     finding = folder.only(f"{GOOD}{lines}\n")
     assert (finding.severity, finding.rule) == ("warning", "unknown-key")
     assert hint in (finding.hint or "")
@@ -208,7 +208,7 @@ def test_unquoted_values_that_change(folder: Folder, value: str, text: str) -> N
     assert (warning.rule, at(warning)) == ("unquoted", (6, 16))
 
 
-def test_overrides_win_and_have_no_place(folder: Folder) -> None:
+def test_overrides_win_and_have_no_position(folder: Folder) -> None:
     flags = Function(
         metadata=Metadata(name="other"), spec=Spec(event_timeout="10", runtime="python:3.11")
     )
@@ -218,7 +218,7 @@ def test_overrides_win_and_have_no_place(folder: Folder) -> None:
     assert (error.rule, error.span) == ("duration", None)
 
 
-def test_variables_keep_their_places_beside_those_of_the_flags(folder: Folder) -> None:
+def test_variables_keep_their_positions_next_to_those_of_flags(folder: Folder) -> None:
     text = GOOD + "  env:\n  - {name: FIRST, value: a}\n  - {name: A=B}\n"
     line = len(text.splitlines())
     shadows = EnvVar(name="FIRST", value="b")
@@ -258,8 +258,8 @@ def test_another_file_by_name(folder: Folder) -> None:
 
 def test_a_folder_without_configuration(folder: Folder) -> None:
     (folder.path / "function-gpu.yaml").write_text(GOOD)
-    words = r"/fn' holds no function.yaml \(nor function.yml\)"
-    with pytest.raises(ConfigError, match=words) as raised:
+    message = r"/fn' holds no function.yaml \(nor function.yml\)"
+    with pytest.raises(ConfigError, match=message) as raised:
         load_function(folder.path)
     assert "--file" in (raised.value.hint or "")
     assert "function-gpu.yaml" in (raised.value.hint or "")
@@ -274,7 +274,7 @@ def test_a_folder_described_by_flags(folder: Folder) -> None:
     assert loaded.function.metadata.name == "x"
 
 
-def test_paths_that_are_no_function(tmp_path: Path) -> None:
+def test_paths_that_are_not_functions(tmp_path: Path) -> None:
     (tmp_path / "detector").mkdir()
     with pytest.raises(ConfigError, match="does not exist") as raised:
         load_function(tmp_path / "detecto")
@@ -307,7 +307,7 @@ def test_source_code_in_the_configuration(folder: Folder) -> None:
     assert loaded.function.spec.description == "inline"
 
 
-def test_parse_adds_nothing() -> None:
+def test_parse_adds_no_defaults() -> None:
     function, report = parse_function("metadata: {name: x}", "f.yaml")
     assert function == Function(metadata=Metadata(name="x"))
     assert not report.diagnostics

@@ -66,7 +66,7 @@ def test_a_block_at_the_end_of_the_file(source: Path) -> None:
     assert load_function(source).function.metadata.name == "inline"
 
 
-def test_places_are_those_of_the_source_file(source: Path) -> None:
+def test_positions_are_those_of_the_source_file(source: Path) -> None:
     source.write_text(CODE.replace("python:3.9", "golang").replace("value: 1", "value: [1]"))
     _, report = check_function(source)
     assert [(finding.rule, at(finding)) for finding in report] == [
@@ -90,7 +90,7 @@ def test_a_block_without_the_key(source: Path) -> None:
     assert (warning.rule, at(warning)) == ("inline", (2, 3))
 
 
-def test_other_blocks_and_none(source: Path) -> None:
+def test_other_blocks_and_no_block(source: Path) -> None:
     flags = Function(metadata=Metadata(name="x"))
     source.write_text("# @nuclio.other\n# function.yaml:\n#   metadata: {name: y}\n")
     assert load_function(source, overrides=flags).function.metadata.name == "x"

@@ -1,4 +1,4 @@
-"""Five hundred wrong and hostile files: acceptance, or clear errors in their places, soon."""
+"""Five hundred invalid and hostile files are accepted or have clear errors, in little time."""
 
 import json
 import subprocess
@@ -20,21 +20,21 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_every_file_has_a_verdict(verdicts: list[dict]) -> None:
+def test_every_file_has_a_result(verdicts: list[dict]) -> None:
     assert len(verdicts) == 500
     accepted = sum(verdict["accepted"] for verdict in verdicts)
     assert 20 < accepted < 250, "the mutations are too mild or too harsh to say anything"
 
 
-def test_no_traceback(verdicts: list[dict]) -> None:
+def test_no_file_causes_a_traceback(verdicts: list[dict]) -> None:
     assert [(v["start"], v["crash"]) for v in verdicts if v["crash"]] == []
 
 
-def test_every_error_points_into_the_file(verdicts: list[dict]) -> None:
+def test_every_error_has_a_position_in_the_file(verdicts: list[dict]) -> None:
     assert [(v["start"], v["fault"]) for v in verdicts if v["fault"]] == []
 
 
-def test_time_and_memory(verdicts: list[dict]) -> None:
+def test_time_and_memory_are_limited(verdicts: list[dict]) -> None:
     # The goal is a second on a free machine; tests share theirs.
     assert [(v["start"], v["seconds"]) for v in verdicts if v["seconds"] > 5] == []
     assert sorted(v["seconds"] for v in verdicts)[len(verdicts) // 2] < 0.1

@@ -1,4 +1,4 @@
-"""A configuration that is text and nothing else."""
+"""A configuration that is given as text."""
 
 from __future__ import annotations
 
@@ -32,25 +32,30 @@ def handler(context, event):
 """
 
 
-def test_it_has_the_findings_of_the_file(folder: Folder) -> None:
+def test_text_has_the_findings_of_the_file(folder: Folder) -> None:
     text = WRONG.format(code=base64.b64encode(INLINE.encode()).decode())
     function, report = reader.check_text(text.encode(), "function.yaml")
     assert function is not None
     assert function.metadata.name == "cars"
-    whole = folder.findings(text)
-    ours = [(one.rule, one.message, one.span and one.span.line) for one in report]
-    assert ours == [(one.rule, one.message, one.span and one.span.line) for one in whole]
-    assert {one.rule for one in report} >= {"runtime", "unknown-key", "wrong-type"}
+    file_findings = folder.findings(text)
+    text_findings = [
+        (finding.rule, finding.message, finding.span and finding.span.line) for finding in report
+    ]
+    assert text_findings == [
+        (finding.rule, finding.message, finding.span and finding.span.line)
+        for finding in file_findings
+    ]
+    assert {finding.rule for finding in report} >= {"runtime", "unknown-key", "wrong-type"}
 
 
-def test_nothing_to_read_has_no_function() -> None:
+def test_empty_text_has_no_function() -> None:
     for data in (b"", b"- one\n", b"\xff\xfe", b"metadata: [\n"):
         function, report = reader.check_text(data, "function.yaml")
         assert function is None or not function.metadata.name
         assert report.errors or data == b""
 
 
-def test_no_path_in_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_path_in_the_text_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise AssertionError(f"{self} was looked at")
 

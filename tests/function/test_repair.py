@@ -1,4 +1,4 @@
-"""Mending by span edits: what changes, what stays, and what is left alone."""
+"""Repairs by span edits: changed, unchanged and skipped text."""
 
 import json
 import os
@@ -105,13 +105,13 @@ def written(form: str) -> str:
         "double-quoted with line breaks", "folded",
     ],
 )  # fmt: skip
-def test_skeletons_get_an_svg_of_their_sublabels_and_edges(folder: Folder, form: str) -> None:
+def test_skeletons_get_an_svg_from_their_sublabels_and_edges(folder: Folder, form: str) -> None:
     start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
     folder.config.write_text(f"{start}    {written(form)}\n{REST}")
     assert {error.rule for error in check_function(folder.path)[1].errors} == {"cvat-skeleton"}
     assert len(repair_file(folder.path)) == 2
     loaded, report = check_function(folder.path)
-    assert not [one for one in report if one.rule == "cvat-skeleton"]
+    assert not [finding for finding in report if finding.rule == "cvat-skeleton"]
     assert loaded is not None
     body, eye = labels.function_labels(loaded.function)
     assert body.edges() == [("head", "foot")]
@@ -153,21 +153,21 @@ def test_meta_becomes_metadata() -> None:
     assert text == GOOD
 
 
-def test_tabs_of_a_whole_file_stay_side_by_side() -> None:
+def test_a_file_indented_with_tabs_stays_consistent() -> None:
     text = "metadata:\n\tname: fn\nspec:\n\tbuild:\n\t\tcommands: [a]\n\thandler: main:handler\n"
     mended, done = repair_text(text, "f.yaml")
     assert mended == text.replace("\t", "  ")
     assert [change.line for change in done] == [2, 4, 5, 6]
 
 
-def test_conflicts_are_left_alone(folder: Folder) -> None:
+def test_conflicts_are_not_repaired(folder: Folder) -> None:
     text = f"<<<<<<< a\n{GOOD}=======\n\tx\n>>>>>>> b\n"
     folder.config.write_text(text)
     assert repair_file(folder.path) == []
     assert folder.config.read_text() == text
 
 
-def test_mode_mark_and_line_ends_stay(folder: Folder) -> None:
+def test_mode_byte_order_mark_and_line_ends_are_kept(folder: Folder) -> None:
     text = "\ufeff" + GOOD.replace("handler:", "handlr:").replace("\n", "\r\n")
     folder.config.write_bytes(text.encode())
     os.chmod(folder.config, 0o640)
@@ -187,7 +187,7 @@ def test_a_link_stays_a_link(folder: Folder, tmp_path: Path) -> None:
     assert target.read_text() == GOOD
 
 
-def test_other_paths_are_left_alone(tmp_path: Path) -> None:
+def test_other_paths_are_not_repaired(tmp_path: Path) -> None:
     code = tmp_path / "main.py"
     code.write_text("\tx = 1\n")
     assert repair_file(code) == []

@@ -19,7 +19,7 @@ def test_text(folder: Folder) -> None:
     assert render_reports([Report()], "text") == ""
 
 
-def test_a_long_line_is_cut_around_the_place() -> None:
+def test_a_long_line_is_truncated_around_the_position() -> None:
     line = "x" * 500 + "HERE" + "y" * 500
     shown = Diagnostic("error", "r", "m", Span("f", 1, 501, 1, 505), line).render().split("\n")
     start = shown[2].index("^")
@@ -28,7 +28,7 @@ def test_a_long_line_is_cut_around_the_place() -> None:
     assert max(map(len, shown)) < 140
 
 
-def test_excerpts_are_harmless(folder: Folder) -> None:
+def test_excerpts_are_escaped(folder: Folder) -> None:
     _, report = folder.check((GOOD + "  handlr: '\u202egnp.exe'\n").encode())
     assert "\u202e" not in report.render()
     _, report = folder.check(GOOD.encode() + b"a: \x1b[31mred\n")

@@ -1,4 +1,4 @@
-"""Rules between values: each with a file that breaks it and the place that is named."""
+"""Rules between values: each with a file that violates it, and the reported position."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def named(name: str) -> str:
 @pytest.mark.parametrize(
     "name", ["a", "YOLO-v8-n", "sam2.1_hiera_large.pt", "pth.facebookresearch.sam", "0x", "a" * 63]
 )
-def test_names_that_people_use(folder: Folder, name: str) -> None:
+def test_valid_names(folder: Folder, name: str) -> None:
     assert folder.findings(named(name)) == []
 
 
@@ -28,7 +28,7 @@ def test_names_that_people_use(folder: Folder, name: str) -> None:
         ("''", "name-missing"), ("", "name-missing"),
     ],
 )  # fmt: skip
-def test_names_that_cannot_be(folder: Folder, name: str, rule: str) -> None:
+def test_invalid_names(folder: Folder, name: str, rule: str) -> None:
     finding = folder.only(named(name))
     assert (finding.severity, finding.rule) == ("error", rule)
     assert at(finding)[0] in (1, 2)
@@ -46,20 +46,20 @@ def test_runtimes(folder: Folder, label: str) -> None:
         ("golang", "python:3.9"), ("nodejs:18", "python:3.9"), ("python:latest", "python:"),
     ],
 )  # fmt: skip
-def test_runtimes_that_do_not_run(folder: Folder, label: str, hint: str) -> None:
+def test_unsupported_runtimes(folder: Folder, label: str, hint: str) -> None:
     finding = folder.only(GOOD.replace("python:3.9", label))
     assert (finding.rule, at(finding)) == ("runtime", (4, 12))
     assert hint in (finding.hint or "")
 
 
-def test_a_runtime_that_is_not_there_yet(folder: Folder) -> None:
+def test_a_future_runtime(folder: Folder) -> None:
     finding = folder.only(GOOD.replace("python:3.9", "python:3.99"))
     assert (finding.severity, finding.rule, at(finding)) == ("warning", "runtime", (4, 12))
     assert "3.99" in finding.message
 
 
 @pytest.mark.parametrize("handler", ["main", "main:", ":handler", "main:a:b", "main.py:handler"])
-def test_handlers_that_are_none(folder: Folder, handler: str) -> None:
+def test_invalid_handlers(folder: Folder, handler: str) -> None:
     finding = folder.only(GOOD.replace("main:handler", f"'{handler}'"))
     assert (finding.severity, finding.rule, at(finding)) == ("error", "handler", (5, 12))
 
@@ -77,7 +77,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "rule", "place", "words"),
+    ("lines", "rule", "place", "message"),
     [
         ("  eventTimeout: 30", "duration", (6, 17), "is not a duration"),
         ("  eventTimeout: 0s", "duration", (6, 17), "above zero"),
@@ -170,12 +170,14 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      attributes: {{cors: {{allowHeaders: [1]}}}}", "cors", (9, 27), "texts"),
     ],
 )  # fmt: skip
-def test_errors(folder: Folder, lines: str, rule: str, place: tuple[int, int], words: str) -> None:
+def test_errors(
+    folder: Folder, lines: str, rule: str, place: tuple[int, int], message: str
+) -> None:
     errors = [
         finding for finding in folder.findings(f"{GOOD}{lines}\n") if finding.severity == "error"
     ]
     assert [(finding.rule, at(finding)) for finding in errors] == [(rule, place)]
-    assert words in f"{errors[0].message} {errors[0].hint}"
+    assert message in f"{errors[0].message} {errors[0].hint}"
 
 
 @pytest.mark.parametrize(
@@ -225,15 +227,15 @@ def test_warnings(folder: Folder, lines: str, rule: str, place: tuple[int, int])
         "  build: {directives: {preCopy: [{kind: run, value: x}, {kind: SHELL, value: '[]'}]}}",
     ],
 )
-def test_nothing_to_say(folder: Folder, lines: str) -> None:
+def test_files_without_findings(folder: Folder, lines: str) -> None:
     assert folder.findings(f"{GOOD}{lines}\n") == []
 
 
-def test_a_handler_that_no_file_can_hold(folder: Folder) -> None:
+def test_a_handler_with_a_name_too_long_for_a_file(folder: Folder) -> None:
     assert folder.only(GOOD.replace("main:", "m" * 300 + ":")).rule == "handler-module"
 
 
-def test_code_that_comes_from_elsewhere(folder: Folder) -> None:
+def test_code_from_another_source(folder: Folder) -> None:
     text = GOOD.replace("main:", "other:")
     assert folder.findings(text + "  build: {path: 'https://example.com/code.zip'}\n") == []
     assert folder.findings(text + "  image: ready/made:1\n") == []
@@ -262,7 +264,7 @@ def test_complete_is_idempotent() -> None:
 @pytest.mark.parametrize(
     ("written", "held"), [("", "the platform's default"), ("60", "60 seconds")]
 )
-def test_no_time_to_become_ready(folder: Folder, written: str, held: str) -> None:
+def test_a_readiness_timeout_of_zero(folder: Folder, written: str, held: str) -> None:
     text = GOOD + (f"  readinessTimeoutSeconds: {written}\n" if written else "")
     finding = folder.only(text, overrides=Function(spec=Spec(readiness_timeout_seconds=0)))
     assert (finding.severity, finding.rule) == ("warning", "readiness")
@@ -270,11 +272,11 @@ def test_no_time_to_become_ready(folder: Folder, written: str, held: str) -> Non
     assert at(folder.only(GOOD + "  readinessTimeoutSeconds: 0\n")) == (6, 28)
 
 
-@pytest.mark.parametrize(("written", "given"), [("num", "max"), ("max", "num"), ("max", "max")])
+@pytest.mark.parametrize(("written", "flag"), [("num", "max"), ("max", "num"), ("max", "max")])
 def test_workers_of_a_flag_replace_those_of_the_file(
-    folder: Folder, written: str, given: str
+    folder: Folder, written: str, flag: str
 ) -> None:
-    trigger = Trigger(**{f"{given}_workers": 1})  # type: ignore[arg-type]
+    trigger = Trigger(**{f"{flag}_workers": 1})  # type: ignore[arg-type]
     loaded = folder.good(
         f"{GOOD}{HTTP}      {written}Workers: 2\n",
         overrides=Function(spec=Spec(triggers={"web": trigger})),

@@ -24,14 +24,14 @@ def nodes(value: Any) -> Any:
             yield from nodes(item)
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_has_a_target() -> None:
     plain = schema.build_schema()
     for node in nodes(plain):
         if "$ref" in node:
             assert node["$ref"].removeprefix("#/$defs/") in plain["$defs"]
 
 
-def test_every_key_is_there_and_described() -> None:
+def test_every_key_exists_with_a_description() -> None:
     plain = schema.build_schema()
     for cls in (types.Metadata, types.Spec, types.Build, types.Trigger, types.EnvVar):
         properties = plain["$defs"][cls.__name__]["properties"]
@@ -40,7 +40,7 @@ def test_every_key_is_there_and_described() -> None:
                 assert properties[field.encode_name]["description"].endswith(".")
 
 
-def test_it_is_printed_or_written(tmp_path: Path, capsys: Any) -> None:
+def test_the_schema_is_printed_or_written(tmp_path: Path, capsys: Any) -> None:
     schema.main([])
     assert capsys.readouterr().out == schema.schema_text()
     schema.main([str(tmp_path / "s.json")])

@@ -1,4 +1,4 @@
-"""Which variables hold a secret: by their names, by their values, or by declaration."""
+"""Variables that hold a secret: by their names, by their values, or by declaration."""
 
 from __future__ import annotations
 

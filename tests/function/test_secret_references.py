@@ -1,4 +1,4 @@
-"""Functions for git hold no value of a variable that looks like a secret, wherever it stands."""
+"""Functions for git hold no value of a variable that looks like a secret, in any field."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CONTAINERS = st.lists(
 
 
 @given(env=VARIABLES, before=CONTAINERS, beside=CONTAINERS)
-def test_no_value_is_left_and_nothing_else_goes(
+def test_all_secret_values_and_nothing_else_are_replaced(
     env: list[Any], before: list[Any], beside: list[Any]
 ) -> None:
     raw: Raw = {
@@ -47,15 +47,15 @@ def test_no_value_is_left_and_nothing_else_goes(
     }
     text = json.dumps(raw)
     references = SecretReferences("nuclio-f")
-    found = references.replace_secrets(raw)
-    assert "hidden" not in json.dumps(found)
+    replaced = references.replace_secrets(raw)
+    assert "hidden" not in json.dumps(replaced)
     assert json.dumps(raw) == text
     assert bool(references.keys) == ("hidden" in text)
-    assert found["spec"]["minReplicas"] == 1
+    assert replaced["spec"]["minReplicas"] == 1
     for kind in ("initContainers", "sidecars"):
-        for was, one in zip(raw["spec"][kind], found["spec"][kind], strict=True):
-            same_but_hidden(was["env"], one["env"], references)
-    same_but_hidden(env, found["spec"]["env"], references)
+        for was, now in zip(raw["spec"][kind], replaced["spec"][kind], strict=True):
+            same_but_hidden(was["env"], now["env"], references)
+    same_but_hidden(env, replaced["spec"]["env"], references)
 
 
 def same_but_hidden(was: list[Any], now: list[Any], references: SecretReferences) -> None:
@@ -69,19 +69,19 @@ def same_but_hidden(was: list[Any], now: list[Any], references: SecretReferences
             assert after == before
 
 
-def test_a_key_for_each_value() -> None:
+def test_each_value_has_a_key() -> None:
     side = {
         "name": "side",
         "env": [{"name": "TOKEN", "value": "b"}, {"name": "SIZE", "value": "a"}],
     }
     raw: Raw = {"spec": {"env": [{"name": "TOKEN", "value": "a"}], "sidecars": [side]}}
     references = SecretReferences("s")
-    found = references.replace_secrets(raw)
+    replaced = references.replace_secrets(raw)
     assert references.keys == ("TOKEN", "side.TOKEN")
-    assert found["spec"]["sidecars"][0]["env"][1] == {"name": "SIZE", "value": "a"}
+    assert replaced["spec"]["sidecars"][0]["env"][1] == {"name": "SIZE", "value": "a"}
 
 
-def test_addresses_with_a_password_and_arguments_of_the_build() -> None:
+def test_urls_with_a_password_and_build_arguments() -> None:
     raw: Raw = {
         "spec": {
             "env": [{"name": "DATABASE", "value": "postgres://me:hidden@db/x"}],
@@ -89,6 +89,6 @@ def test_addresses_with_a_password_and_arguments_of_the_build() -> None:
         }
     }
     references = SecretReferences("s")
-    found = references.replace_secrets(raw)
+    replaced = references.replace_secrets(raw)
     assert references.keys == ("DATABASE",)
-    assert found["spec"]["build"]["args"] == {"SIZE": "1"}
+    assert replaced["spec"]["build"]["args"] == {"SIZE": "1"}

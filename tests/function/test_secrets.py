@@ -1,4 +1,4 @@
-"""What leaves this machine is without secrets."""
+"""Data that leaves this machine has no secrets."""
 
 import json
 from typing import Any
@@ -77,13 +77,13 @@ def test_configuration_without_secrets() -> None:
         assert without_secrets(raw) == raw
 
 
-def test_exports_have_none() -> None:
+def test_exports_have_no_secrets() -> None:
     function = function_from_dict(RAW, "here")
     assert "s3cret" not in json.dumps(export_configuration(function))
     assert "s3cret" in json.dumps(export_configuration(function, scrub=False))
 
 
-def test_the_key_of_a_client_certificate_is_one() -> None:
+def test_the_key_of_a_client_certificate_is_a_secret() -> None:
     attributes = {"branch": "main", "clientCert": "public", "clientKey": "s3cret", "caBundle": "c"}
     build = {"codeEntryType": "git", "codeEntryAttributes": attributes}
     raw = {"metadata": {"name": "f"}, "spec": {"build": build}}
@@ -92,7 +92,7 @@ def test_the_key_of_a_client_certificate_is_one() -> None:
     assert "s3cret" not in json.dumps(export_configuration(function_from_dict(raw, "here")))
 
 
-def test_attributes_of_brokers_have_none() -> None:
+def test_attributes_of_brokers_have_no_secrets() -> None:
     attributes = {
         "list": [{"password": "s3cret", "host": "h"}],
         "url": "amqp://me:s3cret@queue",
@@ -145,7 +145,7 @@ RUNNING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_readers_get_none_that_a_function_needs() -> None:
+def test_secrets_that_a_function_needs_are_hidden_from_readers() -> None:
     before = json.dumps(RUNNING)
     spec = redact_for_readers(RUNNING)["spec"]
     assert json.dumps(RUNNING) == before
@@ -207,11 +207,17 @@ FULL: dict[str, Any] = {
 def test_values_of_variables() -> None:
     before = json.dumps(FULL)
     every = mask_variables(FULL, secrets_only=False)["spec"]
-    assert [one.get("value") for one in every["env"]] == [REDACTED] * 3 + ["", None]
+    assert [variable.get("value") for variable in every["env"]] == [REDACTED] * 3 + ["", None]
     assert every["env"][4] == FULL["spec"]["env"][4]
     assert every["sidecars"][0]["env"] == [{"name": "A", "value": REDACTED}]
     some = mask_variables(FULL, secrets_only=True)["spec"]
-    assert [one.get("value") for one in some["env"]] == ["visible", REDACTED, REDACTED, "", None]
+    assert [variable.get("value") for variable in some["env"]] == [
+        "visible",
+        REDACTED,
+        REDACTED,
+        "",
+        None,
+    ]
     assert some["sidecars"][0]["env"] == [{"name": "A", "value": "b"}]
     assert json.dumps(FULL) == before
 

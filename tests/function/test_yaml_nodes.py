@@ -1,4 +1,4 @@
-"""Places, aliases, merge keys and limits."""
+"""Positions, aliases, merge keys and limits."""
 
 import pytest
 import yaml
@@ -24,7 +24,7 @@ def fault(text: str) -> str:
     return f"{finding.span.line}:{finding.span.column} {finding.rule}"
 
 
-def test_places_count_characters_not_bytes() -> None:
+def test_positions_count_characters_not_bytes() -> None:
     root = tree("이름: 값 # 설명\nb: {c: 日本}\n")
     key, value = root.pairs[0]
     assert (key.line, key.column, value.line, value.column, value.end_column) == (0, 0, 0, 4, 5)
@@ -53,7 +53,7 @@ def test_tags() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "message"),
     [
         ("a: 1\nb: 2\na: 3\n", "3:1 duplicate-key"),
         ("a: &x [*x]\n", "1:8 self-alias"),
@@ -63,11 +63,11 @@ def test_tags() -> None:
         ("[" * (MAX_DEPTH + 5), f"1:{MAX_DEPTH + 1} too-deep"),
     ],
 )
-def test_faults(text: str, found: str) -> None:
-    assert fault(text) == found
+def test_faults(text: str, message: str) -> None:
+    assert fault(text) == message
 
 
-def test_a_duplicate_key_names_both_places() -> None:
+def test_a_duplicate_key_is_reported_with_both_positions() -> None:
     source = SourceText("a: 1\nb: 2\na: 3\n", "f.yaml")
     compose(source)
     assert "line 1" in source.report.diagnostics[0].message
@@ -84,7 +84,7 @@ def test_aliases_cannot_nest_without_bound() -> None:
     assert fault("\n".join(lines)).endswith("too-deep")
 
 
-def test_empty_documents_are_passed_over() -> None:
+def test_empty_documents_are_skipped() -> None:
     assert tree("---\n---\na: 1\n").to_value() == {"a": 1}
 
 

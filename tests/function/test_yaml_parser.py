@@ -1,4 +1,4 @@
-"""Faults of whole files and of their syntax: one clear error each, at its place."""
+"""Errors of whole files and of their syntax: one clear error each, with its position."""
 
 import pytest
 
@@ -38,8 +38,8 @@ def test_a_large_file_is_not_read(folder: Folder) -> None:
 
 
 def test_a_conflict_is_one_error_that_names_its_lines(folder: Folder) -> None:
-    one = "<<<<<<< HEAD\n  replicas: 1\n=======\n  replicas: 2\n>>>>>>> theirs\n"
-    findings = folder.findings(GOOD + one + one)
+    conflict = "<<<<<<< HEAD\n  replicas: 1\n=======\n  replicas: 2\n>>>>>>> theirs\n"
+    findings = folder.findings(GOOD + conflict + conflict)
     assert [(finding.rule, at(finding)[0]) for finding in findings] == [
         ("conflict-marker", 6), ("conflict-marker", 11)
     ]  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_line_of_equal_signs_is_no_conflict(folder: Folder) -> None:
     assert folder.findings(GOOD + "  description: |\n    Title\n    =======\n") == []
 
 
-def test_duplicate_keys_name_both_places(folder: Folder) -> None:
+def test_duplicate_keys_are_reported_with_both_positions(folder: Folder) -> None:
     finding = folder.only(GOOD + "  handler: main:handler\n")
     assert (finding.rule, at(finding)) == ("duplicate-key", (6, 3))
     assert "line 5" in finding.message
@@ -75,7 +75,7 @@ def test_lines_count_with_carriage_returns(folder: Folder) -> None:
     assert finding.excerpt == "  replicas: x"
 
 
-def test_every_tab_is_found_and_what_stands_behind_it(folder: Folder) -> None:
+def test_every_tab_is_reported_and_errors_after_it_too(folder: Folder) -> None:
     text = "metadata:\n\tname: fn\nspec:\n\truntime: python:3.9\n\thandler: 'no handler'\n"
     findings = folder.findings(text)
     assert [(f.rule, at(f)[0]) for f in findings] == [
@@ -117,14 +117,14 @@ def test_syntax(folder: Folder, line: str, place: tuple[int, int], message: str,
     assert at(finding) == place
 
 
-def test_thousands_of_faults_end(folder: Folder) -> None:
+def test_the_number_of_errors_is_limited(folder: Folder) -> None:
     text = GOOD + "  env:\n" + "    - x\n" * 5000
     _, report = folder.check(text)
     assert len(report.errors) == 100
     assert report.diagnostics[-1].rule == "too-many-findings"
 
 
-def test_an_error_is_found_behind_many_warnings(folder: Folder) -> None:
+def test_an_error_after_many_warnings_is_reported(folder: Folder) -> None:
     text = GOOD + "".join(f"  odd{n}: 1\n" for n in range(500)) + "  replicas: x\n"
     loaded, report = folder.check(text)
     assert loaded is None

@@ -1,4 +1,4 @@
-"""Configuration as text for people."""
+"""Configuration as readable text."""
 
 from __future__ import annotations
 
