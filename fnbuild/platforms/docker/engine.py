@@ -199,12 +199,11 @@ class Engine:
         with self._translating("start the container"):
             self._api.start(container)
 
-    def stop(self, container: str, seconds: int | None = None) -> None:
-        """Stop the container within its own stop timeout, or within `seconds`."""
+    def stop(self, container: str) -> None:
+        """Stop the container within its own stop timeout."""
         with suppress(ObjectNotFound), self._translating("stop the container"):
-            if seconds is None:
-                details = self._api.inspect_container(container)
-                seconds = int(details.get("Config", {}).get("StopTimeout") or 10)
+            details = self._api.inspect_container(container)
+            seconds = int(details.get("Config", {}).get("StopTimeout") or 10)
             self._api.stop(container, timeout=seconds)
 
     def rename(self, container: str, name: str) -> None:

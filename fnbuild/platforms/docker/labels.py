@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from fnbuild.errors import InputError
 from fnbuild.function.reader import function_from_dict
@@ -95,10 +94,6 @@ def key_of(function: Function) -> DockerKey:
                 hint="use letters, digits, '.', '_' and '-'",
             )
     return key
-
-
-def timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

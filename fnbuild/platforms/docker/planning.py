@@ -18,8 +18,8 @@ from fnbuild.platforms.docker.container_config import (
     network_names,
 )
 from fnbuild.platforms.docker.inventory import FunctionObjects
-from fnbuild.platforms.docker.labels import RevisionRecord, timestamp
-from fnbuild.platforms.revision_records import stored_config
+from fnbuild.platforms.docker.labels import RevisionRecord
+from fnbuild.platforms.revision_records import stored_config, timestamp
 from fnbuild.platforms.settings import (
     GPU_RESOURCE,
     needs_gpu,

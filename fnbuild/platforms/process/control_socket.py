@@ -119,20 +119,11 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
         self._path.unlink(missing_ok=True)
-        await self.interrupt(keep)
-
-    async def interrupt(self, keep: asyncio.Task[Any] | None) -> None:
-        """Cancel the pending requests, except that of the task `keep`."""
         others = [task for task in self._open if task is not keep]
         for task in others:
             task.cancel()
         if others:
             await asyncio.wait(others)
-
-    async def finish(self) -> None:
-        """Wait until the pending replies are sent."""
-        if self._open:
-            await asyncio.wait(self._open, timeout=5)
 
     async def _handle_connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

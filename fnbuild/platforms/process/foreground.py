@@ -16,10 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from fnbuild import trees
 from fnbuild.builder import environment, interpreter, requirements, sdk, torch_index
@@ -32,6 +32,7 @@ from fnbuild.platforms.logs import parse_log_line
 from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.foreground_records import Registration, make_record
 from fnbuild.platforms.process.layout import run_dir
+from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
 from fnbuild.platforms.process.processor_config import (
     RevisionPaths,
     platform_warnings,
@@ -177,14 +178,15 @@ class ForegroundProcessor:
             if self.ended is not None:
                 self._join_reader()
                 raise NotReadyError(f"the processor ended with exit status {self.ended}")
-            status = self._status()
-            if status.get("state") == "ready":
-                return time.monotonic() - began
-            if status.get("state") == "unhealthy":
-                name = self.config.function.metadata.name
-                raise NotReadyError(
-                    f"{name} did not become ready", detail=str(status.get("message") or "") or None
-                )
+            with suppress(ProcessorUnreachableError):  # it is still starting
+                status = read_status(Path(self._control_socket), _GRACE_PERIOD)
+                if status.state == "ready":
+                    return time.monotonic() - began
+                if status.state == "unhealthy":
+                    name = self.config.function.metadata.name
+                    raise NotReadyError(
+                        f"{name} did not become ready", detail=status.message or None
+                    )
             time.sleep(_POLL_INTERVAL)
         raise NotReadyError("the function was not ready in time")
 
@@ -240,17 +242,6 @@ class ForegroundProcessor:
     @property
     def _control_socket(self) -> str:
         return str(Path(self._folder.name) / f"control-{self._generation}.sock")
-
-    def _status(self) -> dict[str, Any]:
-        try:
-            _, _, body = client.request(
-                "GET", self._control_socket, "/status", timeout=_GRACE_PERIOD
-            )
-            status: dict[str, Any] = json.loads(body)
-        except (OSError, ValueError):
-            # The processor is still starting.
-            return {}
-        return status
 
 
 def _end_with_parent() -> None:

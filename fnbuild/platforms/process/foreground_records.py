@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,16 +63,6 @@ class Registration:
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
-
-
-@contextmanager
-def registered(record: ForegroundRecord) -> Iterator[Registration]:
-    """Show the function to other commands and dashboards until the block ends."""
-    registration = Registration(record)
-    try:
-        yield registration
-    finally:
-        registration.close()
 
 
 def records(namespace: str = "") -> list[ForegroundRecord]:

@@ -141,7 +141,7 @@ class Supervisor:
         watch.cancel()
         self._upgrade.cancel()
         await asyncio.wait({self._upgrade})  # it ends a processor that is not ready yet
-        await self._server.close(keep=None)
+        await self._server.close()
         for function in self._functions.values():
             function.release()
         log.info("supervisor ends")
