@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from fnbuild.errors import NotReadyError
-from fnbuild.platforms.base import Statistics, WorkerStatus
+from fnbuild.platforms.base import FunctionState, Statistics, WorkerStatus
 from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.runtime.health import PORT
 from fnbuild.runtime.processor.gpu_memory import GPU_MEMORY_METRIC as GPU_MEMORY
@@ -81,6 +82,24 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
         verb = "is" if len(down) == 1 else "are"
         count = f"{len(down)} of {len(self.workers)} workers {verb} down"
         return f"{count}: {down[0].reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """The state of a function now, and its processor's status if that answers."""
+
+    state: FunctionState
+    message: str = ""
+    status: ProcessorStatus | None = None
+
+    @classmethod
+    def from_status(cls, status: ProcessorStatus) -> LiveState:
+        """Return the state of a function whose only processor has this status."""
+        if status.state == "ready":
+            return cls("ready", status.lost_workers, status)
+        if status.state == "starting":
+            return cls("building", "its workers are starting", status)
+        return cls("unhealthy", status.full_reason or status.state, status)
 
 
 class ImportVerdict(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import ROUND_CEILING
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -21,14 +21,6 @@ from fnbuild.function.types import Function, Raw
 GPU_RESOURCE = "nvidia.com/gpu"
 
 RestartPolicyName = Literal["always", "unless-stopped", "on-failure", "no"]
-_POLICIES: dict[str, RestartPolicyName] = {
-    "always": "always",
-    "unless-stopped": "unless-stopped",
-    "on-failure": "on-failure",
-    "no": "no",
-}
-
-
 _IGNORED_ATTRIBUTES = {"reducememoryusage", "streamingflushperiod"}
 
 
@@ -59,10 +51,11 @@ def restart_policy(function: Function) -> RestartPolicy:
     name = values.get("name", "always")
     # `no` without quotes is a bool in YAML.
     name = "no" if name is False else name
-    if name not in _POLICIES:
+    policy = next((known for known in get_args(RestartPolicyName) if known == name), None)
+    if policy is None:
         raise InputError(
             f'spec.platform.attributes.restartPolicy: "{name}" is not a restart policy',
-            hint=f"one of: {', '.join(_POLICIES)}",
+            hint=f"one of: {', '.join(get_args(RestartPolicyName))}",
         )
     retries = values.get("maximumRetryCount") or 0
     if not isinstance(retries, int) or retries < 0:
@@ -70,7 +63,7 @@ def restart_policy(function: Function) -> RestartPolicy:
             "spec.platform.attributes.restartPolicy.maximumRetryCount must be a whole number,"
             f" not {retries!r}"
         )
-    return RestartPolicy(_POLICIES[name], retries)
+    return RestartPolicy(policy, retries)
 
 
 def requested_port(function: Function) -> int:

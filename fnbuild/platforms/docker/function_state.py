@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import FnbuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Artifact, Deployment, FunctionState
+from fnbuild.platforms import Artifact, Deployment
 from fnbuild.platforms.api_objects import worker_objects
 from fnbuild.platforms.docker import inventory, logs, probes
 from fnbuild.platforms.docker.container_config import HOST_NETWORK, HTTP_PORT
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, FunctionObjects
 from fnbuild.platforms.docker.probes import describe_exit
-from fnbuild.platforms.processor_status import ProcessorStatus
+from fnbuild.platforms.processor_status import LiveState, ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
 
 PLATFORM_NAME = "local"
 _DEVICE_PREFIX = "/dev/nvidia"
 _CONTROL_DEVICE = "/dev/nvidiactl"
-
-
-@dataclass(frozen=True, slots=True)
-class LiveState:
-    """The state of a function now, and its processor's status if that responds."""
-
-    state: FunctionState
-    message: str = ""
-    status: ProcessorStatus | None = None
 
 
 def live_state(engine: Engine, objects: FunctionObjects) -> LiveState:
@@ -66,13 +56,7 @@ def _running_state(engine: Engine, container: Container) -> LiveState:
     if container.revision is None:
         return _health_state(container)
     status = probes.query_status(engine, container)
-    if status is None:
-        return _health_state(container)
-    if status.state == "ready":
-        return LiveState("ready", status.lost_workers, status)
-    if status.state == "starting":
-        return LiveState("building", "its workers are starting", status)
-    return LiveState("unhealthy", status.full_reason or status.state, status)
+    return LiveState.from_status(status) if status is not None else _health_state(container)
 
 
 def _health_state(container: Container) -> LiveState:

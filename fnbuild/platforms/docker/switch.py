@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -116,24 +116,23 @@ class Switch:
     def _run_trial(self) -> None:
         """Wait until the revision is ready in a container without a port, and remove that."""
         self.progress("starting a trial container beside the one that serves")
-        placement = self.placement.unpublished()
-        trial = self._create(self.revision.key.candidate, placement, candidate=True)
-        try:
-            self.engine.start(trial)
+        with self._started_trial() as trial:
             ReadinessProbe(self.engine, trial, self.revision, self.progress).wait_until_ready()
-        finally:
-            self.engine.remove(trial)
 
     def _check_import(self) -> None:
         """Import the handler in a container without a GPU, while the old container serves."""
         self.progress("importing the handler without a GPU, while the old container serves")
-        placement = self.placement.unpublished()
-        trial = self._create(
-            self.revision.key.candidate, placement, candidate=True, check_import=True
-        )
+        with self._started_trial(check_import=True) as trial:
+            check_import(self.engine, trial, self.revision, self.progress)
+
+    @contextlib.contextmanager
+    def _started_trial(self, *, check_import: bool = False) -> Iterator[str]:
+        """Provide a container without a port, which is removed after the block."""
+        name, placement = self.revision.key.candidate, self.placement.unpublished()
+        trial = self._create(name, placement, candidate=True, check_import=check_import)
         try:
             self.engine.start(trial)
-            check_import(self.engine, trial, self.revision, self.progress)
+            yield trial
         finally:
             self.engine.remove(trial)
 

@@ -6,7 +6,7 @@ the processor is requested whenever one should run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from fnbuild.datadir import other_holder
@@ -22,19 +22,12 @@ from fnbuild.platforms.process.processor_client import (
     listening_pid,
     read_status,
 )
-from fnbuild.platforms.processor_status import ProcessorStatus
+from fnbuild.platforms.processor_status import LiveState, ProcessorStatus
 from fnbuild.platforms.settings import listen_setting, restart_policy
 from fnbuild.store import FunctionRow, RevisionRow
 
 PLATFORM_NAME = "process"
 _UP_HINT = "`fnbuild up` starts it"
-
-
-@dataclass(frozen=True, slots=True)
-class LiveState:
-    state: FunctionState
-    message: str
-    status: ProcessorStatus | None = None
 
 
 def live_state(row: FunctionRow) -> LiveState:
@@ -47,12 +40,14 @@ def live_state(row: FunctionRow) -> LiveState:
         status = read_status(control_socket(FunctionKey(row.namespace, row.name), row.revision))
     except ProcessorUnreachableError as error:
         return _unreachable(row, error)
-    if status.state == "ready":
-        notice = row.message if row.state == "ready" else ""
-        return LiveState("ready", status.lost_workers or notice, status)
-    if status.state == "starting" and row.state != "unhealthy":
-        return LiveState("building", "its workers are starting", status)
-    return LiveState("unhealthy", status.full_reason or row.message or status.state, status)
+    now = LiveState.from_status(status)
+    if now.state == "ready":
+        return replace(now, message=now.message or (row.message if row.state == "ready" else ""))
+    if now.state == "building" and row.state != "unhealthy":
+        return now
+    return replace(
+        now, state="unhealthy", message=status.full_reason or row.message or status.state
+    )
 
 
 def _unreachable(row: FunctionRow, failure: ProcessorUnreachableError) -> LiveState:

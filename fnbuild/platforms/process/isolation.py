@@ -57,15 +57,7 @@ class _PlatformConfig(msgspec.Struct, forbid_unknown_fields=True):
 msgspec.json.Decoder(_PlatformConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class UserRange:
-    """An inclusive range of numbers for users and groups of functions."""
-
-    first: int
-    last: int
-
-
-def isolated_users() -> UserRange | None:
+def isolated_users() -> range | None:
     """Return the users that functions run as; None if they run as the supervisor's user.
 
     Raises `InputError` for an invalid file, and `PreconditionError` if users are to be isolated
@@ -76,8 +68,8 @@ def isolated_users() -> UserRange | None:
     if settings.isolate == "none":
         return None
     match = _RANGE.match(settings.users)
-    users = UserRange(int(match[1]), int(match[2])) if match else UserRange(0, 0)
-    if not 1000 <= users.first <= users.last <= _MAX_USER:
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1000 <= first <= last <= _MAX_USER:
         raise InputError(
             f'{path}: users: "{settings.users}" is not a range of users',
             hint=f"two numbers from 1000 to {_MAX_USER}, as in {_DEFAULT_USERS}",
@@ -87,7 +79,7 @@ def isolated_users() -> UserRange | None:
             f"{path} sets `isolate: users`, which requires root",
             hint="run it as root, or set `isolate: none` to run functions as your user",
         )
-    return users
+    return range(first, last + 1)
 
 
 def _read_config(path: Path) -> _PlatformConfig:
@@ -204,7 +196,7 @@ def processor_python() -> str:
     )
 
 
-def _user_number(key: FunctionKey, users: UserRange) -> int:
+def _user_number(key: FunctionKey, users: range) -> int:
     """Return the function's user, which it keeps even if it is deleted and deployed again."""
     path = data_dir() / "users.json"
     try:
@@ -219,14 +211,13 @@ def _user_number(key: FunctionKey, users: UserRange) -> int:
         ) from error
     name = f"{key.namespace}/{key.name}"
     number = numbers.get(name, 0)
-    if users.first <= number <= users.last:
+    if number in users:
         return number
     used = set(numbers.values())
-    candidates = range(users.first, users.last + 1)
-    number = next((user for user in candidates if user not in used), 0) or _reusable_number(numbers)
+    number = next((user for user in users if user not in used), 0) or _reusable_number(numbers)
     if not number:
         raise PlatformError(
-            f"every user from {users.first} to {users.last} belongs to a function",
+            f"every user from {users[0]} to {users[-1]} belongs to a function",
             hint=f"set a larger range in {data_dir() / 'platform.yaml'}",
         )
     numbers = {other: taken for other, taken in numbers.items() if taken != number}
