@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,7 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
             " `docker login`",
         )
     login = RegistryLogin(flags["registry"], flags["username"], "", flags["email"])
-    login = RegistryLogin(
-        login.registry, login.username, _read_password(flags, login.server), login.email
-    )
+    login = replace(login, password=_read_password(flags, login.server))
     force = flags["force_conflicts"]
     new = store_registry_secret(
         connect(session.connect_options), session.namespace, name, login, force_conflicts=force

@@ -122,18 +122,18 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     from fnbuild.dashboard import server, settings
 
     config, link = flags.pop("config"), flags.pop("sign_in_link")
-    below = settings.read_options(config) if config else settings.DashboardOptions()
+    file = settings.read_options(config) if config else settings.DashboardOptions()
     values: dict[str, Any] = {
         "open": list(flags.pop("open_")),
         "external_ip_addresses": _split_list(flags.pop("external_ip_addresses")),
-        "platform": _platform(session, below.platform),
-        "namespace": _namespace(session, below.namespace),
+        "platform": _platform(session, file.platform),
+        "namespace": _namespace(session, file.namespace),
     }
     for name, value in flags.items():
         if value is not None:
             values[name] = list(value) if isinstance(value, tuple) else value
     server.serve(
-        settings.make_settings(settings.DashboardOptions(**values), below, session.connect_options),
+        settings.make_settings(settings.DashboardOptions(**values), file, session.connect_options),
         sign_in_link=link,
     )
 
@@ -157,9 +157,9 @@ def _namespace(session: Session, configured: str) -> str:
 
 @click.command(cls=Command)
 @click.option("--new", is_flag=True, help="Replace the token, and end its sessions.")
-@click.option("--read", "reading", is_flag=True, help="The token for reading only.")
+@click.option("--read", "is_read", is_flag=True, help="The token for reading only.")
 @pass_session
-def token(_: Session, new: bool, reading: bool) -> None:
+def token(_: Session, new: bool, is_read: bool) -> None:
     """Create a token of the dashboard and print it.
 
     Only its digest is stored, so an existing token cannot be printed again.
@@ -167,7 +167,7 @@ def token(_: Session, new: bool, reading: bool) -> None:
     from fnbuild.dashboard.auth.tokens import TokenKind, Tokens
     from fnbuild.store import Store
 
-    kind: TokenKind = "read" if reading else "write"
+    kind: TokenKind = "read" if is_read else "write"
     with Store.open() as store:
         tokens = Tokens(store)
         click.echo(tokens.renew(kind) if new else tokens.create(kind))

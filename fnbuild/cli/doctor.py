@@ -262,8 +262,8 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **flags: Any) -> 
 
     url, image = str(flags["url"]).rstrip("/"), flags["image"]
     host = urlsplit(url).hostname or ""
-    place = flags["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
-    calls = CvatClient(url, place, session.namespace, flags["project"], flags["timeout"])
+    direct_host = flags["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
+    client = CvatClient(url, direct_host, session.namespace, flags["project"], flags["timeout"])
     picture = request.read_image(image) if image else cvat_doctor.sample_image()
-    options = cvat_doctor.CvatDoctorOptions(calls, picture, flags["function"])
+    options = cvat_doctor.CvatDoctorOptions(client, picture, flags["function"])
     _report_findings(ctx, session, cvat_doctor.examine_cvat(options), output, grouped=True)

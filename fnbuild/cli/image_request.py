@@ -87,11 +87,11 @@ def read_reply(image_request: ImageRequest, body: bytes) -> ParsedReply:
     )
 
 
-def draw_reply(image_request: ImageRequest, reading: ParsedReply, out: Path) -> None:
+def draw_reply(image_request: ImageRequest, parsed: ParsedReply, out: Path) -> None:
     """Write the image with the shapes of the reply and the prompts of the request."""
     request = image_request.request
     missing = drawing.draw_to_file(
-        request.picture.data, reading.shapes, image_request.labels, out, request
+        request.picture.data, parsed.shapes, image_request.labels, out, request
     )
     if missing:
         warn(
@@ -100,16 +100,12 @@ def draw_reply(image_request: ImageRequest, reading: ParsedReply, out: Path) -> 
         )
 
 
-def shapes_table(reading: ParsedReply) -> str:
+def shapes_table(parsed: ParsedReply) -> str:
     """Format the shapes of a reply as a table; for re-identification, the pairs."""
-    if reading.matches:
-        pairs = [
-            [first, "-" if match < 0 else match] for first, match in enumerate(reading.matches)
-        ]
+    if parsed.matches:
+        pairs = [[first, "-" if match < 0 else match] for first, match in enumerate(parsed.matches)]
         return output.format_table(["box", "match"], pairs)
-    return output.format_table(
-        ["label", "type", "confidence", "points"], table_rows(reading.shapes)
-    )
+    return output.format_table(["label", "type", "confidence", "points"], table_rows(parsed.shapes))
 
 
 def _read_states(path: Path) -> list[Any]:
@@ -161,22 +157,22 @@ class ReplyPreview:
             function, {**_UNSET_FLAGS, "image": self.image, "draw": self.out}
         )
         headers = {"Content-Type": image_request.request.content_type}
-        answer = invocation.send_request(
+        reply = invocation.send_request(
             url, InvocationRequest("POST", "", image_request.request.body, headers, _TIMEOUT)
         )
-        if not answer.ok:
-            text = answer.body.decode("utf-8", "replace").strip()
+        if not reply.ok:
+            text = reply.body.decode("utf-8", "replace").strip()
             raise PlatformError(
-                f"the function answered {answer.status} {answer.reason}: {text or '(no body)'}"
+                f"the function answered {reply.status} {reply.reason}: {text or '(no body)'}"
             )
-        reading = read_reply(image_request, answer.body)
-        for problem in reading.diagnostics:
+        parsed = read_reply(image_request, reply.body)
+        for problem in parsed.diagnostics:
             note(escape_control_characters(str(problem)))
         where = ""
         if self.out is not None:
-            draw_reply(image_request, reading, self.out)
+            draw_reply(image_request, parsed, self.out)
             where = f", drawn to {self.out}"
-        note(f"{count_text(len(reading.shapes), 'shape')} in {answer.seconds * 1000:.0f} ms{where}")
+        note(f"{count_text(len(parsed.shapes), 'shape')} in {reply.seconds * 1000:.0f} ms{where}")
 
 
 def reply_preview(image: Path | None, out: Path | None) -> ReplyPreview | None:

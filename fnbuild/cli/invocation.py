@@ -129,13 +129,13 @@ def _no_writer(_head: InvocationReply) -> BodyWriter | None:
 
 def send_request(
     target: str,
-    call: InvocationRequest,
-    sink: Callable[[InvocationReply], BodyWriter | None] = _no_writer,
+    request: InvocationRequest,
+    choose_writer: Callable[[InvocationReply], BodyWriter | None] = _no_writer,
 ) -> InvocationReply:
     """Send one request and read the whole reply. Raises `PlatformError` if there is no reply.
 
-    A body of unknown length is passed, as it arrives, to the function that `sink` returns for the
-    reply's head. An `OSError` of that function is raised as it is.
+    A body of unknown length is passed, as it arrives, to the function that `choose_writer`
+    returns for the reply's head. An `OSError` of that function is raised as it is.
     """
     parts = urlsplit(target)
     if parts.hostname is None:
@@ -143,32 +143,33 @@ def send_request(
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = ssl.create_default_context()
-        if not call.verify:
+        if not request.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=call.timeout, context=context
+            parts.hostname, parts.port, timeout=request.timeout, context=context
         )
     else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=call.timeout)
-    place = parts.path.rstrip("/") + "/" + call.path.lstrip("/")
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=request.timeout)
+    path = parts.path.rstrip("/") + "/" + request.path.lstrip("/")
     began = time.monotonic()
     try:
         try:
-            connection.request(call.method, place, body=call.body, headers=call.headers)
+            connection.request(request.method, path, body=request.body, headers=request.headers)
         except (BrokenPipeError, ConnectionResetError):
             # The server replies to a body that is too large before it has read all of it.
             if connection.sock is None:
                 raise
-        reply = connection.getresponse()
-        answer = InvocationReply(
-            reply.status, reply.reason, tuple(reply.getheaders()), b"", time.monotonic() - began
+        response = connection.getresponse()
+        headers = tuple(response.getheaders())
+        reply = InvocationReply(
+            response.status, response.reason, headers, b"", time.monotonic() - began
         )
-        write = sink(answer) if reply.length is None else None
-        answer = (
-            replace(answer, body=reply.read())
+        write = choose_writer(reply) if response.length is None else None
+        reply = (
+            replace(reply, body=response.read())
             if write is None
-            else _stream_body(reply, write, answer)
+            else _stream_body(response, write, reply)
         )
     except http.client.IncompleteRead as error:
         raise PlatformError(
@@ -179,13 +180,14 @@ def send_request(
         raise error.cause from None
     except TimeoutError:
         raise PlatformError(
-            f"no answer from {target} within {call.timeout:g} s", hint="`--timeout 5m` waits longer"
+            f"no answer from {target} within {request.timeout:g} s",
+            hint="`--timeout 5m` waits longer",
         ) from None
     except (OSError, http.client.HTTPException) as error:
         raise PlatformError(f"{target} does not answer: {error}") from error
     finally:
         connection.close()
-    return replace(answer, seconds=time.monotonic() - began)
+    return replace(reply, seconds=time.monotonic() - began)
 
 
 class _OutputError(Exception):
@@ -197,17 +199,17 @@ class _OutputError(Exception):
 
 
 def _stream_body(
-    reply: http.client.HTTPResponse, write: BodyWriter, answer: InvocationReply
+    response: http.client.HTTPResponse, write: BodyWriter, reply: InvocationReply
 ) -> InvocationReply:
     count = 0
-    with reply:
-        while chunk := reply.read1(_CHUNK_SIZE):
+    with response:
+        while chunk := response.read1(_CHUNK_SIZE):
             try:
                 write(chunk)
             except OSError as error:
                 raise _OutputError(error) from error
             count += len(chunk)
-    return replace(answer, streamed=count)
+    return replace(reply, streamed=count)
 
 
 def detect_content_type(body: bytes) -> str:

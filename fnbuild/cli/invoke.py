@@ -107,19 +107,19 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
     with nullcontext(flags["url"]) if flags["url"] else platform.reachable_url(function) as target:
         if not flags["url"]:
             invocation.check_callable(function, target, flags["via"])
-        answer = invocation.send_request(
+        reply = invocation.send_request(
             target, _invocation_request(flags, request), lambda head: _stdout_writer(head, flags)
         )
-    _print_status(answer, verbose=session.verbose)
-    if answer.streamed is not None:
+    _print_status(reply, verbose=session.verbose)
+    if reply.streamed is not None:
         if sys.stdout.isatty():
             sys.stdout.buffer.write(b"\n")
             sys.stdout.flush()
-    elif not answer.ok:
-        _handle_error_status(name, answer, strict=flags["raise_on_status"] or request is not None)
+    elif not reply.ok:
+        _handle_error_status(name, reply, strict=flags["raise_on_status"] or request is not None)
     elif request is None:
-        _print_body(answer, flags["output"])
-    elif not _print_image_reply(request, answer, flags):
+        _print_body(reply, flags["output"])
+    elif not _print_image_reply(request, reply, flags):
         ctx.exit(1)
 
 
@@ -249,76 +249,76 @@ def _stdout_writer(head: InvocationReply, flags: dict[str, Any]) -> Callable[[by
     return write
 
 
-def _print_logs(answer: InvocationReply) -> None:
+def _print_logs(reply: InvocationReply) -> None:
     from fnbuild.cli.invocation import format_log_records
 
-    for text in format_log_records(answer.logs()):
+    for text in format_log_records(reply.logs()):
         note(text)
 
 
-def _print_status(answer: InvocationReply, *, verbose: bool) -> None:
+def _print_status(reply: InvocationReply, *, verbose: bool) -> None:
     from fnbuild.cli.invocation import LOGS_HEADER
 
-    if answer.streamed is None:
-        _print_logs(answer)
-    colour = "green" if answer.ok else "red"
-    status = click.style(f"{answer.status} {answer.reason}".rstrip(), fg=colour)
-    if verbose or is_interactive() or not answer.ok:
-        size = len(answer.body) if answer.streamed is None else answer.streamed
-        note(f"{status} in {answer.seconds * 1000:.0f} ms, {size} bytes")
+    if reply.streamed is None:
+        _print_logs(reply)
+    colour = "green" if reply.ok else "red"
+    status = click.style(f"{reply.status} {reply.reason}".rstrip(), fg=colour)
+    if verbose or is_interactive() or not reply.ok:
+        size = len(reply.body) if reply.streamed is None else reply.streamed
+        note(f"{status} in {reply.seconds * 1000:.0f} ms, {size} bytes")
     if verbose:
-        for key, value in answer.headers:
+        for key, value in reply.headers:
             if key.lower() != LOGS_HEADER.lower():
                 note(f"{key}: {value}")
 
 
-def _handle_error_status(name: str, answer: InvocationReply, *, strict: bool) -> None:
+def _handle_error_status(name: str, reply: InvocationReply, *, strict: bool) -> None:
     """Print an unsuccessful reply, as nuctl does, or raise `PlatformError` if `strict`."""
     if not strict:
-        _print_body(answer, "raw")
+        _print_body(reply, "raw")
         return
     from fnbuild.errors import PlatformError
 
-    text = answer.body.decode("utf-8", "replace").strip()
+    text = reply.body.decode("utf-8", "replace").strip()
     raise PlatformError(
-        f"{name} answered {answer.status} {answer.reason}: {text or '(no body)'}",
-        hint=f"`fnbuild logs {name} --errors` says more" if answer.status >= 500 else None,
+        f"{name} answered {reply.status} {reply.reason}: {text or '(no body)'}",
+        hint=f"`fnbuild logs {name} --errors` says more" if reply.status >= 500 else None,
     )
 
 
-def _print_body(answer: InvocationReply, output: str) -> None:
+def _print_body(reply: InvocationReply, output: str) -> None:
     import json
 
     from fnbuild.cli.output import format_flat_json
 
     if output == "json":
         try:
-            click.echo(format_flat_json(json.loads(answer.body)))
+            click.echo(format_flat_json(json.loads(reply.body)))
             return
         except (ValueError, RecursionError):
             warn("the reply is not JSON; here it is as it came")
     stdout = sys.stdout.buffer
-    stdout.write(answer.body)
-    if sys.stdout.isatty() and not answer.body.endswith(b"\n"):
+    stdout.write(reply.body)
+    if sys.stdout.isatty() and not reply.body.endswith(b"\n"):
         stdout.write(b"\n")
     stdout.flush()
 
 
 def _print_image_reply(
-    request: ImageRequest, answer: InvocationReply, flags: dict[str, Any]
+    request: ImageRequest, reply: InvocationReply, flags: dict[str, Any]
 ) -> bool:
     """Print the shapes of the reply. Return False if CVAT would refuse it."""
     from fnbuild.cli import image_request
     from fnbuild.cli.output import escape_control_characters
 
-    reply_shapes = image_request.read_reply(request, answer.body)
-    for problem in reply_shapes.diagnostics:
+    parsed = image_request.read_reply(request, reply.body)
+    for problem in parsed.diagnostics:
         note(escape_control_characters(str(problem)))
     if flags["draw"] is not None:
-        image_request.draw_reply(request, reply_shapes, flags["draw"])
-        note(f"{count_text(len(reply_shapes.shapes), 'shape')} drawn to {flags['draw']}")
+        image_request.draw_reply(request, parsed, flags["draw"])
+        note(f"{count_text(len(parsed.shapes), 'shape')} drawn to {flags['draw']}")
     if flags["output"] == "table":
-        click.echo(image_request.shapes_table(reply_shapes))
+        click.echo(image_request.shapes_table(parsed))
     else:
-        _print_body(answer, flags["output"])
-    return not reply_shapes.violations
+        _print_body(reply, flags["output"])
+    return not parsed.violations

@@ -67,16 +67,11 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
         if deployment.message and (deployment.changing or deployment.state != "building"):
             by_reason.setdefault(summary_line(deployment.message), []).append(deployment.name)
     for deployment in deployments:
-        if absence := _cvat_defect(deployment) or _cvat_absence(deployment):
+        annotations = deployment.function.metadata.annotations
+        if absence := list_rules.defect(annotations) or _cvat_absence(deployment):
             by_reason.setdefault(f"not in CVAT's list: {absence}", []).append(deployment.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
-
-
-def _cvat_defect(deployment: Deployment) -> str:
-    """Return the defect that hides a function meant for CVAT; "" if there is none."""
-    annotations = deployment.function.metadata.annotations
-    return list_rules.verdict_of_annotations(annotations).message if "type" in annotations else ""
 
 
 def _cvat_absence(deployment: Deployment) -> str:
@@ -95,7 +90,7 @@ def function_object(
     raw = api_objects.function_object(deployment)
     if not with_secrets:
         raw = mask_variables(raw, secrets_only=True)
-    if defect := _cvat_defect(deployment):
+    if defect := list_rules.defect(deployment.function.metadata.annotations):
         raw["status"]["setAside"] = defect
     if absence := _cvat_absence(deployment):
         raw["status"]["notes"] = [f"not in CVAT's list: {absence}"]

@@ -6,6 +6,7 @@ The options have nuctl's names, in camel case where nuctl uses it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,19 +171,16 @@ def report_options(default: str) -> Callable[[Decorated], Decorated]:
 def complete_function_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Complete the names of deployed functions; none if the platform does not answer."""
     session = ctx.find_object(Session) or Session()
-    try:
+    with suppress(FnbuildError):
         deployments = session.connect().deployments(session.namespace)
-    except FnbuildError:
-        return []
-    names = [deployment.name for deployment in deployments]
-    return [name for name in names if name.startswith(incomplete)]
+        return [each.name for each in deployments if each.name.startswith(incomplete)]
+    return []
 
 
 def complete_project_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Complete the names of projects; none if the platform does not answer."""
     session = ctx.find_object(Session) or Session()
-    try:
+    with suppress(FnbuildError):
         projects = session.connect().projects(session.namespace)
-    except FnbuildError:
-        return []
-    return [project.name for project in projects if project.name.startswith(incomplete)]
+        return [project.name for project in projects if project.name.startswith(incomplete)]
+    return []

@@ -86,8 +86,7 @@ def raw_overrides(flags: Flags) -> Raw:
     for name, place in _OBJECT_FIELDS.items():
         _set_field_if_given(raw, place, json_object(_flag_name(name), flags.get(name)))
     for name, place in _TEXT_FIELDS.items():
-        if flags.get(name):
-            _set_field(raw, place, flags[name])
+        _set_field_if_given(raw, place, flags.get(name))
     for name, place in _NUMBER_FIELDS.items():
         value = flags.get(name)
         if value is not None and value >= 0:

@@ -44,18 +44,15 @@ def validate(
     from fnbuild.function.report_formats import render_reports
 
     with ExitStack() as stack:
-        places = [stack.enter_context(open_code(path, follow=False)).path for path in paths]
+        opened = [stack.enter_context(open_code(path, follow=False)).path for path in paths]
         config_file = flags.pop("config_file")
         targets = [
-            target
-            for place in places
-            if place is not None
-            for target in _targets(place, config_file)
+            target for path in opened if path is not None for target in _targets(path, config_file)
         ]
         if fix:
             _fix_files(
                 [config or path for path, config in targets],
-                [path for path, place in zip(paths, places, strict=True) if place != Path(path)],
+                [given for given, path in zip(paths, opened, strict=True) if path != Path(given)],
             )
         reports = [
             reader.check_function(path, code=True, config_file=config, **flags)[1]
@@ -74,23 +71,21 @@ def validate(
         ctx.exit(1)
 
 
-def _targets(place: Path, named: Path | None) -> list[tuple[Path, Path | None]]:
-    """Return the paths to check at a place, each with the file that --file names for it.
+def _targets(path: Path, config_file: Path | None) -> list[tuple[Path, Path | None]]:
+    """Return the paths to check at and below a path, each with the file that --file names for it.
 
     A name that is not in the folder itself selects the files of that name below it.
     """
     from fnbuild.cli.discovery import configurations_of, find_configurations
 
-    if named is None:
-        return [(path, None) for path in configurations_of(place)]
+    if config_file is None:
+        return [(config, None) for config in configurations_of(path)]
+    if (path / config_file).is_file():
+        return [(path, path / config_file)]
     below: list[Path] = []
-    if place.is_dir() and not (place / named).is_file() and len(named.parts) == 1:
-        below = find_configurations(place, (str(named),))
-    return [(path, None) for path in below] or [(place, _config_path(place, named))]
-
-
-def _config_path(place: Path, named: Path) -> Path:
-    return place / named if (place / named).is_file() else named
+    if path.is_dir() and len(config_file.parts) == 1:
+        below = find_configurations(path, (str(config_file),))
+    return [(config, None) for config in below] or [(path, config_file)]
 
 
 def _fix_files(paths: list[Path], packed: list[str]) -> None:

@@ -89,6 +89,11 @@ def verdict_of_annotations(annotations: dict[str, str]) -> ListVerdict:
     return _verdict(tuple(sorted(annotations.items())))
 
 
+def defect(annotations: dict[str, str]) -> str:
+    """Return the defect that hides a function meant for CVAT; "" if there is none."""
+    return verdict_of_annotations(annotations).message if "type" in annotations else ""
+
+
 def reason_not_listed(annotations: dict[str, str], project: str) -> str:
     """Return why CVAT does not list a valid function, with the remedy.
 

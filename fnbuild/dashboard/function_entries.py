@@ -75,9 +75,7 @@ def function_entry(deployment: Deployment, operation: Operation | None = None) -
         operation = None
     state, message = function_status(deployment, operation, time.time())
     annotations = deployment.function.metadata.annotations
-    exclusion = (
-        list_rules.verdict_of_annotations(annotations).message if "type" in annotations else ""
-    )
+    exclusion = list_rules.defect(annotations)
     absence = list_rules.reason_not_listed(annotations, deployment.function.project)
     return FunctionEntry(deployment, state, message, exclusion, operation, cvat_absence=absence)
 
