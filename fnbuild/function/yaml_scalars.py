@@ -64,7 +64,7 @@ def _integer(text: str) -> Scalar:
 
 
 def scalar_text(value: Scalar) -> str:
-    """The text a value becomes in a text field (null becomes empty)."""
+    """Return the text that a value becomes in a text field; "" for null."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -143,37 +143,38 @@ class _ImageBuild:
         recipe = replace(recipe, pre_copy=(*setup, *recipe.pre_copy))
         base_id = metadata.id if metadata else base
         if not recipe.pre_copy:
-            return self._build_full(recipe, folder, base_id, name, digest)
+            return self._build_both(recipe, folder, base_id, name, digest)
         # Two builds with the same first lines would do the same work, and the one that ends first
         # would remove the image of the other.
         first_lines = f"{base_id}\0{dockerfile.pre_copy_dockerfile(recipe).text}"
         with _exclusively(
             "build", first_lines, "builds an image with the same first lines", self._progress
         ):
-            return self._build_full(recipe, folder, base_id, name, digest)
+            return self._build_both(recipe, folder, base_id, name, digest)
 
-    def _build_full(
+    def _build_both(
         self, recipe: Recipe, folder: Path, base: str, name: str, digest: str
     ) -> tuple[str, ImagePython]:
-        prepared_image = self._build_prepared(recipe, folder, base)
+        """Build the lines before the code, then the full image, which depends on their Python."""
+        pre_copy_image = self._build_pre_copy(recipe, folder, base)
         try:
-            probed = self._probe(prepared_image)
+            probed = self._probe(pre_copy_image)
         except BuildError:
             # The lines after the code may install one.
             if not recipe.post_copy:
                 raise
             # The name moves to this image only if it has a Python.
-            image = self._build_whole(recipe, folder, "", digest, probe.UNPROBED_IMAGE)
+            image = self._build_full(recipe, folder, "", digest, probe.UNPROBED_IMAGE)
             probed = self._probe(image)
             if probed.python.path == probe.UNPROBED_IMAGE.python.path:
                 self._engine.tag(image, name)
                 return image, probed.python
-        image = self._build_whole(recipe, folder, name, digest, probed)
+        image = self._build_full(recipe, folder, name, digest, probed)
         if recipe.pre_copy:
-            self._remove_prepared(prepared_image)
+            self._remove_pre_copy(pre_copy_image)
         return image, probed.python
 
-    def _remove_prepared(self, image: str) -> None:
+    def _remove_pre_copy(self, image: str) -> None:
         """Remove the image of the lines before the code.
 
         BuildKit keeps it as a separate image. With the classic builder it is a part of the whole,
@@ -182,7 +183,7 @@ class _ImageBuild:
         with suppress(BuildError):
             self._engine.remove(image)
 
-    def _build_prepared(self, recipe: Recipe, folder: Path, base: str) -> str:
+    def _build_pre_copy(self, recipe: Recipe, folder: Path, base: str) -> str:
         """Build the lines before the code, and return the id of the image."""
         if not recipe.pre_copy:
             return base
@@ -192,7 +193,7 @@ class _ImageBuild:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{os.getpid()}-") as empty:
             return self._run_build(content, Path(empty), ())
 
-    def _build_whole(
+    def _build_full(
         self, recipe: Recipe, folder: Path, name: str, digest: str, probed: ProbedImage
     ) -> str:
         self._context.write_archives(
@@ -225,7 +226,7 @@ class _ImageBuild:
         return image
 
     def _report_progress(self, text: str) -> None:
-        """Report progress, except for steps that the build of the prepared image reported."""
+        """Report progress, except for steps that the build before the code reported."""
         step = _STEP.match(text)
         if step is None or int(step[1]) > self._reported_steps:
             self._progress(text)
