@@ -15,11 +15,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from fnbuild.cvat.reply_report import json_excerpt
-from fnbuild.function.labels import FUNCTION_KINDS
+from fnbuild.function.labels import FLAG_ANNOTATIONS, FUNCTION_KINDS, INTEGER_ANNOTATIONS
 from fnbuild.function.types import Raw
-
-NUMBER_ANNOTATIONS = ("version", "min_pos_points", "min_neg_points")
-"""Annotations that CVAT reads as whole numbers."""
 
 CVAT_PROJECT = "cvat"
 """The project whose functions CVAT lists."""
@@ -70,7 +67,7 @@ def verdict_of_object(value: Any) -> ListVerdict:
         annotations = _required_object(metadata, "annotations", "metadata")
         _check_type(annotations)
         _check_object(value)
-        empty = [name for name in NUMBER_ANNOTATIONS if annotations.get(name, "") is None]
+        empty = [name for name in INTEGER_ANNOTATIONS if annotations.get(name, "") is None]
         if empty:
             raise _breaks(f"the annotation `{empty[0]}` is null", "write a number, or remove it")
     except _NotShownError as error:
@@ -219,7 +216,7 @@ def _required_key(value: Any, key: str, where: str) -> Any:
 
 
 def _check_numbers(annotations: dict[str, str]) -> None:
-    for name in NUMBER_ANNOTATIONS:
+    for name in INTEGER_ANNOTATIONS:
         text = annotations.get(name)
         if text is None:
             continue
@@ -249,7 +246,7 @@ _CHECKS: tuple[Callable[[dict[str, str]], None], ...] = (
 
 def misread_annotations(annotations: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield annotations of a listed function that CVAT misreads, each with the remedy."""
-    for key in ("startswith_box", "startswith_box_optional"):
+    for key in FLAG_ANNOTATIONS:
         text = annotations.get(key, "")
         if text.strip().lower() in ("false", "no", "off", "0"):
             yield f"CVAT reads `{key}: {text}` as true", f"remove {key} to mean false"

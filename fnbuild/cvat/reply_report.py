@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Collection
@@ -11,6 +10,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from fnbuild.function.source_text import shortened
+from fnbuild.function.suggestions import closest
 
 # Comparing words is slow, and a reply may have a wrong word in every item. The number of words
 # that are compared for one reply is limited; each suggestion counts as at least twenty words.
@@ -60,10 +60,8 @@ class ReplyReport:
             return None
         if len(candidates) <= _MAX_KNOWN_WORDS:
             self._to_compare -= max(len(candidates), _MIN_COMPARED)
-            by_lower_case = {candidate.lower(): candidate for candidate in candidates}
-            matches = difflib.get_close_matches(word[:80].lower(), by_lower_case, n=1, cutoff=0.6)
-            if matches:
-                return f'did you mean "{by_lower_case[matches[0]]}"?'
+            if match := closest(word, candidates, 0.6):
+                return f'did you mean "{match}"?'
         else:
             self._to_compare -= _MIN_COMPARED
         more = ", …" if len(candidates) > 6 else ""

@@ -9,7 +9,12 @@ from __future__ import annotations
 import json
 
 from fnbuild.function.label_rules import check_labels
-from fnbuild.function.labels import FUNCTION_KINDS, LABEL_TYPES
+from fnbuild.function.labels import (
+    FLAG_ANNOTATIONS,
+    FUNCTION_KINDS,
+    INTEGER_ANNOTATIONS,
+    LABEL_TYPES,
+)
 from fnbuild.function.quantities import parse_duration
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import SourceText, quoted
@@ -29,11 +34,9 @@ _REQUEST_SIZES = {
     "detector": 32 << 20, "interactor": 32 << 20, "reid": 64 << 20, "tracker": 256 << 20,
 }  # fmt: skip
 _PATH = ("metadata", "annotations")
-_INTEGERS = ("version", "min_pos_points", "min_neg_points")
-_FLAGS = ("startswith_box", "startswith_box_optional")
 _ANNOTATIONS = (
     "name", "type", "spec", "framework", "help_message", "animated_gif", "supported_shape_types",
-    "supports_text_prompt", *_INTEGERS, *_FLAGS,
+    "supports_text_prompt", *INTEGER_ANNOTATIONS, *FLAG_ANNOTATIONS,
 )  # fmt: skip
 
 
@@ -87,7 +90,7 @@ def check_numbers(context: RuleContext) -> None:
     annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
-    for key in _INTEGERS:
+    for key in INTEGER_ANNOTATIONS:
         text = annotations.get(key)
         if text is None:
             continue
@@ -108,7 +111,7 @@ def check_flags(context: RuleContext) -> None:
     annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
-    for key in _FLAGS:
+    for key in FLAG_ANNOTATIONS:
         text = annotations.get(key)
         if text and text.strip().lower() in ("false", "no", "off", "0", "none", "null", "n", "f"):
             message = f"CVAT reads {key} {quoted(text)} as true, as every text that is not empty"

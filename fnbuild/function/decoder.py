@@ -17,11 +17,10 @@ import msgspec
 from fnbuild.function import suggestions
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.source_text import SourceText, below_limit, quoted
-from fnbuild.function.types import Resources, Struct
+from fnbuild.function.types import FieldPath, Resources, Struct
 from fnbuild.function.yaml_nodes import YamlNode
 from fnbuild.function.yaml_scalars import scalar_text
 
-FieldPath = tuple[str | int, ...]
 NodeReader = Callable[["Decoder", YamlNode, FieldPath], Any]
 
 INVALID = object()
@@ -141,14 +140,17 @@ def _read_any(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
     return node.value
 
 
+def _reject_non_mapping(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+    hint = suggestions.hint_for_mapping(path, node)
+    return decoder.report_wrong_type(node, path, "a mapping", hint)
+
+
 def _mapping_reader(reader: NodeReader) -> NodeReader:
     def read(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
         if node.is_null():
             return {}
         if node.kind != "map":
-            return decoder.report_wrong_type(
-                node, path, "a mapping", suggestions.hint_for_mapping(path, node)
-            )
+            return _reject_non_mapping(decoder, node, path)
         result: dict[str, Any] = {}
         for key, value in node.pairs:
             item_path = (*path, key.text)
@@ -166,9 +168,8 @@ def _list_reader(reader: NodeReader) -> NodeReader:
         if node.is_null():
             return []
         if node.kind != "list":
-            return decoder.report_wrong_type(
-                node, path, "a list", suggestions.hint_for_list(path, node)
-            )
+            hint = suggestions.hint_for_list(path, node)
+            return decoder.report_wrong_type(node, path, "a list", hint)
         result = []
         for index, value in enumerate(node.items):
             item_path = (*path, index)
@@ -239,9 +240,7 @@ def _struct_reader(cls: type[Struct]) -> NodeReader:
         if node.is_null() and path:
             return _build_struct(cls, {}, decoder, node, path)
         if node.kind != "map":
-            return decoder.report_wrong_type(
-                node, path, "a mapping", suggestions.hint_for_mapping(path, node)
-            )
+            return _reject_non_mapping(decoder, node, path)
         return _build_struct(cls, _field_values(cls, decoder, node, path), decoder, node, path)
 
     return read

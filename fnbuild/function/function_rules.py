@@ -13,7 +13,7 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION, declared_secrets
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import closest, did_you_mean
-from fnbuild.function.types import Function
+from fnbuild.function.types import FieldPath, Function
 
 RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
 MAX_NAME_LENGTH = 63
@@ -148,9 +148,7 @@ def check_event_timeout(context: RuleContext) -> None:
         check_positive_duration(context, "eventTimeout", text, ("spec", "eventTimeout"))
 
 
-def check_positive_duration(
-    context: RuleContext, what: str, text: str, path: tuple[str | int, ...]
-) -> None:
+def check_positive_duration(context: RuleContext, what: str, text: str, path: FieldPath) -> None:
     """Report a text that is not a Go duration above zero."""
     hint = "as in 30s, 500ms or 1h30m"
     if text.strip().replace(".", "", 1).isdigit():

@@ -25,6 +25,12 @@ from fnbuild.function.types import Function
 FunctionKind = Literal["detector", "interactor", "reid", "tracker"]
 FUNCTION_KINDS: tuple[FunctionKind, ...] = get_args(FunctionKind)
 
+INTEGER_ANNOTATIONS = ("version", "min_pos_points", "min_neg_points")
+"""Annotations that CVAT reads as whole numbers."""
+
+FLAG_ANNOTATIONS = ("startswith_box", "startswith_box_optional")
+"""Annotations that CVAT reads as true unless they are empty."""
+
 LABEL_TYPES = (
     "any",
     "rectangle",

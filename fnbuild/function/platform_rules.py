@@ -10,7 +10,7 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import below_limit, quoted
 from fnbuild.function.suggestions import closest, did_you_mean
 from fnbuild.function.trigger_rules import SERVICE_TYPES
-from fnbuild.function.types import Function
+from fnbuild.function.types import FieldPath, Function
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?\Z")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
@@ -242,7 +242,7 @@ def check_containers(context: RuleContext) -> None:
                 _check_ports(context, container.get("ports") or [], (*path, "ports"))
 
 
-def _check_ports(context: RuleContext, ports: Any, path: tuple[str | int, ...]) -> None:
+def _check_ports(context: RuleContext, ports: Any, path: FieldPath) -> None:
     for index, port in enumerate(ports if isinstance(ports, list) else []):
         number = port.get("containerPort") if isinstance(port, dict) else None
         name = port.get("name") if isinstance(port, dict) else None

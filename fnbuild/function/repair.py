@@ -21,7 +21,7 @@ import yaml
 from fnbuild.errors import Report
 from fnbuild.function.decoder import Decoder
 from fnbuild.function.files import display_path, locate_files
-from fnbuild.function.labels import parse_edges, skeleton_svg
+from fnbuild.function.labels import FLAG_ANNOTATIONS, parse_edges, skeleton_svg
 from fnbuild.function.source_text import SourceText, quoted, read_source, report_conflict_markers
 from fnbuild.function.suggestions import corrected_key
 from fnbuild.function.types import Function
@@ -179,7 +179,7 @@ def _quote_edits(decoder: Decoder) -> Iterator[_Edit]:
 
 def _flag_edits(decoder: Decoder) -> Iterator[_Edit]:
     source = decoder.source
-    for name in ("startswith_box", "startswith_box_optional"):
+    for name in FLAG_ANNOTATIONS:
         key, value = decoder.nodes.get(("metadata", "annotations", name), (None, None))
         if key is None or value is None:
             continue

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fnbuild.errors import Diagnostic, Report, Span
 from fnbuild.function.decoder import Decoder
 from fnbuild.function.source_text import SourceText, below_limit
-from fnbuild.function.types import Function, to_dict
+from fnbuild.function.types import FieldPath, Function, to_dict
 from fnbuild.function.yaml_nodes import YamlNode
 
 SpanPart = Literal["key", "value"]
@@ -34,7 +34,7 @@ class RuleContext:
     layers: Sequence[Decoder] = ()
     overrides: Function | None = None
     code: Path | None = None
-    _overridden_paths: set[tuple[str | int, ...]] = field(default_factory=set)
+    _overridden_paths: set[FieldPath] = field(default_factory=set)
     _spans_with_errors: set[Span] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -42,9 +42,7 @@ class RuleContext:
         if self.overrides is not None:
             self._overridden_paths = set(_leaf_paths(to_dict(self.overrides), ()))
 
-    def locate(
-        self, path: tuple[str | int, ...]
-    ) -> tuple[SourceText, YamlNode | None, YamlNode] | None:
+    def locate(self, path: FieldPath) -> tuple[SourceText, YamlNode | None, YamlNode] | None:
         """Return source, key and value of a path or its nearest parent; None for flags."""
         layers, path = self._layers_of(path)
         for length in range(len(path), -1, -1):
@@ -57,9 +55,7 @@ class RuleContext:
                     return layer.source, key, value
         return None
 
-    def _layers_of(
-        self, path: tuple[str | int, ...]
-    ) -> tuple[Sequence[Decoder], tuple[str | int, ...]]:
+    def _layers_of(self, path: FieldPath) -> tuple[Sequence[Decoder], FieldPath]:
         """Return the layers to search for a path, and the path in them.
 
         Variables are merged by name, so a variable comes from one layer, where its index differs.
@@ -97,7 +93,7 @@ class RuleContext:
         self,
         rule: str,
         message: str,
-        path: tuple[str | int, ...],
+        path: FieldPath,
         hint: str | None = None,
         part: SpanPart = "value",
     ) -> None:
@@ -108,7 +104,7 @@ class RuleContext:
         self,
         rule: str,
         message: str,
-        path: tuple[str | int, ...],
+        path: FieldPath,
         hint: str | None = None,
         part: SpanPart = "value",
     ) -> None:
@@ -117,9 +113,7 @@ class RuleContext:
                 Diagnostic("warning", rule, message, *self._span_and_excerpt(path, part), hint)
             )
 
-    def _span_and_excerpt(
-        self, path: tuple[str | int, ...], part: SpanPart
-    ) -> tuple[Span | None, str | None]:
+    def _span_and_excerpt(self, path: FieldPath, part: SpanPart) -> tuple[Span | None, str | None]:
         """Return the span and the excerpt of a diagnostic about a path."""
         location = self.locate(path)
         if location is None:
@@ -139,7 +133,7 @@ class RuleContext:
             self.report.add(diagnostic)
 
 
-def _leaf_paths(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+def _leaf_paths(value: Any, path: FieldPath) -> Iterator[FieldPath]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaf_paths(item, (*path, key))

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from fnbuild.function.function_rules import MAX_NAME_LENGTH
-from fnbuild.function.labels import FUNCTION_KINDS
+from fnbuild.function.labels import FUNCTION_KINDS, INTEGER_ANNOTATIONS
 from fnbuild.function.trigger_rules import MAX_WORKERS, SERVICE_TYPES
 from fnbuild.function.types import Function, Resources, Struct
 
@@ -84,7 +84,7 @@ def _annotation_schemas() -> dict[str, Any]:
         key: {**_TEXT_SCHEMA, "description": text} for key, text in ANNOTATION_DESCRIPTIONS.items()
     }
     result["type"] = {"enum": list(FUNCTION_KINDS), "description": ANNOTATION_DESCRIPTIONS["type"]}
-    for key in ("version", "min_pos_points", "min_neg_points"):
+    for key in INTEGER_ANNOTATIONS:
         whole = {"type": ["integer", "string"], "pattern": r"^\s*[+-]?\d+\s*$"}
         result[key] = {**whole, "description": ANNOTATION_DESCRIPTIONS[key]}
     return result

@@ -10,6 +10,7 @@ import msgspec
 
 from fnbuild.function import types
 from fnbuild.function.source_text import quoted
+from fnbuild.function.types import FieldPath
 from fnbuild.function.yaml_nodes import YamlNode
 
 _TIMEOUT = "the time limit of an event is `spec.eventTimeout`, as in `eventTimeout: 120s`"
@@ -54,7 +55,7 @@ def closest(word: str, candidates: Iterable[str], cutoff: float = 0.72) -> str |
     return by_lower_case[matches[0]] if matches else None
 
 
-def corrected_key(path: tuple[str | int, ...], key: str, candidates: Iterable[str]) -> str | None:
+def corrected_key(path: FieldPath, key: str, candidates: Iterable[str]) -> str | None:
     """Return the key that was certainly meant: the only similar one without another remedy."""
     if (_parent_key(path), key.lower()) == ("", "meta"):
         return "metadata"
@@ -72,7 +73,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def unknown_key_message(
-    path: tuple[str | int, ...], key: str, candidates: Iterable[str]
+    path: FieldPath, key: str, candidates: Iterable[str]
 ) -> tuple[str, str | None]:
     """Return message and hint for a key that Nuclio ignores."""
     place = _dotted(path)
@@ -89,11 +90,11 @@ def unknown_key_message(
     return message, None
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
+def _dotted(path: FieldPath) -> str:
     return ".".join(str(part) for part in path)
 
 
-def _parent_key(path: tuple[str | int, ...]) -> str:
+def _parent_key(path: FieldPath) -> str:
     if len(path) == 3 and path[:2] == ("spec", "triggers"):
         return "triggers.*"
     return str(path[-1]) if path else ""
@@ -120,7 +121,7 @@ def _parents_by_key() -> dict[str, str]:
     return result
 
 
-def hint_for_text(path: tuple[str | int, ...], node: YamlNode) -> str | None:
+def hint_for_text(path: FieldPath, node: YamlNode) -> str | None:
     """Return a hint for a list or a mapping in place of text."""
     if path[-1:] == ("spec",) and path[-2:-1] == ("annotations",):
         return "CVAT reads this annotation as JSON text: write `spec: |` and JSON below it"
@@ -133,7 +134,7 @@ def hint_for_text(path: tuple[str | int, ...], node: YamlNode) -> str | None:
     return None
 
 
-def hint_for_mapping(path: tuple[str | int, ...], node: YamlNode) -> str | None:
+def hint_for_mapping(path: FieldPath, node: YamlNode) -> str | None:
     """Return a hint for a list or a scalar in place of a mapping."""
     if path[-1:] == ("triggers",) and node.kind == "list":
         return "triggers are named: `triggers:` then `myHttpTrigger:` then `kind: http`"
@@ -144,7 +145,7 @@ def hint_for_mapping(path: tuple[str | int, ...], node: YamlNode) -> str | None:
     return None
 
 
-def hint_for_list(path: tuple[str | int, ...], node: YamlNode) -> str | None:
+def hint_for_list(path: FieldPath, node: YamlNode) -> str | None:
     """Return a hint for a mapping or a scalar in place of a list."""
     if path[-1:] == ("env",) and node.kind == "map":
         return "each variable is an item: `- name: NAME` and `value: …`"

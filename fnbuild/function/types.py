@@ -17,6 +17,9 @@ from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 Raw = dict[str, Any]
 """The JSON object of a Kubernetes type that fnbuild passes on unchanged."""
 
+FieldPath = tuple[str | int, ...]
+"""The place of a value in a configuration: keys, and indices of list items."""
+
 
 class Struct(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=True):
     """Base of all structs: immutable, encoded in camelCase, without defaults."""

@@ -16,7 +16,7 @@ import subprocess
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ from fnbuild.function.secret_detection import mask_userinfo
 from fnbuild.progress import Progress
 
 _CERT, _KEY, _BUNDLE = "clientCert", "clientKey", "caBundle"
+_AUTHORITIES_SETTING = "sslCAInfo"
+_SETTINGS = {_CERT: "sslCert", _KEY: "sslKey", _BUNDLE: _AUTHORITIES_SETTING}
+"""Git's settings for the attributes, without their `http.`."""
+
 _PEM_HINT = "use PEM, which begins with -----BEGIN, or base64 of it"
 
 _REFERENCES = (("branch", "refs/heads/"), ("tag", "refs/tags/"), ("reference", ""))
@@ -57,20 +61,10 @@ _REMEDIES = (
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificates:
-    """Paths of files for git, "" if missing, and the descriptors that git has to inherit."""
+    """Paths of files by their settings for git, and the descriptors that git has to inherit."""
 
-    certificate: str = ""
-    key: str = ""
-    bundle: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
-
-    @property
-    def settings(self) -> list[tuple[str, str]]:
-        """Return pairs of a git setting, without its `http.`, and a file."""
-        candidates = (
-            ("sslCert", self.certificate), ("sslKey", self.key), ("sslCAInfo", self.bundle),
-        )  # fmt: skip
-        return [(name, file) for name, file in candidates if file]
 
 
 @contextmanager
@@ -106,11 +100,8 @@ def open_certificates(
         if bundle:
             # Git's setting replaces the system's authorities; the bundle is meant to add to them.
             files[_BUNDLE] = _memory_file(stack, _BUNDLE, f"{_system_authorities()}\n{bundle}")
-        paths = {name: f"/proc/self/fd/{number}" for name, number in files.items()}
-        yield ClientCertificates(
-            paths.get(_CERT, ""), paths.get(_KEY, ""), paths.get(_BUNDLE, ""),
-            tuple(files.values()),
-        )  # fmt: skip
+        settings = {_SETTINGS[name]: f"/proc/self/fd/{number}" for name, number in files.items()}
+        yield ClientCertificates(settings, tuple(files.values()))
 
 
 def _pem(attributes: Mapping[str, Any], name: str) -> str:
@@ -270,13 +261,13 @@ def _git_environment(
     if credentials is not None:
         token = base64.b64encode(":".join(credentials).encode()).decode()
         settings.append((f"{section}.extraHeader", f"Authorization: Basic {token}"))
-    settings += [(f"{section}.{name}", file) for name, file in client_files.settings]
+    settings += [(f"{section}.{name}", file) for name, file in client_files.settings.items()]
     variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name in ("GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSL_CAINFO")
     }
-    if client_files.bundle:
+    if _AUTHORITIES_SETTING in client_files.settings:
         variables.pop("GIT_SSL_CAINFO", None)  # it takes precedence, and the bundle includes it
     variables.update({"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"})
     variables["GIT_CONFIG_COUNT"] = str(len(settings))
