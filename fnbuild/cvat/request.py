@@ -116,7 +116,7 @@ def _upright(image: Image.Image, data: bytes, name: str, *, turned: bool) -> Enc
     return EncodedImage(out.getvalue(), target, upright_image.size, tuple(notes))
 
 
-def build_request(  # noqa: PLR0913  (one keyword for each thing a person can give)
+def build_request(  # noqa: PLR0913 - independent options
     kind: str,
     image: EncodedImage | bytes,
     *,

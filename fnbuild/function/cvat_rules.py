@@ -1,7 +1,8 @@
 """Rules on the annotations that CVAT reads.
 
 An error hides the function, or all functions, in CVAT's list. A warning is a value that CVAT
-interprets differently than intended. CVAT ignores a function without the annotation `type`.
+interprets differently than intended. CVAT ignores a function without the annotation `type`: only
+`check_type` and `check_label_spec` apply to it.
 """
 
 from __future__ import annotations
@@ -73,8 +74,6 @@ def _is_label_list(text: str) -> bool:
 def check_keys(context: RuleContext) -> None:
     """Warn about keys that are likely misspelt annotations of CVAT."""
     annotations = context.function.metadata.annotations
-    if "type" not in annotations:
-        return
     for key in annotations:
         if key in _ANNOTATIONS or "/" in key:
             continue
@@ -88,8 +87,6 @@ def check_keys(context: RuleContext) -> None:
 def check_numbers(context: RuleContext) -> None:
     """Check that numbers are whole: an invalid number breaks CVAT's whole list."""
     annotations = context.function.metadata.annotations
-    if "type" not in annotations:
-        return
     for key in INTEGER_ANNOTATIONS:
         text = annotations.get(key)
         if text is None:
@@ -109,8 +106,6 @@ def check_numbers(context: RuleContext) -> None:
 def check_flags(context: RuleContext) -> None:
     """Warn about flags such as `"false"`: CVAT reads every non-empty text as true."""
     annotations = context.function.metadata.annotations
-    if "type" not in annotations:
-        return
     for key in FLAG_ANNOTATIONS:
         text = annotations.get(key)
         if text and text.strip().lower() in ("false", "no", "off", "0", "none", "null", "n", "f"):
@@ -139,7 +134,7 @@ def check_tracked_shapes(context: RuleContext) -> None:
 def check_event_timeout(context: RuleContext) -> None:
     """Warn if the time limit of an event exceeds CVAT's timeout."""
     text = context.function.spec.event_timeout
-    if "type" not in context.function.metadata.annotations or not text:
+    if not text:
         return
     try:
         seconds = parse_duration(text)
@@ -156,8 +151,6 @@ def check_event_timeout(context: RuleContext) -> None:
 
 def check_description(context: RuleContext) -> None:
     """Warn if there is no description: Nuclio omits the empty key, and CVAT fails without it."""
-    if "type" not in context.function.metadata.annotations:
-        return
     if not context.function.spec.description:
         message = (
             "the function has no description; if Nuclio serves it, CVAT lists no function at all"
@@ -168,10 +161,8 @@ def check_description(context: RuleContext) -> None:
 
 def check_http_trigger(context: RuleContext) -> None:
     """Check that there is an http trigger, which CVAT calls."""
-    spec = context.function.spec
-    if "type" not in context.function.metadata.annotations:
-        return
-    if not any(trigger.kind == "http" for trigger in spec.triggers.values()):
+    triggers = context.function.spec.triggers.values()
+    if not any(trigger.kind == "http" for trigger in triggers):
         path = ("spec", "disableDefaultHTTPTrigger")
         context.warning("cvat-http", "without an http trigger CVAT cannot call this function", path)
 

@@ -91,7 +91,7 @@ class LoadedFunction:
     text: str
 
 
-def load_function(  # noqa: PLR0913 - one keyword for each thing a person can give
+def load_function(  # noqa: PLR0913 - independent options
     path: Path,
     *,
     config_file: Path | None = None,
@@ -118,7 +118,7 @@ def load_function(  # noqa: PLR0913 - one keyword for each thing a person can gi
     return loaded
 
 
-def check_function(  # noqa: PLR0913 - one keyword for each thing a person can give
+def check_function(  # noqa: PLR0913 - independent options
     path: Path,
     *,
     config_file: Path | None = None,

@@ -49,6 +49,10 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     platform_rules.check_platform_attributes,
     platform_rules.check_containers,
     cvat_rules.check_type,
+    cvat_rules.check_label_spec,
+)
+
+CVAT_RULES: tuple[Callable[[RuleContext], None], ...] = (
     cvat_rules.check_keys,
     cvat_rules.check_numbers,
     cvat_rules.check_flags,
@@ -57,13 +61,14 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     cvat_rules.check_description,
     cvat_rules.check_http_trigger,
     cvat_rules.check_request_size,
-    cvat_rules.check_label_spec,
 )
+"""The rules for functions with the annotation `type`; CVAT ignores all others."""
 
 
 def apply_rules(context: RuleContext) -> None:
-    """Run every rule."""
-    for rule in RULES:
+    """Run every rule that concerns the function."""
+    is_for_cvat = "type" in context.function.metadata.annotations
+    for rule in (*RULES, *CVAT_RULES) if is_for_cvat else RULES:
         if not below_limit(context.report, "error"):
             return
         rule(context)

@@ -143,7 +143,7 @@ def _no_torch_warning(
         cause = f"has {requested or 'torch'} with that Python, only with {versions}; {example}"
     else:
         releases = [dict(row.packages)["torch"] for row in _cuda_images()[0]]
-        cause = f"is known that has {requested}; known are torch {releases[-1]} to {releases[0]}"
+        cause = f"has {requested}, only torch {releases[-1]} to {releases[0]}"
     return (
         f"the base image is {runtime}, without CUDA: no image {cause}. pip's torch for Linux brings"
         " CUDA's libraries itself; build.baseImage names another image"

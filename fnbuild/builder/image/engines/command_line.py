@@ -121,7 +121,7 @@ class CommandLineEngine(ABC):
 
     def images(self, label: str) -> list[ImageMetadata]:
         ids = self._labelled(label)
-        # An image that is removed meanwhile causes an error beside the metadata of all others.
+        # An image that is removed meanwhile causes an error; the metadata of the others is printed.
         result = self._query("image", "inspect", *ids) if ids else None
         return [self._metadata(raw) for raw in json.loads(result.out or "[]")] if result else []
 
