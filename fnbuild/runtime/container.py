@@ -39,16 +39,6 @@ def invoke(url: str, method: str, headers: Dict[str, str], body: str, timeout: f
     The default `method` is POST with a body and GET without, as for curl. `timeout` is in seconds,
     for each operation.
     """
-    failure = _request_failure(url, method or ("POST" if body else "GET"), headers, body, timeout)
-    if failure is None:
-        return 0
-    sys.stderr.write("%s: %s\n" % (url, " ".join(failure.split())[:_MAX_ERROR_LENGTH]))
-    return 1
-
-
-def _request_failure(
-    url: str, method: str, headers: Dict[str, str], body: str, timeout: float
-) -> Optional[str]:
     # Late, since no other command needs these.
     from urllib.parse import urlsplit, urlunsplit
 
@@ -58,13 +48,18 @@ def _request_failure(
     origin = "%s://%s" % parts[:2]
     path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     data = body.encode("utf-8", "surrogateescape") or None
+    method = method or ("POST" if body else "GET")
     try:
         response = client.request(method, origin, path, data, headers, timeout)
     except (OSError, ValueError) as problem:
-        return str(problem) or type(problem).__name__
-    if 200 <= response.status < 300:
-        return None
-    return "status %d: %s" % (response.status, response.body.decode("utf-8", "replace"))
+        failure = str(problem) or type(problem).__name__
+    else:
+        if 200 <= response.status < 300:
+            return 0
+        text = response.body.decode("utf-8", "replace")
+        failure = "status %d: %s" % (response.status, text)
+    sys.stderr.write("%s: %s\n" % (url, " ".join(failure.split())[:_MAX_ERROR_LENGTH]))
+    return 1
 
 
 # The layout of Nuclio's images; the file is the equivalent of its processor.yaml.

@@ -141,7 +141,7 @@ def explain_missing_attribute(error: BaseException, user_data: Any) -> str:
     name = match.group(2)
     if hasattr(user_data, name) or not _is_about(error, user_data, name):
         return ""
-    names = _attribute_names(user_data)
+    names = sorted(getattr(user_data, "__dict__", ()))
     attributes = "it sets %s" % ", ".join(names) if names else "it sets nothing"
     return (
         "context.user_data.%s was never set: init_context has to set it"
@@ -159,7 +159,3 @@ def _is_about(error: BaseException, user_data: Any, name: str) -> bool:
         return False
     line = linecache.getline(frames.tb_frame.f_code.co_filename, frames.tb_lineno)
     return re.search(r"\buser_data\s*\.\s*%s\b" % name, line) is not None
-
-
-def _attribute_names(user_data: Any) -> List[str]:
-    return sorted(vars(user_data)) if hasattr(user_data, "__dict__") else []

@@ -80,28 +80,12 @@ class WorkerPool(WorkerOwner):
         self._last_failure = ""
         self._on_ready = context.on_ready
 
-    def start(self) -> None:
-        """Start every worker without waiting for it."""
-        for worker in self.workers:
-            worker.start()
-
     async def stop(self, timeout: float) -> None:
         """End every worker with its termination callback; kill it after `timeout` seconds."""
         self.stopping = True
         while self._waiters:
             self._waiters.popleft().end(None)
         await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
-
-    def drain(self) -> None:
-        """Run the drain callback of every worker."""
-        for worker in self.workers:
-            worker.drain()
-
-    def kill(self) -> None:
-        """Kill every worker."""
-        self.stopping = True
-        for worker in self.workers:
-            worker.kill()
 
     def acquire(self) -> Optional[WorkerHandle]:
         """Return the worker that has been idle longest, or None."""
@@ -207,19 +191,6 @@ class WorkerPool(WorkerOwner):
         self._last_failure = text
         return new
 
-    async def reload(self, restart: bool) -> Dict[str, str]:
-        """Load new code into every worker; return `ok` or the traceback by worker id.
-
-        All workers reload at once and keep `context.user_data`. With `restart` they are replaced
-        one after the other.
-        """
-        names = [worker.name for worker in self.workers]
-        if restart:
-            outcomes = [await worker.restart() for worker in self.workers]
-        else:
-            outcomes = list(await asyncio.gather(*[w.reload() for w in self.workers]))
-        return dict(zip(names, outcomes))  # noqa: B905 - zip has no strict in 3.6
-
 
 class WorkerPools:
     """All pools. Workers are numbered across them, in the order of the triggers.
@@ -282,8 +253,8 @@ class WorkerPools:
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self.spawner.open()
         self.call_when_ready(self._log_ready)
-        for pool in self._pools:
-            pool.start()
+        for worker in self.workers:
+            worker.start()
 
     async def stop(self, timeout: float) -> None:
         """End every worker with its termination callback; kill it after `timeout` seconds."""
@@ -294,13 +265,15 @@ class WorkerPools:
 
     def drain(self) -> None:
         """Run the drain callback of every worker."""
-        for pool in self._pools:
-            pool.drain()
+        for worker in self.workers:
+            worker.drain()
 
     def kill(self) -> None:
         """Kill every worker."""
         for pool in self._pools:
-            pool.kill()
+            pool.stopping = True
+        for worker in self.workers:
+            worker.kill()
         self.spawner.stop()
 
     def state(self) -> str:
@@ -333,10 +306,11 @@ class WorkerPools:
         async with self._reloading:
             self.spawner.renew()
             if restart:
-                outcomes = [await pool.reload(restart) for pool in self._pools]
+                outcomes = [await worker.restart() for worker in self.workers]
             else:
-                outcomes = list(await asyncio.gather(*[p.reload(restart) for p in self._pools]))
-        return {name: outcome for pool in outcomes for name, outcome in pool.items()}
+                outcomes = await asyncio.gather(*[worker.reload() for worker in self.workers])
+        names = [worker.name for worker in self.workers]
+        return dict(zip(names, outcomes))  # noqa: B905 - zip has no strict in 3.6
 
     def _log_ready(self) -> None:
         self._log.info(READY_MESSAGE, workers=len(self.workers), mount=self.mount)

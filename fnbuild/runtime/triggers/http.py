@@ -9,7 +9,7 @@ import json
 import time
 from functools import partial
 from time import monotonic
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, List, Optional, Tuple, Union
 
 from .. import wire
 from ..config import attribute_number
@@ -128,18 +128,6 @@ _DEFAULT_BACKLOG = 1024
 _DEFAULT_BACKLOG_BYTES = 256 * 1024 * 1024
 
 
-def connection_limits(attributes: Dict[str, Any]) -> ConnectionLimits:
-    """Return the limits with the trigger's maxRequestBodySize and readBufferSize.
-
-    Raises ConfigFileError for an invalid number.
-    """
-    defaults = ConnectionLimits()
-    return ConnectionLimits(
-        max_body=attribute_number(attributes, "maxRequestBodySize", defaults.max_body),
-        max_head=attribute_number(attributes, "readBufferSize", defaults.max_head),
-    )
-
-
 def app_without_trigger(request: HttpRequest) -> Reply:
     """Answer requests of a function without http trigger: only health checks, as in Nuclio."""
     if request.path.startswith(HEALTH_PATH):
@@ -172,7 +160,11 @@ class HttpTrigger(Trigger):
         self._waiting_bytes = 0
         server = context.server
         server.app = self
-        server.limits = connection_limits(attributes)
+        defaults = ConnectionLimits()
+        server.limits = defaults._replace(
+            max_body=attribute_number(attributes, "maxRequestBodySize", defaults.max_body),
+            max_head=attribute_number(attributes, "readBufferSize", defaults.max_head),
+        )
         if config.batch is None:
             server.allocate_body = SharedMemory(pool.loop).allocate_body
 

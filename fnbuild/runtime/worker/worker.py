@@ -320,9 +320,7 @@ def main(arguments: List[str]) -> None:
     channel.send(wire.STARTED, report)
     opened = template.open_descriptors()
     worker = Worker(setup, folder)
-    problem = _run_guarded(worker.load)
-    if problem:
-        _exit_failed(channel, problem)
+    _run_or_exit(worker.load, channel)
     if setup["template"]:
         channel = ForkTemplate(channel, folder, opened).serve()
     message = channel.receive()
@@ -330,9 +328,7 @@ def main(arguments: List[str]) -> None:
         return
     role = message.meta
     sandbox.end_with_parent(role["parent"])
-    problem = _run_guarded(lambda: worker.begin(channel, role))
-    if problem:
-        _exit_failed(channel, problem)
+    _run_or_exit(lambda: worker.begin(channel, role), channel)
     channel.send(wire.READY, {})
     try:
         orphaned = not worker.serve()
@@ -359,10 +355,13 @@ def _run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
     return {}
 
 
-def _exit_failed(channel: Channel, problem: Dict[str, str]) -> None:
-    channel.send(wire.FAILED, problem)
-    # Threads of the handler's imports must not keep a failed worker alive.
-    os._exit(1)
+def _run_or_exit(step: Callable[[], Any], channel: Channel) -> None:
+    """Run code of the handler; report its error and end this process."""
+    problem = _run_guarded(step)
+    if problem:
+        channel.send(wire.FAILED, problem)
+        # Threads of the handler's imports must not keep a failed worker alive.
+        os._exit(1)
 
 
 def _flush_output() -> None:
