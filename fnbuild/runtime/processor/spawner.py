@@ -15,7 +15,7 @@ from ..tracebacks import last_output
 from .children import become_subreaper, reap_orphan
 from .launch import setup_message
 from .worker_failure import WorkerFailure, describe_exit, startup_timeout
-from .worker_process import ProcessOwner, StackDump, WorkerProcess
+from .worker_process import ProcessOwner, WorkerProcess
 
 # With the value `spawn` in the function's environment, no worker is forked.
 START_VARIABLE = "FNBUILD_START"
@@ -61,7 +61,6 @@ class Spawner(ProcessOwner):
         self._orphans: Dict[int, int] = {}
         self._failure: Optional[WorkerFailure] = None
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._stack_dump: Optional[StackDump] = None
         self._never_fork = env.get(START_VARIABLE) == "spawn"
         self._spawn_reason = START_VARIABLE + " says so" if self._never_fork else ""
 
@@ -127,10 +126,7 @@ class Spawner(ProcessOwner):
         return {"by": "fork", "reason": "", "template": pid}
 
     def on_line(self, stream: str, line: str) -> None:
-        if stream == "stderr" and self._stack_dump is not None:
-            self._stack_dump.add(line)
-        else:
-            self._log.write(LogRecord("info", line, stream))
+        self._log.write(LogRecord("info", line, stream))
 
     def on_message(self, message: wire.Message) -> None:
         kind, meta = message.kind, message.meta
@@ -173,7 +169,6 @@ class Spawner(ProcessOwner):
 
     def _start(self) -> None:
         self._failure = None
-        self._stack_dump = None
         self._ready = False
         process = self._spawn(self)
         if process is not None:
@@ -266,7 +261,7 @@ class Spawner(ProcessOwner):
         def report(frames: List[str]) -> None:
             self._failure = startup_timeout("the import of the handler", seconds, frames)
 
-        self._stack_dump = StackDump(self._loop, process, report)
+        process.dump_stack(report)
 
     def _end_template(self) -> None:
         """End the template; requesters go on waiting for a fork."""

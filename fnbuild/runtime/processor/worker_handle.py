@@ -15,7 +15,7 @@ from .pending_event import EventResult, EventTimer, PendingEvent, decode_record,
 from .shared_memory import Payload
 from .spawner import ProcessRequester, Spawner
 from .worker_failure import Backoff, WorkerFailure, describe_exit, startup_failure, startup_timeout
-from .worker_process import StackDump, WorkerProcess
+from .worker_process import WorkerProcess
 
 # A process that has run for this time, or has answered an event, started successfully.
 _STABLE_SECONDS = 10.0
@@ -86,7 +86,6 @@ class WorkerHandle(ProcessRequester):
         self._reported_failure: Optional[WorkerFailure] = None
         self._imported = False
         self._expired = False
-        self._stack_dump: Optional[StackDump] = None
         self._reload_futures: List[asyncio.Future[str]] = []
         self._end_futures: List[asyncio.Future[None]] = []
         self._stopping = False
@@ -102,7 +101,7 @@ class WorkerHandle(ProcessRequester):
             self._start_timer.cancel()
             self._start_timer = None
         self.state = "starting"
-        self._reported_failure = self._stack_dump = None
+        self._reported_failure = None
         self._imported = self._expired = self._stopping = False
         self._ready_at = 0.0
         self._pool.spawner.request(self)
@@ -162,13 +161,10 @@ class WorkerHandle(ProcessRequester):
         self._dump_and_kill(report)
 
     def _dump_and_kill(self, report: Callable[[List[str]], None]) -> None:
-        if self.process is not None and self._stack_dump is None:
-            self._stack_dump = StackDump(self._loop, self.process, report)
+        if self.process is not None:
+            self.process.dump_stack(report)
 
     def on_line(self, stream: str, line: str) -> None:
-        if stream == "stderr" and self._stack_dump is not None:
-            self._stack_dump.add(line)
-            return
         log_record(self._log, LogRecord("info", line, stream, self.name), self.event_timer.event)
 
     def on_message(self, message: wire.Message) -> None:

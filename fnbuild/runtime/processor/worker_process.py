@@ -22,6 +22,8 @@ from .shared_memory import Payload, Segment, SegmentUser, SharedBody
 # Seconds to wait for the output of a dead worker while a grandchild holds its socket.
 _EXIT_GRACE = 0.2
 _MAX_LINE_LENGTH = 64 * 1024
+# Seconds that a hanging worker gets to print its stack.
+_DUMP_TIME = 0.15
 # Lines of stderr kept for the reason of a death; a crash dump begins with the innermost frame.
 _KEPT_LINES = 120
 
@@ -118,6 +120,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
         self._disconnected = False
         self._segments: Set[int] = set()
         self._last_sent = 0
+        self._dump: Optional[List[str]] = None
         ours, self._child_end = wire.socket_pair()
         self._stream = Stream(loop, ours, self)
         self._pipes: List[LinePipe] = []
@@ -219,10 +222,23 @@ class WorkerProcess(StreamOwner, SegmentUser):
         self._segments.discard(number)
         self.send(wire.FORGET, {"segment": number})
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process alone."""
-        if self._status is None and self.pid:
-            os.kill(self.pid, number)
+    def dump_stack(self, report: Callable[[List[str]], None]) -> None:
+        """Make the process, which hangs, print its stack, call `report` with it, kill the process.
+
+        `report` gets the handler's frames in the order of a traceback; none if nothing was printed.
+        Further calls have no effect.
+        """
+        if self._dump is None:
+            self._dump = []
+            if self._status is None and self.pid:
+                os.kill(self.pid, DUMP_SIGNAL)
+            self._loop.call_later(_DUMP_TIME, self._end_dump, report)
+
+    def _end_dump(self, report: Callable[[List[str]], None]) -> None:
+        if not self.gone:
+            self.read_output()
+            report(handler_stack(self._dump or []))
+            self.kill()
 
     def kill(self) -> None:
         """Kill the process and its group."""
@@ -312,38 +328,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
     def _on_line(self, stream: str, line: str) -> None:
         if stream == "stderr":
             self.last_lines.append(line)
+            if self._dump is not None:
+                self._dump.append(line)
+                return
         self.owner.on_line(stream, line)
-
-
-# Seconds that the worker gets to print its stack.
-_DUMP_TIME = 0.15
-
-
-class StackDump:
-    """The end of a hanging worker: print its stack, call `report` with it, kill the worker.
-
-    `report` gets the handler's frames in the order of a traceback; none if nothing was printed.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        process: WorkerProcess,
-        report: Callable[[List[str]], None],
-    ) -> None:
-        self._process = process
-        self._report = report
-        self._lines: List[str] = []
-        process.signal(DUMP_SIGNAL)
-        loop.call_later(_DUMP_TIME, self._end)
-
-    def add(self, line: str) -> None:
-        """Add a line that the worker has printed to stderr."""
-        self._lines.append(line)
-
-    def _end(self) -> None:
-        if self._process.gone:
-            return
-        self._process.read_output()
-        self._report(handler_stack(self._lines))
-        self._process.kill()
