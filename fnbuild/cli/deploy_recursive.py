@@ -76,11 +76,11 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
     refuse_url_of_plan(output)
     files = files_by_name(functions)
 
-    def planned(function: DiscoveredFunction) -> Plan:
+    def plan_function(function: DiscoveredFunction) -> Plan:
         check_unique_name(function.name, files[function.name])
         return pipeline.plan(function.request, function.prepared)
 
-    outcomes = run_batch(functions, planned)
+    outcomes = run_batch(functions, plan_function)
     plans = [
         (function, outcome.result)
         for function, outcome in zip(functions, outcomes, strict=True)
@@ -89,7 +89,7 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
     for function, plan in plans:
         for text in plan.warnings:
             warn(f"{function.name}: {text}")
-    _print_planned(plans, output)
+    _print_changes(plans, output)
     changing = sum(bool(plan.effective_changes) for _, plan in plans)
     failed = len(functions) - len(plans)
     count = count_text(len(functions), "function")
@@ -99,7 +99,7 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
     return not failed
 
 
-def _print_planned(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str) -> None:
+def _print_changes(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str) -> None:
     manifests = tuple(manifest for _, plan in plans for manifest in plan.manifests)
     if output == "name":
         for function, _ in plans:

@@ -94,7 +94,7 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
     if request.image and request.config_file is not None:
         return replace(request, path=request.config_file, config_file=None)
     if request.name and not request.overrides.spec.build.function_source_code:
-        request = _with_stored(session, request)
+        request = _with_stored_function(session, request)
     spec = request.overrides.spec
     if request.image and not spec.handler:
         raise UsageError(
@@ -110,7 +110,8 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
     return request
 
 
-def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
+def _with_stored_function(session: Session, request: DeployRequest) -> DeployRequest:
+    """Return the request with the configuration and the code of the deployed function, if any."""
     from fnbuild.errors import NotFoundError, UsageError
     from fnbuild.function.merge import merge_functions
 

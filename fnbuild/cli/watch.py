@@ -134,11 +134,11 @@ class _ModuleSource:
                 continue
             if function.decorator_list or not self._is_plain(function):
                 return False
-            waiting += [word for word in _referenced_names(function) if self._knows(word)]
+            waiting += filter(self._is_defined, _referenced_names(function))
         return True
 
-    def _knows(self, word: str) -> bool:
-        return word in self.functions or word in self._state
+    def _is_defined(self, name: str) -> bool:
+        return name in self.functions or name in self._state
 
     def _is_plain(self, function: _FunctionNode) -> bool:
         """Return True if the function changes nothing in the module, and looks nothing up there."""

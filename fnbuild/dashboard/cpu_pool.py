@@ -58,7 +58,7 @@ class CpuPool:
         process = self._idle.pop() if self._idle else await _spawn()
         try:
             async with asyncio.timeout(_TASK_SECONDS):
-                response = await _exchange(process, msgspec.json.encode(task), body)
+                response = await _send_task(process, msgspec.json.encode(task), body)
         except TimeoutError as error:
             await _kill(process)
             raise RefusedError(
@@ -87,7 +87,7 @@ async def _spawn() -> Process:
     )  # fmt: skip
 
 
-async def _exchange(process: Process, task: bytes, body: bytes) -> tuple[int, bytes]:
+async def _send_task(process: Process, task: bytes, body: bytes) -> tuple[int, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(FRAME_HEAD.pack(len(task), len(body)) + task)

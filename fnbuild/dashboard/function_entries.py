@@ -97,6 +97,7 @@ def pending_entry(operation: Operation, default_platform: str) -> FunctionEntry 
 
 
 def is_in_project(entry: FunctionEntry, project: str | None) -> bool:
+    """Return True if the function is in the project; None and "" stand for all projects."""
     return project in (None, "", entry.deployment.function.project)
 
 

@@ -205,7 +205,7 @@ class _RelayedResponse(Response):
         for is_last in (False, True):
             try:
                 async with self._upstreams.acquire(namespace, name) as upstream:
-                    await self._exchange(method, self._target(upstream), body, send)
+                    await self._forward(method, self._target(upstream), body, send)
                 return
             except aiohttp.ClientConnectorError as error:
                 # The function has moved, or is gone. Nothing of the request was sent.
@@ -228,7 +228,7 @@ class _RelayedResponse(Response):
             base = requested if "://" in requested else f"http://{requested}"
         return URL(f"{base.rstrip('/')}/{self._invocation.path}", encoded=True)
 
-    async def _exchange(self, method: str, target: URL, body: _RequestBody, send: Send) -> None:
+    async def _forward(self, method: str, target: URL, body: _RequestBody, send: Send) -> None:
         chunks = body.chunks()
         headers = self._invocation.headers
         if chunks is None:

@@ -203,30 +203,30 @@ def estimate_quantile(durations: _Durations, milliseconds: float, share: float) 
         return Quantile(milliseconds, milliseconds, milliseconds)
     rank = share * count
     mean = _mean_position(durations, milliseconds)
-    low, below = 0.0, 0
-    for bound, until in durations:
-        if until >= rank and until > below:
-            if math.isinf(bound):
+    lower, counted = 0.0, 0
+    for upper, cumulative in durations:
+        if cumulative >= rank and cumulative > counted:
+            if math.isinf(upper):
                 break
             # Values are taken to lie evenly around the mean, as far as the nearer bound.
-            part = (rank - below) / (until - below)
-            place = mean + min(mean, 1 - mean) * (2 * part - 1)
-            return Quantile(low + (bound - low) * place, low, bound)
-        low, below = bound, until
-    return Quantile(low, low, None)
+            part = (rank - counted) / (cumulative - counted)
+            position = mean + min(mean, 1 - mean) * (2 * part - 1)
+            return Quantile(lower + (upper - lower) * position, lower, upper)
+        lower, counted = upper, cumulative
+    return Quantile(lower, lower, None)
 
 
 def _mean_position(durations: _Durations, milliseconds: float) -> float:
     """Return the mean position of the values between their bounds, 0 to 1; 0.5 if unknown."""
-    lowest = width = low = 0.0
-    below = 0
-    for bound, until in durations:
-        if until > below and math.isinf(bound):
+    sum_of_lower_bounds = sum_of_widths = lower = 0.0
+    counted = 0
+    for upper, cumulative in durations:
+        if cumulative > counted and math.isinf(upper):
             return 0.5
-        if until > below:
-            lowest += low * (until - below)
-            width += (bound - low) * (until - below)
-        low, below = bound, until
-    if not width or not milliseconds:
+        if cumulative > counted:
+            sum_of_lower_bounds += lower * (cumulative - counted)
+            sum_of_widths += (upper - lower) * (cumulative - counted)
+        lower, counted = upper, cumulative
+    if not sum_of_widths or not milliseconds:
         return 0.5
-    return min(1.0, max(0.0, (milliseconds - lowest) / width))
+    return min(1.0, max(0.0, (milliseconds - sum_of_lower_bounds) / sum_of_widths))

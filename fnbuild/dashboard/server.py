@@ -56,38 +56,38 @@ class LimitedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.MAX_CONNECTIONS:
-            self._end(b"503 Service Unavailable")
+            self._close_with(b"503 Service Unavailable")
         else:
-            self._watch()
+            self._update_deadline()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
+        self._cancel_deadline()
         super().connection_lost(exc)
 
-    def _watch(self) -> None:
+    def _update_deadline(self) -> None:
         """Run the timer while no request is being processed."""
         if self.cycle is not None and not self.cycle.response_complete:
-            self._unwatch()
+            self._cancel_deadline()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(self.HEAD_SECONDS, self._overdue)
+            self._deadline = self.loop.call_later(self.HEAD_SECONDS, self._on_deadline)
 
-    def _unwatch(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _overdue(self) -> None:
+    def _on_deadline(self) -> None:
         incomplete, _ = self.conn.trailing_data
         if incomplete and not self.transport.is_closing():
-            self._end(b"408 Request Timeout")
+            self._close_with(b"408 Request Timeout")
         else:
             self.transport.close()
 
-    def _end(self, status: bytes) -> None:
+    def _close_with(self, status: bytes) -> None:
         self.transport.write(_CLOSING_RESPONSE % status)
         self.transport.close()
 

@@ -73,52 +73,52 @@ export function drawShapes(context, shapes, { unit, labels = [], marked = null }
 /**
  * @param {Pen} pen
  * @param {Shape} shape
- * @param {Colour} ink
+ * @param {Colour} colour
  * @param {Label[]} labels
  * @param {boolean} marked
  */
-function drawShape(pen, shape, ink, labels, marked) {
+function drawShape(pen, shape, colour, labels, marked) {
   const corners = outline(shape);
   const lineWidth = marked ? 1.8 : 1;
   if (shape.mask) {
     pen.context.imageSmoothingEnabled = false;
-    pen.context.drawImage(cachedMaskCanvas(shape.mask, ink), shape.mask.left, shape.mask.top);
-  } else if (shape.type === "skeleton") drawSkeleton(pen, shape, ink, labels, lineWidth);
-  else if (shape.type === "points") pen.dots(corners, ink, 4.4 * lineWidth);
+    pen.context.drawImage(cachedMaskCanvas(shape.mask, colour), shape.mask.left, shape.mask.top);
+  } else if (shape.type === "skeleton") drawSkeleton(pen, shape, colour, labels, lineWidth);
+  else if (shape.type === "points") pen.dots(corners, colour, 4.4 * lineWidth);
   else if (shape.type === "polyline") {
-    pen.stroke(corners, ink, false, lineWidth);
-    pen.dots(corners, ink, 3);
+    pen.stroke(corners, colour, false, lineWidth);
+    pen.dots(corners, colour, 3);
   } else if (shape.type === "cuboid") {
     pen.area(
       CUBOID_FRONT.map((i) => corners[i]),
-      ink,
+      colour,
       0.22,
     );
     for (const [start, stop] of CUBOID_EDGES)
-      pen.stroke([corners[start], corners[stop]], ink, false, lineWidth);
+      pen.stroke([corners[start], corners[stop]], colour, false, lineWidth);
   } else if (corners.length) {
-    pen.area(corners, ink, (shape.type === "polygon" ? 0.28 : 0.14) * lineWidth);
-    pen.stroke(corners, ink, true, lineWidth);
+    pen.area(corners, colour, (shape.type === "polygon" ? 0.28 : 0.14) * lineWidth);
+    pen.stroke(corners, colour, true, lineWidth);
   }
 }
 
 /**
  * @param {Pen} pen
  * @param {Shape} shape
- * @param {Colour} ink
+ * @param {Colour} colour
  * @param {Label[]} labels
  * @param {number} lineWidth
  */
-function drawSkeleton(pen, shape, ink, labels, lineWidth) {
+function drawSkeleton(pen, shape, colour, labels, lineWidth) {
   const places = new Map();
   for (const element of shape.elements)
     if (!element.outside) places.set(element.label, element.points.slice(0, 2));
   const edges = labels.find((label) => label.name === shape.label)?.edges ?? [];
   for (const [start, stop] of edges) {
     if (places.has(start) && places.has(stop))
-      pen.stroke([places.get(start), places.get(stop)], ink, false, lineWidth);
+      pen.stroke([places.get(start), places.get(stop)], colour, false, lineWidth);
   }
-  pen.dots([...places.values()], ink, 3.4 * lineWidth);
+  pen.dots([...places.values()], colour, 3.4 * lineWidth);
 }
 
 /**
@@ -138,10 +138,10 @@ function namePoints(pen, shape, captions) {
 /**
  * @param {Pen} pen
  * @param {Shape} shape
- * @param {Colour} ink
+ * @param {Colour} colour
  * @param {Box[]} plates
  */
-function nameShape(pen, shape, ink, plates) {
+function nameShape(pen, shape, colour, plates) {
   const title = [shape.label, shape.confidence === null ? "" : shape.confidence.toFixed(2)]
     .filter(Boolean)
     .join(" ");
@@ -150,7 +150,7 @@ function nameShape(pen, shape, ink, plates) {
     .join(" · ");
   if (!text) return;
   if (shape.type === "tag") {
-    pen.plate(text, [8 * pen.unit, 8 * pen.unit], ink, plates, false);
+    pen.plate(text, [8 * pen.unit, 8 * pen.unit], colour, plates, false);
     return;
   }
   const around = bounds(shape);
@@ -158,7 +158,7 @@ function nameShape(pen, shape, ink, plates) {
   // A turned shape has its name over its highest corner.
   const anchor = shape.rotation ? outline(shape).reduce((a, b) => (b[1] < a[1] ? b : a)) : around;
   const lift = ["points", "skeleton"].includes(shape.type) ? 6 * pen.unit : 0;
-  pen.plate(text, [anchor[0], anchor[1] - lift], ink, plates, true);
+  pen.plate(text, [anchor[0], anchor[1] - lift], colour, plates, true);
 }
 
 /**
@@ -220,40 +220,40 @@ class Pen {
    * Draw a line with a soft dark border, visible on light and dark backgrounds.
    *
    * @param {Point[]} points
-   * @param {Colour} ink
+   * @param {Colour} colour
    */
-  stroke(points, ink, closed = false, lineWidth = 1) {
+  stroke(points, colour, closed = false, lineWidth = 1) {
     this.path(points, closed);
     this.context.lineWidth = 4 * lineWidth * this.unit;
     this.context.strokeStyle = "rgb(16 18 22 / 0.35)";
     this.context.stroke();
     this.context.lineWidth = 2 * lineWidth * this.unit;
-    this.context.strokeStyle = css(ink);
+    this.context.strokeStyle = css(colour);
     this.context.stroke();
   }
 
   /**
    * @param {Point[]} points
-   * @param {Colour} ink
+   * @param {Colour} colour
    * @param {number} opacity
    */
-  area(points, ink, opacity) {
+  area(points, colour, opacity) {
     this.path(points, true);
-    this.context.fillStyle = css(ink, Math.min(opacity, 1));
+    this.context.fillStyle = css(colour, Math.min(opacity, 1));
     this.context.fill();
   }
 
   /**
    * @param {Point[]} points
-   * @param {Colour} ink
+   * @param {Colour} colour
    * @param {number} radius
    */
-  dots(points, ink, radius) {
+  dots(points, colour, radius) {
     for (const [x, y] of points) {
       for (const { factor, fill } of [
         { factor: 1.45, fill: "rgb(16 18 22 / 0.35)" },
         { factor: 1.2, fill: "white" },
-        { factor: 0.85, fill: css(ink) },
+        { factor: 0.85, fill: css(colour) },
       ]) {
         this.context.beginPath();
         this.context.arc(x, y, radius * factor * this.unit, 0, 2 * Math.PI);
@@ -353,11 +353,11 @@ class Pen {
    *
    * @param {string} text
    * @param {Point} point
-   * @param {Colour} ink
+   * @param {Colour} colour
    * @param {Box[]} plates
    * @param {boolean} above
    */
-  plate(text, [x, y], ink, plates, above) {
+  plate(text, [x, y], colour, plates, above) {
     const { context, unit } = this;
     context.font = `600 ${12 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
     const textWidth = context.measureText(text).width + 10 * unit;
@@ -373,9 +373,9 @@ class Pen {
     plates.push([left, top, textWidth, textHeight]);
     context.beginPath();
     context.roundRect(left, top, textWidth, textHeight, 4 * unit);
-    context.fillStyle = css(ink);
+    context.fillStyle = css(colour);
     context.fill();
-    const bright = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2] > 140;
+    const bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140;
     context.fillStyle = bright ? DARK : "white";
     context.textBaseline = "middle";
     context.fillText(text, left + 5 * unit, top + textHeight / 2 + 0.5 * unit);
