@@ -52,8 +52,6 @@ class Echo:
                 "version": request.head.version,
                 "headers": request.head.fields,
                 "keep_alive": request.head.keep_alive,
-                "client": request.connection.client,
-                "listener": request.connection.listener,
                 "size": len(request.body),
                 "sha256": hashlib.sha256(request.body).hexdigest(),
             },
@@ -160,9 +158,9 @@ async def main(loop, options):
         echo, limits, on_error=echo.failed, commands=echo.commands(), loop=loop
     )
     echo.server.on_refusal = lambda status, _reason: echo.refusals.append(status)
-    for number, fd in enumerate(options["fd"]):
+    for fd in options["fd"]:
         echo.listener = socket.socket(fileno=fd)
-        echo.server.start(echo.listener, name=f"http{number}")
+        echo.server.start(echo.listener)
     print("ready", flush=True)
     await echo.done
     # The last reply is written; were the listener closed or reading left over, this would show.

@@ -29,7 +29,6 @@ def test_answers(server: Process):
         "content-length": answer.headers["content-length"],
     }
     seen = answer.json
-    assert seen["client"][0] == "127.0.0.1"
     assert seen["headers"] == [
         ["Host", "test"],
         ["X-One", "1"],
@@ -40,7 +39,6 @@ def test_answers(server: Process):
     assert (seen["method"], seen["target"]) == ("POST", "/inspect?a=b")
     assert (seen["path"], seen["query"], seen["version"]) == ("/inspect", "a=b", "1.1")
     assert seen["keep_alive"] is True
-    assert seen["listener"] == "http0"
 
 
 def test_keeps_the_connection(server: Process):
@@ -307,4 +305,4 @@ def test_commands_are_lines_that_are_no_http(tmp_path: Path):
             wire.send(b"ERS\n")
             assert wire.sock.recv(10) == b"x"
         with server.wire() as wire:
-            assert wire.ask("/inspect").answer().json["client"] is None
+            assert wire.ask("/inspect").answer().json["method"] == "POST"

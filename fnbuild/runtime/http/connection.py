@@ -7,7 +7,7 @@ reading. No further request begins while a reply waits for a slow reader.
 import asyncio
 import socket
 from time import monotonic
-from typing import Awaitable, Callable, Optional, Tuple, Union
+from typing import Awaitable, Callable, Optional, Union
 
 from ..streams import Stream, StreamOwner
 from .connection_owner import ConnectionOwner
@@ -50,16 +50,12 @@ class HttpConnection(StreamOwner, ReplyChannel):
     def __init__(
         self,
         server: ConnectionOwner,
-        listener: str,
         sock: socket.socket,
-        client: Optional[Tuple[str, int]],
         on_close: Callable[["HttpConnection"], None],
     ) -> None:
         self.server = server
-        self.listener = listener
         self.closed = False
         self.half_closed = False
-        self.client = client
         self._on_close = on_close
         # The loop itself holds only weak references to tasks.
         self._task: "Optional[asyncio.Task[None]]" = None

@@ -68,12 +68,9 @@ class BodySource:
 class ReplyChannel(abc.ABC):
     """The connection of a request as far as its reply needs it.
 
-    `listener` is the name of the listening socket, `client` the peer's address and port (None on a
-    unix socket). `closed` is True once no reply can be sent.
+    `closed` is True once no reply can be sent.
     """
 
-    listener: str
-    client: Optional[Tuple[str, int]]
     closed: bool
     stream: Stream
 

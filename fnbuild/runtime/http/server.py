@@ -30,7 +30,7 @@ class HttpServer(ConnectionOwner):
     ) -> None:
         super().__init__(app, limits, on_error, commands, loop=loop)
         self._connections: Set[HttpConnection] = set()
-        self._listeners: Dict[str, socket.socket] = {}
+        self._listeners: List[socket.socket] = []
         self._accepting = True
         self._retry: Optional[asyncio.TimerHandle] = None
         self._expiry: Optional[asyncio.TimerHandle] = None
@@ -42,12 +42,12 @@ class HttpServer(ConnectionOwner):
 
     # Accepting.
 
-    def start(self, sock: socket.socket, name: str = "http") -> None:
-        """Accept on a listening socket unless paused; `name` is its `listener` in requests."""
+    def start(self, sock: socket.socket) -> None:
+        """Accept on a listening socket unless paused."""
         sock.setblocking(False)
-        self._listeners[name] = sock
+        self._listeners.append(sock)
         if self._accepting:
-            self.loop.add_reader(sock.fileno(), self._accept, name, sock)
+            self.loop.add_reader(sock.fileno(), self._accept, sock)
 
     def pause(self) -> None:
         """Stop accepting. New connections wait for other processes, or for `resume`."""
@@ -62,17 +62,17 @@ class HttpServer(ConnectionOwner):
     def _watch(self) -> None:
         self._retry = None
         if self._accepting:
-            for name, sock in self._listeners.items():
-                self.loop.add_reader(sock.fileno(), self._accept, name, sock)
+            for sock in self._listeners:
+                self.loop.add_reader(sock.fileno(), self._accept, sock)
 
     def _unwatch(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        for sock in self._listeners.values():
+        for sock in self._listeners:
             self.loop.remove_reader(sock.fileno())
 
-    def _accept(self, name: str, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(_MAX_ACCEPTS):
             try:
                 sock, address = listener.accept()
@@ -86,11 +86,9 @@ class HttpServer(ConnectionOwner):
                 self._retry = self.loop.call_later(_PAUSE_AFTER_ERROR, self._watch)
                 self.report("cannot accept connections at the moment", error)
                 return
-            client = None
             if isinstance(address, tuple):
-                client = address[:2]
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(HttpConnection(self, name, sock, client, self._forget))
+            self._connections.add(HttpConnection(self, sock, self._forget))
 
     # Ending.
 

@@ -97,8 +97,8 @@ class Processor(ProcessorControl):
 
     def _accept(self, http: List[socket.socket]) -> None:
         self._accepts = True
-        for number, sock in enumerate(http):
-            self.http.start(sock, "http-%d" % number)
+        for sock in http:
+            self.http.start(sock)
             name = sock.getsockname()
             if isinstance(name, tuple):
                 self.log.info("Listening on http://%s:%d" % name[:2])
@@ -120,26 +120,27 @@ class Processor(ProcessorControl):
         if self.config.admin is not None:
             admin = sockets.open_listener(self.config.admin, "admin")
             self._sockets.append(admin)
-            self._serve_admin(admin, "admin")
+            self._serve_admin(admin)
 
     def _open_control(self) -> None:
         control = self._control_socket()
         if control is not None:
             listeners = list(self._sockets)
             commands = {b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, listeners)}
-            self._serve_admin(control, "control", commands)
+            self._serve_admin(control, commands)
 
     def _serve_admin(
-        self, sock: socket.socket, name: str, commands: Optional[Dict[bytes, Command]] = None
+        self, sock: socket.socket, commands: Optional[Dict[bytes, Command]] = None
     ) -> None:
+        """Serve the admin API; with `commands` the requests of the control socket, too."""
         server = HttpServer(
-            AdminApi(self, control=name == "control"),
+            AdminApi(self, control=commands is not None),
             on_error=self._log_error,
             commands=commands,
             loop=self._loop,
         )
         self._other_servers.append(server)
-        server.start(sock, name)
+        server.start(sock)
 
     def _control_socket(self) -> Optional[socket.socket]:
         if self.config.control_socket is not None:

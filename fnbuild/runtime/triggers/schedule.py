@@ -61,7 +61,6 @@ class Schedule:
     """A schedule parsed from text. Raises ScheduleError if the text is invalid."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         fields = _MACROS.get(text.strip().lower(), text).split()
         if text.strip().startswith("@") and len(fields) == 1:
             macros = ", ".join(sorted(_MACROS))
