@@ -148,7 +148,7 @@ BAD = [
             elements=[{"label": "head", "type": "points", "points": [1, 2, 3, 4]}],
         ),
         "[0].elements[0].points",
-        "only point",
+        "one point",
     ),
     (
         item(
@@ -190,7 +190,7 @@ WARNED = [
     (
         item(label="sign", attributes=[{"name": "colour", "value": "green"}]),
         "[0].attributes[0].value",
-        "only of red, blue",
+        "one of red, blue",
     ),
     (item("mask", mask=[0, 5, 5, 5, 5]), "[0].mask", "no pixel"),
     (

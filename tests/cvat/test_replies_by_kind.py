@@ -53,7 +53,7 @@ def test_an_older_interactor_replies_with_rows_of_the_image():
         ({"mask": []}, "mask", "page breaks"),
         ({"mask": [[]]}, "mask", "0 x 1"),
         ({"mask": [[0] * 100] * 79}, "mask", "100 x 79, the image is 100 x 80"),
-        ({"mask": [[0] * 100, [0]]}, "mask", "only length"),
+        ({"mask": [[0] * 100, [0]]}, "mask", "one length"),
         ({"mask": [[0, 1] * 50] * 79 + [[0.1, 0.7] * 50]}, "mask[79]", "levels of grey"),
         (mask_of([0, 1, 1, 0, 1, 1, 2, 2]), "shapes[0].points", "2 pixels of a box of 2 x 2"),
         (mask_of([-1, 5, 1, 1, 2, 2]), "shapes[0].points", "whole number from 0 on"),
