@@ -30,7 +30,7 @@ class Handler:
 
     def __init__(self, folder: Path) -> None:
         sys.path.insert(0, str(folder))
-        # Every function calls its modules alike: what another one left must not be found.
+        # All functions use the same module names: modules of another one must not be imported.
         for path in folder.glob("*.py"):
             sys.modules.pop(path.stem, None)
         try:
@@ -58,7 +58,7 @@ def handler() -> Callable[[Path], Handler]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
-    """Starts the processor on a function's folder; gives the URL when all workers are ready."""
+    """Start the processor on a function's folder; return the URL when all workers are ready."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(folder: Path) -> str:
@@ -120,9 +120,9 @@ def _until_ready(process: subprocess.Popen[bytes], admin: str, log: Path) -> Non
 
 
 def _listening() -> socket.socket:
-    made = socket.create_server(("127.0.0.1", 0), backlog=128)
-    made.setblocking(False)
-    return made
+    listening_socket = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listening_socket.setblocking(False)
+    return listening_socket
 
 
 def _url(listening: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""GrabCut cuts out of photographs and drawings what is clicked on or boxed."""
+"""GrabCut segments the clicked or boxed object in photographs and drawings."""
 
 import base64
 import io
@@ -34,14 +34,14 @@ def scene(size=(400, 300)):
 
 def pixels(mask, size):
     """A mask as an array of the whole image."""
-    whole = np.zeros(size[::-1], bool)
+    full = np.zeros(size[::-1], bool)
     bits = np.frombuffer(mask.bits, np.uint8).reshape(mask.size[::-1])
-    whole[mask.top : mask.bottom + 1, mask.left : mask.right + 1] = bits
-    return whole
+    full[mask.top : mask.bottom + 1, mask.left : mask.right + 1] = bits
+    return full
 
 
 def cut(function, image, **options):
-    """The masks of a reply that CVAT has nothing to object to."""
+    """Return the masks of a reply that CVAT accepts without a problem."""
     sent = build_request("interactor", image, **options)
     status, content = function(sent.body)
     assert status == 200, content
@@ -67,36 +67,36 @@ def grabcut(handler):
 )
 def test_the_disc_is_cut_out(handler, monkeypatch, clicks, form):
     monkeypatch.setenv("MASK_FORMAT", form)
-    (found,) = cut(handler(FOLDER), scene(), **clicks)
-    for value, edge in zip(bounding_box(found), DISC, strict=True):
+    (shape,) = cut(handler(FOLDER), scene(), **clicks)
+    for value, edge in zip(bounding_box(shape), DISC, strict=True):
         assert abs(value - edge) <= 3
-    assert abs(found.mask.area - 11310) < 400
+    assert abs(shape.mask.area - 11310) < 400
 
 
 def test_the_face_of_a_photograph(grabcut, photo):
     picture = read_image(photo("astronaut.png"))
-    (found,) = cut(grabcut, picture, boxes=[(165, 50, 285, 190)])
-    whole = pixels(found.mask, picture.size)
-    face, sky = whole[90:150, 195:250], whole[50:70, 165:180]
+    (shape,) = cut(grabcut, picture, boxes=[(165, 50, 285, 190)])
+    full_mask = pixels(shape.mask, picture.size)
+    face, sky = full_mask[90:150, 195:250], full_mask[50:70, 165:180]
     assert face.mean() > 0.9
     assert sky.mean() < 0.3
-    assert not whole[:, :165].any()
-    assert not whole[190:].any()
+    assert not full_mask[:, :165].any()
+    assert not full_mask[190:].any()
 
 
-def test_a_click_adds_to_what_the_box_has(grabcut):
+def test_a_positive_click_adds_to_the_boxed_object(grabcut):
     image = Image.open(io.BytesIO(scene()))
     ImageDraw.Draw(image).rectangle((270, 140, 300, 160), fill=(38, 118, 58))
     out = io.BytesIO()
     image.save(out, "PNG")
     clicked = {"boxes": [(120, 70, 320, 230)], "pos_points": [(285, 150)]}
-    (found,) = cut(grabcut, out.getvalue(), **clicked)
-    whole = pixels(found.mask, (400, 300))
-    assert whole[150, 285]
-    assert whole[120:180, 170:230].mean() > 0.95
+    (shape,) = cut(grabcut, out.getvalue(), **clicked)
+    full_mask = pixels(shape.mask, (400, 300))
+    assert full_mask[150, 285]
+    assert full_mask[120:180, 170:230].mean() > 0.95
 
 
-def test_a_click_beside_takes_a_part_away(grabcut):
+def test_a_negative_click_removes_a_part(grabcut):
     image = Image.open(io.BytesIO(scene()))
     ImageDraw.Draw(image).ellipse((270, 120, 330, 180), fill=(200, 40, 40))
     out = io.BytesIO()
@@ -105,8 +105,8 @@ def test_a_click_beside_takes_a_part_away(grabcut):
     (both,) = cut(grabcut, out.getvalue(), boxes=box)
     assert bounding_box(both)[2] > 320
     mended = {"pos_points": [(200, 150)], "neg_points": [(300, 150)]}
-    (one,) = cut(grabcut, out.getvalue(), boxes=box, **mended)
-    assert bounding_box(one)[2] < 275
+    (shape,) = cut(grabcut, out.getvalue(), boxes=box, **mended)
+    assert bounding_box(shape)[2] < 275
 
 
 def test_the_same_request_has_the_same_reply(grabcut, photo):
@@ -121,8 +121,8 @@ def test_a_large_picture_has_a_mask_of_its_own_size(grabcut):
     large = Image.open(io.BytesIO(scene())).resize((2000, 1500))
     out = io.BytesIO()
     large.save(out, "PNG")
-    (found,) = cut(grabcut, out.getvalue(), boxes=[(625, 375, 1375, 1125)])
-    for value, edge in zip(bounding_box(found), DISC, strict=True):
+    (shape,) = cut(grabcut, out.getvalue(), boxes=[(625, 375, 1375, 1125)])
+    for value, edge in zip(bounding_box(shape), DISC, strict=True):
         assert abs(value - 5 * edge) <= 25
 
 
@@ -144,7 +144,7 @@ def test_tiny_pictures_and_clicks_beyond_them_do_not_fail(grabcut, size, clicks)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({}, '"image" is missing'),
         ({"image": "***"}, "not base64"),
@@ -160,12 +160,12 @@ def test_tiny_pictures_and_clicks_beyond_them_do_not_fail(grabcut, size, clicks)
         ({"pos_points": [], "neg_points": [[1, 1]], "obj_bbox": None}, "a point on the object"),
     ],
 )
-def test_a_callers_mistake_is_told_to_the_caller(grabcut, body, said):
+def test_an_invalid_request_is_reported_to_the_caller(grabcut, body, message):
     if "points" in "".join(body) or "obj_bbox" in body:
         body = {"image": base64.b64encode(scene()).decode(), **body}
     status, content = grabcut(body)
     assert status == 400
-    assert any(word in content["error"] for word in said.split("|")), content
+    assert any(word in content["error"] for word in message.split("|")), content
 
 
 @pytest.mark.parametrize("body", [b"raw", None, [], "text"])
@@ -173,7 +173,7 @@ def test_a_body_of_another_kind_is_refused(grabcut, body):
     assert grabcut(body)[0] == 400
 
 
-def test_a_photograph_by_itself_lacks_the_clicks(grabcut, photo):
+def test_an_image_without_clicks_is_refused(grabcut, photo):
     status, content = grabcut(photo("rocket.jpg").read_bytes())
     assert status == 400
     assert "box" in content["error"]

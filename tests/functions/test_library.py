@@ -1,4 +1,4 @@
-"""Every entry of the function library is whole: what a reader of the folder expects is there."""
+"""Every entry of the function library is complete."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ def test_names_are_unique():
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_function_is_whole(folder):
+def test_a_function_is_complete(folder):
     loaded = load_function(folder)
     assert [str(finding) for finding in loaded.report] == []
     function = loaded.function
@@ -42,7 +42,7 @@ def test_a_function_is_whole(folder):
     readme = (folder / "README.md").read_text()
     assert f"fnbuild invoke {folder.name} " in readme
     assert f"fnbuild deploy --path {folder.relative_to(LIBRARY.parent)}" in readme
-    # pip must find wheels, now and in years: every package has a lower and an upper bound, or is
+    # pip must find wheels in the future, too: every package has a lower and an upper bound, or is
     # pinned.
     for directive in function.spec.build.directives.pre_copy:
         if directive.value.startswith("pip install"):

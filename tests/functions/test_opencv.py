@@ -1,4 +1,4 @@
-"""The OpenCV functions find on real photographs what is there."""
+"""The OpenCV functions find faces and people on real photographs."""
 
 import base64
 import io
@@ -25,11 +25,11 @@ BUS_LEFT = (48, 398, 245, 902)
 BUS_RIGHT = (670, 380, 810, 880)
 
 
-def likeness(one, other):
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
+def likeness(first, second):
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(0, across) * max(0, down)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     return shared / (sum(areas) - shared)
 
 
@@ -43,7 +43,7 @@ SMALL = base64.b64encode(encoded(Image.new("RGB", (2, 2)))).decode()
 
 
 def detect(function, folder, image, **options):
-    """The shapes of a reply that CVAT has nothing to object to."""
+    """Return the shapes of a reply that CVAT accepts without a problem."""
     sent = build_request("detector", image, **options)
     status, content = function(sent.body)
     assert status == 200, content
@@ -68,25 +68,25 @@ def people(handler):
     return handler(PEOPLE)
 
 
-def test_the_astronauts_face_is_where_it_is(faces, photo):
+def test_the_astronauts_face_is_found_at_its_position(faces, photo):
     (face,) = detect(faces, FACE, read_image(photo("astronaut.png")))
     assert likeness(face.points, ASTRONAUT) > 0.7
     assert face.confidence > 0.8
 
 
 @pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "brick.png"])
-def test_no_face_where_nobody_is(faces, photo, name):
+def test_no_face_in_an_image_without_people(faces, photo, name):
     assert detect(faces, FACE, read_image(photo(name))) == ()
 
 
-def test_both_faces_in_the_street_the_surest_first(faces, photo):
-    found = detect(faces, FACE, read_image(photo("bus.jpg")))
-    assert len(found) == 2
-    assert found[0].confidence >= found[1].confidence
-    assert likeness(found[0].points, (112, 410, 165, 470)) > 0.5
+def test_both_faces_in_the_street_in_order_of_confidence(faces, photo):
+    shapes = detect(faces, FACE, read_image(photo("bus.jpg")))
+    assert len(shapes) == 2
+    assert shapes[0].confidence >= shapes[1].confidence
+    assert likeness(shapes[0].points, (112, 410, 165, 470)) > 0.5
 
 
-def test_the_threshold_is_honoured(faces, people, photo):
+def test_the_threshold_is_applied(faces, people, photo):
     astronaut, bus = read_image(photo("astronaut.png")), read_image(photo("bus.jpg"))
     assert detect(faces, FACE, astronaut, threshold=0.999) == ()
     few = detect(people, PEOPLE, bus, threshold=0.9)
@@ -96,7 +96,7 @@ def test_the_threshold_is_honoured(faces, people, photo):
 
 
 def variants(path):
-    """The same photograph in every form that people have them."""
+    """Return the same photograph in every file format that users have."""
     image = Image.open(path).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -119,7 +119,7 @@ def variants(path):
 
 def test_every_form_of_a_photograph_shows_the_face(faces, photo):
     for form, data in variants(photo("astronaut.png")).items():
-        # As a caller sends it who turns nothing: the function turns it by EXIF itself.
+        # As sent without rotation: the function applies the EXIF orientation itself.
         content = base64.b64encode(data).decode()
         status, shapes = faces({"image": content})
         assert status == 200, form
@@ -136,27 +136,27 @@ def test_every_form_of_a_photograph_shows_the_person(people, photo):
 
 
 def test_standing_people_are_found(people, photo):
-    found = detect(people, PEOPLE, read_image(photo("bus.jpg")))
+    shapes = detect(people, PEOPLE, read_image(photo("bus.jpg")))
     for person in (BUS_LEFT, BUS_RIGHT):
-        assert max(likeness(each.points, person) for each in found) > 0.6
-    boxes = [each.points for each in found]
+        assert max(likeness(each.points, person) for each in shapes) > 0.6
+    boxes = [each.points for each in shapes]
     assert all(likeness(a, b) < 0.5 for a in boxes for b in boxes if a is not b)
 
 
 @pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "brick.png"])
-def test_no_person_where_nobody_is(people, photo, name):
+def test_no_person_in_an_image_without_people(people, photo, name):
     assert detect(people, PEOPLE, read_image(photo(name))) == ()
 
 
 def test_a_large_photograph_is_scaled_and_the_boxes_scaled_back(faces, photo):
     large = Image.open(photo("astronaut.png")).convert("RGB").resize((2560, 2560))
-    found = detect(faces, FACE, encoded(large, "JPEG"))
-    assert likeness(found[0].points, [5 * value for value in ASTRONAUT]) > 0.7
+    shapes = detect(faces, FACE, encoded(large, "JPEG"))
+    assert likeness(shapes[0].points, [5 * value for value in ASTRONAUT]) > 0.7
 
 
 @pytest.mark.parametrize("folder", [FACE, PEOPLE], ids=lambda folder: folder.name)
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"\x89PNG raw bytes", "neither a JSON object nor a JPEG"),
         ("text", "JSON object"),
@@ -172,14 +172,14 @@ def test_a_large_photograph_is_scaled_and_the_boxes_scaled_back(faces, photo):
         ({"image": SMALL, "threshold": True}, "threshold"),
     ],
 )
-def test_a_callers_mistake_is_told_to_the_caller(handler, folder, body, said):
+def test_an_invalid_request_is_reported_to_the_caller(handler, folder, body, message):
     status, content = handler(folder)(body)
     assert status == 400
-    assert said in content["error"]
+    assert message in content["error"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (600, 1), (1, 600), (2000, 40), (60, 60), (97, 96)])
-def test_images_that_hold_nobody_do_not_fail(faces, people, size):
+def test_unusual_images_without_people_do_not_fail(faces, people, size):
     image = encoded(Image.effect_noise(size, 60).convert("RGB"))
     assert detect(faces, FACE, image) == ()
     assert detect(people, PEOPLE, image) == ()

@@ -34,7 +34,7 @@ def turned(image, motion):
 
 
 def motions(*, shift=(0, 0), growth=1.0, degrees=0.0, middle=(227, 117)):
-    """How frame after frame lies to the first one: 2 x 3 matrices."""
+    """Return the transformation of each frame relative to the first one: 2 x 3 matrices."""
     for i in range(1, STEPS + 1):
         motion = cv2.getRotationMatrix2D(middle, -degrees * i, growth**i)
         motion[:, 2] += np.array(shift) * i
@@ -42,7 +42,7 @@ def motions(*, shift=(0, 0), growth=1.0, degrees=0.0, middle=(227, 117)):
 
 
 def ask(function, image, **options):
-    """The reading of a reply that CVAT has nothing to object to, and the reply."""
+    """Return CVAT's reading of a reply that has no problems, and the reply."""
     kinds = labels.tracked_shape_types(load_function(FOLDER).function)
     sent = build_request("tracker", png(image), shape_types=kinds, **options)
     status, content = function(sent.body)
@@ -99,8 +99,8 @@ def test_a_polygon_turns_with_the_face(flow, astronaut):
         reading = ask(flow, turned(astronaut, matrix), states=states)
         states = reading.states
         expected = corners @ matrix[:, :2].T + matrix[:, 2]
-        found = np.array(reading.shapes[0].pairs)
-        assert np.abs(found - expected).max() < 4, (found, expected)
+        points = np.array(reading.shapes[0].pairs)
+        assert np.abs(points - expected).max() < 4, (points, expected)
 
 
 def test_a_point_stays_at_the_eye(flow, astronaut):
@@ -109,23 +109,23 @@ def test_a_point_stays_at_the_eye(flow, astronaut):
         reading = ask(flow, turned(astronaut, matrix), states=states)
         states = reading.states
         x, y = matrix[:, :2] @ (207, 113) + matrix[:, 2]
-        (found,) = reading.shapes[0].pairs
-        assert abs(found[0] - x) < 2.5
-        assert abs(found[1] - y) < 2.5
+        (point,) = reading.shapes[0].pairs
+        assert abs(point[0] - x) < 2.5
+        assert abs(point[1] - y) < 2.5
 
 
-def test_two_shapes_go_their_own_ways(flow, photo):
+def test_two_shapes_move_independently(flow, photo):
     ground = cv2.resize(cv2.imread(str(photo("brick.png"))), (640, 480)) // 3
-    things = [
+    patches = [
         cv2.resize(cv2.imread(str(photo(name))), (90, 80)) for name in ("chelsea.png", "rocket.jpg")
     ]
 
     def frame(i):
         image = ground.copy()
-        for thing, (x, y) in zip(
-            things, ((40 + 12 * i, 60), (500 - 9 * i, 300 - 5 * i)), strict=True
+        for patch, (x, y) in zip(
+            patches, ((40 + 12 * i, 60), (500 - 9 * i, 300 - 5 * i)), strict=True
         ):
-            image[y : y + 80, x : x + 90] = thing
+            image[y : y + 80, x : x + 90] = patch
         return image
 
     states = ask(flow, frame(0), boxes=[(40, 60, 130, 140), (500, 300, 590, 380)]).states
@@ -166,7 +166,7 @@ def test_states_are_small_json(flow, photo):
     assert len(json.dumps(states)) < 120_000
 
 
-def test_shapes_as_older_versions_send_them(flow, astronaut):
+def test_shapes_in_the_format_of_older_versions(flow, astronaut):
     states = start_with(flow, astronaut, list(FACE))
     assert states[0]["type"] == "rectangle"
     assert states[0]["points"] == list(FACE)
@@ -205,7 +205,7 @@ def test_tiny_pictures_do_not_fail(flow, size):
         },
     ],
 )
-def test_shapes_and_states_of_somebody_else(flow, body):
+def test_invalid_shapes_and_states(flow, body):
     out = io.BytesIO()
     Image.effect_noise((60, 40), 60).convert("RGB").save(out, "PNG")
     sent = json.loads(build_request("tracker", out.getvalue()).body)

@@ -1,4 +1,4 @@
-"""From a folder to a running service and a drawn picture, by the program that users run."""
+"""From a folder to a running service and a drawn image, with the command line."""
 
 import json
 import os
@@ -21,7 +21,7 @@ CASES = {
 
 @pytest.fixture
 def fnbuild(tmp_path):
-    """Runs the program with a data folder of its own; stops all functions at the end."""
+    """Run the program with its own data folder; stop all functions at the end."""
     environment = {**os.environ, "FNBUILD_DATA_DIR": str(tmp_path / "data")}
 
     def run(*arguments):
@@ -39,7 +39,7 @@ def fnbuild(tmp_path):
     run("down")
 
 
-def test_detections_and_a_picture(fnbuild, photo, tmp_path):
+def test_detections_and_a_drawn_image(fnbuild, photo, tmp_path):
     for name, (picture, label, (left, top, right, bottom)) in CASES.items():
         fnbuild("deploy", "--path", ROOT / "functions" / "opencv" / name)
         out = tmp_path / f"{name}.png"

@@ -1,4 +1,4 @@
-"""The shapes function measured on pictures it has never seen, and as a running service."""
+"""The shapes function on images that were not in its training, and as a running service."""
 
 import base64
 import hashlib
@@ -45,11 +45,11 @@ def file_of(image, suffix=".png"):
 def unseen():
     """Encoded pictures, half of them as JPEG, and the shapes on them."""
     random = np.random.default_rng(2027)
-    found = []
+    pictures = []
     for i in range(UNSEEN):
         image, shapes = picture(random, *SIZES[i % len(SIZES)])
-        found.append((file_of(image, (".png", ".jpg")[i % 2]), shapes))
-    return found
+        pictures.append((file_of(image, (".png", ".jpg")[i % 2]), shapes))
+    return pictures
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def detector(handler):
 
 
 def detect(function, data, **options):
-    """The shapes of a reply that CVAT has nothing to object to."""
+    """Return the shapes of a reply that CVAT accepts without a problem."""
     sent = build_request("detector", data, **options)
     status, content = function(sent.body)
     assert status == 200, content
@@ -77,11 +77,11 @@ def reading_of(content, sent):
     return reading.shapes
 
 
-def hits(found, shapes):
+def hits(detections, shapes):
     """How many findings are right: the label, and a box that agrees by half or more."""
     left = list(shapes)
     count = 0
-    for each in found:
+    for each in detections:
         for shape in left:
             if each.label == shape[0] and likeness(each.points, shape[1]) >= 0.5:
                 left.remove(shape)
@@ -93,9 +93,9 @@ def hits(found, shapes):
 def test_precision_and_recall_on_unseen_pictures(detector, unseen):
     right = answered = there = 0
     for data, shapes in unseen:
-        found = detect(detector, data)
-        right += hits(found, shapes)
-        answered += len(found)
+        detections = detect(detector, data)
+        right += hits(detections, shapes)
+        answered += len(detections)
         there += len(shapes)
     assert there > 2 * UNSEEN
     assert right / answered > 0.9, f"{right} of {answered} findings are right"
@@ -108,7 +108,7 @@ def test_empty_ground_has_no_shapes(detector):
         assert detect(detector, file_of(image.astype(np.uint8))) == ()
 
 
-def test_the_surest_first_and_the_threshold_honoured(detector, unseen):
+def test_shapes_are_ordered_by_confidence_and_limited_by_the_threshold(detector, unseen):
     many = few = 0
     for data, _ in unseen[:30]:
         all_of_them = detect(detector, data, threshold=0.05)
@@ -126,7 +126,7 @@ def test_images_of_every_size(detector, size):
     detect(detector, file_of(image))
 
 
-def test_scaling_and_padding_keep_places(detector):
+def test_scaling_and_padding_keep_positions(detector):
     image = np.full((300, 700, 3), (40, 90, 60), np.uint8)
     cv2.circle(image, (620, 60), 40, (240, 210, 30), -1, cv2.LINE_AA)
     for scale in (0.5, 1, 3):
@@ -138,7 +138,7 @@ def test_scaling_and_padding_keep_places(detector):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"raw", "neither a JSON object nor"),
         (None, "not a JSON object"),
@@ -150,14 +150,14 @@ def test_scaling_and_padding_keep_places(detector):
         ({"image": "aGVsbG8=", "threshold": "high"}, "not a JPEG, PNG"),
     ],
 )
-def test_a_callers_mistake_is_told_to_the_caller(detector, body, said):
+def test_an_invalid_request_is_reported_to_the_caller(detector, body, message):
     status, content = detector(body)
     assert status == 400
-    assert said in content["error"]
+    assert message in content["error"]
 
 
 @pytest.mark.parametrize("threshold", ["high", None, True, [0.5]])
-def test_a_threshold_that_is_none(detector, unseen, threshold):
+def test_an_invalid_threshold(detector, unseen, threshold):
     image = base64.b64encode(unseen[0][0]).decode()
     status, content = detector({"image": image, "threshold": threshold})
     assert status == 400
@@ -181,7 +181,7 @@ def test_the_running_service_finds_them(serve, unseen):
     assert refused.status == 400
 
 
-def test_the_weights_are_those_that_the_readme_names():
+def test_the_weights_are_those_named_in_the_readme():
     weights = FOLDER / "shapes.pt"
     assert weights.stat().st_size < 2_000_000
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -189,7 +189,7 @@ def test_the_weights_are_those_that_the_readme_names():
 
 
 def test_the_training_runs_and_repeats_itself(tmp_path):
-    made = []
+    weights_files = []
     for name in ("one.pt", "two.pt"):
         command = [sys.executable, "train.py", "--steps", "2", "--batch", "2", "--processes", "0"]
         done = subprocess.run(
@@ -202,11 +202,11 @@ def test_the_training_runs_and_repeats_itself(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert "step 2 of 2, loss " in done.stdout
-        made.append(done.stdout.split("sha256 ")[1])
-    assert made[0] == made[1]
+        weights_files.append(done.stdout.split("sha256 ")[1])
+    assert weights_files[0] == weights_files[1]
 
 
-def test_generated_pictures_are_what_they_say():
+def test_generated_images_match_their_labels():
     first, again = (picture(np.random.default_rng(3), 320, 240) for _ in range(2))
     assert np.array_equal(first[0], again[0])
     assert json.dumps(first[1]) == json.dumps(again[1])

@@ -1,4 +1,4 @@
-"""What `fnbuild init --task … --framework …` writes is deployed as it stands and answers CVAT."""
+"""Functions of `fnbuild init --task … --framework …` are deployed unchanged and answer CVAT."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def _fnbuild(home: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def urls(new: Path) -> Iterator[dict[str, str]]:
-    """Their addresses, once deployed on the interpreter of the tests, which has what they need."""
+    """Return their URLs, deployed on the interpreter of the tests, which has their requirements."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(new / "data"))
         here = ("--env", f"NUCLIO_PYTHON_EXE_PATH={sys.executable}", "--concurrency", "4")
         _fnbuild(new, "deploy", "--path", ".", "--recursive", *here)
         shown = json.loads(_fnbuild(new, "get", "functions", "-o", "json"))
         yield {
-            one["metadata"]["name"]: f"http://127.0.0.1:{one['status']['httpPort']}"
-            for one in shown
+            function["metadata"]["name"]: f"http://127.0.0.1:{function['status']['httpPort']}"
+            for function in shown
         }
         _fnbuild(new, "down")
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_each_is_whole_and_short(new: Path, pair: str) -> None:
+def test_each_is_complete_and_short(new: Path, pair: str) -> None:
     loaded = load_function(new / pair)
     assert [str(finding) for finding in loaded.report] == []
     assert len((new / pair / "main.py").read_text().splitlines()) <= 25
@@ -97,12 +97,14 @@ def test_each_answers_a_picture(
     assert reading.shapes
     assert [str(problem) for problem in reading.diagnostics] == []
     shape = TASKS[pair.split("-", maxsplit=1)[0]].shape
-    assert {found.type for found in reading.shapes} == {shape}
+    assert {shape_.type for shape_ in reading.shapes} == {shape}
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("body", [b"raw", {"image": "***"}, {"image": 3}])
-def test_mistakes_are_the_callers(new: Path, pair: str, body: object, handler: Callable) -> None:  # type: ignore[type-arg]
+def test_invalid_requests_are_errors_of_the_caller(
+    new: Path, pair: str, body: object, handler: Callable
+) -> None:  # type: ignore[type-arg]
     status, content = handler(new / pair)(body)
     assert status == 400
     assert content["error"]

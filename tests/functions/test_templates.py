@@ -1,4 +1,4 @@
-"""What `fnbuild init` writes runs as it stands, and CVAT has nothing to object to its replies."""
+"""Functions of `fnbuild init` run unchanged, and CVAT accepts their replies without a problem."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def new(tmp_path):
 
 
 def ask(function, kind, folder, *args, **kwargs):
-    """The reading of a reply that has no problem at all."""
+    """Return CVAT's reading of a reply that has no problems."""
     loaded = load_function(folder).function
     sent = build_request(kind, *args, shape_types=labels.tracked_shape_types(loaded), **kwargs)
     status, content = function(sent.body)
@@ -50,7 +50,7 @@ def test_every_kind_of_cvat_has_a_template():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_function_is_valid_and_whole(new, kind):
+def test_a_new_function_is_valid_and_complete(new, kind):
     folder = new(kind)
     loaded = load_function(folder)
     assert [str(finding) for finding in loaded.report] == []
@@ -62,7 +62,7 @@ def test_a_new_function_is_valid_and_whole(new, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_function_serves_and_tells_mistakes(new, serve, kind):
+def test_a_new_function_serves_and_reports_invalid_requests(new, serve, kind):
     url = serve(new(kind))
     answer = request("POST", url, "/", b"{}", {"Content-Type": "application/json"})
     content = json.loads(answer.body)
@@ -75,7 +75,7 @@ def test_a_new_function_serves_and_tells_mistakes(new, serve, kind):
 
 @pytest.mark.parametrize("kind", labels.FUNCTION_KINDS)
 @pytest.mark.parametrize("body", [b"raw", None, [], "text", {"image": "***"}, {"image": 3}])
-def test_mistakes_are_never_the_functions_failure(new, handler, kind, body):
+def test_invalid_requests_are_not_failures_of_the_function(new, handler, kind, body):
     status, content = handler(new(kind))(body)
     assert status == 400
     assert content["error"]
@@ -122,14 +122,14 @@ def scene():
     ],
     ids=["click", "box", "both"],
 )
-def test_the_interactor_cuts_out_what_is_clicked(new, handler, monkeypatch, clicks, form):
+def test_the_interactor_segments_the_clicked_object(new, handler, monkeypatch, clicks, form):
     monkeypatch.setenv("MASK_FORMAT", form)
     folder = new("interactor")
-    (found,) = ask(handler(folder), "interactor", folder, scene(), **clicks).shapes
-    left, top, right, bottom = bounding_box(found)
+    (shape,) = ask(handler(folder), "interactor", folder, scene(), **clicks).shapes
+    left, top, right, bottom = bounding_box(shape)
     for value, edge in ((left, 140), (top, 90), (right, 261), (bottom, 211)):
         assert abs(value - edge) <= 5
-    assert abs(found.mask.area - 11310) < 900
+    assert abs(shape.mask.area - 11310) < 900
 
 
 def test_the_interactor_on_a_photograph(new, handler, photo):
@@ -149,7 +149,7 @@ def test_the_interactor_on_a_photograph(new, handler, photo):
         {"pos_points": [["a", "b"]]},
     ],
 )
-def test_clicks_that_are_none(new, handler, body):
+def test_invalid_clicks(new, handler, body):
     body["image"] = base64.b64encode(scene()).decode()
     status, content = handler(new("interactor"))(body)
     assert status == 400
@@ -197,7 +197,7 @@ def test_a_hidden_object_stays_where_it_was(new, handler, photo):
     assert shape.points == (130, 85, 200, 135)
 
 
-def test_the_tracker_takes_the_older_flat_shapes(new, handler, photo):
+def test_the_tracker_accepts_the_older_flat_shapes(new, handler, photo):
     sent = build_request("tracker", read_image(photo("chelsea.png")), boxes=[(130, 85, 200, 135)])
     status, content = handler(new("tracker"))(sent.body)
     assert status == 200
@@ -216,14 +216,14 @@ def test_the_tracker_takes_the_older_flat_shapes(new, handler, photo):
         {"shapes": [None], "states": ["x"]},
     ],
 )
-def test_shapes_and_states_of_somebody_else(new, handler, body):
+def test_invalid_shapes_and_states(new, handler, body):
     body["image"] = base64.b64encode(scene()).decode()
     status, content = handler(new("tracker"))(body)
     assert status == 400
     assert content["error"]
 
 
-def test_re_identification_knows_the_boxes_again(new, handler, photo):
+def test_re_identification_matches_the_boxes(new, handler, photo):
     folder = new("reid")
     function = handler(folder)
     first = Image.open(photo("bus.jpg")).convert("RGB")

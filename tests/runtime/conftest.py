@@ -1,4 +1,4 @@
-"""Starts real processors for handlers given as source text."""
+"""Start real processors for handlers given as source text."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ class Running:
         return eventually(look)
 
     def await_waiting(self, count: int) -> None:
-        """Wait until so many requests wait for a worker."""
+        """Wait until that number of requests waits for a worker."""
 
         def look() -> bool:
             text = self.admin("/metrics").body.decode()
-            found = re.findall(r"^nuclio_processor_waiting_events{.*} (\S+)$", text, re.MULTILINE)
-            return sum(map(float, found)) == count
+            values = re.findall(r"^nuclio_processor_waiting_events{.*} (\S+)$", text, re.MULTILINE)
+            return sum(map(float, values)) == count
 
         eventually(look)
 
@@ -164,9 +164,9 @@ def _sdk(version: str | None) -> Path:
 
 
 def _python(version: str | None) -> str:
-    found = interpreters.find(version) if version else sys.executable
-    assert found is not None
-    return found
+    python = interpreters.find(version) if version else sys.executable
+    assert python is not None
+    return python
 
 
 def _reserve() -> socket.socket:

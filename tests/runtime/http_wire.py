@@ -125,11 +125,11 @@ class Process:
         return self.popen.returncode
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Poll until the condition holds; AssertionError naming it when it never does."""
+def until(condition: Callable[[], bool], name: str) -> None:
+    """Poll until the condition holds; raise AssertionError with its name after the timeout."""
     end = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
+        assert time.monotonic() < end, f"not within {DEADLINE} s: {name}"
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""The interpreters that the runtime has to run on, as far as this machine has them."""
+"""The interpreters that the runtime supports, if this machine has them."""
 
 import functools
 import os
@@ -28,16 +28,16 @@ print("%s%d.%d" % ((name,) + sys.version_info[:2]))
 def find(version: str) -> str | None:
     """An interpreter of this version, from pyenv or the search path."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = [str(p) for p in sorted(root.glob(f"versions/{version}.*/bin/python"))]
+    installed = [str(p) for p in sorted(root.glob(f"versions/{version}.*/bin/python"))]
     names = (version, "pypy3") if version.startswith("pypy") else (f"python{version}",)
     # The environment of the tests has packages that a function's interpreter may lack.
     folders = [folder for folder in os.get_exec_path() if Path(folder).parent != Path(sys.prefix)]
     path = os.pathsep.join(folders)
     on_path = [python for name in names if (python := shutil.which(name, path=path))]
-    for python in [*found, *on_path]:
+    for python in [*installed, *on_path]:
         # A shim of pyenv exists for versions that are not installed, too.
-        asked = [python, "-c", _WHICH]
-        answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+        command = [python, "-c", _WHICH]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.stdout.strip() == version:
             return python
     return None
@@ -49,9 +49,9 @@ def numbers(version: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def every(*others: str) -> list:
+def every(*more: str) -> list:
     """Return a parameter for each version; the test is skipped if the interpreter is missing."""
-    return [_parameter(version) for version in (*VERSIONS, *others)]
+    return [_parameter(version) for version in (*VERSIONS, *more)]
 
 
 def few() -> list:

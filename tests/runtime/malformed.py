@@ -90,7 +90,7 @@ FORMS: list[tuple[str, bytes, int]] = [
     ("too many headers", _headers(b"\r\n".join([b"A: b"] * 4000)), 431),
     ("expectation nobody knows", _headers(b"Expect: 200-maybe\r\nContent-Length: 1"), 417),
     ("two expectations", _headers(b"Expect: 100-continue\r\nExpect: 100-continue"), 400),
-    # Where the body ends: the forms requests are smuggled with.
+    # The end of the body: forms that are used for request smuggling.
     ("length and chunked", _headers(b"Content-Length: 5\r\nTransfer-Encoding: chunked"), 400),
     ("chunked and length", _headers(b"Transfer-Encoding: chunked\r\nContent-Length: 5"), 400),
     ("two lengths that differ", _headers(b"Content-Length: 5\r\nContent-Length: 6"), 400),

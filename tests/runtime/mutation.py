@@ -20,7 +20,7 @@ WHOLE = [
     b"PUT /echo HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc",
     b"POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
 ]
-# What is put in: line breaks in all their forms, and what decides how a message is framed.
+# Inserted text: line breaks in all forms, and text that determines the framing of a message.
 PIECES = [
     b"\r", b"\n", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\r\n", b"\0", b"\t", b" ", b"\x0b", b"\x0c",
     b"\x7f", b"\x80", b"\xff", b"\x1b", b":", b";", b",", b"=", b'"', b"%", b"0", b"1", b"f", b"-",
@@ -50,7 +50,7 @@ def _damage(raw: bytearray, rng: random.Random) -> None:
     if kind == 0:
         raw[at:at] = rng.choice(PIECES)
     elif kind == 1:
-        # At the beginning of a line, where a header would be.
+        # At the beginning of a line, the position of a header.
         starts = [i + 2 for i in range(len(raw) - 1) if raw[i : i + 2] == b"\r\n"]
         at = rng.choice(starts) if starts else at
         raw[at:at] = rng.choice(PIECES)

@@ -44,7 +44,7 @@ def together(processor: Any, count: int, seconds: str) -> list[Any]:
     return answers
 
 
-def test_no_wait_when_none_is_wanted(serve: Any) -> None:
+def test_no_wait_with_a_timeout_of_zero(serve: Any) -> None:
     processor = serve(SLEEPY, trigger={"availability_timeout_ms": 0})
     answers = together(processor, 2, "3")
     assert sorted(a.status for a in answers) == [200, 503]
@@ -54,13 +54,13 @@ def test_no_wait_when_none_is_wanted(serve: Any) -> None:
     assert processor.send().status == 200
 
 
-def test_the_wait_has_an_end(serve: Any) -> None:
+def test_the_wait_ends_with_the_timeout(serve: Any) -> None:
     processor = serve(SLEEPY, trigger={"availability_timeout_ms": 300})
     answers = together(processor, 3, "4")
     assert sorted(a.status for a in answers) == [200, 503, 503]
 
 
-def test_first_come_first_served(serve: Any) -> None:
+def test_requests_are_served_in_order_of_arrival(serve: Any) -> None:
     processor = serve(SLEEPY)
     with ThreadPoolExecutor(6) as pool:
         answers = [pool.submit(processor.send, path="/0", x_seconds="4")]
@@ -72,13 +72,13 @@ def test_first_come_first_served(serve: Any) -> None:
     assert json.loads(processor.send(path="/order").body) == [f"/{n}" for n in range(6)]
 
 
-def test_every_worker_gets_its_share(serve: Any) -> None:
+def test_every_worker_gets_events(serve: Any) -> None:
     processor = serve(SLEEPY, workers=3)
     answers = together(processor, 3, "3")
     assert sorted(a.body for a in answers) == [b"0", b"1", b"2"]
 
 
-def test_a_client_that_left_costs_no_worker(serve: Any, soon: Any) -> None:
+def test_a_disconnected_client_occupies_no_worker(serve: Any, soon: Any) -> None:
     import socket
 
     processor = serve(SLEEPY)

@@ -26,14 +26,14 @@ def handler(context, event):
     return {"faults": faults() - before}
 """
 
-# The pages of the four buffers, had each been faulted in anew.
+# The pages of the four buffers, if each had been faulted in again.
 ALL = 4 * 8_000_000 // 4096
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
 
 @glibc
-def test_a_worker_keeps_what_it_will_need_again(serve: Any) -> None:
+def test_a_worker_keeps_freed_memory(serve: Any) -> None:
     assert serve(FRAMES).call()["faults"] < ALL / 10
 
 
@@ -45,10 +45,12 @@ def test_a_worker_keeps_what_it_will_need_again(serve: Any) -> None:
         {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
     ],
 )
-def test_a_user_can_choose_otherwise(serve: Any, variables: dict[str, str]) -> None:
+def test_variables_of_the_function_override_the_setting(
+    serve: Any, variables: dict[str, str]
+) -> None:
     assert serve(FRAMES, env=variables).call()["faults"] > ALL / 2
 
 
-def test_nothing_is_set_where_it_is_switched_off() -> None:
+def test_nothing_is_set_if_the_feature_is_disabled() -> None:
     assert not allocator.tune({allocator.VARIABLE: "default"})
     assert not allocator.tune({variable: "65536" for *_, variable in allocator._SETTINGS})

@@ -11,7 +11,7 @@ from fnbuild.runtime.processor import launch
 EVERY = launch.available_cores("/nowhere")
 
 
-def test_without_control_groups_all_that_may_be_used_count() -> None:
+def test_without_control_groups_all_usable_cores_count() -> None:
     assert EVERY >= 1
 
 

@@ -54,7 +54,7 @@ def handler(context, events):
 
 
 def together(processor: Any, *bodies: str, path: str = "/", **headers: str) -> list[Answer]:
-    """The answers to requests that are sent at the same time, in the order of the bodies."""
+    """Return the replies to requests sent at the same time, in the order of the bodies."""
     with ThreadPoolExecutor(len(bodies)) as pool:
         return list(pool.map(lambda body: processor.send(body, path, **headers), bodies))
 
@@ -68,7 +68,7 @@ def version(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_a_full_batch_goes_at_once(serve: Any, version: str) -> None:
+def test_a_full_batch_is_sent_at_once(serve: Any, version: str) -> None:
     processor = serve(HANDLER, version=version, trigger=batch(3))
     answers = together(processor, "a", "b", "c")
     assert [answer.body for answer in answers] == [b"a of 3", b"b of 3", b"c of 3"]
@@ -81,7 +81,7 @@ def test_a_full_batch_goes_at_once(serve: Any, version: str) -> None:
     assert record["count"] == 3
 
 
-def test_what_waited_long_enough_goes_alone(serve: Any) -> None:
+def test_an_incomplete_batch_is_sent_after_the_timeout(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(10, 0.05))
     assert processor.send("alone").body == b"alone of 1"
     assert processor.send(path="/__internal/health").status == 200
@@ -95,7 +95,7 @@ def test_large_bodies(serve: Any) -> None:
     assert [json.loads(answer.body)["said"] for answer in answers] == [a, b]
 
 
-def test_an_answer_that_is_missing_or_wrong_costs_no_other(serve: Any) -> None:
+def test_a_missing_or_invalid_reply_does_not_affect_the_others(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(3))
     good, missing, wrong = together(processor, "good", "forget", "wrong")
     assert (good.status, good.body) == (201, b"good of 3")
@@ -112,7 +112,7 @@ def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "message"),
     [
         ("/raise", b"no such label: cat"),
         ("/one", b"for a batch of 2 events the handler returned a dict, not a list"),
@@ -120,11 +120,11 @@ def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
         ("/die", b"exit code 3"),
     ],
 )
-def test_failures_reach_everybody(serve: Any, path: str, words: bytes) -> None:
+def test_failures_reach_every_client(serve: Any, path: str, message: bytes) -> None:
     processor = serve(HANDLER, trigger=batch(2))
     for answer in together(processor, "a", "b", path=path):
         assert answer.status == 500
-        assert words in answer.body
+        assert message in answer.body
 
 
 def test_a_batch_that_takes_too_long(serve: Any) -> None:
@@ -134,14 +134,14 @@ def test_a_batch_that_takes_too_long(serve: Any) -> None:
     assert [answer.status for answer in together(processor, "a", "b")] == [201, 201]
 
 
-def test_logs_go_to_everybody_who_asked(serve: Any) -> None:
+def test_logs_are_sent_to_every_client_that_requested_them(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(2))
     for answer in together(processor, "a", "b", x_nuclio_log_level="info"):
         (record,) = json.loads(answer.header("x-nuclio-logs") or "[]")
         assert (record["message"], record["count"]) == ("called", 2)
 
 
-def test_no_worker_in_time(serve: Any) -> None:
+def test_no_worker_before_the_timeout(serve: Any) -> None:
     trigger = {**batch(2), "availability_timeout_ms": 300}
     processor = serve(HANDLER, trigger=trigger)
     with ThreadPoolExecutor(4) as pool:
@@ -154,14 +154,14 @@ def test_no_worker_in_time(serve: Any) -> None:
         assert all(future.exception() for future in busy)
 
 
-def test_more_answers_than_events_are_left_out() -> None:
+def test_surplus_replies_are_ignored() -> None:
     class Response:
         def __init__(self, event_id: str) -> None:
             self.event_id = event_id
 
-    known, unknown = Response("1"), Response("9")
-    assert match_responses(["1", "2"], [unknown, known, "no id"]) == [
-        known,
+    valid, unknown = Response("1"), Response("9")
+    assert match_responses(["1", "2"], [unknown, valid, "no id"]) == [
+        valid,
         NO_RESPONSE,
     ]
     assert match_responses(["1"], ("text",)) == ["text"]

@@ -46,7 +46,7 @@ def handler(context, event):
 """
 
 
-def said(processor: Any) -> list[str]:
+def reported(processor: Any) -> list[str]:
     events = ("answered", "drained", "ended")
     return [r["message"] for r in processor.records(name="handler") if r["message"] in events]
 
@@ -56,7 +56,7 @@ def version(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_both_at_a_drain_and_behind_the_running_event(serve: Any, soon: Any, version: str) -> None:
+def test_a_drain_calls_both_after_the_running_event(serve: Any, soon: Any, version: str) -> None:
     processor = serve(HANDLER, version=version)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(processor.send(x_seconds="0.5")))
@@ -67,31 +67,31 @@ def test_both_at_a_drain_and_behind_the_running_event(serve: Any, soon: Any, ver
     thread.join()
     assert answers[0].body == b"ok"
     assert processor.process.wait(PATIENCE) == 0
-    assert said(processor) == ["answered", "drained", "ended"]
+    assert reported(processor) == ["answered", "drained", "ended"]
 
 
-def test_a_stop_is_no_drain(serve: Any) -> None:
+def test_a_stop_is_not_a_drain(serve: Any) -> None:
     processor = serve(HANDLER, workers=2)
     assert processor.end() == 0
-    assert said(processor) == ["ended", "ended"]
+    assert reported(processor) == ["ended", "ended"]
 
 
 def test_a_restart_of_workers_ends_them_first(serve: Any) -> None:
     processor = serve(HANDLER)
     assert json.loads(processor.tell("/reload", {"restart": True}).body)["ok"]
-    assert said(processor) == ["ended"]
+    assert reported(processor) == ["ended"]
 
 
-def test_one_that_raises_is_logged(serve: Any) -> None:
+def test_a_callback_that_raises_is_logged(serve: Any) -> None:
     processor = serve(HANDLER, env={"ENDING": "raise"})
     assert processor.end() == 0
     processor.await_record("The termination callback failed", name="stderr")
     processor.await_record("the model is stuck", name="stderr")
 
 
-def test_one_that_hangs_is_cut_at_the_termination_timeout(serve: Any) -> None:
+def test_a_callback_that_hangs_is_ended_by_the_termination_timeout(serve: Any) -> None:
     processor = serve(HANDLER, env={"ENDING": "hang"}, trigger={"termination_timeout": 0.5})
     began = time.monotonic()
     assert processor.end() == 0
     assert 0.4 < time.monotonic() - began < 15
-    assert said(processor) == ["ended"]
+    assert reported(processor) == ["ended"]

@@ -81,7 +81,7 @@ def test_structured(processor: Any) -> None:
     }
     assert headers["traceid"] == "t-7"
     assert headers["X-Own"] == "1"
-    # Large ones lie in shared memory.
+    # Large bodies are in shared memory.
     large = {**STRUCTURED, "data": {"image": "x" * 300_000}}
     assert ask(processor, large, content_type=TYPE)["body"] == large["data"]
 
@@ -166,14 +166,14 @@ def test_binary_as_nuclio_reads_it(processor: Any) -> None:
 
 
 @pytest.mark.parametrize("body", ["{", "[1]", b"\xff"])
-def test_what_is_no_cloud_event_stays_bytes(processor: Any, body: Any) -> None:
+def test_other_bodies_stay_bytes(processor: Any, body: Any) -> None:
     event = ask(processor, body, content_type=TYPE)
     assert event["bytes"]
     assert event["source"] == "http"
     assert len(event["id"]) == 36
 
 
-def test_missing_and_odd_attributes(processor: Any) -> None:
+def test_missing_and_unusual_attributes(processor: Any) -> None:
     event = ask(processor, {"specversion": 1, "time": "yesterday", "type": None}, content_type=TYPE)
     assert (event["version"], event["type"], event["source"], event["body"]) == ("1", "", "", "")
     assert event["time"] > "2026-01"

@@ -72,7 +72,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"handler": None}, "handler is missing"),
         ({"handler": 3}, "handler: 3 is not a str"),
@@ -89,17 +89,19 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ({"env": []}, "env: [] is not a dict"),
     ],
 )
-def test_faults_name_the_key_and_the_value(change: dict[str, Any], words: str) -> None:
+def test_errors_have_the_key_and_the_value(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigFileError) as caught:
         ProcessorConfig({**LEAST, **change})
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "words"), [("{", "is not JSON"), ("[]", "must be a JSON object")])
-def test_files_that_are_no_configuration(tmp_path: Path, text: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is not JSON"), ("[]", "must be a JSON object")]
+)
+def test_files_that_are_not_a_configuration(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "p.json"
     path.write_text(text)
     with pytest.raises(ConfigFileError) as caught:
         ProcessorConfig.from_file(str(path))
     assert str(caught.value).startswith(str(path))
-    assert words in str(caught.value)
+    assert message in str(caught.value)

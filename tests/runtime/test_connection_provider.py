@@ -61,11 +61,11 @@ def test_a_call(serve: Any, version: str, tmp_path: Path) -> None:
     callee = serve(CALLEE, version=version)
     caller = serve(CALLER, version=version, neighbours=str(run))
     note(run, "callee", port_of(callee))
-    said = caller.call(x_name="callee")
+    answered = caller.call(x_name="callee")
     got = {"got": {"a": 1}, "method": "PUT", "target": "callee"}
-    assert said == {"status": 200, "body": got}
+    assert answered == {"status": 200, "body": got}
     assert caller.call(path="/refuse", x_name="callee") == {"status": 418, "body": "a teapot"}
-    # It has moved.
+    # Its port has changed.
     other = serve(CALLEE, version=version)
     callee.end()
     note(run, "callee", port_of(other), revision=2)
@@ -94,7 +94,7 @@ def test_names(tmp_path: Path) -> None:
     for name in ("half", "new", "x"):
         with pytest.raises(ConnectionError, match=f'no function "{name}"'):
             connect(f"nuclio-nuclio-{name}:8080")
-    # What is no name of a function is an address like any other.
+    # A text that is not the name of a function is an ordinary address.
     assert (connect("example:8080").host, connect("example:8080").port) == ("example", 8080)
     assert connect("nuclio-nuclio-a:9090").port == 9090
     assert connect("nuclio-other-a:8080").host == "nuclio-other-a"

@@ -1,4 +1,4 @@
-"""`processor`, the program in an image, as far as it can be tested without an image."""
+"""The parts of `processor`, the program in an image, that can be tested without an image."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(port: int, *arguments: str, **more: Any) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_the_code_is_where_the_rest_of_fnbuild_puts_it() -> None:
+def test_the_code_is_in_the_folder_of_the_image() -> None:
     assert container.CODE_PATH == names.CODE_FOLDER
 
 
@@ -119,7 +119,7 @@ def test_a_failing_function_is_unhealthy_with_its_reason(serve: Serve) -> None:
     assert "no weights" in out
 
 
-def test_where_nobody_answers(free_port: int) -> None:
+def test_without_a_processor_health_and_status_fail(free_port: int) -> None:
     status, out, _err = run(free_port, "--health")
     assert (status, out.startswith(f"no answer from 127.0.0.1:{free_port}: ")) == (1, True)
     status, out, err = run(free_port, "--status")
@@ -129,13 +129,13 @@ def test_where_nobody_answers(free_port: int) -> None:
     assert (status, json.loads(out)["state"]) == (1, "starting")
 
 
-def test_waiting_ends_with_the_processor(admin: Callable[[list[bytes]], int]) -> None:
+def test_waiting_ends_if_the_processor_ends(admin: Callable[[list[bytes]], int]) -> None:
     starting = reply(200, {"state": "starting", "message": "here"})
     status, out, _err = run(admin([starting, starting]), "--wait", "20")
     assert (status, json.loads(out)) == (1, {"state": "stopped", "message": "here"})
 
 
-def test_waiting_outlives_a_processor_that_has_no_time(admin: Callable[[list[bytes]], int]) -> None:
+def test_waiting_continues_if_the_processor_is_busy(admin: Callable[[list[bytes]], int]) -> None:
     port = admin([b"", b"HTTP/1.1 2", reply(200, {"state": "ready"})])
     assert run(port, "--wait", "20")[0] == 0
 
@@ -147,7 +147,7 @@ def releases() -> Path:
 
 
 @pytest.mark.parametrize("version", interpreters.few())
-def test_workers_choose_nuclio_sdk_by_their_own_python(
+def test_the_release_of_nuclio_sdk_fits_the_workers_python(
     version: str, releases: Path, serve: Serve, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sdk"
@@ -189,24 +189,28 @@ def serving(config: Path, port: int, **environ: str) -> Iterator[Any]:
                 return None
 
         try:
-            found = eventually(answers)
-            assert found.status == 200, found
-            yield process, json.loads(found.body)
+            reply_ = eventually(answers)
+            assert reply_.status == 200, reply_
+            yield process, json.loads(reply_.body)
         finally:
             process.terminate()
 
 
-@pytest.mark.parametrize("asked", [sys.executable, "python-of-the-model"])
-def test_the_interpreter_that_is_asked_for(
-    asked: str, config: Path, free_port: int, tmp_path: Path
+@pytest.mark.parametrize("requested", [sys.executable, "python-of-the-model"])
+def test_the_requested_interpreter_is_used(
+    requested: str, config: Path, free_port: int, tmp_path: Path
 ) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python-of-the-model").symlink_to(sys.executable)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    environ = {"NUCLIO_PYTHON_EXE_PATH": asked, "NUCLIO_PYTHON_PATH": "/extra:/more", "PATH": path}
-    with serving(config, free_port, **environ) as (process, said):
-        assert Path(said[0]).name == Path(asked).name
-        assert said[1] == [str(tmp_path), "/extra"]
+    environ = {
+        "NUCLIO_PYTHON_EXE_PATH": requested,
+        "NUCLIO_PYTHON_PATH": "/extra:/more",
+        "PATH": path,
+    }
+    with serving(config, free_port, **environ) as (process, output):
+        assert Path(output[0]).name == Path(requested).name
+        assert output[1] == [str(tmp_path), "/extra"]
         process.send_signal(signal.SIGTERM)
         records = [json.loads(line) for line in process.stdout.read().splitlines()]
         assert process.wait(PATIENCE) == 0
@@ -222,7 +226,7 @@ def test_the_interpreter_that_is_asked_for(
         ([], ""),
     ],
 )
-def test_without_one_the_path_is_searched(
+def test_without_a_requested_interpreter_path_is_searched(
     names: list[str], expected: str, config: Path, free_port: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "bin"
@@ -234,8 +238,8 @@ def test_without_one_the_path_is_searched(
         else:
             (folder / name).symlink_to(sys.executable)
     wanted = str(folder / expected) if expected else sys.executable
-    with serving(config, free_port, PATH=str(folder), NUCLIO_PYTHON_EXE_PATH="") as (_, said):
-        assert said[0] == wanted
+    with serving(config, free_port, PATH=str(folder), NUCLIO_PYTHON_EXE_PATH="") as (_, output):
+        assert output[0] == wanted
 
 
 def test_spans_need_what_is_in_site_packages(config: Path, free_port: int) -> None:
@@ -248,20 +252,20 @@ def test_spans_need_what_is_in_site_packages(config: Path, free_port: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "expected"),
+    ("arguments", "environ", "expected"),
     [
         ([], {}, "/etc/nuclio/config/processor/processor.json cannot be read: No such file"),
         (["--config", "CONFIG"], {"NUCLIO_PYTHON_EXE_PATH": "/no/python"}, "=/no/python is not "),
         (["--config", "BROKEN"], {}, "is not JSON"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_line(
-    words: list[str], environ: dict[str, str], expected: str, config: Path, tmp_path: Path
+def test_a_failed_start_is_reported_in_one_line(
+    arguments: list[str], environ: dict[str, str], expected: str, config: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{")
     paths = {"CONFIG": str(config), "BROKEN": str(broken)}
-    status, out, err = run(0, *[paths.get(word, word) for word in words], **environ)
+    status, out, err = run(0, *[paths.get(word, word) for word in arguments], **environ)
     assert (status, err) == (2, "")
     (line,) = out.splitlines()
     record = json.loads(line)
@@ -269,7 +273,7 @@ def test_what_cannot_be_served_is_said_in_one_line(
     assert expected in record["message"]
 
 
-def test_words_that_are_no_command() -> None:
+def test_unknown_commands() -> None:
     status, out, err = run(0, "--heath")
     assert (status, out) == (2, "")
     assert "usage: processor" in err
@@ -308,18 +312,18 @@ def test_one_call_of_a_function(version: str, serve: Serve) -> None:
         ("http://127.0.0.1:nine/", "nine"),
     ],
 )
-def test_a_call_that_fails_says_why_in_one_line(url: str, expected: str, free_port: int) -> None:
+def test_a_failed_call_is_reported_in_one_line(url: str, expected: str, free_port: int) -> None:
     status, out, err = run(0, "--invoke", url.format(port=free_port))
     assert (status, out, len(err.splitlines())) == (1, "", 1)
     assert expected in err
 
 
-def test_a_call_does_not_wait_for_ever(free_port: int) -> None:
+def test_a_call_has_a_timeout(free_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_port)):
         status, _out, err = run(0, "--invoke", f"http://127.0.0.1:{free_port}", "--timeout", "0.2")
     assert (status, err) == (1, f"http://127.0.0.1:{free_port}: timed out\n")
 
 
-def test_a_header_has_a_name_and_a_value() -> None:
+def test_an_invalid_header_is_refused() -> None:
     status, _out, err = run(0, "--invoke", "http://127.0.0.1", "--header", "cron")
     assert (status, "invalid" in err) == (2, True)

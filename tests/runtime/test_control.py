@@ -42,7 +42,7 @@ def handler(context, event):
 
 @pytest.fixture
 def keep_alive() -> Iterator[Any]:
-    """Opens connections that have been used once and stay open."""
+    """Open connections that have been used once and stay open."""
     opened: list[http.client.HTTPConnection] = []
 
     def connect(processor: Any) -> http.client.HTTPConnection:
@@ -97,7 +97,7 @@ def test_metrics(serve: Any) -> None:
     assert 'nuclio_processor_workers{instance="' in text
 
 
-def test_health_is_there_before_the_model(serve: Any) -> None:
+def test_health_is_available_before_the_model(serve: Any) -> None:
     processor = serve(
         """
         import os
@@ -131,11 +131,11 @@ def test_accept_when_ready(serve: Any) -> None:
         wait=None,
         accept="when-ready",
     )
-    # It waits in the listening socket's queue meanwhile.
+    # The connection waits in the listening socket's queue.
     assert processor.send().body == b"served"
 
 
-def test_ready_or_end(serve: Any) -> None:
+def test_with_ready_or_end_a_failed_start_ends_the_processor(serve: Any) -> None:
     processor = serve("import nowhere_to_be_found\n", wait=None, accept="ready-or-end")
     assert processor.process.wait(PATIENCE) == 1
     processor.await_record("nowhere_to_be_found", level="error")
@@ -143,7 +143,7 @@ def test_ready_or_end(serve: Any) -> None:
     assert well.send().body == b"served"
 
 
-def test_drain_serves_open_connections_to_their_end(serve: Any, keep_alive: Any) -> None:
+def test_a_drain_serves_open_connections_until_they_close(serve: Any, keep_alive: Any) -> None:
     processor = serve(HANDLER)
     idle, busy = keep_alive(processor), keep_alive(processor)
     busy.request("GET", "/", headers={"X-Seconds": "1"})
@@ -154,7 +154,7 @@ def test_drain_serves_open_connections_to_their_end(serve: Any, keep_alive: Any)
     assert reply.getheader("connection") == "close"
     assert reply.read()
     assert processor.process.poll() is None
-    # The idle connection may still ask once.
+    # The idle connection may send one more request.
     idle.request("GET", "/")
     reply = idle.getresponse()
     assert (reply.status, reply.getheader("connection")) == (200, "close")
@@ -164,7 +164,7 @@ def test_drain_serves_open_connections_to_their_end(serve: Any, keep_alive: Any)
     assert not processor.control.exists()
 
 
-def test_drain_has_an_end(serve: Any, keep_alive: Any) -> None:
+def test_a_drain_has_a_timeout(serve: Any, keep_alive: Any) -> None:
     processor = serve(HANDLER, drain_timeout=0.3)
     keep_alive(processor)
     processor.tell("/drain")
@@ -172,7 +172,9 @@ def test_drain_has_an_end(serve: Any, keep_alive: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_requests_finish(serve: Any, keep_alive: Any, soon: Any, number: int) -> None:
+def test_a_signal_waits_for_pending_requests(
+    serve: Any, keep_alive: Any, soon: Any, number: int
+) -> None:
     processor = serve(HANDLER)
     keep_alive(processor)
     answers: list[Any] = []
@@ -185,7 +187,9 @@ def test_a_signal_lets_requests_finish(serve: Any, keep_alive: Any, soon: Any, n
     assert processor.process.wait(PATIENCE) == 0
 
 
-def test_a_request_that_does_not_end_is_cut(serve: Any, keep_alive: Any, soon: Any) -> None:
+def test_a_request_beyond_the_termination_timeout_is_aborted(
+    serve: Any, keep_alive: Any, soon: Any
+) -> None:
     processor = serve(HANDLER, trigger={"termination_timeout": 0.3})
     connection = keep_alive(processor)
     connection.request("GET", "/", headers={"X-Seconds": "60"})
@@ -196,7 +200,7 @@ def test_a_request_that_does_not_end_is_cut(serve: Any, keep_alive: Any, soon: A
         os.kill(pid, 0)
 
 
-def test_a_second_signal_ends_it_now(serve: Any, keep_alive: Any, soon: Any) -> None:
+def test_a_second_signal_ends_the_processor_at_once(serve: Any, keep_alive: Any, soon: Any) -> None:
     processor = serve(HANDLER)
     connection = keep_alive(processor)
     connection.request("GET", "/", headers={"X-Seconds": "60"})
@@ -236,7 +240,7 @@ def test_the_listeners_can_be_adopted(serve: Any) -> None:
             waiting.close()
 
 
-def test_reload_keeps_the_model_and_is_quick(serve: Any) -> None:
+def test_a_reload_keeps_the_model_and_is_quick(serve: Any) -> None:
     processor = serve(HANDLER, workers=2)
     before = processor.call()
     processor.write(HANDLER.replace('"version": 1', '"version": 2').replace("+ 1", "+ 100"))
@@ -254,7 +258,7 @@ def test_reload_keeps_the_model_and_is_quick(serve: Any) -> None:
 
 def test_a_broken_reload_keeps_the_old_handler(serve: Any) -> None:
     processor = serve(HANDLER)
-    for source, words in [
+    for source, message in [
         ("def handler(c, e:\n", "SyntaxError"),
         ("x = 1\nraise KeyError('new')\n", 'main.py", line 2'),
         ("def handle(c, e):\n    pass\n", "did you mean handle?"),
@@ -262,10 +266,10 @@ def test_a_broken_reload_keeps_the_old_handler(serve: Any) -> None:
         processor.write(source)
         answer = processor.tell("/reload")
         assert answer.status == 500
-        told = json.loads(answer.body)
-        assert told["ok"] is False
-        assert words in told["workers"]["0"]
-        assert "fnbuild" not in told["workers"]["0"]
+        error = json.loads(answer.body)
+        assert error["ok"] is False
+        assert message in error["workers"]["0"]
+        assert "fnbuild" not in error["workers"]["0"]
         assert processor.call()["version"] == 1
     processor.write(HANDLER.replace('"version": 1', '"version": 3'))
     assert processor.tell("/reload").status == 200
@@ -295,7 +299,7 @@ def test_reload_with_restart(serve: Any) -> None:
     processor.await_record("model closed", name="stdout")
 
 
-def test_reload_mends_a_function_that_could_not_start(serve: Any) -> None:
+def test_a_reload_starts_a_function_that_had_failed(serve: Any) -> None:
     processor = serve("raise ValueError('not yet')\n", wait="unhealthy", workers=2)
     answer = processor.tell("/reload")
     assert "ValueError: not yet" in json.loads(answer.body)["workers"]["0"]
@@ -304,7 +308,7 @@ def test_reload_mends_a_function_that_could_not_start(serve: Any) -> None:
     assert processor.call()["loads"] == 1
 
 
-def test_reloads_at_the_same_time(serve: Any, soon: Any) -> None:
+def test_concurrent_reloads(serve: Any, soon: Any) -> None:
     processor = serve(HANDLER, workers=2)
     answers: list[Any] = []
     bodies = [{"restart": True}, {}, {"restart": True}, {}]
@@ -331,7 +335,7 @@ def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def test_a_reload_that_makes_no_sense(serve: Any) -> None:
+def test_invalid_reloads(serve: Any) -> None:
     processor = serve(HANDLER)
     answer = processor.tell("/reload", [1])
     assert answer.status == 400
@@ -373,7 +377,7 @@ def test_a_taken_port(tmp_path: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_limit_that_is_no_number(tmp_path: Path) -> None:
+def test_an_invalid_limit(tmp_path: Path) -> None:
     trigger = {"kind": "http", "attributes": {"maxRequestBodySize": "much"}}
     listeners = {"http": {"port": 0}}
     config = {"handler": "main", "code": str(tmp_path), "triggers": {"t": trigger}}

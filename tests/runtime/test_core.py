@@ -62,10 +62,10 @@ async def answer_later():
 """
 
 
-def line(text: str) -> int:
+def line_number(text: str) -> int:
     """The number of the handler's line that begins with the text."""
-    lines = [line.strip() for line in HANDLER.splitlines()]
-    return 1 + next(n for n, line in enumerate(lines) if line.startswith(text))
+    lines = [line_number.strip() for line_number in HANDLER.splitlines()]
+    return 1 + next(n for n, line_number in enumerate(lines) if line_number.startswith(text))
 
 
 @pytest.fixture(scope="module", params=interpreters.every(interpreters.PYPY))
@@ -82,11 +82,11 @@ def processor(serve_module: Any, version: str) -> Any:
     )
 
 
-def test_it_runs_on_the_interpreter(processor: Any, version: str) -> None:
+def test_the_worker_runs_on_the_interpreter(processor: Any, version: str) -> None:
     assert processor.send(path="/python").body.decode() == version.removeprefix("pypy")
 
 
-def test_bytes_come_back_as_they_were(processor: Any) -> None:
+def test_bytes_are_returned_unchanged(processor: Any) -> None:
     body = bytes(range(256)) * 1000
     answer = processor.send(body, content_type="image/jpeg")
     assert (answer.status, answer.body) == (201, body)
@@ -109,13 +109,15 @@ def test_coroutines_are_awaited(processor: Any) -> None:
     assert processor.send(path="/async").body == b"later"
 
 
-def test_an_exception_is_told_and_logged(processor: Any) -> None:
+def test_an_exception_is_returned_and_logged(processor: Any) -> None:
     answer = processor.send(path="/raise", x_request_id="r-17")
     assert answer.status == 500
     assert answer.header("content-type") == "text/plain"
     text = answer.body.decode()
     assert text.startswith('Exception caught in handler - "no such label: cat": ')
-    assert text.endswith(f"ValueError: no such label: cat (main.py:{line('raise')}, in handler)")
+    assert text.endswith(
+        f"ValueError: no such label: cat (main.py:{line_number('raise')}, in handler)"
+    )
     record = processor.await_record("Traceback", request_id="r-17")
     assert record["level"] == "error"
     assert 'raise ValueError("no such label: cat")' in record["message"]
@@ -137,7 +139,7 @@ def test_any_text_can_be_printed(processor: Any) -> None:
     processor.await_record("ümläut \\ud800", name="stdout")
 
 
-def test_a_worker_that_ends_costs_its_own_event(processor: Any) -> None:
+def test_a_worker_that_ends_fails_only_its_own_event(processor: Any) -> None:
     answer = processor.send(path="/die")
     assert answer.status == 500
     assert "exit code 3" in json.loads(answer.body)["error"]
@@ -145,15 +147,15 @@ def test_a_worker_that_ends_costs_its_own_event(processor: Any) -> None:
     processor.await_state("ready")
 
 
-def test_an_event_that_takes_too_long(processor: Any, version: str) -> None:
+def test_an_event_beyond_the_timeout(processor: Any, version: str) -> None:
     began = time.monotonic()
     answer = processor.send(path="/sleep")
     assert answer.status == 408
     assert "eventTimeout" in json.loads(answer.body)["error"]
     assert 0.9 < time.monotonic() - began < 30
     record = processor.await_record("eventTimeout")
-    # PyPy tells where the function begins.
-    place = line("def handler" if version.startswith("pypy") else "time.sleep")
+    # PyPy reports the first line of the function.
+    place = line_number("def handler" if version.startswith("pypy") else "time.sleep")
     assert f'main.py", line {place} in handler' in record["message"]
     assert processor.send(b"still here").body == b"still here"
 

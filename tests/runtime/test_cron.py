@@ -39,11 +39,11 @@ def handler(context, event):
 
 
 def triggers(**crons: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"web": {"kind": "http", "num_workers": 1}}
+    configured: dict[str, Any] = {"web": {"kind": "http", "num_workers": 1}}
     for name, values in crons.items():
         attributes = {"interval": 0.1, **values.pop("attributes", {})}
-        found[name] = {"kind": "cron", "attributes": attributes, **values}
-    return found
+        configured[name] = {"kind": "cron", "attributes": attributes, **values}
+    return configured
 
 
 @pytest.fixture(params=interpreters.every())
@@ -94,20 +94,20 @@ def test_a_schedule_with_seconds(serve: Any, soon: Any) -> None:
     assert processor.status()["triggers"][0]["next"] % 1 == 0
 
 
-def test_runs_do_not_pile_up(serve: Any, soon: Any) -> None:
+def test_overdue_runs_are_skipped(serve: Any, soon: Any) -> None:
     slow = {"event": {"headers": {"x-seconds": "1.5"}}}
     processor = serve(HANDLER, triggers=triggers(slow={"attributes": slow}))
     processor.await_record("a run was skipped: the last run still waits for a worker", level="warn")
     processor.await_record("runs were skipped", level="warn")
     status = soon(lambda: (s := processor.status()["triggers"][0])["runs"] >= 2 and s)
     assert status["skipped"] > status["runs"]
-    # Many skipped runs are two lines.
-    told = [r for r in processor.records(level="warn") if "skipped" in r["message"]]
-    assert len(told) <= 2 * status["runs"] + 2
+    # Many skipped runs are summarized in two lines.
+    warnings = [r for r in processor.records(level="warn") if "skipped" in r["message"]]
+    assert len(warnings) <= 2 * status["runs"] + 2
     assert processor.end() == 0
 
 
-def test_workers_of_its_own_work_side_by_side(serve: Any, soon: Any) -> None:
+def test_workers_of_the_trigger_run_concurrently(serve: Any, soon: Any) -> None:
     slow = {"event": {"headers": {"x-seconds": "1"}}}
     processor = serve(HANDLER, triggers=triggers(slow={"num_workers": 3, "attributes": slow}))
     soon(lambda: len({r["worker"] for r in processor.records(message="ran")}) == 3)
@@ -124,17 +124,17 @@ def test_a_named_pool_is_shared(serve: Any, soon: Any) -> None:
     assert {r["worker"] for r in processor.records(message="ran")} <= {"0", "1"}
 
 
-def test_failures_are_logged_under_their_run(serve: Any) -> None:
+def test_failures_are_logged_with_the_id_of_the_run(serve: Any) -> None:
     event = {"headers": {"x-mark": "raise"}}
     processor = serve(HANDLER, triggers=triggers(bad={"attributes": {"event": event}}))
     record = processor.await_record("no such label", level="error")
     assert record["request_id"]
 
 
-def test_a_drain_ends_the_runs(serve: Any, soon: Any) -> None:
+def test_a_drain_stops_the_schedule(serve: Any, soon: Any) -> None:
     processor = serve(HANDLER, triggers=triggers(tick={}), drain_timeout=PATIENCE)
     soon(lambda: processor.records(message="ran"))
-    # A connection that the processor has taken keeps it there until it closes.
+    # An accepted connection keeps the processor running until it closes.
     client = http.client.HTTPConnection(urlsplit(processor.url).netloc, timeout=PATIENCE)
     with contextlib.closing(client):
         client.request("GET", "/__internal/health")
@@ -155,26 +155,26 @@ def test_a_function_without_an_http_trigger(serve: Any, soon: Any) -> None:
 
 def test_reload_reaches_the_workers_of_all_triggers(serve: Any) -> None:
     processor = serve(HANDLER, triggers=triggers(tick={}))
-    for asked in ({}, {"restart": True}):
-        answer = json.loads(processor.tell("/reload", asked).body)
+    for options in ({}, {"restart": True}):
+        answer = json.loads(processor.tell("/reload", options).body)
         assert answer == {"ok": True, "workers": {"0": "ok", "1": "ok"}}
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({}, "triggers.t.attributes: a cron trigger needs an interval or a schedule"),
         ({"interval": "5m"}, "triggers.t.attributes.interval: '5m' is not a number of seconds"),
         ({"schedule": "61 * * * *"}, 'triggers.t.attributes.schedule: "61" is not a valid minute'),
     ],
 )
-def test_what_is_no_cron_trigger(attributes: dict[str, Any], words: str) -> None:
-    given = {"t": {"kind": "cron", "attributes": attributes}}
+def test_invalid_cron_triggers(attributes: dict[str, Any], message: str) -> None:
+    triggers_ = {"t": {"kind": "cron", "attributes": attributes}}
     listeners = {"http": {"port": 0}}
-    values = {"handler": "m:h", "code": "/", "triggers": given, "listeners": listeners}
+    values = {"handler": "m:h", "code": "/", "triggers": triggers_, "listeners": listeners}
     config = ProcessorConfig(values)
     unused: Any = None
     context = TriggerContext(config.triggers["t"], unused, unused, unused, unused)
     with pytest.raises(ConfigFileError) as caught:
         CronTrigger(context)
-    assert words in str(caught.value)
+    assert message in str(caught.value)

@@ -72,7 +72,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_it_is_replaced_after_its_reply(serve: Any, case: str) -> None:
+def test_the_worker_is_replaced_after_its_reply(serve: Any, case: str) -> None:
     function = serve(HANDLER)
     error, reason = SPOILED[case]
     for number in (1, 2):
@@ -86,14 +86,14 @@ def test_it_is_replaced_after_its_reply(serve: Any, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["usual", "borrow"])
-def test_an_error_that_leaves_nothing_behind_costs_no_worker(serve: Any, case: str) -> None:
+def test_an_error_that_leaves_no_descriptor_keeps_the_worker(serve: Any, case: str) -> None:
     function = serve(HANDLER)
     assert function.send(path="/" + case).status == 500
     assert function.send().body == b"fine"
     assert function.status()["workers"][0]["restarts"] == 0
 
 
-def test_a_worker_that_lost_the_processor_says_so(serve: Any) -> None:
+def test_a_worker_that_lost_its_connection_reports_it(serve: Any) -> None:
     function = serve(HANDLER)
     answer = function.send(path="/close_all")
     assert answer.status == 500

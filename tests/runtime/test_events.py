@@ -119,7 +119,7 @@ def test_other_bodies_stay_bytes(processor: Any, content_type: str) -> None:
     assert (seen["kind"], seen["body"]) == ("bytes", '{"a": 1}')
 
 
-def test_broken_json_stays_bytes_with_a_note(processor: Any) -> None:
+def test_invalid_json_stays_bytes_with_a_log_record(processor: Any) -> None:
     seen = ask(processor, b'{"a": ', content_type="application/json")
     assert (seen["kind"], seen["body"]) == ("bytes", '{"a": ')
     processor.await_record("The body should be JSON but is not", name="stderr")
@@ -136,7 +136,7 @@ def test_the_body_can_be_replaced(processor: Any) -> None:
 
 
 def test_events_of_equal_requests_share_nothing(serve: Any) -> None:
-    """Even though the common attributes of equal requests are computed once."""
+    """The common attributes of equal requests are computed once nevertheless."""
     server = serve("""
 def handler(context, event):
     seen = [event.path, len(event.headers), len(event.fields), event.size]
@@ -153,7 +153,7 @@ def handler(context, event):
     assert ask(server, b"longer", path="/there?a=1")["seen"][-1] == 6
 
 
-def test_the_world_around_the_handler(processor: Any) -> None:
+def test_the_environment_of_the_handler(processor: Any) -> None:
     world = ask(processor, path="/world")
     code = str(processor.code)
     assert world["cwd"] == code
@@ -174,14 +174,14 @@ def test_the_world_around_the_handler(processor: Any) -> None:
     assert env["PYTHONPATH"].split(":")[0] == code
 
 
-def test_own_thread_settings_stay(serve: Any) -> None:
+def test_thread_settings_of_the_function_are_kept(serve: Any) -> None:
     processor = serve(HANDLER, env={"OMP_NUM_THREADS": "3"}, workers=2)
     env = ask(processor, path="/world")["env"]
     assert env["OMP_NUM_THREADS"] == "3"
     assert env["MKL_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
-def test_modules_named_like_ours_and_pythons(serve: Any) -> None:
+def test_modules_named_like_those_of_fnbuild_and_python(serve: Any) -> None:
     names = ["wire", "worker", "config", "loader", "events", "logs", "processor", "pool", "mount"]
     handler = "".join(f"import {name}\n" for name in names)
     handler += "import json\nfrom http.client import OK\n\n"
@@ -250,7 +250,7 @@ def test_handlers_may_use_processes_of_their_own(serve: Any) -> None:
     assert processor.send(path="/fork").body == b"0"
 
 
-def test_event_loops_of_the_handlers_own(serve: Any) -> None:
+def test_event_loops_of_the_handler(serve: Any) -> None:
     processor = serve(
         """
         import asyncio
@@ -281,7 +281,7 @@ def test_canonical_headers_and_paths() -> None:
     assert {path: events.normalize_path(path) for path in paths} == paths
 
 
-def test_the_processors_own_path_is_kept_from_workers(serve: Any) -> None:
+def test_workers_do_not_inherit_the_processors_path(serve: Any) -> None:
     from tests.runtime.conftest import ROOT
 
     processor = serve(HANDLER, environ={"PYTHONPATH": f"{ROOT}{os.pathsep}/elsewhere"})

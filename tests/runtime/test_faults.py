@@ -69,42 +69,42 @@ def alive(pid: int) -> bool:
 
 
 def zombies_of(pid: int) -> list[str]:
-    found = []
+    zombies = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, _, rest = entry.read_text().rpartition(")")
+            name, _, fields = entry.read_text().rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        state, parent = rest.split()[:2]
+        state, parent = fields.split()[:2]
         if state == "Z" and int(parent) == pid:
-            found.append(name)
-    return found
+            zombies.append(name)
+    return zombies
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "message"),
     [
         ("/kill", "worker 0 was killed by signal 9 (SIGKILL), likely out of memory"),
         ("/segfault", "worker 0 crashed with signal 11 (SIGSEGV), a segmentation fault"),
         ("/exit", "worker 0 ended itself with exit code 7"),
     ],
 )
-def test_a_death_is_told_in_words(serve: Any, path: str, words: str) -> None:
+def test_the_reason_of_a_workers_end_is_described(serve: Any, path: str, message: str) -> None:
     processor = serve(DEADLY)
     before = processor.call()["pid"]
     answer = processor.send(path=path, x_request_id="r-1")
     assert answer.status == 500
-    told = json.loads(answer.body)
-    assert told["error"].startswith(words)
-    assert told["request_id"] == "r-1"
-    processor.await_record(words, level="error")
+    error = json.loads(answer.body)
+    assert error["error"].startswith(message)
+    assert error["request_id"] == "r-1"
+    processor.await_record(message, level="error")
     after = processor.call()
     assert (after["pid"] != before, after["count"]) == (True, 1)
     assert processor.status()["workers"][0]["restarts"] == 1
     assert zombies_of(processor.pid) == []
 
 
-def test_the_place_told_is_in_the_handlers_own_code(serve: Any) -> None:
+def test_the_reported_position_is_in_the_handlers_code(serve: Any) -> None:
     processor = serve(
         """
         import json
@@ -143,27 +143,27 @@ async def handler(context, event):
 @pytest.mark.parametrize("version", interpreters.every())
 def test_an_async_handlers_stack_begins_with_the_handler(serve: Any, version: str) -> None:
     processor = serve(LOOPING, version=version, event_timeout=3.0)
-    for path, words in (("/", "ValueError: no weights"), ("/exit", "SystemExit: 5")):
+    for path, expected in (("/", "ValueError: no weights"), ("/exit", "SystemExit: 5")):
         processor.send(path=path, x_request_id=path)
-        said = processor.await_record("Traceback", request_id=path)["message"]
-        assert words in said
-        first = next(line for line in said.splitlines() if line.startswith("  File "))
+        logged = processor.await_record("Traceback", request_id=path)["message"]
+        assert expected in logged
+        first = next(line for line in logged.splitlines() if line.startswith("  File "))
         assert first.endswith("in handler")
-        assert "coroutines.py" not in said
-        assert "base_events" not in said
+        assert "coroutines.py" not in logged
+        assert "base_events" not in logged
     processor.send(path="/hang")
-    said = processor.await_record("its stack was:")["message"]
-    assert "base_events" not in said
-    assert said.splitlines()[1].endswith(("in handler", "in load"))
+    logged = processor.await_record("its stack was:")["message"]
+    assert "base_events" not in logged
+    assert logged.splitlines()[1].endswith(("in handler", "in load"))
 
 
-def test_a_message_of_several_lines_is_told_in_one(serve: Any) -> None:
+def test_a_message_of_several_lines_is_reported_in_one(serve: Any) -> None:
     text = serve(LOOPING).send(path="/").body.decode()
     assert "\n" not in text
     assert text.count("no weights at model.onnx") == 2
 
 
-def test_what_a_crash_leaves_on_stderr_is_logged(serve: Any) -> None:
+def test_stderr_of_a_crash_is_logged(serve: Any) -> None:
     processor = serve(DEADLY)
     processor.send(path="/segfault")
     processor.await_record("Segmentation fault", name="stderr")
@@ -171,7 +171,7 @@ def test_what_a_crash_leaves_on_stderr_is_logged(serve: Any) -> None:
     processor.await_record("last words", name="stdout")
 
 
-def test_others_go_on_while_one_dies(serve: Any) -> None:
+def test_other_workers_continue_while_one_ends(serve: Any) -> None:
     processor = serve(DEADLY, workers=2)
     slow = []
     thread = threading.Thread(target=lambda: slow.append(processor.send(path="/slow")))
@@ -182,7 +182,7 @@ def test_others_go_on_while_one_dies(serve: Any) -> None:
     assert slow[0].status == 200
 
 
-def test_a_copy_that_holds_the_socket_does_not_hide_the_death(serve: Any, soon: Any) -> None:
+def test_a_child_that_holds_the_socket_does_not_hide_the_end(serve: Any, soon: Any) -> None:
     processor = serve(DEADLY)
     answer = processor.send(path="/fork")
     assert "exit code 1" in json.loads(answer.body)["error"]
@@ -201,7 +201,7 @@ def test_a_timeout_ends_the_whole_process_group(serve: Any, soon: Any) -> None:
     assert {processor.call()["count"] for _ in range(2)} <= {1, 2, 3}
 
 
-def test_a_worker_killed_while_idle_costs_nothing(serve: Any) -> None:
+def test_an_idle_worker_that_is_killed_loses_no_event(serve: Any) -> None:
     processor = serve(DEADLY)
     for _ in range(10):
         pid = processor.call()["pid"]
@@ -209,7 +209,7 @@ def test_a_worker_killed_while_idle_costs_nothing(serve: Any) -> None:
         assert processor.call()["pid"] != pid
 
 
-def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None:
+def test_workers_killed_under_load_lose_only_their_own_events(serve: Any) -> None:
     processor = serve(
         """
         import time
@@ -251,7 +251,7 @@ def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None
     processor.await_workers("ready", "ready", "ready")
 
 
-def test_no_orphans_when_the_processor_is_killed(serve: Any, soon: Any) -> None:
+def test_a_killed_processor_leaves_no_orphans(serve: Any, soon: Any) -> None:
     processor = serve(DEADLY, workers=2)
     pids = [worker["pid"] for worker in processor.status()["workers"]]
     busy = threading.Thread(target=lambda: _quietly(processor))
@@ -295,7 +295,7 @@ def test_an_init_context_that_raises(serve: Any) -> None:
     assert processor.admin("/live").status == 200
 
 
-def test_workers_that_fail_alike_are_told_of_once(serve: Any) -> None:
+def test_equal_failures_of_workers_are_reported_once(serve: Any) -> None:
     processor = serve("raise ValueError('no weights')\n", wait="unhealthy", workers=3)
     processor.await_record("failed in the same way: ValueError: no weights", worker="2")
     tracebacks = [r for r in processor.records(level="error") if "Traceback" in r["message"]]
@@ -303,7 +303,7 @@ def test_workers_that_fail_alike_are_told_of_once(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "message"),
     [
         ("import nosuchmodule\n", "No module named 'nosuchmodule'"),
         ("def handler(:\n", "SyntaxError"),
@@ -313,13 +313,13 @@ def test_workers_that_fail_alike_are_told_of_once(serve: Any) -> None:
         ("raise SystemExit('no licence')\n", "SystemExit: no licence"),
     ],
 )
-def test_a_handler_that_cannot_be_loaded(serve: Any, source: str, words: str) -> None:
+def test_a_handler_that_cannot_be_loaded(serve: Any, source: str, message: str) -> None:
     processor = serve(source, wait="unhealthy")
-    assert words in processor.status()["message"]
+    assert message in processor.status()["message"]
     assert "fnbuild" not in processor.status()["message"]
 
 
-def test_a_missing_module_is_named_with_the_likely_one(serve: Any) -> None:
+def test_a_missing_module_is_reported_with_a_suggestion(serve: Any) -> None:
     processor = serve("", handler="mian:handler", wait="unhealthy")
     message = processor.status()["message"]
     assert message.startswith('there is no module "mian" (mian.py)')
@@ -358,7 +358,7 @@ def test_an_init_context_that_hangs(serve: Any) -> None:
         readiness_timeout=4.0,
         wait=None,
     )
-    # It waits for a worker, until it is clear that there will be none.
+    # The request waits for a worker until the start has failed.
     answer = processor.send()
     assert answer.status == 503
     assert "init_context did not finish" in json.loads(answer.body)["error"]
@@ -367,7 +367,7 @@ def test_an_init_context_that_hangs(serve: Any) -> None:
     assert 'main.py", line 5 in init_context' in message
 
 
-def test_a_failed_start_is_tried_again(serve: Any) -> None:
+def test_a_failed_start_is_repeated(serve: Any) -> None:
     processor = serve(
         """
         import os
@@ -387,7 +387,7 @@ def test_a_failed_start_is_tried_again(serve: Any) -> None:
     assert processor.status()["message"] == ""
 
 
-def test_no_restart_when_told_so(serve: Any) -> None:
+def test_no_restart_if_it_is_disabled(serve: Any) -> None:
     processor = serve(DEADLY, restart="no")
     assert processor.send(path="/exit").status == 500
     message = processor.await_state("unhealthy")["message"]
@@ -396,13 +396,13 @@ def test_no_restart_when_told_so(serve: Any) -> None:
     assert processor.status()["workers"][0]["pid"] == 0
 
 
-def test_a_timeout_restarts_even_so(serve: Any) -> None:
+def test_a_timeout_restarts_nevertheless(serve: Any) -> None:
     processor = serve(DEADLY, restart="no", event_timeout=0.5)
     assert processor.send(path="/slow").status == 408
     assert processor.call()["count"] == 1
 
 
-def test_repeated_deaths_are_slowed_down() -> None:
+def test_repeated_restarts_are_delayed() -> None:
     from fnbuild.runtime.processor.worker_failure import Backoff
 
     backoff = Backoff()
@@ -411,7 +411,7 @@ def test_repeated_deaths_are_slowed_down() -> None:
     assert backoff.next() == 0
 
 
-def test_a_death_in_service_is_made_good_at_once(serve: Any) -> None:
+def test_a_worker_that_ends_in_service_is_replaced_at_once(serve: Any) -> None:
     processor = serve(DEADLY)
     began = time.monotonic()
     for _ in range(5):
@@ -422,14 +422,12 @@ def test_a_death_in_service_is_made_good_at_once(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_a_worker_that_cannot_be_started_for_the_moment_is_tried_again(
-    serve: Any, start: str
-) -> None:
+def test_a_start_that_fails_temporarily_is_repeated(serve: Any, start: str) -> None:
     env = {"FNBUILD_START": "spawn"} if start == "spawn" else {}
     processor = serve(DEADLY, env=env)
     limits = resource.prlimit(processor.pid, resource.RLIMIT_NOFILE)
     worker = processor.call()["pid"]
-    # Descriptors that are open stay open; the next worker gets none.
+    # Open descriptors stay open; the next worker gets none.
     resource.prlimit(processor.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
     os.kill(worker, signal.SIGKILL)
     eventually(lambda: "Too many open files" in processor.log_path.read_text())

@@ -61,7 +61,7 @@ def test_a_file_is_the_body(processor: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "there"), [("true", False), (True, False), ("1", False), ("false", True), ("", True)]
 )
-def test_it_is_deleted_when_that_is_asked_for(
+def test_the_file_is_deleted_on_request(
     processor: Any, tmp_path: Path, value: object, there: bool
 ) -> None:
     file = tmp_path / "a.bin"
@@ -73,7 +73,7 @@ def test_it_is_deleted_when_that_is_asked_for(
         assert file.exists() is there
 
 
-def test_the_workers_view_counts(processor: Any) -> None:
+def test_the_path_is_resolved_by_the_worker(processor: Any) -> None:
     # The processor itself has no such folder, or another one.
     answer = ask(processor, path="/opt/nuclio/made.txt", write="here")
     assert answer.body == b"here"
@@ -81,19 +81,19 @@ def test_the_workers_view_counts(processor: Any) -> None:
     assert ask(processor, path="main.py").body == HANDLER.encode()
 
 
-def test_a_file_that_is_not_there(processor: Any, tmp_path: Path) -> None:
+def test_a_missing_file(processor: Any, tmp_path: Path) -> None:
     answer = ask(processor, path=str(tmp_path / "none.mp4"))
     assert answer.status == 404
     assert str(tmp_path / "none.mp4") in answer.body.decode()
     assert processor.await_record("none.mp4", level="error")
 
 
-@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
-def test_what_is_no_file(processor: Any, tmp_path: Path, what: str) -> None:
-    path = tmp_path / what
-    if what == "folder":
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_paths_that_are_not_regular_files(processor: Any, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "folder":
         path.mkdir()
-    elif what == "pipe":
+    elif kind == "pipe":
         os.mkfifo(path)
     else:
         path = Path("/dev/zero")
@@ -135,7 +135,9 @@ def test_a_large_file_is_not_held_in_memory(processor: Any, tmp_path: Path) -> N
     assert most < 32 << 20
 
 
-def test_others_are_served_meanwhile_and_a_client_may_go(processor: Any, tmp_path: Path) -> None:
+def test_other_requests_are_served_meanwhile_and_a_client_may_disconnect(
+    processor: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "large.bin"
     with file.open("wb") as content:
         content.truncate(256 << 20)
@@ -154,7 +156,7 @@ def test_others_are_served_meanwhile_and_a_client_may_go(processor: Any, tmp_pat
     assert ask(processor, path="main.py").status == 206
 
 
-def test_a_file_that_shrinks_costs_its_own_connection_alone(processor: Any, tmp_path: Path) -> None:
+def test_a_truncated_file_ends_only_its_own_connection(processor: Any, tmp_path: Path) -> None:
     file = tmp_path / "large.bin"
     with file.open("wb") as content:
         content.truncate(256 << 20)
@@ -183,7 +185,7 @@ def anonymous(pid: int) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
 
 
-def test_a_worker_that_is_gone(tmp_path: Path) -> None:
+def test_a_worker_that_has_ended(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     for pid in (0, 2**22 + 1):
         assert (
@@ -194,8 +196,8 @@ def test_a_worker_that_is_gone(tmp_path: Path) -> None:
             file_replies.read_file(file_replies.FileReply(str(tmp_path / "none"), False, []), pid)
 
 
-def test_headers_that_name_no_file() -> None:
+def test_headers_without_a_file() -> None:
     assert file_replies.file_reply([]) is None
     assert file_replies.file_reply([("X-A", "1"), (file_replies.DELETE_HEADER, "true")]) is None
-    found = file_replies.file_reply([("X-NUCLIO-FILESTREAM-PATH", "/a"), ("X-A", "1")])
-    assert found == file_replies.FileReply("/a", False, [("X-A", "1")])
+    reply = file_replies.file_reply([("X-NUCLIO-FILESTREAM-PATH", "/a"), ("X-A", "1")])
+    assert reply == file_replies.FileReply("/a", False, [("X-A", "1")])

@@ -1,4 +1,4 @@
-"""GPU memory of the workers, with a stand-in for the driver's library.
+"""GPU memory of the workers, with a substitute for the driver's library.
 
 There is no GPU and no compiler here, so the library is an object with its functions; what they fill
 are the structures that the real one gets.
@@ -62,14 +62,14 @@ class Library:
         room, count._obj.value = count._obj.value, len(here)
         if room < len(here):
             return 7
-        for one, (pid, used) in zip(found, here, strict=False):
-            one.pid, one.used = pid, used
+        for entry, (pid, used) in zip(found, here, strict=False):
+            entry.pid, entry.used = pid, used
         return self._called("processes")
 
 
 @pytest.fixture
 def worker() -> Iterator[int]:
-    """A process that leads a group of its own."""
+    """A process that leads its own process group."""
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         yield process.pid
@@ -93,7 +93,7 @@ def test_the_workers_memory_by_gpu(worker: int) -> None:
     ]
 
 
-def test_the_library_is_asked_at_scrapes_alone(worker: int) -> None:
+def test_the_library_is_called_only_for_metrics(worker: int) -> None:
     library = Library([(worker, MIB)])
     memory = GpuMemory(lambda: [worker], lambda: library)
     assert library.calls == []
@@ -116,41 +116,41 @@ def test_many_processes(worker: int) -> None:
 
 
 def test_without_a_driver() -> None:
-    asked = []
+    calls = []
 
     def load() -> Any:
-        asked.append(1)
+        calls.append(1)
         return ctypes.CDLL("libnvidia-ml-that-is-not-there.so.1")
 
     memory = GpuMemory(lambda: [1], load)
     assert text(memory) == ""
     assert text(memory) == ""
-    assert asked == [1]
+    assert calls == [1]
 
 
-@pytest.mark.parametrize("what", ["init", "count", "handle", "uuid", "processes"])
-def test_a_driver_that_refuses(what: str, worker: int) -> None:
+@pytest.mark.parametrize("function", ["init", "count", "handle", "uuid", "processes"])
+def test_a_driver_that_returns_errors(function: str, worker: int) -> None:
     library = Library([(worker, MIB)])
-    library.failing = what
+    library.failing = function
     assert text(GpuMemory(lambda: [worker], lambda: library)) == ""
 
 
-def test_a_library_without_the_calls() -> None:
+def test_a_library_without_the_functions() -> None:
     assert text(GpuMemory(lambda: [1], object)) == ""
 
 
-def test_processes_that_this_container_does_not_know(worker: int) -> None:
-    # NVML names processes as the host knows them: nothing is better than a wrong zero.
+def test_processes_outside_this_container(worker: int) -> None:
+    # NVML uses the host's process ids: no value is better than a wrong zero.
     foreign = Library([(2**22 + 5, 300 * MIB)])
     assert text(GpuMemory(lambda: [worker], lambda: foreign)) == ""
 
 
-def test_memory_that_the_driver_does_not_tell(worker: int) -> None:
+def test_memory_that_the_driver_does_not_report(worker: int) -> None:
     memory = GpuMemory(lambda: [worker], lambda: Library([(worker, 2**64 - 1)]))
     assert memory.read() == {}
 
 
-def test_a_driver_that_takes_its_time(worker: int, soon: Any) -> None:
+def test_a_slow_driver(worker: int, soon: Any) -> None:
     library, gate = Library([(worker, MIB)]), threading.Event()
 
     def load() -> Any:

@@ -34,7 +34,7 @@ def url(server: Process) -> str:
     return f"http://127.0.0.1:{server.address[1]}"
 
 
-def test_asks_over_tcp(server: Process):
+def test_a_request_over_tcp(server: Process):
     answer = request("POST", url(server), "/inspect?a=b", b"body", {"X-One": "1"})
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
@@ -44,13 +44,13 @@ def test_asks_over_tcp(server: Process):
     assert (status, body) == (404, b"no such action")
 
 
-def test_reads_the_answer_to_a_body_that_was_refused(server: Process):
+def test_the_reply_to_a_refused_body_is_read(server: Process):
     answer = request("POST", url(server), "/echo", bytes(20_000_000))
     assert answer.status == 413
     assert b"maxRequestBodySize" in answer.body
 
 
-def test_nobody_there(tmp_path: Path):
+def test_a_refused_connection(tmp_path: Path):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
@@ -67,7 +67,7 @@ def test_wrong_urls(where: str):
         request("GET", where)
 
 
-def test_times_out(server: Process):
+def test_a_timeout(server: Process):
     with pytest.raises(TimeoutError):
         request("GET", url(server), "/sleep?30", timeout=0.2)
 
@@ -75,7 +75,7 @@ def test_times_out(server: Process):
 @pytest.mark.parametrize(
     "answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
 )
-def test_answers_that_are_no_http(answer: bytes):
+def test_replies_that_are_not_http(answer: bytes):
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -91,7 +91,7 @@ def test_answers_that_are_no_http(answer: bytes):
         thread.join()
 
 
-def test_listens_at_long_paths_for_this_user_alone(long_path: Path):
+def test_a_long_path_is_accessible_only_to_this_user(long_path: Path):
     with sockets.listen_unix(long_path) as listening:
         assert stat.S_IMODE(os.stat(long_path).st_mode) == 0o600
         assert os.listdir(long_path.parent) == [long_path.name]
@@ -100,18 +100,18 @@ def test_listens_at_long_paths_for_this_user_alone(long_path: Path):
             assert there.recv(1) == b"x"
 
 
-def test_a_socket_in_use_is_not_taken(tmp_path: Path):
+def test_a_socket_in_use_is_not_replaced(tmp_path: Path):
     path = tmp_path / "a.sock"
     with sockets.listen_unix(path):
         with pytest.raises(OSError, match="another process listens") as taken:
             sockets.listen_unix(path)
         assert taken.value.errno == errno.EADDRINUSE
-    # The file is still there, but nobody listens any more.
+    # The file still exists, but no process listens on it.
     with sockets.listen_unix(path), sockets.connect_unix(path, timeout=5):
         pass
 
 
-def test_no_folder_to_listen_in(tmp_path: Path):
+def test_a_socket_in_a_missing_folder(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         sockets.listen_unix(tmp_path / "missing" / "a.sock")
     assert os.listdir(tmp_path) == []
@@ -126,7 +126,7 @@ assert answer.status == 200 and b'"size": 100000' in answer.body, answer
 
 
 @pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
-def test_every_interpreter_asks_over_a_long_path(version: str, long_path: Path):
+def test_every_interpreter_connects_over_a_long_path(version: str, long_path: Path):
     python = interpreters.find(version)
     assert python is not None
     with sockets.listen_unix(long_path) as listening, serving(version, listening):

@@ -75,7 +75,7 @@ def test_preflights_with_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"origin": "https://other.example"}, "origin https://other.example"),
         ({"origin": PAGE.upper()}, "origin HTTPS://PAGE.EXAMPLE"),
@@ -85,10 +85,10 @@ def test_preflights_with_settings() -> None:
         ({"wanted": "accept, x-evil"}, "header x-evil"),
     ],
 )
-def test_preflights_for_what_is_not_allowed(changes: Any, words: str) -> None:
+def test_preflights_for_requests_that_are_not_allowed(changes: Any, message: str) -> None:
     answer = preflight(CorsPolicy({"allowOrigins": [PAGE], "allowMethods": ["POST"]}), **changes)
     assert answer.status == 400
-    assert words in json.loads(answer.body)["error"]
+    assert message in json.loads(answer.body)["error"]
     assert values(answer.headers, "Access-Control-Allow-Origin") == []
 
 
@@ -98,24 +98,24 @@ def test_preflights_must_name_their_origin() -> None:
     assert answer.status == 400
 
 
-def test_options_without_a_requested_method_is_for_the_handler() -> None:
+def test_options_without_a_requested_method_reach_the_handler() -> None:
     assert CorsPolicy({}).check(request("OPTIONS", Origin=PAGE)) is None
 
 
-def test_a_handler_may_answer_for_itself() -> None:
+def test_headers_of_the_handler_have_precedence() -> None:
     cors = CorsPolicy({"exposeHeaders": ["X-Mine"]})
-    asked = request("GET", Origin=PAGE)
-    assert cors.headers(asked, []) == [
+    headers = request("GET", Origin=PAGE)
+    assert cors.headers(headers, []) == [
         ("Access-Control-Allow-Origin", PAGE),
         ("Vary", "Origin"),
         ("Access-Control-Expose-Headers", "X-Mine"),
     ]
     own = [("access-control-allow-origin", "*"), ("Vary", "Accept")]
-    assert values(cors.headers(asked, own), "Access-Control-Allow-Origin") == []
-    assert values(cors.headers(asked, own), "Vary") == ["Origin"]
+    assert values(cors.headers(headers, own), "Access-Control-Allow-Origin") == []
+    assert values(cors.headers(headers, own), "Vary") == ["Origin"]
 
 
-def test_it_is_off_unless_enabled() -> None:
+def test_cors_is_disabled_by_default() -> None:
     assert cors_policy({}) is None
     assert cors_policy({"cors": {"allowOrigins": [PAGE]}}) is None
     assert cors_policy({"cors": {"enabled": False}}) is None
@@ -130,7 +130,7 @@ def test_it_is_off_unless_enabled() -> None:
     "wrong",
     [{"allowOrigins": {"a": 1}}, {"allowCredentials": "yes"}, {"preflightMaxAgeSeconds": True}],
 )
-def test_wrong_settings_are_named(wrong: Any) -> None:
+def test_invalid_settings_are_reported(wrong: Any) -> None:
     with pytest.raises(ConfigFileError, match=rf"cors\.{next(iter(wrong))}: .* is not a"):
         cors_policy({"cors": {"enabled": True, **wrong}})
 
@@ -141,7 +141,7 @@ def handler(context, event):
 """
 
 
-def test_in_a_processor(serve: Any) -> None:
+def test_cors_of_a_processor(serve: Any) -> None:
     cors = {"enabled": True, "allowOrigins": [PAGE], "exposeHeaders": ["X-Request-Id"]}
     processor = serve(HANDLER, trigger={"attributes": {"cors": cors}})
     answer = processor.send(origin=PAGE)
@@ -150,7 +150,7 @@ def test_in_a_processor(serve: Any) -> None:
     assert answer.header("access-control-expose-headers") == "X-Request-Id"
     assert answer.header("vary") == "Origin"
 
-    # No page sends this one: a server does, or a person.
+    # A request without an origin comes from a program, not from a page.
     plain = processor.send()
     assert (plain.status, plain.body) == (200, b"POST")
     assert plain.header("access-control-allow-origin") is None
@@ -159,15 +159,15 @@ def test_in_a_processor(serve: Any) -> None:
     assert foreign.status == 403
     assert "https://other.example is not in allowOrigins" in str(foreign.body)
 
-    asked = {"origin": PAGE, "access_control_request_method": "POST"}
-    assert processor.send(method="OPTIONS", **asked).body == b""
+    headers = {"origin": PAGE, "access_control_request_method": "POST"}
+    assert processor.send(method="OPTIONS", **headers).body == b""
     assert processor.send(method="OPTIONS").body == b"OPTIONS"
     assert processor.send(path="/__internal/health", method="GET").status == 200
 
 
-def test_options_reach_the_handler_without_it(serve: Any) -> None:
+def test_without_cors_options_reach_the_handler(serve: Any) -> None:
     processor = serve(HANDLER)
-    asked = {"origin": PAGE, "access_control_request_method": "POST"}
-    answer = processor.send(method="OPTIONS", **asked)
+    headers = {"origin": PAGE, "access_control_request_method": "POST"}
+    answer = processor.send(method="OPTIONS", **headers)
     assert answer.body == b"OPTIONS"
     assert answer.header("access-control-allow-origin") is None

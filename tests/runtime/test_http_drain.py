@@ -36,7 +36,7 @@ def test_requests_in_flight_are_answered(server: Process):
     assert server.drained() == 0
 
 
-def test_idle_connections_are_waited_for(server: Process):
+def test_a_drain_waits_for_idle_connections(server: Process):
     with server.wire() as fresh, server.wire() as used:
         used.ask("/echo", b"x").answer()
         until(lambda: server.counts()["connections"] == 3, "all are accepted")
@@ -51,7 +51,7 @@ def test_idle_connections_are_waited_for(server: Process):
     assert server.drained() == 0
 
 
-def test_idle_connections_end_with_the_time_out(server: Process):
+def test_idle_connections_are_closed_by_the_timeout(server: Process):
     with server.wire() as fresh, server.wire() as used:
         used.ask("/echo", b"x").answer()
         until(lambda: server.counts()["connections"] == 3, "all are accepted")
@@ -61,7 +61,7 @@ def test_idle_connections_end_with_the_time_out(server: Process):
     assert server.drained() == 0
 
 
-def test_requests_in_flight_outlast_the_time_out(server: Process):
+def test_requests_in_flight_outlast_the_timeout(server: Process):
     with server.wire() as wire:
         wire.ask("/sleep?1.5", extra="X-N: 1\r\n")
         until(lambda: server.counts()["in_flight"] == 2, "the request is in flight")
@@ -71,7 +71,7 @@ def test_requests_in_flight_outlast_the_time_out(server: Process):
     assert server.drained() == 0
 
 
-def test_a_request_half_arrived_is_answered(server: Process):
+def test_a_partly_received_request_is_answered(server: Process):
     with server.wire() as head, server.wire() as body:
         head.send(b"POST /echo HTTP/1.1\r\nHo")
         body.send(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhe")
@@ -86,10 +86,10 @@ def test_a_request_half_arrived_is_answered(server: Process):
     assert server.drained() == 0
 
 
-def test_pipelined_requests_that_have_arrived_are_answered(server: Process):
+def test_received_pipelined_requests_are_answered(server: Process):
     with server.wire() as wire:
         wire.ask("/sleep?1.5")
-        # More than one read's worth, so that some waits in the kernel when the drain begins.
+        # More than one read returns, so that some wait in the kernel when the drain begins.
         for _ in range(60):
             wire.ask("/echo", b"x" * 10_000)
         until(lambda: server.counts()["in_flight"] == 2, "the request is in flight")
@@ -118,10 +118,10 @@ def test_paused_servers_leave_connections_in_the_queue(server: Process):
     with server.wire() as wire:
         wire.ask("/echo", b"x")
         assert wire.silent()
-    # Nothing but a connection could tell the server to resume, and it takes none.
+    # Only a connection could make the server resume, and it accepts none.
 
 
-def test_resume_takes_up_what_has_queued(server: Process):
+def test_resume_accepts_queued_connections(server: Process):
     with server.wire() as control:
         until(lambda: server.counts()["connections"] == 2, "the connection is accepted")
         server.command("PAUSE")
@@ -141,13 +141,13 @@ def test_two_processes_share_a_listener(version: str):
         pids = {first.popen.pid, second.popen.pid}
         seen: set[int] = set()
 
-        def asked() -> bool:
+        def both_serve() -> bool:
             with contextlib.ExitStack() as stack:
                 wires = [stack.enter_context(Wire(sock.getsockname())) for _ in range(20)]
                 seen.update(serves(wire) for wire in wires)
             return seen == pids
 
-        until(asked, "both have served")
+        until(both_serve, "both have served")
         with Wire(sock.getsockname()) as wire:
             wire.send(b"DRAIN 600\n")
             assert wire.ended()
@@ -160,7 +160,7 @@ def test_two_processes_share_a_listener(version: str):
         until(ended, "one has ended and the other serves")
 
 
-def test_a_switch_between_processes_loses_nothing(version: str):
+def test_a_switch_between_processes_loses_no_request(version: str):
     """Clients that keep their connections and never retry, while servers take turns."""
     stop = threading.Event()
     failures: list[str] = []
@@ -182,7 +182,7 @@ def test_a_switch_between_processes_loses_nothing(version: str):
     with listener() as sock, contextlib.ExitStack() as stack:
         address = sock.getsockname()
         current = stack.enter_context(serving(version, sock))
-        # Held without a request across the first switch.
+        # Idle during the first switch.
         idle = stack.enter_context(Wire(address))
         threads = [threading.Thread(target=client, args=(i, address)) for i in range(4)]
         for thread in threads:

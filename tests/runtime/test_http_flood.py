@@ -1,4 +1,4 @@
-"""Ten thousand malformed streams over the wire: the right answers, no hang, no growth."""
+"""Ten thousand malformed streams over the wire: correct replies, no hang, no growth."""
 
 import os
 import socket
@@ -74,7 +74,7 @@ def flood(server: Process, batch: list[bytes]) -> None:
             assert answered(wire) == expected(raw), raw
 
 
-def test_malformed_streams_cost_nothing_but_their_answers():
+def test_malformed_streams_get_replies_and_leave_nothing():
     corpus = streams(10_000, seed=11)
     with serving(limits={"max_body": MAX_BODY}) as server:
         open_before = descriptors(server)
@@ -85,7 +85,7 @@ def test_malformed_streams_cost_nothing_but_their_answers():
             flood(server, batch)
         assert kilobytes(server) < before + 2048
         until(lambda: descriptors(server) == open_before, "every descriptor is closed")
-        # The server is as it was: neither errors of its own nor requests under way.
+        # The server is unchanged: it has neither errors nor requests in flight.
         assert server.counts()["errors"] == []
         with server.wire() as wire:
             assert wire.ask("/echo", b"as ever").answer().body == b"as ever"

@@ -1,4 +1,4 @@
-"""Deadlines, memory and descriptors: what one client may cost."""
+"""Deadlines, memory and descriptors: the limits for one client."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ def hasty(request):
         yield process
 
 
-def test_slow_heads_end_in_408(hasty: Process):
+def test_slow_headers_end_with_408(hasty: Process):
     with hasty.wire() as wire:
         wire.ask("/echo", b"x").answer()
         end = time.monotonic() + 60
@@ -58,7 +58,7 @@ def test_stalled_bodies_end_in_408(hasty: Process, start: bytes):
         assert wire.ended()
 
 
-def test_large_bodies_that_break_off(hasty: Process):
+def test_truncated_large_bodies(hasty: Process):
     with hasty.wire() as wire:
         wire.send(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 30000000\r\n\r\n")
         wire.send(bytes(3_000_000))
@@ -74,7 +74,7 @@ def patient():
         yield process
 
 
-def test_slow_bodies_that_move_are_waited_for(patient: Process):
+def test_slow_bodies_with_progress_are_accepted(patient: Process):
     with patient.wire() as wire:
         wire.send(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n")
         for byte in b"hello, world":
@@ -83,10 +83,10 @@ def test_slow_bodies_that_move_are_waited_for(patient: Process):
         assert wire.answer().body == b"hello, world"
 
 
-def test_idle_connections_are_left_alone(hasty: Process):
+def test_idle_connections_stay_open(hasty: Process):
     with hasty.wire() as fresh, hasty.wire() as used:
         used.ask("/echo", b"x").answer()
-        # A line break behind a request begins nothing, even in two pieces.
+        # A line break after a request starts no request, even in two pieces.
         used.send(b"\r")
         time.sleep(0.05)
         used.send(b"\n\r\n")
@@ -96,14 +96,14 @@ def test_idle_connections_are_left_alone(hasty: Process):
         assert used.ask("/echo", b"2").answer().body == b"2"
 
 
-def test_clients_that_do_not_read_are_cut(hasty: Process):
+def test_clients_that_do_not_read_are_disconnected(hasty: Process):
     for extra in ("", "Connection: close\r\n"):
         with hasty.wire(receive_buffer=4096) as wire:
             wire.ask("/big?60000000", extra=extra)
             until(lambda: hasty.counts()["connections"] == 1, "the connection is cut")
 
 
-def test_clients_that_read_slowly_get_everything(patient: Process):
+def test_slow_clients_get_complete_replies(patient: Process):
     with patient.wire(receive_buffer=65536) as wire:
         wire.ask("/big?6000000", extra="Connection: close\r\n")
         got = 0
@@ -115,7 +115,7 @@ def test_clients_that_read_slowly_get_everything(patient: Process):
         assert got > 6_000_000
 
 
-def test_a_refused_client_that_never_ends_is_cut(hasty: Process):
+def test_a_refused_client_that_keeps_sending_is_disconnected(hasty: Process):
     with hasty.wire() as wire:
         assert wire.ask("/echo", b"", "Content-Length: 1\r\n").answer().status == 400
         assert wire.ended()
@@ -123,27 +123,27 @@ def test_a_refused_client_that_never_ends_is_cut(hasty: Process):
 
 
 def test_pipelined_floods_stop_at_the_socket(hasty: Process):
-    one = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
+    request = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
     with hasty.wire() as wire:
         wire.ask("/hold")
         wire.sock.settimeout(0.5)
         taken = 0
         with contextlib.suppress(TimeoutError):
-            while taken < 64 * MEGABYTE and taken % len(one) == 0:
-                taken += wire.sock.send(one)
-        # What was not taken by the server and the kernel's buffers waits at the client.
+            while taken < 64 * MEGABYTE and taken % len(request) == 0:
+                taken += wire.sock.send(request)
+        # Data that the server and the kernel's buffers do not accept stays with the client.
         assert taken < 32 * MEGABYTE
         wire.sock.settimeout(DEADLINE)
         with hasty.wire() as other:
             assert other.ask("/release").answer().status == 200
         assert wire.answer().body == b"released"
-        for _ in range(taken // len(one)):
+        for _ in range(taken // len(request)):
             assert wire.answer().body == b"x" * 1000
 
 
-def test_pipelined_floods_leave_others_their_turn(hasty: Process):
+def test_pipelined_floods_do_not_delay_others(hasty: Process):
     with hasty.wire() as busy, hasty.wire() as greedy, hasty.wire() as modest:
-        # Meanwhile everything arrives.
+        # Meanwhile all data arrives.
         busy.ask("/block?2")
         time.sleep(0.3)
         greedy.send(b"GET /order?greedy HTTP/1.1\r\nHost: test\r\n\r\n" * 500)
@@ -154,18 +154,18 @@ def test_pipelined_floods_leave_others_their_turn(hasty: Process):
             greedy.answer()
 
 
-def test_answers_are_not_heaped_up_for_a_slow_reader():
+def test_replies_are_not_buffered_for_a_slow_reader():
     with serving(limits={"max_body": 64 * MEGABYTE}) as server:
         before = server.counts()["rss"]
         with server.wire(receive_buffer=4096) as wire:
             for _ in range(30):
                 wire.ask("/big?20000000")
             until(lambda: server.counts()["in_flight"] == 1, "the first request is answered")
-            # 600 MB were asked for; one answer at a time is held.
+            # 600 MB were requested; one reply at a time is in memory.
             assert server.counts()["rss"] - before < 100 * MEGABYTE
 
 
-def test_announced_bodies_take_no_memory():
+def test_announced_bodies_allocate_no_memory():
     with serving(limits={"max_body": 64 * MEGABYTE}) as server, contextlib.ExitStack() as stack:
         before = server.counts()["rss"]
         for _ in range(20):
@@ -176,14 +176,14 @@ def test_announced_bodies_take_no_memory():
 
 
 @pytest.mark.parametrize("version", interpreters.few())
-def test_running_out_of_descriptors_ends_when_some_are_free_again(version: str):
+def test_the_server_recovers_when_descriptors_are_free_again(version: str):
     with serving(version, files=24) as server, contextlib.ExitStack() as stack:
         wires = [stack.enter_context(server.wire()) for _ in range(40)]
         for wire in wires:
             wire.ask("/inspect")
         until(lambda: not wires[0].silent(0.01), "the first is answered")
         for number, wire in enumerate(wires):
-            # Each that leaves makes room for one that waits.
+            # Each connection that closes admits a waiting one.
             assert wire.answer().status == 200, number
             wire.sock.close()
         errors = server.counts()["errors"]
@@ -199,7 +199,7 @@ def test_many_small_chunks_are_bounded_in_time(hasty: Process):
         assert time.monotonic() - started < 45
 
 
-def test_the_client_sees_no_reset_behind_a_refusal(hasty: Process):
+def test_the_client_sees_no_reset_after_a_refusal(hasty: Process):
     refused = 0
     for _ in range(20):
         with hasty.wire() as wire:

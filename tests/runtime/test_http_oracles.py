@@ -1,11 +1,11 @@
 """The request parser against two others, h11 and httptools, as oracles.
 
-What ours accepts, both must accept and read as the same: method, target, version, headers, body,
-and where the next request begins. So what either of them refuses, ours refuses too. It may refuse
-what they accept, being the strictest of the three. The differences that are meant:
+Requests that fnbuild accepts, both must accept with the same method, target, version, headers and
+body, and the same start of the next request. fnbuild may refuse requests that they accept, because
+it is the strictest of the three. The intended differences:
 
 - Empty lines in front of a request are skipped (RFC 9112 2.2); h11 refuses them.
-- An HTTP/1.0 request may keep its connection by asking for it; h11 reads nothing behind one.
+- An HTTP/1.0 request may keep its connection by asking for it; h11 reads nothing after one.
 - Any token is a method; httptools knows a list of them.
 - Targets may hold `"`, `<`, `>`, `^`, `` ` ``, `{`, `|` and `}`, which browsers send.
 """
@@ -45,10 +45,10 @@ class Verdict(NamedTuple):
     stream: bytes = b""
 
 
-def ours(raw: bytes) -> Verdict:
+def by_fnbuild(raw: bytes) -> Verdict:
     reader = RequestReader(16 * 1024, 1 << 20)
     reader.feed(raw)
-    found: list[Read] = []
+    requests: list[Read] = []
     stream = b""
     at = 0
     refused = False
@@ -57,7 +57,7 @@ def ours(raw: bytes) -> Verdict:
             head, body = request
             headers = [(n.lower().encode(), v.encode("latin-1")) for n, v in head.fields]
             version = head.version.encode()
-            found.append(
+            requests.append(
                 Read(head.method.encode(), head.target.encode(), version, headers, bytes(body))
             )
             end = len(raw) - reader.unread
@@ -67,7 +67,7 @@ def ours(raw: bytes) -> Verdict:
                 break
     except HttpError:
         refused = True
-    return Verdict(found, refused, stream + without_empty_lines(raw[at:]))
+    return Verdict(requests, refused, stream + without_empty_lines(raw[at:]))
 
 
 def without_empty_lines(raw: bytes) -> bytes:
@@ -76,7 +76,7 @@ def without_empty_lines(raw: bytes) -> bytes:
 
 
 def by_h11(raw: bytes) -> Verdict:
-    found: list[Read] = []
+    requests: list[Read] = []
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(raw)
     try:
@@ -89,16 +89,16 @@ def by_h11(raw: bytes) -> Verdict:
             elif isinstance(event, h11.EndOfMessage):
                 headers = list(request.headers)
                 version = request.http_version
-                found.append(Read(request.method, request.target, version, headers, body))
+                requests.append(Read(request.method, request.target, version, headers, body))
                 connection.send(h11.Response(status_code=400, headers=[("Content-Length", "0")]))
                 connection.send(h11.EndOfMessage())
                 if connection.our_state is not h11.DONE:
-                    return Verdict(found, refused=False)
+                    return Verdict(requests, refused=False)
                 connection.start_next_cycle()
             else:
-                return Verdict(found, refused=False)
+                return Verdict(requests, refused=False)
     except h11.RemoteProtocolError:
-        return Verdict(found, refused=True)
+        return Verdict(requests, refused=True)
 
 
 class _Collector:
@@ -106,7 +106,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self.parser: Any = httptools.HttpRequestParser(self)
-        self.found: list[Read] = []
+        self.requests: list[Read] = []
 
     def on_message_begin(self) -> None:
         self.target, self.body = b"", b""
@@ -128,7 +128,7 @@ class _Collector:
 
     def on_message_complete(self) -> None:
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        self.found.append(Read(method, self.target, version, self.headers, self.body))
+        self.requests.append(Read(method, self.target, version, self.headers, self.body))
 
 
 def by_httptools(raw: bytes) -> Verdict:
@@ -136,8 +136,8 @@ def by_httptools(raw: bytes) -> Verdict:
     try:
         collector.parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        return Verdict(collector.found, refused=True)
-    return Verdict(collector.found, refused=False)
+        return Verdict(collector.requests, refused=True)
+    return Verdict(collector.requests, refused=False)
 
 
 @functools.cache
@@ -147,7 +147,7 @@ def known_to_httptools(method: bytes) -> bool:
 
 def compare(raw: bytes) -> Verdict:
     """Fail if our parser accepts what an oracle refuses or reads differently."""
-    verdict = ours(raw)
+    verdict = by_fnbuild(raw)
     accepted = verdict.requests
     for oracle, until in ((by_h11, ends_for_h11), (by_httptools, ends_for_httptools)):
         seen = oracle(verdict.stream).requests
@@ -174,7 +174,7 @@ def test_mutated_streams_are_read_as_the_oracles_read_them():
         verdict = compare(raw)
         accepted += len(verdict.requests)
         refused += verdict.refused
-    # Neither side of the corpus may dry up.
+    # The corpus must have both accepted and refused streams.
     assert accepted > 3000
     assert refused > 3000
 
@@ -197,17 +197,17 @@ def test_any_damage_is_read_as_the_oracles_read_it(raw, at, gone, put):
 
 
 @pytest.mark.parametrize("raw", [form[1] for form in FORMS], ids=[form[0] for form in FORMS])
-def test_what_oracles_make_of_malformed_requests(raw):
+def test_malformed_requests_are_refused_by_all_parsers(raw):
     assert compare(raw).refused
 
 
-def test_the_meant_differences_are_there():
+def test_the_intended_differences_exist():
     get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    assert len(ours(b"\r\n" + get).requests) == 1
+    assert len(by_fnbuild(b"\r\n" + get).requests) == 1
     assert by_h11(b"\r\n" + get).refused
     old = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
-    assert len(ours(old + old).requests) == 2
+    assert len(by_fnbuild(old + old).requests) == 2
     assert len(by_h11(old + old).requests) == 1
     foreign = get.replace(b"GET", b"BREW")
-    assert len(ours(foreign).requests) == 1
+    assert len(by_fnbuild(foreign).requests) == 1
     assert by_httptools(foreign).refused

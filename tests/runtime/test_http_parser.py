@@ -33,7 +33,7 @@ def read(pieces: list[bytes], into: RequestReader | None = None) -> list:
     return requests
 
 
-def one(raw: bytes):
+def single_request(raw: bytes):
     into = reader()
     into.feed(raw)
     request = into.next()
@@ -49,17 +49,17 @@ def bytewise(raw: bytes) -> list[bytes]:
 @pytest.mark.parametrize(
     ("raw", "status"), [form[1:] for form in FORMS], ids=[form[0] for form in FORMS]
 )
-def test_refuses(raw, status):
-    with pytest.raises(HttpError) as whole:
+def test_malformed_requests_are_refused(raw, status):
+    with pytest.raises(HttpError) as in_one_piece:
         read([raw])
-    assert whole.value.status == status
+    assert in_one_piece.value.status == status
     with pytest.raises(HttpError) as split:
         read(bytewise(raw))
     assert split.value.status == status
 
 
-def test_takes_a_request_apart():
-    head, body = one(
+def test_a_request_is_parsed():
+    head, body = single_request(
         b"POST /a%20b/%C3%A4?x=1&y=%20 HTTP/1.1\r\nHost: test:8080\r\nX-Empty:\r\n"
         b"x-padded: \t a b \t\r\nContent-Length: 3\r\nX-Latin: \xe4\r\n\r\nabc"
     )
@@ -93,16 +93,16 @@ def test_takes_a_request_apart():
         ("M-SEARCH /x HTTP/1.1", "/x", ""),
     ],
 )
-def test_reads_targets(line, path, query):
-    head, _ = one(line.encode() + b"\r\nHost: test\r\n\r\n")
+def test_targets_are_parsed(line, path, query):
+    head, _ = single_request(line.encode() + b"\r\nHost: test\r\n\r\n")
     assert (head.path, head.query) == (path, query)
 
 
 @pytest.mark.parametrize(
     "host", ["", "test", "my_host", "127.0.0.1:80", "[::1]", "[::1]:8080", "a.b-c~d"]
 )
-def test_reads_hosts(host):
-    head, _ = one(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+def test_hosts_are_parsed(host):
+    head, _ = single_request(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert head.lookup()["host"] == host
 
 
@@ -120,14 +120,16 @@ def test_reads_hosts(host):
         ("1.0", "keep-alive, close", False),
     ],
 )
-def test_knows_whether_the_connection_lives_on(version, connection, keeps):
+def test_the_persistence_of_the_connection_is_determined(version, connection, keeps):
     line = f"Connection: {connection}\r\n" if connection else ""
-    head, _ = one(f"GET / HTTP/{version}\r\nHost: test\r\n{line}\r\n".encode())
+    head, _ = single_request(f"GET / HTTP/{version}\r\nHost: test\r\n{line}\r\n".encode())
     assert head.keep_alive is keeps
 
 
-def test_connection_may_stand_in_several_headers():
-    head, _ = one(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\nConnection: close\r\n\r\n")
+def test_connection_may_be_in_several_headers():
+    head, _ = single_request(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\nConnection: close\r\n\r\n"
+    )
     assert head.keep_alive is False
 
 
@@ -144,7 +146,7 @@ def test_connection_may_stand_in_several_headers():
         (b"1\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n", b"x"),
     ],
 )
-def test_reads_chunks(chunks, body):
+def test_chunks_are_parsed(chunks, body):
     raw = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n" + chunks
     assert [request[-1] for request in read([raw + raw])] == [body, body]
     assert [request[-1] for request in read(bytewise(raw + raw))] == [body, body]
@@ -168,14 +170,14 @@ def test_limits_are_exact():
     assert refused.value.status == 431
 
 
-def test_announced_bodies_take_no_memory():
+def test_announced_bodies_allocate_no_memory():
     into = RequestReader(MAX_HEAD, 1 << 40)
     into.feed(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000000\r\n\r\n")
     assert into.next() is None
     assert len(into._body.data) <= 1 << 20
 
 
-def test_large_bodies_arrive_whole():
+def test_large_bodies_arrive_complete():
     body = hashlib.sha512(b"x").digest() * 160_000
     into = RequestReader(MAX_HEAD, len(body))
     raw = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -183,7 +185,7 @@ def test_large_bodies_arrive_whole():
     assert [request[-1] for request in read(pieces, into)] == [body]
 
 
-def test_heads_are_not_mixed_up():
+def test_requests_with_equal_headers_are_independent():
     raw = b"GET /a HTTP/1.1\r\nHost: test\r\nX: %d"
     for number in (1, 1, *range(1000)):
         assert parse_head(raw % number).lookup()["x"] == str(number)
@@ -220,19 +222,19 @@ def messages(draw):
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(messages(), min_size=1, max_size=4), st.data())
-def test_splitting_changes_nothing(stream, data):
+def test_splitting_does_not_change_the_result(stream, data):
     raw = b"".join(request for request, _ in stream)
-    whole = read([raw])
-    assert [request[-1] for request in whole] == [body for _, body in stream]
+    complete = read([raw])
+    assert [request[-1] for request in complete] == [body for _, body in stream]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=12)))
     pieces = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
-    assert read([piece for piece in pieces if piece]) == whole
-    assert read(bytewise(raw)) == whole
+    assert read([piece for piece in pieces if piece]) == complete
+    assert read(bytewise(raw)) == complete
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(messages(), min_size=1, max_size=2), st.data())
-def test_damage_ends_in_a_refusal_or_in_requests(stream, data):
+def test_damaged_bytes_end_as_a_refusal_or_as_requests(stream, data):
     raw = bytearray(b"".join(request for request, _ in stream))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw) - 1))
@@ -246,5 +248,5 @@ def test_damage_ends_in_a_refusal_or_in_requests(stream, data):
         except HttpError as refusal:
             outcomes.append(400 <= refusal.status <= 505)
     if isinstance(outcomes[0], list):
-        # What is taken whole is taken the same in pieces; refusals may come at another point.
+        # Accepted requests are the same in pieces; refusals may occur at another point.
         assert outcomes[0] == outcomes[1]

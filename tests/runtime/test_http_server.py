@@ -19,7 +19,7 @@ def server(request):
         yield process
 
 
-def test_answers(server: Process):
+def test_requests_are_answered(server: Process):
     with server.wire() as wire:
         answer = wire.ask("/inspect?a=b", b"body", "X-One: 1\r\nX-Two: 2\r\n").answer()
     assert answer.status == 200
@@ -41,14 +41,14 @@ def test_answers(server: Process):
     assert seen["keep_alive"] is True
 
 
-def test_keeps_the_connection(server: Process):
+def test_the_connection_stays_open(server: Process):
     with server.wire() as wire:
         for number in range(50):
             assert wire.ask("/echo", b"%d" % number).answer().body == b"%d" % number
         assert wire.silent()
 
 
-def test_answers_whatever_way_the_application_gives(server: Process):
+def test_the_application_may_reply_in_any_way(server: Process):
     with server.wire() as wire:
         assert wire.ask("/later").answer().body == b"later"
         assert wire.ask("/sleep?0.01", extra="X-N: 7\r\n").answer().body == b"7"
@@ -61,7 +61,7 @@ def test_answers_whatever_way_the_application_gives(server: Process):
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 262_144, 5_000_000])
-def test_echoes_bodies_of_all_sizes(server: Process, size: int):
+def test_bodies_of_all_sizes_are_echoed(server: Process, size: int):
     body = hashlib.sha512(str(size).encode()).digest() * (size // 64 + 1)
     body = body[:size]
     pieces = [body[i : i + 100_001] for i in range(0, size, 100_001)]
@@ -101,7 +101,7 @@ def test_http_1_0(server: Process):
         assert wire.ended()
 
 
-def test_the_client_may_ask_to_close(server: Process):
+def test_the_client_may_request_a_close(server: Process):
     with server.wire() as wire:
         assert wire.ask("/echo", b"x", "Connection: close\r\n").answer().closes
         assert wire.ended()
@@ -123,7 +123,7 @@ def test_statuses_without_a_body(server: Process, status: int, length: str | Non
         assert wire.ask("/echo", b"x").answer().body == b"x"
 
 
-def test_unusual_statuses_pass(server: Process):
+def test_unusual_statuses_are_sent(server: Process):
     with server.wire() as wire:
         assert wire.ask("/status?299").answer().status == 299
         assert wire.ask("/status?999").answer().status == 999
@@ -133,7 +133,7 @@ def test_unusual_statuses_pass(server: Process):
 EXPECT = b"POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-Continue\r\n"
 
 
-def test_continue_is_sent_when_the_body_is_wanted(server: Process):
+def test_continue_is_sent_if_the_body_is_read(server: Process):
     with server.wire() as wire:
         wire.send(EXPECT + b"Content-Length: 5\r\n\r\n")
         assert wire.answer().status == 100
@@ -143,7 +143,7 @@ def test_continue_is_sent_when_the_body_is_wanted(server: Process):
         assert wire.send(b"0\r\n\r\n").answer().body == b""
 
 
-def test_continue_is_not_sent_when_nothing_waits_for_it(server: Process):
+def test_continue_is_not_sent_if_the_client_does_not_wait(server: Process):
     with server.wire() as wire:
         assert wire.send(EXPECT + b"Content-Length: 5\r\n\r\nhello").answer().body == b"hello"
         assert wire.send(EXPECT + b"Content-Length: 0\r\n\r\n").answer().status == 200
@@ -158,7 +158,7 @@ def test_malformed_requests_are_refused_and_the_connection_ends(server: Process)
     wrong = []
     for name, raw, status in FORMS:
         with server.wire() as wire:
-            # A request in front shows that the refusal comes behind its answer.
+            # A request before it shows that the refusal comes after its reply.
             wire.ask("/echo", b"first")
             wire.send(raw)
             first, refused = wire.answer(), wire.answer()
@@ -170,7 +170,7 @@ def test_malformed_requests_are_refused_and_the_connection_ends(server: Process)
     until(lambda: server.counts()["connections"] == 1, "every refused connection is gone")
 
 
-def test_nothing_behind_a_refused_request_is_served(server: Process):
+def test_nothing_after_a_refused_request_is_served(server: Process):
     smuggled = b"POST /raise HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
     before = len(server.counts()["errors"])
     with server.wire() as wire:
@@ -183,9 +183,9 @@ def test_nothing_behind_a_refused_request_is_served(server: Process):
     assert len(server.counts()["errors"]) == before
 
 
-def test_too_large_bodies_get_an_answer_that_can_be_read(server: Process):
+def test_too_large_bodies_get_a_readable_reply(server: Process):
     with server.wire() as wire:
-        # The client writes everything before it reads: the server has to take it all the same.
+        # The client writes the whole body before it reads, so the server has to receive it.
         answer = wire.ask("/echo", bytes(30_000_000)).answer()
         assert answer.status == 413
         assert answer.closes
@@ -246,19 +246,19 @@ def test_headers_of_replies(server: Process):
             assert wire.ended()
 
 
-def test_half_closed_connections_get_their_answers(server: Process):
+def test_half_closed_connections_get_their_replies(server: Process):
     with server.wire() as wire:
         wire.ask("/sleep?0.05", extra="X-N: 1\r\n").ask("/echo", b"2")
         wire.sock.shutdown(socket.SHUT_WR)
         assert wire.answer().body == b"1"
         assert wire.answer().body == b"2"
         assert wire.ended()
-    for rest in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nx"):
+    for unfinished in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nx"):
         for before in (0, 1):
             with server.wire() as wire:
                 for _ in range(before):
                     wire.ask("/sleep?0.05")
-                wire.send(rest)
+                wire.send(unfinished)
                 wire.sock.shutdown(socket.SHUT_WR)
                 for _ in range(before):
                     assert wire.answer().status == 200
@@ -271,7 +271,7 @@ def reset(wire: Wire) -> None:
     wire.sock.close()
 
 
-def test_reset_connections_leave_nothing_behind(server: Process):
+def test_reset_connections_leave_no_state(server: Process):
     reset(server.wire())
     reset(server.wire().send(b"GET / HTTP/1.1\r\nHo"))
     reset(server.wire().send(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nx"))
@@ -282,7 +282,7 @@ def test_reset_connections_leave_nothing_behind(server: Process):
     until(lambda: server.counts()["in_flight"] == 1, "their requests are over")
 
 
-def test_commands_are_lines_that_are_no_http(tmp_path: Path):
+def test_commands_are_lines_that_are_not_http(tmp_path: Path):
     path = str(tmp_path / "control.sock")
     with listener(path) as listening, serving(None, listening) as server:
         with server.wire() as wire:

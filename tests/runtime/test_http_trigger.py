@@ -51,26 +51,26 @@ def wire_to(processor: Any) -> Wire:
 
 
 def metric(processor: Any, name: str, **labels: str) -> float:
-    """The sum of the samples of this name that have these labels."""
+    """Return the sum of the samples of this name that have these labels."""
     text = processor.admin("/metrics").body.decode()
-    found = re.findall(rf"^{PREFIX}{name}{{([^}}]*)}} (\S+)$", text, re.MULTILINE)
+    samples = re.findall(rf"^{PREFIX}{name}{{([^}}]*)}} (\S+)$", text, re.MULTILINE)
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    return sum(float(value) for pairs, value in found if all(w in pairs for w in wanted))
+    return sum(float(value) for pairs, value in samples if all(w in pairs for w in wanted))
 
 
 def times(header: str) -> dict[str, float]:
     return {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", header)}
 
 
-def test_replies_tell_where_their_time_went(processor: Any) -> None:
+def test_replies_have_timings(processor: Any) -> None:
     began = time.monotonic()
     answer = processor.send(path="/sleep?s=0.1")
-    whole = (time.monotonic() - began) * 1000
+    elapsed = (time.monotonic() - began) * 1000
     spent = times(answer.header("server-timing"))
     assert list(spent) == ["queue", "handover", "handler", "reply"]
     assert spent["handler"] >= 100
-    assert all(0 <= ms < whole for ms in spent.values())
-    assert sum(spent.values()) <= whole
+    assert all(0 <= ms < elapsed for ms in spent.values())
+    assert sum(spent.values()) <= elapsed
     for stage in spent:
         assert metric(processor, "event_stage_duration_milliseconds_count", stage=stage) >= 1
     assert metric(processor, "event_stage_duration_milliseconds_sum", stage="handler") >= 100
@@ -87,7 +87,7 @@ def test_a_handler_may_add_its_own_timing(processor: Any) -> None:
     assert lines[1].startswith(b"Server-Timing: queue;dur=")
 
 
-def test_waiting_for_a_worker_shows_as_queue(processor: Any) -> None:
+def test_waiting_for_a_worker_is_the_queue_time(processor: Any) -> None:
     with wire_to(processor) as first, wire_to(processor) as second:
         first.ask("/sleep?s=3")
         processor.await_workers("busy")
@@ -127,13 +127,13 @@ def test_traces_reach_the_handler_and_the_log(processor: Any) -> None:
     assert len(processor.records(trace_id=TRACE)) == 1
 
 
-def test_the_logs_header_is_free_of_ids(processor: Any) -> None:
+def test_the_logs_header_has_no_ids(processor: Any) -> None:
     answer = processor.send(path="/log", traceparent=PARENT, x_nuclio_log_level="info")
     (record,) = json.loads(answer.header("x-nuclio-logs"))
     assert set(record) == {"time", "level", "name", "message"}
 
 
-def test_who_pipelines_has_no_more_workers_than_others(serve: Any) -> None:
+def test_a_pipelining_client_gets_no_more_workers_than_others(serve: Any) -> None:
     processor = serve(HANDLER)
     with wire_to(processor) as busy, wire_to(processor) as greedy, wire_to(processor) as modest:
         busy.ask("/sleep?s=3")
@@ -148,7 +148,7 @@ def test_who_pipelines_has_no_more_workers_than_others(serve: Any) -> None:
     assert order in (["0", "modest"], ["modest"])
 
 
-def test_a_full_backlog_is_told_at_once(serve: Any) -> None:
+def test_a_full_backlog_is_reported_at_once(serve: Any) -> None:
     processor = serve(HANDLER, trigger={"attributes": {"maxBacklog": 2}})
     with ExitStack() as stack:
         waiting = [stack.enter_context(wire_to(processor)).ask("/sleep?s=5")]
@@ -171,7 +171,7 @@ def test_a_backlog_is_bounded_in_bytes_too(serve: Any) -> None:
     processor = serve(HANDLER, trigger={"attributes": {"maxBacklogBytes": 100_000}})
     with ExitStack() as stack:
         waiting = []
-        # The second waits whatever its size, as nothing waits before it.
+        # The second waits whatever its size, because no other request waits.
         for size, seconds in ((10, 4), (200_000, 0)):
             wire = stack.enter_context(wire_to(processor))
             waiting.append(wire.ask(f"/sleep?s={seconds}", bytes(size)))
@@ -184,7 +184,7 @@ def test_a_backlog_is_bounded_in_bytes_too(serve: Any) -> None:
     assert processor.send(b"x").status == 200
 
 
-def test_a_crowd_beyond_the_workers_is_served_in_order(serve: Any) -> None:
+def test_requests_beyond_the_workers_are_served_in_order(serve: Any) -> None:
     processor = serve(HANDLER, workers=2)
     statuses = []
 
@@ -202,7 +202,7 @@ def test_a_crowd_beyond_the_workers_is_served_in_order(serve: Any) -> None:
     assert metric(processor, "waiting_events") == 0
 
 
-def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
+def test_a_client_that_leaves_the_queue_occupies_no_worker(serve: Any) -> None:
     processor = serve(HANDLER)
     with wire_to(processor) as busy:
         busy.ask("/sleep?s=3")
@@ -216,7 +216,7 @@ def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({"maxBacklog": "many"}, "attributes.maxBacklog: 'many' is not a number of requests"),
         ({"maxBacklogBytes": -1}, "attributes.maxBacklogBytes: -1 is not a number of bytes"),
@@ -226,10 +226,10 @@ def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
         ({"cors": {"enabled": True, "allowMethods": [1]}}, "cors.allowMethods: [1] is not a list"),
     ],
 )
-def test_wrong_attributes_are_named(serve: Any, attributes: Any, words: str) -> None:
+def test_invalid_attributes_are_reported(serve: Any, attributes: Any, message: str) -> None:
     processor = serve(HANDLER, trigger={"attributes": attributes}, wait=None)
     assert processor.process.wait(20) == 1
-    assert words in processor.log_path.read_text()
+    assert message in processor.log_path.read_text()
     assert "Traceback" not in processor.log_path.read_text()
 
 
@@ -241,7 +241,7 @@ def test_a_wrong_limit_of_replies_is_an_error_of_the_configuration(serve: Any) -
     assert message == "attributes.maxReplyBodySize: '1GB' is not a number of bytes\n"
 
 
-def test_the_head_may_be_as_large_as_the_read_buffer(serve: Any) -> None:
+def test_headers_may_be_as_large_as_the_read_buffer(serve: Any) -> None:
     attributes = {"readbuffersize": 40_000, "reduceMemoryUsage": True, "port": 32001}
     processor = serve(HANDLER, trigger={"attributes": attributes})
     assert processor.send(x_large="y" * 39_000).status == 200
@@ -250,7 +250,7 @@ def test_the_head_may_be_as_large_as_the_read_buffer(serve: Any) -> None:
     assert "40000 bytes" in str(answer.body)
 
 
-def test_spans_are_made_where_the_environment_asks_for_them(serve: Any) -> None:
+def test_spans_are_created_if_the_environment_enables_them(serve: Any) -> None:
     processor = serve(HANDLER, env={"OTEL_TRACES_EXPORTER": "console"})
     seen = processor.call(path="/log", traceparent=PARENT)["traceparent"]
     assert seen.startswith(f"00-{TRACE}-")
@@ -261,7 +261,7 @@ def test_spans_are_made_where_the_environment_asks_for_them(serve: Any) -> None:
     assert processor.await_record("looked at it", trace_id=TRACE)
     assert processor.end() == 0
     text = processor.log_path.read_text()
-    spans = [json.loads(found) for found in re.findall(r"^\{\n.*?^\}", text, re.M | re.S)]
+    spans = [json.loads(line) for line in re.findall(r"^\{\n.*?^\}", text, re.M | re.S)]
     assert [span["attributes"]["http.response.status_code"] for span in spans] == [200, 200, 500]
     assert spans[0]["name"] == "under-test"
     assert spans[0]["kind"] == "SpanKind.SERVER"
@@ -272,7 +272,7 @@ def test_spans_are_made_where_the_environment_asks_for_them(serve: Any) -> None:
     assert [span["status"]["status_code"] for span in spans] == ["UNSET", "UNSET", "ERROR"]
 
 
-def test_spans_that_cannot_be_made_cost_a_warning(serve: Any) -> None:
+def test_spans_that_cannot_be_created_are_a_warning(serve: Any) -> None:
     processor = serve(HANDLER, environ={"OTEL_TRACES_EXPORTER": "nonsense"})
     assert processor.call(traceparent=PARENT)["traceparent"] == PARENT
     assert processor.await_record("there are no spans", level="warn")

@@ -58,7 +58,7 @@ def test_code_that_imports_and_code_that_does_not(check: Check, version: str) ->
         ("def handle(context, event): pass\n", "main.py has no function handler"),
     ],
 )
-def test_mistakes_of_the_code_are_certain(check: Check, source: str, reason: str) -> None:
+def test_errors_in_the_code_are_certain(check: Check, source: str, reason: str) -> None:
     status, verdict = check(source)
     assert (status, verdict["verdict"]) == (1, "failed")
     assert reason in verdict["reason"]
@@ -73,7 +73,7 @@ def test_mistakes_of_the_code_are_certain(check: Check, source: str, reason: str
         "raise SystemExit('an accelerator is needed')\n",
     ],
 )
-def test_what_the_missing_gpu_may_explain_is_left_open(check: Check, source: str) -> None:
+def test_errors_that_the_missing_gpu_may_cause_are_inconclusive(check: Check, source: str) -> None:
     status, verdict = check(source + HANDLER)
     assert (status, verdict["verdict"]) == (0, "unknown")
 
@@ -87,6 +87,6 @@ def test_no_gpu_is_visible_and_init_context_does_not_run(check: Check) -> None:
     assert check(source + HANDLER, env=env)[1]["verdict"] == "ok"
 
 
-def test_an_import_that_hangs_is_left_open(check: Check) -> None:
+def test_an_import_that_hangs_is_inconclusive(check: Check) -> None:
     status, verdict = check("import time\ntime.sleep(600)\n" + HANDLER, readiness_timeout=1)
     assert (status, verdict["verdict"]) == (0, "unknown")

@@ -42,7 +42,7 @@ def digest(response: http.client.HTTPResponse) -> str:
     return seen.hexdigest()
 
 
-def test_others_are_served_quickly_and_memory_is_bounded(serve: Any) -> None:
+def test_other_requests_are_served_quickly_and_memory_is_bounded(serve: Any) -> None:
     size = 300 * MIB
     function = serve(HANDLER, workers=2)
     function.send()
@@ -80,7 +80,7 @@ def test_others_are_served_quickly_and_memory_is_bounded(serve: Any) -> None:
     assert max(seconds) < 1.0
 
 
-def test_a_client_that_reads_nothing_holds_no_worker(serve: Any) -> None:
+def test_a_client_that_reads_nothing_occupies_no_worker(serve: Any) -> None:
     function = serve(HANDLER)
     with Connection(function, f"/{50 * MIB}") as connection:
         assert connection.sock.recv(12) == b"HTTP/1.1 200"
@@ -93,7 +93,7 @@ def test_a_client_that_reads_nothing_holds_no_worker(serve: Any) -> None:
 @pytest.mark.parametrize("version", interpreters.few())
 def test_every_interpreter(serve: Any, version: str) -> None:
     function = serve(HANDLER, version=version)
-    # Around the size from which on a body lies in shared memory.
+    # Around the size from which a body is in shared memory.
     for size in (4 * MIB - 1, 4 * MIB, 20 * MIB + 17):
         answer = function.send(path=f"/{size}")
         assert hashlib.sha256(answer.body).hexdigest() == expected(size)
@@ -103,7 +103,7 @@ def test_every_interpreter(serve: Any, version: str) -> None:
     assert (answer.status, answer.header("content-length")) == (200, str(5 * MIB))
 
 
-def test_without_shared_memory_it_goes_in_pieces(serve: Any) -> None:
+def test_without_shared_memory_the_reply_is_sent_in_pieces(serve: Any) -> None:
     size = 30 * MIB
     function = serve(HANDLER)
     resource.prlimit(function.pid, resource.RLIMIT_FSIZE, (MIB, resource.RLIM_INFINITY))
@@ -121,7 +121,7 @@ def test_without_shared_memory_it_goes_in_pieces(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [2000, 5 * MIB])
-def test_the_limit_names_itself(serve: Any, size: int) -> None:
+def test_the_error_names_the_limit(serve: Any, size: int) -> None:
     function = serve(HANDLER, trigger={"attributes": {"maxReplyBodySize": 1000}})
     assert function.send(path="/1000").status == 200
     answer = function.send(path=f"/{size}")
@@ -130,7 +130,7 @@ def test_the_limit_names_itself(serve: Any, size: int) -> None:
     assert f"has {size} bytes, and the limit is 1000 bytes; raise maxReplyBodySize" in text
 
 
-def test_the_limit_counts_for_generators(serve: Any) -> None:
+def test_the_limit_applies_to_generators(serve: Any) -> None:
     function = serve(
         """
         def handler(context, event):
@@ -148,7 +148,7 @@ def test_the_limit_counts_for_generators(serve: Any) -> None:
     function.await_record("it has 1200 bytes, and the limit is 1000 bytes", level="error")
 
 
-def test_a_worker_that_dies_meanwhile_costs_a_client_nothing(serve: Any) -> None:
+def test_a_reply_is_complete_if_its_worker_ends_meanwhile(serve: Any) -> None:
     size = 50 * MIB
     function = serve(HANDLER)
     with Connection(function, f"/{size}") as connection:

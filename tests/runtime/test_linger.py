@@ -45,8 +45,8 @@ def connected() -> Iterator[Connect]:
         connection.close()
 
 
-def asked(connection: http.client.HTTPConnection, path: str = "/", **headers: str) -> Any:
-    """The reply with its body read, on a connection that may stay open."""
+def request(connection: http.client.HTTPConnection, path: str = "/", **headers: str) -> Any:
+    """Return the reply with its body, on a connection that may stay open."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request("GET", path, headers=named)
     reply = connection.getresponse()
@@ -54,7 +54,7 @@ def asked(connection: http.client.HTTPConnection, path: str = "/", **headers: st
     return reply
 
 
-def told(processor: Running, number: int = signal.SIGTERM) -> float:
+def send_signal(processor: Running, number: int = signal.SIGTERM) -> float:
     """Send the signal that starts the lingering; return the earliest time of its start."""
     began = time.monotonic()
     processor.process.send_signal(number)
@@ -63,39 +63,41 @@ def told(processor: Running, number: int = signal.SIGTERM) -> float:
 
 
 @pytest.mark.parametrize("version", interpreters.few())
-def test_it_serves_on_and_keeps_no_connection(version: str, serve: Any, connected: Connect) -> None:
+def test_a_lingering_processor_serves_and_closes_connections(
+    version: str, serve: Any, connected: Connect
+) -> None:
     processor = serve(HANDLER, version=version, linger=LINGER)
     used, idle = connected(processor), connected(processor)
-    assert asked(used).getheader("connection") != "close"
-    assert asked(idle).status == 200
-    began = told(processor)
-    # Those that were there, and those that come.
+    assert request(used).getheader("connection") != "close"
+    assert request(idle).status == 200
+    began = send_signal(processor)
+    # Existing connections and new ones.
     for connection in (used, connected(processor)):
-        reply = asked(connection)
+        reply = request(connection)
         assert (reply.status, reply.getheader("connection")) == (200, "close")
-    assert asked(connected(processor), "/__internal/health").status == 200
+    assert request(connected(processor), "/__internal/health").status == 200
     assert processor.admin("/ready").status == 200
     assert processor.status()["state"] == "ready"
     assert processor.process.poll() is None
-    # The drain behind it waits for idle connections as it always does.
+    # The drain after it waits for idle connections as usual.
     assert processor.process.wait(PATIENCE) == 0
     assert time.monotonic() - began >= LINGER
 
 
-def test_a_request_under_way_at_its_end_is_answered(serve: Any, connected: Connect) -> None:
+def test_a_request_pending_at_the_end_is_answered(serve: Any, connected: Connect) -> None:
     processor = serve(HANDLER, linger=LINGER)
-    told(processor)
-    assert asked(connected(processor), x_seconds="6").status == 200
+    send_signal(processor)
+    assert request(connected(processor), x_seconds="6").status == 200
     assert processor.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_another_signal_ends_it(serve: Any, connected: Connect, number: int) -> None:
+def test_another_signal_ends_the_processor(serve: Any, connected: Connect, number: int) -> None:
     processor = serve(HANDLER, linger=60.0)
     processor.process.send_signal(signal.SIGTERM)
     processor.await_record("Serving for 60 more seconds before the end")
     thread = threading.Thread(
-        target=lambda: replies.append(asked(connected(processor), x_seconds="1"))
+        target=lambda: replies.append(request(connected(processor), x_seconds="1"))
     )
     replies: list[Any] = []
     thread.start()
@@ -106,26 +108,26 @@ def test_another_signal_ends_it(serve: Any, connected: Connect, number: int) -> 
     assert processor.process.wait(PATIENCE) == 0
 
 
-def test_an_interrupt_does_not_begin_it(serve: Any) -> None:
+def test_an_interrupt_does_not_start_it(serve: Any) -> None:
     processor = serve(HANDLER, linger=60.0)
     processor.process.send_signal(signal.SIGINT)
     assert processor.process.wait(PATIENCE) == 0
     assert not processor.records(message="Serving for 60 more seconds before the end")
 
 
-def test_nobody_is_served_before_the_model_is_there(serve: Any) -> None:
+def test_no_request_is_served_before_the_model_is_loaded(serve: Any) -> None:
     processor = serve("import time\ntime.sleep(60)\n" + HANDLER, wait="starting", linger=60.0)
     assert processor.end() == 0
 
 
-def test_nobody_is_served_where_none_ever_was(serve: Any) -> None:
+def test_a_processor_that_was_never_ready_does_not_linger(serve: Any) -> None:
     broken = "def init_context(context):\n    1 / 0\n"
     processor = serve(broken + HANDLER, wait="unhealthy", linger=60.0, accept="when-ready")
     processor.process.send_signal(signal.SIGTERM)
     assert processor.process.wait(PATIENCE) == 0
 
 
-def test_cron_triggers_are_at_rest_meanwhile(serve: Any) -> None:
+def test_cron_triggers_are_stopped_meanwhile(serve: Any) -> None:
     cron = {"kind": "cron", "attributes": {"interval": 0.1}}
     processor = serve(
         "def handler(context, event): print('ran')", triggers={"tick": cron}, linger=60.0
@@ -136,7 +138,7 @@ def test_cron_triggers_are_at_rest_meanwhile(serve: Any) -> None:
     assert processor.status()["triggers"][0]["next"] is None
 
 
-def test_a_switch_with_a_late_balancer_loses_nothing(
+def test_a_switch_with_a_late_balancer_loses_no_request(
     serve: Any, connected: Connect, soon: Any
 ) -> None:
     """Clients that keep connections and never retry; new ones use the old processor first."""
@@ -151,7 +153,7 @@ def test_a_switch_with_a_late_balancer_loses_nothing(
                 connection = connected(target)
                 closes = False
                 while not closes and not stop.is_set():
-                    reply = asked(connection)
+                    reply = request(connection)
                     assert reply.status == 200
                     answered[number] += 1
                     closes = reply.getheader("connection") == "close"
@@ -159,7 +161,7 @@ def test_a_switch_with_a_late_balancer_loses_nothing(
         except (OSError, AssertionError, http.client.HTTPException) as error:
             failures.append(repr(error))
 
-    def everybody_was_served() -> None:
+    def all_clients_were_served() -> None:
         marks = [count + 20 for count in answered]
         soon(lambda: failures or all(map(operator.gt, answered, marks)))
 
@@ -169,17 +171,17 @@ def test_a_switch_with_a_late_balancer_loses_nothing(
     for _ in range(2):
         old, new = target, serve(HANDLER, linger=6.0)
         old.process.send_signal(signal.SIGTERM)
-        everybody_was_served()
+        all_clients_were_served()
         target = new
         assert old.process.wait(PATIENCE) == 0
-        everybody_was_served()
+        all_clients_were_served()
     stop.set()
     for thread in threads:
         thread.join(PATIENCE)
     assert failures == []
 
 
-def test_without_it_the_end_begins_at_once(serve: Any) -> None:
+def test_without_lingering_the_end_begins_at_once(serve: Any) -> None:
     processor = serve(HANDLER)
     began = time.monotonic()
     assert processor.end() == 0

@@ -1,4 +1,4 @@
-"""Log records as lines for people."""
+"""Log records as readable lines."""
 
 import json
 import time
@@ -27,36 +27,36 @@ def record(message: str, after: float = 0.0, **values: Any) -> dict[str, Any]:
     return {"time": NOW + after, "level": "info", "name": "stdout", "message": message, **values}
 
 
-def test_all_parts_have_their_places() -> None:
-    made = LineFormatter().line(
+def test_all_parts_have_their_positions() -> None:
+    text = LineFormatter().line(
         record("looking", 123, name="handler", worker="0", request_id=ID, k=[1])
     )
-    assert made == '09:15:02.123 (I) w0 #3f2a9c1b looking {"k": [1]}'
+    assert text == '09:15:02.123 (I) w0 #3f2a9c1b looking {"k": [1]}'
     assert LineFormatter().line(record("hello", level="warning")) == "09:15:02.000 (W) hello"
 
 
-def test_what_is_older_than_today_has_its_date() -> None:
+def test_records_older_than_today_have_their_date() -> None:
     assert LineFormatter().line(record("x", -86400000)) == "2026-05-03 09:15:02.000 (I) x"
 
 
-def test_the_id_stands_where_another_request_begins() -> None:
+def test_the_id_is_shown_when_the_request_changes() -> None:
     lines = LineFormatter()
-    said = [
+    written = [
         lines.line(record("x", 1000 * i, worker="0", request_id=name))
         for i, name in enumerate([ID, ID, "other-id", None, ID])
     ]
-    assert ["#" + ID[:8] in line for line in said] == [True, False, False, False, True]
-    assert "#other-id" in said[2]
+    assert ["#" + ID[:8] in line for line in written] == [True, False, False, False, True]
+    assert "#other-id" in written[2]
 
 
-def test_what_is_printed_in_one_go_is_one_block() -> None:
+def test_consecutive_records_are_one_block() -> None:
     lines = LineFormatter()
-    said = [
+    written = [
         lines.line(record(text, i, worker="1", request_id=ID))
         for i, text in enumerate(["Traceback:", "  File", "ValueError: no"])
     ]
     width = len("09:15:02.000 (I) w1 #3f2a9c1b ")
-    assert said == [
+    assert written == [
         "09:15:02.000 (I) w1 #3f2a9c1b Traceback:",
         " " * width + "  File",
         " " * width + "ValueError: no",
@@ -65,10 +65,10 @@ def test_what_is_printed_in_one_go_is_one_block() -> None:
 
 def test_the_lines_of_a_message_are_one_block() -> None:
     width = len("09:15:02.000 (E) w1 ")
-    made = LineFormatter().line(
+    text = LineFormatter().line(
         record("it failed:\n  File", name="handler", level="error", worker="1")
     )
-    assert made == "09:15:02.000 (E) w1 it failed:\n" + " " * width + "  File"
+    assert text == "09:15:02.000 (E) w1 it failed:\n" + " " * width + "  File"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_lines_of_a_message_are_one_block() -> None:
     ],
     ids=str,
 )
-def test_what_comes_from_elsewhere_or_later_begins_anew(other: dict[str, Any]) -> None:
+def test_another_source_or_a_pause_starts_a_block(other: dict[str, Any]) -> None:
     lines = LineFormatter()
     lines.line(record("one", worker="1", request_id=ID))
     values: dict[str, Any] = {"after": 1, "worker": "1", "request_id": ID, **other}
@@ -98,7 +98,7 @@ def test_the_width_does_not_count_colours() -> None:
     assert second == " " * len("09:15:02.000 (E) w0 ") + "b"
 
 
-def test_variables_that_json_cannot_hold_are_written_all_the_same() -> None:
+def test_variables_that_are_not_json_are_written() -> None:
     assert LineFormatter().line(record("x", k={1, 2})).endswith("{1, 2}" + json.dumps("")[0] + "}")
 
 

@@ -57,13 +57,13 @@ def test_variables_that_have_no_json(tmp_path: Path) -> None:
     assert [json.loads(line)["a"] for line in lines] == ["[[...]]", "{(1, 2): 3}"]
 
 
-def test_levels_below_the_wanted_are_dropped(tmp_path: Path) -> None:
+def test_levels_below_the_configured_one_are_dropped(tmp_path: Path) -> None:
     levels = ["debug", "info", "warn", "error"]
     lines = written(tmp_path / "log", "json", *[LogRecord(n, n) for n in levels], level="warn")
     assert [json.loads(line)["level"] for line in lines] == ["warn", "error"]
 
 
-def test_human_lines(tmp_path: Path) -> None:
+def test_readable_lines(tmp_path: Path) -> None:
     record = LogRecord("error", "no model", "handler", "0", {"path": "a b", "n": 1})
     (line,) = written(tmp_path / "log", "human", record)
     assert line.endswith(' (E) w0 no model {"path": "a b", "n": 1}')
@@ -81,18 +81,18 @@ def test_a_terminal_gets_colours(
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     try:
-        Log("debug", "auto", theirs).warn("hello")
-        text = os.read(ours, 1000).decode()
+        Log("debug", "auto", terminal).warn("hello")
+        text = os.read(controller, 1000).decode()
     finally:
-        os.close(ours)
-        os.close(theirs)
+        os.close(controller)
+        os.close(terminal)
     assert ("\x1b[33m(W)\x1b[0m hello" in text) is coloured
     assert coloured or "(W) hello" in text
 
 
-def test_a_full_disk_ends_nothing() -> None:
+def test_a_full_disk_is_not_fatal() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
     try:
         Log("debug", "json", fd).info("lost")
@@ -100,7 +100,7 @@ def test_a_full_disk_ends_nothing() -> None:
         os.close(fd)
 
 
-def test_messages_arrive_whole_in_any_pieces() -> None:
+def test_messages_are_complete_whatever_the_pieces() -> None:
     messages = [
         (wire.READY, {"a": "ü", "n": [1]}, b""),
         (wire.REPLY, {"s": 200, "t": [1.5, 0.25]}, b"x" * 300),
@@ -112,25 +112,25 @@ def test_messages_arrive_whole_in_any_pieces() -> None:
         stream += wire.encode_head(kind, meta, len(body)) + body
     for size in (1, 2, 7, 12, 13, 100, 301, len(stream)):
         reader = wire.MessageReader()
-        found: list[Any] = []
+        messages_: list[Any] = []
         for start in range(0, len(stream), size):
-            found += reader.feed(stream[start : start + size])
-        assert [tuple(message) for message in found] == messages
+            messages_ += reader.feed(stream[start : start + size])
+        assert [tuple(message) for message in messages_] == messages
 
 
-def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
+def test_a_channel_carries_large_bodies_and_detects_the_end() -> None:
     import threading
 
-    ours, theirs = wire.socket_pair()
-    sender, receiver = Channel(ours), Channel(theirs)
+    near, far = wire.socket_pair()
+    sender, receiver = Channel(near), Channel(far)
     body = os.urandom(3_000_000)
     identity = str(uuid.uuid4())
 
     def send() -> None:
         sender.send(wire.EVENT, {"i": identity}, body)
         sender.send(wire.STOP, {})
-        ours.sendall(wire.HEADER.pack(wire.EVENT, 0, 2, 100) + b"{}part")
-        ours.close()
+        near.sendall(wire.HEADER.pack(wire.EVENT, 0, 2, 100) + b"{}part")
+        near.close()
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -138,7 +138,7 @@ def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
     assert receiver.receive() == (wire.STOP, {}, b"")
     assert receiver.receive() is None
     thread.join()
-    theirs.close()
+    far.close()
 
 
 SPEAKER = """
@@ -154,5 +154,5 @@ def test_the_functions_level(serve: Any) -> None:
     kept = json.loads(processor.send(x_nuclio_log_level="info").header("x-nuclio-logs") or "[]")
     assert [record["message"] for record in kept] == ["for those who ask", "for everybody"]
     processor.send()
-    said = [record["message"] for record in processor.records(name="handler")]
-    assert said == ["for everybody"] * 2
+    logged = [record["message"] for record in processor.records(name="handler")]
+    assert logged == ["for everybody"] * 2

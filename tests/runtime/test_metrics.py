@@ -22,7 +22,7 @@ LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\\n]|\\[\\"n])*)"')
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Parse the exposition text as a scraper does; raise AssertionError for invalid text."""
     assert text.endswith("\n")
-    found = {}
+    values = {}
     family = kind = ""
     for line in text.splitlines():
         if line.startswith("# HELP "):
@@ -40,9 +40,9 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
                 (name, re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value))
                 for name, value in LABEL.findall(match[2] or "")
             )
-            assert (match[1], labels) not in found, line
-            found[match[1], labels] = float(match[3])
-    return found
+            assert (match[1], labels) not in values, line
+            values[match[1], labels] = float(match[3])
+    return values
 
 
 def test_an_empty_registry_has_no_text():
@@ -79,15 +79,15 @@ def test_histograms_count_up_to_each_bound():
     histogram = registry.histogram("took", "Time", bounds=[0.5, 1, 10]).child()
     for value in (0.1, 0.5, 0.6, 1, 5, 11, 1000):
         histogram.observe(value)
-    found = samples(registry.text())
-    assert [found["took_bucket", (("le", le),)] for le in ("0.5", "1", "10", "+Inf")] == [
+    values = samples(registry.text())
+    assert [values["took_bucket", (("le", le),)] for le in ("0.5", "1", "10", "+Inf")] == [
         2,
         4,
         5,
         7,
     ]
-    assert found["took_count", ()] == 7
-    assert found["took_sum", ()] == pytest.approx(1018.2)
+    assert values["took_count", ()] == 7
+    assert values["took_sum", ()] == pytest.approx(1018.2)
 
 
 def test_text_is_escaped():
@@ -108,7 +108,7 @@ def test_numbers_of_all_kinds(value: float, text: str):
     assert registry.text().splitlines()[-1] == f"g {text}"
 
 
-def test_misuse_is_told():
+def test_misuse_is_an_error():
     registry = MetricsRegistry()
     counter = registry.counter("a_total", "A", ["x"])
     with pytest.raises(ValueError, match="the metric a_total exists already"):
@@ -144,12 +144,12 @@ def nuclio_names() -> str:
 
 
 def test_triggers_have_the_names_that_nuclio_gives_them():
-    found = samples(nuclio_names())
+    values = samples(nuclio_names())
     constant = (("instance", "i"), ("namespace", "n"), ("function", "f"), ("project", "p"))
     base = (*constant, ("trigger_kind", "http"), ("trigger_id", "myHttpTrigger"))
 
     def value(name: str, *labels: tuple[str, str]) -> float:
-        return found["nuclio_processor_" + name, (*base, *labels)]
+        return values["nuclio_processor_" + name, (*base, *labels)]
 
     assert value("handled_events_total", ("result", "success")) == 1
     assert value("handled_events_total", ("result", "failure")) == 1

@@ -74,7 +74,7 @@ def mounts() -> list[str]:
 
 @needs_namespaces
 @pytest.mark.parametrize("version", interpreters.every())
-def test_everybody_in_the_worker_sees_the_folder(serve: Any, version: str) -> None:
+def test_all_code_in_the_worker_sees_the_folder(serve: Any, version: str) -> None:
     before, opt = mounts(), sorted(os.listdir("/opt"))
     processor = serve(READER, mount="/opt/nuclio", version=version)
     seen = processor.call()
@@ -91,7 +91,7 @@ def test_everybody_in_the_worker_sees_the_folder(serve: Any, version: str) -> No
 
 
 @needs_namespaces
-def test_a_place_that_exists(serve: Any, tmp_path: Path) -> None:
+def test_an_existing_mount_point(serve: Any, tmp_path: Path) -> None:
     place = tmp_path / "opt" / "nuclio"
     place.mkdir(parents=True)
     (place / "other").touch()
@@ -118,7 +118,7 @@ def handler(context, event):
 
 @needs_namespaces
 @pytest.mark.skipif(os.getuid() != 0, reason="the files can be written by root alone")
-def test_an_immutable_folder_stays_as_it_is(serve: Any) -> None:
+def test_an_immutable_folder_is_unchanged(serve: Any) -> None:
     files = {"weights.bin": "weights", "unwanted": ""}
     processor = serve(WRITER, files=files, mount="/opt/nuclio", immutable=True)
     text, listed = processor.call()
@@ -133,13 +133,13 @@ def test_an_immutable_folder_stays_as_it_is(serve: Any) -> None:
 
 
 @needs_namespaces
-def test_what_lies_beside_the_place_stays(serve: Any, tmp_path: Path) -> None:
+def test_other_entries_next_to_the_mount_point_are_kept(serve: Any, tmp_path: Path) -> None:
     opt = tmp_path / "opt"
     (opt / "tool" / "bin").mkdir(parents=True)
     (opt / "file").write_text("text")
     (opt / "link").symlink_to("tool/bin")
     (opt / "broken").symlink_to("nowhere")
-    # The interpreter itself, and the function's folder, may lie there.
+    # The interpreter itself, and the function's folder, may be there.
     python = opt / "tool" / "bin" / "python"
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", opt / "tool"], check=True, timeout=60
@@ -173,7 +173,7 @@ def test_what_lies_beside_the_place_stays(serve: Any, tmp_path: Path) -> None:
 
 @needs_namespaces
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
+def test_an_unprivileged_user_has_the_mount_too(tmp_path: Path) -> None:
     python = "/usr/bin/python3"
     if not Path(python).exists():
         pytest.skip("no system Python that another user may run")
@@ -218,7 +218,7 @@ def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
     assert left == ["function.yaml"]
 
 
-def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_a_refused_mount_changes_nothing(tmp_path: Path) -> None:
     script = """
         import json, sys
         from fnbuild.runtime.worker import mount
@@ -238,8 +238,8 @@ def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", interpreters.every())
-def test_without_a_namespace_python_still_finds_it(serve: Any, version: str) -> None:
-    # There is no folder in which the place could be made, so no mount is possible.
+def test_without_a_namespace_python_still_finds_the_folder(serve: Any, version: str) -> None:
+    # The mount point cannot be created in any folder, so no mount is possible.
     place = "/nowhere/at/all"
     processor = serve(
         """
@@ -282,13 +282,13 @@ def test_without_a_namespace_python_still_finds_it(serve: Any, version: str) -> 
     assert len(processor.records(level="warn")) == 1
 
 
-def test_no_mount_wanted(serve: Any) -> None:
+def test_no_mount_is_configured(serve: Any) -> None:
     processor = serve("import os\ndef handler(c, e):\n    return os.getcwd()\n")
     assert processor.send().body.decode() == str(processor.code)
     assert processor.status()["mount"] == "none"
 
 
-def test_paths_are_led_by_whole_names() -> None:
+def test_paths_are_redirected_by_whole_names() -> None:
     redirect = sandbox.PathRedirect("/srv/code", "/opt/nuclio")
     assert redirect.map("/opt/nuclio") == "/srv/code"
     assert redirect.map("/opt/nuclio/a/b") == "/srv/code/a/b"

@@ -59,7 +59,7 @@ def test_the_reason_of_a_failed_import(serve: Any, source: str, reason: str) -> 
 
 
 @pytest.mark.parametrize("version", interpreters.every())
-def test_a_hang_is_told_with_its_place(serve: Any, version: str) -> None:
+def test_a_hang_is_reported_with_its_position(serve: Any, version: str) -> None:
     source = """
         import time
 
@@ -80,7 +80,7 @@ def test_a_hang_is_told_with_its_place(serve: Any, version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "message"),
     [
         ("\ndef handler(): pass\n", "main.py:2: handler() cannot be called as handler(context, ev"),
         ("def handler(context, event, more): pass\n", "missing a required argument: 'more'"),
@@ -90,8 +90,8 @@ def test_a_hang_is_told_with_its_place(serve: Any, version: str) -> None:
         ),
     ],
 )
-def test_functions_with_other_parameters_are_refused(serve: Any, source: str, words: str) -> None:
-    assert words in serve(source, wait="unhealthy").status()["reason"]
+def test_functions_with_other_parameters_are_refused(serve: Any, source: str, message: str) -> None:
+    assert message in serve(source, wait="unhealthy").status()["reason"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_functions_with_other_parameters_are_refused(serve: Any, source: str, wo
         "def handler(*args): return inner(*args, 'served')",
     ],
 )
-def test_other_callables_are_fine(serve: Any, source: str) -> None:
+def test_other_callables_are_accepted(serve: Any, source: str) -> None:
     assert serve(source + "\n").send().body == b"served"
 
 
@@ -129,7 +129,7 @@ def handler(context, event):
 """
 
 
-def test_a_death_names_its_request_and_a_return_is_logged(serve: Any) -> None:
+def test_the_end_of_a_worker_names_its_request_and_its_restart_is_logged(serve: Any) -> None:
     processor = serve(MORTAL)
     processor.send(path="/kill", x_request_id="r-1")
     record = processor.await_record("while it handled request r-1", level="error")
@@ -159,9 +159,7 @@ def test_the_first_request_is_served_by_a_processor_that_starts(serve: Any) -> N
 
 
 @pytest.mark.parametrize(("end", "status"), [("pass", 200), ("raise ValueError('none')", 503)])
-def test_callers_may_wait_until_it_is_known_what_becomes_of_a_start(
-    end: str, status: int, serve: Any
-) -> None:
+def test_callers_may_wait_for_the_result_of_a_start(end: str, status: int, serve: Any) -> None:
     code = f"import time\ntime.sleep(0.5)\n{end}\n" + MORTAL
     trigger = {"availability_timeout_ms": 50}
     processor = serve(code, wait=None, accept="when-settled", trigger=trigger)
@@ -183,7 +181,7 @@ def test_refusals_are_logged_and_a_flood_is_counted(serve: Any) -> None:
     assert len([r for r in processor.records(level="warn") if "413" in r["message"]]) == 2
 
 
-def test_a_refusal_for_want_of_a_worker_is_logged(serve: Any) -> None:
+def test_a_refusal_for_lack_of_a_worker_is_logged(serve: Any) -> None:
     processor = serve(MORTAL, trigger={"availability_timeout_ms": 50})
     busy = threading.Thread(target=lambda: processor.send(path="/slow"))
     busy.start()
@@ -194,7 +192,7 @@ def test_a_refusal_for_want_of_a_worker_is_logged(serve: Any) -> None:
     assert record["level"] == "warn"
 
 
-def test_half_a_line_is_logged_under_its_own_request(serve: Any) -> None:
+def test_an_incomplete_line_is_logged_with_its_own_request(serve: Any) -> None:
     processor = serve(
         """
         import sys

@@ -212,7 +212,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_invalid_replies_are_explained_and_cost_no_worker(processor: Any, case: str) -> None:
+def test_invalid_replies_are_explained_and_keep_the_worker(processor: Any, case: str) -> None:
     answer = processor.send(path="/" + case)
     assert answer.status == 500
     assert BAD[case] in answer.body.decode()
@@ -221,7 +221,7 @@ def test_invalid_replies_are_explained_and_cost_no_worker(processor: Any, case: 
     assert processor.status()["workers"][0]["restarts"] == 0
 
 
-def test_logs_come_back_when_asked_for(serve: Any) -> None:
+def test_logs_are_returned_on_request(serve: Any) -> None:
     processor = serve(
         """
         def handler(context, event):
@@ -243,7 +243,7 @@ def test_logs_come_back_when_asked_for(serve: Any) -> None:
     processor.await_record("too large")
 
 
-def test_numpy_values_are_named() -> None:
+def test_numpy_values_are_named_in_the_error() -> None:
     numpy = pytest.importorskip("numpy")
     converter = ReplyConverter(nuclio_sdk.Response, Encoder)
     cases: dict[str, Any] = {
@@ -253,13 +253,13 @@ def test_numpy_values_are_named() -> None:
         "the reply is a numpy.ndarray; its tolist() returns": numpy.zeros(2),
         "[1] is a numpy.ndarray": (1, numpy.zeros(2), 3),
     }
-    for words, value in cases.items():
+    for message, value in cases.items():
         with pytest.raises(ReplyError) as raised:
             converter.convert(value)
-        assert words in str(raised.value)
+        assert message in str(raised.value)
         with pytest.raises(ReplyError) as raised:
             converter.convert(nuclio_sdk.Response(body=value))
-        assert words in str(raised.value)
+        assert message in str(raised.value)
     # NumPy's double is a float.
     assert converter.convert([numpy.float64(0.5)]).body == b"[0.5]"
     assert converter.convert(numpy.float32(0.5)).body == b"0.5"

@@ -35,14 +35,14 @@ def moment(text: str) -> float:
 
 
 def times(schedule: str, start: str, count: int = 3) -> list[str]:
-    found, at = [], moment(start)
+    moments, at = [], moment(start)
     for _ in range(count):
         after = Schedule(schedule).after(at)
         assert after is not None
         assert after > at
         at = after
-        found.append(time.strftime(FORMAT, time.localtime(at)))
-    return found
+        moments.append(time.strftime(FORMAT, time.localtime(at)))
+    return moments
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_hours_that_the_clock_skips_or_repeats(zone: Callable[[str], None]) -> N
 
 
 @pytest.mark.parametrize(
-    ("schedule", "words"),
+    ("schedule", "message"),
     [
         ("", "has 0 fields"),
         ("* * * *", "five (minute hour day month weekday)"),
@@ -97,7 +97,7 @@ def test_hours_that_the_clock_skips_or_repeats(zone: Callable[[str], None]) -> N
         ("@often", "is not one of @annually"),
     ],
 )
-def test_what_is_no_schedule(schedule: str, words: str) -> None:
+def test_invalid_schedules(schedule: str, message: str) -> None:
     with pytest.raises(ScheduleError) as caught:
         Schedule(schedule)
-    assert words in str(caught.value)
+    assert message in str(caught.value)

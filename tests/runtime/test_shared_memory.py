@@ -53,7 +53,7 @@ def processor(request: pytest.FixtureRequest, serve_module: Any) -> Any:
     return serve_module(HANDLER, version=request.param)
 
 
-def test_it_is_the_same_as_any_other(processor: Any) -> None:
+def test_large_bodies_are_unchanged(processor: Any) -> None:
     for size in (shared_memory.MIN_SHARED_BODY - 1, shared_memory.MIN_SHARED_BODY, SIZE, 4_000_001):
         body = os.urandom(size)
         assert processor.send(body).body == body
@@ -64,7 +64,7 @@ def test_it_is_the_same_as_any_other(processor: Any) -> None:
     assert processor.send(bytes_of(1), "/raise").status == 500
 
 
-def test_what_a_handler_keeps_stays_as_it_is(serve: Any) -> None:
+def test_a_body_that_a_handler_keeps_is_unchanged(serve: Any) -> None:
     from hashlib import sha256
 
     processor = serve(HANDLER)
@@ -76,7 +76,7 @@ def test_what_a_handler_keeps_stays_as_it_is(serve: Any) -> None:
     assert json.loads(processor.send(path="/kept").body) == expected
 
 
-def test_an_event_that_was_not_read_finds_another_worker(serve: Any) -> None:
+def test_an_unread_event_is_passed_to_another_worker(serve: Any) -> None:
     processor = serve(HANDLER)
     for number in range(5):
         os.kill(processor.status()["workers"][0]["pid"], signal.SIGKILL)
@@ -84,12 +84,12 @@ def test_an_event_that_was_not_read_finds_another_worker(serve: Any) -> None:
 
 
 def segments_of(pid: int) -> set[str]:
-    """The segments that a process has mapped."""
+    """Return the segments that a process has mapped."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     return {line.split()[4] for line in lines if "fnbuild-body" in line}
 
 
-def test_memory_is_used_again_and_given_back(serve: Any, soon: Any) -> None:
+def test_memory_is_reused_and_released(serve: Any, soon: Any) -> None:
     processor = serve(HANDLER)
     worker = processor.status()["workers"][0]["pid"]
     processor.send(bytes_of(1, shared_memory.MIN_SHARED_BODY - 1))
@@ -110,14 +110,14 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def test_nobody_can_cut_it_short(loop: asyncio.AbstractEventLoop) -> None:
+def test_segments_cannot_be_truncated(loop: asyncio.AbstractEventLoop) -> None:
     memory = shared_memory.SharedMemory(loop)
     body = memory.allocate_body(SIZE).data
     with pytest.raises(PermissionError):
         os.ftruncate(body.segment.fd, 10)
 
 
-def test_without_it_bodies_take_the_socket(
+def test_without_shared_memory_bodies_use_the_socket(
     monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop
 ) -> None:
     monkeypatch.setattr(

@@ -42,7 +42,7 @@ def handler(context, event):
     }
 """
 
-# Each leaves something behind by which copies would disturb one another.
+# Each leaves a resource through which forks would interfere with each other.
 UNSAFE = {
     "threads": "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()",
     "open: socket": "import socket; CONNECTION = socket.socketpair()",
@@ -53,29 +53,31 @@ UNSAFE = {
 FAKE_TORCH = "class cuda:\n    is_initialized = staticmethod(lambda: True)\n"
 
 
-def everyone(processor: Any, count: int) -> list[dict[str, Any]]:
+def reply_of_each_worker(processor: Any, count: int) -> list[dict[str, Any]]:
     """Return the reply of each worker."""
-    said: dict[str, Any] = {}
+    replies: dict[str, Any] = {}
     deadline = time.monotonic() + 120
-    while len(said) < count:
+    while len(replies) < count:
         assert time.monotonic() < deadline
         answer = processor.call()
-        said[answer["worker"]] = answer
-    return [said[name] for name in sorted(said)]
+        replies[answer["worker"]] = answer
+    return [replies[name] for name in sorted(replies)]
 
 
 @pytest.mark.parametrize("version", interpreters.every())
-def test_workers_are_copies_of_one_process(serve: Any, version: str) -> None:
+def test_workers_are_forks_of_one_process(serve: Any, version: str) -> None:
     processor = serve(HANDLER, version=version, workers=3)
     start = processor.status()["start"]
     assert start["by"] == "fork"
-    said = everyone(processor, 3)
-    assert {answer["importer"] for answer in said} == {start["template"]}
-    assert [answer["pid"] for answer in said] == [w["pid"] for w in processor.status()["workers"]]
-    assert len({answer["pid"] for answer in said}) == 3
-    assert all(answer["parent"] == processor.pid for answer in said)
-    assert all(answer["session"] == answer["pid"] for answer in said)
-    assert len({answer["random"] for answer in said}) == 3
+    replies = reply_of_each_worker(processor, 3)
+    assert {answer["importer"] for answer in replies} == {start["template"]}
+    assert [answer["pid"] for answer in replies] == [
+        w["pid"] for w in processor.status()["workers"]
+    ]
+    assert len({answer["pid"] for answer in replies}) == 3
+    assert all(answer["parent"] == processor.pid for answer in replies)
+    assert all(answer["session"] == answer["pid"] for answer in replies)
+    assert len({answer["random"] for answer in replies}) == 3
     assert len(processor.records(message="imported by one process")) == 1
 
 
@@ -90,29 +92,29 @@ def test_a_restart_imports_nothing(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", UNSAFE)
-def test_what_cannot_be_copied_is_started_afresh(serve: Any, reason: str) -> None:
+def test_workers_that_cannot_be_forked_are_spawned(serve: Any, reason: str) -> None:
     source = UNSAFE[reason] + "\n" + HANDLER
     processor = serve(source, workers=2, files={"torch.py": FAKE_TORCH})
     start = processor.status()["start"]
     assert start["by"] == "spawn"
     assert reason in start["reason"]
-    said = everyone(processor, 2)
-    assert all(answer["importer"] == answer["pid"] for answer in said)
-    # The process that found out is one of them: its import is not wasted.
+    replies = reply_of_each_worker(processor, 2)
+    assert all(answer["importer"] == answer["pid"] for answer in replies)
+    # The process that detected this is one of them, so its import is used.
     assert len(processor.records(message="imported by one process")) == 2
     processor.send(path="/exit")
     processor.await_workers("ready", "ready")
     processor.await_record(reason, level="info")
 
 
-def test_libraries_that_take_from_pythons_own_modules_do_no_harm(serve: Any) -> None:
+def test_libraries_that_change_pythons_modules_do_not_prevent_forks(serve: Any) -> None:
     """As some event loops do, which have no replacement for `poll`."""
     processor = serve("import select\ndel select.poll, select.epoll\n" + HANDLER)
     assert processor.status()["start"]["by"] == "fork"
     assert processor.call()["pid"]
 
 
-def test_libraries_that_end_their_threads_at_a_fork_do_no_harm(serve: Any) -> None:
+def test_libraries_that_end_their_threads_at_a_fork_do_not_prevent_forks(serve: Any) -> None:
     processor = serve(
         """
         import numpy
@@ -128,13 +130,13 @@ def test_libraries_that_end_their_threads_at_a_fork_do_no_harm(serve: Any) -> No
     assert processor.call() == 300.0**3
 
 
-def test_it_can_be_switched_off(serve: Any) -> None:
+def test_forks_can_be_disabled(serve: Any) -> None:
     processor = serve(HANDLER, workers=2, env={"FNBUILD_START": "spawn"})
     assert processor.status()["start"]["by"] == "spawn"
-    assert all(answer["importer"] == answer["pid"] for answer in everyone(processor, 2))
+    assert all(answer["importer"] == answer["pid"] for answer in reply_of_each_worker(processor, 2))
 
 
-def test_new_code_is_never_copied_from_old(serve: Any) -> None:
+def test_new_code_is_never_forked_from_old_code(serve: Any) -> None:
     processor = serve(HANDLER)
     processor.write(HANDLER.replace("context.worker_id", "'new'"))
     processor.send(path="/exit")
@@ -146,7 +148,7 @@ def test_new_code_is_never_copied_from_old(serve: Any) -> None:
     assert processor.call()["worker"] == "newer"
 
 
-def test_workers_outlive_what_they_were_copied_from(serve: Any, soon: Any) -> None:
+def test_workers_outlive_their_template(serve: Any, soon: Any) -> None:
     processor = serve(HANDLER)
     before = processor.call()
     os.kill(processor.status()["start"]["template"], signal.SIGKILL)
@@ -156,9 +158,9 @@ def test_workers_outlive_what_they_were_copied_from(serve: Any, soon: Any) -> No
     assert processor.call()["importer"] not in (before["importer"], before["pid"])
 
 
-def test_nothing_is_left_behind(serve: Any, soon: Any) -> None:
+def test_a_killed_processor_leaves_no_processes(serve: Any, soon: Any) -> None:
     processor = serve(HANDLER, workers=2)
-    pids = [answer["pid"] for answer in everyone(processor, 2)]
+    pids = [answer["pid"] for answer in reply_of_each_worker(processor, 2)]
     pids.append(processor.status()["start"]["template"])
     processor.process.kill()
     soon(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))
@@ -194,7 +196,7 @@ def test_an_import_that_hangs(serve: Any) -> None:
     assert 'main.py", line 2' in message
 
 
-def test_a_gpu_that_is_open_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_gpu_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "_DEVICE", str(tmp_path))
     before = template.open_descriptors()
     with (tmp_path / "nvidia0").open("wb"):

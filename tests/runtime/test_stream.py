@@ -14,11 +14,11 @@ from fnbuild.runtime.streams import Stream, StreamOwner
 
 
 class Owner(StreamOwner):
-    """Records its calls."""
+    """A stream owner that records its calls."""
 
     def __init__(self) -> None:
         self.data = b""
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.error: Exception | None = None
         self.on_data: Callable[[bytes], None] = lambda _data: None
 
@@ -27,16 +27,16 @@ class Owner(StreamOwner):
         self.on_data(data)
 
     def buffer_updated(self, count: int) -> None:
-        self.told.append(f"filled {count}")
+        self.calls.append(f"filled {count}")
 
     def eof_received(self) -> None:
-        self.told.append("ended")
+        self.calls.append("ended")
 
     def flushed(self) -> None:
-        self.told.append("flushed")
+        self.calls.append("flushed")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.told.append("lost")
+        self.calls.append("lost")
         self.error = error
 
 
@@ -52,10 +52,10 @@ class Pair:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        ours, self.peer = socket.socketpair()
+        own_end, self.peer = socket.socketpair()
         self.peer.settimeout(60)
         self.owner = Owner()
-        self.stream = Stream(loop, ours, self.owner)
+        self.stream = Stream(loop, own_end, self.owner)
 
     def until(self, condition: Callable[[], Any]) -> None:
         async def poll() -> None:
@@ -65,7 +65,7 @@ class Pair:
         self.loop.run_until_complete(asyncio.wait_for(poll(), 60))
 
     def take(self, count: int) -> bytes:
-        """Read so much at the other end while the loop runs."""
+        """Read that many bytes at the other end while the loop runs."""
         got = bytearray()
         self.peer.setblocking(False)
 
@@ -88,7 +88,7 @@ def pair(loop: asyncio.AbstractEventLoop) -> Iterator[Pair]:
     pair.peer.close()
 
 
-def test_bytes_come_and_go(pair: Pair) -> None:
+def test_bytes_are_sent_and_received(pair: Pair) -> None:
     pair.peer.sendall(b"hello")
     pair.until(lambda: pair.owner.data == b"hello")
     pair.stream.write(b"back")
@@ -99,7 +99,7 @@ def test_bytes_come_and_go(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("head", [10, 700_000])
-def test_what_has_no_room_is_held_back_and_keeps_its_order(pair: Pair, head: int) -> None:
+def test_buffered_data_keeps_its_order(pair: Pair, head: int) -> None:
     parts = [os.urandom(head), os.urandom(2_000_000), b"x" * 100_000, b"", b"end"]
     pair.stream.write_two(parts[0], parts[1])
     held = pair.stream.unsent
@@ -107,51 +107,51 @@ def test_what_has_no_room_is_held_back_and_keeps_its_order(pair: Pair, head: int
     pair.stream.write(parts[2])
     pair.stream.write_two(parts[3], parts[4])
     assert pair.stream.unsent == held + 100_003
-    whole = b"".join(parts)
-    assert pair.take(len(whole)) == whole
-    pair.until(lambda: pair.owner.told == ["flushed"])
+    expected = b"".join(parts)
+    assert pair.take(len(expected)) == expected
+    pair.until(lambda: pair.owner.calls == ["flushed"])
     assert pair.stream.unsent == 0
 
 
-def test_closing_waits_for_what_is_held_back(pair: Pair) -> None:
+def test_closing_waits_for_buffered_data(pair: Pair) -> None:
     pair.stream.write(b"x" * 3_000_000)
     pair.stream.close()
     pair.stream.write(b"too late")
     assert not pair.stream.closed
     assert pair.take(3_000_000) == b"x" * 3_000_000
-    pair.until(lambda: pair.owner.told == ["lost"])
+    pair.until(lambda: pair.owner.calls == ["lost"])
     assert pair.peer.recv(1) == b""
 
 
-def test_the_end_of_writing_comes_behind_what_is_held_back(pair: Pair) -> None:
+def test_the_end_of_writing_follows_buffered_data(pair: Pair) -> None:
     pair.stream.write(b"x" * 3_000_000)
     pair.stream.write_eof()
     assert pair.take(3_000_000) == b"x" * 3_000_000
-    pair.until(lambda: pair.owner.told == ["flushed"])
+    pair.until(lambda: pair.owner.calls == ["flushed"])
     assert pair.peer.recv(1) == b""
     pair.peer.sendall(b"still heard")
     pair.until(lambda: pair.owner.data == b"still heard")
 
 
-def test_an_abort_waits_for_nothing(pair: Pair) -> None:
+def test_an_abort_does_not_wait(pair: Pair) -> None:
     pair.stream.write(b"x" * 3_000_000)
     pair.stream.abort()
     pair.stream.abort()
     assert pair.stream.closed
-    # The owner is told from the loop, never from within its own call.
-    assert pair.owner.told == []
-    pair.until(lambda: pair.owner.told == ["lost"])
+    # The owner is called from the loop, never from within its own call.
+    assert pair.owner.calls == []
+    pair.until(lambda: pair.owner.calls == ["lost"])
     assert pair.owner.error is None
 
 
-def test_bytes_are_read_to_where_they_belong(pair: Pair) -> None:
+def test_bytes_are_read_into_the_owners_buffer(pair: Pair) -> None:
     place = bytearray(10)
     view = memoryview(place)
-    pair.stream.get_buffer = lambda: view[sum(int(t.split()[1]) for t in pair.owner.told) :]
+    pair.stream.get_buffer = lambda: view[sum(int(t.split()[1]) for t in pair.owner.calls) :]
     pair.peer.sendall(b"01234")
-    pair.until(lambda: pair.owner.told == ["filled 5"])
+    pair.until(lambda: pair.owner.calls == ["filled 5"])
     pair.peer.sendall(b"56789")
-    pair.until(lambda: pair.owner.told == ["filled 5", "filled 5"])
+    pair.until(lambda: pair.owner.calls == ["filled 5", "filled 5"])
     assert place == b"0123456789"
 
 
@@ -164,9 +164,9 @@ def test_a_paused_stream_reads_nothing(pair: Pair) -> None:
     pair.until(lambda: pair.owner.data == b"x")
 
 
-def test_the_peers_end_is_told_once_and_costs_no_cpu(pair: Pair) -> None:
+def test_the_peers_end_is_reported_once_and_uses_no_cpu(pair: Pair) -> None:
     pair.peer.shutdown(socket.SHUT_WR)
-    pair.until(lambda: pair.owner.told == ["ended"])
+    pair.until(lambda: pair.owner.calls == ["ended"])
     pair.stream.resume()
     turns = 0
 
@@ -183,21 +183,21 @@ def test_the_peers_end_is_told_once_and_costs_no_cpu(pair: Pair) -> None:
 
     pair.loop.run_until_complete(idle())
     assert turns < 10
-    assert pair.owner.told == ["ended"]
+    assert pair.owner.calls == ["ended"]
     pair.stream.write(b"still heard")
     assert pair.peer.recv(100) == b"still heard"
 
 
-def test_a_peer_that_is_gone(pair: Pair) -> None:
+def test_a_peer_that_has_closed(pair: Pair) -> None:
     pair.stream.write(b"unread")
     pair.peer.close()
-    pair.until(lambda: "lost" in pair.owner.told or "ended" in pair.owner.told)
+    pair.until(lambda: "lost" in pair.owner.calls or "ended" in pair.owner.calls)
     pair.stream.write(b"x")
-    pair.until(lambda: "lost" in pair.owner.told)
+    pair.until(lambda: "lost" in pair.owner.calls)
     assert isinstance(pair.owner.error, OSError)
 
 
-def test_an_owner_that_raises_costs_its_own_stream_alone(
+def test_an_owner_that_raises_closes_only_its_own_stream(
     loop: asyncio.AbstractEventLoop, pair: Pair
 ) -> None:
     faults: list[Any] = []
@@ -210,7 +210,7 @@ def test_an_owner_that_raises_costs_its_own_stream_alone(
     pair.owner.on_data = fail
     pair.peer.sendall(b"x")
     other.peer.sendall(b"y")
-    pair.until(lambda: pair.owner.told == ["lost"] and other.owner.data == b"y")
+    pair.until(lambda: pair.owner.calls == ["lost"] and other.owner.data == b"y")
     assert [str(fault) for fault in faults] == ["b'x'"]
     other.stream.abort()
     other.peer.close()

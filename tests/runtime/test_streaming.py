@@ -143,7 +143,7 @@ class Connection:
     def __init__(self, function: Running, path: str, version: str = "1.1", **headers: str) -> None:
         port = int(function.url.rpartition(":")[2])
         self.sock = socket.socket()
-        # With little room of its own, a client that reads nothing is soon felt.
+        # With a small buffer, a client that reads nothing blocks the sender soon.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(("127.0.0.1", port))
@@ -187,7 +187,7 @@ def closed(function: Running) -> int:
     return int(function.call(path="/state")["closed"])
 
 
-def test_items_go_out_while_the_generator_runs(processor: Any, tmp_path: Path) -> None:
+def test_items_are_sent_while_the_generator_runs(processor: Any, tmp_path: Path) -> None:
     step = tmp_path / "step"
     with Connection(processor, "/stepwise", X_Step=str(step)) as connection:
         head, _, body = connection.until(b"6\r\nfirst,\r\n").partition(b"\r\n\r\n")
@@ -200,15 +200,15 @@ def test_items_go_out_while_the_generator_runs(processor: Any, tmp_path: Path) -
         assert body == b"6\r\nfirst,\r\n"
         assert processor.status()["workers"][0]["state"] == "busy"
         step.touch()
-        rest = connection.until(b"0\r\n\r\n")
-        assert rest == b'7\r\nsecond,\r\nc\r\n{"third": 3}\r\n4\r\nlast\r\n0\r\n\r\n'
+        remainder = connection.until(b"0\r\n\r\n")
+        assert remainder == b'7\r\nsecond,\r\nc\r\n{"third": 3}\r\n4\r\nlast\r\n0\r\n\r\n'
         # The connection serves the next request.
         connection.sock.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert connection.rest().startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("path", ["stepwise_async", "returning"])
-def test_async_items_go_out_while_the_generator_runs(
+def test_async_items_are_sent_while_the_generator_runs(
     processor: Any, tmp_path: Path, path: str
 ) -> None:
     step = tmp_path / "step"
@@ -234,7 +234,7 @@ def test_a_generator_is_the_body_of_a_response_or_a_pair(
     assert (answer.status, answer.headers["Content-Type"], answer.body) == (status, kind, body)
 
 
-def test_a_generator_in_a_wrong_pair_is_an_error(processor: Any) -> None:
+def test_a_generator_in_an_invalid_pair_is_an_error(processor: Any) -> None:
     answer = processor.send(path="/wrong_pair")
     assert answer.status == 500
     assert b"'many' is not a number" in answer.body
@@ -262,7 +262,7 @@ def test_many_and_large_and_no_items(processor: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["endless", "waiting"])
-def test_a_client_that_leaves_ends_the_generator(processor: Any, path: str) -> None:
+def test_a_disconnected_client_ends_the_generator(processor: Any, path: str) -> None:
     before = closed(processor)
     with Connection(processor, "/" + path) as connection:
         connection.until(b"\r\n")
@@ -271,12 +271,12 @@ def test_a_client_that_leaves_ends_the_generator(processor: Any, path: str) -> N
     assert processor.status()["workers"][0]["restarts"] == 0
 
 
-def test_a_slow_client_holds_the_generator_back(processor: Any) -> None:
+def test_a_slow_client_slows_the_generator_down(processor: Any) -> None:
     before = processor.call(path="/state")["yielded"]
     memory = rss(processor.pid)
     with Connection(processor, "/endless", X_Size="100000", X_Pause="0") as connection:
         connection.until(b"\r\n")
-        # Had nothing held it back, it would have made gigabytes by then.
+        # Without back pressure it would have produced gigabytes by then.
         time.sleep(0.5)
         assert rss(processor.pid) - memory < 20_000_000
     produced = processor.call(path="/state")["yielded"] - before
@@ -305,13 +305,13 @@ def test_an_error_in_the_middle_ends_the_connection_without_the_final_chunk(
         processor.await_record("exit code 3")
 
 
-def test_an_error_before_the_first_item_is_an_answer(processor: Any) -> None:
+def test_an_error_before_the_first_item_is_an_error_reply(processor: Any) -> None:
     answer = processor.send(path="/failing_at_once")
     assert answer.status == 500
     assert b"not even one" in answer.body
 
 
-def test_a_generator_that_cannot_be_closed_costs_no_worker(processor: Any) -> None:
+def test_a_generator_that_cannot_be_closed_keeps_the_worker(processor: Any) -> None:
     with Connection(processor, "/failing_to_close") as connection:
         connection.until(b"\r\n")
     processor.await_record("cannot be closed", level="error")
@@ -319,7 +319,7 @@ def test_a_generator_that_cannot_be_closed_costs_no_worker(processor: Any) -> No
     assert processor.status()["workers"][0]["restarts"] == 0
 
 
-def test_the_event_timeout_counts(serve: Any) -> None:
+def test_the_event_timeout_applies(serve: Any) -> None:
     function = serve(HANDLER, event_timeout=0.5)
     with Connection(function, "/endless") as connection:
         data = connection.rest()
@@ -329,7 +329,7 @@ def test_the_event_timeout_counts(serve: Any) -> None:
     function.await_workers("ready")
 
 
-def test_an_end_waits_for_the_last_item(serve: Any, tmp_path: Path) -> None:
+def test_a_drain_waits_for_the_last_item(serve: Any, tmp_path: Path) -> None:
     step = tmp_path / "step"
     function = serve(HANDLER)
     with Connection(function, "/stepwise_async", X_Step=str(step)) as connection:
@@ -341,7 +341,7 @@ def test_an_end_waits_for_the_last_item(serve: Any, tmp_path: Path) -> None:
     assert function.process.wait(PATIENCE) == 0
 
 
-def test_a_batch_and_the_clock_take_a_generator_as_a_whole(serve: Any) -> None:
+def test_batches_and_cron_triggers_collect_the_items(serve: Any) -> None:
     source = """
         def parts():
             yield "one "

@@ -33,7 +33,7 @@ def request_of(data: bytes, **more: Any) -> Any:
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     out = io.BytesIO()
-    # Grey pictures must not carry a colour profile along.
+    # Greyscale images must not have a colour profile.
     image.info.pop("icc_profile", None)
     image.save(out, kind, **options)
     return out.getvalue()
@@ -47,7 +47,7 @@ def small(photo: Callable[[str], Path]) -> Image.Image:
 
 @pytest.fixture(params=["opencv and pillow", "opencv", "pillow"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The test runs with each set of libraries that an environment may have."""
+    """Run the test with each set of libraries that an environment may have."""
     if request.param == "opencv":
         monkeypatch.setattr(decoding, "_has_pillow", lambda: False)
     elif request.param == "pillow":

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.system
 NOISE = np.random.default_rng(3)
 
 
-def difference(one, other):
-    assert one.shape == other.shape
-    return int(np.abs(one.astype(int) - other.astype(int)).max())
+def difference(first, second):
+    assert first.shape == second.shape
+    return int(np.abs(first.astype(int) - second.astype(int)).max())
 
 
 def forms(image):
@@ -102,7 +102,7 @@ def forms(image):
 
 
 def pillow_forms(image):
-    """Those that OpenCV alone would show with other pixels, or not at all."""
+    """Return those that OpenCV would decode to other pixels, or not at all."""
     rgb = np.asarray(image)
     alpha = image.copy()
     alpha.putalpha(image.convert("L"))
@@ -131,18 +131,18 @@ def test_the_order_of_colours(backend, small):
         assert bgr.flags.c_contiguous, form
 
 
-def test_grey(backend, small):
+def test_greyscale(backend, small):
     for form, (data, pixels) in forms(small).items():
         grey = decode(request_of(data), mode="L")
         assert grey.ndim == 2, form
         expected = np.asarray(Image.fromarray(pixels).convert("L"))
-        # A JPEG file stores grey apart: where a colour was cut off at 255, that differs.
+        # A JPEG file stores luminance separately: where a colour was clipped at 255, it differs.
         away = 25 if form.startswith(("jpeg", "mpo")) else 2
         assert difference(grey, expected) <= away, form
         assert np.abs(grey.astype(int) - expected).mean() < 1.5, form
 
 
-def test_grey_is_the_same_grey_from_both(small, monkeypatch):
+def test_greyscale_is_the_same_from_both_libraries(small, monkeypatch):
     files = {form: data for form, (data, _) in forms(small).items()}
     first = {form: decode_image(data, mode="L") for form, data in files.items()}
     monkeypatch.setattr(vision.decoding, "cv2", None)
@@ -160,7 +160,7 @@ def test_forms_for_pillow(backend, small):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_pictures_are_turned_upright(backend, small, kind):
+def test_images_are_rotated_upright(backend, small, kind):
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
     # Transpositions that undo what the tag asks for, by Pillow's numbers.
     for orientation, undo in {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.items():
@@ -170,12 +170,12 @@ def test_pictures_are_turned_upright(backend, small, kind):
         event = request_of(encoded(lying, kind, exif=exif, **options.get(kind, {})))
         for mode in ("RGB", "L"):
             expected = np.asarray(small if mode == "RGB" else small.convert("L"))
-            found = decode(event, mode=mode)
-            assert found.shape == expected.shape, orientation
-            assert np.abs(found.astype(int) - expected).mean() < 2, orientation
+            decoded = decode(event, mode=mode)
+            assert decoded.shape == expected.shape, orientation
+            assert np.abs(decoded.astype(int) - expected).mean() < 2, orientation
 
 
-def test_a_damaged_tag_does_not_hurt(backend, small):
+def test_a_damaged_tag_is_ignored(backend, small):
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01"):
         data = encoded(small, "JPEG", exif=exif)
         assert decode(request_of(data)).shape == (203, 301, 3)
@@ -204,7 +204,7 @@ def test_other_events_and_raw_bodies(backend, small):
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_measurements_are_no_pictures(backend, small, mode):
+def test_measurements_are_not_images(backend, small, mode):
     with pytest.raises(ImageError):
         decode(request_of(encoded(small.convert(mode), "TIFF")))
 
@@ -234,7 +234,7 @@ else:
 
 
 @pytest.mark.parametrize(
-    ("missing", "call", "said"),
+    ("missing", "call", "message"),
     [
         (["cv2"], "decode", "(203, 301, 3)"),
         (["PIL"], "decode", "(203, 301, 3)"),
@@ -244,11 +244,11 @@ else:
         (["PIL"], "open_image", "or Pillow in the function's environment"),
     ],
 )
-def test_environments_that_lack_libraries(small, tmp_path, missing, call, said):
+def test_environments_without_libraries(small, tmp_path, missing, call, message):
     path = tmp_path / "picture.png"
     path.write_bytes(encoded(small))
     code = LIBRARIES.format(missing=missing, path=str(path), call=call)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert said in done.stdout
+    assert message in done.stdout

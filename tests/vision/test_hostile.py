@@ -37,11 +37,11 @@ def test_a_jpeg_without_its_last_bytes(backend, small):
         for end in (len(data) - 2, len(data) - 50):
             with pytest.raises(ImageError):
                 decode(request_of(data[:end]))
-        # What cameras append after the end is no part of the picture.
+        # Data that cameras append after the end is not part of the image.
         assert decode(request_of(data + bytes(100))).shape == (203, 301, 3)
 
 
-def test_random_damage_is_an_image_error_or_a_picture(backend, small):
+def test_random_damage_ends_as_an_image_error_or_an_image(backend, small):
     random = np.random.default_rng(11)
     tiny = small.resize((64, 48))
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"):
@@ -62,7 +62,7 @@ def test_random_damage_is_an_image_error_or_a_picture(backend, small):
     "data",
     [b"hello", b"%PDF-1.7", b"%!PS-Adobe-3.0 EPSF-3.0", b"<svg/>", b"\0" * 100, b"RIFF1234WAVE"],
 )
-def test_what_is_no_image(backend, data):
+def test_files_that_are_not_images(backend, data):
     with pytest.raises(ImageError, match="not a JPEG, PNG"):
         decode(request_of(data))
     with pytest.raises(ImageError, match="not a JPEG, PNG"):
@@ -70,7 +70,7 @@ def test_what_is_no_image(backend, data):
 
 
 def claim(kind, width, height):
-    """A small file that says it is of this size."""
+    """Return a small file that claims to have this size."""
     if kind == "PNG":
         head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
         parts = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
@@ -94,10 +94,10 @@ def claim(kind, width, height):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF"])
 def test_decompression_bombs(backend, kind):
     data = claim(kind, 50000, 50000)
-    words = "50000 x 50000 = 2500000000 pixels, more than"
-    with pytest.raises(ImageTooLargeError, match=words):
+    message = "50000 x 50000 = 2500000000 pixels, more than"
+    with pytest.raises(ImageTooLargeError, match=message):
         decode(request_of(data))
-    with pytest.raises(ImageTooLargeError, match=words):
+    with pytest.raises(ImageTooLargeError, match=message):
         open_image(request_of(data))
 
 
@@ -113,8 +113,8 @@ def test_above_64_megapixels_nothing_is_decoded(backend, kind, monkeypatch):
     with pytest.raises(ImageTooLargeError) as raised:
         decode(request_of(data))
     assert raised.value.reply_status == 413
-    words = f"{width} x {height} = {width * height} pixels, more than the limit of 67108864"
-    assert words in str(raised.value)
+    message = f"{width} x {height} = {width * height} pixels, more than the limit of 67108864"
+    assert message in str(raised.value)
     assert "FNBUILD_MAX_PIXELS" in str(raised.value)
     with pytest.raises(ImageTooLargeError):
         open_image(request_of(data))
@@ -127,7 +127,7 @@ def test_above_64_megapixels_nothing_is_decoded(backend, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["many", "0", "-5", "1e9"])
-def test_a_limit_that_is_no_number(monkeypatch, value, small):
+def test_an_invalid_limit(monkeypatch, value, small):
     monkeypatch.setenv("FNBUILD_MAX_PIXELS", value)
     with pytest.raises(ValueError, match="FNBUILD_MAX_PIXELS is a number of pixels above zero"):
         decode(request_of(encoded(small, "PNG")))
@@ -158,7 +158,7 @@ def test_webp_headers(small):
         assert (header.kind, header.width, header.height) == ("WEBP", 301, 203)
 
 
-def test_large_pictures_raise_no_warning_and_pillows_limit_stays(monkeypatch):
+def test_large_images_cause_no_warning_and_pillows_limit_is_kept(monkeypatch):
     monkeypatch.setattr(vision.decoding, "cv2", None)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     data = encoded(Image.new("L", (100, 100)))

@@ -1,4 +1,4 @@
-"""The body of a request is read as the json module reads it, whatever is in it."""
+"""The body of a request is parsed as by the json module, whatever its content."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ WELL_FORMED = {
 
 
 @pytest.mark.parametrize("body", WELL_FORMED.values(), ids=WELL_FORMED)
-def test_the_image_is_found_and_the_rest_kept(body):
+def test_the_image_is_found_and_the_rest_is_kept(body):
     raw = body.replace("%s", TEXT).encode()
     event = event_of(raw)
     assert image_file(event) == PNG
@@ -50,7 +50,7 @@ def test_the_image_is_found_and_the_rest_kept(body):
 
 
 @pytest.mark.parametrize("body", WELL_FORMED.values(), ids=WELL_FORMED)
-def test_an_event_that_was_parsed_already(body):
+def test_an_event_that_is_already_parsed(body):
     raw = body.replace("%s", TEXT).encode()
     parsed = event_of(raw)
     assert parsed.body["image"] == TEXT
@@ -59,7 +59,7 @@ def test_an_event_that_was_parsed_already(body):
         assert "image" not in fields(event)
 
 
-def test_a_usual_body_is_not_parsed_as_a_whole():
+def test_a_usual_body_is_not_parsed_completely():
     event = event_of(body_of(TEXT))
     assert image_file(event) == PNG
     assert fields(event) == {"threshold": 0.5}
@@ -80,7 +80,7 @@ def test_two_images_and_other_keys():
     }
 
 
-def test_a_replaced_body_counts():
+def test_a_replaced_body_is_used():
     event = event_of(body_of(TEXT))
     assert image_file(event) == PNG
     event.body = {"image": base64_of(b"new"), "threshold": 1}
@@ -139,7 +139,7 @@ def test_every_length(size):
         "A",
     ],
 )
-def test_what_is_not_base64(text):
+def test_text_that_is_not_base64(text):
     with pytest.raises(ImageError, match='"image" is not base64'):
         image_file(event_of(json.dumps({"image": text}, ensure_ascii=False).encode()))
     with pytest.raises(ImageError, match='"image" is not base64'):
@@ -147,7 +147,7 @@ def test_what_is_not_base64(text):
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b"", "not valid JSON"),
         (b"{}", '"image" is missing'),
@@ -167,14 +167,14 @@ def test_what_is_not_base64(text):
         ("\ufeff{}".encode(), "neither a JSON object nor"),
     ],
 )
-def test_a_callers_mistake_is_told(body, words):
+def test_an_invalid_request_is_reported(body, message):
     for content_type in ("application/json", "text/plain"):
-        with pytest.raises(ImageError, match=words):
+        with pytest.raises(ImageError, match=message):
             image_file(event_of(body, content_type))
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 3])
-def test_bodies_that_are_no_object(body):
+def test_bodies_that_are_not_objects(body):
     with pytest.raises(ImageError, match="not a JSON object"):
         image_file(nuclio_sdk.Event(body=body))
     with pytest.raises(ImageError, match="not a JSON object"):
@@ -182,7 +182,7 @@ def test_bodies_that_are_no_object(body):
 
 
 class Documents:
-    """Random JSON texts full of what misleads a scanner: quotes, escapes, keys inside values."""
+    """Random JSON texts with quotes, escapes and keys inside values, which mislead a scanner."""
 
     KEYS = ("image", "image0", "im\\u0061ge", "x", 'a\\"image', "image\\\\", "")
     PIECES = ("A", "/", "\\/", '\\"', "\\\\", "\\n", "{", ":", "é", '\\"image\\":', "}")
@@ -191,12 +191,12 @@ class Documents:
         self.random = random.Random(seed)
 
     def text(self):
-        whole = self.space() + self.object(0) + self.space()
+        document = self.space() + self.object(0) + self.space()
         if self.random.random() < 0.3:
-            place = self.random.randrange(len(whole))
+            place = self.random.randrange(len(document))
             wrong = self.random.choice(['"', "\\", "{", "}", ":", ",", ""])
-            whole = whole[:place] + wrong + whole[place + self.random.randint(0, 2) :]
-        return whole
+            document = document[:place] + wrong + document[place + self.random.randint(0, 2) :]
+        return document
 
     def space(self):
         return self.random.choice(["", "", " ", "\n", "\t \r"])
@@ -223,7 +223,7 @@ class Documents:
         return "[" + ",".join(values) + "]"
 
 
-def test_it_never_differs_from_the_json_module(monkeypatch):
+def test_the_result_equals_that_of_the_json_module(monkeypatch):
     monkeypatch.setattr(reading, "_LONG_STRING", 8)
     documents = Documents(7)
     quick = 0
@@ -239,23 +239,23 @@ def test_it_never_differs_from_the_json_module(monkeypatch):
         except ImageError:
             assert not isinstance(expected, dict), text
             continue
-        found = {
+        parsed = {
             key: str(value, "utf-8") if isinstance(value, memoryview) else value
             for key, value in content.values.items()
         }
-        assert list(found.items()) == list(expected.items()), text
+        assert list(parsed.items()) == list(expected.items()), text
         quick += any(isinstance(value, memoryview) for value in content.values.values())
     assert quick > 1000
 
 
-def test_text_like_a_cuts_mark_stays_text():
+def test_text_like_a_placeholder_stays_text():
     text = reading._PLACEHOLDER + "0"
     event = event_of(json.dumps({"a": text, "image": TEXT}).encode())
     assert fields(event) == {"a": text}
     assert image_file(event) == PNG
 
 
-def test_pybase64_is_used_where_it_is(monkeypatch):
+def test_pybase64_is_used_if_available(monkeypatch):
     calls = []
 
     def decode(value, validate):

@@ -1,4 +1,4 @@
-"""What the builders make is what CVAT takes, from whatever numbers they are given."""
+"""CVAT accepts the shapes of the builders, for all types of numbers."""
 
 import json
 import math
@@ -22,7 +22,7 @@ CORNERS = [(10, 10), (50.5, 12), (30, 60)]
 
 
 def reading_of(*shapes):
-    """The shapes as CVAT reads them, when it has nothing to object to."""
+    """Return the shapes as CVAT reads them, if it has no problem with them."""
     reading = read_reply("detector", json.dumps(shapes, allow_nan=False), LABELS, SIZE)
     assert [str(problem) for problem in reading.diagnostics] == []
     assert len(reading.shapes) == len(shapes)
@@ -36,7 +36,7 @@ def blob():
     return pixels
 
 
-def test_every_kind_is_taken():
+def test_every_kind_is_accepted():
     shapes = reading_of(
         vision.rectangle("rectangle", (10, 20, 30, 40), 0.9),
         vision.rectangle("rectangle", (10, 20, 30, 40), 0.9, rotation=-30),
@@ -55,7 +55,7 @@ def test_every_kind_is_taken():
     assert [element.outside for element in shapes[7].elements] == [False, True]
 
 
-def test_a_mask_is_cut_to_its_box():
+def test_a_mask_is_cropped_to_its_box():
     (shape,) = reading_of(vision.mask("mask", blob()))
     assert (shape.mask.left, shape.mask.top, shape.mask.right, shape.mask.bottom) == (
         30,
@@ -85,7 +85,7 @@ def test_masks_of_every_type_are_the_same(pixels):
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((4, 4)), [[0, 0], [0, 0]], []])
-def test_an_empty_mask_is_no_shape(pixels):
+def test_an_empty_mask_is_not_a_shape(pixels):
     with pytest.raises(ValueError, match="no pixel"):
         vision.mask("mask", np.asarray(pixels) if not isinstance(pixels, list) else pixels)
 

@@ -59,11 +59,11 @@ def function(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("processor")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.getbasetemp() / "data"))
-        with running(home, HANDLER, version=request.param) as one:
-            yield one
+        with running(home, HANDLER, version=request.param) as processor:
+            yield processor
 
 
-def test_a_request_as_cvat_sends_it(function):
+def test_a_request_of_cvat(function):
     data = bytes(300_000)
     body = {"threshold": 0.3, "image": base64_of(data), "pos_points": [[1, 2]]}
     assert function.call(body) == {
@@ -81,17 +81,17 @@ def test_an_image_as_the_body(function):
     assert json.loads(answer.body)["size"] == 2_000_003
 
 
-def test_a_callers_mistake(function):
+def test_an_invalid_request(function):
     answer = function.send("{}", content_type="application/json")
     assert answer.status == 400
     assert '"image" is missing' in json.loads(answer.body)["error"]
 
 
-def test_processes_that_a_handler_starts_have_it_too(function):
+def test_processes_started_by_a_handler_can_import_it(function):
     assert function.call(path="/child")["points"] == [1, 2, 3, 4]
 
 
-def test_an_error_that_the_handler_lets_through_has_its_status(function):
+def test_an_image_error_that_the_handler_does_not_catch_has_its_status(function):
     head = struct.pack(">II4sIIBBBBB", 0x0D0A1A0A, 13, b"IHDR", 9000, 8000, 8, 2, 0, 0, 0)
     answer = function.send(b"\x89PNG" + head, "/uncaught", content_type="image/png")
     assert answer.status == 413

@@ -1,4 +1,4 @@
-"""Without any library and on every interpreter: requests are read and shapes are built."""
+"""On every interpreter without any library, requests are parsed and shapes are built."""
 
 import json
 import subprocess
