@@ -52,7 +52,7 @@ def validate(
         if fix:
             _fix_files(
                 [config or path for path, config in targets],
-                [given for given, path in zip(paths, opened, strict=True) if path != Path(given)],
+                [path for path, local in zip(paths, opened, strict=True) if local != Path(path)],
             )
         reports = [
             reader.check_function(path, code=True, config_file=config, **flags)[1]

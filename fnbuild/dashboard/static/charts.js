@@ -303,8 +303,8 @@ function chart({ key, title, unit, series, bars = false }) {
     };
     layout = plot;
     const drawSeries = bars ? seriesBars : seriesLine;
-    const drawn = series.map((item) => drawSeries(plot, item));
-    setChildren(drawing, grid(plot, ticks), timeAxis(plot), drawn, cursorLine(plot));
+    const seriesElements = series.map((item) => drawSeries(plot, item));
+    setChildren(drawing, grid(plot, ticks), timeAxis(plot), seriesElements, cursorLine(plot));
     showReading();
   }
 

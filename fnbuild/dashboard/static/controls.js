@@ -343,11 +343,12 @@ export class Controls {
   }
 
   /**
-   * @param {number} shown
-   * @param {number} below
+   * @param {number} visibleCount
+   * @param {number} excludedCount the number of shapes below the threshold
    */
-  setCount(shown, below) {
-    this.total.textContent = shown || below ? `${shown}${below ? `, ${below} below the threshold` : ""}` : "";
+  setCount(visibleCount, excludedCount) {
+    const excluded = excludedCount ? `, ${excludedCount} below the threshold` : "";
+    this.total.textContent = visibleCount || excludedCount ? `${visibleCount}${excluded}` : "";
   }
 
   /**

@@ -126,7 +126,7 @@ export function deployForm(upload, { signal, output }) {
       for (const projectName of Object.keys(await call("GET", "/api/projects", { signal })))
         projects.add(projectName);
     } catch {
-      // The projects of the functions are known anyway.
+      // Without this list, the form offers the projects of the functions.
     }
     setChildren(
       projectList,

@@ -60,14 +60,14 @@ function cachedMaskCanvas(mask, colour) {
  */
 export function drawShapes(context, shapes, { unit, labels = [], marked = null }) {
   const pen = new Pen(context, unit);
-  const placed = [...shapes].sort((a, b) => extent(b) - extent(a));
-  for (const shape of placed) drawShape(pen, shape, shapeColour(shape, labels), labels, shape === marked);
+  const ordered = [...shapes].sort((a, b) => extent(b) - extent(a));
+  for (const shape of ordered) drawShape(pen, shape, shapeColour(shape, labels), labels, shape === marked);
   /** @type {Box[]} */
   const captions = [];
-  for (const shape of placed) if (shape.type === "skeleton") namePoints(pen, shape, captions);
+  for (const shape of ordered) if (shape.type === "skeleton") namePoints(pen, shape, captions);
   /** @type {Box[]} */
   const plates = [];
-  for (const shape of placed) nameShape(pen, shape, shapeColour(shape, labels), plates);
+  for (const shape of ordered) nameShape(pen, shape, shapeColour(shape, labels), plates);
 }
 
 /**
@@ -110,15 +110,15 @@ function drawShape(pen, shape, colour, labels, marked) {
  * @param {number} lineWidth
  */
 function drawSkeleton(pen, shape, colour, labels, lineWidth) {
-  const places = new Map();
+  const positions = new Map();
   for (const element of shape.elements)
-    if (!element.outside) places.set(element.label, element.points.slice(0, 2));
+    if (!element.outside) positions.set(element.label, element.points.slice(0, 2));
   const edges = labels.find((label) => label.name === shape.label)?.edges ?? [];
   for (const [start, stop] of edges) {
-    if (places.has(start) && places.has(stop))
-      pen.stroke([places.get(start), places.get(stop)], colour, false, lineWidth);
+    if (positions.has(start) && positions.has(stop))
+      pen.stroke([positions.get(start), positions.get(stop)], colour, false, lineWidth);
   }
-  pen.dots([...places.values()], colour, 3.4 * lineWidth);
+  pen.dots([...positions.values()], colour, 3.4 * lineWidth);
 }
 
 /**

@@ -22,7 +22,7 @@ const SYMBOLS = { error: "✕", warning: "▲", note: "●" };
 /**
  * Create an editor for the configuration of the function `name`. `onChange(text)` is called at every
  * change, `onSave()` at Ctrl+S. `extraFindings(answer, text)` returns findings in addition to those of the
- * dashboard. `show` shows findings from elsewhere, such as those of a refused save; `check` asks the
+ * dashboard. `show` shows other findings, such as those of a refused save; `check` asks the
  * dashboard for findings and returns its answer; `goToError` selects the first error.
  *
  * @param {EditorOptions} options

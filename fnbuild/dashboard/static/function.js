@@ -139,8 +139,8 @@ export async function show(root, params, context) {
   }
 
   async function disable() {
-    const question =
-      `${name} does not run until it is enabled again. ` + "Its configuration and revisions are kept.";
+    const keptText = "Its configuration and revisions are kept.";
+    const question = `${name} does not run until it is enabled again. ${keptText}`;
     if (!(await confirmAction(`Disable ${name}?`, question, { confirmLabel: "Disable" }))) return;
     await applyChange(() => setDisabled(true), `${name} is being disabled`);
   }

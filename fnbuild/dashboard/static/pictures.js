@@ -140,7 +140,7 @@ async function orientation(blob) {
         return orientationTag(data, position + 10);
     }
   } catch (error) {
-    // The file ends within its own headers: nothing says that it is turned.
+    // The file ends within its headers, so it records no orientation.
     if (!(error instanceof RangeError)) throw error;
   }
   return 1;

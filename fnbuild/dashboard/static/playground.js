@@ -324,7 +324,7 @@ export class Playground extends PlaygroundModel {
     if (!picture) return;
     const name = `${picture.name.replace(/\.[^.]*$/, "")}-${this.name}.png`;
     download(await renderDrawing(picture, (context, unit) => this.paint(context, unit)), name);
-    toast(`${name} is saved with what is drawn`);
+    toast(`${name} is saved with the drawing`);
   }
 
   drawPanels() {

@@ -119,10 +119,10 @@ export function showRawRequest(root, name, signal) {
 function createFields(request) {
   /**
    * @param {string[]} values
-   * @param {string} chosen
+   * @param {string} selected
    */
-  const options = (values, chosen) =>
-    values.map((value) => h("option", { selected: value === chosen }, value));
+  const options = (values, selected) =>
+    values.map((value) => h("option", { selected: value === selected }, value));
   const inputOptions = { spellcheck: "false", autocapitalize: "off", autocomplete: "off" };
   const fields = {
     method: h("select", { "aria-label": "Method" }, options(METHODS, request.method)),

@@ -97,10 +97,10 @@ export class Tracks {
    * @param {Shape[]} shapes
    */
   setFollowed(from, to, states, shapes) {
-    const places = new Map(shapes.map((shape) => [shape.index, shape]));
+    const shapesByIndex = new Map(shapes.map((shape) => [shape.index, shape]));
     const next = this.shapesAt(from).map(({ track }, i) => ({
       track,
-      shape: places.get(i) ?? null,
+      shape: shapesByIndex.get(i) ?? null,
       state: states[i],
     }));
     this.frames.set(to, next);
