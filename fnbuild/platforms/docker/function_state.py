@@ -76,7 +76,7 @@ def _stopped_state(engine: Engine, container: Container) -> LiveState:
         return LiveState(
             "error", f"its container was never started; `fnbuild redeploy {name}` starts it"
         )
-    state = (engine.container(container.id) or {}).get("State") or {}
+    state = inventory.container_state(engine, container.id)
     message = f"its container {describe_exit(state, container.function)}"
     if container.state == "exited" and not _has_failed(state):
         return LiveState("stopped", f"{message}; `docker start {container.name}` starts it")
@@ -93,7 +93,8 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
     """Return the function with its configuration, state and endpoints."""
     container, active = objects.container, objects.active
     live, function = live_state(engine, objects), configuration_of(objects)
-    port = _http_port(container)
+    running = container if container is not None and container.running else None
+    port = _http_port(running) if running else 0
     desired = 0 if live.state in ("standby", "imported") else 1
     warnings = live.status.warnings if live.status else []
     return Deployment(
@@ -103,8 +104,8 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
         message=live.message,
         revision=active.number if active else 0,
         http_port=port,
-        internal_urls=_internal_urls(container),
-        external_urls=_external_urls(container, port),
+        internal_urls=_internal_urls(running) if running else (),
+        external_urls=_external_urls(running, port) if running and port else (),
         replicas=(int(live.state == "ready"), desired),
         image=_image(objects),
         processors=(container.id[:12],) if container else (),
@@ -129,23 +130,17 @@ def configuration_of(objects: FunctionObjects) -> Function:
     return objects.containers[0].function  # the trial of a first deploy
 
 
-def _http_port(container: Container | None) -> int:
-    if container is None or not container.running:
-        return 0
+def _http_port(container: Container) -> int:
     if HOST_NETWORK in container.networks:
         return HTTP_PORT
     return container.published[0][1] if container.published else 0
 
 
-def _internal_urls(container: Container | None) -> tuple[str, ...]:
-    if container is None or not container.running:
-        return ()
+def _internal_urls(container: Container) -> tuple[str, ...]:
     return tuple(f"{address}:{HTTP_PORT}" for address in container.networks.values() if address)
 
 
-def _external_urls(container: Container | None, port: int) -> tuple[str, ...]:
-    if container is None or not port:
-        return ()
+def _external_urls(container: Container, port: int) -> tuple[str, ...]:
     published = container.published or (("127.0.0.1", port),)
     # A port that is open on every interface is listed for IPv4 and IPv6; IPv4 is enough.
     return tuple(sorted({f"{host}:{number}" for host, number in published if ":" not in host}))

@@ -236,6 +236,12 @@ def _parse_container(listed: Raw, labels: dict[str, str]) -> Container:
     )
 
 
+def container_state(engine: Engine, container: str) -> Raw:
+    """Return the engine's details of the state of a container; empty if it does not exist."""
+    state: Raw = (engine.container(container) or {}).get("State") or {}
+    return state
+
+
 def is_interrupted(engine: Engine, objects: FunctionObjects) -> bool:
     """Return True if a client ended in the middle of a change of the function."""
     if objects.lease is not None:

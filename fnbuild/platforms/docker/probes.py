@@ -24,7 +24,7 @@ from fnbuild.names import PROCESSOR_PATH
 from fnbuild.platforms import LogRecord, Progress, Statistics
 from fnbuild.platforms.docker import logs
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.docker.inventory import Container
+from fnbuild.platforms.docker.inventory import Container, container_state
 from fnbuild.platforms.docker.labels import RevisionRecord
 from fnbuild.platforms.logs import StartupFollower
 from fnbuild.platforms.processor_status import (
@@ -171,8 +171,7 @@ class ReadinessProbe:
             time.sleep(_RETRY_SECONDS / 4)
 
     def _state(self) -> Raw:
-        state: Raw = (self.engine.container(self.container) or {}).get("State") or {}
-        return state
+        return container_state(self.engine, self.container)
 
     def _evaluate(self, status: ProcessorStatus | None, state: Raw) -> bool:
         """Return True if the container is ready. Raises `NotReadyError` if it cannot become so."""
@@ -221,7 +220,7 @@ def check_import(
     """
     seconds = readiness_seconds(revision.function)
     deadline = time.monotonic() + seconds
-    while (engine.container(container) or {}).get("State", {}).get("Running"):
+    while container_state(engine, container).get("Running"):
         if time.monotonic() > deadline:
             progress(inconclusive_check(f"it took longer than {seconds:g} s"))
             return

@@ -177,7 +177,7 @@ class Recovery:
         return ready
 
     def _is_overdue(self, successor: Container, revision: RevisionRecord) -> bool:
-        state = (self.engine.container(successor.id) or {}).get("State") or {}
+        state = inventory.container_state(self.engine, successor.id)
         try:
             started = datetime.fromisoformat(state.get("StartedAt", ""))
         except ValueError:

@@ -49,8 +49,7 @@ def _is_down(engine: Engine, objects: FunctionObjects, container: Container) -> 
     others = (other for other in objects.containers if other is not container)
     if any(not other.candidate for other in others):
         return True  # its successor never took over
-    state = (engine.container(container.id) or {}).get("State") or {}
-    return bool(state.get("Error"))
+    return bool(inventory.container_state(engine, container.id).get("Error"))
 
 
 def restore_function(engine: Engine, key: DockerKey, progress: Progress) -> bool:
