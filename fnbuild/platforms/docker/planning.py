@@ -36,14 +36,13 @@ class PlanContext:
     """The state of the engine that a plan depends on.
 
     `is_ready` is True if the function's container is ready. `image_id` is the id of the image, ""
-    if the engine does not have it. `hosts` are the addresses on which the port is published.
+    if the engine does not have it.
     """
 
     objects: FunctionObjects
     is_ready: bool
     image_id: str
     networks: frozenset[str]
-    hosts: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 

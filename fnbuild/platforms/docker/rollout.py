@@ -86,7 +86,6 @@ def plan_deploy(
         and function_state.live_state(engine, objects).state == "ready",
         image_id=str(image.get("Id", "")),
         networks=frozenset(engine.networks()),
-        hosts=hosts,
         warnings=warnings,
     )
     placement = _choose_placement(engine, objects, function, hosts, image)

@@ -159,22 +159,19 @@ class ControlServer:
             request = decode_request(line)
             _check_version(request)
             result = await self._handler(request.verb, request.arguments, progress)
+            reply = SupervisorReply(result=result)
         except FnbuildError as error:
-            _send(writer, SupervisorReply(error=ErrorMessage.from_error(error)))
+            reply = SupervisorReply(error=ErrorMessage.from_error(error))
         except msgspec.MsgspecError as error:
-            _send(writer, SupervisorReply(error=ErrorMessage("usage", f"invalid request: {error}")))
+            reply = SupervisorReply(error=ErrorMessage("usage", f"invalid request: {error}"))
         except asyncio.CancelledError:
             reason = "the supervisor has cancelled the request, because it stops"
-            _send(writer, SupervisorReply(error=ErrorMessage("unavailable", reason)))
+            reply = SupervisorReply(error=ErrorMessage("unavailable", reason))
         except Exception as error:  # a request must not end the supervisor
             log.exception("a request failed")
             reason = f"the supervisor failed: {type(error).__name__}: {error}"
-            _send(
-                writer,
-                SupervisorReply(error=ErrorMessage("platform", reason, "see supervisor.log")),
-            )
-        else:
-            _send(writer, SupervisorReply(result=result))
+            reply = SupervisorReply(error=ErrorMessage("platform", reason, "see supervisor.log"))
+        _send(writer, reply)
         with contextlib.suppress(OSError):
             await writer.drain()
 
