@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from fnbuild.builder.image import registry
+from fnbuild.builder.image.builder import DIGEST_LABEL, FUNCTION_LABEL
+from fnbuild.builder.image.engine import ImageMetadata
+from fnbuild.builder.image.engines.selection import choose_engine
+from fnbuild.builder.image.references import is_build_tag, with_registry
+from fnbuild.builder.image.registry import RegistryClient, Repository, repository_of
 from fnbuild.datadir import functions_being_changed
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
 from fnbuild.platforms import (
@@ -22,11 +27,6 @@ from fnbuild.platforms import (
     all_platforms,
     audit,
 )
-
-# Engines and registries are imported late for start-up time: processes need none.
-if TYPE_CHECKING:
-    from fnbuild.builder.image.engine import Engine, ImageMetadata
-    from fnbuild.builder.image.registry import RegistryClient, Repository
 
 _REVISIONS = "fnbuild-revisions:"
 _NO_REVISION = "no revision on record runs it"
@@ -115,19 +115,11 @@ def _image_use(platform: Platform, request: PruneRequest) -> ImageUse:
 # Images of the engine
 
 
-def _engine(platform: Platform) -> Engine:
-    from fnbuild.builder.image.engines.selection import choose_engine
-
-    return choose_engine(platform.image_engine)
-
-
 def _add_images(
     report: PruneReport, platform: Platform, use: ImageUse, request: PruneRequest
 ) -> None:
-    from fnbuild.builder.image.builder import DIGEST_LABEL, FUNCTION_LABEL
-
     try:
-        images = _engine(platform).images(DIGEST_LABEL)
+        images = choose_engine(platform.image_engine).images(DIGEST_LABEL)
     except UnavailableError as error:
         report.warnings.append(f"images of the engine were not looked at: {error.message}")
         return
@@ -162,15 +154,13 @@ def _may_change(function: str, use: ImageUse) -> bool:
 
 def _is_own_name(name: str, image: ImageMetadata) -> bool:
     """Return True if fnbuild gave the name, to a revision or to a build."""
-    from fnbuild.builder.image.references import is_build_tag
-
     tag, identity = name.rpartition(":")[2], image.id.removeprefix("sha256:")
     return name.startswith(_REVISIONS) or is_build_tag(tag) or tag == identity[:_OLDER_TAG]
 
 
 def _remove_image(platform: Platform, leftover: Leftover) -> str:
     try:
-        removed = _engine(platform).remove(leftover.name)
+        removed = choose_engine(platform.image_engine).remove(leftover.name)
     except BuildError as error:
         used = _IN_USE.search(error.message) is not None
         return "a container or another image uses it" if used else error.message
@@ -181,8 +171,6 @@ def _remove_image(platform: Platform, leftover: Leftover) -> str:
 
 
 def _add_tags(report: PruneReport, use: ImageUse, request: PruneRequest) -> None:
-    from fnbuild.builder.image.registry import RegistryClient, repository_of
-
     places = {repository_of(name) for name in use.pushed}
     clients: dict[str, RegistryClient] = {}
     for name in request.registries:
@@ -197,9 +185,6 @@ def _add_tags(report: PruneReport, use: ImageUse, request: PruneRequest) -> None
 
 def _catalog(name: str) -> Iterator[Repository]:
     """Yield the repositories of a registry, or those below a path of it."""
-    from fnbuild.builder.image.references import with_registry
-    from fnbuild.builder.image.registry import RegistryClient, Repository, repository_of
-
     below = repository_of(with_registry(name, "x"))
     prefix = below.name.removesuffix("x")
     for repository in RegistryClient(below.registry).repositories():
@@ -208,10 +193,6 @@ def _catalog(name: str) -> Iterator[Repository]:
 
 
 def _tags_of(client: RegistryClient, place: Repository, use: ImageUse) -> Iterator[Leftover]:
-    from fnbuild.builder.image import registry
-    from fnbuild.builder.image.builder import DIGEST_LABEL, FUNCTION_LABEL
-    from fnbuild.builder.image.references import is_build_tag
-
     digests = {tag: client.digest(place.name, tag) for tag in client.tags(place.name)}
     user_digests = {digest for tag, digest in digests.items() if not is_build_tag(tag)}
     for tag, digest in digests.items():
@@ -230,8 +211,6 @@ def _tags_of(client: RegistryClient, place: Repository, use: ImageUse) -> Iterat
 
 
 def _remove_tag(leftover: Leftover) -> str:
-    from fnbuild.builder.image import registry
-
     build = registry.parse_pushed_build(leftover.name)
     if build is not None and registry.remove_build(build):
         return ""
