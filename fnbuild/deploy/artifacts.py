@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fnbuild import trees
 from fnbuild.builder import staging
+from fnbuild.builder.image import references
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, PreconditionError, Report, UnavailableError
 from fnbuild.function.files import display_path
@@ -69,7 +70,6 @@ def unpushed_image_warnings(plan: Plan, platform: Platform) -> tuple[str, ...]:
 
 def _pushed_reference(function: Function, reference: str, digest: str) -> str:
     """Return the exact reference of the pushed image, "" unless it contains this code."""
-    from fnbuild.builder.image import references
     from fnbuild.builder.image.builder import DIGEST_LABEL
     from fnbuild.builder.image.engines.selection import choose_engine
 
@@ -93,8 +93,6 @@ def _pushed_reference(function: Function, reference: str, digest: str) -> str:
 
 def _image_reference(function: Function, platform: Platform) -> str:
     """Return the name by which the platform finds the image of the function after the build."""
-    from fnbuild.builder.image import references
-
     name = references.image_name(function)
     if platform.image_engine:
         return name
@@ -142,8 +140,6 @@ def build_artifact(
 
 def _pinned_reference(reference: str, built: BuiltImage, engine: Engine) -> str:
     """Return the image's reference by the tag of its build, with its digest in a registry."""
-    from fnbuild.builder.image import references
-
     tag = references.build_tag(reference, built.id)
     if built.registry_reference:
         return f"{tag}@{built.pushed_digest}" if built.pushed_digest else tag

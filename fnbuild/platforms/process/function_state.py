@@ -148,8 +148,3 @@ def _details(
         details["workers"] = worker_objects(status.workers)
         details["mount"] = status.mount
     return details
-
-
-def with_warnings(deployment: Deployment, warnings: tuple[str, ...]) -> Deployment:
-    """Return the deployment with the warnings of its plan before those of its processor."""
-    return replace(deployment, warnings=(*warnings, *deployment.warnings))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
@@ -73,9 +73,10 @@ def function_records(store: Store, key: FunctionKey) -> FunctionRecords[Revision
 
 
 def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
+    """Return the function; `warnings` are those of its plan."""
     row = require_function(store, key)
     deployment = function_state.to_deployment(row, active_revision(store, row))
-    return function_state.with_warnings(deployment, warnings)
+    return replace(deployment, warnings=(*warnings, *deployment.warnings))
 
 
 def to_revision(row: RevisionRow) -> Revision:
