@@ -42,6 +42,9 @@ class Directives:
     pre_copy: tuple[Directive, ...] = ()
     post_copy: tuple[Directive, ...] = ()
 
+    def __iter__(self) -> Iterator[Directive]:
+        return iter((*self.pre_copy, *self.post_copy))
+
 
 @dataclass(frozen=True, slots=True)
 class BuildLine:
@@ -69,8 +72,7 @@ def build_lines(build: types.Build) -> Iterator[BuildLine]:
     """Yield every line in the order in which a container build runs it."""
     variables = {name: value for name, value in build.args.items() if value}
     folder = CODE_FOLDER
-    all_directives = build_directives(build)
-    for directive in (*all_directives.pre_copy, *all_directives.post_copy):
+    for directive in build_directives(build):
         place, kind, value = directive.place, directive.kind, directive.value
         if kind == "RUN":
             working_folder = folder

@@ -248,7 +248,4 @@ def unused_base_image(function: Function) -> str:
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     if not name or name in _PLAIN_PYTHON_IMAGES:
         return ""
-    for variable in function.spec.env:
-        if variable.name == PYTHON_VARIABLE and os.access(variable.value, os.X_OK):
-            return ""
-    return image
+    return "" if os.access(_requested_path(function), os.X_OK) else image

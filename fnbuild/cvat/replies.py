@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,56 +256,39 @@ def warn_implausible(shapes: Sequence[Shape], place: str, size: Size, report: Re
     These are coordinates from 0 to 1, confidences above 1, and intervals on an image. `place` is
     the path of the shapes in the reply, such as `shapes`.
     """
-    fractions = [shape for shape in _with_coordinates(shapes) if _is_normalized(shape)]
+    fractions = [shape for shape in shapes if _is_normalized(shape)]
     if fractions and min(size) > _TINY_IMAGE:
         width, height = size
+        subject = "the shape has" if len(fractions) == 1 else f"{len(fractions)} shapes have"
         report.warning(
             f"{place}[{fractions[0].index}].points",
-            f"{_shapes_have(len(fractions))} only coordinates from 0 to 1, and CVAT expects pixels",
+            f"{subject} only coordinates from 0 to 1, and CVAT expects pixels",
             f"multiply x by the image's width ({width}) and y by its height ({height})",
         )
     intervals = [shape for shape in shapes if shape.type == INTERVAL]
     if intervals:
+        subject = "an interval" if len(intervals) == 1 else f"{len(intervals)} intervals"
         report.warning(
             f"{place}[{intervals[0].index}].type",
-            f"{_count_intervals(len(intervals))} of audio cannot be drawn on an image",
+            f"{subject} of audio cannot be drawn on an image",
             f"shapes on images are {', '.join(SHAPE_TYPES)}",
         )
     too_confident = [
-        shape
-        for shape in _with_elements(shapes)
-        if shape.confidence is not None and shape.confidence > 1
+        (part.confidence, shape.index)
+        for shape in shapes
+        for part in (shape, *shape.elements)
+        if part.confidence is not None and part.confidence > 1
     ]
     if too_confident:
+        confidence, index = too_confident[0]
         report.warning(
-            f"{place}[{too_confident[0].index}].confidence",
-            f"{too_confident[0].confidence:g} is above 1: a confidence is a number from 0 to 1",
+            f"{place}[{index}].confidence",
+            f"{confidence:g} is above 1: a confidence is a number from 0 to 1",
             "divide percentages by 100",
         )
-
-
-def _shapes_have(count: int) -> str:
-    return "the shape has" if count == 1 else f"{count} shapes have"
-
-
-def _count_intervals(count: int) -> str:
-    return "an interval" if count == 1 else f"{count} intervals"
-
-
-def _with_coordinates(shapes: Sequence[Shape]) -> Iterator[Shape]:
-    return (shape for shape in shapes if shape.points or shape.elements)
 
 
 def _is_normalized(shape: Shape) -> bool:
     points = shape.points or tuple(value for element in shape.elements for value in element.points)
     inside = all(0 <= value <= 1 for value in points)
     return len(points) > 1 and inside and any(value != int(value) for value in points)
-
-
-def _with_elements(shapes: Sequence[Shape]) -> Iterator[Shape]:
-    """Yield the shapes, and the elements of skeletons with the index of their skeleton."""
-    for shape in shapes:
-        yield shape
-        for element in shape.elements:
-            if element.confidence is not None and element.confidence > 1:
-                yield Shape(shape.type, confidence=element.confidence, index=shape.index)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from fnbuild.errors import Severity, Span
 from fnbuild.function.labels import INPUT_TYPES, LABEL_TYPES, SkeletonSvg, parse_edges
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import SourceText, below_limit, quoted
 from fnbuild.function.suggestions import closest, did_you_mean
-from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose, node_from_value
+from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose_valid, node_from_value
 
 _HIDES_ALL = "CVAT lists no function at all"
 _HIDES_ONE = "CVAT hides this function"
@@ -20,6 +18,9 @@ _WRITE_SVG = (
     ' `edges` names, as in "edges": [["head", "neck"]]'
 )
 _REWRITE_SVG = "remove the svg, and `fnbuild validate --fix` writes it again"
+_LabelNodes = dict[str, tuple[YamlNode, YamlNode]]
+"""The keys of a label, each as the nodes of key and value."""
+
 _LABEL_KEYS = ("id", "name", "type", "attributes", "sublabels", "svg", "color", "edges")
 
 
@@ -39,17 +40,12 @@ def _svg_hint(sublabels: YamlNode) -> str:
 
 def _parse_nodes(text: str, value: Any) -> YamlNode:
     """Parse JSON into nodes, without positions where YAML and JSON differ."""
-    probe = SourceText(text, "")
+    if (root := compose_valid(SourceText(text, ""))) is not None:
+        return root
     try:
-        root = compose(probe)
-    except yaml.YAMLError:
-        root = None
-    if root is None:
-        try:
-            return node_from_value(value)
-        except ValueError:
-            return YamlNode("scalar")
-    return root
+        return node_from_value(value)
+    except ValueError:
+        return YamlNode("scalar")
 
 
 class _LabelChecker:
@@ -84,11 +80,7 @@ class _LabelChecker:
                 self._skeleton(item, label)
 
     def _name(
-        self,
-        item: YamlNode,
-        label: dict[str, tuple[YamlNode, YamlNode]],
-        names: dict[str, YamlNode],
-        what: str,
+        self, item: YamlNode, label: _LabelNodes, names: dict[str, YamlNode], what: str
     ) -> None:
         if "name" not in label:
             self._report("error", "cvat-labels", f"{what} has no name; {_HIDES_ALL}", item)
@@ -100,14 +92,14 @@ class _LabelChecker:
             message = f"the label {quoted(node.value)} is defined twice; {_HIDES_ONE}"
             self._report("error", "cvat-duplicate-label", message, node)
 
-    def _id(self, label: dict[str, tuple[YamlNode, YamlNode]], ids: dict[str, YamlNode]) -> None:
+    def _id(self, label: _LabelNodes, ids: dict[str, YamlNode]) -> None:
         if "id" in label:
             node = label["id"][1]
             if node.kind == "scalar" and ids.setdefault(node.text, node) is not node:
                 message = f"the id {node.text} is used twice; handlers map classes by it"
                 self._report("warning", "label-id", message, node)
 
-    def _type(self, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
+    def _type(self, label: _LabelNodes) -> None:
         if "type" not in label:
             return
         node = label["type"][1]
@@ -118,14 +110,14 @@ class _LabelChecker:
             hint = did_you_mean(node.value, LABEL_TYPES) or f"one of {', '.join(LABEL_TYPES)}"
             self._report("warning", "cvat-label-type", message, node, hint)
 
-    def _unknown(self, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
+    def _unknown(self, label: _LabelNodes) -> None:
         for name, (key, _) in label.items():
             word = None if name in _LABEL_KEYS else closest(name, _LABEL_KEYS)
             if word and word not in label:
                 message = f"CVAT does not read {quoted(name)} of a label"
                 self._report("warning", "cvat-label-key", message, key, f"did you mean {word}?")
 
-    def _attributes(self, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
+    def _attributes(self, label: _LabelNodes) -> None:
         if "attributes" not in label or label["attributes"][1].is_null():
             return
         node = label["attributes"][1]
@@ -167,7 +159,7 @@ class _LabelChecker:
             message = "values must be texts, even for numbers"
             self._report("warning", "cvat-attributes", message, values, 'as in ["0", "100", "1"]')
 
-    def _skeleton(self, item: YamlNode, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
+    def _skeleton(self, item: YamlNode, label: _LabelNodes) -> None:
         for key in ("sublabels", "svg"):
             if key not in label:
                 message = f"a skeleton has no {key}; {_HIDES_ALL}"

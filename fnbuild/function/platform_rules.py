@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from fnbuild.function.quantities import parse_quantity
@@ -138,7 +139,7 @@ def check_resources(context: RuleContext) -> None:
             context.error("gpu", f"request and limit of {name} must be the same", path)
 
 
-def _quantity_or_none(text: str) -> Any:
+def _quantity_or_none(text: str) -> Decimal | None:
     try:
         return parse_quantity(text)
     except ValueError:
@@ -211,7 +212,7 @@ def check_platform_attributes(context: RuleContext) -> None:
         context.error("duration", message, (*path, "healthCheckInterval"))
 
 
-def _check_restart_policy(context: RuleContext, policy: Any, path: tuple[str, ...]) -> None:
+def _check_restart_policy(context: RuleContext, policy: Any, path: FieldPath) -> None:
     if not isinstance(policy, dict):
         context.error("restart-policy", "restartPolicy is a mapping with a `name`", path)
         return

@@ -303,11 +303,8 @@ class _FunctionReader:
 
     def inline(self, written: Function) -> Function | None:
         """Return the function that the source code configures, or None if it cannot be read."""
-        if written.spec.build.function_source_code:
-            name, text = (
-                "functionSourceCode",
-                _decode_source_code(written.spec.build.function_source_code),
-            )
+        if code := written.spec.build.function_source_code:
+            name, text = "functionSourceCode", _decode_source_code(code)
         elif self.located.source is not None:
             name = display_path(self.located.source)
             try:

@@ -25,7 +25,7 @@ from fnbuild.function.labels import FLAG_ANNOTATIONS, parse_edges, skeleton_svg
 from fnbuild.function.source_text import SourceText, quoted, read_source, report_conflict_markers
 from fnbuild.function.suggestions import corrected_key
 from fnbuild.function.types import Function
-from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose
+from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose, compose_valid
 from fnbuild.function.yaml_parser import TabRepairer, row_with_tab
 
 _BOM = b"\xef\xbb\xbf"
@@ -109,10 +109,7 @@ def _without_tabs(source: SourceText, repairs: list[Repair]) -> SourceText:
 
 def _error_count(source: SourceText) -> tuple[bool, int]:
     """Return True if the text cannot be parsed, and its number of errors."""
-    try:
-        root = compose(source)
-    except yaml.YAMLError:
-        return True, 0
+    root = compose_valid(source)
     if root is None:
         return True, 0
     Decoder(source).read(Function, root)
@@ -127,10 +124,7 @@ def _apply_edits(text: str, edits: list[_Edit]) -> str:
 
 def _find_edits(source: SourceText) -> list[_Edit]:
     """Return edits that do not overlap."""
-    try:
-        root = compose(source)
-    except yaml.YAMLError:
-        return []
+    root = compose_valid(source)
     if root is None or root.kind != "map":
         return []
     decoder = Decoder(source)
@@ -242,14 +236,14 @@ def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
 
 def _label_spec(text: str) -> Any:
     """Return the label spec in the text of a configuration file, None if it is not valid."""
+    root = compose_valid(SourceText(text, ""))
+    if root is None:
+        return None
     try:
-        root = compose(SourceText(text, ""))
-        if root is None:
-            return None
         decoder = Decoder(SourceText(text, ""))
         decoder.read(Function, root)
         return json.loads(decoder.nodes["metadata", "annotations", "spec"][1].text)
-    except (yaml.YAMLError, KeyError, ValueError):
+    except (KeyError, ValueError):
         return None
 
 
@@ -298,10 +292,10 @@ def svg_insertion(text: str) -> tuple[int, str, str] | None:
     """
     try:
         labels = json.loads(text)
-        source = SourceText(text, "")
-        root = compose(source)
-    except (ValueError, RecursionError, yaml.YAMLError):
+    except (ValueError, RecursionError):
         return None
+    source = SourceText(text, "")
+    root = compose_valid(source)
     if not isinstance(labels, list) or root is None or len(root.items) != len(labels):
         return None
     for label, node in zip(labels, root.items, strict=True):

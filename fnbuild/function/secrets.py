@@ -111,10 +111,8 @@ def mask_variables(raw: Raw, *, secrets_only: bool) -> Raw:
     reference to the function's own Secret is shown as a value, as on other platforms.
     """
     metadata = raw.get("metadata") or {}
-    name, declared = (
-        str(metadata.get("name", "")),
-        declared_secrets(metadata.get("annotations") or {}),
-    )
+    name = str(metadata.get("name", ""))
+    declared = declared_secrets(metadata.get("annotations") or {})
 
     def mask(variable: Raw) -> Raw:
         if own_secret_key(variable, name):

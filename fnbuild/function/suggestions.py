@@ -76,7 +76,7 @@ def unknown_key_message(
     path: FieldPath, key: str, candidates: Iterable[str]
 ) -> tuple[str, str | None]:
     """Return message and hint for a key that Nuclio ignores."""
-    place = _dotted(path)
+    place = ".".join(map(str, path))
     message = f"unknown key {quoted(key)}{f' in {place}' if place else ''}; Nuclio ignores it"
     remedy = _REMEDIES.get((_parent_key(path), key.lower()))
     if remedy:
@@ -88,10 +88,6 @@ def unknown_key_message(
     if parent and parent != place:
         return message, f"{key} belongs in {parent}"
     return message, None
-
-
-def _dotted(path: FieldPath) -> str:
-    return ".".join(str(part) for part in path)
 
 
 def _parent_key(path: FieldPath) -> str:

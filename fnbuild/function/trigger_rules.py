@@ -11,6 +11,7 @@ from fnbuild.function.quantities import parse_duration
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import did_you_mean, unknown_key_message
+from fnbuild.function.types import FieldPath
 from fnbuild.runtime.triggers.schedule import Schedule, ScheduleError
 
 MAX_WORKERS = 100_000
@@ -90,7 +91,7 @@ def check_workers(context: RuleContext) -> None:
             context.warning("workers-twice", message, (*path, "maxWorkers"), "remove maxWorkers")
 
 
-def _is_written_zero(context: RuleContext, path: tuple[str, ...]) -> bool:
+def _is_written_zero(context: RuleContext, path: FieldPath) -> bool:
     """Return True if a file sets the value to zero and no other file overrides it."""
     location = context.locate(path) if context.is_in_file(*path) else None
     return location is not None and location[2].value in (0, "0", None)
@@ -155,7 +156,7 @@ def check_batch(context: RuleContext) -> None:
 AttributesByName = dict[str, tuple[str, Any]]
 """Attributes as written, name and value, by their names in lower case."""
 
-AttributeCheck = Callable[[RuleContext, AttributesByName, tuple[str, ...]], None]
+AttributeCheck = Callable[[RuleContext, AttributesByName, FieldPath], None]
 """A check of attribute values; the last argument is the path of the attributes."""
 
 
@@ -187,7 +188,7 @@ def check_attributes(context: RuleContext) -> None:
         kind.check(context, attributes, path)
 
 
-def _check_http(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+def _check_http(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     _check_sizes(context, attributes, path)
     _check_port(context, attributes, path)
     _check_service_type(context, attributes, path)
@@ -195,7 +196,7 @@ def _check_http(context: RuleContext, attributes: AttributesByName, path: tuple[
     _check_cors(context, attributes, path)
 
 
-def _check_cron(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+def _check_cron(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     interval, schedule = attributes.get("interval"), attributes.get("schedule")
     if interval and interval[1]:
         check_positive_duration(context, "interval", str(interval[1]), (*path, interval[0]))
@@ -214,9 +215,7 @@ def _check_cron(context: RuleContext, attributes: AttributesByName, path: tuple[
     _check_cron_event(context, attributes, path)
 
 
-def _check_cron_event(
-    context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]
-) -> None:
+def _check_cron_event(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     name, event = attributes.get("event", ("event", {}))
     if not isinstance(event, dict):
         context.error("cron", "event is a mapping with `body` and `headers`", (*path, name))
@@ -227,7 +226,7 @@ def _check_cron_event(
         context.error("cron", message, (*path, name))
 
 
-def _check_sizes(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+def _check_sizes(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     for lower in _SIZE_ATTRIBUTES:
         name, value = attributes.get(lower, ("", 1))
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -242,7 +241,7 @@ def _check_sizes(context: RuleContext, attributes: AttributesByName, path: tuple
             context.error("http-flag", message, (*path, name))
 
 
-def _check_port(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+def _check_port(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     name, value = attributes.get("port", ("port", 0))
     if isinstance(value, str) and value.strip().isdigit():
         message = f"Nuclio ignores a port in quotes: {quoted(value)}"
@@ -253,7 +252,7 @@ def _check_port(context: RuleContext, attributes: AttributesByName, path: tuple[
 
 
 def _check_service_type(
-    context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]
+    context: RuleContext, attributes: AttributesByName, path: FieldPath
 ) -> None:
     name, value = attributes.get("servicetype", ("serviceType", ""))
     if value not in ("", None, *SERVICE_TYPES):
@@ -261,9 +260,7 @@ def _check_service_type(
         context.error("service-type", message, (*path, name))
 
 
-def _check_ingresses(
-    context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]
-) -> None:
+def _check_ingresses(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     written, ingresses = attributes.get("ingresses", ("", None))
     # As in Nuclio, this name alone is case-sensitive.
     if written != "ingresses" or ingresses is None:
@@ -281,7 +278,7 @@ def _check_ingresses(
             context.error("ingresses", message, (*path, "ingresses", name, "paths"))
 
 
-def _check_cors(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+def _check_cors(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
     name, cors = attributes.get("cors", ("cors", None))
     if cors is None:
         return

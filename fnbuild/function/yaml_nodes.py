@@ -98,6 +98,14 @@ def compose(source: SourceText) -> YamlNode | None:
         return None
 
 
+def compose_valid(source: SourceText) -> YamlNode | None:
+    """Return the document's root like `compose`, also None for invalid syntax."""
+    try:
+        return compose(source)
+    except yaml.YAMLError:
+        return None
+
+
 class _Composer:
     def __init__(self, source: SourceText):
         self.source = source

@@ -15,8 +15,11 @@ from fnbuild.function.yaml_nodes import YamlNode, compose
 from fnbuild.function.yaml_syntax_errors import report_syntax_error
 
 _TAB_HINT = "replace it with spaces: fnbuild validate --fix"
-_INDENTATION = re.compile(r"[ \t]*")
 _OPENS_BLOCK = re.compile(r"(:|[:-] +[|>][+-]?)\s*(#.*)?$")
+
+
+def _indentation(line: str) -> str:
+    return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def row_with_tab(source: SourceText, error: yaml.YAMLError) -> int | None:
@@ -24,9 +27,7 @@ def row_with_tab(source: SourceText, error: yaml.YAMLError) -> int | None:
     mark = getattr(error, "problem_mark", None)
     if mark is None or mark.line >= len(source.lines):
         return None
-    line = source.lines[mark.line]
-    indent = _INDENTATION.match(line)
-    lead = indent.group() if indent else ""
+    lead = _indentation(source.lines[mark.line])
     if "\t" in lead and mark.column <= len(lead):
         return int(mark.line)
     return None
@@ -52,9 +53,8 @@ class TabRepairer:
 
     def repair(self, source: SourceText, row: int) -> SourceText | None:
         """Return the text with this line indented by spaces, or None if no width is valid."""
-        line = source.lines[row]
-        rest = line.lstrip(" \t")
-        lead = line[: len(line) - len(rest)]
+        lead = _indentation(source.lines[row])
+        rest = source.lines[row][len(lead) :]
         for width in _candidate_widths(source, row, self.known_widths.get(lead)):
             self.budget -= len(source.text)
             if self.budget < 0:
@@ -79,8 +79,7 @@ def _error_is_later(source: SourceText, row: int) -> bool:
 
 def _candidate_widths(source: SourceText, row: int, learned: int | None) -> list[int]:
     """Return the widths to try, the most likely first."""
-    line = source.lines[row]
-    lead = line[: len(line) - len(line.lstrip(" \t"))]
+    lead = _indentation(source.lines[row])
     above = _indentation_of_first(source, range(row - 1, -1, -1))
     below = _indentation_of_first(source, range(row + 1, len(source.lines)))
     expanded = [len(lead.expandtabs(width)) for width in (8, 4, 2)]
@@ -97,7 +96,7 @@ def _candidate_widths(source: SourceText, row: int, learned: int | None) -> list
 def _indentation_of_first(source: SourceText, rows: range) -> int | None:
     for row in rows:
         line = source.lines[row]
-        lead = line[: len(line) - len(line.lstrip(" \t"))]
+        lead = _indentation(line)
         if line.strip() and "\t" not in lead:
             return len(lead)
     return None

@@ -225,11 +225,7 @@ def _requirement_paths(code: Path) -> list[str]:
 
 def _copies_from_context(function: Function) -> bool:
     """Return True if a line of the user's may read `handler/`."""
-    all_directives = build_directives(function.spec.build)
-    return any(
-        _reads_context(directive)
-        for directive in (*all_directives.pre_copy, *all_directives.post_copy)
-    )
+    return any(map(_reads_context, build_directives(function.spec.build)))
 
 
 def _reads_context(directive: Directive) -> bool:

@@ -23,6 +23,13 @@ class ParsedInstruction:
     last_line: int
     stage: int
 
+    @property
+    def stage_name(self) -> str:
+        """Return the name that a FROM gives its stage, in lower case; "" if there is none."""
+        words = self.text.split()
+        is_named = self.kind == "FROM" and len(words) > 3 and words[-2].upper() == "AS"
+        return words[-1].lower() if is_named else ""
+
 
 def parse_dockerfile(text: str) -> list[ParsedInstruction]:
     """Return the instructions in order."""
@@ -88,8 +95,8 @@ def referenced_images(text: str, arguments: Mapping[str, str]) -> list[str]:
             image = _VARIABLE.sub(lambda m: values.get(m[1] or m[2], ""), name)
             if image.lower() not in stages and not image.isdigit() and image not in images:
                 images.append(image)
-        if instruction.kind == "FROM" and len(words) > 3 and words[-2].upper() == "AS":
-            stages.add(words[-1].lower())
+        if instruction.stage_name:
+            stages.add(instruction.stage_name)
     return images
 
 

@@ -123,16 +123,15 @@ def create_recipe(  # noqa: PLR0913 - independent properties of the build
     and `InputError` for other values.
     """
     parse_reference(base, "spec.build.baseImage")
-    all_directives = build_directives(function.spec.build)
-    directives = (*all_directives.pre_copy, *all_directives.post_copy)
+    directives = build_directives(function.spec.build)
     for directive in directives:
         _check_directive(directive)
     text = "\n".join(directive.value for directive in directives)
     return Recipe(
         base,
         _build_arguments(function, text, architecture),
-        all_directives.pre_copy,
-        all_directives.post_copy,
+        directives.pre_copy,
+        directives.post_copy,
         _health_interval(function),
         tuple(shell) or DEFAULT_SHELL,
         heredocs,

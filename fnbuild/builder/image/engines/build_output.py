@@ -323,12 +323,7 @@ class BuildKitOutput(BuildOutput):
         if numbered:
             return int(numbered[1])
         for instruction in self._instructions:
-            words = instruction.text.split()
-            if (
-                instruction.kind == "FROM"
-                and words[-2].upper() == "AS"
-                and words[-1].lower() == name
-            ):
+            if name and instruction.stage_name == name:
                 return instruction.stage
         return self._instructions[-1].stage if self._instructions else 0
 
