@@ -32,26 +32,28 @@ MANY = 50
 
 @pytest.fixture(scope="module")
 def shared(cluster: Cluster) -> Iterator[str]:
-    """A namespace of this module's tests."""
+    """A namespace for the tests of this module."""
     with own_namespace(cluster) as name:
         yield name
 
 
-def applied(cluster: Cluster, namespace: str, name: str, image: str = "", **spec: Any) -> list[Raw]:
-    """The objects of a function, without pods unless an image is given."""
-    few = {"replicas": 1 if image else 0, "serviceType": "ClusterIP"}
-    one = samples.function(name, **(few | spec))
+def apply_function(
+    cluster: Cluster, namespace: str, name: str, image: str = "", **spec: Any
+) -> list[Raw]:
+    """Apply the objects of a function, without pods unless an image is given."""
+    defaults = {"replicas": 1 if image else 0, "serviceType": "ClusterIP"}
+    sample = samples.function(name, **(defaults | spec))
     images = {"image": image, "pinned": image} if image else {}
-    manifests = render_manifests(samples.revision(one, **images), samples.render_context(one))
-    moved = [
+    manifests = render_manifests(samples.revision(sample, **images), samples.render_context(sample))
+    relocated = [
         {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
         for manifest in manifests
     ]
-    return [cluster.apply(each) for each in moved]
+    return [cluster.apply(each) for each in relocated]
 
 
-def nuclios(name: str, config: str) -> Raw:
-    """A Deployment as Nuclio's operator makes it."""
+def nuclio_deployment(name: str, config: str) -> Raw:
+    """Return a Deployment as Nuclio's operator creates it."""
     labels = {
         "nuclio.io/class": "function",
         "nuclio.io/app": "functionres",
@@ -76,8 +78,10 @@ def nuclios(name: str, config: str) -> Raw:
     }
 
 
-def made(cluster: Cluster, namespace: str, one: Raw) -> Raw:
-    return cluster.create({**one, "metadata": {**one["metadata"], "namespace": namespace}})
+def create_object(cluster: Cluster, namespace: str, manifest: Raw) -> Raw:
+    return cluster.create(
+        {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+    )
 
 
 def record(name: str, kind: str, data: dict[str, str], claim: str = "") -> Raw:
@@ -93,38 +97,40 @@ def record(name: str, kind: str, data: dict[str, str], claim: str = "") -> Raw:
     }
 
 
-def test_one_function_with_everything(cluster: Cluster, namespace: str) -> None:
+def test_all_objects_of_a_function_are_read(cluster: Cluster, namespace: str) -> None:
     http = {"kind": "http", "attributes": {"ingresses": {"0": {"host": "a.b", "paths": ["/x"]}}}}
-    more: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 3, "replicas": None}
-    applied(cluster, namespace, "whole", triggers={"web": http}, **more)
+    options: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 3, "replicas": None}
+    apply_function(cluster, namespace, "whole", triggers={"web": http}, **options)
     objects = inventory.read_function(cluster, KubernetesKey(namespace, "whole"))
     assert objects.exists
     assert not objects.has_foreign_objects
     assert objects.revision is not None
     assert (objects.revision.number, objects.revision.function.metadata.name) == (7, "whole")
-    for one, kind in (
+    for live_object, kind in (
         (objects.deployment, "Deployment"),
         (objects.service, "Service"),
         (objects.ingress, "Ingress"),
         (objects.hpa, "HorizontalPodAutoscaler"),
     ):
-        assert one is not None
-        assert (one["kind"], one["metadata"]["name"]) == (kind, "nuclio-whole")
+        assert live_object is not None
+        assert (live_object["kind"], live_object["metadata"]["name"]) == (kind, "nuclio-whole")
     listed = {
         objects.key.name: objects for objects in inventory.list_functions(cluster, namespace)
     }["whole"]
     assert (listed.ingress is None, listed.service is None) == (False, False)
 
 
-def test_nothing(cluster: Cluster, shared: str) -> None:
+def test_a_missing_function_has_no_objects(cluster: Cluster, shared: str) -> None:
     objects = inventory.read_function(cluster, KubernetesKey(shared, "nothing"))
     assert objects == FunctionObjects(KubernetesKey(shared, "nothing"))
     assert not objects.exists
     assert not objects.has_foreign_objects
 
 
-def test_what_nuclio_has_deployed_is_foreign(cluster: Cluster, shared: str) -> None:
-    made(cluster, shared, nuclios("theirs", json.dumps({"handler": "main:handler"})))
+def test_functions_of_nuclio_are_foreign(cluster: Cluster, shared: str) -> None:
+    create_object(
+        cluster, shared, nuclio_deployment("theirs", json.dumps({"handler": "main:handler"}))
+    )
     objects = inventory.read_function(cluster, KubernetesKey(shared, "theirs"))
     assert (objects.exists, objects.has_foreign_objects, objects.revision) == (True, True, None)
     assert objects.foreign_objects == ["Deployment nuclio-theirs"]
@@ -136,9 +142,9 @@ def test_what_nuclio_has_deployed_is_foreign(cluster: Cluster, shared: str) -> N
     assert shown.details["deployed_by"] == "Nuclio"
 
 
-def test_an_object_that_only_has_the_name(cluster: Cluster, shared: str) -> None:
-    one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nuclio-strange"}}
-    made(cluster, shared, one)
+def test_an_unrelated_object_with_the_name_is_foreign(cluster: Cluster, shared: str) -> None:
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nuclio-strange"}}
+    create_object(cluster, shared, config_map)
     objects = inventory.read_function(cluster, KubernetesKey(shared, "strange"))
     assert (objects.exists, objects.has_foreign_objects) == (False, True)
     assert "strange" not in {
@@ -146,9 +152,11 @@ def test_an_object_that_only_has_the_name(cluster: Cluster, shared: str) -> None
     }
 
 
-def test_an_imported_function(cluster: Cluster, shared: str) -> None:
+def test_an_imported_function_is_listed(cluster: Cluster, shared: str) -> None:
     config = {"metadata": {"name": "brought"}, "spec": {"handler": "main:handler"}}
-    made(cluster, shared, record("brought", "imported", {IMPORTED_KEY: json.dumps(config)}))
+    create_object(
+        cluster, shared, record("brought", "imported", {IMPORTED_KEY: json.dumps(config)})
+    )
     objects = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
     assert (objects.exists, objects.has_foreign_objects) == (True, False)
     shown = view.view_function(cluster, objects)
@@ -157,86 +165,92 @@ def test_an_imported_function(cluster: Cluster, shared: str) -> None:
     assert "brought" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
 
 
-def test_a_deployment_that_was_removed(cluster: Cluster, shared: str) -> None:
-    applied(cluster, shared, "removed")
+def test_a_removed_deployment_is_reported(cluster: Cluster, shared: str) -> None:
+    apply_function(cluster, shared, "removed")
     cluster.delete(kinds.DEPLOYMENT, shared, "nuclio-removed")
 
-    def listed() -> Deployment:
+    def view_removed() -> Deployment:
         found = {objects.key.name: objects for objects in inventory.list_functions(cluster, shared)}
         return view.view_function(cluster, found["removed"])
 
     # There is no record of what was applied from a file.
-    assert listed().state == "unhealthy"
-    assert "`fnbuild delete function removed` removes it" in listed().message
-    one = samples.function("removed", description="was here")
-    texts = {"7": samples.revision(one).to_json()}
-    made(cluster, shared, record("removed", "revisions", texts))
-    assert listed().state == "unhealthy"
-    assert "`fnbuild redeploy removed` creates it again" in listed().message
-    assert listed().function.spec.description == "was here"
+    assert view_removed().state == "unhealthy"
+    assert "`fnbuild delete function removed` removes it" in view_removed().message
+    function = samples.function("removed", description="was here")
+    data = {"7": samples.revision(function).to_json()}
+    create_object(cluster, shared, record("removed", "revisions", data))
+    assert view_removed().state == "unhealthy"
+    assert "`fnbuild redeploy removed` creates it again" in view_removed().message
+    assert view_removed().function.spec.description == "was here"
 
 
-def test_a_first_deploy_that_failed(cluster: Cluster, shared: str) -> None:
-    one = samples.revision(samples.function("failed")).with_failure("no weights")
-    made(cluster, shared, record("failed", "revisions", {"7": one.to_json()}))
+def test_a_failed_first_deploy_is_listed_with_its_reason(cluster: Cluster, shared: str) -> None:
+    failed = samples.revision(samples.function("failed")).with_failure("no weights")
+    create_object(cluster, shared, record("failed", "revisions", {"7": failed.to_json()}))
     shown = view.view_function(
         cluster, inventory.read_function(cluster, KubernetesKey(shared, "failed"))
     )
     assert (shown.state, shown.message) == ("error", "no weights")
 
 
-def test_a_first_deploy_under_way(cluster: Cluster, shared: str) -> None:
+def test_a_running_first_deploy_is_listed(cluster: Cluster, shared: str) -> None:
     claim = json.dumps({"owner": "machine", "until": time.time() + 60})
-    made(cluster, shared, record("first", "revisions", {}, claim))
+    create_object(cluster, shared, record("first", "revisions", {}, claim))
     objects = inventory.read_function(cluster, KubernetesKey(shared, "first"))
     assert view.view_function(cluster, objects).state == "building"
     assert not objects.is_leased(time.time() + 61)
 
 
-def test_a_function_that_somebody_else_changes(cluster: Cluster, namespace: str) -> None:
-    said = {"owner": "there:/data", "participle": "rolled back", "until": time.time() + 60}
-    applied(cluster, namespace, "old")
-    made(cluster, namespace, record("old", "changing", {}, json.dumps(said)))
-    coming = {"spec": {"description": "it comes"}}
-    data = {"wanted": json.dumps(coming)}
-    made(cluster, namespace, record("new", "changing", data, json.dumps(said)))
-    made(cluster, namespace, record("dead", "changing", data, json.dumps(said | {"until": 1})))
-    for one in ("dead", "new", "old"):
-        objects = inventory.read_function(cluster, KubernetesKey(namespace, one))
+def test_a_change_by_another_client_is_reported(cluster: Cluster, namespace: str) -> None:
+    lease = {"owner": "there:/data", "participle": "rolled back", "until": time.time() + 60}
+    apply_function(cluster, namespace, "old")
+    create_object(cluster, namespace, record("old", "changing", {}, json.dumps(lease)))
+    config = {"spec": {"description": "it comes"}}
+    data = {"wanted": json.dumps(config)}
+    create_object(cluster, namespace, record("new", "changing", data, json.dumps(lease)))
+    create_object(
+        cluster, namespace, record("dead", "changing", data, json.dumps(lease | {"until": 1}))
+    )
+    for name in ("dead", "new", "old"):
+        objects = inventory.read_function(cluster, KubernetesKey(namespace, name))
         [listed] = [
             function
             for function in view.view_functions(
                 cluster, inventory.list_functions(cluster, namespace)
             )
-            if function.name == one
+            if function.name == name
         ]
         for shown in (listed, view.view_function(cluster, objects)):
-            if one == "dead":
+            if name == "dead":
                 assert (shown.state, shown.changing) == ("error", "")
                 assert "its first deploy was interrupted" in shown.message
             else:
                 assert shown.state == "building"
                 assert shown.message == "it is being rolled back from there:/data"
-            if one != "old":
+            if name != "old":
                 assert shown.function.spec.description == "it comes"
 
 
 @pytest.mark.parametrize("config", ["no JSON", "7", '{"spec": [1]}', '{"spec": {"env": 7}}'])
-def test_one_strange_function_hides_no_other(cluster: Cluster, namespace: str, config: str) -> None:
-    applied(cluster, namespace, "well")
-    made(cluster, namespace, nuclios("strange", config))
-    ours = nuclios("ours", config)
-    ours["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "fnbuild"}
-    made(cluster, namespace, ours)
-    made(cluster, namespace, record("brought", "imported", {IMPORTED_KEY: config}))
+def test_a_malformed_function_does_not_hide_others(
+    cluster: Cluster, namespace: str, config: str
+) -> None:
+    apply_function(cluster, namespace, "well")
+    create_object(cluster, namespace, nuclio_deployment("strange", config))
+    own = nuclio_deployment("ours", config)
+    own["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "fnbuild"}
+    create_object(cluster, namespace, own)
+    create_object(cluster, namespace, record("brought", "imported", {IMPORTED_KEY: config}))
     shown = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
-    assert [one.name for one in shown] == ["brought", "ours", "strange", "well"]
-    assert {one.name: one.state for one in shown}["well"] == "scaledToZero"
+    assert [function.name for function in shown] == ["brought", "ours", "strange", "well"]
+    assert {function.name: function.state for function in shown}["well"] == "scaledToZero"
     assert shown[2].function.metadata.labels["nuclio.io/project-name"] == "cvat"
 
 
-def test_everywhere(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    applied(cluster, namespace, "found")
+def test_functions_of_all_namespaces_are_listed(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    apply_function(cluster, namespace, "found")
     assert KubernetesKey(namespace, "found") in inventory.list_all_keys(cluster)
     rule = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]}
     file = kubeconfig_of(cluster, namespace, "reader", [rule], tmp_path / "config")
@@ -246,50 +260,53 @@ def test_everywhere(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
 
 
 def test_many_functions_are_listed_quickly(cluster: Cluster, namespace: str, image: str) -> None:
-    """In less than 1 s, of which the command line needs a part, one that is broken among them."""
+    """The list takes less than 1 s, also with a broken function."""
     for name in ("well", "better"):
-        applied(cluster, namespace, name, image)
+        apply_function(cluster, namespace, name, image)
     broken = [{"name": "FAULT", "value": "raise"}]
-    applied(cluster, namespace, "broken", image, env=broken)
+    apply_function(cluster, namespace, "broken", image, env=broken)
 
-    def make(number: int) -> None:
-        for one in applied(cluster, namespace, f"f-{number}", description="a" * 2000):
-            assert one["metadata"]["namespace"] == namespace
+    def create_function(number: int) -> None:
+        for item in apply_function(cluster, namespace, f"f-{number}", description="a" * 2000):
+            assert item["metadata"]["namespace"] == namespace
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(make, range(MANY)))
+        list(pool.map(create_function, range(MANY)))
     times: list[float] = []
     states: dict[str, str] = {}
 
-    def listed() -> bool:
+    def all_have_settled() -> bool:
         started = time.monotonic()
         shown = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
         times.append(time.monotonic() - started)
         states.update({one.name: one.state for one in shown})
         return {"well": "ready", "better": "ready", "broken": "unhealthy"}.items() <= states.items()
 
-    until("two that are ready, and one that is not", listed)
+    until("the states of the three functions", all_have_settled)
     assert Counter(states.values())["scaledToZero"] == MANY
-    # A machine that is busy may take longer, but not each time.
+    # A busy machine may take longer, but not each time.
     del times[:-1]
     while min(times) >= 0.7 and len(times) < 30:
-        listed()
+        all_have_settled()
     assert min(times) < 0.7
 
 
-def test_what_is_asked_of_the_cluster(
+def test_listing_sends_few_requests(
     cluster: Cluster, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many functions there are: pods, events and nodes only where somebody needs them."""
+    """The number of requests does not depend on the number of functions.
+
+    Pods, events and nodes are only read if they are needed.
+    """
     for name in ("a", "b"):
-        applied(cluster, shared, name)
-    asked: list[str] = []
-    really = cluster.list
+        apply_function(cluster, shared, name)
+    kinds_read: list[str] = []
+    list_objects = cluster.list
 
-    def listing(kind: Kind, namespace: str | None, **more: Any) -> list[Raw]:
-        asked.append(kind.name)
-        return really(kind, namespace, **more)
+    def record_kind(kind: Kind, namespace: str | None, **more: Any) -> list[Raw]:
+        kinds_read.append(kind.name)
+        return list_objects(kind, namespace, **more)
 
-    monkeypatch.setattr(cluster, "list", listing)
+    monkeypatch.setattr(cluster, "list", record_kind)
     view.view_functions(cluster, inventory.list_functions(cluster, shared))
-    assert sorted(asked) == ["ConfigMap", "Deployment", "Ingress", "Service"]
+    assert sorted(kinds_read) == ["ConfigMap", "Deployment", "Ingress", "Service"]

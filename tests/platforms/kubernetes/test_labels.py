@@ -24,8 +24,8 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorde
 from tests.platforms.kubernetes import samples
 
 
-def deployment(made: RevisionRecord) -> Raw:
-    manifests = render_manifests(made, samples.render_context(made.function))
+def deployment(revision: RevisionRecord) -> Raw:
+    manifests = render_manifests(revision, samples.render_context(revision.function))
     return next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
 
 
@@ -34,7 +34,7 @@ def annotated(annotations: dict[str, str]) -> Function:
     return function_from_dict({"metadata": metadata}, "greeter")
 
 
-def test_names() -> None:
+def test_the_key_of_a_function() -> None:
     key = validated_key(samples.function("greeter"))
     assert (key, str(key), key.object_name) == (
         KubernetesKey("fnbuild-test", "greeter"),
@@ -54,9 +54,7 @@ def test_names() -> None:
         ("n" * 64, "a", "has 64 characters; in Kubernetes it may have 63", "by 1"),
     ],
 )
-def test_names_that_kubernetes_does_not_take(
-    namespace: str, name: str, text: str, hint: str
-) -> None:
+def test_invalid_names_are_refused(namespace: str, name: str, text: str, hint: str) -> None:
     with pytest.raises(InputError, match=text) as caught:
         validated_key(
             function_from_dict({"metadata": {"name": name, "namespace": namespace}}, "it")
@@ -75,48 +73,48 @@ def test_names_that_kubernetes_does_not_take(
         ({"UPPER.org/team": "a"}, "is no label's key"),
     ],
 )
-def test_labels_that_kubernetes_does_not_take(labels: dict[str, str], text: str) -> None:
+def test_invalid_labels_are_refused(labels: dict[str, str], text: str) -> None:
     with pytest.raises(InputError, match=text):
         samples.revision(samples.function(labels=labels)).labels()
 
 
-def test_labels_of_fnbuild_win() -> None:
-    theirs = {"nuclio.io/class": "mine", MANAGED_BY: "helm", "team": "vision"}
-    found = samples.revision(samples.function(labels=theirs)).labels()
-    assert found["nuclio.io/class"] == "function"
-    assert found[MANAGED_BY] == "fnbuild"
-    assert found["team"] == "vision"
+def test_labels_of_fnbuild_take_precedence() -> None:
+    user_labels = {"nuclio.io/class": "mine", MANAGED_BY: "helm", "team": "vision"}
+    labels = samples.revision(samples.function(labels=user_labels)).labels()
+    assert labels["nuclio.io/class"] == "function"
+    assert labels[MANAGED_BY] == "fnbuild"
+    assert labels["team"] == "vision"
 
 
-def test_annotations_that_kubernetes_does_not_take() -> None:
-    made = samples.revision(annotated({"a note": "x"}))
+def test_invalid_annotations_are_refused() -> None:
+    invalid = samples.revision(annotated({"a note": "x"}))
     with pytest.raises(InputError, match=r"metadata\.annotations: 'a note' is no annotation's key"):
-        made.pod_annotations({})
+        invalid.pod_annotations({})
     fits = samples.revision(annotated({"spec": "x" * (250 << 10)}))
     assert len(fits.pod_annotations({})["spec"]) == 250 << 10
     assert fits.annotations()
-    long = samples.revision(annotated({"spec": "x" * (260 << 10), "help": "x"}))
+    too_long = samples.revision(annotated({"spec": "x" * (260 << 10), "help": "x"}))
     with pytest.raises(InputError, match=r"takes 260 KiB .* takes 256; the largest .* 'spec'"):
-        long.pod_annotations({})
+        too_long.pod_annotations({})
     with pytest.raises(InputError, match=r"takes 260 KiB .* takes 256"):
-        long.annotations()
+        too_long.annotations()
 
 
-def test_the_configuration_is_the_annotation_whatever_the_user_wrote() -> None:
-    made = samples.revision(annotated({PROCESSOR: "theirs", "type": "detector"}))
-    found = made.pod_annotations({"a": 1})
-    assert json.loads(made.annotations()[CONFIG]) == made.config
-    assert found[PROCESSOR] == '{"a":1}'
-    assert found["type"] == "detector"
+def test_annotations_of_fnbuild_take_precedence() -> None:
+    revision = samples.revision(annotated({PROCESSOR: "theirs", "type": "detector"}))
+    annotations = revision.pod_annotations({"a": 1})
+    assert json.loads(revision.annotations()[CONFIG]) == revision.config
+    assert annotations[PROCESSOR] == '{"a":1}'
+    assert annotations["type"] == "detector"
 
 
-def test_the_order_of_keys_makes_no_difference() -> None:
-    one = samples.revision(annotated({"a": "1", "b": "2"}))
-    other = samples.revision(annotated({"b": "2", "a": "1"}))
-    assert one.annotations() == other.annotations()
+def test_the_order_of_keys_does_not_matter() -> None:
+    first = samples.revision(annotated({"a": "1", "b": "2"}))
+    second = samples.revision(annotated({"b": "2", "a": "1"}))
+    assert first.annotations() == second.annotations()
 
 
-def test_the_recorded_configuration() -> None:
+def test_the_recorded_configuration_is_reduced() -> None:
     raw: dict[str, Any] = {
         "metadata": {"name": "a", "resourceVersion": "77"},
         "spec": {
@@ -134,25 +132,25 @@ def test_the_recorded_configuration() -> None:
     assert recorded_config(function_from_dict(raw, "a"))["spec"] == {"handler": "main:handler"}
 
 
-def test_a_record_holds_all_of_it() -> None:
+def test_a_record_contains_the_whole_revision() -> None:
     plain = samples.revision(samples.function(env=[{"name": "A", "value": "b"}]), note="by hand")
     failed = replace(plain.with_failure("x" * 99999), overlap=True, stamp="now")
-    for made in (plain, failed):
-        assert RevisionRecord.from_json(made.to_json()) == made
+    for revision in (plain, failed):
+        assert RevisionRecord.from_json(revision.to_json()) == revision
     assert failed.failed
     assert len(failed.failure) == 16 << 10
     assert not plain.failed
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"key": ["a", "b"]}', '{"key": "abc"}'])
-def test_a_record_that_nobody_can_read(text: str) -> None:
+def test_an_unreadable_record_is_ignored(text: str) -> None:
     assert RevisionRecord.from_json(text) is None
 
 
-def test_a_record_of_a_later_release() -> None:
-    made = samples.revision(samples.function())
-    later = json.dumps(json.loads(made.to_json()) | {"something": "new"})
-    assert RevisionRecord.from_json(later) == made
+def test_a_record_of_a_later_release_is_read() -> None:
+    revision = samples.revision(samples.function())
+    later = json.dumps(json.loads(revision.to_json()) | {"something": "new"})
+    assert RevisionRecord.from_json(later) == revision
 
 
 @pytest.mark.parametrize(
@@ -166,18 +164,20 @@ def test_a_record_of_a_later_release() -> None:
     ],
 )
 @pytest.mark.parametrize("policy", ["", "Always", "IfNotPresent"])
-def test_a_deployment_tells_its_revision(values: dict[str, Any], policy: str) -> None:
-    one = samples.function(resources={"limits": {"nvidia.com/gpu": "1"}}, imagePullPolicy=policy)
-    made = samples.revision(one, **values)
-    assert RevisionRecord.from_deployment(deployment(made)) == made
+def test_the_revision_is_read_from_its_deployment(values: dict[str, Any], policy: str) -> None:
+    function = samples.function(
+        resources={"limits": {"nvidia.com/gpu": "1"}}, imagePullPolicy=policy
+    )
+    revision = samples.revision(function, **values)
+    assert RevisionRecord.from_deployment(deployment(revision)) == revision
 
 
-def test_an_image_whose_name_may_move_is_known_by_its_code() -> None:
-    """Otherwise the template of new code would be that of the old, and nothing would start."""
-    one = samples.function()
+def test_a_mutable_image_is_stamped_with_its_code() -> None:
+    """Otherwise new code would have the same pod template, and no pods would start."""
+    function = samples.function()
 
     def stamp(**values: Any) -> str:
-        template = deployment(samples.revision(one, **values))["spec"]["template"]
+        template = deployment(samples.revision(function, **values))["spec"]["template"]
         return str(template["metadata"]["annotations"].get(STAMP, ""))
 
     assert stamp(pinned="") == samples.DIGEST
@@ -187,19 +187,23 @@ def test_an_image_whose_name_may_move_is_known_by_its_code() -> None:
 
 
 def test_a_deployment_from_a_file_has_no_number() -> None:
-    """Somebody applied the manifests, with kustomize to another namespace perhaps."""
+    """A user may apply the manifests to another namespace, for example with kustomize."""
     live = deployment(samples.revision(samples.function()))
     live["metadata"]["namespace"] = "elsewhere"
     config = live["metadata"]["annotations"][CONFIG]
     live["metadata"]["annotations"] = {CONFIG: config}
-    found = RevisionRecord.from_deployment(live)
-    assert found is not None
-    assert (found.key, found.number, found.source) == (KubernetesKey("elsewhere", "greeter"), 0, 0)
-    assert found.function.metadata.namespace == "elsewhere"
-    assert found.image == found.pinned == samples.PINNED.format("greeter")
+    revision = RevisionRecord.from_deployment(live)
+    assert revision is not None
+    assert (revision.key, revision.number, revision.source) == (
+        KubernetesKey("elsewhere", "greeter"),
+        0,
+        0,
+    )
+    assert revision.function.metadata.namespace == "elsewhere"
+    assert revision.image == revision.pinned == samples.PINNED.format("greeter")
 
 
-def test_deployments_of_others() -> None:
+def test_foreign_deployments_have_no_revision() -> None:
     live = deployment(samples.revision(samples.function()))
     foreign = json.loads(json.dumps(live))
     foreign["metadata"]["labels"][MANAGED_BY] = "helm"

@@ -1,4 +1,4 @@
-"""Leases on functions, and the remains of killed deploys."""
+"""Leases on functions, and recovery from killed deploys."""
 
 from __future__ import annotations
 
@@ -51,58 +51,58 @@ def record(cluster: Cluster, key: KubernetesKey) -> Raw | None:
     return cluster.get(kinds.CONFIG_MAP, key.namespace, key.object_name)
 
 
-def made(key: KubernetesKey, number: int, **more: str) -> RevisionRecord:
+def revision(key: KubernetesKey, number: int, **more: str) -> RevisionRecord:
     return RevisionRecord(
         key, number, "2026-01-01T00:00:00Z", "c0de", "i", "", {"spec": {}}, number, **more
     )
 
 
-def claim_of_another(cluster: Cluster, key: KubernetesKey, seconds: float) -> None:
-    said = canonical_json(
+def create_foreign_lease(cluster: Cluster, key: KubernetesKey, seconds: float) -> None:
+    lease = canonical_json(
         {"owner": "elsewhere:/data", "participle": "deployed", "until": time.time() + seconds}
     )
-    about = {
+    metadata = {
         "name": key.object_name,
         "namespace": key.namespace,
         "labels": {labels.MANAGED_BY: labels.MANAGER, labels.RECORD: "revisions"},
-        "annotations": {"fnbuild.io/deploying": said},
+        "annotations": {"fnbuild.io/deploying": lease},
     }
-    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about})
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
 
 
-def test_a_claim_that_recorded_nothing_leaves_nothing(cluster: Cluster, key: KubernetesKey) -> None:
+def test_a_lease_without_revisions_leaves_no_record(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed"):
-        found = record(cluster, key)
-        assert found is not None
-        assert "fnbuild.io/deploying" in found["metadata"]["annotations"]
+        config_map = record(cluster, key)
+        assert config_map is not None
+        assert "fnbuild.io/deploying" in config_map["metadata"]["annotations"]
     assert record(cluster, key) is None
 
 
-def test_what_was_recorded_is_read_again(cluster: Cluster, key: KubernetesKey) -> None:
+def test_recorded_revisions_are_read_again(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(made(key, 1))
+        lease.add(revision(key, 1))
     with hold_lease(cluster, key, "deployed") as lease:
-        assert lease.revisions == {1: made(key, 1)}
-    found = record(cluster, key)
-    assert found is not None
-    assert "fnbuild.io/deploying" not in found["metadata"].get("annotations", {})
+        assert lease.revisions == {1: revision(key, 1)}
+    config_map = record(cluster, key)
+    assert config_map is not None
+    assert "fnbuild.io/deploying" not in config_map["metadata"].get("annotations", {})
 
 
-def test_the_newest_revisions_are_kept_and_find_room(cluster: Cluster, key: KubernetesKey) -> None:
+def test_the_newest_revisions_that_fit_are_kept(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
         for number in range(1, 20):
-            lease.add(made(key, number))
-    kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
-    assert kept == list(range(10, 20))
+            lease.add(revision(key, number))
+    numbers = sorted(int(name) for name in (record(cluster, key) or {})["data"])
+    assert numbers == list(range(10, 20))
     with hold_lease(cluster, key, "deployed") as lease:
         for number in range(20, 30):
-            lease.add(made(key, number, note="x" * 200_000))
-    kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
-    assert kept == [26, 27, 28, 29]
+            lease.add(revision(key, number, note="x" * 200_000))
+    numbers = sorted(int(name) for name in (record(cluster, key) or {})["data"])
+    assert numbers == [26, 27, 28, 29]
 
 
-def test_another_owners_claim_stands_until_it_ends(cluster: Cluster, key: KubernetesKey) -> None:
-    claim_of_another(cluster, key, seconds=100)
+def test_a_foreign_lease_is_valid_until_it_expires(cluster: Cluster, key: KubernetesKey) -> None:
+    create_foreign_lease(cluster, key, seconds=100)
     with (
         pytest.raises(ConflictError, match="is being deployed from elsewhere:/data") as failure,
         hold_lease(cluster, key, "deployed"),
@@ -110,24 +110,24 @@ def test_another_owners_claim_stands_until_it_ends(cluster: Cluster, key: Kubern
         pass
     assert "its lease expires in" in (failure.value.hint or "")
     cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object_name)
-    claim_of_another(cluster, key, seconds=-1)
+    create_foreign_lease(cluster, key, seconds=-1)
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(made(key, 1))
+        lease.add(revision(key, 1))
 
 
-def test_of_two_that_claim_at_once_one_is_refused(cluster: Cluster, key: KubernetesKey) -> None:
+def test_one_of_two_concurrent_leases_is_refused(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(made(key, 1))
-    both = [
+        lease.add(revision(key, 1))
+    candidates = [
         FunctionLease.of(cluster, FunctionObjects(key, config_map=record(cluster, key)))
         for _ in range(2)
     ]
-    both[0].acquire("deployed")
+    candidates[0].acquire("deployed")
     with pytest.raises(ConflictError, match="another client"):
-        both[1].acquire("deployed")
+        candidates[1].acquire("deployed")
 
 
-def test_a_lock_of_this_machine_stands_as_well(cluster: Cluster, key: KubernetesKey) -> None:
+def test_a_lease_includes_the_local_lock(cluster: Cluster, key: KubernetesKey) -> None:
     with (
         hold_lease(cluster, key, "deployed"),
         pytest.raises(ConflictError, match="being deployed by process"),
@@ -136,20 +136,18 @@ def test_a_lock_of_this_machine_stands_as_well(cluster: Cluster, key: Kubernetes
         pass
 
 
-def test_a_record_that_somebody_touches_meanwhile_is_written(
-    cluster: Cluster, key: KubernetesKey
-) -> None:
+def test_a_record_changed_by_another_client_is_merged(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(made(key, 1))
+        lease.add(revision(key, 1))
         body = {"metadata": {"labels": {"team": "blue"}}}
         merge_patch(cluster, kinds.CONFIG_MAP, key.namespace, key.object_name, body)
-    found = record(cluster, key)
-    assert found is not None
-    assert found["metadata"]["labels"]["team"] == "blue"
-    assert list(found["data"]) == ["1"]
+    config_map = record(cluster, key)
+    assert config_map is not None
+    assert config_map["metadata"]["labels"]["team"] == "blue"
+    assert list(config_map["data"]) == ["1"]
 
 
-def test_who_may_not_write_records_hears_of_it_before_anything_changes(
+def test_missing_permission_to_write_records_is_reported_before_changes(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules: list[Raw] = [
@@ -166,7 +164,7 @@ def test_who_may_not_write_records_hears_of_it_before_anything_changes(
     assert cluster.list(kinds.DEPLOYMENT, author.namespace) == []
 
 
-def test_a_deploy_that_was_killed_is_mended_by_the_next(
+def test_the_next_deploy_recovers_from_a_killed_one(
     author: Author, image: str, tmp_path: Path, data: Path
 ) -> None:
     author.run(image)
@@ -185,20 +183,20 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
     deployment = author.shown()
     assert ask(deployment.external_urls[0]) == "hello"
 
-    # From elsewhere it looks as if it were still under way; from here it is known to be over.
+    # Other machines see a running deploy; this machine knows that its process has ended.
     other = make_private_dir(tmp_path / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(other))
         with pytest.raises(ConflictError, match="is being deployed from"):
             author.run(image, env={"WORD": "three"})
-    again = author.run(image, env={"WORD": "three"})
-    assert (again.state, again.revision) == ("ready", 3)
+    third = author.run(image, env={"WORD": "three"})
+    assert (third.state, third.revision) == ("ready", 3)
     revisions = author.platform.revisions(author.namespace, "greeter")
     assert [record.state for record in revisions] == ["active", "failed", "superseded"]
     assert "interrupted" in revisions[1].message
 
 
-def test_a_deploy_from_elsewhere_is_refused_before_its_build(
+def test_a_deploy_is_refused_before_its_build_during_another(
     author: Author, tmp_path: Path
 ) -> None:
     folder = author.write()
@@ -213,45 +211,43 @@ def test_a_deploy_from_elsewhere_is_refused_before_its_build(
     assert author.platform.deployments(author.namespace) == []
 
 
-def test_a_claim_stays_as_long_as_its_holder_works(
+def test_a_lease_is_renewed_while_it_is_held(
     cluster: Cluster, key: KubernetesKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
     monkeypatch.setattr(leases, "_RENEWAL_SECONDS", 0.1)
 
-    def end() -> float:
+    def expiry() -> float:
         return float(FunctionObjects(key, config_map=record(cluster, key)).lease["until"])
 
     with hold_lease(cluster, key, "deployed") as lease:
-        first = end()
-        until("the renewal of the lease", lambda: end() > first + 2, seconds=30)
+        first = expiry()
+        until("the renewal of the lease", lambda: expiry() > first + 2, seconds=30)
         lease.refresh()
-        lease.add(made(key, 1))
+        lease.add(revision(key, 1))
         lease.save()
         saved = record(cluster, key)
         assert saved is not None
         assert list(saved["data"]) == ["1"]
         assert "fnbuild.io/deploying" in saved["metadata"]["annotations"]
-    given_back = record(cluster, key)
-    assert given_back is not None
-    assert "fnbuild.io/deploying" not in given_back["metadata"].get("annotations", {})
+    released = record(cluster, key)
+    assert released is not None
+    assert "fnbuild.io/deploying" not in released["metadata"].get("annotations", {})
 
 
-def test_a_claim_that_was_lost_during_a_build_changes_nothing(
-    cluster: Cluster, key: KubernetesKey
-) -> None:
+def test_a_lost_lease_saves_nothing(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
         cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object_name)
         with pytest.raises(BusyError, match="the lease on greeter was removed"):
             lease.refresh()
-        claim_of_another(cluster, key, seconds=100)
+        create_foreign_lease(cluster, key, seconds=100)
         with pytest.raises(BusyError, match="being deployed from elsewhere:/data"):
             lease.refresh()
-        lease.add(made(key, 1))
+        lease.add(revision(key, 1))
     assert list((record(cluster, key) or {}).get("data") or {}) == []
 
 
-def test_many_deploys_at_once(author: Author, image: str) -> None:
+def test_concurrent_deploys_succeed_or_conflict(author: Author, image: str) -> None:
     platform, namespace = author.platform, author.namespace
     names = ["same"] * 4 + [f"other-{number}" for number in range(19)] + ["broken"]
     start = threading.Barrier(len(names))
@@ -267,13 +263,13 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
             return "conflict" if "is being" in error.message else error.message
 
     with ThreadPoolExecutor(len(names)) as pool:
-        ended = list(pool.map(deploy, names))
-    assert ended[4:-1] == ["ready"] * 19
-    assert "the weights are missing" in ended[-1]
-    assert "ready" in ended[:4]
-    assert set(ended[:4]) <= {"ready", "conflict"}
+        results = list(pool.map(deploy, names))
+    assert results[4:-1] == ["ready"] * 19
+    assert "the weights are missing" in results[-1]
+    assert "ready" in results[:4]
+    assert set(results[:4]) <= {"ready", "conflict"}
     assert platform.deployment(namespace, "same").state == "ready"
 
 
-def test_the_owner_is_a_machine_and_its_data_directory(data: Path) -> None:
+def test_the_owner_includes_the_data_directory(data: Path) -> None:
     assert local_owner().endswith(f":{data}")

@@ -19,29 +19,31 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def known(namespace: str) -> FunctionObjects:
+def objects(namespace: str) -> FunctionObjects:
     return FunctionObjects(KubernetesKey(namespace, "greeter"))
 
 
-def test_the_secret_for_pulling_images(cluster: Cluster, known: FunctionObjects) -> None:
-    namespace = known.key.namespace
+def test_the_pull_secret_of_the_namespace_is_used(
+    cluster: Cluster, objects: FunctionObjects
+) -> None:
+    namespace = objects.key.namespace
     plain = function_of(namespace, "greeter", "a")
-    assert read_live_objects(cluster, known, plain).context.pull_secret == ""
+    assert read_live_objects(cluster, objects, plain).context.pull_secret == ""
     about = {"name": PULL_SECRET, "namespace": namespace}
     cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": about})
-    assert read_live_objects(cluster, known, plain).context.pull_secret == PULL_SECRET
+    assert read_live_objects(cluster, objects, plain).context.pull_secret == PULL_SECRET
     own = function_of(namespace, "greeter", "a", imagePullSecrets="mine")
-    assert read_live_objects(cluster, known, own).context.pull_secret == ""
+    assert read_live_objects(cluster, objects, own).context.pull_secret == ""
 
 
-def test_kinds_that_the_cluster_serves(cluster: Cluster, known: FunctionObjects) -> None:
-    namespace = known.key.namespace
-    around = read_live_objects(cluster, known, function_of(namespace, "greeter", "a")).context
-    assert cluster.serves(around.cron_job)
-    assert cluster.serves(around.hpa)
+def test_the_served_kinds_are_selected(cluster: Cluster, objects: FunctionObjects) -> None:
+    namespace = objects.key.namespace
+    context = read_live_objects(cluster, objects, function_of(namespace, "greeter", "a")).context
+    assert cluster.serves(context.cron_job)
+    assert cluster.serves(context.hpa)
     metrics = [{"metricName": "requests", "sourceType": "Pods", "threshold": 5}]
     scaled = function_of(namespace, "greeter", "a", autoScaleMetrics=metrics)
-    assert read_live_objects(cluster, known, scaled).context.hpa is not kinds.HPA_V1
+    assert read_live_objects(cluster, objects, scaled).context.hpa is not kinds.HPA_V1
 
 
 def deployment(manager: str) -> KubeDeployment:
@@ -55,20 +57,22 @@ def deployment(manager: str) -> KubeDeployment:
     )
 
 
-def test_the_number_of_pods_as_long_as_it_is_ours(cluster: Cluster, known: FunctionObjects) -> None:
-    function = function_of(known.key.namespace, "greeter", "a")
-    known.deployment = deployment("fnbuild")
-    live = read_live_objects(cluster, known, function)
+def test_replicas_are_read_while_fnbuild_manages_them(
+    cluster: Cluster, objects: FunctionObjects
+) -> None:
+    function = function_of(objects.key.namespace, "greeter", "a")
+    objects.deployment = deployment("fnbuild")
+    live = read_live_objects(cluster, objects, function)
     assert live.context.replicas == 3
     assert live.find({"kind": "Deployment", "metadata": {"name": "nuclio-greeter"}}) is not None
-    known.deployment = deployment("somebody")
-    assert read_live_objects(cluster, known, function).context.replicas is None
+    objects.deployment = deployment("other")
+    assert read_live_objects(cluster, objects, function).context.replicas is None
 
 
-def test_an_object_is_the_same_in_every_version_of_its_api() -> None:
+def test_the_identity_of_an_object_does_not_depend_on_the_api_version() -> None:
     about = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}}
-    one, other = (
+    first, second = (
         {"apiVersion": "autoscaling/v1", **about},
         {"apiVersion": "autoscaling/v2", **about},
     )
-    assert object_identity(one) == object_identity(other)
+    assert object_identity(first) == object_identity(second)

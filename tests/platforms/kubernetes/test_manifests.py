@@ -1,4 +1,4 @@
-"""Manifests: dependencies that the golden files do not explain."""
+"""Manifests: relations between values that the golden files do not show."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from fnbuild.platforms.kubeclient.kinds import CRON_JOB, HPA_V1, HPA_V2
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from tests.platforms.kubernetes import samples
 
-LEAST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}}
+DEFAULT_CONTEXT = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}}
 
 
 def objects(
-    around: dict[str, Any] | None = None, values: dict[str, Any] | None = None, **spec: Any
+    context: dict[str, Any] | None = None, values: dict[str, Any] | None = None, **spec: Any
 ) -> dict[str, Raw]:
-    """The manifests of a function by their kinds."""
-    one = samples.function(**spec)
+    """Return the specs of a function's manifests by kind."""
+    function = samples.function(**spec)
     manifests = render_manifests(
-        samples.revision(one, **(values or {})), samples.render_context(one, **(around or {}))
+        samples.revision(function, **(values or {})),
+        samples.render_context(function, **(context or {})),
     )
     return {manifest["kind"]: manifest["spec"] for manifest in manifests}
 
@@ -51,7 +52,7 @@ def http(**attributes: Any) -> Raw:
         ({"replicas": 3, "disable": True}, 0, 0),
     ],
 )
-def test_replicas(spec: Raw, least: int, most: int) -> None:
+def test_replicas_and_autoscaler_follow_the_limits(spec: Raw, least: int, most: int) -> None:
     manifests = objects(**spec)
     if least == most:
         assert manifests["Deployment"]["replicas"] == least
@@ -60,12 +61,12 @@ def test_replicas(spec: Raw, least: int, most: int) -> None:
     assert "replicas" not in manifests["Deployment"]
     scaler = manifests["HorizontalPodAutoscaler"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (least, most)
-    for live, kept in ((0, least), (3, 3), (99, most)):
-        handed = objects({"replicas": live}, **spec)
-        assert handed["Deployment"]["replicas"] == kept
+    for live, expected in ((0, least), (3, 3), (99, most)):
+        updated = objects({"replicas": live}, **spec)
+        assert updated["Deployment"]["replicas"] == expected
 
 
-def test_the_autoscaler_in_every_version() -> None:
+def test_the_autoscaler_is_rendered_for_each_version() -> None:
     spec = {"minReplicas": 1, "maxReplicas": 2}
     old = objects({"hpa": HPA_V1}, **spec)["HorizontalPodAutoscaler"]
     assert old["targetCPUUtilizationPercentage"] == 75
@@ -94,17 +95,17 @@ def test_the_autoscaler_in_every_version() -> None:
         ({"serviceType": "NodePort", "triggers": http(serviceType="ClusterIP")}, 30123, None),
     ],
 )
-def test_the_node_port(spec: Raw, live: int, port: int | None) -> None:
-    found = objects({"node_port": live}, **spec)["Service"]
-    assert found["ports"][0].get("nodePort") == port
+def test_the_node_port_is_kept_or_set(spec: Raw, live: int, port: int | None) -> None:
+    service = objects({"node_port": live}, **spec)["Service"]
+    assert service["ports"][0].get("nodePort") == port
 
 
-def test_a_type_of_service_that_is_none() -> None:
+def test_an_unknown_service_type_is_refused() -> None:
     with pytest.raises(InputError, match="'ExternalName' is no type of service"):
         objects(serviceType="ExternalName")
 
 
-def test_strategies() -> None:
+def test_gpu_functions_are_recreated() -> None:
     gpu = {"limits": {"nvidia.com/gpu": "1"}}
     rolling = {"maxUnavailable": 0, "maxSurge": "25%"}
     assert objects()["Deployment"]["strategy"]["rollingUpdate"] == rolling
@@ -113,7 +114,7 @@ def test_strategies() -> None:
     assert overlap["rollingUpdate"] == rolling
 
 
-def test_who_waits_for_the_end_of_the_old_pod_waits_no_longer_than_it_has_to() -> None:
+def test_recreated_pods_end_without_delay() -> None:
     def seconds(**spec: Any) -> tuple[float, int]:
         template = objects(**spec)["Deployment"]["template"]
         processor = json.loads(template["metadata"]["annotations"]["fnbuild.io/processor"])
@@ -121,28 +122,28 @@ def test_who_waits_for_the_end_of_the_old_pod_waits_no_longer_than_it_has_to() -
 
     linger, stop = seconds()
     assert seconds(deploymentStrategy={"type": "Recreate"}) == (1, stop - linger + 1)
-    # Whether the next pod starts beside one with a GPU is known when it does.
+    # It is decided during the rollout if the next pod with a GPU starts while the old one runs.
     gpu = {"limits": {"nvidia.com/gpu": "1"}}
     assert seconds(resources=gpu) == seconds(resources=gpu, values={"overlap": True})
     assert seconds(resources=gpu) == (linger, stop)
 
 
-def test_what_does_not_concern_pods_restarts_none() -> None:
+def test_settings_of_other_objects_restart_no_pods() -> None:
     before = objects()["Deployment"]["template"]
-    some: list[Raw] = [
+    specs: list[Raw] = [
         {"replicas": 3},
         {"disable": True},
         {"serviceType": "ClusterIP"},
         {"readinessTimeoutSeconds": 120},
     ]
-    for spec in some:
+    for spec in specs:
         assert objects(**spec)["Deployment"]["template"] == before
     plain = objects(triggers=http())["Deployment"]["template"]
     for attributes in ({"port": 31000}, {"serviceType": "ClusterIP"}, {"ingresses": {"a": {}}}):
         assert objects(triggers=http(**attributes))["Deployment"]["template"] == plain
 
 
-def test_the_image() -> None:
+def test_the_image_and_its_pull_policy() -> None:
     image, pinned = samples.IMAGE.format("greeter"), samples.PINNED.format("greeter")
     for values, spec, runs, policy in (
         ({}, {}, pinned, "IfNotPresent"),
@@ -150,13 +151,15 @@ def test_the_image() -> None:
         ({"pinned": "", "image": pinned}, {}, pinned, "IfNotPresent"),
         ({}, {"imagePullPolicy": "Never"}, pinned, "Never"),
     ):
-        found = objects(values=values, **spec)["Deployment"]["template"]["spec"]["containers"][0]
-        assert (found["image"], found["imagePullPolicy"]) == (runs, policy)
+        container = objects(values=values, **spec)["Deployment"]["template"]["spec"]["containers"][
+            0
+        ]
+        assert (container["image"], container["imagePullPolicy"]) == (runs, policy)
 
 
-def test_the_pull_secret() -> None:
-    def secrets(around: Raw, **spec: Any) -> Any:
-        return objects(around, **spec)["Deployment"]["template"]["spec"].get("imagePullSecrets")
+def test_the_pull_secret_of_the_function_takes_precedence() -> None:
+    def secrets(context: Raw, **spec: Any) -> Any:
+        return objects(context, **spec)["Deployment"]["template"]["spec"].get("imagePullSecrets")
 
     assert secrets({}) is None
     assert secrets({"pull_secret": "registry-credentials"}) == [{"name": "registry-credentials"}]
@@ -172,10 +175,12 @@ def test_the_pull_secret() -> None:
         ({"cpu": "25m"}, {}, {"cpu": "25m", "memory": "1Mi"}),
     ],
 )
-def test_requests(limits: Raw, requests: Raw, expected: Raw) -> None:
-    found = pod(resources={"limits": limits, "requests": requests})["containers"][0]["resources"]
-    assert found["requests"] == expected
-    assert found.get("limits", {}) == limits
+def test_requests_have_defaults(limits: Raw, requests: Raw, expected: Raw) -> None:
+    resources = pod(resources={"limits": limits, "requests": requests})["containers"][0][
+        "resources"
+    ]
+    assert resources["requests"] == expected
+    assert resources.get("limits", {}) == limits
 
 
 def test_the_grace_period_follows_the_slowest_trigger() -> None:
@@ -184,30 +189,30 @@ def test_the_grace_period_follows_the_slowest_trigger() -> None:
     assert pod(triggers=slow)["terminationGracePeriodSeconds"] == 101
 
 
-def test_hardening_gives_way_to_the_function() -> None:
-    hard: Raw = {"platform": {"attributes": {"hardened": "true"}}}
-    theirs = {"seccompProfile": {"type": "Unconfined"}, "runAsUser": 0}
-    assert pod(securityContext=theirs)["securityContext"] == theirs
-    assert pod(securityContext=theirs, **hard)["securityContext"] == theirs
-    user = pod(securityContext={"runAsUser": 5}, **hard)["securityContext"]
+def test_values_of_the_function_override_hardening() -> None:
+    hardened: Raw = {"platform": {"attributes": {"hardened": "true"}}}
+    explicit = {"seccompProfile": {"type": "Unconfined"}, "runAsUser": 0}
+    assert pod(securityContext=explicit)["securityContext"] == explicit
+    assert pod(securityContext=explicit, **hardened)["securityContext"] == explicit
+    user = pod(securityContext={"runAsUser": 5}, **hardened)["securityContext"]
     assert (user["runAsUser"], user["runAsNonRoot"]) == (5, True)
     own = {"name": "v", "emptyDir": {"medium": "Memory"}}
     volumes = [{"volume": own, "volumeMount": {"name": "v", "mountPath": "/tmp"}}]
-    names = [one["name"] for one in pod(volumes=volumes, **hard)["volumes"]]
+    names = [volume["name"] for volume in pod(volumes=volumes, **hardened)["volumes"]]
     assert names == ["v", "processor-config-volume"]
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("context", "expected"),
     [
-        ({}, LEAST),
-        ({"runAsUser": 1}, LEAST | {"runAsUser": 1}),
+        ({}, DEFAULT_CONTEXT),
+        ({"runAsUser": 1}, DEFAULT_CONTEXT | {"runAsUser": 1}),
         ({"privileged": True}, {"privileged": True}),
         ({"capabilities": {"add": ["SYS_ADMIN"]}}, {"capabilities": {"add": ["SYS_ADMIN"]}}),
     ],
 )
-def test_hardening_of_sidecars(given: Raw, expected: Raw) -> None:
-    side = {"name": "side", "image": "a", "securityContext": given}
+def test_sidecars_are_hardened(context: Raw, expected: Raw) -> None:
+    side = {"name": "side", "image": "a", "securityContext": context}
     assert pod(sidecars=[side])["containers"][1]["securityContext"] == expected
 
 
@@ -232,16 +237,16 @@ def test_hardening_of_sidecars(given: Raw, expected: Raw) -> None:
         ),
     ],
 )
-def test_volumes_that_cannot_be(item: Raw, text: str) -> None:
+def test_invalid_volumes_are_refused(item: Raw, text: str) -> None:
     claim = {"name": "one", "persistentVolumeClaim": {"claimName": "one"}}
     first = {"volume": claim, "volumeMount": {"name": "one", "mountPath": "/one"}}
     with pytest.raises(InputError, match=text):
         pod(volumes=[first, item])
 
 
-def test_cron_triggers_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    night = {"kind": "cron", "attributes": {"schedule": "@daily"}}
-    triggers = {"web": {"kind": "http"}, "night": night}
+def test_cron_jobs_are_enabled_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = {"kind": "cron", "attributes": {"schedule": "@daily"}}
+    triggers = {"web": {"kind": "http"}, "night": trigger}
     assert "CronJob" not in objects(triggers=triggers)
     monkeypatch.setenv("NUCLIO_CRON_TRIGGER_CREATION_MODE", "kube")
     manifests = objects({"cron_job": CRON_JOB}, triggers=triggers)
@@ -249,24 +254,24 @@ def test_cron_triggers_where_the_environment_says_so(monkeypatch: pytest.MonkeyP
     own = {"attributes": {"cronTriggerCreationMode": "processor"}}
     assert "CronJob" not in objects(triggers=triggers, platform=own)
     assert "CronJob" not in objects()
-    night["attributes"] = {"schedule": "1 2 3"}
+    trigger["attributes"] = {"schedule": "1 2 3"}
     with pytest.raises(InputError, match="'1 2 3' is no schedule"):
         objects(triggers=triggers)
     with pytest.raises(InputError, match="it has no http trigger"):
-        objects(triggers={"night": night}, disableDefaultHTTPTrigger=True)
+        objects(triggers={"night": trigger}, disableDefaultHTTPTrigger=True)
 
 
-def test_hosts_of_ingresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    def host(**given: Any) -> Any:
-        spec = objects(triggers=http(ingresses={"a": given}))["Ingress"]
+def test_host_templates_of_ingresses_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def host(**ingress: Any) -> Any:
+        spec = objects(triggers=http(ingresses={"a": ingress}))["Ingress"]
         return spec["rules"][0].get("host")
 
     assert host(host="a.com", hostTemplate="{{ .Name }}.com") == "a.com"
     assert host(hostTemplate="{{.Name}}.{{ .Namespace }}.com") == "greeter.fnbuild-test.com"
     long = "{{ .Name }}" + "-x" * 30 + ".com"
-    cut = host(hostTemplate=long)
-    assert cut == host(hostTemplate=long)
-    assert len(cut.partition(".")[0]) in (62, 63)
+    shortened = host(hostTemplate=long)
+    assert shortened == host(hostTemplate=long)
+    assert len(shortened.partition(".")[0]) in (62, 63)
     assert host(hostTemplate=long, hostTemplateRandomCharsLength=-1).startswith("greeter-x-x")
     with pytest.raises(InputError, match=r"ingresses\.a\.hostTemplate: .* cannot be filled in"):
         host(hostTemplate="{{ .Nothing }}.com")
@@ -276,16 +281,16 @@ def test_hosts_of_ingresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host(hostTemplate="@nuclio.fromDefault") == "default.org"
 
 
-def test_the_class_of_ingresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(annotations: Raw | None = None, **attributes: Any) -> Any:
+def test_the_class_of_ingresses_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ingress_class(annotations: Raw | None = None, **attributes: Any) -> Any:
         triggers = http(ingresses={"a": {"host": "a.com"}}, **attributes)
         triggers["web"]["annotations"] = annotations or {}
         return objects(triggers=triggers)["Ingress"].get("ingressClassName")
 
-    assert chosen() is None
-    assert chosen(ingressClassName="nginx") == "nginx"
+    assert ingress_class() is None
+    assert ingress_class(ingressClassName="nginx") == "nginx"
     monkeypatch.setenv("FNBUILD_INGRESS_CLASS", "traefik")
-    assert chosen() == "traefik"
-    assert chosen(ingressClassName="nginx") == "nginx"
-    # Kubernetes takes one of the two.
-    assert chosen({"kubernetes.io/ingress.class": "older"}) is None
+    assert ingress_class() == "traefik"
+    assert ingress_class(ingressClassName="nginx") == "nginx"
+    # Kubernetes accepts only one of the two.
+    assert ingress_class({"kubernetes.io/ingress.class": "older"}) is None

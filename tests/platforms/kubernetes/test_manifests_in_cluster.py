@@ -29,57 +29,65 @@ def namespace(cluster: Cluster) -> Iterator[str]:
         yield name
 
 
-def moved(manifest: Raw, namespace: str) -> Raw:
+def in_namespace(manifest: Raw, namespace: str) -> Raw:
     return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
 
 
-def deployed(cluster: Cluster, namespace: str, name: str, **spec: Any) -> dict[str, Raw]:
-    """What the cluster has by kind once a function is applied there. Without pods it is quick."""
-    one = samples.function(name, **({"replicas": 0} | spec))
-    manifests = render_manifests(samples.revision(one), samples.render_context(one))
-    return {manifest["kind"]: cluster.apply(moved(manifest, namespace)) for manifest in manifests}
+def apply_function(cluster: Cluster, namespace: str, name: str, **spec: Any) -> dict[str, Raw]:
+    """Apply a function without pods, and return the live objects by kind."""
+    sample = samples.function(name, **({"replicas": 0} | spec))
+    manifests = render_manifests(samples.revision(sample), samples.render_context(sample))
+    return {
+        manifest["kind"]: cluster.apply(in_namespace(manifest, namespace)) for manifest in manifests
+    }
 
 
-def test_the_cluster_takes_all_of_them(cluster: Cluster, namespace: str) -> None:
-    """By a dry run, which checks everything but what only admission of pods tells."""
-    some = [one for path in GOLDEN.glob("*.yaml") for one in yaml.safe_load_all(path.read_text())]
+def test_the_cluster_accepts_all_golden_manifests(cluster: Cluster, namespace: str) -> None:
+    """The dry run checks everything except the admission of pods."""
+    manifests = [
+        manifest
+        for path in GOLDEN.glob("*.yaml")
+        for manifest in yaml.safe_load_all(path.read_text())
+    ]
 
-    def refused(manifest: Raw) -> str:
+    def refusal(manifest: Raw) -> str:
         if not cluster.serves(kinds.kind_of(manifest)):
             return ""
         try:
-            after = cluster.apply(moved(manifest, namespace), dry_run=True)
+            after = cluster.apply(in_namespace(manifest, namespace), dry_run=True)
         except FnbuildError as error:
             return f"{manifest['kind']} {manifest['metadata']['name']}: {error.message}"
         return "" if after["kind"] == manifest["kind"] else f"it became a {after['kind']}"
 
     with ThreadPoolExecutor(8) as pool:
-        assert [text for text in pool.map(refused, some) if text] == []
-    assert len(some) > 2 * len(list(GOLDEN.iterdir()))
+        assert [text for text in pool.map(refusal, manifests) if text] == []
+    assert len(manifests) > 2 * len(list(GOLDEN.iterdir()))
 
 
-def test_applied_twice_nothing_changes(cluster: Cluster, namespace: str) -> None:
-    first = deployed(cluster, namespace, "twice")
-    again = deployed(cluster, namespace, "twice")
-    assert first["Service"]["metadata"] == again["Service"]["metadata"]
-    # Its controller writes into the Deployment; what is asked for counts its generations.
-    assert again["Deployment"]["metadata"]["generation"] == 1
+def test_a_second_apply_changes_nothing(cluster: Cluster, namespace: str) -> None:
+    first = apply_function(cluster, namespace, "twice")
+    second = apply_function(cluster, namespace, "twice")
+    assert first["Service"]["metadata"] == second["Service"]["metadata"]
+    # The controller changes the Deployment's status, but only a changed spec has a new generation.
+    assert second["Deployment"]["metadata"]["generation"] == 1
 
 
-def test_a_node_port_stays_and_goes(cluster: Cluster, namespace: str) -> None:
+def test_a_node_port_is_kept_until_the_service_type_changes(
+    cluster: Cluster, namespace: str
+) -> None:
     def port(**spec: Any) -> int:
-        service = deployed(cluster, namespace, "ports", **spec)["Service"]
+        service = apply_function(cluster, namespace, "ports", **spec)["Service"]
         return int(service["spec"]["ports"][0].get("nodePort") or 0)
 
-    given = port()
-    assert given
-    assert port(env=[{"name": "A", "value": "b"}]) == given
+    first_port = port()
+    assert first_port
+    assert port(env=[{"name": "A", "value": "b"}]) == first_port
     assert port(serviceType="ClusterIP") == 0
     assert port(serviceType="LoadBalancer") > 0
 
 
-def test_what_a_function_gave_up_is_gone(cluster: Cluster, namespace: str) -> None:
-    """Also what the API server keeps in older fields, and what it fills in by itself."""
+def test_removed_settings_are_removed_from_the_cluster(cluster: Cluster, namespace: str) -> None:
+    """This includes deprecated fields and defaults of the API server."""
     rich = {
         "serviceAccount": "reader",
         "hostIPC": True,
@@ -99,18 +107,18 @@ def test_what_a_function_gave_up_is_gone(cluster: Cluster, namespace: str) -> No
             }
         ],
     }
-    plain = deployed(cluster, namespace, "plain")
-    before = deployed(cluster, namespace, "rich", **rich)
+    plain = apply_function(cluster, namespace, "plain")
+    before = apply_function(cluster, namespace, "rich", **rich)
     assert before["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
-    after = deployed(cluster, namespace, "rich")
-    for found in (plain, after):
-        for one in found["Deployment"]["spec"]["template"]["spec"]["containers"]:
-            del one["env"]
+    after = apply_function(cluster, namespace, "rich")
+    for live_objects in (plain, after):
+        for container in live_objects["Deployment"]["spec"]["template"]["spec"]["containers"]:
+            del container["env"]
     assert after["Deployment"]["spec"]["strategy"] == plain["Deployment"]["spec"]["strategy"]
-    pods = [found["Deployment"]["spec"]["template"]["spec"] for found in (plain, after)]
+    pods = [live["Deployment"]["spec"]["template"]["spec"] for live in (plain, after)]
     for pod in pods:
         pod["containers"][0]["image"] = ""
         [constraint] = pod["topologySpreadConstraints"]
         del constraint["labelSelector"]  # names the function
     assert pods[0] == pods[1]
-    assert [one["name"] for one in after["Service"]["spec"]["ports"]] == ["http"]
+    assert [port["name"] for port in after["Service"]["spec"]["ports"]] == ["http"]

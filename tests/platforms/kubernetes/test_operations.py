@@ -20,48 +20,50 @@ pytestmark = pytest.mark.system
 
 
 def objects(
-    around: dict[str, Any] | None = None, values: dict[str, Any] | None = None, **spec: Any
+    context: dict[str, Any] | None = None, values: dict[str, Any] | None = None, **spec: Any
 ) -> dict[str, Raw]:
-    """The manifests of a function by their kinds."""
-    one = samples.function(**spec)
-    made = samples.revision(one, **(values or {}))
-    manifests = render_manifests(made, samples.render_context(one, **(around or {})))
+    """Return the manifests of a function by kind."""
+    function = samples.function(**spec)
+    revision = samples.revision(function, **(values or {}))
+    manifests = render_manifests(revision, samples.render_context(function, **(context or {})))
     return {manifest["kind"]: manifest for manifest in manifests}
 
 
 def template(**spec: Any) -> Raw:
-    found: Raw = objects(**spec)["Deployment"]["spec"]["template"]
-    return found
+    pod_template: Raw = objects(**spec)["Deployment"]["spec"]["template"]
+    return pod_template
 
 
 def hardened(**attributes: Any) -> Raw:
     return {"platform": {"attributes": {"hardened": True, **attributes}}}
 
 
-def test_prometheus_finds_the_metrics() -> None:
-    about, pod = template()["metadata"], template()["spec"]
-    ports = {one["name"]: one["containerPort"] for one in pod["containers"][0]["ports"]}
+def test_pods_are_annotated_for_prometheus() -> None:
+    metadata, pod = template()["metadata"], template()["spec"]
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
     assert ports == {"http": 8080, "metrics": 8082}
-    assert about["annotations"]["prometheus.io/port"] == "8082"
+    assert metadata["annotations"]["prometheus.io/port"] == "8082"
     assert pod["enableServiceLinks"] is False
-    one = samples.function()
-    one.metadata.annotations["prometheus.io/scrape"] = "false"
+    function = samples.function()
+    function.metadata.annotations["prometheus.io/scrape"] = "false"
     [deployment] = [
         manifest
-        for manifest in render_manifests(samples.revision(one), samples.render_context(one))
+        for manifest in render_manifests(
+            samples.revision(function), samples.render_context(function)
+        )
         if manifest["kind"] == "Deployment"
     ]
-    given = deployment["spec"]["template"]["metadata"]["annotations"]
-    assert given["prometheus.io/scrape"] == "false"
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "false"
 
 
-def test_a_pod_monitor_is_printed_when_asked_for() -> None:
-    one = samples.function()
-    made, around = samples.revision(one), samples.render_context(one)
-    assert "PodMonitor" not in [manifest["kind"] for manifest in render_portable(made, around)]
+def test_a_pod_monitor_is_rendered_on_request() -> None:
+    function = samples.function()
+    revision, context = samples.revision(function), samples.render_context(function)
+    assert "PodMonitor" not in [manifest["kind"] for manifest in render_portable(revision, context)]
     [monitor] = [
         manifest
-        for manifest in render_portable(made, around, monitoring=True)
+        for manifest in render_portable(revision, context, monitoring=True)
         if manifest["kind"] == "PodMonitor"
     ]
     assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics", "path": "/metrics"}]
@@ -71,10 +73,12 @@ def test_a_pod_monitor_is_printed_when_asked_for() -> None:
     )
 
 
-def test_the_recommended_labels() -> None:
+def test_objects_have_the_recommended_labels() -> None:
     def labels(**values: Any) -> dict[str, str]:
-        found: dict[str, str] = objects(values=values)["Deployment"]["metadata"]["labels"]
-        return {k.partition("/")[2]: v for k, v in found.items() if k.startswith("app.kubernetes")}
+        all_labels: dict[str, str] = objects(values=values)["Deployment"]["metadata"]["labels"]
+        return {
+            k.partition("/")[2]: v for k, v in all_labels.items() if k.startswith("app.kubernetes")
+        }
 
     assert labels() == {
         "name": "greeter",
@@ -84,8 +88,8 @@ def test_the_recommended_labels() -> None:
         "part-of": "default",
         "managed-by": "fnbuild",
     }
-    elsewhere = {"digest": "", "image": "registry.example.com:5000/greeter:1.4"}
-    assert labels(**elsewhere)["version"] == "1.4"
+    image_only = {"digest": "", "image": "registry.example.com:5000/greeter:1.4"}
+    assert labels(**image_only)["version"] == "1.4"
     assert "version" not in labels(digest="", image="registry.example.com:5000/greeter")
     selector = objects()["Deployment"]["spec"]["selector"]["matchLabels"]
     assert not [key for key in selector if key.startswith("app.kubernetes.io/")]
@@ -93,8 +97,8 @@ def test_the_recommended_labels() -> None:
 
 @pytest.mark.parametrize("kind", [kinds.DISRUPTION_BUDGET, kinds.DISRUPTION_BUDGET_V1BETA1])
 def test_several_replicas_have_a_disruption_budget(kind: Kind) -> None:
-    found = objects({"budget": kind}, replicas=2)["PodDisruptionBudget"]
-    assert (found["apiVersion"], found["spec"]["maxUnavailable"]) == (kind.api_version, 1)
+    budget = objects({"budget": kind}, replicas=2)["PodDisruptionBudget"]
+    assert (budget["apiVersion"], budget["spec"]["maxUnavailable"]) == (kind.api_version, 1)
     assert "PodDisruptionBudget" in objects(minReplicas=1, maxReplicas=3)
     for spec in ({}, {"replicas": 1}, {"replicas": 3, "disable": True}):
         assert "PodDisruptionBudget" not in objects(**spec)
@@ -110,15 +114,15 @@ def test_pods_spread_over_nodes_unless_the_function_places_them() -> None:
         assert "topologySpreadConstraints" not in template(replicas=2, **spec)["spec"]
 
 
-def test_a_hardened_function_is_called_from_chosen_namespaces(
+def test_a_hardened_function_accepts_requests_from_selected_namespaces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def sources(**attributes: Any) -> Any:
         spec = objects(**hardened(**attributes))["NetworkPolicy"]["spec"]
         [rule] = spec["ingress"]
         return [
-            one.get("namespaceSelector", {"matchLabels": {"": "own"}})["matchLabels"].popitem()[1]
-            for one in rule.get("from", [])
+            peer.get("namespaceSelector", {"matchLabels": {"": "own"}})["matchLabels"].popitem()[1]
+            for peer in rule.get("from", [])
         ]
 
     assert "NetworkPolicy" not in objects()
@@ -132,55 +136,55 @@ def test_a_hardened_function_is_called_from_chosen_namespaces(
         sources(allowFrom=["Not One"])
 
 
-def test_a_hardened_function_with_a_node_port_says_who_may_not_reach_it() -> None:
-    def warned(**spec: Any) -> list[str]:
-        one = samples.function(**spec)
-        return [text for text in configuration_warnings(one) if "network policy" in text]
+def test_a_hardened_function_with_a_node_port_is_a_warning() -> None:
+    def policy_warnings(**spec: Any) -> list[str]:
+        function = samples.function(**spec)
+        return [text for text in configuration_warnings(function) if "network policy" in text]
 
-    [text] = warned(**hardened())
+    [text] = policy_warnings(**hardened())
     assert "its NodePort port may not be reached" in text
     assert "--allow-from" in text
-    assert warned(serviceType="ClusterIP", **hardened()) == []
-    assert warned(**hardened(allowFrom="*")) == []
+    assert policy_warnings(serviceType="ClusterIP", **hardened()) == []
+    assert policy_warnings(**hardened(allowFrom="*")) == []
     assert network.network_warnings(samples.function()) == []
-    open_one = samples.function(platform={"attributes": {"allowFrom": ["cvat"]}})
-    [text] = network.network_warnings(open_one)
+    unhardened = samples.function(platform={"attributes": {"allowFrom": ["cvat"]}})
+    [text] = network.network_warnings(unhardened)
     assert "has no effect" in text
     assert "--hardened" in text
 
 
-def test_capabilities() -> None:
-    def dropped(**spec: Any) -> Any:
+def test_capabilities_are_dropped() -> None:
+    def dropped_capabilities(**spec: Any) -> Any:
         context = template(**spec)["spec"]["containers"][0]["securityContext"]
         return context["capabilities"]["drop"]
 
-    assert dropped() == ["NET_RAW"]
-    assert dropped(**hardened()) == ["ALL"]
+    assert dropped_capabilities() == ["NET_RAW"]
+    assert dropped_capabilities(**hardened()) == ["ALL"]
 
 
-def test_requests_that_an_autoscaler_can_compare_with() -> None:
+def test_autoscaled_functions_have_requests() -> None:
     def requests(**spec: Any) -> Any:
         return template(**spec)["spec"]["containers"][0]["resources"]["requests"]
 
     def warned(**spec: Any) -> bool:
-        some = configuration_warnings(samples.function(**spec))
-        return any("compares CPU usage with spec.resources.requests" in text for text in some)
+        warnings = configuration_warnings(samples.function(**spec))
+        return any("compares CPU usage with spec.resources.requests" in text for text in warnings)
 
     scaled = {"minReplicas": 1, "maxReplicas": 3, "targetCPU": 60}
-    least = {"cpu": "25m", "memory": "1Mi"}
-    assert (requests(), warned()) == (least, False)
-    assert (requests(targetCPU=60), warned(targetCPU=60)) == (least, False)
+    minimum = {"cpu": "25m", "memory": "1Mi"}
+    assert (requests(), warned()) == (minimum, False)
+    assert (requests(targetCPU=60), warned(targetCPU=60)) == (minimum, False)
     assert requests(**scaled) == {"cpu": "500m", "memory": "256Mi"}
     assert warned(**scaled)
-    given = {"requests": {"cpu": "2", "memory": "1Gi"}}
-    assert requests(resources=given, **scaled) == given["requests"]
-    assert not warned(resources=given, **scaled)
-    # Kubernetes takes a limit for the request where there is none.
+    resources = {"requests": {"cpu": "2", "memory": "1Gi"}}
+    assert requests(resources=resources, **scaled) == resources["requests"]
+    assert not warned(resources=resources, **scaled)
+    # Kubernetes uses a limit as the request if there is no request.
     limits = {"limits": {"cpu": "200m"}}
     assert requests(resources=limits, **scaled) == {"memory": "256Mi"}
 
 
-def test_the_class_of_an_ingress_where_there_is_no_field_for_it() -> None:
+def test_the_class_of_an_ingress_is_an_annotation_on_old_clusters() -> None:
     attributes = {"ingressClassName": "nginx", "ingresses": {"a": {"host": "a.com"}}}
     spec = {"triggers": {"web": {"kind": "http", "attributes": attributes}}}
     new = objects(**spec)["Ingress"]
@@ -190,32 +194,32 @@ def test_the_class_of_an_ingress_where_there_is_no_field_for_it() -> None:
     assert old["metadata"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
 
 
-def test_budget_and_policy_come_and_go_with_what_they_are_for(author: Author, image: str) -> None:
+def test_budget_and_policy_are_created_and_removed_as_needed(author: Author, image: str) -> None:
     cluster = author.platform.cluster
     budget = kinds.DISRUPTION_BUDGET
     if not cluster.serves(budget):
         budget = kinds.DISRUPTION_BUDGET_V1BETA1
 
-    def there() -> list[bool]:
-        some = (budget, kinds.NETWORK_POLICY)
+    def existing() -> list[bool]:
+        object_kinds = (budget, kinds.NETWORK_POLICY)
         name = "nuclio-greeter"
-        return [cluster.get(kind, author.namespace, name) is not None for kind in some]
+        return [cluster.get(kind, author.namespace, name) is not None for kind in object_kinds]
 
     author.run(image, replicas=2)
-    assert there() == [True, False]
+    assert existing() == [True, False]
     author.run(image, replicas=2)
     assert author.progress[-1] == "nothing has changed, and the function runs"
     names = {pod["name"] for pod in author.shown().details["pods"]}
     author.run(image, replicas=1)
-    assert there() == [False, False]
+    assert existing() == [False, False]
     assert {pod["name"] for pod in author.shown().details["pods"] if pod["current"]} <= names
-    off = {"replicas": 0}  # the image of the tests needs root
-    author.run(image, **off, **hardened())
-    assert there() == [False, True]
-    author.run(image, **off)
-    assert there() == [False, False]
+    stopped = {"replicas": 0}  # the image of the tests needs root
+    author.run(image, **stopped, **hardened())
+    assert existing() == [False, True]
+    author.run(image, **stopped)
+    assert existing() == [False, False]
     author.run(image, replicas=2)
-    author.run(image, name="other", **off, **hardened())
+    author.run(image, name="other", **stopped, **hardened())
     author.platform.delete(author.namespace, "greeter")
     author.platform.delete(author.namespace, "other")
     assert cluster.list(budget, author.namespace) == []
@@ -223,13 +227,13 @@ def test_budget_and_policy_come_and_go_with_what_they_are_for(author: Author, im
 
 
 def test_a_deployment_of_an_earlier_release_is_taken_over(author: Author, image: str) -> None:
-    """Its selector cannot change, and has none of the labels that came later."""
+    """Its selector cannot change, and lacks labels of later releases."""
     plan = author.planned(image)
     deployment = next(manifest for manifest in plan.manifests if manifest["kind"] == "Deployment")
-    for one in (deployment["metadata"], deployment["spec"]["template"]["metadata"]):
-        one["labels"] = {
+    for metadata in (deployment["metadata"], deployment["spec"]["template"]["metadata"]):
+        metadata["labels"] = {
             key: text
-            for key, text in one["labels"].items()
+            for key, text in metadata["labels"].items()
             if not key.startswith("app.kubernetes.io/") or key.endswith("/managed-by")
         }
     del deployment["spec"]["revisionHistoryLimit"]

@@ -26,7 +26,7 @@ def verbs(plan: Plan) -> dict[str, str]:
     return {step.target: step.verb for step in plan.changes}
 
 
-def test_a_first_deploy_creates(author: Author, image: str) -> None:
+def test_a_first_deploy_creates_all_objects(author: Author, image: str) -> None:
     plan = author.planned(image)
     assert verbs(plan) == {
         "function greeter": "create",
@@ -45,21 +45,21 @@ def test_a_first_deploy_creates(author: Author, image: str) -> None:
     assert live_object is None
 
 
-def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
+def test_a_plan_keeps_updates_and_deletes_objects(author: Author, image: str) -> None:
     scaled: Raw = {"minReplicas": 1, "maxReplicas": 2}
     author.run(image, **scaled)
     assert set(verbs(author.planned(image, **scaled)).values()) == {"keep"}
 
-    # An autoscaler that is there decides the number of pods: the rest of the plan is quiet of it.
-    more = author.planned(image, **{**scaled, "maxReplicas": 3})
-    changed = {step.target: step.verb for step in more.effective_changes}
+    # An existing autoscaler sets the number of replicas, so the plan does not change it.
+    plan = author.planned(image, **{**scaled, "maxReplicas": 3})
+    changed = {step.target: step.verb for step in plan.effective_changes}
     assert changed == {
         "function greeter": "update",
         "revision": "replace",
         "horizontalpodautoscaler nuclio-greeter": "update",
     }
-    gone = verbs(author.planned(image))
-    assert gone["horizontalpodautoscaler nuclio-greeter"] == "delete"
+    without_autoscaler = verbs(author.planned(image))
+    assert without_autoscaler["horizontalpodautoscaler nuclio-greeter"] == "delete"
 
     author.run(image)
     cluster = author.platform.cluster
@@ -67,24 +67,24 @@ def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
     assert verbs(author.planned(image, options={"force": True}))["revision"] == "replace"
 
 
-# What autoscaled functions request by default would fill a small node while other tests use it.
+# The default requests of autoscaled functions would fill a small node that other tests use, too.
 SMALL = {"requests": {"cpu": "25m"}}
 
 
-def test_an_autoscaler_that_comes_leaves_the_pods_alone(author: Author, image: str) -> None:
+def test_a_new_autoscaler_keeps_the_replicas(author: Author, image: str) -> None:
     author.run(image, replicas=2, resources=SMALL)
     made = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL)
     assert made.replicas == (2, 2)
-    # It has not changed the number yet, so that is still fnbuild's: leaving it out makes it 1.
-    again = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL, env={"WORD": "two"})
-    assert again.replicas == (2, 2)
+    # The number still belongs to fnbuild, so omitting it would set it to 1.
+    second = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL, env={"WORD": "two"})
+    assert second.replicas == (2, 2)
 
 
-def test_an_autoscaler_that_goes_leaves_its_number_to_the_function(
+def test_a_removed_autoscaler_restores_the_replicas_of_the_function(
     author: Author, image: str
 ) -> None:
     author.run(image, minReplicas=1, maxReplicas=3, resources=SMALL)
-    # As the autoscaler does it.
+    # Scale it like the autoscaler.
     author.edit({"spec": {"replicas": 2}}, manager="kube-controller-manager")
     assert (
         author.run(
@@ -96,7 +96,7 @@ def test_an_autoscaler_that_goes_leaves_its_number_to_the_function(
     assert author.live()["spec"]["replicas"] == 1
 
 
-def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -> None:
+def test_manifests_for_git_are_stable(author: Author, image: str) -> None:
     first = author.planned(image)
     author.run(image)
     author.platform.redeploy(author.namespace, "greeter", author.progress.append)
@@ -105,7 +105,7 @@ def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -
     assert [manifest["kind"] for manifest in first.manifests] == ["Service", "Deployment"]
 
 
-def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, image: str) -> None:
+def test_an_unbuilt_image_is_compared_by_its_code(author: Author, image: str) -> None:
     platform, function = author.platform, function_of(author.namespace, "greeter", image)
     built = Artifact("image", image, "c0de", pinned=image)
     platform.apply(platform.plan(function, built), author.progress.append)
@@ -115,19 +115,19 @@ def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, i
         change for change in changed.effective_changes if change.target.startswith("deployment")
     ]
     assert "imagePullPolicy': 'IfNotPresent'" in str(deployment.after)
-    # For git an image that may change under its name is one to be fetched again.
+    # Manifests for git always pull an image with a mutable name.
     assert "imagePullPolicy': 'Always'" in str(changed.manifests)
 
 
-def test_an_image_that_only_this_machine_has(author: Author, image: str) -> None:
+def test_an_image_without_a_registry_is_a_warning(author: Author, image: str) -> None:
     function = function_of(author.namespace, "greeter", image)
-    made_here = author.platform.plan(function, Artifact("image", image, "c0de"))
-    assert any("`-r REGISTRY`" in warning for warning in made_here.warnings)
+    plan = author.platform.plan(function, Artifact("image", image, "c0de"))
+    assert any("`-r REGISTRY`" in warning for warning in plan.warnings)
     pushed = Artifact("image", f"127.0.0.1:5000/{image}", "c0de")
     assert author.platform.plan(function, pushed).warnings == ()
 
 
-def test_values_that_look_like_secrets_are_for_the_cluster_alone(
+def test_values_of_secret_variables_are_not_in_manifests_for_git(
     author: Author, image: str
 ) -> None:
     plan = author.planned(image, env={"API_TOKEN": "hidden"})
@@ -141,33 +141,33 @@ def test_values_that_look_like_secrets_are_for_the_cluster_alone(
     assert "nuclio-greeter.env" in str(live)
 
 
-def test_options_that_nobody_knows(author: Author, image: str) -> None:
+def test_unsupported_options_are_refused(author: Author, image: str) -> None:
     with pytest.raises(UsageError, match="listen") as failure:
         author.planned(image, options={"listen": "docker"})
     assert "service-type" in (failure.value.hint or "")
 
 
-def test_names_that_kubernetes_does_not_take(author: Author, image: str) -> None:
+def test_invalid_names_are_refused(author: Author, image: str) -> None:
     with pytest.raises(InputError, match="YOLO_v8"):
         author.planned(image, "YOLO_v8")
     with pytest.raises(InputError, match="may have 56"):
         author.planned(image, "x" * 57)
 
 
-def test_a_namespace_that_is_not_there(author: Author, image: str) -> None:
+def test_a_missing_namespace_is_an_error(author: Author, image: str) -> None:
     function = function_of("fnbuild-test-none", "greeter", image)
     with pytest.raises(NotFoundError, match="fnbuild-test-none") as failure:
         author.platform.plan(function, Artifact("image", image, ""))
     assert "kubectl create namespace fnbuild-test-none" in (failure.value.hint or "")
 
 
-def test_what_the_cluster_refuses_is_told_by_the_plan(author: Author, image: str) -> None:
+def test_a_plan_reports_refusals_of_the_cluster(author: Author, image: str) -> None:
     volume = {"volume": {"name": "a"}, "volumeMount": {"name": "b", "mountPath": "/b"}}
     with pytest.raises(InputError, match="volumeMounts"):
         author.planned(image, volumes=[volume])
 
 
-def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> None:
+def test_fields_of_another_manager_are_a_conflict(author: Author, image: str) -> None:
     author.run(image)
     body = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 9}}}}
     author.edit(body, manager="kubectl-edit")
@@ -178,12 +178,12 @@ def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> No
     assert "--force-conflicts" in (failure.value.hint or "")
     [revision] = author.platform.revisions(author.namespace, "greeter")
     assert revision.number == 1
-    made = author.run(image, env={"WORD": "two"}, options={"force_conflicts": True})
-    assert made.revision == 2
+    forced = author.run(image, env={"WORD": "two"}, options={"force_conflicts": True})
+    assert forced.revision == 2
     assert author.live()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 9
 
 
-def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None:
+def test_an_image_of_another_manager_is_a_conflict(author: Author, image: str) -> None:
     author.run(image, replicas=0)
     [container] = author.live()["spec"]["template"]["spec"]["containers"]
     other = {**container, "image": "127.0.0.1:5000/fnbuild-test-other:1"}
@@ -203,19 +203,19 @@ def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None
         "kubectl-set" in warning and "--force-conflicts" in warning for warning in plan.warnings
     )
 
-    for refused in (
+    for change_function in (
         lambda: author.run(image, replicas=0),
         lambda: author.run(image, replicas=0, env={"WORD": "two"}),
         lambda: author.platform.redeploy(author.namespace, "greeter", print),
     ):
         with pytest.raises(FieldConflictError, match="kubectl-set"):
-            refused()
+            change_function()
     deployment = author.platform.redeploy(author.namespace, "greeter", print, force_conflicts=True)
     assert (deployment.message, deployment.revision) == ("", 2)
     assert author.live()["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
-def test_a_number_of_pods_that_somebody_has_set(author: Author, image: str) -> None:
+def test_a_manual_scale_is_a_warning(author: Author, image: str) -> None:
     author.run(image, replicas=0)
     path = f"{kinds.DEPLOYMENT.path(author.namespace, 'nuclio-greeter')}/scale"
     call = ApiCall("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
@@ -232,26 +232,26 @@ def test_a_number_of_pods_that_somebody_has_set(author: Author, image: str) -> N
     assert author.planned(image, replicas=0).warnings == ()
 
 
-def test_objects_that_are_somebody_elses(author: Author, image: str) -> None:
-    about = {"name": "nuclio-greeter", "namespace": author.namespace}
+def test_foreign_objects_are_a_conflict(author: Author, image: str) -> None:
+    metadata = {"name": "nuclio-greeter", "namespace": author.namespace}
     spec = {"ports": [{"port": 80, "protocol": "TCP"}]}
     author.platform.cluster.create(
-        {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec}
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
     )
     with pytest.raises(ConflictError, match="Service nuclio-greeter") as failure:
         author.planned(image)
     assert "--platform nuclio" in (failure.value.hint or "")
 
 
-def test_rights_that_are_missing_are_told_before_anything_changes(
+def test_missing_permissions_are_reported_before_changes(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = author.platform.cluster
     names = ["services", "deployments", "configmaps", "ingresses", "horizontalpodautoscalers"]
-    podless: Raw = {"apiGroups": ["*"], "resources": names, "verbs": ["*"]}
+    without_pods: Raw = {"apiGroups": ["*"], "resources": names, "verbs": ["*"]}
     for account, rule, missing in (
         ("reader", READ, r"may not patch (services|deployments\.apps)"),
-        ("podless", podless, "may not list pods"),
+        ("podless", without_pods, "may not list pods"),
     ):
         file = kubeconfig_of(cluster, author.namespace, account, [rule], tmp_path / account)
         monkeypatch.setenv("KUBECONFIG", str(file))
@@ -263,8 +263,8 @@ def test_rights_that_are_missing_are_told_before_anything_changes(
     assert cluster.list(kinds.SERVICE, author.namespace) == []
 
 
-def test_what_is_shown_of_an_object() -> None:
-    noisy: Raw = {
+def test_server_fields_are_removed() -> None:
+    live: Raw = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
@@ -274,7 +274,7 @@ def test_what_is_shown_of_an_object() -> None:
         },
         "status": {"replicas": 1},
     }
-    assert without_server_fields(noisy) == {
+    assert without_server_fields(live) == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "nuclio-a", "annotations": {"mine": "yes"}},

@@ -41,9 +41,9 @@ EVERYTHING = {
 }
 
 
-def left(author: Author) -> list[str]:
-    """What is left of the function in the namespace, but for pods that end."""
-    found = []
+def remaining_objects(author: Author) -> list[str]:
+    """Return the objects of the function in the namespace except pods."""
+    objects = []
     cluster = author.platform.cluster
     cron_job = kinds.CRON_JOB if cluster.serves(kinds.CRON_JOB) else kinds.CRON_JOB_V1BETA1
     for kind in (
@@ -54,26 +54,26 @@ def left(author: Author) -> list[str]:
         kinds.CONFIG_MAP,
         cron_job,
     ):
-        listed = cluster.list(kind, author.namespace)
-        names = [one["metadata"]["name"] for one in listed]
-        found += [f"{kind.name} {name}" for name in names if name.startswith("nuclio-")]
-    return found
+        items = cluster.list(kind, author.namespace)
+        names = [item["metadata"]["name"] for item in items]
+        objects += [f"{kind.name} {name}" for name in names if name.startswith("nuclio-")]
+    return objects
 
 
-def test_everything_goes_with_a_function(author: Author, image: str) -> None:
+def test_delete_removes_all_objects_of_a_function(author: Author, image: str) -> None:
     author.run(image, **EVERYTHING)
-    there = left(author)
-    assert "Ingress nuclio-greeter" in there
-    assert "HorizontalPodAutoscaler nuclio-greeter" in there
-    assert any(one.startswith("CronJob nuclio-greeter") for one in there)
+    before = remaining_objects(author)
+    assert "Ingress nuclio-greeter" in before
+    assert "HorizontalPodAutoscaler nuclio-greeter" in before
+    assert any(item.startswith("CronJob nuclio-greeter") for item in before)
     with pytest.raises(UsageError, match="registry"):
         author.platform.delete(author.namespace, "greeter", image=True)
-    assert left(author) == there
+    assert remaining_objects(author) == before
     assert author.platform.delete(author.namespace, "greeter") is True
-    assert left(author) == []
+    assert remaining_objects(author) == []
 
 
-def test_who_has_rights_on_plain_functions_alone_deploys_and_deletes_them(
+def test_plain_functions_need_few_permissions(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verbs = ["get", "list", "create", "patch", "update", "delete"]
@@ -81,43 +81,47 @@ def test_who_has_rights_on_plain_functions_alone_deploys_and_deletes_them(
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": verbs},
         {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": verbs},
     ]
-    full = author.platform
-    file = kubeconfig_of(full.cluster, author.namespace, "plain", rules, tmp_path / "config")
+    unrestricted = author.platform
+    file = kubeconfig_of(
+        unrestricted.cluster, author.namespace, "plain", rules, tmp_path / "config"
+    )
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", str(file))
         author.platform = KubernetesPlatform()
         assert author.run(image).state == "ready"
         assert author.platform.delete(author.namespace, "greeter") is True
-    author.platform = full
-    assert left(author) == []
+    author.platform = unrestricted
+    assert remaining_objects(author) == []
 
 
-def test_who_may_not_delete_all_of_a_function_deletes_nothing(
+def test_delete_without_all_permissions_deletes_nothing(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     author.run(image, replicas=0, triggers=EVERYTHING["triggers"])
-    there = left(author)
+    before = remaining_objects(author)
     rules: list[Raw] = [
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": ["*"]},
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["get"]},
     ]
-    full = author.platform
-    file = kubeconfig_of(full.cluster, author.namespace, "reader", rules, tmp_path / "config")
+    unrestricted = author.platform
+    file = kubeconfig_of(
+        unrestricted.cluster, author.namespace, "reader", rules, tmp_path / "config"
+    )
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", str(file))
         author.platform = KubernetesPlatform()
         with pytest.raises(ForbiddenError, match="may not delete ingresses"):
             author.platform.delete(author.namespace, "greeter")
-    author.platform = full
-    assert left(author) == there
+    author.platform = unrestricted
+    assert remaining_objects(author) == before
     assert author.platform.revisions(author.namespace, "greeter")
 
 
-def test_what_the_next_revision_does_not_have_goes(author: Author, image: str) -> None:
+def test_a_deploy_removes_objects_that_are_no_longer_needed(author: Author, image: str) -> None:
     author.run(image, **EVERYTHING)
     author.run(image)
-    assert sorted(left(author)) == [
+    assert sorted(remaining_objects(author)) == [
         "ConfigMap nuclio-greeter",
         "Deployment nuclio-greeter",
         "Service nuclio-greeter",
@@ -125,7 +129,7 @@ def test_what_the_next_revision_does_not_have_goes(author: Author, image: str) -
     assert any(line.startswith("removing cronjob") for line in author.progress)
 
 
-def test_nothing_starts_anew_for_nothing(author: Author, image: str) -> None:
+def test_an_unchanged_deploy_restarts_nothing(author: Author, image: str) -> None:
     author.run(image)
     before = author.live()["spec"]["template"]
     author.run(image)
@@ -134,12 +138,12 @@ def test_nothing_starts_anew_for_nothing(author: Author, image: str) -> None:
     assert author.run(image, options={"force": True}).revision == 2
     forced = author.live()["spec"]["template"]
     assert forced != before
-    # What was started anew by hand is the same function: a deploy of it changes nothing.
+    # After a forced restart a deploy of the same function changes nothing.
     author.run(image)
     assert author.live()["spec"]["template"] == forced
 
 
-def test_a_tag_that_may_mean_another_image_by_now(author: Author, image: str) -> None:
+def test_a_mutable_tag_is_not_deployed_again(author: Author, image: str) -> None:
     function = function_of(author.namespace, "greeter", image, replicas=0)
     for _ in range(2):
         plan = author.platform.plan(function, Artifact("image", image, ""))
@@ -147,7 +151,7 @@ def test_a_tag_that_may_mean_another_image_by_now(author: Author, image: str) ->
     assert author.progress[-1].startswith("nothing has changed, and the function runs; `--force`")
 
 
-def test_history_goes_back_and_says_so(author: Author, image: str) -> None:
+def test_history_describes_rollbacks_and_redeploys(author: Author, image: str) -> None:
     author.run(image)
     author.run(image, env={"WORD": "two"})
     rolled_back = author.platform.rollback(
@@ -167,9 +171,7 @@ def test_history_goes_back_and_says_so(author: Author, image: str) -> None:
     assert revisions[1].message == "rollback to revision 1"
 
 
-def test_a_function_that_is_elsewhere_or_has_another_name(
-    author: Author, image: str, cluster: Cluster
-) -> None:
+def test_missing_functions_have_suggestions(author: Author, image: str, cluster: Cluster) -> None:
     author.run(image, replicas=0)
     with pytest.raises(NotFoundError) as failure:
         author.platform.deployment(author.namespace, "greter")
@@ -187,23 +189,23 @@ def test_a_function_that_is_elsewhere_or_has_another_name(
         assert "lists them" in (failure.value.hint or "")
 
 
-def test_a_node_port_and_a_way_through_the_api_server(author: Author, image: str) -> None:
+def test_functions_are_reached_by_node_port_or_api_server(author: Author, image: str) -> None:
     def answer(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=60) as reply:
             body: bytes = reply.read()
             return body
 
-    made = author.run(image)
-    with author.platform.reachable_url(made) as url:
-        assert url == f"http://{made.external_urls[0]}"
+    deployment = author.run(image)
+    with author.platform.reachable_url(deployment) as url:
+        assert url == f"http://{deployment.external_urls[0]}"
         assert answer(url) == b"hello"
-    inside = author.run(image, serviceType="ClusterIP")
-    assert (inside.http_port, inside.external_urls) == (0, ())
-    with author.platform.reachable_url(inside) as url:
+    internal = author.run(image, serviceType="ClusterIP")
+    assert (internal.http_port, internal.external_urls) == (0, ())
+    with author.platform.reachable_url(internal) as url:
         assert url.startswith("http://127.0.0.1:")
         assert answer(url) == b"hello"
     stopped = author.run(image, replicas=0)
-    until("the end of its pods", lambda: _reached(author, stopped.name) == "")
+    until("the end of the pods", lambda: _reached(author, stopped.name) == "")
 
 
 def _reached(author: Author, name: str) -> str:
@@ -211,7 +213,7 @@ def _reached(author: Author, name: str) -> str:
         return url
 
 
-def test_a_cluster_that_is_out_of_reach(
+def test_an_unreachable_cluster_is_a_problem(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -220,18 +222,18 @@ def test_a_cluster_that_is_out_of_reach(
     assert str(tmp_path / "none") in notice
 
 
-def test_a_deployment_that_was_deleted_by_hand_is_made_again(author: Author, image: str) -> None:
-    made = author.run(image)
+def test_redeploy_creates_a_deleted_deployment_again(author: Author, image: str) -> None:
+    first = author.run(image)
     author.platform.cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
     deployment = author.shown()
     assert deployment.state == "unhealthy"
     assert "fnbuild redeploy greeter" in deployment.message
     redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (redeployed.state, redeployed.http_port) == ("ready", made.http_port)
+    assert (redeployed.state, redeployed.http_port) == ("ready", first.http_port)
     assert ask(redeployed.external_urls[0]) == "hello"
 
 
-def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: str) -> None:
+def test_applied_manifests_are_a_revision(author: Author, image: str) -> None:
     cluster = author.platform.cluster
     for manifest in author.planned(image).manifests:
         cluster.apply(manifest)
@@ -253,7 +255,7 @@ def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: s
     assert ask(rolled_back.external_urls[0]) == "hello"
 
 
-def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -> None:
+def test_an_import_of_a_running_function_is_a_conflict(author: Author, image: str) -> None:
     function = function_of(author.namespace, "greeter", "")
     assert author.platform.store_imported(function).state == "imported"
     assert author.platform.store_imported(function).state == "imported"
@@ -264,7 +266,7 @@ def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -
         author.platform.store_imported(function)
 
 
-def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
+def test_an_imported_function_runs_from_its_image(author: Author) -> None:
     exact = f"127.0.0.1:5000/fnbuild-test-none@sha256:{'1a' * 32}"
     function = function_of(author.namespace, "greeter", "127.0.0.1:5000/none:1", replicas=0)
     raw = exports.export_configuration(function, state="ready", image=exact)
@@ -282,46 +284,48 @@ def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
     )
 
 
-def test_a_service_that_was_removed_comes_again(author: Author, image: str) -> None:
+def test_redeploy_creates_a_removed_service_again(author: Author, image: str) -> None:
     cluster = author.platform.cluster
 
-    def removed() -> int:
+    def redeploy_without_service() -> int:
         cluster.delete(kinds.SERVICE, author.namespace, "nuclio-greeter")
-        for one in (author.shown(), *author.platform.deployments(author.namespace)):
-            assert "its service was removed; `fnbuild redeploy greeter`" in one.message
+        for shown in (author.shown(), *author.platform.deployments(author.namespace)):
+            assert "its service was removed; `fnbuild redeploy greeter`" in shown.message
         deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
         assert deployment.message == ""
         return deployment.http_port
 
     port = author.run(image, replicas=0).http_port
-    assert removed() == port
+    assert redeploy_without_service() == port
     cluster.delete(kinds.SERVICE, author.namespace, "nuclio-greeter")
     taken = {"port": 80, "nodePort": port, "protocol": "TCP"}
-    about = {"name": "another", "namespace": author.namespace}
+    metadata = {"name": "another", "namespace": author.namespace}
     spec = {"type": "NodePort", "ports": [taken]}
-    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec})
-    assert removed() not in (0, port)
+    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    assert redeploy_without_service() not in (0, port)
 
 
-def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str) -> None:
+def test_foreign_functions_are_listed_and_protected(author: Author, image: str) -> None:
     cluster = author.platform.cluster
     object_labels = {
         labels.CLASS: "function",
         labels.APP: "functionres",
         labels.FUNCTION: "foreign",
     }
-    about = {"name": "nuclio-foreign", "namespace": author.namespace, "labels": object_labels}
+    metadata = {"name": "nuclio-foreign", "namespace": author.namespace, "labels": object_labels}
     template = {
         "metadata": {"labels": object_labels},
         "spec": {"containers": [{"name": "nuclio", "image": image}]},
     }
     spec = {"replicas": 0, "selector": {"matchLabels": object_labels}, "template": template}
-    cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": spec})
+    cluster.create(
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    )
     assert [deployment.name for deployment in author.platform.deployments(author.namespace)] == [
         "foreign"
     ]
     platform, namespace = author.platform, author.namespace
-    for refused in (
+    for change_function in (
         lambda: platform.delete(namespace, "foreign"),
         lambda: platform.redeploy(namespace, "foreign", print),
         lambda: platform.rollback(namespace, "foreign", None, print),
@@ -330,10 +334,10 @@ def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str
         ),
     ):
         with pytest.raises(ConflictError, match="not managed by fnbuild"):
-            refused()
+            change_function()
 
 
-def test_a_project_and_a_function_of_nearly_the_same_record(author: Author, image: str) -> None:
+def test_records_of_projects_and_functions_do_not_collide(author: Author, image: str) -> None:
     author.platform.create_project(Project("x", author.namespace))
     with pytest.raises(NotFoundError):
         author.platform.deployment(author.namespace, "project-x")

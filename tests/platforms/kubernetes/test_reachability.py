@@ -1,4 +1,4 @@
-"""Reaching a function: past proxies that accept every connection, and from inside a pod."""
+"""Connections to functions: despite proxies that accept every connection, and from a pod."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
         self.send_error(404)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def proxy() -> Iterator[str]:
-    """A server that takes every connection, and has nothing at all."""
+    """A server that accepts every connection and answers every request with 404."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -52,45 +52,47 @@ def proxy() -> Iterator[str]:
             thread.join()
 
 
-def test_a_connection_alone_is_no_function(author: Author, image: str, proxy: str) -> None:
+def test_an_accepting_proxy_is_not_used_as_the_function(
+    author: Author, image: str, proxy: str
+) -> None:
     made = author.run(image)
-    (good,) = made.external_urls[:1]
-    with author.platform.reachable_url(replace(made, external_urls=(proxy, good))) as url:
-        assert url == f"http://{good}"
+    (reachable,) = made.external_urls[:1]
+    with author.platform.reachable_url(replace(made, external_urls=(proxy, reachable))) as url:
+        assert url == f"http://{reachable}"
     with author.platform.reachable_url(replace(made, external_urls=(proxy,))) as url:
         assert url not in (f"http://{proxy}", "")
         with urllib.request.urlopen(url, timeout=60) as reply:
             assert reply.read() == b"hello"
 
 
-def test_in_a_pod_with_few_rights(
+def test_fnbuild_runs_in_a_pod_with_few_permissions(
     author: Author, image: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """fnbuild itself in a pod: no guess at nodes, and the function by its name in the cluster."""
+    """In a pod, functions are called by their name in the cluster."""
     require_local_node(cluster)
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the tests' own Python packages are not for Python 3.11, which the pod has")
-    made = author.run(image)
+    deployment = author.run(image)
     kubeconfig_of(cluster, author.namespace, "insider", READER, tmp_path / "config")
-    lines = {
+    command_lines = {
         "get": ["get", "functions", "-o", "json"],
-        "invoke": ["invoke", made.name],
+        "invoke": ["invoke", deployment.name],
     }
-    cluster.create(_pod(author.namespace, lines))
-    said: Raw = {}
+    cluster.create(_pod(author.namespace, command_lines))
+    pod_status: Raw = {}
 
     def ended() -> bool:
         pod = cluster.get(kinds.POD, author.namespace, "insider") or {}
-        said.clear()
-        said.update(pod.get("status") or {})
-        return said.get("phase") in ("Succeeded", "Failed")
+        pod_status.clear()
+        pod_status.update(pod.get("status") or {})
+        return pod_status.get("phase") in ("Succeeded", "Failed")
 
     until("the end of the pod", ended, 180)
-    texts = {line: _log(cluster, author.namespace, line) for line in lines}
-    assert said["phase"] == "Succeeded", texts
-    status = json.loads(texts["get"])["status"]
-    assert status["externalInvocationUrls"] == [f"{said['hostIP']}:{made.http_port}"]
-    assert texts["invoke"] == "hello"
+    outputs = {line: _log(cluster, author.namespace, line) for line in command_lines}
+    assert pod_status["phase"] == "Succeeded", outputs
+    status = json.loads(outputs["get"])["status"]
+    assert status["externalInvocationUrls"] == [f"{pod_status['hostIP']}:{deployment.http_port}"]
+    assert outputs["invoke"] == "hello"
 
 
 def _log(cluster: Cluster, namespace: str, container: str) -> str:
@@ -98,8 +100,8 @@ def _log(cluster: Cluster, namespace: str, container: str) -> str:
     return "\n".join(line.decode() for _, line in lines)
 
 
-def _pod(namespace: str, lines: dict[str, list[str]]) -> Raw:
-    """A pod with a container for each command line, with this fnbuild and its packages."""
+def _pod(namespace: str, command_lines: dict[str, list[str]]) -> Raw:
+    """Return a pod with a container for each command line, with this fnbuild and its packages."""
     folders = [str(Path(fnbuild.__file__).parent.parent), *site.getsitepackages()]
     mounts = [
         {"name": f"folder-{number}", "mountPath": folder, "readOnly": True}
@@ -120,11 +122,11 @@ def _pod(namespace: str, lines: dict[str, list[str]]) -> Raw:
             "name": name,
             "image": "python:3.11",
             "imagePullPolicy": "IfNotPresent",
-            "command": ["python3", "-m", "fnbuild", *words],
+            "command": ["python3", "-m", "fnbuild", *arguments],
             "env": [{"name": key, "value": value} for key, value in env.items()],
             "volumeMounts": mounts,
         }
-        for name, words in lines.items()
+        for name, arguments in command_lines.items()
     ]
     spec = {
         "serviceAccountName": "insider",
@@ -133,5 +135,5 @@ def _pod(namespace: str, lines: dict[str, list[str]]) -> Raw:
         "containers": containers,
         "volumes": volumes,
     }
-    about = {"name": "insider", "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
+    metadata = {"name": "insider", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

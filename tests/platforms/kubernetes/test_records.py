@@ -19,40 +19,44 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 KEY = KubernetesKey("vision", "greeter")
 
 
-def made(number: int, note: str = "") -> RevisionRecord:
+def revision(number: int, note: str = "") -> RevisionRecord:
     config = {"metadata": {"name": "greeter"}, "spec": {"description": f"number {number}"}}
     moment = f"2026-01-0{number}T00:00:00Z"
     return RevisionRecord(KEY, number, moment, "c0de", "i", "", config, number, note=note)
 
 
-def known(*some: RevisionRecord, **more: str) -> FunctionObjects:
-    data = {str(one.number): one.to_json() for one in some}
-    about = {"name": "nuclio-greeter", "labels": {"fnbuild.io/record": "revisions"}}
-    record = {"kind": "ConfigMap", "metadata": about, "data": data | more}
+def function_objects(*revisions: RevisionRecord, **more: str) -> FunctionObjects:
+    data = {str(item.number): item.to_json() for item in revisions}
+    metadata = {"name": "nuclio-greeter", "labels": {"fnbuild.io/record": "revisions"}}
+    record = {"kind": "ConfigMap", "metadata": metadata, "data": data | more}
     return FunctionObjects(KEY, config_map=record)
 
 
 def test_revisions_are_read_newest_first() -> None:
-    failed = made(2).with_failure("no weights\nTraceback")
-    some = known(made(1), failed, made(3, note="rollback to revision 1"))
-    assert records.all_revisions(some) == [made(3, note="rollback to revision 1"), failed, made(1)]
-    shown = records.revision_history(some)
-    assert [(one.number, one.state, one.message) for one in shown] == [
+    failed = revision(2).with_failure("no weights\nTraceback")
+    objects = function_objects(revision(1), failed, revision(3, note="rollback to revision 1"))
+    assert records.all_revisions(objects) == [
+        revision(3, note="rollback to revision 1"),
+        failed,
+        revision(1),
+    ]
+    history = records.revision_history(objects)
+    assert [(item.number, item.state, item.message) for item in history] == [
         (3, "superseded", "rollback to revision 1"),
         (2, "failed", "no weights\nTraceback"),
         (1, "superseded", ""),
     ]
-    assert shown[2].function.spec.description == "number 1"
+    assert history[2].function.spec.description == "number 1"
 
 
-def deployed(
+def deployment_of(
     number: int, *, available: int, updated: int = 1, progressing: str = "True"
 ) -> dict[str, Any]:
-    """A Deployment of that revision, of which so many pods are available and of its template."""
-    one = made(number)
+    """Return a Deployment of the revision with numbers of available and updated pods."""
+    record = revision(number)
     return {
         "kind": "Deployment",
-        "metadata": one.metadata(one.annotations()) | {"generation": 1},
+        "metadata": record.metadata(record.annotations()) | {"generation": 1},
         "spec": {
             "replicas": 1,
             "template": {
@@ -70,8 +74,8 @@ def deployed(
     }
 
 
-def states(some: FunctionObjects) -> list[str]:
-    return [one.state for one in records.revision_history(some)]
+def states(objects: FunctionObjects) -> list[str]:
+    return [item.state for item in records.revision_history(objects)]
 
 
 @pytest.mark.parametrize(
@@ -85,53 +89,62 @@ def states(some: FunctionObjects) -> list[str]:
         ({"available": 0, "progressing": "False"}, ["failed", "superseded"]),
     ],
 )
-def test_a_revision_that_is_not_on_record_is_active_once_it_was_ready(
+def test_an_unrecorded_revision_is_active_once_it_was_ready(
     status: dict[str, Any], expected: list[str]
 ) -> None:
-    some = known(made(1))
-    some.deployment = KubeDeployment(deployed(2, **status))
-    assert states(some) == expected
+    objects = function_objects(revision(1))
+    objects.deployment = KubeDeployment(deployment_of(2, **status))
+    assert states(objects) == expected
 
 
-def test_a_revision_that_was_ready_stays_active_and_one_that_failed_does_not() -> None:
-    some = known(made(1), made(2))
-    some.deployment = KubeDeployment(deployed(2, available=0))
-    assert states(some) == ["active", "superseded"]
-    some = known(made(1), made(2).with_failure("no weights"))
-    some.deployment = KubeDeployment(deployed(2, available=1, updated=0))
-    assert states(some) == ["failed", "active"]
+def test_the_last_ready_revision_stays_active() -> None:
+    objects = function_objects(revision(1), revision(2))
+    objects.deployment = KubeDeployment(deployment_of(2, available=0))
+    assert states(objects) == ["active", "superseded"]
+    objects = function_objects(revision(1), revision(2).with_failure("no weights"))
+    objects.deployment = KubeDeployment(deployment_of(2, available=1, updated=0))
+    assert states(objects) == ["failed", "active"]
 
 
-def test_a_deploy_under_way_is_pending_whatever_the_cluster_says() -> None:
-    some = known(made(1))
-    assert some.config_map is not None
-    until = json.dumps({"owner": "elsewhere", "until": time.time() + 60})
-    some.config_map["metadata"]["annotations"] = {"fnbuild.io/deploying": until}
-    some.deployment = KubeDeployment(deployed(2, available=0, progressing="False"))
-    assert states(some) == ["pending", "superseded"]
+def test_a_running_deploy_is_pending() -> None:
+    objects = function_objects(revision(1))
+    assert objects.config_map is not None
+    lease = json.dumps({"owner": "elsewhere", "until": time.time() + 60})
+    objects.config_map["metadata"]["annotations"] = {"fnbuild.io/deploying": lease}
+    objects.deployment = KubeDeployment(deployment_of(2, available=0, progressing="False"))
+    assert states(objects) == ["pending", "superseded"]
 
 
-def test_what_nobody_can_read_hides_nothing() -> None:
-    some = known(made(1), **{"2": "{", "3": "[]", "notes": "mine"})
-    assert records.all_revisions(some) == [made(1)]
+def test_unreadable_revisions_do_not_hide_others() -> None:
+    objects = function_objects(revision(1), **{"2": "{", "3": "[]", "notes": "mine"})
+    assert records.all_revisions(objects) == [revision(1)]
     assert records.all_revisions(FunctionObjects(KEY)) == []
 
 
-def test_a_revision_that_is_not_on_record() -> None:
+def test_an_unknown_revision_is_an_error() -> None:
     with pytest.raises(NotFoundError, match="no revision 9") as failure:
-        records.function_records(known(made(1), made(2))).find(9)
+        records.function_records(function_objects(revision(1), revision(2))).find(9)
     assert failure.value.hint == "recorded: 2, 1"
 
 
-def test_whether_anything_ever_served() -> None:
-    failed = made(1).with_failure("no weights")
-    assert records.never_served(known(failed))
-    assert not records.never_served(known(failed, made(2)))
+def test_functions_that_never_served_are_detected() -> None:
+    failed = revision(1).with_failure("no weights")
+    assert records.never_served(function_objects(failed))
+    assert not records.never_served(function_objects(failed, revision(2)))
     assert not records.never_served(FunctionObjects(KEY))
 
 
-def test_why_a_function_without_pods_failed() -> None:
-    failed = made(2).with_failure("the deploy was interrupted")
-    [record] = revision_records.failure_log(records.all_revisions(known(made(1), failed)))
+def test_the_failure_log_of_a_function_without_pods() -> None:
+    failed = revision(2).with_failure("the deploy was interrupted")
+    [record] = revision_records.failure_log(
+        records.all_revisions(function_objects(revision(1), failed))
+    )
     assert (record.level, record.message) == ("error", "the deploy was interrupted")
-    assert list(revision_records.failure_log(records.all_revisions(known(failed, made(3))))) == []
+    assert (
+        list(
+            revision_records.failure_log(
+                records.all_revisions(function_objects(failed, revision(3)))
+            )
+        )
+        == []
+    )

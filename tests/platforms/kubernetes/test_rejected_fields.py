@@ -43,11 +43,11 @@ HTTP: Raw = {"triggers": {"web": {"kind": "http", "attributes": {"port": 31000}}
         ("Secret", "spec", ""),
     ],
 )
-def test_the_key_of_a_field(kind: str, field: str, key: str) -> None:
+def test_rejected_fields_have_their_key(kind: str, field: str, key: str) -> None:
     assert function_key(samples.function(**HTTP), kind, field) == key
 
 
-def test_what_the_cluster_refuses_names_the_key(author: Author, image: str) -> None:
+def test_refusals_of_the_cluster_name_the_key(author: Author, image: str) -> None:
     with pytest.raises(InputError) as failure:
         author.planned(image, securityContext={"fsGroup": -1})
     assert "spec.securityContext.fsGroup" in (failure.value.hint or "")
@@ -59,7 +59,7 @@ def test_what_the_cluster_refuses_names_the_key(author: Author, image: str) -> N
     assert "spec.triggers.web.attributes.ingresses" in (failure.value.hint or "")
 
 
-def test_a_node_port_that_somebody_has(author: Author, image: str) -> None:
+def test_a_taken_node_port_is_reported_with_its_owner(author: Author, image: str) -> None:
     made = author.run(image, "first", replicas=0)
     port = {"web": {"kind": "http", "attributes": {"port": made.http_port}}}
     with pytest.raises(InputError) as failure:

@@ -33,7 +33,7 @@ _HEAD = 'Error creating: pods "nuclio-faces-5bfb57654f-7ssdx" is forbidden: '
         (f"{_HEAD}something new", "the cluster refuses its pods: something new", ""),
     ],
 )
-def test_refusals(message: str, text: str, hint: str) -> None:
+def test_admission_errors_are_explained(message: str, text: str, hint: str) -> None:
     explanation = explain_pod_rejection(message, "vision")
     assert explanation.text.startswith(text)
     assert hint in explanation.hint

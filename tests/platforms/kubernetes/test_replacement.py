@@ -28,17 +28,17 @@ def gpus(count: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def most(author: Author) -> Iterator[int]:
-    """How many GPUs the node offers, be they real or not."""
+def gpu_count(author: Author) -> Iterator[int]:
+    """The number of GPUs that a node offers; they may be simulated."""
     nodes = queries.list_nodes(author.platform.cluster) or []
-    found = max(
+    count = max(
         int(parse_quantity(str(node["status"]["allocatable"].get(GPU_RESOURCE, "0"))))
         for node in nodes
     )
-    if found < 2:
+    if count < 2:
         pytest.skip("no node of the cluster offers two GPUs")
     with gpus_alone(author.platform.cluster):
-        yield found
+        yield count
 
 
 def pod_names(author: Author) -> list[str]:
@@ -54,20 +54,20 @@ def states(author: Author) -> list[str]:
 
 
 @contextmanager
-def callers(address: str) -> Iterator[list[str]]:
-    """Ask all the time; the list gets what went wrong."""
-    over, wrong = threading.Event(), list[str]()
+def continuous_requests(address: str) -> Iterator[list[str]]:
+    """Send requests during the block, and yield the list of errors."""
+    stopped, errors = threading.Event(), list[str]()
 
     def call() -> None:
         host, _, port = address.rpartition(":")
-        while not over.is_set():
+        while not stopped.is_set():
             connection = http.client.HTTPConnection(host, int(port), timeout=10)
             try:
                 connection.request("GET", "/")
                 if (status := connection.getresponse().status) != 200:
-                    wrong.append(f"status {status}")
+                    errors.append(f"status {status}")
             except (OSError, http.client.HTTPException) as error:
-                wrong.append(repr(error))
+                errors.append(repr(error))
             finally:
                 connection.close()
             time.sleep(0.02)
@@ -75,50 +75,50 @@ def callers(address: str) -> Iterator[list[str]]:
     thread = threading.Thread(target=call)
     thread.start()
     try:
-        yield wrong
+        yield errors
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
-def test_a_limit_that_no_node_has_changes_nothing(author: Author, image: str, most: int) -> None:
+def test_an_unsatisfiable_limit_changes_nothing(author: Author, image: str, gpu_count: int) -> None:
     author.run(image, **gpus(1))
     before = pod_names(author)
     with pytest.raises(PreconditionError, match="cannot run, and nothing was changed") as refusal:
-        author.run(image, **gpus(most + 97))
-    assert f"no node has {most + 97} {GPU_RESOURCE}" in refusal.value.message
-    assert f" offers {most}" in refusal.value.message
+        author.run(image, **gpus(gpu_count + 97))
+    assert f"no node has {gpu_count + 97} {GPU_RESOURCE}" in refusal.value.message
+    assert f" offers {gpu_count}" in refusal.value.message
     assert "spec.resources.limits" in (refusal.value.hint or "")
     with pytest.raises(PreconditionError, match="no node has the label shelf=7") as refusal:
         author.run(image, nodeSelector={"shelf": "7"}, **gpus(1))
     assert "kubectl label node" in (refusal.value.hint or "")
     assert (pod_names(author), states(author)) == (before, ["active"])
-    # Who only looks is warned.
-    preview = author.planned(image, **gpus(most + 97))
+    # A plan only has a warning.
+    preview = author.planned(image, **gpus(gpu_count + 97))
     assert [
         warning
         for warning in preview.warnings
         if warning.startswith("a deploy would be refused now")
     ]
-    # A function that was never there leaves nothing behind.
+    # A refused first deploy leaves no objects.
     with pytest.raises(PreconditionError):
-        author.run(image, name="other", **gpus(most + 97))
+        author.run(image, name="other", **gpus(gpu_count + 97))
     record = author.platform.cluster.get(kinds.CONFIG_MAP, author.namespace, "nuclio-other")
     assert record is None
 
 
-def test_with_a_free_gpu_the_new_pod_starts_beside_the_old_one(
-    author: Author, image: str, most: int
+def test_the_new_pod_uses_a_free_gpu_while_the_old_one_runs(
+    author: Author, image: str, gpu_count: int
 ) -> None:
     author.run(image, **gpus(1))
     address = author.shown().external_urls[0]
     ask(address)
-    with callers(address) as wrong:
+    with continuous_requests(address) as errors:
         author.run(image, env={"WORD": "two"}, **gpus(1))
         assert ask(address) == "two"
-    assert wrong == []
+    assert errors == []
     assert not [line for line in author.progress if "waiting for the old pod" in line]
-    # For whoever restarts it otherwise there may be no free GPU.
+    # A restart by other means may not find a free GPU.
     assert strategy(author) == "Recreate"
     author.progress.clear()
     before = pod_names(author)
@@ -129,23 +129,23 @@ def test_with_a_free_gpu_the_new_pod_starts_beside_the_old_one(
     )
 
 
-def test_code_that_cannot_be_imported_is_found_while_the_old_pod_serves(
-    author: Author, image: str, most: int
+def test_code_is_imported_before_the_old_pod_stops(
+    author: Author, image: str, gpu_count: int
 ) -> None:
-    author.run(image, **gpus(most))
+    author.run(image, **gpus(gpu_count))
     before = pod_names(author)
     with pytest.raises(NotReadyError, match="No module named 'no_such_library'") as failure:
-        author.run(image, env={"FAULT": "import"}, **gpus(most))
+        author.run(image, env={"FAULT": "import"}, **gpus(gpu_count))
     assert "revision 2 of greeter did not become ready" in failure.value.message
     assert "Traceback" in (failure.value.detail or "")
     assert (failure.value.hint or "").startswith("revision 1 goes on serving")
     assert (pod_names(author), states(author)) == (before, ["failed", "active"])
     with pytest.raises(NotReadyError, match="fnbuild-test-nowhere"):
-        author.run("127.0.0.1:5000/fnbuild-test-nowhere:1", **gpus(most))
+        author.run("127.0.0.1:5000/fnbuild-test-nowhere:1", **gpus(gpu_count))
     assert pod_names(author) == before
     assert strategy(author) == "Recreate"
-    # What only the lack of a GPU may explain, the start itself decides.
-    author.run(image, env={"FAULT": "no-gpu"}, **gpus(most))
+    # An error that the lack of a GPU may explain is inconclusive.
+    author.run(image, env={"FAULT": "no-gpu"}, **gpus(gpu_count))
     assert any("inconclusive" in line for line in author.progress)
     assert len(pod_names(author)) == 1
     assert pod_names(author) != before

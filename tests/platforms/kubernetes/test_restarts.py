@@ -10,7 +10,7 @@ from fnbuild.platforms.kubernetes.diagnosis import containers
 
 
 def pod(name: str, **ends: dict[str, Any]) -> Pod:
-    """A pod whose containers ended as said; `count` says how often."""
+    """Return a pod whose containers ended as described; `count` is the number of restarts."""
     statuses = [
         {
             "name": container,
@@ -27,9 +27,9 @@ def pod(name: str, **ends: dict[str, Any]) -> Pod:
     )
 
 
-def test_the_last_end_is_the_reason() -> None:
+def test_the_last_termination_is_the_reason() -> None:
     old, new = "2026-01-02T03:04:05Z", "2026-01-02T03:14:05Z"
-    found = containers.restarts_by_function(
+    restarts = containers.restarts_by_function(
         [
             pod("a", nuclio={"exitCode": 3, "finishedAt": old, "count": 2}),
             pod("a", nuclio={"exitCode": 137, "reason": "OOMKilled", "finishedAt": new}),
@@ -38,9 +38,9 @@ def test_the_last_end_is_the_reason() -> None:
             pod("d", nuclio={"count": 0}, proxy={"exitCode": 1, "finishedAt": new}),
         ]
     )
-    assert found["a"].count == 3
-    assert found["a"].time == new
-    assert found["a"].reason.startswith("was killed because it ran out of memory")
-    assert "b" not in found
-    assert found["c"] == Restarts(1)
-    assert found["d"].reason == "sidecar proxy ended with exit status 1"
+    assert restarts["a"].count == 3
+    assert restarts["a"].time == new
+    assert restarts["a"].reason.startswith("was killed because it ran out of memory")
+    assert "b" not in restarts
+    assert restarts["c"] == Restarts(1)
+    assert restarts["d"].reason == "sidecar proxy ended with exit status 1"

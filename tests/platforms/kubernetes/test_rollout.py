@@ -26,7 +26,7 @@ from tests.platforms.kubernetes.author import Author
 
 pytestmark = pytest.mark.system
 
-# What fails is told within seconds; the machine that tests run on may have much else to do.
+# Failures are reported within seconds, but the test machine may be busy.
 SOON = 60.0
 
 
@@ -39,22 +39,22 @@ def states(author: Author) -> list[str]:
 
 
 class Listener(list[str]):
-    """Progress that somebody acts on, once, when a sentence begins with some words."""
+    """A progress list that runs a callback once, for the first line with the prefix."""
 
-    def __init__(self, words: str, heard: Callable[[], None]):
+    def __init__(self, prefix: str, callback: Callable[[], None]):
         super().__init__()
-        self.words = words
-        self.heard = heard
+        self.prefix = prefix
+        self.callback = callback
         self.done = False
 
     def append(self, sentence: str) -> None:
         super().append(sentence)
-        if sentence.startswith(self.words) and not self.done:
+        if sentence.startswith(self.prefix) and not self.done:
             self.done = True
-            self.heard()
+            self.callback()
 
 
-def test_a_rollout_says_what_the_cluster_says_once(author: Author, image: str) -> None:
+def test_a_rollout_reports_each_message_once(author: Author, image: str) -> None:
     author.run(image)
     author.progress.clear()
     author.run(image, env={"WORD": "two"})
@@ -64,7 +64,7 @@ def test_a_rollout_says_what_the_cluster_says_once(author: Author, image: str) -
     assert ask(address(author)) == "two"
 
 
-def test_whatever_fails_the_old_revision_serves(author: Author, image: str) -> None:
+def test_the_old_revision_serves_after_failures(author: Author, image: str) -> None:
     author.run(image)
     started = time.monotonic()
     with pytest.raises(NotReadyError, match="revision 2 of greeter did not become") as failure:
@@ -74,7 +74,7 @@ def test_whatever_fails_the_old_revision_serves(author: Author, image: str) -> N
     assert "ValueError: the weights are missing" in (failure.value.detail or "")
     assert (failure.value.hint or "").startswith("revision 1 goes on serving")
     assert states(author) == ["failed", "active"]
-    # The error alone says it.
+    # Only the error has the reason.
     assert not [line for line in author.progress if "the weights are missing" in line]
 
     with pytest.raises(NotReadyError, match="fnbuild-test-nowhere"):
@@ -84,34 +84,34 @@ def test_whatever_fails_the_old_revision_serves(author: Author, image: str) -> N
     quota(author, pods=1)
     with pytest.raises(NotReadyError, match="the quota few-pods of namespace"):
         author.run(image, env={"WORD": "two"})
-    # Through all of it the pod of the first one never went.
+    # The pod of the first revision was never replaced.
     [pod] = [pod for pod in author.shown().details["pods"] if pod["current"]]
     assert (pod["state"], pod["restarts"]) == ("Ready", 0)
     assert ask(address(author)) == "hello"
 
 
 def quota(author: Author, pods: int) -> None:
-    """Let no more pods into the namespace than there are."""
+    """Limit the number of pods in the namespace."""
     cluster = author.platform.cluster
-    about = {"name": "few-pods", "namespace": author.namespace}
+    metadata = {"name": "few-pods", "namespace": author.namespace}
     spec = {"hard": {"pods": str(pods)}}
-    create(cluster, RESOURCE_QUOTA, about, spec=spec)
+    create(cluster, RESOURCE_QUOTA, metadata, spec=spec)
 
-    def counted() -> bool:
+    def is_counted() -> bool:
         live_object = cluster.get(RESOURCE_QUOTA, author.namespace, "few-pods") or {}
         return "used" in (live_object.get("status") or {})
 
-    until("the count of pods", counted)
+    until("the count of pods", is_counted)
 
 
-def test_a_node_selector_that_no_node_fits(author: Author, image: str) -> None:
+def test_an_unmatched_node_selector_is_explained(author: Author, image: str) -> None:
     with pytest.raises(NotReadyError, match="no node has the label fnbuild-test=none") as failure:
         author.run(image, nodeSelector={"fnbuild-test": "none"})
     assert "kubectl label node" in (failure.value.hint or "")
 
 
-def test_a_volume_of_what_is_not_there(author: Author, image: str) -> None:
-    """Told within seconds, however late the kubelet's event is."""
+def test_a_missing_volume_source_is_explained(author: Author, image: str) -> None:
+    """The failure is reported within seconds, even if the event of the kubelet is late."""
     volume = {"name": "v", "projected": {"sources": [{"configMap": {"name": "absent"}}]}}
     mount = {"name": "v", "mountPath": "/v"}
     started = time.monotonic()
@@ -121,7 +121,7 @@ def test_a_volume_of_what_is_not_there(author: Author, image: str) -> None:
     assert "kubectl create configmap absent" in (failure.value.hint or "")
 
 
-def test_a_node_that_is_not_there(author: Author, image: str) -> None:
+def test_a_missing_node_is_explained(author: Author, image: str) -> None:
     started = time.monotonic()
     with pytest.raises(NotReadyError, match="there is no node nonode") as failure:
         author.run(image, nodeName="nonode")
@@ -129,17 +129,17 @@ def test_a_node_that_is_not_there(author: Author, image: str) -> None:
     assert "spec.nodeName has to be one of: " in (failure.value.hint or "")
 
 
-def test_what_was_missing_is_there_at_the_next_try(author: Author, image: str) -> None:
-    """The older ReplicaSet goes on saying that it is not."""
+def test_a_redeploy_succeeds_when_missing_objects_exist(author: Author, image: str) -> None:
+    """Events of the older ReplicaSet are ignored."""
     with pytest.raises(NotReadyError, match="the service account robot does not exist"):
         author.run(image, serviceAccount="robot")
-    about = {"name": "robot", "namespace": author.namespace}
-    create(author.platform.cluster, SERVICE_ACCOUNT, about)
+    metadata = {"name": "robot", "namespace": author.namespace}
+    create(author.platform.cluster, SERVICE_ACCOUNT, metadata)
     deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (deployment.state, deployment.revision) == ("ready", 2)
 
 
-def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> None:
+def test_a_failed_revision_is_kept_on_request(author: Author, image: str) -> None:
     author.run(image)
     with pytest.raises(NotReadyError) as failure:
         author.run(image, env={"FAULT": "raise"}, options={"keep_failed": True})
@@ -151,7 +151,7 @@ def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> N
     assert (rolled_back.state, rolled_back.revision) == ("ready", 3)
 
 
-def test_a_first_revision_that_fails_stays(author: Author, image: str) -> None:
+def test_a_failed_first_revision_is_kept(author: Author, image: str) -> None:
     with pytest.raises(NotReadyError) as failure:
         author.run(image, env={"FAULT": "raise"})
     assert "serving" not in (failure.value.hint or "")
@@ -162,7 +162,7 @@ def test_a_first_revision_that_fails_stays(author: Author, image: str) -> None:
     assert states(author) == ["active", "failed"]
 
 
-def test_a_model_that_needs_more_memory_than_it_has(author: Author, image: str) -> None:
+def test_a_model_above_the_memory_limit_is_reported(author: Author, image: str) -> None:
     limits = {"limits": {"memory": "96Mi"}}
     with pytest.raises(NotReadyError, match="out of memory") as failure:
         author.run(image, env={"FAULT": "memory"}, resources=limits)
@@ -170,12 +170,12 @@ def test_a_model_that_needs_more_memory_than_it_has(author: Author, image: str) 
     assert "spec.resources.limits.memory" in f"{failure.value.message}{failure.value.hint}"
 
 
-def test_a_program_that_ends_again_and_again(author: Author) -> None:
+def test_a_program_that_exits_repeatedly_is_reported(author: Author) -> None:
     with pytest.raises(NotReadyError, match="ended with exit status 0, 2 times"):
         author.run("python:3.11")
 
 
-def test_the_whole_time_when_asked_for(author: Author, image: str) -> None:
+def test_a_deploy_waits_for_the_timeout_on_request(author: Author, image: str) -> None:
     with pytest.raises(NotReadyError, match="still starting after 3 seconds"):
         author.run(
             image,
@@ -186,7 +186,7 @@ def test_the_whole_time_when_asked_for(author: Author, image: str) -> None:
     assert any("the weights are missing" in line for line in author.progress), author.progress
 
 
-def test_nothing_else_changes_when_a_revision_fails(author: Author, image: str) -> None:
+def test_a_failed_revision_changes_no_other_objects(author: Author, image: str) -> None:
     author.run(image)
     port = author.shown().http_port
     triggers = {
@@ -209,9 +209,7 @@ def test_nothing_else_changes_when_a_revision_fails(author: Author, image: str) 
     assert author.platform.cluster.get(kinds.INGRESS, author.namespace, "nuclio-greeter") is None
 
 
-def test_a_function_with_a_gap_starts_again_when_the_next_one_fails(
-    author: Author, image: str
-) -> None:
+def test_a_recreated_function_starts_again_after_a_failure(author: Author, image: str) -> None:
     recreate = {"type": "Recreate"}
     author.run(image, deploymentStrategy=recreate)
     with pytest.raises(NotReadyError) as failure:
@@ -220,7 +218,7 @@ def test_a_function_with_a_gap_starts_again_when_the_next_one_fails(
     assert author.shown().state == "ready"
 
 
-def test_a_deploy_that_is_interrupted_leaves_what_ran(author: Author, image: str) -> None:
+def test_an_interrupted_deploy_keeps_the_old_revision(author: Author, image: str) -> None:
     author.run(image)
 
     def interrupt() -> None:
@@ -236,7 +234,7 @@ def test_a_deploy_that_is_interrupted_leaves_what_ran(author: Author, image: str
     assert author.run(image, env={"WORD": "two"}).state == "ready"
 
 
-def test_who_deploys_from_elsewhere_meanwhile_wins(author: Author, image: str) -> None:
+def test_a_concurrent_deploy_from_elsewhere_takes_precedence(author: Author, image: str) -> None:
     author.run(image)
     cluster = author.platform.cluster
 
@@ -247,12 +245,12 @@ def test_who_deploys_from_elsewhere_meanwhile_wins(author: Author, image: str) -
     author.progress = Listener("init_context is running", overtake)
     with pytest.raises(ConflictError, match="revision 9 has replaced revision 2"):
         author.run(image, env={"FAULT": "hang"})
-    # It is left as it is: it is somebody else's.
+    # The Deployment is left unchanged because it belongs to the other client.
     env = author.live()["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "FAULT", "value": "hang"} in env
 
 
-def test_a_function_that_is_deleted_while_it_is_deployed(author: Author, image: str) -> None:
+def test_a_function_deleted_during_its_deploy_is_an_error(author: Author, image: str) -> None:
     cluster = author.platform.cluster
 
     def delete() -> None:
@@ -263,23 +261,23 @@ def test_a_function_that_is_deleted_while_it_is_deployed(author: Author, image: 
         author.run(image, env={"FAULT": "hang"})
 
 
-def test_a_disabled_function_stands_by_and_comes_back(author: Author, image: str) -> None:
+def test_a_disabled_function_is_in_standby_until_enabled(author: Author, image: str) -> None:
     author.run(image)
-    off = author.run(image, disable=True)
-    assert (off.state, off.replicas) == ("standby", (0, 0))
+    disabled = author.run(image, disable=True)
+    assert (disabled.state, disabled.replicas) == ("standby", (0, 0))
     author.run(image, disable=True)
     assert author.progress[-1] == "nothing has changed, and the function is still disabled"
-    on = author.run(image)
-    assert (on.state, on.replicas) == ("ready", (1, 1))
+    enabled = author.run(image)
+    assert (enabled.state, enabled.replicas) == ("ready", (1, 1))
 
 
-def test_replicas_come_and_go(author: Author, image: str) -> None:
+def test_replicas_are_scaled(author: Author, image: str) -> None:
     assert author.run(image, replicas=2).replicas == (2, 2)
     assert author.run(image, replicas=0).state == "scaledToZero"
 
 
 def rules(*without: str) -> list[Raw]:
-    """The rights that deploys need, without some verbs or resources."""
+    """Return the RBAC rules that deploys need, without some verbs or resources."""
     groups = {
         "": ["services", "configmaps", "pods", "pods/log", "events", "pods/proxy"],
         "apps": ["deployments"],
@@ -288,21 +286,21 @@ def rules(*without: str) -> list[Raw]:
         "batch": ["cronjobs"],
     }
     verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
-    kept = [verb for verb in verbs if verb not in without]
+    allowed = [verb for verb in verbs if verb not in without]
     return [
         {
             "apiGroups": [group],
             "resources": [name for name in names if name not in without],
-            "verbs": kept,
+            "verbs": allowed,
         }
         for group, names in groups.items()
     ]
 
 
-def test_who_may_neither_watch_nor_ask_processors(
+def test_a_deploy_works_without_watches_and_processor_statuses(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asking again takes the place of the one, the log that of the other."""
+    """Polling replaces the watch, and the log replaces the status of the processor."""
     file = kubeconfig_of(
         author.platform.cluster,
         author.namespace,
@@ -318,14 +316,14 @@ def test_who_may_neither_watch_nor_ask_processors(
     assert author.shown().state == "ready"
 
 
-def test_a_namespace_that_is_going(author: Author, image: str) -> None:
+def test_a_terminating_namespace_is_an_error(author: Author, image: str) -> None:
     author.platform.cluster.delete(kinds.NAMESPACE, "", author.namespace)
 
-    def going() -> bool:
+    def is_terminating() -> bool:
         live_object = author.platform.cluster.get(kinds.NAMESPACE, "", author.namespace)
         return live_object is None or live_object["status"]["phase"] == "Terminating"
 
-    until("the end of the namespace", going)
+    until("the end of the namespace", is_terminating)
     with pytest.raises((PreconditionError, NotFoundError), match="namespace"):
         author.run(image)
 

@@ -15,7 +15,7 @@ def pod(**spec: Any) -> Pod:
     return Pod(metadata={"name": "p", "namespace": "vision"}, spec=spec)
 
 
-def wants(**resources: str) -> Pod:
+def pod_requesting(**resources: str) -> Pod:
     return pod(containers=[{"name": "nuclio", "resources": {"requests": resources}}])
 
 
@@ -37,41 +37,41 @@ NONE_FITS = "no node has the label gpu=true (0/3 nodes fit)"
         " 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
     ],
 )
-def test_a_selector_in_the_words_of_every_version(message: str) -> None:
+def test_selector_messages_of_all_versions_are_explained(message: str) -> None:
     explanation = explain_unschedulable(message, GPU)
     assert explanation.text == NONE_FITS
     assert "kubectl label node NODE gpu=true" in explanation.hint
 
 
-def test_of_several_labels_those_that_no_node_has() -> None:
-    some = pod(nodeSelector={"gpu": "true", "zone": "a"})
+def test_only_missing_labels_are_named() -> None:
+    new_pod = pod(nodeSelector={"gpu": "true", "zone": "a"})
     message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity."
-    explanation = explain_unschedulable(message, some, [node({"zone": "a"})])
+    explanation = explain_unschedulable(message, new_pod, [node({"zone": "a"})])
     assert explanation.text == "no node has the label gpu=true (0/1 nodes fit)"
-    apart = [node({"zone": "a"}), node({"gpu": "true"})]
-    explanation = explain_unschedulable(message, some, apart)
+    nodes = [node({"zone": "a"}), node({"gpu": "true"})]
+    explanation = explain_unschedulable(message, new_pod, nodes)
     assert explanation.text == "no node has the labels gpu=true and zone=a (0/1 nodes fit)"
 
 
-def test_an_affinity_without_a_selector() -> None:
+def test_an_unmatched_affinity_is_explained() -> None:
     message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
     assert (
         explain_unschedulable(message, pod()).text == "no node fits spec.affinity (0/1 nodes fit)"
     )
 
 
-def test_different_things_stand_against_different_nodes() -> None:
+def test_reasons_of_different_nodes_are_combined() -> None:
     message = (
         "0/4 nodes are available: 1 Insufficient memory, 1 node(s) had untolerated taint"
         " {dedicated: gpu}, 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/4"
         " nodes are available: 1 No preemption victims found for incoming pod, 3 Preemption is not"
         " helpful for scheduling."
     )
-    both = pod(
+    new_pod = pod(
         nodeSelector={"gpu": "true"},
         containers=[{"name": "nuclio", "resources": {"requests": {"memory": "8Gi"}}}],
     )
-    explanation = explain_unschedulable(message, both)
+    explanation = explain_unschedulable(message, new_pod)
     assert explanation.text == (
         "1 of 4 nodes have less than 8Gi memory free; 1 of 4 nodes have the taint dedicated=gpu,"
         " which the function does not tolerate; 2 of 4 nodes lack the label gpu=true"
@@ -116,7 +116,7 @@ def test_different_things_stand_against_different_nodes() -> None:
         ),
     ],
 )
-def test_other_words(message: str, text: str) -> None:
+def test_other_messages_are_explained(message: str, text: str) -> None:
     assert explain_unschedulable(message, pod()).text == text
 
 
@@ -131,16 +131,16 @@ def test_other_words(message: str, text: str) -> None:
         ([node(memory="128Gi")], "no node has 64Gi memory free, others use it (0/1 nodes fit)"),
     ],
 )
-def test_how_much_there_is(nodes: list[Raw] | None, text: str) -> None:
+def test_the_available_amount_is_named(nodes: list[Raw] | None, text: str) -> None:
     message = "0/1 nodes are available: 1 Insufficient memory."
-    assert explain_unschedulable(message, wants(memory="64Gi"), nodes).text == text
+    assert explain_unschedulable(message, pod_requesting(memory="64Gi"), nodes).text == text
 
 
-def test_a_gpu_that_no_node_offers() -> None:
+def test_a_missing_gpu_is_explained() -> None:
     message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
     limits = {"limits": {"nvidia.com/gpu": "1"}}
-    some = pod(containers=[{"name": "nuclio", "resources": limits}])
-    explanation = explain_unschedulable(message, some, [node(cpu="4")])
+    new_pod = pod(containers=[{"name": "nuclio", "resources": limits}])
+    explanation = explain_unschedulable(message, new_pod, [node(cpu="4")])
     assert (
         explanation.text == "no node has 1 nvidia.com/gpu free, they have 0 at most (0/1 nodes fit)"
     )
@@ -154,6 +154,6 @@ def test_a_gpu_that_no_node_offers() -> None:
         "0/1 nodes are available: 1 pod has unbound immediate PersistentVolumeClaims.",
     ],
 )
-def test_commands_about_claims_are_for_the_namespace(message: str) -> None:
-    some = pod(volumes=[{"persistentVolumeClaim": {"claimName": "weights"}}])
-    assert "pvc weights -n vision`" in explain_unschedulable(message, some).hint
+def test_commands_about_claims_have_the_namespace(message: str) -> None:
+    new_pod = pod(volumes=[{"persistentVolumeClaim": {"claimName": "weights"}}])
+    assert "pvc weights -n vision`" in explain_unschedulable(message, new_pod).hint
