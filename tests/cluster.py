@@ -62,7 +62,7 @@ def handler(context, event):
 
 
 @functools.cache
-def _answering() -> Cluster | str:
+def _find_cluster() -> Cluster | str:
     try:
         cluster = connection.connect()
         assert cluster.version
@@ -75,10 +75,10 @@ def _answering() -> Cluster | str:
 
 def require_cluster() -> Cluster:
     """Return the cluster of the current kubeconfig, or skip the test with the reason."""
-    found = _answering()
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    cluster = _find_cluster()
+    if isinstance(cluster, str):
+        pytest.skip(cluster)
+    return cluster
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def own_namespace(cluster: Cluster) -> Iterator[str]:
     name = f"fnbuild-test-{secrets.token_hex(4)}"
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
-        # Pods need the account, which the cluster makes a little later.
+        # Pods need the account, which the cluster creates a little later.
         until(
             f"the account of namespace {name}",
             lambda: (
@@ -100,13 +100,13 @@ def own_namespace(cluster: Cluster) -> Iterator[str]:
         _delete(cluster, name)
 
 
-def create(cluster: Cluster, kind: Kind, about: Raw, **parts: Any) -> bool:
-    """Make an object of a kind that fnbuild never makes; False when there is one of that name.
+def create(cluster: Cluster, kind: Kind, metadata: Raw, **parts: Any) -> bool:
+    """Create an object of a kind that fnbuild does not manage; return False if it exists.
 
-    `about` is its metadata, `parts` is all else of it.
+    `parts` are its top-level keys except the metadata.
     """
-    body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": about, **parts}
-    call = ApiCall("POST", kind.path(about.get("namespace")), {}, body)
+    body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, **parts}
+    call = ApiCall("POST", kind.path(metadata.get("namespace")), {}, body)
     status, answer = cluster.transport.request(call)
     assert status in (201, 409), answer.decode()
     return status == 201
@@ -120,13 +120,13 @@ def merge_patch(cluster: Cluster, kind: Kind, namespace: str, name: str, body: R
 
 
 def _has_token_secrets(cluster: Cluster) -> bool:
-    """Whether accounts get a secret with a token by themselves, as they did up to 1.23."""
+    """Return True if accounts automatically get a secret with a token, as up to Kubernetes 1.23."""
     return int(cluster.version.split(".")[1].rstrip("+")) < 24
 
 
 def _delete(cluster: Cluster, namespace: str) -> None:
     cluster.delete(kinds.NAMESPACE, "", namespace)
-    # From here on nothing new is made in it, and pods of a test need not end well.
+    # Nothing new can be created now, and pods of a test need no graceful end.
     for pod in cluster.list(kinds.POD, namespace):
         path = kinds.POD.path(namespace, pod["metadata"]["name"])
         cluster.transport.request(ApiCall("DELETE", path, {}, {"gracePeriodSeconds": 1}))
@@ -134,9 +134,9 @@ def _delete(cluster: Cluster, namespace: str) -> None:
 
 @contextmanager
 def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
-    """The image of a small function, in the engine from which the node takes its images.
+    """Build the image of a small function in the engine of the node.
 
-    A pod has to say `imagePullPolicy: IfNotPresent` or `Never` to get it without a push.
+    Pods can use it without a push if their `imagePullPolicy` is `IfNotPresent` or `Never`.
     """
     engine = require_engine()
     require_image(engine)
@@ -153,17 +153,17 @@ def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
 
 
 def node_address(cluster: Cluster) -> str:
-    """The address of a node, as pods and this machine reach it."""
+    """Return the address at which pods and this machine reach a node."""
     for node in cluster.list(kinds.NODE, None):
         for address in node["status"].get("addresses") or []:
             if address["type"] == "InternalIP":
                 return str(address["address"])
-    pytest.skip("no node of the cluster tells its address")
+    pytest.skip("no node of the cluster has an address")
 
 
 @contextmanager
 def gpus_alone(cluster: Cluster) -> Iterator[None]:
-    """Keep the GPUs of the nodes to one test: those of other test processes wait."""
+    """Reserve the GPUs of the nodes for one test; other test processes wait."""
     with locks.exclusive("gpus"):
         until("the end of all other pods with a GPU", lambda: not gpus_in_use(cluster))
         yield
@@ -176,7 +176,7 @@ def gpus_in_use(cluster: Cluster) -> int:
 
 
 def require_local_node(cluster: Cluster) -> None:
-    """A node is this machine, so that it finds registries on the loopback; else skip the test."""
+    """Skip the test unless a node is this machine, which has the registries on the loopback."""
     with socket.socket() as probe:
         try:
             probe.bind((node_address(cluster), 0))
@@ -185,11 +185,14 @@ def require_local_node(cluster: Cluster) -> None:
 
 
 def ask(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
-    """The body of the first 200 answer at `host:port`: a node port lags the Ready condition."""
-    found: list[str] = []
-    last = ["nobody answered"]
+    """Return the body of the first response with status 200 at `host:port`.
 
-    def answered() -> bool:
+    A node port may be available a little later than the Ready condition.
+    """
+    bodies: list[str] = []
+    last_error = ["no answer"]
+
+    def is_answered() -> bool:
         # A connection that was opened too early may hang for good.
         connection = http.client.HTTPConnection(address, timeout=min(5.0, seconds))
         try:
@@ -197,20 +200,20 @@ def ask(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
             reply = connection.getresponse()
             text = reply.read().decode(errors="replace")
         except OSError as error:
-            last[0] = str(error)
+            last_error[0] = str(error)
             return False
         finally:
             connection.close()
         if reply.status == 200:
-            found.append(text)
-        last[0] = f"{reply.status} {text}"
-        return bool(found)
+            bodies.append(text)
+        last_error[0] = f"{reply.status} {text}"
+        return bool(bodies)
 
     try:
-        until(f"an answer at {address}{path}", answered, seconds)
+        until(f"an answer at {address}{path}", is_answered, seconds)
     except pytest.fail.Exception as error:
-        pytest.fail(f"{error}: {last[0]}")
-    return found[0]
+        pytest.fail(f"{error}: {last_error[0]}")
+    return bodies[0]
 
 
 def authority_of(cluster: Cluster) -> bytes:
@@ -223,14 +226,14 @@ def authority_of(cluster: Cluster) -> bytes:
 def kubeconfig_of(
     cluster: Cluster, namespace: str, account: str, rules: list[Raw], file: Path
 ) -> Path:
-    """Make an account that may do what the rules (of RBAC) say, and write a kubeconfig of it."""
-    about = {"name": account, "namespace": namespace}
-    create(cluster, SERVICE_ACCOUNT, about)
+    """Create an account with the RBAC rules, and write a kubeconfig for it."""
+    metadata = {"name": account, "namespace": namespace}
+    create(cluster, SERVICE_ACCOUNT, metadata)
     if rules:
-        create(cluster, ROLE, about, rules=rules)
+        create(cluster, ROLE, metadata, rules=rules)
         role = {"apiGroup": ROLE.group, "kind": ROLE.name, "name": account}
-        subjects = [{"kind": SERVICE_ACCOUNT.name, **about}]
-        create(cluster, ROLE_BINDING, about, subjects=subjects, roleRef=role)
+        subjects = [{"kind": SERVICE_ACCOUNT.name, **metadata}]
+        create(cluster, ROLE_BINDING, metadata, subjects=subjects, roleRef=role)
     entry: Raw = {"server": cluster.server}
     if authority := authority_of(cluster):
         entry["certificate-authority-data"] = base64.b64encode(authority).decode()
@@ -253,15 +256,15 @@ def kubeconfig_of(
 
 
 def _token(cluster: Cluster, namespace: str, account: str) -> str:
-    """A token of the account: a secret of its own, which every version of Kubernetes fills."""
+    """Return a token of the account from a new secret, which every version of Kubernetes fills."""
     name = f"{account}-token"
-    about = {
+    metadata = {
         "name": name,
         "namespace": namespace,
         "annotations": {"kubernetes.io/service-account.name": account},
     }
     kind = "kubernetes.io/service-account-token"
-    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": about, "type": kind})
+    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind})
 
     def data() -> Raw:
         return (cluster.get(kinds.SECRET, namespace, name) or {}).get("data") or {}

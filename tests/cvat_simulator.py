@@ -1,7 +1,7 @@
-"""A client that plays CVAT 2.64: what it asks, what it makes of the answers, what its users see.
+"""A client that behaves like CVAT 2.64: its requests, and its interpretation of the replies.
 
-Written from what is known of CVAT's server and page, not from fnbuild's code. Every call is a new
-connection without credentials, as CVAT's are; a failure is a `CvatError` with CVAT's own status.
+It is based on CVAT's server and page, not on fnbuild's code. Like CVAT it opens a new connection
+without credentials for each call; a failure is a `CvatError` with CVAT's status.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SAVED_EVERY = 100
 
 
 class CvatError(Exception):
-    """What the user gets to see: an HTTP status and a text."""
+    """An error that CVAT shows to the user: an HTTP status and a text."""
 
     def __init__(self, status: int, text: str):
         super().__init__(f"{status}: {text}")
@@ -42,20 +42,24 @@ class CvatError(Exception):
 
 
 class InvalidMetadataError(Exception):
-    """What CVAT passes a function over for; anything else takes the whole list down."""
+    """Metadata for which CVAT skips a function; other errors break the whole list."""
 
 
-def _texts(value: Json) -> Json:
-    """Model labels with attributes, as CVAT reads them from the annotation."""
+def _labels(value: Json) -> Json:
+    """Return the labels of a model with attributes, as CVAT reads them from the annotation."""
     labels = []
     for item in value:
         label = {"name": item["name"], "type": item.get("type", "any"), "attributes": []}
-        for one in item.get("attributes", []):
-            label["attributes"].append({key: one[key] for key in ("name", "input_type", "values")})
-        if len({one["name"] for one in label["attributes"]}) != len(label["attributes"]):
+        for attribute in item.get("attributes", []):
+            label["attributes"].append(
+                {key: attribute[key] for key in ("name", "input_type", "values")}
+            )
+        if len({attribute["name"] for attribute in label["attributes"]}) != len(
+            label["attributes"]
+        ):
             raise InvalidMetadataError(f"attributes of {item['name']} are not unique")
         if label["type"] == "skeleton":
-            label["sublabels"], label["svg"] = _texts(item["sublabels"]), item["svg"]
+            label["sublabels"], label["svg"] = _labels(item["sublabels"]), item["svg"]
         labels.append(label)
     if len({label["name"] for label in labels}) != len(labels):
         raise InvalidMetadataError("labels are not unique")
@@ -63,7 +67,7 @@ def _texts(value: Json) -> Json:
 
 
 class Function:
-    """A model in CVAT's list, read from Nuclio's object. Raises whatever CVAT's reading raises."""
+    """A model in CVAT's list, read from Nuclio's object with the same errors as in CVAT."""
 
     def __init__(self, data: Json):
         self.id: str = data["metadata"]["name"]
@@ -71,7 +75,7 @@ class Function:
         self.kind = annotations.get("type")
         if self.kind not in KINDS:
             raise InvalidMetadataError(f"{self.id} is of the kind {self.kind}")
-        self.labels = _texts(json.loads(annotations.get("spec") or "[]"))
+        self.labels = _labels(json.loads(annotations.get("spec") or "[]"))
         self.port = data["status"].get("httpPort")
         self.description: str = data["spec"]["description"]
         self.name: str = annotations.get("name", self.id)
@@ -91,7 +95,7 @@ class Function:
 
 @dataclass
 class Task:
-    """Encoded frames, and the labels that people draw in; the model's own when it has none."""
+    """Encoded frames, and a mapping of labels to the task's; by default the model's labels."""
 
     frames: Sequence[bytes]
     labels: dict[str, str] | None = None
@@ -99,7 +103,7 @@ class Task:
 
 @dataclass
 class Job:
-    """A batch: what was saved of it, and why it ended early."""
+    """A batch job: its saved shapes, and the error that ended it early."""
 
     state: Literal["finished", "failed"] = "finished"
     error: str = ""
@@ -108,7 +112,7 @@ class Job:
 
 @dataclass
 class Cvat:
-    """CVAT's lambda manager. `direct_host` is where it finds the ports of functions."""
+    """CVAT's lambda manager. `direct_host` is the host of the ports of functions."""
 
     url: str
     invoke_method: Literal["dashboard", "direct"] = "dashboard"
@@ -150,13 +154,15 @@ class Cvat:
         headers: dict[str, str] | None = None,
         body: Json = None,
     ) -> Json:
-        own = {
+        default_headers = {
             "x-nuclio-project-name": "cvat",
             "x-nuclio-function-namespace": self.namespace,
             "x-nuclio-invoke-via": "domain-name",
             "X-Nuclio-Invoke-Timeout": f"{self.timeout:g}s",
         }
-        return self._http(method, self.url + path, headers=own | (headers or {}), body=body)
+        return self._http(
+            method, self.url + path, headers=default_headers | (headers or {}), body=body
+        )
 
     def _invoke(self, function: Function, payload: Json) -> Json:
         if self.invoke_method == "dashboard":
@@ -168,8 +174,8 @@ class Cvat:
     # Models
 
     def functions(self) -> dict[str, Function]:
-        """The models page. One function that cannot be read makes it an error 500."""
-        found = {}
+        """Return the functions of the models page; an unreadable function is an error 500."""
+        functions = {}
         for item in self._nuclio("GET", "/api/functions").values():
             try:
                 function = Function(item)
@@ -177,8 +183,8 @@ class Cvat:
                 continue
             except Exception as error:
                 raise CvatError(500, f"{type(error).__name__}: {error}") from error
-            found[function.id] = function
-        return found
+            functions[function.id] = function
+        return functions
 
     def get(self, name: str) -> Function:
         data = self._nuclio("GET", f"/api/functions/{name}")
@@ -190,7 +196,7 @@ class Cvat:
     # Interactive calls: POST /api/lambda/functions/{id}
 
     def detect(self, name: str, task: Task, frame: int, threshold: float = 0) -> list[Json]:
-        """The shapes as the page gets them, in the task's labels."""
+        """Return the shapes for the page, with the labels of the task."""
         function = self.get(name)
         payload: Json = {"image": _image(task, frame)}
         if threshold:
@@ -207,7 +213,7 @@ class Cvat:
         negative: list[list[float]] | None = None,
         box: list[list[float]] | None = None,
     ) -> list[Json]:
-        """The masks that the page shows: each an RLE with its box, as CVAT keeps masks."""
+        """Return the masks for the page; each is an RLE with its box, as CVAT stores masks."""
         function = self.get(name)
         reply = self._invoke(
             function,
@@ -233,20 +239,21 @@ class Cvat:
                 "boxes1": boxes[1],
             },
         )
-        if len(reply) != len(boxes[0]) or not all(-1 <= one < len(boxes[1]) for one in reply):
+        if len(reply) != len(boxes[0]) or not all(-1 <= index < len(boxes[1]) for index in reply):
             raise CvatError(500, f"no pairs: {reply}")
         return list(reply)
 
     def init_tracking(self, name: str, task: Task, frame: int, shapes: Json) -> list[str]:
-        """Signed states, one for each shape; shapes are flat lists unless the model declares its
-        types."""
+        """Return a signed state for each shape.
+
+        Shapes are flat lists unless the model declares its types.
+        """
         return self._track(self.get(name), task, frame, shapes, [])[0]
 
     def track(self, name: str, task: Task, frame: int, states: list[str]) -> tuple[list[str], Json]:
-        """New signed states, and a shape for each state. Any state that was given out may come
-        again."""
+        """Return new signed states, and a shape for each state. States may be used repeatedly."""
         function = self.get(name)
-        opened = [self._unsigned(function, one) for one in states]
+        opened = [self._unsigned(function, state) for state in states]
         return self._track(function, task, frame, [None] * len(states), opened)
 
     def _track(
@@ -258,10 +265,10 @@ class Cvat:
             signed = [self._signed(function, state) for state in reply["states"]]
         except (KeyError, TypeError) as error:
             raise CvatError(500, f"{type(error).__name__}: {error}") from None
-        found = reply.get("shapes")
+        tracked = reply.get("shapes")
         if not function.declares_shapes:
-            found = [{"type": "rectangle", "points": one} for one in found or []]
-        return signed, found
+            tracked = [{"type": "rectangle", "points": points} for points in tracked or []]
+        return signed, tracked
 
     def _signature(self, function: Function, text: str) -> str:
         salt = f"cvat-tracker-state:{function.id}".encode()
@@ -283,7 +290,7 @@ class Cvat:
     # Batches: POST /api/lambda/requests
 
     def annotate(self, name: str, task: Task, threshold: float = 0) -> Job:
-        """Every frame, one after the other. The first failure ends the job; hundreds stay saved."""
+        """Annotate all frames in order. A failure ends the job; complete hundreds stay saved."""
         function, job, pending = self.get(name), Job(), {}
         for frame in range(len(task.frames)):
             payload: Json = {"image": _image(task, frame)}
@@ -302,11 +309,11 @@ class Cvat:
         return job
 
     def _detections(self, function: Function, task: Task, reply: Json) -> list[Json]:
-        known = {label["name"]: label for label in function.labels}
-        mapping = task.labels or {name: name for name in known}
+        labels = {label["name"]: label for label in function.labels}
+        mapping = task.labels or {name: name for name in labels}
         try:
-            found = [
-                _detection(item, known[item["label"]], mapping[item["label"]])
+            detections = [
+                _detection(item, labels[item["label"]], mapping[item["label"]])
                 for item in reply
                 if item["label"] in mapping
             ]
@@ -314,7 +321,7 @@ class Cvat:
             raise
         except Exception as error:
             raise CvatError(500, f"{type(error).__name__}: {error}") from error
-        return [one for one in found if one is not None]
+        return [detection for detection in detections if detection is not None]
 
 
 def _image(task: Task, frame: int) -> str:
@@ -322,7 +329,7 @@ def _image(task: Task, frame: int) -> str:
 
 
 def _detection(item: Json, label: Json, task_label: str) -> Json:
-    """What CVAT saves of one detection; None for a skeleton of which nothing is seen."""
+    """Return the shape that CVAT saves for a detection; None for an invisible skeleton."""
     shape: Json = {
         "label": task_label,
         "type": item["type"].lower() if item["type"].lower() == "tag" else item["type"],
@@ -334,7 +341,7 @@ def _detection(item: Json, label: Json, task_label: str) -> Json:
         return shape
     if shape["type"] == "skeleton":
         shape["elements"] = _elements(item["elements"], label["sublabels"])
-        return shape if any(not one["outside"] for one in shape["elements"]) else None
+        return shape if any(not element["outside"] for element in shape["elements"]) else None
     points = item["points"] if shape["type"] != "mask" else to_rle(item["mask"])
     if not all(isinstance(point, int | float) for point in points):
         raise CvatError(400, "Value must be a float or an integer")
@@ -346,43 +353,47 @@ def _detection(item: Json, label: Json, task_label: str) -> Json:
     return shape | {"points": points}
 
 
-def _attributes(given: Json, label: Json) -> list[Json]:
-    known = {one["name"]: one for one in label["attributes"]}
+def _attributes(attributes: Json, label: Json) -> list[Json]:
+    declared = {item["name"]: item for item in label["attributes"]}
     return [
-        {"name": one["name"], "value": one["value"]}
-        for one in given
-        if one["name"] in known and _fits(one["value"], known[one["name"]])
+        {"name": item["name"], "value": item["value"]}
+        for item in attributes
+        if item["name"] in declared and _fits(item["value"], declared[item["name"]])
     ]
 
 
 def _fits(value: str, attribute: Json) -> bool:
     kind, values = attribute["input_type"], attribute["values"]
     if kind == "number":
-        least, most, step = (int(value) for value in values)
-        return value.isdigit() and least <= int(value) <= most and (int(value) - least) % step == 0
+        minimum, maximum, step = (int(text) for text in values)
+        return (
+            value.isdigit()
+            and minimum <= int(value) <= maximum
+            and (int(value) - minimum) % step == 0
+        )
     if kind == "checkbox":
         return value in ("true", "false")
     return kind == "text" or value in "\n".join(values)
 
 
-def _elements(given: Json, sublabels: Json) -> list[Json]:
+def _elements(elements: Json, sublabels: Json) -> list[Json]:
     names = {sublabel["name"] for sublabel in sublabels}
-    found = {one["label"]: one for one in given if one["label"] in names}
-    seen = [one["points"] for one in found.values()]
-    centre = [sum(axis) / len(seen) for axis in zip(*seen, strict=True)]
+    known = {element["label"]: element for element in elements if element["label"] in names}
+    visible = [element["points"] for element in known.values()]
+    centre = [sum(axis) / len(visible) for axis in zip(*visible, strict=True)]
     return [
         {
             "label": name,
-            "points": found.get(name, {}).get("points", centre),
-            "outside": bool(found.get(name, {"outside": 1}).get("outside", 0)),
+            "points": known.get(name, {}).get("points", centre),
+            "outside": bool(known.get(name, {"outside": 1}).get("outside", 0)),
         }
         for name in sorted(names)
     ]
 
 
 def to_rle(mask: Json) -> list[int]:
-    """CVAT's run lengths of a flat mask, the first of zeros, and its box."""
-    pixels, box = mask[:-4], [int(one) for one in mask[-4:]]
+    """Return CVAT's run lengths of a flat mask, starting with zeros, and its box."""
+    pixels, box = mask[:-4], [int(number) for number in mask[-4:]]
     if not pixels:
         raise IndexError("an empty mask")
     runs, last, length = [], False, 0
@@ -395,9 +406,9 @@ def to_rle(mask: Json) -> list[int]:
 
 
 def _interactor_shapes(reply: Json) -> list[Json]:
-    """What CVAT's page makes of an interactor's reply; a shape it does not know breaks it."""
+    """Return the masks that CVAT's page reads from an interactor's reply."""
     if "shapes" in reply:
-        return [one["points"] for one in reply["shapes"] if one["type"] == "mask"]
+        return [shape["points"] for shape in reply["shapes"] if shape["type"] == "mask"]
     try:
         height, width = len(reply["mask"]), len(reply["mask"][0])
     except (KeyError, TypeError, IndexError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Let one test process at a time use what the name stands for, such as an engine's BuildKit.
+    """Let one test process at a time use a resource, such as the BuildKit of an engine.
 
     The files of other users cannot be opened: each user has files of their own.
     """

@@ -25,16 +25,16 @@ _PAUSE_SECONDS = 0.1
 def start() -> None:
     """Mark this process and those that it will start; kill the latter when this one has ended."""
     run = os.environ[VARIABLE] = uuid.uuid4().hex
-    # The end of the pipe that is written stays open until this process ends.
-    reading, _ = os.pipe()
+    # The write end of the pipe stays open until this process ends.
+    read_end, _ = os.pipe()
     os.posix_spawn(
         sys.executable,
         [sys.executable, __file__, run],
         {"PATH": os.environ.get("PATH", "")},
-        file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0)],
+        file_actions=[(os.POSIX_SPAWN_DUP2, read_end, 0)],
         setsid=True,
     )
-    os.close(reading)
+    os.close(read_end)
 
 
 def processes(run: str) -> Iterator[int]:
@@ -52,13 +52,13 @@ def main(run: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    # A supervisor starts again what is killed before itself.
+    # A supervisor restarts processes that are killed before it.
     for _ in range(_ROUNDS):
-        left = list(processes(run))
-        for pid in left:
+        remaining = list(processes(run))
+        for pid in remaining:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        if not left:
+        if not remaining:
             break
         time.sleep(_PAUSE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Forty names of variables that hold secrets, each with a value that can be looked for."""
+"""Names of forty variables that hold secrets, each with a unique value."""
 
 _NAMES = """
     OPENAI_KEY AUTH JWT DSN CONNECTION_STRING WEBHOOK SLACK_WEBHOOK_URL HF_TOKEN GITHUB_PAT
@@ -8,7 +8,7 @@ _NAMES = """
     ENCRYPTION_KEY KEY TOKEN SALT
 """
 
-MARKERS = {name: f"marker-{place}-of-{name}" for place, name in enumerate(_NAMES.split())}
+MARKERS = {name: f"marker-{number}-of-{name}" for number, name in enumerate(_NAMES.split())}
 PLAIN = {"THRESHOLD": "marker-of-threshold", "MODEL": "marker-of-model"}
 """Variables that hold no secret."""
 

@@ -28,10 +28,10 @@ def data(tmp_path, monkeypatch):
 
 
 class TestDataDirectory:
-    def test_the_variable_decides(self, data):
+    def test_the_environment_variable_takes_precedence(self, data):
         assert data_dir() == data
 
-    def test_xdg_then_home(self, tmp_path, monkeypatch):
+    def test_xdg_takes_precedence_over_home(self, tmp_path, monkeypatch):
         monkeypatch.delenv("FNBUILD_DATA_DIR")
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
         assert data_dir() == tmp_path / "xdg/fnbuild"
@@ -39,7 +39,7 @@ class TestDataDirectory:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert data_dir() == tmp_path / ".local/share/fnbuild"
 
-    def test_it_is_for_its_owner_alone(self, data):
+    def test_it_is_private_to_its_owner(self, data):
         with Store.open() as store:
             store.record("me", "deploy", "face", "done")
             files = list(data.glob("fnbuild.db*"))
@@ -48,24 +48,24 @@ class TestDataDirectory:
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
         assert modes == {0o600}
 
-    def test_a_directory_that_was_there_keeps_its_mode(self, data):
+    def test_an_existing_directory_keeps_its_mode(self, data):
         data.mkdir(mode=0o755)
         Store.open().close()
         assert stat.S_IMODE(data.stat().st_mode) == 0o755
 
-    def test_a_file_in_its_place(self, data):
+    def test_a_file_at_its_path_is_an_error(self, data):
         data.write_text("not a directory")
         with pytest.raises(StoreError, match="cannot create the directory"):
             Store.open()
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 201])
-    def test_names_that_are_no_folder(self, name):
+    def test_invalid_folder_names_are_refused(self, name):
         with pytest.raises(UsageError, match="cannot be a function name"):
             function_dir("nuclio", name)
         with pytest.raises(UsageError, match="cannot be a namespace"):
             function_dir(name, "face")
 
-    def test_layout(self, data):
+    def test_the_path_of_a_revision(self, data):
         assert revision_dir("nuclio", "pth.sam_B", 3) == (
             data / "functions/nuclio/pth.sam_B/revisions/3"
         )
@@ -80,19 +80,19 @@ with function_lock("nuclio", "face-haar", "deployed"):
 """
 
 
-def holding() -> subprocess.Popen:
-    """Another process that holds the lock until its standard input ends."""
+def start_holder() -> subprocess.Popen:
+    """Start another process that holds the lock until its standard input ends."""
     command = [sys.executable, "-c", HOLD]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 class TestLock:
-    def test_the_second_is_told_who_holds_it(self):
-        holder = holding()
+    def test_a_second_lock_is_refused_with_its_holder(self):
+        holder = start_holder()
         assert holder.stdout.readline() == "held\n"
-        told = rf"face-haar is being deployed by process {holder.pid} \(since \d\d:\d\d:\d\d\)"
+        message = rf"face-haar is being deployed by process {holder.pid} \(since \d\d:\d\d:\d\d\)"
         with (
-            pytest.raises(ConflictError, match=told),
+            pytest.raises(ConflictError, match=message),
             function_lock("nuclio", "face-haar", "deleted"),
         ):
             pass
@@ -105,33 +105,33 @@ class TestLock:
         with function_lock("nuclio", "face-haar", "deleted"):
             pass
 
-    def test_death_gives_it_back(self):
-        holder = holding()
+    def test_the_end_of_the_holder_releases_the_lock(self):
+        holder = start_holder()
         holder.stdout.readline()
         holder.kill()
         holder.communicate()
         with function_lock("nuclio", "face-haar", "deleted"):
             pass
 
-    def test_others_can_be_told_of_it(self):
+    def test_the_holder_is_visible_to_others(self):
         assert other_holder("nuclio", "face-haar") is None
         with function_lock("nuclio", "face-haar", "deployed"):
             assert other_holder("nuclio", "face-haar") is None  # it is this process
-        holder = holding()
+        holder = start_holder()
         holder.stdout.readline()
-        found = other_holder("nuclio", "face-haar")
-        assert (found.pid, found.what) == (holder.pid, "deployed")
+        visible_holder = other_holder("nuclio", "face-haar")
+        assert (visible_holder.pid, visible_holder.what) == (holder.pid, "deployed")
         holder.kill()
         holder.communicate()
         assert other_holder("nuclio", "face-haar") is None
 
-    def test_an_error_gives_it_back(self):
+    def test_an_error_releases_the_lock(self):
         with pytest.raises(RuntimeError), function_lock("nuclio", "face", "deployed"):
             raise RuntimeError
         with function_lock("nuclio", "face", "deployed"):
             pass
 
-    def test_two_threads_of_one_process(self):
+    def test_threads_of_one_process_exclude_each_other(self):
         with (
             function_lock("nuclio", "face", "rolled back"),
             pytest.raises(ConflictError, match="is being rolled back by process"),
@@ -139,19 +139,19 @@ class TestLock:
         ):
             pass
 
-    def test_the_file_stays_and_names_nobody(self):
+    def test_the_released_lock_file_is_empty(self):
         with function_lock("nuclio", "face", "deployed"):
             pass
         assert (function_dir("nuclio", "face") / "lock").read_text() == ""
 
-    def test_who_waited_for_a_removed_file_holds_the_new_one(self, tmp_path):
+    def test_a_waiter_for_a_removed_file_locks_the_new_one(self, tmp_path):
         path = tmp_path / "locks" / "one"
-        waiting, held, done = threading.Event(), threading.Event(), threading.Event()
+        waiting, held, finished = threading.Event(), threading.Event(), threading.Event()
 
         def wait():
             with hold_lock(path, "made", lambda holder: waiting.set()):
                 held.set()
-                done.wait(30)
+                finished.wait(30)
 
         thread = threading.Thread(target=wait)
         with hold_lock(path, "made", lambda holder: None):
@@ -159,14 +159,14 @@ class TestLock:
             assert waiting.wait(30)
             path.unlink()
         assert held.wait(30)
-        told = []
+        holders = []
 
         def refuse(holder):
-            told.append(holder)
+            holders.append(holder)
             raise InterruptedError
 
         with pytest.raises(InterruptedError), hold_lock(path, "made", refuse):
             pass
-        done.set()
+        finished.set()
         thread.join()
-        assert told[0].pid == os.getpid()
+        assert holders[0].pid == os.getpid()

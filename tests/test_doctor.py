@@ -1,4 +1,4 @@
-"""What the doctor says of this machine, of engines and of registries."""
+"""Doctor on this machine, engines and registries."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ KUBECONFIG = os.environ.get("KUBECONFIG", "")
 
 
 @pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data directory of its own, and no cluster."""
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use a separate data directory and no cluster."""
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-such-file"))
     monkeypatch.delenv("FNBUILD_ENGINE", raising=False)
 
 
-def asked(*areas: str, platform: str = "", registry: str = "") -> DoctorOptions:
+def doctor_options(*areas: str, platform: str = "", registry: str = "") -> DoctorOptions:
     return DoctorOptions(lambda _: "nuclio", platform, registry, areas=frozenset(areas))
 
 
-def told(request: DoctorOptions) -> list[Finding]:
+def examine(request: DoctorOptions) -> list[Finding]:
     return list(doctor.examine_system(request))
 
 
-def states(found: list[Finding], area: str) -> list[str]:
-    return [one.state for one in found if one.area == area]
+def states(findings: list[Finding], area: str) -> list[str]:
+    return [finding.state for finding in findings if finding.area == area]
 
 
 # Checks
 
 
-def test_a_check_that_breaks_takes_no_other_along() -> None:
+def test_a_failing_check_does_not_affect_others() -> None:
     def breaks() -> Iterator[Finding]:
         yield Finding("disk", "ok", "so far")
         raise ZeroDivisionError("by nothing")
 
     def refuses() -> Iterator[Finding]:
-        raise UnavailableError("nobody is there", hint="call somebody")
+        raise UnavailableError("no answer", hint="start it")
         yield
 
     def works() -> Iterator[Finding]:
@@ -73,10 +73,10 @@ def test_a_check_that_breaks_takes_no_other_along() -> None:
         ("gpu", "ok"),
     ]
     assert "ZeroDivisionError: by nothing" in findings[1].message
-    assert (findings[2].message, findings[2].remedy) == ("nobody is there", "call somebody")
+    assert (findings[2].message, findings[2].remedy) == ("no answer", "start it")
 
 
-def test_a_check_that_hangs_is_left() -> None:
+def test_a_hanging_check_is_a_failure() -> None:
     hanging = threading.Event()
 
     def hangs() -> Iterator[Finding]:
@@ -95,24 +95,24 @@ def test_a_check_that_hangs_is_left() -> None:
     hanging.set()
 
 
-def test_a_check_is_told_when_nobody_listens_any_more() -> None:
-    over, cleared = threading.Event(), threading.Event()
+def test_a_cancelled_check_cleans_up() -> None:
+    cancelled, cleaned_up = threading.Event(), threading.Event()
 
-    def makes_something() -> Iterator[Finding]:
+    def create_object() -> Iterator[Finding]:
         try:
             yield Finding("registry", "ok", "made")
-            over.wait(30)
+            cancelled.wait(30)
         finally:
-            cleared.set()
+            cleaned_up.set()
 
-    findings = run_checks([Check("registry", makes_something)], cancelled=over)
+    findings = run_checks([Check("registry", create_object)], cancelled=cancelled)
     next(findings)
     assert isinstance(findings, Generator)
     findings.close()
-    assert cleared.is_set()
+    assert cleaned_up.is_set()
 
 
-def test_only_the_areas_that_were_asked_for() -> None:
+def test_only_requested_areas_are_checked() -> None:
     def never() -> Iterator[Finding]:
         raise AssertionError
         yield
@@ -120,7 +120,7 @@ def test_only_the_areas_that_were_asked_for() -> None:
     checks = [Check("disk", never), Check("gpu", lambda: [Finding("gpu", "ok", "there")])]
     assert [finding.area for finding in run_checks(checks, ["gpu"])] == ["gpu"]
     with pytest.raises(UsageError, match="gpx") as failure:
-        asked("gpx")
+        doctor_options("gpx")
     assert failure.value.hint is not None
     assert all(area in failure.value.hint for area in AREAS)
 
@@ -131,14 +131,14 @@ def test_only_the_areas_that_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("free", "state"), [(100 * GIB, "ok"), (2 * GIB, "warning"), (100 << 20, "failure")]
 )
-def test_room_on_a_disk(tmp_path: Path, free: int, state: str) -> None:
+def test_free_space_is_checked(tmp_path: Path, free: int, state: str) -> None:
     finding = check_disk_space("code", tmp_path, "make room", lambda _: (200 * GIB, 0, free))
     assert finding.state == state
     assert f"{free / GIB:.1f} of 200.0 GiB" in finding.message
     assert finding.remedy == ("" if state == "ok" else "make room")
 
 
-def test_a_full_disk(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_failure(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))
     (tiny_disk / "data").mkdir()
     with contextlib.suppress(OSError), (tiny_disk / "filler").open("wb") as filler:
@@ -146,12 +146,12 @@ def test_a_full_disk(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             filler.write(bytes(4096))
             filler.flush()
     findings = list(doctor.check_disk())
-    assert [one.state for one in findings[:2]] == ["failure", "failure"]
+    assert [finding.state for finding in findings[:2]] == ["failure", "failure"]
     assert "No space left on device" in findings[0].message
     assert "FNBUILD_DATA_DIR" in findings[0].remedy
 
 
-def test_a_clock_that_is_behind() -> None:
+def test_a_wrong_clock_is_reported() -> None:
     (finding,) = doctor.check_clock(lambda: 86400.0)
     assert finding.state == "failure"
     assert "1970-01-02 00:00:00 UTC" in finding.message
@@ -165,26 +165,28 @@ def test_a_clock_that_is_behind() -> None:
 # Engines and registries
 
 
-def test_no_engine_matters_only_where_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_a_failure_only_if_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    assert states(told(asked("engine")), "engine") == ["warning"]
-    needed = told(asked("engine", platform="docker"))
-    assert states(needed, "engine") == ["failure"]
-    assert needed[0].remedy
-    assert told(asked("engine", platform="process")) == []
+    assert states(examine(doctor_options("engine")), "engine") == ["warning"]
+    findings = examine(doctor_options("engine", platform="docker"))
+    assert states(findings, "engine") == ["failure"]
+    assert findings[0].remedy
+    assert examine(doctor_options("engine", platform="process")) == []
 
 
-def test_an_engine_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_engine_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FNBUILD_ENGINE", "shovel")
-    (finding,) = told(asked("engine"))
+    (finding,) = examine(doctor_options("engine"))
     assert (finding.state, "FNBUILD_ENGINE=shovel" in finding.message) == ("failure", True)
     assert "podman" in finding.remedy
 
 
-def test_a_push_leaves_nothing_behind(tmp_path: Path, resources: EngineResources) -> None:
+def test_a_test_push_leaves_no_image(tmp_path: Path, resources: EngineResources) -> None:
     before = _images(resources)
     with registry(tmp_path, free_port()) as server:
-        findings = told(asked("engine", "registry", registry=server.address))
+        findings = examine(doctor_options("engine", "registry", registry=server.address))
         assert [(finding.area, finding.state) for finding in findings] == [
             ("engine", "ok"),
             ("registry", "ok"),
@@ -195,58 +197,58 @@ def test_a_push_leaves_nothing_behind(tmp_path: Path, resources: EngineResources
 
 
 def _images(resources: EngineResources) -> set[str]:
-    named = call(resources.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    return {name for name in named if "fnbuild-doctor" in name}
+    references = call(resources.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    return {name for name in references if "fnbuild-doctor" in name}
 
 
-def test_the_cluster_may_know_the_registry_by_another_name(
+def test_the_cluster_may_use_another_name_of_the_registry(
     tmp_path: Path, resources: EngineResources
 ) -> None:
     with registry(tmp_path, free_port()) as server:
         trial = TrialImage(server.address, "registry.inside:5000/team", needed=True)
-        assert [one.state for one in (*trial.build(), *trial.push())] == ["ok", "ok"]
+        assert [finding.state for finding in (*trial.build(), *trial.push())] == ["ok", "ok"]
         assert trial.pushed.startswith("registry.inside:5000/team/fnbuild-doctor@sha256:")
         assert trial.remove() is None
 
 
-def test_a_registry_that_asks_for_a_login(
+def test_a_registry_that_requires_a_login_is_a_failure(
     tmp_path: Path, resources: EngineResources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody's credentials.
+    # A configuration without credentials.
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with registry(tmp_path, free_port(), login=True) as server:
-        (finding,) = told(asked("registry", registry=server.address))
+        (finding,) = examine(doctor_options("registry", registry=server.address))
     assert finding.state == "failure"
     assert "credentials" in finding.message
     assert f"docker login {server.address}" in finding.remedy
 
 
-def test_a_registry_that_is_not_there(resources: EngineResources) -> None:
-    (finding,) = told(asked("registry", registry=f"127.0.0.1:{free_port()}"))
+def test_an_unreachable_registry_is_a_failure(resources: EngineResources) -> None:
+    (finding,) = examine(doctor_options("registry", registry=f"127.0.0.1:{free_port()}"))
     assert finding.state == "failure"
     assert "cannot be reached" in finding.message
     assert finding.remedy
 
 
-def test_a_registry_that_cannot_be_one(resources: EngineResources) -> None:
-    findings = told(asked("registry", registry="Not A Registry"))
+def test_an_invalid_registry_is_a_failure(resources: EngineResources) -> None:
+    findings = examine(doctor_options("registry", registry="Not A Registry"))
     assert [finding.state for finding in findings] == ["failure", "skipped"]
     assert "--registry" in findings[0].message
 
 
-def test_what_is_not_there_is_skipped() -> None:
-    (finding,) = told(asked("rights"))
+def test_missing_services_are_skipped() -> None:
+    (finding,) = examine(doctor_options("rights"))
     assert finding == replace(finding, area="kubeconfig", state="skipped")
     assert "KUBECONFIG" in finding.remedy
-    (finding,) = told(asked("registry"))
+    (finding,) = examine(doctor_options("registry"))
     assert (finding.area, finding.state) == ("registry", "skipped")
     assert "--registry" in finding.remedy
 
 
-# Everything
+# The whole machine
 
 
-def test_a_whole_machine_with_its_cluster(
+def test_a_machine_with_a_cluster_has_no_failures(
     resources: EngineResources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", KUBECONFIG)
@@ -254,16 +256,16 @@ def test_a_whole_machine_with_its_cluster(
     require_local_node(cluster)
     before = _ids(resources)
     with registry(tmp_path, free_port()) as server, own_namespace(cluster) as namespace:
-        findings = told(DoctorOptions(lambda _: namespace, registry=server.address))
+        findings = examine(DoctorOptions(lambda _: namespace, registry=server.address))
     assert not [finding for finding in findings if finding.state == "failure"], findings
     assert {"clock", "disk", "engine", "process", "docker", "kubeconfig"} <= {
         finding.area for finding in findings
     }
     assert {finding.area for finding in findings} <= AREAS.keys()
-    # Pushed by the engine, pulled by a node.
+    # The engine has pushed the image, and a node has pulled it.
     assert states(findings, "registry") == ["ok", "ok"]
     assert [finding.message for finding in findings if finding.message.startswith("node ")]
-    # The node keeps what it has pulled until it needs the room.
+    # The node keeps pulled images until it needs the space.
     for image in _ids(resources) - before:
         call(resources.engine, "rmi", "--force", image)
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true, or fail."""
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline

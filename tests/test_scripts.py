@@ -1,4 +1,4 @@
-"""What the scripts ask of pip, and what they write."""
+"""The scripts: their use of pip, and the files that they generate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parent.parent
 
 
-# A build backend that makes an editable wheel and needs nothing.
+# A build backend without requirements that builds an editable wheel.
 BACKEND = """\
 import zipfile
 
@@ -56,14 +56,14 @@ def install(checkout: Path, links: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def test_install_shows_its_progress_and_is_quiet_when_there_is_nothing_to_do(
+def test_install_shows_progress_only_if_it_installs(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts/install", tmp_path / "scripts")
     (tmp_path / "pyproject.toml").write_text(PROJECT)
     (tmp_path / "backend.py").write_text(BACKEND)
-    # The folder of wheels that is not there makes pip warn.
+    # A missing folder of wheels makes pip warn.
     failed = install(tmp_path, f"{tmp_path}/gone")
     assert failed.returncode != 0
     assert "No matching distribution found for tiny" in failed.stderr
@@ -76,13 +76,13 @@ def test_install_shows_its_progress_and_is_quiet_when_there_is_nothing_to_do(
     assert any(line.startswith("  Processing ") and "tiny-1" in line for line in lines), lines
     assert any(line.startswith("  Installing collected packages: ") for line in lines)
     assert "WARNING" not in result.stderr
-    again = install(tmp_path, "")
-    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    second = install(tmp_path, "")
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", ["photos"])
-def test_pip_keeps_warnings_of_its_configuration_to_itself(name: str, tmp_path: Path) -> None:
-    """As loud as the script lets it be, in a place whose pip.conf names a folder that is gone."""
+def test_pip_shows_no_warnings_about_its_configuration(name: str, tmp_path: Path) -> None:
+    """pip runs with the verbosity of the script and a configuration with a missing folder."""
     write_wheel(tmp_path)
     script = (ROOT / "scripts" / name).read_text()
     pip, quiet = (sys.executable, "-m", "pip", "download"), ["--quiet"] * script.count("--quiet")
@@ -98,7 +98,7 @@ def test_pip_keeps_warnings_of_its_configuration_to_itself(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["reference", "onnx-templates"])
-def test_what_scripts_write_is_up_to_date(name: str) -> None:
+def test_generated_files_are_up_to_date(name: str) -> None:
     result = subprocess.run(
         [sys.executable, ROOT / "scripts" / name, "--check"],
         capture_output=True,

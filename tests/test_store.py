@@ -49,7 +49,7 @@ def run(code: str, *args: str, **options) -> subprocess.Popen:
 
 
 class TestProjects:
-    def test_add_list_delete(self, store):
+    def test_projects_are_added_listed_and_deleted(self, store):
         project = ProjectRow("nuclio", "cvat", "what CVAT calls", "ada", {"a": "ä"}, {"b": "1"})
         assert store.add_project(project)
         assert not store.add_project(ProjectRow("nuclio", "cvat", "another"))
@@ -64,19 +64,19 @@ class TestProjects:
 
 
 class TestFunctions:
-    def test_what_goes_in_comes_out(self, store):
+    def test_a_function_is_read_as_it_was_written(self, store):
         row = FunctionRow(
             "nuclio", "face", "cvat", "stopped", 0, 8081, 9091, "error", "line\nline", CONFIG
         )
         store.put_function(row)
-        read = store.function("nuclio", "face")
-        assert read is not None
-        assert read.updated.endswith("Z")
-        assert read == FunctionRow(
-            **{f: getattr(row, f) for f in row.__slots__ if f != "updated"}, updated=read.updated
+        stored = store.function("nuclio", "face")
+        assert stored is not None
+        assert stored.updated.endswith("Z")
+        assert stored == FunctionRow(
+            **{f: getattr(row, f) for f in row.__slots__ if f != "updated"}, updated=stored.updated
         )
 
-    def test_put_replaces(self, store):
+    def test_put_replaces_a_function(self, store):
         store.put_function(FunctionRow("nuclio", "face", http_port=1))
         store.put_function(FunctionRow("nuclio", "face", http_port=2))
         assert [row.http_port for row in store.functions("nuclio")] == [2]
@@ -86,7 +86,7 @@ class TestFunctions:
         store.put_function(FunctionRow("nuclio", "face"))
         assert len(store.revisions("nuclio", "face")) == 1
 
-    def test_list_by_namespace_and_of_all(self, store):
+    def test_functions_are_listed_by_namespace_and_in_total(self, store):
         for namespace, name in (("b", "two"), ("a", "two"), ("a", "one")):
             store.put_function(FunctionRow(namespace, name))
         assert [row.name for row in store.functions("a")] == ["one", "two"]
@@ -97,17 +97,17 @@ class TestFunctions:
         ]
         assert store.function("a", "three") is None
 
-    def test_update_changes_what_it_names(self, store):
+    def test_update_changes_only_the_given_fields(self, store):
         store.put_function(FunctionRow("nuclio", "face", http_port=8081, message="old"))
         row = store.update_function("nuclio", "face", state="ready", message="", config=CONFIG)
         assert (row.state, row.message, row.http_port, row.config) == ("ready", "", 8081, CONFIG)
         assert store.function("nuclio", "face") == row
 
-    def test_update_of_what_is_not_there(self, store):
+    def test_update_of_a_missing_function_is_an_error(self, store):
         with pytest.raises(NotFoundError, match="no function face in namespace nuclio"):
             store.update_function("nuclio", "face", state="ready")
 
-    def test_delete_takes_the_revisions_along(self, store):
+    def test_delete_removes_the_revisions(self, store):
         store.add_revision("nuclio", "face", DRAFT)
         assert store.delete_function("nuclio", "face")
         assert not store.delete_function("nuclio", "face")
@@ -116,7 +116,7 @@ class TestFunctions:
 
 
 class TestRevisions:
-    def test_a_new_one_counts_as_failed_until_it_is_active(self, store):
+    def test_a_new_revision_is_failed_until_it_is_active(self, store):
         assert store.next_number("nuclio", "face") == 1
         revision = store.add_revision("nuclio", "face", DRAFT)
         assert (revision.number, revision.state) == (1, "failed")
@@ -127,7 +127,7 @@ class TestRevisions:
         assert function is not None
         assert (function.state, function.revision) == ("building", 0)
 
-    def test_activate_supersedes_the_one_before(self, store):
+    def test_activate_supersedes_the_previous_revision(self, store):
         store.add_revision("nuclio", "face", DRAFT)
         store.activate("nuclio", "face", 1)
         store.add_revision("nuclio", "face", RevisionDraft("x", {}, "p", code="/elsewhere"))
@@ -138,7 +138,7 @@ class TestRevisions:
         assert (oldest.number, oldest.state) == (1, "superseded")
         assert newest.code == Path("/elsewhere")
 
-    def test_activate_again_an_old_one(self, store):
+    def test_an_old_revision_is_activated_again(self, store):
         for number in (1, 2):
             store.add_revision("nuclio", "face", DRAFT)
             store.activate("nuclio", "face", number)
@@ -146,7 +146,7 @@ class TestRevisions:
         states = [revision.state for revision in store.revisions("nuclio", "face")]
         assert states == ["superseded", "active"]
 
-    def test_activate_what_is_not_there_changes_nothing(self, store):
+    def test_activating_a_missing_revision_changes_nothing(self, store):
         store.add_revision("nuclio", "face", DRAFT)
         store.activate("nuclio", "face", 1)
         with pytest.raises(NotFoundError, match="face has no revision 7"):
@@ -159,17 +159,17 @@ class TestRevisions:
         revision = store.revision("nuclio", "face", 1)
         assert (revision.state, revision.message) == ("failed", "ImportError: torch")
 
-    def test_prune_keeps_the_newest_and_the_active(self, store):
+    def test_prune_keeps_the_newest_and_the_active_revision(self, store):
         for _ in range(5):
             store.add_revision("nuclio", "face", DRAFT)
         store.activate("nuclio", "face", 1)
-        gone = store.prune("nuclio", "face", keep=2)
-        assert [row.number for row in gone] == [3, 2]
+        pruned = store.prune("nuclio", "face", keep=2)
+        assert [row.number for row in pruned] == [3, 2]
         assert [row.number for row in store.revisions("nuclio", "face")] == [5, 4, 1]
         assert store.next_number("nuclio", "face") == 6
 
 
-def test_audit_gives_the_newest_first(store):
+def test_audit_returns_the_newest_entries_first(store):
     for target in ("one", "two", "three"):
         store.record("ada", "deploy", target, "done")
     assert [row.target for row in store.audit(2)] == ["three", "two"]
@@ -196,8 +196,8 @@ for number, folder in enumerate(folders):
 """
 
 
-class TestManyAtOnce:
-    def test_processes_that_make_the_database_at_the_same_moment(self, tmp_path):
+class TestConcurrency:
+    def test_processes_create_the_database_concurrently(self, tmp_path):
         folders = [str(tmp_path / str(number)) for number in range(60)]
         started = str(time.monotonic() + 2)
         workers = [run(OPEN, started, *folders) for _ in range(6)]
@@ -205,7 +205,7 @@ class TestManyAtOnce:
         for worker in workers:
             worker.stdout.close()
 
-    def test_processes_that_start_together(self, data):
+    def test_processes_add_revisions_concurrently(self, data):
         workers = [run(ADD) for _ in range(4)]
         assert [worker.wait(180) for worker in workers] == [0, 0, 0, 0]
         for worker in workers:
@@ -238,33 +238,33 @@ with Store.open() as store:
 """
 
 
-def test_a_killed_writer_never_spoils_the_database(data):
+def test_a_killed_writer_does_not_damage_the_database(data):
     chance = random.Random(20)
     for _ in range(20):
         writer = run(WRITE)
-        promised = int(writer.stdout.readline())
+        reported = int(writer.stdout.readline())
         time.sleep(chance.uniform(0, 0.03))
         writer.send_signal(signal.SIGKILL)
         rest = writer.stdout.read()
-        promised = max([promised, *(int(line) for line in rest.splitlines())])
+        reported = max([reported, *(int(line) for line in rest.splitlines())])
         writer.stdout.close()
         writer.wait()
         with Store.open() as store:
             revisions = store.revisions("nuclio", "face")
             active = [row.number for row in revisions if row.state == "active"]
             function = store.function("nuclio", "face")
-        # What was told as done is there, and a half-made step is not.
+        # Reported steps are complete, and incomplete ones are not visible.
         assert [row.number for row in revisions] == list(range(len(revisions), 0, -1))
-        assert promised <= len(revisions) <= promised + 1
+        assert reported <= len(revisions) <= reported + 1
         assert active == [function.revision]
         assert function.message == str(function.revision)
-        assert function.revision >= promised
+        assert function.revision >= reported
         connection = sqlite3.connect(data / "fnbuild.db")
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
 
 
-def test_a_second_store_of_one_process_leaves_the_first_its_locks(store):
+def test_closing_a_second_store_keeps_the_locks_of_the_first(store):
     """Closing any descriptor of a file drops the locks that its process has on it."""
     Store.open().close()
     code = (
@@ -279,7 +279,7 @@ def test_a_second_store_of_one_process_leaves_the_first_its_locks(store):
         assert second.communicate()[0].split() == ["ours", "theirs"]
 
 
-def test_a_database_of_an_older_fnbuild_is_brought_forward(data, monkeypatch):
+def test_a_database_of_an_older_fnbuild_is_migrated(data, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         schema.connect(data / "fnbuild.db").close()
@@ -305,8 +305,8 @@ def test_a_database_of_an_older_fnbuild_is_brought_forward(data, monkeypatch):
         assert (second.source, second.note) == (1, "rollback to revision 1")
 
 
-class TestTrouble:
-    def test_a_newer_fnbuild_wrote_it(self, store, data):
+class TestErrors:
+    def test_a_database_of_a_newer_fnbuild_is_refused(self, store, data):
         store.close()
         connection = sqlite3.connect(data / "fnbuild.db")
         connection.execute("INSERT INTO schema VALUES (99, '2030-01-01')")
@@ -318,7 +318,7 @@ class TestTrouble:
             Store.open()
         assert "update this fnbuild" in e.value.hint
 
-    def test_a_file_that_is_no_database(self, data):
+    def test_a_file_that_is_no_database_is_reported(self, data):
         data.mkdir()
         file = data / "fnbuild.db"
         file.write_bytes(b"hello, world\n" * 1000)
@@ -327,7 +327,7 @@ class TestTrouble:
         assert "deploy the functions again" in caught.value.hint
         assert file.read_bytes() == b"hello, world\n" * 1000
 
-    def test_a_file_with_a_broken_middle(self, store, data):
+    def test_a_damaged_database_is_reported(self, store, data):
         for number in range(50):
             store.put_function(FunctionRow("nuclio", f"f{number}", config={"k": "v" * 2000}))
         store.close()
@@ -345,7 +345,7 @@ class TestTrouble:
         with Store.open() as store:
             assert store.functions() == []
 
-    def test_a_configuration_that_is_not_json(self, store, data):
+    def test_an_unreadable_configuration_is_reported(self, store, data):
         store.put_function(FunctionRow("nuclio", "face"))
         connection = sqlite3.connect(data / "fnbuild.db")
         connection.execute("UPDATE functions SET config = '{'")
@@ -354,8 +354,8 @@ class TestTrouble:
         with pytest.raises(StoreError, match="not JSON"):
             store.functions()
 
-    def test_a_directory_without_write_permission(self):
-        # Folders of pytest are closed to everybody else, and the attempt is made as somebody else.
+    def test_a_read_only_directory_is_reported(self):
+        # Other users cannot read the folders of pytest, and the test runs as another user.
         with tempfile.TemporaryDirectory() as parent:
             data = Path(parent, "data")
             Store(data / "fnbuild.db").close()
@@ -374,7 +374,7 @@ class TestTrouble:
         assert f"cannot write to {data}/fnbuild.db" in result.stdout
         assert "and its files must be writable" in result.stdout
 
-    def test_a_full_disk(self, tiny_disk, monkeypatch):
+    def test_a_full_disk_is_reported(self, tiny_disk, monkeypatch):
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))
 
         def fill(store):
@@ -389,7 +389,7 @@ class TestTrouble:
             assert store.function("nuclio", "kept") is not None
 
 
-# Root may write everywhere, so it steps down; imports come first, for nobody may not read them.
+# Root may write everywhere, so it changes its user. Imports come first: that user cannot read them.
 OPEN_AS_NOBODY = """
 import os, sys
 from fnbuild.errors import StoreError

@@ -15,27 +15,27 @@ from fnbuild import trees
 pytestmark = pytest.mark.system
 
 
-def deep(top: Path, depth: int, name: str = "folder") -> Path:
-    """Nest folders below `top`, each with a file in it."""
+def nested_folders(top: Path, depth: int, name: str = "folder") -> Path:
+    """Create nested folders below `top`, each with a file."""
     top.mkdir()
-    here = os.open(top, os.O_RDONLY)
+    current = os.open(top, os.O_RDONLY)
     for _ in range(depth):
-        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-        os.mkdir(name, dir_fd=here)
-        below = os.open(name, os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=current))
+        os.mkdir(name, dir_fd=current)
+        below = os.open(name, os.O_RDONLY, dir_fd=current)
+        os.close(current)
+        current = below
+    os.close(current)
     return top
 
 
 @pytest.mark.parametrize(("depth", "name"), [(5, "folder"), (1900, "d"), (1900, "n" * 200)])
-def test_a_tree_is_removed_however_deep(tmp_path: Path, depth: int, name: str) -> None:
-    trees.remove(deep(tmp_path / "top", depth, name))
+def test_deep_trees_are_removed(tmp_path: Path, depth: int, name: str) -> None:
+    trees.remove(nested_folders(tmp_path / "top", depth, name))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
+def test_links_are_removed_but_not_followed(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "file").touch()
@@ -51,7 +51,7 @@ def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
     assert (kept / "file").exists()
 
 
-def test_what_can_be_removed_is_removed_when_the_rest_cannot(
+def test_remove_continues_after_errors(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = tmp_path / "top"
@@ -76,7 +76,7 @@ def test_what_can_be_removed_is_removed_when_the_rest_cannot(
     assert trees.try_remove(top) is True
 
 
-def test_folders_without_rights_are_removed_by_their_owner(tmp_path: Path) -> None:
+def test_owners_can_remove_read_only_folders(tmp_path: Path) -> None:
     closed = tmp_path / "top" / "closed"
     closed.mkdir(parents=True)
     (closed / "file").touch()
@@ -85,36 +85,38 @@ def test_folders_without_rights_are_removed_by_their_owner(tmp_path: Path) -> No
     assert not (tmp_path / "top").exists()
 
 
-def test_temporary_folders_of_killed_processes_are_swept(
+def test_temporary_folders_of_killed_processes_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen(["true"])
     ended.wait()
-    left = tmp_path / f"room-{ended.pid}-x"
-    (left / "inner").mkdir(parents=True)
-    kept = {tmp_path / name for name in (f"room-{os.getppid()}-x", "room-12x-y", "room-x", "a-1-x")}
-    for path in kept:
+    abandoned = tmp_path / f"room-{ended.pid}-x"
+    (abandoned / "inner").mkdir(parents=True)
+    others = {
+        tmp_path / name for name in (f"room-{os.getppid()}-x", "room-12x-y", "room-x", "a-1-x")
+    }
+    for path in others:
         path.mkdir()
     with trees.temporary_folder("room-") as folder:
         assert folder.name.startswith(f"room-{os.getpid()}-")
         (folder / "file").touch()
-        assert set(tmp_path.iterdir()) == {*kept, folder}
-    assert set(tmp_path.iterdir()) == kept
+        assert set(tmp_path.iterdir()) == {*others, folder}
+    assert set(tmp_path.iterdir()) == others
 
 
 def test_a_deep_tree_is_walked(tmp_path: Path) -> None:
-    top = deep(tmp_path / "top", 1200, "d")
+    top = nested_folders(tmp_path / "top", 1200, "d")
     (top / "link").symlink_to(tmp_path)
     try:
-        places = [place for place, _, _ in trees.walk(top)]
+        folders = [place for place, _, _ in trees.walk(top)]
     finally:
         trees.remove(top)  # pytest itself would recurse
-    assert len(places) == 1201
-    assert places == sorted(places)
+    assert len(folders) == 1201
+    assert folders == sorted(folders)
 
 
-def test_a_walk_is_that_of_the_standard_library(tmp_path: Path) -> None:
+def test_walk_equals_the_walk_of_the_standard_library(tmp_path: Path) -> None:
     for path in ("a/b/c/file", "a/d/file", "e/file", "file"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
@@ -122,7 +124,7 @@ def test_a_walk_is_that_of_the_standard_library(tmp_path: Path) -> None:
     (tmp_path / "broken").symlink_to("nothing")
     assert sorted(trees.walk(tmp_path)) == sorted(os.walk(tmp_path))
     pruned = []
-    for place, folders, _ in trees.walk(tmp_path):
+    for current, folders, _ in trees.walk(tmp_path):
         folders[:] = [name for name in folders if name != "a"]
-        pruned.append(Path(place).name)
+        pruned.append(Path(current).name)
     assert pruned == [tmp_path.name, "e"]

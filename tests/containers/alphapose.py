@@ -104,7 +104,7 @@ def names() -> Iterator[None]:
     """Name the base image as its author did, and reserve the name of the function's image."""
     with locks.exclusive("alphapose"):
         if image_id(BASE) or image_id(IMAGE):
-            pytest.skip(f"somebody has a real {BASE} here")
+            pytest.skip(f"a real {BASE} exists here")
         docker("tag", bases.conda(), BASE)
         try:
             yield
@@ -125,16 +125,18 @@ def _bar() -> bytes:
 
 def ask(url: str, folder: Path) -> Mapping[str, str]:
     """Send a picture and check the keypoints; return the reply's headers, in lower case."""
-    sent = build_request("detector", _bar())
-    answer = request("POST", url, "/", sent.body, {"Content-Type": sent.content_type})
+    picture_request = build_request("detector", _bar())
+    answer = request(
+        "POST", url, "/", picture_request.body, {"Content-Type": picture_request.content_type}
+    )
     assert answer.status == 200, answer.body
-    reading = read_reply(
+    reply = read_reply(
         "detector",
         answer.body,
         labels.function_labels(load_function(folder).function),
-        sent.picture.size,
+        picture_request.picture.size,
     )
-    assert [str(problem) for problem in reading.diagnostics] == []
-    assert len(reading.shapes) == 17
-    assert all(50 <= x < 60 and 20 <= y < 180 for x, y in (one.points for one in reading.shapes))
+    assert [str(problem) for problem in reply.diagnostics] == []
+    assert len(reply.shapes) == 17
+    assert all(50 <= x < 60 and 20 <= y < 180 for x, y in (shape.points for shape in reply.shapes))
     return {name.lower(): value for name, value in answer.headers.items()}

@@ -20,10 +20,10 @@ from tests.builder.image.bases import copy_python, docker, exclusive, image_id
 from tests.engine import PYTHON_IMAGE
 from tests.runtime import interpreters
 
-# Which extensions the image's Python loads, and where it looks for packages.
-_ASK = "import sysconfig as s; print(s.get_config_var('SOABI'), s.get_path('purelib'))"
+# Prints the ABI of the image's Python and its folder for packages.
+_INSPECT_PYTHON = "import sysconfig as s; print(s.get_config_var('SOABI'), s.get_path('purelib'))"
 
-# What running a model on a CPU needs of torch is in none of these.
+# Parts of torch that are not needed to run a model on a CPU.
 _LEFT_OUT = ("torch/include/", "torch/test/", "torch/share/", "torch/bin/test", "torch/bin/protoc")
 
 _CONDA = "/root/miniconda3"
@@ -43,7 +43,7 @@ WORKDIR /home/annotator
 USER annotator
 """
 
-# Conda at its usual place. As the real one it takes no words with line breaks.
+# Conda at its usual location. Like the real one it refuses arguments with line breaks.
 _MINICONDA = f"""\
 USER root
 COPY conda /opt/conda/bin/conda
@@ -69,7 +69,7 @@ case $command in
 esac
 """
 
-# Nothing is fetched: what is installed lies in the image already, at a place of its own.
+# Nothing is downloaded: installed packages are already in the image, in a separate folder.
 _BARE = f"""\
 FROM {PYTHON_IMAGE}
 COPY apt-get pip /opt/stand-in/
@@ -100,16 +100,16 @@ def with_torch() -> str:
 
     They are copied, because torch alone is a download of hundreds of megabytes.
     """
-    abi, place = docker("run", "--rm", PYTHON_IMAGE, "python3", "-c", _ASK).split()
+    abi, folder = docker("run", "--rm", PYTHON_IMAGE, "python3", "-c", _INSPECT_PYTHON).split()
     if abi != sysconfig.get_config_var("SOABI"):
         pytest.skip(f"{PYTHON_IMAGE} has a Python ({abi}) that this environment's torch is not for")
-    packages = _with_what_they_need("torch", "numpy", "opencv-python-headless")
-    names = "\n".join(sorted(f"{name} {one.version}" for name, one in packages.items()))
-    recipe = f"{image_id(PYTHON_IMAGE)}\n{place}\n{names}\n{_LEFT_OUT}"
+    packages = _with_requirements("torch", "numpy", "opencv-python-headless")
+    names = "\n".join(sorted(f"{name} {package.version}" for name, package in packages.items()))
+    recipe = f"{image_id(PYTHON_IMAGE)}\n{folder}\n{names}\n{_LEFT_OUT}"
     reference = _reference("torch", recipe)
     with exclusive():
         if image_id(reference) is None:
-            _build_with(packages, place, reference)
+            _build_with(packages, folder, reference)
     return reference
 
 
@@ -142,58 +142,60 @@ def bare() -> str:
 
 
 def with_python() -> str:
-    """Return the same after the installation of Python and pip."""
+    """Return the bare image after the installation of Python and pip."""
     return _from_files("bare-python", f"FROM {bare()}\nRUN apt-get install python3-pip\n", {})
 
 
 def with_lines_of(function: Function) -> str:
     """Return Python's image after the function's own lines.
 
-    While the engine keeps it, the lines of a build on Python's image come from the engine's cache.
+    While the engine keeps it, builds with these lines on Python's image use the engine's cache.
     """
-    lines = "".join(f"{one.kind} {one.value}\n" for one in function.spec.build.directives.pre_copy)
+    lines = "".join(
+        f"{item.kind} {item.value}\n" for item in function.spec.build.directives.pre_copy
+    )
     return _from_files("library", f"FROM {PYTHON_IMAGE}\n{lines}", {})
 
 
-def _from_files(word: str, recipe: str, files: dict[str, str]) -> str:
-    reference = _reference(word, f"{image_id(PYTHON_IMAGE)}\n{recipe}\n{files}")
+def _from_files(name: str, recipe: str, files: dict[str, str]) -> str:
+    reference = _reference(name, f"{image_id(PYTHON_IMAGE)}\n{recipe}\n{files}")
     with exclusive(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
         if image_id(reference) is None:
-            for name, text in {**files, "Dockerfile": recipe}.items():
-                Path(folder, name).write_text(text)
+            for file_name, text in {**files, "Dockerfile": recipe}.items():
+                Path(folder, file_name).write_text(text)
             docker("build", "-q", "-t", reference, folder)
     return reference
 
 
-def _reference(word: str, recipe: str) -> str:
-    return f"fnbuild-test-base-{word}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+def _reference(name: str, recipe: str) -> str:
+    return f"fnbuild-test-base-{name}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
-def _with_what_they_need(*names: str) -> dict[str, Distribution]:
+def _with_requirements(*names: str) -> dict[str, Distribution]:
     """Return the packages and their requirements without extras, by name."""
-    found: dict[str, Distribution] = {}
-    wanted = list(names)
-    while wanted:
-        name = wanted.pop()
-        if name in found:
+    distributions: dict[str, Distribution] = {}
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name in distributions:
             continue
-        found[name] = distribution(name)
-        for line in found[name].requires or ():
-            needed = Requirement(line)
-            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
-                wanted.append(needed.name)
-    return found
+        distributions[name] = distribution(name)
+        for line in distributions[name].requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                pending.append(requirement.name)
+    return distributions
 
 
-def _build_with(packages: dict[str, Distribution], place: str, reference: str) -> None:
+def _build_with(packages: dict[str, Distribution], target: str, reference: str) -> None:
     """Build from an archive that is written while the engine reads it."""
     command = ["docker", "build", "-q", "-t", reference, "-"]
     with tempfile.TemporaryFile() as log:
-        building = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        assert building.stdin is not None
-        with building.stdin as pipe:
-            _write(packages, f"FROM {PYTHON_IMAGE}\nCOPY packages {place}\n", pipe)
-        status = building.wait()
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            _write(packages, f"FROM {PYTHON_IMAGE}\nCOPY packages {target}\n", pipe)
+        status = process.wait()
         log.seek(0)
         assert status == 0, log.read().decode()
 
@@ -205,7 +207,7 @@ def _write(packages: dict[str, Distribution], dockerfile: str, pipe: IO[bytes]) 
         archive.addfile(first, io.BytesIO(dockerfile.encode()))
         for package in packages.values():
             for path in package.files or ():
-                # What lies elsewhere are programs, which nobody runs here.
+                # Files outside of the package folder are programs, which are not used here.
                 unwanted = {"..", "tests"}.intersection(path.parts) or path.suffix == ".pyc"
                 if not unwanted and not str(path).startswith(_LEFT_OUT):
                     archive.add(path.locate(), f"packages/{path}")

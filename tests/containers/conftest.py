@@ -18,7 +18,7 @@ from fnbuild.builder.image.engine import Engine
 from tests.engine import EngineResources, call, engine_resources, require_engine, require_image
 
 PROGRAM = Path(sys.executable).with_name("fnbuild")
-_PATIENCE = 300.0
+_TIMEOUT_SECONDS = 300.0
 
 
 @dataclass
@@ -33,31 +33,31 @@ class User:
         return self.resources.name("ns")
 
     def run(
-        self, *words: str | Path, given: bytes = b"", at: Path | None = None
+        self, *arguments: str | Path, given: bytes = b"", at: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command line, and return the result; `given` is its input, `at` its folder."""
+        """Run a command line in the folder `at` with the input `given`, and return the result."""
         result = subprocess.run(
-            [str(word) for word in words],
+            [str(argument) for argument in arguments],
             input=given,
             cwd=at,
             env=self.environment,
             capture_output=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT_SECONDS,
             check=False,
         )
         return subprocess.CompletedProcess(
             result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
         )
 
-    def fnbuild(self, *words: str | Path, given: bytes = b"") -> str:
+    def fnbuild(self, *arguments: str | Path, given: bytes = b"") -> str:
         """Return the program's output; fail the test if it fails."""
-        result = self.run(PROGRAM, *words, given=given)
+        result = self.run(PROGRAM, *arguments, given=given)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    def deploy(self, *words: str | Path) -> str:
+    def deploy(self, *arguments: str | Path) -> str:
         """Deploy a function to a container, and return its URL."""
-        return self.fnbuild("deploy", "--platform", "local", "-o", "url", *words).strip()
+        return self.fnbuild("deploy", "--platform", "local", "-o", "url", *arguments).strip()
 
     def shown(self, name: str) -> Any:
         """Return the program's description of a function."""
@@ -76,9 +76,9 @@ class User:
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     """Return the available engine, with an image that has Python."""
-    found = require_engine()
-    require_image(found)
-    return found
+    engine = require_engine()
+    require_image(engine)
+    return engine
 
 
 @pytest.fixture(scope="session")

@@ -32,24 +32,24 @@ def _face(photo: Photo, ask: Ask) -> None:
 
 
 def _people(photo: Photo, ask: Ask) -> None:
-    found = ask(read_image(photo("bus.jpg"))).shapes
-    assert max(likeness(each.points, BUS_LEFT) for each in found) > 0.6
+    shapes = ask(read_image(photo("bus.jpg"))).shapes
+    assert max(likeness(each.points, BUS_LEFT) for each in shapes) > 0.6
 
 
 def _shapes(_: Photo, ask: Ask) -> None:
     random = np.random.default_rng(2028)
-    right = there = 0
+    correct = total = 0
     for _ in range(12):
         image, shapes = picture(random, 320, 240)
-        right += hits(ask(file_of(image)).shapes, shapes)
-        there += len(shapes)
-    assert right / there > 0.8
+        correct += hits(ask(file_of(image)).shapes, shapes)
+        total += len(shapes)
+    assert correct / total > 0.8
 
 
 def _cut_out(photo: Photo, ask: Ask) -> None:
-    (found,) = ask(read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)]).shapes
-    assert found.mask is not None
-    assert found.mask.area > 30_000
+    (shape,) = ask(read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)]).shapes
+    assert shape.mask is not None
+    assert shape.mask.area > 30_000
 
 
 def _followed(photo: Photo, ask: Ask) -> None:
@@ -66,11 +66,11 @@ class Case:
     """A base image for a function that is available here, and the check of its replies."""
 
     base: Callable[[Function], str]
-    judge: Callable[[Photo, Ask], None]
+    check: Callable[[Photo, Ask], None]
 
 
 def _python(function: Function) -> str:
-    # Several functions have one line: who removes the first image takes nothing from the second.
+    # Several functions have the same line; the image keeps its layer while functions are removed.
     bases.with_lines_of(function)
     return PYTHON_IMAGE
 
@@ -84,7 +84,7 @@ CASES = {
     "people-hog": Case(_python, _people),
     "grabcut": Case(_python, _cut_out),
     "optical-flow": Case(_python, _followed),
-    # Its own line finds torch there already.
+    # The image already has torch, which its own line installs.
     "shapes": Case(_torch, _shapes),
 }
 
@@ -97,17 +97,21 @@ def check(folder: Path, url: str, photo: Photo) -> None:
     options = {"shape_types": labels.tracked_shape_types(function)} if kind == "tracker" else {}
 
     def ask(image: Any, **given: Any) -> ParsedReply:
-        sent = build_request(kind, image, **options, **given)
-        headers = {"Content-Type": sent.content_type}
-        answer = request("POST", url, "/", sent.body, headers)
+        image_request = build_request(kind, image, **options, **given)
+        headers = {"Content-Type": image_request.content_type}
+        answer = request("POST", url, "/", image_request.body, headers)
         assert answer.status == 200, answer.body
-        reading = read_reply(
-            kind, answer.body, labels.function_labels(function), sent.picture.size, sent
+        reply = read_reply(
+            kind,
+            answer.body,
+            labels.function_labels(function),
+            image_request.picture.size,
+            image_request,
         )
-        assert [str(problem) for problem in reading.diagnostics] == []
-        return reading
+        assert [str(problem) for problem in reply.diagnostics] == []
+        return reply
 
-    CASES[folder.name].judge(photo, ask)
+    CASES[folder.name].check(photo, ask)
     wrong = request("POST", url, "/", b"raw", {"Content-Type": "text/plain"})
     assert wrong.status == 400
     assert json.loads(wrong.body)["error"]

@@ -19,18 +19,20 @@ def names() -> Iterator[None]:
         yield
 
 
-def test_it_builds_and_answers_on_its_own_python(user: User, names: None, tmp_path: Path) -> None:
+def test_it_is_built_and_runs_on_its_own_python(user: User, names: None, tmp_path: Path) -> None:
     folder = tmp_path / "alphapose"
     config = alphapose.write(folder)
 
-    # With its tab it is no YAML, and that is told; --fix mends it, and a word that is out of use.
+    # The tab makes it invalid YAML; --fix repairs this and renames a deprecated key.
     arguments = ("deploy", "--project-name", "cvat", "--path", folder, "--platform", "local")
     result = user.run("fnbuild", *arguments)
     assert result.returncode == 1
     assert "function.yaml:26:1" in result.stderr
     user.fnbuild("validate", "--fix", folder)
-    mended = alphapose.CONFIG.read_text().replace("\t", " " * 8).replace("maxWorkers", "numWorkers")
-    assert config.read_text() == mended
+    repaired = (
+        alphapose.CONFIG.read_text().replace("\t", " " * 8).replace("maxWorkers", "numWorkers")
+    )
+    assert config.read_text() == repaired
 
     url = user.fnbuild(*arguments, "-o", "url").strip()
     headers = alphapose.ask(url, folder)
@@ -40,8 +42,8 @@ def test_it_builds_and_answers_on_its_own_python(user: User, names: None, tmp_pa
     facts = user.resources.engine.inspect(alphapose.IMAGE)
     assert facts is not None
     assert (facts.user, facts.workdir) == ("root", "/Alphapose")
-    built = [layer.created_by for layer in user.resources.engine.history(alphapose.IMAGE)]
-    assert any('echo "works well"' in one for one in built)
+    commands = [layer.created_by for layer in user.resources.engine.history(alphapose.IMAGE)]
+    assert any('echo "works well"' in command for command in commands)
     container = user.inspected("alphapose")
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
     function = user.shown("alphapose")

@@ -49,13 +49,13 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
     """Return `folder(name)`: the function of that name, with code that reports where it runs."""
 
     def write(name: str) -> Path:
-        made = tmp_path / name
-        made.mkdir()
+        function_folder = tmp_path / name
+        function_folder.mkdir()
         text = (FUNCTIONS / f"{name}.yaml").read_text()
-        (made / "function.yaml").write_text(text)
+        (function_folder / "function.yaml").write_text(text)
         handler = load_function(FUNCTIONS / f"{name}.yaml").function.spec.handler
-        (made / f"{handler.partition(':')[0]}.py").write_text(MAIN)
-        return made
+        (function_folder / f"{handler.partition(':')[0]}.py").write_text(MAIN)
+        return function_folder
 
     return write
 
@@ -71,7 +71,7 @@ def _deploy(user: User, folder: Path, base: str) -> Any:
     return reply
 
 
-def test_an_environment_of_conda(user: User, folder: Callable[[str], Path]) -> None:
+def test_a_conda_environment_runs_the_function(user: User, folder: Callable[[str], Path]) -> None:
     found = _deploy(user, folder("conda-mask"), bases.miniconda())
     assert found["python"] == "3.6"
     assert found["executable"] == "/opt/conda/envs/cells/bin/python3"
@@ -80,7 +80,9 @@ def test_an_environment_of_conda(user: User, folder: Callable[[str], Path]) -> N
     assert found["environment"]["PYTHONPATH"].endswith("/opt/nuclio/cells:/opt/nuclio")
 
 
-def test_a_base_image_without_python(user: User, folder: Callable[[str], Path]) -> None:
+def test_python_is_installed_into_a_base_image_without_it(
+    user: User, folder: Callable[[str], Path]
+) -> None:
     path = folder("sam-interactor")
     found = _deploy(user, path, bases.bare())
     assert found["python"] == "3.11"
@@ -90,11 +92,11 @@ def test_a_base_image_without_python(user: User, folder: Callable[[str], Path]) 
     assert facts.workdir == "/opt/nuclio/sam"
 
 
-def test_keys_that_nobody_knows(user: User, folder: Callable[[str], Path]) -> None:
+def test_unknown_keys_are_ignored(user: User, folder: Callable[[str], Path]) -> None:
     found = _deploy(user, folder("guessed-keys"), bases.with_python())
     assert found["python"] == "3.11"
-    asked = docker("exec", user.container("tf-deep-guess"), "cat", "/opt/stand-in/asked")
-    assert asked.splitlines()[-2:] == ["apt-get update", "pip install tensorflow"]
+    commands = docker("exec", user.container("tf-deep-guess"), "cat", "/opt/stand-in/asked")
+    assert commands.splitlines()[-2:] == ["apt-get update", "pip install tensorflow"]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +107,10 @@ def test_keys_that_nobody_knows(user: User, folder: Callable[[str], Path]) -> No
         ("yolo-gpu", bases.bare),
     ],
 )
-def test_is_built(
+def test_configurations_are_built(
     user: User, folder: Callable[[str], Path], name: str, base: Callable[[], str]
 ) -> None:
-    """These need a GPU, files or ports of another machine to run."""
+    """These functions cannot run here: they need a GPU, files or ports of another machine."""
     image = user.resources.image(name)
     output = user.fnbuild(
         *("build", "--path", folder(name), "--base-image", base(), "--image", image, "-o", "json")

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_it_answers_in_a_container(folder: Path, user: User, photo: library.Photo) -> None:
+def test_library_functions_answer_in_a_container(
+    folder: Path, user: User, photo: library.Photo
+) -> None:
     name = folder.name
     base = library.CASES[name].base(load_function(folder).function)
     url = user.deploy(

@@ -26,23 +26,23 @@ def _function(user: User, folder: Path, name: str, base: str) -> None:
     (folder / "main.py").write_text(CODE)
 
 
-def test_base_images_beside_functions_are_built_first(user: User, tmp_path: Path) -> None:
+def test_base_images_next_to_functions_are_built_first(user: User, tmp_path: Path) -> None:
     top = tmp_path / "serverless"
-    # The names of base images come from folders, and these are nobody else's.
-    mine = user.resources.name("kit")
-    shared, own = f"cvat.{mine}.base", f"cvat.{mine}.public.net.base"
+    # The names of base images come from the folders, which have unique names.
+    kit = user.resources.name("kit")
+    shared, own = f"cvat.{kit}.base", f"cvat.{kit}.public.net.base"
     user.resources.images += [f"{shared}:latest", f"{own}:latest"]
-    user.resources.dockerfile(top / mine / "base", f"FROM {PYTHON_IMAGE}\nENV SHARED=one")
-    net = top / mine / "public" / "net" / "nuclio"
+    user.resources.dockerfile(top / kit / "base", f"FROM {PYTHON_IMAGE}\nENV SHARED=one")
+    net = top / kit / "public" / "net" / "nuclio"
     _function(user, net, "net", own)
     user.resources.dockerfile(net, f"FROM {shared}\nENV SEEN=$SHARED-two")
-    # This one stands on another image, so its Dockerfile is its own business.
-    other = top / mine / "public" / "other" / "nuclio"
+    # This function uses another base image, so its Dockerfile is ignored.
+    other = top / kit / "public" / "other" / "nuclio"
     _function(user, other, "other", PYTHON_IMAGE)
     user.resources.dockerfile(other, f"FROM {PYTHON_IMAGE}\nRUN exit 1")
 
     arguments = ("deploy", "--recursive", "--project-name", "cvat", "--platform", "local")
-    result = user.run(PROGRAM, *arguments, "--env", "SEEN=flag", "--path", top / mine / "public")
+    result = user.run(PROGRAM, *arguments, "--env", "SEEN=flag", "--path", top / kit / "public")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("net: building the base image") == 2
     assert "other: building the base image" not in result.stderr
@@ -56,16 +56,14 @@ def test_base_images_beside_functions_are_built_first(user: User, tmp_path: Path
     assert user.fnbuild("invoke", "net", "--platform", "local").strip() == "flag"
 
 
-def test_a_base_image_that_cannot_be_built_fails_its_function_alone(
-    user: User, tmp_path: Path
-) -> None:
-    mine = user.resources.name("kit")
-    bad = tmp_path / mine / "bad" / "nuclio"
-    _function(user, bad, "bad", f"cvat.{mine}.bad.base")
+def test_a_failed_base_image_fails_only_its_function(user: User, tmp_path: Path) -> None:
+    kit = user.resources.name("kit")
+    bad = tmp_path / kit / "bad" / "nuclio"
+    _function(user, bad, "bad", f"cvat.{kit}.bad.base")
     user.resources.dockerfile(bad, f"FROM {PYTHON_IMAGE}\nRUN echo no weights here; exit 3")
-    _function(user, tmp_path / mine / "good" / "nuclio", "good", PYTHON_IMAGE)
+    _function(user, tmp_path / kit / "good" / "nuclio", "good", PYTHON_IMAGE)
     arguments = ("deploy", "--recursive", "--platform", "local", "--env", "SEEN=here", "-o", "json")
-    result = user.run(PROGRAM, *arguments, "--path", tmp_path / mine)
+    result = user.run(PROGRAM, *arguments, "--path", tmp_path / kit)
     assert result.returncode == 1
     assert [row["state"] for row in json.loads(result.stdout)] == ["failed", "ready"]
     assert "no weights here" in result.stderr

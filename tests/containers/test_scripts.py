@@ -43,7 +43,7 @@ def cvat(user: User, tmp_path: Path) -> Iterator[Path]:
     user.environment |= {"BASES": bases, "NETWORK": network}
     call(user.resources.engine, "network", "create", network)
     yield folder
-    # A network goes behind its containers.
+    # A network can only be removed after its containers.
     user.resources.remove()
     call(user.resources.engine, "network", "rm", network)
 
@@ -53,12 +53,12 @@ def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
     """Make the `docker` of the shell build with BuildKit, which the scripts require."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    found = shutil.which("docker", path=_with_buildkit(tmp_path))
-    if found is None:
+    program = shutil.which("docker", path=_with_buildkit(tmp_path))
+    if program is None:
         pytest.skip("no docker here builds with BuildKit")
-    (programs / "docker").symlink_to(found)
+    (programs / "docker").symlink_to(program)
     user.environment["PATH"] = f"{programs}{os.pathsep}{user.environment['PATH']}"
-    # Old BuildKits bring the whole engine down when they build the same thing twice at once.
+    # Concurrent builds of the same image crash engines with an old BuildKit.
     with locks.exclusive("buildkit"):
         yield
 
@@ -66,13 +66,18 @@ def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
 def _with_buildkit(folder: Path) -> str:
     """Return the first folder of PATH with a docker that has BuildKit, or ""."""
     (folder / "Dockerfile").write_text("FROM scratch\nLABEL nothing=here\n")
-    for place in os.get_exec_path():
-        docker = Path(place, "docker")
+    for folder_of_program in os.get_exec_path():
+        docker = Path(folder_of_program, "docker")
         if os.access(docker, os.X_OK):
             command = [docker, "build", "--quiet", "--file", folder / "Dockerfile", folder]
-            asked = {**os.environ, "DOCKER_BUILDKIT": "1"}
-            if subprocess.run(command, env=asked, capture_output=True, check=False).returncode == 0:
-                return place
+            environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+            if (
+                subprocess.run(
+                    command, env=environment, capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
+                return folder_of_program
     return ""
 
 
@@ -80,9 +85,9 @@ def _ports(table: str) -> dict[str, str]:
     """Return the ports of the ready functions in the last table of the output."""
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
     header = ["NAMESPACE", "NAME", "PROJECT", "STATE", "REPLICAS", "NODE PORT"]
-    listed = rows[-rows[::-1].index(header) :]
-    assert all(row[2:5] == ["cvat", "ready", "1/1"] for row in listed), table
-    return {row[1]: row[5] for row in listed}
+    functions = rows[-rows[::-1].index(header) :]
+    assert all(row[2:5] == ["cvat", "ready", "1/1"] for row in functions), table
+    return {row[1]: row[5] for row in functions}
 
 
 def _ask(port: str, body: Any = None) -> Any:
@@ -92,7 +97,7 @@ def _ask(port: str, body: Any = None) -> Any:
     return json.loads(answer.body)
 
 
-def test_the_script_deploys_every_function_and_may_be_run_again(
+def test_the_script_deploys_all_functions_and_can_be_repeated(
     user: User, cvat: Path, buildkit: None
 ) -> None:
     first = user.run("bash", cvat / "deploy_cpu.sh")
@@ -107,12 +112,12 @@ def test_the_script_deploys_every_function_and_may_be_run_again(
     for name in ports:
         container = user.inspected(name)
         assert container["Config"]["Labels"]["nuclio.io/project-name"] == "cvat"
-        # What the flag says of the platform comes beside what the file says.
+        # Platform attributes of the flag are added to those of the file.
         assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
         assert list(container["NetworkSettings"]["Networks"]) == [user.environment["NETWORK"]]
         assert user.shown(name)["spec"]["platform"]["attributes"]["mountMode"] == "volume"
 
-    # An edit of one file, and the whole script again: it deploys this one, on the same port.
+    # After a change of one file the script deploys this function again, on the same port.
     code = cvat / "custom/YOLO-v8-n_100imgs/nuclio/main.py"
     code.write_text(code.read_text().replace('"asked": event.body', '"asked": "edited"'))
     second = user.run("bash", cvat / "deploy_cpu.sh")
@@ -121,13 +126,13 @@ def test_the_script_deploys_every_function_and_may_be_run_again(
     assert _ask(ports[OWN])["asked"] == "edited"
     assert _ask(ports[YOLO], 2)["asked"] == 2
 
-    # One folder alone.
+    # The script deploys a single folder.
     third = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
     assert third.returncode == 0, third.stderr
     assert third.stdout.count("is deployed") == 1
 
 
-def test_the_script_for_gpus_leaves_the_function_without_one_when_there_is_none(
+def test_the_gpu_script_keeps_the_function_if_there_is_no_gpu(
     user: User, cvat: Path, buildkit: None
 ) -> None:
     result = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
@@ -152,7 +157,7 @@ def own(user: User, cvat: Path) -> tuple[str | Path, ...]:
     return ("deploy", "--project-name", "cvat", "--path", path, "--platform", "local", *env)
 
 
-def test_the_flags_of_the_documentation(
+def test_documented_flags_are_supported(
     user: User, own: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
     base = user.resources.build(
@@ -181,9 +186,9 @@ def test_the_flags_of_the_documentation(
     assert json.loads(reply)["asked"] == {"a": 1}
     assert json.loads(reply)["files"] == ["common", "function.yaml", "main.py"]
 
-    # The image of one function is another's, by its name alone.
-    ran = ("--run-image", image, "--runtime", "python:3.9", "--handler", "main:handler")
-    user.fnbuild("deploy", "copy", *ran, *own[-4:], "--platform", "local")
+    # A second function runs the image of the first one.
+    run_options = ("--run-image", image, "--runtime", "python:3.9", "--handler", "main:handler")
+    user.fnbuild("deploy", "copy", *run_options, *own[-4:], "--platform", "local")
     ports = user.fnbuild("get", "functions", "--platform", "local")
     assert "| copy " in ports
     reply = user.fnbuild("invoke", "copy", "-b", "2", "-c", "application/json", *own[5:7])
@@ -199,7 +204,7 @@ def test_the_flags_of_the_documentation(
     assert OWN not in user.fnbuild("get", "functions", "--platform", "local")
 
 
-def test_a_gpu_by_flag(user: User, own: tuple[str | Path, ...]) -> None:
+def test_a_flag_requests_a_gpu(user: User, own: tuple[str | Path, ...]) -> None:
     result = user.run("fnbuild", *own, "--resource-limit", "nvidia.com/gpu=1")
     if result.returncode == 0:
         (device,) = user.inspected(OWN)["HostConfig"]["DeviceRequests"]

@@ -24,7 +24,7 @@ from fnbuild.dashboard.function_folders import MAX_UPLOADS, Uploads
 from fnbuild.errors import InputError, NotFoundError
 from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
 from tests.dashboard.conftest import Answer, Dashboard
-from tests.test_trees import deep
+from tests.test_trees import nested_folders
 
 pytestmark = pytest.mark.system
 
@@ -206,7 +206,7 @@ def test_what_an_earlier_release_left_half_made_keeps_nobody_from_sending(
     good = zipped({"main.py": CODE.format(text="good")})
     assert sent(dashboard, good).status == 201
     # No process has that number.
-    left = deep(dashboard.data_dir / "uploads" / "4194303-0123456789abcdef", 1900, "d")
+    left = nested_folders(dashboard.data_dir / "uploads" / "4194303-0123456789abcdef", 1900, "d")
     assert sent(dashboard, good).status == 201
     assert not left.exists()
 

@@ -1,4 +1,4 @@
-"""The dashboard's own image, built once for all tests of a run."""
+"""The image of the dashboard, built once for all tests of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILE = CONFIG / "image" / "Dockerfile"
 
 @dataclass(frozen=True)
 class Images:
-    """`plain` is for clusters, `docker` has an engine's client; `engine` has both."""
+    """Images of the dashboard: `plain` for clusters, `docker` with an engine's client."""
 
     engine: Engine
     plain: str
@@ -32,15 +32,15 @@ class Images:
 
 @pytest.fixture(scope="session")
 def images() -> Iterator[Images]:
-    """Made by the first test process that comes, removed by the last one that goes."""
+    """Build the images in the first test process, and remove them in the last one."""
     engine = require_engine()
     require_image(engine)
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid():08x}"
-    made = Images(engine, *(f"fnbuild-test-dashboard-{run[:8]}:{one}" for one in ("1", "2")))
+    built = Images(engine, *(f"fnbuild-test-dashboard-{run[:8]}:{tag}" for tag in ("1", "2")))
     lock = Path(tempfile.gettempdir(), f"fnbuild-test-dashboard-{run[:8]}.lock")
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for image, target in ((made.plain, "dashboard"), (made.docker, "docker")):
+        for image, target in ((built.plain, "dashboard"), (built.docker, "docker")):
             if engine.inspect(image) is None:
                 arguments = ("--target", target)
                 request = BuildRequest(
@@ -48,13 +48,13 @@ def images() -> Iterator[Images]:
                 )
                 engine.build(request, lambda _: None)
         fcntl.flock(file, fcntl.LOCK_SH)
-        yield made
+        yield built
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        call(engine, "rmi", "--force", made.docker, made.plain)
-        lock.unlink(missing_ok=True)  # who came while it was removed has made them anew
+        call(engine, "rmi", "--force", built.docker, built.plain)
+        lock.unlink(missing_ok=True)  # a process that started meanwhile builds them again
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def resources(images: Images) -> Iterator[EngineResources]:
     names.remove()
 
 
-def said(container: str) -> str:
-    """What a container has written."""
+def log_of(container: str) -> str:
+    """Return the output of a container."""
     result = subprocess.run(
         ["docker", "logs", container], capture_output=True, text=True, check=True
     )
@@ -74,12 +74,11 @@ def said(container: str) -> str:
 
 
 def until_healthy(engine: Engine, container: str) -> None:
-    """Wait for the container's own health check, or fail with what it has written."""
+    """Wait until the container's health check succeeds, or fail with its output."""
 
     def healthy() -> bool:
-        words = call(engine, "inspect", "--format", "{{json .State}}", container)
-        state = json.loads(words)
-        assert state["Running"], said(container)
+        state = json.loads(call(engine, "inspect", "--format", "{{json .State}}", container))
+        assert state["Running"], log_of(container)
         return bool(state["Health"]["Status"] == "healthy")
 
     until(f"the health of {container}", healthy)

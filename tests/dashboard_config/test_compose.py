@@ -1,4 +1,4 @@
-"""The compose file beside CVAT's: a stand-in for CVAT finds functions and invokes them."""
+"""The compose file for CVAT: a simulated CVAT lists functions and invokes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.dashboard_config.conftest import CONFIG, Images, said, until_healthy
+from tests.dashboard_config.conftest import CONFIG, Images, log_of, until_healthy
 from tests.engine import PYTHON_IMAGE, EngineResources, call, free_port, require_program, until
 
 pytestmark = pytest.mark.system
@@ -41,8 +41,8 @@ LABELS = [
     }
 ]
 
-# What CVAT's server does with its environment.
-ASKING = """\
+# Lists and invokes functions with the settings of the environment, as CVAT's server does.
+CVAT_PROGRAM = """\
 import json, os, sys
 sys.path.insert(0, "/tests")
 from cvat import Cvat, Task
@@ -58,8 +58,8 @@ print(json.dumps({"way": way, "found": found}))
 
 
 @dataclass
-class Beside:
-    """CVAT's containers with a dashboard beside them."""
+class CvatDeployment:
+    """CVAT's containers with a dashboard in their network."""
 
     resources: EngineResources
     images: Images
@@ -70,11 +70,19 @@ class Beside:
     def nuclio(self) -> str:
         return self.resources.name("nuclio")
 
-    def ask(self, service: str, *words: str) -> Any:
-        """What CVAT gets in one of its services; its own way to invoke, or the one given."""
-        command = ["docker", "exec", self.resources.name(service), "python", "-c", ASKING, *words]
+    def invoke(self, service: str, *arguments: str) -> Any:
+        """Invoke all functions from a service of CVAT, by its own method or the given one."""
+        command = [
+            "docker",
+            "exec",
+            self.resources.name(service),
+            "python",
+            "-c",
+            CVAT_PROGRAM,
+            *arguments,
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, f"{result.stderr}\n{said(self.nuclio)}"
+        assert result.returncode == 0, f"{result.stderr}\n{log_of(self.nuclio)}"
         return json.loads(result.stdout)
 
     def api(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
@@ -91,7 +99,7 @@ class Beside:
             return error.code, json.loads(error.read() or b"null")
 
     def deploy(self, name: str, **spec: Any) -> dict[str, Any]:
-        """Deploy by the API, and wait for its end; the function as it is then."""
+        """Deploy a function through the API, and return it after the end of the deploy."""
         body = {
             "metadata": {
                 "name": name,
@@ -111,56 +119,60 @@ class Beside:
         }
         status, answer = self.api("POST", "/api/functions", body)
         assert status == 202, answer
-        found: dict[str, Any] = {}
+        function: dict[str, Any] = {}
 
-        def done() -> bool:
-            found.update(self.api("GET", f"/api/functions/{name}")[1])
-            return found["status"]["state"] not in ("building", "")
+        def is_finished() -> bool:
+            function.update(self.api("GET", f"/api/functions/{name}")[1])
+            return function["status"]["state"] not in ("building", "")
 
-        until(f"the deploy of {name}", done, 240)
-        return found
+        until(f"the deploy of {name}", is_finished, 240)
+        return function
 
 
 @pytest.fixture(scope="module")
-def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+def cvat(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CvatDeployment]:
     program = _compose()
     folder = tmp_path_factory.mktemp("cvat")
     resources = EngineResources(images.engine)
     project, port = resources.name("cvat"), free_port()
-    found = Beside(resources, images, port, f"{project}_cvat")
-    _write(folder, images, found)
+    deployment = CvatDeployment(resources, images, port, f"{project}_cvat")
+    _write(folder, images, deployment)
     files = [folder / "docker-compose.yml", FILE, folder / "tests.yml"]
     arguments = [*program, "-p", project, *(word for file in files for word in ("-f", str(file)))]
-    own = {
+    variables = {
         "FNBUILD_DASHBOARD_IMAGE": images.docker,
         "FNBUILD_DASHBOARD_PORT": str(port),
         "FNBUILD_DASHBOARD_TOKEN": TOKEN,
     }
-    how: dict[str, Any] = {"cwd": folder, "env": {**os.environ, **own}, "capture_output": True}
+    options: dict[str, Any] = {
+        "cwd": folder,
+        "env": {**os.environ, **variables},
+        "capture_output": True,
+    }
     try:
-        up = subprocess.run([*arguments, "up", "-d"], check=False, text=True, **how)
+        up = subprocess.run([*arguments, "up", "-d"], check=False, text=True, **options)
         assert up.returncode == 0, up.stderr
-        until_healthy(images.engine, found.nuclio)
-        yield found
+        until_healthy(images.engine, deployment.nuclio)
+        yield deployment
     finally:
         # Functions are in CVAT's network, and go before it.
         for name in call(
-            images.engine, "ps", "-aq", "--filter", f"network={found.network}"
+            images.engine, "ps", "-aq", "--filter", f"network={deployment.network}"
         ).split():
             call(images.engine, "rm", "--force", "--volumes", name)
-        subprocess.run([*arguments, "down", "-v"], check=False, **how)
+        subprocess.run([*arguments, "down", "-v"], check=False, **options)
         resources.remove()
 
 
 def _compose() -> list[str]:
-    """The words that begin a command of compose: of the engine's plugin, else the older program."""
+    """Return the compose command: the plugin of the engine or the older program."""
     plugin = ["docker", "compose"]
     result = subprocess.run([*plugin, "version"], capture_output=True, check=False)
     return plugin if result.returncode == 0 else [require_program("docker-compose")]
 
 
-def _write(folder: Path, images: Images, beside: Beside) -> None:
-    """A folder like CVAT's, and a file by which nothing has a name that others use."""
+def _write(folder: Path, images: Images, cvat: CvatDeployment) -> None:
+    """Write a folder like CVAT's, and a file with unique names for all containers."""
     service = {
         "image": images.plain,
         "entrypoint": ["sleep", "3600"],
@@ -170,28 +182,28 @@ def _write(folder: Path, images: Images, beside: Beside) -> None:
     }
     names = ("cvat_server", "cvat_worker_annotation")
     config = yaml.safe_load((CONFIG / "compose" / "cvat.yaml").read_text())
-    config["defaults"]["spec"]["platform"]["attributes"]["network"] = beside.network
-    config["namespace"] = beside.resources.name("ns")
+    config["defaults"]["spec"]["platform"]["attributes"]["network"] = cvat.network
+    config["namespace"] = cvat.resources.name("ns")
     (folder / "cvat.yaml").write_text(yaml.safe_dump(config))
     for file, services in {
         "docker-compose.yml": dict.fromkeys(names, service),
         "tests.yml": {
-            **{name: {"container_name": beside.resources.name(name)} for name in names},
+            **{name: {"container_name": cvat.resources.name(name)} for name in names},
             "nuclio": {
-                "container_name": beside.nuclio,
+                "container_name": cvat.nuclio,
                 "volumes": [f"{folder}/cvat.yaml:/usr/share/fnbuild/cvat.yaml:ro"],
             },
         },
     }.items():
         networks = {"networks": {"cvat": {}}} if file == "docker-compose.yml" else {}
         (folder / file).write_text(yaml.safe_dump({"services": services, **networks}))
-    # CVAT asks for a namespace, which is not the one of everybody else who tests here.
-    own = yaml.safe_load((folder / "tests.yml").read_text())
+    # The namespace is unique because other tests use the same engine.
+    overrides = yaml.safe_load((folder / "tests.yml").read_text())
     for name in names:
-        own["services"][name]["environment"] = {
+        overrides["services"][name]["environment"] = {
             "CVAT_NUCLIO_FUNCTION_NAMESPACE": config["namespace"]
         }
-    (folder / "tests.yml").write_text(yaml.safe_dump(own))
+    (folder / "tests.yml").write_text(yaml.safe_dump(overrides))
 
 
 def _shapes(answer: Any, name: str) -> tuple[Any, ...]:
@@ -199,59 +211,59 @@ def _shapes(answer: Any, name: str) -> tuple[Any, ...]:
     return shape["label"], shape["points"], shape["attributes"]
 
 
-def test_functions_deployed_by_the_page_are_models_of_cvat(beside: Beside) -> None:
-    status, answer = beside.api("POST", "/api/projects", {"metadata": {"name": "cvat"}})
+def test_deployed_functions_are_models_in_cvat(cvat: CvatDeployment) -> None:
+    status, answer = cvat.api("POST", "/api/projects", {"metadata": {"name": "cvat"}})
     assert status == 201, answer
-    deployed = beside.deploy("near")
+    deployed = cvat.deploy("near")
     assert deployed["status"]["state"] == "ready", deployed["status"]
-    # On the engine's own bridge the dashboard reaches it by its port, as CVAT does directly.
+    # A function on the bridge network is reached by its port.
     away = {"platform": {"attributes": {"network": "bridge"}}}
-    deployed = beside.deploy("away", **away)
+    deployed = cvat.deploy("away", **away)
     assert deployed["status"]["state"] == "ready", deployed["status"]
 
     expected = ("cat", [1, 2, 30, 40])
     for service in ("cvat_server", "cvat_worker_annotation"):
-        by_dashboard = beside.ask(service)
+        by_dashboard = cvat.invoke(service)
         assert by_dashboard["way"] == "dashboard"
         assert set(by_dashboard["found"]) == {"near", "away"}
-        direct = beside.ask(service, "direct")
+        direct = cvat.invoke(service, "direct")
         for name in ("near", "away"):
             assert _shapes(by_dashboard, name)[:2] == expected
             assert _shapes(direct, name) == _shapes(by_dashboard, name)
         assert "cvat_redis_ondisk" in json.dumps(by_dashboard)
-    _examined(beside)
+    _check_with_doctor(cvat)
 
 
-def _examined(beside: Beside) -> None:
-    """What the documents say to ask with finds nothing wrong."""
+def _check_with_doctor(cvat: CvatDeployment) -> None:
+    """Check that the documented doctor command finds no failures."""
     host = "host.docker.internal"
     arguments = [
         "docker",
         "run",
         "--rm",
         "--network",
-        beside.network,
+        cvat.network,
         "--add-host",
         f"{host}:host-gateway",
     ]
-    asking = ["doctor", "cvat", "--url", "http://nuclio:8070", "--direct-host", host]
-    mine = ["--namespace", beside.resources.name("ns")]
-    image = beside.images.plain
+    doctor = ["doctor", "cvat", "--url", "http://nuclio:8070", "--direct-host", host]
+    namespace = ["--namespace", cvat.resources.name("ns")]
+    image = cvat.images.plain
     result = subprocess.run(
-        [*arguments, image, *asking, *mine], capture_output=True, text=True, check=False
+        [*arguments, image, *doctor, *namespace], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "near" in result.stdout
 
 
-def test_a_write_wants_the_token_by_every_way(beside: Beside) -> None:
-    assert beside.api("GET", "/api/functions", token="")[0] == 200
-    assert beside.api("POST", "/api/functions", {}, token="")[0] == 401
-    assert beside.api("POST", "/api/functions", {}, token="wrong")[0] == 401
-    assert TOKEN not in said(beside.nuclio)
+def test_writes_require_the_token(cvat: CvatDeployment) -> None:
+    assert cvat.api("GET", "/api/functions", token="")[0] == 200
+    assert cvat.api("POST", "/api/functions", {}, token="")[0] == 401
+    assert cvat.api("POST", "/api/functions", {}, token="wrong")[0] == 401
+    assert TOKEN not in log_of(cvat.nuclio)
 
 
-def test_the_variables_are_those_that_cvat_reads(beside: Beside) -> None:
+def test_the_compose_file_sets_the_variables_of_cvat(cvat: CvatDeployment) -> None:
     services = yaml.safe_load(FILE.read_text())["services"]
     assert services["cvat_server"]["environment"] == {
         "CVAT_SERVERLESS": 1,
@@ -264,5 +276,5 @@ def test_the_variables_are_those_that_cvat_reads(beside: Beside) -> None:
     }
     assert services["nuclio"]["ports"] == ["127.0.0.1:${FNBUILD_DASHBOARD_PORT:-8070}:8070"]
     # CVAT's own variables stay.
-    command = ["docker", "exec", beside.resources.name("cvat_server"), "printenv", "CVAT_HOST"]
+    command = ["docker", "exec", cvat.resources.name("cvat_server"), "printenv", "CVAT_HOST"]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"localhost\n"

@@ -1,4 +1,4 @@
-"""The configuration file and the systemd unit, as far as they can be tried without installing."""
+"""The configuration file and the systemd unit, tested without an installation."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ UNIT = CONFIG / "systemd" / "fnbuild-dashboard.service"
 
 
 def _uncommented(text: str) -> str:
-    """The sample with the keys that are commented out at its end."""
-    before, _, after = text.partition("defaults: {}\n")
-    return before + "".join(line.removeprefix("# ") + "\n" for line in after.splitlines())
+    """Return the sample with the keys that are commented out at its end."""
+    head, _, tail = text.partition("defaults: {}\n")
+    return head + "".join(line.removeprefix("# ") + "\n" for line in tail.splitlines())
 
 
-def test_the_sample_says_what_holds_without_it() -> None:
+def test_the_sample_has_the_default_values() -> None:
     sample = settings.read_options(CONFIG / "dashboard.yaml")
     assert (
         replace(settings.make_settings(sample, settings.DashboardOptions()), library=None)
         == Settings()
     )
-    known = {one.encode_name for one in msgspec.structs.fields(settings.DashboardOptions)}
+    supported = {field.encode_name for field in msgspec.structs.fields(settings.DashboardOptions)}
     flags = {"listen", "open", "health", "readToken"}
     written = yaml.safe_load((CONFIG / "dashboard.yaml").read_text()).keys()
-    assert written == known - flags - {"extra"}
+    assert written == supported - flags - {"extra"}
 
 
-def test_defaults_that_the_samples_show_are_parts_of_a_function(tmp_path: Path) -> None:
+def test_defaults_in_the_samples_are_valid(tmp_path: Path) -> None:
     file = tmp_path / "dashboard.yaml"
     file.write_text(_uncommented((CONFIG / "dashboard.yaml").read_text()))
     for path in (file, CONFIG / "compose" / "cvat.yaml"):
-        # A key that no function has is refused.
+        # Unknown keys of functions are refused.
         defaults = settings.read_options(path).defaults
         assert defaults is not None
         assert to_dict(defaults)["spec"]
@@ -71,31 +71,31 @@ def _unit() -> configparser.ConfigParser:
     return parser
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = require_program("systemd-analyze")
-    # It wants the program to be there.
+    # systemd requires an existing program.
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/fnbuild/bin/fnbuild", sys.executable))
     result = subprocess.run(
         [program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
-    told = [line for line in result.stderr.splitlines() if UNIT.name in line]
-    assert not told
+    messages = [line for line in result.stderr.splitlines() if UNIT.name in line]
+    assert not messages
     assert result.returncode == 0, result.stderr
 
 
-def test_functions_outlive_the_dashboard_that_started_them() -> None:
+def test_functions_survive_the_dashboard_that_started_them() -> None:
     service = _unit()["Service"]
     assert service["KillMode"] == "process"
     assert service["Restart"] == "always"
     assert "PrivateTmp" not in service
-    # Their own namespaces are those that the runtime makes.
+    # The runtime creates these namespaces for functions.
     assert service["RestrictNamespaces"] == "user mnt"
-    words = service["ExecStart"].split()
+    command = service["ExecStart"].split()
     help_ = subprocess.run(
-        [sys.executable, "-m", "fnbuild", *words[1:2], "--help"],
+        [sys.executable, "-m", "fnbuild", *command[1:2], "--help"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert all(word in help_ for word in words[1:] if word.startswith("--"))
+    assert all(option in help_ for option in command[1:] if option.startswith("--"))

@@ -1,4 +1,4 @@
-"""The dashboard's image: what is in it, and that it serves."""
+"""The content of the dashboard's image, and a dashboard that runs from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from fnbuild import __version__
 from tests.conftest import ROOT
-from tests.dashboard_config.conftest import Images, said, until_healthy
+from tests.dashboard_config.conftest import Images, log_of, until_healthy
 from tests.engine import EngineResources, call, free_port
 
 pytestmark = pytest.mark.system
@@ -20,17 +20,17 @@ def _inside(image: str, script: str) -> str:
     return subprocess.run([*command, script], capture_output=True, text=True, check=True).stdout
 
 
-def test_what_is_in_it(images: Images) -> None:
+def test_the_image_has_the_program_and_the_library(images: Images) -> None:
     facts = images.engine.inspect(images.plain)
     assert facts is not None
     assert facts.user == "10001:10001"
-    library = sorted(one.name for one in (ROOT / "functions").iterdir() if one.is_dir())
-    said = _said(images.plain)
-    assert said[:3] == ["10001", f"fnbuild {__version__}", " ".join(library)]
-    assert said[3:] == ["page", "no docker"]
+    library = sorted(path.name for path in (ROOT / "functions").iterdir() if path.is_dir())
+    lines = _describe(images.plain)
+    assert lines[:3] == ["10001", f"fnbuild {__version__}", " ".join(library)]
+    assert lines[3:] == ["page", "no docker"]
 
 
-def _said(image: str) -> list[str]:
+def _describe(image: str) -> list[str]:
     return _inside(
         image,
         "id -u; fnbuild --version; echo $(ls $FNBUILD_DASHBOARD_LIBRARY);"
@@ -40,24 +40,24 @@ def _said(image: str) -> list[str]:
     ).splitlines()
 
 
-def test_the_other_one_has_an_engines_client_and_no_engine(images: Images) -> None:
-    said = _inside(images.docker, "id -u; docker --version; command -v dockerd || echo no engine")
-    user, client, engine = said.splitlines()
+def test_the_docker_image_has_a_client_and_no_engine(images: Images) -> None:
+    output = _inside(images.docker, "id -u; docker --version; command -v dockerd || echo no engine")
+    user, client, engine = output.splitlines()
     assert (user, engine) == ("0", "no engine")
     assert client.startswith("Docker version ")
 
 
-def test_it_serves_without_rights_on_a_disk_that_can_only_be_read(
+def test_it_runs_without_capabilities_on_a_read_only_disk(
     images: Images, resources: EngineResources
 ) -> None:
     name, port = resources.name("dashboard"), free_port()
     arguments = ("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:8070")
-    hard = ("--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp")
-    mine = ("--volume", f"{resources.name('data')}:/var/lib/fnbuild")
-    call(images.engine, *arguments, *hard, *mine, images.plain)
+    restrictions = ("--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp")
+    volume = ("--volume", f"{resources.name('data')}:/var/lib/fnbuild")
+    call(images.engine, *arguments, *restrictions, *volume, images.plain)
 
     until_healthy(images.engine, name)
-    token = said(name).partition("the write token, shown only now: ")[2].split()[0]
+    token = log_of(name).partition("the write token, shown only now: ")[2].split()[0]
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/api/functions", headers={"Authorization": f"Bearer {token}"}
     )

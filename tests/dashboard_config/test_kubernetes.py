@@ -1,4 +1,4 @@
-"""The manifests on the cluster that is there: the dashboard in a pod, with the least rights."""
+"""The manifests on the current cluster: the dashboard in a pod with few permissions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ engine, data, registry = containers.engine, containers.data, kubernetes.registry
 MANIFESTS = CONFIG / "kubernetes"
 TOKEN = "a-token-of-these-tests-0123456789abcdef"
 
-# In a cluster the dashboard reaches functions by their own names.
+# In a cluster the dashboard reaches functions by their names.
 _NOT_NEEDED = {("pods/portforward", "get"), ("pods/portforward", "create")}
 
 
@@ -44,10 +44,10 @@ def _rendered(folder: Path) -> list[dict[str, Any]]:
     command = [require_program("kubectl"), "kustomize", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    return [one for one in yaml.safe_load_all(result.stdout) if one]
+    return [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
 
 
-def test_the_account_may_do_what_the_platform_does_and_no_more() -> None:
+def test_the_account_has_exactly_the_required_permissions() -> None:
     allowed: set[tuple[str, str]] = set()
     for manifest in _rendered(MANIFESTS / "base"):
         for rule in manifest.get("rules") or []:
@@ -63,25 +63,25 @@ def test_the_account_may_do_what_the_platform_does_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("name", ["local-registry", "build-on-node"])
-def test_overlays_change_what_they_say(name: str) -> None:
-    made = _rendered(MANIFESTS / "overlays" / name)
-    (deployment,) = (one for one in made if one["kind"] == "Deployment")
+def test_overlays_change_image_and_variables(name: str) -> None:
+    manifests = _rendered(MANIFESTS / "overlays" / name)
+    (deployment,) = (item for item in manifests if item["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     tag = "docker" if name == "build-on-node" else "latest"
     assert container["image"] == f"127.0.0.1:5000/fnbuild/dashboard:{tag}"
-    assert {one["name"] for one in container["env"]} == {
+    assert {variable["name"] for variable in container["env"]} == {
         "FNBUILD_DASHBOARD_TOKEN",
         "NUCLIO_DASHBOARD_REGISTRY_URL",
     }
     assert pod["securityContext"]["runAsNonRoot"] == (name == "local-registry")
-    assert any("hostPath" in one for one in pod["volumes"]) == (name == "build-on-node")
-    assert all(one["metadata"].get("namespace", "nuclio") == "nuclio" for one in made)
+    assert any("hostPath" in volume for volume in pod["volumes"]) == (name == "build-on-node")
+    assert all(item["metadata"].get("namespace", "nuclio") == "nuclio" for item in manifests)
 
 
 @dataclass
-class Installed:
-    """The dashboard in a namespace of its own, with a detector that the command line deployed."""
+class Installation:
+    """The dashboard in a separate namespace, with a detector deployed by the command line."""
 
     cluster: Cluster
     namespace: str
@@ -91,23 +91,30 @@ class Installed:
     registry: str
 
     def apply(self, folder: Path, overlay: str, image: str) -> None:
-        """Push the image to the registry, and apply an overlay of one's own on a shipped one."""
+        """Push the image to the registry, and apply an overlay that is based on a shipped one."""
         reference = self.resources.image(overlay, f"{self.registry}/")
         call(self.resources.engine, "tag", image, reference)
         call(self.resources.engine, "push", reference)
         self.kubectl("apply", "-k", str(_overlay(folder, self, overlay, reference)))
 
-    def run(self, *words: str, given: str = "") -> str:
+    def run(self, *arguments: str, given: str = "") -> str:
         result = subprocess.run(
-            words, input=given, env=self.environment, capture_output=True, text=True, check=False
+            arguments,
+            input=given,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        assert result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}\n{self._about()}"
+        assert result.returncode == 0, (
+            f"{arguments}\n{result.stdout}\n{result.stderr}\n{self._describe()}"
+        )
         return result.stdout
 
-    def kubectl(self, *words: str, given: str = "") -> str:
-        return self.run("kubectl", "--namespace", self.namespace, *words, given=given)
+    def kubectl(self, *arguments: str, given: str = "") -> str:
+        return self.run("kubectl", "--namespace", self.namespace, *arguments, given=given)
 
-    def _about(self) -> str:
+    def _describe(self) -> str:
         arguments = ["kubectl", "--namespace", self.namespace]
         parts = (["describe", "pods"], ["logs", "--tail=50", "-l", "nuclio.io/app=dashboard"])
         return "\n".join(
@@ -116,19 +123,22 @@ class Installed:
         )
 
     def pods(self) -> list[str]:
-        """The dashboards that are ready."""
+        """Return the pods of dashboards that are ready."""
         return [
             pod["metadata"]["name"]
             for pod in self.cluster.list(
                 kinds.POD, self.namespace, labels="nuclio.io/app=dashboard"
             )
-            if all(one["ready"] for one in pod["status"].get("containerStatuses") or [{"ready": 0}])
+            if all(
+                status["ready"]
+                for status in pod["status"].get("containerStatuses") or [{"ready": 0}]
+            )
             and "deletionTimestamp" not in pod["metadata"]
         ]
 
     @contextmanager
     def forwarded(self, target: str) -> Iterator[str]:
-        """The URL of the dashboard by `kubectl port-forward`."""
+        """Run `kubectl port-forward`, and yield the URL of the dashboard."""
         port = free_port()
         arguments = [
             "kubectl",
@@ -174,7 +184,7 @@ def _api(url: str, method: str, path: str, body: Any = None, **headers: str) -> 
 @pytest.fixture(scope="module")
 def installed(
     images: Images, data: Path, registry: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installed]:
+) -> Iterator[Installation]:
     cluster, folder = require_cluster(), tmp_path_factory.mktemp("install")
     resources = EngineResources(images.engine)
     with own_namespace(cluster) as namespace:
@@ -184,9 +194,11 @@ def installed(
         path = f"{containers.PROGRAM.parent}{os.pathsep}{environment['PATH']}"
         own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
         name = f"nuclio-dashboard-{resources.token}"
-        found = Installed(cluster, namespace, name, resources, environment | own, registry)
+        installation = Installation(
+            cluster, namespace, name, resources, environment | own, registry
+        )
         try:
-            found.apply(folder, "local-registry", images.plain)
+            installation.apply(folder, "local-registry", images.plain)
             token = (
                 "create",
                 "secret",
@@ -194,7 +206,7 @@ def installed(
                 "nuclio-dashboard",
                 f"--from-literal=token={TOKEN}",
             )
-            found.kubectl(*token)
+            installation.kubectl(*token)
             image = resources.name("two-boxes")
             source = write_function(
                 folder,
@@ -205,9 +217,9 @@ def installed(
             )
             arguments = ("deploy", "--platform", "kube", "--project-name", "cvat", "-r", registry)
             resources.images.append(f"{registry}/{image}:latest")
-            found.run("fnbuild", *arguments, "--path", str(source))
-            found.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
-            yield found
+            installation.run("fnbuild", *arguments, "--path", str(source))
+            installation.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
+            yield installation
         finally:
             for kind in ("clusterrolebinding", "clusterrole"):
                 arguments = ["kubectl", "delete", kind, f"nuclio-dashboard-nodes-{resources.token}"]
@@ -215,38 +227,38 @@ def installed(
             resources.remove()
 
 
-def _overlay(folder: Path, installed: Installed, shipped: str, image: str) -> Path:
-    """An overlay as users write it: another namespace, another image, and names of its own for what
-    is in no namespace.
+def _overlay(folder: Path, installed: Installation, shipped: str, image: str) -> Path:
+    """Write an overlay as users do: with another namespace and image, and unique names of
+    cluster-wide objects.
     """
-    own = folder / shipped
-    own.mkdir()
+    folder_of_overlay = folder / shipped
+    folder_of_overlay.mkdir()
     repository, _, tag = image.rpartition(":")
     own_image = {"name": "127.0.0.1:5000/fnbuild/dashboard", "newName": repository, "newTag": tag}
     content = {
         "namespace": installed.namespace,
         "nameSuffix": f"-{installed.resources.token}",
-        "bases": [os.path.relpath(MANIFESTS / "overlays" / shipped, own)],
+        "bases": [os.path.relpath(MANIFESTS / "overlays" / shipped, folder_of_overlay)],
         "images": [own_image],
     }
-    (own / "kustomization.yaml").write_text(yaml.safe_dump(content))
-    return own
+    (folder_of_overlay / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return folder_of_overlay
 
 
-def test_cvats_calls_go_through_a_forwarded_port(installed: Installed) -> None:
+def test_cvat_uses_the_dashboard_through_a_forwarded_port(installed: Installation) -> None:
     with installed.forwarded(f"service/{installed.name}") as url:
         cvat = Cvat(url, namespace=installed.namespace)
         until("the list", partial(_lists, cvat, "two-boxes"))
         model = cvat.get("two-boxes")
         assert (model.kind, model.name) == ("detector", "Two boxes")
-        found = cvat.detect("two-boxes", Task([b"picture"]), 0)
-        assert [one["label"] for one in found] == ["person", "car"]
+        shapes = cvat.detect("two-boxes", Task([b"picture"]), 0)
+        assert [shape["label"] for shape in shapes] == ["person", "car"]
         status, answer = _api(url, "DELETE", "/api/functions/two-boxes")
         assert (status, answer["code"]) == (401, "refused")
 
 
-def test_an_image_is_deployed_by_the_api_and_every_dashboard_sees_it(installed: Installed) -> None:
-    shown = json.loads(
+def test_all_dashboards_list_a_function_deployed_by_the_api(installed: Installation) -> None:
+    function = json.loads(
         installed.run(
             *("fnbuild", "get", "function", "two-boxes", "--platform", "kube", "-o", "json")
         )
@@ -255,18 +267,18 @@ def test_an_image_is_deployed_by_the_api_and_every_dashboard_sees_it(installed: 
         "metadata": {
             "name": "second",
             "labels": {"nuclio.io/project-name": "cvat"},
-            "annotations": shown["metadata"]["annotations"],
+            "annotations": function["metadata"]["annotations"],
         },
         "spec": {
             "handler": "main:handler",
             "runtime": "python:3.11",
-            "image": shown["spec"]["image"],
+            "image": function["spec"]["image"],
             "build": {"codeEntryType": "image"},
         },
     }
     installed.kubectl("scale", f"deployment/{installed.name}", "--replicas=2")
     with installed.forwarded(f"service/{installed.name}") as url:
-        _deployed(url, installed, body)
+        _deploy(url, installed, body)
     assert "second" in installed.run("fnbuild", "get", "functions", "--platform", "kube")
 
     until("a second dashboard", lambda: len(installed.pods()) == 2)
@@ -277,8 +289,8 @@ def test_an_image_is_deployed_by_the_api_and_every_dashboard_sees_it(installed: 
             assert len(cvat.detect("second", Task([b"picture"]), 0)) == 2
 
 
-def test_code_is_built_by_the_engine_of_the_node(
-    installed: Installed, images: Images, tmp_path: Path
+def test_the_engine_of_the_node_builds_code(
+    installed: Installation, images: Images, tmp_path: Path
 ) -> None:
     installed.apply(tmp_path, "build-on-node", images.docker)
     installed.kubectl("rollout", "status", f"deployment/{installed.name}", "--timeout=300s")
@@ -294,27 +306,27 @@ def test_code_is_built_by_the_engine_of_the_node(
         },
     }
     with installed.forwarded(f"service/{installed.name}") as url:
-        _deployed(url, installed, body)
+        _deploy(url, installed, body)
         headers = {"x-nuclio-function-name": "built", "x-nuclio-path": "/"}
-        where = {"x-nuclio-function-namespace": installed.namespace}
-        status, answer = _api(url, "POST", "/api/function_invocations", {}, **headers, **where)
-        assert (status, [one["label"] for one in answer]) == (200, ["person", "car"])
+        namespace = {"x-nuclio-function-namespace": installed.namespace}
+        status, answer = _api(url, "POST", "/api/function_invocations", {}, **headers, **namespace)
+        assert (status, [shape["label"] for shape in answer]) == (200, ["person", "car"])
 
 
-def _deployed(url: str, installed: Installed, body: dict[str, Any]) -> None:
-    """Deploy by the API, and wait until it is ready."""
-    own = {
+def _deploy(url: str, installed: Installation, body: dict[str, Any]) -> None:
+    """Deploy a function through the API, and wait until it is ready."""
+    headers = {
         "x-nuclio-function-namespace": installed.namespace,
         "Authorization": f"Bearer {TOKEN}",
     }
-    status, answer = _api(url, "POST", "/api/functions", body, **own)
+    status, answer = _api(url, "POST", "/api/functions", body, **headers)
     assert status == 202, answer
-    found: dict[str, Any] = {}
+    function: dict[str, Any] = {}
 
-    def ended() -> bool:
-        where = f"/api/functions/{body['metadata']['name']}"
-        found.update(_api(url, "GET", where, None, **own)[1])
-        return found["status"]["state"] not in ("building", "")
+    def is_finished() -> bool:
+        path = f"/api/functions/{body['metadata']['name']}"
+        function.update(_api(url, "GET", path, None, **headers)[1])
+        return function["status"]["state"] not in ("building", "")
 
-    until(f"the deploy of {body['metadata']['name']}", ended, 240)
-    assert found["status"]["state"] == "ready", found["status"]
+    until(f"the deploy of {body['metadata']['name']}", is_finished, 240)
+    assert function["status"]["state"] == "ready", function["status"]

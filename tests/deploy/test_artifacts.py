@@ -22,20 +22,20 @@ spec:
 """
 
 
-def test_the_image_that_runs_keeps_its_name_and_code() -> None:
+def test_the_digest_of_the_running_image_is_its_artifact() -> None:
     image = Artifact("image", "r/greeter:1", "c0de", pinned="r/greeter@sha256:ab")
     current = Deployment(Function(), "kube", "ready", image=image)
     same = artifacts.prebuilt("r/greeter@sha256:ab", current)
     assert same is not None
     assert (same.reference, same.pinned, same.digest) == ("r/greeter:1", image.pinned, "c0de")
-    for known in (current, None):
-        other = artifacts.prebuilt("r/greeter:1", known)
+    for deployment in (current, None):
+        other = artifacts.prebuilt("r/greeter:1", deployment)
         assert other is not None
         assert (other.reference, other.pinned, other.digest) == ("r/greeter:1", "", "")
     assert artifacts.prebuilt("", current) is None
 
 
-def test_an_image_that_was_pushed_is_known_by_its_digest(
+def test_a_pushed_image_is_planned_by_its_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = require_engine()
@@ -51,9 +51,11 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
         (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=server.address))
         built = artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
         names.images.append(built.registry_reference)
-        planned = artifacts.planned_artifact(reader.load_function(folder), None, kube, exactly=True)
-        assert planned.reference == f"{server.address}/{name}"
-        assert planned.pinned == f"{built.build_tag}@{built.pushed_digest}"
+        artifact = artifacts.planned_artifact(
+            reader.load_function(folder), None, kube, exactly=True
+        )
+        assert artifact.reference == f"{server.address}/{name}"
+        assert artifact.pinned == f"{built.build_tag}@{built.pushed_digest}"
         (folder / "main.py").write_text("def handler(context, event):\n    return 2\n")
         assert (
             artifacts.planned_artifact(

@@ -60,7 +60,7 @@ def hint_of(
         ("ValueError: no weights", ""),
     ],
 )
-def test_lines_are_named_only_where_they_can_be_the_cause(message: str, lines: str) -> None:
+def test_hints_name_only_lines_that_may_be_the_cause(message: str, lines: str) -> None:
     hint = hint_of(message)
     if lines:
         assert hint.endswith(f"these build lines were left out here, which may be why: {lines}")
@@ -68,7 +68,7 @@ def test_lines_are_named_only_where_they_can_be_the_cause(message: str, lines: s
         assert hint == ""
 
 
-def test_a_missing_module_has_the_remedy_of_its_platform() -> None:
+def test_the_hint_for_a_missing_module_depends_on_the_platform() -> None:
     text = "ModuleNotFoundError: No module named 'cv2'"
     assert hint_of(text, kind="image").startswith(
         "name opencv-python-headless in requirements.txt or a `pip install` directive,"
@@ -78,7 +78,7 @@ def test_a_missing_module_has_the_remedy_of_its_platform() -> None:
     assert "the base image a/b:1 may have cv2" in hint_of(text, base="a/b:1")
 
 
-def test_a_misspelt_module_of_the_folder_is_no_missing_package(tmp_path: Path) -> None:
+def test_a_misspelt_module_of_the_folder_is_suggested(tmp_path: Path) -> None:
     (tmp_path / "model_handler.py").touch()
     text = "ModuleNotFoundError: No module named 'model_handlr'"
     assert hint_of(text, folder=tmp_path) == "did you mean model_handler?"
@@ -96,7 +96,9 @@ def test_a_misspelt_module_of_the_folder_is_no_missing_package(tmp_path: Path) -
         ("pytorch/pytorch:2.1.0", "/bin/sh", ""),
     ],
 )
-def test_base_images_that_may_hold_packages(image: str, interpreter: str, expected: str) -> None:
+def test_base_images_with_possible_packages_are_named(
+    image: str, interpreter: str, expected: str
+) -> None:
     variables = [EnvVar(name="NUCLIO_PYTHON_EXE_PATH", value=interpreter)] if interpreter else []
     function = Function(spec=Spec(build=Build(base_image=image), env=variables))
     assert unused_base_image(function) == expected

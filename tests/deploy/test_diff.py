@@ -35,7 +35,7 @@ def text(old: Path, new: Path, *steps: Change) -> str:
     return diff.compare_plan(plan(*steps), scan_folder(old), scan_folder(new)).text
 
 
-def test_lines_of_a_text_file(old: Path, new: Path) -> None:
+def test_text_files_have_a_line_diff(old: Path, new: Path) -> None:
     (old / "main.py").write_text("a\nb\nc\n")
     (new / "main.py").write_text("a\nB\nc")
     assert text(old, new) == (
@@ -44,16 +44,16 @@ def test_lines_of_a_text_file(old: Path, new: Path) -> None:
     )
 
 
-def test_files_that_come_and_go(old: Path, new: Path) -> None:
+def test_added_and_removed_files_are_shown(old: Path, new: Path) -> None:
     (old / "gone.txt").write_text("bye\n")
     (new / "sub").mkdir()
     (new / "sub" / "come.txt").write_text("hello\n")
     (new / "empty.txt").touch()
-    shown = text(old, new)
-    assert "-bye\n" in shown
-    assert "+hello\n" in shown
-    assert "+empty.txt: added (0 bytes)\n" in shown
-    assert "sub: " not in shown
+    output = text(old, new)
+    assert "-bye\n" in output
+    assert "+hello\n" in output
+    assert "+empty.txt: added (0 bytes)\n" in output
+    assert "sub: " not in output
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", b"x" * (65 << 10)])
@@ -61,10 +61,10 @@ def test_binary_files_are_named_with_their_size(old: Path, new: Path, content: b
     (old / "model").write_bytes(content)
     (new / "model").write_bytes(content + os.urandom(3 << 20))
     (new / "more").write_bytes(content)
-    shown = text(old, new)
-    assert "+model: changed (3." in shown
-    assert "-model: " in shown
-    assert "+more: added (" in shown
+    output = text(old, new)
+    assert "+model: changed (3." in output
+    assert "-model: " in output
+    assert "+more: added (" in output
 
 
 def test_unchanged_values_are_omitted(old: Path, new: Path) -> None:
@@ -75,15 +75,15 @@ def test_unchanged_values_are_omitted(old: Path, new: Path) -> None:
     (new / "main.py").chmod(0o755)
     (new / "link").unlink()
     (new / "link").symlink_to("nowhere")
-    shown = text(old, new)
-    assert "-link: link to main.py\n+link: changed (link to nowhere)\n" in shown
-    assert "+main.py: changed (5 bytes, executable)\n" in shown
+    output = text(old, new)
+    assert "-link: link to main.py\n+link: changed (link to nowhere)\n" in output
+    assert "+main.py: changed (5 bytes, executable)\n" in output
 
 
-def test_the_hash_of_the_code_stands_in_for_files_that_are_not_there(new: Path) -> None:
+def test_the_hash_of_the_code_replaces_missing_files(new: Path) -> None:
     step = Change("update", "revision", {"code": "1", "python": "a"}, {"code": "2", "python": "a"})
-    made = plan(step, Change("replace", "processor", None, {"order": "start"}))
-    shown = diff.compare_plan(made, None, scan_folder(new)).text
-    assert "-code: '1'\n+code: '2'\n" in shown
-    assert "order" not in shown
-    assert diff.compare_plan(made, scan_folder(new), scan_folder(new)).text == ""
+    changed_plan = plan(step, Change("replace", "processor", None, {"order": "start"}))
+    output = diff.compare_plan(changed_plan, None, scan_folder(new)).text
+    assert "-code: '1'\n+code: '2'\n" in output
+    assert "order" not in output
+    assert diff.compare_plan(changed_plan, scan_folder(new), scan_folder(new)).text == ""

@@ -19,16 +19,14 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def test_auto_takes_the_cluster_that_is_configured_and_answers() -> None:
+def test_auto_selects_a_configured_cluster_that_answers() -> None:
     require_cluster()
     platform, reason = choose_platform("auto")
     assert (platform.name, platform.artifact_kind) == ("kube", "image")
     assert "a cluster is configured and answers" in reason
 
 
-def test_auto_passes_over_a_cluster_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_skips_an_unreachable_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_engine()
     config = tmp_path / "config"
     entry = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}
@@ -42,17 +40,17 @@ def test_auto_passes_over_a_cluster_that_does_not_answer(
     assert reason.endswith("a container engine answers")
 
 
-def test_auto_takes_containers_where_an_engine_answers(no_cluster: None) -> None:
+def test_auto_selects_containers_if_an_engine_answers(no_cluster: None) -> None:
     require_engine()
     platform, reason = choose_platform("auto")
     assert (platform.name, platform.artifact_kind) == ("local", "image")
     assert "a container engine answers" in reason
 
 
-def test_auto_takes_processes_where_none_does(
+def test_auto_selects_processes_without_an_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cluster: None
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/missing.sock")
     platform, reason = choose_platform("auto")
     assert (platform.name, platform.artifact_kind) == ("process", "folder")
     assert "no container engine answers" in reason
@@ -68,7 +66,7 @@ def _write(folder: Path, build: str) -> DeployRequest:
 
 
 @pytest.mark.parametrize("build", ["codeEntryType: image", "mode: neverBuild"])
-def test_an_image_that_is_the_code_is_taken_from_the_configuration(
+def test_the_image_is_read_from_the_configuration(
     build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))

@@ -33,11 +33,11 @@ class OnCluster(User):
     def namespace(self) -> str:
         return self.space
 
-    def deploy(self, *words: str | Path) -> str:
-        """Deploy a function; its URL, where it answers already."""
-        words = ("deploy", "--platform", "kube", "-o", "url", *words)
-        url = self.fnbuild(*words).strip()
-        # The rules of a new node port come a little later than the pod.
+    def deploy(self, *arguments: str | Path) -> str:
+        """Deploy a function, and return its URL when it answers."""
+        options = ("--platform", "kube", "-o", "url")
+        url = self.fnbuild("deploy", *options, *arguments).strip()
+        # A new node port may be available a little later than the pod.
         ask(url.removeprefix("http://"), "/__internal/health")
         return url
 
@@ -46,7 +46,7 @@ class OnCluster(User):
         return json.loads(self.fnbuild(*arguments))
 
     def live(self, kind: kinds.Kind, name: str) -> Any:
-        """An object as the cluster has it."""
+        """Return a live object of the cluster."""
         live_object = self.cluster.get(kind, self.space, name)
         assert live_object is not None, f"no {kind.name} {name}"
         return live_object
@@ -58,20 +58,20 @@ class OnCluster(User):
 
 @pytest.fixture(scope="session")
 def user(engine: Engine, data: Path) -> Iterator[OnCluster]:
-    """One namespace for everything here: making one takes longer than a function."""
+    """One namespace for all tests, because a new one takes longer than a function."""
     cluster = require_cluster()
     with engine_resources(engine) as resources, own_namespace(cluster) as namespace:
         environment = {
             name: value for name, value in os.environ.items() if not containers.is_ours(name)
         }
         path = f"{PROGRAM.parent}{os.pathsep}{environment['PATH']}"
-        own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
-        yield OnCluster(resources, environment | own, cluster, namespace)
+        variables = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
+        yield OnCluster(resources, environment | variables, cluster, namespace)
 
 
 @pytest.fixture(scope="session")
 def registry() -> str:
-    """The address of the registry that engine and nodes know by the same name."""
+    """The address of the registry, which is the same for the engine and the nodes."""
     address = os.environ.get("REGISTRY", "127.0.0.1:5000")
     if not registry_answers(address):
         pytest.skip(f"no registry answers at {address}; REGISTRY names another")

@@ -38,7 +38,7 @@ def names(registry: str) -> Iterator[None]:
             docker("rmi", "--force", pushed)
 
 
-def test_it_runs_where_its_author_wanted_it(
+def test_it_runs_on_a_node_with_the_label(
     user: OnCluster, node: Raw, names: None, registry: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "alphapose"
@@ -54,10 +54,10 @@ def test_it_runs_where_its_author_wanted_it(
 
     result = user.run(PROGRAM, *arguments, "-o", "url", at=folder)
     assert result.returncode == 0, result.stderr
-    # The selector brings it to the machine, but only a limit brings the device to it.
+    # The selector places the pod on the node, but only a limit gives it the device.
     assert "not see the GPU" in result.stderr
     url = result.stdout.strip()
-    # The rules of a new node port come a little later than the pod.
+    # A new node port may be available a little later than the pod.
     ask(url.removeprefix("http://"), "/__internal/health")
     headers = alphapose.ask(url, folder)
     assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
@@ -75,16 +75,16 @@ def test_it_runs_where_its_author_wanted_it(
     if GPU not in node["status"]["allocatable"]:
         pytest.skip(f"the node with the label advertises no {GPU}")
     with gpus_alone(user.cluster):
-        again = user.run(
+        second = user.run(
             PROGRAM, *arguments, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder
         )
-        assert again.returncode == 0, again.stderr
-        assert "not see the GPU" not in again.stderr
-        assert again.stdout.strip() == url
+        assert second.returncode == 0, second.stderr
+        assert "not see the GPU" not in second.stderr
+        assert second.stdout.strip() == url
         ask(url.removeprefix("http://"), "/__internal/health")
         assert alphapose.ask(url, folder)["x-place"].startswith("root ")
         deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
-        # Two models would need two devices.
+        # Two models at the same time would need two devices.
         assert deployment["strategy"] == {"type": "Recreate"}
         limits = deployment["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert limits == {GPU: "1"}

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_it_answers_on_its_node_port(
+def test_library_functions_answer_on_their_node_port(
     folder: Path, user: OnCluster, registry: str, photo: library.Photo
 ) -> None:
     name = folder.name
     base = library.CASES[name].base(load_function(folder).function)
-    # A push of torch would take as long as all the rest, and the node has the engine's images.
+    # A push of torch would take too long, and the node has the images of the engine.
     pushed = () if name == "shapes" else ("--registry", registry)
     url = user.deploy(
         *("--path", folder, "--base-image", base),

@@ -1,4 +1,4 @@
-"""`create registry-secret` on the cluster: nodes pull with it, and nothing shows the password."""
+"""`create registry-secret` on the cluster: nodes use it to pull, and no output has the password."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CODE = "def handler(context, event):\n    return 'pulled'\n"
 
 
 @pytest.fixture
-def closed(user: OnCluster, tmp_path: Path) -> Iterator[Registry]:
-    """A registry that wants a login, known to the nodes; the shell's docker is logged in."""
+def private_registry(user: OnCluster, tmp_path: Path) -> Iterator[Registry]:
+    """A registry that requires a login; nodes can reach it, and the user's docker is logged in."""
     require_local_node(user.cluster)
     with registry_of(tmp_path, free_port(), login=True) as server:
         user.environment["DOCKER_CONFIG"] = str(tmp_path)
@@ -45,35 +45,49 @@ def _auths(user: OnCluster, name: str) -> dict[str, dict[str, str]]:
     return auths
 
 
-def test_nodes_pull_with_it_from_the_next_deploy_on(
-    user: OnCluster, closed: Registry, tmp_path: Path
+def test_nodes_use_the_secret_from_the_next_deploy_on(
+    user: OnCluster, private_registry: Registry, tmp_path: Path
 ) -> None:
     code = tmp_path / "private"
     code.mkdir()
     (code / "main.py").write_text(CODE)
     name = user.resources.name("private")
-    arguments = ("--path", code / "main.py", "--image", name, "-r", closed.address, "--base-image")
-    user.resources.images += [f"{name}:latest", f"{closed.address}/{name}:latest"]
+    arguments = (
+        "--path",
+        code / "main.py",
+        "--image",
+        name,
+        "-r",
+        private_registry.address,
+        "--base-image",
+    )
+    user.resources.images += [f"{name}:latest", f"{private_registry.address}/{name}:latest"]
     user.fnbuild("build", "private", *arguments, PYTHON_IMAGE)
     for image in user.resources.images[-2:]:
         subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
 
-    image = f"{closed.address}/{name}:latest"
+    image = f"{private_registry.address}/{name}:latest"
     deploy = ("deploy", "private", "--platform", "kube", "--run-image", image)
-    how = ("--runtime", "python:3.11", "--handler", "main:handler")
-    result = user.run(PROGRAM, *deploy, *how)
+    handler = ("--runtime", "python:3.11", "--handler", "main:handler")
+    result = user.run(PROGRAM, *deploy, *handler)
     assert result.returncode == 1
     assert "requires a login" in result.stderr
     assert "fnbuild create registry-secret --platform kube" in result.stderr
 
-    given = f"{closed.password}\n".encode()
-    arguments = (*CREATE, "--server", f"http://{closed.address}/", "--username", closed.user)
-    result = user.run(PROGRAM, *arguments, "--password-stdin", given=given)
+    password = f"{private_registry.password}\n".encode()
+    arguments = (
+        *CREATE,
+        "--server",
+        f"http://{private_registry.address}/",
+        "--username",
+        private_registry.user,
+    )
+    result = user.run(PROGRAM, *arguments, "--password-stdin", given=password)
     assert result.returncode == 0, result.stderr
-    assert closed.password not in result.stdout + result.stderr
+    assert private_registry.password not in result.stdout + result.stderr
     assert "created secret registry-credentials" in result.stderr
-    assert set(_auths(user, "registry-credentials")) == {closed.address}
-    user.fnbuild(*deploy, *how)
+    assert set(_auths(user, "registry-credentials")) == {private_registry.address}
+    user.fnbuild(*deploy, *handler)
     reply = user.fnbuild("invoke", "private", "--platform", "kube")
     assert reply.strip() == "pulled"
     user.fnbuild("delete", "function", "private", "--platform", "kube")
@@ -81,7 +95,7 @@ def test_nodes_pull_with_it_from_the_next_deploy_on(
     subprocess.run(["kubectl", *arguments], capture_output=True, check=True)
 
 
-def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_path: Path) -> None:
+def test_a_secret_is_updated_and_may_have_another_name(user: OnCluster, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("first\n")
     arguments = (*CREATE, "hub", "--registry", "docker.io", "--username", "ann")
@@ -91,8 +105,8 @@ def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_pa
     assert "spec.imagePullSecrets" in result.stderr
     (entry,) = _auths(user, "hub").items()
     auth = base64.b64encode(b"ann:first").decode()
-    own = {"username": "ann", "password": "first", "email": "ann@example.com", "auth": auth}
-    assert entry == ("https://index.docker.io/v1/", own)
+    credentials = {"username": "ann", "password": "first", "email": "ann@example.com", "auth": auth}
+    assert entry == ("https://index.docker.io/v1/", credentials)
 
     result = user.run(PROGRAM, *arguments, "--password", "second")
     assert result.returncode == 0, result.stderr
@@ -103,7 +117,7 @@ def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "given", "message"),
+    ("options", "password", "message"),
     [
         (["--registry", "127.0.0.1:5000"], "", "there is no password"),
         (["--registry", "127.0.0.1:5000", "--password-stdin"], "\n", "the password is empty"),
@@ -111,13 +125,13 @@ def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_pa
         (["--registry", "a", "--password-stdin", "--password", "x"], "x", "from one place"),
         (["--registry", "a", "--password-file", "/missing"], "", "cannot read the password"),
         (["--registry", "a", "--password-stdin", "--platform", "local"], "x", "has no secrets"),
-        (["--registry", "a", "--password-stdin", "-n", "fnbuild-nobody"], "x", "fnbuild-nobody"),
+        (["--registry", "a", "--password-stdin", "-n", "fnbuild-missing"], "x", "fnbuild-missing"),
     ],
 )
-def test_what_cannot_be_is_told(
-    words: list[str], given: str, message: str, user: OnCluster
+def test_invalid_options_are_refused(
+    options: list[str], password: str, message: str, user: OnCluster
 ) -> None:
-    result = user.run(PROGRAM, *CREATE, "--username", "ann", *words, given=given.encode())
+    result = user.run(PROGRAM, *CREATE, "--username", "ann", *options, given=password.encode())
     assert result.returncode in (1, 2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -30,7 +30,7 @@ Write = Callable[[str], Path]
 
 @pytest.fixture
 def write(user: OnCluster, tmp_path: Path) -> Write:
-    """`write(source)`: the function's folder with that handler."""
+    """Return `write(source)`, which writes the handler and returns the function's folder."""
     (tmp_path / "function.yaml").write_text(CONFIG.format(image=user.resources.image("steady")))
 
     def write(source: str) -> Path:
@@ -40,37 +40,37 @@ def write(user: OnCluster, tmp_path: Path) -> Write:
     return write
 
 
-def inside(user: OnCluster) -> str:
-    """The function's URL within the cluster, or the test is skipped where that leads nowhere.
+def cluster_url(user: OnCluster) -> str:
+    """Return the function's URL within the cluster, or skip the test if it is unreachable.
 
-    1.20's kube-proxy holds node ports by sockets of its own: what connects while it changes its
-    rules may end up in one of them, and hangs, whatever the pods do.
+    The kube-proxy of Kubernetes 1.20 listens on node ports itself: connections during a change of
+    its rules may reach such a socket and hang.
     """
     require_local_node(user.cluster)
     return f"http://{user.live(kinds.SERVICE, 'nuclio-steady')['spec']['clusterIP']}:8080"
 
 
-def test_a_rollout_loses_no_request(user: OnCluster, write: Write) -> None:
+def test_a_rollout_loses_no_requests(user: OnCluster, write: Write) -> None:
     url = user.deploy("--path", write(HANDLER.format(1)))
-    with SteadyClients(inside(user)) as clients:
+    with SteadyClients(cluster_url(user)) as clients:
 
-        def answered(version: int, more: int = 50) -> None:
-            enough = clients.answered[f"version {version}"] + more
-            until(f"version {version}", lambda: clients.answered[f"version {version}"] > enough)
+        def wait_for_answers(version: int, more: int = 50) -> None:
+            expected = clients.answered[f"version {version}"] + more
+            until(f"version {version}", lambda: clients.answered[f"version {version}"] > expected)
 
-        answered(1)
+        wait_for_answers(1)
         assert user.deploy("--path", write(HANDLER.format(2))) == url
-        answered(2)
+        wait_for_answers(2)
         until("the end of the old pod", lambda: len(user.pods("steady")) == 1)
-        answered(2)
+        wait_for_answers(2)
 
-        # One that fails has served nobody, and goes again.
+        # A failed revision serves no requests and is removed.
         broken = write("raise ValueError('no weights')\n" + HANDLER.format(3))
         arguments = ("deploy", "--platform", "kube", "--path", broken)
         failed = user.run(PROGRAM, *arguments)
         assert failed.returncode == 1
         assert "ValueError: no weights" in failed.stderr
         assert "goes on serving" in failed.stderr
-        answered(2)
+        wait_for_answers(2)
     assert clients.lost == {}
     assert set(clients.answered) == {"version 1", "version 2"}

@@ -30,7 +30,7 @@ PLAIN_KINDS = (
 
 
 def declared(namespace: str, image: str, word: str, **env: str) -> Function:
-    """A function whose WORD, which it answers with, is declared to be a secret."""
+    """Return a function that answers with its variable WORD, which is declared to be a secret."""
     function = function_of(namespace, "greeter", image, env={"WORD": word} | env)
     metadata = replace(function.metadata, annotations={"fnbuild.io/secret-env": "WORD"})
     return replace(function, metadata=metadata)
@@ -42,14 +42,14 @@ def deploy(author: Author, image: str, word: str, **env: str) -> None:
     author.platform.apply(author.platform.plan(function, artifact), author.progress.append)
 
 
-def everything(author: Author) -> str:
-    """All objects of the namespace but Secrets, as JSON."""
+def objects_without_secrets(author: Author) -> str:
+    """Return all objects of the namespace except Secrets, as JSON."""
     cluster = author.platform.cluster
     return json.dumps([cluster.list(kind, author.namespace) for kind in PLAIN_KINDS])
 
 
 def secret(author: Author) -> dict[str, str]:
-    """The values of the function's Secret by key."""
+    """Return the values of the function's Secret by key."""
     live_object = author.platform.cluster.get(kinds.SECRET, author.namespace, "nuclio-greeter.env")
     data = (live_object or {}).get("data") or {}
     return {
@@ -61,15 +61,17 @@ def answer(author: Author) -> str:
     return ask(author.shown().external_urls[0])
 
 
-def test_no_other_object_has_them(author: Author, image: str) -> None:
+def test_only_the_secret_has_the_values(author: Author, image: str) -> None:
     deploy(author, image, "marker-of-word", **MARKERS, **PLAIN)
     assert answer(author) == "marker-of-word"
-    found = everything(author)
-    assert not [one for one in (*MARKERS.values(), "marker-of-word") if f'"{one}"' in found]
-    assert not [one for one in MARKERS.values() if one in found]
-    assert all(one in found for one in PLAIN.values())
+    text_of_objects = objects_without_secrets(author)
+    assert not [
+        value for value in (*MARKERS.values(), "marker-of-word") if f'"{value}"' in text_of_objects
+    ]
+    assert not [value for value in MARKERS.values() if value in text_of_objects]
+    assert all(value in text_of_objects for value in PLAIN.values())
     assert sorted(secret(author).values()) == sorted([*MARKERS.values(), "marker-of-word"])
-    assert not [one for one in MARKERS.values() if one in str(author.progress)]
+    assert not [value for value in MARKERS.values() if value in str(author.progress)]
 
     deployment = author.shown()
     texts = [
@@ -81,14 +83,14 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
         )),
     ]  # fmt: skip
     for text in texts[:2]:
-        assert not [one for one in MARKERS.values() if one in text]
+        assert not [value for value in MARKERS.values() if value in text]
         assert "nuclio-greeter.env" not in text
         assert "[redacted]" in text
-    whole = author.platform.with_secrets(deployment)
-    values = {one.name: one.value for one in whole.spec.env}
+    complete = author.platform.with_secrets(deployment)
+    values = {variable.name: variable.value for variable in complete.spec.env}
     assert values == MARKERS | PLAIN | {"WORD": "marker-of-word"}
 
-    # The same again changes nothing; the Secret goes with the function.
+    # A deploy without changes changes nothing; a delete removes the Secret.
     plan = author.platform.plan(
         declared(author.namespace, image, "marker-of-word", **MARKERS, **PLAIN),
         Artifact("image", image, "", pinned=image),
@@ -98,9 +100,7 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
     assert secret(author) == {}
 
 
-def test_another_value_restarts_and_a_rollback_brings_the_old_one(
-    author: Author, image: str
-) -> None:
+def test_a_changed_value_restarts_pods_and_is_rolled_back(author: Author, image: str) -> None:
     deploy(author, image, "first-value")
     pods = author.platform.replica_names(author.namespace, "greeter")
     deploy(author, image, "second-value")
@@ -112,23 +112,23 @@ def test_another_value_restarts_and_a_rollback_brings_the_old_one(
     with pytest.raises(NotReadyError):
         deploy(author, image, "third-value", FAULT="raise")
     assert answer(author) == "first-value"
-    assert "third-value" not in everything(author)
+    assert "third-value" not in objects_without_secrets(author)
 
 
-def test_what_an_earlier_version_deployed_moves(
+def test_values_of_earlier_versions_are_moved_to_the_secret(
     author: Author, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(SecretStore, "with_references", lambda _, config: config)
         deploy(author, image, "legacy-one", API_KEY="legacy-key-one")
         deploy(author, image, "legacy-two", API_KEY="legacy-key-two")
-    assert "legacy-key-one" in everything(author)
+    assert "legacy-key-one" in objects_without_secrets(author)
     assert secret(author) == {}
     deploy(author, image, "legacy-two", API_KEY="legacy-key-two")
     assert answer(author) == "legacy-two"
 
-    def left() -> list[str]:
-        """The kinds that still have a value. Pods that are ending have them to the last."""
+    def kinds_with_values() -> list[str]:
+        """Return the kinds that still have a value. Terminating pods have them to the end."""
         return [
             kind.name
             for kind in PLAIN_KINDS
@@ -138,15 +138,15 @@ def test_what_an_earlier_version_deployed_moves(
             )
         ]
 
-    assert set(left()) <= {"Pod"}
-    until("the end of the old pods", lambda: not left())
+    assert set(kinds_with_values()) <= {"Pod"}
+    until("the end of the old pods", lambda: not kinds_with_values())
     author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert answer(author) == "legacy-one"
 
 
-def test_references_of_the_users_own_stay(author: Author, image: str) -> None:
-    about = {"name": "mine", "namespace": author.namespace}
-    create(author.platform.cluster, kinds.SECRET, about, stringData={"word": "from-mine"})
+def test_references_of_the_user_are_kept(author: Author, image: str) -> None:
+    metadata = {"name": "mine", "namespace": author.namespace}
+    create(author.platform.cluster, kinds.SECRET, metadata, stringData={"word": "from-mine"})
     reference = {"secretKeyRef": {"name": "mine", "key": "word"}}
     variable = EnvVar(name="WORD", value_from=reference)
     function = function_of(author.namespace, "greeter", image)
@@ -158,7 +158,7 @@ def test_references_of_the_users_own_stay(author: Author, image: str) -> None:
     assert author.shown().function.spec.env == [variable]
 
 
-def test_a_variable_is_a_secret_no_longer(author: Author, image: str) -> None:
+def test_a_variable_may_become_plain_again(author: Author, image: str) -> None:
     author.run(image, env={"WORD": "plain-one"})
     deploy(author, image, "secret-two")
     plain = author.planned(image, env={"WORD": "plain-three"})
@@ -167,45 +167,45 @@ def test_a_variable_is_a_secret_no_longer(author: Author, image: str) -> None:
     )
     author.platform.apply(plain, author.progress.append)
     assert answer(author) == "plain-three"
-    # No pod had a template between the two.
-    sets = author.platform.cluster.list(kinds.REPLICA_SET, author.namespace)
-    assert len(sets) == 3
+    # No pod ran with an intermediate template.
+    replica_sets = author.platform.cluster.list(kinds.REPLICA_SET, author.namespace)
+    assert len(replica_sets) == 3
     assert not author.live()["spec"].get("paused")
     author.platform.rollback(author.namespace, "greeter", 2, author.progress.append)
     author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert answer(author) == "plain-one"
 
 
-def test_a_volume_of_another_kind_takes_the_place_of_one(author: Author, image: str) -> None:
-    about = {"name": "mine", "namespace": author.namespace}
-    create(author.platform.cluster, kinds.SECRET, about, stringData={"word": "from-mine"})
-    create(author.platform.cluster, kinds.CONFIG_MAP, about, data={"word": "from-mine"})
+def test_a_volume_of_another_kind_replaces_a_volume(author: Author, image: str) -> None:
+    metadata = {"name": "mine", "namespace": author.namespace}
+    create(author.platform.cluster, kinds.SECRET, metadata, stringData={"word": "from-mine"})
+    create(author.platform.cluster, kinds.CONFIG_MAP, metadata, data={"word": "from-mine"})
     mount = {"name": "extra", "mountPath": "/extra"}
     for source in ({"secret": {"secretName": "mine"}}, {"configMap": {"name": "mine"}}):
         author.run(image, volumes=[{"volume": {"name": "extra", **source}, "volumeMount": mount}])
         pod = author.live()["spec"]["template"]["spec"]
-        volume = next(one for one in pod["volumes"] if one["name"] == "extra")
+        volume = next(item for item in pod["volumes"] if item["name"] == "extra")
         assert set(volume) == {"name", *source}
 
 
-def test_a_secret_of_somebody_else_is_left_alone(author: Author, image: str) -> None:
-    about = {"name": "nuclio-greeter.env", "namespace": author.namespace}
-    create(author.platform.cluster, kinds.SECRET, about)
+def test_a_foreign_secret_is_a_conflict(author: Author, image: str) -> None:
+    metadata = {"name": "nuclio-greeter.env", "namespace": author.namespace}
+    create(author.platform.cluster, kinds.SECRET, metadata)
     with pytest.raises(ConflictError, match=r"nuclio-greeter\.env"):
         deploy(author, image, "value")
 
 
-def test_an_import_has_none_in_its_record(author: Author, image: str) -> None:
+def test_an_import_has_no_values_in_its_record(author: Author, image: str) -> None:
     function = declared(author.namespace, image, "imported-value")
     spec = replace(function.spec, image_pull_policy="IfNotPresent")
     author.platform.store_imported(replace(function, spec=spec))
-    assert "imported-value" not in everything(author)
+    assert "imported-value" not in objects_without_secrets(author)
     assert list(secret(author).values()) == ["imported-value"]
     author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert answer(author) == "imported-value"
 
 
-def test_portable_manifests_name_a_secret_that_somebody_keeps(author: Author, image: str) -> None:
+def test_portable_manifests_reference_a_secret_of_the_user(author: Author, image: str) -> None:
     deploy(author, image, "value-of-word")
     function = author.shown().function
     plan = author.platform.plan(function, Artifact("image", image, "", pinned=image))
@@ -214,7 +214,7 @@ def test_portable_manifests_name_a_secret_that_somebody_keeps(author: Author, im
     assert "value-of-word" not in str(plan)
 
 
-def test_without_the_right_to_keep_them_nothing_is_lost(
+def test_missing_permission_to_write_secrets_loses_no_values(
     author: Author, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

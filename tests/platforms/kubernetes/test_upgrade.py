@@ -41,7 +41,7 @@ def upgraded(cluster: Cluster, author: Author, image: str) -> Author:
     return author
 
 
-def test_functions_and_revisions_of_an_earlier_release(upgraded: Author) -> None:
+def test_functions_and_revisions_of_an_earlier_release_are_read(upgraded: Author) -> None:
     function = upgraded.shown()
     assert function.revision == 2
     revisions = upgraded.platform.revisions(upgraded.namespace, "greeter")
@@ -51,7 +51,7 @@ def test_functions_and_revisions_of_an_earlier_release(upgraded: Author) -> None
     assert ("cameras", "street cameras") in [(item.name, item.description) for item in projects]
 
 
-def test_commands_go_on_where_an_earlier_release_stopped(
+def test_commands_change_functions_of_an_earlier_release(
     upgraded: Author, cluster: Cluster, fnbuild: Commands
 ) -> None:
     def answer() -> str:

@@ -21,7 +21,7 @@ from tests.platforms.kubernetes import samples
 
 pytestmark = pytest.mark.system
 
-# The machine that tests run on may have much else to do.
+# The test machine may be busy.
 SECONDS = 60.0
 
 MISSING = "ValueError: the weights are missing"
@@ -32,106 +32,121 @@ READER = [
     {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": _READ},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
 ]
-"""What somebody may do who may see functions and little else."""
+"""The permissions of a user who may read functions and little else."""
 
 
-def applied(cluster: Cluster, namespace: str, name: str, image: str, **spec: Any) -> None:
+def apply_function(cluster: Cluster, namespace: str, name: str, image: str, **spec: Any) -> None:
     env = [{"name": key, "value": value} for key, value in spec.pop("env", {}).items()]
-    one = samples.function(name, env=env, **spec)
-    made = samples.revision(one, image=image, pinned=image)
-    for manifest in render_manifests(made, samples.render_context(one)):
+    function = samples.function(name, env=env, **spec)
+    revision = samples.revision(function, image=image, pinned=image)
+    for manifest in render_manifests(revision, samples.render_context(function)):
         cluster.apply({**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}})
 
 
 @pytest.fixture(scope="module")
-def place(cluster: Cluster, image: str) -> Iterator[str]:
-    """A namespace with functions that are well, and others."""
+def shared_namespace(cluster: Cluster, image: str) -> Iterator[str]:
+    """A namespace with healthy and broken functions."""
     with own_namespace(cluster) as namespace:
-        applied(cluster, namespace, "well", image)
-        applied(cluster, namespace, "raising", image, env={"FAULT": "raise"})
-        applied(cluster, namespace, "hanging", image, env={"FAULT": "hang"})
-        applied(cluster, namespace, "absent", "127.0.0.1:5000/fnbuild-test-none:1")
-        applied(cluster, namespace, "zero", image, replicas=0)
-        applied(cluster, namespace, "off", image, disable=True)
+        apply_function(cluster, namespace, "well", image)
+        apply_function(cluster, namespace, "raising", image, env={"FAULT": "raise"})
+        apply_function(cluster, namespace, "hanging", image, env={"FAULT": "hang"})
+        apply_function(cluster, namespace, "absent", "127.0.0.1:5000/fnbuild-test-none:1")
+        apply_function(cluster, namespace, "zero", image, replicas=0)
+        apply_function(cluster, namespace, "off", image, disable=True)
         yield namespace
 
 
-def shown(cluster: Cluster, namespace: str, name: str) -> Deployment:
+def view_function(cluster: Cluster, namespace: str, name: str) -> Deployment:
     return view.view_function(
         cluster, inventory.read_function(cluster, KubernetesKey(namespace, name))
     )
 
 
-def settled(
-    cluster: Cluster, namespace: str, name: str, right: Callable[[Deployment], bool]
+def wait_until_settled(
+    cluster: Cluster, namespace: str, name: str, condition: Callable[[Deployment], bool]
 ) -> Deployment:
-    """The function once it is as wanted."""
-    found: list[Deployment] = []
+    """Return the function once the condition is true for it."""
+    views: list[Deployment] = []
 
-    def so() -> bool:
-        found[:] = [shown(cluster, namespace, name)]
-        return right(found[0])
+    def is_settled() -> bool:
+        views[:] = [view_function(cluster, namespace, name)]
+        return condition(views[0])
 
     try:
-        until(f"{name} as it ought to be", so, SECONDS)
+        until(f"the state of {name}", is_settled, SECONDS)
     except pytest.fail.Exception as error:
-        pytest.fail(f"{error}: {found}")
-    return found[0]
+        pytest.fail(f"{error}: {views}")
+    return views[0]
 
 
-def test_a_function_that_is_ready(cluster: Cluster, place: str) -> None:
-    one = settled(cluster, place, "well", lambda one: one.state == "ready")
-    service = cluster.get(kinds.SERVICE, place, "nuclio-well")
+def test_a_ready_function_has_addresses_and_pods(cluster: Cluster, shared_namespace: str) -> None:
+    ready = wait_until_settled(
+        cluster, shared_namespace, "well", lambda function: function.state == "ready"
+    )
+    service = cluster.get(kinds.SERVICE, shared_namespace, "nuclio-well")
     assert service is not None
     port = service["spec"]["ports"][0]["nodePort"]
-    assert (one.http_port, one.revision, one.replicas, one.message) == (port, 7, (1, 1), "")
+    assert (ready.http_port, ready.revision, ready.replicas, ready.message) == (port, 7, (1, 1), "")
     address = f"{node_address(cluster)}:{port}"
-    assert address in one.external_urls
-    assert one.url == f"http://{one.external_urls[0]}"
+    assert address in ready.external_urls
+    assert ready.url == f"http://{ready.external_urls[0]}"
     assert ask(address) == "hello"
-    assert one.internal_urls == (f"nuclio-well.{place}.svc.cluster.local:8080",)
-    details = one.details
+    assert ready.internal_urls == (f"nuclio-well.{shared_namespace}.svc.cluster.local:8080",)
+    details = ready.details
     assert (details["server"], details["service"]) == (cluster.server, "NodePort")
     (pod,) = details["pods"]
     assert pod["name"].startswith("nuclio-well-")
     assert (pod["state"], pod["restarts"], pod["current"]) == ("Ready", 0, True)
 
 
-def test_an_init_context_that_raises(cluster: Cluster, place: str) -> None:
-    one = settled(cluster, place, "raising", lambda one: one.state == "unhealthy")
-    first, *rest = one.message.splitlines()
+def test_a_failing_init_context_is_unhealthy(cluster: Cluster, shared_namespace: str) -> None:
+    raising = wait_until_settled(
+        cluster, shared_namespace, "raising", lambda function: function.state == "unhealthy"
+    )
+    first, *rest = raising.message.splitlines()
     assert first.startswith(MISSING)
     assert rest[0].startswith("Traceback")
-    assert 'File "/opt/nuclio/main.py"' in one.message
-    assert one.replicas == (0, 1)
-    pod = one.details["pods"][0]["name"]
-    assert MISSING in failure_details(cluster, place, pod)
+    assert 'File "/opt/nuclio/main.py"' in raising.message
+    assert raising.replicas == (0, 1)
+    pod = raising.details["pods"][0]["name"]
+    assert MISSING in failure_details(cluster, shared_namespace, pod)
 
 
-def test_an_init_context_that_takes_its_time(cluster: Cluster, place: str) -> None:
-    one = settled(cluster, place, "hanging", lambda one: one.message == "init_context is running")
-    assert one.state == "building"
+def test_a_running_init_context_is_building(cluster: Cluster, shared_namespace: str) -> None:
+    hanging = wait_until_settled(
+        cluster,
+        shared_namespace,
+        "hanging",
+        lambda function: function.message == "init_context is running",
+    )
+    assert hanging.state == "building"
 
 
-def test_an_image_that_is_not_there(cluster: Cluster, place: str) -> None:
-    one = settled(cluster, place, "absent", lambda one: one.state == "unhealthy")
-    first, hint = one.message.splitlines()
+def test_a_missing_image_is_unhealthy(cluster: Cluster, shared_namespace: str) -> None:
+    absent = wait_until_settled(
+        cluster, shared_namespace, "absent", lambda function: function.state == "unhealthy"
+    )
+    first, hint = absent.message.splitlines()
     assert "fnbuild-test-none:1" in first
     assert "-r REGISTRY" in hint
 
 
-def test_nothing_runs_on_purpose(cluster: Cluster, place: str) -> None:
-    one = shown(cluster, place, "zero")
-    assert (one.state, one.replicas) == ("scaledToZero", (0, 0))
-    one = shown(cluster, place, "off")
-    assert (one.state, one.replicas) == ("standby", (0, 0))
+def test_scaled_down_and_disabled_functions_have_no_pods(
+    cluster: Cluster, shared_namespace: str
+) -> None:
+    idle = view_function(cluster, shared_namespace, "zero")
+    assert (idle.state, idle.replicas) == ("scaledToZero", (0, 0))
+    idle = view_function(cluster, shared_namespace, "off")
+    assert (idle.state, idle.replicas) == ("standby", (0, 0))
 
 
-def test_all_of_them(cluster: Cluster, place: str) -> None:
+def test_all_functions_are_listed_with_their_state(cluster: Cluster, shared_namespace: str) -> None:
     for name, state in (("well", "ready"), ("raising", "unhealthy"), ("absent", "unhealthy")):
-        settled(cluster, place, name, lambda one, state=state: one.state == state)
-    found = view.view_functions(cluster, inventory.list_functions(cluster, place))
-    assert {one.name: one.state for one in found} == {
+        wait_until_settled(
+            cluster, shared_namespace, name, lambda function, state=state: function.state == state
+        )
+    functions = view.view_functions(cluster, inventory.list_functions(cluster, shared_namespace))
+    assert {function.name: function.state for function in functions} == {
         "absent": "unhealthy",
         "hanging": "building",
         "off": "standby",
@@ -139,86 +154,98 @@ def test_all_of_them(cluster: Cluster, place: str) -> None:
         "well": "ready",
         "zero": "scaledToZero",
     }
-    by_name = {one.name: one for one in found}
+    by_name = {function.name: function for function in functions}
     assert by_name["raising"].message.startswith(MISSING)
     assert "\nTraceback (most recent call last):\n" in by_name["raising"].message
-    assert by_name["well"].external_urls == shown(cluster, place, "well").external_urls
+    assert (
+        by_name["well"].external_urls
+        == view_function(cluster, shared_namespace, "well").external_urls
+    )
 
 
-def test_somebody_with_few_rights(cluster: Cluster, place: str, tmp_path: Path) -> None:
-    """Without processors, events and nodes the log tells why, and pods where they are."""
-    settled(cluster, place, "raising", lambda one: one.state == "unhealthy")
-    settled(cluster, place, "well", lambda one: one.state == "ready")
-    file = kubeconfig_of(cluster, place, "reader", READER, tmp_path / "config")
+def test_functions_are_viewed_with_few_permissions(
+    cluster: Cluster, shared_namespace: str, tmp_path: Path
+) -> None:
+    """Without processors, events and nodes the log has the reason, and pods have the addresses."""
+    wait_until_settled(
+        cluster, shared_namespace, "raising", lambda function: function.state == "unhealthy"
+    )
+    wait_until_settled(
+        cluster, shared_namespace, "well", lambda function: function.state == "ready"
+    )
+    file = kubeconfig_of(cluster, shared_namespace, "reader", READER, tmp_path / "config")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(file))
-        narrow = connection.connect()
-        raising = shown(narrow, place, "raising")
+        restricted = connection.connect()
+        raising = view_function(restricted, shared_namespace, "raising")
         assert raising.state == "unhealthy"
         assert raising.message.startswith(f"{MISSING}\nTraceback (most recent call last):\n")
-        well = shown(narrow, place, "well")
+        well = view_function(restricted, shared_namespace, "well")
         assert well.state == "ready"
         assert f"{node_address(cluster)}:{well.http_port}" == well.external_urls[0]
-        found = {
+        functions = {
             function.name: function
-            for function in view.view_functions(narrow, _known(narrow, place))
+            for function in view.view_functions(
+                restricted, inventory.list_functions(restricted, shared_namespace)
+            )
         }
-        assert (found["raising"].state, found["well"].state) == ("unhealthy", "ready")
-        assert found["well"].external_urls == well.external_urls
+        assert (functions["raising"].state, functions["well"].state) == ("unhealthy", "ready")
+        assert functions["well"].external_urls == well.external_urls
 
 
-def _known(cluster: Cluster, namespace: str) -> list[inventory.FunctionObjects]:
-    return inventory.list_functions(cluster, namespace)
-
-
-def test_addresses_that_somebody_gives(
-    cluster: Cluster, place: str, monkeypatch: pytest.MonkeyPatch
+def test_configured_addresses_are_used(
+    cluster: Cluster, shared_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUCTL_EXTERNAL_IP_ADDRESSES", "a.example.com, 2001:db8::1")
-    one = shown(cluster, place, "well")
-    port = one.http_port
-    assert one.external_urls == (f"a.example.com:{port}", f"[2001:db8::1]:{port}")
+    well = view_function(cluster, shared_namespace, "well")
+    port = well.http_port
+    assert well.external_urls == (f"a.example.com:{port}", f"[2001:db8::1]:{port}")
 
 
-def test_a_revision_that_fails_beside_one_that_serves(
+def test_a_failed_revision_is_reported_while_the_old_one_serves(
     cluster: Cluster, namespace: str, image: str
 ) -> None:
-    applied(cluster, namespace, "well", image)
-    settled(cluster, namespace, "well", lambda one: one.state == "ready")
-    applied(cluster, namespace, "well", image, env={"FAULT": "raise"})
-    one = settled(cluster, namespace, "well", lambda one: one.state == "unhealthy")
-    first, second, *_ = one.message.splitlines()
+    apply_function(cluster, namespace, "well", image)
+    wait_until_settled(cluster, namespace, "well", lambda function: function.state == "ready")
+    apply_function(cluster, namespace, "well", image, env={"FAULT": "raise"})
+    deployment = wait_until_settled(
+        cluster, namespace, "well", lambda function: function.state == "unhealthy"
+    )
+    first, second, *_ = deployment.message.splitlines()
     assert first.startswith(MISSING)
     assert second == "pods of an older revision go on serving"
-    assert one.replicas == (1, 1)
-    assert sorted(pod["current"] for pod in one.details["pods"]) == [False, True]
+    assert deployment.replicas == (1, 1)
+    assert sorted(pod["current"] for pod in deployment.details["pods"]) == [False, True]
 
 
-def test_a_pod_that_is_about_to_end_does_not_count(
-    cluster: Cluster, namespace: str, image: str
-) -> None:
-    """It serves on for some seconds, and is ready as long."""
-    applied(cluster, namespace, "well", image)
-    settled(cluster, namespace, "well", lambda one: one.state == "ready")
+def test_a_terminating_pod_does_not_count(cluster: Cluster, namespace: str, image: str) -> None:
+    """It continues to serve for some seconds, and is ready until then."""
+    apply_function(cluster, namespace, "well", image)
+    wait_until_settled(cluster, namespace, "well", lambda function: function.state == "ready")
     for pod in inventory.list_pods(cluster, KubernetesKey(namespace, "well")):
         cluster.delete(kinds.POD, namespace, pod["metadata"]["name"])
-    gone = settled(cluster, namespace, "well", lambda one: one.replicas == (0, 1))
-    assert gone.state == "building"
+    deployment = wait_until_settled(
+        cluster, namespace, "well", lambda function: function.replicas == (0, 1)
+    )
+    assert deployment.state == "building"
 
 
-def test_one_of_two_replicas(cluster: Cluster, namespace: str, image: str) -> None:
-    """A second pod finds no room; the first one goes on."""
-    about = {"name": "small", "namespace": namespace}
-    create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "1"}})
+def test_a_missing_replica_is_reported(cluster: Cluster, namespace: str, image: str) -> None:
+    """The quota refuses the second pod, and the first one continues to serve."""
+    metadata = {"name": "small", "namespace": namespace}
+    create(cluster, RESOURCE_QUOTA, metadata, spec={"hard": {"pods": "1"}})
 
-    def counts() -> bool:
+    def is_counted() -> bool:
         quota = cluster.get(RESOURCE_QUOTA, namespace, "small") or {}
         return "used" in (quota.get("status") or {})
 
-    # Before its controller has counted, a quota limits nothing.
-    until("the quota's first count", counts, SECONDS)
-    applied(cluster, namespace, "two", image, replicas=2)
-    one = settled(
-        cluster, namespace, "two", lambda one: (one.state, one.replicas) == ("ready", (1, 2))
+    # A quota has no effect before the first count of its controller.
+    until("the quota's first count", is_counted, SECONDS)
+    apply_function(cluster, namespace, "two", image, replicas=2)
+    deployment = wait_until_settled(
+        cluster,
+        namespace,
+        "two",
+        lambda function: (function.state, function.replicas) == ("ready", (1, 2)),
     )
-    assert "the quota small of namespace" in one.message
+    assert "the quota small of namespace" in deployment.message

@@ -64,10 +64,10 @@ CPU = {"requests": {"cpu": "1"}}
         ),
     ],
 )
-def test_one_sentence(spec: Raw, text: str) -> None:
-    found = configuration_warnings(samples.function(**spec))
-    assert len(found) == 1
-    assert text in found[0]
+def test_a_setting_causes_one_warning(spec: Raw, text: str) -> None:
+    warnings = configuration_warnings(samples.function(**spec))
+    assert len(warnings) == 1
+    assert text in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,5 @@ def test_one_sentence(spec: Raw, text: str) -> None:
         {"serviceAccount": "reader", "tolerations": [{"operator": "Exists"}]},
     ],
 )
-def test_nothing_to_say(spec: Raw) -> None:
+def test_valid_settings_cause_no_warning(spec: Raw) -> None:
     assert configuration_warnings(samples.function(**spec)) == ()
