@@ -47,6 +47,7 @@ class SizedBody:
 
     @property
     def missing(self) -> int:
+        """The number of bytes that have not arrived yet."""
         return self._length - self._offset
 
     def feed(self, chunk: bytes, start: int = 0) -> int:
@@ -65,6 +66,7 @@ class SizedBody:
         return memoryview(self._memory)[self._offset :]
 
     def buffer_updated(self, count: int) -> None:
+        """Report bytes read into `get_buffer()`."""
         self._offset += count
         self.done = self._offset == self._length
 

@@ -17,7 +17,7 @@ _PAUSE_AFTER_ERROR = 0.5
 
 
 class HttpServer(ConnectionOwner):
-    """An HTTP server for one application. `connections` counts the open connections."""
+    """An HTTP server for one application."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class HttpServer(ConnectionOwner):
 
     @property
     def connections(self) -> int:
+        """The number of open connections."""
         return len(self._connections)
 
     # Accepting.

@@ -21,6 +21,8 @@ _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*\Z")
 
 Number = Union[int, float]
+# The suffix of the metric's name, a label in addition to the family's, and the value.
+Sample = Tuple[str, str, Number]
 # Returns the values of gauges by their label values.
 GaugeReader = Callable[[], Mapping[Tuple[str, ...], Number]]
 
@@ -33,7 +35,8 @@ class Value:
     def __init__(self) -> None:
         self.value: Number = 0
 
-    def samples(self) -> List[Tuple[str, str, Number]]:
+    def samples(self) -> List[Sample]:
+        """Return what a scrape shows of this child."""
         return [("", "", self.value)]
 
 
@@ -48,11 +51,13 @@ class Histogram:
         self.sum: Number = 0
 
     def observe(self, value: Number) -> None:
+        """Count a value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
-    def samples(self) -> List[Tuple[str, str, Number]]:
-        rows: List[Tuple[str, str, Number]] = []
+    def samples(self) -> List[Sample]:
+        """Return what a scrape shows of this child."""
+        rows: List[Sample] = []
         total = 0
         for bound, count in zip(self._bounds, self._counts):  # noqa: B905 - zip has no strict in 3.6
             total += count

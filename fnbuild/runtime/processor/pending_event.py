@@ -48,6 +48,7 @@ class EventResult:
 
     @classmethod
     def from_message(cls, message: wire.Message) -> "EventResult":
+        """Return the result in a worker's REPLY."""
         meta = message.meta
         result = cls(meta["s"], meta["h"], message.body)
         result.raised = "x" in meta

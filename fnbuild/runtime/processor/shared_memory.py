@@ -61,6 +61,7 @@ class Segment:
         self._users.add(user)
 
     def close(self) -> None:
+        """Close the segment, and have its users unmap it."""
         for user in self._users:
             user.forget_segment(self.number)
         self.memory.close()

@@ -93,6 +93,7 @@ class WorkerHandle(ProcessRequester):
 
     @property
     def pid(self) -> int:
+        """The id of the current process; 0 without one."""
         return self.process.pid if self.process is not None else 0
 
     def start(self) -> None:
@@ -379,6 +380,7 @@ class WorkerHandle(ProcessRequester):
         self.state = "stopped"
 
     def kill(self) -> None:
+        """Kill the current process."""
         if self.process is not None:
             self.process.kill()
 

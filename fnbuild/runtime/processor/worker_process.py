@@ -88,6 +88,7 @@ class LinePipe:
         self.close()
 
     def close(self) -> None:
+        """Close without reading further; pass on an incomplete line."""
         if self.open:
             self.open = False
             self._loop.remove_reader(self.fd)

@@ -101,6 +101,7 @@ class GeneratorItems:
 
 
 def is_generator(value: Any) -> bool:
+    """Return True for the generators of a `def` or `async def` with `yield`."""
     return isinstance(value, _GENERATORS)
 
 

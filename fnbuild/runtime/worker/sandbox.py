@@ -36,6 +36,7 @@ class PathRedirect:
         self._folder = folder
 
     def map(self, path: Any) -> Any:
+        """Return the path to use; anything but a path stays as it is."""
         if hasattr(path, "__fspath__"):
             path = path.__fspath__()
         if isinstance(path, bytes):
