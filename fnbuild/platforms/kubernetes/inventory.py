@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
+from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found
@@ -166,6 +167,14 @@ def read_function(cluster: Cluster, key: KubernetesKey) -> FunctionObjects:
     )
     typed = None if deployment is None else KubeDeployment(deployment)
     return FunctionObjects(key, typed, service, ingress, hpa, record)
+
+
+def existing_function(cluster: Cluster, key: KubernetesKey) -> FunctionObjects:
+    """Return the objects of a function. Raises `NotFoundError` if it does not exist."""
+    objects = read_function(cluster, key)
+    if not objects.exists:
+        raise function_not_found(*key, list_all_keys(cluster))
+    return objects
 
 
 def require_namespace(cluster: Cluster, namespace: str) -> None:

@@ -1,17 +1,18 @@
-"""The Kubernetes platform: the implementation of the `Platform` protocol."""
+"""The Kubernetes platform: the implementation of the `Platform` protocol.
+
+What only deploys, deletes and checks need is imported on use, so that other commands start sooner.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 
-from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict
-from fnbuild.function.secrets import secret_variables
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
     NO_CONNECT_OPTIONS,
@@ -34,19 +35,14 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import function_exists, function_not_found
+from fnbuild.platforms.base import function_exists
 from fnbuild.platforms.kubeclient import connection, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
-from fnbuild.platforms.kubernetes import endpoints, images, inventory, leases, records, view
+from fnbuild.platforms.kubernetes import endpoints, inventory, leases, records, view
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
-from fnbuild.platforms.kubernetes.doctor import checks
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, validated_key
-from fnbuild.platforms.kubernetes.leases import FunctionLease
-from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
-from fnbuild.platforms.kubernetes.rollout import execution, planning
-from fnbuild.platforms.kubernetes.rollout.execution import Rollout
-from fnbuild.platforms.kubernetes.rollout.planning import Rerun, RolloutPlan
+from fnbuild.platforms.kubernetes.revision_record import recorded_config
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact, timestamp
@@ -83,6 +79,8 @@ class KubernetesPlatform(Platform):
     def plan(
         self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
     ) -> Plan:
+        from fnbuild.platforms.kubernetes.rollout import planning
+
         objects = inventory.read_function(self.cluster, validated_key(function))
         rollout_plan = planning.plan_rollout(
             self.cluster, objects, function, artifact, options, preview=True
@@ -95,60 +93,11 @@ class KubernetesPlatform(Platform):
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
+        from fnbuild.platforms.kubernetes import deploys
+
         key = validated_key(function)
         with leases.hold_lease(self.cluster, key, "deployed", function) as lease:
-            yield Reservation(partial(self._apply, lease))
-
-    def _apply(self, lease: FunctionLease, plan: Plan, progress: Progress) -> Deployment:
-        """Carry out a plan while the lease is held."""
-        lease.refresh()
-        previous = execution.record_active_revision(lease)
-        # The function may have changed since the plan, and during a build.
-        rollout_plan = planning.plan_rollout(
-            self.cluster, lease.objects, plan.function, plan.artifact, plan.options
-        )
-        if rollout_plan.plan.effective_changes:
-            self._roll_out(lease, rollout_plan, previous, progress)
-        else:
-            progress(planning.unchanged_message(plan))
-            rollout_plan.secret_store.save(rollout_plan.revision.labels())
-            lease.save()
-        return self._deployed(rollout_plan)
-
-    def _roll_out(
-        self,
-        lease: FunctionLease,
-        rollout_plan: RolloutPlan,
-        previous: RevisionRecord | None,
-        progress: Progress,
-    ) -> None:
-        """Run a new revision, record the outcome, and remove what leaves the history."""
-        running = lease.objects.revision
-        earlier = [
-            revision.config
-            for revision in (*lease.revisions.values(), running)
-            if revision is not None
-        ]
-        migrated = {
-            number: replace(
-                revision, config=rollout_plan.secret_store.with_references(revision.config)
-            )
-            for number, revision in lease.revisions.items()
-        }
-        # A reference is valid only once its value is stored.
-        rollout_plan.secret_store.save(rollout_plan.revision.labels())
-        lease.revisions.update(migrated)
-        try:
-            Rollout(self.cluster, lease, rollout_plan, previous, progress).run()
-        except FnbuildError:
-            with suppress(FnbuildError):  # the reason of the failure comes first
-                images.remove_retired_builds(self.cluster, lease.save(), progress)
-            raise
-        images.remove_retired_builds(self.cluster, lease.save(), progress)
-        recorded = [revision.config for revision in lease.revisions.values()]
-        rollout_plan.secret_store.prune([*recorded, rollout_plan.revision.config], earlier)
-        if any(any(secret_variables(config)) for config in earlier):
-            execution.delete_idle_replica_sets(self.cluster, lease.objects.key)
+            yield Reservation(partial(deploys.apply_plan, self.cluster, lease))
 
     def rollback(
         self,
@@ -159,28 +108,32 @@ class KubernetesPlatform(Platform):
         *,
         force_conflicts: bool = False,
     ) -> Deployment:
+        from fnbuild.platforms.kubernetes import deploys
+        from fnbuild.platforms.kubernetes.rollout.planning import Rerun
+
         objects = self._own(KubernetesKey(namespace, name))
         target, origin = records.function_records(objects).rollback(revision, progress)
-        rerun = Rerun(origin, target.stamp, target.overlap)
-        return self._run_again(
-            target, "rolled back", rerun, progress, force_conflicts=force_conflicts
-        )
+        rerun = Rerun("rolled back", origin, target.stamp, target.overlap)
+        options = PlanOptions(force_conflicts=force_conflicts)
+        return deploys.run_again(self.cluster, target, rerun, options, progress)
 
     def redeploy(
         self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
     ) -> Deployment:
+        from fnbuild.platforms.kubernetes import deploys
+        from fnbuild.platforms.kubernetes.rollout.planning import Rerun
+
         objects = self._own(KubernetesKey(namespace, name))
         selected = records.function_records(objects).redeploy()
+        options = PlanOptions(force_conflicts=force_conflicts)
         if selected is None:
-            return self._run_imported(objects, progress, force_conflicts=force_conflicts)
+            return self._run_imported(objects, options, progress)
         target, origin = selected
-        rerun = Rerun(origin, timestamp(), target.overlap)
-        return self._run_again(
-            target, "redeployed", rerun, progress, force_conflicts=force_conflicts
-        )
+        rerun = Rerun("redeployed", origin, timestamp(), target.overlap)
+        return deploys.run_again(self.cluster, target, rerun, options, progress)
 
     def _run_imported(
-        self, objects: FunctionObjects, progress: Progress, *, force_conflicts: bool
+        self, objects: FunctionObjects, options: PlanOptions, progress: Progress
     ) -> Deployment:
         imported = (
             None
@@ -193,36 +146,7 @@ class KubernetesPlatform(Platform):
                 objects.imported_config,
                 imported_code.find(self.name, objects.key),
             )
-        return self.apply(
-            self.plan(*imported, PlanOptions(force_conflicts=force_conflicts)), progress
-        )
-
-    def _run_again(
-        self,
-        target: RevisionRecord,
-        participle: str,
-        rerun: Rerun,
-        progress: Progress,
-        *,
-        force_conflicts: bool,
-    ) -> Deployment:
-        """Run a recorded revision as a new one."""
-        key, function = target.key, target.function
-        options = PlanOptions(force_conflicts=force_conflicts)
-        artifact = Artifact("image", target.image, target.digest, pinned=target.pinned)
-        with leases.hold_lease(self.cluster, key, participle) as lease:
-            previous = execution.record_active_revision(lease)
-            rollout_plan = planning.plan_rollout(
-                self.cluster, lease.objects, function, artifact, options, rerun
-            )
-            self._roll_out(lease, rollout_plan, previous, progress)
-        return self._deployed(rollout_plan)
-
-    def _deployed(self, rollout_plan: RolloutPlan) -> Deployment:
-        deployment = self._shown(rollout_plan.objects.key)
-        if rollout_plan.plan.effective_changes:
-            endpoints.wait_for_new_pods(self.cluster, deployment)
-        return replace(deployment, warnings=(*rollout_plan.plan.warnings, *deployment.warnings))
+        return self.apply(self.plan(*imported, options), progress)
 
     def store_imported(self, function: Function) -> Deployment:
         key = validated_key(function)
@@ -252,6 +176,8 @@ class KubernetesPlatform(Platform):
         image: str = "",
         architecture: str = "",
     ) -> Iterator[Finding]:
+        from fnbuild.platforms.kubernetes.doctor import checks
+
         return checks.examine(lambda: self.cluster, namespace, areas, image, architecture)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
@@ -274,10 +200,7 @@ class KubernetesPlatform(Platform):
         return objects
 
     def _existing(self, key: KubernetesKey) -> FunctionObjects:
-        objects = inventory.read_function(self.cluster, key)
-        if not objects.exists:
-            raise function_not_found(*key, inventory.list_all_keys(self.cluster))
-        return objects
+        return inventory.existing_function(self.cluster, key)
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return endpoints.reach_function(self.cluster, deployment)
@@ -356,11 +279,15 @@ class KubernetesPlatform(Platform):
         key = KubernetesKey(namespace, name)
         if not inventory.read_function(self.cluster, key).exists:
             return False
+        from fnbuild.platforms.kubernetes.rollout import execution
+
         with leases.hold_lease(self.cluster, key, "deleted") as lease:
             execution.delete_function(self.cluster, lease)
         return True
 
     def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
+        from fnbuild.platforms.kubernetes import images
+
         return images.image_use(self.cluster)
 
     # Projects

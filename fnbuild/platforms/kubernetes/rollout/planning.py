@@ -72,9 +72,10 @@ _HIDDEN_ANNOTATIONS = (
 class Rerun:
     """The parameters of running a recorded revision as a new one.
 
-    A changed `stamp` restarts the pods.
+    `participle` names the operation for other clients. A changed `stamp` restarts the pods.
     """
 
+    participle: str
     origin: RevisionOrigin
     stamp: str
     overlap: bool
