@@ -36,14 +36,16 @@ class Cluster:
     context's or "".
     """
 
-    def __init__(self, wire: Transport, context: str, namespace: str, *, in_cluster: bool = False):
-        self.transport = wire
-        self.server = wire.location.server
+    def __init__(
+        self, transport: Transport, context: str, namespace: str, *, in_cluster: bool = False
+    ):
+        self.transport = transport
+        self.server = transport.location.server
         self.context = context
         self.namespace = namespace
         self.in_cluster = in_cluster
         self._served_kinds: dict[str, set[str]] = {}
-        self.close = weakref.finalize(self, wire.close)
+        self.close = weakref.finalize(self, transport.close)
 
     @cached_property
     def version(self) -> str:

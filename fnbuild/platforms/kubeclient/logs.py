@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fnbuild.errors import FnbuildError, ForbiddenError, InputError, NotFoundError, UnavailableError
@@ -120,27 +120,26 @@ def _to_record(line: _LogLine) -> LogRecord:
     return replace(record, fields={**record.fields, "pod": line.pod})
 
 
+@dataclass(slots=True)
 class _LogFollowers:
-    """Threads that follow the logs of pods, and a queue of their lines."""
+    """Threads that follow the logs of pods, and a queue of their lines.
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        namespace: str,
-        pods: Callable[[], list[str] | None],
-        ends: dict[str, int],
-    ):
-        self._cluster = cluster
-        self._namespace = namespace
-        self._pods = pods
-        self._ends = ends
-        self._current_pods = set(ends)
-        self._threads: dict[str, threading.Thread] = {}
-        self._replies: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._queue: queue.Queue[_LogLine | FnbuildError] = queue.Queue(_QUEUE_SIZE)
-        self._last_response = time.monotonic()
+    `pods` returns the names of the current pods. `ends` is the last timestamp by pod.
+    """
+
+    cluster: Cluster
+    namespace: str
+    pods: Callable[[], list[str] | None]
+    ends: dict[str, int]
+    _current_pods: set[str] = field(default_factory=set)
+    _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _replies: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _queue: queue.Queue[_LogLine | FnbuildError] = field(
+        default_factory=lambda: queue.Queue(_QUEUE_SIZE)
+    )
+    _last_response: float = field(default_factory=time.monotonic)
 
     def records(self, until: threading.Event) -> Iterator[LogRecord]:
         """Yield records as they arrive, sorted by time within each batch."""
@@ -154,7 +153,7 @@ class _LogFollowers:
     def _update_followers(self) -> bool:
         """Follow new pods. Return False if there will be no more pods."""
         try:
-            current_pods = self._pods()
+            current_pods = self.pods()
         except UnavailableError:
             if time.monotonic() - self._last_response > _MAX_OUTAGE_SECONDS:
                 raise
@@ -198,9 +197,9 @@ class _LogFollowers:
 
     def _read(self, pod: str) -> None:
         """Read the log of the pod's container until it terminates."""
-        end = self._ends.get(pod, 0)
-        source = self._cluster.log_stream(
-            self._namespace, pod, container=_CONTAINER, since=end / 1e9 if end else None
+        end = self.ends.get(pod, 0)
+        source = self.cluster.log_stream(
+            self.namespace, pod, container=_CONTAINER, since=end / 1e9 if end else None
         )
         with source.open(None, timestamps="true", follow="true") as reply:
             with self._lock:
@@ -209,8 +208,8 @@ class _LogFollowers:
                 self._replies[pod] = reply
             try:
                 for moment, text in streams.timestamped_lines(reply):
-                    if moment > self._ends.get(pod, 0):
-                        self._ends[pod] = moment
+                    if moment > self.ends.get(pod, 0):
+                        self.ends[pod] = moment
                         self._put(_LogLine(moment, pod, text))
             finally:
                 with self._lock:

@@ -54,7 +54,7 @@ def node_hosts(
         if address.strip()
     ]:
         return tuple(configured)
-    if not any(node_port(address.service) for address in functions):
+    if not any(node_port(function.service) for function in functions):
         return ()
     nodes = queries.list_nodes(cluster)
     if nodes is None:
@@ -211,7 +211,7 @@ class _HealthResponse:
     """
 
     status: int = 0
-    whose: str = ""
+    instance: str = ""
     closing: bool = True
 
 
@@ -231,6 +231,6 @@ def _query_health(address: str) -> _HealthResponse:
 def _is_new_pod(new_pods: set[str], address: str) -> bool:
     """Return True if a new pod responds; without an instance header, if it keeps connections."""
     health = _query_health(address)
-    if health.whose:
-        return health.whose in new_pods
+    if health.instance:
+        return health.instance in new_pods
     return 0 < health.status < 500 and not health.closing

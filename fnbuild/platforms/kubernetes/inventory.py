@@ -220,7 +220,7 @@ def default_pull_secret(cluster: Cluster, namespace: str) -> str:
 def run_concurrently(*queries: Callable[[], T]) -> list[T]:
     """Run the queries concurrently, and return their results in order."""
     with ThreadPoolExecutor(len(queries)) as pool:
-        return [future.result() for future in [pool.submit(future) for future in queries]]
+        return [future.result() for future in [pool.submit(query) for query in queries]]
 
 
 def is_managed(obj: Raw | None) -> bool:

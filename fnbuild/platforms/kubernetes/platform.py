@@ -111,7 +111,7 @@ class KubernetesPlatform(Platform):
         from fnbuild.platforms.kubernetes import deploys
         from fnbuild.platforms.kubernetes.rollout.planning import Rerun
 
-        objects = self._own(KubernetesKey(namespace, name))
+        objects = self._read_managed(KubernetesKey(namespace, name))
         target, origin = records.function_records(objects).rollback(revision, progress)
         rerun = Rerun("rolled back", origin, target.stamp, target.overlap)
         options = PlanOptions(force_conflicts=force_conflicts)
@@ -123,7 +123,7 @@ class KubernetesPlatform(Platform):
         from fnbuild.platforms.kubernetes import deploys
         from fnbuild.platforms.kubernetes.rollout.planning import Rerun
 
-        objects = self._own(KubernetesKey(namespace, name))
+        objects = self._read_managed(KubernetesKey(namespace, name))
         selected = records.function_records(objects).redeploy()
         options = PlanOptions(force_conflicts=force_conflicts)
         if selected is None:
@@ -157,7 +157,7 @@ class KubernetesPlatform(Platform):
             config = store.with_references(recorded_config(function))
             store.save(function.metadata.labels)
             lease.add_import(config)
-        return self._shown(key)
+        return self._read_deployment(key)
 
     def with_secrets(self, deployment: Deployment) -> Function:
         store = SecretStore(self.cluster, KubernetesKey.of(deployment.function))
@@ -188,18 +188,18 @@ class KubernetesPlatform(Platform):
         return view.view_functions(self.cluster, selected)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
-        return self._shown(KubernetesKey(namespace, name))
+        return self._read_deployment(KubernetesKey(namespace, name))
 
-    def _shown(self, key: KubernetesKey) -> Deployment:
-        return view.view_function(self.cluster, self._existing(key))
+    def _read_deployment(self, key: KubernetesKey) -> Deployment:
+        return view.view_function(self.cluster, self._read_function(key))
 
-    def _own(self, key: KubernetesKey) -> FunctionObjects:
-        """Return an existing function; raise if another tool manages it."""
-        objects = self._existing(key)
+    def _read_managed(self, key: KubernetesKey) -> FunctionObjects:
+        """Return an existing function. Raises `ConflictError` if another tool manages it."""
+        objects = self._read_function(key)
         leases.require_managed(objects)
         return objects
 
-    def _existing(self, key: KubernetesKey) -> FunctionObjects:
+    def _read_function(self, key: KubernetesKey) -> FunctionObjects:
         return inventory.existing_function(self.cluster, key)
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
@@ -216,8 +216,8 @@ class KubernetesPlatform(Platform):
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
-        objects = self._existing(key)
-        pods = partial(self._pods, key)
+        objects = self._read_function(key)
+        pods = partial(self._pod_names, key)
         if not follow and not pods():
             return revision_records.failure_log(records.all_revisions(objects))
         return logs.read_logs(
@@ -233,9 +233,9 @@ class KubernetesPlatform(Platform):
         tail: int | None = None,
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
-        self._existing(key)
+        self._read_function(key)
         return logs.read_previous_logs(
-            self.cluster, namespace, self._pods(key), since=since, tail=tail
+            self.cluster, namespace, self._pod_names(key), since=since, tail=tail
         )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
@@ -245,22 +245,22 @@ class KubernetesPlatform(Platform):
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         key = KubernetesKey(namespace, name)
-        self._existing(key)
-        return self._pods(key)
+        self._read_function(key)
+        return self._pod_names(key)
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
         key = KubernetesKey.of(deployment.function)
-        return queries.query_statistics(self.cluster, key.namespace, self._pods(key))
+        return queries.query_statistics(self.cluster, key.namespace, self._pod_names(key))
 
-    def _pods(self, key: KubernetesKey) -> list[str]:
+    def _pod_names(self, key: KubernetesKey) -> list[str]:
         return [pod.name for pod in inventory.list_pods(self.cluster, key)]
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        return records.revision_history(self._existing(KubernetesKey(namespace, name)))
+        return records.revision_history(self._read_function(KubernetesKey(namespace, name)))
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         """Return None for a deployed function: its code is in the image, which is in a registry."""
-        objects = self._existing(KubernetesKey(namespace, name))
+        objects = self._read_function(KubernetesKey(namespace, name))
         if revision is not None:
             records.function_records(objects).find(revision)
         elif objects.deployment is None:

@@ -68,8 +68,8 @@ def active_revision(objects: FunctionObjects) -> RevisionRecord | None:
 
 def never_served(objects: FunctionObjects) -> bool:
     """Return True if there are recorded revisions and none of them ever became ready."""
-    revision = recorded_revisions(objects)
-    return bool(revision) and all(record.failed for record in revision)
+    revisions = recorded_revisions(objects)
+    return bool(revisions) and all(revision.failed for revision in revisions)
 
 
 def revision_history(objects: FunctionObjects) -> list[Revision]:
@@ -78,16 +78,14 @@ def revision_history(objects: FunctionObjects) -> list[Revision]:
     The revision of the Deployment is active once it was ready. Until then the one before it is,
     whose pods go on serving, if there are any.
     """
-    revisions, newest, deployment = (
-        all_revisions(objects),
-        active_revision(objects),
-        objects.deployment,
-    )
+    revisions, newest = all_revisions(objects), active_revision(objects)
+    deployment = objects.deployment
     if newest is None or deployment is None:
         return revision_records.to_revisions(revisions, newest)
-    on_record = {revision.number: revision for revision in recorded_revisions(objects)}
-    if newest.number not in on_record and not deployment.is_rolled_out:
-        serving = _serving_revision(revisions, newest, deployment)
+    recorded = {revision.number: revision for revision in recorded_revisions(objects)}
+    record = recorded.get(newest.number)
+    serving = _serving_revision(revisions, newest, deployment)
+    if record is None and not deployment.is_rolled_out:
         if _may_become_ready(objects, deployment):
             return revision_records.to_revisions(revisions, serving, newest)
         failed = newest.with_failure(INTERRUPTED)
@@ -95,11 +93,8 @@ def revision_history(objects: FunctionObjects) -> list[Revision]:
             failed if revision.number == newest.number else revision for revision in revisions
         ]
         return revision_records.to_revisions(revisions, serving)
-    if newest.number in on_record and on_record[newest.number].failed:
-        return revision_records.to_revisions(
-            revisions, _serving_revision(revisions, newest, deployment)
-        )
-    return revision_records.to_revisions(revisions, newest)
+    is_failed = record is not None and record.failed
+    return revision_records.to_revisions(revisions, serving if is_failed else newest)
 
 
 def _serving_revision(

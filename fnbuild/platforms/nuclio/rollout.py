@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from fnbuild.errors import ConflictError, FnbuildError, NotReadyError
 from fnbuild.function.types import Raw
@@ -81,18 +82,16 @@ def wait_until_deleted(dashboard: DashboardClient, key: FunctionKey) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+@dataclass(slots=True)
 class Rollout:
     """One change of a function; `seconds` is the function's time to become ready."""
 
-    def __init__(
-        self, dashboard: DashboardClient, key: FunctionKey, seconds: float, progress: Progress
-    ):
-        self.dashboard = dashboard
-        self.key = key
-        self.seconds = seconds
-        self.progress = progress
-        self._log_start = time.time() - _SKEW_SECONDS
-        self._reported: set[str] = set()
+    dashboard: DashboardClient
+    key: FunctionKey
+    seconds: float
+    progress: Progress
+    _log_start: float = field(default_factory=lambda: time.time() - _SKEW_SECONDS)
+    _reported: set[str] = field(default_factory=set)
 
     def deploy(self, function: Raw, stored: Raw | None, *, keep_failed: bool) -> None:
         """Deploy the function in place of `stored`, and wait until it is ready.

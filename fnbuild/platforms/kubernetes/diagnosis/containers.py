@@ -297,10 +297,10 @@ def restarts_by_function(pods: Iterable[Pod]) -> dict[str, Restarts]:
     for pod in pods:
         if pod.restarts:
             by_name.setdefault(pod.labels.get(labels.FUNCTION, ""), []).append(pod)
-    return {name: _of_function(own_pods) for name, own_pods in by_name.items()}
+    return {name: _restarts(own_pods) for name, own_pods in by_name.items()}
 
 
-def _of_function(pods: list[Pod]) -> Restarts:
+def _restarts(pods: list[Pod]) -> Restarts:
     count = sum(pod.restarts for pod in pods)
     last = max((end for pod in pods for end in _terminations(pod)), default=None)
     return Restarts(count) if last is None else Restarts(count, last[2], last[1])

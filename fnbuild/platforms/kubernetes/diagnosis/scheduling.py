@@ -108,7 +108,7 @@ def _explain_obstacle(obstacle: _NodeObstacle) -> PodFinding:
     )
 
 
-def _selector(obstacle: _NodeObstacle) -> PodFinding:
+def _selector_finding(obstacle: _NodeObstacle) -> PodFinding:
     labels = [f"{k}={value}" for k, value in obstacle.pod.spec.section("nodeSelector").items()]
     if obstacle.nodes is not None and len(labels) > 1:
         # Only labels that no node has are relevant.
@@ -133,7 +133,7 @@ def _has_label(label: str, nodes: list[Node]) -> bool:
     return any(node.labels.get(key) == value for node in nodes)
 
 
-def _insufficient(obstacle: _NodeObstacle) -> PodFinding:
+def _insufficient_finding(obstacle: _NodeObstacle) -> PodFinding:
     resource = obstacle.text.split()[-1]
     requested = _requested(obstacle.pod, resource)
     amount = f"{requested} {resource}" if requested else f"enough {resource}"
@@ -174,7 +174,7 @@ def _in_mebibytes(amount: str) -> str:
     return f"{int(amount[:-2]) >> 10}Mi"
 
 
-def _taint(obstacle: _NodeObstacle) -> PodFinding:
+def _taint_finding(obstacle: _NodeObstacle) -> PodFinding:
     match = _TAINT.search(obstacle.text)
     if match is None:
         return PodFinding(
@@ -219,7 +219,7 @@ def _claim_finding(text: str, pod: Pod) -> PodFinding | None:
     return None
 
 
-def _unbound_claim(obstacle: _NodeObstacle) -> PodFinding:
+def _unbound_claim_finding(obstacle: _NodeObstacle) -> PodFinding:
     claims = list(_claim_names(obstacle.pod))
     claim_text = join_words([f"PersistentVolumeClaim {name}" for name in claims] or ["a claim"])
     name, namespace = claims[0] if claims else "NAME", obstacle.pod.namespace
@@ -237,11 +237,11 @@ def _claim_names(pod: Pod) -> Iterator[str]:
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[_NodeObstacle], PodFinding]], ...] = (
-    ("node selector", _selector),
-    ("Pod's node affinity", _selector),
-    ("Insufficient ", _insufficient),
-    ("taint", _taint),
-    ("unbound immediate PersistentVolumeClaims", _unbound_claim),
+    ("node selector", _selector_finding),
+    ("Pod's node affinity", _selector_finding),
+    ("Insufficient ", _insufficient_finding),
+    ("taint", _taint_finding),
+    ("unbound immediate PersistentVolumeClaims", _unbound_claim_finding),
     (
         "were unschedulable",
         _fixed_explanation("are closed to new pods", "`kubectl uncordon NODE` opens one again"),

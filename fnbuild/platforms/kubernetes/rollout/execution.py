@@ -165,8 +165,8 @@ class Rollout:
             raise
 
     def _is_outdated(self, manifest: Manifest) -> bool:
-        made_already = manifest["kind"] == "Service" and self.lease.objects.service is None
-        return not made_already and self.plan.is_changed(manifest)
+        is_applied = manifest["kind"] == "Service" and self.lease.objects.service is None
+        return not is_applied and self.plan.is_changed(manifest)
 
     def _apply(self, manifests: Iterable[Manifest]) -> None:
         forces = self.plan.force_conflicts
