@@ -22,7 +22,26 @@ BODY_LIMIT = 8 << 20
 JSON_OBJECT: dict[str, Any] = {"application/json": {"type": "object"}}
 """The content of a body that is any JSON object."""
 
+TEXT: dict[str, Any] = {"type": "string"}
+"""The schema of a text."""
+
+OBJECTS: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
+"""The schema of a list of any objects."""
+
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def json_content(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """Return the content of a body that is a JSON object with these properties."""
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = list(required)
+    return {"application/json": schema}
+
+
+def array_of(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list of objects with these properties."""
+    return {"type": "array", "items": {"type": "object", "properties": properties}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import TEXT, Endpoint, array_of, json_content
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
@@ -27,7 +27,7 @@ async def list_audit_log(request: Request) -> Response:
     return json_response({"audit": [asdict(row) for row in rows]})
 
 
-_ROW = {name: {"type": "string"} for name in ("time", "actor", "action", "target", "outcome")}
+_ROW = dict.fromkeys(("time", "actor", "action", "target", "outcome"), TEXT)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -37,13 +37,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_audit_log,
         "List the audit log, newest first",
         parameters={"?limit": f"The most entries to return; {_DEFAULT_LIMIT} by default."},
-        response_content={
-            "application/json": {
-                "type": "object",
-                "properties": {
-                    "audit": {"type": "array", "items": {"type": "object", "properties": _ROW}}
-                },
-            }
-        },
+        response_content=json_content({"audit": array_of(_ROW)}),
     ),
 )

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.cpu_tasks import CpuTask
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import OBJECTS, TEXT, Endpoint, array_of, json_content
 from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
@@ -49,6 +49,12 @@ async def check_reply(request: Request) -> Response:
 
 
 _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
+_FINDING = {
+    "severity": {"enum": ["error", "warning"]},
+    "path": TEXT,
+    "message": TEXT,
+    "hint": TEXT,
+}
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -61,16 +67,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             **NAMESPACE_PARAMETER,
             "?function": "The function with the recorded code of the handler.",
         },
-        request_content={"application/yaml": {"type": "string"}},
-        response_content={
-            "application/json": {
-                "type": "object",
-                "properties": {
-                    "diagnostics": {"type": "array", "items": {"type": "object"}},
-                    "function": {"type": ["string", "null"]},
-                },
-            }
-        },
+        request_content={"application/yaml": TEXT},
+        response_content=json_content(
+            {"diagnostics": OBJECTS, "function": {"type": ["string", "null"]}}
+        ),
     ),
     Endpoint(
         "/api/checks",
@@ -78,40 +78,22 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         check_reply,
         "Check a function's reply for what CVAT would refuse, drop or misread",
-        request_content={
-            "application/json": {
-                "type": "object",
-                "required": ["kind", "reply", "width", "height"],
-                "properties": {
-                    "kind": {"enum": list(labels.FUNCTION_KINDS)},
-                    "spec": {"type": "string"},
-                    "reply": {"type": "string"},
-                    "width": _POSITIVE_INTEGER,
-                    "height": _POSITIVE_INTEGER,
-                    "counts": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                    "follows": {"type": "boolean"},
-                },
-            }
-        },
-        response_content={
-            "application/json": {
-                "type": "object",
-                "properties": {
-                    "findings": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {
-                                "severity": {"enum": ["error", "warning"]},
-                                "path": {"type": "string"},
-                                "message": {"type": "string"},
-                                "hint": {"type": "string"},
-                            },
-                        },
-                    }
-                },
-            }
-        },
+        request_content=json_content(
+            {
+                "kind": {"enum": list(labels.FUNCTION_KINDS)},
+                "spec": TEXT,
+                "reply": TEXT,
+                "width": _POSITIVE_INTEGER,
+                "height": _POSITIVE_INTEGER,
+                "counts": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                "follows": {"type": "boolean"},
+            },
+            "kind",
+            "reply",
+            "width",
+            "height",
+        ),
+        response_content=json_content({"findings": array_of(_FINDING)}),
         limit=_MAX_REPLY_BYTES,
     ),
 )

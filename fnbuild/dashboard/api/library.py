@@ -17,7 +17,7 @@ from starlette.responses import Response
 from fnbuild import trees
 from fnbuild.dashboard.auth.middleware import is_writer
 from fnbuild.dashboard.cpu_tasks import CpuTask
-from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, OBJECTS, TEXT, Endpoint, json_content
 from fnbuild.dashboard.function_folders import (
     LIBRARY_PREFIX,
     UPLOAD_BYTES,
@@ -184,12 +184,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         render_template,
         "Render a template with values to a function.",
-        request_content={
-            "application/json": {
-                "type": "object",
-                "properties": {"template": {"type": "string"}, "values": {"type": "object"}},
-            }
-        },
+        request_content=json_content({"template": TEXT, "values": {"type": "object"}}),
         response_content=JSON_OBJECT,
     ),
     Endpoint(
@@ -200,19 +195,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Upload code as an archive or a single file; it is kept for an hour.",
         parameters={_FILE_HEADER: "The file name, which a single file requires."},
         request_content={"application/octet-stream": {"type": "string", "format": "binary"}},
-        response_content={
-            "application/json": {
-                "type": "object",
-                "properties": {
-                    "path": {"type": "string"},
-                    "name": {"type": "string"},
-                    "configuration": {"type": "string"},
-                    "metadata": {"type": "object"},
-                    "diagnostics": {"type": "array", "items": {"type": "object"}},
-                    "functions": {"type": "array", "items": {"type": "object"}},
-                },
+        response_content=json_content(
+            {
+                "path": TEXT,
+                "name": TEXT,
+                "configuration": TEXT,
+                "metadata": {"type": "object"},
+                "diagnostics": OBJECTS,
+                "functions": OBJECTS,
             }
-        },
+        ),
         status=201,
         limit=None,
     ),

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild import __version__
-from fnbuild.dashboard.endpoints import JSON_OBJECT, Access, Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, TEXT, Access, Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.page import file_response
 from fnbuild.function.types import Raw
@@ -49,12 +49,11 @@ _SCHEMES: Raw = {
         "description": "Given for a token by POST /api/session.",
     },
 }
-_TEXT = {"type": "string"}
 _DIAGNOSTIC: Raw = {
     "type": "object",
     "properties": {
         "severity": {"enum": ["error", "warning"]},
-        **dict.fromkeys(("rule", "message", "hint", "file", "excerpt"), _TEXT),
+        **dict.fromkeys(("rule", "message", "hint", "file", "excerpt"), TEXT),
         **{name: {"type": "integer"} for name in ("line", "column", "endLine", "endColumn")},
     },
 }
@@ -118,7 +117,7 @@ def _content(schemas: dict[str, Any]) -> Raw:
 
 def _path_parameters(path: str) -> list[Raw]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": _TEXT}
+        {"name": name, "in": "path", "required": True, "schema": TEXT}
         for name in _PLACEHOLDER.findall(path)
     ]
 
@@ -129,7 +128,7 @@ def _parameters(descriptions: dict[str, str]) -> list[Raw]:
             "name": name[1:] if name.startswith("?") else name.title(),
             "in": "query" if name.startswith("?") else "header",
             "description": text,
-            "schema": _TEXT,
+            "schema": TEXT,
         }
         for name, text in descriptions.items()
     ]
@@ -160,6 +159,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         get_docs_page,
         "Get this description as a page",
-        response_content={"text/html": {"type": "string"}},
+        response_content={"text/html": TEXT},
     ),
 )

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from fnbuild.builder.staging import FileTree, scan_folder
 from fnbuild.dashboard.auth.middleware import is_writer
-from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, TEXT, Endpoint, json_content
 from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.dashboard.http import json_response, read_json
 from fnbuild.dashboard.objects import hide_secrets, redact_values
@@ -184,7 +184,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_configuration,
         "Get the configuration of a function as YAML",
         parameters=NAMESPACE_PARAMETER,
-        response_content={"application/yaml": {"type": "string"}},
+        response_content={"application/yaml": TEXT},
     ),
     Endpoint(
         f"{_FUNCTION}/revisions",
@@ -213,16 +213,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "write",
         roll_back,
         "Run a recorded revision again, by default the last successful one",
-        parameters={
-            **NAMESPACE_PARAMETER,
-            **WAIT_PARAMETER,
-        },
-        request_content={
-            "application/json": {
-                "type": "object",
-                "properties": {"revision": {"type": ["integer", "null"]}},
-            }
-        },
+        parameters={**NAMESPACE_PARAMETER, **WAIT_PARAMETER},
+        request_content=json_content({"revision": {"type": ["integer", "null"]}}),
         response_content=JSON_OBJECT,
         status=202,
     ),

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from fnbuild import __version__
 from fnbuild.dashboard.auth.middleware import too_many_attempts
 from fnbuild.dashboard.auth.tokens import SESSION_COOKIE, SESSION_SECONDS
-from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.endpoints import TEXT, Endpoint, array_of, json_content
 from fnbuild.dashboard.http import RefusedError, json_response, read_json
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
@@ -77,32 +77,21 @@ async def sign_out(_: Request) -> Response:
     return response
 
 
-_SESSION_SCHEMA = {
-    "type": "object",
-    "properties": {
+_PLATFORM = {
+    "name": TEXT,
+    "notices": {"type": "array", "items": TEXT},
+    "clusterNames": {"type": "boolean"},
+}
+_SESSION = json_content(
+    {
         "role": {"enum": ["none", "read", "write"]},
-        "namespace": {"type": "string"},
-        "platform": {"type": "string"},
-        "platforms": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string"},
-                    "notices": {"type": "array", "items": {"type": "string"}},
-                    "clusterNames": {"type": "boolean"},
-                },
-            },
-        },
-        "version": {"type": "string"},
+        "namespace": TEXT,
+        "platform": TEXT,
+        "platforms": array_of(_PLATFORM),
+        "version": TEXT,
         "library": {"type": "boolean"},
-    },
-}
-_TOKEN_SCHEMA = {
-    "type": "object",
-    "properties": {"token": {"type": "string"}},
-    "required": ["token"],
-}
+    }
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -111,7 +100,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         get_session,
         "Get the role of the request and the platforms of the dashboard",
-        response_content={"application/json": _SESSION_SCHEMA},
+        response_content=_SESSION,
     ),
     Endpoint(
         "/api/session",
@@ -119,7 +108,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         sign_in,
         "Sign in: exchange a token for a session cookie",
-        request_content={"application/json": _TOKEN_SCHEMA},
+        request_content=json_content({"token": TEXT}, "token"),
         status=204,
     ),
     Endpoint(

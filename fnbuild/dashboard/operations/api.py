@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import anyio
 import msgspec
@@ -18,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from fnbuild.dashboard.api import events
-from fnbuild.dashboard.endpoints import JSON_OBJECT, Endpoint
+from fnbuild.dashboard.endpoints import JSON_OBJECT, TEXT, Endpoint, json_content
 from fnbuild.dashboard.function_entries import FunctionEntry
 from fnbuild.dashboard.http import json_response, read_json
 from fnbuild.dashboard.operations import planning
@@ -237,12 +236,10 @@ async def _newest_operation(request: Request) -> Operation:
     return operation
 
 
-_FUNCTION: dict[str, Any] = {
-    "type": "object",
-    "required": ["metadata", "spec"],
-    "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}},
-}
-_FUNCTION_CONTENT = {"application/json": _FUNCTION, "application/yaml": {"type": "string"}}
+_FUNCTION = json_content(
+    {"metadata": {"type": "object"}, "spec": {"type": "object"}}, "metadata", "spec"
+)
+_FUNCTION_CONTENT = {**_FUNCTION, "application/yaml": TEXT}
 _WAIT_PARAMETERS = {
     NAMESPACE_HEADER: "The namespace; by default the one in the body, else the dashboard's own.",
     **WAIT_PARAMETER,
@@ -295,12 +292,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         patch_function,
         "Start a function again, or scale it to zero.",
         _WAIT_PARAMETERS | {IMPORTED_ONLY_HEADER: "`true` starts imported functions only."},
-        {
-            "application/json": {
-                "type": "object",
-                "properties": {"desiredState": {"enum": ["ready", "scaledToZero"]}},
-            }
-        },
+        json_content({"desiredState": {"enum": ["ready", "scaledToZero"]}}),
         status=202,
     ),
     Endpoint(
@@ -310,7 +302,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         delete_function,
         "Delete the function in the body's metadata.",
         _DELETE_PARAMETERS,
-        {"application/json": _FUNCTION},
+        _FUNCTION,
         status=204,
     ),
     Endpoint(
