@@ -66,7 +66,8 @@ def _code_folder(revision: RevisionRecord) -> Path:
 
 def _extract_files(engine: Engine, revision: RevisionRecord, folder: Path) -> bool:
     """Copy the code through a container that never starts; return False if there is none."""
-    _remove_abandoned(engine)
+    for abandoned in abandoned_readers(engine):
+        engine.remove(abandoned["Id"])
     name = f"{revision.key.candidate}-{uuid.uuid4().hex[:8]}"
     labels = {READER_LABEL: f"{_process_scope()}:{os.getpid()}"}
     container = engine.create(
@@ -84,12 +85,6 @@ def _extract_files(engine: Engine, revision: RevisionRecord, folder: Path) -> bo
     return any(folder.iterdir())
 
 
-def _remove_abandoned(engine: Engine) -> None:
-    """Remove the containers of processes that were killed while they read."""
-    for listed in abandoned_readers(engine):
-        engine.remove(listed["Id"])
-
-
 def abandoned_readers(engine: Engine) -> list[Raw]:
     """List the containers of processes that were killed while they read."""
     return [listed for listed in engine.containers((READER_LABEL,)) if _is_abandoned(listed)]
@@ -98,7 +93,8 @@ def abandoned_readers(engine: Engine) -> list[Raw]:
 def _is_abandoned(listed: Raw) -> bool:
     machine, _, pid = str(listed["Labels"][READER_LABEL]).rpartition(":")
     old = time.time() - float(listed.get("Created") or 0) > _MAX_READING_SECONDS
-    return old or (machine == _process_scope() and not _is_process(pid))
+    runs = pid.isdecimal() and trees.process_exists(int(pid))
+    return old or (machine == _process_scope() and not runs)
 
 
 def _process_scope() -> str:
@@ -107,10 +103,6 @@ def _process_scope() -> str:
     with contextlib.suppress(OSError):
         return f"{name}:{os.stat('/proc/self/ns/pid').st_ino}"
     return name
-
-
-def _is_process(pid: str) -> bool:
-    return pid.isdecimal() and trees.process_exists(int(pid))
 
 
 def _function_file(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

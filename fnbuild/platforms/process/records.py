@@ -1,7 +1,7 @@
 """Records of functions, revisions and projects in the store.
 
 Commands read and change them under the function's lock. The supervisor keeps the state of each
-function up to date through `FunctionRecord`.
+function up to date through `StoredFunction`.
 """
 
 from __future__ import annotations
@@ -85,14 +85,15 @@ def to_revision(row: RevisionRow) -> Revision:
     return Revision(row.number, row.created, row.state, row.digest, function, message)
 
 
-class FunctionRecord:
-    """The record of one function. A state is written when it changes only."""
+class StoredFunction:
+    """A function in the store, for its supervisor. A state is written only when it changes."""
 
     def __init__(self, key: FunctionKey, store: Store):
         self.key = key
         self.store = store
         self._reported: tuple[str, str] | None = None
-        self._unwritten: tuple[str, str] | None = None
+        self.unwritten: tuple[str, str] | None = None
+        """The last state and message if they could not be written."""
 
     def row(self) -> FunctionRow:
         row = self.store.function(*self.key)
@@ -144,7 +145,7 @@ class FunctionRecord:
 
     def report(self, state: str, message: str) -> None:
         """Record the function's state if it differs from the last report."""
-        self._unwritten = None
+        self.unwritten = None
         if self._reported == (state, message):
             return
         try:
@@ -153,17 +154,12 @@ class FunctionRecord:
         except FnbuildError as error:
             log.warning("the state of %s is not recorded: %s", self.key, error)
             if not isinstance(error, NotFoundError):
-                self._unwritten = (state, message)
+                self.unwritten = (state, message)
 
     def retry(self) -> None:
         """Write the last reported state if that failed, as it does on a full disk."""
-        if self._unwritten is not None:
-            self.report(*self._unwritten)
-
-    @property
-    def unwritten(self) -> tuple[str, str] | None:
-        """Return the last state and message if they could not be written."""
-        return self._unwritten
+        if self.unwritten is not None:
+            self.report(*self.unwritten)
 
     @property
     def reported(self) -> bool:
@@ -172,7 +168,7 @@ class FunctionRecord:
 
     def forget(self) -> None:
         """Write the next report in any case: another process may have changed the state."""
-        self._reported = self._unwritten = None
+        self._reported = self.unwritten = None
 
 
 def list_projects(store: Store, namespace: str) -> list[Project]:

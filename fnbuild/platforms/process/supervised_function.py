@@ -28,7 +28,7 @@ from fnbuild.platforms.process.readiness import (
     wait_for_outcome,
     wait_until_ready,
 )
-from fnbuild.platforms.process.records import FunctionRecord
+from fnbuild.platforms.process.records import StoredFunction
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import RestartPolicy, needs_gpu, restart_policy
 from fnbuild.store import Store
@@ -49,7 +49,7 @@ class SupervisedFunction:
         self.key = key
         self.active: ProcessorHandle | None = None
         self.listeners: Listeners | None = None
-        self._record = FunctionRecord(key, store)
+        self._stored = StoredFunction(key, store)
         self._changing = asyncio.Lock()
         self._other_processors: set[ProcessorHandle] = set()  # they start or drain
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +67,7 @@ class SupervisedFunction:
     @property
     def unwritten(self) -> tuple[str, str] | None:
         """Return the last state and message if they could not be written to the store."""
-        return self._record.unwritten
+        return self._stored.unwritten
 
     # Switching
 
@@ -78,18 +78,18 @@ class SupervisedFunction:
         """
         async with self._changing:
             self._cancel_restart()
-            self._record.forget()
+            self._stored.forget()
             before, listeners = self.active, None
             try:
-                function = self._record.function(number)
+                function = self._stored.function(number)
                 listeners = self._listeners(function)
                 processor = await self._start_candidate(
                     number, function, listeners, progress, overlap
                 )
-                self._record.activate(number, function, listeners)
+                self._stored.activate(number, function, listeners)
             except BaseException as error:
                 await self._roll_back(number, listeners)
-                self._record.fail(number, error)
+                self._stored.fail(number, error)
                 self._add_serving_hint(error, before)
                 raise
             await self._replace(processor, listeners, progress)
@@ -113,7 +113,7 @@ class SupervisedFunction:
         if old is not None and needs_gpu(function) and not overlap:
             await check_import(self.key, number, progress)
             progress(f"stopping revision {old.revision}, which holds the GPU")
-            self._record.report("building", f"revision {number} is starting")
+            self._stored.report("building", f"revision {number} is starting")
             self.active = None
             self._other_processors.add(old)
             await old.stop(self._grace(old))
@@ -174,11 +174,11 @@ class SupervisedFunction:
         if self.active:
             return
         try:
-            row = self._record.row()
+            row = self._stored.row()
             if row.revision == 0 or row.desired != "running":
                 return
             self._cancel_restart()
-            self.listeners = self._listeners(self._record.function(row.revision))
+            self.listeners = self._listeners(self._stored.function(row.revision))
             self._start(row.revision, accept)
         except FnbuildError as error:
             self._close()
@@ -187,7 +187,7 @@ class SupervisedFunction:
                 self._restart = self._create_task(self._resume_after(self._retry_delay(), accept))
                 taken = isinstance(error, ConflictError)
                 retry = "; it is tried again" + (" until the port is free" if taken else "")
-            self._record.report("error", error.message + retry)
+            self._stored.report("error", error.message + retry)
             raise
         self._retries = 0
 
@@ -200,7 +200,7 @@ class SupervisedFunction:
 
     def _start(self, revision: int, accept: AcceptMode) -> None:
         assert self.listeners is not None
-        gpu = needs_gpu(self._record.function(revision))
+        gpu = needs_gpu(self._stored.function(revision))
         self.active = start_processor(self.key, revision, self.listeners, accept, gpu=gpu)
         self._silent_ticks = 0
         self._create_task(self._after_end(self.active))
@@ -229,20 +229,20 @@ class SupervisedFunction:
         policy = await self._policy(processor.revision)
         if not policy.allows(self._restarts, processor.exit_status):
             self._restart = None
-            self._record.report("unhealthy", f"{reason}; restart policy: {policy.name}\n{output}")
+            self._stored.report("unhealthy", f"{reason}; restart policy: {policy.name}\n{output}")
             # No processor will answer, so connections are refused rather than left waiting.
             self._close()
             return
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2**self._restarts)
         self._restarts += 1
-        self._record.report("unhealthy", f"{reason}; it starts again in {delay:g} s\n{output}")
+        self._stored.report("unhealthy", f"{reason}; it starts again in {delay:g} s\n{output}")
         await self._restart_after(delay, processor.revision, reason)
 
     async def _policy(self, revision: int) -> RestartPolicy:
         """Return the restart policy of the revision, once the store can be read."""
         while True:
             try:
-                policy = restart_policy(self._record.function(revision))
+                policy = restart_policy(self._stored.function(revision))
             except StoreError as error:
                 log.warning("the restart policy of %s cannot be read: %s", self.key, error)
                 await asyncio.sleep(self._retry_delay())
@@ -262,7 +262,7 @@ class SupervisedFunction:
             except FnbuildError as error:
                 delay = self._retry_delay()
                 message = f"{reason}; {error.message}; it is tried again in {delay:g} s"
-                self._record.report("unhealthy", message)
+                self._stored.report("unhealthy", message)
                 function_log.append(log_path(self.key), "error", message)
             else:
                 self._restart = None
@@ -278,7 +278,7 @@ class SupervisedFunction:
         """Wait until the active processor is ready or has failed."""
         if self.active is None:
             return None
-        seconds = readiness_seconds(self._record.function(self.active.revision))
+        seconds = readiness_seconds(self._stored.function(self.active.revision))
         return await wait_for_outcome(self.active, seconds)
 
     # Stopping
@@ -294,7 +294,7 @@ class SupervisedFunction:
             )
             self._other_processors.clear()
             self._close()
-            self._record.report("stopped", "")
+            self._stored.report("stopped", "")
 
     def _drain(self, processor: ProcessorHandle) -> asyncio.Task[None]:
         """Drain the processor; the returned task ends when the request to drain was sent."""
@@ -324,7 +324,7 @@ class SupervisedFunction:
 
     async def tick(self) -> None:
         """Record the current state and rotate the log."""
-        self._record.retry()
+        self._stored.retry()
         try:
             function_log.rotate(log_path(self.key))
         except OSError as error:
@@ -342,16 +342,16 @@ class SupervisedFunction:
             return
         self._silent_ticks = 0
         if status.state == "ready":
-            self._record.report("ready", processor.notice)
+            self._stored.report("ready", processor.notice)
         elif status.state == "unhealthy":
-            self._record.report("unhealthy", status.full_reason)
-        elif not self._record.reported:
-            self._record.report("building", "")
+            self._stored.report("unhealthy", status.full_reason)
+        elif not self._stored.reported:
+            self._stored.report("building", "")
 
     async def _count_silent_tick(self, processor: ProcessorHandle) -> None:
         self._silent_ticks += 1
         if self._silent_ticks == _SILENT_TICKS:
-            self._record.report("unhealthy", "the processor does not answer")
+            self._stored.report("unhealthy", "the processor does not answer")
         if self._silent_ticks == _HUNG_TICKS:
             function_log.append(log_path(self.key), "error", "the processor hangs and is killed")
             processor.signal(signal.SIGKILL)
@@ -359,18 +359,18 @@ class SupervisedFunction:
     # Helpers
 
     def _listeners(self, function: Function) -> Listeners:
-        return listeners_for(function, self._record.row(), self.listeners, self._record.store)
+        return listeners_for(function, self._stored.row(), self.listeners, self._stored.store)
 
     def _active_revision(self) -> int:
         """Return the active revision on record, 0 if the store cannot be read."""
         try:
-            return self._record.row().revision
+            return self._stored.row().revision
         except FnbuildError:
             return 0
 
     def _grace(self, processor: ProcessorHandle) -> float:
         try:
-            return termination_seconds(self._record.function(processor.revision)) + _GRACE_SECONDS
+            return termination_seconds(self._stored.function(processor.revision)) + _GRACE_SECONDS
         except FnbuildError:
             return _GRACE_SECONDS
 
