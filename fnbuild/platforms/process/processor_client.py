@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from fnbuild.platforms.process.listeners import peer_pid
+from fnbuild.platforms.process.listeners import Listeners, peer_pid
 from fnbuild.platforms.processor_status import ProcessorStatus, decode_status
 from fnbuild.runtime import sockets
 
@@ -59,7 +59,7 @@ def _decode_status(body: bytes) -> ProcessorStatus:
 def read_status(control: Path, timeout: float = _TIMEOUT) -> ProcessorStatus:
     """Return the status of a processor within `timeout` seconds.
 
-    Raises `Unreachable`.
+    Raises `ProcessorUnreachableError`.
     """
     return _decode_status(request(control, "/status", timeout))
 
@@ -123,18 +123,22 @@ async def _exchange(control: Path, request: bytes) -> bytes:
     return bytes(reply)
 
 
-def borrow_listeners(control: Path) -> list[socket.socket]:
-    """Receive the listening sockets of a running processor: http first, the admin socket last.
+def borrow_listeners(control: Path) -> Listeners | None:
+    """Receive the listening sockets of a running processor; None if it does not send them.
 
-    With them a new supervisor takes over from one that died. Raises `ProcessorUnreachableError`.
+    With them a new supervisor takes over from one that died.
     """
-    with _connect(control) as link:
-        try:
+    try:
+        with _connect(control) as link:
             link.sendall(b"LISTENERS\n")
             _, descriptors, _, _ = socket.recv_fds(link, 4096, 16)
-        except OSError as error:
-            raise ProcessorUnreachableError(gone=False) from error
-    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    for listener in sockets:
+    except (ProcessorUnreachableError, OSError):
+        return None
+    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for listener in listeners:
         listener.setblocking(False)
-    return sockets
+    if len(listeners) >= 2:
+        return Listeners(http=listeners[:-1], admin=listeners[-1])
+    for listener in listeners:
+        listener.close()
+    return None

@@ -34,8 +34,7 @@ from fnbuild.platforms.process.layout import (
     supervisor_log,
     supervisor_socket,
 )
-from fnbuild.platforms.process.listeners import Listeners
-from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, borrow_listeners
+from fnbuild.platforms.process.processor_client import borrow_listeners
 from fnbuild.platforms.process.processor_handle import ProcessorHandle, adopt_processor
 from fnbuild.platforms.process.runtime_upgrade import replace_outdated
 from fnbuild.platforms.process.supervised_function import SupervisedFunction
@@ -80,22 +79,12 @@ async def _adopt_processors(
 
 
 async def _adopt_active(function: SupervisedFunction, processor: ProcessorHandle) -> None:
-    listeners = await asyncio.to_thread(_borrow_listeners, processor)
+    listeners = await asyncio.to_thread(borrow_listeners, processor.control)
     if listeners is None:
         log.warning("%s does not hand over its sockets and is killed", processor)
         await processor.kill()
         return
     function.adopt(processor, listeners)
-
-
-def _borrow_listeners(processor: ProcessorHandle) -> Listeners | None:
-    with contextlib.suppress(ProcessorUnreachableError):
-        sockets = borrow_listeners(processor.control)
-        if len(sockets) >= 2:
-            return Listeners(sockets[:-1], sockets[-1])
-        for listener in sockets:
-            listener.close()
-    return None
 
 
 class DataDirIdentity:
