@@ -191,13 +191,9 @@ def _assign_variables(kind: str, value: str, variables: dict[str, str]) -> None:
 
 
 def _expand(text: str, variables: dict[str, str]) -> str | None:
-    missing = False
-
-    def value(match: re.Match[str]) -> str:
-        nonlocal missing
-        resolved = variables.get(match[1] or match[2])
-        missing = missing or resolved is None
-        return resolved or ""
-
-    expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
-    return None if missing or "${" in expanded else expanded
+    """Return the text with the values of its variables, None if one has no known value."""
+    try:
+        expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: variables[m[1] or m[2]], text)
+    except KeyError:
+        return None
+    return None if "${" in expanded else expanded

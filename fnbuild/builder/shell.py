@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 _OPERATOR = re.compile(r"&&|\|\||;;|[;&|()\n]")
 _REDIRECTION = re.compile(r"&?>[>|&]?|<<?<?[-&]?")
 _PLAIN = re.compile(r"[^\s\\'\"$`<>&|;()#]+")
+_QUOTED_ESCAPE = re.compile(r'\\[$`"\\]')
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^{}$`]*))?\})")
 _MAX_REQUIREMENT_PARTS = 40
 # `numpy>=1.26` without quotes: a shell would write a file, but the author meant a version.
@@ -128,9 +129,7 @@ class _Parser:
                 return
             if char in "$`":
                 self._dollar(split=False)
-            elif char == "\\" and self.text[self.position + 1 : self.position + 2] in tuple(
-                '$`"\\'
-            ):
+            elif _QUOTED_ESCAPE.match(self.text, self.position):
                 self._add(self.text[self.position + 1])
                 self.position += 2
             else:

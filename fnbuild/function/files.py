@@ -103,16 +103,13 @@ def _error(report: Report, rule: str, message: str, hint: str | None = None) -> 
 
 def _files_of_folder(path: Path, config_file: Path | None, report: Report) -> FunctionFiles | None:
     if config_file is not None:
-        config = _explicit_config(path, config_file, report)
-        return FunctionFiles(path, config, None) if config else None
+        return _files_with_config(path, config_file, None, report)
     configs = [path / name for name in CONFIG_NAMES if (path / name).is_file()]
     if len(configs) > 1:
         preferred, other = CONFIG_NAMES
         message = f"{display_path(path)} contains {preferred} and {other}; {preferred} is read"
         report.add(Diagnostic("warning", "two-files", message, hint="delete the other one"))
-    if configs:
-        return FunctionFiles(path, configs[0], None)
-    return FunctionFiles(path, None, None)
+    return FunctionFiles(path, configs[0] if configs else None, None)
 
 
 def report_missing_config(folder: Path, report: Report) -> None:
@@ -154,25 +151,23 @@ def _function_folders(folder: Path, pattern: str) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in functions)[:_MAX_LISTED]
 
 
-def _explicit_config(folder: Path, config_file: Path, report: Report) -> Path | None:
+def _files_with_config(
+    folder: Path, config_file: Path, source: Path | None, report: Report
+) -> FunctionFiles | None:
+    """Return the files of a function whose configuration is named explicitly."""
     for candidate in (config_file, folder / config_file):
         if candidate.is_file():
-            return candidate
+            return FunctionFiles(folder, candidate, source)
     _error(report, "missing-path", f"{config_file} does not exist", _similar_path(config_file))
     return None
 
 
 def _files_of_file(path: Path, config_file: Path | None, report: Report) -> FunctionFiles | None:
-    if path.suffix == ".py":
-        config = _explicit_config(path.parent, config_file, report) if config_file else None
-        if config_file and not config:
-            return None
-        return FunctionFiles(path.parent, config, path)
-    if path.suffix in _CONFIG_SUFFIXES:
+    if path.suffix == ".py" or path.suffix in _CONFIG_SUFFIXES:
+        source = path if path.suffix == ".py" else None
         if config_file is not None:
-            config = _explicit_config(path.parent, config_file, report)
-            return FunctionFiles(path.parent, config, None) if config else None
-        return FunctionFiles(path.parent, path, None)
+            return _files_with_config(path.parent, config_file, source, report)
+        return FunctionFiles(path.parent, None if source else path, source)
     message = f"{display_path(path)} is neither a folder, a .yaml file nor a .py file"
     hint = None
     if path.suffix.lower() in _ARCHIVE_SUFFIXES:

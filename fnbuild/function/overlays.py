@@ -32,16 +32,16 @@ def find_variant(name: str, folder: Path, report: Report) -> Path | None:
     parents up to the top of the repository, or a variant that comes with fnbuild.
     """
     if name.endswith(_SUFFIXES) or "/" in name:
-        for path in (Path(name), folder / name):
-            if path.is_file():
-                return path
-        _report_error(report, f"the variant {name} does not exist", _variant_hint(name, folder))
-        return None
-    for variants in _variant_folders(folder):
-        for suffix in _SUFFIXES:
-            if (path := variants / f"{name}{suffix}").is_file():
-                return path
-    _report_error(report, f"there is no variant {name!r}", _variant_hint(name, folder))
+        candidates = [Path(name), folder / name]
+        message = f"the variant {name} does not exist"
+    else:
+        folders = _variant_folders(folder)
+        candidates = [parent / f"{name}{suffix}" for parent in folders for suffix in _SUFFIXES]
+        message = f"there is no variant {name!r}"
+    for path in candidates:
+        if path.is_file():
+            return path
+    report.add(Diagnostic("error", "variant", message, hint=_variant_hint(name, folder)))
     return None
 
 
@@ -128,7 +128,3 @@ def _variant_hint(name: str, folder: Path) -> str:
     word = closest(Path(name).stem, names)
     suggestion = f"did you mean {word}? " if word and word != name else ""
     return f"{suggestion}available: {', '.join(names)}; add others in {VARIANTS_FOLDER}"
-
-
-def _report_error(report: Report, message: str, hint: str) -> None:
-    report.add(Diagnostic("error", "variant", message, hint=hint))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,9 @@ def configure_block(text: str, file: str, report: Report) -> SourceText | None:
         start = _BLOCK_START.match("".join(line.split()))
         if not start or start.group(1) != "configure":
             continue
-        block: list[str] = []
-        for inner in lines[row + 1 :]:
-            if not inner.startswith("#"):
-                break
-            block.append(inner[2:].rstrip("\r"))
-        return SourceText("\n".join(block), file, report, line_offset=row + 1, prefix="# ")
+        comments = takewhile(lambda comment: comment.startswith("#"), lines[row + 1 :])
+        block = "\n".join(comment[2:].rstrip("\r") for comment in comments)
+        return SourceText(block, file, report, line_offset=row + 1, prefix="# ")
     return None
 
 

@@ -149,15 +149,12 @@ def map_variables(raw: Raw, change: Callable[[Raw], Raw]) -> Raw:
 
 def masked_variables(raw: Raw) -> list[str]:
     """Return the names of variables whose value is the mask, as in exports."""
-    masked: list[str] = []
-
-    def look(variable: Raw) -> Raw:
-        if variable.get("value") == REDACTED:
-            masked.append(str(variable.get("name")))
-        return variable
-
-    map_variables(raw, look)
-    return masked
+    return [
+        str(variable.get("name"))
+        for owner in _owners_of_variables(dict(raw.get("spec") or {}))
+        for variable in owner["env"]
+        if isinstance(variable, dict) and variable.get("value") == REDACTED
+    ]
 
 
 def reject_masked_values(raw: Raw) -> None:

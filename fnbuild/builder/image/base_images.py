@@ -107,35 +107,30 @@ def needs_torch(packages: Iterable[str]) -> bool:
 def _choose_cuda_image(function: Function, packages: list[str]) -> BaseImage:
     torch, plain, _ = _cuda_images()
     specifiers = dict(_parse_requirements(packages))
-    python = ".".join(function.spec.runtime.partition(":")[2].split(".")[:2])
+    runtime = function.spec.runtime
+    python = ".".join(runtime.partition(":")[2].split(".")[:2])
     if needs_torch(packages):
         fitting = [row for row in torch if _fits(row, specifiers)]
-        exact = [row for row in fitting if row.python == python]
-        if exact:
-            return BaseImage(exact[0].image, exact[0].setup)
-        return BaseImage(
-            function.spec.runtime, warnings=(_no_torch_warning(function, specifiers, fitting),)
+        warning = _no_torch_warning(runtime, specifiers, fitting)
+    else:
+        # Without the network nothing can be installed into an image.
+        fitting = [] if function.spec.build.offline else list(plain)
+        pythons = ", ".join(row.python for row in plain)
+        warning = (
+            f"no image with CUDA has Python {python} (there is {pythons}), so {runtime} is the base"
+            " image: the function's packages must bring CUDA's libraries, as"
+            " onnxruntime-gpu[cuda,cudnn] does; build.baseImage names another image"
         )
-    # Without the network nothing can be installed into an image.
-    exact = [row for row in plain if row.python == python and not function.spec.build.offline]
-    if exact:
-        return BaseImage(exact[0].image, exact[0].setup)
-    pythons = ", ".join(row.python for row in plain)
-    warning = (
-        f"no image with CUDA has Python {python} (there is {pythons}), so {function.spec.runtime}"
-        " is the base image: the function's packages must bring CUDA's libraries, as"
-        " onnxruntime-gpu[cuda,cudnn] does; build.baseImage names another image"
-    )
-    return BaseImage(function.spec.runtime, warnings=(warning,))
+    exact = next((row for row in fitting if row.python == python), None)
+    if exact is None:
+        return BaseImage(runtime, warnings=(warning,))
+    return BaseImage(exact.image, exact.setup)
 
 
-def _no_torch_warning(
-    function: Function, specifiers: dict[str, str], fitting: list[CudaImage]
-) -> str:
+def _no_torch_warning(runtime: str, specifiers: dict[str, str], fitting: list[CudaImage]) -> str:
     requested = " ".join(
         f"{name}{specifiers[name]}" for name in ("torch", "torchvision") if name in specifiers
     )
-    runtime = function.spec.runtime
     if fitting:
         pythons = sorted({row.python for row in fitting}, key=_version)
         example = f"with `runtime: python:{fitting[0].python}` it is {fitting[0].image}"
