@@ -63,10 +63,7 @@ def _roll_out(
     progress: Progress,
 ) -> None:
     """Run a new revision, record the outcome, and remove what leaves the history."""
-    running = lease.objects.revision
-    earlier = [
-        revision.config for revision in (*lease.revisions.values(), running) if revision is not None
-    ]
+    earlier = lease.configs()
     migrated = {
         number: replace(revision, config=rollout_plan.secret_store.with_references(revision.config))
         for number, revision in lease.revisions.items()

@@ -94,15 +94,15 @@ class FunctionObjects:
     @property
     def lease(self) -> Raw:
         """The lease of the last change, unless it was released."""
-        return parse_object(self._annotation(labels.LEASE))
+        return parse_object(self.annotation(labels.LEASE))
 
     @property
     def node_port(self) -> int:
         """The node port that the function had when it was last changed; 0 for none."""
-        text = self._annotation(labels.NODE_PORT)
+        text = self.annotation(labels.NODE_PORT)
         return int(text) if text.isdecimal() else 0
 
-    def _annotation(self, name: str) -> str:
+    def annotation(self, name: str) -> str:
         """Return an annotation of the ConfigMap, or ""."""
         return str(section(self.config_map or {}, "metadata", "annotations").get(name, ""))
 

@@ -70,6 +70,11 @@ class FunctionLease:
             endpoints.node_port(objects.service) or objects.node_port,
         )
 
+    def configs(self) -> list[Raw]:
+        """Return the configurations of the recorded revisions and of the active one."""
+        revisions = (*self.revisions.values(), self.objects.revision)
+        return [revision.config for revision in revisions if revision is not None]
+
     def add_import(self, config: Raw) -> None:
         """Record an import by its configuration, without secret values."""
         self.imported_config = canonical_json(config)
@@ -159,10 +164,7 @@ class FunctionLease:
     @property
     def _is_held(self) -> bool:
         """True if the record had this lease when it was last read."""
-        return (
-            self.objects.config_map is not None
-            and _lease_of(self.objects.config_map) == self._lease_text
-        )
+        return self.objects.annotation(labels.LEASE) == self._lease_text
 
     def _update(self, change: Callable[[Raw], Raw]) -> bool:
         """Replace the record while the lease is held; return False if it is not."""
@@ -348,7 +350,3 @@ def _with_lease(record: Raw, lease_text: str) -> Raw:
     metadata = {key: value for key, value in record["metadata"].items() if key != "managedFields"}
     annotations = {**(metadata.get("annotations") or {}), labels.LEASE: lease_text}
     return {**record, "metadata": {**metadata, "annotations": annotations}}
-
-
-def _lease_of(record: Raw) -> str:
-    return str((record["metadata"].get("annotations") or {}).get(labels.LEASE, ""))

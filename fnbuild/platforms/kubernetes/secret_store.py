@@ -195,12 +195,11 @@ def _referenced_keys(config: Raw, name: str) -> set[str]:
     keys: set[str] = set()
 
     def note(variable: Raw) -> Raw:
-        if key := own_secret_key(variable, name):
-            keys.add(key)
+        keys.add(own_secret_key(variable, name))
         return variable
 
     map_variables(config, note)
-    return keys
+    return keys - {""}
 
 
 def _decode(text: Any) -> bytes:

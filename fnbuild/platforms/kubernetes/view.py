@@ -66,11 +66,13 @@ def view_functions(cluster: Cluster, functions: list[FunctionObjects]) -> list[D
 
     Pods are read only if a function is not fully available.
     """
-    unsettled = [
-        function
+    unsettled = {
+        function.key.name: function.deployment
         for function in functions
-        if function.deployment and not _is_settled(function.deployment)
-    ]
+        if function.deployment
+        and not function.deployment.is_rolled_out
+        and function.deployment.desired_replicas
+    }
     observations = _observe(cluster, unsettled) if unsettled else {}
     pods = [pod for observed in observations.values() for pod in observed.pods or ()]
     hosts = endpoints.node_hosts(cluster, functions, pods)
@@ -83,40 +85,28 @@ def view_functions(cluster: Cluster, functions: list[FunctionObjects]) -> list[D
         return list(pool.map(_view_listed, functions, observed))
 
 
-def _is_settled(deployment: KubeDeployment) -> bool:
-    return deployment.is_rolled_out or not deployment.desired_replicas
-
-
-def _observe(cluster: Cluster, unsettled: list[FunctionObjects]) -> dict[str, _Observed]:
-    """Observe functions that are not fully available, by name."""
-    namespace = unsettled[0].key.namespace
+def _observe(cluster: Cluster, deployments: dict[str, KubeDeployment]) -> dict[str, _Observed]:
+    """Observe functions that are not fully available; both by name."""
+    namespace = next(iter(deployments.values())).namespace
     with ThreadPoolExecutor(3) as pool:
         pods = pool.submit(inventory.list_namespace_pods, cluster, namespace)
         events = pool.submit(queries.list_warning_events, cluster, namespace)
         nodes = pool.submit(queries.list_nodes, cluster)
-    by_name: dict[str, list[Pod]] = {function.key.name: [] for function in unsettled}
+    by_name: dict[str, list[Pod]] = {name: [] for name in deployments}
     for pod in pods.result():
         by_name.get(pod.labels.get(labels.FUNCTION, ""), []).append(pod)
-    ours = [
-        function.key.name for function in unsettled if inventory.is_managed(function.deployment)
-    ]
+    managed = [name for name, deployment in deployments.items() if inventory.is_managed(deployment)]
     statuses = queries.query_statuses(
-        cluster, [pod for name in ours for pod in by_name[name] if not pod.is_ready]
+        cluster, [pod for name in managed for pod in by_name[name] if not pod.is_ready]
     )
-    result = {}
-    for function in unsettled:
-        if function.deployment is not None:
-            mine = by_name[function.key.name]
-            rollout = rollout_status.rollout_status(
-                function.deployment,
-                mine,
-                events.result(),
-                time.time(),
-                nodes.result(),
-                statuses=statuses,
-            )
-            result[function.key.name] = _Observed(cluster, pods=mine, status=rollout)
-    return result
+
+    def observed(name: str, deployment: KubeDeployment) -> _Observed:
+        status = rollout_status.rollout_status(
+            deployment, by_name[name], events.result(), time.time(), nodes.result(), statuses
+        )
+        return _Observed(cluster, pods=by_name[name], status=status)
+
+    return {name: observed(name, deployment) for name, deployment in deployments.items()}
 
 
 def _view_listed(objects: FunctionObjects, observed: _Observed) -> Deployment:

@@ -65,11 +65,7 @@ def delete_function(cluster: Cluster, lease: FunctionLease) -> None:
     detected while the function still serves.
     """
     objects, namespace = lease.objects, lease.objects.key.namespace
-    configs = [
-        revision.config
-        for revision in (*lease.revisions.values(), objects.revision)
-        if revision is not None
-    ]
+    configs = lease.configs()
     if lease.imported_config:
         configs.append(json.loads(lease.imported_config))
     delete_leftover_pods(cluster, objects.key)
