@@ -378,14 +378,14 @@ def _fits(value: str, attribute: Json) -> bool:
 
 def _elements(elements: Json, sublabels: Json) -> list[Json]:
     names = {sublabel["name"] for sublabel in sublabels}
-    known = {element["label"]: element for element in elements if element["label"] in names}
-    visible = [element["points"] for element in known.values()]
+    by_label = {element["label"]: element for element in elements if element["label"] in names}
+    visible = [element["points"] for element in by_label.values()]
     centre = [sum(axis) / len(visible) for axis in zip(*visible, strict=True)]
     return [
         {
             "label": name,
-            "points": known.get(name, {}).get("points", centre),
-            "outside": bool(known.get(name, {"outside": 1}).get("outside", 0)),
+            "points": by_label.get(name, {}).get("points", centre),
+            "outside": bool(by_label.get(name, {"outside": 1}).get("outside", 0)),
         }
         for name in sorted(names)
     ]

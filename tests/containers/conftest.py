@@ -33,12 +33,12 @@ class User:
         return self.resources.name("ns")
 
     def run(
-        self, *arguments: str | Path, given: bytes = b"", at: Path | None = None
+        self, *arguments: str | Path, stdin: bytes = b"", at: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command line in the folder `at` with the input `given`, and return the result."""
+        """Run a command line in the folder `at` with the input `stdin`, and return the result."""
         result = subprocess.run(
             [str(argument) for argument in arguments],
-            input=given,
+            input=stdin,
             cwd=at,
             env=self.environment,
             capture_output=True,
@@ -49,9 +49,9 @@ class User:
             result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
         )
 
-    def fnbuild(self, *arguments: str | Path, given: bytes = b"") -> str:
+    def fnbuild(self, *arguments: str | Path, stdin: bytes = b"") -> str:
         """Return the program's output; fail the test if it fails."""
-        result = self.run(PROGRAM, *arguments, given=given)
+        result = self.run(PROGRAM, *arguments, stdin=stdin)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

@@ -96,8 +96,8 @@ def check(folder: Path, url: str, photo: Photo) -> None:
     assert kind
     options = {"shape_types": labels.tracked_shape_types(function)} if kind == "tracker" else {}
 
-    def ask(image: Any, **given: Any) -> ParsedReply:
-        image_request = build_request(kind, image, **options, **given)
+    def ask(image: Any, **arguments: Any) -> ParsedReply:
+        image_request = build_request(kind, image, **options, **arguments)
         headers = {"Content-Type": image_request.content_type}
         answer = request("POST", url, "/", image_request.body, headers)
         assert answer.status == 200, answer.body

@@ -72,29 +72,29 @@ def _deploy(user: User, folder: Path, base: str) -> Any:
 
 
 def test_a_conda_environment_runs_the_function(user: User, folder: Callable[[str], Path]) -> None:
-    found = _deploy(user, folder("conda-mask"), bases.miniconda())
-    assert found["python"] == "3.6"
-    assert found["executable"] == "/opt/conda/envs/cells/bin/python3"
+    report = _deploy(user, folder("conda-mask"), bases.miniconda())
+    assert report["python"] == "3.6"
+    assert report["executable"] == "/opt/conda/envs/cells/bin/python3"
     # The function's ENTRYPOINT runs the processor.
-    assert found["environment"]["CONDA_DEFAULT_ENV"] == "cells"
-    assert found["environment"]["PYTHONPATH"].endswith("/opt/nuclio/cells:/opt/nuclio")
+    assert report["environment"]["CONDA_DEFAULT_ENV"] == "cells"
+    assert report["environment"]["PYTHONPATH"].endswith("/opt/nuclio/cells:/opt/nuclio")
 
 
 def test_python_is_installed_into_a_base_image_without_it(
     user: User, folder: Callable[[str], Path]
 ) -> None:
     path = folder("sam-interactor")
-    found = _deploy(user, path, bases.bare())
-    assert found["python"] == "3.11"
-    assert found["environment"]["HF_TOKEN"] == ""
+    report = _deploy(user, path, bases.bare())
+    assert report["python"] == "3.11"
+    assert report["environment"]["HF_TOKEN"] == ""
     facts = user.resources.engine.inspect(user.resources.images[-1])
     assert facts is not None
     assert facts.workdir == "/opt/nuclio/sam"
 
 
 def test_unknown_keys_are_ignored(user: User, folder: Callable[[str], Path]) -> None:
-    found = _deploy(user, folder("guessed-keys"), bases.with_python())
-    assert found["python"] == "3.11"
+    report = _deploy(user, folder("guessed-keys"), bases.with_python())
+    assert report["python"] == "3.11"
     commands = docker("exec", user.container("tf-deep-guess"), "cat", "/opt/stand-in/asked")
     assert commands.splitlines()[-2:] == ["apt-get update", "pip install tensorflow"]
 

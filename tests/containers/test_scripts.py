@@ -181,7 +181,7 @@ def test_documented_flags_are_supported(
     assert facts is not None
     assert facts.env["OF_THE_BASE"] == "yes"
     reply = user.fnbuild(
-        *("invoke", OWN, "-c", "application/json", "--platform", "local"), given=b'{"a": 1}'
+        *("invoke", OWN, "-c", "application/json", "--platform", "local"), stdin=b'{"a": 1}'
     )
     assert json.loads(reply)["asked"] == {"a": 1}
     assert json.loads(reply)["files"] == ["common", "function.yaml", "main.py"]

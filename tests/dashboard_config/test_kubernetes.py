@@ -97,10 +97,10 @@ class Installation:
         call(self.resources.engine, "push", reference)
         self.kubectl("apply", "-k", str(_overlay(folder, self, overlay, reference)))
 
-    def run(self, *arguments: str, given: str = "") -> str:
+    def run(self, *arguments: str, stdin: str = "") -> str:
         result = subprocess.run(
             arguments,
-            input=given,
+            input=stdin,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -111,8 +111,8 @@ class Installation:
         )
         return result.stdout
 
-    def kubectl(self, *arguments: str, given: str = "") -> str:
-        return self.run("kubectl", "--namespace", self.namespace, *arguments, given=given)
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        return self.run("kubectl", "--namespace", self.namespace, *arguments, stdin=stdin)
 
     def _describe(self) -> str:
         arguments = ["kubectl", "--namespace", self.namespace]

@@ -30,7 +30,7 @@ def private_registry(user: OnCluster, tmp_path: Path) -> Iterator[Registry]:
     with registry_of(tmp_path, free_port(), login=True) as server:
         user.environment["DOCKER_CONFIG"] = str(tmp_path)
         login = ("docker", "login", server.address, "--username", server.user, "--password-stdin")
-        result = user.run(*login, given=server.password.encode())
+        result = user.run(*login, stdin=server.password.encode())
         assert result.returncode == 0, result.stderr
         yield server
         del user.environment["DOCKER_CONFIG"]
@@ -82,7 +82,7 @@ def test_nodes_use_the_secret_from_the_next_deploy_on(
         "--username",
         private_registry.user,
     )
-    result = user.run(PROGRAM, *arguments, "--password-stdin", given=password)
+    result = user.run(PROGRAM, *arguments, "--password-stdin", stdin=password)
     assert result.returncode == 0, result.stderr
     assert private_registry.password not in result.stdout + result.stderr
     assert "created secret registry-credentials" in result.stderr
@@ -131,7 +131,7 @@ def test_a_secret_is_updated_and_may_have_another_name(user: OnCluster, tmp_path
 def test_invalid_options_are_refused(
     options: list[str], password: str, message: str, user: OnCluster
 ) -> None:
-    result = user.run(PROGRAM, *CREATE, "--username", "ann", *options, given=password.encode())
+    result = user.run(PROGRAM, *CREATE, "--username", "ann", *options, stdin=password.encode())
     assert result.returncode in (1, 2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -58,20 +58,20 @@ def test_changes_in_a_cluster_are_recorded(data: Path, cluster_namespace: str) -
 def test_a_failed_change_is_recorded_with_its_reason(data: Path) -> None:
     platform = lookup("process")
     with pytest.raises(NotFoundError):
-        platform.rollback("nuclio", "nobody", None, print)
+        platform.rollback("nuclio", "missing", None, print)
     with pytest.raises(PreconditionError):
         platform.delete_project("nuclio", "default", cascade=False)
     rolled_back, removed = rows()
-    assert rolled_back[1:3] == ("rollback", "process nuclio/nobody")
+    assert rolled_back[1:3] == ("rollback", "process nuclio/missing")
     assert rolled_back[3].startswith("failed: ")
-    assert "nobody" in rolled_back[3]
+    assert "missing" in rolled_back[3]
     assert removed[3].startswith("failed: ")
     assert "\n" not in rolled_back[3] + removed[3]
 
 
 def test_requests_without_changes_are_not_recorded(data: Path) -> None:
     platform = lookup("process")
-    assert not platform.delete("nuclio", "nobody")
+    assert not platform.delete("nuclio", "missing")
     assert platform.deployments("nuclio") == []
     assert rows() == []
 

@@ -32,7 +32,7 @@ def test_platforms_that_auto_may_select_have_a_reason() -> None:
         assert bool(platform.auto_reason) == (platform.name in ("local", "kube"))
 
 
-def test_platforms_that_pull_images() -> None:
+def test_only_kube_and_nuclio_pull_images() -> None:
     pulling = [platform.name for platform in all_platforms() if platform.pulls_images]
     assert pulling == ["kube", "nuclio"]
 

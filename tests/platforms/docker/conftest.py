@@ -29,9 +29,9 @@ def platform(resources: EngineResources, namespace: str, data: Path) -> Iterator
     try:
         yield platform
     finally:
-        for known in inventory.list_functions(platform.engine, namespace):
-            if not known.is_foreign:
-                platform.delete(namespace, known.key.name, image=True)
+        for objects in inventory.list_functions(platform.engine, namespace):
+            if not objects.is_foreign:
+                platform.delete(namespace, objects.key.name, image=True)
         platform.engine.close()
         for container in call(
             resources.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"

@@ -80,7 +80,7 @@ def test_lists_use_selectors_and_pages(
     fields = "metadata.name=m3"
     assert len(cluster.list(kinds.CONFIG_MAP, cluster_namespace, fields=fields)) == 1
     everywhere = cluster.list(kinds.CONFIG_MAP, None, labels="kind=test")
-    assert {one["metadata"]["namespace"] for one in everywhere} >= {cluster_namespace}
+    assert {item["metadata"]["namespace"] for item in everywhere} >= {cluster_namespace}
 
 
 def test_served_kinds_are_detected(cluster: Cluster) -> None:

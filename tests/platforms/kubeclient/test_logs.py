@@ -116,7 +116,7 @@ def test_following_includes_new_pods_and_survives_old_ones(
         ended.set()
         listener.join(START_SECONDS)
     assert not listener.is_alive()
-    messages = [(one.fields["pod"], one.message) for one in records]
+    messages = [(record.fields["pod"], record.message) for record in records]
     assert messages == [(name, f"line {number}") for name in ("old", "new") for number in range(5)]
 
 

@@ -128,7 +128,7 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
     assert denied.state == "failure"
     assert "may not create, patch, delete" in denied.message
     assert cluster_namespace in denied.message
-    assert {one.state for one in by_resource.values()} == {"warning"}
+    assert {finding.state for finding in by_resource.values()} == {"warning"}
     assert {
         "horizontalpodautoscalers.autoscaling",
         "ingresses.networking.k8s.io",
@@ -149,7 +149,7 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
     # The remedy is listed only once.
     for results in (findings, examine(cluster_namespace, "nodes", "gpu", "node-ports")):
         assert (
-            sum("-list-nodes" in one.remedy or "fnbuild-nodes" in one.remedy for one in results)
+            sum("-list-nodes" in item.remedy or "fnbuild-nodes" in item.remedy for item in results)
             == 1
         )
 
@@ -180,11 +180,11 @@ def test_missing_optional_permissions_are_warnings(
     findings = examine(cluster_namespace, "rights")
     assert {finding.state for finding in findings} == {"warning"}
     watch_findings = [finding for finding in findings if "may not watch" in finding.message]
-    assert [one.message.partition(" watch ")[2].split()[0] for one in watch_findings] == [
+    assert [finding.message.partition(" watch ")[2].split()[0] for finding in watch_findings] == [
         "deployments.apps",
         "pods",
     ]
-    assert all("once a second instead" in one.message for one in watch_findings)
+    assert all("once a second instead" in finding.message for finding in watch_findings)
     (secret,) = (finding for finding in findings if "may not get secrets" in finding.message)
     assert "registry-credentials" in secret.message
 
@@ -249,7 +249,7 @@ def test_pull_errors_of_the_cluster_are_explained(
     assert closed.state == "failure"
     assert "requires a login" in closed.message
     assert "fnbuild create registry-secret --platform kube" in closed.remedy
-    assert all(one.remedy for one in (missing, silent, closed))
+    assert all(finding.remedy for finding in (missing, silent, closed))
     until("the end of the pods", lambda: not _pods(cluster, cluster_namespace))
 
 
@@ -392,8 +392,8 @@ def test_the_device_plugin_is_checked() -> None:
         "ok",
         "ok",
     ]
-    found = list(nodes.check_gpus([node("a", gpus=GPUS)], [plugin(1)]))[-1]
-    assert (found.state, "1 of 2 nodes" in found.message) == ("warning", True)
+    warning = list(nodes.check_gpus([node("a", gpus=GPUS)], [plugin(1)]))[-1]
+    assert (warning.state, "1 of 2 nodes" in warning.message) == ("warning", True)
 
 
 def test_clocks_of_nodes_are_checked() -> None:

@@ -170,8 +170,10 @@ def test_a_removed_deployment_is_reported(cluster: Cluster, shared: str) -> None
     cluster.delete(kinds.DEPLOYMENT, shared, "nuclio-removed")
 
     def view_removed() -> Deployment:
-        found = {objects.key.name: objects for objects in inventory.list_functions(cluster, shared)}
-        return view.view_function(cluster, found["removed"])
+        functions = {
+            objects.key.name: objects for objects in inventory.list_functions(cluster, shared)
+        }
+        return view.view_function(cluster, functions["removed"])
 
     # There is no record of what was applied from a file.
     assert view_removed().state == "unhealthy"
@@ -279,7 +281,7 @@ def test_many_functions_are_listed_quickly(cluster: Cluster, namespace: str, ima
         started = time.monotonic()
         shown = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
         times.append(time.monotonic() - started)
-        states.update({one.name: one.state for one in shown})
+        states.update({function.name: function.state for function in shown})
         return {"well": "ready", "better": "ready", "broken": "unhealthy"}.items() <= states.items()
 
     until("the states of the three functions", all_have_settled)

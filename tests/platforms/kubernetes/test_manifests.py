@@ -29,8 +29,8 @@ def objects(
 
 
 def pod(**spec: Any) -> Raw:
-    found: Raw = objects(**spec)["Deployment"]["template"]["spec"]
-    return found
+    pod_spec: Raw = objects(**spec)["Deployment"]["template"]["spec"]
+    return pod_spec
 
 
 def http(**attributes: Any) -> Raw:

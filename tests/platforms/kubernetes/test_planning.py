@@ -73,8 +73,8 @@ SMALL = {"requests": {"cpu": "25m"}}
 
 def test_a_new_autoscaler_keeps_the_replicas(author: Author, image: str) -> None:
     author.run(image, replicas=2, resources=SMALL)
-    made = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL)
-    assert made.replicas == (2, 2)
+    first = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL)
+    assert first.replicas == (2, 2)
     # The number still belongs to fnbuild, so omitting it would set it to 1.
     second = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL, env={"WORD": "two"})
     assert second.replicas == (2, 2)

@@ -55,11 +55,13 @@ def proxy() -> Iterator[str]:
 def test_an_accepting_proxy_is_not_used_as_the_function(
     author: Author, image: str, proxy: str
 ) -> None:
-    made = author.run(image)
-    (reachable,) = made.external_urls[:1]
-    with author.platform.reachable_url(replace(made, external_urls=(proxy, reachable))) as url:
+    deployment = author.run(image)
+    (reachable,) = deployment.external_urls[:1]
+    with author.platform.reachable_url(
+        replace(deployment, external_urls=(proxy, reachable))
+    ) as url:
         assert url == f"http://{reachable}"
-    with author.platform.reachable_url(replace(made, external_urls=(proxy,))) as url:
+    with author.platform.reachable_url(replace(deployment, external_urls=(proxy,))) as url:
         assert url not in (f"http://{proxy}", "")
         with urllib.request.urlopen(url, timeout=60) as reply:
             assert reply.read() == b"hello"

@@ -60,12 +60,12 @@ def test_refusals_of_the_cluster_name_the_key(author: Author, image: str) -> Non
 
 
 def test_a_taken_node_port_is_reported_with_its_owner(author: Author, image: str) -> None:
-    made = author.run(image, "first", replicas=0)
-    port = {"web": {"kind": "http", "attributes": {"port": made.http_port}}}
+    first = author.run(image, "first", replicas=0)
+    port = {"web": {"kind": "http", "attributes": {"port": first.http_port}}}
     with pytest.raises(InputError) as failure:
         author.planned(image, "second", triggers=port)
     assert failure.value.message == (
-        f"node port {made.http_port} is taken by service nuclio-first of namespace"
+        f"node port {first.http_port} is taken by service nuclio-first of namespace"
         f" {author.namespace}"
     )
     assert "spec.triggers.web.attributes.port, or none" in (failure.value.hint or "")

@@ -1,4 +1,4 @@
-"""Replacement of pods with GPUs: beside the old ones if nodes have room, else with a gap."""
+"""Replacement of pods with GPUs: new pods start before the old ones stop if nodes have room."""
 
 from __future__ import annotations
 

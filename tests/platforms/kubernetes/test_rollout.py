@@ -202,9 +202,9 @@ def test_a_failed_revision_changes_no_other_objects(author: Author, image: str) 
         author.run(image, triggers=triggers, env={"FAULT": "raise"})
     assert author.shown().http_port == port
     assert author.platform.cluster.get(kinds.INGRESS, author.namespace, "nuclio-greeter") is None
-    made = author.run(image, triggers=triggers)
-    assert (made.http_port, made.details["service"]) == (0, "ClusterIP")
-    assert "greeter.test" in made.external_urls
+    deployment = author.run(image, triggers=triggers)
+    assert (deployment.http_port, deployment.details["service"]) == (0, "ClusterIP")
+    assert "greeter.test" in deployment.external_urls
     author.run(image)
     assert author.platform.cluster.get(kinds.INGRESS, author.namespace, "nuclio-greeter") is None
 

@@ -222,8 +222,8 @@ def test_following_a_log_continues_in_the_next_container(world: World) -> None:
     records = world.platform.logs(world.namespace, "greeter", follow=True)
     assert next(records)
     world.ask(deployment)
-    said = next(record for record in records if record.message == "asked")
-    assert said.fields["pod"].startswith("nuclio-")
+    logged = next(record for record in records if record.message == "asked")
+    assert logged.fields["pod"].startswith("nuclio-")
     # The next container is followed as well.
     redeployed = world.deploy("two")
     world.ask(redeployed, "to the second")

@@ -26,7 +26,7 @@ def test_an_unreadable_function_does_not_hide_others(
     with platform._watched_store.transaction() as connection:
         odd = '{"metadata": {"name": "odd"}, "spec": {"replicas": "many"}}'
         connection.execute("UPDATE functions SET config = ? WHERE name = 'odd'", (odd,))
-    found = {deployment.name: deployment for deployment in platform.deployments(namespace)}
-    assert found["good"].state == "imported"
-    assert found["odd"].state == "error"
-    assert "replicas" in found["odd"].message
+    deployments = {deployment.name: deployment for deployment in platform.deployments(namespace)}
+    assert deployments["good"].state == "imported"
+    assert deployments["odd"].state == "error"
+    assert "replicas" in deployments["odd"].message

@@ -34,10 +34,10 @@ def messages(records: Iterable[LogRecord]) -> list[str]:
 
 def test_lines_become_records(log: Path) -> None:
     log.write_bytes(line("one", 1.5, worker=0, request_id="r") + b"Segmentation fault\n")
-    one, two = function_log.read(log)
-    assert one == LogRecord(1.5, "info", "one", "0", {"name": "x", "request_id": "r"})
+    first, second = function_log.read(log)
+    assert first == LogRecord(1.5, "info", "one", "0", {"name": "x", "request_id": "r"})
     # A line that is not a record gets the time of the line before.
-    assert two == LogRecord(1.5, "error", "Segmentation fault")
+    assert second == LogRecord(1.5, "error", "Segmentation fault")
 
 
 def test_since_and_tail_limit_the_records(log: Path) -> None:

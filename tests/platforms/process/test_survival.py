@@ -328,7 +328,7 @@ def test_restore_leaves_stopped_functions_alone(
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
 
 
-def test_restore_waits_for_the_end_of_a_supervisor(
+def test_restore_does_nothing_while_a_supervisor_ends(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     author.deploy(author.write("one"))
