@@ -184,7 +184,7 @@ def require_local_node(cluster: Cluster) -> None:
             pytest.skip("no node of the cluster is this machine, whose registries are its own")
 
 
-def ask(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
+def invoke(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
     """Return the body of the first response with status 200 at `host:port`.
 
     A node port may be available a little later than the Ready condition.

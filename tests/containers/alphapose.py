@@ -123,7 +123,7 @@ def _bar() -> bytes:
     return out.getvalue()
 
 
-def ask(url: str, folder: Path) -> Mapping[str, str]:
+def invoke(url: str, folder: Path) -> Mapping[str, str]:
     """Send a picture and check the keypoints; return the reply's headers, in lower case."""
     picture_request = build_request("detector", _bar())
     answer = request(

@@ -23,41 +23,41 @@ from tests.functions.test_opencv import ASTRONAUT, BUS_LEFT, likeness
 from tests.functions.test_shapes import file_of, hits, picture
 
 Photo = Callable[[str], Path]
-Ask = Callable[..., ParsedReply]
+Invoke = Callable[..., ParsedReply]
 
 
-def _face(photo: Photo, ask: Ask) -> None:
-    (face,) = ask(read_image(photo("astronaut.png"))).shapes
+def _face(photo: Photo, invoke: Invoke) -> None:
+    (face,) = invoke(read_image(photo("astronaut.png"))).shapes
     assert likeness(face.points, ASTRONAUT) > 0.7
 
 
-def _people(photo: Photo, ask: Ask) -> None:
-    shapes = ask(read_image(photo("bus.jpg"))).shapes
+def _people(photo: Photo, invoke: Invoke) -> None:
+    shapes = invoke(read_image(photo("bus.jpg"))).shapes
     assert max(likeness(each.points, BUS_LEFT) for each in shapes) > 0.6
 
 
-def _shapes(_: Photo, ask: Ask) -> None:
+def _shapes(_: Photo, invoke: Invoke) -> None:
     random = np.random.default_rng(2028)
     correct = total = 0
     for _ in range(12):
         image, shapes = picture(random, 320, 240)
-        correct += hits(ask(file_of(image)).shapes, shapes)
+        correct += hits(invoke(file_of(image)).shapes, shapes)
         total += len(shapes)
     assert correct / total > 0.8
 
 
-def _cut_out(photo: Photo, ask: Ask) -> None:
-    (shape,) = ask(read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)]).shapes
+def _cut_out(photo: Photo, invoke: Invoke) -> None:
+    (shape,) = invoke(read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)]).shapes
     assert shape.mask is not None
     assert shape.mask.area > 30_000
 
 
-def _followed(photo: Photo, ask: Ask) -> None:
+def _followed(photo: Photo, invoke: Invoke) -> None:
     first = cv2.imread(str(photo("astronaut.png")))
     second = cv2.warpAffine(first, np.array([[1.0, 0, 9], [0, 1, 4]]), (512, 512))
     left, top, right, bottom = ASTRONAUT
-    states = ask(file_of(first[:, :, ::-1]), boxes=[ASTRONAUT]).states
-    (box,) = ask(file_of(second[:, :, ::-1]), states=states).shapes
+    states = invoke(file_of(first[:, :, ::-1]), boxes=[ASTRONAUT]).states
+    (box,) = invoke(file_of(second[:, :, ::-1]), states=states).shapes
     assert likeness(box.points, (left + 9, top + 4, right + 9, bottom + 4)) > 0.9
 
 
@@ -66,7 +66,7 @@ class Case:
     """A base image for a function that is available here, and the check of its replies."""
 
     base: Callable[[Function], str]
-    check: Callable[[Photo, Ask], None]
+    check: Callable[[Photo, Invoke], None]
 
 
 def _python(function: Function) -> str:
@@ -96,7 +96,7 @@ def check(folder: Path, url: str, photo: Photo) -> None:
     assert kind
     options = {"shape_types": labels.tracked_shape_types(function)} if kind == "tracker" else {}
 
-    def ask(image: Any, **arguments: Any) -> ParsedReply:
+    def invoke(image: Any, **arguments: Any) -> ParsedReply:
         image_request = build_request(kind, image, **options, **arguments)
         headers = {"Content-Type": image_request.content_type}
         answer = request("POST", url, "/", image_request.body, headers)
@@ -111,7 +111,7 @@ def check(folder: Path, url: str, photo: Photo) -> None:
         assert [str(problem) for problem in reply.diagnostics] == []
         return reply
 
-    CASES[folder.name].check(photo, ask)
+    CASES[folder.name].check(photo, invoke)
     wrong = request("POST", url, "/", b"raw", {"Content-Type": "text/plain"})
     assert wrong.status == 400
     assert json.loads(wrong.body)["error"]

@@ -35,7 +35,7 @@ def test_it_is_built_and_runs_on_its_own_python(user: User, names: None, tmp_pat
     assert config.read_text() == repaired
 
     url = user.fnbuild(*arguments, "-o", "url").strip()
-    headers = alphapose.ask(url, folder)
+    headers = alphapose.invoke(url, folder)
     assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
     assert headers["x-numpy"] == "1.19.5"
     assert headers["x-place"].startswith("root ")

@@ -90,7 +90,7 @@ def _ports(table: str) -> dict[str, str]:
     return {row[1]: row[5] for row in functions}
 
 
-def _ask(port: str, body: Any = None) -> Any:
+def _invoke(port: str, body: Any = None) -> Any:
     headers = {"Content-Type": "application/json"}
     answer = request("POST", f"http://127.0.0.1:{port}", "/", json.dumps(body).encode(), headers)
     assert answer.status == 200, answer.body
@@ -105,10 +105,14 @@ def test_the_script_deploys_all_functions_and_can_be_repeated(
     ports = _ports(first.stdout)
     assert set(ports) == {YOLO, SAM, OWN}
     redis = list(REDIS.values())
-    assert _ask(ports[YOLO], 1) == {"models": ["common", "yolo-v3-tf"], "redis": redis, "asked": 1}
+    assert _invoke(ports[YOLO], 1) == {
+        "models": ["common", "yolo-v3-tf"],
+        "redis": redis,
+        "asked": 1,
+    }
     files = ["function-gpu.yaml", "function.yaml", "main.py"]
-    assert _ask(ports[SAM], {"a": "ü"}) == {"files": files, "redis": redis, "asked": {"a": "ü"}}
-    assert _ask(ports[OWN]) == {"files": files[1:], "redis": redis, "asked": None}
+    assert _invoke(ports[SAM], {"a": "ü"}) == {"files": files, "redis": redis, "asked": {"a": "ü"}}
+    assert _invoke(ports[OWN]) == {"files": files[1:], "redis": redis, "asked": None}
     for name in ports:
         container = user.inspected(name)
         assert container["Config"]["Labels"]["nuclio.io/project-name"] == "cvat"
@@ -123,8 +127,8 @@ def test_the_script_deploys_all_functions_and_can_be_repeated(
     second = user.run("bash", cvat / "deploy_cpu.sh")
     assert second.returncode == 0, second.stderr
     assert _ports(second.stdout) == ports
-    assert _ask(ports[OWN])["asked"] == "edited"
-    assert _ask(ports[YOLO], 2)["asked"] == 2
+    assert _invoke(ports[OWN])["asked"] == "edited"
+    assert _invoke(ports[YOLO], 2)["asked"] == 2
 
     # The script deploys a single folder.
     third = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
@@ -146,7 +150,7 @@ def test_the_gpu_script_keeps_the_function_if_there_is_no_gpu(
         assert "the function asks for a GPU, and the engine cannot give one" in result.stderr
         assert "NVIDIA Container Toolkit" in result.stderr
         assert "Traceback" not in result.stderr
-    assert _ask(port, 3)["asked"] == 3
+    assert _invoke(port, 3)["asked"] == 3
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from fnbuild.builder.image.engine import Engine
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from tests.cluster import ask, own_namespace, require_cluster, require_local_node
+from tests.cluster import invoke, own_namespace, require_cluster, require_local_node
 from tests.containers import conftest as containers
 from tests.containers.conftest import PROGRAM, User
 from tests.engine import engine_resources, registry_answers
@@ -38,7 +38,7 @@ class OnCluster(User):
         options = ("--platform", "kube", "-o", "url")
         url = self.fnbuild("deploy", *options, *arguments).strip()
         # A new node port may be available a little later than the pod.
-        ask(url.removeprefix("http://"), "/__internal/health")
+        invoke(url.removeprefix("http://"), "/__internal/health")
         return url
 
     def shown(self, name: str) -> Any:

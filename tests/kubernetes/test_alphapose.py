@@ -10,7 +10,7 @@ import pytest
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from tests.builder.image.bases import docker, image_id
-from tests.cluster import ask, gpus_alone
+from tests.cluster import gpus_alone, invoke
 from tests.containers import alphapose
 from tests.containers.conftest import PROGRAM
 from tests.kubernetes.conftest import OnCluster
@@ -58,8 +58,8 @@ def test_it_runs_on_a_node_with_the_label(
     assert "not see the GPU" in result.stderr
     url = result.stdout.strip()
     # A new node port may be available a little later than the pod.
-    ask(url.removeprefix("http://"), "/__internal/health")
-    headers = alphapose.ask(url, folder)
+    invoke(url.removeprefix("http://"), "/__internal/health")
+    headers = alphapose.invoke(url, folder)
     assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
     (pod,) = user.pods("alphapose")
     assert pod["spec"]["nodeName"] == node["metadata"]["name"]
@@ -81,8 +81,8 @@ def test_it_runs_on_a_node_with_the_label(
         assert second.returncode == 0, second.stderr
         assert "not see the GPU" not in second.stderr
         assert second.stdout.strip() == url
-        ask(url.removeprefix("http://"), "/__internal/health")
-        assert alphapose.ask(url, folder)["x-place"].startswith("root ")
+        invoke(url.removeprefix("http://"), "/__internal/health")
+        assert alphapose.invoke(url, folder)["x-place"].startswith("root ")
         deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
         # Two models at the same time would need two devices.
         assert deployment["strategy"] == {"type": "Recreate"}

@@ -46,7 +46,7 @@ class Author(Folders):
         return call(self.resources.engine, *arguments)
 
 
-def ask(port: int, path: str = "/", timeout: float = 60.0, host: str = "127.0.0.1") -> str:
+def invoke(port: int, path: str = "/", timeout: float = 60.0, host: str = "127.0.0.1") -> str:
     """Return the body of a response with status 200."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:

@@ -25,7 +25,7 @@ from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.docker import DockerPlatform, ports
 from tests.engine import PYTHON_IMAGE, EngineResources, free_port
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -49,7 +49,7 @@ def test_functions_listen_on_loopback_and_the_bridge_gateway(author: Author) -> 
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1", gateway}
     assert listening(deployment.http_port) <= {"127.0.0.1", gateway}
-    assert ask(deployment.http_port, host=gateway) == "hello"
+    assert invoke(deployment.http_port, host=gateway) == "hello"
     assert deployment.external_urls == (
         f"127.0.0.1:{deployment.http_port}",
         f"{gateway}:{deployment.http_port}",
@@ -73,7 +73,7 @@ def test_an_unknown_address_changes_nothing(author: Author) -> None:
     with pytest.raises(InputError, match=r"no address 198\.51\.100\.7"):
         author.deploy(author.write("new"), listen="loopback,198.51.100.7")
     assert author.inspected()["Id"] == before
-    assert ask(first.http_port) == "old"
+    assert invoke(first.http_port) == "old"
 
 
 def test_a_fixed_port_is_used_or_refused(author: Author) -> None:
@@ -88,7 +88,7 @@ def test_a_fixed_port_is_used_or_refused(author: Author) -> None:
         with pytest.raises(ConflictError, match=str(taken)) as failure:
             author.deploy(author.write("hello", spec=spec.format(taken)))
     assert str(os.getpid()) in failure.value.message
-    assert ask(port) == "hello"
+    assert invoke(port) == "hello"
     with pytest.raises(ConflictError, match=f"belongs to {author.namespace}/greeter"):
         author.deploy(author.write("two", name="other", spec=spec.format(port)))
 
@@ -111,7 +111,7 @@ def test_another_port_is_chosen_when_the_first_is_taken(
         monkeypatch.setattr(ports, "_free_port", lose)
         deployment = author.deploy(author.write("hello"))
         assert deployment.http_port == chosen[-1] != taken
-        assert ask(deployment.http_port) == "hello"
+        assert invoke(deployment.http_port) == "hello"
         assert any(f"port {taken} on 127.0.0.1 is taken" in line for line in author.progress)
         assert author.inspected()["Config"]["Labels"]["fnbuild.io/port"] == str(
             deployment.http_port
@@ -143,7 +143,7 @@ def test_no_port_is_published_on_request(author: Author) -> None:
     deployment = author.deploy(author.write("hello", spec=spec))
     assert (deployment.state, deployment.http_port, deployment.external_urls) == ("ready", 0, ())
     [address] = deployment.internal_urls
-    assert ask(8080, host=address.partition(":")[0]) == "hello"
+    assert invoke(8080, host=address.partition(":")[0]) == "hello"
     assert pipeline.plan(request(author)).effective_changes == ()
 
 
@@ -187,7 +187,7 @@ def test_containers_join_an_existing_network(author: Author, resources: EngineRe
         endpoint = container["NetworkSettings"]["Networks"][network]
         assert author.container() in endpoint["Aliases"]
         assert deployment.internal_urls == (f"{endpoint['IPAddress']}:8080",)
-        assert ask(deployment.http_port) == "hello"
+        assert invoke(deployment.http_port) == "hello"
         assert pipeline.plan(request).effective_changes == ()
     finally:
         author.docker("rm", "--force", author.container())
@@ -224,7 +224,11 @@ def test_volumes_and_variables_reach_the_handler(author: Author, tmp_path: Path)
       volumeMount: {{name: v, mountPath: /models, readOnly: true}}
     """
     deployment = author.deploy(author.write_code(code, spec=spec))
-    assert json.loads(ask(deployment.http_port)) == ["heavy", "Read-only file system", "it's $HOME"]
+    assert json.loads(invoke(deployment.http_port)) == [
+        "heavy",
+        "Read-only file system",
+        "it's $HOME",
+    ]
 
 
 def test_functions_of_nuclio_are_listed_and_protected(
@@ -255,7 +259,7 @@ def test_functions_of_nuclio_are_listed_and_protected(
     # A deploy takes over the function and its port.
     deployment = author.deploy(author.write("hello"))
     assert (deployment.http_port, deployment.revision) == (port, 1)
-    assert ask(port) == "hello"
+    assert invoke(port) == "hello"
 
 
 def test_a_missing_image_is_an_error(author: Author, platform: DockerPlatform) -> None:

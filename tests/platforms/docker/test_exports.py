@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.cli.app import run
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -33,4 +33,4 @@ def test_an_import_rebuilds_a_lost_image_from_exported_code(
     assert run(["delete", "function", "greeter", "--image", *options]) == 0
     assert run(["import", "functions", file, *options]) == 0
     assert run(["deploy", "greeter", *options]) == 0
-    assert ask(author.shown().http_port) == "hello"
+    assert invoke(author.shown().http_port) == "hello"

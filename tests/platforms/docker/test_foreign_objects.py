@@ -11,7 +11,7 @@ from fnbuild.errors import NotFoundError, PreconditionError
 from fnbuild.platforms import Project
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import PYTHON_IMAGE
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -56,7 +56,7 @@ def test_a_malformed_container_does_not_hide_functions(
         path=folder, platform="local", namespace=author.namespace, project="own"
     )
     deployment = pipeline.deploy(request, author.progress.append)
-    assert ask(deployment.http_port) == "hello"
+    assert invoke(deployment.http_port) == "hello"
     deployments = {
         deployment.name: deployment for deployment in platform.deployments(author.namespace)
     }
@@ -102,7 +102,7 @@ def test_a_project_with_a_function_of_nuclio_is_not_deleted(
     deployment = pipeline.deploy(request, author.progress.append)
     with pytest.raises(PreconditionError, match="theirs was deployed by Nuclio"):
         platform.delete_project(author.namespace, "own", cascade=True)
-    assert ask(deployment.http_port) == "hello"
+    assert invoke(deployment.http_port) == "hello"
 
 
 def test_a_foreign_volume_with_the_name_is_kept(author: Author, platform: DockerPlatform) -> None:
@@ -122,5 +122,5 @@ def test_the_volume_of_a_replaced_nuclio_container_is_removed(author: Author) ->
     author.docker(*started, *label_flags, *volume, PYTHON_IMAGE, *RUNS)
     assert author.docker("volume", "ls", "-q", "--filter", f"name={name}").split() == [name]
     deployment = author.deploy(author.write("hello"))
-    assert ask(deployment.http_port) == "hello"
+    assert invoke(deployment.http_port) == "hello"
     assert name not in author.docker("volume", "ls", "-q", "--filter", f"name={name}").split()

@@ -18,7 +18,7 @@ from fnbuild.platforms import Deployment
 from fnbuild.platforms.docker import DockerPlatform
 from tests.conftest import ROOT
 from tests.engine import PYTHON_IMAGE, free_port, registry
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -48,12 +48,12 @@ def test_the_pull_policy_decides_on_pulls(author: Author, tmp_path: Path) -> Non
         author.docker("tag", new, image)
         author.docker("push", image)
         author.docker("tag", old, image)
-        assert ask(run_image(author, image, "IfNotPresent").http_port) == "old"
-        assert ask(run_image(author, image, "Never").http_port) == "old"
-        assert ask(run_image(author, image, "Always", offline=True).http_port) == "old"
+        assert invoke(run_image(author, image, "IfNotPresent").http_port) == "old"
+        assert invoke(run_image(author, image, "Never").http_port) == "old"
+        assert invoke(run_image(author, image, "Always", offline=True).http_port) == "old"
         assert f"pulling {image}" not in author.progress
         # The name now refers to another image, which is a change.
-        assert ask(run_image(author, image, "Always").http_port) == "new"
+        assert invoke(run_image(author, image, "Always").http_port) == "new"
         assert f"pulling {image}" in author.progress
         revision = author.shown().revision
         assert run_image(author, image, "Always").revision == revision
@@ -66,7 +66,7 @@ def test_the_pull_policy_decides_on_pulls(author: Author, tmp_path: Path) -> Non
             run_image(author, image, "Never")
         assert "imagePullPolicy" in (failure.value.hint or "")
         assert author.docker("images", "-q", image) == ""
-        assert ask(run_image(author, image, "IfNotPresent").http_port) == "new"
+        assert invoke(run_image(author, image, "IfNotPresent").http_port) == "new"
 
 
 def test_an_existing_image_runs_if_it_cannot_be_pulled(author: Author) -> None:
@@ -74,7 +74,7 @@ def test_an_existing_image_runs_if_it_cannot_be_pulled(author: Author) -> None:
     with pytest.raises(FnbuildError, match="alone"):
         run_image(author, image, "Always")
     author.docker("tag", built_image(author, "old"), image)
-    assert ask(run_image(author, image, "Always").http_port) == "old"
+    assert invoke(run_image(author, image, "Always").http_port) == "old"
     [warning] = [line for line in author.progress if line.startswith("warning: ")]
     assert "the existing image is used" in warning
     assert "127.0.0.1:1" in warning
@@ -120,7 +120,7 @@ def test_an_imported_function_runs_from_its_image(author: Author, platform: Dock
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (redeployed.state, redeployed.revision) == ("ready", 1)
     assert "skip-deploy" not in redeployed.function.metadata.annotations
-    assert ask(redeployed.http_port) == "hello"
+    assert invoke(redeployed.http_port) == "hello"
 
 
 def test_an_imported_function_with_inline_source_is_built(
@@ -147,6 +147,6 @@ def test_an_imported_function_with_inline_source_is_built(
     options = ["--platform", "local", "-n", author.namespace]
     assert run(["deploy", "greeter", *options]) == 0
     deployment = author.shown()
-    assert (deployment.revision, ask(deployment.http_port)) == (1, "from inside")
+    assert (deployment.revision, invoke(deployment.http_port)) == (1, "from inside")
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert (redeployed.revision, ask(redeployed.http_port)) == (2, "from inside")
+    assert (redeployed.revision, invoke(redeployed.http_port)) == (2, "from inside")

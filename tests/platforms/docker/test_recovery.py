@@ -25,7 +25,7 @@ from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.leases import format_age
 from tests.dashboard.conftest import running
 from tests.engine import until
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -64,7 +64,7 @@ main()
 
 def answers(port: int, text: str) -> bool:
     try:
-        return ask(port) == text
+        return invoke(port) == text
     except (OSError, HTTPException):
         return False
 
@@ -207,7 +207,7 @@ def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scen
     scene.kill("after", "start", "1")
     assert author.platform.functions_to_restore().count(scene.key) == 1
     until("it is finished", lambda: scene.get() == "ready")
-    assert ask(author.shown().http_port) == "two"
+    assert invoke(author.shown().http_port) == "two"
     author.platform.delete(*scene.key)
     scene.kill("before", "start", "1")
     assert scene.get() == "error"
@@ -284,7 +284,7 @@ def test_an_expired_lease_of_an_unknown_process_is_taken_over(
     output, _ = paused.communicate(timeout=120)
     assert paused.returncode == 1, output
     assert "internal error" not in output, output
-    assert ask(scene.port) == "one"
+    assert invoke(scene.port) == "one"
 
 
 def test_only_one_of_two_concurrent_requests_gets_the_lease(

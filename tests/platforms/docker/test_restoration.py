@@ -14,14 +14,14 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment, FunctionKey
 from fnbuild.platforms.docker import DockerPlatform, inventory
 from tests.engine import free_port, registry, until
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
 
 def answers(port: int, text: str) -> bool:
     try:
-        return ask(port) == text
+        return invoke(port) == text
     except OSError:
         return False
 
@@ -56,7 +56,7 @@ def test_redeploy_creates_a_removed_container_again(
     assert "redeploy greeter" in deployment.message
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert redeployed.http_port == deployment.http_port
-    assert ask(redeployed.http_port) == "hello"
+    assert invoke(redeployed.http_port) == "hello"
 
 
 def test_restore_creates_a_removed_container_again(
@@ -76,7 +76,7 @@ def test_restore_creates_a_removed_container_again(
         deployment.http_port,
         1,
     )
-    assert ask(restored.http_port) == "hello"
+    assert invoke(restored.http_port) == "hello"
     # The function is unchanged, so a deploy of the same code has nothing to do.
     assert author.deploy(author.write("hello")).revision == 1
     assert author.deploy(author.write("goodbye")).revision == 2
@@ -127,7 +127,7 @@ def test_restore_finishes_a_switch_of_a_killed_deploy(
     engine.create(f"{author.container()}.fnbuild-next", config)
     assert key in platform.functions_to_restore()
     assert platform.restore(author.progress.append, key) == ("greeter",)
-    assert ask(deployment.http_port) == "hello"
+    assert invoke(deployment.http_port) == "hello"
     assert len(engine.containers((f"nuclio.io/namespace={author.namespace}",))) == 1
     assert key not in platform.functions_to_restore()
 

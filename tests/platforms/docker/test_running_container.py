@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine import until
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -37,7 +37,7 @@ def test_user_groups_and_devices_reach_the_container(author: Author) -> None:
     platform: {attributes: {healthCheckInterval: 1s}}
     """
     deployment = author.deploy(author.write_code(IDENTITY, spec=spec))
-    reply = json.loads(ask(deployment.http_port))
+    reply = json.loads(invoke(deployment.http_port))
     assert (reply["user"], reply["group"]) == (1234, 2345)
     assert 3456 in reply["groups"]
     assert reply["device"] is True
@@ -72,7 +72,7 @@ def test_docker_reports_an_unhealthy_function(author: Author, tmp_path: Path) ->
 
     def is_unhealthy() -> bool:
         try:
-            ask(deployment.http_port)
+            invoke(deployment.http_port)
         except (AssertionError, OSError):
             return health(author) == "unhealthy"
         return False

@@ -15,7 +15,7 @@ from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
 from fnbuild.function.types import Function, Spec
 from fnbuild.platforms.docker import DockerPlatform, records
 from tests.engine import until
-from tests.platforms.docker.author import Author, ask
+from tests.platforms.docker.author import Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -88,7 +88,7 @@ def test_a_redeploy_serves_callers_with_a_short_gap(author: Author) -> None:
         while not answers:
             if any("finishes its requests" in line for line in author.progress):
                 return
-            answer = ask(first.http_port, "/1.5")
+            answer = invoke(first.http_port, "/1.5")
             if any("starting the container" in line for line in author.progress):
                 answers.append(answer)
 
@@ -96,7 +96,7 @@ def test_a_redeploy_serves_callers_with_a_short_gap(author: Author) -> None:
     author.progress.clear()
     holder.start()
     second = author.deploy(author.write("new", spec=spec))
-    assert ask(second.http_port) == "new"
+    assert invoke(second.http_port) == "new"
     holder.join(120)
     caller.done.set()
     caller.join(120)
@@ -119,7 +119,7 @@ def test_the_old_container_finishes_its_requests(author: Author, tmp_path: Path)
     first = author.deploy(author.write_code(SLOW, spec=spec))
     answers: list[str] = []
     client = threading.Thread(
-        target=lambda: answers.append(ask(first.http_port, "/3", timeout=60)), daemon=True
+        target=lambda: answers.append(invoke(first.http_port, "/3", timeout=60)), daemon=True
     )
 
     def progress(sentence: str) -> None:
@@ -160,7 +160,7 @@ def test_the_old_container_restarts_after_a_failed_switch(author: Author, tmp_pa
         author.deploy(author.write_code(FAILS_THE_SECOND_TIME, spec=spec))
     assert "room for one model only" in (failure.value.detail or "")
     assert failure.value.hint == "revision 1 starts again"
-    assert ask(first.http_port) == "old"
+    assert invoke(first.http_port) == "old"
     deployment = author.shown()
     assert (deployment.state, deployment.revision, deployment.http_port) == (
         "ready",
@@ -182,7 +182,7 @@ def test_a_failed_deploy_names_the_serving_revision(author: Author) -> None:
     with pytest.raises(NotReadyError, match="revision 2 of greeter did not") as failure:
         author.deploy(author.write_code(broken))
     assert failure.value.hint == "revision 1 goes on serving"
-    assert ask(first.http_port) == "old"
+    assert invoke(first.http_port) == "old"
     author.docker("stop", author.container())
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code(broken))
@@ -199,7 +199,7 @@ def test_a_gpu_limit_without_a_gpu_is_refused(author: Author) -> None:
     assert "Container Toolkit" in (failure.value.hint or "")
     assert (failure.value.hint or "").startswith("revision 1 ")
     assert "starting a trial container beside the one that serves" not in author.progress
-    assert ask(first.http_port) == "old"
+    assert invoke(first.http_port) == "old"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_code_that_cannot_be_imported_leaves_a_gpu_container_running(
     assert "main.py" in (failure.value.detail or "")
     assert (failure.value.hint or "").startswith("revision 1 goes on serving")
     assert author.inspected()["State"]["StartedAt"] == before
-    assert ask(first.http_port) == "old"
+    assert invoke(first.http_port) == "old"
 
 
 def test_concurrent_deploys_are_refused(author: Author) -> None:
@@ -244,7 +244,7 @@ def test_the_built_image_runs_although_its_name_moves(author: Author) -> None:
 
     request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
     deployment = pipeline.deploy(request, progress)
-    assert ask(deployment.http_port) == "new"
+    assert invoke(deployment.http_port) == "new"
     assert author.inspected()["Image"] != old
 
 
@@ -270,7 +270,7 @@ def test_an_update_after_a_rollback_keeps_the_code(
         overrides=Function(spec=Spec(description="newer")),
     )
     deployment = pipeline.update(platform, request, author.progress.append)
-    assert (deployment.function.spec.description, ask(deployment.http_port)) == ("newer", "one")
+    assert (deployment.function.spec.description, invoke(deployment.http_port)) == ("newer", "one")
 
 
 def test_only_the_newest_revisions_are_kept(

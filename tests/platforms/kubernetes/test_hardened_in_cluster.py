@@ -10,7 +10,7 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from tests.cluster import JOB, ask, create, node_address
+from tests.cluster import JOB, create, invoke, node_address
 from tests.engine import until
 from tests.platforms.kubernetes import samples
 
@@ -72,7 +72,7 @@ def test_a_hardened_function_is_called_by_a_cron_job(
     applied_objects = apply_function(cluster, namespace, function, greeter_image)
     pod = one_pod(cluster, namespace, "nuclio.io/class=function", "Running")
     port = applied_objects["Service"]["spec"]["ports"][0]["nodePort"]
-    assert ask(f"{node_address(cluster)}:{port}") == "hello"
+    assert invoke(f"{node_address(cluster)}:{port}") == "hello"
     status = cluster.proxy(namespace, pod["metadata"]["name"], 8082, "/status")
     assert status is not None
     assert json.loads(status)["state"] == "ready"

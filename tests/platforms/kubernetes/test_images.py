@@ -21,7 +21,7 @@ from fnbuild.platforms import Deployment, Leftover
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes import KubernetesPlatform, leases
 from tests import engine as engines
-from tests.cluster import ask, kubeconfig_of, require_local_node
+from tests.cluster import invoke, kubeconfig_of, require_local_node
 from tests.engine import call, free_port, require_engine, until
 from tests.platforms.kubernetes.author import Author
 
@@ -101,7 +101,7 @@ def test_the_serving_image_survives_a_failed_deploy_and_garbage_collection(
     assert len(registry.tags(repository)) == 3
     own.collect_garbage()
     assert is_complete(own, first)
-    assert ask(author.shown().external_urls[0]) == "one"
+    assert invoke(author.shown().external_urls[0]) == "one"
 
     second = build_of(deploy(author, own, "two"))
     assert registry.digest(repository, "latest") == second.digest

@@ -25,7 +25,7 @@ from fnbuild.platforms.kubernetes.labels import REVISION, KubernetesKey, canonic
 from fnbuild.platforms.kubernetes.leases import FunctionLease, hold_lease
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.leases import local_owner
-from tests.cluster import ask, kubeconfig_of, merge_patch
+from tests.cluster import invoke, kubeconfig_of, merge_patch
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 
@@ -181,7 +181,7 @@ def test_the_next_deploy_recovers_from_a_killed_one(
         process.kill()
         process.wait()
     deployment = author.shown()
-    assert ask(deployment.external_urls[0]) == "hello"
+    assert invoke(deployment.external_urls[0]) == "hello"
 
     # Other machines see a running deploy; this machine knows that its process has ended.
     other = make_private_dir(tmp_path / "elsewhere")

@@ -20,7 +20,7 @@ from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import KubernetesPlatform, labels
-from tests.cluster import ask, kubeconfig_of, own_namespace
+from tests.cluster import invoke, kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 
@@ -159,7 +159,7 @@ def test_history_describes_rollbacks_and_redeploys(author: Author, image: str) -
     )
     assert rolled_back.revision == 3
     redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert ask(redeployed.external_urls[0]) == "hello"
+    assert invoke(redeployed.external_urls[0]) == "hello"
     revisions = author.platform.revisions(author.namespace, "greeter")
     assert [(revision.number, revision.state) for revision in revisions] == [
         (4, "active"),
@@ -230,7 +230,7 @@ def test_redeploy_creates_a_deleted_deployment_again(author: Author, image: str)
     assert "fnbuild redeploy greeter" in deployment.message
     redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (redeployed.state, redeployed.http_port) == ("ready", first.http_port)
-    assert ask(redeployed.external_urls[0]) == "hello"
+    assert invoke(redeployed.external_urls[0]) == "hello"
 
 
 def test_applied_manifests_are_a_revision(author: Author, image: str) -> None:
@@ -252,7 +252,7 @@ def test_applied_manifests_are_a_revision(author: Author, image: str) -> None:
     rolled_back = author.platform.rollback(
         author.namespace, "greeter", None, author.progress.append
     )
-    assert ask(rolled_back.external_urls[0]) == "hello"
+    assert invoke(rolled_back.external_urls[0]) == "hello"
 
 
 def test_an_import_of_a_running_function_is_a_conflict(author: Author, image: str) -> None:

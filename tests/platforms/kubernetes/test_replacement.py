@@ -17,7 +17,7 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.settings import GPU_RESOURCE
-from tests.cluster import ask, gpus_alone
+from tests.cluster import gpus_alone, invoke
 from tests.platforms.kubernetes.author import Author
 
 pytestmark = pytest.mark.system
@@ -112,10 +112,10 @@ def test_the_new_pod_uses_a_free_gpu_while_the_old_one_runs(
 ) -> None:
     author.run(image, **gpus(1))
     address = author.shown().external_urls[0]
-    ask(address)
+    invoke(address)
     with continuous_requests(address) as errors:
         author.run(image, env={"WORD": "two"}, **gpus(1))
-        assert ask(address) == "two"
+        assert invoke(address) == "two"
     assert errors == []
     assert not [line for line in author.progress if "waiting for the old pod" in line]
     # A restart by other means may not find a free GPU.

@@ -16,8 +16,8 @@ from fnbuild.platforms.kubernetes.labels import REVISION
 from tests.cluster import (
     RESOURCE_QUOTA,
     SERVICE_ACCOUNT,
-    ask,
     create,
+    invoke,
     kubeconfig_of,
     merge_patch,
 )
@@ -61,7 +61,7 @@ def test_a_rollout_reports_each_message_once(author: Author, image: str) -> None
     assert author.progress[0] == "making revision 2"
     assert len(author.progress) > 2
     assert len(author.progress) == len(set(author.progress)), author.progress
-    assert ask(address(author)) == "two"
+    assert invoke(address(author)) == "two"
 
 
 def test_the_old_revision_serves_after_failures(author: Author, image: str) -> None:
@@ -79,7 +79,7 @@ def test_the_old_revision_serves_after_failures(author: Author, image: str) -> N
 
     with pytest.raises(NotReadyError, match="fnbuild-test-nowhere"):
         author.run("127.0.0.1:5000/fnbuild-test-nowhere:1")
-    assert ask(address(author)) == "hello"
+    assert invoke(address(author)) == "hello"
 
     quota(author, pods=1)
     with pytest.raises(NotReadyError, match="the quota few-pods of namespace"):
@@ -87,7 +87,7 @@ def test_the_old_revision_serves_after_failures(author: Author, image: str) -> N
     # The pod of the first revision was never replaced.
     [pod] = [pod for pod in author.shown().details["pods"] if pod["current"]]
     assert (pod["state"], pod["restarts"]) == ("Ready", 0)
-    assert ask(address(author)) == "hello"
+    assert invoke(address(author)) == "hello"
 
 
 def quota(author: Author, pods: int) -> None:
@@ -146,7 +146,7 @@ def test_a_failed_revision_is_kept_on_request(author: Author, image: str) -> Non
     assert (failure.value.hint or "").startswith("revision 2 stays in the cluster")
     assert author.live()["metadata"]["annotations"][REVISION] == "2"
     assert states(author) == ["failed", "active"]
-    assert ask(address(author)) == "hello"
+    assert invoke(address(author)) == "hello"
     rolled_back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert (rolled_back.state, rolled_back.revision) == ("ready", 3)
 
@@ -228,7 +228,7 @@ def test_an_interrupted_deploy_keeps_the_old_revision(author: Author, image: str
     author.progress = Listener("init_context is running", interrupt)
     with pytest.raises(KeyboardInterrupt):
         author.run(image, env={"FAULT": "hang"})
-    assert ask(address(author)) == "hello"
+    assert invoke(address(author)) == "hello"
     assert author.live()["metadata"]["annotations"][REVISION] == "1"
     assert states(author) == ["failed", "active"]
     assert author.run(image, env={"WORD": "two"}).state == "ready"

@@ -16,7 +16,7 @@ from fnbuild.function.types import EnvVar, Function
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
-from tests.cluster import ask, create
+from tests.cluster import create, invoke
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
 from tests.secretnames import MARKERS, PLAIN
@@ -58,7 +58,7 @@ def secret(author: Author) -> dict[str, str]:
 
 
 def answer(author: Author) -> str:
-    return ask(author.shown().external_urls[0])
+    return invoke(author.shown().external_urls[0])
 
 
 def test_only_the_secret_has_the_values(author: Author, image: str) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import CONFIG_MAP
-from tests.cluster import ask
+from tests.cluster import invoke
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, Commands
 
@@ -55,7 +55,7 @@ def test_commands_change_functions_of_an_earlier_release(
     upgraded: Author, cluster: Cluster, fnbuild: Commands
 ) -> None:
     def answer() -> str:
-        return ask(upgraded.shown().external_urls[0])
+        return invoke(upgraded.shown().external_urls[0])
 
     def call(*arguments: str) -> None:
         status, _, messages = fnbuild(*arguments)

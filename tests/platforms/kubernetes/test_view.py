@@ -15,7 +15,7 @@ from fnbuild.platforms.kubernetes import inventory, view
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from tests.cluster import RESOURCE_QUOTA, ask, create, kubeconfig_of, node_address, own_namespace
+from tests.cluster import RESOURCE_QUOTA, create, invoke, kubeconfig_of, node_address, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes import samples
 
@@ -90,7 +90,7 @@ def test_a_ready_function_has_addresses_and_pods(cluster: Cluster, shared_namesp
     address = f"{node_address(cluster)}:{port}"
     assert address in ready.external_urls
     assert ready.url == f"http://{ready.external_urls[0]}"
-    assert ask(address) == "hello"
+    assert invoke(address) == "hello"
     assert ready.internal_urls == (f"nuclio-well.{shared_namespace}.svc.cluster.local:8080",)
     details = ready.details
     assert (details["server"], details["service"]) == (cluster.server, "NodePort")

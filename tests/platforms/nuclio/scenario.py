@@ -60,9 +60,9 @@ class World:
         ensure_project(self.platform, function, None, self.progress.append)
         return self.platform.apply(self.plan(word, function, **options), self.progress.append)
 
-    def ask(self, deployment: Deployment, body: object = None) -> Raw:
+    def invoke(self, deployment: Deployment, body: object = None) -> Raw:
         with self.platform.reachable_url(deployment) as url:
-            return ask(url, body)
+            return invoke(url, body)
 
     def shown(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)
@@ -96,7 +96,7 @@ class World:
         return function
 
 
-def ask(url: str, body: object = None) -> Raw:
+def invoke(url: str, body: object = None) -> Raw:
     """Return the reply; try again at first, because a node port may be late."""
     deadline = time.monotonic() + 60
     data = None if body is None else json.dumps(body).encode()

@@ -12,7 +12,7 @@ import pytest
 from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.engine import free_port
 from tests.platforms.nuclio.fake_nuclio import Nuclio
-from tests.platforms.nuclio.scenario import World, ask
+from tests.platforms.nuclio.scenario import World, invoke
 
 pytestmark = pytest.mark.system
 
@@ -23,8 +23,8 @@ def test_a_function_without_a_reachable_port_is_called_through_the_dashboard(wor
     remote = replace(deployment, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
     with world.platform.reachable_url(remote) as url:
         assert str(closed) not in url
-        assert ask(url, {"a": [1]})["got"] == {"a": [1]}
-        assert ask(url, None)["word"] == "one"
+        assert invoke(url, {"a": [1]})["got"] == {"a": [1]}
+        assert invoke(url, None)["word"] == "one"
         target, headers = f"{url}/deep/path?x=1", {"Content-Type": "application/json"}
         request = urllib.request.Request(target, b'"text"', headers, method="PUT")
         with urllib.request.urlopen(request, timeout=60) as reply:
@@ -39,7 +39,7 @@ def test_a_reachable_port_is_used_directly(world: World) -> None:
     deployment = world.deploy("one")
     with world.platform.reachable_url(deployment) as url:
         assert url.endswith(f":{deployment.http_port}")
-        assert ask(url)["word"] == "one"
+        assert invoke(url)["word"] == "one"
 
 
 def test_errors_of_the_dashboard_are_returned(

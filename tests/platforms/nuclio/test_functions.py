@@ -23,7 +23,11 @@ def test_a_function_is_deployed_changed_and_deleted(world: World) -> None:
     function = world.function(env=[{"name": "GREETING", "value": "hello"}])
     deployment = world.deploy("one", function)
     assert (deployment.state, deployment.revision, deployment.replicas) == ("ready", 1, (1, 1))
-    assert world.ask(deployment, {"a": 1}) == {"word": "one", "greeting": "hello", "got": {"a": 1}}
+    assert world.invoke(deployment, {"a": 1}) == {
+        "word": "one",
+        "greeting": "hello",
+        "got": {"a": 1},
+    }
     assert "created project cvat" in world.progress
 
     # Defaults of Nuclio are not a difference.
@@ -33,14 +37,14 @@ def test_a_function_is_deployed_changed_and_deleted(world: World) -> None:
 
     second = world.deploy("two", function)
     assert (second.revision, second.http_port) == (2, deployment.http_port)
-    assert world.ask(second)["word"] == "two"
+    assert world.invoke(second)["word"] == "two"
     messages = [record.message for record in world.platform.logs(world.namespace, "greeter")]
     assert "the model is loaded" in messages
     assert any("the configuration is read from FNBUILD_PROCESSOR" in text for text in messages)
 
     redeployed = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
     assert (redeployed.state, redeployed.revision) == ("ready", 2)
-    assert world.ask(redeployed)["word"] == "two"
+    assert world.invoke(redeployed)["word"] == "two"
 
     assert world.platform.delete(world.namespace, "greeter") is True
     assert world.platform.delete(world.namespace, "greeter") is False
@@ -58,7 +62,7 @@ def test_a_failed_deploy_is_reported_and_rolled_back(world: World) -> None:
     assert "rolling back to revision 1" in world.progress
     current = world.shown()
     assert (current.state, current.revision, current.http_port) == ("ready", 1, first.http_port)
-    assert world.ask(current)["word"] == "one"
+    assert world.invoke(current)["word"] == "one"
 
     with pytest.raises(NotReadyError, match="ModuleNotFoundError"):
         world.deploy("broken", keep_failed=True)
@@ -79,7 +83,7 @@ def test_an_update_changes_only_the_configuration(world: World) -> None:
     deployment = pipeline.update(world.platform, request, world.progress.append)
     assert (deployment.revision, deployment.function.spec.description) == (2, "newer")
     assert deployment.function.spec.image == world.images["one"]
-    assert world.ask(deployment)["greeting"] == "hello"
+    assert world.invoke(deployment)["greeting"] == "hello"
     # A removed value is a difference as well.
     plan = world.plan("one", world.function())
     [step] = [change for change in plan.changes if change.target == "function greeter"]
@@ -127,7 +131,7 @@ def test_a_function_of_nuctl_is_listed_exported_and_updated(world: World) -> Non
         world.progress.append,
     )
     assert (deployment.state, deployment.revision) == ("ready", 1)
-    assert world.ask(deployment)["word"] == "one"
+    assert world.invoke(deployment)["word"] == "one"
     assert world.shown("eyes").function.spec.build.function_source_code == code
 
 
@@ -221,12 +225,12 @@ def test_following_a_log_continues_in_the_next_container(world: World) -> None:
     deployment = world.deploy("one")
     records = world.platform.logs(world.namespace, "greeter", follow=True)
     assert next(records)
-    world.ask(deployment)
+    world.invoke(deployment)
     logged = next(record for record in records if record.message == "asked")
     assert logged.fields["pod"].startswith("nuclio-")
     # The next container is followed as well.
     redeployed = world.deploy("two")
-    world.ask(redeployed, "to the second")
+    world.invoke(redeployed, "to the second")
     assert next(record for record in records if record.message == "asked")
     world.platform.delete(world.namespace, "greeter")
     assert all(record.message != "asked" for record in records)

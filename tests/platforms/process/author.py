@@ -54,7 +54,7 @@ class Author:
         return pipeline.deploy(request, self.progress.append)
 
 
-def ask(port: int, path: str = "/", timeout: float = 60.0) -> str:
+def invoke(port: int, path: str = "/", timeout: float = 60.0) -> str:
     """Return the body of a response with status 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:

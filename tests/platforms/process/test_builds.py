@@ -11,7 +11,7 @@ from fnbuild.builder import environment
 from fnbuild.deploy import pipeline
 from fnbuild.errors import BuildError, NotReadyError
 from fnbuild.platforms.process import ProcessPlatform
-from tests.platforms.process.author import NAMESPACE, Author, ask
+from tests.platforms.process.author import NAMESPACE, Author, invoke
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ def test_a_failed_first_build_leaves_a_function_in_error(
     assert [record.message for record in platform.logs(NAMESPACE, "greeter")] == [current.message]
     (folder / "requirements.txt").unlink()
     deployment = author.deploy(folder)
-    assert (deployment.revision, ask(deployment.http_port)) == (2, "hello")
+    assert (deployment.revision, invoke(deployment.http_port)) == (2, "hello")
 
 
 def test_redeploy_repeats_a_failed_build(
@@ -47,7 +47,7 @@ def test_redeploy_repeats_a_failed_build(
         author.deploy(folder)
     source_package(tmp_path, "tiny")
     deployment = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
-    assert (deployment.state, ask(deployment.http_port)) == ("ready", "hello")
+    assert (deployment.state, invoke(deployment.http_port)) == ("ready", "hello")
 
 
 def source_package(folder: Path, name: str) -> None:

@@ -21,7 +21,7 @@ from fnbuild.platforms import Deployment, FunctionKey, Progress
 from fnbuild.platforms.process import ProcessPlatform, processor_client, supervisor_client
 from fnbuild.platforms.process.layout import control_socket
 from fnbuild.platforms.processor_status import ProcessorStatus
-from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, invoke, processes, refuses, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -78,7 +78,7 @@ def test_a_concurrent_change_is_refused(
         assert second.deploy(second.write(name="another")).state == "ready"
     deployment = platform.deployment(NAMESPACE, "greeter")
     assert (deployment.state, deployment.revision) == ("ready", 1)
-    assert ask(deployment.http_port) == "slow"
+    assert invoke(deployment.http_port) == "slow"
 
 
 def started_deploy(folder: Path, until: str = "starting 1 worker") -> subprocess.Popen[str]:
@@ -106,7 +106,7 @@ def test_an_interrupted_deploy_keeps_the_old_revision(
     with started_deploy(author.write_code(SLOW.format(gate=str(gate)))) as child:
         child.send_signal(number)
     assert wait_for(lambda: sorted(processes(data)) == sorted(before))
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
     assert wait_for(lambda: "interrupted" in platform.revisions(NAMESPACE, "greeter")[0].message)
     current = platform.deployment(NAMESPACE, "greeter")
     assert (current.state, current.revision) == ("ready", 1)
@@ -128,14 +128,14 @@ def test_the_old_revision_restarts_after_a_deploy_was_killed_while_stopping_it(
     gpu = "resources:\n  limits:\n    nvidia.com/gpu: 1"
     deployment = author.deploy(author.write_code(BUSY, spec=gpu))
     answers: list[str] = []
-    client = threading.Thread(target=lambda: answers.append(ask(deployment.http_port)))
+    client = threading.Thread(target=lambda: answers.append(invoke(deployment.http_port)))
     client.start()
     assert wait_for(lambda: read_status(deployment).in_flight == 1)
     with started_deploy(author.write(spec=gpu), until="stopping revision 1") as child:
         child.kill()
     client.join()
     assert answers == ["busy"]
-    assert ask(deployment.http_port) == "busy"
+    assert invoke(deployment.http_port) == "busy"
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     current = platform.deployment(NAMESPACE, "greeter")
     assert current.revision == 1
@@ -158,7 +158,7 @@ def test_a_killed_supervisor_during_a_switch_keeps_the_old_revision(
     with started_deploy(author.write_code(SLOW.format(gate=str(tmp_path / "gate")))) as child:
         os.kill(running.pid, signal.SIGKILL)
     assert child.returncode != 0
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
     platform.up()
     assert wait_for(lambda: len(processes(data)) == len(before))
     current = platform.deployment(NAMESPACE, "greeter")
@@ -184,7 +184,7 @@ def test_the_next_deploy_cleans_up_after_a_killed_one(data: Path, author: Author
         folder.mkdir(parents=True)
         (folder / "main.py").write_text("half")
     deployment = author.deploy(author.write("two"))
-    assert (deployment.revision, ask(deployment.http_port)) == (2, "two")
+    assert (deployment.revision, invoke(deployment.http_port)) == (2, "two")
     assert list((data / "staging").iterdir()) == []
 
 
@@ -244,7 +244,7 @@ def test_a_processor_restarts_when_a_full_disk_has_space_again(
     assert wait_for(lambda: reports_full_disk(platform))
     filler.unlink()
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
 
 
 def reports_full_disk(platform: ProcessPlatform) -> bool:
@@ -259,7 +259,7 @@ def test_a_full_disk_fails_only_the_deploy(
     (folder / "weights.bin").write_bytes(b"\1" * (12 << 20))
     with pytest.raises(BuildError, match="no space left"):
         author.deploy(folder)
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
     revisions = small_disk / "functions" / NAMESPACE / "greeter" / "revisions"
     assert [path.name for path in revisions.iterdir()] == ["1"]
     assert list((small_disk / "staging").iterdir()) == []
@@ -268,11 +268,11 @@ def test_a_full_disk_fails_only_the_deploy(
     filler = fill(small_disk)
     with pytest.raises(FnbuildError, match="space"):
         author.deploy(folder)
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
     assert [path.name for path in revisions.iterdir()] == ["1"]
     filler.unlink()
     redeployed = author.deploy(folder)
-    assert ask(redeployed.http_port) == "new"
+    assert invoke(redeployed.http_port) == "new"
 
 
 def test_a_function_deleted_before_its_deploy_is_created_again(

@@ -15,7 +15,7 @@ from fnbuild.platforms.process import ProcessPlatform, daemon, layout, superviso
 from fnbuild.platforms.process.control_socket import ControlServer, SupervisorRequest, encode
 from fnbuild.platforms.process.layout import supervisor_lock
 from fnbuild.runtime import sockets
-from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, invoke, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
 
 pytestmark = pytest.mark.system
@@ -43,7 +43,7 @@ def test_a_redeploy_during_down_starts_nothing(
     assert (current.state, current.revision) == ("stopped", 1)
     assert platform.functions_to_restore() == []
     platform.up()
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
     assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "ready"
 
 
@@ -86,9 +86,9 @@ def test_a_failed_function_is_not_started_by_another_deploy(
     author.deploy(author.write("two", name="second"))
     assert platform.deployment(NAMESPACE, "greeter").state == "stopped"
     with pytest.raises(ConnectionRefusedError):
-        ask(deployment.http_port)
+        invoke(deployment.http_port)
     platform.up()
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_a_request_after_the_close_of_the_server_is_ignored(data: Path) -> None:

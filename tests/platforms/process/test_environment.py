@@ -16,7 +16,7 @@ from fnbuild.errors import PreconditionError, UsageError
 from fnbuild.platforms import addresses
 from fnbuild.platforms.process import ProcessPlatform, listeners, supervisor_client
 from fnbuild.platforms.process.daemon import clean_environment
-from tests.platforms.process.author import NAMESPACE, Author, ask, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, invoke, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -36,7 +36,7 @@ def test_functions_do_not_inherit_the_shell_environment(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     spec = "env:\n  - name: GREETING\n    value: it's here"
     deployment = author.deploy(author.write_code(ENVIRONMENT, spec=spec))
-    environment = json.loads(ask(deployment.http_port))
+    environment = json.loads(invoke(deployment.http_port))
     assert environment["GREETING"] == "it's here"
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert environment["PATH"]
@@ -57,9 +57,9 @@ def handler(context, event):
 def test_functions_call_each_other(platform: ProcessPlatform, author: Author) -> None:
     author.deploy(author.write("one"))
     caller = author.deploy(author.write_code(CALLER, name="caller"))
-    assert ask(caller.http_port) == "one"
+    assert invoke(caller.http_port) == "one"
     author.deploy(author.write("two"))
-    assert ask(caller.http_port) == "two"
+    assert invoke(caller.http_port) == "two"
 
 
 def test_an_activated_environment_is_removed_from_path() -> None:
@@ -70,7 +70,7 @@ def test_an_activated_environment_is_removed_from_path() -> None:
     assert set(environment) == {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED"}
 
 
-def ask_at(host: str, port: int) -> bytes:
+def invoke_at(host: str, port: int) -> bytes:
     with urllib.request.urlopen(f"http://{host}:{port}/", timeout=20) as reply:
         body: bytes = reply.read()
     return body
@@ -82,7 +82,7 @@ def test_a_function_listens_on_several_addresses(platform: ProcessPlatform, auth
     deployment = author.deploy(author.write("two"), listen="loopback,127.0.0.2")
     assert deployment.http_port == port
     assert deployment.external_urls == (f"127.0.0.1:{port}", f"127.0.0.2:{port}")
-    assert (ask_at("127.0.0.1", port), ask_at("127.0.0.2", port)) == (b"two", b"two")
+    assert (invoke_at("127.0.0.1", port), invoke_at("127.0.0.2", port)) == (b"two", b"two")
 
     # A new supervisor takes over all of them.
     running = supervisor_client.running_supervisor()
@@ -91,14 +91,14 @@ def test_a_function_listens_on_several_addresses(platform: ProcessPlatform, auth
     platform.up()
     redeployed = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
     assert redeployed.external_urls == deployment.external_urls
-    assert (ask_at("127.0.0.1", port), ask_at("127.0.0.2", port)) == (b"two", b"two")
+    assert (invoke_at("127.0.0.1", port), invoke_at("127.0.0.2", port)) == (b"two", b"two")
 
     author.deploy(author.write("three"))
-    assert ask_at("127.0.0.1", port) == b"three"
+    assert invoke_at("127.0.0.1", port) == b"three"
 
     def refused() -> bool:
         try:
-            ask_at("127.0.0.2", port)
+            invoke_at("127.0.0.2", port)
         except OSError:
             return True
         return False

@@ -15,7 +15,7 @@ from tests.platforms.process.author import (
     NAMESPACE,
     Author,
     alive,
-    ask,
+    invoke,
     processes,
     refuses,
     wait_for,
@@ -46,7 +46,7 @@ def test_a_broken_revision_is_stopped_and_recorded(
     with pytest.raises(NotReadyError, match="ValueError: the weights are missing") as failure:
         author.deploy(broken)
     assert "in init_context" in (failure.value.detail or "")
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
     newest = platform.revisions(NAMESPACE, "greeter")[0]
     assert newest.state == "failed"
     reason = newest.message.splitlines()[0]
@@ -83,7 +83,7 @@ def test_a_hanging_init_context_is_reported(platform: ProcessPlatform, author: A
     with pytest.raises(NotReadyError, match="init_context did not finish") as failure:
         author.deploy(folder)
     assert "line 5 in init_context" in (failure.value.detail or "")
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
 
 
 CRASHING = """
@@ -173,7 +173,7 @@ def test_the_old_revision_of_a_gpu_function_stops_before_the_new_one_starts(
     seen = f"import os\nprint('old processor:', os.path.exists('/proc/{pid}'))\n"
     code = "def handler(context, event):\n    return 'new'\n"
     redeployed = author.deploy(author.write_code(seen + code, spec=GPU))
-    assert ask(redeployed.http_port) == "new"
+    assert invoke(redeployed.http_port) == "new"
     assert "stopping revision 1, which holds the GPU" in author.progress
     assert "old processor: False" in [r.message for r in platform.logs(NAMESPACE, "greeter")]
 
@@ -181,7 +181,7 @@ def test_the_old_revision_of_a_gpu_function_stops_before_the_new_one_starts(
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code(code, spec=GPU))
     assert failure.value.hint == "revision 2 starts again"
-    assert ask(redeployed.http_port) == "new"
+    assert invoke(redeployed.http_port) == "new"
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     assert platform.deployment(NAMESPACE, "greeter").revision == 2
 
@@ -258,7 +258,7 @@ def test_a_changed_port_is_kept_by_later_deploys(platform: ProcessPlatform, auth
     listener.close()
     second = author.deploy(author.write("two", spec=with_port(port)))
     assert second.http_port == port != first.http_port
-    assert ask(port) == "two"
+    assert invoke(port) == "two"
     third = author.deploy(author.write("three"))
     assert third.http_port == port
     assert wait_for(lambda: refuses(first.http_port))
@@ -285,7 +285,7 @@ def test_a_missing_requirement_keeps_the_old_revision(
     (folder / "requirements.txt").write_text("--no-index\nno-such-package-anywhere==1\n")
     with pytest.raises(BuildError):
         author.deploy(folder)
-    assert ask(deployment.http_port) == "old"
+    assert invoke(deployment.http_port) == "old"
     revisions = platform.revisions(NAMESPACE, "greeter")
     assert [(revision.number, revision.state) for revision in revisions] == [
         (2, "failed"),

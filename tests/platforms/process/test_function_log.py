@@ -13,7 +13,7 @@ import pytest
 
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.process import ProcessPlatform, function_log
-from tests.platforms.process.author import NAMESPACE, Author, ask, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, invoke, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -145,7 +145,7 @@ def test_a_slow_reader_loses_no_records(log: Path) -> None:
 def test_logs_contain_prints_and_log_records(platform: ProcessPlatform, author: Author) -> None:
     code = "def handler(context, event):\n    print('printed')\n    context.logger.warn('warned')\n"
     deployment = author.deploy(author.write_code(code))
-    ask(deployment.http_port)
+    invoke(deployment.http_port)
     assert wait_for(lambda: "warned" in messages(platform.logs(NAMESPACE, "greeter")))
     records = {record.message: record for record in platform.logs(NAMESPACE, "greeter")}
     assert records["printed"].worker == "0"
@@ -174,7 +174,7 @@ def test_a_deploy_shows_what_init_context_prints(platform: ProcessPlatform, auth
     """
     spec = "triggers: {web: {kind: http, numWorkers: 2}}"
     deployment = author.deploy(author.write_code(code.replace("WORD", "one"), spec=spec))
-    ask(deployment.http_port)
+    invoke(deployment.http_port)
     author.deploy(author.write_code(code.replace("WORD", "two"), spec=spec))
     written = [text for text in author.progress if text.startswith("|")]
     # Both workers print it, and it is reported once; prints and log records have no common order.

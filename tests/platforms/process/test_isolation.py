@@ -23,8 +23,8 @@ from tests.platforms.process.author import (
     NAMESPACE,
     Author,
     alive,
-    ask,
     end_everything,
+    invoke,
     processes,
     wait_for,
 )
@@ -159,13 +159,13 @@ def test_a_function_cannot_access_files_of_another(
     assert answers[str(data / "fnbuild.db")] == "PermissionError"
     assert answers["kill"] == "PermissionError"
 
-    own = json.loads(ask(spy.http_port, "/own"))
+    own = json.loads(invoke(spy.http_port, "/own"))
     assert own["user"] == 1900000101
     assert own["code"] == len(SPY)
     assert own["groups"] in ([], [1900000101], [65534])
     assert own["secret"] is None
     # Functions can still call one another.
-    assert ask(spy.http_port, "/call") == "private"
+    assert invoke(spy.http_port, "/call") == "private"
 
 
 def post(port: int, body: str) -> str:
@@ -179,7 +179,7 @@ def test_an_isolated_function_supports_all_operations(
 ) -> None:
     first = author.deploy(author.write("one"))
     second = author.deploy(author.write("two"))
-    assert ask(second.http_port) == "two"
+    assert invoke(second.http_port) == "two"
     assert user_of(second.details["pid"]) == user_of(second.details["workers"][0]["pid"])
     assert wait_for(lambda: not alive(first.details["pid"]))
 
@@ -187,22 +187,22 @@ def test_an_isolated_function_supports_all_operations(
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     os.kill(second.details["pid"], signal.SIGKILL)
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(second.http_port) == "two"
+    assert invoke(second.http_port) == "two"
 
     running = supervisor_client.running_supervisor()
     assert running is not None
     before = platform.deployment(NAMESPACE, "greeter").details["pid"]
     os.kill(running.pid, signal.SIGKILL)
     assert wait_for(lambda: not alive(running.pid))
-    assert ask(second.http_port) == "two"
+    assert invoke(second.http_port) == "two"
     platform.up()
     assert platform.deployment(NAMESPACE, "greeter").details["pid"] == before, "adopted"
 
     platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
-    assert ask(second.http_port) == "one"
+    assert invoke(second.http_port) == "one"
     end_everything(data)
     platform.up()
-    assert ask(second.http_port) == "one"
+    assert invoke(second.http_port) == "one"
     pid = platform.deployment(NAMESPACE, "greeter").details["pid"]
     assert user_of(pid) == 1900000100
     assert platform.delete(NAMESPACE, "greeter") is True
@@ -238,7 +238,7 @@ def test_requirements_are_shared_and_read_only(tmp_path: Path, author: Author) -
     source_package(tmp_path, "tiny")
     (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
     deployment = author.deploy(folder)
-    assert json.loads(ask(deployment.http_port)) == ["1", False]
+    assert json.loads(invoke(deployment.http_port)) == ["1", False]
 
 
 def test_isolation_needs_root(
@@ -299,5 +299,5 @@ def test_the_import_check_runs_as_the_user_of_the_function(
         author.deploy(author.write_code(code, spec=gpu))
     assert failure.value.hint == "revision 1 goes on serving"
     deployment = author.deploy(author.write("new", spec=gpu))
-    assert ask(deployment.http_port) == "new"
+    assert invoke(deployment.http_port) == "new"
     assert not [line for line in author.progress if "inconclusive" in line]

@@ -20,7 +20,7 @@ from fnbuild.datadir import function_lock
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.store import Store
-from tests.platforms.process.author import NAMESPACE, Author, alive, ask, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, alive, invoke, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -78,7 +78,7 @@ def no_request_fails(port: int) -> Iterator[None]:
     def send() -> None:
         while not stop.is_set() and not failures:
             try:
-                answers.append(ask(port))
+                answers.append(invoke(port))
             except (AssertionError, OSError, HTTPException) as error:
                 failures.append(error)
 
@@ -127,7 +127,7 @@ def test_processors_of_another_version_are_replaced(
     ended = worker(platform)
     os.kill(ended, signal.SIGKILL)
     assert wait_for(lambda: worker(platform) not in (0, ended))
-    assert ask(after.http_port) == "one"
+    assert invoke(after.http_port) == "one"
 
     # Another supervisor of the same code replaces nothing.
     supervisor = supervisor_client.running_supervisor()
@@ -170,7 +170,7 @@ def test_a_processor_that_cannot_be_replaced_goes_on_serving(
 
     marker.unlink()
     assert platform.redeploy(NAMESPACE, NAME, author.progress.append).message == ""
-    assert ask(before.http_port) == "one"
+    assert invoke(before.http_port) == "one"
 
 
 def test_a_function_that_is_being_changed_is_replaced_afterwards(

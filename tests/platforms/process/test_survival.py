@@ -29,8 +29,8 @@ from tests.platforms.process.author import (
     NAMESPACE,
     Author,
     alive,
-    ask,
     end_everything,
+    invoke,
     processes,
     refuses,
     take_port,
@@ -59,7 +59,7 @@ def test_functions_survive_their_supervisor_and_are_adopted(
     deployment = author.deploy(author.write("one"))
     first = supervisor()
     end(first)
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
     assert platform.deployment(NAMESPACE, "greeter").state == "ready"
 
     platform.up()
@@ -69,11 +69,11 @@ def test_functions_survive_their_supervisor_and_are_adopted(
     # The new supervisor has the sockets: it can switch, and start what dies.
     second = author.deploy(author.write("two"))
     assert second.http_port == deployment.http_port
-    assert ask(deployment.http_port) == "two"
+    assert invoke(deployment.http_port) == "two"
     assert wait_for(lambda: not alive(deployment.details["pid"]))
     end(second.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "two"
+    assert invoke(deployment.http_port) == "two"
 
 
 def test_a_killed_adopted_processor_is_restarted(platform: ProcessPlatform, author: Author) -> None:
@@ -82,7 +82,7 @@ def test_a_killed_adopted_processor_is_restarted(platform: ProcessPlatform, auth
     platform.up()
     end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_up_restarts_functions_after_a_crash(
@@ -102,8 +102,8 @@ def test_up_restarts_functions_after_a_crash(
         f"first: ready on http://127.0.0.1:{first.http_port}",
         f"second: ready on http://127.0.0.1:{second.http_port}",
     ]
-    assert ask(first.http_port) == "one"
-    assert ask(second.http_port) == "two"
+    assert invoke(first.http_port) == "one"
+    assert invoke(second.http_port) == "two"
 
 
 def test_a_deploy_after_a_reboot_restarts_other_functions(
@@ -113,7 +113,7 @@ def test_a_deploy_after_a_reboot_restarts_other_functions(
     end_everything(data)
     author.deploy(author.write("two", name="second"))
     assert wait_for(lambda: platform.deployment(NAMESPACE, "first").state == "ready")
-    assert ask(first.http_port) == "one"
+    assert invoke(first.http_port) == "one"
 
 
 def test_a_supervisor_has_ended_when_its_process_has(data: Path) -> None:
@@ -136,7 +136,7 @@ def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author:
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
     platform.up()
     assert platform.deployment(NAMESPACE, "first").state == "ready"
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_a_taken_port_is_reported_and_tried_again(
@@ -157,7 +157,7 @@ def test_a_taken_port_is_reported_and_tried_again(
         assert current.http_port == deployment.http_port
     # The supervisor tries again without a request.
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def policy(name: str, count: int = 0) -> str:
@@ -169,7 +169,7 @@ def test_a_killed_processor_is_restarted(platform: ProcessPlatform, author: Auth
     deployment = author.deploy(author.write("one"))
     end(deployment.details["pid"])
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
     messages = [record.message for record in platform.logs(NAMESPACE, "greeter")]
     assert "the processor was ended by SIGKILL" in messages
 
@@ -187,7 +187,7 @@ def test_restart_policy_no_leaves_a_killed_processor_stopped(
     assert current.http_port == deployment.http_port
     assert wait_for(lambda: refuses(deployment.http_port))
     platform.up()
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_restart_policy_on_failure_limits_restarts(
@@ -213,7 +213,7 @@ def test_a_supervisor_of_another_version_is_replaced(
     monkeypatch.undo()
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(data))
     assert supervisor() != old
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
     assert platform.deployment(NAMESPACE, "greeter").details["pid"] == deployment.details["pid"]
 
 
@@ -236,7 +236,7 @@ def test_a_disabled_function_is_enabled_without_its_folder(
     request = pipeline.DeployRequest(name="greeter", namespace=NAMESPACE, enabled=True)
     deployment = pipeline.update(platform, request, author.progress.append)
     assert deployment.state == "ready"
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_a_lost_supervisor_is_reported(
@@ -287,7 +287,7 @@ def test_a_data_directory_may_have_a_long_path(
     platform = ProcessPlatform()
     try:
         deployment = author.deploy(author.write("one"))
-        assert ask(deployment.http_port) == "one"
+        assert invoke(deployment.http_port) == "one"
         end(supervisor())
         platform.up()
         assert platform.deployment(NAMESPACE, "greeter").details["pid"] == deployment.details["pid"]
@@ -418,7 +418,7 @@ def test_a_failed_restart_is_repeated(platform: ProcessPlatform, author: Author)
         assert "ended by SIGKILL; cannot start revision 1 of greeter" in current.message
         assert "Too many open files" in current.message
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_a_supervisor_without_free_descriptors_keeps_processors(
@@ -430,7 +430,7 @@ def test_a_supervisor_without_free_descriptors_keeps_processors(
         read_status(layout.control_socket(FunctionKey(*key), 1))
     assert refusal.value.exhausted
     assert not refusal.value.gone
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"
 
 
 def test_a_restart_is_repeated_when_files_cannot_be_removed(
@@ -445,4 +445,4 @@ def test_a_restart_is_repeated_when_files_cannot_be_removed(
     assert wait_for(lambda: "tried again" in platform.deployment(NAMESPACE, "greeter").message)
     launch.rmdir()
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
-    assert ask(deployment.http_port) == "one"
+    assert invoke(deployment.http_port) == "one"

@@ -26,7 +26,7 @@ class KeepAlive:
     def __init__(self, port: int):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def ask(self) -> tuple[int, str]:
+    def invoke(self) -> tuple[int, str]:
         self._connection.request("POST", "/", b"{}", {"Content-Type": "application/json"})
         reply = self._connection.getresponse()
         return reply.status, reply.read().decode()
@@ -49,7 +49,7 @@ class Load:
         client = KeepAlive(self.port)
         try:
             while not self._stop.is_set():
-                self.answers.append(client.ask())
+                self.answers.append(client.invoke())
                 time.sleep(GAP)
         except (OSError, http.client.HTTPException) as error:
             self.failures.append(repr(error))
@@ -77,13 +77,13 @@ def test_ten_redeploys_under_load_lose_no_request(
     with Load(deployment.http_port) as load:
         for number in range(2, ROUNDS + 2):
             idle = [KeepAlive(deployment.http_port) for _ in range(IDLE)]
-            before = [client.ask() for client in idle]
+            before = [client.invoke() for client in idle]
             deployment = author.deploy(author.write(f"revision {number}", spec=spec))
             assert deployment.revision == number
             pids.append(deployment.details["pid"])
             # These connections still belong to the old processor.
-            across = [client.ask() for client in idle]
-            after = [client.ask() for client in idle]
+            across = [client.invoke() for client in idle]
+            after = [client.invoke() for client in idle]
             for client in idle:
                 client.close()
             assert before == [(200, f"revision {number - 1}")] * IDLE
