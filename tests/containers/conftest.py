@@ -59,13 +59,13 @@ class User:
         """Deploy a function to a container, and return its URL."""
         return self.fnbuild("deploy", "--platform", "local", "-o", "url", *arguments).strip()
 
-    def shown(self, name: str) -> Any:
+    def describe(self, name: str) -> Any:
         """Return the program's description of a function."""
         return json.loads(
             self.fnbuild("get", "function", name, "--platform", "local", "-o", "json")
         )
 
-    def inspected(self, name: str) -> Any:
+    def inspect_container(self, name: str) -> Any:
         """Return the engine's description of a function's container."""
         return json.loads(call(self.resources.engine, "inspect", self.container(name)))[0]
 

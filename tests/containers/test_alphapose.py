@@ -44,8 +44,8 @@ def test_it_is_built_and_runs_on_its_own_python(user: User, names: None, tmp_pat
     assert (facts.user, facts.workdir) == ("root", "/Alphapose")
     commands = [layer.created_by for layer in user.resources.engine.history(alphapose.IMAGE)]
     assert any('echo "works well"' in command for command in commands)
-    container = user.inspected("alphapose")
+    container = user.inspect_container("alphapose")
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    function = user.shown("alphapose")
+    function = user.describe("alphapose")
     assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
     assert function["spec"]["nodeSelector"] == {"gpu": "true"}

@@ -25,4 +25,4 @@ def test_library_functions_answer_in_a_container(
         *("--image", user.resources.image(name)),
     )
     library.check(folder, url, photo)
-    assert user.shown(name)["status"]["state"] == "ready"
+    assert user.describe(name)["status"]["state"] == "ready"

@@ -48,10 +48,10 @@ def test_base_images_next_to_functions_are_built_first(user: User, tmp_path: Pat
     assert "other: building the base image" not in result.stderr
     images = call(user.resources.engine, "images", "--format", "{{.Repository}}").split()
     assert {shared, own} <= set(images)
-    function = user.shown("net")
+    function = user.describe("net")
     assert function["spec"]["build"]["baseImage"] == own
     assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
-    environment = user.inspected("net")["Config"]["Env"]
+    environment = user.inspect_container("net")["Config"]["Env"]
     assert "SHARED=one" in environment
     assert user.fnbuild("invoke", "net", "--platform", "local").strip() == "flag"
 

@@ -114,12 +114,12 @@ def test_the_script_deploys_all_functions_and_can_be_repeated(
     assert _invoke(ports[SAM], {"a": "ü"}) == {"files": files, "redis": redis, "asked": {"a": "ü"}}
     assert _invoke(ports[OWN]) == {"files": files[1:], "redis": redis, "asked": None}
     for name in ports:
-        container = user.inspected(name)
+        container = user.inspect_container(name)
         assert container["Config"]["Labels"]["nuclio.io/project-name"] == "cvat"
         # Platform attributes of the flag are added to those of the file.
         assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
         assert list(container["NetworkSettings"]["Networks"]) == [user.environment["NETWORK"]]
-        assert user.shown(name)["spec"]["platform"]["attributes"]["mountMode"] == "volume"
+        assert user.describe(name)["spec"]["platform"]["attributes"]["mountMode"] == "volume"
 
     # After a change of one file the script deploys this function again, on the same port.
     code = cvat / "custom/YOLO-v8-n_100imgs/nuclio/main.py"
@@ -144,7 +144,7 @@ def test_the_gpu_script_keeps_the_function_if_there_is_no_gpu(
     port = _ports(result.stdout)[SAM]
     result = user.run("bash", cvat / "deploy_gpu.sh")
     if result.returncode == 0:
-        (device,) = user.inspected(SAM)["HostConfig"]["DeviceRequests"]
+        (device,) = user.inspect_container(SAM)["HostConfig"]["DeviceRequests"]
         assert ["gpu"] in device["Capabilities"]
     else:
         assert "the function asks for a GPU, and the engine cannot give one" in result.stderr
@@ -175,7 +175,7 @@ def test_documented_flags_are_supported(
     arguments = ("--base-image", base, "--desc", "Boxes of things", "--image", image)
     more = ("--triggers", triggers, "--volume", f"{common}:/opt/nuclio/common")
     user.fnbuild(*own, *arguments, *more)
-    function = user.shown(OWN)
+    function = user.describe(OWN)
     assert function["spec"]["description"] == "Boxes of things"
     assert function["spec"]["image"] == image
     assert function["spec"]["build"]["baseImage"] == base
@@ -211,10 +211,10 @@ def test_documented_flags_are_supported(
 def test_a_flag_requests_a_gpu(user: User, own: tuple[str | Path, ...]) -> None:
     result = user.run("fnbuild", *own, "--resource-limit", "nvidia.com/gpu=1")
     if result.returncode == 0:
-        (device,) = user.inspected(OWN)["HostConfig"]["DeviceRequests"]
+        (device,) = user.inspect_container(OWN)["HostConfig"]["DeviceRequests"]
         assert device["Count"] == 1
         return
     assert "error: the function asks for a GPU, and the engine cannot give one" in result.stderr
     assert "without the limit nvidia.com/gpu the function runs on the CPU" in result.stderr
     user.fnbuild(*own)
-    assert user.shown(OWN)["status"]["state"] == "ready"
+    assert user.describe(OWN)["status"]["state"] == "ready"

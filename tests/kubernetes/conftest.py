@@ -41,11 +41,11 @@ class OnCluster(User):
         invoke(url.removeprefix("http://"), "/__internal/health")
         return url
 
-    def shown(self, name: str) -> Any:
+    def describe(self, name: str) -> Any:
         arguments = ("get", "function", name, "--platform", "kube", "-o", "json")
         return json.loads(self.fnbuild(*arguments))
 
-    def live(self, kind: kinds.Kind, name: str) -> Any:
+    def live_object(self, kind: kinds.Kind, name: str) -> Any:
         """Return a live object of the cluster."""
         live_object = self.cluster.get(kind, self.space, name)
         assert live_object is not None, f"no {kind.name} {name}"

@@ -64,11 +64,11 @@ def test_it_runs_on_a_node_with_the_label(
     (pod,) = user.pods("alphapose")
     assert pod["spec"]["nodeName"] == node["metadata"]["name"]
     assert GPU not in str(pod["spec"]["containers"][0]["resources"])
-    service = user.live(kinds.SERVICE, "nuclio-alphapose")["spec"]
+    service = user.live_object(kinds.SERVICE, "nuclio-alphapose")["spec"]
     assert service["type"] == "NodePort"
     port = service["ports"][0]["nodePort"]
     assert url.endswith(f":{port}")
-    function = user.shown("alphapose")
+    function = user.describe("alphapose")
     assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
     assert function["status"]["httpPort"] == port
 
@@ -83,7 +83,7 @@ def test_it_runs_on_a_node_with_the_label(
         assert second.stdout.strip() == url
         invoke(url.removeprefix("http://"), "/__internal/health")
         assert alphapose.invoke(url, folder)["x-place"].startswith("root ")
-        deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
+        deployment = user.live_object(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
         # Two models at the same time would need two devices.
         assert deployment["strategy"] == {"type": "Recreate"}
         limits = deployment["template"]["spec"]["containers"][0]["resources"]["limits"]

@@ -27,6 +27,6 @@ def test_library_functions_answer_on_their_node_port(
         *("--image", user.resources.image(name), *pushed),
     )
     library.check(folder, url, photo)
-    function = user.shown(name)
+    function = user.describe(name)
     assert function["status"]["state"] == "ready"
     assert url.endswith(f":{function['status']['httpPort']}")

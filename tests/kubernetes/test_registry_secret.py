@@ -37,7 +37,7 @@ def private_registry(user: OnCluster, tmp_path: Path) -> Iterator[Registry]:
 
 
 def _auths(user: OnCluster, name: str) -> dict[str, dict[str, str]]:
-    secret = user.live(kinds.SECRET, name)
+    secret = user.live_object(kinds.SECRET, name)
     assert secret["type"] == "kubernetes.io/dockerconfigjson"
     auths: dict[str, dict[str, str]] = json.loads(
         base64.b64decode(secret["data"][".dockerconfigjson"])

@@ -47,7 +47,7 @@ def cluster_url(user: OnCluster) -> str:
     its rules may reach such a socket and hang.
     """
     require_local_node(user.cluster)
-    return f"http://{user.live(kinds.SERVICE, 'nuclio-steady')['spec']['clusterIP']}:8080"
+    return f"http://{user.live_object(kinds.SERVICE, 'nuclio-steady')['spec']['clusterIP']}:8080"
 
 
 def test_a_rollout_loses_no_requests(user: OnCluster, write: Write) -> None:

@@ -32,13 +32,13 @@ class Author(Folders):
         )
         return pipeline.deploy(request, self.progress.append)
 
-    def shown(self, name: str = "greeter") -> Deployment:
+    def deployment(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)
 
     def container(self, name: str = "greeter") -> str:
         return f"nuclio-{self.namespace}-{name}"
 
-    def inspected(self, name: str = "greeter") -> Any:
+    def inspect_container(self, name: str = "greeter") -> Any:
         """Return the description of the function's container by the engine's client."""
         return json.loads(self.docker("inspect", self.container(name)))[0]
 

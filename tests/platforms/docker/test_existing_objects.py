@@ -46,7 +46,7 @@ def test_functions_listen_on_loopback_and_the_bridge_gateway(author: Author) -> 
     if gateway is None:
         pytest.skip("this machine has no interface docker0")
     deployment = author.deploy(author.write("hello"))
-    bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
+    bindings = author.inspect_container()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1", gateway}
     assert listening(deployment.http_port) <= {"127.0.0.1", gateway}
     assert invoke(deployment.http_port, host=gateway) == "hello"
@@ -59,20 +59,20 @@ def test_functions_listen_on_loopback_and_the_bridge_gateway(author: Author) -> 
 def test_functions_listen_on_all_addresses_on_request(author: Author) -> None:
     folder = author.write("hello")
     deployment = author.deploy(folder, listen="0.0.0.0")
-    bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
+    bindings = author.inspect_container()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert {binding["HostIp"] for binding in bindings} == {"0.0.0.0"}
     second = author.deploy(folder)
     assert second.http_port == deployment.http_port
-    bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
+    bindings = author.inspect_container()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert "0.0.0.0" not in {binding["HostIp"] for binding in bindings}
 
 
 def test_an_unknown_address_changes_nothing(author: Author) -> None:
     first = author.deploy(author.write("old"))
-    before = author.inspected()["Id"]
+    before = author.inspect_container()["Id"]
     with pytest.raises(InputError, match=r"no address 198\.51\.100\.7"):
         author.deploy(author.write("new"), listen="loopback,198.51.100.7")
-    assert author.inspected()["Id"] == before
+    assert author.inspect_container()["Id"] == before
     assert invoke(first.http_port) == "old"
 
 
@@ -113,7 +113,7 @@ def test_another_port_is_chosen_when_the_first_is_taken(
         assert deployment.http_port == chosen[-1] != taken
         assert invoke(deployment.http_port) == "hello"
         assert any(f"port {taken} on 127.0.0.1 is taken" in line for line in author.progress)
-        assert author.inspected()["Config"]["Labels"]["fnbuild.io/port"] == str(
+        assert author.inspect_container()["Config"]["Labels"]["fnbuild.io/port"] == str(
             deployment.http_port
         )
         [only] = author.platform.revisions(author.namespace, "greeter")
@@ -156,7 +156,7 @@ def test_a_foreign_container_with_the_name_is_refused(author: Author) -> None:
     author.docker("create", "--name", author.container(), PYTHON_IMAGE, "sleep", "1")
     with pytest.raises(ConflictError, match="neither fnbuild nor Nuclio"):
         author.deploy(author.write("hello"))
-    assert author.inspected()["State"]["Status"] == "created"
+    assert author.inspect_container()["State"]["Status"] == "created"
     assert author.platform.deployments(author.namespace) == []
 
 
@@ -182,7 +182,7 @@ def test_containers_join_an_existing_network(author: Author, resources: EngineRe
     author.docker("network", "create", network)
     try:
         deployment = pipeline.deploy(request, author.progress.append)
-        container = author.inspected()
+        container = author.inspect_container()
         assert container["HostConfig"]["RestartPolicy"]["Name"] == "always"
         endpoint = container["NetworkSettings"]["Networks"][network]
         assert author.container() in endpoint["Aliases"]
@@ -248,7 +248,7 @@ def test_functions_of_nuclio_are_listed_and_protected(
     name = ("--name", author.container(), "--stop-timeout", "1")
     server = ("python3", "-m", "http.server", "8080")
     author.docker("run", "--detach", *name, *label_flags, *published, PYTHON_IMAGE, *server)
-    deployment = author.shown()
+    deployment = author.deployment()
     assert (deployment.state, deployment.http_port, deployment.revision) == ("ready", port, 0)
     assert deployment.function.metadata.annotations == {"type": "detector"}
     assert deployment.details["deployed_by"] == "Nuclio"

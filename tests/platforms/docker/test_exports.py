@@ -33,4 +33,4 @@ def test_an_import_rebuilds_a_lost_image_from_exported_code(
     assert run(["delete", "function", "greeter", "--image", *options]) == 0
     assert run(["import", "functions", file, *options]) == 0
     assert run(["deploy", "greeter", *options]) == 0
-    assert invoke(author.shown().http_port) == "hello"
+    assert invoke(author.deployment().http_port) == "hello"

@@ -110,7 +110,7 @@ def test_a_foreign_volume_with_the_name_is_kept(author: Author, platform: Docker
     author.deploy(author.write("hello"))
     assert platform.delete(author.namespace, "greeter") is True
     with pytest.raises(NotFoundError):
-        author.shown()
+        author.deployment()
     assert author.docker("volume", "ls", "-q", "--filter", f"name={author.container()}") != ""
 
 

@@ -55,7 +55,7 @@ def test_the_pull_policy_decides_on_pulls(author: Author, tmp_path: Path) -> Non
         # The name now refers to another image, which is a change.
         assert invoke(run_image(author, image, "Always").http_port) == "new"
         assert f"pulling {image}" in author.progress
-        revision = author.shown().revision
+        revision = author.deployment().revision
         assert run_image(author, image, "Always").revision == revision
         assert f"pulling {image}" in author.progress
 
@@ -146,7 +146,7 @@ def test_an_imported_function_with_inline_source_is_built(
     assert "--path" not in (failure.value.hint or "")
     options = ["--platform", "local", "-n", author.namespace]
     assert run(["deploy", "greeter", *options]) == 0
-    deployment = author.shown()
+    deployment = author.deployment()
     assert (deployment.revision, invoke(deployment.http_port)) == (1, "from inside")
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (redeployed.revision, invoke(redeployed.http_port)) == (2, "from inside")

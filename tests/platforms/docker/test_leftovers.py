@@ -123,7 +123,7 @@ def test_a_trial_container_of_a_killed_deploy_is_removed(
     ]
     assert prune.remove_leftover(platform, leftovers[0]) == ""
     assert trial not in author.docker("ps", "--all", "--format", "{{.Names}}")
-    assert author.shown().state == "ready"
+    assert author.deployment().state == "ready"
 
 
 def test_an_unreachable_registry_of_the_request_is_an_error(platform: DockerPlatform) -> None:

@@ -207,7 +207,7 @@ def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scen
     scene.kill("after", "start", "1")
     assert author.platform.functions_to_restore().count(scene.key) == 1
     until("it is finished", lambda: scene.get() == "ready")
-    assert invoke(author.shown().http_port) == "two"
+    assert invoke(author.deployment().http_port) == "two"
     author.platform.delete(*scene.key)
     scene.kill("before", "start", "1")
     assert scene.get() == "error"

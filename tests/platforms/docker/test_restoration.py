@@ -30,20 +30,20 @@ def test_a_restarted_container_keeps_its_port(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
     author.docker("restart", author.container())
     until("the answer", lambda: answers(deployment.http_port, "hello"))
-    assert author.shown().http_port == deployment.http_port
+    assert author.deployment().http_port == deployment.http_port
 
 
 def test_a_killed_processor_is_restarted(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
-    processor = author.inspected()["State"]["Pid"]
+    processor = author.inspect_container()["State"]["Pid"]
     assert processor in author.platform.engine.processes(author.container())
     try:
         os.kill(processor, signal.SIGKILL)
     except (PermissionError, ProcessLookupError):
         pytest.skip("the engine's processes are not this machine's, or not this user's")
-    until("another start", lambda: author.inspected()["RestartCount"] == 1)
+    until("another start", lambda: author.inspect_container()["RestartCount"] == 1)
     until("the answer", lambda: answers(deployment.http_port, "hello"))
-    assert author.shown().http_port == deployment.http_port
+    assert author.deployment().http_port == deployment.http_port
 
 
 def test_redeploy_creates_a_removed_container_again(
@@ -51,7 +51,7 @@ def test_redeploy_creates_a_removed_container_again(
 ) -> None:
     deployment = author.deploy(author.write("hello"))
     author.docker("rm", "--force", author.container())
-    deployment = author.shown()
+    deployment = author.deployment()
     assert (deployment.state, deployment.http_port) == ("unhealthy", 0)
     assert "redeploy greeter" in deployment.message
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
@@ -70,7 +70,7 @@ def test_restore_creates_a_removed_container_again(
     assert key in platform.functions_to_restore()
     assert platform.restore(author.progress.append, key) == ("greeter",)
     assert key not in platform.functions_to_restore()
-    restored = author.shown()
+    restored = author.deployment()
     assert (restored.state, restored.http_port, restored.revision) == (
         "ready",
         deployment.http_port,
@@ -86,7 +86,7 @@ def test_a_function_without_its_image_is_not_restored(
     author: Author, platform: DockerPlatform
 ) -> None:
     author.deploy(author.write("hello"))
-    image = author.inspected()["Image"]
+    image = author.inspect_container()["Image"]
     author.docker("rm", "--force", author.container())
     author.docker("rmi", "--force", image)
     with pytest.raises(PreconditionError, match="no code of greeter"):
@@ -168,7 +168,7 @@ def test_a_deploy_from_elsewhere_is_reported(
         assert (current.state, current.replicas, current.revision) == ("building", (1, 1), 1)
         assert current.message == f"it is {current.changing}"
         assert current.changing.startswith("being redeployed from ")
-    assert author.shown().changing == ""
+    assert author.deployment().changing == ""
 
 
 def test_restore_continues_after_a_function_that_cannot_be_restored(
@@ -191,7 +191,7 @@ def test_restore_continues_after_a_function_that_cannot_be_restored(
 def test_a_manually_stopped_container_is_reported(author: Author) -> None:
     author.deploy(author.write("hello"))
     author.docker("stop", author.container())
-    deployment = author.shown()
+    deployment = author.deployment()
     assert (deployment.state, deployment.http_port) == ("stopped", 0)
     assert f"docker start {author.container()}" in deployment.message
 
@@ -200,7 +200,7 @@ def test_a_disabled_function_is_in_standby_until_enabled(author: Author) -> None
     deployment = author.deploy(author.write("hello"))
     disabled = author.deploy(author.write("hello", spec="disable: true"))
     assert (disabled.state, disabled.http_port, disabled.replicas) == ("standby", 0, (0, 0))
-    assert author.inspected()["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    assert author.inspect_container()["HostConfig"]["RestartPolicy"]["Name"] == "no"
     enabled = author.deploy(author.write("hello"))
     assert (enabled.state, enabled.http_port) == ("ready", deployment.http_port)
 
@@ -220,7 +220,7 @@ def test_a_model_above_the_memory_limit_is_reported(author: Author) -> None:
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code(code, spec=spec))
     assert "out of memory (spec.resources.limits.memory lets it have 64Mi" in failure.value.message
-    deployment = author.shown()
+    deployment = author.deployment()
     assert deployment.state == "error"
     assert "out of memory" in deployment.message
 
@@ -238,7 +238,7 @@ def test_an_init_context_timeout_is_reported(author: Author) -> None:
     message = r"did not finish within 8 s.*main\.py:5, in init_context"
     with pytest.raises(NotReadyError, match=message):
         author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 8"))
-    assert author.shown().state == "error"
+    assert author.deployment().state == "error"
 
 
 def test_the_output_of_a_processor_that_exits_is_shown(author: Author, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_delete_removes_all_objects_of_the_function(
     assert author.docker("volume", "ls", "-q", "--filter", f"name={author.namespace}") == ""
     assert author.docker("images", "-q", image) == ""
     with pytest.raises(NotFoundError):
-        author.shown()
+        author.deployment()
 
 
 def test_a_tail_is_limited_while_the_log_grows(author: Author, platform: DockerPlatform) -> None:

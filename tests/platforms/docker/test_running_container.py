@@ -27,7 +27,7 @@ def handler(context, event):
 
 
 def health(author: Author) -> str:
-    return str(author.inspected()["State"]["Health"]["Status"])
+    return str(author.inspect_container()["State"]["Health"]["Status"])
 
 
 def test_user_groups_and_devices_reach_the_container(author: Author) -> None:
@@ -78,4 +78,4 @@ def test_docker_reports_an_unhealthy_function(author: Author, tmp_path: Path) ->
         return False
 
     until("the unhealthy state", is_unhealthy)
-    assert author.shown().state != "ready"
+    assert author.deployment().state != "ready"

@@ -161,7 +161,7 @@ def test_the_old_container_restarts_after_a_failed_switch(author: Author, tmp_pa
     assert "room for one model only" in (failure.value.detail or "")
     assert failure.value.hint == "revision 1 starts again"
     assert invoke(first.http_port) == "old"
-    deployment = author.shown()
+    deployment = author.deployment()
     assert (deployment.state, deployment.revision, deployment.http_port) == (
         "ready",
         1,
@@ -213,14 +213,14 @@ def test_code_that_cannot_be_imported_leaves_a_gpu_container_running(
     author: Author, code: str, reason: str
 ) -> None:
     first = author.deploy(author.write("old"))
-    before = author.inspected()["State"]["StartedAt"]
+    before = author.inspect_container()["State"]["StartedAt"]
     limits = 'resources: {limits: {"nvidia.com/gpu": 1}}'
     with pytest.raises(NotReadyError, match="revision 2 of greeter did not") as failure:
         author.deploy(author.write_code(code, spec=limits))
     assert reason in failure.value.message
     assert "main.py" in (failure.value.detail or "")
     assert (failure.value.hint or "").startswith("revision 1 goes on serving")
-    assert author.inspected()["State"]["StartedAt"] == before
+    assert author.inspect_container()["State"]["StartedAt"] == before
     assert invoke(first.http_port) == "old"
 
 
@@ -235,7 +235,7 @@ def test_concurrent_deploys_are_refused(author: Author) -> None:
 
 def test_the_built_image_runs_although_its_name_moves(author: Author) -> None:
     author.deploy(author.write("old"))
-    old = author.inspected()["Image"]
+    old = author.inspect_container()["Image"]
     folder = author.write("new")
 
     def progress(text: str) -> None:
@@ -245,7 +245,7 @@ def test_the_built_image_runs_although_its_name_moves(author: Author) -> None:
     request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
     deployment = pipeline.deploy(request, progress)
     assert invoke(deployment.http_port) == "new"
-    assert author.inspected()["Image"] != old
+    assert author.inspect_container()["Image"] != old
 
 
 def test_redeploy_cleans_up_after_a_killed_deploy(author: Author) -> None:
@@ -253,7 +253,7 @@ def test_redeploy_cleans_up_after_a_killed_deploy(author: Author) -> None:
     # The state after a deploy was killed right after the start of the new container.
     name = author.container()
     author.docker("rename", name, f"{name}.fnbuild-next")
-    assert author.shown().state == "ready"
+    assert author.deployment().state == "ready"
     redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert redeployed.details["container"] == name
 

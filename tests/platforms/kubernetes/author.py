@@ -50,17 +50,17 @@ class Author(Folders):
     def run(self, image: str, name: str = "greeter", **spec: Any) -> Deployment:
         """Deploy an existing image; `options` in `spec` are the options of the plan."""
         options = spec.pop("options", {})
-        plan = self.planned(image, name, options, **spec)
+        plan = self.plan(image, name, options, **spec)
         return self.platform.apply(plan, self.progress.append)
 
-    def planned(
+    def plan(
         self, image: str, name: str = "greeter", options: Raw | None = None, **spec: Any
     ) -> Plan:
         function = function_of(self.namespace, name, image, **spec)
         artifact = Artifact("image", image, "", pinned=image)
         return self.platform.plan(function, artifact, PlanOptions(**(options or {})))
 
-    def shown(self, name: str = "greeter") -> Deployment:
+    def deployment(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)
 
     def edit(self, body: Raw, manager: str = "kubectl-edit") -> None:
@@ -70,7 +70,7 @@ class Author(Folders):
         status, answer = self.platform.cluster.transport.request(call)
         assert status == 200, answer
 
-    def live(self, name: str = "greeter") -> Raw:
+    def live_deployment(self, name: str = "greeter") -> Raw:
         """Return the function's Deployment in the cluster."""
         live_object = self.platform.cluster.get(kinds.DEPLOYMENT, self.namespace, f"nuclio-{name}")
         assert live_object is not None

@@ -33,7 +33,7 @@ def test_commands_can_force_conflicting_fields(
         assert "--force-conflicts" in stderr
         status, _, stderr = fnbuild(*command, "--force-conflicts")
         assert status == 0, stderr
-    assert author.shown().revision == 4
+    assert author.deployment().revision == 4
 
 
 def test_an_empty_log_is_explained(author: Author, image: str, fnbuild: Commands) -> None:

@@ -101,7 +101,7 @@ def test_the_serving_image_survives_a_failed_deploy_and_garbage_collection(
     assert len(registry.tags(repository)) == 3
     own.collect_garbage()
     assert is_complete(own, first)
-    assert invoke(author.shown().external_urls[0]) == "one"
+    assert invoke(author.deployment().external_urls[0]) == "one"
 
     second = build_of(deploy(author, own, "two"))
     assert registry.digest(repository, "latest") == second.digest
@@ -123,9 +123,9 @@ def test_builds_are_removed_with_their_revisions(
     call(engine, "push", stable)
     call(engine, "rmi", stable)
     # Another function keeps the second build.
-    shown = deploy(author, own, "two")
-    builds["two"] = build_of(shown)
-    author.run(str(shown.details["pinned"]), name="another")
+    deployment = deploy(author, own, "two")
+    builds["two"] = build_of(deployment)
+    author.run(str(deployment.details["pinned"]), name="another")
     for word in ("three", "four", "five"):
         builds[word] = build_of(deploy(author, own, word))
     tags = {build.tag for word, build in builds.items() if word != "three"}

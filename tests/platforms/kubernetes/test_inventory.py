@@ -136,10 +136,10 @@ def test_functions_of_nuclio_are_foreign(cluster: Cluster, shared: str) -> None:
     assert objects.foreign_objects == ["Deployment nuclio-theirs"]
     assert objects.project == "cvat"
     assert "theirs" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
-    shown = view.view_function(cluster, objects)
-    assert (shown.state, shown.function.spec.handler) == ("scaledToZero", "main:handler")
-    assert shown.function.metadata.labels["nuclio.io/project-name"] == "cvat"
-    assert shown.details["deployed_by"] == "Nuclio"
+    deployment = view.view_function(cluster, objects)
+    assert (deployment.state, deployment.function.spec.handler) == ("scaledToZero", "main:handler")
+    assert deployment.function.metadata.labels["nuclio.io/project-name"] == "cvat"
+    assert deployment.details["deployed_by"] == "Nuclio"
 
 
 def test_an_unrelated_object_with_the_name_is_foreign(cluster: Cluster, shared: str) -> None:
@@ -159,9 +159,9 @@ def test_an_imported_function_is_listed(cluster: Cluster, shared: str) -> None:
     )
     objects = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
     assert (objects.exists, objects.has_foreign_objects) == (True, False)
-    shown = view.view_function(cluster, objects)
-    assert (shown.state, shown.replicas, shown.url) == ("imported", (0, 0), "")
-    assert shown.function.spec.handler == "main:handler"
+    deployment = view.view_function(cluster, objects)
+    assert (deployment.state, deployment.replicas, deployment.url) == ("imported", (0, 0), "")
+    assert deployment.function.spec.handler == "main:handler"
     assert "brought" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
 
 
@@ -189,10 +189,10 @@ def test_a_removed_deployment_is_reported(cluster: Cluster, shared: str) -> None
 def test_a_failed_first_deploy_is_listed_with_its_reason(cluster: Cluster, shared: str) -> None:
     failed = samples.revision(samples.function("failed")).with_failure("no weights")
     create_object(cluster, shared, record("failed", "revisions", {"7": failed.to_json()}))
-    shown = view.view_function(
+    deployment = view.view_function(
         cluster, inventory.read_function(cluster, KubernetesKey(shared, "failed"))
     )
-    assert (shown.state, shown.message) == ("error", "no weights")
+    assert (deployment.state, deployment.message) == ("error", "no weights")
 
 
 def test_a_running_first_deploy_is_listed(cluster: Cluster, shared: str) -> None:
@@ -222,15 +222,15 @@ def test_a_change_by_another_client_is_reported(cluster: Cluster, namespace: str
             )
             if function.name == name
         ]
-        for shown in (listed, view.view_function(cluster, objects)):
+        for deployment in (listed, view.view_function(cluster, objects)):
             if name == "dead":
-                assert (shown.state, shown.changing) == ("error", "")
-                assert "its first deploy was interrupted" in shown.message
+                assert (deployment.state, deployment.changing) == ("error", "")
+                assert "its first deploy was interrupted" in deployment.message
             else:
-                assert shown.state == "building"
-                assert shown.message == "it is being rolled back from there:/data"
+                assert deployment.state == "building"
+                assert deployment.message == "it is being rolled back from there:/data"
             if name != "old":
-                assert shown.function.spec.description == "it comes"
+                assert deployment.function.spec.description == "it comes"
 
 
 @pytest.mark.parametrize("config", ["no JSON", "7", '{"spec": [1]}', '{"spec": {"env": 7}}'])
@@ -243,10 +243,10 @@ def test_a_malformed_function_does_not_hide_others(
     own["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "fnbuild"}
     create_object(cluster, namespace, own)
     create_object(cluster, namespace, record("brought", "imported", {IMPORTED_KEY: config}))
-    shown = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
-    assert [function.name for function in shown] == ["brought", "ours", "strange", "well"]
-    assert {function.name: function.state for function in shown}["well"] == "scaledToZero"
-    assert shown[2].function.metadata.labels["nuclio.io/project-name"] == "cvat"
+    deployments = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
+    assert [function.name for function in deployments] == ["brought", "ours", "strange", "well"]
+    assert {function.name: function.state for function in deployments}["well"] == "scaledToZero"
+    assert deployments[2].function.metadata.labels["nuclio.io/project-name"] == "cvat"
 
 
 def test_functions_of_all_namespaces_are_listed(
@@ -279,9 +279,9 @@ def test_many_functions_are_listed_quickly(cluster: Cluster, namespace: str, ima
 
     def all_have_settled() -> bool:
         started = time.monotonic()
-        shown = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
+        deployments = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
         times.append(time.monotonic() - started)
-        states.update({function.name: function.state for function in shown})
+        states.update({function.name: function.state for function in deployments})
         return {"well": "ready", "better": "ready", "broken": "unhealthy"}.items() <= states.items()
 
     until("the states of the three functions", all_have_settled)

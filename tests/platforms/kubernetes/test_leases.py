@@ -173,14 +173,14 @@ def test_the_next_deploy_recovers_from_a_killed_one(
     try:
         until(
             "the second revision",
-            lambda: author.live()["metadata"]["annotations"][REVISION] == "2",
+            lambda: author.live_deployment()["metadata"]["annotations"][REVISION] == "2",
             seconds=60,
         )
         process.send_signal(signal.SIGKILL)
     finally:
         process.kill()
         process.wait()
-    deployment = author.shown()
+    deployment = author.deployment()
     assert invoke(deployment.external_urls[0]) == "hello"
 
     # Other machines see a running deploy; this machine knows that its process has ended.

@@ -209,10 +209,10 @@ def test_budget_and_policy_are_created_and_removed_as_needed(author: Author, ima
     assert existing() == [True, False]
     author.run(image, replicas=2)
     assert author.progress[-1] == "nothing has changed, and the function runs"
-    names = {pod["name"] for pod in author.shown().details["pods"]}
+    names = {pod["name"] for pod in author.deployment().details["pods"]}
     author.run(image, replicas=1)
     assert existing() == [False, False]
-    assert {pod["name"] for pod in author.shown().details["pods"] if pod["current"]} <= names
+    assert {pod["name"] for pod in author.deployment().details["pods"] if pod["current"]} <= names
     stopped = {"replicas": 0}  # the image of the tests needs root
     author.run(image, **stopped, **hardened())
     assert existing() == [False, True]
@@ -228,7 +228,7 @@ def test_budget_and_policy_are_created_and_removed_as_needed(author: Author, ima
 
 def test_a_deployment_of_an_earlier_release_is_taken_over(author: Author, image: str) -> None:
     """Its selector cannot change, and lacks labels of later releases."""
-    plan = author.planned(image)
+    plan = author.plan(image)
     deployment = next(manifest for manifest in plan.manifests if manifest["kind"] == "Deployment")
     for metadata in (deployment["metadata"], deployment["spec"]["template"]["metadata"]):
         metadata["labels"] = {
@@ -239,7 +239,7 @@ def test_a_deployment_of_an_earlier_release_is_taken_over(author: Author, image:
     del deployment["spec"]["revisionHistoryLimit"]
     author.platform.cluster.apply(deployment)
     author.run(image)
-    live = author.live()
+    live = author.live_deployment()
     assert live["spec"]["revisionHistoryLimit"] == 2
     assert live["metadata"]["labels"]["app.kubernetes.io/name"] == "greeter"
-    assert author.shown().state == "ready"
+    assert author.deployment().state == "ready"

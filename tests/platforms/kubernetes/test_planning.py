@@ -27,7 +27,7 @@ def verbs(plan: Plan) -> dict[str, str]:
 
 
 def test_a_first_deploy_creates_all_objects(author: Author, image: str) -> None:
-    plan = author.planned(image)
+    plan = author.plan(image)
     assert verbs(plan) == {
         "function greeter": "create",
         "revision": "create",
@@ -48,23 +48,23 @@ def test_a_first_deploy_creates_all_objects(author: Author, image: str) -> None:
 def test_a_plan_keeps_updates_and_deletes_objects(author: Author, image: str) -> None:
     scaled: Raw = {"minReplicas": 1, "maxReplicas": 2}
     author.run(image, **scaled)
-    assert set(verbs(author.planned(image, **scaled)).values()) == {"keep"}
+    assert set(verbs(author.plan(image, **scaled)).values()) == {"keep"}
 
     # An existing autoscaler sets the number of replicas, so the plan does not change it.
-    plan = author.planned(image, **{**scaled, "maxReplicas": 3})
+    plan = author.plan(image, **{**scaled, "maxReplicas": 3})
     changed = {step.target: step.verb for step in plan.effective_changes}
     assert changed == {
         "function greeter": "update",
         "revision": "replace",
         "horizontalpodautoscaler nuclio-greeter": "update",
     }
-    without_autoscaler = verbs(author.planned(image))
+    without_autoscaler = verbs(author.plan(image))
     assert without_autoscaler["horizontalpodautoscaler nuclio-greeter"] == "delete"
 
     author.run(image)
     cluster = author.platform.cluster
     assert cluster.get(kinds.HPA_V1, author.namespace, "nuclio-greeter") is None
-    assert verbs(author.planned(image, options={"force": True}))["revision"] == "replace"
+    assert verbs(author.plan(image, options={"force": True}))["revision"] == "replace"
 
 
 # The default requests of autoscaled functions would fill a small node that other tests use, too.
@@ -93,14 +93,14 @@ def test_a_removed_autoscaler_restores_the_replicas_of_the_function(
         == 2
     )
     author.run(image, replicas=1, resources=SMALL)
-    assert author.live()["spec"]["replicas"] == 1
+    assert author.live_deployment()["spec"]["replicas"] == 1
 
 
 def test_manifests_for_git_are_stable(author: Author, image: str) -> None:
-    first = author.planned(image)
+    first = author.plan(image)
     author.run(image)
     author.platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert author.planned(image).manifests == first.manifests
+    assert author.plan(image).manifests == first.manifests
     assert "nodePort" not in str(first.manifests)
     assert [manifest["kind"] for manifest in first.manifests] == ["Service", "Deployment"]
 
@@ -130,7 +130,7 @@ def test_an_image_without_a_registry_is_a_warning(author: Author, image: str) ->
 def test_values_of_secret_variables_are_not_in_manifests_for_git(
     author: Author, image: str
 ) -> None:
-    plan = author.planned(image, env={"API_TOKEN": "hidden"})
+    plan = author.plan(image, env={"API_TOKEN": "hidden"})
     assert "hidden" not in str(plan.manifests)
     assert "--from-literal=API_TOKEN=…" in plan.needs[0]
     assert plan.warnings == ()
@@ -143,15 +143,15 @@ def test_values_of_secret_variables_are_not_in_manifests_for_git(
 
 def test_unsupported_options_are_refused(author: Author, image: str) -> None:
     with pytest.raises(UsageError, match="listen") as failure:
-        author.planned(image, options={"listen": "docker"})
+        author.plan(image, options={"listen": "docker"})
     assert "service-type" in (failure.value.hint or "")
 
 
 def test_invalid_names_are_refused(author: Author, image: str) -> None:
     with pytest.raises(InputError, match="YOLO_v8"):
-        author.planned(image, "YOLO_v8")
+        author.plan(image, "YOLO_v8")
     with pytest.raises(InputError, match="may have 56"):
-        author.planned(image, "x" * 57)
+        author.plan(image, "x" * 57)
 
 
 def test_a_missing_namespace_is_an_error(author: Author, image: str) -> None:
@@ -164,7 +164,7 @@ def test_a_missing_namespace_is_an_error(author: Author, image: str) -> None:
 def test_a_plan_reports_refusals_of_the_cluster(author: Author, image: str) -> None:
     volume = {"volume": {"name": "a"}, "volumeMount": {"name": "b", "mountPath": "/b"}}
     with pytest.raises(InputError, match="volumeMounts"):
-        author.planned(image, volumes=[volume])
+        author.plan(image, volumes=[volume])
 
 
 def test_fields_of_another_manager_are_a_conflict(author: Author, image: str) -> None:
@@ -180,20 +180,22 @@ def test_fields_of_another_manager_are_a_conflict(author: Author, image: str) ->
     assert revision.number == 1
     forced = author.run(image, env={"WORD": "two"}, options={"force_conflicts": True})
     assert forced.revision == 2
-    assert author.live()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 9
+    assert (
+        author.live_deployment()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 9
+    )
 
 
 def test_an_image_of_another_manager_is_a_conflict(author: Author, image: str) -> None:
     author.run(image, replicas=0)
-    [container] = author.live()["spec"]["template"]["spec"]["containers"]
+    [container] = author.live_deployment()["spec"]["template"]["spec"]["containers"]
     other = {**container, "image": "127.0.0.1:5000/fnbuild-test-other:1"}
     author.edit({"spec": {"template": {"spec": {"containers": [other]}}}}, manager="kubectl-set")
-    message = author.shown().message
+    message = author.deployment().message
     assert f"the container runs {other['image']} instead of the image of revision 1" in message
     assert "`fnbuild redeploy greeter --force-conflicts`" in message
-    assert author.shown().details["pinned"] == image
+    assert author.deployment().details["pinned"] == image
 
-    plan = author.planned(image, options={"show_conflicts": True}, replicas=0)
+    plan = author.plan(image, options={"show_conflicts": True}, replicas=0)
     assert set(verbs(plan).values()) == {"keep", "update", "replace"}
     [step] = [
         change for change in plan.effective_changes if change.target == "deployment nuclio-greeter"
@@ -212,7 +214,7 @@ def test_an_image_of_another_manager_is_a_conflict(author: Author, image: str) -
             change_function()
     deployment = author.platform.redeploy(author.namespace, "greeter", print, force_conflicts=True)
     assert (deployment.message, deployment.revision) == ("", 2)
-    assert author.live()["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    assert author.live_deployment()["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
 def test_a_manual_scale_is_a_warning(author: Author, image: str) -> None:
@@ -220,16 +222,16 @@ def test_a_manual_scale_is_a_warning(author: Author, image: str) -> None:
     path = f"{kinds.DEPLOYMENT.path(author.namespace, 'nuclio-greeter')}/scale"
     call = ApiCall("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
     assert author.platform.cluster.transport.request(call)[0] == 200
-    plan = author.planned(image, replicas=0, env={"WORD": "two"})
+    plan = author.plan(image, replicas=0, env={"WORD": "two"})
     assert "it was scaled to 1; this deploy sets it to 0: `--replicas 1` keeps them" in (
         plan.warnings
     )
-    assert author.planned(image, replicas=1).warnings == ()
+    assert author.plan(image, replicas=1).warnings == ()
     deployment = author.platform.redeploy(author.namespace, "greeter", print)
     assert any(
         "fnbuild update function greeter --replicas 1" in warning for warning in deployment.warnings
     )
-    assert author.planned(image, replicas=0).warnings == ()
+    assert author.plan(image, replicas=0).warnings == ()
 
 
 def test_foreign_objects_are_a_conflict(author: Author, image: str) -> None:
@@ -239,7 +241,7 @@ def test_foreign_objects_are_a_conflict(author: Author, image: str) -> None:
         {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
     )
     with pytest.raises(ConflictError, match="Service nuclio-greeter") as failure:
-        author.planned(image)
+        author.plan(image)
     assert "--platform nuclio" in (failure.value.hint or "")
 
 

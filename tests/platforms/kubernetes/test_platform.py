@@ -131,16 +131,16 @@ def test_a_deploy_removes_objects_that_are_no_longer_needed(author: Author, imag
 
 def test_an_unchanged_deploy_restarts_nothing(author: Author, image: str) -> None:
     author.run(image)
-    before = author.live()["spec"]["template"]
+    before = author.live_deployment()["spec"]["template"]
     author.run(image)
     assert author.progress[-1] == "nothing has changed, and the function runs"
-    assert author.shown().revision == 1
+    assert author.deployment().revision == 1
     assert author.run(image, options={"force": True}).revision == 2
-    forced = author.live()["spec"]["template"]
+    forced = author.live_deployment()["spec"]["template"]
     assert forced != before
     # After a forced restart a deploy of the same function changes nothing.
     author.run(image)
-    assert author.live()["spec"]["template"] == forced
+    assert author.live_deployment()["spec"]["template"] == forced
 
 
 def test_a_mutable_tag_is_not_deployed_again(author: Author, image: str) -> None:
@@ -209,7 +209,7 @@ def test_functions_are_reached_by_node_port_or_api_server(author: Author, image:
 
 
 def _reached(author: Author, name: str) -> str:
-    with author.platform.reachable_url(author.shown(name)) as url:
+    with author.platform.reachable_url(author.deployment(name)) as url:
         return url
 
 
@@ -225,7 +225,7 @@ def test_an_unreachable_cluster_is_a_problem(
 def test_redeploy_creates_a_deleted_deployment_again(author: Author, image: str) -> None:
     first = author.run(image)
     author.platform.cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
-    deployment = author.shown()
+    deployment = author.deployment()
     assert deployment.state == "unhealthy"
     assert "fnbuild redeploy greeter" in deployment.message
     redeployed = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
@@ -235,9 +235,9 @@ def test_redeploy_creates_a_deleted_deployment_again(author: Author, image: str)
 
 def test_applied_manifests_are_a_revision(author: Author, image: str) -> None:
     cluster = author.platform.cluster
-    for manifest in author.planned(image).manifests:
+    for manifest in author.plan(image).manifests:
         cluster.apply(manifest)
-    until("the pods", lambda: author.shown().state == "ready")
+    until("the pods", lambda: author.deployment().state == "ready")
     (only,) = author.platform.revisions(author.namespace, "greeter")
     assert (only.number, only.state, only.message) == (1, "active", "applied from a file")
     assert only.created
@@ -275,7 +275,7 @@ def test_an_imported_function_runs_from_its_image(author: Author) -> None:
     deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (deployment.state, deployment.revision) == ("scaledToZero", 1)
     assert "skip-deploy" not in deployment.function.metadata.annotations
-    [container] = author.live()["spec"]["template"]["spec"]["containers"]
+    [container] = author.live_deployment()["spec"]["template"]["spec"]["containers"]
     assert (container["image"], container["imagePullPolicy"]) == (exact, "IfNotPresent")
     local = "fnbuild-test-none:1a1a"
     assert (
@@ -289,7 +289,7 @@ def test_redeploy_creates_a_removed_service_again(author: Author, image: str) ->
 
     def redeploy_without_service() -> int:
         cluster.delete(kinds.SERVICE, author.namespace, "nuclio-greeter")
-        for shown in (author.shown(), *author.platform.deployments(author.namespace)):
+        for shown in (author.deployment(), *author.platform.deployments(author.namespace)):
             assert "its service was removed; `fnbuild redeploy greeter`" in shown.message
         deployment = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
         assert deployment.message == ""
@@ -347,4 +347,4 @@ def test_records_of_projects_and_functions_do_not_collide(author: Author, image:
         "x",
     ]
     assert author.platform.delete_project(author.namespace, "x", cascade=False) is True
-    assert author.shown("project-x").revision == 1
+    assert author.deployment("project-x").revision == 1

@@ -49,11 +49,11 @@ def test_rejected_fields_have_their_key(kind: str, field: str, key: str) -> None
 
 def test_refusals_of_the_cluster_name_the_key(author: Author, image: str) -> None:
     with pytest.raises(InputError) as failure:
-        author.planned(image, securityContext={"fsGroup": -1})
+        author.plan(image, securityContext={"fsGroup": -1})
     assert "spec.securityContext.fsGroup" in (failure.value.hint or "")
     ingresses = {"a": {"host": "no host", "paths": ["/"]}}
     with pytest.raises(InputError, match="refuses ingress") as failure:
-        author.planned(
+        author.plan(
             image, triggers={"web": {"kind": "http", "attributes": {"ingresses": ingresses}}}
         )
     assert "spec.triggers.web.attributes.ingresses" in (failure.value.hint or "")
@@ -63,7 +63,7 @@ def test_a_taken_node_port_is_reported_with_its_owner(author: Author, image: str
     first = author.run(image, "first", replicas=0)
     port = {"web": {"kind": "http", "attributes": {"port": first.http_port}}}
     with pytest.raises(InputError) as failure:
-        author.planned(image, "second", triggers=port)
+        author.plan(image, "second", triggers=port)
     assert failure.value.message == (
         f"node port {first.http_port} is taken by service nuclio-first of namespace"
         f" {author.namespace}"

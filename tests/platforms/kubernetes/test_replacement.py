@@ -42,11 +42,11 @@ def gpu_count(author: Author) -> Iterator[int]:
 
 
 def pod_names(author: Author) -> list[str]:
-    return [pod["name"] for pod in author.shown().details["pods"] if pod["state"] == "Ready"]
+    return [pod["name"] for pod in author.deployment().details["pods"] if pod["state"] == "Ready"]
 
 
 def strategy(author: Author) -> str:
-    return str(author.live()["spec"]["strategy"]["type"])
+    return str(author.live_deployment()["spec"]["strategy"]["type"])
 
 
 def states(author: Author) -> list[str]:
@@ -94,7 +94,7 @@ def test_an_unsatisfiable_limit_changes_nothing(author: Author, image: str, gpu_
     assert "kubectl label node" in (refusal.value.hint or "")
     assert (pod_names(author), states(author)) == (before, ["active"])
     # A plan only has a warning.
-    preview = author.planned(image, **gpus(gpu_count + 97))
+    preview = author.plan(image, **gpus(gpu_count + 97))
     assert [
         warning
         for warning in preview.warnings
@@ -111,7 +111,7 @@ def test_the_new_pod_uses_a_free_gpu_while_the_old_one_runs(
     author: Author, image: str, gpu_count: int
 ) -> None:
     author.run(image, **gpus(1))
-    address = author.shown().external_urls[0]
+    address = author.deployment().external_urls[0]
     invoke(address)
     with continuous_requests(address) as errors:
         author.run(image, env={"WORD": "two"}, **gpus(1))

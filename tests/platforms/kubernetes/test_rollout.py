@@ -31,7 +31,7 @@ SOON = 60.0
 
 
 def address(author: Author) -> str:
-    return author.shown().external_urls[0]
+    return author.deployment().external_urls[0]
 
 
 def states(author: Author) -> list[str]:
@@ -85,7 +85,7 @@ def test_the_old_revision_serves_after_failures(author: Author, image: str) -> N
     with pytest.raises(NotReadyError, match="the quota few-pods of namespace"):
         author.run(image, env={"WORD": "two"})
     # The pod of the first revision was never replaced.
-    [pod] = [pod for pod in author.shown().details["pods"] if pod["current"]]
+    [pod] = [pod for pod in author.deployment().details["pods"] if pod["current"]]
     assert (pod["state"], pod["restarts"]) == ("Ready", 0)
     assert invoke(address(author)) == "hello"
 
@@ -144,7 +144,7 @@ def test_a_failed_revision_is_kept_on_request(author: Author, image: str) -> Non
     with pytest.raises(NotReadyError) as failure:
         author.run(image, env={"FAULT": "raise"}, options={"keep_failed": True})
     assert (failure.value.hint or "").startswith("revision 2 stays in the cluster")
-    assert author.live()["metadata"]["annotations"][REVISION] == "2"
+    assert author.live_deployment()["metadata"]["annotations"][REVISION] == "2"
     assert states(author) == ["failed", "active"]
     assert invoke(address(author)) == "hello"
     rolled_back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
@@ -155,7 +155,7 @@ def test_a_failed_first_revision_is_kept(author: Author, image: str) -> None:
     with pytest.raises(NotReadyError) as failure:
         author.run(image, env={"FAULT": "raise"})
     assert "serving" not in (failure.value.hint or "")
-    deployment = author.shown()
+    deployment = author.deployment()
     assert (deployment.state, deployment.revision) == ("error", 1)
     assert "the weights are missing" in deployment.message
     assert author.run(image).revision == 2
@@ -188,7 +188,7 @@ def test_a_deploy_waits_for_the_timeout_on_request(author: Author, image: str) -
 
 def test_a_failed_revision_changes_no_other_objects(author: Author, image: str) -> None:
     author.run(image)
-    port = author.shown().http_port
+    port = author.deployment().http_port
     triggers = {
         "web": {
             "kind": "http",
@@ -200,7 +200,7 @@ def test_a_failed_revision_changes_no_other_objects(author: Author, image: str) 
     }
     with pytest.raises(NotReadyError):
         author.run(image, triggers=triggers, env={"FAULT": "raise"})
-    assert author.shown().http_port == port
+    assert author.deployment().http_port == port
     assert author.platform.cluster.get(kinds.INGRESS, author.namespace, "nuclio-greeter") is None
     deployment = author.run(image, triggers=triggers)
     assert (deployment.http_port, deployment.details["service"]) == (0, "ClusterIP")
@@ -215,7 +215,7 @@ def test_a_recreated_function_starts_again_after_a_failure(author: Author, image
     with pytest.raises(NotReadyError) as failure:
         author.run(image, deploymentStrategy=recreate, env={"FAULT": "raise"})
     assert (failure.value.hint or "").startswith("revision 1 starts again")
-    assert author.shown().state == "ready"
+    assert author.deployment().state == "ready"
 
 
 def test_an_interrupted_deploy_keeps_the_old_revision(author: Author, image: str) -> None:
@@ -229,7 +229,7 @@ def test_an_interrupted_deploy_keeps_the_old_revision(author: Author, image: str
     with pytest.raises(KeyboardInterrupt):
         author.run(image, env={"FAULT": "hang"})
     assert invoke(address(author)) == "hello"
-    assert author.live()["metadata"]["annotations"][REVISION] == "1"
+    assert author.live_deployment()["metadata"]["annotations"][REVISION] == "1"
     assert states(author) == ["failed", "active"]
     assert author.run(image, env={"WORD": "two"}).state == "ready"
 
@@ -246,7 +246,7 @@ def test_a_concurrent_deploy_from_elsewhere_takes_precedence(author: Author, ima
     with pytest.raises(ConflictError, match="revision 9 has replaced revision 2"):
         author.run(image, env={"FAULT": "hang"})
     # The Deployment is left unchanged because it belongs to the other client.
-    env = author.live()["spec"]["template"]["spec"]["containers"][0]["env"]
+    env = author.live_deployment()["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "FAULT", "value": "hang"} in env
 
 
@@ -313,7 +313,7 @@ def test_a_deploy_works_without_watches_and_processor_statuses(
     assert author.run(image).state == "ready"
     with pytest.raises(NotReadyError, match="the weights are missing"):
         author.run(image, env={"FAULT": "raise"})
-    assert author.shown().state == "ready"
+    assert author.deployment().state == "ready"
 
 
 def test_a_terminating_namespace_is_an_error(author: Author, image: str) -> None:

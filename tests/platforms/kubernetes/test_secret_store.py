@@ -58,7 +58,7 @@ def secret(author: Author) -> dict[str, str]:
 
 
 def answer(author: Author) -> str:
-    return invoke(author.shown().external_urls[0])
+    return invoke(author.deployment().external_urls[0])
 
 
 def test_only_the_secret_has_the_values(author: Author, image: str) -> None:
@@ -73,7 +73,7 @@ def test_only_the_secret_has_the_values(author: Author, image: str) -> None:
     assert sorted(secret(author).values()) == sorted([*MARKERS.values(), "marker-of-word"])
     assert not [value for value in MARKERS.values() if value in str(author.progress)]
 
-    deployment = author.shown()
+    deployment = author.deployment()
     texts = [
         str(function_object(deployment)),
         str(mask_variables(export_configuration(deployment.function), secrets_only=True)),
@@ -155,13 +155,13 @@ def test_references_of_the_user_are_kept(author: Author, image: str) -> None:
     author.platform.apply(author.platform.plan(function, artifact), author.progress.append)
     assert answer(author) == "from-mine"
     assert secret(author) == {}
-    assert author.shown().function.spec.env == [variable]
+    assert author.deployment().function.spec.env == [variable]
 
 
 def test_a_variable_may_become_plain_again(author: Author, image: str) -> None:
     author.run(image, env={"WORD": "plain-one"})
     deploy(author, image, "secret-two")
-    plain = author.planned(image, env={"WORD": "plain-three"})
+    plain = author.plan(image, env={"WORD": "plain-three"})
     assert "plain-three" in str(
         [step for step in plain.effective_changes if "deployment" in step.target]
     )
@@ -170,7 +170,7 @@ def test_a_variable_may_become_plain_again(author: Author, image: str) -> None:
     # No pod ran with an intermediate template.
     replica_sets = author.platform.cluster.list(kinds.REPLICA_SET, author.namespace)
     assert len(replica_sets) == 3
-    assert not author.live()["spec"].get("paused")
+    assert not author.live_deployment()["spec"].get("paused")
     author.platform.rollback(author.namespace, "greeter", 2, author.progress.append)
     author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert answer(author) == "plain-one"
@@ -183,7 +183,7 @@ def test_a_volume_of_another_kind_replaces_a_volume(author: Author, image: str) 
     mount = {"name": "extra", "mountPath": "/extra"}
     for source in ({"secret": {"secretName": "mine"}}, {"configMap": {"name": "mine"}}):
         author.run(image, volumes=[{"volume": {"name": "extra", **source}, "volumeMount": mount}])
-        pod = author.live()["spec"]["template"]["spec"]
+        pod = author.live_deployment()["spec"]["template"]["spec"]
         volume = next(item for item in pod["volumes"] if item["name"] == "extra")
         assert set(volume) == {"name", *source}
 
@@ -207,7 +207,7 @@ def test_an_import_has_no_values_in_its_record(author: Author, image: str) -> No
 
 def test_portable_manifests_reference_a_secret_of_the_user(author: Author, image: str) -> None:
     deploy(author, image, "value-of-word")
-    function = author.shown().function
+    function = author.deployment().function
     plan = author.platform.plan(function, Artifact("image", image, "", pinned=image))
     assert "nuclio-greeter.env" not in str(plan.manifests)
     assert "'secretKeyRef': {'name': 'nuclio-greeter', 'key': 'WORD'}" in str(plan.manifests)

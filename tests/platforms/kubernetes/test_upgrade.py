@@ -37,12 +37,12 @@ def upgraded(cluster: Cluster, author: Author, image: str) -> Author:
     for manifest in (secret, *yaml.safe_load_all(text)):
         write = cluster.create if manifest["kind"] == "ConfigMap" else cluster.apply
         write(manifest)
-    until("the function of the earlier release", lambda: author.shown().state == "ready")
+    until("the function of the earlier release", lambda: author.deployment().state == "ready")
     return author
 
 
 def test_functions_and_revisions_of_an_earlier_release_are_read(upgraded: Author) -> None:
-    function = upgraded.shown()
+    function = upgraded.deployment()
     assert function.revision == 2
     revisions = upgraded.platform.revisions(upgraded.namespace, "greeter")
     states = sorted((item.number, item.state) for item in revisions)
@@ -55,7 +55,7 @@ def test_commands_change_functions_of_an_earlier_release(
     upgraded: Author, cluster: Cluster, fnbuild: Commands
 ) -> None:
     def answer() -> str:
-        return invoke(upgraded.shown().external_urls[0])
+        return invoke(upgraded.deployment().external_urls[0])
 
     def call(*arguments: str) -> None:
         status, _, messages = fnbuild(*arguments)
@@ -66,7 +66,7 @@ def test_commands_change_functions_of_an_earlier_release(
     until("the answer of revision 1", lambda: answer() == "first")
     call("update", "function", "greeter", "--env", "WORD=third")
     until("the answer of the update", lambda: answer() == "third")
-    assert upgraded.shown().revision == 5
+    assert upgraded.deployment().revision == 5
     call("delete", "function", "greeter")
     call("delete", "project", "cameras")
     left = cluster.list(

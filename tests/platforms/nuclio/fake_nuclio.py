@@ -21,13 +21,13 @@ import yaml
 
 from tests.platforms.nuclio.fake_objects import (
     RefusedError,
-    enriched,
     healthy,
     log_of,
     parts,
     record,
-    shown,
+    representation,
     version,
+    with_defaults,
 )
 
 Raw = dict[str, Any]
@@ -70,7 +70,7 @@ class Nuclio:
     def functions_of(self, namespace: str, project: str) -> Raw:
         with self.lock:
             return {
-                name: shown(function)
+                name: representation(function)
                 for (owner, name), function in self.functions.items()
                 if owner == namespace
                 and project in ("", function["metadata"].get("labels", {}).get(PROJECT))
@@ -81,7 +81,11 @@ class Nuclio:
             if (namespace, name) not in self.functions:
                 raise RefusedError(404, "Function not found")
             until, previous = self.stale.get((namespace, name), (0.0, {}))
-            return previous if time.monotonic() < until else shown(self.functions[namespace, name])
+            return (
+                previous
+                if time.monotonic() < until
+                else representation(self.functions[namespace, name])
+            )
 
     def store_and_deploy(self, body: Raw, *, create: bool) -> None:
         metadata, spec = parts(body)
@@ -92,7 +96,7 @@ class Nuclio:
             self._check(key, metadata, previous, create=create)
             self._refuse_builds(spec, metadata, previous)
             if previous is not None:
-                self.stale[key] = (time.monotonic() + self.stale_seconds, shown(previous))
+                self.stale[key] = (time.monotonic() + self.stale_seconds, representation(previous))
             spec["build"] = {k: v for k, v in spec.get("build", {}).items() if k != "mode"}
             if not spec.get("runRegistry") and self.run_registry:
                 spec["runRegistry"] = self.run_registry
@@ -105,7 +109,7 @@ class Nuclio:
                     "namespace": key[0],
                     "resourceVersion": str(version(previous) + 1),
                 },
-                "spec": enriched(spec),
+                "spec": with_defaults(spec),
                 "status": {"state": "building", "logs": [record("Deploying function")]},
             }
         threading.Thread(target=self._deployed, args=(key,), daemon=True).start()

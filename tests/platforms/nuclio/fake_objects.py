@@ -40,7 +40,7 @@ def record(message: str) -> Raw:
     return {"time": time.time() * 1000, "level": "info", "name": "dashboard", "message": message}
 
 
-def enriched(spec: Raw) -> Raw:
+def with_defaults(spec: Raw) -> Raw:
     """Return the spec with the defaults that Nuclio adds."""
     triggers = {
         name: {
@@ -72,7 +72,7 @@ def enriched(spec: Raw) -> Raw:
     }
 
 
-def shown(function: Raw) -> Raw:
+def representation(function: Raw) -> Raw:
     """Return a copy of the function for a response, without empty annotations."""
     reply: Raw = json.loads(json.dumps(function))
     if not reply["metadata"].get("annotations"):

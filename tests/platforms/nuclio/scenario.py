@@ -64,7 +64,7 @@ class World:
         with self.platform.reachable_url(deployment) as url:
             return invoke(url, body)
 
-    def shown(self, name: str = "greeter") -> Deployment:
+    def deployment(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)
 
     def add_foreign(self, name: str, *, state: str = "ready", **spec: Any) -> None:

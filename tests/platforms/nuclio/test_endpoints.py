@@ -48,7 +48,7 @@ def test_errors_of_the_dashboard_are_returned(
     world = World(platform, namespace, {}, nuclio)
     world.add_foreign("eyes", image="nothing")
     with (
-        platform.reachable_url(world.shown("eyes")) as url,
+        platform.reachable_url(world.deployment("eyes")) as url,
         pytest.raises(urllib.error.HTTPError) as failure,
     ):
         urllib.request.urlopen(url, timeout=60)

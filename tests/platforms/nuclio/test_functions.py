@@ -49,7 +49,7 @@ def test_a_function_is_deployed_changed_and_deleted(world: World) -> None:
     assert world.platform.delete(world.namespace, "greeter") is True
     assert world.platform.delete(world.namespace, "greeter") is False
     with pytest.raises(NotFoundError, match="greeter"):
-        world.shown()
+        world.deployment()
 
 
 def test_a_failed_deploy_is_reported_and_rolled_back(world: World) -> None:
@@ -60,13 +60,13 @@ def test_a_failed_deploy_is_reported_and_rolled_back(world: World) -> None:
     assert "revision 1 goes on serving" in failure.value.message
     assert "import nowhere_to_be_found" in (failure.value.detail or "")
     assert "rolling back to revision 1" in world.progress
-    current = world.shown()
+    current = world.deployment()
     assert (current.state, current.revision, current.http_port) == ("ready", 1, first.http_port)
     assert world.invoke(current)["word"] == "one"
 
     with pytest.raises(NotReadyError, match="ModuleNotFoundError"):
         world.deploy("broken", keep_failed=True)
-    current = world.shown()
+    current = world.deployment()
     assert (current.state in ("error", "unhealthy"), current.revision) == (True, 2)
     assert "nowhere_to_be_found" in current.message
     [only] = world.platform.revisions(world.namespace, "greeter")
@@ -132,7 +132,7 @@ def test_a_function_of_nuctl_is_listed_exported_and_updated(world: World) -> Non
     )
     assert (deployment.state, deployment.revision) == ("ready", 1)
     assert world.invoke(deployment)["word"] == "one"
-    assert world.shown("eyes").function.spec.build.function_source_code == code
+    assert world.deployment("eyes").function.spec.build.function_source_code == code
 
 
 def test_an_imported_function_runs_from_its_image(world: World) -> None:
@@ -151,7 +151,7 @@ def test_an_imported_function_runs_from_its_image(world: World) -> None:
 
 def test_a_deploy_of_another_client_is_a_conflict(world: World) -> None:
     world.add_foreign("greeter", state="building", image=world.images["one"])
-    assert world.shown().state == "building"
+    assert world.deployment().state == "building"
     with pytest.raises(ConflictError, match="building") as failure:
         world.deploy("one")
     assert "fnbuild delete function greeter" in (failure.value.hint or "")

@@ -78,10 +78,10 @@ def test_changed_secrets_are_a_difference_and_not_shown() -> None:
 
     changed = plan(with_password("swordfish"), stored(with_password("trout")))
     assert verbs(changed)["function boxes"] == "update"
-    shown = json.dumps([[step.before, step.after] for step in changed.changes])
-    shown += json.dumps(changed.manifests)
-    assert "swordfish" not in shown
-    assert "trout" not in shown
+    text = json.dumps([[step.before, step.after] for step in changed.changes])
+    text += json.dumps(changed.manifests)
+    assert "swordfish" not in text
+    assert "trout" not in text
     assert deploy_config(with_password("swordfish"), ARTIFACT, 1)["spec"]["triggers"]["broker"][
         "password"
     ]

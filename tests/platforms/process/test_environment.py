@@ -49,8 +49,8 @@ CALLER = """
 import nuclio_sdk
 
 def handler(context, event):
-    asked = nuclio_sdk.Event(body="?", method="POST", path="/", headers={})
-    return context.platform.call_function("greeter", asked, timeout=10).body
+    event = nuclio_sdk.Event(body="?", method="POST", path="/", headers={})
+    return context.platform.call_function("greeter", event, timeout=10).body
 """
 
 

@@ -40,7 +40,7 @@ import socket
 import nuclio_sdk
 
 
-def tried(action):
+def attempt(action):
     try:
         action()
     except OSError as error:
@@ -48,7 +48,7 @@ def tried(action):
     return "allowed"
 
 
-def connected(path):
+def connect_to(path):
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(path)
 
@@ -68,14 +68,14 @@ def handler(context, event):
         with open("/opt/nuclio/main.py") as file:
             return {"code": len(file.read()), "groups": os.getgroups(), "user": os.getuid(),
                     "secret": os.environ.get("SECRET")}
-    asked = json.loads(event.body)
-    found = {path: tried(lambda: open(path).read()) for path in asked["files"]}
-    found.update((path, tried(lambda: os.listdir(path))) for path in asked["folders"])
-    found.update((path, tried(lambda: connected(path))) for path in asked["sockets"])
-    found["kill"] = tried(lambda: os.kill(asked["pid"], 0))
-    for path in asked["written"]:
-        found["write " + path] = tried(lambda: open(path, "a"))
-    return found
+    request = json.loads(event.body)
+    results = {path: attempt(lambda: open(path).read()) for path in request["files"]}
+    results.update((path, attempt(lambda: os.listdir(path))) for path in request["folders"])
+    results.update((path, attempt(lambda: connect_to(path))) for path in request["sockets"])
+    results["kill"] = attempt(lambda: os.kill(request["pid"], 0))
+    for path in request["written"]:
+        results["write " + path] = attempt(lambda: open(path, "a"))
+    return results
 """
 
 SECRET = "env:\n- name: SECRET\n  value: of-the-victim"
