@@ -60,8 +60,8 @@ def function(dashboard: Dashboard, name: str) -> dict[str, Any]:
 
 
 def status(dashboard: Dashboard, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = function(dashboard, name)["status"]
-    return found
+    shown: dict[str, Any] = function(dashboard, name)["status"]
+    return shown
 
 
 def settled(dashboard: Dashboard, name: str) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def deployed(dashboard: Dashboard, body: dict[str, Any], method: str = "POST") -
     """Deploy a function by its body, and return its status once it is ready."""
     answer = dashboard.request(method, "/api/functions", json=body, headers=WAIT)
     assert answer.status == 202, answer.text
-    found = settled(dashboard, body["metadata"]["name"])
-    assert found["state"] == "ready", found
-    return found
+    final_status = settled(dashboard, body["metadata"]["name"])
+    assert final_status["state"] == "ready", final_status
+    return final_status
 
 
 def invoked(dashboard: Dashboard, name: str) -> str:

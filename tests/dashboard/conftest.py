@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass
 class Dashboard:
-    """A dashboard that runs. `urls` are its addresses in order; `output` is what it has said;
+    """A running dashboard. `urls` are its addresses in order; `output` is its output so far;
     `session` is a cookie that a test may keep.
     """
 
@@ -189,10 +189,10 @@ def _addresses(process: subprocess.Popen[str], errors: Path) -> tuple[list[str],
     """Return the addresses that a dashboard prints."""
     from tests.dashboard.waiting import until
 
-    def told() -> bool:
+    def has_started() -> bool:
         return process.poll() is not None or _HEALTH.search(errors.read_text()) is not None
 
-    until(told, "the dashboard starts", PATIENCE)
+    until(has_started, "the dashboard starts", PATIENCE)
     output = errors.read_text()
     match = _HEALTH.search(output)
     assert match is not None, f"the dashboard ended with {process.poll()}:\n{output}"
@@ -222,7 +222,7 @@ def new_data_dir(home: Path, fetched: Path) -> Path:
 
 @pytest.fixture
 def started(tmp_path: Path, fetched: Path) -> Iterator[Started]:
-    """Starts dashboards of the test's own: `with started("--read-token") as dashboard`.
+    """Start dashboards for one test: `with started("--read-token") as dashboard`.
 
     They share a data directory; its functions end with the test. Keywords as `running` has them.
     """
@@ -240,8 +240,8 @@ def started(tmp_path: Path, fetched: Path) -> Iterator[Started]:
 def dashboard(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
     """A dashboard with the process platform for all tests that leave it unchanged."""
     place = new_data_dir(tmp_path_factory.mktemp("dashboard"), fetched)
-    with running(place, "--show", "process") as made:
-        yield made
+    with running(place, "--show", "process") as running_dashboard:
+        yield running_dashboard
     end_functions(place)
 
 

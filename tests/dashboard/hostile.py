@@ -1,7 +1,7 @@
-"""Requests that nobody ought to send: made at random from the addresses that there are.
+"""Invalid and hostile requests, generated at random from the endpoints of the dashboard.
 
-They change nothing: without a session because nobody is let in, with one because what they name is
-not there and cannot be made, or because their bodies make no sense.
+They change nothing: without a session they are refused; with one they name objects that do not
+exist and cannot be created, or their bodies are invalid.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Request:
     @property
     def wire(self) -> bytes:
         """Return the bytes of a request as a client sends them, on a connection of their own."""
-        given = {name.lower() for name, _ in self.headers}
+        present = {name.lower() for name, _ in self.headers}
         lines = [f"{self.method} {self.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.headers]
-        if "host" not in given:
+        if "host" not in present:
             lines.append("Host: localhost")
         if self.body or self.method in CHANGING:
             lines.append(f"Content-Length: {len(self.body)}")
@@ -89,7 +89,7 @@ class Request:
 
 
 class Hostile:
-    """An endless supply of requests. `known` is the name of an existing function."""
+    """An endless supply of requests for an existing function."""
 
     def __init__(self, seed: int, known: str):
         self._dice = random.Random(seed)
@@ -121,9 +121,9 @@ class Hostile:
             path = "/" + "/".join(self._segment(safe=False) for _ in range(dice.randint(0, 4)))
         elif chance < 0.12:
             path += dice.choice(("/", "//", "/.", "/..", "/" + self._segment(safe=False), "%2f"))
-        given = self._described(endpoint, "query", safe=True)
-        given += [(dice.choice(WORDS), dice.choice(WORDS))] if dice.random() < 0.1 else []
-        query = "&".join(f"{quote(name)}={quote(value)}" for name, value in given)
+        parameters = self._described(endpoint, "query", safe=True)
+        parameters += [(dice.choice(WORDS), dice.choice(WORDS))] if dice.random() < 0.1 else []
+        query = "&".join(f"{quote(name)}={quote(value)}" for name, value in parameters)
         return f"{path}?{query}" if query else path
 
     def _segment(self, *, safe: bool) -> str:
@@ -142,14 +142,14 @@ class Hostile:
             for name in endpoint.parameters
             if name.startswith("?") == (place == "query") and dice.random() < 0.4
         ]
-        found = []
+        results = []
         for name in names:
-            known = safe and name.lower() == "x-nuclio-function-name" and dice.random() < 0.7
-            value = self._known if known else dice.choice(WORDS)
+            use_existing = safe and name.lower() == "x-nuclio-function-name" and dice.random() < 0.7
+            value = self._known if use_existing else dice.choice(WORDS)
             if place == "header":
                 value = re.sub(r"[^\t\x20-\x7e\x80-\xff]", "", value).strip()
-            found.append((name, value))
-        return found
+            results.append((name, value))
+        return results
 
     def _body(self, endpoint: Endpoint, session: str) -> bytes:
         dice = self._dice
@@ -160,18 +160,18 @@ class Hostile:
             return dice.choice(BODIES)
         if chance < 0.5:
             return b""
-        made: dict[str, object] = {dice.choice(WORDS): dice.choice(VALUES) for _ in range(2)}
-        made["metadata"] = dice.choice((dice.choice(VALUES), self._metadata(), self._metadata()))
-        made["spec"] = dice.choice((dice.choice(VALUES), self._spec(), self._spec()))
+        content: dict[str, object] = {dice.choice(WORDS): dice.choice(VALUES) for _ in range(2)}
+        content["metadata"] = dice.choice((dice.choice(VALUES), self._metadata(), self._metadata()))
+        content["spec"] = dice.choice((dice.choice(VALUES), self._spec(), self._spec()))
         if dice.random() < 0.3:
-            made = {
+            content = {
                 name: dice.choice(VALUES)
                 for name in ("token", "desiredState", "revision", "template", "values", "meta")
             }
-            made["token"] = "x" if "session" not in endpoint.path else None
+            content["token"] = "x" if "session" not in endpoint.path else None
         if dice.random() < 0.1:
-            return json.dumps(made).encode()[: dice.randint(1, 40)]
-        return json.dumps(made).encode()
+            return json.dumps(content).encode()[: dice.randint(1, 40)]
+        return json.dumps(content).encode()
 
     def _serious(self) -> bytes:
         """Return a request that would change something with the write role."""
@@ -179,13 +179,13 @@ class Hostile:
         name = dice.choice((self._known, "another"))
         labels = {"nuclio.io/function-name": self._known}
         spec = {"image": "python:3.11", "build": {"codeEntryType": "image"}}
-        made = {
+        content = {
             "metadata": {"name": name, "namespace": "nuclio", "labels": labels},
             "spec": dice.choice((spec, {}, {"description": "changed"})),
             "desiredState": dice.choice(("scaledToZero", "ready")),
             "revision": dice.choice((1, None)),
         }
-        return json.dumps(made).encode()
+        return json.dumps(content).encode()
 
     def _metadata(self) -> dict[str, object]:
         dice = self._dice

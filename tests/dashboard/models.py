@@ -1,7 +1,7 @@
-"""Functions of CVAT's four kinds that need nothing but Python, and pictures to ask them with.
+"""Functions of CVAT's four kinds that need only Python, and images for requests to them.
 
-What they answer follows from the picture's own bytes, so that a test can tell which one arrived. A
-picture's comment may order a failure.
+Their replies depend on the bytes of the image, so that a test can tell which one arrived. A comment
+in the image may request a failure.
 """
 
 from __future__ import annotations
@@ -186,9 +186,9 @@ def write_models(home: Path, *names: str, build: str = "") -> list[Path]:
 
 def frame(photograph: Path, at: int = 0, order: str = "") -> bytes:
     """Return a part of a photograph as a JPEG of 160 by 120 pixels, different for each `at`."""
-    with Image.open(photograph) as whole:
+    with Image.open(photograph) as full:
         left, top = at % 16 * 8, at // 16 * 8
-        part = whole.convert("RGB").crop((left, top, left + 160, top + 120))
+        part = full.convert("RGB").crop((left, top, left + 160, top + 120))
     out = io.BytesIO()
     comment = {"comment": f"order: {order}".encode()} if order else {}
     part.save(out, "JPEG", quality=85, **comment)

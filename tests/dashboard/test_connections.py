@@ -1,4 +1,4 @@
-"""Connections that never send a whole request."""
+"""Connections that never send a complete request."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
         Route("/slow", _slow),
         Route("/refused", _refused, methods=["POST"]),
     ]
-    made = _Server(Starlette(routes=routes))
+    http_server = _Server(Starlette(routes=routes))
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=lambda: made.run([listening]))
+        thread = threading.Thread(target=lambda: http_server.run([listening]))
         thread.start()
-        until(lambda: made.started, "the server listens")
-        yield made
+        until(lambda: http_server.started, "the server listens")
+        yield http_server
         _SLOW.set()
-        made.should_exit = True
+        http_server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -64,7 +64,7 @@ def _connected(server: _Server) -> socket.socket:
     return socket.create_connection(server.servers[0].sockets[0].getsockname(), PATIENCE)
 
 
-def _rest(client: socket.socket) -> bytes:
+def read_to_end(client: socket.socket) -> bytes:
     """Read until the server closes the connection; fail if it does not."""
     parts = []
     while part := client.recv(65536):
@@ -82,21 +82,23 @@ def _reply(client: socket.socket) -> bytes:
     return held
 
 
-def test_a_client_that_says_nothing_is_left(server: _Server) -> None:
+def test_a_client_that_sends_nothing_is_disconnected(server: _Server) -> None:
     with _connected(server) as client:
-        assert _rest(client) == b""
+        assert read_to_end(client) == b""
     until(lambda: not server.server_state.connections, "nothing is held")
 
 
-def test_half_a_head_is_answered_408(server: _Server) -> None:
+def test_incomplete_headers_are_answered_with_408(server: _Server) -> None:
     with _connected(server) as client:
         client.sendall(HEAD)
-        assert _rest(client).startswith(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n")
+        assert read_to_end(client).startswith(
+            b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+        )
     until(lambda: not server.server_state.connections, "nothing is held")
 
 
-def test_bytes_now_and_then_do_not_prolong_it(server: _Server) -> None:
-    # A byte each time the server was waited for: it would go on for as long as bytes come.
+def test_occasional_bytes_do_not_extend_the_deadline(server: _Server) -> None:
+    # One byte per wait: the connection would stay open as long as bytes arrive.
     with _connected(server) as client:
         client.sendall(HEAD)
         client.settimeout(LIMIT / 5)
@@ -111,52 +113,52 @@ def test_bytes_now_and_then_do_not_prolong_it(server: _Server) -> None:
             pytest.fail("the head may take for ever")
 
 
-def test_half_a_head_behind_a_reply(server: _Server) -> None:
+def test_incomplete_headers_after_a_reply(server: _Server) -> None:
     with _connected(server) as client:
         client.sendall(HEAD + b"\r\n")
         assert _reply(client).startswith(b"HTTP/1.1 200 ")
         client.sendall(HEAD)
-        assert _rest(client).startswith(b"HTTP/1.1 408 ")
+        assert read_to_end(client).startswith(b"HTTP/1.1 408 ")
 
 
-def test_half_a_body_of_an_answered_request(server: _Server) -> None:
+def test_an_incomplete_body_of_an_answered_request(server: _Server) -> None:
     with _connected(server) as client:
         client.sendall(b"POST /refused HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1")
         assert _reply(client).startswith(b"HTTP/1.1 401 ")
         client.sendall(b"2")
-        assert _rest(client) == b""
+        assert read_to_end(client) == b""
 
 
-def test_a_whole_head_may_be_worked_on_for_longer(server: _Server) -> None:
+def test_a_complete_request_may_be_handled_for_longer(server: _Server) -> None:
     with _connected(server) as client, _connected(server) as idle:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        # Opened behind it, and left: so the limit of the other is over, too.
-        assert _rest(idle) == b""
+        # Opened later and idle: once it is closed, the deadline of the other has passed, too.
+        assert read_to_end(idle) == b""
         _SLOW.set()
-        reply = _rest(client)
+        reply = read_to_end(client)
         assert reply.startswith(b"HTTP/1.1 200 ")
         assert reply.endswith(b"late")
 
 
-def test_a_body_has_time_of_its_own(server: _Server) -> None:
+def test_a_body_has_its_own_deadline(server: _Server) -> None:
     with _connected(server) as client, _connected(server) as idle:
         client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab")
-        assert _rest(idle) == b""
+        assert read_to_end(idle) == b""
         client.sendall(b"cd")
         assert _reply(client).endswith(b"\r\n\r\n4")
 
 
-def test_beyond_the_most_connections(server: _Server) -> None:
+def test_the_number_of_connections_is_limited(server: _Server) -> None:
     held = [_connected(server) for _ in range(3)]
-    for one in held:  # each is served, so that it is known to be there
-        one.sendall(HEAD + b"\r\n")
-        assert _reply(one).startswith(b"HTTP/1.1 200 ")
+    for client in held:  # each is served, so that the server has accepted it
+        client.sendall(HEAD + b"\r\n")
+        assert _reply(client).startswith(b"HTTP/1.1 200 ")
     with _connected(server) as beyond:
-        assert _rest(beyond).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert read_to_end(beyond).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     held.pop().close()
     until(lambda: len(server.server_state.connections) < 3, "there is room again")
-    with _connected(server) as another:
-        another.sendall(HEAD + b"\r\n")
-        assert _reply(another).startswith(b"HTTP/1.1 200 ")
-    for one in held:
-        one.close()
+    with _connected(server) as extra:
+        extra.sendall(HEAD + b"\r\n")
+        assert _reply(extra).startswith(b"HTTP/1.1 200 ")
+    for client in held:
+        client.close()

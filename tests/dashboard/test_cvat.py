@@ -48,7 +48,7 @@ def task(photograph: Path) -> Task:
 
 def test_the_models_page_shows_every_kind(dashboard: Dashboard, models: None) -> None:
     listed = Cvat(dashboard.url).functions()
-    kinds = {name: one.kind for name, one in listed.items()}
+    kinds = {name: model.kind for name, model in listed.items()}
     wanted = {
         "finder": "detector",
         "clicker": "interactor",
@@ -61,21 +61,29 @@ def test_the_models_page_shows_every_kind(dashboard: Dashboard, models: None) ->
     assert listed["shaper"].shape_types == ["rectangle", "polygon"]
     assert listed["follower"].description == "follower of the tests"
     assert listed["clicker"].version == 2
-    assert all(isinstance(one.port, int) and one.port for one in listed.values())
+    assert all(isinstance(model.port, int) and model.port for model in listed.values())
 
 
 def test_a_detector_finds_every_type_of_shape(cvat: Cvat, task: Task) -> None:
-    found = {one["label"]: one for one in cvat.detect("finder", task, 1, threshold=0.5)}
-    assert list(found) == ["thing", "area", "outline", "body", "whole"]
-    values = {attribute["name"]: attribute["value"] for attribute in found["thing"]["attributes"]}
+    shapes_by_label = {
+        shape["label"]: shape for shape in cvat.detect("finder", task, 1, threshold=0.5)
+    }
+    assert list(shapes_by_label) == ["thing", "area", "outline", "body", "whole"]
+    values = {
+        attribute["name"]: attribute["value"]
+        for attribute in shapes_by_label["thing"]["attributes"]
+    }
     digest = hashlib.sha256(task.frames[1]).hexdigest()
     assert values == {"digest": digest, "threshold": "50"}
-    assert found["thing"]["points"] == [40, 30, 79, 59]
-    assert found["area"]["points"] == [0, 1200, 40, 30, 79, 59]
-    assert [element["points"] for element in found["body"]["elements"]] == [[1, 2], [2, 2]]
+    assert shapes_by_label["thing"]["points"] == [40, 30, 79, 59]
+    assert shapes_by_label["area"]["points"] == [0, 1200, 40, 30, 79, 59]
+    assert [element["points"] for element in shapes_by_label["body"]["elements"]] == [
+        [1, 2],
+        [2, 2],
+    ]
 
 
-def test_an_interactor_makes_a_mask_of_clicks(cvat: Cvat, task: Task) -> None:
+def test_an_interactor_returns_a_mask_for_clicks(cvat: Cvat, task: Task) -> None:
     (mask,) = cvat.interact("clicker", task, 0, [[10, 20]], box=[[5, 6], [30, 40]])
     pixels = [int(5 <= x <= 30 and 6 <= y <= 40) for y in range(120) for x in range(160)]
     assert mask == to_rle([*pixels, 0, 0, 159, 119])
@@ -97,14 +105,14 @@ def test_a_tracker_follows_the_shapes_it_declares(cvat: Cvat, task: Task) -> Non
     assert shapes == [{"type": "polygon", "points": [1, 0, 11, 0, 11, 10]}]
 
 
-def test_states_may_come_again(cvat: Cvat, task: Task) -> None:
+def test_states_may_be_sent_again(cvat: Cvat, task: Task) -> None:
     first = cvat.init_tracking("follower", task, 0, [[1, 2, 30, 40]])
     _, once = cvat.track("follower", task, 1, first)
     _, again = cvat.track("follower", task, 1, first)
     assert once == again == [{"type": "rectangle", "points": [2, 2, 31, 40]}]
 
 
-def test_states_belong_to_one_function_and_a_working_day(cvat: Cvat, task: Task) -> None:
+def test_states_belong_to_one_function_and_expire(cvat: Cvat, task: Task) -> None:
     states = cvat.init_tracking("follower", task, 0, [[1, 2, 30, 40]])
     with pytest.raises(CvatError, match="Invalid or expired tracker state"):
         cvat.track("shaper", task, 1, states)
@@ -125,9 +133,9 @@ def test_a_batch_of_two_hundred_frames(cvat: Cvat, photograph: Path) -> None:
     task = Task([frame(photograph, at) for at in range(200)])
     job = cvat.annotate("finder", task)
     assert (job.state, job.error, len(job.saved)) == ("finished", "", 200)
-    for number, found in job.saved.items():
+    for number, shapes in job.saved.items():
         digest = hashlib.sha256(task.frames[number]).hexdigest()
-        assert {"name": "digest", "value": digest} in found[0]["attributes"]
+        assert {"name": "digest", "value": digest} in shapes[0]["attributes"]
 
 
 def test_a_batch_ends_at_its_first_failure(cvat: Cvat, photograph: Path) -> None:
@@ -139,7 +147,7 @@ def test_a_batch_ends_at_its_first_failure(cvat: Cvat, photograph: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("order", "status", "words"),
+    ("order", "status", "message"),
     [
         ("raise", 500, "500 Server Error"),
         ("sleep", 408, "408 Client Error"),
@@ -149,9 +157,9 @@ def test_a_batch_ends_at_its_first_failure(cvat: Cvat, photograph: Path) -> None
 )
 @pytest.mark.usefixtures("idle")
 def test_a_function_that_fails(
-    cvat: Cvat, photograph: Path, order: str, status: int, words: str
+    cvat: Cvat, photograph: Path, order: str, status: int, message: str
 ) -> None:
-    with pytest.raises(CvatError, match=words) as failure:
+    with pytest.raises(CvatError, match=message) as failure:
         cvat.detect("finder", Task([frame(photograph, 0, order)]), 0)
     assert failure.value.status == status
 
@@ -178,7 +186,7 @@ def test_a_function_that_is_slower_than_cvat(cvat: Cvat, photograph: Path) -> No
 
 
 @pytest.mark.usefixtures("idle")
-def test_no_worker_is_free(cvat: Cvat, photograph: Path, task: Task) -> None:
+def test_no_worker_is_available(cvat: Cvat, photograph: Path, task: Task) -> None:
     over = threading.Event()
 
     def sleep() -> None:
@@ -209,7 +217,7 @@ def test_a_body_that_is_too_large(cvat: Cvat, photograph: Path) -> None:
     large = frame(photograph) + bytes(2 << 20)
     with pytest.raises(CvatError) as failure:
         cvat.detect("finder", Task([large]), 0)
-    # Nuclio's processor says 400, which hides what is wrong.
+    # Nuclio's processor replies 400, which hides the reason.
     assert failure.value.status == 413
 
 
@@ -227,20 +235,20 @@ def codeless(dashboard: Dashboard, models: None, tmp_path: Path) -> Iterator[str
     dashboard.cli("delete", "function", "codeless")
 
 
-def test_a_function_that_does_not_run(cvat: Cvat, task: Task, codeless: str) -> None:
+def test_a_function_that_is_not_running(cvat: Cvat, task: Task, codeless: str) -> None:
     assert cvat.get(codeless).port == 0
     with pytest.raises(CvatError) as failure:
         cvat.detect(codeless, task, 0)
     assert failure.value.status == 503
 
 
-def test_a_function_that_is_not_there(cvat: Cvat, task: Task) -> None:
+def test_a_missing_function(cvat: Cvat, task: Task) -> None:
     with pytest.raises(CvatError) as failure:
         cvat.detect("nobody", task, 0)
     assert failure.value.status == 404
 
 
-def test_nobody_is_there() -> None:
+def test_the_dashboard_is_down() -> None:
     with pytest.raises(CvatError) as failure:
         Cvat("http://127.0.0.1:9").functions()
     assert failure.value.status == 503

@@ -32,8 +32,8 @@ def handler(context, event):
 
 @pytest.fixture(scope="module")
 def patients(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """In the project ward: a tracker and an interactor that are well, and two detectors that are
-    not. In another one: a detector."""
+    """Deploy a healthy tracker and interactor and two faulty detectors in the project ward, and a
+    detector in another project."""
     home = tmp_path_factory.mktemp("patients")
     labels = annotation_lines(type="detector", spec=json.dumps(LABELS[:1]))
     folders = [
@@ -56,46 +56,48 @@ def findings(dashboard: Dashboard, *flags: str) -> tuple[int, list[Any]]:
     return done.returncode, json.loads(done.stdout)["findings"]
 
 
-def of(found: list[Any], area: str, state: str) -> str:
+def of(reported: list[Any], area: str, state: str) -> str:
     return "\n".join(
-        one["message"] for one in found if (one["area"], one["state"]) == (area, state)
+        finding["message"]
+        for finding in reported
+        if (finding["area"], finding["state"]) == (area, state)
     )
 
 
 @pytest.mark.usefixtures("patients")
-def test_it_says_what_is_wrong_with_each(dashboard: Dashboard) -> None:
-    status, found = findings(dashboard, "--url", dashboard.url, "--project", "ward")
+def test_each_faulty_function_has_its_finding(dashboard: Dashboard) -> None:
+    status, reported = findings(dashboard, "--url", dashboard.url, "--project", "ward")
     assert status == 1
-    assert "lists 4 of the project ward" in of(found, "dashboard", "ok")
+    assert "lists 4 of the project ward" in of(reported, "dashboard", "ok")
     for name in ("clicker", "shaper"):
-        assert "through the dashboard: it answers" in of(found, name, "ok")
-        assert "directly at localhost:" in of(found, name, "ok")
-        assert "open to this machine alone" in of(found, name, "warning")
-        assert not of(found, name, "failure")
-    assert "CVAT misreads its reply" in of(found, "misread", "failure")
-    assert "it answers 500" in of(found, "raises", "failure")
-    assert "no weights" in of(found, "raises", "failure")
-    told = of(found, "dashboard", "warning").splitlines()
-    assert "in the project corridor, and CVAT asks for ward: elsewhere" in told
-    assert not of(found, "elsewhere", "warning")
-    assert all(one["remedy"] for one in found if one["state"] in ("failure", "warning"))
+        assert "through the dashboard: it answers" in of(reported, name, "ok")
+        assert "directly at localhost:" in of(reported, name, "ok")
+        assert "open to this machine alone" in of(reported, name, "warning")
+        assert not of(reported, name, "failure")
+    assert "CVAT misreads its reply" in of(reported, "misread", "failure")
+    assert "it answers 500" in of(reported, "raises", "failure")
+    assert "no weights" in of(reported, "raises", "failure")
+    warnings = of(reported, "dashboard", "warning").splitlines()
+    assert "in the project corridor, and CVAT asks for ward: elsewhere" in warnings
+    assert not of(reported, "elsewhere", "warning")
+    assert all(
+        finding["remedy"] for finding in reported if finding["state"] in ("failure", "warning")
+    )
 
 
 @pytest.mark.usefixtures("patients")
-def test_one_function_alone_with_a_real_picture(
-    dashboard: Dashboard, photo: Callable[[str], Path]
-) -> None:
+def test_one_function_with_a_real_image(dashboard: Dashboard, photo: Callable[[str], Path]) -> None:
     where = ("--url", dashboard.url, "--project", "ward")
     picture = ("--image", str(photo("rocket.jpg")))
-    status, found = findings(dashboard, *where, *picture, "--function", "clicker")
+    status, reported = findings(dashboard, *where, *picture, "--function", "clicker")
     assert status == 0
-    assert {one["area"] for one in found} == {"dashboard", "clicker"}
-    status, found = findings(dashboard, *where, "--function", "elsewhere")
+    assert {finding["area"] for finding in reported} == {"dashboard", "clicker"}
+    status, reported = findings(dashboard, *where, "--function", "elsewhere")
     assert status == 1
-    assert "corridor" in of(found, "elsewhere", "failure")
-    status, found = findings(dashboard, *where, "--function", "cliker")
+    assert "corridor" in of(reported, "elsewhere", "failure")
+    status, reported = findings(dashboard, *where, "--function", "cliker")
     assert status == 1
-    assert [one["remedy"] for one in found if one["area"] == "cliker"] == [
+    assert [finding["remedy"] for finding in reported if finding["area"] == "cliker"] == [
         'did you mean "clicker"?'
     ]
 
@@ -103,10 +105,10 @@ def test_one_function_alone_with_a_real_picture(
 @pytest.mark.usefixtures("patients")
 def test_nothing_for_cvat_is_a_failure(dashboard: Dashboard) -> None:
     """There is one remedy for all functions of another project."""
-    status, found = findings(dashboard, "--url", dashboard.url, "--project", "nowhere")
+    status, reported = findings(dashboard, "--url", dashboard.url, "--project", "nowhere")
     assert status == 1
-    assert "finds nothing to show in the project nowhere" in of(found, "dashboard", "failure")
-    (ward,) = [one for one in found if "in the project ward" in one["message"]]
+    assert "finds nothing to show in the project nowhere" in of(reported, "dashboard", "failure")
+    (ward,) = [record for record in reported if "in the project ward" in record["message"]]
     assert ward["message"].endswith(": clicker, misread, raises, shaper")
     assert "--project-name nowhere" in ward["remedy"]
 
@@ -122,7 +124,7 @@ def test_equal_findings_are_one_row(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.usefixtures("patients")
-def test_the_table_and_what_to_do(dashboard: Dashboard) -> None:
+def test_the_table_has_remedies(dashboard: Dashboard) -> None:
     where = ("--url", dashboard.url, "--project", "ward", "--function", "shaper")
     done = dashboard.cli("doctor", "cvat", *where)
     assert done.stdout.splitlines()[0].split(" | ")[0].strip() == "STATE"
@@ -130,34 +132,33 @@ def test_the_table_and_what_to_do(dashboard: Dashboard) -> None:
     assert "remedy" in dashboard.cli("doctor", "cvat", *where, "-o", "yaml").stdout
 
 
-def test_where_no_direct_way_leads(dashboard: Dashboard, detector: str) -> None:
+def test_functions_that_cannot_be_reached_directly(dashboard: Dashboard, detector: str) -> None:
     where = ("--url", dashboard.url, "--project", "default", "--function", detector)
-    status, found = findings(dashboard, *where, "--direct-host", "127.0.0.9")
+    status, reported = findings(dashboard, *where, "--direct-host", "127.0.0.9")
     assert status == 1
-    assert "nothing listens there" in of(found, detector, "failure")
-    assert "through the dashboard: it answers" in of(found, detector, "ok")
+    assert "nothing listens there" in of(reported, detector, "failure")
+    assert "through the dashboard: it answers" in of(reported, detector, "ok")
 
 
-def test_a_dashboard_that_asks_for_a_token(started: Started) -> None:
+def test_a_dashboard_that_requires_a_token(started: Started) -> None:
     with started("--read-token") as dashboard:
-        status, found = findings(dashboard, "--url", dashboard.url)
+        status, reported = findings(dashboard, "--url", dashboard.url)
         assert status == 1
-        assert "asks for a token, and CVAT sends none" in of(found, "dashboard", "failure")
-        assert "--open" in found[0]["remedy"]
+        assert "asks for a token, and CVAT sends none" in of(reported, "dashboard", "failure")
+        assert "--open" in reported[0]["remedy"]
 
 
-def test_nobody_is_there(dashboard: Dashboard) -> None:
-    status, found = findings(dashboard, "--url", "http://127.0.0.1:9")
+def test_the_dashboard_is_down(dashboard: Dashboard) -> None:
+    status, reported = findings(dashboard, "--url", "http://127.0.0.1:9")
     assert status == 1
-    assert "nothing listens there" in of(found, "dashboard", "failure")
+    assert "nothing listens there" in of(reported, "dashboard", "failure")
     wrong = dashboard.cli("doctor", "cvat", "--url", "nuclio:8070", check=False)
     assert wrong.returncode == 2
     assert "write http://HOST:8070" in wrong.stderr
 
 
 class _Nuclio(BaseHTTPRequestHandler):
-    """Answers to every GET with the list of functions that a Nuclio of old would give, or with the
-    one that is asked for."""
+    """Reply to every GET with the list of an old Nuclio, or with the requested function."""
 
     answer: Any
 
@@ -192,7 +193,7 @@ def nuclio() -> Iterator[Callable[[Any], str]]:
         server.server_close()
 
 
-def test_one_function_takes_the_list_of_nuclio_down(
+def test_one_function_breaks_the_list_of_nuclio(
     dashboard: Dashboard, nuclio: Callable[[Any], str]
 ) -> None:
     plain = {"metadata": {"name": "plain"}, "spec": {}, "status": {"state": "ready"}}
@@ -201,13 +202,13 @@ def test_one_function_takes_the_list_of_nuclio_down(
         "spec": {"description": ""},
         "status": {},
     }
-    status, found = findings(dashboard, "--url", nuclio({"plain": plain, "odd": odd}))
+    status, reported = findings(dashboard, "--url", nuclio({"plain": plain, "odd": odd}))
     assert status == 1
-    assert "metadata has no annotations" in of(found, "plain", "failure")
-    assert "CVAT skips it" in of(found, "odd", "warning")
-    assert "CVAT shows no function" in of(found, "dashboard", "failure")
-    status, found = findings(dashboard, "--url", nuclio([plain]))
-    assert "does not list functions by name" in of(found, "dashboard", "failure")
+    assert "metadata has no annotations" in of(reported, "plain", "failure")
+    assert "CVAT skips it" in of(reported, "odd", "warning")
+    assert "CVAT shows no function" in of(reported, "dashboard", "failure")
+    status, reported = findings(dashboard, "--url", nuclio([plain]))
+    assert "does not list functions by name" in of(reported, "dashboard", "failure")
 
 
 def test_a_disabled_function_is_ready_to_nuclio(
@@ -218,5 +219,5 @@ def test_a_disabled_function_is_ready_to_nuclio(
         "spec": {"description": "", "disable": True},
         "status": {"state": "ready", "httpPort": 0},
     }
-    _, found = findings(dashboard, "--url", nuclio({"off": off}))
-    assert "CVAT shows it, although it is standby" in of(found, "off", "warning")
+    _, reported = findings(dashboard, "--url", nuclio({"off": off}))
+    assert "CVAT shows it, although it is standby" in of(reported, "off", "warning")

@@ -19,7 +19,7 @@ CONFIG = "metadata: {name: sketch}\nspec: {handler: 'main:handler', runtime: 'py
 CODE = "def handler(context, event):\n    return 'from the foreground'\n"
 
 
-def test_a_function_in_the_foreground_is_listed_and_called_until_it_ends(
+def test_a_foreground_function_is_listed_and_invoked_until_it_ends(
     started: Callable[..., AbstractContextManager[Dashboard]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "sketch"

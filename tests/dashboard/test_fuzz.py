@@ -1,7 +1,7 @@
-"""Thousands of requests that make no sense: no 500, no hang, and nothing has changed.
+"""Thousands of invalid requests: no 500, no hang, and no change.
 
-`FNBUILD_FUZZ` is how many, `FNBUILD_FUZZ_SEED` with which seed, 0 for another each time; a failure
-names the request.
+`FNBUILD_FUZZ` is their number, `FNBUILD_FUZZ_SEED` the seed, 0 for a random one; a failure names
+the request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = int(os.environ.get("FNBUILD_FUZZ_SEED", "20261120")) or time.time_ns() % 
 AT_ONCE = 8
 PATIENCE = 90.0
 ECHO = "def handler(context, event):\n    return event.body\n"
-# They have no end: their head is all that is waited for.
+# Their responses are endless: only the headers are read.
 _ENDLESS = re.compile(rb"content-type: (text/event-stream|text/plain)", re.IGNORECASE)
 _KEPT = ("functions", "revisions", "projects", "function_events", "tokens")
 _ALL = (*_KEPT, "operations", "operation_lines", "audit")
@@ -41,12 +41,14 @@ def target(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[
     """A dashboard for these tests only, with one function."""
     home = tmp_path_factory.mktemp("fuzz")
     place = new_data_dir(home, fetched)
-    with running(place, "--show", "process") as made:
-        made.deploy(write_function(home, "known", ECHO))
-        # Wrong tokens will soon keep the right one from being looked at, but no session.
-        begun = made.request("POST", "/api/session", json={"token": made.token})
-        made.session = begun.headers["set-cookie"].partition(";")[0]
-        yield made
+    with running(place, "--show", "process") as running_dashboard:
+        running_dashboard.deploy(write_function(home, "known", ECHO))
+        # Wrong tokens soon block the right one as well, but not sessions.
+        begun = running_dashboard.request(
+            "POST", "/api/session", json={"token": running_dashboard.token}
+        )
+        running_dashboard.session = begun.headers["set-cookie"].partition(";")[0]
+        yield running_dashboard
     end_functions(place)
 
 
@@ -70,15 +72,17 @@ def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
 
 def pids(dashboard: Dashboard) -> dict[str, int]:
     """Return the processor of each function, once the list has them all."""
-    found: dict[str, int] = {}
+    results: dict[str, int] = {}
 
-    def told() -> bool:
+    def all_listed() -> bool:
         listed = dashboard.request("GET", "/api/functions", token=False).json
-        found.update({name: one["status"]["details"].get("pid", 0) for name, one in listed.items()})
-        return all(found.values())
+        results.update(
+            {name: one["status"]["details"].get("pid", 0) for name, one in listed.items()}
+        )
+        return all(results.values())
 
-    until(told, "all of them have a processor")
-    return found
+    until(all_listed, "all of them have a processor")
+    return results
 
 
 def exchange(dashboard: Dashboard, wire: bytes) -> tuple[int, bytes]:
@@ -126,7 +130,7 @@ def check_health(dashboard: Dashboard) -> None:
     assert (answer.status, answer.body) == (200, b"hello")
 
 
-def test_whoever_has_no_token_changes_nothing(target: Dashboard) -> None:
+def test_requests_without_a_token_change_nothing(target: Dashboard) -> None:
     print(f"seed {SEED}")
     before = state(target, _ALL)
     source = Hostile(SEED, "known")
@@ -137,7 +141,7 @@ def test_whoever_has_no_token_changes_nothing(target: Dashboard) -> None:
     assert state(target, _ALL) == before
 
 
-def test_requests_without_sense_change_nothing(target: Dashboard) -> None:
+def test_invalid_requests_change_nothing(target: Dashboard) -> None:
     print(f"seed {SEED}")
     before = state(target, _KEPT)
     source = Hostile(SEED + 1, "known")

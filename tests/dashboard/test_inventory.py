@@ -51,7 +51,7 @@ HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 
 
 class Both:
-    """A dashboard over processes and an engine, in a namespace of its own."""
+    """A dashboard over processes and an engine, in a separate namespace."""
 
     def __init__(self, dashboard: Dashboard, resources: EngineResources, namespace: str):
         self.dashboard = dashboard
@@ -66,8 +66,8 @@ class Both:
     def shows(self, name: str, platform: str) -> bool:
         """Return True if the list has the function of that platform, and it is ready."""
         listed = self.listed()
-        found = [listed[one]["status"] for one in (name, f"{name}@{platform}") if one in listed]
-        return any((one["platform"], one["state"]) == (platform, "ready") for one in found)
+        statuses = [listed[one]["status"] for one in (name, f"{name}@{platform}") if one in listed]
+        return any((one["platform"], one["state"]) == (platform, "ready") for one in statuses)
 
     def delete(self, name: str, platform: str) -> None:
         self.dashboard.cli("--platform", platform, "-n", self.namespace, "delete", "function", name)
@@ -99,7 +99,7 @@ class Both:
 
 
 class Line:
-    """The engine at another socket, where it can stop answering."""
+    """The engine behind another socket, which can stop answering."""
 
     def __init__(self, path: Path):
         place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -140,12 +140,12 @@ class Line:
             self._pump(near, far)
             back.join()
 
-    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while piece := one.recv(65536):
+            while piece := source.recv(65536):
                 self.speaks.wait()
-                other.sendall(piece)
-        for end in (one, other):
+                target.sendall(piece)
+        for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -195,8 +195,8 @@ def contained(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_cvat_uses_functions_in_containers(both: Both, picture: Task, way: Any) -> None:
     cvat = Cvat(both.dashboard.url, invoke_method=way, namespace=both.namespace)
     assert {"finder", "follower"} <= cvat.functions().keys()
-    found = cvat.detect("finder", picture, 0)
-    assert [one["label"] for one in found] == ["thing", "area", "outline", "body", "whole"]
+    detections = cvat.detect("finder", picture, 0)
+    assert [shape["label"] for shape in detections] == ["thing", "area", "outline", "body", "whole"]
     states = cvat.init_tracking("follower", picture, 0, [[1, 2, 30, 40]])
     states, shapes = cvat.track("follower", picture, 1, states)
     assert shapes == [{"type": "rectangle", "points": [2, 2, 31, 40]}]
@@ -222,7 +222,7 @@ def test_the_default_platform_comes_first(both: Both, tmp_path: Path) -> None:
     until(lambda: both.listed()["finder"]["status"]["platform"] == "local", "the other is back")
 
 
-def test_a_port_that_changes_is_looked_up(both: Both, picture: Task) -> None:
+def test_a_changed_port_is_looked_up(both: Both, picture: Task) -> None:
     labels = json.dumps([{"name": "thing", "type": "rectangle"}])
     container = both.stranger("wanderer", {"type": "detector", "spec": labels})
     cvat = Cvat(both.dashboard.url, invoke_method="direct", namespace=both.namespace)
@@ -246,7 +246,7 @@ def _answers(cvat: Cvat, picture: Task) -> bool:
 
 
 @pytest.mark.usefixtures("contained")
-def test_what_others_started_hides_nothing(both: Both) -> None:
+def test_foreign_containers_hide_no_function(both: Both) -> None:
     broken: dict[str, Json] = {
         "commas": {"type": "detector", "spec": '[{"name": "car"},]'},
         "versions": {"type": "interactor", "version": "1.0"},
@@ -269,7 +269,9 @@ def test_what_others_started_hides_nothing(both: Both) -> None:
 
 
 @pytest.mark.usefixtures("contained")
-def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fetched: Path) -> None:
+def test_an_engine_that_stops_answering(
+    both: Both, line: Line, tmp_path: Path, fetched: Path
+) -> None:
     """Its last answer is shown with a message; functions of other platforms are up to date."""
     env = {
         "NUCLIO_DASHBOARD_NAMESPACE": both.namespace,
@@ -285,8 +287,10 @@ def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fet
             lambda: "has not answered" in alone.listed()["finder"]["status"]["message"],
             "it is known to be silent",
         )
-        told = {platform["name"]: platform["notices"] for platform in alone.session()["platforms"]}
-        assert "has not answered" in str(told["local"])
+        notices = {
+            platform["name"]: platform["notices"] for platform in alone.session()["platforms"]
+        }
+        assert "has not answered" in str(notices["local"])
         took = []
         for _ in range(3):
             began = time.monotonic()

@@ -1,5 +1,7 @@
-"""The requests that mlrun's service sends to a dashboard of Nuclio, made by hand: mlrun itself is
-not installed. As in its clients/nuclio.py and clients/async_nuclio.py, of October 2024.
+"""The requests that mlrun's service sends to a dashboard of Nuclio.
+
+They are written by hand, because mlrun itself is not installed, after its clients/nuclio.py and
+clients/async_nuclio.py of October 2024.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.system
 
 
 def call(dashboard: Dashboard, method: str, path: str, json: Any = None, **headers: str) -> Answer:
-    """Send one request, signed in as mlrun is: by a user's name and a session's key."""
+    """Send one request with mlrun's credentials: a user's name and a session's key."""
     key = base64.b64encode(f"anybody:{dashboard.token}".encode()).decode()
     sent = {name.replace("_", "-"): text for name, text in headers.items()}
     sent["Authorization"] = f"Basic {key}"
@@ -27,15 +29,15 @@ def call(dashboard: Dashboard, method: str, path: str, json: Any = None, **heade
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
-    made = f"mlrun-{uuid.uuid4().hex[:8]}"
-    yield made
-    call(dashboard, "DELETE", "projects", {"metadata": {"name": made}},
+    unique_name = f"mlrun-{uuid.uuid4().hex[:8]}"
+    yield unique_name
+    call(dashboard, "DELETE", "projects", {"metadata": {"name": unique_name}},
          x_nuclio_delete_project_strategy="cascading")  # fmt: skip
 
 
-def test_the_version_is_one_that_has_what_mlrun_asks_for(dashboard: Dashboard) -> None:
+def test_the_version_has_the_features_that_mlrun_requires(dashboard: Dashboard) -> None:
     label = call(dashboard, "GET", "versions").json["dashboard"]["label"]
-    # The newest that mlrun asks for, in `min_nuclio_versions`.
+    # The newest that mlrun requires, in `min_nuclio_versions`.
     assert tuple(int(part) for part in label.split(".")) >= (1, 13, 1)
 
 
@@ -56,7 +58,9 @@ def test_a_project_is_stored_patched_listed_and_deleted(dashboard: Dashboard, na
         assert answer.status == wanted, answer.text
 
 
-def test_a_project_with_functions_says_so_in_nuclios_words(dashboard: Dashboard, name: str) -> None:
+def test_deleting_a_project_with_functions_has_nuclios_message(
+    dashboard: Dashboard, name: str
+) -> None:
     assert call(dashboard, "POST", "projects", {"metadata": {"name": name}}).status == 201
     function = answering(name, "one")
     function["metadata"]["labels"] = {"nuclio.io/project-name": name}
@@ -66,7 +70,7 @@ def test_a_project_with_functions_says_so_in_nuclios_words(dashboard: Dashboard,
     assert (answer.status, answer.json["error"]) == (412, f"Project contains functions: {name}")
     assert answer.json["errorStackTrace"] == ""
 
-    # Trailing slashes are mlrun's own.
+    # mlrun sends trailing slashes.
     for _ in range(2):
         gone = call(dashboard, "DELETE", "functions/", {"metadata": {"name": name}},
                     x_nuclio_project_name=name,
@@ -75,7 +79,7 @@ def test_a_project_with_functions_says_so_in_nuclios_words(dashboard: Dashboard,
     assert call(dashboard, "GET", f"functions/{name}").status == 404
 
 
-def test_gateways_are_asked_for_made_and_deleted(dashboard: Dashboard, name: str) -> None:
+def test_gateways_are_requested_created_and_deleted(dashboard: Dashboard, name: str) -> None:
     of = {"x_nuclio_project_name": name}
     gateway = {"metadata": {"name": "gate", "labels": {}}, "spec": {"name": "gate", "host": "x"}}
     assert call(dashboard, "GET", "api_gateways/", **of).json == {}
@@ -88,7 +92,7 @@ def test_gateways_are_asked_for_made_and_deleted(dashboard: Dashboard, name: str
     assert call(dashboard, "DELETE", "api_gateways/", body, **of).status == 204
 
 
-def test_its_calls_about_projects_read_and_change_nothing(started: Started) -> None:
+def test_mlruns_calls_about_projects_read_and_change_nothing(started: Started) -> None:
     """They are signed with a name and a password that are the same everywhere."""
     signed = {"Authorization": f"Basic {base64.b64encode(b'user:pass').decode()}"}
     body = {"metadata": {"name": "any"}}

@@ -38,7 +38,7 @@ BROKEN = "def handler(context, event):\n    pass\n\n\nraise RuntimeError('no wei
 
 
 def auth(dashboard: Dashboard, kind: str) -> AuthInfo:
-    """Credentials as its users set them: a name and a password, or a session's key."""
+    """Return credentials as users set them: a name and a password, or a session's key."""
     if kind == "cookie":
         return AuthInfo(password=dashboard.token, mode=AuthKinds.iguazio)
     return AuthInfo(username="anybody", password=dashboard.token)
@@ -46,15 +46,15 @@ def auth(dashboard: Dashboard, kind: str) -> AuthInfo:
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
-    with gone_at_the_end(dashboard, f"jupyter-{uuid.uuid4().hex[:8]}") as made:
-        yield made
+    with gone_at_the_end(dashboard, f"jupyter-{uuid.uuid4().hex[:8]}") as unique_name:
+        yield unique_name
 
 
 @pytest.fixture
 def project(dashboard: Dashboard, name: str) -> Iterator[str]:
-    made = f"of-{name}"
-    yield made
-    dashboard.request("DELETE", "/api/projects", json={"metadata": {"name": made}})
+    unique_name = f"of-{name}"
+    yield unique_name
+    dashboard.request("DELETE", "/api/projects", json={"metadata": {"name": unique_name}})
 
 
 def answers(address: str, text: str) -> None:
@@ -66,7 +66,7 @@ def answers(address: str, text: str) -> None:
 def test_a_file_is_deployed_updated_listed_and_deleted(
     dashboard: Dashboard, name: str, project: str, kind: str, tmp_path: Path
 ) -> None:
-    who = auth(dashboard, kind)
+    credentials = auth(dashboard, kind)
     file = tmp_path / "code.py"
     for text in ("one", "two"):
         file.write_text(CODE.replace("TEXT", text))
@@ -77,17 +77,17 @@ def test_a_file_is_deployed_updated_listed_and_deleted(
             project=project,
             handler="handler",
             spec=nuclio.ConfigSpec(env={"COLOUR": "blue"}),
-            auth_info=who,
+            auth_info=credentials,
         )
         answers(address, f"{text} blue")
-    listed = list_functions(dashboard.url, auth_info=who)
+    listed = list_functions(dashboard.url, auth_info=credentials)
     assert listed[name]["metadata"]["labels"]["nuclio.io/project-name"] == project
     assert function(dashboard, name)["status"]["revision"] == 2
-    delete_func(name, dashboard.url, auth_info=who)
-    assert name not in list_functions(dashboard.url, auth_info=who)
+    delete_func(name, dashboard.url, auth_info=credentials)
+    assert name not in list_functions(dashboard.url, auth_info=credentials)
 
 
-def test_code_is_deployed_while_its_output_is_told(
+def test_code_is_deployed_and_its_output_is_shown(
     dashboard: Dashboard, name: str, project: str, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -108,7 +108,7 @@ def test_code_is_deployed_while_its_output_is_told(
     assert "(info) ready on" in caplog.text
 
 
-def test_a_deploy_that_fails_raises_with_the_handlers_own_words(
+def test_a_failed_deploy_raises_with_the_handlers_message(
     dashboard: Dashboard, name: str, project: str
 ) -> None:
     with pytest.raises(DeployError):
@@ -118,31 +118,31 @@ def test_a_deploy_that_fails_raises_with_the_handlers_own_words(
     assert "no weights here" in "\n".join(outputs)
 
 
-def test_a_function_that_is_disabled_is_not_waited_for_without_end(
+def test_waiting_for_a_disabled_function_ends(
     dashboard: Dashboard, name: str, project: str
 ) -> None:
     off = nuclio.ConfigSpec(config={"spec.disable": True})
-    who = auth(dashboard, "basic")
-    nuclio.deploy_code(CODE, dashboard.url, name, project, spec=off, auth_info=who)
+    credentials = auth(dashboard, "basic")
+    nuclio.deploy_code(CODE, dashboard.url, name, project, spec=off, auth_info=credentials)
     state, _, _, _ = get_deploy_status(f"{dashboard.url}/api", name)
-    found = function(dashboard, name)
-    assert (state, found["spec"]["disable"]) == ("ready", True)
-    assert found["status"]["replicas"]["available"] == 0
+    shown = function(dashboard, name)
+    assert (state, shown["spec"]["disable"]) == ("ready", True)
+    assert shown["status"]["replicas"]["available"] == 0
 
 
 def test_without_credentials_nothing_is_changed(
     dashboard: Dashboard, name: str, project: str
 ) -> None:
-    for who in (AuthInfo(), AuthInfo(username="anybody", password="wrong")):
+    for credentials in (AuthInfo(), AuthInfo(username="anybody", password="wrong")):
         with pytest.raises(DeployError):
-            nuclio.deploy_code(CODE, dashboard.url, name, project, auth_info=who)
+            nuclio.deploy_code(CODE, dashboard.url, name, project, auth_info=credentials)
     assert dashboard.request("GET", f"/api/functions/{name}").status == 404
 
 
 def test_a_function_of_another_project_is_not_taken_over(
     dashboard: Dashboard, name: str, project: str
 ) -> None:
-    who = auth(dashboard, "basic")
-    nuclio.deploy_code(CODE, dashboard.url, name, "default", auth_info=who)
+    credentials = auth(dashboard, "basic")
+    nuclio.deploy_code(CODE, dashboard.url, name, "default", auth_info=credentials)
     with pytest.raises(DeployError, match="different project"):
-        nuclio.deploy_code(CODE, dashboard.url, name, project, auth_info=who)
+        nuclio.deploy_code(CODE, dashboard.url, name, project, auth_info=credentials)

@@ -77,16 +77,16 @@ def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
     """Return what is stored after a client has sent back the object with these changes."""
     stored = function_from_dict(STORED, "it")
     shown = redact_values(to_dict(stored), values=values)
-    asked = {**shown, "spec": {**shown["spec"], **spec}}
-    return to_dict(restore_secrets(function_from_dict(asked, "it"), stored))
+    body = {**shown, "spec": {**shown["spec"], **spec}}
+    return to_dict(restore_secrets(function_from_dict(body, "it"), stored))
 
 
 @pytest.mark.parametrize("values", [True, False])
-def test_what_was_shown_and_comes_back_changes_nothing(values: bool) -> None:
+def test_an_unchanged_object_that_is_sent_back_changes_nothing(values: bool) -> None:
     assert sent_back(values=values) == to_dict(function_from_dict(STORED, "it"))
 
 
-def test_nothing_of_it_was_shown() -> None:
+def test_no_secret_was_shown() -> None:
     shown = str(redact_values(to_dict(function_from_dict(STORED, "it")), values=True))
     for secret in SECRETS:
         assert secret not in shown
@@ -94,35 +94,35 @@ def test_nothing_of_it_was_shown() -> None:
     assert "p1" not in str(redact_values(to_dict(function_from_dict(STORED, "it")), values=False))
 
 
-def test_what_is_sent_anew_counts() -> None:
+def test_new_values_replace_stored_ones() -> None:
     env = [{"name": "API_KEY", "value": "k2"}, {"name": "OTHER_KEY", "value": ""}]
     assert sent_back(env=env)["spec"]["env"] == [
         {"name": "API_KEY", "value": "k2"},
         {"name": "OTHER_KEY"},
     ]
     queue = {"kind": "rabbit-mq", "name": "queue", "url": "amqp://other", "password": "t2"}
-    made = sent_back(triggers={"queue": queue})["spec"]["triggers"]["queue"]
-    assert (made["url"], made["password"]) == ("amqp://other", "t2")
+    stored = sent_back(triggers={"queue": queue})["spec"]["triggers"]["queue"]
+    assert (stored["url"], stored["password"]) == ("amqp://other", "t2")
 
 
-def test_what_is_in_lists_stays_with_what_was_shown() -> None:
+def test_values_in_lists_are_restored_with_their_item() -> None:
     queue = redact_values(STORED, values=False)["spec"]["triggers"]["queue"]
     attributes = {**queue["attributes"], "list": [{"host": "c"}, {"host": "b"}]}
-    made = sent_back(triggers={"queue": {**queue, "attributes": attributes}})
-    assert made["spec"]["triggers"]["queue"]["attributes"] == {
+    stored = sent_back(triggers={"queue": {**queue, "attributes": attributes}})
+    assert stored["spec"]["triggers"]["queue"]["attributes"] == {
         **STORED["spec"]["triggers"]["queue"]["attributes"],
         "list": [{"host": "c"}, {"host": "b", "password": "l2"}],
     }
 
 
-def test_what_is_left_out_goes() -> None:
-    made = sent_back(env=[], triggers={}, sidecars=[])
-    assert not {"env", "triggers", "sidecars"} & set(made["spec"])
-    assert "s3cret" in made["spec"]["build"]["path"]
+def test_omitted_fields_are_removed() -> None:
+    stored = sent_back(env=[], triggers={}, sidecars=[])
+    assert not {"env", "triggers", "sidecars"} & set(stored["spec"])
+    assert "s3cret" in stored["spec"]["build"]["path"]
 
 
 @pytest.mark.parametrize("stored", [None, function_from_dict(STORED, "it")])
-def test_the_word_itself_is_no_value(stored: Any) -> None:
+def test_the_mask_itself_is_not_a_value(stored: Any) -> None:
     raw = {
         "metadata": {"name": "it"},
         "spec": {"env": [{"name": "NEW_KEY", "value": "[redacted]"}]},

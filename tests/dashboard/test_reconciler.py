@@ -27,23 +27,26 @@ shared_layers = platforms.shared_layers
 
 def processes(data_dir: Path) -> dict[int, str]:
     """Return the command lines of a data directory's supervisor and processors by process id."""
-    found = {}
+    results = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and str(data_dir).encode() in (
                 line := (entry / "cmdline").read_bytes()
             ):
-                words = line.replace(b"\0", b" ").decode()
-                if " fnbuild.platforms.process.supervisor " in words or ".processor " in words:
-                    found[int(entry.name)] = words
-    return found
+                command_line = line.replace(b"\0", b" ").decode()
+                if (
+                    " fnbuild.platforms.process.supervisor " in command_line
+                    or ".processor " in command_line
+                ):
+                    results[int(entry.name)] = command_line
+    return results
 
 
 def reboot(data_dir: Path) -> None:
     """Kill all processes that run functions."""
 
     def none_left() -> bool:
-        # What a supervisor has just started was in no list before.
+        # A process that a supervisor has just started was in no earlier list.
         for pid in (left := processes(data_dir)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -68,13 +71,15 @@ def is_ready(dashboard: Dashboard, name: str) -> Callable[[], bool]:
 
 
 def answers(dashboard: Dashboard, name: str) -> bool:
-    found = dashboard.request(
+    response = dashboard.request(
         "POST", "/api/function_invocations", headers={"x-nuclio-function-name": name}, body="hi"
     )
-    return (found.status, found.body) == (200, b"hi")
+    return (response.status, response.body) == (200, b"hi")
 
 
-def test_functions_come_back_when_everything_was_killed(started: Started, tmp_path: Path) -> None:
+def test_functions_are_restored_after_all_processes_were_killed(
+    started: Started, tmp_path: Path
+) -> None:
     with started() as dashboard:
         for name in ("one", "two"):
             dashboard.deploy(write_function(tmp_path, name))
@@ -87,12 +92,12 @@ def test_functions_come_back_when_everything_was_killed(started: Started, tmp_pa
         shown = dashboard.request("GET", "/api/functions/one").json["status"]
         assert (shown["httpPort"], shown["revision"]) == (port, 1)
         notes = dashboard.request("GET", "/api/audit").json["audit"]
-        made = [note for note in notes if note["action"] == "restore"]
-        assert {one["actor"] for one in made} == {"reconcile"}
-        assert made[0]["target"].startswith("process nuclio/")
+        restored = [note for note in notes if note["action"] == "restore"]
+        assert {entry["actor"] for entry in restored} == {"reconcile"}
+        assert restored[0]["target"].startswith("process nuclio/")
 
 
-def test_a_dashboard_that_starts_brings_functions_back(started: Started, tmp_path: Path) -> None:
+def test_a_starting_dashboard_restores_functions(started: Started, tmp_path: Path) -> None:
     with started() as dashboard:
         dashboard.deploy(write_function(tmp_path, "one"))
     reboot(dashboard.data_dir)
@@ -100,12 +105,12 @@ def test_a_dashboard_that_starts_brings_functions_back(started: Started, tmp_pat
         until(is_ready(dashboard, "one"), "it is ready", PATIENCE)
         until(lambda: operation(dashboard, "one").get("state") == "done", "the change is done")
         assert operation(dashboard, "one")["action"] == "restore"
-        told = dashboard.request("GET", "/api/functions/one/operation").json
-        assert any("ready" in line["message"] for line in told["lines"])
+        operation_ = dashboard.request("GET", "/api/functions/one/operation").json
+        assert any("ready" in line["message"] for line in operation_["lines"])
         assert answers(dashboard, "one")
 
 
-def test_what_is_to_stay_down_stays_down(started: Started, tmp_path: Path) -> None:
+def test_stopped_functions_stay_stopped(started: Started, tmp_path: Path) -> None:
     with started() as dashboard:
         spec = "platform: {attributes: {restartPolicy: {name: 'no'}}}"
         dashboard.deploy(write_function(tmp_path, "left-alone", spec=spec))
@@ -116,14 +121,14 @@ def test_what_is_to_stay_down_stays_down(started: Started, tmp_path: Path) -> No
         assert operation(dashboard, "left-alone") == {}
 
 
-def test_a_supervisor_that_was_killed_is_replaced(started: Started, tmp_path: Path) -> None:
+def test_a_killed_supervisor_is_replaced(started: Started, tmp_path: Path) -> None:
     with started() as dashboard:
         dashboard.deploy(write_function(tmp_path, "one"))
         pid = dashboard.request("GET", "/api/functions/one").json["status"]["details"]["pid"]
         [supervisor] = [
             number
-            for number, words in processes(dashboard.data_dir).items()
-            if "process.supervisor" in words
+            for number, command_line in processes(dashboard.data_dir).items()
+            if "process.supervisor" in command_line
         ]
         os.kill(supervisor, signal.SIGKILL)
         until(
@@ -134,7 +139,7 @@ def test_a_supervisor_that_was_killed_is_replaced(started: Started, tmp_path: Pa
             "there is another supervisor",
             PATIENCE,
         )
-        # The function has noticed nothing of it.
+        # The function is not affected.
         shown = dashboard.request("GET", "/api/functions/one").json["status"]
         assert (shown["state"], shown["details"]["pid"]) == ("ready", pid)
         assert "operation" not in shown
@@ -144,7 +149,7 @@ def test_a_supervisor_that_was_killed_is_replaced(started: Started, tmp_path: Pa
 
 
 class Engine:
-    """A dashboard with functions on the engine that is there, in a namespace of their own."""
+    """A dashboard with functions on the available engine, in a separate namespace."""
 
     def __init__(self, resources: EngineResources, home: Path):
         self.resources = resources
@@ -195,14 +200,14 @@ def engine(
 ) -> Iterator[Engine]:
     home = tmp_path_factory.mktemp("engine")
     with engine_resources(require_engine()) as resources:
-        one = Engine(resources, home)
+        machine = Engine(resources, home)
         flags = ("--show", "local")
-        with running(new_data_dir(home, fetched), *flags, env=one.env) as dashboard:
-            one.dashboard = dashboard
-            yield one
+        with running(new_data_dir(home, fetched), *flags, env=machine.env) as dashboard:
+            machine.dashboard = dashboard
+            yield machine
 
 
-def test_a_container_that_was_removed_by_hand_is_made_again(engine: Engine) -> None:
+def test_a_removed_container_is_created_again(engine: Engine) -> None:
     port = engine.deploy("removed")
     engine.docker("rm", "--force", engine.container("removed"))
     until(lambda: engine.status("removed").get("state") != "ready", "it is missed")
@@ -210,20 +215,24 @@ def test_a_container_that_was_removed_by_hand_is_made_again(engine: Engine) -> N
     shown = engine.status("removed")
     assert (shown["httpPort"], shown["revision"]) == (port, 1)
     until(lambda: answers(engine.dashboard, "removed"), "it answers")
-    told = engine.dashboard.request("GET", "/api/functions/removed/operation").json
-    assert (told["action"], told["actor"], told["state"]) == ("restore", "reconcile", "done")
-    assert "its container is gone" in told["lines"][0]["message"]
+    operation_ = engine.dashboard.request("GET", "/api/functions/removed/operation").json
+    assert (operation_["action"], operation_["actor"], operation_["state"]) == (
+        "restore",
+        "reconcile",
+        "done",
+    )
+    assert "its container is gone" in operation_["lines"][0]["message"]
     engine.dashboard.cli(*engine.flags, "delete", "function", "removed")
 
 
-def test_a_container_that_was_stopped_stays_stopped(engine: Engine) -> None:
+def test_a_stopped_container_stays_stopped(engine: Engine) -> None:
     engine.deploy("stopped")
     engine.deploy("beside")
     engine.docker("stop", "--time", "1", engine.container("stopped"))
     engine.docker("rm", "--force", engine.container("beside"))
     until(lambda: engine.status("beside").get("state") != "ready", "the other one is missed")
     until(engine.is_back("beside"), "the other one is back", PATIENCE)
-    # An engine that is slow to answer is told of as it was last seen.
+    # A slow engine is shown in its last known state.
     until(lambda: engine.status("stopped").get("detailedState") == "stopped", "it is stopped")
     found = engine.status("stopped")
     assert found["state"] == "unhealthy"
@@ -236,7 +245,7 @@ def test_a_container_that_was_stopped_stays_stopped(engine: Engine) -> None:
         engine.dashboard.cli(*engine.flags, "delete", "function", name)
 
 
-def test_a_container_that_could_not_start_is_tried_again(engine: Engine) -> None:
+def test_a_container_that_could_not_start_is_started_again(engine: Engine) -> None:
     port = engine.deploy("crowded")
     engine.docker("stop", engine.container("crowded"))
     with socket.socket() as stranger:
@@ -262,7 +271,7 @@ def _takes(stranger: socket.socket, port: int) -> bool:
     return True
 
 
-def test_an_engine_that_comes_later(engine: Engine, tmp_path: Path, fetched: Path) -> None:
+def test_an_engine_that_starts_later(engine: Engine, tmp_path: Path, fetched: Path) -> None:
     engine.deploy("patient")
     late = tmp_path / "late.sock"
     env = {**engine.env, "DOCKER_HOST": f"unix://{late}"}
@@ -310,8 +319,8 @@ def _join(near: socket.socket, place: str) -> None:
         back.join()
 
 
-def _pump(one: socket.socket, other: socket.socket) -> None:
+def _pump(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
-        while piece := one.recv(65536):
-            other.sendall(piece)
-        other.shutdown(socket.SHUT_WR)
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)

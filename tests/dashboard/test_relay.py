@@ -39,7 +39,7 @@ PATIENCE = 60.0
 
 
 class Upstream:
-    """Listens in place of a function, and handles each connection with `talk`."""
+    """A substitute for a function: handles each connection with `talk`."""
 
     def __init__(self, talk: Talk):
         self._talk = talk
@@ -54,9 +54,9 @@ class Upstream:
             while True:
                 link = self._listening.accept()[0]
                 self.connections += 1
-                threading.Thread(target=self._one, args=(link,), daemon=True).start()
+                threading.Thread(target=self._handle, args=(link,), daemon=True).start()
 
-    def _one(self, link: socket.socket) -> None:
+    def _handle(self, link: socket.socket) -> None:
         link.settimeout(PATIENCE)
         with link:
             try:
@@ -65,14 +65,14 @@ class Upstream:
                 self.problems.append(problem)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError):  # it is already closed
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
 
 @dataclass
 class Functions:
-    """As many functions as there are ports: the name of each is its own, unless it has moved.
+    """One function for each port: its name is the port, unless the function has moved.
 
     `held` are those that are reached at the moment.
     """
@@ -170,14 +170,14 @@ Serve = Callable[[Talk], Upstream]
 
 @pytest.fixture
 def upstream() -> Iterator[Serve]:
-    made: list[Upstream] = []
+    upstreams: list[Upstream] = []
 
     def serve(talk: Talk) -> Upstream:
-        made.append(Upstream(talk))
-        return made[-1]
+        upstreams.append(Upstream(talk))
+        return upstreams[-1]
 
     yield serve
-    for one in made:
+    for one in upstreams:
         one.close()
         assert one.problems == []
 
@@ -225,7 +225,7 @@ def test_both_directions_stream(relaying: Relaying, upstream: Serve) -> None:
         assert answer.read() == b"two"
 
 
-def test_a_body_without_a_length_passes(relaying: Relaying, upstream: Serve) -> None:
+def test_a_body_without_a_length_is_relayed(relaying: Relaying, upstream: Serve) -> None:
     def talk(link: socket.socket) -> None:
         read = head(link)
         assert b"transfer-encoding: chunked" in read.lower()
@@ -238,7 +238,7 @@ def test_a_body_without_a_length_passes(relaying: Relaying, upstream: Serve) -> 
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "404 Not Found"])
-def test_statuses_pass(relaying: Relaying, upstream: Serve, status: str) -> None:
+def test_statuses_are_relayed(relaying: Relaying, upstream: Serve, status: str) -> None:
     def talk(link: socket.socket) -> None:
         head(link)
         link.sendall(f"HTTP/1.1 {status}\r\nX-A: 1\r\nX-A: 2\r\n\r\n".encode())
@@ -249,7 +249,7 @@ def test_statuses_pass(relaying: Relaying, upstream: Serve, status: str) -> None
     assert answer.body == b""
 
 
-def test_redirects_are_the_callers(relaying: Relaying, upstream: Serve) -> None:
+def test_redirects_are_passed_to_the_caller(relaying: Relaying, upstream: Serve) -> None:
     def talk(link: socket.socket) -> None:
         head(link)
         reply(link, "307 Temporary Redirect", b"", "Location: http://127.0.0.1:1/secret")
@@ -260,7 +260,7 @@ def test_redirects_are_the_callers(relaying: Relaying, upstream: Serve) -> None:
     assert place.connections == 1
 
 
-def test_bodies_stay_as_they_are_packed(relaying: Relaying, upstream: Serve) -> None:
+def test_compressed_bodies_are_unchanged(relaying: Relaying, upstream: Serve) -> None:
     packed = gzip.compress(b"many words")
 
     def talk(link: socket.socket) -> None:
@@ -272,7 +272,7 @@ def test_bodies_stay_as_they_are_packed(relaying: Relaying, upstream: Serve) -> 
     assert answer.headers["Content-Encoding"] == "gzip"
 
 
-def test_nothing_is_added_for_the_function(relaying: Relaying, upstream: Serve) -> None:
+def test_no_headers_are_added_for_the_function(relaying: Relaying, upstream: Serve) -> None:
     seen: queue.Queue[bytes] = queue.Queue()
 
     def talk(link: socket.socket) -> None:
@@ -284,7 +284,7 @@ def test_nothing_is_added_for_the_function(relaying: Relaying, upstream: Serve) 
     assert sorted(names) == [b"accept-encoding", b"host", b"x-own"]
 
 
-def test_an_answer_before_the_body_is_whole(relaying: Relaying, upstream: Serve) -> None:
+def test_a_reply_before_the_body_is_complete(relaying: Relaying, upstream: Serve) -> None:
     def talk(link: socket.socket) -> None:
         head(link)
         reply(link, "413 Content Too Large", b"too much", "Connection: close")
@@ -298,12 +298,12 @@ def test_an_answer_before_the_body_is_whole(relaying: Relaying, upstream: Serve)
         assert (answer.status, answer.body) == (413, b"too much")
 
 
-def test_a_connection_with_half_a_request_is_not_used_again(
+def test_a_connection_with_an_incomplete_request_is_not_reused(
     relaying: Relaying, upstream: Serve
 ) -> None:
     def talk(link: socket.socket) -> None:
         assert head(link).startswith(b"POST / ")
-        reply(link, "400 Bad Request", b"no")  # and it would go on
+        reply(link, "400 Bad Request", b"no")  # the connection would stay open
         with contextlib.suppress(OSError):
             while link.recv(1 << 20):
                 pass
@@ -320,12 +320,12 @@ def test_a_connection_with_half_a_request_is_not_used_again(
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"SSH-2.0-OpenSSH_9\r\n", b"\x00" * 200]
+    "raw_reply", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"SSH-2.0-OpenSSH_9\r\n", b"\x00" * 200]
 )
-def test_what_is_no_reply(relaying: Relaying, upstream: Serve, said: bytes) -> None:
+def test_an_invalid_reply(relaying: Relaying, upstream: Serve, raw_reply: bytes) -> None:
     def talk(link: socket.socket) -> None:
         head(link)
-        link.sendall(said)
+        link.sendall(raw_reply)
 
     place = upstream(talk)
     answer = relaying.ask(place, body=b"x")
@@ -334,7 +334,7 @@ def test_what_is_no_reply(relaying: Relaying, upstream: Serve, said: bytes) -> N
     assert place.connections == 1, "a request that may have been read is not sent again"
 
 
-def test_a_reply_that_breaks_off_breaks_off(relaying: Relaying, upstream: Serve) -> None:
+def test_a_truncated_reply_is_relayed_as_truncated(relaying: Relaying, upstream: Serve) -> None:
     def talk(link: socket.socket) -> None:
         head(link)
         link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
@@ -343,7 +343,7 @@ def test_a_reply_that_breaks_off_breaks_off(relaying: Relaying, upstream: Serve)
         relaying.ask(upstream(talk), body=b"x")
 
 
-def test_nobody_listens(relaying: Relaying, upstream: Serve) -> None:
+def test_a_refused_connection(relaying: Relaying, upstream: Serve) -> None:
     place = upstream(head)
     place.close()
     answer = relaying.ask(place, body=b"x")
@@ -366,7 +366,7 @@ def test_a_function_that_has_moved(
     assert relaying.ask(old, body=b"x").status == 404
 
 
-def test_times_are_kept(relaying: Relaying, upstream: Serve) -> None:
+def test_timeouts_are_applied(relaying: Relaying, upstream: Serve) -> None:
     ended = threading.Event()
 
     def talk(link: socket.socket) -> None:
@@ -397,13 +397,13 @@ def test_a_caller_that_sends_too_slowly(relaying: Relaying, upstream: Serve) -> 
 
 
 @pytest.mark.parametrize("length", [1, 1000])
-def test_callers_that_leave(relaying: Relaying, upstream: Serve, length: int) -> None:
-    """With the request sent whole, and in the middle of it."""
-    asked, ended = threading.Event(), threading.Event()
+def test_callers_that_disconnect(relaying: Relaying, upstream: Serve, length: int) -> None:
+    """After the complete request, and in the middle of it."""
+    requested, ended = threading.Event(), threading.Event()
 
     def talk(link: socket.socket) -> None:
         head(link)
-        asked.set()
+        requested.set()
         while link.recv(100):
             pass
         ended.set()
@@ -414,7 +414,7 @@ def test_callers_that_leave(relaying: Relaying, upstream: Serve, length: int) ->
         connection.putheader("Content-Length", str(length))
         connection.endheaders()
         connection.send(b"x")
-        assert asked.wait(PATIENCE)
+        assert requested.wait(PATIENCE)
     assert ended.wait(PATIENCE)
 
 
@@ -442,15 +442,13 @@ def test_a_reader_that_does_not_read_stops_the_function(
         assert sent < 50_000_000
 
 
-def test_an_idle_connection_that_was_closed_is_not_used(
-    relaying: Relaying, upstream: Serve
-) -> None:
+def test_a_closed_idle_connection_is_not_reused(relaying: Relaying, upstream: Serve) -> None:
     closed = threading.Semaphore(0)
 
     def talk(link: socket.socket) -> None:
         head(link)
         reply(link)
-        link.close()  # which it did not announce
+        link.close()  # without an announcement
         closed.release()
 
     place = upstream(talk)
@@ -459,7 +457,7 @@ def test_an_idle_connection_that_was_closed_is_not_used(
         assert closed.acquire(timeout=PATIENCE)
 
 
-def test_connections_are_used_again(
+def test_connections_are_reused(
     upstream: Serve, functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "_IDLE_SECONDS", PATIENCE)
@@ -476,7 +474,7 @@ def test_connections_are_used_again(
     relaying.stop()
 
 
-def test_garbage_behind_a_request(relaying: Relaying, upstream: Serve) -> None:
+def test_garbage_after_a_request(relaying: Relaying, upstream: Serve) -> None:
     """The function receives one request, and nothing of what the caller sent after it."""
     seen: list[bytes] = []
 
@@ -489,10 +487,10 @@ def test_garbage_behind_a_request(relaying: Relaying, upstream: Serve) -> None:
     request = f"POST /{place.name}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok".encode()
     with socket.create_connection(("127.0.0.1", relaying.port), PATIENCE) as link:
         link.sendall(request + b"GARBAGE \x00\r\n\r\n" + request)
-        said = b""
+        received = b""
         while piece := link.recv(65536):
-            said += piece
-    assert said.count(b"HTTP/1.1 200") <= 1
+            received += piece
+    assert received.count(b"HTTP/1.1 200") <= 1
     assert b"GARBAGE" not in b"".join(seen)
     assert len(seen) <= 1
 
@@ -517,8 +515,8 @@ def test_no_request_is_smuggled(relaying: Relaying, upstream: Serve, lines: tupl
     text = "\r\n".join([f"POST /{place.name}/ HTTP/1.1", "Host: x", *lines, "", "0\r\n\r\nabc"])
     with socket.create_connection(("127.0.0.1", relaying.port), PATIENCE) as link:
         link.sendall(text.encode())
-        said = link.recv(65536)
+        received = link.recv(65536)
     heads = b"".join(seen).lower()
-    assert said.startswith(b"HTTP/1.1 400") or (
+    assert received.startswith(b"HTTP/1.1 400") or (
         heads.count(b"content-length") + heads.count(b"transfer-encoding") == 1
     )

@@ -25,16 +25,16 @@ def test_quantiles_lie_between_bounds() -> None:
     assert estimate_quantile(durations, 0, 0.7) == Quantile(15, 10, 20)
     assert estimate_quantile(durations, 0, 0.95) == Quantile(60, 20, 100)
     assert estimate_quantile(durations, 0, 1.0) == Quantile(100, 20, 100)
-    # Of what is beyond the last bound, nothing is known but that.
+    # Values beyond the last bound are only known to be larger.
     assert estimate_quantile([(10.0, 0), (math.inf, 7)], 0, 0.5) == Quantile(10, 10, None)
 
 
-def test_the_sum_tells_where_between_the_bounds() -> None:
+def test_the_sum_refines_quantiles_between_bounds() -> None:
     assert estimate_quantile([(1.0, 1), (math.inf, 1)], 0.1, 0.95) == Quantile(0.1, 0.1, 0.1)
     slow = [(2500.0, 0), (5000.0, 10), (math.inf, 10)]
-    found = estimate_quantile(slow, 10 * 3000.0, 0.95)
-    assert (found.least, found.most) == (2500, 5000)
-    assert 3000 < found.likely < 3500
+    estimate = estimate_quantile(slow, 10 * 3000.0, 0.95)
+    assert (estimate.least, estimate.most) == (2500, 5000)
+    assert 3000 < estimate.likely < 3500
     assert estimate_quantile(slow, 10 * 3000.0, 0.5).likely == 3000
 
 
@@ -48,19 +48,19 @@ def test_a_processor_that_does_not_answer_leaves_a_gap() -> None:
     assert (after.requests, after.workers) == (0, 2)
 
 
-def test_what_came_between_two_looks() -> None:
+def test_requests_between_two_samples() -> None:
     later = Statistics(14, 1, ((10.0, 6), (20.0, 10), (100.0, 13), (math.inf, 13)))
     difference = statistics_since(later, COUNTED)
     assert (difference.requests, difference.errors) == (4, 0)
     assert difference.durations == ((10.0, 2), (20.0, 2), (100.0, 4), (math.inf, 4))
 
 
-def test_a_processor_that_begins_anew_counts_from_zero() -> None:
+def test_a_restarted_processor_counts_from_zero() -> None:
     assert statistics_since(COUNTED, None) == COUNTED
     assert statistics_since(COUNTED, Statistics(requests=11, errors=1)) == COUNTED
 
 
-def test_a_history_begins_with_the_second_look() -> None:
+def test_a_history_starts_with_the_second_sample() -> None:
     history = SampleHistory()
     history.add(1.0, {"a": COUNTED})
     assert list(history.samples) == []

@@ -1,6 +1,6 @@
-"""No answer, log or file of the dashboard's own has a secret of a function or the token.
+"""No reply, log or file of the dashboard has a secret of a function or the token.
 
-Nor does an answer say where things lie on this machine.
+No reply has a path of this machine either.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ ENDLESS = ("/api/live",)
 
 
 def every_answer(dashboard: Dashboard, name: str, *, token: bool = True) -> list[tuple[str, bytes]]:
-    """What all addresses say that can be read, with what could be in their paths.
+    """Return the replies of all endpoints that can be read, for all relevant paths.
 
-    Without `token` that is what anybody hears who reaches the dashboard.
+    Without `token` these are the replies for any client that reaches the dashboard.
     """
-    found = []
+    results = []
     for endpoint in ENDPOINTS:
         if endpoint.method != "GET" or endpoint.path in ENDLESS:
             continue
@@ -62,17 +62,17 @@ def every_answer(dashboard: Dashboard, name: str, *, token: bool = True) -> list
             answer = dashboard.request("GET", path + query, headers=headers, token=token)
             allowed = (200, 204, 404) if token else (200, 204, 401, 404)
             assert answer.status in allowed, (path, answer.status, answer.text)
-            found.append((path + query, answer.body))
-    return found
+            results.append((path + query, answer.body))
+    return results
 
 
-def test_answers_do_not_have_them(started: Started, tmp_path: Path) -> None:
+def test_replies_have_no_secrets(started: Started, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     with started("--config", str(config)) as dashboard:
         waiting = {"X-Nuclio-Wait-Function-Action": "true"}
-        made = dashboard.request("POST", "/api/functions", json=FUNCTION, headers=waiting)
-        assert made.status == 202, made.text
+        created = dashboard.request("POST", "/api/functions", json=FUNCTION, headers=waiting)
+        assert created.status == 202, created.text
         answers = every_answer(dashboard, "keeper")
         assert len(answers) > 60
         for path, body in answers:
@@ -80,14 +80,14 @@ def test_answers_do_not_have_them(started: Started, tmp_path: Path) -> None:
             assert dashboard.token.encode() not in body, path
         reply = dashboard.request("GET", "/api/functions/keeper").json
         assert reply["status"]["state"] == "ready", reply["status"]
-        env = {one["name"]: one["value"] for one in reply["spec"]["env"]}
+        env = {variable["name"]: variable["value"] for variable in reply["spec"]["env"]}
         names = ("DB_PASSWORD", "GITHUB_PAT", "DATABASE_URL", "LAB_PASSWORD")
         assert env == dict.fromkeys(names, "[redacted]")
         assert SECRET not in dashboard.output
         assert dashboard.token not in dashboard.output
 
 
-def test_answers_have_no_paths_of_this_machine(started: Started, tmp_path: Path) -> None:
+def test_replies_have_no_paths_of_this_machine(started: Started, tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     well = write_function(sources, "well")
     unwell = write_function(sources, "unwell", "raise RuntimeError('no')\n")
@@ -123,8 +123,8 @@ WAITING = {"X-Nuclio-Wait-Function-Action": "true"}
 def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
     assert len(MARKERS) == 40
     with started() as dashboard:
-        made = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
-        assert made.status == 202, made.text
+        created = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
+        assert created.status == 202, created.text
         failing = base64.b64encode(
             b"import os\n"
             b"def init_context(context):\n    raise ValueError(os.environ['OPENAI_KEY'])\n"
@@ -135,7 +135,7 @@ def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
         assert refused.status >= 400
         answers = every_answer(dashboard, "many", token=False)
         answers.append(("/api/live", first_event(dashboard)))
-        # The function's own log is its own affair: it has raised what it was given.
+        # The function's own log is excepted: its handler has raised an error with the value.
         for path, body in answers:
             if "/logs" not in path:
                 assert b"marker-" not in body, (path, body)
@@ -161,22 +161,22 @@ def first_event(dashboard: Dashboard) -> bytes:
     return found
 
 
-def test_an_export_has_secrets_for_writers_who_ask(started: Started) -> None:
+def test_an_export_has_secrets_for_writers_on_request(started: Started) -> None:
     with started() as dashboard:
-        made = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
-        assert made.status == 202, made.text
+        created = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
+        assert created.status == 202, created.text
         for path in ("/api/functions/many", "/api/functions", "/api/projects/default"):
-            asked = f"{path}?export=true&with-secrets=true"
-            assert dashboard.request("GET", asked, token=False).status == 401
-            whole = dashboard.request("GET", asked).text
-            assert not [marker for marker in MARKERS.values() if marker not in whole]
+            target = f"{path}?export=true&with-secrets=true"
+            assert dashboard.request("GET", target, token=False).status == 401
+            complete = dashboard.request("GET", target).text
+            assert not [marker for marker in MARKERS.values() if marker not in complete]
             assert "marker-0-" not in dashboard.request("GET", f"{path}?export=true").text
 
 
-def test_what_readers_were_shown_can_be_saved(started: Started) -> None:
+def test_an_object_as_readers_see_it_can_be_saved(started: Started) -> None:
     with started() as dashboard:
-        made = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
-        assert made.status == 202, made.text
+        created = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
+        assert created.status == 202, created.text
         path = "/api/functions/many"
         text = dashboard.request("GET", f"{path}/configuration", token=False).text
         assert "marker-" not in text
@@ -185,7 +185,7 @@ def test_what_readers_were_shown_can_be_saved(started: Started) -> None:
         saved = dashboard.request("PUT", path, body=changed, headers=headers)
         assert saved.status == 202, saved.text
         reply = dashboard.request("GET", f"{path}?export=true&with-secrets=true").json["spec"]
-        assert {one["name"]: one["value"] for one in reply["env"]} == MARKERS | PLAIN
+        assert {variable["name"]: variable["value"] for variable in reply["env"]} == MARKERS | PLAIN
         assert reply["description"] == "changed"
 
 
@@ -204,7 +204,7 @@ def test_the_library_shows_readers_no_values(started: Started, tmp_path: Path) -
         described = dashboard.request("GET", "/api/library", token=False).json["functions"]
         body = described["shelved"]["configuration"] + "  build: {path: 'library:shelved'}\n"
         headers = WAITING | {"Content-Type": "application/yaml"}
-        made = dashboard.request("POST", "/api/functions", body=body, headers=headers)
-        assert made.status == 202, made.text
+        created = dashboard.request("POST", "/api/functions", body=body, headers=headers)
+        assert created.status == 202, created.text
         shown = dashboard.request("GET", "/api/functions/shelved").json["spec"]["env"]
         assert shown == [{"name": "SIZE", "value": "marker-1"}]

@@ -44,7 +44,7 @@ def test_health_answers_on_its_own_address(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/functions/", "/api/functions//", "/live/"])
-def test_slashes_at_the_end_mean_nothing(dashboard: Dashboard, path: str) -> None:
+def test_trailing_slashes_are_ignored(dashboard: Dashboard, path: str) -> None:
     assert dashboard.request("GET", path).status == 200
 
 
@@ -65,7 +65,7 @@ def test_head_answers_like_get_without_a_body(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'"text"', b"null"])
-def test_a_body_that_is_no_object(dashboard: Dashboard, body: bytes) -> None:
+def test_a_body_that_is_not_an_object(dashboard: Dashboard, body: bytes) -> None:
     answer = dashboard.request("POST", "/api/session", body=body)
     assert answer.status == 400
     assert "JSON" in answer.json["error"]
@@ -74,7 +74,7 @@ def test_a_body_that_is_no_object(dashboard: Dashboard, body: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["..", "a/b", "x" * 64, "-a", "ä".encode().decode("latin-1")])
 @pytest.mark.parametrize("kind", ["Function", "Project", "Function-Event"])
-def test_a_namespace_that_cannot_be_one(dashboard: Dashboard, kind: str, name: str) -> None:
+def test_an_invalid_namespace(dashboard: Dashboard, kind: str, name: str) -> None:
     headers = {f"X-Nuclio-{kind}-Namespace": name}
     answer = dashboard.request("GET", "/api/functions", headers=headers)
     assert answer.status == 400
@@ -96,7 +96,7 @@ def test_a_body_of_unknown_length_that_is_too_large(dashboard: Dashboard) -> Non
     assert "8 MiB" in answer.json["error"]
 
 
-def test_a_port_that_is_taken(dashboard: Dashboard, tmp_path: Path) -> None:
+def test_a_port_in_use(dashboard: Dashboard, tmp_path: Path) -> None:
     where = dashboard.url.removeprefix("http://")
     done = dashboard.cli("dashboard", "--listen", where, check=False)
     assert done.returncode == 1
@@ -105,57 +105,57 @@ def test_a_port_that_is_taken(dashboard: Dashboard, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "words", "status"),
+    ("where", "message", "status"),
     [
         ("no.such.host.invalid:0", "the host no.such.host.invalid is unknown", 2),
         ("203.0.113.7:0", "`ip address` lists them", 1),
     ],
 )
-def test_an_address_that_is_none_of_this_machine(
-    dashboard: Dashboard, where: str, words: str, status: int
+def test_an_address_of_another_machine(
+    dashboard: Dashboard, where: str, message: str, status: int
 ) -> None:
     for flags in (["--listen", where], ["--listen", "127.0.0.1:0", "--health", where]):
         done = dashboard.cli("dashboard", *flags, check=False)
         assert done.returncode == status
         assert f"cannot listen on {where}" in done.stderr
-        assert words in done.stderr
+        assert message in done.stderr
         assert "another program" not in done.stderr
 
 
-def test_a_platform_that_was_asked_for_and_is_silent_is_told(started: Started) -> None:
+def test_a_requested_platform_that_does_not_answer_is_reported(started: Started) -> None:
     nobody = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
     with started("--show", "local", env=nobody) as dashboard:
-        told = "the platform local does not answer now: "
-        until(lambda: told in dashboard.output, "it says that there is no engine")
+        message = "the platform local does not answer now: "
+        until(lambda: message in dashboard.output, "it says that there is no engine")
     with started("--show", "process", env=nobody) as dashboard:
         assert dashboard.request("GET", "/api/functions").status == 200
         assert "does not answer" not in dashboard.output
 
 
 def test_the_token_is_shown_once(started: Started, tmp_path: Path) -> None:
-    made = tmp_path / "fresh"
-    made.mkdir(mode=0o700)
+    folder = tmp_path / "fresh"
+    folder.mkdir(mode=0o700)
     with started(
-        data_dir=made, env={"FNBUILD_DASHBOARD_TOKEN": "a-token-of-20-or-more"}
+        data_dir=folder, env={"FNBUILD_DASHBOARD_TOKEN": "a-token-of-20-or-more"}
     ) as dashboard:
         assert "token, shown only now" not in dashboard.output
         assert "plain HTTP" not in dashboard.output
         assert dashboard.request("GET", "/api/audit").status == 200
     (tmp_path / "fresh.token").write_text("")
-    with started(data_dir=made) as dashboard:
+    with started(data_dir=folder) as dashboard:
         shown = re.search(r"the write token, shown only now: (\S{43})$", dashboard.output, re.M)
         assert shown is not None
         assert dashboard.output.startswith("the write token")
         assert "make token" not in dashboard.output
         dashboard.token = shown.group(1)
         assert dashboard.request("GET", "/api/audit").status == 200
-    with started(data_dir=made) as again:
+    with started(data_dir=folder) as again:
         assert "shown only now" not in again.output
         bearer = {"Authorization": f"Bearer {shown.group(1)}"}
         assert again.request("GET", "/api/audit", headers=bearer).status == 200
 
 
-def test_nothing_at_rest_holds_the_token(started: Started) -> None:
+def test_the_token_is_not_stored(started: Started) -> None:
     with started() as dashboard:
         dashboard.request("POST", "/api/session", json={"token": dashboard.token})
         for path in dashboard.data_dir.rglob("*"):
@@ -165,7 +165,7 @@ def test_nothing_at_rest_holds_the_token(started: Started) -> None:
         assert stat.S_IMODE(database.stat().st_mode) == 0o600
 
 
-def test_several_addresses_with_rights_of_their_own(started: Started) -> None:
+def test_several_addresses_with_separate_access(started: Started) -> None:
     flags = ("--listen", "127.0.0.1:0", "--listen", "0.0.0.0:0", "--open", "[::1]:0")
     with started(*flags, listen=False) as dashboard:
         loopback, everywhere, open_one = dashboard.urls
@@ -190,7 +190,7 @@ def test_with_a_read_token_no_address_is_open(started: Started) -> None:
         assert dashboard.request("GET", "/api/session", headers=bearer).json["role"] == "read"
 
 
-def test_an_end_waits_for_requests_and_ends_streams(started: Started, tmp_path: Path) -> None:
+def test_a_stop_waits_for_requests_and_ends_streams(started: Started, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     folder = write_function(tmp_path, "slow", SLOW.format(begun=str(begun)))
     with started() as dashboard:
@@ -211,7 +211,7 @@ def test_an_end_waits_for_requests_and_ends_streams(started: Started, tmp_path: 
         stream.drain_conn()
 
 
-def test_an_end_is_quick_when_nothing_runs(started: Started) -> None:
+def test_a_stop_is_quick_without_requests(started: Started) -> None:
     with started() as dashboard:
         began = time.monotonic()
         assert dashboard.stop() == 0
@@ -219,7 +219,7 @@ def test_an_end_is_quick_when_nothing_runs(started: Started) -> None:
         assert "Traceback" not in dashboard.output
 
 
-def test_an_idle_dashboard_is_small(started: Started) -> None:
+def test_an_idle_dashboard_uses_little_memory(started: Started) -> None:
     with started() as dashboard:
         dashboard.request("GET", "/api/functions")
         held = Path(f"/proc/{dashboard.process.pid}/status").read_text()

@@ -31,22 +31,22 @@ def test_addresses(text: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["a:b", "a:-1", "a:65536", "a:٣", "[::1]:x", "12", "12:8070"])
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         settings.parse_address(text, 8070)
     assert text in failure.value.message
 
 
-def test_only_loopback_is_open_by_itself() -> None:
-    given = DashboardOptions(listen=["127.0.0.1:1", "[::1]:2", "localhost:3", ":4", "10.0.0.1:5"])
-    made = make_settings(given, DashboardOptions())
-    assert [one.open for one in made.listen] == [True, True, True, False, False]
+def test_only_loopback_is_open_by_default() -> None:
+    options = DashboardOptions(listen=["127.0.0.1:1", "[::1]:2", "localhost:3", ":4", "10.0.0.1:5"])
+    made = make_settings(options, DashboardOptions())
+    assert [address.open for address in made.listen] == [True, True, True, False, False]
     assert not any(
-        one.open for one in make_settings(DashboardOptions(read_token=True), given).listen
+        address.open for address in make_settings(DashboardOptions(read_token=True), options).listen
     )
 
 
-def test_an_address_for_cvat_comes_beside_the_usual_one() -> None:
+def test_an_address_for_cvat_is_added_to_the_default_one() -> None:
     made = make_settings(DashboardOptions(open=["172.17.0.1:8070"]), DashboardOptions())
     assert made.listen == (
         ListenAddress("127.0.0.1", 8070, open=True),
@@ -63,7 +63,7 @@ def test_no_health_address() -> None:
     )
 
 
-def test_flags_go_before_the_file(tmp_path: Path) -> None:
+def test_flags_precede_the_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("registry: there:5000\nnamespace: lab\nallowedHosts: [lab.example]\n")
     made = make_settings(DashboardOptions(registry="here:5000"), settings.read_options(file))
@@ -71,7 +71,7 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
     assert made.allowed_hosts == {"lab.example"}
 
 
-def test_the_sample_says_what_holds_without_it() -> None:
+def test_the_sample_file_has_the_defaults() -> None:
     assert make_settings(DashboardOptions(), settings.read_options(SAMPLE)) == make_settings(
         DashboardOptions(), DashboardOptions()
     )
@@ -89,18 +89,18 @@ def test_the_sample_says_what_holds_without_it() -> None:
         ("defaults: {spec: {replicass: 1}}", ["1:19 unknown-key"]),
     ],
 )
-def test_a_file_that_is_wrong(tmp_path: Path, text: str, places: list[str]) -> None:
+def test_an_invalid_file(tmp_path: Path, text: str, places: list[str]) -> None:
     """All its errors are reported at once with their places."""
     file = tmp_path / "lab.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as failure:
         settings.read_options(file)
-    found = failure.value.report.errors
-    assert all(one.span is not None and one.span.file == str(file) for one in found)
-    assert [f"{one.span.line}:{one.span.column} {one.rule}" for one in found if one.span] == places
+    errors = failure.value.report.errors
+    assert all(finding.span is not None and finding.span.file == str(file) for finding in errors)
+    assert [f"{one.span.line}:{one.span.column} {one.rule}" for one in errors if one.span] == places
 
 
-def test_a_file_that_says_nothing(tmp_path: Path) -> None:
+def test_an_empty_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     for text in ("", "# nothing yet\n"):
         file.write_text(text)
@@ -117,12 +117,12 @@ def test_defaults_are_those_of_the_flags_else_of_the_file(tmp_path: Path) -> Non
     }
 
 
-def test_a_library_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_library(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         make_settings(DashboardOptions(library=str(tmp_path / "none")), DashboardOptions())
 
 
-def test_variables_of_nuclio_and_of_its_own(started: Started) -> None:
+def test_variables_of_nuclio_and_of_fnbuild(started: Started) -> None:
     env = {
         "NUCLIO_DASHBOARD_EXTERNAL_IP_ADDRESSES": "10.0.0.1, 10.0.0.2",
         "NUCLIO_DASHBOARD_NAMESPACE": "lab",

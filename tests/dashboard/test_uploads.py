@@ -33,8 +33,8 @@ CODE = "def handler(context, event):\n    return {text!r}\n"
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
-    with gone_at_the_end(dashboard, f"sent-{uuid.uuid4().hex[:8]}") as made:
-        yield made
+    with gone_at_the_end(dashboard, f"sent-{uuid.uuid4().hex[:8]}") as unique_name:
+        yield unique_name
 
 
 def configured(name: str) -> str:
@@ -73,7 +73,7 @@ def at(path: str, name: str = "") -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("pack", ["zip", "tar", "tar.gz", "folder in a tar.xz"])
-def test_an_archive_is_deployed_by_the_path_that_its_upload_gets(
+def test_an_archive_is_deployed_by_the_path_of_its_upload(
     dashboard: Dashboard, name: str, pack: str
 ) -> None:
     files = {"function.yaml": configured(name), "main.py": CODE.format(text=pack)}
@@ -102,7 +102,9 @@ def test_an_archive_is_deployed_by_the_path_that_its_upload_gets(
     )
 
 
-def test_what_the_body_says_lies_over_what_was_sent(dashboard: Dashboard, name: str) -> None:
+def test_the_body_of_a_deploy_overrides_the_uploaded_configuration(
+    dashboard: Dashboard, name: str
+) -> None:
     files = {"function.yaml": configured("in-the-file"), "main.py": CODE.format(text="sent")}
     body = at(sent(dashboard, zipped(files)).json["path"], name)
     body["spec"]["description"] = "of the body"
@@ -114,7 +116,7 @@ def test_what_the_body_says_lies_over_what_was_sent(dashboard: Dashboard, name: 
     )
 
 
-def test_one_file_of_code_is_an_upload_and_its_configuration_comes_with_the_deploy(
+def test_a_single_source_file_is_an_upload_and_the_deploy_has_its_configuration(
     dashboard: Dashboard, name: str
 ) -> None:
     answer = sent(dashboard, CODE.format(text="one file").encode(), "answer.py")
@@ -125,7 +127,7 @@ def test_one_file_of_code_is_an_upload_and_its_configuration_comes_with_the_depl
     assert invoked(dashboard, name) == "one file"
 
 
-def test_of_several_functions_one_is_named(dashboard: Dashboard, name: str) -> None:
+def test_one_of_several_functions_is_selected(dashboard: Dashboard, name: str) -> None:
     files = {}
     for place in ("cv/first", "cv/second", "other"):
         files[f"{place}/function.yaml"] = configured(f"{name}-x")
@@ -143,7 +145,7 @@ def test_of_several_functions_one_is_named(dashboard: Dashboard, name: str) -> N
         assert answer.status == 404, (path, answer.text)
 
 
-def test_findings_in_what_was_sent_stand_at_their_lines(dashboard: Dashboard, name: str) -> None:
+def test_findings_in_an_upload_have_their_lines(dashboard: Dashboard, name: str) -> None:
     text = configured(name).replace("python:3.11", "golang")
     code = "def handler(context, event):\n    return 1\n"
     reply = sent(dashboard, zipped({"function.yaml": text, "main.py": code})).json
@@ -156,9 +158,9 @@ def test_findings_in_what_was_sent_stand_at_their_lines(dashboard: Dashboard, na
     assert "uploads" not in answer.text
 
 
-def test_what_cannot_be_code_is_refused(dashboard: Dashboard) -> None:
+def test_an_upload_without_code_is_refused(dashboard: Dashboard) -> None:
     before = set((dashboard.data_dir / "uploads").glob("*"))
-    for body, file, said in (
+    for body, file, message in (
         (b"hello", "", "neither an archive"),
         (b"", "", "neither an archive"),
         (b"7z\xbc\xaf\x27\x1c", "", "7-Zip"),
@@ -168,14 +170,14 @@ def test_what_cannot_be_code_is_refused(dashboard: Dashboard) -> None:
         (b"x", "../main.py", "plain file name"),
     ):
         answer = sent(dashboard, body, file)
-        assert answer.status == 400, (said, answer.text)
-        assert said in answer.json["error"]
-        assert answer.json["hint"] or said == "empty"
+        assert answer.status == 400, (message, answer.text)
+        assert message in answer.json["error"]
+        assert answer.json["hint"] or message == "empty"
     assert set((dashboard.data_dir / "uploads").glob("*")) == before
     assert dashboard.request("POST", "/api/uploads", body=b"x", token=False).status == 401
 
 
-def test_a_bomb_is_refused_before_it_fills_the_disk(dashboard: Dashboard) -> None:
+def test_a_decompression_bomb_is_refused_before_it_fills_the_disk(dashboard: Dashboard) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(128 << 20))
@@ -184,7 +186,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(dashboard: Dashboard) -> Non
     assert "fill a disk" in answer.json["error"]
 
 
-def test_an_archive_of_nested_folders_ends_no_upload_but_its_own(
+def test_an_archive_of_nested_folders_affects_no_other_upload(
     dashboard: Dashboard,
 ) -> None:
     content = io.BytesIO()
@@ -200,18 +202,18 @@ def test_an_archive_of_nested_folders_ends_no_upload_but_its_own(
     assert sent(dashboard, good).status == 201
 
 
-def test_what_an_earlier_release_left_half_made_keeps_nobody_from_sending(
+def test_incomplete_uploads_of_an_earlier_release_do_not_prevent_uploads(
     dashboard: Dashboard,
 ) -> None:
     good = zipped({"main.py": CODE.format(text="good")})
     assert sent(dashboard, good).status == 201
-    # No process has that number.
+    # No process has that id.
     left = nested_folders(dashboard.data_dir / "uploads" / "4194303-0123456789abcdef", 1900, "d")
     assert sent(dashboard, good).status == 201
     assert not left.exists()
 
 
-def test_what_was_refused_is_removed_without_keeping_others_waiting(
+def test_refused_uploads_are_removed_without_delaying_others(
     uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
@@ -248,7 +250,7 @@ def kept(uploads: Uploads, home: Path) -> tuple[str, Path]:
     return name, home / "uploads" / name
 
 
-def test_uploads_go_after_an_hour_but_not_while_they_are_used(
+def test_uploads_expire_after_an_hour_unless_they_are_in_use(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     old, folder = kept(uploads, tmp_path)
@@ -268,7 +270,7 @@ def test_uploads_go_after_an_hour_but_not_while_they_are_used(
         assert path.name == "main.py"
 
 
-def test_the_oldest_goes_when_there_are_too_many_and_so_does_what_was_never_whole(
+def test_the_oldest_and_incomplete_uploads_are_removed_beyond_the_limit(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     folders = [kept(uploads, tmp_path)[1] for _ in range(MAX_UPLOADS)]

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 
-def until(so: Callable[[], object], what: str, seconds: float = 120.0) -> None:
+def until(condition: Callable[[], object], description: str, seconds: float = 120.0) -> None:
     """Wait until a condition is true; fail with its description after that many seconds."""
     ends = time.monotonic() + seconds
-    while not so():
-        assert time.monotonic() < ends, f"after {seconds:.0f} s not yet: {what}"
+    while not condition():
+        assert time.monotonic() < ends, f"after {seconds:.0f} s not yet: {description}"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The audit log of changes through the API and the command line, as both show it."""
+"""The audit log of changes through the API and the command line."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_changes_by_api_and_by_the_command_line(started: Started) -> None:
         assert newest["actor"] not in ("", oldest["actor"])
         listed = json.loads(dashboard.cli("get", "audit", "-o", "json").stdout)
         assert listed == [newest, oldest, first]
-        told = "token write from 127.0.0.1: create project process nuclio/by-api: done"
-        assert told in dashboard.output
+        line = "token write from 127.0.0.1: create project process nuclio/by-api: done"
+        assert line in dashboard.output
         assert "by-hand" in dashboard.cli("get", "audit", "--limit", "1").stdout
         assert dashboard.token not in dashboard.output
 
@@ -60,7 +60,7 @@ def test_function_events_and_tokens(started: Started) -> None:
         ]
 
 
-def test_each_change_that_fails_has_its_line_wherever_it_does(started: Started) -> None:
+def test_each_failed_change_has_a_line(started: Started) -> None:
     """One fails before the platform is called, without its code; one does not start."""
     with started() as dashboard:
         early = {"build": {"codeEntryType": "archive", "path": "http://127.0.0.1:9/a.zip"}}
@@ -71,8 +71,8 @@ def test_each_change_that_fails_has_its_line_wherever_it_does(started: Started) 
         for name, body in bodies.items():
             dashboard.request("POST", "/api/functions", json=body)
             assert settled(dashboard, name)["state"] == "error"
-        asked = {"X-Nuclio-Function-Name": "early"}
-        answer = dashboard.request("GET", "/api/function_invocations", headers=asked)
+        headers = {"X-Nuclio-Function-Name": "early"}
+        answer = dashboard.request("GET", "/api/function_invocations", headers=headers)
         assert answer.status == 503
         assert answer.json["error"].startswith("early is error: ")
         for name in bodies:
@@ -100,7 +100,7 @@ def test_no_line_can_be_forged(dashboard: Dashboard, path: str) -> None:
     assert "somebody" not in dashboard.output
 
 
-def test_how_many(dashboard: Dashboard) -> None:
+def test_the_number_of_lines_is_limited(dashboard: Dashboard) -> None:
     dashboard.cli("create", "project", "counted-1")
     dashboard.cli("create", "project", "counted-2")
     assert len(dashboard.request("GET", "/api/audit?limit=2").json["audit"]) == 2
@@ -109,11 +109,11 @@ def test_how_many(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0x1", "-1", "many", "", "9" * 10, "²"])
-def test_a_number_that_is_none(dashboard: Dashboard, limit: str) -> None:
+def test_an_invalid_number(dashboard: Dashboard, limit: str) -> None:
     answer = dashboard.request("GET", f"/api/audit?limit={quote(limit)}")
     assert answer.status == 400
     assert "limit" in answer.json["error"]
 
 
-def test_only_who_may_change_sees_it(dashboard: Dashboard) -> None:
+def test_the_audit_log_needs_the_write_role(dashboard: Dashboard) -> None:
     assert dashboard.request("GET", "/api/audit", token=False).status == 401

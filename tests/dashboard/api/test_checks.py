@@ -17,22 +17,22 @@ BOX = {"label": "face", "type": "rectangle", "points": [1, 2, 30, 40]}
 
 
 def findings(dashboard: Dashboard, reply: str, **more: Any) -> list[dict[str, str]]:
-    asked = {"kind": "detector", "spec": SPEC, "reply": reply, "width": 64, "height": 48, **more}
-    answer = dashboard.request("POST", "/api/checks", json=asked, token=False)
+    body = {"kind": "detector", "spec": SPEC, "reply": reply, "width": 64, "height": 48, **more}
+    answer = dashboard.request("POST", "/api/checks", json=body, token=False)
     assert answer.status == 200, answer.text
     found: list[dict[str, str]] = answer.json["findings"]
     return found
 
 
-def test_a_good_reply(dashboard: Dashboard) -> None:
+def test_a_valid_reply(dashboard: Dashboard) -> None:
     assert findings(dashboard, json.dumps([BOX])) == []
 
 
 def test_the_findings_are_those_of_the_command_line(dashboard: Dashboard) -> None:
     reply = json.dumps([{**BOX, "label": "fase"}, {**BOX, "points": [1, 2, 3]}, {"type": "mask"}])
     problems = read_reply("detector", reply, [], (64, 48)).diagnostics
-    found = findings(dashboard, reply, spec="")
-    assert [one["message"] for one in found] == [problem.message for problem in problems]
+    reported = findings(dashboard, reply, spec="")
+    assert [record["message"] for record in reported] == [problem.message for problem in problems]
     mended = findings(dashboard, reply)[0]
     assert mended["severity"] == "warning"
     assert mended["path"] == "[0].label"
@@ -40,15 +40,15 @@ def test_the_findings_are_those_of_the_command_line(dashboard: Dashboard) -> Non
 
 
 @pytest.mark.parametrize("reply", ["", "None", "{'a': 1}", "[" * 100_000, "\ud7ff\x00", "[NaN]"])
-def test_whatever_a_function_says_is_judged(dashboard: Dashboard, reply: str) -> None:
+def test_any_reply_is_checked(dashboard: Dashboard, reply: str) -> None:
     assert findings(dashboard, reply)[0]["severity"] == "error"
 
 
-def test_a_spec_that_is_nested_without_end(dashboard: Dashboard) -> None:
+def test_a_spec_that_is_nested_too_deeply(dashboard: Dashboard) -> None:
     assert len(findings(dashboard, json.dumps([BOX]), spec="[" * 100_000)) == 1
 
 
-def test_what_was_sent_counts(dashboard: Dashboard) -> None:
+def test_the_request_is_part_of_the_check(dashboard: Dashboard) -> None:
     reply = json.dumps({"states": [1]})
     assert findings(dashboard, reply, kind="tracker", counts=[1]) == []
     (less,) = findings(dashboard, reply, kind="tracker", counts=[2])
@@ -73,8 +73,8 @@ def test_what_was_sent_counts(dashboard: Dashboard) -> None:
         {"counts": [True]},
     ],
 )
-def test_a_question_that_is_none(dashboard: Dashboard, wrong: dict[str, Any]) -> None:
-    asked = {"kind": "detector", "reply": "[]", "width": 64, "height": 48, **wrong}
-    answer = dashboard.request("POST", "/api/checks", json=asked, token=False)
+def test_an_invalid_request(dashboard: Dashboard, wrong: dict[str, Any]) -> None:
+    body = {"kind": "detector", "reply": "[]", "width": 64, "height": 48, **wrong}
+    answer = dashboard.request("POST", "/api/checks", json=body, token=False)
     assert answer.status == 400
     assert answer.json["error"]

@@ -43,24 +43,24 @@ def test_findings_are_those_of_the_command_line(dashboard: Dashboard, tmp_path: 
     (tmp_path / "function.yaml").write_text(WRONG)
     (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
     (tmp_path / f"{tmp_path.name}.py").write_text("def handler(context, event):\n    return 1\n")
-    told = dashboard.cli("validate", str(tmp_path), "-o", "json", check=False).stdout
-    found = validate(dashboard, WRONG)
-    assert found["function"] == "cars"
-    ours = [
+    output = dashboard.cli("validate", str(tmp_path), "-o", "json", check=False).stdout
+    checked = validate(dashboard, WRONG)
+    assert checked["function"] == "cars"
+    shown_by_api = [
         (diagnostic["rule"], diagnostic["message"], diagnostic["line"], diagnostic["column"])
-        for diagnostic in found["diagnostics"]
+        for diagnostic in checked["diagnostics"]
     ]
-    theirs = [
+    shown_by_command = [
         (log["rule"], log["message"], log["start"]["line"], log["start"]["column"])
-        for log in json.loads(told)
+        for log in json.loads(output)
     ]
-    assert ours == theirs
-    assert ("runtime", 6) in [(rule, line) for rule, _, line, _ in ours]
+    assert shown_by_api == shown_by_command
+    assert ("runtime", 6) in [(rule, line) for rule, _, line, _ in shown_by_api]
 
 
-def test_a_finding_has_its_place_and_its_remedy(dashboard: Dashboard) -> None:
-    found = validate(dashboard, "metadata:\n  name: cars\nspec:\n  eventTimout: 5s\n")
-    assert found["diagnostics"] == [
+def test_a_finding_has_its_position_and_its_remedy(dashboard: Dashboard) -> None:
+    checked = validate(dashboard, "metadata:\n  name: cars\nspec:\n  eventTimout: 5s\n")
+    assert checked["diagnostics"] == [
         {
             "severity": "warning",
             "rule": "unknown-key",
@@ -92,18 +92,18 @@ def test_a_finding_has_its_place_and_its_remedy(dashboard: Dashboard) -> None:
         "metadata: {name: '\ufb00\u202e'}".encode(),
     ],
 )
-def test_no_text_is_too_odd(dashboard: Dashboard, text: bytes) -> None:
+def test_any_text_is_checked(dashboard: Dashboard, text: bytes) -> None:
     validate(dashboard, text)
 
 
 def test_text_beyond_the_limit_of_a_file(dashboard: Dashboard) -> None:
-    found = validate(dashboard, b"# " + b"x" * (2 << 20))
-    assert [diagnostic["rule"] for diagnostic in found["diagnostics"]] == ["too-large"]
+    checked = validate(dashboard, b"# " + b"x" * (2 << 20))
+    assert [diagnostic["rule"] for diagnostic in checked["diagnostics"]] == ["too-large"]
     answer = dashboard.request("POST", "/api/validations", body=b"x" * (9 << 20))
     assert answer.status == 413
 
 
-def test_paths_in_it_are_not_opened(dashboard: Dashboard, tmp_path: Path) -> None:
+def test_paths_in_the_text_are_not_opened(dashboard: Dashboard, tmp_path: Path) -> None:
     (tmp_path / "there.py").write_text("def handler(context, event):\n    return 1\n")
     text = (
         "metadata: {{name: cars}}\nspec: {{handler: '{module}:handler', build: {{path: {path}}}}}\n"
@@ -136,7 +136,7 @@ def test_the_handler_is_looked_for_in_the_code_of_a_function(
     assert findings("main:handel", "") == findings("main:handel", "?function=nobody") == []
 
 
-def test_it_is_quick(dashboard: Dashboard) -> None:
+def test_a_check_is_quick(dashboard: Dashboard) -> None:
     assert LONG.count("\n") == 200
 
     def slowest() -> float:
@@ -148,11 +148,11 @@ def test_it_is_quick(dashboard: Dashboard) -> None:
             seconds.append(time.perf_counter() - began)
         return statistics.quantiles(seconds, n=20)[-1]
 
-    # Others use this machine, too: what counts is the quietest moment.
+    # Other processes use this machine, too: the fastest round counts.
     assert any(slowest() < 0.030 for _ in range(50))
 
 
-def test_many_checks_at_a_time_do_not_delay_invocations(dashboard: Dashboard, greeter: str) -> None:
+def test_concurrent_checks_do_not_delay_invocations(dashboard: Dashboard, greeter: str) -> None:
     """A few checks run and the rest is refused; none runs in the dashboard's own process."""
     heavy = WRONG + "  env:\n" + "".join(_VARIABLE.format(number=n) for n in range(20_000))
     body = {"X-Nuclio-Function-Name": greeter}
@@ -176,7 +176,7 @@ def test_many_checks_at_a_time_do_not_delay_invocations(dashboard: Dashboard, gr
     assert statistics.median(seconds) < 0.05
 
 
-def test_a_check_that_dies_takes_nothing_with_it(dashboard: Dashboard) -> None:
+def test_a_check_that_crashes_affects_no_other(dashboard: Dashboard) -> None:
     validate(dashboard, WRONG)
     for pid in _workers(dashboard):
         os.kill(pid, signal.SIGKILL)

@@ -12,7 +12,7 @@ PATH = "/api/function_events"
 
 
 def event(name: str = "", function: str = "greeter", **spec: Any) -> dict[str, Any]:
-    """Return an event as Nuclio's page sends it."""
+    """Return an event in the form that Nuclio's page sends."""
     return {
         "metadata": {
             "name": name,
@@ -30,9 +30,9 @@ def event(name: str = "", function: str = "greeter", **spec: Any) -> dict[str, A
     }
 
 
-def test_an_event_is_kept_changed_and_deleted(dashboard: Dashboard) -> None:
-    made = dashboard.request("POST", PATH, json=event("kept"))
-    assert (made.status, made.json) == (201, event("kept"))
+def test_an_event_is_stored_changed_and_deleted(dashboard: Dashboard) -> None:
+    created = dashboard.request("POST", PATH, json=event("kept"))
+    assert (created.status, created.json) == (201, event("kept"))
     assert dashboard.request("POST", PATH, json=event("kept")).status == 409
     assert dashboard.request("GET", f"{PATH}/kept", token=False).json == event("kept")
     changed = event("kept", body="goodbye")
@@ -51,8 +51,8 @@ def test_an_event_is_kept_changed_and_deleted(dashboard: Dashboard) -> None:
 def test_events_are_listed_by_function_and_namespace(dashboard: Dashboard) -> None:
     names = []
     for function in ("one", "one", "two"):
-        made = dashboard.request("POST", PATH, json=event(function=function))
-        names.append(made.json["metadata"]["name"])
+        created = dashboard.request("POST", PATH, json=event(function=function))
+        names.append(created.json["metadata"]["name"])
     assert len(set(names)) == 3
     by_function = {"x-nuclio-function-name": "one"}
     assert set(dashboard.request("GET", PATH, headers=by_function).json) == set(names[:2])
@@ -76,14 +76,14 @@ def test_events_are_listed_by_function_and_namespace(dashboard: Dashboard) -> No
         event("named", attributes=[]),
     ],
 )
-def test_what_is_no_event_is_refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
+def test_an_invalid_event_is_refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
     answer = dashboard.request("POST", PATH, json=body)
     assert answer.status == 400
     assert answer.json["error"]
     assert "named" not in dashboard.request("GET", PATH).json
 
 
-def test_keeping_one_needs_the_token(dashboard: Dashboard) -> None:
+def test_storing_an_event_needs_the_token(dashboard: Dashboard) -> None:
     for method in ("POST", "PUT", "DELETE"):
         assert dashboard.request(method, PATH, json=event("x"), token=False).status == 401
     assert dashboard.request("GET", PATH, token=False).status == 200

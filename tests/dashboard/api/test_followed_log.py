@@ -41,7 +41,7 @@ def test_open_returns_once_the_position_is_fixed() -> None:
     assert asyncio.run(follow()) == ["after"]
 
 
-def test_a_log_that_cannot_be_opened_says_so_at_once() -> None:
+def test_a_log_that_cannot_be_opened_is_an_error_at_once() -> None:
     def read(until: threading.Event) -> Iterator[LogRecord]:
         raise NotFoundError("there is no such function")
 

@@ -57,20 +57,20 @@ def got(dashboard: Dashboard, name: str, query: str = "", **headers: str) -> Any
     return answer.json
 
 
-def test_a_function_has_all_that_clients_read(dashboard: Dashboard, greeter: str) -> None:
-    for found in (listed(dashboard)[greeter], got(dashboard, greeter)):
-        assert found["metadata"]["name"] == greeter
-        assert found["metadata"]["namespace"] == "nuclio"
-        assert found["metadata"]["labels"] == {"nuclio.io/project-name": "default"}
-        assert found["metadata"]["annotations"] == {}
-        assert found["spec"]["description"] == "greeter of the tests"
-        assert found["spec"]["eventTimeout"] == ""
-        status = found["status"]
+def test_a_function_has_all_fields_that_clients_read(dashboard: Dashboard, greeter: str) -> None:
+    for object_ in (listed(dashboard)[greeter], got(dashboard, greeter)):
+        assert object_["metadata"]["name"] == greeter
+        assert object_["metadata"]["namespace"] == "nuclio"
+        assert object_["metadata"]["labels"] == {"nuclio.io/project-name": "default"}
+        assert object_["metadata"]["annotations"] == {}
+        assert object_["spec"]["description"] == "greeter of the tests"
+        assert object_["spec"]["eventTimeout"] == ""
+        status = object_["status"]
         assert (status["state"], status["message"]) == ("ready", "")
         assert status["externalInvocationUrls"] == [f"127.0.0.1:{status['httpPort']}"]
         assert status["internalInvocationUrls"]
         assert status["platform"] == "process"
-        assert str(status["revision"]) == found["metadata"]["resourceVersion"]
+        assert str(status["revision"]) == object_["metadata"]["resourceVersion"]
         assert status["replicas"] == {"available": 1, "wanted": 1}
         assert status["gpu"] == 0
         assert "setAside" not in status
@@ -89,7 +89,7 @@ def test_filters_by_project_namespace_and_name(
     assert (missing.status, missing.json["error"]) == (404, "Function not found")
 
 
-def test_trailing_slashes_do_not_count(dashboard: Dashboard, greeter: str) -> None:
+def test_trailing_slashes_are_ignored(dashboard: Dashboard, greeter: str) -> None:
     assert greeter in dashboard.request("GET", "/api/functions/").json
     assert dashboard.request("GET", f"/api/functions/{greeter}/").status == 200
 
@@ -102,7 +102,7 @@ def test_export_has_no_status(dashboard: Dashboard, greeter: str) -> None:
         assert one["metadata"]["annotations"]["skip-deploy"] == "true"
 
 
-def test_an_export_has_the_code_or_says_that_it_lacks_it(
+def test_an_export_has_the_code_or_a_note_that_it_is_missing(
     dashboard: Dashboard, greeter: str, tmp_path: Path
 ) -> None:
     path = f"/api/functions/{greeter}?export=true"
@@ -122,7 +122,7 @@ def test_an_export_has_the_code_or_says_that_it_lacks_it(
 
 
 def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secretive: str) -> None:
-    header = {"X-Nuclio-Skip-Spec-Cleanup": "false"}  # whatever it says, as with Nuclio
+    header = {"X-Nuclio-Skip-Spec-Cleanup": "false"}  # whatever its value, as with Nuclio
     for path in (f"/api/functions/{secretive}?export=true", "/api/functions?export=true"):
         kept, cleaned = (
             dashboard.request("GET", path, headers=headers).text for headers in ({}, header)
@@ -131,21 +131,23 @@ def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secretive: str) -
         assert "registry.example" not in cleaned
 
 
-def test_no_secret_is_in_any_answer(dashboard: Dashboard, secretive: str) -> None:
+def test_no_reply_has_a_secret(dashboard: Dashboard, secretive: str) -> None:
     for path in ("", "?export=true", f"/{secretive}", f"/{secretive}?export=true"):
         answer = dashboard.request("GET", f"/api/functions{path}")
         assert secretive in answer.text
         assert SECRET not in answer.text
-    env = {one["name"]: one["value"] for one in got(dashboard, secretive)["spec"]["env"]}
+    env = {
+        variable["name"]: variable["value"] for variable in got(dashboard, secretive)["spec"]["env"]
+    }
     assert env == {"DB_PASSWORD": "[redacted]", "LEVEL": "high"}
 
 
-def test_one_bad_function_hides_no_other(
+def test_an_invalid_function_does_not_hide_others(
     dashboard: Dashboard, detector: str, greeter: str, tmp_path: Path
 ) -> None:
     bad = annotation_lines(type="detector", spec='[{"name": "car"},]')
     folder = write_function(tmp_path, "broken-labels", annotations=bad)
-    # The command line refuses it; a function that was recorded long ago may be like that.
+    # The command line refuses it; functions recorded by an old release may have it.
     raw = {
         "metadata": {
             "name": "broken-labels",
@@ -158,15 +160,15 @@ def test_one_bad_function_hides_no_other(
     recorded.write_text(json.dumps(raw))
     dashboard.cli("import", "functions", str(recorded))
     try:
-        everything = listed(dashboard)
-        reason = everything["broken-labels"]["status"]["setAside"]
+        functions = listed(dashboard)
+        reason = functions["broken-labels"]["status"]["setAside"]
         assert "CVAT lists no function at all: the annotation `spec` is not JSON" in reason
         seen = dashboard.request("GET", "/api/functions", headers=CVAT, token=False).json
         assert detector in seen
         assert not {"broken-labels", greeter} & seen.keys()
         Cvat(dashboard.url).functions()
-        told = dashboard.cli("get", "functions")
-        assert "broken-labels: not in CVAT's list:" in told.stderr
+        output = dashboard.cli("get", "functions")
+        assert "broken-labels: not in CVAT's list:" in output.stderr
         assert "setAside" in dashboard.cli("get", "functions", "-o", "json").stdout
     finally:
         dashboard.cli("delete", "function", "broken-labels")
@@ -176,7 +178,7 @@ _MODEL = "  annotations:\n    type: detector\n    spec: '[]'\n"
 
 
 @pytest.mark.parametrize(
-    ("project", "annotations", "words"),
+    ("project", "annotations", "note"),
     [
         ("cvat", "", "it has no annotation `type`; add `type: detector`"),
         ("street", _MODEL, "CVAT asks for the project cvat, and it is in street"),
@@ -184,30 +186,30 @@ _MODEL = "  annotations:\n    type: detector\n    spec: '[]'\n"
         ("street", "", ""),
     ],
 )
-def test_what_cvat_does_not_ask_for_says_so(
-    dashboard: Dashboard, tmp_path: Path, project: str, annotations: str, words: str
+def test_a_function_that_cvat_does_not_list_has_a_note(
+    dashboard: Dashboard, tmp_path: Path, project: str, annotations: str, note: str
 ) -> None:
     """Nothing is wrong with it, so it has no `setAside`."""
     folder = write_function(tmp_path, "quiet-one", annotations=annotations)
     dashboard.deploy(folder, "--project-name", project)
     try:
-        told = dashboard.cli("get", "functions", "quiet-one")
+        output = dashboard.cli("get", "functions", "quiet-one")
         shown = json.loads(dashboard.cli("get", "functions", "quiet-one", "-o", "json").stdout)
         seen = dashboard.request(
             "GET", "/api/functions", headers={**CVAT, "x-nuclio-project-name": "cvat"}
         ).json
         for status in (got(dashboard, "quiet-one")["status"], shown["status"]):
             assert "setAside" not in status
-            assert [f"not in CVAT's list: {words}" in one for one in status.get("notes", [])] == (
-                [True] if words else []
+            assert [f"not in CVAT's list: {note}" in one for one in status.get("notes", [])] == (
+                [True] if note else []
             )
-        assert (f"quiet-one: not in CVAT's list: {words}" in told.stderr) == bool(words)
+        assert (f"quiet-one: not in CVAT's list: {note}" in output.stderr) == bool(note)
         assert ("quiet-one" in seen) == (project == "cvat" and bool(annotations))
     finally:
         dashboard.cli("delete", "function", "quiet-one")
 
 
-def test_a_change_elsewhere_is_in_the_next_list(
+def test_a_change_by_the_command_line_is_in_the_next_list(
     dashboard: Dashboard, greeter: str, tmp_path: Path
 ) -> None:
     assert greeter in listed(dashboard)
@@ -219,11 +221,11 @@ def test_a_change_elsewhere_is_in_the_next_list(
         assert "passing-by" not in listed(dashboard)
 
 
-def test_a_list_asks_for_no_token_on_an_open_address(dashboard: Dashboard) -> None:
+def test_a_list_needs_no_token_on_an_open_address(dashboard: Dashboard) -> None:
     assert dashboard.request("GET", "/api/functions", token=False).status == 200
 
 
-def test_a_single_function_is_as_it_is_now(dashboard: Dashboard, greeter: str) -> None:
+def test_a_single_function_has_its_current_state(dashboard: Dashboard, greeter: str) -> None:
     before = got(dashboard, greeter)["status"]
     dashboard.cli("redeploy", greeter)
     after = got(dashboard, greeter)["status"]

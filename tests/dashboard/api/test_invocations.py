@@ -98,12 +98,12 @@ def test_a_head_has_no_body(dashboard: Dashboard, mirror: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "/", "/some/where", "/a%20b?c=d"])
-def test_the_path_behind_means_nothing(dashboard: Dashboard, mirror: str, where: str) -> None:
+def test_the_rest_of_the_path_is_ignored(dashboard: Dashboard, mirror: str, where: str) -> None:
     assert invoke(dashboard, mirror, where=where).json["path"] == "/"
 
 
 @pytest.mark.parametrize(
-    ("given", "path"),
+    ("header", "path"),
     [
         ("", "/"),
         ("/", "/"),
@@ -113,14 +113,14 @@ def test_the_path_behind_means_nothing(dashboard: Dashboard, mirror: str, where:
         ("/ü", "/ü"),
     ],
 )
-def test_the_functions_path_comes_in_a_header(
-    dashboard: Dashboard, mirror: str, given: str, path: str
+def test_the_functions_path_is_in_a_header(
+    dashboard: Dashboard, mirror: str, header: str, path: str
 ) -> None:
-    headers = {"X-Nuclio-Path": given.encode()}
+    headers = {"X-Nuclio-Path": header.encode()}
     assert invoke(dashboard, mirror, headers=headers).json["path"] == path
 
 
-def test_status_and_headers_come_back(dashboard: Dashboard, mirror: str) -> None:
+def test_status_and_headers_are_returned(dashboard: Dashboard, mirror: str) -> None:
     answer = invoke(dashboard, mirror, headers={"X-Nuclio-Path": "teapot"})
     assert answer.status == 418
     assert answer.headers["X-Own"] == "kept"
@@ -129,33 +129,35 @@ def test_status_and_headers_come_back(dashboard: Dashboard, mirror: str) -> None
     assert not [name for name in answer.headers if name.lower().startswith("x-nuclio")]
 
 
-def test_a_reply_changes_nothing_of_the_dashboards_own(dashboard: Dashboard, mirror: str) -> None:
-    def asked(path: str) -> Any:
+def test_a_reply_cannot_change_the_dashboards_headers(dashboard: Dashboard, mirror: str) -> None:
+    def headers_of(path: str) -> Any:
         return invoke(dashboard, mirror, headers={"X-Nuclio-Path": path}).headers
 
-    assert "set-cookie" not in asked("/session")
-    assert asked("/cookie")["set-cookie"] == "own=1"
-    found = asked("/policy")
-    assert not {"clear-site-data", "access-control-allow-origin"} & set(found)
-    assert found["content-security-policy"].startswith("default-src 'none'")
+    assert "set-cookie" not in headers_of("/session")
+    assert headers_of("/cookie")["set-cookie"] == "own=1"
+    policy = headers_of("/policy")
+    assert not {"clear-site-data", "access-control-allow-origin"} & set(policy)
+    assert policy["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_a_handlers_exception_is_the_functions_answer(dashboard: Dashboard, mirror: str) -> None:
+def test_a_handlers_exception_is_the_functions_reply(dashboard: Dashboard, mirror: str) -> None:
     answer = invoke(dashboard, mirror, headers={"X-Nuclio-Path": "fails"})
     assert answer.status == 500
     assert "no such picture" in answer.text
 
 
-def test_logs_come_back_when_asked_for(dashboard: Dashboard, mirror: str) -> None:
-    asked = {"X-Nuclio-Log-Level": "info"}
-    assert "X-Nuclio-Logs" not in invoke(dashboard, mirror, headers=asked).headers
-    answer = invoke(dashboard, mirror, headers={**asked, "X-Fnbuild-Logs": "true"})
+def test_logs_are_returned_on_request(dashboard: Dashboard, mirror: str) -> None:
+    headers = {"X-Nuclio-Log-Level": "info"}
+    assert "X-Nuclio-Logs" not in invoke(dashboard, mirror, headers=headers).headers
+    answer = invoke(dashboard, mirror, headers={**headers, "X-Fnbuild-Logs": "true"})
     assert "asked" in [log["message"] for log in json.loads(answer.headers["X-Nuclio-Logs"])]
     assert "X-Nuclio-Own" not in answer.headers
     assert "X-Fnbuild-Logs" not in answer.json["headers"]
 
 
-def test_one_of_its_urls_may_be_named(dashboard: Dashboard, mirror: str, function: Any) -> None:
+def test_one_of_the_functions_urls_may_be_requested(
+    dashboard: Dashboard, mirror: str, function: Any
+) -> None:
     status = function["status"]
     for url in (*status["internalInvocationUrls"], *status["externalInvocationUrls"]):
         assert invoke(dashboard, mirror, headers={"X-Nuclio-Invoke-Url": url}).status == 200
@@ -163,13 +165,13 @@ def test_one_of_its_urls_may_be_named(dashboard: Dashboard, mirror: str, functio
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "169.254.169.254", "file:///etc/passwd"])
-def test_no_other_url_may_be_named(dashboard: Dashboard, mirror: str, url: str) -> None:
+def test_no_other_url_may_be_requested(dashboard: Dashboard, mirror: str, url: str) -> None:
     answer = invoke(dashboard, mirror, headers={"X-Nuclio-Invoke-Url": url})
     assert answer.status == 400
     assert answer.json["error"] == f"Invalid function url: {url}"
 
 
-def test_a_name_is_needed(dashboard: Dashboard) -> None:
+def test_a_name_is_required(dashboard: Dashboard) -> None:
     answer = dashboard.request("POST", "/api/function_invocations", token=False)
     assert (answer.status, answer.json["error"]) == (400, "Function name must be provided")
 
@@ -181,7 +183,7 @@ def test_unknown_functions_are_not_found(dashboard: Dashboard, mirror: str) -> N
 
 
 @pytest.mark.parametrize("timeout", ["5", "soon", "-1s", "0s", "1h60"])
-def test_a_time_that_is_none_is_refused(dashboard: Dashboard, mirror: str, timeout: str) -> None:
+def test_an_invalid_timeout_is_refused(dashboard: Dashboard, mirror: str, timeout: str) -> None:
     answer = invoke(dashboard, mirror, headers={"X-Nuclio-Invoke-Timeout": timeout})
     assert answer.status == 400
     assert "X-Nuclio-Invoke-Timeout" in answer.json["error"]
@@ -197,7 +199,7 @@ def test_a_function_that_is_too_slow(dashboard: Dashboard, mirror: str) -> None:
     assert "X-Nuclio-Invoke-Timeout" in answer.json["hint"]
 
 
-def test_what_belongs_to_the_dashboard_stays_there(dashboard: Dashboard, mirror: str) -> None:
+def test_headers_for_the_dashboard_are_not_passed_on(dashboard: Dashboard, mirror: str) -> None:
     for credential in (f"Bearer {dashboard.token}", _basic(dashboard.token)):
         seen = invoke(dashboard, mirror, headers={"Authorization": credential}).json["headers"]
         assert dashboard.token not in str(seen)
@@ -207,7 +209,7 @@ def test_what_belongs_to_the_dashboard_stays_there(dashboard: Dashboard, mirror:
     assert seen["Cookie"] == "own=1"
 
 
-def test_what_belongs_to_the_function_reaches_it(dashboard: Dashboard, mirror: str) -> None:
+def test_headers_for_the_function_are_passed_on(dashboard: Dashboard, mirror: str) -> None:
     headers = {
         "Authorization": "Bearer of-the-function",
         "Cookie": "session=own",
@@ -228,7 +230,7 @@ def _basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
 
 
-def test_large_bodies_pass_in_little_memory(dashboard: Dashboard, mirror: str) -> None:
+def test_large_bodies_are_relayed_in_little_memory(dashboard: Dashboard, mirror: str) -> None:
     size = 32 << 20
     before = _peak_mib(dashboard, anew=True)
     with ThreadPoolExecutor(2) as pool:
@@ -246,7 +248,7 @@ def _peak_mib(dashboard: Dashboard, *, anew: bool = False) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_too_large_is_the_functions_own_answer(dashboard: Dashboard, greeter: str) -> None:
+def test_the_function_itself_refuses_too_large_bodies(dashboard: Dashboard, greeter: str) -> None:
     answer = invoke(dashboard, greeter, body=bytes(48 << 20))
     assert answer.status == 413
 
@@ -295,7 +297,7 @@ def test_redeploys_lose_no_request(dashboard: Dashboard, changing: Path) -> None
     assert callers.answered > 20
 
 
-def test_a_function_that_does_not_run(dashboard: Dashboard, changing: Path) -> None:
+def test_a_function_that_is_not_running(dashboard: Dashboard, changing: Path) -> None:
     assert invoke(dashboard, "changing").status == 200
     dashboard.deploy(changing, "--disable")
     answer = invoke(dashboard, "changing")

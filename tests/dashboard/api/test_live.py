@@ -32,7 +32,7 @@ Json = Any
 
 
 class Watcher:
-    """Follows `/api/live` and keeps each list with the time of its arrival."""
+    """Follow `/api/live`, and keep each list with the time of its arrival."""
 
     def __init__(self, dashboard: Dashboard):
         self._pool = urllib3.PoolManager(retries=False)
@@ -45,23 +45,23 @@ class Watcher:
         self._thread.start()
 
     def _read(self) -> None:
-        rest = b""
+        buffer = b""
         try:
             for piece in self._answer.stream(65536):
-                *events, rest = (rest + piece).split(b"\n\n")
+                *events, buffer = (buffer + piece).split(b"\n\n")
                 for event in events:
                     if event.startswith(b"event: functions\ndata: "):
                         value = json.loads(event.partition(b"data: ")[2])
                         self.lists.append((time.monotonic(), value["functions"]))
         except (urllib3.exceptions.HTTPError, OSError):
-            return  # the dashboard has ended, or nobody reads any more
+            return  # the dashboard has ended, or the stream was closed
 
     def status(self, name: str) -> Json:
         """Return the function's status in the newest list."""
         return self.lists[-1][1].get(name, {}).get("status") if self.lists else None
 
     def close(self) -> None:
-        with suppress(RuntimeError):  # the stream has ended by itself
+        with suppress(RuntimeError):  # the stream has already ended
             self._answer.shutdown()
         self._thread.join()
         self._answer.close()
@@ -77,7 +77,7 @@ def watching(dashboard: Dashboard) -> Iterator[Watcher]:
         watcher.close()
 
 
-def test_the_list_comes_at_once_and_at_every_change(
+def test_the_list_is_sent_at_once_and_at_every_change(
     dashboard: Dashboard, greeter: str, tmp_path: Path
 ) -> None:
     with watching(dashboard) as watcher:
@@ -93,17 +93,17 @@ class Restless:
     """An inventory whose list differs at each request."""
 
     def __init__(self) -> None:
-        self.asked = itertools.count()
+        self.requests = itertools.count()
 
     async def watch(self, namespace: str) -> AsyncGenerator[None, None]:
         while True:
             yield
 
     async def snapshot(self, namespace: str) -> Snapshot:
-        return Snapshot(encoded={("live", False): b"list %d" % next(self.asked)})
+        return Snapshot(encoded={("live", False): b"list %d" % next(self.requests)})
 
 
-def test_lists_keep_their_distance_however_much_changes() -> None:
+def test_lists_are_sent_at_a_limited_rate() -> None:
     async def scenario() -> float:
         began = time.monotonic()
         lists = 0
@@ -116,7 +116,7 @@ def test_lists_keep_their_distance_however_much_changes() -> None:
     assert asyncio.run(scenario()) > 2.4
 
 
-def test_nothing_comes_while_nothing_changes(dashboard: Dashboard, greeter: str) -> None:
+def test_nothing_is_sent_without_a_change(dashboard: Dashboard, greeter: str) -> None:
     with watching(dashboard) as watcher:
 
         def quiet() -> bool:
@@ -130,14 +130,14 @@ def test_nothing_comes_while_nothing_changes(dashboard: Dashboard, greeter: str)
         assert any(quiet() for _ in range(5))
 
 
-def test_a_killed_processor_is_seen_within_five_seconds(
+def test_a_killed_processor_is_reported_within_five_seconds(
     dashboard: Dashboard, tmp_path: Path
 ) -> None:
     dashboard.deploy(write_function(tmp_path, "victim"))
     took = []
     try:
         with watching(dashboard) as watcher:
-            for _ in range(3):  # a machine that is busy may be late, but not each time
+            for _ in range(3):  # a busy machine may be late, but not every time
                 until(lambda: watcher.status("victim")["state"] == "ready", "it is ready")
                 before = watcher.status("victim")["details"]["pid"]
                 killed = time.monotonic()
@@ -154,18 +154,18 @@ def test_a_killed_processor_is_seen_within_five_seconds(
 
 def _pid(watcher: Watcher, name: str) -> int | None:
     """Return the processor's id in the newest list, None without one."""
-    found: int | None = watcher.status(name).get("details", {}).get("pid")
-    return found
+    pid: int | None = watcher.status(name).get("details", {}).get("pid")
+    return pid
 
 
 def test_streams_end_with_the_dashboard(started: Started) -> None:
     with started() as dashboard, watching(dashboard):
         began = time.monotonic()
         assert dashboard.stop() == 0
-        assert time.monotonic() - began < 20  # of the 30 that requests have to end
+        assert time.monotonic() - began < 20  # of the 30 seconds that requests have to end
 
 
-def test_there_is_an_end_of_streams(started: Started) -> None:
+def test_the_number_of_streams_is_limited(started: Started) -> None:
     with started() as dashboard, ExitStack() as stack:
         pool = urllib3.PoolManager(retries=False, maxsize=100)
 
@@ -185,9 +185,7 @@ def test_there_is_an_end_of_streams(started: Started) -> None:
         until(lambda: opened().status == 200, "one that ended makes room")
 
 
-def test_a_namespace_where_nothing_is_is_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_namespace_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("fnbuild.dashboard.inventory._IDLE_SECONDS", 0.1)
 
@@ -219,7 +217,7 @@ def mute(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def test_a_silent_platform_keeps_nobody_waiting(started: Started, mute: Path) -> None:
+def test_a_silent_platform_delays_no_client(started: Started, mute: Path) -> None:
     env = {"DOCKER_HOST": f"unix://{mute}"}
     with started("--show", "local", env=env) as dashboard:
         assert dashboard.request("GET", "/api/functions").json == {}

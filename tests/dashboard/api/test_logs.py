@@ -37,9 +37,9 @@ def talker(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> st
 @pytest.fixture
 def folder(dashboard: Dashboard, tmp_path: Path) -> Iterator[Path]:
     """The folder of a function for one test."""
-    made = write_function(tmp_path, "chatter", TALKER)
-    dashboard.deploy(made)
-    yield made
+    path = write_function(tmp_path, "chatter", TALKER)
+    dashboard.deploy(path)
+    yield path
     dashboard.cli("delete", "function", "chatter")
 
 
@@ -75,14 +75,14 @@ class Following:
         self._thread.start()
 
     def _read(self) -> None:
-        with contextlib.suppress(Exception):  # the end, in one way or another
+        with contextlib.suppress(Exception):  # the stream has ended
             while piece := self._answer.read1():
                 self.text += piece
 
     @property
     def records(self) -> list[Any]:
-        whole = self.text[: self.text.rfind(b"\n\n") + 2].split(b"\n\n")
-        events = [one.split(b"\n") for one in whole if one.startswith(b"event: record")]
+        blocks = self.text[: self.text.rfind(b"\n\n") + 2].split(b"\n\n")
+        events = [one.split(b"\n") for one in blocks if one.startswith(b"event: record")]
         return [json.loads(lines[1].removeprefix(b"data: ")) for lines in events]
 
     @property
@@ -98,11 +98,11 @@ class Following:
 
 @contextlib.contextmanager
 def following(dashboard: Dashboard, path: str) -> Iterator[Following]:
-    one = Following(dashboard, path)
+    client = Following(dashboard, path)
     try:
-        yield one
+        yield client
     finally:
-        one.leave()
+        client.leave()
 
 
 def test_replicas_have_names(dashboard: Dashboard, talker: str) -> None:
@@ -119,7 +119,7 @@ def test_records(dashboard: Dashboard, talker: str) -> None:
     assert two["fields"]["request_id"]
 
 
-def test_the_last_ones(dashboard: Dashboard, talker: str) -> None:
+def test_the_last_records(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 0, 5)
     assert [record["message"] for record in records(dashboard, talker, "?tail=2")] == [
         "line 3",
@@ -135,7 +135,7 @@ def test_since(dashboard: Dashboard, talker: str) -> None:
     written = datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
     for since in (str(moment), written):
         found = records(dashboard, talker, f"?since={since}")
-        assert [one["message"] for one in found] == ["line 1"]
+        assert [record["message"] for record in found] == ["line 1"]
     assert len(records(dashboard, talker, "?since=10m")) > 2
 
 
@@ -148,7 +148,7 @@ def test_levels(dashboard: Dashboard, talker: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["tail=-1", "tail=x", "since=yesterday", "level=loud"])
-def test_what_makes_no_sense(dashboard: Dashboard, talker: str, query: str) -> None:
+def test_invalid_parameters(dashboard: Dashboard, talker: str, query: str) -> None:
     answer = dashboard.request("GET", f"/api/functions/{talker}/logs?{query}", token=False)
     assert answer.status == 400
     assert query.partition("=")[0] in answer.json["error"]
@@ -164,9 +164,7 @@ def test_one_replicas_log_is_text(dashboard: Dashboard, talker: str) -> None:
     assert lines[0]["time"] > 1e12
 
 
-def test_one_replicas_log_is_followed_unless_told_otherwise(
-    dashboard: Dashboard, talker: str
-) -> None:
+def test_one_replicas_log_is_followed_by_default(dashboard: Dashboard, talker: str) -> None:
     with following(dashboard, f"/api/functions/{talker}/logs/{talker}?tailLines=0") as one:
         say(dashboard, talker, 900, 1)
         until(lambda: b"line 900" in one.text, "the line arrives")
@@ -183,7 +181,7 @@ def test_unknown_replicas(dashboard: Dashboard, talker: str) -> None:
     assert talker in answer.json["hint"]
 
 
-def test_no_line_is_lost_or_doubled(dashboard: Dashboard, folder: Path) -> None:
+def test_no_line_is_lost_or_repeated(dashboard: Dashboard, folder: Path) -> None:
     """1,000 lines, faster than 50 a second, with rotations and a redeploy among them."""
     log = dashboard.data_dir / "functions" / "nuclio" / "chatter" / "log.jsonl"
     path = "/api/functions/chatter/logs?follow=true&tail=0"
@@ -194,7 +192,7 @@ def test_no_line_is_lost_or_doubled(dashboard: Dashboard, folder: Path) -> None:
             if first == 300:
                 redeploy.start()
             if first % 250 == 200:
-                # Else 16 MB lie between two rotations: nobody who reads misses both.
+                # Otherwise 16 MB lie between two rotations, and no reader misses both.
                 for follower in (one, other) if first > 200 else ():
                     until(lambda at=first, seen=follower: at - 250 in seen.numbers, "read")
                 function_log.rotate(log, max_size=1)
@@ -205,7 +203,7 @@ def test_no_line_is_lost_or_doubled(dashboard: Dashboard, folder: Path) -> None:
             assert follower.numbers == list(range(1000))
 
 
-def test_what_was_said_before_comes_first(dashboard: Dashboard, talker: str) -> None:
+def test_earlier_records_come_first(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 500, 3)
     with following(dashboard, f"/api/functions/{talker}/logs?follow=true&tail=2") as one:
         say(dashboard, talker, 503, 1)
@@ -213,7 +211,9 @@ def test_what_was_said_before_comes_first(dashboard: Dashboard, talker: str) -> 
         assert one.numbers == [501, 502, 503]
 
 
-def test_half_a_character_is_no_end(dashboard: Dashboard, tmp_path: Path) -> None:
+def test_an_incomplete_character_does_not_end_the_stream(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
     """A handler may log a lone surrogate, which UTF-8 cannot encode."""
     code = 'def handler(context, event):\n    context.logger.info("odd \\\\ud800 word")\n'
     name = dashboard.deploy(write_function(tmp_path, "odd", code.replace("\\\\", "\\")))
@@ -231,14 +231,14 @@ def _threads(dashboard: Dashboard) -> int:
 def _open(dashboard: Dashboard, name: str) -> int:
     """Return how many times the dashboard has the function's log open."""
     log = str(dashboard.data_dir / "functions" / "nuclio" / name / "log.jsonl")
-    found = 0
+    count = 0
     for path in Path(f"/proc/{dashboard.process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found += os.readlink(path) == log
-    return found
+            count += os.readlink(path) == log
+    return count
 
 
-def test_who_leaves_leaves_nothing_behind(dashboard: Dashboard, greeter: str) -> None:
+def test_a_client_that_disconnects_leaves_nothing(dashboard: Dashboard, greeter: str) -> None:
     path = f"/api/functions/{greeter}/logs?follow=true&tail=1"
     until(lambda: _open(dashboard, greeter) == 0, "nobody follows the log")
     before = _threads(dashboard)
@@ -252,7 +252,7 @@ def test_who_leaves_leaves_nothing_behind(dashboard: Dashboard, greeter: str) ->
     until(lambda: _threads(dashboard) <= before + 3, "the threads end")
 
 
-def test_there_is_an_end_of_followers(started: Started, tmp_path: Path) -> None:
+def test_the_number_of_followers_is_limited(started: Started, tmp_path: Path) -> None:
     with started() as dashboard, contextlib.ExitStack() as stack:
         dashboard.deploy(write_function(tmp_path, "quiet"))
         path = "/api/functions/quiet/logs?follow=true"

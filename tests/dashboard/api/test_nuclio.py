@@ -18,7 +18,7 @@ def value(dashboard: Dashboard, path: str) -> Any:
     return answer.json
 
 
-def test_the_dashboard_tells_of_itself(dashboard: Dashboard) -> None:
+def test_the_dashboard_describes_itself(dashboard: Dashboard) -> None:
     spec = value(dashboard, "/api/frontend_spec")["frontendSpec"]
     assert spec["namespace"] == "nuclio"
     assert spec["platformKind"] == "process"
@@ -44,25 +44,27 @@ def test_the_dashboard_tells_of_itself(dashboard: Dashboard) -> None:
     assert value(dashboard, "/api/namespaces") == {"namespaces": {"names": ["nuclio"]}}
 
 
-def test_addresses_are_those_it_was_told(dashboard: Dashboard, started: Started) -> None:
+def test_addresses_are_those_of_the_flag(dashboard: Dashboard, started: Started) -> None:
     own = {"externalIPAddresses": {"addresses": ["127.0.0.1"]}}
     assert value(dashboard, "/api/external_ip_addresses") == own
-    with started("--external-ip-addresses", "192.0.2.1,192.0.2.2") as told:
-        addresses = value(told, "/api/external_ip_addresses")["externalIPAddresses"]["addresses"]
+    with started("--external-ip-addresses", "192.0.2.1,192.0.2.2") as configured:
+        addresses = value(configured, "/api/external_ip_addresses")["externalIPAddresses"][
+            "addresses"
+        ]
         assert addresses == ["192.0.2.1", "192.0.2.2"]
-        spec = value(told, "/api/frontend_spec")["frontendSpec"]
+        spec = value(configured, "/api/frontend_spec")["frontendSpec"]
         assert spec["externalIPAddresses"] == addresses
 
 
 @pytest.mark.parametrize("path", ["/api/api_gateways", "/api/v3io_streams"])
-def test_what_there_is_none_of_is_an_empty_object(dashboard: Dashboard, path: str) -> None:
+def test_lists_of_unsupported_objects_are_empty(dashboard: Dashboard, path: str) -> None:
     assert value(dashboard, path) == {}
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/api/api_gateways"), ("PUT", "/api/api_gateways/any")]
 )
-def test_no_gateway_is_made(dashboard: Dashboard, method: str, path: str) -> None:
+def test_gateways_cannot_be_created(dashboard: Dashboard, method: str, path: str) -> None:
     gateway = {"metadata": {"name": "any"}, "spec": {"host": "any.example"}}
     answer = dashboard.request(method, path, json=gateway)
     assert (answer.status, answer.json["error"]) == (412, "there are no API gateways here")
@@ -70,14 +72,14 @@ def test_no_gateway_is_made(dashboard: Dashboard, method: str, path: str) -> Non
     assert dashboard.request(method, path, json=gateway, token=False).status == 401
 
 
-def test_a_gateway_that_is_not_there_is_deleted(dashboard: Dashboard) -> None:
+def test_deleting_a_missing_gateway_succeeds(dashboard: Dashboard) -> None:
     body = {"metadata": {"name": "any"}}
     assert dashboard.request("DELETE", "/api/api_gateways", json=body).status == 204
     assert dashboard.request("DELETE", "/api/api_gateways/any").status == 204
     assert dashboard.request("DELETE", "/api/api_gateways/any", token=False).status == 401
 
 
-def test_no_gateway_and_no_shards(dashboard: Dashboard) -> None:
+def test_gateways_and_shards_are_not_found(dashboard: Dashboard) -> None:
     assert dashboard.request("GET", "/api/api_gateways/any").status == 404
     lags = dashboard.request("POST", "/api/v3io_streams/get_shard_lags", json={}, token=False)
     assert (lags.status, lags.json) == (200, {})

@@ -13,18 +13,22 @@ from fnbuild.store import Store
 from tests.dashboard.conftest import Dashboard
 
 
-def test_it_is_valid_openapi(dashboard: Dashboard) -> None:
-    found = dashboard.request("GET", "/api/openapi.json", token=False)
-    assert found.status == 200
-    OpenAPIV31SpecValidator(found.json).validate()
+def test_the_description_is_valid_openapi(dashboard: Dashboard) -> None:
+    response = dashboard.request("GET", "/api/openapi.json", token=False)
+    assert response.status == 200
+    OpenAPIV31SpecValidator(response.json).validate()
 
 
-def test_every_address_is_in_it(dashboard: Dashboard, tmp_path) -> None:
+def test_every_route_is_in_the_description(dashboard: Dashboard, tmp_path) -> None:
     described = dashboard.request("GET", "/api/openapi.json").json["paths"]
     with Store(tmp_path / "fnbuild.db") as store:
         app = create_app(Settings(), store)
         app.state.services.tokens.close()
-    api = [one for one in app.routes if isinstance(one, Route) and one.path.startswith("/api/")]
+    api = [
+        app_route
+        for app_route in app.routes
+        if isinstance(app_route, Route) and app_route.path.startswith("/api/")
+    ]
     assert len(api) > 20
     for route in api:
         path = re.sub(r":\w+}", "}", route.path)
@@ -32,7 +36,7 @@ def test_every_address_is_in_it(dashboard: Dashboard, tmp_path) -> None:
         assert methods - {"head"} <= set(described[path]), path
 
 
-def test_who_may_use_what(dashboard: Dashboard) -> None:
+def test_the_required_access_is_in_the_description(dashboard: Dashboard) -> None:
     described = dashboard.request("GET", "/api/openapi.json").json["paths"]
     assert {} in described["/api/functions"]["get"]["security"]
     assert {} not in described["/api/functions"]["post"]["security"]
@@ -40,13 +44,13 @@ def test_who_may_use_what(dashboard: Dashboard) -> None:
     assert described["/api/session"]["post"]["security"] == []
 
 
-def test_everything_is_said_once() -> None:
+def test_every_endpoint_has_a_unique_description() -> None:
     taken = [(endpoint.path, endpoint.method) for endpoint in ENDPOINTS]
     assert len(taken) == len(set(taken))
-    assert all(one.summary for one in ENDPOINTS)
+    assert all(entry.summary for entry in ENDPOINTS)
 
 
-def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
+def test_the_page_loads_nothing_from_other_hosts(dashboard: Dashboard) -> None:
     text = dashboard.request("GET", "/api/docs", token=False).text
     for name in re.findall(r'(?:src|href)="(/static/[^"]+)"', text):
         assert dashboard.request("GET", name, token=False).status == 200

@@ -30,10 +30,10 @@ def delete(dashboard: Dashboard, name: str, strategy: str = "") -> int:
     return dashboard.request("DELETE", PATH, json=project(name), headers=headers).status
 
 
-def test_a_project_is_made_changed_and_deleted(dashboard: Dashboard) -> None:
-    made = dashboard.request("POST", PATH, json=project("harbour", description="cameras"))
-    assert made.status == 201
-    assert made.json == {**project("harbour", description="cameras"), "status": {}}
+def test_a_project_is_created_changed_and_deleted(dashboard: Dashboard) -> None:
+    created = dashboard.request("POST", PATH, json=project("harbour", description="cameras"))
+    assert created.status == 201
+    assert created.json == {**project("harbour", description="cameras"), "status": {}}
     again = dashboard.request("POST", PATH, json=project("harbour"))
     assert (again.status, again.json["error"]) == (409, "Project already exists: harbour")
     assert "harbour" in dashboard.cli("get", "projects").stdout
@@ -62,9 +62,11 @@ def test_labels_and_annotations_are_kept(dashboard: Dashboard) -> None:
     assert dashboard.request("GET", PATH).json["marked"] == {**body, "status": {}}
     exported = dashboard.request("GET", f"{PATH}/marked?export=true").json
     assert exported["project"] == body
-    # The command line's own way to say it.
-    ours = json.loads(dashboard.cli("export", "project", "marked", "-o", "json").stdout)
-    assert ours["project"] == {"meta": body["metadata"], "spec": body["spec"]}
+    # The form of the command line.
+    exported_by_command = json.loads(
+        dashboard.cli("export", "project", "marked", "-o", "json").stdout
+    )
+    assert exported_by_command["project"] == {"meta": body["metadata"], "spec": body["spec"]}
     assert delete(dashboard, "marked") == 204
     assert dashboard.request("POST", f"{PATH}?import=true", json=exported).status == 201
     assert dashboard.request("GET", f"{PATH}/marked").json == {**body, "status": {}}
@@ -86,7 +88,7 @@ def test_the_command_line_imports_them(dashboard: Dashboard, tmp_path: Path) -> 
     assert delete(dashboard, "brought") == 204
 
 
-def test_the_default_project_is_there_and_stays(dashboard: Dashboard) -> None:
+def test_the_default_project_exists_and_cannot_be_deleted(dashboard: Dashboard) -> None:
     for namespace in ("nuclio", "another"):
         headers = {"x-nuclio-project-namespace": namespace}
         reply = dashboard.request("GET", PATH, headers=headers).json["default"]
@@ -115,7 +117,7 @@ def test_the_default_project_is_there_and_stays(dashboard: Dashboard) -> None:
         {"metadata": {"name": "fine", "annotations": {"x": 1}}},
     ],
 )
-def test_what_is_no_project_is_refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
+def test_an_invalid_project_is_refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
     for method in ("POST", "PUT"):
         answer = dashboard.request(method, PATH, json=body)
         assert answer.status == 400, answer.text
@@ -123,12 +125,14 @@ def test_what_is_no_project_is_refused(dashboard: Dashboard, body: dict[str, Any
     assert "fine" not in dashboard.request("GET", PATH).json
 
 
-def test_only_who_has_the_token_changes_projects(dashboard: Dashboard) -> None:
+def test_changing_projects_needs_the_token(dashboard: Dashboard) -> None:
     for method in ("POST", "PUT", "DELETE"):
         assert dashboard.request(method, PATH, json=project("x"), token=False).status == 401
 
 
-def test_a_project_with_functions_goes_by_strategy(dashboard: Dashboard, tmp_path: Path) -> None:
+def test_a_project_with_functions_is_deleted_by_strategy(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
     dashboard.request("POST", PATH, json=project("full"))
     for name in ("member-a", "member-b"):
         dashboard.deploy(write_function(tmp_path, name), "--project-name", "full")
@@ -153,7 +157,7 @@ def test_check_deletes_nothing(dashboard: Dashboard) -> None:
     assert delete(dashboard, "empty") == 204
 
 
-def test_a_function_that_only_failed_goes_with_its_project(dashboard: Dashboard) -> None:
+def test_a_function_that_only_failed_is_deleted_with_its_project(dashboard: Dashboard) -> None:
     dashboard.request("POST", PATH, json=project("hopeless"))
     function = {
         "metadata": {"name": "hopeless", "labels": {"nuclio.io/project-name": "hopeless"}},
@@ -206,18 +210,18 @@ def test_an_export_can_be_imported(dashboard: Dashboard, tmp_path: Path) -> None
     assert reply["functionImportResult"]["failedAmount"] == 1
     assert reply["functionEventImportResult"]["createdAmount"] == 1
     assert reply["apiGatewayImportResult"]["failedAPIGateways"][0]["apiGateway"] == "gate"
-    found = dashboard.request("GET", "/api/functions/mover").json
-    assert found["status"]["state"] == "imported"
-    assert found["metadata"]["labels"]["nuclio.io/project-name"] == "moving"
+    response = dashboard.request("GET", "/api/functions/mover").json
+    assert response["status"]["state"] == "imported"
+    assert response["metadata"]["labels"]["nuclio.io/project-name"] == "moving"
     listed = dashboard.request("GET", PATH).json
     assert listed["moving"]["spec"] == {"description": "on its way"}
     assert delete(dashboard, "moving", "cascading") == 204
 
 
-# With an engine beside
+# With an engine
 
 
-def test_a_project_is_one_on_all_platforms(
+def test_a_project_is_the_same_on_all_platforms(
     resources: EngineResources, tmp_path: Path, fetched: Path, shared_layers: None
 ) -> None:
     namespace = resources.name("projects")
@@ -231,7 +235,7 @@ def test_a_project_is_one_on_all_platforms(
         folder = write_function(tmp_path, "member", spec=spec)
         on_engine = ("--platform", "local", "--namespace", namespace)
         dashboard.cli(*on_engine, "deploy", "--path", str(folder), "--project-name", name)
-        # The function has brought the project to its platform, and it is still one.
+        # The deploy has created the project on its platform; the list still has one.
         assert name in dashboard.cli(*on_engine, "get", "projects").stdout
         reply = dashboard.request("GET", PATH).json[name]
         assert reply["spec"] == {"description": "for both"}

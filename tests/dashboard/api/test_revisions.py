@@ -43,14 +43,14 @@ def get(dashboard: Dashboard, path: str) -> dict[str, Any]:
     return reply
 
 
-def said(dashboard: Dashboard, name: str) -> str:
+def reply_of(dashboard: Dashboard, name: str) -> str:
     headers = {"x-nuclio-function-name": name}
     return dashboard.request("POST", "/api/function_invocations", headers=headers).text
 
 
 def numbers(dashboard: Dashboard, name: str) -> list[tuple[int, str]]:
-    found = get(dashboard, f"{name}/revisions")["revisions"]
-    return [(one["number"], one["state"]) for one in found]
+    revisions = get(dashboard, f"{name}/revisions")["revisions"]
+    return [(revision["number"], revision["state"]) for revision in revisions]
 
 
 def test_the_configuration_is_yaml_without_secrets(dashboard: Dashboard, reviser: str) -> None:
@@ -79,9 +79,9 @@ def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -
     assert numbers(dashboard, reviser)[-2:] == [(2, "active"), (1, "superseded")] or (
         numbers(dashboard, reviser)[-2:] == [(2, "superseded"), (1, "superseded")]
     )
-    found = get(dashboard, f"{reviser}/revisions/2/difference")
-    assert (found["from"], found["to"]) == (1, 2)
-    configuration, code = str(found["configuration"]), str(found["code"])
+    difference = get(dashboard, f"{reviser}/revisions/2/difference")
+    assert (difference["from"], difference["to"]) == (1, 2)
+    configuration, code = str(difference["configuration"]), str(difference["code"])
     assert "--- function.yaml (revision 1)\n+++ function.yaml (revision 2)\n" in configuration
     assert "-  eventTimeout: 30s\n+  eventTimeout: 40s\n" in configuration
     assert "--- main.py (revision 1)\n+++ main.py (revision 2)\n" in code
@@ -110,16 +110,18 @@ def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -
         ("nobody/revisions/1/difference", 404),
     ],
 )
-def test_what_is_not_there(dashboard: Dashboard, reviser: str, path: str, status: int) -> None:
+def test_missing_functions_and_revisions(
+    dashboard: Dashboard, reviser: str, path: str, status: int
+) -> None:
     answer = dashboard.request("GET", f"/api/functions/{path}")
     assert answer.status == status, answer.text
     assert answer.json["error"]
 
 
-def test_back_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
+def test_rollback_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
     path = f"/api/functions/{reviser}/rollback"
     before = numbers(dashboard, reviser)
-    assert said(dashboard, reviser) == "two"
+    assert reply_of(dashboard, reviser) == "two"
     begun = dashboard.request("POST", path, json={"revision": 1})
     assert begun.status == 202
     assert begun.json["action"] == "rollback"
@@ -127,10 +129,10 @@ def test_back_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
         lambda: get(dashboard, reviser)["status"]["state"] == "ready",
         "it has rolled back",
     )
-    until(lambda: said(dashboard, reviser) == "one", "it says one")
-    told = get(dashboard, f"{reviser}/operation")
-    assert (told["action"], told["state"]) == ("rollback", "done")
-    assert any("revision 1" in line["message"] for line in told["lines"])
+    until(lambda: reply_of(dashboard, reviser) == "one", "it says one")
+    operation = get(dashboard, f"{reviser}/operation")
+    assert (operation["action"], operation["state"]) == ("rollback", "done")
+    assert any("revision 1" in line["message"] for line in operation["lines"])
     listed = get(dashboard, f"{reviser}/revisions")["revisions"]
     assert len(listed) == len(before) + 1
     assert "rollback to revision 1" in listed[0]["message"]
@@ -140,24 +142,24 @@ def test_back_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
     assert note["actor"].startswith("token write from 127.0.0.1")
 
 
-def test_back_without_a_number(dashboard: Dashboard, reviser: str) -> None:
+def test_rollback_without_a_number(dashboard: Dashboard, reviser: str) -> None:
     path = f"/api/functions/{reviser}/rollback"
     dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
-    until(lambda: said(dashboard, reviser) == "two", "it says two")
+    until(lambda: reply_of(dashboard, reviser) == "two", "it says two")
     done = dashboard.request("POST", path, json={"revision": None}, headers=WAIT)
     assert (done.status, done.json["state"]) == (202, "done")
-    until(lambda: said(dashboard, reviser) == "one", "it says one")
+    until(lambda: reply_of(dashboard, reviser) == "one", "it says one")
     again = dashboard.request("POST", path, json={}, headers=WAIT)
     assert again.status == 404, again.text
     assert "served before" in again.json["error"]
     shown = get(dashboard, reviser)["status"]
     assert shown["state"] == "error"
     assert "served before" in shown["message"]
-    assert said(dashboard, reviser) == "one"
+    assert reply_of(dashboard, reviser) == "one"
     dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
 
 
-def test_a_rollback_that_cannot_be(dashboard: Dashboard, reviser: str) -> None:
+def test_an_invalid_rollback(dashboard: Dashboard, reviser: str) -> None:
     path = f"/api/functions/{reviser}/rollback"
     before = numbers(dashboard, reviser)
     for body, status in (
@@ -175,7 +177,7 @@ def test_a_rollback_that_cannot_be(dashboard: Dashboard, reviser: str) -> None:
     assert numbers(dashboard, reviser) == before
 
 
-def test_the_way_back_on_the_command_line_is_seen(dashboard: Dashboard, reviser: str) -> None:
+def test_a_rollback_by_the_command_line_is_shown(dashboard: Dashboard, reviser: str) -> None:
     count = len(numbers(dashboard, reviser))
     dashboard.cli("rollback", reviser, "1")
     assert len(numbers(dashboard, reviser)) == count + 1

@@ -47,14 +47,14 @@ def statistics(dashboard: Dashboard, name: str) -> Any:
 
 
 def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
-    # The list is what tells that there is a new function.
+    # The sampler learns of the new function from the list.
     dashboard.request("GET", "/api/functions", token=False)
     until(lambda: statistics(dashboard, failing)["samples"], "there is a sample")
     assert {ask(dashboard, failing) for _ in range(10)} == {200}
     assert [ask(dashboard, failing, "fails") for _ in range(2)] == [500, 500]
 
     def total(name: str) -> int:
-        return sum(one[name] for one in statistics(dashboard, failing)["samples"])
+        return sum(sample[name] for sample in statistics(dashboard, failing)["samples"])
 
     until(lambda: total("requests") >= 12, "the requests are in a sample")
     found = statistics(dashboard, failing)
@@ -68,7 +68,7 @@ def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
     assert found["gpuMemory"] is None
 
 
-def test_the_last_errors_come_first(dashboard: Dashboard, failing: str) -> None:
+def test_the_latest_errors_come_first(dashboard: Dashboard, failing: str) -> None:
     assert statistics(dashboard, failing)["errors"] == []
     ask(dashboard, failing, "fails")
     ask(dashboard, failing)

@@ -29,12 +29,12 @@ def basic(password: str, user: str = "anybody") -> str:
 
 
 def session_of(dashboard: Dashboard, token: str | None = None) -> Answer:
-    given = {"token": dashboard.token if token is None else token}
-    return dashboard.request("POST", "/api/session", json=given, token=False)
+    body = {"token": dashboard.token if token is None else token}
+    return dashboard.request("POST", "/api/session", json=body, token=False)
 
 
 class TestTokens:
-    def test_every_form(self, dashboard: Dashboard) -> None:
+    def test_every_form_is_accepted(self, dashboard: Dashboard) -> None:
         token = dashboard.token
         sid = f'j:{{"sid": "{token}"}}'
         for headers in (
@@ -48,7 +48,7 @@ class TestTokens:
         ):
             assert change(dashboard, **headers).status == 204, headers
 
-    def test_nuclio_jupyter_sends_it(self, dashboard: Dashboard) -> None:
+    def test_nuclio_jupyters_form_is_accepted(self, dashboard: Dashboard) -> None:
         import requests
 
         for info in (
@@ -78,18 +78,20 @@ class TestTokens:
         ],
         ids=lambda headers: next(iter(headers.values()), "none")[:40],
     )
-    def test_no_token(self, started_once: Dashboard, headers: dict[str, str]) -> None:
+    def test_a_request_without_a_token_is_refused(
+        self, started_once: Dashboard, headers: dict[str, str]
+    ) -> None:
         encoded = {name: value.encode() for name, value in headers.items()}
         answer = started_once.request(*CHANGE, json=NOTHING, headers=encoded, token=False)
         assert answer.status == 401
         assert answer.headers["www-authenticate"] == 'Basic realm="fnbuild"'
         assert "token" in answer.json["hint"]
 
-    def test_the_page_gets_no_window_of_the_browser(self, dashboard: Dashboard) -> None:
+    def test_the_browser_shows_no_login_dialog_for_the_page(self, dashboard: Dashboard) -> None:
         assert "www-authenticate" not in change(dashboard, Origin=dashboard.url).headers
         assert "www-authenticate" not in change(dashboard, User_Agent="Mozilla/5.0").headers
 
-    def test_wrong_ones_have_to_wait_and_keep_nobody_out(self, started: Started) -> None:
+    def test_wrong_tokens_are_delayed_and_lock_no_client_out(self, started: Started) -> None:
         with started() as dashboard:
             session = session_of(dashboard).headers["set-cookie"].partition(";")[0]
             wrong = [change(dashboard, Authorization=f"Bearer {n}").status for n in range(5)]
@@ -101,14 +103,14 @@ class TestTokens:
             ):
                 assert refused.status == 429
                 assert 0 < int(refused.headers["retry-after"]) <= 60
-            # Whoever has the right one, is here already, or only reads, notices nothing.
+            # Clients with the right token or a session, and readers, are not affected.
             assert change(dashboard, Authorization=f"Bearer {dashboard.token}").status == 204
             assert session_of(dashboard).status == 204
             assert change(dashboard, Cookie=session).status == 204
             bearer = {"Authorization": "Bearer 12"}
             assert dashboard.request("GET", "/api/functions", headers=bearer).status == 200
 
-    def test_a_new_one_ends_the_old_one_and_its_sessions(self, started: Started) -> None:
+    def test_a_new_token_ends_the_old_one_and_its_sessions(self, started: Started) -> None:
         with started() as dashboard:
             session = session_of(dashboard).headers["set-cookie"].partition(";")[0]
             assert change(dashboard, Cookie=session).status == 204
@@ -117,27 +119,27 @@ class TestTokens:
             assert change(dashboard, Authorization=f"Bearer {dashboard.token}").status == 401
             assert change(dashboard, Authorization=f"Bearer {token}").status == 204
 
-    def test_one_for_reading(self, started: Started) -> None:
+    def test_a_read_token(self, started: Started) -> None:
         with started() as dashboard:
             token = dashboard.cli("dashboard", "token", "--read").stdout.strip()
             refused = change(dashboard, Authorization=f"Bearer {token}")
             assert refused.status == 403
             assert "write token" in refused.json["hint"]
 
-    def test_a_file_gives_it(self, started: Started, tmp_path) -> None:
+    def test_a_token_from_a_file(self, started: Started, tmp_path) -> None:
         secret = tmp_path / "secret"
         secret.write_text("from-a-secret-0123456789\n")
-        given = {"FNBUILD_DASHBOARD_TOKEN_FILE": str(secret)}
-        with started(env=given) as dashboard:
+        values = {"FNBUILD_DASHBOARD_TOKEN_FILE": str(secret)}
+        with started(env=values) as dashboard:
             assert change(dashboard, Authorization="Bearer from-a-secret-0123456789").status == 204
             assert change(dashboard, Authorization=f"Bearer {dashboard.token}").status == 401
 
-    def test_one_that_can_be_guessed_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_token_that_can_be_guessed_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FNBUILD_DASHBOARD_TOKEN", "pass")
         with pytest.raises(InputError, match="FNBUILD_DASHBOARD_TOKEN: a token of 4 characters"):
             configured_token("write")
 
-    def test_the_cli_shows_none_twice(self, started: Started) -> None:
+    def test_the_command_line_shows_no_token_twice(self, started: Started) -> None:
         with started() as dashboard:
             done = dashboard.cli("dashboard", "token", check=False)
             assert done.returncode == 1
@@ -146,7 +148,7 @@ class TestTokens:
 
 
 class TestSessions:
-    def test_a_cookie_that_scripts_and_other_sites_do_not_get(self, dashboard: Dashboard) -> None:
+    def test_the_cookie_is_hidden_from_scripts_and_other_sites(self, dashboard: Dashboard) -> None:
         answer = session_of(dashboard)
         assert answer.status == 204
         cookie = answer.headers["set-cookie"]
@@ -158,14 +160,14 @@ class TestSessions:
         role = dashboard.request("GET", "/api/session", headers=held, token=False).json["role"]
         assert role == "write"
 
-    def test_it_outlives_the_dashboard(self, started: Started) -> None:
+    def test_a_session_outlives_the_dashboard(self, started: Started) -> None:
         with started() as dashboard:
             session = session_of(dashboard).headers["set-cookie"].partition(";")[0]
             dashboard.kill()
         with started() as dashboard:
             assert change(dashboard, Cookie=session).status == 204
 
-    def test_one_that_was_changed_is_none(self, dashboard: Dashboard) -> None:
+    def test_a_changed_session_is_invalid(self, dashboard: Dashboard) -> None:
         session = session_of(dashboard).headers["set-cookie"].partition(";")[0]
         ends = session.split(".")[1]
         for changed in (
@@ -174,7 +176,7 @@ class TestSessions:
         ):
             assert change(dashboard, Cookie=changed).status == 401
 
-    def test_its_end(self, dashboard: Dashboard) -> None:
+    def test_a_session_is_ended(self, dashboard: Dashboard) -> None:
         answer = dashboard.request("DELETE", "/api/session", token=False)
         assert answer.status == 204
         assert 'fnbuild_session=""' in answer.headers["set-cookie"]
@@ -182,10 +184,10 @@ class TestSessions:
 
     def test_a_wrong_token(self, dashboard: Dashboard) -> None:
         assert session_of(dashboard, "wrong").status == 401
-        given = {"token": 5}
-        assert dashboard.request("POST", "/api/session", json=given).status == 400
+        values = {"token": 5}
+        assert dashboard.request("POST", "/api/session", json=values).status == 400
 
-    def test_what_there_is(self, dashboard: Dashboard) -> None:
+    def test_the_session_has_role_platforms_and_library(self, dashboard: Dashboard) -> None:
         reply = dashboard.request("GET", "/api/session", token=False).json
         assert reply["role"] == "read"
         assert reply["platform"] == "process"
@@ -210,7 +212,7 @@ class TestNames:
             "dashboard.nuclio.svc.cluster.local.",
         ],
     )
-    def test_by_which_it_is_known(self, dashboard: Dashboard, host: str) -> None:
+    def test_allowed_host_names(self, dashboard: Dashboard, host: str) -> None:
         for path in ("/api/versions", "/"):
             assert dashboard.request("GET", path, headers={"Host": host}).status == 200
 
@@ -226,12 +228,12 @@ class TestNames:
             "a b.c",
         ],
     )
-    def test_by_which_it_is_not(self, dashboard: Dashboard, host: str) -> None:
+    def test_refused_host_names(self, dashboard: Dashboard, host: str) -> None:
         for path in ("/api/versions", "/", "/static/app.js"):
             answer = dashboard.request("GET", path, headers={"Host": host})
             assert answer.status in (400, 421)
 
-    def test_by_which_it_was_told_to_be_known(self, started: Started) -> None:
+    def test_host_names_of_the_flag_are_allowed(self, started: Started) -> None:
         with started("--allowed-host", "Vision.Example") as dashboard:
             own = {"Host": "vision.example"}
             assert dashboard.request("GET", "/api/versions", headers=own).status == 200
@@ -245,14 +247,14 @@ class TestOrigins:
     @pytest.mark.parametrize(
         "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://[::", "file://"]
     )
-    def test_pages_of_others(self, dashboard: Dashboard, origin: str) -> None:
+    def test_pages_of_other_origins_are_refused(self, dashboard: Dashboard, origin: str) -> None:
         bearer = f"Bearer {dashboard.token}"
         assert change(dashboard, Origin=origin, Authorization=bearer).status == 403
         answer = dashboard.request("GET", "/api/functions", headers={"Origin": origin})
         assert answer.status == 403
         assert "access-control-allow-origin" not in answer.headers
 
-    def test_its_own(self, dashboard: Dashboard) -> None:
+    def test_the_dashboards_own_page_is_allowed(self, dashboard: Dashboard) -> None:
         bearer = f"Bearer {dashboard.token}"
         assert change(dashboard, Origin=dashboard.url, Authorization=bearer).status == 204
         behind_tls = {"Origin": "https://localhost", "Host": "localhost"}
@@ -262,7 +264,7 @@ class TestOrigins:
 @pytest.mark.parametrize(
     ("path", "status"), [("/", 200), ("/api/versions", 200), ("/api/nothing", 404)]
 )
-def test_headers_that_keep_script_out(dashboard: Dashboard, path: str, status: int) -> None:
+def test_headers_prevent_foreign_scripts(dashboard: Dashboard, path: str, status: int) -> None:
     answer = dashboard.request("GET", path, token=False)
     assert answer.status == status
     policy = answer.headers["content-security-policy"]
@@ -307,5 +309,5 @@ def started_once(tmp_path_factory, fetched):
     from tests.dashboard.conftest import new_data_dir, running
 
     place = new_data_dir(tmp_path_factory.mktemp("wrong"), fetched)
-    with running(place, "--show", "process") as made:
-        yield made
+    with running(place, "--show", "process") as running_dashboard:
+        yield running_dashboard

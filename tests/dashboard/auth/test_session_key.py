@@ -24,7 +24,7 @@ def forged(key: bytes) -> str:
 
 
 def columns(path: Path) -> list[str]:
-    """Return every text of the database, as a thief of the file has them."""
+    """Return every text in the database file."""
     with sqlite3.connect(path) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
         rows = [row for table in tables if "sqlite" not in table and table in ("tokens", "schema")
@@ -38,13 +38,13 @@ def test_a_session_cannot_be_made_from_the_database(tmp_path: Path) -> None:
         tokens = Tokens(store)
         assert tokens.create_if_missing("write")
         assert tokens.session_role(tokens.create_session("write")) == "write"
-        found = columns(tmp_path / "fnbuild.db")
-        assert any(len(text) == 64 for text in found)
-        for text in found:
+        texts = columns(tmp_path / "fnbuild.db")
+        assert any(len(text) == 64 for text in texts)
+        for text in texts:
             assert tokens.session_role(forged(text.encode())) == "none"
 
 
-def test_nor_from_the_digest_of_a_token_from_outside(
+def test_a_session_cannot_be_made_from_the_digest_of_a_configured_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = "from-a-secret-0123456789"
@@ -68,21 +68,21 @@ def test_sessions_outlive_the_dashboard_and_end_with_the_token(tmp_path: Path) -
         assert Tokens(store).session_role(session) == "none"
 
 
-def test_the_key_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_key(tmp_path: Path) -> None:
     key = session_key(tmp_path)
     path = tmp_path / SESSION_KEY_FILE
     assert len(key) == 32
     assert path.stat().st_mode & 0o777 == 0o600
     assert session_key(tmp_path) == key
-    path.chmod(0o644)  # somebody may have read it
+    path.chmod(0o644)  # another user may have read it
     assert session_key(tmp_path) != key
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(b"short")
     os.chmod(path, 0o600)
     assert len(session_key(tmp_path)) == 32
-    assert [one.name for one in tmp_path.iterdir()] == [SESSION_KEY_FILE]
+    assert [entry.name for entry in tmp_path.iterdir()] == [SESSION_KEY_FILE]
 
 
-def test_those_who_create_it_at_once_agree(tmp_path: Path) -> None:
+def test_concurrent_creators_get_the_same_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: session_key(tmp_path), range(8)))) == 1

@@ -54,8 +54,8 @@ def handler(context, event):
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
     """A name for one test; its function is deleted at the end."""
-    with gone_at_the_end(dashboard, f"changed-{uuid.uuid4().hex[:8]}") as made:
-        yield made
+    with gone_at_the_end(dashboard, f"changed-{uuid.uuid4().hex[:8]}") as unique_name:
+        yield unique_name
 
 
 def answers(dashboard: Dashboard, name: str, text: str) -> None:
@@ -63,7 +63,7 @@ def answers(dashboard: Dashboard, name: str, text: str) -> None:
     until(lambda: invoked(dashboard, name) == text, f"{name} answers {text}")
 
 
-def test_a_new_function_is_building_at_once_and_serves_soon(
+def test_a_new_function_is_building_at_once_and_then_ready(
     dashboard: Dashboard, name: str, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -71,20 +71,22 @@ def test_a_new_function_is_building_at_once_and_serves_soon(
     assert (answer.status, answer.body) == (202, b"")
     assert status(dashboard, name)["state"] == "building"
     gate.touch()
-    found = settled(dashboard, name)
-    assert (found["state"], found["platform"]) == ("ready", "process")
-    assert found["httpPort"] > 0
+    final_status = settled(dashboard, name)
+    assert (final_status["state"], final_status["platform"]) == ("ready", "process")
+    assert final_status["httpPort"] > 0
     assert invoked(dashboard, name) == "one"
     assert name in dashboard.cli("get", "functions").stdout
 
 
-def test_a_client_that_waits_is_answered_when_it_serves(dashboard: Dashboard, name: str) -> None:
+def test_a_waiting_client_gets_its_reply_when_the_function_is_ready(
+    dashboard: Dashboard, name: str
+) -> None:
     answer = dashboard.request("POST", "/api/functions", json=answering(name, "one"), headers=WAIT)
     assert answer.status == 202
     assert status(dashboard, name)["state"] == "ready"
 
 
-def test_a_client_that_waits_is_answered_with_what_the_change_failed_with(
+def test_a_waiting_client_gets_the_error_of_a_failed_change(
     dashboard: Dashboard, name: str
 ) -> None:
     body = inline(name, "def handler(context, event)\n    return 1\n")
@@ -96,7 +98,7 @@ def test_a_client_that_waits_is_answered_with_what_the_change_failed_with(
     assert status(dashboard, name)["state"] == "error"
 
 
-def test_a_name_that_is_taken_is_a_conflict_and_put_changes_what_has_it(
+def test_creating_an_existing_function_is_a_conflict_and_put_changes_it(
     dashboard: Dashboard, name: str
 ) -> None:
     deployed(dashboard, answering(name, "one"), "PUT")
@@ -108,7 +110,7 @@ def test_a_name_that_is_taken_is_a_conflict_and_put_changes_what_has_it(
     answers(dashboard, name, "two")
 
 
-def test_put_takes_the_name_in_the_body_before_the_one_in_the_path(
+def test_the_name_in_the_body_of_put_precedes_the_one_in_the_path(
     dashboard: Dashboard, name: str
 ) -> None:
     path = "/api/functions/another-name"
@@ -119,7 +121,7 @@ def test_put_takes_the_name_in_the_body_before_the_one_in_the_path(
 
 
 @pytest.mark.parametrize(
-    ("body", "wanted", "said"),
+    ("body", "wanted", "message"),
     [
         ({"metadata": {"name": "x1"}}, 400, "no spec"),
         ({"spec": {}}, 400, "no metadata"),
@@ -141,19 +143,19 @@ def test_put_takes_the_name_in_the_body_before_the_one_in_the_path(
         ),
     ],
 )
-def test_what_is_wrong_with_a_request_is_answered_at_once_and_changes_nothing(
-    dashboard: Dashboard, body: dict[str, object], wanted: int, said: str
+def test_an_invalid_request_is_refused_at_once_and_changes_nothing(
+    dashboard: Dashboard, body: dict[str, object], wanted: int, message: str
 ) -> None:
     answer = dashboard.request("POST", "/api/functions", json=body)
     assert answer.status == wanted, answer.text
-    assert said in answer.json["error"] + str(answer.json["diagnostics"])
+    assert message in answer.json["error"] + str(answer.json["diagnostics"])
     assert answer.json["hint"] or answer.json["diagnostics"]
     assert dashboard.request("GET", "/api/functions/x1/operation").status == 404
     assert "x1" not in dashboard.request("GET", "/api/functions").json
 
 
 @pytest.mark.parametrize("kind", ["json", "yaml"])
-def test_without_code_all_that_is_wrong_is_told(dashboard: Dashboard, kind: str) -> None:
+def test_a_request_without_code_reports_all_errors(dashboard: Dashboard, kind: str) -> None:
     body = {"metadata": {"name": "x1"}, "spec": {"runtime": "pythn:3.11", "replicass": 2}}
     text = json.dumps(body, indent=1)
     headers = {"content-type": f"application/{kind}"}
@@ -167,7 +169,7 @@ def test_without_code_all_that_is_wrong_is_told(dashboard: Dashboard, kind: str)
     assert findings["runtime"]["line"] == (6 if kind == "yaml" else 0)
 
 
-def test_a_project_has_to_exist_and_the_header_goes_before_the_label(
+def test_the_project_must_exist_and_the_header_precedes_the_label(
     dashboard: Dashboard, name: str
 ) -> None:
     project = f"of-{name}"
@@ -184,7 +186,7 @@ def test_a_project_has_to_exist_and_the_header_goes_before_the_label(
     assert labels["nuclio.io/project-name"] == project
 
 
-def test_yaml_is_taken_and_its_errors_stand_at_their_lines(dashboard: Dashboard, name: str) -> None:
+def test_yaml_is_accepted_and_its_errors_have_their_lines(dashboard: Dashboard, name: str) -> None:
     code = encoded("def handler(context, event):\n    return 'from yaml'\n")
     text = (
         f"metadata:\n  name: {name}\n  namespace: elsewhere\nspec:\n  handler: main:handler\n"
@@ -223,7 +225,7 @@ def test_one_change_of_a_function_at_a_time(
     answers(dashboard, name, "slow")
 
 
-def test_of_many_who_create_the_same_function_one_does(dashboard: Dashboard, name: str) -> None:
+def test_one_of_many_concurrent_creations_succeeds(dashboard: Dashboard, name: str) -> None:
     answers: list[int] = []
 
     def ask(text: str) -> None:
@@ -231,44 +233,44 @@ def test_of_many_who_create_the_same_function_one_does(dashboard: Dashboard, nam
         answers.append(answer.status)
 
     threads = [threading.Thread(target=ask, args=(str(number),)) for number in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(answers)[0] == 202
     assert set(sorted(answers)[1:]) <= {409, 412}
     assert settled(dashboard, name)["state"] == "ready"
 
 
-def test_a_first_deploy_that_fails_is_an_error_with_the_traceback_and_can_be_mended(
+def test_a_failed_first_deploy_is_an_error_with_the_traceback_and_can_be_repeated(
     dashboard: Dashboard, name: str
 ) -> None:
     dashboard.request("POST", "/api/functions", json=inline(name, BROKEN))
-    found = settled(dashboard, name)
-    assert found["state"] == "error"
-    assert "no weights" in found["message"]
-    assert any("no weights" in log["message"] for log in found["logs"])
+    final_status = settled(dashboard, name)
+    assert final_status["state"] == "error"
+    assert "no weights" in final_status["message"]
+    assert any("no weights" in log["message"] for log in final_status["logs"])
     assert deployed(dashboard, answering(name, "mended"), "PUT")["state"] == "ready"
     assert invoked(dashboard, name) == "mended"
 
 
-def test_after_a_deploy_that_fails_the_one_before_serves_and_clients_learn_of_it(
+def test_after_a_failed_deploy_the_previous_revision_serves_and_the_error_is_shown(
     dashboard: Dashboard, name: str
 ) -> None:
     port = deployed(dashboard, answering(name, "one"))["httpPort"]
     dashboard.request("PUT", "/api/functions", json=inline(name, BROKEN))
-    found = settled(dashboard, name)
-    assert found["state"] == "error"
-    assert "no weights" in found["message"]
-    assert "revision 1 goes on serving" in found["message"]
-    assert (found["httpPort"], found["replicas"]["available"]) == (port, 1)
+    final_status = settled(dashboard, name)
+    assert final_status["state"] == "error"
+    assert "no weights" in final_status["message"]
+    assert "revision 1 goes on serving" in final_status["message"]
+    assert (final_status["httpPort"], final_status["replicas"]["available"]) == (port, 1)
     assert invoked(dashboard, name) == "one"
-    # What the command line does is a change as well: the failure is past then.
+    # A deploy by the command line is a change as well, after which the failure is over.
     dashboard.cli("redeploy", name)
     until(lambda: status(dashboard, name)["state"] == "ready", "the failure is past")
 
 
-def test_a_version_that_is_not_the_newest_is_a_conflict(dashboard: Dashboard, name: str) -> None:
+def test_an_outdated_version_is_a_conflict(dashboard: Dashboard, name: str) -> None:
     deployed(dashboard, answering(name, "one"))
     deployed(dashboard, answering(name, "two"), "PUT")
     assert function(dashboard, name)["metadata"]["resourceVersion"] == "2"
@@ -282,7 +284,7 @@ def test_a_version_that_is_not_the_newest_is_a_conflict(dashboard: Dashboard, na
     answers(dashboard, name, "three")
 
 
-def test_what_is_redacted_and_sent_back_stays_and_nothing_else_does(
+def test_redacted_values_are_restored_only_for_the_same_variable(
     dashboard: Dashboard, name: str
 ) -> None:
     code = "import os\n\n\ndef handler(context, event):\n    return os.environ['API_KEY']\n"
@@ -315,23 +317,23 @@ def test_a_function_from_a_folder_is_changed_without_its_code(
     assert "env" not in function(dashboard, greeter)["spec"]
 
 
-def test_a_function_that_is_disabled_stands_by_and_runs_again(
+def test_a_disabled_function_is_in_standby_and_can_be_enabled(
     dashboard: Dashboard, name: str
 ) -> None:
-    """To Nuclio's clients it is ready all the while, with spec.disable."""
+    """Nuclio's clients see it as ready with spec.disable."""
     deployed(dashboard, answering(name, "one"))
     for disable, wanted in ((True, "standby"), (False, "ready")):
         body = answering(name, "one", disable=disable)
         assert dashboard.request("PUT", "/api/functions", json=body, headers=WAIT).status == 202
-        found = function(dashboard, name)
-        assert (found["status"]["state"], found["status"]["detailedState"]) == ("ready", wanted)
-        told = [line["message"] for line in operation(dashboard, name)["lines"]]
-        assert not any("not in the function" in text for text in told), told
-        assert found["spec"].get("disable", False) == disable
+        shown = function(dashboard, name)
+        assert (shown["status"]["state"], shown["status"]["detailedState"]) == ("ready", wanted)
+        messages = [line["message"] for line in operation(dashboard, name)["lines"]]
+        assert not any("not in the function" in text for text in messages), messages
+        assert shown["spec"].get("disable", False) == disable
         assert f" {wanted} " in dashboard.cli("get", "functions", name).stdout
 
 
-def test_patch_starts_again_and_refuses_what_cannot_be(dashboard: Dashboard, name: str) -> None:
+def test_patch_restarts_and_refuses_invalid_changes(dashboard: Dashboard, name: str) -> None:
     path = f"/api/functions/{name}"
     assert dashboard.request("PATCH", path, json={"desiredState": "ready"}).status == 404
     deployed(dashboard, answering(name, "one"))
@@ -349,7 +351,7 @@ def test_patch_starts_again_and_refuses_what_cannot_be(dashboard: Dashboard, nam
     assert (status(dashboard, name)["revision"], invoked(dashboard, name)) == (2, "one")
 
 
-def test_an_imported_function_waits_until_it_is_asked_for(dashboard: Dashboard, name: str) -> None:
+def test_an_imported_function_starts_on_request(dashboard: Dashboard, name: str) -> None:
     body = answering(name, "at last")
     body["metadata"]["annotations"] = {"skip-build": "true", "skip-deploy": "true"}
     assert dashboard.request("POST", "/api/functions", json=body, headers=WAIT).status == 202
@@ -362,7 +364,7 @@ def test_an_imported_function_waits_until_it_is_asked_for(dashboard: Dashboard, 
 
 @pytest.mark.parametrize("kind", ["json", "yaml"])
 @pytest.mark.parametrize("annotations", [{}, {"skip-deploy": "true"}], ids=["deploy", "import"])
-def test_replicas_of_a_stream_are_repaired_if_the_request_asks_for_it(
+def test_replicas_of_a_stream_are_repaired_on_request(
     dashboard: Dashboard, name: str, annotations: dict[str, str], kind: str
 ) -> None:
     streams = {"stream": {"kind": "v3ioStream"}}
@@ -380,9 +382,7 @@ def test_replicas_of_a_stream_are_repaired_if_the_request_asks_for_it(
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 2)
 
 
-def test_deleting_answers_when_it_is_gone_also_when_it_never_was(
-    dashboard: Dashboard, name: str
-) -> None:
+def test_deleting_succeeds_also_for_a_missing_function(dashboard: Dashboard, name: str) -> None:
     named = {"metadata": {"name": name}}
     assert dashboard.request("DELETE", "/api/functions", json=named).status == 204
     deployed(dashboard, answering(name, "one"))
@@ -392,7 +392,7 @@ def test_deleting_answers_when_it_is_gone_also_when_it_never_was(
     assert dashboard.request("DELETE", "/api/functions", json={"metadata": {}}).status == 400
 
 
-def test_deleting_in_spite_of_a_change_waits_for_its_end(dashboard: Dashboard, name: str) -> None:
+def test_a_forced_deletion_waits_for_the_end_of_a_change(dashboard: Dashboard, name: str) -> None:
     dashboard.request("POST", "/api/functions", json=inline(name, SLOW))
     named = {"metadata": {"name": name}}
     answer = dashboard.request("DELETE", "/api/functions", json=named, headers=IGNORE_STATE)
@@ -400,7 +400,7 @@ def test_deleting_in_spite_of_a_change_waits_for_its_end(dashboard: Dashboard, n
     assert dashboard.request("GET", f"/api/functions/{name}").status == 404
 
 
-def test_reading_is_open_here_and_changing_is_not(dashboard: Dashboard, name: str) -> None:
+def test_reading_needs_no_token_and_changing_does(dashboard: Dashboard, name: str) -> None:
     for method, path in (("POST", ""), ("PUT", ""), ("DELETE", ""), ("PATCH", f"/{name}")):
         answer = dashboard.request(
             method, f"/api/functions{path}", json=answering(name, "one"), token=False
@@ -409,7 +409,7 @@ def test_reading_is_open_here_and_changing_is_not(dashboard: Dashboard, name: st
     assert dashboard.request("GET", f"/api/functions/{name}").status == 404
 
 
-def test_a_namespace_is_the_headers_else_the_bodys_else_the_dashboards(
+def test_the_namespace_is_that_of_the_header_the_body_or_the_dashboard(
     dashboard: Dashboard, name: str
 ) -> None:
     body = answering(name, "one")
@@ -419,12 +419,12 @@ def test_a_namespace_is_the_headers_else_the_bodys_else_the_dashboards(
         answer = dashboard.request("POST", "/api/functions", json=body, headers={**headers, **WAIT})
         assert answer.status == 202, answer.text
         there = {"x-nuclio-function-namespace": wanted}
-        found = dashboard.request("GET", f"/api/functions/{name}", headers=there)
-        assert found.json["metadata"]["namespace"] == wanted
+        response = dashboard.request("GET", f"/api/functions/{name}", headers=there)
+        assert response.json["metadata"]["namespace"] == wanted
         assert dashboard.request("DELETE", f"/api/functions/{name}", headers=there).status == 204
 
 
-def test_what_the_dashboard_is_told_lies_below_every_function(
+def test_settings_of_the_dashboard_are_defaults_of_every_function(
     started: Started, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = tmp_path_factory.mktemp("config") / "dashboard.yaml"
@@ -435,6 +435,9 @@ def test_what_the_dashboard_is_told_lies_below_every_function(
         deployed(own, answering("below", "one", env=[{"name": "HIGH", "value": "2"}]))
         spec = function(own, "below")["spec"]
         assert spec["eventTimeout"] == "7s"
-        assert {one["name"]: one["value"] for one in spec["env"]} == {"LOW": "1", "HIGH": "2"}
+        assert {variable["name"]: variable["value"] for variable in spec["env"]} == {
+            "LOW": "1",
+            "HIGH": "2",
+        }
         assert spec["build"]["noBaseImagesPull"] is True
         assert spec["build"]["offline"] is True

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
-    with gone_at_the_end(dashboard, f"from-{uuid.uuid4().hex[:8]}") as made:
-        yield made
+    with gone_at_the_end(dashboard, f"from-{uuid.uuid4().hex[:8]}") as unique_name:
+        yield unique_name
 
 
 def of(name: str, **build: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def of(name: str, **build: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["archive", ""])
-def test_an_archive_comes_from_its_url_with_the_headers_it_needs(
+def test_an_archive_is_downloaded_with_the_headers_of_the_request(
     dashboard: Dashboard,
     name: str,
     web: Web,  # noqa: F811
@@ -60,7 +60,7 @@ def test_an_archive_comes_from_its_url_with_the_headers_it_needs(
     assert shown.json["spec"]["description"] == "as sent"
 
 
-def test_a_url_without_anything_fails_in_the_change_and_says_so(
+def test_a_missing_url_is_the_error_of_the_change(
     dashboard: Dashboard,
     name: str,
     web: Web,  # noqa: F811
@@ -68,18 +68,18 @@ def test_a_url_without_anything_fails_in_the_change_and_says_so(
     body = of(name, path=f"{web.url}/none.zip", codeEntryType="archive")
     answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
     assert answer.status == 400, answer.text
-    found = settled(dashboard, name)
-    assert found["state"] == "error"
-    assert "404" in found["message"]
-    assert answer.json["error"] in found["message"]
-    # Nothing of it is anywhere but here, and it can be deleted like every other function.
+    final_status = settled(dashboard, name)
+    assert final_status["state"] == "error"
+    assert "404" in final_status["message"]
+    assert answer.json["error"] in final_status["message"]
+    # Only the dashboard has it, and it can be deleted like every other function.
     assert name in dashboard.request("GET", "/api/functions").json
     assert dashboard.request("DELETE", f"/api/functions/{name}").status == 204
     assert dashboard.request("GET", f"/api/functions/{name}").status == 404
     assert name not in dashboard.request("GET", "/api/functions").json
 
 
-def test_a_repository_is_cloned_and_its_password_is_seen_nowhere(
+def test_a_repository_is_cloned_and_its_password_is_not_shown(
     dashboard: Dashboard,
     name: str,
     served: tuple[str, list[str]],  # noqa: F811
@@ -96,16 +96,16 @@ def test_a_repository_is_cloned_and_its_password_is_seen_nowhere(
 
 
 @pytest.mark.parametrize("url", ["file:///etc", "FILE:///etc", "/etc", "../etc"])
-def test_a_repository_on_this_machine_is_none_for_clients(
-    dashboard: Dashboard, name: str, url: str
-) -> None:
+def test_a_repository_on_this_machine_is_refused(dashboard: Dashboard, name: str, url: str) -> None:
     body = of(name, path=url, codeEntryType="git", codeEntryAttributes={"branch": "main"})
     answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
     assert answer.status == 400, answer.text
-    assert any(words in answer.json["error"] for words in ("not a supported address", "not opened"))
+    assert any(
+        message in answer.json["error"] for message in ("not a supported address", "not opened")
+    )
 
 
-def test_the_library_is_offered_and_deployed_from(
+def test_functions_of_the_library_are_listed_and_deployed(
     started: Started, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     library = tmp_path_factory.mktemp("library")
@@ -130,7 +130,7 @@ def test_the_library_is_offered_and_deployed_from(
             assert "cv/first" in answer.json["hint"]
 
 
-def test_templates_are_the_library_and_are_rendered_with_values(
+def test_templates_of_the_library_are_rendered_with_values(
     started: Started, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     library = tmp_path_factory.mktemp("library")
@@ -173,7 +173,7 @@ def test_templates_are_the_library_and_are_rendered_with_values(
         ("{{ " * 100_000, 400),
     ],
 )
-def test_a_template_is_rendered_in_bounds(dashboard: Dashboard, template: str, status: int) -> None:
+def test_rendering_a_template_is_limited(dashboard: Dashboard, template: str, status: int) -> None:
     body = {"template": template, "values": {"x": "y", "big": "#" * 100_000}}
     path = "/api/function_templates/render"
     answer = dashboard.request("POST", path, json=body, token=False, timeout=20)
@@ -182,14 +182,14 @@ def test_a_template_is_rendered_in_bounds(dashboard: Dashboard, template: str, s
         assert "more than 1 MiB" in answer.json["error"]
 
 
-def test_without_a_library_there_are_no_functions_in_it(dashboard: Dashboard) -> None:
+def test_without_a_library_its_list_is_empty(dashboard: Dashboard) -> None:
     for path in ("library", "function_templates"):
         answer = dashboard.request("GET", f"/api/{path}")
         assert answer.status == 200
         assert isinstance(answer.json, dict)
 
 
-def test_many_deploys_of_one_upload_at_once(dashboard: Dashboard, name: str) -> None:
+def test_concurrent_deploys_of_one_upload(dashboard: Dashboard, name: str) -> None:
     files = {"function.yaml": configured("any"), "main.py": CODE.format(text="shared")}
     path = dashboard.request("POST", "/api/uploads", body=zipped(files)).json["path"]
     names = [f"{name}-{number}" for number in range(3)]
@@ -201,7 +201,7 @@ def test_many_deploys_of_one_upload_at_once(dashboard: Dashboard, name: str) -> 
         dashboard.request("DELETE", f"/api/functions/{one}")
 
 
-def test_nothing_is_left_of_code_on_its_way(dashboard: Dashboard, name: str) -> None:
+def test_no_temporary_code_is_left(dashboard: Dashboard, name: str) -> None:
     deployed(dashboard, answering(name, "one"))
     left = [
         path
@@ -212,10 +212,10 @@ def test_nothing_is_left_of_code_on_its_way(dashboard: Dashboard, name: str) -> 
     assert left == []
 
 
-# Which of several sources counts
+# The source that is used if there are several
 
 
-def known(**build: Any) -> Deployment:
+def deployment_with(**build: Any) -> Deployment:
     raw = {"metadata": {"name": "it"}, "spec": {"image": "it:latest", "build": build}}
     return Deployment(function_from_dict(raw, "it"), "local", "ready", revision=1)
 
@@ -231,16 +231,16 @@ def known(**build: Any) -> Deployment:
         ({"build": {"codeEntryType": "s3"}}, None, "remote"),
         ({"build": {"path": "upload:x"}}, None, "upload"),
         ({"build": {"path": "library:x"}}, None, "library"),
-        ({}, known(), "recorded"),
-        ({"image": "it:latest"}, known(), "recorded"),
-        ({"image": "another:1"}, known(), "image"),
-        ({"build": {"path": "/home/me/it"}}, known(path="/home/me/it"), "recorded"),
-        ({"build": {"path": "/etc"}}, known(path="/home/me/it"), None),
+        ({}, deployment_with(), "recorded"),
+        ({"image": "it:latest"}, deployment_with(), "recorded"),
+        ({"image": "another:1"}, deployment_with(), "image"),
+        ({"build": {"path": "/home/me/it"}}, deployment_with(path="/home/me/it"), "recorded"),
+        ({"build": {"path": "/etc"}}, deployment_with(path="/home/me/it"), None),
         ({"build": {"path": "./it"}}, None, None),
         ({}, None, None),
     ],
 )
-def test_what_the_code_of_a_function_is(
+def test_the_kind_of_a_functions_code(
     spec: dict[str, Any], current: Deployment | None, wanted: str | None
 ) -> None:
     function = function_from_dict({"metadata": {"name": "it"}, "spec": spec}, "it")
@@ -251,7 +251,7 @@ def test_what_the_code_of_a_function_is(
         assert source_kind(function, current) == wanted
 
 
-def test_a_library_is_no_way_out_of_its_folder(started: Started, tmp_path: Path) -> None:
+def test_a_library_cannot_refer_outside_its_folder(started: Started, tmp_path: Path) -> None:
     library = tmp_path / "library"
     write_function(library, "inside")
     outside = write_function(tmp_path / "outside", "secret")

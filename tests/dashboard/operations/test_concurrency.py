@@ -70,7 +70,7 @@ def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
 
 @contextmanager
 def watching(pair: Pair) -> Iterator[None]:
-    """Request lists all the time meanwhile, and check that all of them are valid."""
+    """Request lists continuously, and check that all of them are valid."""
     over = threading.Event()
     wrong: list[str] = []
 
@@ -95,7 +95,7 @@ def watching(pair: Pair) -> Iterator[None]:
 
 
 def at_once(work: list[Callable[[], Any]]) -> list[Any]:
-    """Begin all of them together; return the result of each."""
+    """Start all of them together; return the result of each."""
     gate = threading.Barrier(len(work))
 
     def one(task: Callable[[], Any]) -> Any:
@@ -139,7 +139,7 @@ def remove(dashboard: Dashboard, name: str) -> Callable[[], int]:
     return run
 
 
-def test_everybody_deploys_one_function(pair: Pair, tmp_path: Path) -> None:
+def test_concurrent_deploys_of_one_function(pair: Pair, tmp_path: Path) -> None:
     one, two = pair
     folder = write_function(tmp_path, "shared", _CODE.format(text="by command line"))
     with watching(pair):
@@ -156,7 +156,7 @@ def test_everybody_deploys_one_function(pair: Pair, tmp_path: Path) -> None:
             assert set(came) <= {202, *REFUSED}
             assert 202 in came
             state, port, _ = settled(pair)["shared"]
-            # Whoever was refused by a lock half way says so; what runs goes on.
+            # A deploy that was refused by a lock reports it; the running revision continues.
             assert state in ("ready", "error")
             assert port
             assert invoked(one, "shared") == invoked(two, "shared")
@@ -167,7 +167,7 @@ def test_everybody_deploys_one_function(pair: Pair, tmp_path: Path) -> None:
     assert delete(one, "shared")() == 204
 
 
-def test_everybody_deploys_functions_of_their_own(pair: Pair, tmp_path: Path) -> None:
+def test_concurrent_deploys_of_different_functions(pair: Pair, tmp_path: Path) -> None:
     one, two = pair
     names = [f"many-{number}" for number in range(9)]
     folders = [write_function(tmp_path, name, _CODE.format(text=name)) for name in names[6:]]
@@ -192,7 +192,7 @@ def test_everybody_deploys_functions_of_their_own(pair: Pair, tmp_path: Path) ->
     until(lambda: not set(names) & {*shown(one), *shown(two)}, "they are gone")
 
 
-def test_deletes_while_others_deploy(pair: Pair, tmp_path: Path) -> None:
+def test_concurrent_deletes_and_deploys(pair: Pair, tmp_path: Path) -> None:
     one, two = pair
     folder = write_function(tmp_path, "torn", _CODE.format(text="torn"))
     with watching(pair):
@@ -215,7 +215,7 @@ def test_deletes_while_others_deploy(pair: Pair, tmp_path: Path) -> None:
     until(lambda: "torn" not in {*shown(one), *shown(two), *listed(one)}, "it is gone")
 
 
-def test_projects_are_made_once(pair: Pair) -> None:
+def test_projects_are_created_once(pair: Pair) -> None:
     one, two = pair
     body = {"metadata": {"name": "contested"}, "spec": {}}
 

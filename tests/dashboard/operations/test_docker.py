@@ -44,7 +44,7 @@ def handler(context, event):
 
 @dataclass
 class Machine:
-    """A container engine with a namespace of the tests' own, and dashboards that deploy to it."""
+    """A container engine with a separate namespace, and dashboards that deploy to it."""
 
     resources: EngineResources
     data_dir: Path
@@ -95,8 +95,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator
         yield machine
         kept = f"reference=fnbuild-revisions:{namespace}.*"
         listed = call(engine, "images", "--filter", kept, "--format", "{{.Repository}}:{{.Tag}}")
-        for one in listed.split():
-            call(engine, "rmi", "--force", one)
+        for container in listed.split():
+            call(engine, "rmi", "--force", container)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,8 @@ def built(machine: Machine) -> Machine:
         }
         assert dashboard.request("POST", "/api/functions", json=body).status == 202
         assert status(dashboard, "built")["state"] == "building"
-        found = settled(dashboard, "built")
-        assert found["state"] == "ready", found
+        final_status = settled(dashboard, "built")
+        assert final_status["state"] == "ready", final_status
         assert invoked(dashboard, "built") == "it says nothing"
         lines = [one["message"] for one in operation(dashboard, "built")["lines"]]
         assert any(line.startswith("  ") for line in lines), "what the steps wrote is told"
@@ -120,7 +120,7 @@ def built(machine: Machine) -> Machine:
     return machine
 
 
-def test_code_that_cannot_be_built_is_an_error_with_the_steps_own_words(machine: Machine) -> None:
+def test_a_failed_build_is_an_error_with_the_output_of_its_step(machine: Machine) -> None:
     with machine.dashboard() as dashboard:
         body = inline("unbuilt", CODE)
         body["spec"]["build"] |= {
@@ -129,16 +129,16 @@ def test_code_that_cannot_be_built_is_an_error_with_the_steps_own_words(machine:
             "commands": ["echo it stops here && false"],
         }
         dashboard.request("POST", "/api/functions", json=body)
-        found = settled(dashboard, "unbuilt")
-        assert found["state"] == "error"
-        assert "false" in found["message"]
-        assert any("it stops here" in log["message"] for log in found["logs"])
+        final_status = settled(dashboard, "unbuilt")
+        assert final_status["state"] == "error"
+        assert "false" in final_status["message"]
+        assert any("it stops here" in log["message"] for log in final_status["logs"])
         assert "unbuilt" in dashboard.request("GET", "/api/functions").json
         assert dashboard.request("DELETE", "/api/functions/unbuilt").status == 204
         assert dashboard.request("GET", "/api/functions/unbuilt").status == 404
 
 
-def test_whenever_it_is_killed_containers_are_what_is_told_of_them(built: Machine) -> None:
+def test_the_state_matches_the_containers_whenever_the_dashboard_is_killed(built: Machine) -> None:
     chance = random.Random(20261120)
     texts = {"it says nothing yet"}
     for round_ in range(ROUNDS):
@@ -166,19 +166,19 @@ def test_whenever_it_is_killed_containers_are_what_is_told_of_them(built: Machin
 
 def check(dashboard: Dashboard, texts: set[str]) -> None:
     """Check that the function serves old or new code, or that its status is an error."""
-    found = settled(dashboard, "often")
+    final_status = settled(dashboard, "often")
     assert operation(dashboard, "often")["state"] in ("done", "failed")
-    if found["replicas"]["available"]:
+    if final_status["replicas"]["available"]:
         assert invoked(dashboard, "often") in texts
     else:
-        assert found["state"] in ("error", "unhealthy"), found
+        assert final_status["state"] in ("error", "unhealthy"), final_status
     assert "often" in dashboard.request("GET", "/api/functions").json
 
 
-# The command line's own way into a Nuclio
+# The command line with the platform nuclio
 
 
-def test_the_command_line_deploys_through_a_dashboard_as_through_nuclios(built: Machine) -> None:
+def test_the_command_line_deploys_through_a_dashboard(built: Machine) -> None:
     with built.dashboard() as dashboard:
 
         def run(*arguments: str, token: str = dashboard.token) -> subprocess.CompletedProcess[str]:

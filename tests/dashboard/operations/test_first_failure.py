@@ -19,15 +19,19 @@ BROKEN = "raise RuntimeError('the weights are gone')\n"
 def states(dashboard: Dashboard, name: str) -> set[str]:
     """Return its state in the command line, and in the dashboard's object and list."""
     printed = json.loads(dashboard.cli("get", "function", name, "-o", "json").stdout)
-    one = dashboard.request("GET", f"/api/functions/{name}").json
+    object_ = dashboard.request("GET", f"/api/functions/{name}").json
     listed = dashboard.request("GET", "/api/functions").json[name]
-    shown = [one["status"], listed["status"], printed["status"]]
-    told = {"the weights are gone" in status.get("message", "") for status in shown}
+    shown = [object_["status"], listed["status"], printed["status"]]
+    reported = {"the weights are gone" in status.get("message", "") for status in shown}
     details = {status["detailedState"] for status in shown[:2]}
-    return {status["state"] for status in shown} | details | (set() if all(told) else {"no reason"})
+    return (
+        {status["state"] for status in shown}
+        | details
+        | (set() if all(reported) else {"no reason"})
+    )
 
 
-def test_it_is_an_error_everywhere(started: Started, tmp_path: Path) -> None:
+def test_the_state_is_error_in_every_view(started: Started, tmp_path: Path) -> None:
     function = {
         "metadata": {"name": "asked-for"},
         "spec": {
@@ -45,7 +49,7 @@ def test_it_is_an_error_everywhere(started: Started, tmp_path: Path) -> None:
         assert states(dashboard, "asked-for") == {"error"}
 
 
-def test_one_that_was_ready_is_unhealthy(started: Started, tmp_path: Path) -> None:
+def test_a_function_that_was_ready_is_unhealthy(started: Started, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     code = f"import os\nif os.path.exists({str(gone)!r}):\n    {BROKEN}\n"
     code += "def handler(context, event):\n    return 'well'\n"

@@ -1,5 +1,5 @@
-"""Functions that somebody else changes just now: a dashboard of another data directory, which sees
-the same cluster, or a process that holds the lock of this one.
+"""Functions that another process is changing: a dashboard with another data directory and the same
+cluster, or a process that holds the lock of this data directory.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def pair(tmp_path: Path, fetched: Path) -> Iterator[Pair]:
-    """Two dashboards on one cluster, each with a data directory of its own."""
+    """Two dashboards on one cluster, each with its own data directory."""
     config = tmp_path / "dashboard.yaml"
     config.write_text("platform: kube\nplatforms: [kube]\nnoPull: true\n")
     homes = [tmp_path / one for one in ("one", "two")]
@@ -111,7 +111,7 @@ def refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
         assert "being deployed from" in answer.json["hint"]
 
 
-def test_a_change_by_one_dashboard_is_under_way_for_the_other(pair: Pair, image: str) -> None:
+def test_a_change_by_one_dashboard_is_shown_by_the_other(pair: Pair, image: str) -> None:
     one, two = pair
     body = of_image(image, "first", 15)
     assert one.request("POST", "/api/functions", json=body).status == 202
@@ -130,7 +130,7 @@ def test_a_change_by_one_dashboard_is_under_way_for_the_other(pair: Pair, image:
     until(lambda: status(two, "slow")["state"] == "building", "it is under way for the other")
     refused(two, again)
     until(lambda: is_building(two), "so it is in the list")
-    # What serves goes on meanwhile.
+    # The running revision serves meanwhile.
     assert status(two, "slow")["replicas"]["available"] == 1
     assert invoked(two, "slow") == "first"
     assert settled(two, "slow")["state"] == "ready"
@@ -156,7 +156,7 @@ def held(dashboard: Dashboard, name: str) -> Iterator[int]:
         process.stdin.close()
 
 
-def test_a_change_by_a_command_line_is_under_way(started: Started) -> None:
+def test_a_change_by_a_command_line_is_shown(started: Started) -> None:
     with started() as own:
         deployed(own, answering("mine", "one"))
         with held(own, "mine") as process:
@@ -171,13 +171,13 @@ def test_a_change_by_a_command_line_is_under_way(started: Started) -> None:
         assert status(own, "mine")["state"] == "ready"
 
 
-def test_a_change_that_is_refused_late_is_no_failure_of_the_function(
+def test_a_change_that_is_refused_late_is_not_a_failure_of_the_function(
     started: Started, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     with started() as own:
         deployed(own, answering("mine", "one"))
-        # They take all places, so that the change waits.
+        # They use all slots, so that the change waits.
         for number in range(4):
             own.request("POST", "/api/functions", json=gated(f"other-{number}", gate, "slow"))
         for number in range(4):

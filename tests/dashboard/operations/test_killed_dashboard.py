@@ -46,9 +46,11 @@ def settled(dashboard: Dashboard, name: str) -> dict[str, Any] | None:
     return found
 
 
-def test_whenever_it_is_killed_the_truth_is_left(tmp_path: Path, fetched: Path) -> None:
-    """Each round kills a dashboard at some moment of three deploys; the next one looks at what is
-    left, and deploys on."""
+def test_the_state_is_correct_whenever_the_dashboard_is_killed(
+    tmp_path: Path, fetched: Path
+) -> None:
+    """Each round kills a dashboard at a random moment of three deploys; the next one reads the
+    remaining state, and continues deploying."""
     place = new_data_dir(tmp_path, fetched)
     chance = random.Random(20261120)
     before: dict[str, set[str | None]] = {name: {None} for name in FUNCTIONS}
@@ -62,7 +64,7 @@ def test_whenever_it_is_killed_the_truth_is_left(tmp_path: Path, fetched: Path) 
                     answer = dashboard.request("PUT", "/api/functions", json=answering(name, text))
                     assert answer.status == 202, answer.text
                     before[name].add(text)
-                if round_ % 5 == 4:  # however long a deploy takes here, some come to their end
+                if round_ % 5 == 4:  # some deploys end, however long they take on this machine
                     until(partial(is_over, dashboard, FUNCTIONS[0]), "one is over")
                 else:
                     time.sleep(chance.uniform(0, LONGEST))
@@ -77,8 +79,8 @@ def test_whenever_it_is_killed_the_truth_is_left(tmp_path: Path, fetched: Path) 
 
 
 def check(dashboard: Dashboard, before: dict[str, set[str | None]], round_: int) -> list[str]:
-    """Every function answers with old or new code, and all that is told of it is so; gives how the
-    changes ended that the one before was killed in.
+    """Check that every function serves old or new code and that its state is correct; return the
+    results of the changes in which the previous dashboard was killed.
     """
     ends = []
     for name, texts in before.items():
@@ -91,24 +93,24 @@ def check(dashboard: Dashboard, before: dict[str, set[str | None]], round_: int)
 
         def agrees(name: str = name, answers: list[str | None] = answers) -> bool:
             answers.append(answer_of(dashboard, name))
-            return told_of(dashboard, name, serves=answers[-1] is not None)
+            return matches_status(dashboard, name, serves=answers[-1] is not None)
 
-        # It may still bring what it was asked for, between a look at it and the next.
+        # It may still start a requested function between two reads.
         until(agrees, f"what is told of {name} is so")
         answer = answers[-1]
         assert answer in texts, f"{name} answers {answer!r}, which is none of {texts}"
-        # The supervisor lives on, and may still bring what the dashboard has asked it for.
+        # The supervisor keeps running, and may still start what the dashboard has requested.
         texts.intersection_update({answer, f"{name} of round {round_}"})
     return ends
 
 
-def told_of(dashboard: Dashboard, name: str, *, serves: bool) -> bool:
+def matches_status(dashboard: Dashboard, name: str, *, serves: bool) -> bool:
     """Return True if the status of a function matches whether it serves."""
-    found = settled(dashboard, name)
+    shown = settled(dashboard, name)
     listed = dashboard.request("GET", "/api/functions").json
-    if found is None or not serves:
-        return not serves and (name in listed) == (found is not None)
-    status = found["status"]
+    if shown is None or not serves:
+        return not serves and (name in listed) == (shown is not None)
+    status = shown["status"]
     fits = status["state"] == "ready" or "goes on serving" in status["message"]
     return name in listed and fits and status["replicas"]["available"] == 1
 

@@ -1,4 +1,4 @@
-"""Operations: their output, whole and as a stream, and their end."""
+"""Operations: their output, complete and as a stream, and their end."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def handler(context, event):
 
 @pytest.fixture
 def name(dashboard: Dashboard) -> Iterator[str]:
-    with gone_at_the_end(dashboard, f"changing-{uuid.uuid4().hex[:8]}") as made:
-        yield made
+    with gone_at_the_end(dashboard, f"changing-{uuid.uuid4().hex[:8]}") as unique_name:
+        yield unique_name
 
 
 def slow(name: str, seconds: float, **spec: Any) -> dict[str, Any]:
@@ -53,12 +53,12 @@ def slow(name: str, seconds: float, **spec: Any) -> dict[str, Any]:
 
 
 def events(text: str) -> list[tuple[str, dict[str, Any]]]:
-    found = []
+    results = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
         if "event" in fields:
-            found.append((fields["event"], json.loads(fields["data"])))
-    return found
+            results.append((fields["event"], json.loads(fields["data"])))
+    return results
 
 
 def test_the_stream_has_every_line_from_the_first_and_ends_with_the_change(
@@ -82,7 +82,7 @@ def test_the_stream_has_every_line_from_the_first_and_ends_with_the_change(
     assert kept["started"] < kept["ended"]
 
 
-def test_lines_come_while_the_change_is_under_way(
+def test_lines_are_sent_while_the_change_is_running(
     dashboard: Dashboard, name: str, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -95,14 +95,14 @@ def test_lines_come_while_the_change_is_under_way(
     gate.touch()
 
 
-def test_without_a_change_there_is_nothing_to_follow(dashboard: Dashboard) -> None:
+def test_without_a_change_there_is_no_stream(dashboard: Dashboard) -> None:
     for path in ("operation", "operation/stream"):
         answer = dashboard.request("GET", f"/api/functions/never-there/{path}")
         assert answer.status == 404
         assert answer.json["hint"]
 
 
-def test_a_handler_that_says_more_than_is_kept_still_tells_why_it_failed(
+def test_the_reason_of_a_failure_is_kept_if_the_output_is_truncated(
     dashboard: Dashboard, name: str
 ) -> None:
     code = "raise RuntimeError('\\n'.join(f'reason {n}' for n in range(900)))\n"
@@ -112,7 +112,7 @@ def test_a_handler_that_says_more_than_is_kept_still_tells_why_it_failed(
     assert "reason 1" in operation(dashboard, name)["message"]
 
 
-def test_what_is_more_than_can_run_at_once_waits(started: Started, tmp_path: Path) -> None:
+def test_changes_beyond_the_limit_wait(started: Started, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with started() as own:
         names = [f"one-of-{number}" for number in range(6)]
@@ -125,7 +125,7 @@ def test_what_is_more_than_can_run_at_once_waits(started: Started, tmp_path: Pat
         assert all(status(own, one)["state"] == "ready" for one in names)
 
 
-def test_a_dashboard_that_is_told_to_end_ends_its_changes_first(started: Started) -> None:
+def test_a_terminated_dashboard_ends_its_changes_first(started: Started) -> None:
     with started() as own:
         own.request("POST", "/api/functions", json=slow("until-the-end", 2))
         until(lambda: operation(own, "until-the-end")["state"] == "running", "it runs")
@@ -135,7 +135,7 @@ def test_a_dashboard_that_is_told_to_end_ends_its_changes_first(started: Started
         assert status(again, "until-the-end")["state"] == "ready"
 
 
-def test_what_a_dead_dashboard_left_is_told_by_the_others(started: Started) -> None:
+def test_changes_of_a_dead_dashboard_are_reported_by_others(started: Started) -> None:
     with started() as first, started() as second:
         deployed(first, answering("left", "one"))
         first.request("PUT", "/api/functions", json=slow("left", 90))
@@ -150,7 +150,7 @@ def test_what_a_dead_dashboard_left_is_told_by_the_others(started: Started) -> N
         assert newest["outcome"].startswith("failed: the dashboard ended before")
 
 
-# What a change makes of the function's state
+# The function's state for each state of a change
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SERVING = Deployment(

@@ -45,8 +45,11 @@ def test_a_function_is_scaled_to_zero_and_back_to_what_it_had(
         }
         answer = dashboard.request("POST", "/api/functions", json=body)
         assert answer.status == 202, answer.text
-        found = settled(dashboard, "scaled")
-        assert (found["state"], found["replicas"]) == ("ready", {"available": 2, "wanted": 2})
+        final_status = settled(dashboard, "scaled")
+        assert (final_status["state"], final_status["replicas"]) == (
+            "ready",
+            {"available": 2, "wanted": 2},
+        )
 
         def asked(state: str) -> None:
             answer = dashboard.request(

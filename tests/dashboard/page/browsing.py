@@ -20,15 +20,15 @@ PHONE = {"width": 360, "height": 740}
 def opened(
     browser: Browser, dashboard: Dashboard, *, signed_in: bool = True, at: str = "/", **options: Any
 ) -> Iterator[Page]:
-    """The page at the hash route `at`, in a browser context of its own with those options.
+    """Yield the page at the hash route `at`, in a separate browser context with those options.
 
-    Behind the block stands that no script failed, that the content policy had nothing to forbid and
-    that nothing but the dashboard was asked for anything.
+    Check after the block that no script failed, that the content policy blocked nothing, and that
+    requests went only to the dashboard.
     """
     options.setdefault("viewport", WIDE)
     context = browser.new_context(**options)
     failures: list[str] = []
-    asked: set[str] = set()
+    hosts: set[str] = set()
 
     def console(message: ConsoleMessage) -> None:
         if "Content Security Policy" in message.text:
@@ -37,7 +37,7 @@ def opened(
     def request(one: Request) -> None:
         parts = urlsplit(one.url)
         if parts.scheme not in ("blob", "data"):
-            asked.add(f"{parts.scheme}://{parts.netloc}")
+            hosts.add(f"{parts.scheme}://{parts.netloc}")
 
     page = None
     try:
@@ -60,7 +60,7 @@ def opened(
     finally:
         context.close()
     assert not failures, "\n".join(failures)
-    assert asked <= {dashboard.url}, asked
+    assert hosts <= {dashboard.url}, hosts
 
 
 def go(page: Page, route: str) -> None:

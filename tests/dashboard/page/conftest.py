@@ -41,7 +41,7 @@ def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
 
 
 @pytest.fixture
-def made(dashboard: Dashboard) -> Iterator[list[str]]:
+def to_delete(dashboard: Dashboard) -> Iterator[list[str]]:
     """Names of functions that are deleted at the end of the test."""
     names: list[str] = []
     yield names

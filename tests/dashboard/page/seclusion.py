@@ -106,7 +106,7 @@ def stay_outside(parent: int, channel: socket.socket) -> None:
 async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve one connection of the browser until either side ends it."""
     with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
-        host, port = await asked_for(reader, writer)
+        host, port = await requested_address(reader, writer)
         try:
             if host not in OUTSIDE:
                 raise ConnectionRefusedError(host)
@@ -124,7 +124,9 @@ async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
                 way.cancel()
 
 
-async def asked_for(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int]:
+async def requested_address(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[str, int]:
     """Return the host and port that a client requests."""
     _, methods = await reader.readexactly(2)
     await reader.readexactly(methods)

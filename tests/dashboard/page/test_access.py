@@ -51,10 +51,10 @@ def walk_to(page: Page, name: str, most: int = 60) -> None:
 
 
 def test_a_function_is_deleted_with_the_keyboard_alone(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-keys"))
-    made.append(name)
+    to_delete.append(name)
     expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
@@ -87,7 +87,7 @@ def test_a_function_is_deleted_with_the_keyboard_alone(
     assert stored(dashboard, name) is None
 
 
-def test_whatever_can_be_used_has_a_name(page: Page, greeter: str) -> None:
+def test_every_control_has_a_name(page: Page, greeter: str) -> None:
     for route in ROUTES:
         go(page, route.format(greeter))
         expect(page.locator("main h1").first).to_be_visible()
@@ -114,7 +114,7 @@ def test_nothing_is_wider_than_a_phone(
             assert wide <= PHONE["width"], route
 
 
-def test_dark_and_light_differ_and_both_can_be_read(
+def test_dark_and_light_differ_and_have_enough_contrast(
     browser: Browser, dashboard: Dashboard, greeter: str
 ) -> None:
     pictures = []
@@ -126,7 +126,7 @@ def test_dark_and_light_differ_and_both_can_be_read(
     assert pictures[0] != pictures[1]
 
 
-# Words that differ too little from what is behind them (WCAG 2.1, 4.5 to 1).
+# Text with too little contrast to its background (WCAG 2.1, 4.5 to 1).
 _CONTRASTS = """() => {
     const part = one => one <= 10 ? one / 255 / 12.92 : ((one / 255 + 0.055) / 1.055) ** 2.4;
     const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
@@ -151,7 +151,7 @@ _CONTRASTS = """() => {
 }"""
 
 
-def test_the_first_picture_is_there_soon_and_small(
+def test_the_first_view_is_quick_and_small(
     browser: Browser, dashboard: Dashboard, greeter: str
 ) -> None:
     took: list[float] = []
@@ -166,7 +166,7 @@ def test_the_first_picture_is_there_soon_and_small(
     assert max(sent) < 100_000
 
 
-# Milliseconds until something is to be seen, and bytes that came by then.
+# Milliseconds until the first content is shown, and bytes received by then.
 _LOADED = """() => [
     performance.getEntriesByName("first-contentful-paint")[0].startTime,
     performance.getEntries().reduce((all, one) => all + (one.transferSize ?? 0), 0),

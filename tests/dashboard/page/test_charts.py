@@ -27,14 +27,14 @@ def handler(context, event):
 
 
 def test_requests_and_errors_are_drawn_and_read(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-charted", _CODE))
-    made.append(name)
+    to_delete.append(name)
     go(page, f"/functions/{name}/charts")
     headers = {"x-nuclio-function-name": name}
     samples = page.locator("table.figures tbody tr")
-    # Counting begins with the first look at a function.
+    # Counting starts with the first sample of a function.
     expect(samples.first).to_be_attached(timeout=120_000)
     for body in ("", "", "", "bad"):
         dashboard.request("POST", "/api/function_invocations", body=body, headers=headers)
@@ -58,11 +58,11 @@ def test_requests_and_errors_are_drawn_and_read(
     )
 
 
-def test_figures_say_what_is_known(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_figures_show_their_precision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-figures", _CODE))
-    made.append(name)
+    to_delete.append(name)
     go(page, f"/functions/{name}/charts")
     page.get_by_text("Data as a table").click()
     samples = page.locator("table.figures tbody tr")
@@ -70,7 +70,7 @@ def test_figures_say_what_is_known(
     headers = {"x-nuclio-function-name": name}
     slow = {**headers, "x-nuclio-path": "/slow"}
     dashboard.request("POST", "/api/function_invocations", headers=slow)
-    # A single request is known exactly, whatever bucket it is in.
+    # The duration of a single request is exact, whatever its bucket.
     expect(page.locator("#reading-latency")).to_have_text(
         re.compile(r"^Last, at [\d:]+: p50 ([12],\d\d\d) ms, p95 \1 ms, p99 \1 ms$")
     )

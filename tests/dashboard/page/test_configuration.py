@@ -15,7 +15,7 @@ from tests.dashboard.waiting import until
 
 pytestmark = pytest.mark.system
 
-# The page follows a list that only the test writes.
+# The page follows a list that the test writes.
 HELD_LIST = """
 const real = window.fetch;
 const encoder = new TextEncoder();
@@ -43,7 +43,7 @@ def edited(page: Page, name: str, before: str, after: str) -> Locator:
     return area
 
 
-def test_findings_stand_at_their_lines_while_one_types(page: Page, greeter: str) -> None:
+def test_findings_are_shown_at_their_lines_while_typing(page: Page, greeter: str) -> None:
     area = edited(page, greeter, "  handler:", "  handlr:")
     line = area.input_value().split("\n").index("  handlr: main:handler") + 1
     findings = page.get_by_role("list", name="Findings")
@@ -52,7 +52,7 @@ def test_findings_stand_at_their_lines_while_one_types(page: Page, greeter: str)
     expect(page.locator(f".line-highlight[data-line='{line}']")).to_have_count(1)
     number, text = page.locator(".numbers > div").nth(line - 1), page.locator("textarea.source")
     assert number.evaluate("one => one.dataset.shape")
-    # The number stands beside its line.
+    # The number is next to its line.
     inset = text.evaluate("one => one.getBoundingClientRect().top + 8")
     top = number.evaluate("one => one.getBoundingClientRect().top")
     assert abs(top - (inset + (line - 1) * 20)) < 2
@@ -80,11 +80,11 @@ def test_a_handler_that_is_not_in_the_code_is_a_finding(page: Page, greeter: str
     expect(findings.get_by_role("listitem")).to_have_count(0)
 
 
-def test_what_is_saved_is_deployed(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_saved_configuration_is_deployed(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-saved"))
-    made.append(name)
+    to_delete.append(name)
     area = edited(page, name, f"{name} of the tests", "Another word")
     area.press("Control+s")
     expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
@@ -95,7 +95,7 @@ def test_what_is_saved_is_deployed(
     expect(page.get_by_role("button", name="Save and deploy")).to_be_disabled()
 
 
-def test_a_save_that_is_refused_keeps_the_text_and_says_where(
+def test_a_refused_save_keeps_the_text_and_shows_the_line(
     page: Page, dashboard: Dashboard, greeter: str
 ) -> None:
     before = stored(dashboard, greeter)["status"]["revision"]
@@ -106,7 +106,7 @@ def test_a_save_that_is_refused_keeps_the_text_and_says_where(
     expect(page.get_by_role("list", name="Findings")).to_contain_text("cobol")
     assert "runtime: cobol" in area.input_value()
     assert stored(dashboard, greeter)["status"]["revision"] == before
-    # Another tab and back: nothing is lost.
+    # The text is kept after a change to another tab and back.
     page.get_by_role("link", name="Overview").click()
     page.get_by_role("link", name="Configuration").click()
     expect(page.get_by_text("Your earlier changes")).to_be_visible()
@@ -132,11 +132,11 @@ def test_another_name_is_refused_at_its_line(
     expect(findings.get_by_role("listitem")).to_have_count(0)
 
 
-def test_a_text_whose_deploy_failed_is_told_from_what_serves(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_configuration_whose_deploy_failed_has_a_note(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-held"))
-    made.append(name)
+    to_delete.append(name)
     edited(page, name, "handler: main:handler", "handler: main:nothing")
     page.get_by_role("button", name="Save and deploy").click()
     told = page.get_by_text("its deploy failed, and revision 1 goes on serving")
@@ -155,11 +155,11 @@ def test_a_text_whose_deploy_failed_is_told_from_what_serves(
 
 @pytest.mark.parametrize("order", ["list first", "operation first"])
 def test_the_note_does_not_depend_on_the_order_of_events(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str], order: str
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str], order: str
 ) -> None:
     """The list that the page follows may lag behind the revision that it edits."""
     name = dashboard.deploy(write_function(tmp_path, "page-order"))
-    made.append(name)
+    to_delete.append(name)
     page.add_init_script(HELD_LIST)
     page.reload()
     functions = dashboard.request("GET", "/api/functions").json
@@ -177,19 +177,19 @@ def test_the_note_does_not_depend_on_the_order_of_events(
     expect(page.get_by_text("was deployed meanwhile")).to_have_count(0)
 
 
-def test_a_newer_revision_is_announced_beside_changes(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_newer_revision_is_announced_during_editing(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-newer")
-    made.append(dashboard.deploy(folder))
+    to_delete.append(dashboard.deploy(folder))
     area = edited(page, folder.name, "handler: main:handler", "handler: main:mine")
     dashboard.deploy(folder, "--env", "A=1")
     expect(page.get_by_text("Revision 2 was deployed meanwhile")).to_be_visible()
     assert "handler: main:mine" in area.input_value()
 
 
-def test_a_secret_is_not_shown_and_stays(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_secret_is_not_shown_and_is_kept(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     code = (
         "import os\n\n\ndef handler(context, event):\n"
@@ -197,7 +197,7 @@ def test_a_secret_is_not_shown_and_stays(
     )
     spec = "env:\n  - {name: MODEL_TOKEN, value: hush-hush}\n  - {name: SIZE, value: small}"
     name = dashboard.deploy(write_function(tmp_path, "page-secret", code, spec=spec))
-    made.append(name)
+    to_delete.append(name)
     area = edited(page, name, "value: small", "value: large")
     assert "hush-hush" not in page.content() + area.input_value()
     page.get_by_role("button", name="Save and deploy").click()

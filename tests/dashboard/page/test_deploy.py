@@ -29,7 +29,7 @@ def deployed(page: Page, name: str) -> None:
 
 
 def test_a_folder_is_deployed_under_another_name_in_a_new_project(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-folder")
     (folder / "parts").mkdir()
@@ -39,7 +39,7 @@ def test_a_folder_is_deployed_under_another_name_in_a_new_project(
     expect(name).to_have_value("page-folder")
     name.fill("page-renamed")
     page.get_by_label("Project").fill("page-project")
-    made.append("page-renamed")
+    to_delete.append("page-renamed")
     page.get_by_role("button", name="Deploy", exact=True).click()
     deployed(page, "page-renamed")
     page.get_by_role("link", name="Open page-renamed").click()
@@ -52,12 +52,12 @@ def test_a_folder_is_deployed_under_another_name_in_a_new_project(
     assert dashboard.cli("invoke", "page-renamed", "--body", "hello").stdout.strip() == "hello"
 
 
-def test_what_a_deploy_says_is_in_view(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_the_output_of_a_deploy_is_in_view(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     page.set_viewport_size({"width": 1000, "height": 500})
     choose(page, "Choose a folder", write_function(tmp_path, "page-in-view"))
-    made.append("page-in-view")
+    to_delete.append("page-in-view")
     expect(page.get_by_label("Name", exact=True)).to_have_value("page-in-view")
     page.get_by_role("button", name="Deploy", exact=True).click()
     expect(page.get_by_role("log", name="Output")).to_be_in_viewport()
@@ -65,12 +65,12 @@ def test_what_a_deploy_says_is_in_view(
     expect(page.get_by_role("link", name="Try page-in-view")).to_be_in_viewport()
 
 
-def test_a_zip_updates_a_function_that_is_there(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_zip_updates_an_existing_function(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-zip")
     dashboard.deploy(folder)
-    made.append("page-zip")
+    to_delete.append("page-zip")
     code = (folder / "main.py").read_text()
     (folder / "main.py").write_text(code.replace("body=event.body", 'body="second"'))
     archive = shutil.make_archive(str(tmp_path / "page-zip"), "zip", folder)
@@ -83,8 +83,8 @@ def test_a_zip_updates_a_function_that_is_there(
     assert stored(dashboard, "page-zip")["status"]["revision"] == 2
 
 
-def test_a_folder_that_is_dropped_is_taken(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_dropped_folder_is_uploaded(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-dropped")
     go(page, "/deploy")
@@ -103,25 +103,25 @@ def test_a_folder_that_is_dropped_is_taken(
             },
         )
     expect(page.get_by_label("Name", exact=True)).to_have_value("page-dropped")
-    made.append("page-dropped")
+    to_delete.append("page-dropped")
     page.get_by_role("button", name="Deploy", exact=True).click()
     deployed(page, "page-dropped")
     assert stored(dashboard, "page-dropped")["status"]["state"] == "ready"
 
 
-def test_a_deploy_that_fails_shows_its_output_and_why(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_failed_deploy_shows_its_output_and_reason(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     code = "import nothing_of_that_name\n\n\ndef handler(context, event):\n    return 1\n"
     folder = write_function(tmp_path, "page-broken", code)
-    made.append("page-broken")
+    to_delete.append("page-broken")
     choose(page, "Choose a folder", folder)
     page.get_by_role("button", name="Deploy", exact=True).click()
     alert = page.get_by_role("alert").filter(has_text="nothing_of_that_name")
     expect(alert).to_be_visible()
     expect(page.get_by_role("link", name="Log", exact=True)).to_be_visible()
     expect(page.get_by_text("it is not running")).to_be_visible()
-    # Once is enough.
+    # The error is shown once.
     expect(page.get_by_role("log", name="Output")).not_to_contain_text("nothing_of_that_name")
     expect(page.get_by_role("region", name="Deploying page-broken")).to_contain_text("failed")
     go(page, "/")
@@ -130,19 +130,19 @@ def test_a_deploy_that_fails_shows_its_output_and_why(
     expect(row).to_contain_text("nothing_of_that_name")
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do(
-    page: Page, dashboard: Dashboard, greeter: str, tmp_path: Path, made: list[str]
+def test_a_port_in_use_is_reported_with_a_remedy(
+    page: Page, dashboard: Dashboard, greeter: str, tmp_path: Path, to_delete: list[str]
 ) -> None:
     port = stored(dashboard, greeter)["status"]["httpPort"]
     spec = f"triggers: {{web: {{kind: http, attributes: {{port: {port}}}}}}}"
-    made.append("page-port")
+    to_delete.append("page-port")
     choose(page, "Choose a folder", write_function(tmp_path, "page-port", spec=spec))
     page.get_by_role("button", name="Deploy", exact=True).click()
     alert = page.get_by_role("alert").filter(has_text=str(port))
     expect(alert.locator(".error-hint")).to_contain_text("another port")
 
 
-def test_findings_of_an_upload_stand_at_their_lines(page: Page, tmp_path: Path) -> None:
+def test_findings_of_an_upload_are_shown_at_their_lines(page: Page, tmp_path: Path) -> None:
     folder = write_function(tmp_path, "page-findings", spec="eventTimeout: soon")
     choose(page, "Choose a folder", folder)
     findings = page.get_by_role("list", name="Findings")
@@ -150,7 +150,7 @@ def test_findings_of_an_upload_stand_at_their_lines(page: Page, tmp_path: Path) 
     expect(findings).to_contain_text("soon")
 
 
-def test_a_deploy_of_broken_yaml_leads_to_what_breaks_it(page: Page, tmp_path: Path) -> None:
+def test_a_deploy_of_invalid_yaml_shows_the_error(page: Page, tmp_path: Path) -> None:
     folder = write_function(tmp_path, "page-yaml")
     config = folder / "function.yaml"
     content = config.read_text()
@@ -164,13 +164,13 @@ def test_a_deploy_of_broken_yaml_leads_to_what_breaks_it(page: Page, tmp_path: P
     place = "one => one.value.slice(0, one.selectionStart).split('\\n').length"
     assert area.evaluate(place) == line
     expect(page.get_by_role("alert").filter(has_text="has errors")).to_be_visible()
-    # What has been mended may be chosen once more.
+    # The corrected file can be chosen again.
     config.write_text(content)
     choose(page, "Choose a folder", folder)
     expect(page.get_by_label("Name", exact=True)).to_have_value("page-yaml")
 
 
-def test_a_name_that_cannot_be_is_told_at_its_field(page: Page, tmp_path: Path) -> None:
+def test_an_invalid_name_is_reported_at_its_field(page: Page, tmp_path: Path) -> None:
     choose(page, "Choose a folder", write_function(tmp_path, "page-name"))
     name = page.get_by_label("Name", exact=True)
     for text, said in (("", "needs a name"), ("two words", "two words cannot be a name")):
@@ -183,12 +183,12 @@ def test_a_name_that_cannot_be_is_told_at_its_field(page: Page, tmp_path: Path) 
         assert box is not None
         assert bar is not None
         assert box["y"] >= bar["y"] + bar["height"]
-    name.fill("Page_name.2")  # as the rules of function.yaml have it
+    name.fill("Page_name.2")  # by the rules of function.yaml
     expect(page.get_by_role("alert").filter(has_text="name")).to_have_count(0)
 
 
-def test_what_cvat_could_use_goes_where_it_looks(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_model_is_deployed_to_the_project_of_cvat(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     kind = "  annotations:\n    type: detector\n    spec: '[]'\n"
     choose(page, "Choose a folder", write_function(tmp_path, "page-cvat", annotations=kind))
@@ -200,19 +200,19 @@ def test_what_cvat_could_use_goes_where_it_looks(
     expect(warning).to_be_visible()
     warning.get_by_role("button", name="Use project cvat").click()
     expect(warning).to_be_hidden()
-    made.append("page-cvat")
+    to_delete.append("page-cvat")
     page.get_by_role("button", name="Deploy", exact=True).click()
     deployed(page, "page-cvat")
     expect(page.get_by_text("This is what page-cvat has now, as revision 1.")).to_be_visible()
     found = stored(dashboard, "page-cvat")
     assert found["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
-    # Anything else is in no need of that.
+    # Other functions do not need that project.
     choose(page, "Choose a folder", write_function(tmp_path, "page-plain"))
     expect(page.get_by_label("Name", exact=True)).to_have_value("page-plain")
     expect(project).to_have_value("")
 
 
-def test_what_is_no_function_is_refused_with_its_remedy(page: Page, tmp_path: Path) -> None:
+def test_an_upload_without_a_function_is_refused_with_a_remedy(page: Page, tmp_path: Path) -> None:
     picture = tmp_path / "faces.png"
     picture.write_bytes(b"\x89PNG\r\n")
     folder = tmp_path / "pictures"

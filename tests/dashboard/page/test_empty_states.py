@@ -13,7 +13,9 @@ from tests.dashboard.page.browsing import go, opened
 pytestmark = pytest.mark.system
 
 
-def test_a_dashboard_without_functions_says_what_to_do(browser: Browser, started: Started) -> None:
+def test_without_functions_the_page_shows_the_next_steps(
+    browser: Browser, started: Started
+) -> None:
     with started() as dashboard, opened(browser, dashboard) as page:
         expect(page.get_by_role("heading", name="No functions here yet")).to_be_visible()
         expect(page.get_by_text("fnbuild init")).to_be_visible()
@@ -21,7 +23,7 @@ def test_a_dashboard_without_functions_says_what_to_do(browser: Browser, started
         expect(page.get_by_role("region", name="From the library")).to_contain_text("OpenCV")
 
 
-def test_a_dashboard_without_a_library_says_how_it_gets_one(
+def test_without_a_library_the_page_shows_how_to_add_one(
     browser: Browser, started: Started, tmp_path: Path
 ) -> None:
     empty = tmp_path / "empty"
@@ -33,9 +35,7 @@ def test_a_dashboard_without_a_library_says_how_it_gets_one(
         expect(page.get_by_text("There is no library")).to_be_visible()
 
 
-def test_a_dashboard_that_goes_and_comes_back(
-    browser: Browser, started: Started, tmp_path: Path
-) -> None:
+def test_a_dashboard_that_is_restarted(browser: Browser, started: Started, tmp_path: Path) -> None:
     with started() as dashboard:
         name = dashboard.deploy(write_function(tmp_path, "page-stays"))
         port = dashboard.url.rpartition(":")[2]
@@ -50,7 +50,7 @@ def test_a_dashboard_that_goes_and_comes_back(
                 expect(page.get_by_role("status").filter(has_text="Live")).to_be_visible()
 
 
-def test_what_did_not_load_while_the_dashboard_was_gone_comes_by_itself(
+def test_failed_loads_are_repeated_when_the_dashboard_is_back(
     browser: Browser, started: Started, tmp_path: Path
 ) -> None:
     with started() as dashboard:
@@ -73,7 +73,7 @@ def test_what_did_not_load_while_the_dashboard_was_gone_comes_by_itself(
                 expect(page.get_by_label(f"Log of {name}")).to_contain_text("ready")
 
 
-def test_a_dashboard_that_shows_itself_to_those_with_a_token(
+def test_a_dashboard_that_requires_a_token_for_reading(
     browser: Browser, started: Started, tmp_path: Path
 ) -> None:
     with started("--read-token") as dashboard:
@@ -87,7 +87,7 @@ def test_a_dashboard_that_shows_itself_to_those_with_a_token(
             expect(page.get_by_role("link", name="page-hidden", exact=True)).to_be_visible()
 
 
-def test_the_audit_log_asks_for_the_token_and_tells_who_did_what(
+def test_the_audit_log_needs_the_token_and_lists_changes(
     browser: Browser, started: Started, tmp_path: Path
 ) -> None:
     with started() as dashboard:
@@ -109,15 +109,15 @@ def test_the_audit_log_asks_for_the_token_and_tells_who_did_what(
             assert name in output
 
 
-def test_an_address_that_is_none_leads_back(page: Page) -> None:
+def test_an_unknown_route_links_back_to_the_list(page: Page) -> None:
     go(page, "/nowhere")
     expect(page.get_by_role("alert")).to_contain_text("no page at #/nowhere")
     page.get_by_role("link", name="All functions").click()
     expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
 
 
-def test_what_the_browser_dropped_is_asked_for_again(page: Page) -> None:
-    """As when the interface of a container appears: net::ERR_NETWORK_CHANGED."""
+def test_requests_aborted_by_the_browser_are_repeated(page: Page) -> None:
+    """This happens when the interface of a container appears: net::ERR_NETWORK_CHANGED."""
     asked: list[str] = []
 
     def drop(route: Route) -> None:
@@ -132,7 +132,7 @@ def test_what_the_browser_dropped_is_asked_for_again(page: Page) -> None:
     expect(page.get_by_role("region", name="From the library")).to_contain_text("OpenCV")
     assert asked == ["GET"] * 3
 
-    # A change is made once.
+    # A change is sent once.
     asked.clear()
     page.route("**/api/function_templates/render", drop)
     failed = page.evaluate(

@@ -27,7 +27,7 @@ platform:
 
 
 def sure(page: Page, answer: str) -> None:
-    """Confirm the question of the page."""
+    """Confirm the dialog of the page."""
     dialog = page.get_by_role("dialog", name=re.compile(r"\?$"))
     dialog.get_by_role("button", name=answer, exact=True).click()
     expect(dialog).to_have_count(0)
@@ -39,10 +39,10 @@ def row(page: Page, name: str) -> Locator:
 
 
 def test_redeploy_disable_enable_and_delete(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-actions"))
-    made.append(name)
+    to_delete.append(name)
     go(page, f"/functions/{name}")
     head = page.locator(".head").first
 
@@ -74,15 +74,15 @@ def test_redeploy_disable_enable_and_delete(
     assert stored(dashboard, name) is None
 
 
-def test_a_killed_processor_shows_within_5_seconds(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_killed_processor_is_shown_within_5_seconds(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-killed", spec=_ONE_LIFE)
     name = folder.name
-    made.append(name)
+    to_delete.append(name)
     took: list[float] = []
     while len(took) < 3 and min(took, default=5) >= 5:
-        # A machine that is busy may be late, but not each time.
+        # A busy machine may be late, but not every time.
         dashboard.deploy(folder, "--force")
         expect(row(page, name)).to_contain_text("ready")
         os.kill(stored(dashboard, name)["status"]["details"]["pid"], signal.SIGKILL)
@@ -96,18 +96,18 @@ def test_a_killed_processor_shows_within_5_seconds(
     expect(page.get_by_role("region", name="State")).to_contain_text("ended")
 
 
-def test_what_is_deployed_elsewhere_appears_and_goes(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_functions_of_the_command_line_appear_and_disappear(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-elsewhere")
-    made.append(folder.name)
+    to_delete.append(folder.name)
     dashboard.deploy(folder)
     expect(row(page, folder.name)).to_contain_text("ready")
     dashboard.cli("delete", "function", folder.name)
     expect(row(page, folder.name)).to_have_count(0)
 
 
-def test_its_port_url_and_replicas_are_those_of_the_command_line(
+def test_port_url_and_replicas_are_those_of_the_command_line(
     page: Page, dashboard: Dashboard, detector: str
 ) -> None:
     go(page, f"/functions/{detector}")
@@ -121,12 +121,12 @@ def test_its_port_url_and_replicas_are_those_of_the_command_line(
     expect(page.locator(".head").first).to_contain_text("Two boxes")
 
 
-def test_its_last_errors_are_on_its_page_and_in_the_list(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_the_last_errors_are_on_the_page_and_in_the_list(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     code = 'def handler(context, event):\n    raise ValueError("no picture")\n'
     name = dashboard.deploy(write_function(tmp_path, "page-errors", code))
-    made.append(name)
+    to_delete.append(name)
     dashboard.cli("invoke", name, check=False)
     go(page, f"/functions/{name}")
     expect(page.get_by_role("region", name="Last errors")).to_contain_text("no picture")
@@ -135,15 +135,15 @@ def test_its_last_errors_are_on_its_page_and_in_the_list(
     expect(row(page, name)).to_contain_text("no picture")
 
 
-def test_errors_end_with_their_revision(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_errors_are_cleared_by_a_new_revision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     code = 'def handler(context, event):\n    raise ValueError("no picture")\n'
     folder = write_function(tmp_path, "page-mended", code)
-    made.append(dashboard.deploy(folder))
+    to_delete.append(dashboard.deploy(folder))
     dashboard.cli("invoke", folder.name, check=False)
     expect(row(page, folder.name)).to_contain_text("no picture")
-    # By the command line: nothing of it is an operation of the dashboard.
+    # By the command line: it is not an operation of the dashboard.
     (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
     dashboard.deploy(folder)
     expect(row(page, folder.name)).not_to_contain_text("no picture")
@@ -153,11 +153,11 @@ def test_errors_end_with_their_revision(
     expect(errors.get_by_text("Before the last change (1)")).to_be_visible()
 
 
-def test_a_failed_change_ends_with_its_revision(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_failed_change_is_cleared_by_a_new_revision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-failed")
-    made.append(dashboard.deploy(folder))
+    to_delete.append(dashboard.deploy(folder))
     go(page, f"/functions/{folder.name}")
     broken = inline(folder.name, "import nothing_of_that_name\n")
     answer = dashboard.request("PUT", f"/api/functions/{folder.name}", json=broken, headers=WAIT)
@@ -171,13 +171,13 @@ def test_a_failed_change_ends_with_its_revision(
     expect(page.locator("text=nothing_of_that_name >> visible=true")).to_have_count(0)
 
 
-def test_an_error_in_the_playground_ends_with_its_revision(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_an_error_in_the_playground_is_cleared_by_a_new_revision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     code = 'def handler(context, event):\n    raise ValueError("no weights")\n'
     notes = "  annotations: {type: detector, spec: '[]'}"
     folder = write_function(tmp_path, "page-blind", code, annotations=notes)
-    made.append(dashboard.deploy(folder))
+    to_delete.append(dashboard.deploy(folder))
     go(page, f"/functions/{folder.name}/playground")
     page.locator(".welcome button").first.click()
     failure = page.get_by_role("alert").filter(has_text="no weights")
@@ -196,7 +196,7 @@ def test_a_models_labels_are_on_its_page(page: Page, detector: str, greeter: str
     expect(labels).to_have_count(0)
 
 
-def test_the_picture_comes_first(page: Page, detector: str) -> None:
+def test_the_image_comes_first(page: Page, detector: str) -> None:
     go(page, f"/functions/{detector}/playground")
     page.locator(".welcome button").first.click()
     picture = page.locator("canvas.picture")
@@ -207,22 +207,24 @@ def test_the_picture_comes_first(page: Page, detector: str) -> None:
     assert box["height"] > 480
 
 
-def test_what_is_set_aside_says_why(page: Page, dashboard: Dashboard, made: list[str]) -> None:
+def test_a_function_set_aside_has_its_reason(
+    page: Page, dashboard: Dashboard, to_delete: list[str]
+) -> None:
     notes = {"type": "detector", "version": "one", "skip-deploy": "true"}
     function = {"metadata": {"name": "page-aside", "annotations": notes}, "spec": {"image": "none"}}
-    made.append("page-aside")
+    to_delete.append("page-aside")
     assert dashboard.request("POST", "/api/functions", json=function).status == 202
     expect(row(page, "page-aside")).to_contain_text("excluded")
     page.get_by_role("button", name="Excluded").click()
     expect(row(page, "page-aside")).to_contain_text('version is "one"')
 
 
-def test_what_cvat_does_not_ask_for_says_so_in_passing(
-    page: Page, dashboard: Dashboard, made: list[str]
+def test_a_function_that_cvat_does_not_list_has_a_note(
+    page: Page, dashboard: Dashboard, to_delete: list[str]
 ) -> None:
     notes = {"type": "detector", "spec": "[]", "skip-deploy": "true"}
     function = {"metadata": {"name": "page-note", "annotations": notes}, "spec": {"image": "none"}}
-    made.append("page-note")
+    to_delete.append("page-note")
     assert dashboard.request("POST", "/api/functions", json=function).status == 202
     words = "CVAT asks for the project cvat, and it is in default"
     expect(row(page, "page-note")).to_contain_text(words)
@@ -231,11 +233,11 @@ def test_what_cvat_does_not_ask_for_says_so_in_passing(
     expect(page.get_by_role("region", name="State")).to_contain_text(words)
 
 
-def test_a_change_without_a_session_asks_for_the_token_and_goes_on(
-    browser: Browser, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_change_without_a_session_requests_the_token_and_continues(
+    browser: Browser, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-token"))
-    made.append(name)
+    to_delete.append(name)
     with opened(browser, dashboard, signed_in=False, at=f"/functions/{name}") as page:
         page.get_by_role("button", name="Redeploy").click()
         sure(page, "Redeploy")
@@ -257,17 +259,17 @@ def test_a_change_without_a_session_asks_for_the_token_and_goes_on(
     assert stored(dashboard, name) is not None
 
 
-def test_a_function_that_is_not_there_says_so(page: Page) -> None:
+def test_a_missing_function_is_reported(page: Page) -> None:
     go(page, "/functions/page-nowhere")
     expect(page.get_by_role("alert")).to_contain_text("not found")
     expect(page.get_by_role("link", name="All functions")).to_be_visible()
 
 
-def test_a_function_that_goes_while_it_is_looked_at_says_so(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_function_deleted_while_it_is_shown_is_reported(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-going"))
-    made.append(name)
+    to_delete.append(name)
     go(page, f"/functions/{name}")
     expect(page.get_by_role("region", name="State")).to_contain_text("1/1")
     dashboard.cli("delete", "function", name)
@@ -275,11 +277,11 @@ def test_a_function_that_goes_while_it_is_looked_at_says_so(
     until(lambda: stored(dashboard, name) is None, "it is deleted")
 
 
-def test_a_failure_beside_what_serves_is_said_once(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_a_failed_revision_next_to_a_serving_one_is_reported_once(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     name = dashboard.deploy(write_function(tmp_path, "page-fails-once"))
-    made.append(name)
+    to_delete.append(name)
     body = inline(
         name, "def handler(context, event):\n    pass\n\n\nraise ValueError('no weights')\n"
     )
@@ -295,12 +297,12 @@ def test_a_failure_beside_what_serves_is_said_once(
     assert main.inner_text().count("Traceback") == 1
 
 
-def test_errors_that_say_the_same_stand_together(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_equal_errors_are_grouped(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     code = "def handler(context, event):\n    raise ValueError('no such picture')\n"
     name = dashboard.deploy(write_function(tmp_path, "page-errors", code))
-    made.append(name)
+    to_delete.append(name)
     for _ in range(3):
         headers = {"x-nuclio-function-name": name}
         dashboard.request("POST", "/api/function_invocations", headers=headers)

@@ -16,7 +16,7 @@ from tests.dashboard.waiting import until
 pytestmark = pytest.mark.system
 
 
-def test_a_deployed_function_stands_in_its_project(page: Page, greeter: str) -> None:
+def test_a_deployed_function_is_listed_in_its_project(page: Page, greeter: str) -> None:
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=greeter, exact=True))
     expect(row).to_contain_text("ready")
     expect(row).to_contain_text("1/1")
@@ -34,7 +34,7 @@ def kubeconfig(folder: Path, server: str) -> Path:
     return path
 
 
-def test_what_is_wrong_with_a_platform_stands_on_the_list_until_it_is_read(
+def test_an_error_of_a_platform_is_shown_on_the_list_until_it_is_dismissed(
     browser: Browser, started: Started, tmp_path: Path
 ) -> None:
     env = {"KUBECONFIG": str(kubeconfig(tmp_path, "http://127.0.0.1:9"))}
@@ -46,7 +46,7 @@ def test_what_is_wrong_with_a_platform_stands_on_the_list_until_it_is_read(
                 [platform["notices"] for platform in platforms if platform["name"] == "kube"]
             )
 
-        # One that has not answered in time is asked again half a minute later.
+        # A platform that has not answered in time is requested again half a minute later.
         until(lambda: "127.0.0.1:9" in told(), "it is told")
         with opened(browser, dashboard) as page:
             notice = page.locator(".notice").filter(has_text="kube: ")
@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_platform_stands_on_the_list_until_it_is_read(
             expect(page.locator(".notice")).to_contain_text("kube: ")
 
 
-def test_a_namespace_that_is_not_there_is_an_empty_one(started: Started) -> None:
+def test_a_missing_namespace_is_an_empty_one(started: Started) -> None:
     require_cluster()
     with started("--show", "kube", "-n", "fnbuild-test-absent") as dashboard:
         assert dashboard.request("GET", "/api/functions").json == {}
@@ -76,7 +76,7 @@ def test_a_namespace_that_is_not_there_is_an_empty_one(started: Started) -> None
         until(lambda: told().get("kube") == [], "the cluster is shown, and nothing is wrong")
 
 
-def test_the_bar_leads_to_the_api_s_description(page: Page) -> None:
+def test_the_bar_links_to_the_description_of_the_api(page: Page) -> None:
     page.get_by_role("navigation", name="Main").get_by_role("link", name="API").click()
     expect(page).to_have_title("API \u00b7 fnbuild")
     bar = page.get_by_role("navigation", name="Main")

@@ -73,12 +73,12 @@ def test_fifty_records_a_second_arrive_without_a_gap(
     asking.join()
     numbers = [text.split("number=")[1] for text in texts(page) if text.startswith("tick")]
     assert [int(number.split()[0]) for number in numbers] == list(range(RECORDS))
-    # It stays at its end, and what is on the page has a bound.
+    # The view stays at the end, and the number of lines on the page is limited.
     below = "one => one.scrollHeight - one.scrollTop - one.clientHeight"
     until(lambda: page.locator(".records").evaluate(below) < 24, "it is at its end")
 
 
-def test_levels_text_and_pause_choose_what_is_shown(
+def test_levels_text_and_pause_filter_the_log(
     page: Page, dashboard: Dashboard, talker: str
 ) -> None:
     go(page, f"/functions/{talker}/logs")
@@ -108,7 +108,7 @@ def test_levels_text_and_pause_choose_what_is_shown(
     assert "while it was paused" in download.value.path().read_text()
 
 
-def test_a_function_in_the_foreground_says_where_its_log_is(
+def test_a_foreground_function_has_a_note_where_its_log_is(
     page: Page, dashboard: Dashboard, tmp_path: Path
 ) -> None:
     folder = write_function(tmp_path, "page-sketch", "def handler(context, event): ...")

@@ -14,12 +14,12 @@ from tests.dashboard.page.browsing import go
 pytestmark = pytest.mark.system
 
 
-def test_two_revisions_are_compared_and_the_first_runs_again(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+def test_two_revisions_are_compared_and_the_first_is_restored(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     folder = write_function(tmp_path, "page-revised", "def handler(c, e):\n    return 'one'\n")
     name = dashboard.deploy(folder)
-    made.append(name)
+    to_delete.append(name)
     (folder / "main.py").write_text("def handler(c, e):\n    return 'two'\n")
     config = folder / "function.yaml"
     config.write_text(config.read_text().replace("of the tests", "of other tests"))

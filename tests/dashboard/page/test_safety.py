@@ -26,7 +26,7 @@ _ROUTES = ("", "/logs", "/charts", "/revisions", "/configuration", "/playground"
 
 
 def test_markup_in_names_logs_annotations_and_messages_stays_text(
-    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
     notes = (
         f"  annotations:\n    name: {_EVIL!r}\n    type: detector\n"
@@ -35,10 +35,10 @@ def test_markup_in_names_logs_annotations_and_messages_stays_text(
     spec = f"env:\n  - {{name: NOTE, value: {_EVIL!r}}}"
     folder = write_function(tmp_path, "page-evil", _CODE, annotations=notes, spec=spec)
     name = dashboard.deploy(folder)
-    made.append(name)
+    to_delete.append(name)
     dashboard.cli("invoke", name, check=False)
     broken = write_function(tmp_path / "b", "page-evil-broken", f"raise ValueError({_EVIL!r})\n")
-    made.append(broken.name)
+    to_delete.append(broken.name)
     dashboard.cli("deploy", "--path", str(broken), check=False)
 
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
@@ -58,7 +58,7 @@ def test_markup_in_names_logs_annotations_and_messages_stays_text(
     assert page.evaluate("window.pwned") is None
 
 
-def test_an_address_of_a_function_that_is_script_is_no_link(
+def test_a_script_url_of_a_function_is_not_a_link(
     page: Page, dashboard: Dashboard, greeter: str
 ) -> None:
     kinds = page.evaluate(
@@ -71,7 +71,7 @@ def test_an_address_of_a_function_that_is_script_is_no_link(
     assert kinds == ["string", "string", "object"]
 
 
-def test_no_style_or_script_stands_in_the_page_itself(page: Page, greeter: str) -> None:
+def test_the_page_has_no_inline_style_or_script(page: Page, greeter: str) -> None:
     for route in ("/", f"/functions/{greeter}/configuration", "/deploy", "/audit", "/session"):
         go(page, route)
         expect(page.locator("main h1").first).to_be_visible()

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_only_loopback_is_there(browser: Browser, dashboard: Dashboard) -> None:
+def test_only_loopback_is_reachable(browser: Browser, dashboard: Dashboard) -> None:
     page = browser.new_page()
     try:
         answer = page.goto(dashboard.url)
@@ -36,8 +36,8 @@ def test_only_loopback_is_there(browser: Browser, dashboard: Dashboard) -> None:
         page.close()
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    """A script takes the place of Chromium, and reports its namespace and its child."""
+def test_no_process_is_left(tmp_path: Path) -> None:
+    """A script replaces Chromium, and reports its namespace and its child."""
     script = tmp_path / "browser"
     script.write_text(
         "#!/bin/sh\nreadlink /proc/self/ns/net\n"

@@ -39,7 +39,7 @@ def test_a_link_signs_in_once_and_leaves_no_trace(browser: Browser, started: Sta
             assert page.url == f"{dashboard.url}/#/session"
 
 
-def test_a_link_works_in_a_page_that_is_open(browser: Browser, started: Started) -> None:
+def test_a_link_works_in_an_open_page(browser: Browser, started: Started) -> None:
     with (
         started("--sign-in-link") as dashboard,
         opened(browser, dashboard, signed_in=False) as page,
@@ -50,12 +50,12 @@ def test_a_link_works_in_a_page_that_is_open(browser: Browser, started: Started)
         assert page.url == f"{dashboard.url}/#/"
 
 
-def test_a_log_gets_no_link(dashboard: Dashboard) -> None:
+def test_the_link_is_not_written_to_a_log(dashboard: Dashboard) -> None:
     """Stderr of the tests' dashboards is a file."""
     assert "#token=" not in dashboard.output
 
 
-def test_no_code_is_kept(started: Started, tmp_path: Path) -> None:
+def test_the_code_is_not_stored(started: Started, tmp_path: Path) -> None:
     with started("--sign-in-link") as dashboard:
         code = sign_in_route(dashboard).removeprefix("token=").encode()
         files = [path for path in dashboard.data_dir.rglob("*") if path.is_file()]

@@ -28,20 +28,22 @@ OWN = Path(__file__).parent / "functions"
 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
-    """A dashboard of its own, without the functions of other tests."""
+    """A separate dashboard without the functions of other tests."""
     home = tmp_path_factory.mktemp("gallery")
     place = new_data_dir(home, fetched)
-    with running(place, "--show", "process") as made:
-        made.deploy(OWN / "every-shape")
-        made.deploy(OWN / "faults")
-        made.deploy(write_function(home, "plain"))
+    with running(place, "--show", "process") as running_dashboard:
+        running_dashboard.deploy(OWN / "every-shape")
+        running_dashboard.deploy(OWN / "faults")
+        running_dashboard.deploy(write_function(home, "plain"))
         for name in ("face-haar", "grabcut", "optical-flow"):
-            made.deploy(LIBRARY / "opencv" / name)
-        made.cli("init", str(home / "again"), "--kind", "reid")
-        made.deploy(home / "again")
+            running_dashboard.deploy(LIBRARY / "opencv" / name)
+        running_dashboard.cli("init", str(home / "again"), "--kind", "reid")
+        running_dashboard.deploy(home / "again")
         grabcut = str(LIBRARY / "opencv" / "grabcut")
-        made.cli("deploy", "grabcut-rows", "--path", grabcut, "--env", "MASK_FORMAT=rows")
-        yield made
+        running_dashboard.cli(
+            "deploy", "grabcut-rows", "--path", grabcut, "--env", "MASK_FORMAT=rows"
+        )
+        yield running_dashboard
     end_functions(place)
 
 
@@ -63,7 +65,7 @@ def play(browser: Browser, gallery: Dashboard) -> Iterator[Play]:  # noqa: F811
 
 @pytest.fixture(scope="session")
 def scenery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grey image of 400 x 300, on which every colour was drawn by the page."""
+    """A grey image of 400 x 300: every other colour was drawn by the page."""
     path = tmp_path_factory.mktemp("scenery") / "grey.png"
     Image.new("RGB", (400, 300), (90, 90, 90)).save(path)
     return path

@@ -82,7 +82,7 @@ class Playground:
         assert match is not None
         return int(match[1]), int(match[2])
 
-    # Pointing: places are pixels of the picture, which is shown whole
+    # Pointing: positions are pixels of the image, which is shown completely
 
     def at(self, x: float, y: float) -> Point:
         """Return the position in the window, relative to the canvas, of a position in the image."""
@@ -99,7 +99,7 @@ class Playground:
         self.canvas.click(position={"x": place[0], "y": place[1]}, button=button)
 
     def drag(self, start: Point, end: Point) -> None:
-        # Not below the bar at the top.
+        # The position must not be below the bar at the top.
         self.canvas.evaluate("one => one.scrollIntoView({ block: 'center' })")
         box = self.canvas.bounding_box()
         assert box is not None
@@ -115,11 +115,11 @@ class Playground:
         group = self.page.get_by_role("group", name="Tools")
         group.get_by_role("button", name=name, exact=True).click()
 
-    # What came back
+    # Replies
 
     def answered(self, count: int) -> None:
         """Wait until that many requests were sent and the last reply is shown and checked."""
-        # Of a page that waits, what it does is heard.
+        # A waiting page must handle its events.
         until(lambda: self._heard(count), f"{count} replies to {self.name}")
         expect(self.page.locator(".playground")).to_have_attribute("aria-busy", "false")
         expect(self.page.locator(".panel-findings > *").first).to_be_visible()
@@ -160,9 +160,9 @@ class Playground:
         return Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).convert("RGB")
 
 
-def alike(one: Sequence[int], other: Sequence[int], slack: int = 40) -> bool:
+def alike(first: Sequence[int], second: Sequence[int], slack: int = 40) -> bool:
     """Return True if two colours are nearly equal: edges of lines are smoothed."""
-    return all(abs(a - b) <= slack for a, b in zip(one, other, strict=True))
+    return all(abs(a - b) <= slack for a, b in zip(first, second, strict=True))
 
 
 def program(there: Playground, way: str) -> str:

@@ -40,7 +40,7 @@ def edges(points: list[float]) -> list[tuple[float, float]]:
     return [(left, y), (right, y), (x, bottom)]
 
 
-def test_boxes_are_where_the_reply_has_them(play: Play, gallery: Dashboard, photo: Photo) -> None:
+def test_boxes_are_drawn_at_their_positions(play: Play, gallery: Dashboard, photo: Photo) -> None:
     picture = photo("bus.jpg")
     there = play("face-haar")
     there.choose(picture)
@@ -83,11 +83,11 @@ def test_every_type_of_shape(play: Play, scenery: Path) -> None:
     }  # fmt: skip
     for (x, y), ink in drawn.items():
         assert alike(there.pixel(x, y), ink), (x, y, there.pixel(x, y), ink)
-    # A turned box leaves its old place; hidden points, and zeros of masks, are not drawn.
+    # A rotated box is not at its old position; hidden points and zeros of masks are not drawn.
     for x, y in ((112, 40), (188, 40), (380, 150), (360, 135), (250, 150), (300, 250)):
         assert there.pixel(x, y) == GREY, (x, y)
-    beside = np.array([there.pixel(x, y) for x in range(344, 362) for y in range(116, 125)])
-    assert (beside.min(axis=1) > 200).any(), "the name of a skeleton's point is beside it"
+    surroundings = np.array([there.pixel(x, y) for x in range(344, 362) for y in range(116, 125)])
+    assert (surroundings.min(axis=1) > 200).any(), "the name of a skeleton's point is beside it"
     inside = np.array(there.pixel(350, 50))
     assert (inside != GREY).any(), "a polygon is filled"
     assert not alike(tuple(inside), area)
@@ -153,10 +153,10 @@ def mask_of(reply: Any, size: tuple[int, int]) -> np.ndarray[Any, Any]:
     if "mask" in reply:
         return np.array(reply["mask"], bool)
     *runs, left, top, right, bottom = reply["shapes"][0]["points"]
-    whole = np.zeros(size[::-1], bool)
+    full = np.zeros(size[::-1], bool)
     bits = np.frombuffer(runs_to_bits(runs), np.uint8).reshape(bottom - top + 1, right - left + 1)
-    whole[top : bottom + 1, left : right + 1] = bits
-    return whole
+    full[top : bottom + 1, left : right + 1] = bits
+    return full
 
 
 def assert_mask(there: Playground, picture: Path, box: tuple[int, int, int, int]) -> None:
@@ -188,12 +188,12 @@ def test_masks_are_drawn_pixel_by_pixel(play: Play, photo: Photo) -> None:
         assert list(sent) == ["image", "pos_points", "neg_points", "obj_bbox"]
         assert (sent["pos_points"], sent["neg_points"]) == ([], [])
         assert np.abs(np.array(sent["obj_bbox"]).ravel() - box).max() <= 1
-        given = tuple(value for corner in sent["obj_bbox"] for value in corner)
-        assert_mask(there, photo("coffee.png"), given)
+        sent_box = tuple(value for corner in sent["obj_bbox"] for value in corner)
+        assert_mask(there, photo("coffee.png"), sent_box)
         assert ("mask" in there.reply) is (name == "grabcut-rows")
 
 
-def test_lines_keep_their_place_at_two_pixels_a_point(play: Play, scenery: Path) -> None:
+def test_lines_keep_their_position_at_two_pixels_a_point(play: Play, scenery: Path) -> None:
     there = play("every-shape", device_scale_factor=2)
     there.choose(scenery)
     there.answered(1)
@@ -204,7 +204,7 @@ def test_lines_keep_their_place_at_two_pixels_a_point(play: Play, scenery: Path)
     assert alike(there.pixel(280, 50), PALETTE[1], 8)
 
 
-def test_zoom_keeps_what_is_under_the_pointer(play: Play, scenery: Path) -> None:
+def test_zoom_keeps_the_position_under_the_pointer(play: Play, scenery: Path) -> None:
     there = play("every-shape")
     there.choose(scenery)
     there.answered(1)
@@ -215,7 +215,7 @@ def test_zoom_keeps_what_is_under_the_pointer(play: Play, scenery: Path) -> None
     there.page.mouse.move(box["x"] + x, box["y"] + y)
     there.page.mouse.wheel(0, -600)
     there.settled()
-    # A wheel knows whole pixels only.
+    # A wheel has only whole pixels.
     assert any(alike(there.drawn(x + near, y), PALETTE[0]) for near in range(-5, 6))
     there.page.get_by_role("button", name="The whole picture").click()
     there.settled()

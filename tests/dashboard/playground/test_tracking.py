@@ -89,7 +89,7 @@ def test_a_box_is_followed_through_a_video(play: Play, video: Path, photo: Photo
         points = there.reply["shapes"][0]["points"]
         assert likeness(points, place(i)) > 0.85, i
         assert alike(there.pixel(points[0], (points[1] + points[3]) / 2), PALETTE[0])
-    # Back again nothing is asked, and the box is where it was.
+    # Going back sends no request, and the box is at its earlier position.
     there.page.get_by_role("button", name="Previous picture").click()
     at(there, 2)
     there.settled()
@@ -146,7 +146,7 @@ def test_several_shapes_through_pictures(play: Play, photo: Photo, tmp_path: Pat
     assert abs(point["points"][0] - 219) < 4
     assert abs(point["points"][1] - 119) < 4
     assert there.rows() == ["polygon 1", "points 2"]
-    # What is undone here is not followed from here on.
+    # A shape that is undone here is not tracked from here on.
     there.tool("Undo")
     assert there.rows() == ["polygon 1"]
     there.page.get_by_role("button", name="Next picture").click()
@@ -155,7 +155,7 @@ def test_several_shapes_through_pictures(play: Play, photo: Photo, tmp_path: Pat
     assert len(there.sent[-1]["states"]) == 1
 
 
-def test_steps_that_come_too_fast_wait(play: Play, video: Path, tmp_path: Path) -> None:
+def test_steps_that_are_too_fast_wait(play: Play, video: Path, tmp_path: Path) -> None:
     there = play("optical-flow")
     there.choose(video)
     at(there, 0)
@@ -168,7 +168,7 @@ def test_steps_that_come_too_fast_wait(play: Play, video: Path, tmp_path: Path) 
 
     until(on, "the last frame")
     there.answered(FRAMES)
-    # However often it was told to go on, no step went without the states of the one before.
+    # However many steps were requested, each was sent with the states of the previous one.
     for i in range(1, len(there.sent)):
         assert len(there.sent[i]["states"]) == 1, i
     assert there.rows() == ["rectangle 1"]
@@ -191,7 +191,7 @@ def test_the_sample_moves(play: Play) -> None:
     expect(there.page.locator(".strip .count")).to_have_text("1 / 24")
 
 
-def test_boxes_are_known_again(play: Play) -> None:
+def test_boxes_are_matched_in_the_next_image(play: Play) -> None:
     there = play("again")
     there.sample("Two views of an astronaut")
     expect(there.page.locator(".status")).to_have_text("Draw boxes on the first picture.")
@@ -200,7 +200,7 @@ def test_boxes_are_known_again(play: Play) -> None:
     expect(there.page.locator(".status")).to_have_text("Draw boxes on the second picture.")
     there.page.get_by_role("button", name="Next picture").click()
     expect(there.page.locator(".strip .count")).to_have_text("2 / 2")
-    # The second look is larger and shows more of the right and the lower part.
+    # The second image is larger and shows more of the right and the lower part.
     there.drag((60, 0), (126, 60))
     there.answered(1)
     sent = there.sent[0]

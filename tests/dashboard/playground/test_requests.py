@@ -24,13 +24,13 @@ Photo = Callable[[str], Path]
 GREEN, RED = (0, 200, 90), (240, 40, 50)
 
 
-def near(one: list[list[float]], other: list[tuple[float, float]]) -> bool:
+def near(first: list[list[float]], second: list[tuple[float, float]]) -> bool:
     """Return True if the positions are equal within a pixel."""
-    pairs = zip(one, other, strict=True)
+    pairs = zip(first, second, strict=True)
     return all(abs(a - c) <= 1 and abs(b - d) <= 1 for (a, b), (c, d) in pairs)
 
 
-def test_clicks_are_sent_as_they_come(play: Play, photo: Photo) -> None:
+def test_clicks_are_sent_in_their_order(play: Play, photo: Photo) -> None:
     there = play("grabcut")
     there.choose(photo("coffee.png"))
     expect(there.page.locator(".status")).to_have_text(
@@ -49,7 +49,7 @@ def test_clicks_are_sent_as_they_come(play: Play, photo: Photo) -> None:
     there.answered(3)
     assert near(there.sent[2]["neg_points"], [(450, 320), (500, 60)])
     there.settled()
-    # Beside the white sign in the middle of the dot.
+    # Next to the white sign in the middle of the dot.
     assert alike(there.pixel(302, 152), GREEN)
     assert alike(there.pixel(452, 322), RED)
     there.tool("Undo")
@@ -96,7 +96,7 @@ def test_an_interactor_by_keyboard(play: Play, photo: Photo) -> None:
     assert top < bottom
 
 
-def test_a_photograph_that_lies_is_sent_upright(play: Play, photo: Photo, tmp_path: Path) -> None:
+def test_a_rotated_photograph_is_sent_upright(play: Play, photo: Photo, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     lying = tmp_path / "lying.jpg"
@@ -125,7 +125,7 @@ def test_pictures_are_dropped_and_pasted(play: Play, photo: Photo) -> None:
     assert base64.b64decode(there.sent[1]["image"]) == photo("zidane.jpg").read_bytes()
 
 
-def test_a_file_that_is_no_picture(play: Play, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image(play: Play, tmp_path: Path) -> None:
     there = play("face-haar")
     path = tmp_path / "notes.jpg"
     path.write_text("no picture")
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_picture(play: Play, tmp_path: Path) -> None:
     assert there.rows() == ["face"]
 
 
-def test_several_pictures_are_asked_about_one_after_the_other(play: Play, photo: Photo) -> None:
+def test_several_images_are_sent_one_after_the_other(play: Play, photo: Photo) -> None:
     there = play("face-haar")
     there.choose(*(photo(name) for name in ("coffee.png", "astronaut.png", "chelsea.png")))
     there.answered(1)
@@ -175,11 +175,11 @@ def fault(there: Playground, threshold: str) -> str:
     return there.page.locator(".panel-error").inner_text()
 
 
-def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
+def test_errors_are_explained(play: Play, scenery: Path) -> None:
     there = play("faults")
     there.choose(scenery)
     there.answered(1)
-    # Of the reply's three only the first can be drawn, and its name is text.
+    # Only the first of the three shapes can be drawn, and its name is text.
     assert there.rows() == ["<img src=x onerror=alert(1)>"]
     expect(there.page.locator(".status")).to_have_text("2 of the results cannot be drawn.")
     verdict = there.page.locator(".panel-findings")
@@ -199,7 +199,7 @@ def test_what_goes_wrong_is_said(play: Play, scenery: Path) -> None:
     assert fault(there, "0") == ""
 
 
-def test_where_the_time_went(play: Play) -> None:
+def test_the_timings_of_a_request_are_shown(play: Play) -> None:
     there = play("face-haar")
     there.sample("Astronaut")
     there.answered(1)
@@ -240,7 +240,7 @@ def test_on_a_phone_by_touch(play: Play, photo: Photo) -> None:
     assert alike(there.pixel(304, 155), GREEN)
 
 
-def test_in_the_dark(play: Play) -> None:
+def test_the_dark_theme(play: Play) -> None:
     there = play("face-haar", color_scheme="dark")
     there.sample("Astronaut")
     there.answered(1)
@@ -250,7 +250,7 @@ def test_in_the_dark(play: Play) -> None:
     assert max(int(value) for value in ground[4:-1].split(",")[:3]) < 60
 
 
-def test_what_is_no_picture_and_what_does_nothing_is_said(
+def test_ignored_files_and_drags_without_effect_are_explained(
     play: Play, photo: Photo, tmp_path: Path
 ) -> None:
     there = play("grabcut")
@@ -267,7 +267,7 @@ def test_what_is_no_picture_and_what_does_nothing_is_said(
     assert there.sent == []
 
 
-def test_a_reply_that_cvat_never_asks_for(play: Play) -> None:
+def test_a_reply_of_a_function_that_cvat_does_not_list(play: Play) -> None:
     there = play("face-haar")
     expect(there.page.locator("#playground-keys")).not_to_contain_text("beside the object")
     there.sample("Astronaut")

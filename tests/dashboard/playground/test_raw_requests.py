@@ -36,7 +36,7 @@ def send(page: Page) -> None:
     page.get_by_role("button", name="Send").click()
 
 
-def test_a_request_is_sent_as_it_is_written(page: Page) -> None:
+def test_a_request_is_sent_as_written(page: Page) -> None:
     fill(page, Path="/a/b?c=ü d", Headers="X-Answer: 42\nX-Other: a:b", Body='{"a": [1, 2]}')
     with page.expect_request("**/api/function_invocations") as asked:
         send(page)
@@ -87,19 +87,19 @@ def test_methods_files_and_pictures(page: Page, tmp_path: Path) -> None:
     assert Path(download.value.path()).read_text() == "some"
 
 
-def test_what_cannot_be_sent_says_so(page: Page) -> None:
+def test_invalid_requests_are_explained(page: Page) -> None:
     alert = page.get_by_role("main").get_by_role("alert")
-    for line, words in (
+    for line, message in (
         ("no header", "no header is not a header"),
         ("X Y: 1", "cannot be sent as a header"),
         ("Host: elsewhere", "a browser does not let a page send Host"),
     ):
         fill(page, Headers=line)
         send(page)
-        expect(alert).to_contain_text(words)
+        expect(alert).to_contain_text(message)
 
 
-def test_requests_are_kept_as_nuclio_s_function_events(page: Page, gallery: Dashboard) -> None:
+def test_requests_are_stored_as_nuclios_function_events(page: Page, gallery: Dashboard) -> None:
     fill(page, Path="/kept", Headers="X-Answer: 42", Content_type="text/plain", Body="hello")
     fill(page, Name_of_the_request="a greeting")
     page.get_by_role("button", name="Save", exact=True).click()
@@ -142,7 +142,7 @@ def test_requests_are_kept_as_nuclio_s_function_events(page: Page, gallery: Dash
     assert gallery.request("GET", "/api/function_events").json == {}
 
 
-def test_a_draft_stays_and_a_phone_shows_it_all(browser: Browser, gallery: Dashboard) -> None:
+def test_a_draft_is_kept_and_fits_a_phone(browser: Browser, gallery: Dashboard) -> None:
     with opened(browser, gallery, at=AT, viewport=PHONE, color_scheme="dark") as page:
         fill(page, Body=json.dumps({"a": 1}))
         go(page, "/functions/plain/logs")
@@ -154,7 +154,7 @@ def test_a_draft_stays_and_a_phone_shows_it_all(browser: Browser, gallery: Dashb
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_models_have_the_form_beside_their_own(play: Play) -> None:
+def test_models_have_the_form_in_addition_to_their_own(play: Play) -> None:
     there = play("face-haar")
     ways = there.page.get_by_role("group", name="Mode")
     ways.get_by_role("button", name="Raw request").click()
