@@ -28,9 +28,28 @@ from .logs import Log
 if TYPE_CHECKING:
     import argparse
 
-
 # Characters of an error that are printed.
 _MAX_ERROR_LENGTH = 300
+
+# The layout of Nuclio's images; the file is the equivalent of its processor.yaml.
+CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
+# The same as `fnbuild.names.CODE_FOLDER`, which is not in images.
+CODE_PATH = "/opt/nuclio"
+HTTP_PORT = 8080
+
+_INTERPRETER_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# A copy of the file: Nuclio's controller mounts a folder with its processor.yaml over the folder of
+# the first (pkg/platform/kube/functionres/lazy.go).
+FALLBACK_CONFIG_PATH = os.path.join(_HOME, "processor.json")
+
+# Takes precedence over the copy: the same JSON, set by a deploy through Nuclio.
+CONFIG_VARIABLE = "FNBUILD_PROCESSOR"
+
+# Seconds between polls: the first ones short, since most functions are ready soon.
+_FIRST_INTERVAL = 0.02
+_MAX_INTERVAL = 0.2
 
 
 def invoke(url: str, method: str, headers: Dict[str, str], body: str, timeout: float) -> int:
@@ -60,27 +79,6 @@ def invoke(url: str, method: str, headers: Dict[str, str], body: str, timeout: f
         failure = "status %d: %s" % (response.status, text)
     sys.stderr.write("%s: %s\n" % (url, " ".join(failure.split())[:_MAX_ERROR_LENGTH]))
     return 1
-
-
-# The layout of Nuclio's images; the file is the equivalent of its processor.yaml.
-CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
-# The same as `fnbuild.names.CODE_FOLDER`, which is not in images.
-CODE_PATH = "/opt/nuclio"
-HTTP_PORT = 8080
-
-_INTERPRETER_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-# A copy of the file: Nuclio's controller mounts a folder with its processor.yaml over the folder of
-# the first (pkg/platform/kube/functionres/lazy.go).
-FALLBACK_CONFIG_PATH = os.path.join(_HOME, "processor.json")
-
-# Takes precedence over the copy: the same JSON, set by a deploy through Nuclio.
-CONFIG_VARIABLE = "FNBUILD_PROCESSOR"
-
-# Seconds between polls: the first ones short, since most functions are ready soon.
-_FIRST_INTERVAL = 0.02
-_MAX_INTERVAL = 0.2
 
 
 def main() -> int:

@@ -17,7 +17,15 @@ import time
 from typing import Any, Dict, Optional, Tuple
 
 OUTPUT_STREAMS = ("stdout", "stderr")
+LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+
+READY_MESSAGE = "The function is ready"
+"""Logged by the processor once every worker has run `init_context`."""
+
+# The parts of a line for people; the other values of a record follow them as JSON.
 _FIELDS = frozenset(["time", "level", "name", "message", "worker", "request_id"])
+# Names that a variable of a record cannot have.
+_RESERVED = _FIELDS | {"trace_id"}
 _COLOURS = {"debug": "2", "warn": "33", "warning": "33", "error": "31", "critical": "31"}
 
 _ID_LETTERS = 8
@@ -75,14 +83,6 @@ def _format_time(moment: float) -> str:
 
 def _json(values: Dict[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False, default=repr)
-
-
-READY_MESSAGE = "The function is ready"
-"""Logged by the processor once every worker has run `init_context`."""
-
-LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
-
-_RESERVED = _FIELDS | {"trace_id"}
 
 
 class LogRecord:

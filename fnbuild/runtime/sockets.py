@@ -19,6 +19,9 @@ _MAX_ADDRESS_LENGTH = 107
 # PyPy has no name for it.
 _O_PATH = getattr(os, "O_PATH", 0o10000000)
 
+_BACKLOG = 1024
+_SO_DOMAIN = 39
+
 
 def listen_unix(path: SocketPath, backlog: int = 128) -> socket.socket:
     """Return a socket that listens at `path` and accepts connections from this user only.
@@ -90,10 +93,6 @@ def _is_in_use(path: str) -> bool:
         # A full backlog, a slow process or missing permission: in use all the same.
         return True
     return True
-
-
-_BACKLOG = 1024
-_SO_DOMAIN = 39
 
 
 def open_listener(listener: ListenerConfig, name: str) -> socket.socket:

@@ -12,6 +12,14 @@ _RUNTIME = os.path.dirname(os.path.abspath(__file__))
 _EVENT_LOOP = re.compile(r"/lib/python\d[\d.]*t?/(asyncio/|selectors\.py$)")
 _COROUTINES_FILE = os.path.join(_RUNTIME, "worker", "coroutines.py")
 
+_FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)\Z')
+# Headings of the stack of the failed thread; those of other threads have other headings.
+_HEADINGS = ("Current thread ", "Stack (")
+_DUMP_STARTS = ("Fatal Python error", "Thread 0x", *_HEADINGS)
+_LAST_LINES = 20
+
+_NO_ATTRIBUTE = re.compile(r"'([\w.]+)' object has no attribute '(\w+)'")
+
 
 def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
     """Return the traceback from the handler's first frame on.
@@ -81,13 +89,6 @@ def is_handler_file(filename: str) -> bool:
     return not filename.startswith((_RUNTIME, "<frozen")) and not _LIBRARY.search(filename)
 
 
-_FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)\Z')
-# Headings of the stack of the failed thread; those of other threads have other headings.
-_HEADINGS = ("Current thread ", "Stack (")
-_DUMP_STARTS = ("Fatal Python error", "Thread 0x", *_HEADINGS)
-_LAST_LINES = 20
-
-
 def handler_stack(dump: List[str]) -> List[str]:
     """Return the frames of a dump in the order of a traceback, without the runtime's."""
     frames: List[str] = []
@@ -124,9 +125,6 @@ def last_output(lines: List[str]) -> str:
     """Return the last lines on stderr of a dead worker; of a dump, the handler's stack."""
     start = next((n for n, line in enumerate(lines) if line.startswith(_DUMP_STARTS)), len(lines))
     return "\n".join(lines[:start][-_LAST_LINES:] + handler_stack(lines[start:]))
-
-
-_NO_ATTRIBUTE = re.compile(r"'([\w.]+)' object has no attribute '(\w+)'")
 
 
 def explain_missing_attribute(error: BaseException, user_data: Any) -> str:

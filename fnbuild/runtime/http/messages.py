@@ -13,16 +13,6 @@ from .. import wire
 from ..streams import FileBody, Stream
 from .parser import RequestHead
 
-
-class Deferred:
-    """The return value of an application that will call `request.answer` itself.
-
-    This saves the iteration of the loop that awaiting costs, most of the cost of a small request.
-    """
-
-
-DEFERRED = Deferred()
-
 Body = Union[bytes, bytearray, memoryview, FileBody]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -34,6 +24,24 @@ _START_LINES = {
     for status in HTTPStatus
     if status.value >= 200
 }
+
+# The framing of a body of unknown size: chunks, or the end of the connection.
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_CLOSE_DELIMITED = b""
+# Below this size, joining head and body is cheaper than sending two pieces.
+_JOINED_WRITE = 16 * 1024
+# With a linger time of 0, closing sends a reset.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Deferred:
+    """The return value of an application that will call `request.answer` itself.
+
+    This saves the iteration of the loop that awaiting costs, most of the cost of a small request.
+    """
+
+
+DEFERRED = Deferred()
 
 
 class ConnectionLimits(NamedTuple):
@@ -250,15 +258,6 @@ def _header_prefix(name: str) -> str:
     if lowered == "server":
         prefix = "Server: "
     return prefix
-
-
-# The framing of a body of unknown size: chunks, or the end of the connection.
-_CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_CLOSE_DELIMITED = b""
-# Below this size, joining head and body is cheaper than sending two pieces.
-_JOINED_WRITE = 16 * 1024
-# With a linger time of 0, closing sends a reset.
-_RESET = struct.pack("ii", 1, 0)
 
 
 def write_reply(stream: Stream, head: bytes, body: Body) -> None:

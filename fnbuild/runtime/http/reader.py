@@ -23,6 +23,13 @@ _MAX_CHUNK_LINE = 256
 # Bytes of framing (mostly extensions) that one body may have beyond what its data needs.
 _MAX_EXCESS = 16 * 1024
 
+# The progress of the next request.
+NOTHING = 0
+PART_OF_HEAD = 1
+HEAD = 2
+
+_CR = 13
+
 
 def body_too_large(size: Union[int, str], limit: int) -> HttpError:
     """Return the error for a body above `limit` bytes; `size` may be approximate."""
@@ -174,14 +181,6 @@ class ChunkedBody:
             check_trailer_field(chunk[position:end])
         self._trailer -= size
         return end + 2
-
-
-# The progress of the next request.
-NOTHING = 0
-PART_OF_HEAD = 1
-HEAD = 2
-
-_CR = 13
 
 
 class RequestReader:

@@ -12,6 +12,24 @@ from ..config import ProcessorConfig, TriggerConfig
 # A container sees its own control group as the root of the hierarchy.
 _CGROUP_ROOT = "/sys/fs/cgroup"
 
+_RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_BOOTSTRAP = os.path.join(_RUNTIME, "bootstrap.py")
+# The folder that holds the fnbuild package.
+_HOME = os.path.dirname(os.path.dirname(_RUNTIME))
+
+# On this signal, which libraries hardly use, a worker prints its stack.
+DUMP_SIGNAL = int(signal.SIGRTMIN) + 7
+
+# The thread counts of libraries that by default start one thread per core in each process.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
 
 def available_cores(groups: str = _CGROUP_ROOT) -> int:
     """Return the number of CPU cores for this process, limited by its CPU quota (`--cpus`)."""
@@ -44,25 +62,6 @@ def _read_words(path: str) -> List[str]:
             return file.read().split()
     except OSError:
         return []
-
-
-_RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_BOOTSTRAP = os.path.join(_RUNTIME, "bootstrap.py")
-# The folder that holds the fnbuild package.
-_HOME = os.path.dirname(os.path.dirname(_RUNTIME))
-
-# On this signal, which libraries hardly use, a worker prints its stack.
-DUMP_SIGNAL = int(signal.SIGRTMIN) + 7
-
-# The thread counts of libraries that by default start one thread per core in each process.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
-)
 
 
 def worker_command(config: ProcessorConfig, fd: int) -> List[str]:

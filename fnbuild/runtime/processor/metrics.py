@@ -26,6 +26,15 @@ Sample = Tuple[str, str, Number]
 # Returns the values of gauges by their label values.
 GaugeReader = Callable[[], Mapping[Tuple[str, ...], Number]]
 
+_PREFIX = "nuclio_processor_"
+# The stages of an event: waiting for a worker, on the way to it, in the handler, on the way back.
+STAGES = ("queue", "handover", "handler", "reply")
+# Handover and reply take hundredths of a millisecond.
+_STAGE_BOUNDS = (
+    0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000,
+)  # fmt: skip
+_SIZE_BOUNDS = tuple(4**power for power in range(4, 15))
+
 
 class Value:
     """A single number: a child of a counter or a gauge."""
@@ -182,16 +191,6 @@ def _format_value(value: Number) -> str:
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
     return repr(value) if isinstance(value, int) or value % 1 else repr(int(value))
-
-
-_PREFIX = "nuclio_processor_"
-# The stages of an event: waiting for a worker, on the way to it, in the handler, on the way back.
-STAGES = ("queue", "handover", "handler", "reply")
-# Handover and reply take hundredths of a millisecond.
-_STAGE_BOUNDS = (
-    0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000,
-)  # fmt: skip
-_SIZE_BOUNDS = tuple(4**power for power in range(4, 15))
 
 
 class TriggerMetricFamilies:

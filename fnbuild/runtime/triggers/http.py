@@ -36,6 +36,20 @@ from .cors import cors_policy
 
 _MAX_REQUEST_ID = 128
 
+HEALTH_PATH = "/__internal/health"
+
+# Bytes above which Nuclio omits the logs header.
+_MAX_LOGS_HEADER = 4096
+_RETRY_AFTER = ("Retry-After", "1")
+_TIMING_LINES = (
+    b"X-Request-Id: %s\r\n"
+    b"Server-Timing: queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
+)
+# A longer backlog than a function can handle within the default availability timeout of ten seconds
+# is of little use, and its bodies cost memory.
+_DEFAULT_BACKLOG = 1024
+_DEFAULT_BACKLOG_BYTES = 256 * 1024 * 1024
+
 
 class PendingRequest(PendingEvent):
     """A request in flight, from its last byte to its reply.
@@ -111,21 +125,6 @@ class PendingRequest(PendingEvent):
             duration * 1000.0,
             (monotonic() - started - duration) * 1000.0,
         )
-
-
-HEALTH_PATH = "/__internal/health"
-
-# Bytes above which Nuclio omits the logs header.
-_MAX_LOGS_HEADER = 4096
-_RETRY_AFTER = ("Retry-After", "1")
-_TIMING_LINES = (
-    b"X-Request-Id: %s\r\n"
-    b"Server-Timing: queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
-)
-# A longer backlog than a function can handle within the default availability timeout of ten seconds
-# is of little use, and its bodies cost memory.
-_DEFAULT_BACKLOG = 1024
-_DEFAULT_BACKLOG_BYTES = 256 * 1024 * 1024
 
 
 def app_without_trigger(request: HttpRequest) -> Reply:

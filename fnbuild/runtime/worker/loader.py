@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FunctionType, ModuleType
 from typing import Any, Callable, List, Optional, Tuple
 
+_HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
+
 
 def signature_problem(function: Any, name: str, arguments: Tuple[str, ...]) -> str:
     """Return the reason why a function cannot take these arguments, with its location; or ""."""
@@ -43,9 +45,6 @@ def _location(function: Any) -> str:
     if code is None:
         return ""
     return "%s:%d: " % (os.path.basename(code.co_filename), code.co_firstlineno)
-
-
-_HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
 
 class LoadError(Exception):

@@ -27,6 +27,11 @@ _SUPPORT_SETS = (
     "supports_effective_ids",
 )
 
+_REDIRECT_WARNING = (
+    "%s is visible to Python only, since this machine does not allow mount namespaces (%s); "
+    "libraries that open files themselves do not find it"
+)
+
 
 class PathRedirect:
     """A mapping of paths at or below `mount_point` to paths at or below `folder`."""
@@ -75,12 +80,6 @@ def redirect_paths(folder: str, mount_point: str) -> None:
             if original in getattr(os, table):
                 getattr(os, table).add(wrapper)
         setattr(os, name, wrapper)
-
-
-_REDIRECT_WARNING = (
-    "%s is visible to Python only, since this machine does not allow mount namespaces (%s); "
-    "libraries that open files themselves do not find it"
-)
 
 
 def prepare_process(setup: wire.Meta) -> Tuple[str, wire.Meta]:
