@@ -51,7 +51,7 @@ def restart_policy(function: Function) -> RestartPolicy:
     name = values.get("name", "always")
     # `no` without quotes is a bool in YAML.
     name = "no" if name is False else name
-    policy = next((known for known in get_args(RestartPolicyName) if known == name), None)
+    policy = next((choice for choice in get_args(RestartPolicyName) if choice == name), None)
     if policy is None:
         raise InputError(
             f'spec.platform.attributes.restartPolicy: "{name}" is not a restart policy',

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
@@ -18,6 +18,7 @@ from fnbuild.errors import (
     NotReadyError,
 )
 from fnbuild.function.types import Function, to_dict
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import (
     NO_OPTIONS,
     Artifact,
@@ -56,7 +57,8 @@ from fnbuild.platforms.process.processor_client import (
     request,
 )
 from fnbuild.platforms.processor_status import parse_metrics
-from fnbuild.store import FunctionRow, Store
+from fnbuild.platforms.projects import members_to_delete, with_default_project
+from fnbuild.store import FunctionRow, ProjectRow, Store
 
 _CONCURRENT_PROBES = 8
 
@@ -328,19 +330,25 @@ class ProcessPlatform(Platform):
 
     def projects(self, namespace: str) -> list[Project]:
         with Store.open() as store:
-            return records.list_projects(store, namespace)
+            recorded = [Project(**asdict(row)) for row in store.projects(namespace)]
+        return with_default_project(namespace, recorded)
 
     def create_project(self, project: Project) -> bool:
+        if project.name == DEFAULT_PROJECT:
+            return False
         with Store.open() as store:
-            return records.create_project(store, project)
+            return store.add_project(ProjectRow(**asdict(project)))
 
     def update_project(self, project: Project) -> bool:
+        row = ProjectRow(**asdict(project))
         with Store.open() as store:
-            return records.update_project(store, project)
+            if project.name == DEFAULT_PROJECT:
+                store.add_project(row)
+            return store.update_project(row)
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         with Store.open() as store:
-            members = records.project_members(store, namespace, name, cascade=cascade)
-            for member in members:
+            functions = [row.name for row in store.functions(namespace) if row.project == name]
+            for member in members_to_delete(name, functions, cascade=cascade):
                 self.delete(namespace, member)
             return store.delete_project(namespace, name)

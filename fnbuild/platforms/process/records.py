@@ -1,4 +1,4 @@
-"""Records of functions, revisions and projects in the store.
+"""Records of functions and revisions in the store.
 
 Commands read and change them under the function's lock. The supervisor keeps the state of each
 function up to date through `StoredFunction`.
@@ -9,19 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.names import DEFAULT_PROJECT
-from fnbuild.platforms import Deployment, FunctionKey, Project, Revision, projects
+from fnbuild.platforms import Deployment, FunctionKey, Revision
 from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.process import foreground_records, function_state
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.revision_records import FunctionRecords, failure_text
-from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
+from fnbuild.store import FunctionRow, RevisionRow, Store
 
 log = logging.getLogger(__name__)
 
@@ -169,36 +168,3 @@ class StoredFunction:
     def forget(self) -> None:
         """Write the next report in any case: another process may have changed the state."""
         self._reported = self.unwritten = None
-
-
-def list_projects(store: Store, namespace: str) -> list[Project]:
-    recorded = (Project(**asdict(row)) for row in store.projects(namespace))
-    return projects.with_default_project(namespace, recorded)
-
-
-def create_project(store: Store, project: Project) -> bool:
-    """Create the project; return False if it exists, as `default` always does."""
-    if project.name == DEFAULT_PROJECT:
-        return False
-    return store.add_project(_project_row(project))
-
-
-def update_project(store: Store, project: Project) -> bool:
-    """Update the project; return False if it does not exist. `default` always exists."""
-    row = _project_row(project)
-    if project.name == DEFAULT_PROJECT:
-        store.add_project(row)
-    return store.update_project(row)
-
-
-def _project_row(project: Project) -> ProjectRow:
-    return ProjectRow(**asdict(project))
-
-
-def project_members(store: Store, namespace: str, name: str, *, cascade: bool) -> list[str]:
-    """Return the functions to delete with the project.
-
-    Raises `PreconditionError` if the project must not be deleted.
-    """
-    members = [row.name for row in store.functions(namespace) if row.project == name]
-    return projects.members_to_delete(name, members, cascade=cascade)
