@@ -282,7 +282,8 @@ class DockerPlatform(Platform):
         return {deployment.processors[0]: statistics} if statistics else {}
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        return records.revision_history(self._read_function(DockerKey(namespace, name)))
+        objects = self._read_function(DockerKey(namespace, name))
+        return revision_records.to_revisions(objects.revisions, objects.active)
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         objects = self._read_function(DockerKey(namespace, name))

@@ -11,7 +11,7 @@ import json
 from fnbuild.builder.image.references import build_tag, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.function.types import Function
-from fnbuild.platforms import ImageUse, Project, Revision, revision_records
+from fnbuild.platforms import ImageUse, Project
 from fnbuild.platforms.docker import image_code, inventory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import FunctionObjects
@@ -74,11 +74,6 @@ def prune_revisions(engine: Engine, objects: FunctionObjects) -> None:
     for revision in objects.records[MAX_REVISIONS:]:
         if active is None or revision.number != active.number:
             remove_revision(engine, revision)
-
-
-def revision_history(objects: FunctionObjects) -> list[Revision]:
-    """Return all revisions, newest first."""
-    return revision_records.to_revisions(objects.revisions, objects.active)
 
 
 def function_records(objects: FunctionObjects) -> FunctionRecords[RevisionRecord]:
