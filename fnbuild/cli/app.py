@@ -12,30 +12,20 @@ from collections.abc import Sequence
 
 import click
 
-from fnbuild.cli.base_command import INTERRUPTED, CommandEntry, InterruptError, LazyGroup
+from fnbuild.cli.base_command import INTERRUPTED, InterruptError, LazyGroup, command_entries
 from fnbuild.cli.console import color_override, note
 from fnbuild.cli.session import Session
 
-
-def _section(title: str, commands: dict[str, tuple[str, ...]]) -> dict[str, CommandEntry]:
-    """Return the entries of a section: `NAME: (MODULE:FUNCTION, line of help, aliases…)`."""
-    return {
-        name: CommandEntry(f"fnbuild.cli.{target}", text, tuple(aliases), title)
-        for name, (target, text, *aliases) in commands.items()
-    }
-
-
 COMMANDS = {
-    **_section(
-        "Develop",
+    **command_entries(
         {
             "init": ("init:init", "Create a function from a template."),
             "validate": ("validate:validate", "Check function.yaml files."),
             "run": ("run:run", "Run a function in the foreground."),
         },
+        section="Develop",
     ),
-    **_section(
-        "Deploy",
+    **command_entries(
         {
             "deploy": ("deploy:deploy", "Build and deploy a function."),
             "build": ("build:build", "Build the image of a function.", "bu"),
@@ -46,27 +36,27 @@ COMMANDS = {
             "history": ("revisions:history", "List the revisions of a function."),
             "prune": ("prune:prune", "Remove images and files that no revision needs."),
         },
+        section="Deploy",
     ),
-    **_section(
-        "Use and monitor",
+    **command_entries(
         {
             "invoke": ("invoke:invoke", "Call a function and print its reply."),
             "get": ("get:get", "Show functions, projects or the audit log."),
             "logs": ("logs:logs", "Show the log of a function."),
             "delete": ("delete:delete", "Delete functions or projects.", "del"),
         },
+        section="Use and monitor",
     ),
-    **_section(
-        "Projects, export and import",
+    **command_entries(
         {
             "create": ("create:create", "Create a project or a registry secret.", "cre"),
             "export": ("export:export", "Print functions or projects as YAML or JSON."),
             "import": ("import_:import_", "Import functions or projects from an export."),
             "beta": ("revisions:beta", "Commands that nuctl has under `beta`."),
         },
+        section="Projects, export and import",
     ),
-    **_section(
-        "This machine and fnbuild",
+    **command_entries(
         {
             "dashboard": ("dashboard:dashboard", "Start the dashboard: Nuclio's API and a page."),
             "doctor": ("doctor:doctor", "Diagnose this machine and its platforms."),
@@ -76,6 +66,7 @@ COMMANDS = {
             "completion": ("help:completion", "Print shell completion code."),
             "help": ("help:help_", "Show help for a command."),
         },
+        section="This machine and fnbuild",
     ),
 }
 

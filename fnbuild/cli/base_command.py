@@ -22,17 +22,27 @@ INTERRUPTED = 128 + signal.SIGINT
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """A command of a group: import path (`module:attribute`), line of help, aliases."""
+    """A command of a group: import path (`module:attribute`), line of help, aliases, section."""
 
     target: str
     help: str
-    aliases: tuple[str, ...] = ()
-    section: str = "Commands"
+    aliases: tuple[str, ...]
+    section: str
 
     def load(self) -> click.Command:
         module, _, attribute = self.target.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+
+def command_entries(
+    commands: Mapping[str, tuple[str, ...]], section: str = "Commands"
+) -> dict[str, CommandEntry]:
+    """Return the entries of a group: `NAME: (MODULE:FUNCTION, line of help, aliases…)`."""
+    return {
+        name: CommandEntry(f"fnbuild.cli.{target}", text, tuple(aliases), section)
+        for name, (target, text, *aliases) in commands.items()
+    }
 
 
 class InterruptError(Exception):
@@ -121,11 +131,9 @@ def is_switched_off(ctx: click.Context, name: str) -> bool:
 class LazyGroup(_CommandWithGlobalOptions, click.Group):
     """A group whose commands are imported on use."""
 
-    def __init__(
-        self, *args: Any, entries: Mapping[str, CommandEntry] | None = None, **kwargs: Any
-    ):
+    def __init__(self, *args: Any, entries: Mapping[str, CommandEntry], **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.entries = dict(entries or {})
+        self.entries = entries
         self._names = {
             alias: name for name, entry in self.entries.items() for alias in (name, *entry.aliases)
         }

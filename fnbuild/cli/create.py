@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries
 from fnbuild.cli.console import note, warn
 from fnbuild.cli.options import force_conflicts_option
 from fnbuild.cli.session import Session, pass_session
@@ -103,14 +103,15 @@ def _read_password_file(file: Path) -> str:
         raise InputError(f"cannot read the password from {file}: {reason}") from None
 
 
-_CREATE_COMMANDS = {
-    "project": CommandEntry(
-        "fnbuild.cli.create:project", "Create a project.", ("projects", "proj", "prj")
-    ),
-    "registry-secret": CommandEntry(
-        "fnbuild.cli.create:registry_secret", "Store a registry's credentials in a cluster."
-    ),
-}
+_CREATE_COMMANDS = command_entries(
+    {
+        "project": ("create:project", "Create a project.", "projects", "proj", "prj"),
+        "registry-secret": (
+            "create:registry_secret",
+            "Store a registry's credentials in a cluster.",
+        ),
+    }
+)
 
 
 @click.group(cls=LazyGroup, entries=_CREATE_COMMANDS)

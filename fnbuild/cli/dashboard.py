@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries
 from fnbuild.cli.session import Session, pass_session
 from fnbuild.names import DEFAULT_PLATFORM
 
-_DASHBOARD_COMMANDS = {
-    "token": CommandEntry("fnbuild.cli.dashboard:token", "Create the dashboard's tokens."),
-}
+_DASHBOARD_COMMANDS = command_entries(
+    {"token": ("dashboard:token", "Create the dashboard's tokens.")}
+)
 
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries
 from fnbuild.cli.console import note
 from fnbuild.cli.options import complete_function_name, complete_project_name
 from fnbuild.cli.session import Session, pass_session
 
-_DELETE_COMMANDS = {
-    "function": CommandEntry(
-        "fnbuild.cli.delete:function", "Delete functions.", ("functions", "fu", "fn")
-    ),
-    "project": CommandEntry(
-        "fnbuild.cli.delete:project", "Delete a project.", ("projects", "proj", "prj")
-    ),
-}
+_DELETE_COMMANDS = command_entries(
+    {
+        "function": ("delete:function", "Delete functions.", "functions", "fu", "fn"),
+        "project": ("delete:project", "Delete a project.", "projects", "proj", "prj"),
+    }
+)
 
 
 @click.group(cls=LazyGroup, entries=_DELETE_COMMANDS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries
 from fnbuild.cli.console import note, warn
 from fnbuild.cli.options import combine_options, complete_function_name, complete_project_name
 from fnbuild.cli.output import output_option
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from fnbuild.function.types import Function, Raw
     from fnbuild.platforms import Deployment, Platform
 
-_EXPORT_COMMANDS = {
-    "functions": CommandEntry(
-        "fnbuild.cli.export:functions", "Print functions.", ("function", "fu", "fn")
-    ),
-    "projects": CommandEntry(
-        "fnbuild.cli.export:projects", "Print projects.", ("project", "proj", "prj")
-    ),
-}
+_EXPORT_COMMANDS = command_entries(
+    {
+        "functions": ("export:functions", "Print functions.", "function", "fu", "fn"),
+        "projects": ("export:projects", "Print projects.", "project", "proj", "prj"),
+    }
+)
 
 _export_options = combine_options(
     output_option(default="yaml", formats=("yaml", "json")),

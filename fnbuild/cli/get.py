@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries
 from fnbuild.cli.console import note
 from fnbuild.cli.options import complete_function_name, complete_project_name
 from fnbuild.cli.output import output_option
@@ -15,15 +15,13 @@ from fnbuild.cli.session import Session, WholeNumber, pass_session
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform
 
-_GET_COMMANDS = {
-    "functions": CommandEntry(
-        "fnbuild.cli.get:functions", "List functions.", ("function", "fu", "fn")
-    ),
-    "projects": CommandEntry(
-        "fnbuild.cli.get:projects", "List projects.", ("project", "proj", "prj")
-    ),
-    "audit": CommandEntry("fnbuild.cli.get:audit", "List recorded changes."),
-}
+_GET_COMMANDS = command_entries(
+    {
+        "functions": ("get:functions", "List functions.", "function", "fu", "fn"),
+        "projects": ("get:projects", "List projects.", "project", "proj", "prj"),
+        "audit": ("get:audit", "List recorded changes."),
+    }
+)
 
 
 @click.group(cls=LazyGroup, entries=_GET_COMMANDS)

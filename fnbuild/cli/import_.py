@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries
 from fnbuild.cli.console import note, warn
 from fnbuild.cli.options import report_options
 from fnbuild.cli.session import Session, pass_session
@@ -19,14 +19,12 @@ from fnbuild.cli.session import Session, pass_session
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform, Project
 
-_IMPORT_COMMANDS = {
-    "functions": CommandEntry(
-        "fnbuild.cli.import_:functions", "Import functions.", ("function", "fu", "fn")
-    ),
-    "projects": CommandEntry(
-        "fnbuild.cli.import_:projects", "Import projects.", ("project", "proj", "prj")
-    ),
-}
+_IMPORT_COMMANDS = command_entries(
+    {
+        "functions": ("import_:functions", "Import functions.", "function", "fu", "fn"),
+        "projects": ("import_:projects", "Import projects.", "project", "proj", "prj"),
+    }
+)
 
 _MAX_BYTES = 64 * 2**20
 _MAX_VALUES = 1_000_000

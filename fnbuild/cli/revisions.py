@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup, is_switched_off
+from fnbuild.cli.base_command import Command, LazyGroup, command_entries, is_switched_off
 from fnbuild.cli.console import note
 from fnbuild.cli.deploy_output import (
     hinting_at_running_revision,
@@ -97,9 +97,7 @@ def rollback(
     print_deployment(deployment, output)
 
 
-_BETA_COMMANDS = {
-    "redeploy": CommandEntry("fnbuild.cli.revisions:redeploy", "Deploy functions again.")
-}
+_BETA_COMMANDS = command_entries({"redeploy": ("revisions:redeploy", "Deploy functions again.")})
 
 
 @click.group(cls=LazyGroup, entries=_BETA_COMMANDS)
@@ -169,11 +167,9 @@ def _is_selected(deployment: Deployment, flags: dict[str, Any]) -> bool:
     )
 
 
-_UPDATE_COMMANDS = {
-    "function": CommandEntry(
-        "fnbuild.cli.revisions:update_function", "Update a function.", ("functions", "fu", "fn")
-    )
-}
+_UPDATE_COMMANDS = command_entries(
+    {"function": ("revisions:update_function", "Update a function.", "functions", "fu", "fn")}
+)
 
 
 @click.group(cls=LazyGroup, entries=_UPDATE_COMMANDS)
