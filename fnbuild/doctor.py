@@ -198,7 +198,7 @@ class TrialImage:
     it is `needed`.
     """
 
-    def __init__(self, registry: str, run_registry: str = "", *, needed: bool) -> None:
+    def __init__(self, registry: str, run_registry: str, *, needed: bool) -> None:
         self._token = secrets.token_hex(6)
         self._registry = registry
         self._run_registry = run_registry

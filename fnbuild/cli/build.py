@@ -25,7 +25,7 @@ _DEFAULT_ENGINE = "the first of docker, podman and buildah that answers; env: FN
 @click.command(cls=Command)
 @click.argument("name", required=False)
 @source_options
-@output_option("name", default="table")
+@output_option("name")
 @build_options
 @click.option("--engine", metavar="NAME", help=f"Container engine. [default: {_DEFAULT_ENGINE}]")
 @click.option(

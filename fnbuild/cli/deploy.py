@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     shell_complete=complete_project_name,
     help="Project of the function, created if necessary.",
 )
-@output_option("name", "url", default="table")
+@output_option("name", "url")
 @click.option(
     "--recursive",
     is_flag=True,

@@ -33,14 +33,13 @@ def hinting_at_running_revision(platform: Platform, namespace: str, name: str) -
         raise
 
 
-def report_deployment(deployment: Deployment, seconds: float | None = None) -> None:
+def report_deployment(deployment: Deployment, seconds: float) -> None:
     """Print the warnings, the state and the address of a deployed function on stderr."""
     for text in deployment.warnings:
         warn(text)
-    duration = f" in {seconds:.1f} s" if seconds is not None else ""
     address = f" at {deployment.url}" if deployment.url else ""
     state = f"{deployment.name} is {deployment.state}{address}"
-    note(f"{state} (revision {deployment.revision}{duration})")
+    note(f"{state} (revision {deployment.revision} in {seconds:.1f} s)")
     if deployment.state == "standby":
         note(f"it is disabled; {ENABLE_HINT.format(deployment.name)}")
 

@@ -145,7 +145,7 @@ def _report_findings(
         ctx.exit(1)
 
 
-def print_findings(findings: list[Finding], output: str, *, grouped: bool = False) -> None:
+def print_findings(findings: list[Finding], output: str, *, grouped: bool) -> None:
     """Print the findings as a table or an object, and their remedies.
 
     With `grouped`, equal findings about several things are one row of the table.

@@ -50,7 +50,7 @@ class CpuPool:
                     f"the body was not received within {_BODY_SECONDS:.0f} seconds",
                     hint="send it without pauses",
                 ) from error
-            async with self._limiter.slot():
+            async with self._limiter.slots:
                 status, content = await self._run(task, body)
         return Response(content, status, media_type="application/json")
 

@@ -186,9 +186,9 @@ class Inventory:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(namespace.wake_up.set)
 
-    async def watch(self, name: str = "") -> AsyncGenerator[None, None]:
+    async def watch(self, name: str) -> AsyncGenerator[None, None]:
         """Yield once at first, then whenever the list of the namespace differs."""
-        namespace = self._namespace(name or self._settings.namespace)
+        namespace = self._namespace(name)
         changed = asyncio.Event()
         namespace.watchers.add(changed)
         try:

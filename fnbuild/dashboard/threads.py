@@ -52,7 +52,8 @@ class AdmissionLimiter:
         self._kind = kind
         self._limit = running + waiting
         self._admitted = 0
-        self._slots = asyncio.Semaphore(running)
+        self.slots = asyncio.Semaphore(running)
+        """The slots of the running requests: an admitted request waits for one, and holds it."""
 
     @asynccontextmanager
     async def admit(self) -> AsyncIterator[None]:
@@ -71,13 +72,7 @@ class AdmissionLimiter:
             self._admitted -= 1
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot among the running requests, and hold it while the block lasts."""
-        async with self._slots:
-            yield
-
-    @asynccontextmanager
     async def admit_to_slot(self) -> AsyncIterator[None]:
         """Admit a request and wait for its slot, when reading its body is cheap."""
-        async with self.admit(), self.slot():
+        async with self.admit(), self.slots:
             yield

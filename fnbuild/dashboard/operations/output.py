@@ -25,9 +25,7 @@ class OperationOutput:
     function, are masked.
     """
 
-    def __init__(
-        self, records: OperationTable, operation: int, secret_values: tuple[str, ...] = ()
-    ):
+    def __init__(self, records: OperationTable, operation: int, secret_values: tuple[str, ...]):
         self._records = records
         self.secret_values = secret_values
         self._operation = operation
