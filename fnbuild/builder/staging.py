@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
@@ -28,6 +28,7 @@ from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError, ConflictError
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function, to_dict
+from fnbuild.progress import Progress
 
 # Version control, caches of tools, and byte code.
 _SKIPPED_NAMES = frozenset(
@@ -229,7 +230,7 @@ def code_digest(loaded: LoadedFunction) -> str:
 def stage(
     loaded: LoadedFunction,
     destination: Path,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = lambda _: None,
     previous: Path | None = None,
 ) -> Artifact:
     """Copy the code to `destination`, which must not exist; it appears complete or not at all.
@@ -321,12 +322,7 @@ def abandoned_files(folder: Path) -> list[Path]:
     ]
 
 
-def _copy_all(
-    tree: FileTree,
-    destination: Path,
-    progress: Callable[[str], None] | None,
-    previous: Path | None,
-) -> None:
+def _copy_all(tree: FileTree, destination: Path, progress: Progress, previous: Path | None) -> None:
     destination.mkdir(mode=0o755)
     for count, entry in enumerate(tree, 1):
         path = destination / entry.path
@@ -339,7 +335,7 @@ def _copy_all(
                 _copy(entry, path)
         except OSError as error:
             raise _copy_error(error, entry, destination) from error
-        if progress is not None and count % 1000 == 0:
+        if count % 1000 == 0:
             progress(f"copied {count} of {len(tree.entries)} files")
 
 

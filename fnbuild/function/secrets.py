@@ -50,19 +50,13 @@ def without_secrets(raw: Raw) -> Raw:
     Environment variables stay: a function cannot run without them.
     """
     spec = dict(raw.get("spec") or {})
-    if triggers := spec.get("triggers"):
-        spec["triggers"] = {
-            name: _trigger_without_secrets(trigger) for name, trigger in triggers.items()
-        }
+    _change_each(spec, "triggers", _trigger_without_secrets)
+    _change(spec, "build", dict)
     if build := spec.get("build"):
-        build = dict(build)
-        if build.get("codeEntryAttributes"):
-            build["codeEntryAttributes"] = _without_keys(
-                build["codeEntryAttributes"], SECRET_CODE_KEYS
-            )
-        if build.get("path"):
-            build["path"] = strip_userinfo(build["path"])
-        spec["build"] = build
+        _change(
+            build, "codeEntryAttributes", lambda values: _without_keys(values, SECRET_CODE_KEYS)
+        )
+        _change(build, "path", strip_userinfo)
     return {**raw, "spec": spec} if "spec" in raw else dict(raw)
 
 
@@ -76,8 +70,7 @@ def redact_for_readers(raw: Raw) -> Raw:
     raw = without_secrets(raw)
     if raw.get("spec"):
         _redact_spec(raw["spec"])
-    annotations = (raw.get("metadata") or {}).get("annotations")
-    if annotations:
+    if annotations := (raw.get("metadata") or {}).get("annotations"):
         readable = {name: _redact_annotation(name, text) for name, text in annotations.items()}
         raw["metadata"] = {**raw["metadata"], "annotations": readable}
     return raw
@@ -86,22 +79,26 @@ def redact_for_readers(raw: Raw) -> Raw:
 def _redact_spec(spec: Raw) -> None:
     """Remove from a spec, which is a copy, the values that readers may not see."""
     for key in ("dataBindings", "runtimeAttributes", "platform"):
-        if spec.get(key):
-            spec[key] = _redact_value(spec[key])
-    if spec.get("triggers"):
-        spec["triggers"] = {
-            name: _redact_trigger(trigger) for name, trigger in spec["triggers"].items()
-        }
-    if spec.get("volumes"):
-        spec["volumes"] = [_redact_volume(volume) for volume in spec["volumes"]]
+        _change(spec, key, _redact_value)
+    _change_each(spec, "triggers", _redact_trigger)
+    _change(spec, "volumes", lambda volumes: [_redact_volume(volume) for volume in volumes])
     if build := spec.get("build"):
-        if build.get("path"):
-            build["path"] = _redact_address(build["path"])
-        if build.get("runtimeAttributes"):
-            build["runtimeAttributes"] = _redact_value(build["runtimeAttributes"])
+        _change(build, "path", _redact_address)
+        _change(build, "runtimeAttributes", _redact_value)
         _mask_commands(build)
     for container in _containers(spec):
         _mask_texts(container, ("command", "args"))
+
+
+def _change(owner: Raw, key: str, change: Callable[[Any], Any]) -> None:
+    """Change the value of a key, unless it is missing or empty."""
+    if owner.get(key):
+        owner[key] = change(owner[key])
+
+
+def _change_each(owner: Raw, key: str, change: Callable[[Raw], Raw]) -> None:
+    """Change each value in the mapping of a key."""
+    _change(owner, key, lambda items: {name: change(item) for name, item in items.items()})
 
 
 def mask_variables(raw: Raw, *, secrets_only: bool) -> Raw:
@@ -251,15 +248,14 @@ def _redact_annotation(name: str, text: Any) -> Any:
 
 def _trigger_without_secrets(original: Raw) -> Raw:
     trigger = _without_keys(original, SECRET_TRIGGER_KEYS)
-    if trigger.get("url"):
-        trigger["url"] = strip_userinfo(trigger["url"])
-    if trigger.get("attributes") and trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
-        trigger["attributes"] = _without_nested_secrets(trigger["attributes"])
+    _change(trigger, "url", strip_userinfo)
+    if trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
+        _change(
+            trigger,
+            "attributes",
+            lambda values: _filter_value(values, _is_secret_attribute, strip_userinfo),
+        )
     return trigger
-
-
-def _without_nested_secrets(value: Any) -> Any:
-    return _filter_value(value, _is_secret_attribute, strip_userinfo)
 
 
 def _is_secret_attribute(name: str, _value: Any) -> bool:
@@ -268,10 +264,8 @@ def _is_secret_attribute(name: str, _value: Any) -> bool:
 
 def _redact_trigger(trigger: Raw) -> Raw:
     trigger = dict(trigger)
-    if trigger.get("url"):
-        trigger["url"] = strip_credentials(trigger["url"])
-    if trigger.get("attributes"):
-        trigger["attributes"] = _redact_value(trigger["attributes"])
+    _change(trigger, "url", strip_credentials)
+    _change(trigger, "attributes", _redact_value)
     return trigger
 
 
