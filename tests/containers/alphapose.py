@@ -50,14 +50,14 @@ def init_context(context):
 
 def handler(context, event):
     picture = Image.open(io.BytesIO(base64.b64decode(event.body["image"])))
-    found = context.user_data.model.handle(numpy.array(picture.convert("RGB")))
+    points = context.user_data.model.handle(numpy.array(picture.convert("RGB")))
     headers = {
         "X-Python": "%s %d.%d" % ((sys.executable,) + sys.version_info[:2]),
         "X-Numpy": numpy.__version__,
         "X-Place": "%s %s" % (getpass.getuser(), os.getcwd()),
     }
     return context.Response(
-        body=json.dumps(found), headers=headers, content_type="application/json", status_code=200
+        body=json.dumps(points), headers=headers, content_type="application/json", status_code=200
     )
 """
 

@@ -112,6 +112,6 @@ def check(folder: Path, url: str, photo: Photo) -> None:
         return reply
 
     CASES[folder.name].check(photo, invoke)
-    wrong = request("POST", url, "/", b"raw", {"Content-Type": "text/plain"})
-    assert wrong.status == 400
-    assert json.loads(wrong.body)["error"]
+    invalid = request("POST", url, "/", b"raw", {"Content-Type": "text/plain"})
+    assert invalid.status == 400
+    assert json.loads(invalid.body)["error"]

@@ -30,12 +30,12 @@ def test_base_images_next_to_functions_are_built_first(user: User, tmp_path: Pat
     top = tmp_path / "serverless"
     # The names of base images come from the folders, which have unique names.
     kit = user.resources.name("kit")
-    shared, own = f"cvat.{kit}.base", f"cvat.{kit}.public.net.base"
-    user.resources.images += [f"{shared}:latest", f"{own}:latest"]
+    shared_base, own_base = f"cvat.{kit}.base", f"cvat.{kit}.public.net.base"
+    user.resources.images += [f"{shared_base}:latest", f"{own_base}:latest"]
     user.resources.dockerfile(top / kit / "base", f"FROM {PYTHON_IMAGE}\nENV SHARED=one")
     net = top / kit / "public" / "net" / "nuclio"
-    _function(user, net, "net", own)
-    user.resources.dockerfile(net, f"FROM {shared}\nENV SEEN=$SHARED-two")
+    _function(user, net, "net", own_base)
+    user.resources.dockerfile(net, f"FROM {shared_base}\nENV SEEN=$SHARED-two")
     # This function uses another base image, so its Dockerfile is ignored.
     other = top / kit / "public" / "other" / "nuclio"
     _function(user, other, "other", PYTHON_IMAGE)
@@ -47,9 +47,9 @@ def test_base_images_next_to_functions_are_built_first(user: User, tmp_path: Pat
     assert result.stderr.count("net: building the base image") == 2
     assert "other: building the base image" not in result.stderr
     images = call(user.resources.engine, "images", "--format", "{{.Repository}}").split()
-    assert {shared, own} <= set(images)
+    assert {shared_base, own_base} <= set(images)
     function = user.describe("net")
-    assert function["spec"]["build"]["baseImage"] == own
+    assert function["spec"]["build"]["baseImage"] == own_base
     assert function["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
     environment = user.inspect_container("net")["Config"]["Env"]
     assert "SHARED=one" in environment

@@ -154,7 +154,7 @@ def test_the_gpu_script_keeps_the_function_if_there_is_no_gpu(
 
 
 @pytest.fixture
-def own(user: User, cvat: Path) -> tuple[str | Path, ...]:
+def deploy_arguments(user: User, cvat: Path) -> tuple[str | Path, ...]:
     """Return the arguments that deploy one function of the folder from elsewhere."""
     env = [word for name, value in REDIS.items() for word in ("--env", f"{name}={value}")]
     path = cvat / "custom/YOLO-v8-n_100imgs/nuclio"
@@ -162,7 +162,7 @@ def own(user: User, cvat: Path) -> tuple[str | Path, ...]:
 
 
 def test_documented_flags_are_supported(
-    user: User, own: tuple[str | Path, ...], tmp_path: Path
+    user: User, deploy_arguments: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
     base = user.resources.build(
         tmp_path / "base", f"FROM {PYTHON_IMAGE}\nENV OF_THE_BASE=yes\n", "base"
@@ -173,8 +173,8 @@ def test_documented_flags_are_supported(
     common.mkdir()
     (common / "shared.py").write_text("")
     arguments = ("--base-image", base, "--desc", "Boxes of things", "--image", image)
-    more = ("--triggers", triggers, "--volume", f"{common}:/opt/nuclio/common")
-    user.fnbuild(*own, *arguments, *more)
+    overrides = ("--triggers", triggers, "--volume", f"{common}:/opt/nuclio/common")
+    user.fnbuild(*deploy_arguments, *arguments, *overrides)
     function = user.describe(OWN)
     assert function["spec"]["description"] == "Boxes of things"
     assert function["spec"]["image"] == image
@@ -192,10 +192,12 @@ def test_documented_flags_are_supported(
 
     # A second function runs the image of the first one.
     run_options = ("--run-image", image, "--runtime", "python:3.9", "--handler", "main:handler")
-    user.fnbuild("deploy", "copy", *run_options, *own[-4:], "--platform", "local")
+    user.fnbuild("deploy", "copy", *run_options, *deploy_arguments[-4:], "--platform", "local")
     ports = user.fnbuild("get", "functions", "--platform", "local")
     assert "| copy " in ports
-    reply = user.fnbuild("invoke", "copy", "-b", "2", "-c", "application/json", *own[5:7])
+    reply = user.fnbuild(
+        "invoke", "copy", "-b", "2", "-c", "application/json", *deploy_arguments[5:7]
+    )
     assert json.loads(reply)["asked"] == 2
     assert "Client version" in user.fnbuild("version")
 
@@ -208,13 +210,13 @@ def test_documented_flags_are_supported(
     assert OWN not in user.fnbuild("get", "functions", "--platform", "local")
 
 
-def test_a_flag_requests_a_gpu(user: User, own: tuple[str | Path, ...]) -> None:
-    result = user.run("fnbuild", *own, "--resource-limit", "nvidia.com/gpu=1")
+def test_a_flag_requests_a_gpu(user: User, deploy_arguments: tuple[str | Path, ...]) -> None:
+    result = user.run("fnbuild", *deploy_arguments, "--resource-limit", "nvidia.com/gpu=1")
     if result.returncode == 0:
         (device,) = user.inspect_container(OWN)["HostConfig"]["DeviceRequests"]
         assert device["Count"] == 1
         return
     assert "error: the function asks for a GPU, and the engine cannot give one" in result.stderr
     assert "without the limit nvidia.com/gpu the function runs on the CPU" in result.stderr
-    user.fnbuild(*own)
+    user.fnbuild(*deploy_arguments)
     assert user.describe(OWN)["status"]["state"] == "ready"

@@ -58,7 +58,11 @@ def test_the_account_has_exactly_the_required_permissions() -> None:
                 for resource in rule["resources"]
                 for verb in rule["verbs"]
             }
-    needed = {(right.resource, verb) for right in REQUIRED_PERMISSIONS for verb in right.verbs}
+    needed = {
+        (permission.resource, verb)
+        for permission in REQUIRED_PERMISSIONS
+        for verb in permission.verbs
+    }
     assert allowed == needed - _NOT_NEEDED
 
 
@@ -192,10 +196,10 @@ def installed(
             name: value for name, value in os.environ.items() if not containers.is_ours(name)
         }
         path = f"{containers.PROGRAM.parent}{os.pathsep}{environment['PATH']}"
-        own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
+        variables = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
         name = f"nuclio-dashboard-{resources.token}"
         installation = Installation(
-            cluster, namespace, name, resources, environment | own, registry
+            cluster, namespace, name, resources, environment | variables, registry
         )
         try:
             installation.apply(folder, "local-registry", images.plain)

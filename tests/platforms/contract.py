@@ -385,9 +385,9 @@ def test_projects_are_created_updated_and_deleted(platform: Platform, author: Au
     labelled = Project("born", author.namespace, labels={"team": "y"}, annotations={"why": "{}"})
     assert platform.create_project(labelled) is True
     assert platform.projects(author.namespace)[0] == labelled
-    bare = Project("born", author.namespace)
-    assert platform.update_project(bare) is True
-    assert platform.projects(author.namespace)[0] == bare
+    plain = Project("born", author.namespace)
+    assert platform.update_project(plain) is True
+    assert platform.projects(author.namespace)[0] == plain
     assert platform.delete_project(author.namespace, "born", cascade=False) is True
     assert platform.update_project(Project("nobodys", author.namespace)) is False
     author.deploy("hello")

@@ -32,7 +32,7 @@ class Contexts:
     folder: Path
     host: str
 
-    def make(self, name: str, **endpoint: str) -> None:
+    def create(self, name: str, **endpoint: str) -> None:
         options = ",".join(f"{key}={value}" for key, value in endpoint.items())
         call(require_engine(), "context", "create", name, "--docker", options)
         assert list(self.folder.glob("contexts/meta/*/meta.json"))
@@ -48,7 +48,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contexts:
     return Contexts(tmp_path / ".docker", host)
 
 
-def same_engine(host: str) -> None:
+def check_same_engine(host: str) -> None:
     """Check that the platform and the docker program use the engine at the address."""
     engine = DockerPlatform().engine
     try:
@@ -64,21 +64,21 @@ def same_engine(host: str) -> None:
 def test_a_context_needs_no_configuration_file(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contexts.make("tests", host=contexts.host)
+    contexts.create("tests", host=contexts.host)
     (contexts.folder / "config.json").unlink(missing_ok=True)
     monkeypatch.setenv("DOCKER_CONTEXT", "tests")
-    same_engine(contexts.host)
+    check_same_engine(contexts.host)
 
 
 def test_the_current_context_is_used(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = contexts.folder.parent / "elsewhere"
     monkeypatch.setenv("DOCKER_CONFIG", str(elsewhere))
     contexts.folder = elsewhere
-    contexts.make("tests", host=contexts.host)
-    contexts.make("other", host="tcp://127.0.0.1:1")
+    contexts.create("tests", host=contexts.host)
+    contexts.create("other", host="tcp://127.0.0.1:1")
     call(require_engine(), "context", "use", "tests")
     assert json.loads((elsewhere / "config.json").read_text())["currentContext"] == "tests"
-    same_engine(contexts.host)
+    check_same_engine(contexts.host)
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
     with pytest.raises(UnavailableError, match="refused"):
         DockerPlatform().deployments("nuclio")
@@ -87,10 +87,10 @@ def test_the_current_context_is_used(contexts: Contexts, monkeypatch: pytest.Mon
 def test_an_address_overrides_a_context(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contexts.make("other", host="tcp://127.0.0.1:1")
+    contexts.create("other", host="tcp://127.0.0.1:1")
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
     monkeypatch.setenv("DOCKER_HOST", contexts.host)
-    same_engine(contexts.host)
+    check_same_engine(contexts.host)
 
 
 def test_the_default_context_is_used(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +98,9 @@ def test_the_default_context_is_used(contexts: Contexts, monkeypatch: pytest.Mon
         pytest.skip(f"the engine is not at {SOCKET}")
     contexts.folder.mkdir()
     (contexts.folder / "config.json").write_text("{")
-    same_engine(SOCKET)
+    check_same_engine(SOCKET)
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
-    same_engine(SOCKET)
+    check_same_engine(SOCKET)
 
 
 @pytest.mark.parametrize("other_exists", [False, True])
@@ -108,7 +108,7 @@ def test_a_missing_context_is_an_error(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch, other_exists: bool
 ) -> None:
     if other_exists:
-        contexts.make("tests", host=contexts.host)
+        contexts.create("tests", host=contexts.host)
     monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
     with pytest.raises(UnavailableError, match="no Docker context no-such-context"):
         DockerPlatform().deployments("nuclio")
@@ -117,7 +117,7 @@ def test_a_missing_context_is_an_error(
 def test_an_unreadable_context_is_an_error(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contexts.make("tests", host=contexts.host)
+    contexts.create("tests", host=contexts.host)
     [file] = contexts.folder.glob("contexts/meta/*/meta.json")
     file.write_text("[]")
     monkeypatch.setenv("DOCKER_CONTEXT", "tests")
@@ -154,10 +154,12 @@ def serve(listener: socket.socket, settings: ssl.SSLContext, engine: str) -> Non
     with suppress(OSError):
         while True:
             accepted = listener.accept()[0]
-            threading.Thread(target=pass_on, args=(accepted, settings, engine), daemon=True).start()
+            threading.Thread(
+                target=forward_request, args=(accepted, settings, engine), daemon=True
+            ).start()
 
 
-def pass_on(accepted: socket.socket, settings: ssl.SSLContext, engine: str) -> None:
+def forward_request(accepted: socket.socket, settings: ssl.SSLContext, engine: str) -> None:
     """Forward one request and its response, and close the connection after it."""
     with (
         suppress(OSError),
@@ -175,11 +177,11 @@ def test_a_context_may_use_tls(
     contexts: Contexts, tls_engine: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, certificate, key = tls_engine
-    contexts.make("tests", host=host, ca=str(certificate), cert=str(certificate), key=str(key))
+    contexts.create("tests", host=host, ca=str(certificate), cert=str(certificate), key=str(key))
     (contexts.folder / "config.json").unlink(missing_ok=True)
     monkeypatch.setenv("DOCKER_CONTEXT", "tests")
-    same_engine(host)
-    [own] = contexts.folder.glob("contexts/tls/*/docker/cert.pem")
-    own.unlink()
+    check_same_engine(host)
+    [stored_certificate] = contexts.folder.glob("contexts/tls/*/docker/cert.pem")
+    stored_certificate.unlink()
     with pytest.raises(UnavailableError, match="no container engine answers"):
         DockerPlatform().deployments("nuclio")

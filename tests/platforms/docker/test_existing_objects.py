@@ -81,10 +81,10 @@ def test_a_fixed_port_is_used_or_refused(author: Author) -> None:
     spec = "triggers: {{web: {{kind: http, attributes: {{port: {}}}}}}}"
     deployment = author.deploy(author.write("hello", spec=spec.format(port)))
     assert deployment.http_port == port
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", 0))
-        stranger.listen()
-        taken = stranger.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
         with pytest.raises(ConflictError, match=str(taken)) as failure:
             author.deploy(author.write("hello", spec=spec.format(taken)))
     assert str(os.getpid()) in failure.value.message
@@ -98,10 +98,10 @@ def test_another_port_is_chosen_when_the_first_is_taken(
 ) -> None:
     chosen: list[int] = []
     find_free_port = ports._free_port
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", 0))
-        stranger.listen()
-        taken: int = stranger.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken: int = listener.getsockname()[1]
 
         def lose(*arguments: Any) -> int:
             # The ports of the plan and of the first attempt are taken after they were chosen.

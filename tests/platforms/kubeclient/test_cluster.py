@@ -24,8 +24,8 @@ pytestmark = pytest.mark.system
 
 
 def config_map(namespace: str, name: str = "one", **data: str) -> Raw:
-    about = {"name": name, "namespace": namespace, "labels": {"kind": "test"}}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": data}
+    metadata = {"name": name, "namespace": namespace, "labels": {"kind": "test"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def service(namespace: str, name: str = "one") -> Raw:

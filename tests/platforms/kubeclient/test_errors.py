@@ -115,8 +115,8 @@ def test_a_missing_namespace_is_reported(cluster: Cluster) -> None:
 
 
 def test_a_terminating_namespace_is_reported(cluster: Cluster, cluster_namespace: str) -> None:
-    about = {"finalizers": ["example.com/kept"], "name": "kept", "namespace": cluster_namespace}
-    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about})
+    metadata = {"finalizers": ["example.com/kept"], "name": "kept", "namespace": cluster_namespace}
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
     cluster.delete(kinds.NAMESPACE, "", cluster_namespace)
     try:
         with pytest.raises(PreconditionError, match="is being deleted"):
@@ -148,8 +148,8 @@ def apply_as(cluster: Cluster, manifest: Raw, manager: str, *, replicas: int, im
 
     manifest["spec"]["replicas"] = replicas
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = image
-    about = manifest["metadata"]
-    path = kinds.DEPLOYMENT.path(about["namespace"], about["name"])
+    metadata = manifest["metadata"]
+    path = kinds.DEPLOYMENT.path(metadata["namespace"], metadata["name"])
     query = {"fieldManager": manager, "force": "true"}
     cluster.transport.request_json(
         ApiCall("PATCH", path, query, manifest, APPLY), RequestInfo("patch")
@@ -170,10 +170,10 @@ def test_stale_objects_and_existing_names_are_conflicts(
 def test_invalid_values_and_unknown_fields_are_reported(
     cluster: Cluster, cluster_namespace: str
 ) -> None:
-    wrong = deployment(cluster_namespace)
-    wrong["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Seldom"
+    invalid = deployment(cluster_namespace)
+    invalid["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Seldom"
     with pytest.raises(InputError) as caught:
-        cluster.apply(wrong, dry_run=True)
+        cluster.apply(invalid, dry_run=True)
     assert "refuses deployment one: spec.template.spec.containers[0].imagePullPolicy: Unsupp" in (
         caught.value.message
     )
@@ -186,8 +186,8 @@ def test_invalid_values_and_unknown_fields_are_reported(
 
 
 def test_an_exhausted_quota_is_reported(cluster: Cluster, cluster_namespace: str) -> None:
-    about = {"name": "few", "namespace": cluster_namespace}
-    create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "0"}})
+    metadata = {"name": "few", "namespace": cluster_namespace}
+    create(cluster, RESOURCE_QUOTA, metadata, spec={"hard": {"pods": "0"}})
     until(
         "the count of the quota",
         lambda: bool((cluster.get(RESOURCE_QUOTA, cluster_namespace, "few") or {})["status"]),

@@ -298,10 +298,21 @@ def test_an_expired_client_certificate_is_reported(
     write: Write, cluster: Cluster, tmp_path: Path
 ) -> None:
     openssl = require_program("openssl")
-    key, request, own = (str(tmp_path / name) for name in ("key.pem", "request.pem", "ann"))
+    key, request, certificate = (str(tmp_path / name) for name in ("key.pem", "request.pem", "ann"))
     request_options = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann"]
     subprocess.run([openssl, *request_options, "-keyout", key, "-out", request], check=True)
-    sign_options = ["x509", "-req", "-in", request, "-signkey", key, "-days", "-1", "-out", own]
+    sign_options = [
+        "x509",
+        "-req",
+        "-in",
+        request,
+        "-signkey",
+        key,
+        "-days",
+        "-1",
+        "-out",
+        certificate,
+    ]
     subprocess.run([openssl, *sign_options], check=True)
     content = without_credentials(cluster)
     content["users"][0]["user"] = {"client-certificate": "ann", "client-key": "key.pem"}
@@ -361,14 +372,14 @@ def test_a_client_certificate_is_sent(
     write: Write, cluster: Cluster, tmp_path: Path, inline: bool
 ) -> None:
     openssl = require_program("openssl")
-    key, own = tmp_path / "key.pem", tmp_path / "own.pem"
+    key, certificate = tmp_path / "key.pem", tmp_path / "own.pem"
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann", "-days", "2"]
-    subprocess.run([openssl, *request, "-keyout", str(key), "-out", str(own)], check=True)
+    subprocess.run([openssl, *request, "-keyout", str(key), "-out", str(certificate)], check=True)
     content = without_credentials(cluster)
     user = {"client-certificate": "own.pem", "client-key": "key.pem"}
     if inline:
         user = {
-            "client-certificate-data": base64.b64encode(own.read_bytes()).decode(),
+            "client-certificate-data": base64.b64encode(certificate.read_bytes()).decode(),
             "client-key-data": base64.b64encode(key.read_bytes()).decode(),
         }
     content["users"][0]["user"] = user

@@ -60,8 +60,8 @@ def test_pods_are_merged_by_time(cluster: Cluster, finished_pods: str) -> None:
     records = read_records(cluster, finished_pods, ["a", "b"])
     assert [record.time for record in records] == sorted(record.time for record in records)
     for name in ("a", "b"):
-        own = [record.message for record in records if record.fields["pod"] == name]
-        assert own == [f"line {number}" for number in range(5)]
+        messages = [record.message for record in records if record.fields["pod"] == name]
+        assert messages == [f"line {number}" for number in range(5)]
 
 
 def test_tail_counts_lines_of_all_pods(cluster: Cluster, finished_pods: str) -> None:

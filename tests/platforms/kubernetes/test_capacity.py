@@ -38,18 +38,20 @@ def pod(name: str = "", gpus: int = 1, on: str = "one", **values: Any) -> Pod:
     )
 
 
-def measure(new_pod: Pod, nodes: list[Node], *pods: Pod, own: tuple[str, ...] = ()) -> Capacity:
-    return measure_capacity(new_pod, nodes, pods, own)
+def measure(
+    new_pod: Pod, nodes: list[Node], *pods: Pod, own_pods: tuple[str, ...] = ()
+) -> Capacity:
+    return measure_capacity(new_pod, nodes, pods, own_pods)
 
 
 def test_resources_of_the_functions_pods_are_free_after_their_end() -> None:
     new_pod = pod(on="")
-    capacity = measure(new_pod, [node()], pod("mine"), pod("other"), own=("mine",))
+    capacity = measure(new_pod, [node()], pod("mine"), pod("other"), own_pods=("mine",))
     assert (capacity.beside, capacity.instead) == (0, 1)
-    capacity = measure(new_pod, [node()], pod("mine"), own=("mine",))
+    capacity = measure(new_pod, [node()], pod("mine"), own_pods=("mine",))
     assert (capacity.beside, capacity.instead) == (1, 2)
     # A pod of that name in another namespace is a different pod.
-    capacity = measure(new_pod, [node()], pod("mine", namespace="elsewhere"), own=("mine",))
+    capacity = measure(new_pod, [node()], pod("mine", namespace="elsewhere"), own_pods=("mine",))
     assert (capacity.beside, capacity.instead) == (1, 1)
 
 

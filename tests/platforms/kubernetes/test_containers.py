@@ -160,14 +160,18 @@ def test_mount_failures_are_explained() -> None:
 def test_late_mounts_are_not_failures() -> None:
     recorded: Any = recording("pulling")
     (pod,) = recorded["pods"]
-    about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    involved_object = {
+        "kind": "Pod",
+        "name": pod["metadata"]["name"],
+        "uid": pod["metadata"]["uid"],
+    }
     event = {
         "reason": "FailedMount",
         "type": "Warning",
         "message": 'MountVolume.SetUp failed for volume "v" : configmap "c" not found',
         "firstTimestamp": "2026-11-20T14:00:00Z",
         "lastTimestamp": "2026-11-20T14:00:00Z",
-        "involvedObject": about,
+        "involvedObject": involved_object,
     }
     recorded["events"].append(event)
     assert status_of(recorded).messages == ("pulling 127.0.0.1:5000/none:1",)

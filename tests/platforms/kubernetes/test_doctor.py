@@ -116,7 +116,7 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         {"apiGroups": [""], "resources": ["pods", "pods/log", "events"], "verbs": ["*"]},
     ]
     file = kubeconfig_of(cluster, cluster_namespace, "intern", rules, tmp_path / "config")
-    own = os.environ.get("KUBECONFIG", "")
+    kubeconfig = os.environ.get("KUBECONFIG", "")
     monkeypatch.setenv("KUBECONFIG", str(file))
 
     findings = examine(cluster_namespace)
@@ -154,7 +154,7 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         )
 
     # The remedies do what they promise.
-    monkeypatch.setenv("KUBECONFIG", own)
+    monkeypatch.setenv("KUBECONFIG", kubeconfig)
     (command,) = re.findall(r"`(kubectl [^`]+)`", denied.remedy)
     assert f"--serviceaccount={cluster_namespace}:intern" in command
     subprocess.run([kubectl, *shlex.split(command)[1:]], check=True, capture_output=True)
@@ -197,12 +197,12 @@ def near(cluster: Cluster) -> None:
     require_local_node(cluster)
 
 
-def pushed(resources: EngineResources, folder: Path, word: str, place: Registry) -> str:
+def pushed(resources: EngineResources, folder: Path, name: str, server: Registry) -> str:
     """Push an image without a program to the registry, and remove it from the engine."""
     folder.mkdir()
-    (folder / "made").write_text(resources.token + word)
-    local = resources.build(folder, "FROM scratch\nCOPY made /made\n", word)
-    reference = resources.image(f"{word}-pushed", f"{place.address}/")
+    (folder / "made").write_text(resources.token + name)
+    local = resources.build(folder, "FROM scratch\nCOPY made /made\n", name)
+    reference = resources.image(f"{name}-pushed", f"{server.address}/")
     call(resources.engine, "tag", local, reference)
     call(resources.engine, "push", reference)
     call(resources.engine, "rmi", local, reference)

@@ -45,7 +45,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Regis
 
 
 @pytest.fixture
-def own(registry: engines.Registry, author: Author) -> Iterator[engines.Registry]:
+def own_registry(registry: engines.Registry, author: Author) -> Iterator[engines.Registry]:
     """The registry; the engine's images of it are removed after the test."""
     require_local_node(author.platform.cluster)
     engine = require_engine()
@@ -54,15 +54,15 @@ def own(registry: engines.Registry, author: Author) -> Iterator[engines.Registry
     call(engine, "rmi", "--force", *dict.fromkeys(images.split()))
 
 
-def with_registry(folder: Path, own: engines.Registry) -> Path:
+def with_registry(folder: Path, own_registry: engines.Registry) -> Path:
     file = folder / "function.yaml"
     text = file.read_text()
-    file.write_text(text.replace("  build:\n", f"  build:\n    registry: {own.address}\n"))
+    file.write_text(text.replace("  build:\n", f"  build:\n    registry: {own_registry.address}\n"))
     return folder
 
 
-def deploy(author: Author, own: engines.Registry, word: str) -> Deployment:
-    return author.deploy(with_registry(author.write(word), own))
+def deploy(author: Author, own_registry: engines.Registry, word: str) -> Deployment:
+    return author.deploy(with_registry(author.write(word), own_registry))
 
 
 def build_of(deployment: Deployment) -> PushedBuild:
@@ -71,9 +71,9 @@ def build_of(deployment: Deployment) -> PushedBuild:
     return build
 
 
-def is_complete(own: engines.Registry, build: PushedBuild) -> bool:
+def is_complete(own_registry: engines.Registry, build: PushedBuild) -> bool:
     """Return True if the registry has the manifest and all layers of a build."""
-    base = f"http://{own.address}/v2/{build.repository.name}"
+    base = f"http://{own_registry.address}/v2/{build.repository.name}"
     kind = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     try:
         request = urllib.request.Request(f"{base}/manifests/{build.digest}", headers=kind)
@@ -89,53 +89,55 @@ def is_complete(own: engines.Registry, build: PushedBuild) -> bool:
 
 
 def test_the_serving_image_survives_a_failed_deploy_and_garbage_collection(
-    author: Author, own: engines.Registry
+    author: Author, own_registry: engines.Registry
 ) -> None:
-    first = build_of(deploy(author, own, "one"))
-    registry, repository = RegistryClient(own.address), first.repository.name
+    first = build_of(deploy(author, own_registry, "one"))
+    registry, repository = RegistryClient(own_registry.address), first.repository.name
     assert registry.digest(repository, "latest") == first.digest
     with pytest.raises(NotReadyError, match="did not become ready") as failure:
-        author.deploy(with_registry(author.write_code(BROKEN), own))
+        author.deploy(with_registry(author.write_code(BROKEN), own_registry))
     assert "the weights are missing" in f"{failure.value.message}{failure.value.detail}"
     assert registry.digest(repository, "latest") == first.digest
     assert len(registry.tags(repository)) == 3
-    own.collect_garbage()
-    assert is_complete(own, first)
+    own_registry.collect_garbage()
+    assert is_complete(own_registry, first)
     assert invoke(author.deployment().external_urls[0]) == "one"
 
-    second = build_of(deploy(author, own, "two"))
+    second = build_of(deploy(author, own_registry, "two"))
     assert registry.digest(repository, "latest") == second.digest
-    own.collect_garbage()
+    own_registry.collect_garbage()
     rolled_back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert build_of(rolled_back) == first
-    assert is_complete(own, first)
+    assert is_complete(own_registry, first)
 
 
 def test_builds_are_removed_with_their_revisions(
-    author: Author, own: engines.Registry, monkeypatch: pytest.MonkeyPatch
+    author: Author, own_registry: engines.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HISTORY_LIMIT", 2)
-    engine, registry = require_engine(), RegistryClient(own.address)
-    builds = {"one": build_of(deploy(author, own, "one"))}
+    engine, registry = require_engine(), RegistryClient(own_registry.address)
+    builds = {"one": build_of(deploy(author, own_registry, "one"))}
     # A tag of the user keeps the first build.
     stable = f"{builds['one'].repository}:stable"
     call(engine, "tag", f"{builds['one'].repository}:latest", stable)
     call(engine, "push", stable)
     call(engine, "rmi", stable)
     # Another function keeps the second build.
-    deployment = deploy(author, own, "two")
+    deployment = deploy(author, own_registry, "two")
     builds["two"] = build_of(deployment)
     author.run(str(deployment.details["pinned"]), name="another")
     for word in ("three", "four", "five"):
-        builds[word] = build_of(deploy(author, own, word))
+        builds[word] = build_of(deploy(author, own_registry, word))
     tags = {build.tag for word, build in builds.items() if word != "three"}
     assert set(registry.tags(builds["one"].repository.name)) == {"latest", "stable", *tags}
     assert f"removed {builds['three']}: revision 3 has left history" in author.progress
 
 
-def test_a_redeploy_of_a_lost_image_has_a_hint(author: Author, own: engines.Registry) -> None:
-    build, engine = build_of(deploy(author, own, "one")), require_engine()
-    assert RegistryClient(own.address).delete(build.repository.name, build.digest)
+def test_a_redeploy_of_a_lost_image_has_a_hint(
+    author: Author, own_registry: engines.Registry
+) -> None:
+    build, engine = build_of(deploy(author, own_registry, "one")), require_engine()
+    assert RegistryClient(own_registry.address).delete(build.repository.name, build.digest)
     cluster = author.platform.cluster
     cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
     until("the end of the pods", lambda: not cluster.list(kinds.POD, author.namespace))
@@ -145,17 +147,19 @@ def test_a_redeploy_of_a_lost_image_has_a_hint(author: Author, own: engines.Regi
     with pytest.raises(NotReadyError, match="no longer has the image") as failure:
         author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert "again from its folder" in (failure.value.hint or "")
-    assert deploy(author, own, "one").state == "ready"
+    assert deploy(author, own_registry, "one").state == "ready"
 
 
-def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.Registry) -> None:
+def test_prune_finds_builds_that_no_revision_needs(
+    author: Author, own_registry: engines.Registry
+) -> None:
     name = f"faces-{author.namespace[-8:]}"
     builds = [
-        build_of(author.deploy(with_registry(author.write(word, name=name), own)))
+        build_of(author.deploy(with_registry(author.write(word, name=name), own_registry)))
         for word in ("one", "two", "three")
     ]
-    registry, repository = RegistryClient(own.address), builds[0].repository.name
-    request = PruneRequest(author.namespace, (name,), registries=(own.address,))
+    registry, repository = RegistryClient(own_registry.address), builds[0].repository.name
+    request = PruneRequest(author.namespace, (name,), registries=(own_registry.address,))
 
     def stale_tags() -> list[Leftover]:
         leftovers = prune.find_leftovers(author.platform, request).leftovers
@@ -173,10 +177,12 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
     assert stale_tags() == []
 
 
-def test_prune_keeps_builds_of_recorded_revisions(author: Author, own: engines.Registry) -> None:
+def test_prune_keeps_builds_of_recorded_revisions(
+    author: Author, own_registry: engines.Registry
+) -> None:
     # A unique name, because builds of functions that are being deployed anywhere are kept.
     name = f"kept-{author.namespace[-8:]}"
-    folder = with_registry(author.write("one", name=name), own)
+    folder = with_registry(author.write("one", name=name), own_registry)
     build = build_of(author.deploy(folder))
     engine = require_engine()
     # An image without a revision that fnbuild did not build.
@@ -187,7 +193,7 @@ def test_prune_keeps_builds_of_recorded_revisions(author: Author, own: engines.R
     # A build that was pushed and then replaced by another one before it ran.
 
     def built(word: str) -> BuiltImage:
-        request = author.request(with_registry(author.write(word, name=name), own))
+        request = author.request(with_registry(author.write(word, name=name), own_registry))
         return artifacts.build_image(prepare(request).loaded, engine, author.progress.append)
 
     lost, last = built("two"), built("one")
@@ -198,7 +204,7 @@ def test_prune_keeps_builds_of_recorded_revisions(author: Author, own: engines.R
     tags = [
         leftover.name
         for leftover in leftovers
-        if own.address in leftover.name and leftover.kind != "image"
+        if own_registry.address in leftover.name and leftover.kind != "image"
     ]
     assert tags == [f"{lost.build_tag}@{lost.pushed_digest}"]
 

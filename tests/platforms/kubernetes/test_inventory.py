@@ -239,9 +239,9 @@ def test_a_malformed_function_does_not_hide_others(
 ) -> None:
     apply_function(cluster, namespace, "well")
     create_object(cluster, namespace, nuclio_deployment("strange", config))
-    own = nuclio_deployment("ours", config)
-    own["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "fnbuild"}
-    create_object(cluster, namespace, own)
+    managed = nuclio_deployment("ours", config)
+    managed["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "fnbuild"}
+    create_object(cluster, namespace, managed)
     create_object(cluster, namespace, record("brought", "imported", {IMPORTED_KEY: config}))
     deployments = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
     assert [function.name for function in deployments] == ["brought", "ours", "strange", "well"]

@@ -29,11 +29,11 @@ def test_the_pull_secret_of_the_namespace_is_used(
     namespace = objects.key.namespace
     plain = function_of(namespace, "greeter", "a")
     assert read_live_objects(cluster, objects, plain).context.pull_secret == ""
-    about = {"name": PULL_SECRET, "namespace": namespace}
-    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": about})
+    metadata = {"name": PULL_SECRET, "namespace": namespace}
+    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
     assert read_live_objects(cluster, objects, plain).context.pull_secret == PULL_SECRET
-    own = function_of(namespace, "greeter", "a", imagePullSecrets="mine")
-    assert read_live_objects(cluster, objects, own).context.pull_secret == ""
+    with_own_secret = function_of(namespace, "greeter", "a", imagePullSecrets="mine")
+    assert read_live_objects(cluster, objects, with_own_secret).context.pull_secret == ""
 
 
 def test_the_served_kinds_are_selected(cluster: Cluster, objects: FunctionObjects) -> None:
@@ -70,9 +70,9 @@ def test_replicas_are_read_while_fnbuild_manages_them(
 
 
 def test_the_identity_of_an_object_does_not_depend_on_the_api_version() -> None:
-    about = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}}
+    manifest = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}}
     first, second = (
-        {"apiVersion": "autoscaling/v1", **about},
-        {"apiVersion": "autoscaling/v2", **about},
+        {"apiVersion": "autoscaling/v1", **manifest},
+        {"apiVersion": "autoscaling/v2", **manifest},
     )
     assert object_identity(first) == object_identity(second)

@@ -13,7 +13,10 @@ from fnbuild.platforms.kubeclient.kinds import CRON_JOB, HPA_V1, HPA_V2
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from tests.platforms.kubernetes import samples
 
-DEFAULT_CONTEXT = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}}
+DEFAULT_SECURITY_CONTEXT = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["NET_RAW"]},
+}
 
 
 def objects(
@@ -38,7 +41,7 @@ def http(**attributes: Any) -> Raw:
 
 
 @pytest.mark.parametrize(
-    ("spec", "least", "most"),
+    ("spec", "minimum", "maximum"),
     [
         ({}, 1, 1),
         ({"replicas": 0}, 0, 0),
@@ -52,16 +55,16 @@ def http(**attributes: Any) -> Raw:
         ({"replicas": 3, "disable": True}, 0, 0),
     ],
 )
-def test_replicas_and_autoscaler_follow_the_limits(spec: Raw, least: int, most: int) -> None:
+def test_replicas_and_autoscaler_follow_the_limits(spec: Raw, minimum: int, maximum: int) -> None:
     manifests = objects(**spec)
-    if least == most:
-        assert manifests["Deployment"]["replicas"] == least
+    if minimum == maximum:
+        assert manifests["Deployment"]["replicas"] == minimum
         assert "HorizontalPodAutoscaler" not in manifests
         return
     assert "replicas" not in manifests["Deployment"]
     scaler = manifests["HorizontalPodAutoscaler"]
-    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (least, most)
-    for live, expected in ((0, least), (3, 3), (99, most)):
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (minimum, maximum)
+    for live, expected in ((0, minimum), (3, 3), (99, maximum)):
         updated = objects({"replicas": live}, **spec)
         assert updated["Deployment"]["replicas"] == expected
 
@@ -196,8 +199,8 @@ def test_values_of_the_function_override_hardening() -> None:
     assert pod(securityContext=explicit, **hardened)["securityContext"] == explicit
     user = pod(securityContext={"runAsUser": 5}, **hardened)["securityContext"]
     assert (user["runAsUser"], user["runAsNonRoot"]) == (5, True)
-    own = {"name": "v", "emptyDir": {"medium": "Memory"}}
-    volumes = [{"volume": own, "volumeMount": {"name": "v", "mountPath": "/tmp"}}]
+    volume_source = {"name": "v", "emptyDir": {"medium": "Memory"}}
+    volumes = [{"volume": volume_source, "volumeMount": {"name": "v", "mountPath": "/tmp"}}]
     names = [volume["name"] for volume in pod(volumes=volumes, **hardened)["volumes"]]
     assert names == ["v", "processor-config-volume"]
 
@@ -205,8 +208,8 @@ def test_values_of_the_function_override_hardening() -> None:
 @pytest.mark.parametrize(
     ("context", "expected"),
     [
-        ({}, DEFAULT_CONTEXT),
-        ({"runAsUser": 1}, DEFAULT_CONTEXT | {"runAsUser": 1}),
+        ({}, DEFAULT_SECURITY_CONTEXT),
+        ({"runAsUser": 1}, DEFAULT_SECURITY_CONTEXT | {"runAsUser": 1}),
         ({"privileged": True}, {"privileged": True}),
         ({"capabilities": {"add": ["SYS_ADMIN"]}}, {"capabilities": {"add": ["SYS_ADMIN"]}}),
     ],
@@ -251,8 +254,8 @@ def test_cron_jobs_are_enabled_by_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NUCLIO_CRON_TRIGGER_CREATION_MODE", "kube")
     manifests = objects({"cron_job": CRON_JOB}, triggers=triggers)
     assert manifests["CronJob"]["schedule"] == "@daily"
-    own = {"attributes": {"cronTriggerCreationMode": "processor"}}
-    assert "CronJob" not in objects(triggers=triggers, platform=own)
+    platform = {"attributes": {"cronTriggerCreationMode": "processor"}}
+    assert "CronJob" not in objects(triggers=triggers, platform=platform)
     assert "CronJob" not in objects()
     trigger["attributes"] = {"schedule": "1 2 3"}
     with pytest.raises(InputError, match="'1 2 3' is no schedule"):

@@ -88,7 +88,7 @@ def test_a_node_port_is_kept_until_the_service_type_changes(
 
 def test_removed_settings_are_removed_from_the_cluster(cluster: Cluster, namespace: str) -> None:
     """This includes deprecated fields and defaults of the API server."""
-    rich = {
+    many_settings = {
         "serviceAccount": "reader",
         "hostIPC": True,
         "nodeSelector": {"a": "b"},
@@ -108,7 +108,7 @@ def test_removed_settings_are_removed_from_the_cluster(cluster: Cluster, namespa
         ],
     }
     plain = apply_function(cluster, namespace, "plain")
-    before = apply_function(cluster, namespace, "rich", **rich)
+    before = apply_function(cluster, namespace, "rich", **many_settings)
     assert before["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     after = apply_function(cluster, namespace, "rich")
     for live_objects in (plain, after):

@@ -308,9 +308,9 @@ def test_missing_volume_sources_are_found_before_the_kubelet_reports_them(
 def test_a_cluster_that_adds_nodes_is_no_failure() -> None:
     recorded = recording("no-node-label")
     pod = recorded["pods"][0]["metadata"]
-    about = {"kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
+    involved_object = {"kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
     recorded["events"].append(
-        {"reason": "TriggeredScaleUp", "type": "Normal", "involvedObject": about}
+        {"reason": "TriggeredScaleUp", "type": "Normal", "involvedObject": involved_object}
     )
     rollout = status_of(recorded)
     assert not rollout.failure

@@ -69,7 +69,7 @@ def test_commands_change_functions_of_an_earlier_release(
     assert upgraded.deployment().revision == 5
     call("delete", "function", "greeter")
     call("delete", "project", "cameras")
-    left = cluster.list(
+    remaining = cluster.list(
         CONFIG_MAP, upgraded.namespace, labels="app.kubernetes.io/managed-by=fnbuild"
     )
-    assert left == []
+    assert remaining == []

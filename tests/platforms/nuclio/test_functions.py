@@ -100,17 +100,17 @@ def test_a_function_of_nuctl_is_listed_exported_and_updated(world: World) -> Non
     code = "ZGVmIGhhbmRsZXIoYywgZSk6CiAgICByZXR1cm4gMQo="
     build = {"functionSourceCode": code, "codeEntryType": "sourceCode", "baseImage": "python:3.9"}
     world.add_foreign("eyes", image=world.images["one"], build=build, description="Finds eyes")
-    world.add_foreign("odd", resources="lots of them")
+    world.add_foreign("malformed", resources="lots of them")
     world.deploy("one")
     deployments = world.platform.deployments(world.namespace)
-    assert [deployment.name for deployment in deployments] == ["eyes", "greeter", "odd"]
-    eyes, _, odd = deployments
+    assert [deployment.name for deployment in deployments] == ["eyes", "greeter", "malformed"]
+    eyes, _, malformed = deployments
     assert (eyes.state, eyes.revision, eyes.http_port) == ("ready", 0, 31999)
     assert eyes.details["deployed_by"] == "another client of Nuclio"
     assert eyes.function.metadata.annotations["framework"] == "opencv"
-    assert (odd.state, "resources" in odd.message) == ("error", True)
+    assert (malformed.state, "resources" in malformed.message) == ("error", True)
     members = world.platform.deployments(world.namespace, "cvat")
-    assert [deployment.name for deployment in members] == ["eyes", "greeter", "odd"]
+    assert [deployment.name for deployment in members] == ["eyes", "greeter", "malformed"]
     assert world.platform.deployments(world.namespace, "another") == []
 
     exported = exports.export_configuration(eyes.function)

@@ -30,9 +30,9 @@ ARTIFACT = Artifact("image", "registry.example:5000/boxes:1", "abc", pinned=PINN
 
 def function(labels: Raw | None = None, **spec: Any) -> Function:
     metadata = {"name": "boxes", "namespace": "nuclio", "labels": labels or {}}
-    least = {"handler": "main:handler", "runtime": "python:3.11"}
+    minimal = {"handler": "main:handler", "runtime": "python:3.11"}
     return with_defaults(
-        function_from_dict({"metadata": metadata, "spec": {**least, **spec}}, "boxes")
+        function_from_dict({"metadata": metadata, "spec": {**minimal, **spec}}, "boxes")
     )
 
 

@@ -124,16 +124,16 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     return value
 
 
-def take_port(stranger: socket.socket, port: int) -> None:
+def take_port(listener: socket.socket, port: int) -> None:
     """Listen on the port of a killed process, which is freed a moment after its end."""
-    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    assert wait_for(lambda: _binds(stranger, port))
-    stranger.listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    assert wait_for(lambda: _binds(listener, port))
+    listener.listen()
 
 
-def _binds(stranger: socket.socket, port: int) -> bool:
+def _binds(listener: socket.socket, port: int) -> bool:
     try:
-        stranger.bind(("127.0.0.1", port))
+        listener.bind(("127.0.0.1", port))
     except OSError:
         return False
     return True

@@ -21,12 +21,14 @@ def test_changes_by_another_process_are_noticed(platform: ProcessPlatform, names
 def test_an_unreadable_function_does_not_hide_others(
     platform: ProcessPlatform, namespace: str
 ) -> None:
-    for name in ("good", "odd"):
+    for name in ("good", "unreadable"):
         platform.store_imported(Function(metadata=Metadata(name=name, namespace=namespace)))
     with platform._watched_store.transaction() as connection:
-        odd = '{"metadata": {"name": "odd"}, "spec": {"replicas": "many"}}'
-        connection.execute("UPDATE functions SET config = ? WHERE name = 'odd'", (odd,))
+        unreadable = '{"metadata": {"name": "unreadable"}, "spec": {"replicas": "many"}}'
+        connection.execute(
+            "UPDATE functions SET config = ? WHERE name = 'unreadable'", (unreadable,)
+        )
     deployments = {deployment.name: deployment for deployment in platform.deployments(namespace)}
     assert deployments["good"].state == "imported"
-    assert deployments["odd"].state == "error"
-    assert "replicas" in deployments["odd"].message
+    assert deployments["unreadable"].state == "error"
+    assert "replicas" in deployments["unreadable"].message

@@ -41,8 +41,8 @@ def test_functions_do_not_inherit_the_shell_environment(
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert environment["PATH"]
     assert not {"CLOUD_TOKEN", "PYTHONSTARTUP", "VIRTUAL_ENV"} & set(environment)
-    own = str(Path(fnbuild.__file__).parent.parent)
-    assert own not in environment.get("PYTHONPATH", "").split(":")
+    checkout = str(Path(fnbuild.__file__).parent.parent)
+    assert checkout not in environment.get("PYTHONPATH", "").split(":")
 
 
 CALLER = """

@@ -101,10 +101,10 @@ def test_following_continues_after_a_rotation(log: Path) -> None:
     thread.start()
     with log.open("ab", buffering=0) as writer:
         assert wait_for(lambda: seen == ["one"])
-        half = line("two")
-        writer.write(half[:10])
-        time.sleep(0.15)  # time for the reader to see the incomplete line
-        writer.write(half[10:])
+        second_line = line("two")
+        writer.write(second_line[:10])
+        time.sleep(0.15)  # the reader may see the incomplete line
+        writer.write(second_line[10:])
         assert wait_for(lambda: seen == ["one", "two"])
         function_log.rotate(log, max_size=1)
         assert wait_for(lambda: log.stat().st_size == 0)

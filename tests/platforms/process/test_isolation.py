@@ -151,19 +151,19 @@ def test_a_function_cannot_access_files_of_another(
     }
     answers = json.loads(post(spy.http_port, json.dumps(request)))
     assert len(answers) == len(files) + len(folders) + len(sockets) + len(written) + 1
-    refused = {"PermissionError", "FileNotFoundError"}
-    allowed = {action: outcome for action, outcome in answers.items() if outcome not in refused}
+    errors = {"PermissionError", "FileNotFoundError"}
+    allowed = {action: outcome for action, outcome in answers.items() if outcome not in errors}
     assert allowed == {}
     # Missing files look like inaccessible ones, except directly in the last folder.
     assert answers[str(folder / "revisions/1/code/main.py")] == "PermissionError"
     assert answers[str(data / "fnbuild.db")] == "PermissionError"
     assert answers["kill"] == "PermissionError"
 
-    own = json.loads(invoke(spy.http_port, "/own"))
-    assert own["user"] == 1900000101
-    assert own["code"] == len(SPY)
-    assert own["groups"] in ([], [1900000101], [65534])
-    assert own["secret"] is None
+    own_report = json.loads(invoke(spy.http_port, "/own"))
+    assert own_report["user"] == 1900000101
+    assert own_report["code"] == len(SPY)
+    assert own_report["groups"] in ([], [1900000101], [65534])
+    assert own_report["secret"] is None
     # Functions can still call one another.
     assert invoke(spy.http_port, "/call") == "private"
 

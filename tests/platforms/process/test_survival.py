@@ -144,8 +144,8 @@ def test_a_taken_port_is_reported_and_tried_again(
 ) -> None:
     deployment = author.deploy(author.write("one"))
     end_everything(data)
-    with socket.socket() as stranger:
-        take_port(stranger, deployment.http_port)
+    with socket.socket() as listener:
+        take_port(listener, deployment.http_port)
         progress: list[str] = []
         assert platform.up(progress.append) == StartResult(1, ("greeter",))
         assert f"port {deployment.http_port}" in progress[0]
