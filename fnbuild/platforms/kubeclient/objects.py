@@ -5,7 +5,7 @@ Every class is a mapping, so that an object is sent, compared and printed as it 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 
 class _Mapping(dict[str, Any]):
@@ -22,6 +22,9 @@ class _Mapping(dict[str, Any]):
 
     def number(self, name: str) -> int:
         return int(self.get(name) or 0)
+
+
+M = TypeVar("M", bound=_Mapping)
 
 
 class _Field:
@@ -55,6 +58,17 @@ class _Section(_Field):
 
     def __get__(self, instance: _Mapping, _: type) -> _Mapping:
         return self._section(instance).section(self._name)
+
+
+class _Items(_Field, Generic[M]):
+    """A list of JSON objects of one class; empty if it is absent."""
+
+    def __init__(self, kind: type[M], *path: str):
+        super().__init__(*path)
+        self._kind = kind
+
+    def __get__(self, instance: _Mapping, _: type) -> list[M]:
+        return list(map(self._kind, self._section(instance).items_of(self._name)))
 
 
 class Condition(_Mapping):
@@ -93,6 +107,10 @@ class KubeObject(_Mapping):
             if entry.get("manager") == manager and entry.get("operation") == "Apply":
                 return entry
         return _Mapping()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.condition("Ready").is_true
 
     def condition(self, kind: str) -> Condition:
         """Return the condition of this type, an empty one if there is none."""
@@ -162,10 +180,10 @@ class Pod(KubeObject):
     reason = _Text("status", "reason")
     start_time = _Text("status", "startTime")
     """The time at which a kubelet accepted the pod, or ""."""
-
-    @property
-    def is_ready(self) -> bool:
-        return self.condition("Ready").is_true
+    containers = _Items(Container, "spec", "containers")
+    init_containers = _Items(Container, "spec", "initContainers")
+    container_statuses = _Items(ContainerStatus, "status", "containerStatuses")
+    init_container_statuses = _Items(ContainerStatus, "status", "initContainerStatuses")
 
     @property
     def has_ended(self) -> bool:
@@ -177,22 +195,6 @@ class Pod(KubeObject):
         return not self.has_ended and not self.is_terminating
 
     @property
-    def containers(self) -> list[Container]:
-        return list(map(Container, self.spec.items_of("containers")))
-
-    @property
-    def init_containers(self) -> list[Container]:
-        return list(map(Container, self.spec.items_of("initContainers")))
-
-    @property
-    def container_statuses(self) -> list[ContainerStatus]:
-        return list(map(ContainerStatus, self.status.items_of("containerStatuses")))
-
-    @property
-    def init_container_statuses(self) -> list[ContainerStatus]:
-        return list(map(ContainerStatus, self.status.items_of("initContainerStatuses")))
-
-    @property
     def restarts(self) -> int:
         """The number of restarts of all containers."""
         return sum(status.restarts for status in self.container_statuses)
@@ -202,10 +204,6 @@ class Node(KubeObject):
     architecture = _Text("status", "nodeInfo", "architecture")
     capacity = _Section("status", "capacity")
     allocatable = _Section("status", "allocatable")
-
-    @property
-    def is_ready(self) -> bool:
-        return self.condition("Ready").is_true
 
     @property
     def is_cordoned(self) -> bool:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Event
-from types import TracebackType
 from typing import Self
 
 from fnbuild.builder.processor_settings import readiness_seconds
@@ -75,12 +74,7 @@ class DeploymentWatch:
             ).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
 
     @property
