@@ -122,13 +122,17 @@ def _suggest_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "face-detector"
 
 
+def _validate_key(key_kind: str, key: str, example: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise InputError(
+            f"metadata.{key_kind}s: {key!r} is no {key_kind}'s key in Kubernetes",
+            hint=f"letters, digits, '-', '_' and '.', as in {example!r} or 'example.org/{example}'",
+        )
+
+
 def validate_labels(labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
-        if not _KEY.fullmatch(key):
-            raise InputError(
-                f"metadata.labels: {key!r} is no label's key in Kubernetes",
-                hint="letters, digits, '-', '_' and '.', as in 'team' or 'example.org/team'",
-            )
+        _validate_key("label", key, "team")
         if not _VALUE.fullmatch(value):
             raise InputError(
                 f"metadata.labels.{key}: {value!r} is no label's value in Kubernetes",
@@ -142,11 +146,7 @@ def validate_annotations(annotations: Mapping[str, str], internal: Collection[st
     `internal` are the keys that users do not write.
     """
     for key in annotations:
-        if not _KEY.fullmatch(key):
-            raise InputError(
-                f"metadata.annotations: {key!r} is no annotation's key in Kubernetes",
-                hint="letters, digits, '-', '_' and '.', as in 'type' or 'example.org/type'",
-            )
+        _validate_key("annotation", key, "type")
     sizes = {key: len(key.encode()) + len(text.encode()) for key, text in annotations.items()}
     total = sum(sizes.values())
     if total > _MAX_ANNOTATION_BYTES:

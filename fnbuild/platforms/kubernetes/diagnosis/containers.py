@@ -179,11 +179,9 @@ def _pull_finding(container: _ContainerContext, message: str) -> PodFinding:
         policy=container.spec.text("imagePullPolicy"),
         place=container.config_key,
     )
-    return (
-        replace(finding, text=f"{container.name}: {finding.text}")
-        if container.config_key
-        else finding
-    )
+    if container.config_key:
+        return replace(finding, text=f"{container.name}: {finding.text}")
+    return finding
 
 
 def _creating_finding(container: _ContainerContext) -> PodFinding:

@@ -69,12 +69,9 @@ def explain_pull_failure(  # noqa: PLR0913 (independent facts)
     for mark, explain in _PULL_EXPLANATIONS:
         if mark.search(text):
             finding = explain(failure).with_fatal(fatal=True)
-            has_copy = policy == "Always" and explain in _REGISTRY_FAILURES
-            return (
-                replace(finding, hint=f"{finding.hint}; {_pull_policy_hint(failure)}")
-                if has_copy
-                else finding
-            )
+            if policy == "Always" and explain in _REGISTRY_FAILURES:
+                return replace(finding, hint=f"{finding.hint}; {_pull_policy_hint(failure)}")
+            return finding
     prefix = f"the image {image} cannot be pulled"
     return PodFinding(f"{prefix}: {text}" if text else prefix, fatal=True)
 

@@ -148,13 +148,8 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     config = store.with_references(recorded_config(function))
     record = _new_revision(objects, config, artifact, options, rerun)
     running = objects.deployment
-    is_unhealthy = running is not None and not running.is_rolled_out
-    if (
-        running is not None
-        and is_unhealthy
-        and rerun is None
-        and _has_failed(cluster, running, live.pods)
-    ):
+    unready = None if running is None or running.is_rolled_out else running
+    if unready is not None and rerun is None and _has_failed(cluster, unready, live.pods):
         record = replace(record, stamp=timestamp())
     context = _with_free_node_port(cluster, objects, record, live.context)
     manifests = render_manifests(
@@ -185,7 +180,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
             for manifest in obsolete
         ),
     )
-    if rerun is not None or is_unhealthy:
+    if rerun is not None or unready is not None:
         changes = tuple(
             as_replacement(change) if change.target.startswith("deployment ") else change
             for change in changes
@@ -310,12 +305,10 @@ def _as_if_built(
 
     Otherwise the plan would report changes that the deploy does not make.
     """
-    unbuilt = artifact.digest and not artifact.id and not record.pinned
-    return (
-        replace(record, pinned=record.image)
-        if unbuilt and (not active or active.pinned)
-        else record
-    )
+    is_unbuilt = artifact.digest and not artifact.id and not record.pinned
+    if is_unbuilt and (not active or active.pinned):
+        return replace(record, pinned=record.image)
+    return record
 
 
 def _function_changes(
