@@ -17,14 +17,13 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 from typing import List, NamedTuple, Optional
 
 from . import wire
 from .config import ConfigFileError, ProcessorConfig
-from .processor.launch import setup_message, worker_command, worker_environment
+from .processor.launch import setup_message, start_interpreter, worker_environment
 from .worker.channel import Channel
 
 # Kubernetes shows the content of this file as the container's termination message.
@@ -63,16 +62,8 @@ def check(config: ProcessorConfig) -> Verdict:
     env["CUDA_VISIBLE_DEVICES"] = ""
     ours, theirs = wire.socket_pair()
     try:
-        process = subprocess.Popen(
-            worker_command(config, theirs.fileno()),
-            stdin=subprocess.DEVNULL,
-            # stdout is for the verdict.
-            stdout=sys.stderr,
-            pass_fds=[theirs.fileno()],
-            env=env,
-            cwd=config.code,
-            start_new_session=True,
-        )
+        # stdout is for the verdict.
+        process = start_interpreter(config, env, theirs.fileno(), sys.stderr, None)
     except (OSError, ValueError) as problem:
         ours.close()
         return Verdict("unknown", "%s cannot be started: %s" % (config.interpreter, problem))

@@ -1,10 +1,11 @@
-"""The command line, environment and first messages of a worker process."""
+"""The start of a worker process: its command line, environment and first messages."""
 
 import math
 import os
 import signal
 import socket
-from typing import Dict, List
+import subprocess
+from typing import Any, Dict, List
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
@@ -64,13 +65,24 @@ def _read_words(path: str) -> List[str]:
         return []
 
 
-def worker_command(config: ProcessorConfig, fd: int) -> List[str]:
-    """Return the command line of a worker or a template.
+def start_interpreter(
+    config: ProcessorConfig, env: Dict[str, str], fd: int, stdout: Any, stderr: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a worker or a template with the socket `fd`; raise OSError or ValueError if it fails.
 
     The function's name is shown by `ps`.
     """
     name = str(config.function.get("name", ""))
-    return [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), name]
+    return subprocess.Popen(
+        [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), name],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=[fd],
+        env=env,
+        cwd=config.code,
+        start_new_session=True,
+    )
 
 
 def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:

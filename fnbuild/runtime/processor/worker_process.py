@@ -16,7 +16,7 @@ from ..config import ProcessorConfig
 from ..streams import Stream, StreamOwner
 from ..tracebacks import handler_stack
 from .children import kill_group, reap_child
-from .launch import DUMP_SIGNAL, worker_command
+from .launch import DUMP_SIGNAL, start_interpreter
 from .shared_memory import Payload, Segment, SegmentUser, SharedBody
 
 # Seconds to wait for the output of a dead worker while a grandchild holds its socket.
@@ -141,16 +141,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
         """Start a new interpreter; raise OSError or ValueError if it cannot be run."""
         fd, out, err = self._child_ends()
         try:
-            self._popen = subprocess.Popen(
-                worker_command(config, fd),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                pass_fds=[fd],
-                env=env,
-                cwd=config.code,
-                start_new_session=True,
-            )
+            self._popen = start_interpreter(config, env, fd, out, err)
         except (OSError, ValueError):
             self.discard()
             raise

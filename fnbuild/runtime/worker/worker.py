@@ -305,7 +305,7 @@ class Worker:
 
 
 def main(arguments: List[str]) -> None:
-    """Run a worker; `arguments` are those of `launch.worker_command`."""
+    """Run a worker; `arguments` are those of `launch.start_interpreter`."""
     fd = int(arguments[arguments.index("--socket") + 1])
     os.set_inheritable(fd, False)
     sys.argv = [sys.argv[0]]
