@@ -121,7 +121,7 @@ class EngineResources:
         return file
 
     def remove(self) -> None:
-        """Remove all objects of the sandbox from the engine."""
+        """Remove all objects with these names from the engine."""
         kinds = {"container": ("--all",), "volume": ()} if self.engine.name == "docker" else {}
         for kind, flags in kinds.items():
             name_filter = ("--filter", f"name={self.token}")

@@ -1,4 +1,4 @@
-"""The program as users run it, with a namespace of its own on the available engine."""
+"""The program as users run it, with a separate namespace on the available engine."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Case:
 
 
 def _python(function: Function) -> str:
-    # Several functions have the same line; the image keeps its layer while functions are removed.
+    # Functions with the same line share a layer, which is kept until the last one is removed.
     bases.with_lines_of(function)
     return PYTHON_IMAGE
 

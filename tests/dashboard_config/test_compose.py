@@ -155,7 +155,7 @@ def cvat(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         until_healthy(images.engine, deployment.nuclio)
         yield deployment
     finally:
-        # Functions are in CVAT's network, and go before it.
+        # Functions use CVAT's network, so they are removed first.
         for name in call(
             images.engine, "ps", "-aq", "--filter", f"network={deployment.network}"
         ).split():
@@ -275,6 +275,6 @@ def test_the_compose_file_sets_the_variables_of_cvat(cvat: CvatDeployment) -> No
         "CVAT_NUCLIO_INVOKE_METHOD": "${CVAT_NUCLIO_INVOKE_METHOD:-dashboard}",
     }
     assert services["nuclio"]["ports"] == ["127.0.0.1:${FNBUILD_DASHBOARD_PORT:-8070}:8070"]
-    # CVAT's own variables stay.
+    # CVAT's own variables are kept.
     command = ["docker", "exec", cvat.resources.name("cvat_server"), "printenv", "CVAT_HOST"]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"localhost\n"

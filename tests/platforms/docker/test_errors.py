@@ -128,11 +128,11 @@ def test_a_missing_gpu_is_a_warning(limit: int, status: int, warnings: tuple[str
         config["spec"]["resources"] = {"limits": {"nvidia.com/gpu": limit}}
     record = RevisionRecord(DockerKey("n", "f"), 1, "", "", "", "", config, 1)
     container = Container("id", "nuclio-n-f", "running", "Up", {}, record, "image")
-    assert gpu_warnings(cast("Engine", _Elsewhere(status)), container) == warnings
+    assert gpu_warnings(cast("Engine", _RemoteEngine(status)), container) == warnings
 
 
 @dataclass
-class _Elsewhere:
+class _RemoteEngine:
     """An engine on another machine; every command exits with this status."""
 
     status: int

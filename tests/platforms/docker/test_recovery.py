@@ -181,7 +181,7 @@ STEPS = {
     "the old one is stopped, deploy": (("after", "stop", "1"), "one", by_deploy),
     "the new one is started": (("after", "start", "2"), "two", by_get),
     "the new one is started, restore": (("after", "start", "2"), "two", by_restore),
-    # The first that is removed is the trial.
+    # The first removed container is the trial.
     "the old one is about to go": (("before", "remove", "2"), "two", by_get),
     "the old one is gone": (("before", "rename", "1"), "two", by_restore),
     "the new one has the name": (("after", "rename", "1"), "two", by_get),

@@ -35,7 +35,7 @@ def function(name: str = "greeter", labels: dict[str, str] | None = None, **spec
     return with_defaults(function_from_dict(raw, name))
 
 
-def loaded(path: Path, variant: str | None = None) -> Function:
+def load(path: Path, variant: str | None = None) -> Function:
     """Load the function of a file into the namespace of the tests."""
     function = load_function(path, variant=variant).function
     metadata = msgspec.structs.replace(function.metadata, namespace=NAMESPACE)

@@ -10,6 +10,6 @@ pytestmark = pytest.mark.system
 
 
 def test_the_recorded_code_is_kept(platform: KubernetesPlatform, author: Author) -> None:
-    """In the image alone, wherever that is: a platform that may be far away has no folder."""
+    """Only the image has the code, because the cluster may be remote."""
     author.deploy("hello")
     assert platform.code_folder(author.namespace, "greeter") is None

@@ -197,7 +197,7 @@ def near(cluster: Cluster) -> None:
     require_local_node(cluster)
 
 
-def pushed(resources: EngineResources, folder: Path, name: str, server: Registry) -> str:
+def push_image(resources: EngineResources, folder: Path, name: str, server: Registry) -> str:
     """Push an image without a program to the registry, and remove it from the engine."""
     folder.mkdir()
     (folder / "made").write_text(resources.token + name)
@@ -230,7 +230,7 @@ def test_pull_errors_of_the_cluster_are_explained(
     tmp_path: Path,
 ) -> None:
     with registry(tmp_path, free_port()) as server:
-        existing = pushed(resources, tmp_path / "good", "good", server)
+        existing = push_image(resources, tmp_path / "good", "good", server)
         unreachable = f"127.0.0.1:{free_port()}"
         images = (
             existing,
@@ -281,7 +281,7 @@ def test_the_pull_secret_of_the_namespace_is_used(
     tmp_path: Path,
 ) -> None:
     (address,) = json.loads(docker_config)["auths"]
-    image = pushed(resources, tmp_path / "image", "secret", Registry(address))
+    image = push_image(resources, tmp_path / "image", "secret", Registry(address))
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",

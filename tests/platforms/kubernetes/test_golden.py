@@ -44,7 +44,7 @@ SOURCES = _sources()
 
 
 def function(name: str) -> Function:
-    return samples.loaded(*SOURCES[name])
+    return samples.load(*SOURCES[name])
 
 
 def text_of(manifests: tuple[Raw, ...]) -> str:

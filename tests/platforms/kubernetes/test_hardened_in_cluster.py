@@ -41,8 +41,8 @@ def apply_function(
     return applied_objects
 
 
-def one_pod(cluster: Cluster, namespace: str, labels: str, phase: str) -> Raw:
-    """The first pod with these labels, once it is in the phase and, if it runs, ready."""
+def wait_for_pod(cluster: Cluster, namespace: str, labels: str, phase: str) -> Raw:
+    """Return the first pod with these labels when it is in the phase and, if it runs, ready."""
     pods: list[Raw] = []
 
     def reached() -> bool:
@@ -70,7 +70,7 @@ def test_a_hardened_function_is_called_by_a_cron_job(
         platform={"attributes": attributes},
     )
     applied_objects = apply_function(cluster, namespace, function, greeter_image)
-    pod = one_pod(cluster, namespace, "nuclio.io/class=function", "Running")
+    pod = wait_for_pod(cluster, namespace, "nuclio.io/class=function", "Running")
     port = applied_objects["Service"]["spec"]["ports"][0]["nodePort"]
     assert invoke(f"{node_address(cluster)}:{port}") == "hello"
     status = cluster.proxy(namespace, pod["metadata"]["name"], 8082, "/status")
@@ -78,7 +78,7 @@ def test_a_hardened_function_is_called_by_a_cron_job(
     assert json.loads(status)["state"] == "ready"
     metadata = {"name": "by-hand", "namespace": namespace}
     create(cluster, JOB, metadata, spec=applied_objects["CronJob"]["spec"]["jobTemplate"]["spec"])
-    caller = one_pod(cluster, namespace, "job-name=by-hand", "Succeeded")
+    caller = wait_for_pod(cluster, namespace, "job-name=by-hand", "Succeeded")
     assert "nuclio.io/class" not in caller["metadata"]["labels"]
     lines = [line.decode() for _, line in cluster.logs(namespace, pod["metadata"]["name"])]
     requests = [line for line in lines if "asked" in line]

@@ -192,11 +192,11 @@ def test_prune_keeps_builds_of_recorded_revisions(
     call(engine, "rmi", foreign)
     # A build that was pushed and then replaced by another one before it ran.
 
-    def built(word: str) -> BuiltImage:
+    def build_image(word: str) -> BuiltImage:
         request = author.request(with_registry(author.write(word, name=name), own_registry))
         return artifacts.build_image(prepare(request).loaded, engine, author.progress.append)
 
-    lost, last = built("two"), built("one")
+    lost, last = build_image("two"), build_image("one")
     assert last.build_tag.endswith(build.tag)
     leftovers = prune.find_leftovers(
         author.platform, PruneRequest(author.namespace, (name,))

@@ -175,7 +175,7 @@ def test_a_removed_deployment_is_reported(cluster: Cluster, shared: str) -> None
         }
         return view.view_function(cluster, functions["removed"])
 
-    # There is no record of what was applied from a file.
+    # Manifests that were applied from a file have no record.
     assert view_removed().state == "unhealthy"
     assert "`fnbuild delete function removed` removes it" in view_removed().message
     function = samples.function("removed", description="was here")

@@ -360,7 +360,7 @@ def test_images_changed_by_admission_are_accepted() -> None:
 
 
 def test_pods_are_distinguished_by_their_resources() -> None:
-    """Such as pods of a revision with more memory, and of the one that a rollback restores."""
+    """For example pods of a revision with more memory, and of the one that a rollback restores."""
     recorded = recording("started")
     old, new = recorded["pods"][0], copy.deepcopy(recorded["pods"][0])
     new["metadata"] |= {"name": "new", "creationTimestamp": "2036-01-01T00:00:00Z"}
@@ -374,7 +374,7 @@ def test_pods_are_distinguished_by_their_resources() -> None:
 
 
 def test_pods_with_additional_variables_do_not_match() -> None:
-    """Such as pods of a failed revision with an additional variable."""
+    """For example pods of a failed revision with an additional variable."""
     recorded = recording("started")
     old, new = recorded["pods"][0], copy.deepcopy(recorded["pods"][0])
     new["metadata"] |= {"name": "new", "creationTimestamp": "2036-01-01T00:00:00Z"}

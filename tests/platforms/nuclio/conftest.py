@@ -15,7 +15,7 @@ from tests.engine import EngineResources, engine_resources, require_engine, requ
 from tests.platforms.folders import config
 from tests.platforms.nuclio.fake_dashboard import serve
 from tests.platforms.nuclio.fake_nuclio import Nuclio
-from tests.platforms.nuclio.scenario import World
+from tests.platforms.nuclio.scenario import Scenario
 
 GREETER = """\
 import os
@@ -94,8 +94,8 @@ def nuclio(tmp_path: Path, namespace: str) -> Iterator[Nuclio]:
 
 
 @pytest.fixture
-def world(nuclio: Nuclio, namespace: str, images: dict[str, str], data: Path) -> World:
-    return World(NuclioPlatform(), namespace, images, nuclio)
+def scenario(nuclio: Nuclio, namespace: str, images: dict[str, str], data: Path) -> Scenario:
+    return Scenario(NuclioPlatform(), namespace, images, nuclio)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ Raw = dict[str, Any]
 
 
 @dataclass
-class World:
+class Scenario:
     """A Nuclio and the platform that uses it."""
 
     platform: NuclioPlatform

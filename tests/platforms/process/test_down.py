@@ -128,7 +128,7 @@ def test_a_supervisor_that_ends_between_two_requests_is_an_error(
     assert running is not None
     monkeypatch.setattr(
         supervisor_client, "ensure_running", lambda: None
-    )  # it was there a moment ago
+    )  # it was running a moment ago
     end(running.pid)
     assert wait_for(lambda: not daemon.is_locked(supervisor_lock()))
     with pytest.raises(UnavailableError, match="has just ended"):

@@ -1,4 +1,4 @@
-"""Functions that run while fnbuild is replaced by another version in the same place."""
+"""Functions that run while another version of fnbuild is installed in the same folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME = "greeter"
 
 
 class Installation:
-    """A copy of fnbuild in a folder of its own, at first with other messages of its workers."""
+    """A copy of fnbuild in a separate folder, at first with different messages of workers."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -47,7 +47,7 @@ class Installation:
         path.write_text(text.replace(old, new))
 
     def upgrade(self) -> None:
-        """Install the present code in the same place, and start its supervisor."""
+        """Install the current code in the same folder, and start its supervisor."""
         shutil.rmtree(self._folder / "fnbuild")
         self._copy()
         self.run("up")

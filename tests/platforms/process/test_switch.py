@@ -68,9 +68,7 @@ class Load:
             thread.join()
 
 
-def test_ten_redeploys_under_load_lose_no_request(
-    platform: ProcessPlatform, author: Author
-) -> None:
+def test_redeploys_under_load_lose_no_requests(platform: ProcessPlatform, author: Author) -> None:
     spec = "triggers:\n  web:\n    kind: http\n    numWorkers: 2"
     deployment = author.deploy(author.write("revision 1", spec=spec))
     pids = [deployment.details["pid"]]
