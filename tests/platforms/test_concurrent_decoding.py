@@ -36,8 +36,8 @@ for thread in threads:
     ("module", "name"),
     [
         ("fnbuild.platforms.processor_status", "decode_status"),
-        ("fnbuild.platforms.process.control_socket", "decode_reply"),
-        ("fnbuild.platforms.process.control_socket", "decode_request"),
+        ("fnbuild.platforms.process.supervisor_protocol", "decode_reply"),
+        ("fnbuild.platforms.process.supervisor_protocol", "decode_request"),
     ],
 )
 def test_threads_may_decode_their_first_messages_concurrently(module: str, name: str) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 import fnbuild
 from fnbuild.errors import FnbuildError, UnavailableError
-from fnbuild.platforms.process.control_socket import (
+from fnbuild.platforms.process.supervisor_protocol import (
     ErrorMessage,
     SupervisorReply,
     decode_reply,

@@ -25,7 +25,6 @@ from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.process import daemon, layout, supervisor_client
-from fnbuild.platforms.process.control_socket import ControlServer
 from fnbuild.platforms.process.function_state import should_run
 from fnbuild.platforms.process.isolation import isolated_users
 from fnbuild.platforms.process.layout import (
@@ -38,6 +37,7 @@ from fnbuild.platforms.process.processor_client import borrow_listeners
 from fnbuild.platforms.process.processor_handle import ProcessorHandle, adopt_processor
 from fnbuild.platforms.process.runtime_upgrade import replace_outdated
 from fnbuild.platforms.process.supervised_function import SupervisedFunction
+from fnbuild.platforms.process.supervisor_protocol import SupervisorServer
 from fnbuild.store import FunctionRow, Store
 
 _GRACE_SECONDS = 15.0
@@ -107,7 +107,7 @@ class Supervisor:
     def __init__(self, store: Store):
         self._store = store
         self._functions: dict[FunctionKey, SupervisedFunction] = {}
-        self._server = ControlServer(supervisor_socket(), self._handle)
+        self._server = SupervisorServer(supervisor_socket(), self._handle)
         self._stopped = asyncio.Event()
         self._data_dir = DataDirIdentity(data_dir())
         self._upgrade: asyncio.Task[None] | None = None

@@ -12,8 +12,12 @@ from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, UnavailableError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import ProcessPlatform, daemon, layout, supervisor_client
-from fnbuild.platforms.process.control_socket import ControlServer, SupervisorRequest, encode
 from fnbuild.platforms.process.layout import supervisor_lock
+from fnbuild.platforms.process.supervisor_protocol import (
+    SupervisorRequest,
+    SupervisorServer,
+    encode,
+)
 from fnbuild.runtime import sockets
 from tests.platforms.process.author import NAMESPACE, Author, invoke, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
@@ -104,7 +108,7 @@ def test_a_request_after_the_close_of_the_server_is_ignored(data: Path) -> None:
 
     async def exchange() -> bytes:
         path = data.parent / "control.sock"
-        server = ControlServer(path, answer)
+        server = SupervisorServer(path, answer)
         await server.start()
         with sockets.connect_unix(path) as link:
             link.setblocking(False)

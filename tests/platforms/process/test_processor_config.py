@@ -15,7 +15,7 @@ from fnbuild.errors import (
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function
-from fnbuild.platforms.process import control_socket, processor_config
+from fnbuild.platforms.process import processor_config, supervisor_protocol
 from fnbuild.runtime.config import ProcessorConfig
 
 
@@ -67,17 +67,17 @@ def test_the_processor_accepts_its_configuration() -> None:
     assert timer.batch is None
     assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)
     assert trigger.termination_timeout == 2.0
-    assert trigger.attributes["maxRequestBodySize"] == 33554432
+    assert trigger.attributes["maxrequestbodysize"] == 33554432
     assert [listener.fd for listener in config.http] == [3, 5]
 
 
 @pytest.mark.parametrize("kind", [ConflictError, NotReadyError, UsageError])
 def test_errors_are_received_as_they_were_sent(kind: type[Any]) -> None:
-    sent = control_socket.ErrorMessage.from_error(kind("what", hint="do", detail="traceback"))
+    sent = supervisor_protocol.ErrorMessage.from_error(kind("what", hint="do", detail="traceback"))
     received = sent.to_error()
     assert type(received) is kind
     assert (received.message, received.hint, received.detail) == ("what", "do", "traceback")
 
 
 def test_an_unknown_error_is_received_as_a_platform_error() -> None:
-    assert type(control_socket.ErrorMessage("newer", "what").to_error()) is PlatformError
+    assert type(supervisor_protocol.ErrorMessage("newer", "what").to_error()) is PlatformError

@@ -1,4 +1,4 @@
-"""The supervisor's control socket: its messages and its server.
+"""The supervisor's control socket: its messages, and the server that answers them.
 
 Messages are JSON objects, one per line, over a unix socket:
 
@@ -96,7 +96,7 @@ _REQUEST_DECODER = msgspec.json.Decoder(SupervisorRequest)
 _REPLY_DECODER = msgspec.json.Decoder(SupervisorReply)
 
 
-class ControlServer:
+class SupervisorServer:
     """A server that passes requests on a unix socket to a handler. Only this user can connect."""
 
     def __init__(self, path: Path, handler: RequestHandler):
