@@ -122,17 +122,17 @@ def of_service_account(folder: Path, url: str) -> ServerAccess:
     return ServerAccess(url, authorization, tls, proxy=_proxy(url, {}))
 
 
+@dataclass(slots=True)
 class _TokenFile:
     """The token in a file, which is read again after a while: tokens of service accounts expire."""
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._header = ""
-        self._read_at = 0.0
+    path: Path
+    _header: str = ""
+    _read_at: float = 0.0
 
     def __call__(self) -> str:
         if not self._header or time.monotonic() - self._read_at > _TOKEN_SECONDS:
-            self._header = f"Bearer {self._path.read_text().strip()}"
+            self._header = f"Bearer {self.path.read_text().strip()}"
             self._read_at = time.monotonic()
         return self._header
 

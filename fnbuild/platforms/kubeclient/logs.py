@@ -235,7 +235,7 @@ def last_records(
     cluster: Cluster,
     namespace: str,
     pod: str,
-    container: str = "nuclio",
+    container: str,
     *,
     previous: bool = False,
 ) -> list[LogRecord]:
@@ -249,7 +249,7 @@ def last_records(
         return []
 
 
-def failure_output(cluster: Cluster, namespace: str, pod: str, container: str = "nuclio") -> str:
+def failure_output(cluster: Cluster, namespace: str, pod: str, container: str) -> str:
     """Return the last traceback, or else the last error lines, or else the last lines.
 
     If the current container has not failed yet, the output of the previous one is used.

@@ -26,9 +26,7 @@ ListLocation = tuple[str, str, str]
 Entries = set[tuple[ListLocation, str]]
 
 
-def apply_manifest(
-    cluster: Cluster, manifest: Raw, *, dry_run: bool = False, force: bool = False
-) -> Raw:
+def apply_manifest(cluster: Cluster, manifest: Raw, *, force: bool, dry_run: bool = False) -> Raw:
     """Apply a manifest and return the resulting object. Raises the errors of `Cluster.apply`."""
     try:
         return cluster.apply(manifest, dry_run=dry_run, force=force)
