@@ -1,4 +1,4 @@
-"""Our processor and its peers under the same load, as ratios to what the handler alone can do.
+"""fnbuild's processor and its peers under the same load, relative to the rate of the handler alone.
 
     python -m bench install      make the environments of the peers
     python -m bench run          measure, and write the results as JSON

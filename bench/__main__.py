@@ -20,7 +20,7 @@ RESULTS = catalog.CACHE / "results.json"
 
 
 def print_progress(text: str) -> None:
-    """Progress, with the time."""
+    """Print progress with the time."""
     print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
@@ -50,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one verb; the exit status."""
+    """Run one verb; return the exit status."""
     options = _parser().parse_args(arguments)
-    # An end from outside takes the same way out as Ctrl-C, past everything that was started.
+    # SIGTERM ends the run as Ctrl-C does, so that everything that was started is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if options.verb == "install":
@@ -124,7 +124,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 def _measure(
     name: str, servers: list[Server], options: argparse.Namespace, results: dict[str, Any]
 ) -> None:
-    """One workload: every server alone, then all in turns."""
+    """Measure one workload: every server alone, then all in turns."""
     workload = workloads.make_workload(name)
     for number in range(options.starts if name in options.lifecycle.split(",") else 0):
         for server in servers:
@@ -140,7 +140,7 @@ def _measure(
 
 
 def _startable(servers: list[Server], missing: dict[str, dict[str, str]]) -> list[Server]:
-    """Those that can be started here; the others are named with the reason under `*`."""
+    """Return the servers that can be started here; record the others with the reason under `*`."""
     able = []
     for server in servers:
         reason = environments.server_problem(server, catalog.load_catalog())

@@ -12,12 +12,12 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 CACHE = ROOT / ".cache" / "bench"
 
-# The two rows every other row is read against, and our own.
+# The two rows that all others are compared with, and fnbuild's.
 LIMIT = "limit"
 LIMIT_DEFAULT = "limit-default"
 OURS = "fnbuild"
 
-# The environment of the limit, of our workers, and of every peer that fits in.
+# The environment of the limit, of fnbuild's workers, and of every compatible peer.
 SHARED = "shared"
 
 
@@ -54,7 +54,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything in the file."""
+    """The content of the file."""
 
     workers: int
     environments: dict[str, Environment]
@@ -90,13 +90,13 @@ def load_catalog() -> Catalog:
 
 
 def use_interpreter(python: Path) -> None:
-    """Let another interpreter stand for the shared environment, which need not be made then."""
+    """Use another interpreter instead of the shared environment, which is then not needed."""
     environments = load_catalog().environments
     environments[SHARED] = replace(environments[SHARED], borrowed=python)
 
 
 def choose_servers(names: str | None) -> list[Server]:
-    """The servers of a comma-separated list, or all; the limit is always among them."""
+    """Return the servers of a comma-separated list, or all; the limit is always included."""
     servers = load_catalog().servers
     if names is None:
         return list(servers.values())

@@ -1,4 +1,4 @@
-"""Single requests for checks; no timing is taken from here."""
+"""Single requests for checks, not for timings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REQUESTS_EACH = 4
 
 
 def post(url: str, body: bytes) -> tuple[int, Any]:
-    """Status and parsed reply of one POST on a connection of its own; OSError without an answer."""
+    """Return status and parsed reply of one POST on a new connection; raise OSError without one."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=TIMEOUT)
     try:

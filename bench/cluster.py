@@ -1,4 +1,4 @@
-"""A function on the cluster of the kubeconfig, and the same function by hand beside it."""
+"""A function on the cluster of the kubeconfig, and the same function deployed by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HANDLER = "def handler(context, event):\n    return 'here'\n"
 
 
 class ClusterSetup:
-    """One function in a namespace, and the same by hand in another; the registry has its image."""
+    """One function in a namespace, and the same by hand in another; a registry has its image."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "function"
@@ -77,7 +77,7 @@ class ClusterSetup:
         return run_command(command_line, env=self._env)
 
     def deploy(self, *arguments: str, name: str = NAME) -> str:
-        """Deploy the image and wait for the first answer; the URL."""
+        """Deploy the image and wait for the first reply; return the URL."""
         image = (
             "--run-image",
             self._image,
@@ -91,7 +91,7 @@ class ClusterSetup:
         return url
 
     def apply(self) -> None:
-        """The same by hand."""
+        """Deploy the same manifests by hand."""
         kubectl("apply", "-n", self.hand, "-f", str(self._by_hand))
         kubectl("rollout", "status", "-n", self.hand, f"deployment/{OBJECT}")
         path = "jsonpath={.spec.ports[0].nodePort}"
@@ -101,12 +101,12 @@ class ClusterSetup:
         wait_until("an answer", lambda: is_answering(url))
 
     def remove(self) -> None:
-        """The function is gone from both namespaces."""
+        """Return True if the function has been deleted from both namespaces."""
         self.fnbuild("delete", "function", NAME)
         self.clear()
 
     def clear(self) -> None:
-        """Nothing runs any more, in either namespace."""
+        """Return True if no pod runs in either namespace."""
         for namespace in (self.own, self.hand):
             selector = ("-l", "nuclio.io/function-name", "-n", namespace, "--wait=false")
             kubectl("delete", "deployment,service,configmap", *selector)
@@ -146,15 +146,15 @@ def run_command(command: list[str], env: dict[str, str] | None = None, stdin: st
 
 
 def pods(namespace: str) -> list[str]:
-    """Names of the pods, of those that end too."""
+    """Return the names of the pods, including terminating ones."""
     return kubectl("get", "pods", "-n", namespace, "-o", "name").split()
 
 
 def is_answering(url: str) -> bool:
     """Return True if the function replies in time.
 
-    A connection that comes while kube-proxy changes its rules may end at kube-proxy's own socket,
-    which holds the port and never answers.
+    A connection that is opened while kube-proxy changes its rules may end at kube-proxy's own
+    socket, which holds the port and never answers.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=_REPLY_TIMEOUT)
@@ -168,7 +168,7 @@ def is_answering(url: str) -> bool:
 
 
 def wait_until(condition: str, ready: Callable[[], bool], pause: float = _POLL_INTERVAL) -> None:
-    """Wait for a condition, looking so often (seconds); RuntimeError with its name."""
+    """Wait for a condition, polled every `pause` seconds; raise RuntimeError with its name."""
     deadline = time.monotonic() + _TIMEOUT
     while not ready():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Containers beside what is typed by hand: `docker build` and `docker run` of the same handler.
+"""Containers compared with `docker build` and `docker run` of the same handler by hand.
 
     python -m bench.containers
 
@@ -103,7 +103,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 
 @dataclass
 class Timings:
-    """Seconds, but for `rates` (requests per second); one value a round."""
+    """Seconds, or for `rates` requests per second; one value per round."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class ContainerSetup:
         return done.stdout
 
     def deploy(self, platform: str = "local") -> int:
-        """The port on which it answers."""
+        """Return the port on which it answers."""
         path = ["--path", str(self._function)]
         url = self.fnbuild("deploy", *path, "--platform", platform, "-o", "url")
         port = int(url.strip().rpartition(":")[2].strip("/"))
@@ -186,14 +186,14 @@ class ContainerSetup:
 
 
 def docker(*arguments: str) -> None:
-    """Run the engine's own client; RuntimeError with its words when it fails."""
+    """Run the engine's client; raise RuntimeError with its output if it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr}")
 
 
 def await_answer(port: int, body: bytes) -> None:
-    """Until the function gives its answer."""
+    """Wait until the function replies."""
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def await_answer(port: int, body: bytes) -> None:
 
 
 class GapProbe:
-    """Asks a port all the time; `gap` is the longest time between two answers, in seconds."""
+    """Send requests to a port continuously; `gap` is the longest time without a reply (seconds)."""
 
     def __init__(self, port: int, body: bytes) -> None:
         self.gap = 0.0
@@ -234,9 +234,9 @@ class GapProbe:
 
 
 def measure(ways: ContainerSetup, rounds: int, seconds: int, say: Callable[[str], None]) -> Timings:
-    """Everything, both ways in turns."""
+    """Measure everything, with fnbuild and by hand in turns."""
     figures = Timings()
-    # Everybody's packages are in the engine's cache from here on.
+    # From here on, the packages of both are in the engine's cache.
     ways.edit()
     ways.build()
     ways.build_by_hand()
@@ -279,7 +279,7 @@ def _measure_throughput(ways: ContainerSetup, rounds: int, seconds: int, figures
 
 
 def render(figures: Timings, rounds: int) -> str:
-    """The table, as Markdown."""
+    """Return the table as Markdown."""
     rows = []
     for operation, title in (
         ("deploy", "first deploy, until the first answer"),
@@ -321,7 +321,7 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print the table; the exit status."""
+    """Measure and print the table; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.containers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="length of one slice of load")

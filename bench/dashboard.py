@@ -62,7 +62,7 @@ _TRANSFERRED = """
 
 @dataclass
 class Durations:
-    """Milliseconds of the same thing, again and again."""
+    """Milliseconds of repetitions of one operation."""
 
     values: list[float] = field(default_factory=list)
 
@@ -73,7 +73,7 @@ class Durations:
         self.values.append((time.perf_counter() - began) * 1000)
 
     def share(self, part: float) -> float:
-        """The value below which that part of them lies."""
+        """Return the quantile."""
         ordered = sorted(self.values)
         return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
@@ -96,7 +96,7 @@ class DashboardResults:
 
 
 def measure_list(dashboard: RunningDashboard, seconds: float) -> Durations:
-    """The list, asked for as often as a client could that does nothing else in between."""
+    """Measure requests for the list, at the rate of a client that does nothing else."""
     times = Durations()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -107,7 +107,7 @@ def measure_list(dashboard: RunningDashboard, seconds: float) -> Durations:
 
 
 def measure_relay(dashboard: RunningDashboard, rounds: int) -> tuple[Durations, Durations]:
-    """The same request directly and through the dashboard, in turns."""
+    """Measure the same request directly and through the dashboard, in turns."""
     port = dashboard.functions()[ECHO]["status"]["httpPort"]
     function = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body = os.urandom(_JPEG)
@@ -125,7 +125,7 @@ def measure_relay(dashboard: RunningDashboard, rounds: int) -> tuple[Durations, 
 
 
 def measure_memory(dashboard: RunningDashboard) -> float:
-    """The dashboard's most memory while large bodies go through it, two at a time."""
+    """Return the dashboard's peak memory while it relays large bodies, two at a time."""
     body = bytes(_LARGE)
 
     def send(_: int) -> None:
@@ -160,7 +160,7 @@ def measure_log(dashboard: RunningDashboard, seconds: float) -> tuple[int, int]:
 
 
 def _write_lines(dashboard: RunningDashboard, total: int) -> None:
-    """Write numbered lines, ten at a time, as many a second as are to be shown."""
+    """Write numbered lines, ten at a time, at the rate at which they are to be shown."""
     began = time.monotonic()
     for first in range(0, total, 10):
         time.sleep(max(0.0, began + first / _LINES_A_SECOND - time.monotonic()))
@@ -199,7 +199,7 @@ def measure_page(
 
 def _load_page(page: Any, url: str) -> tuple[float, int]:
     page.add_init_script(_FIRST_ROWS)
-    page.wait_for_timeout(1000)  # a new window's own start is the browser's
+    page.wait_for_timeout(1000)  # the start of a new window is not part of the page's time
     page.goto(url)
     first = wait_until("the first functions", lambda: page.evaluate("window.firstRows"))
     page.wait_for_load_state("load")
@@ -211,7 +211,7 @@ def _load_page(page: Any, url: str) -> tuple[float, int]:
 def measure(
     crowd: FunctionFleet, rounds: int, seconds: float, say: Callable[[str], None]
 ) -> DashboardResults:
-    """All of it, with a dashboard of its own for what leaves traces in memory."""
+    """Measure everything, with a separate dashboard for measurements that increase memory."""
     with crowd.dashboard() as dashboard:
         peak = measure_memory(dashboard)
         say(f"most memory with large bodies: {peak:.0f} MiB")
@@ -230,7 +230,7 @@ def measure(
 
 
 def render(figures: DashboardResults, command: str) -> str:
-    """The table, as Markdown."""
+    """Return the table as Markdown."""
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     direct, relayed = figures.direct, figures.relayed
     rows = [
@@ -273,7 +273,7 @@ def render(figures: DashboardResults, command: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print the table; the exit status."""
+    """Measure and print the table; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000, help="requests each way")
     parser.add_argument("--seconds", type=float, default=20.0, help="of lists, and of lines")

@@ -1,4 +1,4 @@
-"""The peers' environments: one virtual environment each, made once, kept below .cache/bench."""
+"""The peers' environments: one virtual environment each, created once below .cache/bench."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARK = "bench.json"
 
 
 def install(environment: Environment, say: Callable[[str], None]) -> str | None:
-    """Make the environment unless it is there; the reason when it cannot be made."""
+    """Create the environment if necessary; return the reason if that fails."""
     if environment_problem(environment) is None:
         say(f"{environment.name}: there already")
         return None
@@ -28,7 +28,7 @@ def install(environment: Environment, say: Callable[[str], None]) -> str | None:
         reason = _run([*pip, *environment.requirements])
     if reason is not None:
         say(f"{environment.name}: cannot be installed: {reason}")
-        # Kept, so that a later run can say why this peer is missing.
+        # Stored, so that a later run can report why this peer is missing.
         environment.folder.mkdir(parents=True, exist_ok=True)
     record = {"digest": _digest(environment), "problem": reason}
     (environment.folder / _MARK).write_text(json.dumps(record))
@@ -58,7 +58,7 @@ def server_problem(server: Server, catalog: Catalog) -> str | None:
 
 
 def versions(environment: Environment) -> dict[str, str]:
-    """Every package in the environment with its release."""
+    """Return every package in the environment with its release."""
     command = [str(environment.python), "-m", "pip", "list", "--format=json"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if listed.returncode != 0:

@@ -48,11 +48,11 @@ def handler(context, event):
     headers = {"X-Version": VERSION}
     return context.Response(body=event.body, headers=headers, content_type=event.content_type)
 """
-# Sizes of bodies and how often each comes.
+# Sizes of bodies and their frequencies.
 _SIZES = (20, 2_000, 40_000, 300_000, 1_500_000)
 _WEIGHTS = (60, 20, 13, 5, 2)
 _TIMEOUT = 30.0
-# What memory may grow by: a share, and MiB besides.
+# The growth of memory that is allowed: a share, and MiB in addition.
 _GROWTH = 0.05
 _SLACK = 2.0
 
@@ -100,7 +100,7 @@ class FaultResult:
 
 
 class FunctionUnderTest:
-    """The function under test: deployed, asked about, deployed again."""
+    """The function under test: deployed, observed, deployed again."""
 
     def __init__(self, home: Path, workers: int) -> None:
         self.data = home / "data"
@@ -114,20 +114,20 @@ class FunctionUnderTest:
         self._admin_port = int(details["details"]["admin_port"])
 
     def deploy(self) -> None:
-        """Make the next version and deploy it."""
+        """Write the next version and deploy it."""
         (self._folder / "main.py").write_text(_HANDLER % (self.version + 1))
         self._fnbuild("deploy", "--path", str(self._folder))
         self.version += 1
 
     def pids(self) -> list[int]:
-        """The workers that serve."""
+        """Return the workers that serve."""
         url = f"http://127.0.0.1:{self._admin_port}/status"
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply:
             workers = json.load(reply)["workers"]
         return [worker["pid"] for worker in workers if worker["state"] in ("ready", "busy")]
 
     def memory(self) -> float:
-        """PSS of all its processes in MiB."""
+        """Return the PSS of all its processes in MiB."""
         return processes.pss_mib(processes.marked_processes(str(self.data), "FNBUILD_DATA_DIR"))
 
     def end(self) -> None:
@@ -145,7 +145,7 @@ class FunctionUnderTest:
 
 
 class MixedLoad:
-    """Clients that send mixed requests over connections kept alive, and look at every reply."""
+    """Clients that send mixed requests over persistent connections, and check every reply."""
 
     def __init__(self, function: FunctionUnderTest, plan: FaultPlan, outcome: FaultResult) -> None:
         self._function = function
@@ -162,7 +162,7 @@ class MixedLoad:
             thread.start()
 
     def end(self) -> None:
-        """Go on to the end of the plan, and no further."""
+        """Continue to the end of the plan."""
         self._last.set()
         for thread in self._threads:
             thread.join()
@@ -193,7 +193,7 @@ class MixedLoad:
         return http.client.HTTPConnection("127.0.0.1", self._function.port, timeout=_TIMEOUT)
 
     def _ask(self, connection: http.client.HTTPConnection, body: bytes, seen: int) -> int:
-        """One request; the version that answered it."""
+        """Send one request; return the version that answered it."""
         headers = {"Content-Type": "application/octet-stream"}
         connection.request("POST", "/", body, headers)
         response = connection.getresponse()
@@ -247,7 +247,7 @@ def _deployed_function(workers: int) -> Iterator[FunctionUnderTest]:
 
 
 def _turns(count: int, load: MixedLoad) -> Iterator[int]:
-    """As many turns, spread evenly over the load."""
+    """Yield that number of turns, spread evenly over the load."""
     for number in range(count):
         while load.progress < (number + 0.5) / count:
             time.sleep(0.005)
@@ -306,7 +306,7 @@ def _sample_memory(function: FunctionUnderTest, load: MixedLoad, outcome: FaultR
 
 
 def main(arguments: list[str]) -> int:
-    """Run it and tell; the exit status."""
+    """Run the plan and print the outcome; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, help="instead of a number of requests")

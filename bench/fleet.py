@@ -1,4 +1,4 @@
-"""Functions by the dozen on this machine and in containers, and a dashboard over all of them."""
+"""Many functions on this machine and in containers, and a dashboard for all of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FunctionFleet:
         try:
             for name in (ECHO, CHATTY):
                 self._deploy("process", name)
-            # The image of the first is that of all.
+            # All containers use the image of the first one.
             image = self._deploy("local", "local-0")
             self._fill("process", 1, ())
             self._fill("local", 1, ("--run-image", image))
@@ -78,7 +78,7 @@ class FunctionFleet:
                     self._say(f"{number + 1} functions on the platform {platform}")
 
     def _deploy(self, platform: str, name: str, *more: str) -> str:
-        """The image from which it runs, "" for none."""
+        """Return the image from which it runs, "" for none."""
         folder = self._folder / name
         folder.mkdir()
         (folder / "function.yaml").write_text(_CONFIG.format(name=name, image=self.namespace))
@@ -104,7 +104,7 @@ class FunctionFleet:
 
     @contextlib.contextmanager
     def dashboard(self) -> Iterator[RunningDashboard]:
-        """A dashboard of both platforms, once it shows every function."""
+        """Yield a dashboard of both platforms, once it shows every function."""
         command = [sys.executable, "-m", "fnbuild", "dashboard", "-n", self.namespace]
         platforms = [argument for name in _PLATFORMS for argument in ("--show", name)]
         where = ["--listen", "127.0.0.1:0", "--health", "127.0.0.1:0"]
@@ -125,7 +125,7 @@ class FunctionFleet:
 
 
 class RunningDashboard:
-    """A dashboard that runs, asked over one connection."""
+    """A running dashboard, with one connection for requests."""
 
     def __init__(self, port: int, pid: int) -> None:
         self.port = port
@@ -143,7 +143,7 @@ class RunningDashboard:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> bytes:
-        """The reply's body; RuntimeError unless it is a 200."""
+        """Return the reply's body; raise RuntimeError unless the status is 200."""
         self._connection.request(method, path, body, headers or {})
         reply = self._connection.getresponse()
         text = reply.read()
@@ -170,7 +170,7 @@ class RunningDashboard:
 
     @property
     def peak(self) -> float:
-        """The most memory that it has had at any moment, in MiB."""
+        """Return its peak memory in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 

@@ -8,7 +8,7 @@ from .catalog import LIMIT, OURS
 from .results import Results
 from .workloads import TITLES
 
-# How much longer than the handler alone a start may take, in seconds.
+# The allowed seconds of a start beyond the time of the handler alone.
 _START_ALLOWANCE = 0.3
 _TIMES_THE_BEST = {"echo": 2.0, "torch": 1.5, "torch-vision": 1.5, "large": 1.8}
 
@@ -30,7 +30,7 @@ class Goal:
 
 
 def evaluate_goals(figures: Results) -> list[Goal]:
-    """Every goal with its figure."""
+    """Return every goal with its figure."""
     return [
         *_against_limit(figures),
         *_against_peers(figures),
@@ -100,7 +100,7 @@ def _ratio(figures: Results, workload: str, other: str) -> float | None:
 
 
 def _lowest_ratio(figures: Results, workload: str, levels: list[int]) -> float | None:
-    """Our rate through the best peer's: the least over the concurrencies."""
+    """Return the lowest ratio of fnbuild's rate to the best peer's over all concurrencies."""
     ratios = [
         ratio
         for level in levels

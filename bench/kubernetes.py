@@ -1,4 +1,4 @@
-"""A cluster beside what is typed by hand: `kubectl apply` of the same manifests.
+"""Deploys to a cluster compared with `kubectl apply` of the same manifests.
 
     python -m bench.kubernetes
 
@@ -48,7 +48,7 @@ _NODE_PORTS = range(30000, 32768)
 _SIZES = (50, 500)
 _LISTINGS = 5
 _CONCURRENT_DEPLOYS = 20
-# The number of answers to wait for before and after a disruption.
+# The number of replies to wait for before and after a disruption.
 _ANSWERS = 100
 
 
@@ -76,7 +76,7 @@ class Loss:
 
 
 def measure_deploys(site: ClusterSetup, rounds: int, say: Callable[[str], None]) -> Timings:
-    """First deploys, both ways in turns."""
+    """Measure first deploys, with fnbuild and by hand in turns."""
     figures = Timings()
     for number in range(rounds):
         figures.time("deploy", site.deploy)
@@ -144,7 +144,7 @@ class _Disruptions:
         }
 
     def take(self, happen: Callable[[SteadyClients], None], loss: Loss) -> None:
-        """Let it happen under load, until nothing moves any more."""
+        """Cause the disruption under load, and wait until the state is stable."""
         with loss.watched(self._url) as clients:
             happen(clients)
             wait_until("calm", self._is_calm, SLOW_POLL_INTERVAL)
@@ -161,7 +161,7 @@ class _Disruptions:
         kubectl("delete", "-n", self._site.own, pods(self._site.own)[0], "--wait=false", *how)
 
     def _move(self, clients: SteadyClients) -> None:
-        """Callers use the new port as soon as something answers there."""
+        """Let callers use the new port as soon as it answers."""
         path = "jsonpath={.items[*].spec.ports[*].nodePort}"
         taken = set(kubectl("get", "services", "--all-namespaces", "-o", path).split())
         port = next(port for port in reversed(_NODE_PORTS) if str(port) not in taken)
@@ -178,7 +178,7 @@ class _Disruptions:
 def render(
     deploys: Timings, crowd: float, listings: Timings, losses: dict[str, Loss], rounds: int
 ) -> str:
-    """The tables, as Markdown."""
+    """Return the tables as Markdown."""
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     own, hand = deploys.median("deploy"), deploys.median("deploy by hand")
     first = [["first deploy, until the first answer", *_times(own, hand), f"{own - hand:+.2f} s"]]
@@ -221,7 +221,7 @@ def _version() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print the tables; the exit status."""
+    """Measure and print the tables; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.kubernetes", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="put the tables into the document")

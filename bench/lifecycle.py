@@ -25,7 +25,7 @@ _POLL = 0.002
 
 
 def measure_lifecycle(server: Server, workload: Workload) -> dict[str, Any]:
-    """Start the server, measure, end it: seconds and MiB, or `problem`."""
+    """Start the server, measure it and stop it; return seconds and MiB, or `problem`."""
     record: dict[str, Any] = {"server": server.name, "workload": workload.name}
     try:
         with running_server(server, workload) as started:
@@ -58,7 +58,7 @@ def _observe(started: RunningServer, record: dict[str, Any]) -> None:
 
 
 def _restart(started: RunningServer) -> float | None:
-    """Kill one worker: seconds until another process is ready; None when none comes."""
+    """Kill one worker; return the seconds until another process is ready, or None without one."""
     before = live_workers(started)
     killed = time.monotonic()
     os.kill(min(before), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Load on one server for a short while: wrk, or a client of our own where wrk is missing."""
+"""Load on one server for a short time: wrk, or the built-in client if wrk is missing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Requests per second."""
+        """Return the requests per second."""
         return self.requests / self.seconds if self.seconds else 0.0
 
 
 def generator() -> str:
-    """The load generator's name."""
+    """Return the load generator's name."""
     return "wrk" if shutil.which("wrk") else "own client (wrk is not installed; figures are lower)"
 
 
@@ -58,7 +58,7 @@ def run(url: str, body_file: Path, concurrency: int, seconds: int) -> Sample:
 
 
 def parse(text: str) -> Sample:
-    """The last line of what a generator printed."""
+    """Return the last line of a generator's output."""
     values = json.loads(text.strip().splitlines()[-1])
     errors = {kind: count for kind, count in values["errors"].items() if count}
     return Sample(values["requests"], values["seconds"], values["p50"], values["p99"], errors)

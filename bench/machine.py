@@ -17,7 +17,7 @@ _LOOP = f"total = 0\nfor number in range({_TURNS}): total += number"
 
 
 def collect_facts(catalog: Catalog) -> dict[str, Any]:
-    """Facts for the head of the results."""
+    """Return facts for the header of the results."""
     return {
         "cpu": _field("/proc/cpuinfo", "model name"),
         "cores": len(os.sched_getaffinity(0)),

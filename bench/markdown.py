@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class MarkerError(Exception):
-    """The document lacks the place for a table."""
+    """The document has no markers for a table."""
 
 
 def insert(text: str, document: Path, begin: str, end: str) -> None:
-    """Put the text between the two markers. Raises `MarkerError`."""
+    """Put the text between the two markers; raise `MarkerError` if they are missing."""
     content = document.read_text()
     before, found_begin, remainder = content.partition(begin)
     _, found_end, after = remainder.partition(end)
@@ -21,7 +21,7 @@ def insert(text: str, document: Path, begin: str, end: str) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells."""
+    """Return a table of cells."""
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def marked_processes(mark: str, name: str = MARK) -> list[int]:
-    """The processes that carry the mark under that name."""
+    """Return the processes with that mark under that name."""
     wanted = f"{name}={mark}".encode()
     pids = []
     for entry in Path("/proc").iterdir():
@@ -32,7 +32,7 @@ def marked_processes(mark: str, name: str = MARK) -> list[int]:
 
 
 def pss_mib(pids: list[int]) -> float:
-    """Memory in MiB, with each page shared by n processes counted as one n-th."""
+    """Return memory in MiB; a page shared by n processes counts as one n-th."""
     total = 0
     for pid in pids:
         try:
@@ -44,7 +44,7 @@ def pss_mib(pids: list[int]) -> float:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """Seconds of CPU time, user and system, since they started."""
+    """Return seconds of CPU time, user and system, since their start."""
     ticks = 0
     for pid in pids:
         try:
@@ -70,7 +70,7 @@ def wait_until_idle(pids: list[int], patience: float = 5.0) -> None:
 
 
 def terminate(mark: str, patience: float = 10.0) -> None:
-    """Ask every process with the mark to end, and kill what is still there after `patience`."""
+    """Terminate every process with the mark, and kill those that remain after `patience`."""
     _signal(marked_processes(mark), signal.SIGTERM)
     deadline = time.monotonic() + patience
     while marked_processes(mark):

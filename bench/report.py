@@ -14,12 +14,12 @@ from .workloads import TITLES
 BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
 
-# Programs named in the head, as far as an environment has them.
+# Programs named in the header, if an environment has them.
 _NAMED = ("torch", "numpy", "pillow", "opencv-python-headless", "nuclio-sdk", "flask", "gunicorn",
           "fastapi", "uvicorn", "starlette", "granian", "kserve", "torchserve", "litserve",
           "bentoml")  # fmt: skip
 _MAIN_LEVEL = 8
-# Load at the start, for each core, up to which the machine counts as quiet.
+# Load per core at the start up to which the machine counts as idle.
 _QUIET = 0.25
 
 
@@ -29,7 +29,7 @@ def write(results: dict[str, Any], document: Path) -> None:
 
 
 def render(results: dict[str, Any]) -> str:
-    """All tables."""
+    """Return all tables."""
     figures = Results(results)
     parts = [_head(results), _summary(figures), _goals(evaluate_goals(figures))]
     parts += [_workload(figures, name) for name in figures.workloads]

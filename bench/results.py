@@ -28,7 +28,7 @@ class Measurement:
 
 
 class Results:
-    """Every figure of a results file."""
+    """All figures of a results file."""
 
     def __init__(self, results: dict[str, Any]) -> None:
         self._slices: dict[SliceKey, dict[int, dict[str, Any]]] = {}
@@ -42,11 +42,11 @@ class Results:
 
     @property
     def peers(self) -> list[str]:
-        """The servers that are neither ours nor the limit."""
+        """Return the servers other than fnbuild and the limit."""
         return [name for name in self.servers if name not in (OURS, LIMIT, LIMIT_DEFAULT)]
 
     def figure(self, workload: str, concurrency: int, server: str) -> Measurement | None:
-        """The figure; None when it was not measured."""
+        """Return the figure; None if it was not measured."""
         slices = self._slices.get((workload, concurrency, server), {})
         good = [record for record in slices.values() if "void" not in record]
         void = tuple(record["void"] for record in slices.values() if "void" in record)
@@ -63,7 +63,7 @@ class Results:
         )
 
     def ratio(self, workload: str, concurrency: int, server: str, other: str) -> float | None:
-        """Median over the rounds of the server's rate through the other's in the same round."""
+        """Return the median over the rounds of the ratio of the server's rate to the other's."""
         own = self._slices.get((workload, concurrency, server), {})
         reference = self._slices.get((workload, concurrency, other), {})
         values = [
@@ -74,7 +74,7 @@ class Results:
         return median(values) if values else None
 
     def alone(self, workload: str, server: str, metric: str) -> float | None:
-        """Median of one of the life cycle's figures; None when it was never measured."""
+        """Return the median of a figure of the life cycle; None if it was never measured."""
         values = [
             record[metric]
             for record in self._lifecycle
@@ -92,7 +92,7 @@ class Results:
         )
 
     def starts(self) -> list[str]:
-        """The workloads whose life cycle was measured."""
+        """Return the workloads whose life cycle was measured."""
         return list(dict.fromkeys(record["workload"] for record in self._lifecycle))
 
 

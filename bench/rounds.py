@@ -1,4 +1,4 @@
-"""Throughput and latency: all servers of a workload stay up and take turns in short slices.
+"""Throughput and latency: all servers of a workload run and are measured in turns, in short slices.
 
 A round gives every server one slice at every concurrency, in an order that moves on by one each
 round, so that whatever else the machine does meets all of them. Ratios are taken within a round.
@@ -32,14 +32,14 @@ class RoundPlan:
     rounds: int
 
     def length(self, workload: str) -> int:
-        """Seconds of a slice: more where a request takes so long that few are done in one."""
+        """Return the seconds of a slice: more for workloads with slow requests."""
         return self.seconds * _LONGER if workload.startswith("large") else self.seconds
 
 
 def measure_rounds(
     servers: list[Server], workload: Workload, plan: RoundPlan, say: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Every slice as a record, and why servers are missing."""
+    """All slices as records, and the reasons of missing servers."""
     missing: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         up = []
@@ -72,7 +72,7 @@ def _check(started: RunningServer) -> None:
 
 
 def _slice(started: RunningServer, concurrency: int, seconds: int) -> dict[str, Any]:
-    """One server for a few seconds. `void` says why the figures do not count."""
+    """Measure one server for a few seconds. `void` is the reason if the figures are invalid."""
     pids = processes.marked_processes(started.mark)
     before = processes.cpu_seconds(pids)
     record: dict[str, Any] = {

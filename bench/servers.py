@@ -1,4 +1,4 @@
-"""Servers started, workers ready, and ended with every process they made."""
+"""Start servers, wait for their workers, and end them with all their processes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _POLL = 0.005
 
 
 class StartError(Exception):
-    """The server did not start, or does not answer as it must; the message says why."""
+    """The server did not start, or replies incorrectly; the message has the reason."""
 
 
 @dataclass
 class RunningServer:
-    """A server that answers. `cold_start` is from its command to its first right reply, seconds."""
+    """A running server. `cold_start` is the seconds from its command to its first correct reply."""
 
     server: Server
     workload: Workload
@@ -48,7 +48,7 @@ class RunningServer:
         return f"http://127.0.0.1:{self.port}{self.server.path}"
 
     def signed(self) -> dict[int, float]:
-        """The handler's processes and when each was ready (time.monotonic)."""
+        """Return the handler's processes and when each was ready (time.monotonic)."""
         workers = {}
         for path in (self.folder / "ready").iterdir():
             if path.name.isdigit():
@@ -56,7 +56,7 @@ class RunningServer:
         return workers
 
     def loop(self, seconds: float) -> list[dict[str, float]]:
-        """Let a `loop` run; what each of its processes did."""
+        """Run a `loop`; return the result of each of its processes."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{seconds}\n".encode())
@@ -70,7 +70,7 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(server: Server, workload: Workload) -> Iterator[RunningServer]:
-    """The server with the workload's handler, ready until the block ends."""
+    """Yield the server with the workload's handler, and end it after the block."""
     folder = Path(tempfile.mkdtemp(prefix=f"bench-{server.name}-"))
     (folder / "ready").mkdir()
     mark = uuid.uuid4().hex
@@ -156,7 +156,7 @@ def _await_ready(started: RunningServer) -> None:
 
 
 def _await_workers(started: RunningServer) -> None:
-    """The first reply may come before every worker is there."""
+    """Wait for all workers; the first reply may come before."""
     workers = load_catalog().workers
     deadline = time.monotonic() + READY_TIMEOUT
     while len(live_workers(started)) < workers:
@@ -166,7 +166,7 @@ def _await_workers(started: RunningServer) -> None:
 
 
 def live_workers(started: RunningServer) -> dict[int, float]:
-    """The handler's processes that still run, and when each was ready."""
+    """Return the handler's processes that still run, and when each was ready."""
     return {
         pid: ready for pid, ready in started.signed().items() if Path(f"/proc/{pid}/stat").exists()
     }

@@ -16,7 +16,7 @@ _TIMEOUT = 5.0
 
 
 class SteadyClients:
-    """Begins with `with`, ends with its block.
+    """Clients that run during a `with` block.
 
     `answered` counts replies of status 200 by their text, `lost` all other ends of a request by
     what went wrong, 5 s without a reply among them; `gap` is the longest time between two answers,
@@ -72,7 +72,7 @@ class SteadyClients:
             connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection) -> bool:
-        """Send one request; whether the connection is over."""
+        """Send one request; return True if the connection has ended."""
         try:
             connection.request("POST", "/", b"x")
             reply = connection.getresponse()

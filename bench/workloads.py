@@ -30,13 +30,13 @@ TITLES = {
 _ECHO_BYTES = 1024
 _JPEG_BYTES = 200_000
 _LARGE_BYTES = 6_000_000
-# Different answers show a server that mixes up its clients.
+# Different replies reveal a server that confuses its clients.
 _VARIANTS = 4
 
 
 @dataclass(frozen=True)
 class Payload:
-    """One body and the value that must come back."""
+    """One body and the expected value of the reply."""
 
     body: bytes
     expected: Any
@@ -44,14 +44,14 @@ class Payload:
 
 @dataclass(frozen=True)
 class Workload:
-    """The first payload is the one that is timed; the others are for the check before."""
+    """Payloads: the first one is timed; the others are for the check before."""
 
     name: str
     payloads: tuple[Payload, ...]
 
     @property
     def body_file(self) -> Path:
-        """The timed body, for programs that read it themselves."""
+        """Return the file with the timed body, for programs that read it themselves."""
         path = CACHE / "payloads" / f"{self.name}.json"
         body = self.payloads[0].body
         if not path.is_file() or path.read_bytes() != body:
@@ -61,7 +61,7 @@ class Workload:
 
 
 def choose_workloads(names: str | None) -> list[str]:
-    """The workloads of a comma-separated list, or all."""
+    """Return the workloads of a comma-separated list, or all."""
     choices = list(TITLES)
     if names is None:
         return choices
@@ -75,7 +75,7 @@ def choose_workloads(names: str | None) -> list[str]:
 
 
 def make_workload(name: str, python: Path | None = None) -> Workload:
-    """The workload with the replies that `python` (the shared environment's) works out."""
+    """Return the workload with the replies that `python` (of the shared environment) computes."""
     bodies = [json.dumps(value).encode() for value in _values(name)]
     replies = _replies(name, bodies, python or load_catalog().environments[SHARED].python)
     return Workload(name, tuple(Payload(b, r) for b, r in zip(bodies, replies, strict=True)))
@@ -99,7 +99,7 @@ def _echo(number: int) -> dict[str, Any]:
 
 
 def _jpeg(number: int) -> bytes:
-    """A picture of 1280 x 720 (each variant a little lower) in about 200 KB."""
+    """Return a JPEG of 1280 x 720 (each variant slightly lower) with about 200 KB."""
     import numpy
     from PIL import Image
 
@@ -148,7 +148,7 @@ def _replies(name: str, bodies: list[bytes], python: Path) -> list[Any]:
 
 
 def handler_environment(workload: str, ready: Path) -> dict[str, str]:
-    """The environment that the handler needs to find its modules and its workload."""
+    """Return the environment in which the handler finds its modules and its workload."""
     places = [FOLDER / "apps", FOLDER / "function"]
     if workload.endswith("-vision"):
         places.append(ROOT)

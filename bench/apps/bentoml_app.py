@@ -1,4 +1,4 @@
-"""The function behind bentoml, which parses the JSON by itself."""
+"""The function served by bentoml, which parses the JSON itself."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""The function behind fastapi. The handler runs on the loop: one event at a time in each worker."""
+"""The function served by fastapi, whose loop runs the handler: one event at a time per worker."""
 
 import calling
 from fastapi import FastAPI, Request

@@ -1,4 +1,4 @@
-"""The function behind flask."""
+"""The function served by flask."""
 
 import calling
 from flask import Flask, jsonify, request

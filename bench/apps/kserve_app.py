@@ -1,4 +1,4 @@
-"""The function behind kserve's model server (V1 protocol), which parses the JSON by itself."""
+"""The function served by kserve's model server (V1 protocol), which parses the JSON itself."""
 
 import os
 

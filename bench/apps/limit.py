@@ -28,7 +28,7 @@ def tune():
 
 
 def work(pipe, tuned):
-    """One process: the handler's reply first, then counts and latencies for as long as asked."""
+    """Run one process: send the handler's reply first, then counts and latencies on request."""
     if tuned:
         tune()
     import calling
@@ -69,11 +69,11 @@ def main():
     context = multiprocessing.get_context("spawn")
     pipes = []
     for _ in range(int(os.environ["BENCH_WORKERS"])):
-        ours, theirs = context.Pipe()
-        arguments = (theirs, sys.argv[1] == "tuned")
+        near, far = context.Pipe()
+        arguments = (far, sys.argv[1] == "tuned")
         context.Process(target=work, args=arguments, daemon=True).start()
-        theirs.close()
-        pipes.append(ours)
+        far.close()
+        pipes.append(near)
     for pipe in pipes:
         pipe.recv()
     print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""The function behind litserve, which parses the JSON by itself."""
+"""The function served by litserve, which parses the JSON itself."""
 
 import os
 

@@ -26,7 +26,7 @@ LINE_LIMIT = 64 * 1024 * 1024
 
 
 class Pool:
-    """The wrappers that are free, and the requests that wait for one."""
+    """The idle wrappers, and the requests that wait for one."""
 
     def __init__(self):
         self._free = collections.deque()

@@ -1,4 +1,4 @@
-"""Nuclio's path to a Python handler, emulated: the wrapper process beside one handler.
+"""Nuclio's path to a Python handler, emulated: the wrapper process of one handler.
 
 The argument is the unix socket to take events from; the event is the real nuclio_sdk.Event.
 """

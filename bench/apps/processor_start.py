@@ -1,4 +1,4 @@
-"""Writes the processor's configuration as a deploy would, and becomes the processor.
+"""Write the processor's configuration as a deploy does, and become the processor.
 
 The argument is the interpreter of the workers.
 """

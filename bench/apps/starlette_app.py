@@ -1,4 +1,4 @@
-"""The function behind starlette. The handler runs on the loop: one event at a time in a worker."""
+"""The function served by starlette, whose loop runs the handler: one event at a time per worker."""
 
 import calling
 from starlette.applications import Starlette

@@ -1,4 +1,4 @@
-"""The function as a torchserve handler; torchserve parses the JSON by itself."""
+"""The function as a torchserve handler; torchserve parses the JSON itself."""
 
 import calling
 

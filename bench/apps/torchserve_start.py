@@ -1,4 +1,4 @@
-"""Packs the handler, writes torchserve's configuration, and becomes torchserve."""
+"""Pack the handler, write torchserve's configuration, and become torchserve."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Answers as CVAT's detectors do: a rectangle for each bright part of the picture."""
+"""Reply as CVAT's detectors do: a rectangle for each bright part of the image."""
 
 import base64
 import io

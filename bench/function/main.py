@@ -21,7 +21,7 @@ if _WORKLOAD.startswith("torch"):
 
 
 def init_context(context):
-    """Make the model, and say that this process is ready."""
+    """Create the model, and report that this process is ready."""
     state = context.user_data
     state.handle = _HANDLERS[_WORKLOAD]
     state.decode = vision.decode if _WORKLOAD.endswith("-vision") else _as_cvat_does
@@ -75,7 +75,7 @@ def _as_cvat_does(event):
 
 
 def _sign(folder):
-    """Leave this process's number and the time it was ready, for the measurement of restarts."""
+    """Record this process's id and the time it was ready, for the measurement of restarts."""
     path = os.path.join(folder, str(os.getpid()))
     with open(path + ".new", "w") as file:
         file.write(repr(time.monotonic()))

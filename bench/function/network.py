@@ -5,13 +5,13 @@ from torch import nn
 
 _SEED = 20
 _BOXES = 10
-# The network looks at every fourth row and column, and says one box for each 8 x 8 of those.
+# The network uses every fourth row and column, and returns one box for each 8 x 8 of those.
 _THINNING = 4
 _CELL = 8
 
 
 class Detector:
-    """Ten boxes for an image, on one thread, whatever the server would choose by itself."""
+    """Ten boxes for an image, on one thread, regardless of the server's default."""
 
     def __init__(self):
         torch.set_num_threads(1)
@@ -29,7 +29,7 @@ class Detector:
         ).eval()
 
     def boxes(self, image):
-        """The ten best boxes of an image of height x width x 3 bytes: corners in pixels."""
+        """Return the ten best boxes of an image of height x width x 3 bytes: corners in pixels."""
         thinned = torch.from_numpy(image[::_THINNING, ::_THINNING].copy())
         with torch.inference_mode():
             probabilities = self._network(thinned.permute(2, 0, 1)[None].float() / 255.0)[

@@ -1,4 +1,4 @@
-"""The short forms of the fault test and of the look at memory over time."""
+"""Short runs of the fault test and of the memory test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load and checks against servers that do well and servers that do not."""
+"""Load and checks with correct and faulty servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Answer = Callable[[bytes], tuple[int, bytes]]
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[str]:
-    """The address of a server that answers every POST by the function."""
+    """Yield the address of a server that answers every POST with the result of the function."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

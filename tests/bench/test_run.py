@@ -1,4 +1,4 @@
-"""A whole run in a short form: the limit and our processor, in this interpreter's environment."""
+"""A complete short run: the limit and fnbuild's processor, in this interpreter's environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUN = [
 
 @pytest.fixture
 def trace() -> str:
-    """A word in the environment of everything that a run starts."""
+    """A mark in the environment of all processes that a run starts."""
     return uuid.uuid4().hex
 
 
@@ -70,7 +70,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
 ) -> None:
     process = start(trace, "--workloads", "echo", "-o", str(tmp_path / "results.json"))
     assert process.stderr is not None
-    # The first line follows the end of the first server; the next one is starting or up.
+    # The first line follows the end of the first server; the next one is starting or running.
     line = process.stderr.readline()
     assert "limit alone" in line
     process.send_signal(number)

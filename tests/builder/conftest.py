@@ -1,4 +1,4 @@
-"""Give every test a data directory of its own, and folders with functions."""
+"""Give every test its own data directory, and folders with functions."""
 
 import os
 from pathlib import Path

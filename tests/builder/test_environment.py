@@ -66,7 +66,7 @@ def page(folder: Path, path: Path) -> str:
 
 
 def run(python: Path, code: str) -> str:
-    # From another folder than the test's own, which would be on the import path.
+    # Not from the test's folder, which would be on the import path.
     return subprocess.check_output(
         [python, "-c", code], cwd="/", text=True, stderr=subprocess.STDOUT
     ).strip()

@@ -13,7 +13,7 @@ from fnbuild.builder.shell import join_lines, parse_commands
 pytestmark = pytest.mark.system
 
 
-def words(text: str, **variables: str) -> list[tuple[str, ...]]:
+def commands_of(text: str, **variables: str) -> list[tuple[str, ...]]:
     return [command.words for command in parse_commands(text, variables)]
 
 
@@ -46,8 +46,8 @@ def words(text: str, **variables: str) -> list[tuple[str, ...]]:
         ("a \\", [("a",)]),
     ],
 )
-def test_words(text, expected):
-    assert words(text) == expected
+def test_text_is_split_into_commands(text, expected):
+    assert commands_of(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_quoted_words_are_unchanged(arguments):
     arguments = [argument.replace("\\", "").replace("\r", "") for argument in arguments]
     text = " ".join(["run", *map(shlex.quote, arguments)])
     if "\n#" not in text:
-        assert words(text) == [("run", *arguments)]
+        assert commands_of(text) == [("run", *arguments)]
 
 
 @given(st.text(alphabet="ab '\"\\$`(){}<>&|;#\n=1-", max_size=40))

@@ -20,7 +20,7 @@ class Outcome:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory of this test's own, with nothing in it."""
+    """An empty data directory for one test."""
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
 
@@ -29,7 +29,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fnbuild(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
-    """Runs a command line in this process."""
+    """Run a command line in this process."""
     for name in ("FNBUILD_PLATFORM", "NUCTL_PLATFORM", "NUCTL_NAMESPACE", "NUCTL_REGISTRY"):
         monkeypatch.delenv(name, raising=False)
 

@@ -16,7 +16,7 @@ Fnbuild = Callable[..., Outcome]
 
 @pytest.fixture(autouse=True)
 def _alone(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No cluster and no engine, whatever this machine has."""
+    """Hide the cluster and the engine of this machine."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-such-file"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     monkeypatch.delenv("FNBUILD_ENGINE", raising=False)

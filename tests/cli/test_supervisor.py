@@ -118,14 +118,14 @@ def test_a_stopped_supervisor_is_reported_at_once(
         assert f"greeter: its processor does not run, and {stopped}" in shown.err
         assert "so no function is restarted" in shown.err
         folder = str(author.write("two"))
-        for words in (
+        for command in (
             ("deploy", "--path", folder),
             ("down",),
             ("up",),
             ("delete", "function", "second"),
         ):
-            done = fnbuild(*words)
-            assert done.status == 1, words
+            done = fnbuild(*command)
+            assert done.status == 1, command
             assert f"error: {stopped}" in done.err
             assert f"kill -CONT {running.pid}" in done.err
         assert time.monotonic() - began < 8
@@ -159,19 +159,19 @@ def test_waiting_for_a_suspended_supervisor_ends_soon() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("up",), ("get", "functions"), ("down",), ("delete", "function", "greeter")]
+    "command", [("up",), ("get", "functions"), ("down",), ("delete", "function", "greeter")]
 )
 def test_every_command_reports_a_damaged_database(
-    fnbuild: Callable[..., Any], author: Author, tmp_path: Path, words: tuple[str, ...]
+    fnbuild: Callable[..., Any], author: Author, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     database = tmp_path / "data" / "fnbuild.db"
     database.parent.mkdir()
     database.write_bytes(b"hello, world\n" * 1000)
-    if words == ("down",):
+    if command == ("down",):
         # With nothing to stop there is no message.
-        assert fnbuild(*words).status == 0
-        words = ("deploy", "--path", str(author.write()))
-    done = fnbuild(*words)
+        assert fnbuild(*command).status == 0
+        command = ("deploy", "--path", str(author.write()))
+    done = fnbuild(*command)
     assert done.status == 1
     assert f"error: {database} is damaged" in done.err
     assert "hint: restore a backup" in done.err

@@ -106,7 +106,7 @@ class User:
                 half.replace(file)
 
     def types(self, *arguments: object, stdin: bytes | None = None, status: int = 0) -> Done:
-        """The command line, in this process when nothing is piped in: a third of the time."""
+        """Run a command line, in this process if it needs no standard input, which is faster."""
         line = [str(word) for word in arguments]
         result = self._here(line) if stdin is None else self.types_alone(*line, stdin=stdin)
         assert result.status == status, f"{arguments}: {result}"
@@ -127,7 +127,7 @@ class User:
         return Done(status, _text(out), _text(err))
 
     def types_alone(self, *arguments: str, stdin: bytes | None = None) -> Done:
-        """The command line in a process of its own, as a shell would run it."""
+        """Run a command line in a separate process, as a shell does."""
         done = subprocess.run(
             [sys.executable, "-m", "fnbuild", *arguments],
             input=stdin,
@@ -167,7 +167,7 @@ def person(tmp_path: Path) -> Iterator[User]:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    """A person with one function that runs, for what changes nothing."""
+    """A user with one running function, for commands that change nothing."""
     user = User(tmp_path_factory.mktemp("deployed"))
     user.write()
     user.types("deploy", "--path", "squares", "--project-name", "cvat")
@@ -490,7 +490,7 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(_ask, url, "/slow")
         running.wait_for_output("taking its time")
-        # As a terminal does it: to every process of the group.
+        # As from a terminal: to every process of the group.
         os.killpg(running.process.pid, signal.SIGINT)
         assert slow.result() == {"calls": 2, "version": 1}
     assert running.process.wait(120) == 0

@@ -209,7 +209,7 @@ def test_letters_without_a_font_are_reported(tmp_path, monkeypatch):
 
 
 def test_umlauts_come_from_a_font_that_has_them():
-    """As Debian's DejaVu does; a machine without it has nothing to show."""
+    """Debian's DejaVu does; the test is skipped on a machine without it."""
     try:
         ImageFont.truetype("DejaVuSans.ttf", 20)
     except OSError:

@@ -142,7 +142,7 @@ def test_a_rotated_image_is_sent_upright(kind):
         assert sent.format == kind
         assert sent.size == (30, 40)
         assert sent.getexif().get(0x0112, 1) == 1
-        # The red corner, on the left above, is on the right above after a turn to the right.
+        # After a rotation to the right, the red corner at the top left is at the top right.
         red, green, _ = sent.convert("RGB").getpixel((26, 4))
         assert red > 200
         assert green < 60

@@ -1,4 +1,4 @@
-"""Real dashboards as processes on loopback, with data directories of their own."""
+"""Real dashboards as processes on loopback, each with its own data directory."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def running(
 
 
 def _token(command: list[str], data_dir: Path) -> str:
-    """Return the data directory's token, which is created once and stored beside it."""
+    """Return the data directory's token, which is created once and stored next to it."""
     kept = data_dir.parent / f"{data_dir.name}.token"
     if not kept.exists():
         result = subprocess.run(

@@ -76,7 +76,7 @@ class Request:
 
     @property
     def wire(self) -> bytes:
-        """Return the bytes of a request as a client sends them, on a connection of their own."""
+        """Return the bytes of a request as a client sends them, for a separate connection."""
         present = {name.lower() for name, _ in self.headers}
         lines = [f"{self.method} {self.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.headers]
@@ -91,9 +91,9 @@ class Request:
 class Hostile:
     """An endless supply of requests for an existing function."""
 
-    def __init__(self, seed: int, known: str):
+    def __init__(self, seed: int, function: str):
         self._dice = random.Random(seed)
-        self._known = known
+        self._function = function
 
     def request(self, session: str = "") -> Request:
         """Return one request; `session` is the cookie of a client with the write role."""
@@ -128,7 +128,7 @@ class Hostile:
 
     def _segment(self, *, safe: bool) -> str:
         if safe and self._dice.random() < 0.3:
-            return self._known
+            return self._function
         word = self._dice.choice(
             WORDS if safe else [name for name in _NAMES if isinstance(name, str)]
         )
@@ -145,7 +145,7 @@ class Hostile:
         results = []
         for name in names:
             use_existing = safe and name.lower() == "x-nuclio-function-name" and dice.random() < 0.7
-            value = self._known if use_existing else dice.choice(WORDS)
+            value = self._function if use_existing else dice.choice(WORDS)
             if place == "header":
                 value = re.sub(r"[^\t\x20-\x7e\x80-\xff]", "", value).strip()
             results.append((name, value))
@@ -176,8 +176,8 @@ class Hostile:
     def _serious(self) -> bytes:
         """Return a request that would change something with the write role."""
         dice = self._dice
-        name = dice.choice((self._known, "another"))
-        labels = {"nuclio.io/function-name": self._known}
+        name = dice.choice((self._function, "another"))
+        labels = {"nuclio.io/function-name": self._function}
         spec = {"image": "python:3.11", "build": {"codeEntryType": "image"}}
         content = {
             "metadata": {"name": name, "namespace": "nuclio", "labels": labels},

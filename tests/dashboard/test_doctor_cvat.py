@@ -164,8 +164,8 @@ class _Nuclio(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer, name = self.answer, self.path.rpartition("/")[2]
-        one = answer.get(name, answer) if isinstance(answer, dict) else answer
-        body = json.dumps(one).encode()
+        value = answer.get(name, answer) if isinstance(answer, dict) else answer
+        body = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

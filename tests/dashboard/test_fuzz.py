@@ -56,18 +56,18 @@ def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
     """Return the content of the database, the files of functions and their processes."""
     connection = sqlite3.connect(dashboard.data_dir / "fnbuild.db")
     try:
-        found: dict[str, object] = {
+        content: dict[str, object] = {
             table: sorted(map(repr, connection.execute(f"SELECT * FROM {table}")))
             for table in tables
         }
     finally:
         connection.close()
     functions = dashboard.data_dir / "functions"
-    found["files"] = sorted(
+    content["files"] = sorted(
         str(path) for path in functions.rglob("*") if "__pycache__" not in str(path)
     )
-    found["pids"] = pids(dashboard)
-    return found
+    content["pids"] = pids(dashboard)
+    return content
 
 
 def pids(dashboard: Dashboard) -> dict[str, int]:
@@ -77,7 +77,7 @@ def pids(dashboard: Dashboard) -> dict[str, int]:
     def all_listed() -> bool:
         listed = dashboard.request("GET", "/api/functions", token=False).json
         results.update(
-            {name: one["status"]["details"].get("pid", 0) for name, one in listed.items()}
+            {name: object_["status"]["details"].get("pid", 0) for name, object_ in listed.items()}
         )
         return all(results.values())
 
@@ -107,7 +107,7 @@ def exchange(dashboard: Dashboard, wire: bytes) -> tuple[int, bytes]:
 def send(dashboard: Dashboard, wires: list[bytes]) -> Counter[int]:
     """Return the number of responses by status; fail at the first one that is not allowed."""
 
-    def one(wire: bytes) -> int:
+    def exchange_one(wire: bytes) -> int:
         status, received = exchange(dashboard, wire)
         assert status not in (500, 501), (
             f"{wire[:3000]!r}\n{received!r}\n{dashboard.output[-3000:]}"
@@ -115,7 +115,7 @@ def send(dashboard: Dashboard, wires: list[bytes]) -> Counter[int]:
         return status
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return Counter(pool.map(one, wires))
+        return Counter(pool.map(exchange_one, wires))
 
 
 def check_health(dashboard: Dashboard) -> None:
@@ -152,7 +152,7 @@ def test_invalid_requests_change_nothing(target: Dashboard) -> None:
     assert state(target, _KEPT) == before
 
 
-@pytest.mark.parametrize("wire", [form[1] for form in FORMS], ids=[one[0] for one in FORMS])
+@pytest.mark.parametrize("wire", [form[1] for form in FORMS], ids=[form[0] for form in FORMS])
 def test_malformed_requests_end(target: Dashboard, wire: bytes) -> None:
     host, port = target.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:

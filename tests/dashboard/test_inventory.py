@@ -66,8 +66,10 @@ class Both:
     def shows(self, name: str, platform: str) -> bool:
         """Return True if the list has the function of that platform, and it is ready."""
         listed = self.listed()
-        statuses = [listed[one]["status"] for one in (name, f"{name}@{platform}") if one in listed]
-        return any((one["platform"], one["state"]) == (platform, "ready") for one in statuses)
+        statuses = [
+            listed[item]["status"] for item in (name, f"{name}@{platform}") if item in listed
+        ]
+        return any((item["platform"], item["state"]) == (platform, "ready") for item in statuses)
 
     def delete(self, name: str, platform: str) -> None:
         self.dashboard.cli("--platform", platform, "-n", self.namespace, "delete", "function", name)
@@ -259,7 +261,9 @@ def test_foreign_containers_hide_no_function(both: Both) -> None:
         until(lambda: broken.keys() <= both.listed().keys(), "all of them are listed")
         seen = Cvat(both.dashboard.url, namespace=both.namespace).functions()
         assert seen.keys() == {"finder", "follower", "numbers"}
-        reasons = {name: one["status"].get("setAside", "") for name, one in both.listed().items()}
+        reasons = {
+            name: object_["status"].get("setAside", "") for name, object_ in both.listed().items()
+        }
         assert "is not JSON" in reasons["commas"]
         assert '`version` is "1.0"' in reasons["versions"]
         assert '"Detector"' in reasons["capitals"]

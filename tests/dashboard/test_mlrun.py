@@ -49,7 +49,7 @@ def test_a_project_is_stored_patched_listed_and_deleted(dashboard: Dashboard, na
     reply["spec"]["description"] = "all cameras"
     assert call(dashboard, "PUT", "projects", reply).status == 204
     listed = call(dashboard, "GET", "projects").json
-    assert all(one["metadata"]["name"] and "spec" in one for one in listed.values())
+    assert all(item["metadata"]["name"] and "spec" in item for item in listed.values())
     assert listed[name]["spec"]["description"] == "all cameras"
     for strategy, wanted in (("check", 204), ("restricted", 204), ("restricted", 404)):
         answer = call(

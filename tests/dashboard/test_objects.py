@@ -74,7 +74,7 @@ SECRETS = [
 
 
 def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
-    """Return what is stored after a client has sent back the object with these changes."""
+    """Return the stored object after a client has sent it back with these changes."""
     stored = function_from_dict(STORED, "it")
     shown = redact_values(to_dict(stored), values=values)
     body = {**shown, "spec": {**shown["spec"], **spec}}

@@ -174,8 +174,8 @@ class Engine:
 
     def status(self, name: str) -> dict[str, Any]:
         answer = self.dashboard.request("GET", f"/api/functions/{name}", token=False)
-        found: dict[str, Any] = answer.json.get("status", {})
-        return found
+        shown: dict[str, Any] = answer.json.get("status", {})
+        return shown
 
     def container(self, name: str) -> str:
         return f"nuclio-{self.namespace}-{name}"
@@ -234,9 +234,9 @@ def test_a_stopped_container_stays_stopped(engine: Engine) -> None:
     until(engine.is_back("beside"), "the other one is back", PATIENCE)
     # A slow engine is shown in its last known state.
     until(lambda: engine.status("stopped").get("detailedState") == "stopped", "it is stopped")
-    found = engine.status("stopped")
-    assert found["state"] == "unhealthy"
-    assert "operation" not in found
+    shown = engine.status("stopped")
+    assert shown["state"] == "unhealthy"
+    assert "operation" not in shown
     running = engine.docker(
         "inspect", "--format", "{{.State.Running}}", engine.container("stopped")
     )

@@ -61,7 +61,7 @@ class Upstream:
         with link:
             try:
                 self._talk(link)
-            except Exception as problem:  # noqa: BLE001 - told at the end of the test
+            except Exception as problem:  # noqa: BLE001 - raised at the end of the test
                 self.problems.append(problem)
 
     def close(self) -> None:
@@ -144,8 +144,8 @@ class Relaying:
         name = place if isinstance(place, str) else place.name
         with contextlib.closing(self.connect()) as connection:
             connection.request(method, f"/{name}/", **how)
-            found = connection.getresponse()
-            return Answered(found.status, found.read(), found.headers)
+            response = connection.getresponse()
+            return Answered(response.status, response.read(), response.headers)
 
     def stop(self) -> None:
         self.server.should_exit = True
@@ -159,9 +159,9 @@ def functions() -> Functions:
 
 @pytest.fixture(scope="module")
 def relaying(functions: Functions) -> Iterator[Relaying]:
-    made = Relaying(functions)
-    yield made
-    made.stop()
+    relay_server = Relaying(functions)
+    yield relay_server
+    relay_server.stop()
     assert functions.held == []
 
 
@@ -177,13 +177,13 @@ def upstream() -> Iterator[Serve]:
         return upstreams[-1]
 
     yield serve
-    for one in upstreams:
-        one.close()
-        assert one.problems == []
+    for item in upstreams:
+        item.close()
+        assert item.problems == []
 
 
 def head(link: socket.socket) -> bytes:
-    """Read the head of one request, and the part of the body that came with it."""
+    """Read the head of one request, and the part of the body that arrived with it."""
     read = b""
     while b"\r\n\r\n" not in read:
         piece = link.recv(65536)
@@ -280,7 +280,7 @@ def test_no_headers_are_added_for_the_function(relaying: Relaying, upstream: Ser
         reply(link)
 
     relaying.ask(upstream(talk), "GET", headers={"X-Own": "ä"})
-    names = [one.partition(b":")[0].lower() for one in seen.get().split(b"\r\n")[1:] if one]
+    names = [line.partition(b":")[0].lower() for line in seen.get().split(b"\r\n")[1:] if line]
     assert sorted(names) == [b"accept-encoding", b"host", b"x-own"]
 
 

@@ -103,9 +103,9 @@ def test_replies_have_no_paths_of_this_machine(started: Started, tmp_path: Path)
             (failed, dashboard.request("GET", failed).body),
         ]
         for path, body in answers:
-            assert not [one for one in paths if one.encode() in body], path
+            assert not [item for item in paths if item.encode() in body], path
         shown = dashboard.request("GET", "/api/functions/well").json["status"]["details"]
-        assert shown == {key: one for key, one in details.items() if one not in paths}
+        assert shown == {key: item for key, item in details.items() if item not in paths}
 
 
 BODY = {
@@ -142,9 +142,12 @@ def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
         writers = dict(every_answer(dashboard, "many"))
         for path, body in writers.items():
             if "/logs" not in path:
-                assert not [one for one in MARKERS.values() if one.encode() in body], (path, body)
+                assert not [item for item in MARKERS.values() if item.encode() in body], (
+                    path,
+                    body,
+                )
         shown = dashboard.request("GET", "/api/functions/many").json["spec"]["env"]
-        values = {one["name"]: one["value"] for one in shown}
+        values = {item["name"]: item["value"] for item in shown}
         assert values == dict.fromkeys(MARKERS, "[redacted]") | PLAIN
         readers = dashboard.request("GET", "/api/functions/many", token=False).json["spec"]["env"]
         assert [variable["name"] for variable in readers] == [*MARKERS, *PLAIN]
@@ -154,11 +157,11 @@ def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
 def first_event(dashboard: Dashboard) -> bytes:
     """Return the first list of the stream as a reader receives it."""
     answer = dashboard.pool.request("GET", f"{dashboard.url}/api/live", preload_content=False)
-    found = b""
-    while b"event: functions" not in found or not found.endswith(b"\n\n"):
-        found += answer.read1()
+    received = b""
+    while b"event: functions" not in received or not received.endswith(b"\n\n"):
+        received += answer.read1()
     answer.close()
-    return found
+    return received
 
 
 def test_an_export_has_secrets_for_writers_on_request(started: Started) -> None:

@@ -39,16 +39,16 @@ def test_invalid_addresses(text: str) -> None:
 
 def test_only_loopback_is_open_by_default() -> None:
     options = DashboardOptions(listen=["127.0.0.1:1", "[::1]:2", "localhost:3", ":4", "10.0.0.1:5"])
-    made = make_settings(options, DashboardOptions())
-    assert [address.open for address in made.listen] == [True, True, True, False, False]
+    resolved = make_settings(options, DashboardOptions())
+    assert [address.open for address in resolved.listen] == [True, True, True, False, False]
     assert not any(
         address.open for address in make_settings(DashboardOptions(read_token=True), options).listen
     )
 
 
 def test_an_address_for_cvat_is_added_to_the_default_one() -> None:
-    made = make_settings(DashboardOptions(open=["172.17.0.1:8070"]), DashboardOptions())
-    assert made.listen == (
+    resolved = make_settings(DashboardOptions(open=["172.17.0.1:8070"]), DashboardOptions())
+    assert resolved.listen == (
         ListenAddress("127.0.0.1", 8070, open=True),
         ListenAddress("172.17.0.1", 8070, open=True),
     )
@@ -66,9 +66,9 @@ def test_no_health_address() -> None:
 def test_flags_precede_the_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("registry: there:5000\nnamespace: lab\nallowedHosts: [lab.example]\n")
-    made = make_settings(DashboardOptions(registry="here:5000"), settings.read_options(file))
-    assert (made.registry, made.namespace) == ("here:5000", "lab")
-    assert made.allowed_hosts == {"lab.example"}
+    resolved = make_settings(DashboardOptions(registry="here:5000"), settings.read_options(file))
+    assert (resolved.registry, resolved.namespace) == ("here:5000", "lab")
+    assert resolved.allowed_hosts == {"lab.example"}
 
 
 def test_the_sample_file_has_the_defaults() -> None:
@@ -97,7 +97,9 @@ def test_an_invalid_file(tmp_path: Path, text: str, places: list[str]) -> None:
         settings.read_options(file)
     errors = failure.value.report.errors
     assert all(finding.span is not None and finding.span.file == str(file) for finding in errors)
-    assert [f"{one.span.line}:{one.span.column} {one.rule}" for one in errors if one.span] == places
+    assert [
+        f"{item.span.line}:{item.span.column} {item.rule}" for item in errors if item.span
+    ] == places
 
 
 def test_an_empty_file(tmp_path: Path) -> None:

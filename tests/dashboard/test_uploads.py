@@ -257,13 +257,17 @@ def test_uploads_expire_after_an_hour_unless_they_are_in_use(
     used, used_folder = kept(uploads, tmp_path)
     young, young_folder = kept(uploads, tmp_path)
     hours_ago = time.time() - 7200
-    for one in (folder, used_folder):
-        os.utime(one, (hours_ago, hours_ago))
+    for folder_ in (folder, used_folder):
+        os.utime(folder_, (hours_ago, hours_ago))
     with uploads.open(used):
         uploads.sweep()
-        assert [one.exists() for one in (folder, used_folder, young_folder)] == [False, True, True]
+        assert [folder_.exists() for folder_ in (folder, used_folder, young_folder)] == [
+            False,
+            True,
+            True,
+        ]
     uploads.sweep()
-    assert [one.exists() for one in (used_folder, young_folder)] == [False, True]
+    assert [folder_.exists() for folder_ in (used_folder, young_folder)] == [False, True]
     with pytest.raises(NotFoundError), uploads.open(old):
         pass
     with uploads.open(young) as path:
@@ -274,8 +278,8 @@ def test_the_oldest_and_incomplete_uploads_are_removed_beyond_the_limit(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     folders = [kept(uploads, tmp_path)[1] for _ in range(MAX_UPLOADS)]
-    for number, one in enumerate(folders):
-        os.utime(one, (time.time() - 600 + number,) * 2)
+    for number, folder_ in enumerate(folders):
+        os.utime(folder_, (time.time() - 600 + number,) * 2)
     half = tmp_path / "uploads" / "4194303-half"
     half.mkdir()
     kept(uploads, tmp_path)

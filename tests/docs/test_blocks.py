@@ -1,4 +1,4 @@
-"""Runs every shell and YAML block of README.md and docs/, in order, as a reader would.
+"""Run every shell and YAML block of README.md and docs/, in order, as a reader would.
 
 Blocks of one file share a folder (a fresh copy of the repository) and a data directory. A block
 whose info string names a file (`yaml function.yaml`) is written there first; a YAML block

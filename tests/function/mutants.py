@@ -1,6 +1,6 @@
 """Create invalid and hostile configuration files, check each, and print one JSON line for each.
 
-Run as a program with the folder of the good files and a folder to write into: a process of its own,
+Run as a program with the folder of the good files and a folder to write into: a separate process,
 so that its memory can be measured and a crash shows.
 """
 

@@ -34,16 +34,16 @@ CONTAINERS = st.lists(
         VARIABLES,
     ),
     max_size=2,
-    unique_by=lambda one: one["name"],
+    unique_by=lambda item: item["name"],
 )
 
 
-@given(env=VARIABLES, before=CONTAINERS, beside=CONTAINERS)
+@given(env=VARIABLES, before=CONTAINERS, sidecars=CONTAINERS)
 def test_all_secret_values_and_nothing_else_are_replaced(
-    env: list[Any], before: list[Any], beside: list[Any]
+    env: list[Any], before: list[Any], sidecars: list[Any]
 ) -> None:
     raw: Raw = {
-        "spec": {"env": env, "initContainers": before, "sidecars": beside, "minReplicas": 1}
+        "spec": {"env": env, "initContainers": before, "sidecars": sidecars, "minReplicas": 1}
     }
     text = json.dumps(raw)
     references = SecretReferences("nuclio-f")

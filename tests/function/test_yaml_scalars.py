@@ -1,4 +1,4 @@
-"""Words as the Go library behind Nuclio resolves them."""
+"""Scalars as the YAML library of Nuclio resolves them."""
 
 import math
 
@@ -22,9 +22,9 @@ from fnbuild.function.yaml_scalars import resolve_scalar, scalar_text
     ],
 )  # fmt: skip
 def test_resolve(text: str, value: object) -> None:
-    found = resolve_scalar(text)
-    assert found == value
-    assert type(found) is type(value)
+    resolved = resolve_scalar(text)
+    assert resolved == value
+    assert type(resolved) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def reading_of(content, sent):
 
 
 def hits(detections, shapes):
-    """How many findings are right: the label, and a box that agrees by half or more."""
+    """Return the number of correct detections: the label, and a box that overlaps by half."""
     left = list(shapes)
     count = 0
     for each in detections:

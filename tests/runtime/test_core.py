@@ -64,8 +64,8 @@ async def answer_later():
 
 def line_number(text: str) -> int:
     """The number of the handler's line that begins with the text."""
-    lines = [line_number.strip() for line_number in HANDLER.splitlines()]
-    return 1 + next(n for n, line_number in enumerate(lines) if line_number.startswith(text))
+    lines = [line.strip() for line in HANDLER.splitlines()]
+    return 1 + next(n for n, line in enumerate(lines) if line.startswith(text))
 
 
 @pytest.fixture(scope="module", params=interpreters.every(interpreters.PYPY))

@@ -159,7 +159,7 @@ class Connection:
             data += more
         return data
 
-    def rest(self) -> bytes:
+    def read_rest(self) -> bytes:
         data = b""
         while more := self.sock.recv(65536):
             data += more
@@ -204,7 +204,7 @@ def test_items_are_sent_while_the_generator_runs(processor: Any, tmp_path: Path)
         assert remainder == b'7\r\nsecond,\r\nc\r\n{"third": 3}\r\n4\r\nlast\r\n0\r\n\r\n'
         # The connection serves the next request.
         connection.sock.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert connection.rest().startswith(b"HTTP/1.1 200 ")
+        assert connection.read_rest().startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("path", ["stepwise_async", "returning"])
@@ -248,7 +248,7 @@ def test_http_1_0_is_delimited_by_the_end_of_the_connection(processor: Any, tmp_
         assert b"content-length" not in head
         assert b"connection: close" in head
         step.touch()
-        assert connection.rest() == b"last"
+        assert connection.read_rest() == b"last"
 
 
 def test_many_and_large_and_no_items(processor: Any) -> None:
@@ -322,7 +322,7 @@ def test_a_generator_that_cannot_be_closed_keeps_the_worker(processor: Any) -> N
 def test_the_event_timeout_applies(serve: Any) -> None:
     function = serve(HANDLER, event_timeout=0.5)
     with Connection(function, "/endless") as connection:
-        data = connection.rest()
+        data = connection.read_rest()
     assert data
     assert not data.endswith(b"0\r\n\r\n")
     function.await_record("took longer than 0.5 s (eventTimeout)")
@@ -337,7 +337,7 @@ def test_a_drain_waits_for_the_last_item(serve: Any, tmp_path: Path) -> None:
         function.process.terminate()
         function.await_record("Draining")
         step.touch()
-        assert connection.rest() == b"4\r\nlast\r\n0\r\n\r\n"
+        assert connection.read_rest() == b"4\r\nlast\r\n0\r\n\r\n"
     assert function.process.wait(PATIENCE) == 0
 
 

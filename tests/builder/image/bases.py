@@ -21,15 +21,15 @@ from tests.runtime import interpreters
 
 FOUNDATION = "fnbuild/test-base:debian"
 
-# Both are needed by none of Debian's own programs in the image.
+# No program of Debian in the image needs them.
 _NO_PIP = "apt-get purge -qq -y --auto-remove python3-pip python3-setuptools python3-wheel"
 _NO_PYTHON = "rm -rf /usr/bin/python* /usr/bin/py3* /usr/bin/pip* /usr/lib/python3*"
-# What a model's environment may hold, compiled so that using it writes nothing.
+# Packages as in a model's environment, compiled so that their use writes nothing.
 _MODEL = (
     "mkdir -p {0} && echo VALUE=1 > {0}/of_the_model.py && {1} -m compileall -q {0}/of_the_model.py"
 )
 
-# Python, what it loads, and nothing else: no shell, no other program.
+# Only Python and its libraries: no shell, no other program.
 _BARE = """\
 import os, re, shutil, subprocess, sys
 files = ["/usr/bin/python3", "/usr/bin/python3.11"]
@@ -130,7 +130,7 @@ BASES = {
             interpreter="/opt/conda/bin/python3.6",
             copied="3.6",
         ),
-        # No script can name it in its first line.
+        # A shebang cannot name it.
         Base(
             "odd-path",
             'COPY ["python", "/opt/my model"]\n'

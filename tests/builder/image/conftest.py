@@ -23,7 +23,7 @@ from tests.engine import engine_resources, require_engine
 
 PATIENCE = 150.0
 
-# Run by the container's own Python, since there may be nothing else in it.
+# Run by the container's own Python, because it may have no other program.
 _POST = """
 import sys
 from http.client import HTTPConnection
@@ -127,7 +127,7 @@ def make_image(
             folder = tmp_path_factory.mktemp("function")
             write_function(folder, base, sources, reference)
             with pytest.MonkeyPatch.context() as patch:
-                # What one build learns of a base image is known to the next.
+                # Results about base images are shared between builds.
                 patch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
                 built = artifacts.build_image(load_function(folder), engine, lambda _: None)
             assert built.python.version[:2] == BASES[base].version[:2]

@@ -129,10 +129,10 @@ def test_every_row_of_the_table() -> None:
         assert row["python"] in ("3.10", "3.11", "3.12")
         assert all(re.fullmatch(r"1[123]\.\d", cuda) for cuda in row["cuda"])
         releases.append(tuple(int(part) for part in row["torch"].split(".")))
-        # torchvision counts on with torch: 0.15 was made with 2.0.
+        # Releases of torchvision follow those of torch: 0.15 belongs to 2.0.
         minor = int(row["torchvision"].split(".")[1])
         assert minor - 15 == releases[-1][1] if releases[-1][0] == 2 else minor == 14
-    # The newest first: the first row that fits is taken.
+    # The newest first: the first row that matches is used.
     assert releases == sorted(releases, reverse=True)
     assert len(set(releases)) == len(releases)
     for row in TABLE["cuda"]:

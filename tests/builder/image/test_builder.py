@@ -1,4 +1,4 @@
-"""A function's folder becomes an image, on the available engine; failures name their place."""
+"""Images of functions' folders on the available engine; failures have their positions."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ class TestSecrets:
         for name, expected in {
             "function.yaml": self.BLANK,
             "function-gpu.yml": self.BLANK,
-            # That is another function's, or no function's.
+            # It belongs to another function, or to none.
             "sub/function.yaml": self.SECRET,
         }.items():
             assert content(directory, "code", HOME + name).decode() == expected
@@ -271,7 +271,7 @@ def test_the_configuration(lay_out):
     directory, _ = lay_out(config={"b": 1, "a": {"d": "ü", "c": None}})
     assert json.loads(content(directory, "config", CONFIG)) == {"a": {"c": None, "d": "ü"}, "b": 1}
     assert packed(directory, "config")[CONFIG].mode == 0o644
-    # Once more where no volume of Nuclio's hides it.
+    # A second copy where no volume of Nuclio hides it.
     spare = content(directory, "config", "opt/fnbuild/processor.json")
     assert spare == content(directory, "config", CONFIG)
     other, _ = lay_out("other", config={"a": {"c": None, "d": "ü"}, "b": 1})

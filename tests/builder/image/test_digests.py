@@ -111,8 +111,8 @@ def test_folders_keep_their_owners_and_links_their_targets(resources, tmp_path):
     (folder / "function.yaml").write_text(
         CONFIG.split("    directives", maxsplit=1)[0].replace(FOUNDATION, base)
     )
-    found = probe_image(resources.engine, base, None)
-    reference = build(resources, folder, probed=found)
+    probed = probe_image(resources.engine, base, None)
+    reference = build(resources, folder, probed=probed)
     places = ("/opt/nuclio", "/data/nuclio/main.py", "/usr/local/bin", "/data/nuclio", "/opt")
     command = ("stat", "-c", "%A %u %n", *places)
     assert resources.engine.run(reference, command).out.splitlines() == [
@@ -123,5 +123,5 @@ def test_folders_keep_their_owners_and_links_their_targets(resources, tmp_path):
         "drwxr-xr-x 0 /opt",
     ]
     assert digests(resources, reference) == digests(
-        resources, build(resources, folder, probed=found, no_cache=True)
+        resources, build(resources, folder, probed=probed, no_cache=True)
     )

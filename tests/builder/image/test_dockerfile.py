@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent.parent
 GOLDEN = HERE / "golden"
 WRITE = "FNBUILD_WRITE_GOLDEN"
 
-# Its tab is an error, and mended it is `alphapose`.
+# Its tab is an error; the repaired file is `alphapose`.
 BROKEN = ("alphapose-tab",)
 
 

@@ -101,7 +101,7 @@ def test_a_variable_overrides_the_configuration_of_the_image(image: Image, start
     container = start(image("debian"), "debian", "--tmpfs", CONFIG, "--env", variable)
     until("its end", lambda: not container.state()["Running"])
     assert "FNBUILD_PROCESSOR: drain_timeout: 'soon' is not a float" in container.log()
-    # Where Nuclio does not hide it, the usual place counts.
+    # If no volume hides it, the default path is used.
     other = start(image("debian"), "debian", "--env", variable)
     assert other.await_ready()
 

@@ -79,24 +79,24 @@ def pretending(resources, bare, tmp_path):
 )
 def test_python_on_path_is_found_with_one_container(engine, name, path):
     image = bases.image(name)
-    found = probe_image(engine, image, None)
-    assert found.python.path == path
-    assert found.python.version[:2] == bases.BASES[name].version[:2]
-    assert found.python.implementation == "cpython"
+    probed = probe_image(engine, image, None)
+    assert probed.python.path == path
+    assert probed.python.version[:2] == bases.BASES[name].version[:2]
+    assert probed.python.implementation == "cpython"
     assert engine.commands == ["python3"]
 
 
 def test_pypy_is_found_in_the_usual_places(engine):
-    found = probe_image(engine, bases.image("pypy3.9"), None)
-    assert found.python.path == "/usr/bin/pypy3"
-    assert found.python.version[:2] == (3, 9)
-    assert found.python.implementation == "pypy"
-    assert str(found.python).startswith("PyPy 3.9.")
+    probed = probe_image(engine, bases.image("pypy3.9"), None)
+    assert probed.python.path == "/usr/bin/pypy3"
+    assert probed.python.version[:2] == (3, 9)
+    assert probed.python.implementation == "pypy"
+    assert str(probed.python).startswith("PyPy 3.9.")
 
 
 def test_the_requested_interpreter_is_used(engine):
-    found = probe_image(engine, bases.image("venv"), "/opt/model/bin/python")
-    assert found.python.path == "/opt/model/bin/python"
+    probed = probe_image(engine, bases.image("venv"), "/opt/model/bin/python")
+    assert probed.python.path == "/opt/model/bin/python"
     assert engine.commands == ["/opt/model/bin/python"]
 
 
@@ -143,8 +143,8 @@ def test_the_error_for_an_old_python_names_a_newer_one_in_the_image(engine, pret
 
 
 def test_a_python_outside_path_is_used_if_path_has_none(engine, pretending):
-    found = probe_image(engine, pretending({"/opt/conda/bin/python": "3, 7, 12"}), None)
-    assert found.python == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
+    probed = probe_image(engine, pretending({"/opt/conda/bin/python": "3, 7, 12"}), None)
+    assert probed.python == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
 
 
 def test_the_result_is_cached_by_the_images_id(engine, resources, pretending):

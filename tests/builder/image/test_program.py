@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 READY = "def handler(context, event):\n    return 'ok'\n"
 SLOW = "import time\ndef handler(context, event):\n    time.sleep(6)\n    return 'late'\n"
 
-# A process whose parent and process group are gone, and which then ends itself.
+# A process whose parent and process group have ended, and which then ends.
 ORPHANS = """
 import os, time
 def handler(context, event):
@@ -78,7 +78,7 @@ def test_a_pending_request_is_answered_before_the_end(make_image: Make, start: S
 
 def test_a_container_can_be_stopped_before_it_serves(ready: str, start: Start) -> None:
     """The kernel drops signals that the first process of a container does not handle."""
-    # It waits for the rest of its configuration, so that it stays where it is.
+    # It waits for the rest of its configuration, and so remains in this state.
     waiting = ("processor", "--config", "/dev/stdin")
     container = start(ready, "debian", "--interactive", command=waiting)
     caught = "print(int(open('/proc/1/status').read().split('SigCgt:')[1].split()[0], 16))"

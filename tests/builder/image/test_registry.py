@@ -67,7 +67,7 @@ def test_tags_digests_and_labels_are_read_and_removed(
 
         build = parse_pushed_build(f"{place}:{TAG}@{digest}")
         assert build is not None
-        # The user's name means it, too, until another image has that name.
+        # The user's tag refers to it, too, until another image has that tag.
         assert not remove_build(build)
         push(resources, tmp_path, own.address, "latest", word="two")
         assert remove_build(build)

@@ -51,7 +51,7 @@ def handler(context, event):
 """
 SOURCES = {"main.py": HANDLER, "config.py": "VALUE = 'of the function'\n"}
 
-# Every folder of packages in an image and what is in it.
+# All folders of packages in an image with their content.
 LISTING = """
 import json, os
 found = {}
@@ -92,11 +92,11 @@ def test_a_function_runs_on_every_base_image(base: str, make_image: Make, start:
 
 @pytest.mark.parametrize("base", BASES)
 def test_the_pythons_of_a_base_image_are_found(base: str, engine: Engine, data: Path) -> None:
-    found = probe.probe_image(engine, bases.image(base), BASES[base].interpreter or None)
+    probed = probe.probe_image(engine, bases.image(base), BASES[base].interpreter or None)
     kind = BASES[base]
-    assert found.python.version[:2] == kind.version[:2]
-    assert found.python.implementation == kind.implementation
-    assert Path(found.python.path).name.rstrip("0123456789.") in ("python", "pypy")
+    assert probed.python.version[:2] == kind.version[:2]
+    assert probed.python.implementation == kind.implementation
+    assert Path(probed.python.path).name.rstrip("0123456789.") in ("python", "pypy")
 
 
 def check_reply(base: str, reply: dict[str, Any]) -> None:

@@ -122,7 +122,7 @@ def test_every_python_runs_the_program(version: str, tmp_path: Path) -> None:
         tmp_path, ImagePython(path, (*interpreters.numbers(version), 0), "cpython")
     )
     program = tmp_path / "processor"
-    # The tree lies elsewhere here than in an image.
+    # The tree is not in the folder that it has in an image.
     program.write_text(program.read_text().replace(RUNTIME_FOLDER, str(tmp_path / "fnbuild")))
     done = subprocess.run(
         [program, "--version"], capture_output=True, text=True, check=True, env={"PYTHONHOME": "/x"}

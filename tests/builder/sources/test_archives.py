@@ -110,7 +110,7 @@ def test_links_outside_the_folder(tmp_path: Path, target: str) -> None:
 
 
 def test_links_that_lead_outside_in_combination(tmp_path: Path) -> None:
-    # Each alone stays inside; the second goes up from where the first one leads.
+    # Each alone stays inside; the second goes up from the target of the first.
     archive = tar(
         tmp_path / "x.tar",
         ("a/b/c", {"type": tarfile.DIRTYPE}),
@@ -180,14 +180,14 @@ def test_too_many_members(pack: Pack, tmp_path: Path) -> None:
 def test_the_members_of_a_zip_are_counted_before_they_are_read(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [f"{n}.txt" for n in range(70_000)]  # more than the old format counts
+    names = [f"{n}.txt" for n in range(70_000)]  # more than the field of the old format can hold
     archive = pack("x.zip", dict.fromkeys(names, b""))
     assert count_zip_members(archive, 100_000) == 70_000
     assert count_zip_members(archive, 500) == 501
     with_more = tmp_path / "y.zip"
     with_more.write_bytes(b"#!/bin/sh\n" + pack("z.zip", FILES).read_bytes())
     assert count_zip_members(with_more, 10) == len(FILES)
-    # An archive that says that it has fewer than it has.
+    # An archive with a number that is too low.
     lying = bytearray(pack("l.zip", {f"{n}.txt": b"" for n in range(11)}).read_bytes())
     at = lying.rindex(b"PK\x05\x06")
     lying[at + 8 : at + 12] = struct.pack("<2H", 1, 1)

@@ -81,7 +81,7 @@ def test_an_archive_of_one_folder(pack: Pack) -> None:
 def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
     with open_code(tmp_path / "x.txt") as opened:
-        assert opened.path == tmp_path / "x.txt"  # the reader's own words follow
+        assert opened.path == tmp_path / "x.txt"  # the reader reports the error
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
-    """The repository by http, with authentication; and the requested paths."""
+    """Serve the repository by HTTP with authentication; yield its URL and the requested paths."""
     requested: list[str] = []
     wanted = "Basic " + base64.b64encode(b"me:p0rcelain").decode()
 
@@ -114,7 +114,7 @@ def _server(
 
     class Server(ThreadingHTTPServer):
         def finish_request(self, request: Any, client_address: Any) -> None:
-            # The handshake of one client does not keep the others waiting.
+            # The handshake of one client does not delay the others.
             if tls is None:
                 super().finish_request(request, client_address)
                 return
@@ -366,7 +366,7 @@ def _base64(text: str) -> str:
 
 
 def _watched_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a git before the real one that records its arguments and its environment."""
+    """Put a git in front of the real one that records its arguments and its environment."""
     programs, seen = tmp_path / "programs", tmp_path / "seen"
     programs.mkdir()
     program = programs / "git"

@@ -20,8 +20,8 @@ def findings(dashboard: Dashboard, reply: str, **more: Any) -> list[dict[str, st
     body = {"kind": "detector", "spec": SPEC, "reply": reply, "width": 64, "height": 48, **more}
     answer = dashboard.request("POST", "/api/checks", json=body, token=False)
     assert answer.status == 200, answer.text
-    found: list[dict[str, str]] = answer.json["findings"]
-    return found
+    reported: list[dict[str, str]] = answer.json["findings"]
+    return reported
 
 
 def test_a_valid_reply(dashboard: Dashboard) -> None:

@@ -123,8 +123,8 @@ def test_the_handler_is_looked_for_in_the_code_of_a_function(
             "POST", f"/api/validations{query}", body=text.replace("HERE", handler), token=False
         )
         assert answer.status == 200
-        found: list[Any] = answer.json["diagnostics"]
-        return found
+        reported: list[Any] = answer.json["diagnostics"]
+        return reported
 
     assert findings("main:handler") == []
     (missing,) = findings("main:handel")
@@ -162,16 +162,16 @@ def test_concurrent_checks_do_not_delay_invocations(dashboard: Dashboard, greete
             for _ in range(60)
         ]
         seconds = []
-        while not all(one.done() for one in checks):
+        while not all(item.done() for item in checks):
             began = time.perf_counter()
             answer = dashboard.request("POST", "/api/function_invocations", headers=body)
             seconds.append(time.perf_counter() - began)
             assert answer.status == 200
     answers = [check.result() for check in checks]
-    refused = [one for one in answers if one.status == 429]
+    refused = [item for item in answers if item.status == 429]
     assert len(refused) >= 60 - 24
-    assert {one.headers["Retry-After"] for one in refused} == {"2"}
-    assert {one.status for one in answers if one not in refused} == {200}
+    assert {item.headers["Retry-After"] for item in refused} == {"2"}
+    assert {item.status for item in answers if item not in refused} == {200}
     print(len(seconds), statistics.median(seconds), max(seconds))
     assert statistics.median(seconds) < 0.05
 
@@ -183,7 +183,7 @@ def test_a_check_that_crashes_affects_no_other(dashboard: Dashboard) -> None:
     answers = [
         dashboard.request("POST", "/api/validations", body=WRONG, token=False) for _ in range(4)
     ]
-    assert [one.status for one in answers][-1] == 200
+    assert [item.status for item in answers][-1] == 200
     assert {answer.status for answer in answers} <= {200, 500}
 
 

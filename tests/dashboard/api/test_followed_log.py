@@ -34,7 +34,7 @@ def test_open_returns_once_the_position_is_fixed() -> None:
         await opening
         written.append(LogRecord(2.0, "info", "after"))
         wrote.set()
-        seen = [one.message async for batch in followed.batches(10) for one in batch]
+        seen = [record.message async for batch in followed.batches(10) for record in batch]
         followed.close()
         return seen
 

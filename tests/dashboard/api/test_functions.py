@@ -22,7 +22,7 @@ CVAT = {"User-Agent": "CVAT/2.64.1 python-requests/2.32"}
 
 @pytest.fixture(scope="module")
 def secretive(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A function with secrets in its configuration, in a project of its own."""
+    """A function with secrets in its configuration, in a separate project."""
     spec = f"""\
         runRegistry: registry.example:5000
         env:
@@ -96,10 +96,10 @@ def test_trailing_slashes_are_ignored(dashboard: Dashboard, greeter: str) -> Non
 
 def test_export_has_no_status(dashboard: Dashboard, greeter: str) -> None:
     exported = dashboard.request("GET", "/api/functions?export=true").json[greeter]
-    for one in (exported, got(dashboard, greeter, "?export=true")):
-        assert one.keys() == {"metadata", "spec"}
-        assert "namespace" not in one["metadata"]
-        assert one["metadata"]["annotations"]["skip-deploy"] == "true"
+    for object_ in (exported, got(dashboard, greeter, "?export=true")):
+        assert object_.keys() == {"metadata", "spec"}
+        assert "namespace" not in object_["metadata"]
+        assert object_["metadata"]["annotations"]["skip-deploy"] == "true"
 
 
 def test_an_export_has_the_code_or_a_note_that_it_is_missing(
@@ -189,7 +189,7 @@ _MODEL = "  annotations:\n    type: detector\n    spec: '[]'\n"
 def test_a_function_that_cvat_does_not_list_has_a_note(
     dashboard: Dashboard, tmp_path: Path, project: str, annotations: str, note: str
 ) -> None:
-    """Nothing is wrong with it, so it has no `setAside`."""
+    """The function is valid, so it has no `setAside`."""
     folder = write_function(tmp_path, "quiet-one", annotations=annotations)
     dashboard.deploy(folder, "--project-name", project)
     try:
@@ -200,7 +200,7 @@ def test_a_function_that_cvat_does_not_list_has_a_note(
         ).json
         for status in (got(dashboard, "quiet-one")["status"], shown["status"]):
             assert "setAside" not in status
-            assert [f"not in CVAT's list: {note}" in one for one in status.get("notes", [])] == (
+            assert [f"not in CVAT's list: {note}" in text for text in status.get("notes", [])] == (
                 [True] if note else []
             )
         assert (f"quiet-one: not in CVAT's list: {note}" in output.stderr) == bool(note)

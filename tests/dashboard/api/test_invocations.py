@@ -240,11 +240,11 @@ def test_large_bodies_are_relayed_in_little_memory(dashboard: Dashboard, mirror:
 
 
 def _peak_mib(dashboard: Dashboard, *, anew: bool = False) -> float:
-    """Return the peak memory; `anew` resets it."""
+    """Return the peak memory; `anew` resets it first."""
     if anew:
         Path(f"/proc/{dashboard.process.pid}/clear_refs").write_text("5")
     status = Path(f"/proc/{dashboard.process.pid}/status").read_text()
-    line = next(one for one in status.splitlines() if one.startswith("VmHWM"))
+    line = next(text for text in status.splitlines() if text.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 

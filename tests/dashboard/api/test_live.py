@@ -176,7 +176,7 @@ def test_the_number_of_streams_is_limited(started: Started) -> None:
             return answer
 
         answers = [opened() for _ in range(100)]
-        assert {one.status for one in answers} == {200}
+        assert {reply.status for reply in answers} == {200}
         refused = dashboard.request("GET", "/api/live", token=False)
         assert refused.status == 503
         assert "100 pages" in refused.json["error"]

@@ -82,13 +82,13 @@ class Following:
     @property
     def records(self) -> list[Any]:
         blocks = self.text[: self.text.rfind(b"\n\n") + 2].split(b"\n\n")
-        events = [one.split(b"\n") for one in blocks if one.startswith(b"event: record")]
+        events = [block.split(b"\n") for block in blocks if block.startswith(b"event: record")]
         return [json.loads(lines[1].removeprefix(b"data: ")) for lines in events]
 
     @property
     def numbers(self) -> list[int]:
         match = (re.fullmatch(r"line (\d+)", record["message"]) for record in self.records)
-        return [int(one[1]) for one in match if one]
+        return [int(number[1]) for number in match if number]
 
     def leave(self) -> None:
         self._answer.shutdown()
@@ -112,11 +112,11 @@ def test_replicas_have_names(dashboard: Dashboard, talker: str) -> None:
 
 def test_records(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 70, 2)
-    *_, one, two = records(dashboard, talker)
-    assert (one["message"], two["message"]) == ("line 70", "line 71")
-    assert (two["level"], two["worker"]) == ("info", "0")
-    assert abs(two["time"] - time.time()) < 60
-    assert two["fields"]["request_id"]
+    *_, first, second = records(dashboard, talker)
+    assert (first["message"], second["message"]) == ("line 70", "line 71")
+    assert (second["level"], second["worker"]) == ("info", "0")
+    assert abs(second["time"] - time.time()) < 60
+    assert second["fields"]["request_id"]
 
 
 def test_the_last_records(dashboard: Dashboard, talker: str) -> None:
@@ -134,8 +134,8 @@ def test_since(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 1, 1)
     written = datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
     for since in (str(moment), written):
-        found = records(dashboard, talker, f"?since={since}")
-        assert [record["message"] for record in found] == ["line 1"]
+        recent = records(dashboard, talker, f"?since={since}")
+        assert [record["message"] for record in recent] == ["line 1"]
     assert len(records(dashboard, talker, "?since=10m")) > 2
 
 
@@ -160,14 +160,14 @@ def test_one_replicas_log_is_text(dashboard: Dashboard, talker: str) -> None:
     answer = dashboard.request("GET", path, token=False)
     assert answer.headers["Content-Type"].startswith("text/plain")
     lines = [json.loads(line) for line in answer.text.splitlines()]
-    assert [one["message"] for one in lines] == ["line 1", "line 2"]
+    assert [record["message"] for record in lines] == ["line 1", "line 2"]
     assert lines[0]["time"] > 1e12
 
 
 def test_one_replicas_log_is_followed_by_default(dashboard: Dashboard, talker: str) -> None:
-    with following(dashboard, f"/api/functions/{talker}/logs/{talker}?tailLines=0") as one:
+    with following(dashboard, f"/api/functions/{talker}/logs/{talker}?tailLines=0") as client:
         say(dashboard, talker, 900, 1)
-        until(lambda: b"line 900" in one.text, "the line arrives")
+        until(lambda: b"line 900" in client.text, "the line arrives")
 
 
 @pytest.mark.parametrize("path", ["nobody/logs", "nobody/replicas", "nobody/logs/nobody"])
@@ -185,30 +185,30 @@ def test_no_line_is_lost_or_repeated(dashboard: Dashboard, folder: Path) -> None
     """1,000 lines, faster than 50 a second, with rotations and a redeploy among them."""
     log = dashboard.data_dir / "functions" / "nuclio" / "chatter" / "log.jsonl"
     path = "/api/functions/chatter/logs?follow=true&tail=0"
-    with following(dashboard, path) as one, following(dashboard, path) as other:
-        assert one.type.startswith("text/event-stream")
+    with following(dashboard, path) as first_client, following(dashboard, path) as other:
+        assert first_client.type.startswith("text/event-stream")
         redeploy = threading.Thread(target=dashboard.deploy, args=(folder, "--env", "A=1"))
         for first in range(0, 1000, 10):
             if first == 300:
                 redeploy.start()
             if first % 250 == 200:
                 # Otherwise 16 MB lie between two rotations, and no reader misses both.
-                for follower in (one, other) if first > 200 else ():
+                for follower in (first_client, other) if first > 200 else ():
                     until(lambda at=first, seen=follower: at - 250 in seen.numbers, "read")
                 function_log.rotate(log, max_size=1)
             say(dashboard, "chatter", first, 10)
         redeploy.join()
-        for follower in (one, other):
+        for follower in (first_client, other):
             until(lambda seen=follower: 999 in seen.numbers, "the last line arrives")
             assert follower.numbers == list(range(1000))
 
 
 def test_earlier_records_come_first(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 500, 3)
-    with following(dashboard, f"/api/functions/{talker}/logs?follow=true&tail=2") as one:
+    with following(dashboard, f"/api/functions/{talker}/logs?follow=true&tail=2") as client:
         say(dashboard, talker, 503, 1)
-        until(lambda: len(one.numbers) >= 3, "the lines arrive")
-        assert one.numbers == [501, 502, 503]
+        until(lambda: len(client.numbers) >= 3, "the lines arrive")
+        assert client.numbers == [501, 502, 503]
 
 
 def test_an_incomplete_character_does_not_end_the_stream(

@@ -137,7 +137,7 @@ def test_rollback_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
     assert len(listed) == len(before) + 1
     assert "rollback to revision 1" in listed[0]["message"]
     notes = dashboard.request("GET", "/api/audit").json["audit"]
-    note = next(one for one in notes if one["action"] == "rollback")
+    note = next(entry for entry in notes if entry["action"] == "rollback")
     assert note["target"] == f"process nuclio/{reviser}"
     assert note["actor"].startswith("token write from 127.0.0.1")
 

@@ -57,15 +57,15 @@ def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
         return sum(sample[name] for sample in statistics(dashboard, failing)["samples"])
 
     until(lambda: total("requests") >= 12, "the requests are in a sample")
-    found = statistics(dashboard, failing)
+    shown = statistics(dashboard, failing)
     assert (total("requests"), total("errors")) == (12, 2)
-    assert found["interval"] == 5
-    [busy, *_] = [sample for sample in found["samples"] if sample["requests"]]
+    assert shown["interval"] == 5
+    [busy, *_] = [sample for sample in shown["samples"] if sample["requests"]]
     assert 10 < busy["p50"] <= busy["p95"] <= busy["p99"]
     assert busy["workers"] == 1
-    for quiet in (one for one in found["samples"] if not one["requests"]):
+    for quiet in (one for one in shown["samples"] if not one["requests"]):
         assert quiet["p50"] is None
-    assert found["gpuMemory"] is None
+    assert shown["gpuMemory"] is None
 
 
 def test_the_latest_errors_come_first(dashboard: Dashboard, failing: str) -> None:

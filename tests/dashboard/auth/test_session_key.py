@@ -50,8 +50,8 @@ def test_a_session_cannot_be_made_from_the_digest_of_a_configured_token(
     token = "from-a-secret-0123456789"
     monkeypatch.setenv("FNBUILD_DASHBOARD_TOKEN", token)
     digest = hashlib.sha256(token.encode()).hexdigest()
-    with Store(tmp_path / "a" / "fnbuild.db") as one, Store(tmp_path / "b" / "fnbuild.db") as two:
-        here, there = Tokens(one), Tokens(two)
+    with Store(tmp_path / "a" / "fnbuild.db") as first, Store(tmp_path / "b" / "fnbuild.db") as two:
+        here, there = Tokens(first), Tokens(two)
         session = here.create_session("write")
         assert there.session_role(session) == "write"  # replicas with one token share sessions
         assert here.session_role(forged(digest.encode())) == "none"

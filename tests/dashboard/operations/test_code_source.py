@@ -193,12 +193,15 @@ def test_concurrent_deploys_of_one_upload(dashboard: Dashboard, name: str) -> No
     files = {"function.yaml": configured("any"), "main.py": CODE.format(text="shared")}
     path = dashboard.request("POST", "/api/uploads", body=zipped(files)).json["path"]
     names = [f"{name}-{number}" for number in range(3)]
-    for one in names:
-        assert dashboard.request("POST", "/api/functions", json=of(one, path=path)).status == 202
-    for one in names:
-        assert settled(dashboard, one)["state"] == "ready"
-        assert invoked(dashboard, one) == "shared"
-        dashboard.request("DELETE", f"/api/functions/{one}")
+    for function_name in names:
+        assert (
+            dashboard.request("POST", "/api/functions", json=of(function_name, path=path)).status
+            == 202
+        )
+    for function_name in names:
+        assert settled(dashboard, function_name)["state"] == "ready"
+        assert invoked(dashboard, function_name) == "shared"
+        dashboard.request("DELETE", f"/api/functions/{function_name}")
 
 
 def test_no_temporary_code_is_left(dashboard: Dashboard, name: str) -> None:

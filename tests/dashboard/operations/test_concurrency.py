@@ -35,8 +35,11 @@ Pair = tuple[Dashboard, Dashboard]
 def pair(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Pair]:
     """Two dashboards with one data directory."""
     place = new_data_dir(tmp_path_factory.mktemp("together"), fetched)
-    with running(place, "--show", "process") as one, running(place, "--show", "process") as two:
-        yield one, two
+    with (
+        running(place, "--show", "process") as first,
+        running(place, "--show", "process") as second,
+    ):
+        yield first, second
     end_functions(place)
 
 
@@ -45,8 +48,12 @@ def shown(dashboard: Dashboard) -> dict[str, tuple[str, int, int]]:
     answer = dashboard.request("GET", "/api/functions", token=False)
     assert answer.status == 200, answer.text
     return {
-        name: (one["status"]["state"], one["status"]["httpPort"], one["status"]["revision"])
-        for name, one in answer.json.items()
+        name: (
+            object_["status"]["state"],
+            object_["status"]["httpPort"],
+            object_["status"]["revision"],
+        )
+        for name, object_ in answer.json.items()
     }
 
 
@@ -58,14 +65,14 @@ def listed(dashboard: Dashboard) -> set[str]:
 
 def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
     """Return the list of both dashboards once no operation is running."""
-    one, two = pair
+    first, second = pair
 
     def calm() -> bool:
-        return all(state != "building" for state, _, _ in shown(one).values())
+        return all(state != "building" for state, _, _ in shown(first).values())
 
     until(calm, "nothing is under way", 180)
-    until(lambda: shown(one) == shown(two), "both show the same")
-    return shown(one)
+    until(lambda: shown(first) == shown(second), "both show the same")
+    return shown(first)
 
 
 @contextmanager
@@ -81,7 +88,7 @@ def watching(pair: Pair) -> Iterator[None]:
                 if answer.status != 200:
                     wrong.append(f"{path}: {answer.status} {answer.text}")
 
-    threads = [threading.Thread(target=look, args=(one,)) for one in pair]
+    threads = [threading.Thread(target=look, args=(each,)) for each in pair]
     for thread in threads:
         thread.start()
     try:
@@ -98,12 +105,12 @@ def at_once(work: list[Callable[[], Any]]) -> list[Any]:
     """Start all of them together; return the result of each."""
     gate = threading.Barrier(len(work))
 
-    def one(task: Callable[[], Any]) -> Any:
+    def run_task(task: Callable[[], Any]) -> Any:
         gate.wait()
         return task()
 
     with ThreadPoolExecutor(len(work)) as pool:
-        return [done.result() for done in [pool.submit(one, task) for task in work]]
+        return [done.result() for done in [pool.submit(run_task, task) for task in work]]
 
 
 def put(dashboard: Dashboard, name: str, text: str, method: str = "PUT") -> Callable[[], int]:
@@ -140,17 +147,17 @@ def remove(dashboard: Dashboard, name: str) -> Callable[[], int]:
 
 
 def test_concurrent_deploys_of_one_function(pair: Pair, tmp_path: Path) -> None:
-    one, two = pair
+    first, second = pair
     folder = write_function(tmp_path, "shared", _CODE.format(text="by command line"))
     with watching(pair):
         for number in range(2):
             came = at_once(
                 [
-                    put(one, "shared", f"one {number}"),
-                    put(two, "shared", f"two {number}"),
-                    put(one, "shared", f"one again {number}", "POST"),
-                    deploy(one, folder),
-                    deploy(two, folder),
+                    put(first, "shared", f"one {number}"),
+                    put(second, "shared", f"two {number}"),
+                    put(first, "shared", f"one again {number}", "POST"),
+                    deploy(first, folder),
+                    deploy(second, folder),
                 ]
             )
             assert set(came) <= {202, *REFUSED}
@@ -159,76 +166,76 @@ def test_concurrent_deploys_of_one_function(pair: Pair, tmp_path: Path) -> None:
             # A deploy that was refused by a lock reports it; the running revision continues.
             assert state in ("ready", "error")
             assert port
-            assert invoked(one, "shared") == invoked(two, "shared")
-    revisions = one.request("GET", "/api/functions/shared/revisions").json["revisions"]
+            assert invoked(first, "shared") == invoked(second, "shared")
+    revisions = first.request("GET", "/api/functions/shared/revisions").json["revisions"]
     assert [each["state"] for each in revisions].count("active") == 1
     assert len({each["number"] for each in revisions}) == len(revisions)
-    assert listed(one) == set(shown(one))
-    assert delete(one, "shared")() == 204
+    assert listed(first) == set(shown(first))
+    assert delete(first, "shared")() == 204
 
 
 def test_concurrent_deploys_of_different_functions(pair: Pair, tmp_path: Path) -> None:
-    one, two = pair
+    first, second = pair
     names = [f"many-{number}" for number in range(9)]
     folders = [write_function(tmp_path, name, _CODE.format(text=name)) for name in names[6:]]
     with watching(pair):
         came = at_once(
             [
-                *(put(one, name, name, "POST") for name in names[:3]),
-                *(put(two, name, name, "POST") for name in names[3:6]),
-                *(deploy(one, folder) for folder in folders),
+                *(put(first, name, name, "POST") for name in names[:3]),
+                *(put(second, name, name, "POST") for name in names[3:6]),
+                *(deploy(first, folder) for folder in folders),
             ]
         )
         assert came == [202] * 9
-        found = settled(pair)
-    assert {name: found[name][0] for name in names} == dict.fromkeys(names, "ready")
-    assert len({found[name][1] for name in names}) == 9
+        functions = settled(pair)
+    assert {name: functions[name][0] for name in names} == dict.fromkeys(names, "ready")
+    assert len({functions[name][1] for name in names}) == 9
     for name in names:
-        assert invoked(two, name) == name
-    assert listed(two) == set(found)
+        assert invoked(second, name) == name
+    assert listed(second) == set(functions)
     with watching(pair):
-        gone = at_once([delete((one, two)[n % 2], name) for n, name in enumerate(names)])
+        gone = at_once([delete((first, second)[n % 2], name) for n, name in enumerate(names)])
     assert gone == [204] * 9
-    until(lambda: not set(names) & {*shown(one), *shown(two)}, "they are gone")
+    until(lambda: not set(names) & {*shown(first), *shown(second)}, "they are gone")
 
 
 def test_concurrent_deletes_and_deploys(pair: Pair, tmp_path: Path) -> None:
-    one, two = pair
+    first, second = pair
     folder = write_function(tmp_path, "torn", _CODE.format(text="torn"))
     with watching(pair):
         for number in range(2):
             came = at_once(
                 [
-                    put(one, "torn", f"torn {number}"),
-                    delete(two, "torn"),
-                    deploy(two, folder),
-                    remove(one, "torn"),
-                    delete(one, "torn"),
+                    put(first, "torn", f"torn {number}"),
+                    delete(second, "torn"),
+                    deploy(second, folder),
+                    remove(first, "torn"),
+                    delete(first, "torn"),
                 ]
             )
             assert set(came) <= {202, 204, *REFUSED}
-            found = settled(pair).get("torn")
-            if found is not None and found[0] == "ready":
-                assert invoked(one, "torn").startswith("torn")
-    assert listed(one) <= set(shown(one))
-    assert delete(one, "torn")() == 204
-    until(lambda: "torn" not in {*shown(one), *shown(two), *listed(one)}, "it is gone")
+            torn = settled(pair).get("torn")
+            if torn is not None and torn[0] == "ready":
+                assert invoked(first, "torn").startswith("torn")
+    assert listed(first) <= set(shown(first))
+    assert delete(first, "torn")() == 204
+    until(lambda: "torn" not in {*shown(first), *shown(second), *listed(first)}, "it is gone")
 
 
 def test_projects_are_created_once(pair: Pair) -> None:
-    one, two = pair
+    first, second = pair
     body = {"metadata": {"name": "contested"}, "spec": {}}
 
     def make(dashboard: Dashboard) -> Callable[[], int]:
         return lambda: dashboard.request("POST", "/api/projects", json=body).status
 
-    came = at_once([make(one), make(two), make(one), make(two)])
+    came = at_once([make(first), make(second), make(first), make(second)])
     assert sorted(came) == [201, 409, 409, 409]
     gone = at_once(
         [
-            lambda: one.request("DELETE", "/api/projects", json=body).status,
-            lambda: two.request("DELETE", "/api/projects", json=body).status,
+            lambda: first.request("DELETE", "/api/projects", json=body).status,
+            lambda: second.request("DELETE", "/api/projects", json=body).status,
         ]
     )
     assert set(gone) <= {204, 404}
-    assert "contested" not in two.request("GET", "/api/projects").json
+    assert "contested" not in second.request("GET", "/api/projects").json

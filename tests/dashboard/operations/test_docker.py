@@ -113,7 +113,7 @@ def built(machine: Machine) -> Machine:
         final_status = settled(dashboard, "built")
         assert final_status["state"] == "ready", final_status
         assert invoked(dashboard, "built") == "it says nothing"
-        lines = [one["message"] for one in operation(dashboard, "built")["lines"]]
+        lines = [entry["message"] for entry in operation(dashboard, "built")["lines"]]
         assert any(line.startswith("  ") for line in lines), "what the steps wrote is told"
         assert function(dashboard, "built")["spec"]["image"] == machine.image
         assert dashboard.request("DELETE", "/api/functions/built").status == 204

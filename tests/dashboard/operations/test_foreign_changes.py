@@ -95,7 +95,10 @@ def listed(dashboard: Dashboard) -> dict[str, Any]:
 
 
 def is_building(dashboard: Dashboard) -> bool:
-    return "slow" in (found := listed(dashboard)) and found["slow"]["status"]["state"] == "building"
+    return (
+        "slow" in (functions := listed(dashboard))
+        and functions["slow"]["status"]["state"] == "building"
+    )
 
 
 def refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
@@ -112,30 +115,30 @@ def refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
 
 
 def test_a_change_by_one_dashboard_is_shown_by_the_other(pair: Pair, image: str) -> None:
-    one, two = pair
+    first, second = pair
     body = of_image(image, "first", 15)
-    assert one.request("POST", "/api/functions", json=body).status == 202
-    until(lambda: is_building(two), "the other lists a first deploy")
-    shown = listed(two)["slow"]
+    assert first.request("POST", "/api/functions", json=body).status == 202
+    until(lambda: is_building(second), "the other lists a first deploy")
+    shown = listed(second)["slow"]
     assert shown["spec"]["description"] == "takes its time"
     assert "being deployed from" in shown["status"]["message"]
-    assert status(two, "slow")["state"] == "building"
-    refused(two, body)
-    assert settled(two, "slow")["state"] == "ready"
-    until(lambda: status(one, "slow")["operation"]["state"] != "running", "it has ended")
-    assert status(one, "slow")["state"] == status(two, "slow")["state"] == "ready"
+    assert status(second, "slow")["state"] == "building"
+    refused(second, body)
+    assert settled(second, "slow")["state"] == "ready"
+    until(lambda: status(first, "slow")["operation"]["state"] != "running", "it has ended")
+    assert status(first, "slow")["state"] == status(second, "slow")["state"] == "ready"
 
     again = of_image(image, "second", 20)
-    assert one.request("PUT", "/api/functions", json=again).status == 202
-    until(lambda: status(two, "slow")["state"] == "building", "it is under way for the other")
-    refused(two, again)
-    until(lambda: is_building(two), "so it is in the list")
+    assert first.request("PUT", "/api/functions", json=again).status == 202
+    until(lambda: status(second, "slow")["state"] == "building", "it is under way for the other")
+    refused(second, again)
+    until(lambda: is_building(second), "so it is in the list")
     # The running revision serves meanwhile.
-    assert status(two, "slow")["replicas"]["available"] == 1
-    assert invoked(two, "slow") == "first"
-    assert settled(two, "slow")["state"] == "ready"
-    until(lambda: invoked(two, "slow") == "second", "the new one serves")
-    assert (status(two, "slow")["revision"], status(two, "slow")["message"]) == (2, "")
+    assert status(second, "slow")["replicas"]["available"] == 1
+    assert invoked(second, "slow") == "first"
+    assert settled(second, "slow")["state"] == "ready"
+    until(lambda: invoked(second, "slow") == "second", "the new one serves")
+    assert (status(second, "slow")["revision"], status(second, "slow")["message"]) == (2, "")
 
 
 @contextmanager
@@ -160,9 +163,9 @@ def test_a_change_by_a_command_line_is_shown(started: Started) -> None:
     with started() as own:
         deployed(own, answering("mine", "one"))
         with held(own, "mine") as process:
-            found = status(own, "mine")
-            assert found["state"] == "building"
-            assert f"being deployed by process {process}" in found["message"]
+            shown = status(own, "mine")
+            assert shown["state"] == "building"
+            assert f"being deployed by process {process}" in shown["message"]
             assert "building" in own.cli("get", "functions").stdout
             assert invoked(own, "mine") == "one"
             answer = own.request("PUT", "/api/functions", json=answering("mine", "two"))
@@ -189,10 +192,10 @@ def test_a_change_that_is_refused_late_is_not_a_failure_of_the_function(
             gate.touch()
             until(lambda: operation(own, "mine")["state"] == "failed", "it is refused")
             assert "is being deployed by process" in operation(own, "mine")["message"]
-        found = status(own, "mine")
-        assert found["state"] == "ready"
-        assert "was refused: mine is being deployed by process" in found["message"]
-        assert found["operation"]["state"] == "failed"
+        shown = status(own, "mine")
+        assert shown["state"] == "ready"
+        assert "was refused: mine is being deployed by process" in shown["message"]
+        assert shown["operation"]["state"] == "failed"
         deployed(own, answering("mine", "two"), "PUT")
         assert status(own, "mine")["message"] == ""
 

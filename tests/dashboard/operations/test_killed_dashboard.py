@@ -42,8 +42,8 @@ def settled(dashboard: Dashboard, name: str) -> dict[str, Any] | None:
 
     until(quiet, f"{name} is settled")
     answer = dashboard.request("GET", f"/api/functions/{name}")
-    found: dict[str, Any] | None = answer.json if answer.status == 200 else None
-    return found
+    object_: dict[str, Any] | None = answer.json if answer.status == 200 else None
+    return object_
 
 
 def test_the_state_is_correct_whenever_the_dashboard_is_killed(

@@ -72,8 +72,8 @@ def test_the_stream_has_every_line_from_the_first_and_ends_with_the_change(
     assert states[-1] == "done"
     assert set(states) <= {"waiting", "running", "done"}
     lines = [value for kind, value in seen if kind == "line"]
-    assert any("staging" in one["message"] for one in lines)
-    assert any(one["message"].startswith("ready on") for one in lines)
+    assert any("staging" in entry["message"] for entry in lines)
+    assert any(entry["message"].startswith("ready on") for entry in lines)
     times = [line["time"] for line in lines]
     assert times == sorted(set(times)), "clients take lines of one time for one"
     kept = operation(dashboard, name)
@@ -116,13 +116,16 @@ def test_changes_beyond_the_limit_wait(started: Started, tmp_path: Path) -> None
     gate = tmp_path / "gate"
     with started() as own:
         names = [f"one-of-{number}" for number in range(6)]
-        for one in names:
-            own.request("POST", "/api/functions", json=gated(one, gate, "slow"))
-        states = {operation(own, one)["state"] for one in names}
+        for function in names:
+            own.request("POST", "/api/functions", json=gated(function, gate, "slow"))
+        states = {operation(own, function)["state"] for function in names}
         assert "waiting" in states
         gate.touch()
-        until(lambda: all(operation(own, one)["state"] == "done" for one in names), "all are done")
-        assert all(status(own, one)["state"] == "ready" for one in names)
+        until(
+            lambda: all(operation(own, function)["state"] == "done" for function in names),
+            "all are done",
+        )
+        assert all(status(own, function)["state"] == "ready" for function in names)
 
 
 def test_a_terminated_dashboard_ends_its_changes_first(started: Started) -> None:

@@ -14,7 +14,7 @@ from tests.dashboard.waiting import until
 pytestmark = pytest.mark.system
 
 
-def test_a_function_is_scaled_to_zero_and_back_to_what_it_had(
+def test_a_function_is_scaled_to_zero_and_back(
     tmp_path_factory: pytest.TempPathFactory, fetched: Path
 ) -> None:
     cluster = require_cluster()
@@ -51,16 +51,16 @@ def test_a_function_is_scaled_to_zero_and_back_to_what_it_had(
             {"available": 2, "wanted": 2},
         )
 
-        def asked(state: str) -> None:
+        def request_state(state: str) -> None:
             answer = dashboard.request(
                 "PATCH", "/api/functions/scaled", json={"desiredState": state}, headers=WAIT
             )
             assert answer.status == 202, answer.text
 
-        asked("scaledToZero")
+        request_state("scaledToZero")
         until(lambda: status(dashboard, "scaled")["state"] == "scaledToZero", "no replicas")
         assert status(dashboard, "scaled")["replicas"] == {"available": 0, "wanted": 0}
-        asked("ready")
+        request_state("ready")
         until(lambda: status(dashboard, "scaled")["replicas"]["available"] == 2, "two again")
         assert invoked(dashboard, "scaled") == "hello"
         shown = function(dashboard, "scaled")

@@ -34,8 +34,8 @@ def opened(
         if "Content Security Policy" in message.text:
             failures.append(message.text)
 
-    def request(one: Request) -> None:
-        parts = urlsplit(one.url)
+    def request(sent: Request) -> None:
+        parts = urlsplit(sent.url)
         if parts.scheme not in ("blob", "data"):
             hosts.add(f"{parts.scheme}://{parts.netloc}")
 

@@ -15,10 +15,10 @@ from tests.dashboard.page.browsing import opened
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-# Not for the session: while it runs, no other test of the process can have an event loop.
+# Not with session scope: while it runs, no other test of the process can have an event loop.
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium, headless and, where possible, in a network of its own."""
+    """Chromium, headless and, if possible, in a separate network namespace."""
     if not CHROMIUM.exists():
         pytest.skip(f"Chromium is missing: there is no {CHROMIUM} (Debian's package chromium)")
     if not seclusion.possible():

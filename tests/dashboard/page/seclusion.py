@@ -1,4 +1,4 @@
-"""Starts a browser in a network namespace of its own: it sees loopback, and no interface else.
+"""Start a browser in a separate network namespace, whose only interface is loopback.
 
 Chromium aborts what it is loading (net::ERR_NETWORK_CHANGED) whenever an interface of its network
 appears or goes, as those of containers do that other tests run at the same time. And a page that
@@ -34,7 +34,7 @@ IFF_UP = 1
 
 OUTSIDE = ("127.0.0.1", "localhost", "::1")
 PORT = 1080
-# Without the second one Chromium asks no proxy for what is on loopback.
+# Without the second one, Chromium uses no proxy for loopback.
 FLAGS = (f"--proxy-server=socks5://127.0.0.1:{PORT}", "--proxy-bypass-list=<-loopback>")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -56,17 +56,17 @@ def possible() -> bool:
 
 def start(browser: str, *arguments: str) -> None:
     """Become the browser."""
-    ours, theirs = socket.socketpair()
+    near, far = socket.socketpair()
     parent = os.getpid()
     child = os.fork()
     if not child:
-        stay_outside(parent, theirs)
-    theirs.close()
+        stay_outside(parent, far)
+    far.close()
     flags: tuple[str, ...] = ()
-    with ours, suppress(OSError):
+    with near, suppress(OSError):
         seclude()
         with socket.create_server(("127.0.0.1", PORT)) as listening:
-            socket.send_fds(ours, [b"."], [listening.fileno()])
+            socket.send_fds(near, [b"."], [listening.fileno()])
         flags = FLAGS
     os.execv(browser, [browser, *flags, *arguments])
 
@@ -90,10 +90,10 @@ def stay_outside(parent: int, channel: socket.socket) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(nowhere, descriptor)
-    mine = channel.fileno()
-    # The browser's pipes have ended when the browser has: nobody else may hold them.
-    os.closerange(3, mine)
-    os.closerange(mine + 1, os.sysconf("SC_OPEN_MAX"))
+    channel_number = channel.fileno()
+    # The pipes must close when the browser ends, so no other process may hold them.
+    os.closerange(3, channel_number)
+    os.closerange(channel_number + 1, os.sysconf("SC_OPEN_MAX"))
     _, sockets, _, _ = socket.recv_fds(channel, 1, 1)
     if sockets and os.getppid() == parent:
         loop = asyncio.new_event_loop()

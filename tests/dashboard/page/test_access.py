@@ -174,12 +174,12 @@ _LOADED = """() => [
 
 
 def test_the_whole_page_is_small_on_the_wire(dashboard: Dashboard) -> None:
-    files = [one for one in STATIC_FOLDER.rglob("*") if one.is_file()]
+    files = [file for file in STATIC_FOLDER.rglob("*") if file.is_file()]
     assert files
     sent = 0
-    for one in files:
-        path = f"{dashboard.url}/static/{one.relative_to(STATIC_FOLDER).as_posix()}"
-        asked = urllib.request.Request(path, headers={"Accept-Encoding": "gzip"})
-        with urllib.request.urlopen(asked) as answer:
+    for file in files:
+        path = f"{dashboard.url}/static/{file.relative_to(STATIC_FOLDER).as_posix()}"
+        request = urllib.request.Request(path, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(request) as answer:
             sent += len(answer.read())
     assert sent < 200_000

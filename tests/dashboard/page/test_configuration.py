@@ -88,9 +88,9 @@ def test_a_saved_configuration_is_deployed(
     area = edited(page, name, f"{name} of the tests", "Another word")
     area.press("Control+s")
     expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
-    found = stored(dashboard, name)
-    assert found["spec"]["description"] == "Another word"
-    assert found["status"]["revision"] == 2
+    object_ = stored(dashboard, name)
+    assert object_["spec"]["description"] == "Another word"
+    assert object_["status"]["revision"] == 2
     assert dashboard.cli("invoke", name, "--body", "still").stdout.strip() == "still"
     expect(page.get_by_role("button", name="Save and deploy")).to_be_disabled()
 
@@ -139,17 +139,17 @@ def test_a_configuration_whose_deploy_failed_has_a_note(
     to_delete.append(name)
     edited(page, name, "handler: main:handler", "handler: main:nothing")
     page.get_by_role("button", name="Save and deploy").click()
-    told = page.get_by_text("its deploy failed, and revision 1 goes on serving")
-    expect(told).to_be_visible()
+    note = page.get_by_text("its deploy failed, and revision 1 goes on serving")
+    expect(note).to_be_visible()
     page.get_by_role("link", name="Revisions").click()
     rows = page.get_by_role("table", name=f"Revisions of {name}").locator("tbody tr")
     expect(rows.filter(has_text="failed")).to_have_count(1)
     expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
     page.get_by_role("link", name="Configuration").click()
-    expect(told).to_be_visible()
+    expect(note).to_be_visible()
     page.get_by_role("button", name="Discard changes").click()
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
-    expect(told).to_have_count(0)
+    expect(note).to_have_count(0)
     assert dashboard.cli("invoke", name, "--body", "still").stdout.strip() == "still"
 
 

@@ -44,9 +44,9 @@ def test_a_folder_is_deployed_under_another_name_in_a_new_project(
     deployed(page, "page-renamed")
     page.get_by_role("link", name="Open page-renamed").click()
     expect(page.get_by_role("heading", name="page-renamed")).to_be_visible()
-    found = stored(dashboard, "page-renamed")
-    assert found["status"]["state"] == "ready"
-    assert found["metadata"]["labels"]["nuclio.io/project-name"] == "page-project"
+    object_ = stored(dashboard, "page-renamed")
+    assert object_["status"]["state"] == "ready"
+    assert object_["metadata"]["labels"]["nuclio.io/project-name"] == "page-project"
     code = dashboard.data_dir / "functions/nuclio/page-renamed/revisions/1/code"
     assert (code / "parts" / "ünter.txt").read_text() == "below"
     assert dashboard.cli("invoke", "page-renamed", "--body", "hello").stdout.strip() == "hello"
@@ -173,12 +173,12 @@ def test_a_deploy_of_invalid_yaml_shows_the_error(page: Page, tmp_path: Path) ->
 def test_an_invalid_name_is_reported_at_its_field(page: Page, tmp_path: Path) -> None:
     choose(page, "Choose a folder", write_function(tmp_path, "page-name"))
     name = page.get_by_label("Name", exact=True)
-    for text, said in (("", "needs a name"), ("two words", "two words cannot be a name")):
+    for text, message in (("", "needs a name"), ("two words", "two words cannot be a name")):
         name.fill(text)
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         page.get_by_role("button", name="Deploy", exact=True).click()
         expect(name).to_be_focused()
-        expect(page.get_by_role("alert").filter(has_text=said)).to_be_visible()
+        expect(page.get_by_role("alert").filter(has_text=message)).to_be_visible()
         box, bar = name.bounding_box(), page.locator(".bar").bounding_box()
         assert box is not None
         assert bar is not None
@@ -204,8 +204,8 @@ def test_a_model_is_deployed_to_the_project_of_cvat(
     page.get_by_role("button", name="Deploy", exact=True).click()
     deployed(page, "page-cvat")
     expect(page.get_by_text("This is what page-cvat has now, as revision 1.")).to_be_visible()
-    found = stored(dashboard, "page-cvat")
-    assert found["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
+    object_ = stored(dashboard, "page-cvat")
+    assert object_["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
     # Other functions do not need that project.
     choose(page, "Choose a folder", write_function(tmp_path, "page-plain"))
     expect(page.get_by_label("Name", exact=True)).to_have_value("page-plain")
@@ -225,9 +225,9 @@ def test_an_upload_without_a_function_is_refused_with_a_remedy(page: Page, tmp_p
         ("Choose a folder", folder, "pictures: neither"),
         ("Choose files", Path(archive), "packed.zip has neither"),
     )
-    for button, path, said in chosen:
+    for button, path, message in chosen:
         choose(page, button, path)
-        alert = page.get_by_role("alert").filter(has_text=said)
+        alert = page.get_by_role("alert").filter(has_text=message)
         expect(alert.locator(".error-hint")).to_contain_text("folder of")
         expect(page.get_by_role("button", name="Deploy", exact=True)).to_have_count(0)
 

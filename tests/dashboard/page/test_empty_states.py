@@ -61,8 +61,8 @@ def test_failed_loads_are_repeated_when_the_dashboard_is_back(
             logs = page.get_by_role("link", name="Logs")
             expect(logs).to_be_visible()
             dashboard.kill()
-            for asked in (logs, page.get_by_role("link", name="Deploy", exact=True)):
-                asked.click()
+            for link in (logs, page.get_by_role("link", name="Deploy", exact=True)):
+                link.click()
                 expect(page.get_by_role("heading", name="Not connected")).to_be_visible()
                 alert = page.get_by_role("main").get_by_role("alert")
                 expect(alert).to_contain_text("the dashboard does not answer")
@@ -118,11 +118,11 @@ def test_an_unknown_route_links_back_to_the_list(page: Page) -> None:
 
 def test_requests_aborted_by_the_browser_are_repeated(page: Page) -> None:
     """This happens when the interface of a container appears: net::ERR_NETWORK_CHANGED."""
-    asked: list[str] = []
+    requested: list[str] = []
 
     def drop(route: Route) -> None:
-        asked.append(route.request.method)
-        if len(asked) < 3:
+        requested.append(route.request.method)
+        if len(requested) < 3:
             route.abort()
         else:
             route.continue_()
@@ -130,10 +130,10 @@ def test_requests_aborted_by_the_browser_are_repeated(page: Page) -> None:
     page.route("**/api/library", drop)
     go(page, "/deploy")
     expect(page.get_by_role("region", name="From the library")).to_contain_text("OpenCV")
-    assert asked == ["GET"] * 3
+    assert requested == ["GET"] * 3
 
     # A change is sent once.
-    asked.clear()
+    requested.clear()
     page.route("**/api/function_templates/render", drop)
     failed = page.evaluate(
         """async () => {
@@ -143,4 +143,4 @@ def test_requests_aborted_by_the_browser_are_repeated(page: Page) -> None:
         }"""
     )
     assert failed == "the dashboard does not answer"
-    assert asked == ["POST"]
+    assert requested == ["POST"]

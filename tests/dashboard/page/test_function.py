@@ -226,11 +226,11 @@ def test_a_function_that_cvat_does_not_list_has_a_note(
     function = {"metadata": {"name": "page-note", "annotations": notes}, "spec": {"image": "none"}}
     to_delete.append("page-note")
     assert dashboard.request("POST", "/api/functions", json=function).status == 202
-    words = "CVAT asks for the project cvat, and it is in default"
-    expect(row(page, "page-note")).to_contain_text(words)
+    note = "CVAT asks for the project cvat, and it is in default"
+    expect(row(page, "page-note")).to_contain_text(note)
     expect(row(page, "page-note")).not_to_contain_text("excluded")
     go(page, "/functions/page-note")
-    expect(page.get_by_role("region", name="State")).to_contain_text(words)
+    expect(page.get_by_role("region", name="State")).to_contain_text(note)
 
 
 def test_a_change_without_a_session_requests_the_token_and_continues(
@@ -241,12 +241,12 @@ def test_a_change_without_a_session_requests_the_token_and_continues(
     with opened(browser, dashboard, signed_in=False, at=f"/functions/{name}") as page:
         page.get_by_role("button", name="Redeploy").click()
         sure(page, "Redeploy")
-        asked = page.get_by_role("dialog", name="This change needs the token")
-        asked.get_by_role("textbox").fill("not the token")
-        asked.get_by_role("button", name="Sign in").click()
-        expect(asked.get_by_role("alert")).to_contain_text("not the dashboard's token")
-        asked.get_by_role("textbox").fill(dashboard.token)
-        asked.get_by_role("button", name="Sign in").click()
+        dialog = page.get_by_role("dialog", name="This change needs the token")
+        dialog.get_by_role("textbox").fill("not the token")
+        dialog.get_by_role("button", name="Sign in").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("not the dashboard's token")
+        dialog.get_by_role("textbox").fill(dashboard.token)
+        dialog.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
         go(page, "/session")
         page.get_by_role("button", name="Sign out").click()
@@ -254,7 +254,7 @@ def test_a_change_without_a_session_requests_the_token_and_continues(
         go(page, f"/functions/{name}")
         page.get_by_role("button", name="Delete").click()
         sure(page, "Delete")
-        asked.get_by_role("button", name="Cancel").click()
+        dialog.get_by_role("button", name="Cancel").click()
         expect(page.get_by_role("alert").filter(has_text="token")).to_be_visible()
     assert stored(dashboard, name) is not None
 

@@ -40,14 +40,12 @@ def test_an_error_of_a_platform_is_shown_on_the_list_until_it_is_dismissed(
     env = {"KUBECONFIG": str(kubeconfig(tmp_path, "http://127.0.0.1:9"))}
     with started("--show", "kube", env=env) as dashboard:
 
-        def told() -> str:
+        def notices() -> str:
             platforms = dashboard.request("GET", "/api/session").json["platforms"]
-            return str(
-                [platform["notices"] for platform in platforms if platform["name"] == "kube"]
-            )
+            return str([entry["notices"] for entry in platforms if entry["name"] == "kube"])
 
         # A platform that has not answered in time is requested again half a minute later.
-        until(lambda: "127.0.0.1:9" in told(), "it is told")
+        until(lambda: "127.0.0.1:9" in notices(), "it is told")
         with opened(browser, dashboard) as page:
             notice = page.locator(".notice").filter(has_text="kube: ")
             expect(notice).to_contain_text("127.0.0.1:9")
@@ -69,11 +67,11 @@ def test_a_missing_namespace_is_an_empty_one(started: Started) -> None:
     with started("--show", "kube", "-n", "fnbuild-test-absent") as dashboard:
         assert dashboard.request("GET", "/api/functions").json == {}
 
-        def told() -> dict[str, list[str]]:
+        def notices() -> dict[str, list[str]]:
             platforms = dashboard.request("GET", "/api/session").json["platforms"]
-            return {platform["name"]: platform["notices"] for platform in platforms}
+            return {entry["name"]: entry["notices"] for entry in platforms}
 
-        until(lambda: told().get("kube") == [], "the cluster is shown, and nothing is wrong")
+        until(lambda: notices().get("kube") == [], "the cluster is shown, and nothing is wrong")
 
 
 def test_the_bar_links_to_the_description_of_the_api(page: Page) -> None:

@@ -63,14 +63,14 @@ def test_fifty_records_a_second_arrive_without_a_gap(
     go(page, f"/functions/{talker}/logs")
     say(dashboard, talker, "before")
     expect(page.locator(".records")).to_contain_text("before")
-    asking = threading.Thread(
+    writer = threading.Thread(
         target=dashboard.request,
         args=("POST", "/api/function_invocations"),
         kwargs={"headers": {"x-nuclio-function-name": talker}},
     )
-    asking.start()
+    writer.start()
     expect(page.locator(".records")).to_contain_text(f"number={RECORDS - 1}", timeout=180_000)
-    asking.join()
+    writer.join()
     numbers = [text.split("number=")[1] for text in texts(page) if text.startswith("tick")]
     assert [int(number.split()[0]) for number in numbers] == list(range(RECORDS))
     # The view stays at the end, and the number of lines on the page is limited.

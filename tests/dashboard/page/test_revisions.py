@@ -40,12 +40,12 @@ def test_two_revisions_are_compared_and_the_first_is_restored(
 
     assert dashboard.cli("invoke", name).stdout.strip() == "two"
     rows.last.get_by_role("button", name="Roll back").click()
-    asked = page.get_by_role("dialog")
-    asked.get_by_role("button", name="Cancel").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Cancel").click()
     rows.last.get_by_role("button", name="Roll back").click()
-    asked.get_by_role("button", name="Roll back").click()
+    dialog.get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("region", name="Rolling back to revision 1")).to_contain_text("done")
     assert dashboard.cli("invoke", name).stdout.strip() == "one"
     history = json.loads(dashboard.cli("history", name, "-o", "json").stdout)
-    active = [one["revision"] for one in history if one["state"] == "active"]
+    active = [revision["revision"] for revision in history if revision["state"] == "active"]
     expect(rows.filter(has_text="active")).to_have_attribute("data-revision", str(active[0]))

@@ -1,4 +1,4 @@
-"""The browser of these tests reaches only loopback, and leaves nothing behind."""
+"""The browser of these tests reaches only loopback, and leaves no process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_only_loopback_is_reachable(browser: Browser, dashboard: Dashboard) -> N
         assert answer is not None
         assert answer.ok
         assert page.evaluate("navigator.onLine") is False
-        # A port where somebody listens, at an address of this machine that is not loopback's.
+        # A port with a listener, at an address of this machine that is not loopback.
         with socket.create_server(("0.0.0.0", 0)) as here, pytest.raises(Error, match="ERR_SOCKS"):
             page.goto(f"http://127.0.0.2:{here.getsockname()[1]}/")
     finally:

@@ -124,7 +124,7 @@ class Playground:
         expect(self.page.locator(".playground")).to_have_attribute("aria-busy", "false")
         expect(self.page.locator(".panel-findings > *").first).to_be_visible()
         self.settled()
-        assert len(self.sent) == count, [list(one) for one in self.sent]
+        assert len(self.sent) == count, [list(body) for body in self.sent]
 
     def _heard(self, count: int) -> bool:
         self.page.wait_for_timeout(10)

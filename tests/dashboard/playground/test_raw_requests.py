@@ -38,9 +38,9 @@ def send(page: Page) -> None:
 
 def test_a_request_is_sent_as_written(page: Page) -> None:
     fill(page, Path="/a/b?c=ü d", Headers="X-Answer: 42\nX-Other: a:b", Body='{"a": [1, 2]}')
-    with page.expect_request("**/api/function_invocations") as asked:
+    with page.expect_request("**/api/function_invocations") as expected:
         send(page)
-    sent = asked.value
+    sent = expected.value
     assert (sent.method, sent.post_data) == ("POST", '{"a": [1, 2]}')
     headers = sent.headers
     assert (headers["x-answer"], headers["x-other"]) == ("42", "a:b")

@@ -190,7 +190,7 @@ def test_heredocs_work_if_the_engine_supports_them(engine, resources, base, buil
     assert (status == "7" and "  from a heredoc" in lines) == engine.supports_heredocs
 
 
-def running(*words: str) -> bool:
+def running(*fragments: str) -> bool:
     """Return True if a program runs on this machine with one of these words in its command."""
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return any(word in listed.stdout for word in words)
+    return any(word in listed.stdout for word in fragments)

@@ -36,7 +36,7 @@ def test_a_requested_engine_that_is_missing_is_an_error(monkeypatch, tmp_path, n
 
 @pytest.fixture
 def programs(monkeypatch, tmp_path):
-    """Put engines, each a line of shell, on a PATH of their own; no variable names a docker."""
+    """Put engines, each a line of shell, on a separate PATH; no variable names a docker."""
     monkeypatch.setenv("PATH", str(tmp_path))
     for variable in ("FNBUILD_ENGINE", "DOCKER_HOST", "DOCKER_CONTEXT"):
         monkeypatch.delenv(variable, raising=False)

@@ -1,4 +1,4 @@
-"""What goes wrong is chosen by the threshold."""
+"""A function whose failure is selected by the threshold."""
 
 import json
 
