@@ -154,9 +154,8 @@ def test_the_image_and_its_pull_policy() -> None:
         ({"pinned": "", "image": pinned}, {}, pinned, "IfNotPresent"),
         ({}, {"imagePullPolicy": "Never"}, pinned, "Never"),
     ):
-        container = objects(values=values, **spec)["Deployment"]["template"]["spec"]["containers"][
-            0
-        ]
+        template = objects(values=values, **spec)["Deployment"]["template"]
+        container = template["spec"]["containers"][0]
         assert (container["image"], container["imagePullPolicy"]) == (runs, policy)
 
 
@@ -179,9 +178,8 @@ def test_the_pull_secret_of_the_function_takes_precedence() -> None:
     ],
 )
 def test_requests_have_defaults(limits: Raw, requests: Raw, expected: Raw) -> None:
-    resources = pod(resources={"limits": limits, "requests": requests})["containers"][0][
-        "resources"
-    ]
+    spec = pod(resources={"limits": limits, "requests": requests})
+    resources = spec["containers"][0]["resources"]
     assert resources["requests"] == expected
     assert resources.get("limits", {}) == limits
 
