@@ -23,7 +23,7 @@ _SECRET_KEYS = ("password", "secret", "accesskey", "token")
 
 def print_functions(  # noqa: PLR0913 - one parameter for each option
     deployments: Sequence[Deployment],
-    kind: str,
+    output_format: str,
     *,
     mask: bool = False,
     explain: bool = True,
@@ -35,17 +35,17 @@ def print_functions(  # noqa: PLR0913 - one parameter for each option
     Values of secret variables are left out unless `with_secrets` is set. After a table, a line on
     stderr gives the reason for each unhealthy function.
     """
-    if kind in ("json", "yaml"):
+    if output_format in ("json", "yaml"):
         values = [
             function_object(deployment, mask=mask, with_secrets=with_secrets)
             for deployment in deployments
         ]
         for deployment, value in zip(deployments, values, strict=True):
-            if times := (restarts or {}).get(deployment.name):
-                value["status"]["restarts"] = asdict(times)
-        output.print_values(values, kind)
+            if own_restarts := (restarts or {}).get(deployment.name):
+                value["status"]["restarts"] = asdict(own_restarts)
+        output.print_values(values, output_format)
         return
-    wide = kind == "wide"
+    wide = output_format == "wide"
     ports = any(deployment.http_port for deployment in deployments)
     header = ["namespace", "name", "project", "state", "replicas"]
     header += ["node port"] if ports else []
@@ -99,18 +99,15 @@ def function_object(
     return raw
 
 
-def print_projects(projects: Sequence[Project], kind: str) -> None:
+def print_projects(projects: Sequence[Project], output_format: str) -> None:
     """Print projects as `table`, `wide`, `json` or `yaml`."""
-    if kind in ("json", "yaml"):
-        output.print_values([project_object(project) for project in projects], kind)
+    if output_format in ("json", "yaml"):
+        output.print_values([project_object(project) for project in projects], output_format)
         return
-    header = ["namespace", "name"] + (["description", "owner"] if kind == "wide" else [])
-    rows = [
-        [project.namespace, project.name]
-        + ([project.description, project.owner] if kind == "wide" else [])
-        for project in projects
-    ]
-    click.echo(output.format_table(header, rows))
+    columns = 4 if output_format == "wide" else 2
+    header = ["namespace", "name", "description", "owner"]
+    rows = [[each.namespace, each.name, each.description, each.owner] for each in projects]
+    click.echo(output.format_table(header[:columns], [row[:columns] for row in rows]))
 
 
 def project_object(project: Project) -> Raw:
@@ -147,12 +144,12 @@ def _wide_cells(deployment: Deployment) -> list[object]:
     return [text, ", ".join(deployment.internal_urls), ", ".join(deployment.external_urls)]
 
 
-def _restarts_text(times: Restarts | None) -> str:
+def _restarts_text(restarts: Restarts | None) -> str:
     """Return the number of restarts, with the last reason and its time in brackets."""
-    if times is None:
+    if restarts is None:
         return "0"
-    reason = ", ".join(part for part in (times.reason, times.time) if part)
-    return f"{times.count} ({reason})" if reason else str(times.count)
+    reason = ", ".join(part for part in (restarts.reason, restarts.time) if part)
+    return f"{restarts.count} ({reason})" if reason else str(restarts.count)
 
 
 def _mask_values(value: Any) -> Any:
