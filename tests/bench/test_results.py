@@ -47,7 +47,7 @@ def test_a_server_with_void_rounds_only_has_no_rate() -> None:
     assert figures.ratio("jpeg", 8, "flask", "limit") is None
 
 
-def test_a_void_limit_gives_no_ratio() -> None:
+def test_without_a_valid_limit_there_is_no_ratio() -> None:
     figures = Results(results(one_slice("limit", 0, 100, void="?"), one_slice("fnbuild", 0, 90)))
     assert figures.ratio("jpeg", 8, "fnbuild", "limit") is None
 

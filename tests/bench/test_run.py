@@ -40,7 +40,7 @@ def start(trace: str, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_run_measures_and_leaves_nothing_behind(tmp_path: Path, trace: str) -> None:
+def test_a_run_measures_and_leaves_no_process(tmp_path: Path, trace: str) -> None:
     output = tmp_path / "results.json"
     process = start(trace, "--workloads", "echo,jpeg", "--lifecycle", "echo", "-o", str(output))
     _, text = process.communicate(timeout=300)
@@ -65,7 +65,7 @@ def test_a_run_measures_and_leaves_nothing_behind(tmp_path: Path, trace: str) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_behind(
+def test_an_interrupted_run_leaves_no_process(
     tmp_path: Path, trace: str, number: signal.Signals
 ) -> None:
     process = start(trace, "--workloads", "echo", "-o", str(tmp_path / "results.json"))

@@ -74,7 +74,7 @@ def _commands(group: LazyGroup, path: tuple[str, ...] = ()) -> list[tuple[str, .
 
 
 @pytest.mark.parametrize("path", _commands(app.cli), ids=" ".join)
-def test_every_command_loads_and_takes_the_global_options(
+def test_every_command_loads_and_accepts_the_global_options(
     path: tuple[str, ...], fnbuild: Fnbuild
 ) -> None:
     shown = fnbuild(*path, "--help")

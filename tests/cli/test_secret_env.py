@@ -79,7 +79,7 @@ def test_masked_values_of_an_export_must_be_set_again(
     raw["spec"]["env"] = env
     (folder / "function.yaml").write_text(yaml.safe_dump(raw))
     done(fnbuild("deploy", "--path", folder))
-    masked, complete = tmp_path / "masked.yaml", tmp_path / "whole.yaml"
+    masked, complete = tmp_path / "masked.yaml", tmp_path / "complete.yaml"
     masked.write_text(done(fnbuild("export", "function", "keeper")).out)
     complete.write_text(done(fnbuild("export", "function", "keeper", "--with-secrets")).out)
 

@@ -648,7 +648,7 @@ def test_run_repeats_the_drawing_at_every_save(
     assert "--draw needs a picture" in person.types("run", "--draw", "x.png", status=2).err
 
 
-def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
+def test_watch_keeps_the_old_configuration_while_the_new_one_is_invalid(
     person: User, watched: Callable[..., Watched]
 ) -> None:
     running = watched("squares", "--watch")

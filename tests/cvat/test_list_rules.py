@@ -86,7 +86,7 @@ def outcome(value: Json) -> str:
         Function(value)
     except InvalidMetadataError:
         return "skipped"
-    except Exception:  # noqa: BLE001 - whatever CVAT does not expect
+    except Exception:  # noqa: BLE001 - any error that CVAT does not handle
         return "breaks"
     return "shown"
 

@@ -54,7 +54,7 @@ def test_a_tracker_starts_with_flat_or_typed_shapes():
         build_request("tracker", PNG, boxes=[(1, 2, 9, 8)], shape_types=["mask"])
 
 
-def test_a_tracker_goes_on_with_its_states_and_empty_shapes():
+def test_a_tracker_continues_with_its_states_and_empty_shapes():
     sent = build_request("tracker", PNG, states=[{"a": 1}, 2])
     assert json.loads(sent.body)["shapes"] == [None, None]
     assert json.loads(sent.body)["states"] == [{"a": 1}, 2]

@@ -139,7 +139,7 @@ def test_without_credentials_nothing_is_changed(
     assert dashboard.request("GET", f"/api/functions/{name}").status == 404
 
 
-def test_a_function_of_another_project_is_not_taken_over(
+def test_a_function_of_another_project_is_not_replaced(
     dashboard: Dashboard, name: str, project: str
 ) -> None:
     credentials = auth(dashboard, "basic")

@@ -71,7 +71,7 @@ def test_cached_files_are_not_sent_again(dashboard: Dashboard, path: str) -> Non
     assert (status, content) == (200, body)
 
 
-def test_plain_and_compressed_are_not_taken_for_each_other(dashboard: Dashboard) -> None:
+def test_plain_and_compressed_files_have_different_etags(dashboard: Dashboard) -> None:
     _, plain, content = raw_response(dashboard, "/static/app.js")
     held = {"If_None_Match": plain["etag"], "Accept_Encoding": "gzip"}
     status, _, body = raw_response(dashboard, "/static/app.js", **held)

@@ -31,13 +31,13 @@ def test_reads_every_part_of_a_label():
     assert (object_.type, object_.id, object_.attributes) == ("any", None, ())
 
 
-def test_a_spec_that_cannot_be_read_gives_no_labels():
+def test_a_spec_that_cannot_be_parsed_has_no_labels():
     for text in ("", "   ", "[{'name': 'x'}]", '[{"name": "x"},]', '{"name": "x"}', "null", "3"):
         assert labels.function_labels(function(spec=text)) == []
     assert labels.function_labels(function()) == []
 
 
-def test_one_bad_label_does_not_hide_the_others():
+def test_an_invalid_label_does_not_hide_the_others():
     assert [each.name for each in labels.parse_labels('[3, {"name": 4}, {}, {"name": "x"}]')] == [
         "x"
     ]

@@ -126,7 +126,7 @@ def test_skeletons_get_an_svg_from_their_sublabels_and_edges(folder: Folder, for
     assert repair_file(folder.path) == []
 
 
-def test_the_hint_says_why_there_is_no_svg(folder: Folder) -> None:
+def test_the_hint_has_the_reason_for_a_missing_svg(folder: Folder) -> None:
     start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
     names = '[{"name": "head"}, {"name": "head"}]'
     spec = f'[{{"name": "body", "type": "skeleton", "sublabels": {names}}}]'

@@ -27,7 +27,7 @@ UNSEEN = 240
 
 
 def picture(random, width, height):
-    """A picture by the function's own generator, which its training drew from other seeds."""
+    """Return an image of the function's generator; its training used other seeds."""
     sys.path.insert(0, str(FOLDER))
     try:
         return importlib.import_module("shapes").picture(random, width, height)
@@ -43,7 +43,7 @@ def file_of(image, suffix=".png"):
 
 @pytest.fixture(scope="module")
 def unseen():
-    """Encoded pictures, half of them as JPEG, and the shapes on them."""
+    """Return encoded images, half of them as JPEG, and the shapes on them."""
     random = np.random.default_rng(2027)
     pictures = []
     for i in range(UNSEEN):
@@ -91,18 +91,18 @@ def hits(detections, shapes):
 
 
 def test_precision_and_recall_on_unseen_pictures(detector, unseen):
-    right = answered = there = 0
+    correct = detected = expected = 0
     for data, shapes in unseen:
         detections = detect(detector, data)
-        right += hits(detections, shapes)
-        answered += len(detections)
-        there += len(shapes)
-    assert there > 2 * UNSEEN
-    assert right / answered > 0.9, f"{right} of {answered} findings are right"
-    assert right / there > 0.9, f"{right} of {there} shapes are found"
+        correct += hits(detections, shapes)
+        detected += len(detections)
+        expected += len(shapes)
+    assert expected > 2 * UNSEEN
+    assert correct / detected > 0.9, f"{correct} of {detected} detections are correct"
+    assert correct / expected > 0.9, f"{correct} of {expected} shapes are detected"
 
 
-def test_empty_ground_has_no_shapes(detector):
+def test_an_empty_background_has_no_shapes(detector):
     ys, xs = np.mgrid[:240, :320]
     for image in (np.full((240, 320, 3), 90), np.dstack([xs / 2, ys / 2, xs / 3])):
         assert detect(detector, file_of(image.astype(np.uint8))) == ()
@@ -111,12 +111,12 @@ def test_empty_ground_has_no_shapes(detector):
 def test_shapes_are_ordered_by_confidence_and_limited_by_the_threshold(detector, unseen):
     many = few = 0
     for data, _ in unseen[:30]:
-        all_of_them = detect(detector, data, threshold=0.05)
-        confidences = [each.confidence for each in all_of_them]
+        detections = detect(detector, data, threshold=0.05)
+        confidences = [each.confidence for each in detections]
         assert confidences == sorted(confidences, reverse=True)
         sure = detect(detector, data, threshold=0.8)
         assert all(each.confidence >= 0.8 for each in sure)
-        many, few = many + len(all_of_them), few + len(sure)
+        many, few = many + len(detections), few + len(sure)
     assert 0 < few < many
 
 

@@ -27,13 +27,13 @@ def test_without_control_groups_all_usable_cores_count() -> None:
         ("100000 0", EVERY),
     ],
 )
-def test_a_limit_of_the_second_version(text: str, expected: int, tmp_path: Path) -> None:
+def test_a_limit_of_control_groups_version_2(text: str, expected: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(text + "\n")
     assert launch.available_cores(str(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("-1", EVERY), ("100000", 1)])
-def test_a_limit_of_the_first_version(quota: str, expected: int, tmp_path: Path) -> None:
+def test_a_limit_of_control_groups_version_1(quota: str, expected: int, tmp_path: Path) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota + "\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")

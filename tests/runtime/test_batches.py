@@ -127,7 +127,7 @@ def test_failures_reach_every_client(serve: Any, path: str, message: bytes) -> N
         assert message in answer.body
 
 
-def test_a_batch_that_takes_too_long(serve: Any) -> None:
+def test_a_batch_beyond_the_timeout(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(2), event_timeout=0.5)
     assert [answer.status for answer in together(processor, "a", "b", path="/hang")] == [408, 408]
     processor.await_workers("ready")

@@ -242,7 +242,7 @@ def test_without_a_requested_interpreter_path_is_searched(
         assert output[0] == wanted
 
 
-def test_spans_need_what_is_in_site_packages(config: Path, free_port: int) -> None:
+def test_spans_need_packages_of_site_packages(config: Path, free_port: int) -> None:
     """The processor's Python uses it only if an OTEL_ variable is set."""
     pytest.importorskip("opentelemetry.sdk")
     environ = {"OTEL_TRACES_EXPORTER": "none", "NUCLIO_PYTHON_EXE_PATH": sys.executable}

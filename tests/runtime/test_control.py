@@ -363,7 +363,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_taken_port(tmp_path: Any) -> None:
+def test_a_port_in_use(tmp_path: Any) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()

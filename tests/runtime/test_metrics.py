@@ -143,7 +143,7 @@ def nuclio_names() -> str:
     return registry.text()
 
 
-def test_triggers_have_the_names_that_nuclio_gives_them():
+def test_triggers_have_nuclios_names():
     values = samples(nuclio_names())
     constant = (("instance", "i"), ("namespace", "n"), ("function", "f"), ("project", "p"))
     base = (*constant, ("trigger_kind", "http"), ("trigger_id", "myHttpTrigger"))

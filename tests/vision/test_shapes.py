@@ -95,7 +95,7 @@ def test_a_mask_has_two_dimensions():
         vision.mask("mask", np.ones((1, 4, 4)))
 
 
-def test_numbers_of_libraries_become_plain_ones():
+def test_numbers_of_libraries_become_plain_numbers():
     expected = vision.polygon("polygon", CORNERS, 0.75)
     array = np.array(CORNERS, np.float32)
     for corners in (array, array.ravel(), array.tolist(), list(array), list(array.ravel())):

@@ -69,7 +69,7 @@ def snapshot(folder):
 
 
 class TestCode:
-    def test_lies_by_its_path_in_the_image(self, lay_out, write, folder):
+    def test_has_its_path_in_the_image(self, lay_out, write, folder):
         write("sub/model.py", "x = 1\n")
         (folder / "empty").mkdir()
         directory, _ = lay_out()
@@ -136,7 +136,7 @@ class TestLargeFiles:
         assert packed(directory, "large")[f"{HOME}tool"].mode == 0o755
         assert content(directory, "large", f"{HOME}weights/a.pt") == BIG
 
-    def test_there_are_none(self, lay_out):
+    def test_are_absent(self, lay_out):
         directory, about = lay_out()
         assert not about.has_large_files
         assert not (directory / "artifacts/large.tar").exists()
@@ -201,7 +201,7 @@ class TestSecrets:
             assert (directory / "handler" / name).read_text() == expected
         assert (tmp_path / "context-code/function.yaml").read_text() == self.SECRET
 
-    def test_others_are_left_alone(self, lay_out, write):
+    def test_other_files_are_unchanged(self, lay_out, write):
         text = COPIES + "  triggers: {web: {kind: http, password: ''}}   \r\n\r\n"
         write("function.yaml", text)
         write("labels.yaml", "- [")
@@ -228,7 +228,7 @@ class TestIgnored:
         assert not about.has_large_files
         assert "data/a" not in names(directory)
 
-    def test_never_what_the_function_needs(self, lay_out, write):
+    def test_not_files_that_the_function_needs(self, lay_out, write):
         write(".dockerignore", "*\n!.dockerignore")
         directory, about = lay_out()
         assert names(directory) == {".dockerignore", "function.yaml", "main.py"}
@@ -263,7 +263,7 @@ class TestRequirements:
         write("requirements.txt", "-r gone.txt\n")
         assert names(lay_out()[0], "requirements") == {"requirements.txt"}
 
-    def test_none(self, lay_out):
+    def test_without_requirements(self, lay_out):
         assert not (lay_out()[0] / "artifacts/requirements.tar").exists()
 
 

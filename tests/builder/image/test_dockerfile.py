@@ -85,7 +85,7 @@ def test_large_files_and_requirements_precede_the_code() -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_part_before_the_code_is_the_beginning_of_the_whole(name: str) -> None:
+def test_the_part_before_the_code_begins_the_dockerfile(name: str) -> None:
     recipe_ = recipe(name)
     first, all_of_it = (
         pre_copy_dockerfile(recipe_).instructions,

@@ -114,7 +114,7 @@ class TestDirectives:
 class TestRun:
     SCRIPT = 'python3 -c "\n# comment\nprint()\n"'
 
-    def test_a_script_goes_to_the_shell_in_effect(self):
+    def test_a_script_is_run_by_the_current_shell(self):
         lines = [("RUN", self.SCRIPT), ("SHELL", '["/bin/bash", \\\n "-c"]'), ("RUN", self.SCRIPT)]
         quoted = self.SCRIPT.replace('"', '\\"').replace("\n", "\\n")
         assert text(*lines).split("\n") == [

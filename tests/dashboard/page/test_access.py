@@ -173,7 +173,7 @@ _LOADED = """() => [
 ]"""
 
 
-def test_the_whole_page_is_small_on_the_wire(dashboard: Dashboard) -> None:
+def test_the_compressed_page_is_small(dashboard: Dashboard) -> None:
     files = [file for file in STATIC_FOLDER.rglob("*") if file.is_file()]
     assert files
     sent = 0
