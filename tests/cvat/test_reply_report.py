@@ -2,7 +2,7 @@
 
 from fnbuild.cvat.reply_report import ReplyReport
 
-KNOWN = {f"label-{i}": i for i in range(40)}
+LABELS = {f"label-{i}": i for i in range(40)}
 
 
 def test_the_number_of_suggestions_is_limited():
@@ -11,7 +11,7 @@ def test_the_number_of_suggestions_is_limited():
     assert hints[:100] == ['did you mean "label"?'] * 100
     assert hints[100:] == [None] * 50
     many = ReplyReport()
-    assert sum(many.suggestion("lable-1", KNOWN) is not None for _ in range(150)) == 50
+    assert sum(many.suggestion("lable-1", LABELS) is not None for _ in range(150)) == 50
 
 
 def test_long_words_and_many_candidates_are_not_compared(monkeypatch):
@@ -23,7 +23,7 @@ def test_long_words_and_many_candidates_are_not_compared(monkeypatch):
 
     monkeypatch.setattr("difflib.get_close_matches", matches)
     report = ReplyReport()
-    assert report.suggestion("x" * 100_000, KNOWN).startswith("known: label-0, ")
+    assert report.suggestion("x" * 100_000, LABELS).startswith("known: label-0, ")
     assert compared == [80]
     thousands = dict.fromkeys(map(str, range(5000)))
     assert report.suggestion("17", thousands) == "known: 0, 1, 2, 3, 4, 5, …"

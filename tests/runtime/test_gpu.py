@@ -57,12 +57,12 @@ class Library:
         buffer.value = b"GPU-%d" % handle.value
         return self._called("uuid")
 
-    def _processes(self, handle: Any, count: Any, found: Any) -> int:
+    def _processes(self, handle: Any, count: Any, entries: Any) -> int:
         here = self.gpus[handle.value - 1]
         room, count._obj.value = count._obj.value, len(here)
         if room < len(here):
             return 7
-        for entry, (pid, used) in zip(found, here, strict=False):
+        for entry, (pid, used) in zip(entries, here, strict=False):
             entry.pid, entry.used = pid, used
         return self._called("processes")
 

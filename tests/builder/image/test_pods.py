@@ -49,7 +49,7 @@ def handler(context, event):
         "sdk": type(context.Response()).__module__.partition(".")[0],
     }
 """
-"""What functions do that few rights may forbid."""
+"""A function with operations that restricted permissions may forbid."""
 
 SIZE = 3 << 20
 """So large that a body goes through shared memory, and below the limit for requests."""

@@ -18,16 +18,16 @@ from fnbuild.builder.sources.s3 import object_url
 from fnbuild.errors import InputError, UnavailableError
 from fnbuild.function.types import Build
 
-GIVEN = {"s3Bucket": "models", "s3ItemKey": "a b/x.zip", "s3Region": "eu-west-1"}
+ATTRIBUTES = {"s3Bucket": "models", "s3ItemKey": "a b/x.zip", "s3Region": "eu-west-1"}
 KEYS = {"s3AccessKeyId": "AKIA", "s3SecretAccessKey": "s3cret/+", "s3SessionToken": "t0ken=="}
 
 
 def test_public_objects() -> None:
-    assert object_url(GIVEN) == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip"
+    assert object_url(ATTRIBUTES) == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip"
 
 
 def test_secrets_are_neither_in_the_url_nor_shown() -> None:
-    url = object_url(GIVEN | KEYS)
+    url = object_url(ATTRIBUTES | KEYS)
     query = parse_qs(urlsplit(url).query)
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["3600"]
@@ -48,21 +48,21 @@ def test_secrets_are_neither_in_the_url_nor_shown() -> None:
 )  # fmt: skip
 def test_invalid_objects(wrong: dict[str, str]) -> None:
     with pytest.raises(InputError) as raised:
-        object_url(GIVEN | wrong)
+        object_url(ATTRIBUTES | wrong)
     assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
 def test_signed_urls_name_the_region(region: str) -> None:
-    url = object_url({**GIVEN, **KEYS, "s3Region": region})
+    url = object_url({**ATTRIBUTES, **KEYS, "s3Region": region})
     assert urlsplit(url).netloc == f"models.s3.{region}.amazonaws.com"
 
 
 def test_without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    assert object_url(GIVEN).startswith("https://")
+    assert object_url(ATTRIBUTES).startswith("https://")
     with pytest.raises(UnavailableError, match=r"s3://models/a b/x\.zip needs .* s3fs") as raised:
-        object_url(GIVEN | KEYS)
+        object_url(ATTRIBUTES | KEYS)
     assert "pip install 'fnbuild[s3]'" in str(raised.value.hint)
     assert "s3cret" not in f"{raised.value} {raised.value.__cause__}"
 
@@ -88,7 +88,7 @@ def test_code_from_a_private_bucket(s3_server: str, monkeypatch: pytest.MonkeyPa
         url = f"{s3_server}/{path}"
         request = urllib.request.Request(url, data=body, headers=headers, method="PUT")
         urllib.request.urlopen(request).close()
-    attributes = {**GIVEN, **KEYS, "s3ItemKey": "a b/x.py", "s3Region": "us-east-1"}
+    attributes = {**ATTRIBUTES, **KEYS, "s3ItemKey": "a b/x.py", "s3Region": "us-east-1"}
     messages: list[str] = []
     build = Build(code_entry_type="s3", code_entry_attributes=attributes)
     with open_code(None, build=build, progress=messages.append) as source:

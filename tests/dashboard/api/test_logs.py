@@ -143,8 +143,10 @@ def test_levels(dashboard: Dashboard, talker: str) -> None:
     say(dashboard, talker, 5, 1, "debug")
     say(dashboard, talker, 6, 1, "error")
     assert {record["level"] for record in records(dashboard, talker, "?level=error")} == {"error"}
-    assert "line 5" in [one["message"] for one in records(dashboard, talker, "?level=debug")]
-    assert "line 5" not in [one["message"] for one in records(dashboard, talker, "?level=info")]
+    assert "line 5" in [record["message"] for record in records(dashboard, talker, "?level=debug")]
+    assert "line 5" not in [
+        record["message"] for record in records(dashboard, talker, "?level=info")
+    ]
 
 
 @pytest.mark.parametrize("query", ["tail=-1", "tail=x", "since=yesterday", "level=loud"])

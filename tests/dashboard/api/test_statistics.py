@@ -63,7 +63,7 @@ def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
     [busy, *_] = [sample for sample in shown["samples"] if sample["requests"]]
     assert 10 < busy["p50"] <= busy["p95"] <= busy["p99"]
     assert busy["workers"] == 1
-    for quiet in (one for one in shown["samples"] if not one["requests"]):
+    for quiet in (sample for sample in shown["samples"] if not sample["requests"]):
         assert quiet["p50"] is None
     assert shown["gpuMemory"] is None
 

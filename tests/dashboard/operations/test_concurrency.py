@@ -24,7 +24,7 @@ from tests.dashboard.waiting import until
 pytestmark = pytest.mark.system
 
 REFUSED = (409, 412)
-"""What whoever comes second may be told: it exists already, or somebody is at it."""
+"""Statuses of a second request: the object exists, or another change is in progress."""
 
 _CODE = "def handler(context, event):\n    return {text!r}\n"
 

@@ -58,15 +58,15 @@ def pair(tmp_path: Path, fetched: Path) -> Iterator[Pair]:
     """Two dashboards on one cluster, each with its own data directory."""
     config = tmp_path / "dashboard.yaml"
     config.write_text("platform: kube\nplatforms: [kube]\nnoPull: true\n")
-    homes = [tmp_path / one for one in ("one", "two")]
+    homes = [tmp_path / name for name in ("one", "two")]
     for home in homes:
         home.mkdir()
     with own_namespace(require_cluster()) as namespace:
         env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace}
-        one, two = (
+        first_server, second_server = (
             running(new_data_dir(home, fetched), "--config", str(config), env=env) for home in homes
         )
-        with one as first, two as second:
+        with first_server as first, second_server as second:
             yield first, second
             first.request("DELETE", "/api/functions/slow")
 

@@ -120,13 +120,13 @@ class Playground:
     def answered(self, count: int) -> None:
         """Wait until that many requests were sent and the last reply is shown and checked."""
         # A waiting page must handle its events.
-        until(lambda: self._heard(count), f"{count} replies to {self.name}")
+        until(lambda: self._has_replies(count), f"{count} replies to {self.name}")
         expect(self.page.locator(".playground")).to_have_attribute("aria-busy", "false")
         expect(self.page.locator(".panel-findings > *").first).to_be_visible()
         self.settled()
         assert len(self.sent) == count, [list(body) for body in self.sent]
 
-    def _heard(self, count: int) -> bool:
+    def _has_replies(self, count: int) -> bool:
         self.page.wait_for_timeout(10)
         return len(self._answers) >= count
 
