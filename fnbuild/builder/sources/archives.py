@@ -317,19 +317,24 @@ def _untar(archive: Path, kind: ArchiveKind, tree: UnpackedTree) -> None:
         tarfile.open(fileobj=_BoundedReads(stream), mode="r:") as members,
     ):
         for info in members:
-            if info.isdir():
-                tree.add_folder(info.name)
-            elif info.issym():
-                tree.add_link(info.name, info.linkname)
-            elif info.islnk():
-                tree.add_hard_link(info.name, info.linkname)
-            elif info.isreg():
-                file = members.extractfile(info)
-                assert file is not None
-                with file:
-                    tree.add_file(info.name, file, executable=bool(info.mode & 0o111))
-            else:
-                raise member_error(tree.archive, info.name, "it is a device or a pipe")
+            add_tar_member(tree, members, info)
+
+
+def add_tar_member(tree: UnpackedTree, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    """Unpack a member whose content comes next in the archive."""
+    if member.isdir():
+        tree.add_folder(member.name)
+    elif member.issym():
+        tree.add_link(member.name, member.linkname)
+    elif member.islnk():
+        tree.add_hard_link(member.name, member.linkname)
+    elif member.isreg():
+        file = archive.extractfile(member)
+        assert file is not None
+        with file:
+            tree.add_file(member.name, file, executable=bool(member.mode & 0o111))
+    else:
+        raise member_error(tree.archive, member.name, "it is a device or a pipe")
 
 
 def _decompressed(archive: Path, kind: ArchiveKind) -> IO[bytes]:

@@ -18,8 +18,10 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP
+from fnbuild.builder.sources.archives import UnpackedTree, add_tar_member
+from fnbuild.builder.sources.limits import DEFAULT_LIMITS
 from fnbuild.datadir import data_dir, make_private_dir
-from fnbuild.errors import PlatformError
+from fnbuild.errors import InputError, PlatformError
 from fnbuild.function.types import Raw
 from fnbuild.names import CODE_FOLDER
 from fnbuild.platforms.docker.engine import Engine
@@ -46,7 +48,7 @@ def extract_code(engine: Engine, revision: RevisionRecord) -> Path | None:
         with contextlib.suppress(OSError):
             partial.rename(folder)
         return folder
-    except (OSError, tarfile.TarError) as error:
+    except (InputError, OSError, tarfile.TarError) as error:
         raise PlatformError(
             f"the code of {revision.key.name} cannot be extracted from its image: {error}"
         ) from error
@@ -78,8 +80,7 @@ def _extract_files(engine: Engine, revision: RevisionRecord, folder: Path) -> bo
         if chunks is None:
             return False
         folder.mkdir(mode=0o700)
-        with tarfile.open(fileobj=_ChunkReader(chunks), mode="r|") as archive:
-            archive.extractall(folder, filter=_function_file)  # noqa: S202 - the filter is strict
+        _unpack(chunks, folder)
     finally:
         engine.remove(container)
     return any(folder.iterdir())
@@ -105,19 +106,18 @@ def _process_scope() -> str:
     return name
 
 
-def _function_file(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """Return the member with its place in `folder`; None for files of other build lines."""
-    inside = member.name.partition("/")[2]
-    if not inside or member.mtime != FILE_TIMESTAMP:
-        return None
-    if inside.count("/") >= trees.MAX_DEPTH:
-        raise tarfile.TarError(
-            f"{inside[:120]}… is nested more than {trees.MAX_DEPTH} folders deep"
-        )
-    safe = tarfile.data_filter(member.replace(name=inside, deep=False), folder)
-    if not safe.isreg():
-        return safe if safe.isdir() or safe.issym() else None
-    return safe.replace(mode=0o755 if member.mode & 0o100 else 0o644, deep=False)
+def _unpack(chunks: Iterator[bytes], folder: Path) -> None:
+    # The files are not packed, so the limit of the ratio cannot apply.
+    tree = UnpackedTree(folder, CODE_FOLDER, DEFAULT_LIMITS.unpacked_bytes, DEFAULT_LIMITS)
+    with tarfile.open(fileobj=_ChunkReader(chunks), mode="r|") as archive:
+        for member in archive:
+            name = member.name.partition("/")[2]
+            if not name or member.mtime != FILE_TIMESTAMP:
+                continue
+            target = member.linkname.partition("/")[2] if member.islnk() else member.linkname
+            relative = member.replace(name=name, linkname=target, deep=False)
+            add_tar_member(tree, archive, relative)
+    tree.create_links()
 
 
 class _ChunkReader(io.RawIOBase):

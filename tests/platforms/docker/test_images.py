@@ -83,7 +83,7 @@ def test_an_existing_image_runs_if_it_cannot_be_pulled(author: Author) -> None:
 READING = """
 import os, signal, sys
 from fnbuild.platforms.docker import DockerPlatform, image_code
-image_code._function_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+image_code.add_tar_member = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 DockerPlatform().code_folder(*sys.argv[1:])
 """
 
