@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.dashboard.conftest import Dashboard
-from tests.dashboard.page import seclusion
+from tests.dashboard.page import isolated_browser
 from tests.dashboard.page.browsing import opened
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -21,9 +21,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium, headless and, if possible, in a separate network namespace."""
     if not CHROMIUM.exists():
         pytest.skip(f"Chromium is missing: there is no {CHROMIUM} (Debian's package chromium)")
-    if not seclusion.possible():
+    if not isolated_browser.can_isolate():
         print("Chromium shares this machine's network: it aborts requests when interfaces change")
-    program = seclusion.launcher(CHROMIUM, tmp_path_factory.mktemp("browser"))
+    program = isolated_browser.launcher(CHROMIUM, tmp_path_factory.mktemp("browser"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu"]

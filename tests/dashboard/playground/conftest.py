@@ -20,7 +20,7 @@ from tests.dashboard.conftest import (
 )
 from tests.dashboard.page.browsing import opened
 from tests.dashboard.page.conftest import browser  # noqa: F401  (a fixture)
-from tests.dashboard.playground.playing import Playground
+from tests.dashboard.playground.playground_page import Playground
 
 LIBRARY = Path(__file__).resolve().parents[3] / "functions"
 OWN = Path(__file__).parent / "functions"

@@ -16,7 +16,7 @@ from fnbuild.cvat.shapes import runs_to_bits
 from fnbuild.function.labels import PALETTE
 from tests.dashboard.conftest import Dashboard
 from tests.dashboard.playground.conftest import Play
-from tests.dashboard.playground.playing import Playground, alike
+from tests.dashboard.playground.playground_page import Playground, alike
 
 pytestmark = pytest.mark.system
 

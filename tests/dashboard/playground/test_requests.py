@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from tests.dashboard.conftest import Dashboard
 from tests.dashboard.page.browsing import PHONE
 from tests.dashboard.playground.conftest import Play
-from tests.dashboard.playground.playing import Playground, alike, program, run
+from tests.dashboard.playground.playground_page import Playground, alike, program, run
 from tests.functions.test_opencv import ASTRONAUT, likeness
 
 pytestmark = pytest.mark.system

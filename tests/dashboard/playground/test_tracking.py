@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from fnbuild.function.labels import PALETTE
 from tests.dashboard.playground.conftest import Play
-from tests.dashboard.playground.playing import Playground, alike, program, run
+from tests.dashboard.playground.playground_page import Playground, alike, program, run
 from tests.dashboard.waiting import until
 from tests.functions.test_opencv import ASTRONAUT, likeness
 

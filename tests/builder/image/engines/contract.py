@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder.image.engine import BuildRequest, Engine
-from tests.builder.image.engines.building import *  # noqa: F403
-from tests.builder.image.engines.keeping import *  # noqa: F403
+from tests.builder.image.engines.build_tests import *  # noqa: F403
+from tests.builder.image.engines.image_tests import *  # noqa: F403
 from tests.engine import EngineResources
 
 Build = Callable[..., str]

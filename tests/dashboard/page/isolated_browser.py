@@ -1,13 +1,13 @@
 """Start a browser in a separate network namespace, whose only interface is loopback.
 
-Chromium aborts what it is loading (net::ERR_NETWORK_CHANGED) whenever an interface of its network
-appears or goes, as those of containers do that other tests run at the same time. And a page that
-works here needs nothing from any network but its dashboard.
+Chromium aborts requests (net::ERR_NETWORK_CHANGED) whenever a network interface appears or
+disappears, for example those of containers of other tests. The namespace prevents this. It also
+shows that the page needs no network except its dashboard.
 
-`launcher` writes the program that a test gives out as the browser. Run by it, this file listens in
-the new namespace, leaves the listening socket to a child that stays outside, and becomes the
-browser. The child speaks SOCKS 5 (RFC 1928) there and connects to loopback, to nothing else; it
-dies with the browser. The pipes of --remote-debugging-pipe stay the browser's own.
+`launcher` writes the program that a test passes as the browser. Run by it, this file listens in
+the new namespace, passes the listening socket to a child that stays outside, and becomes the
+browser. The child serves SOCKS 5 (RFC 1928) and connects only to loopback; it ends with the
+browser. Only the browser has the pipes of --remote-debugging-pipe.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def launcher(browser: Path, folder: Path) -> Path:
     """Write a program to `folder` that starts the browser, if possible in its own network."""
-    path = folder / "secluded-browser"
+    path = folder / "isolated-browser"
     command = [sys.executable, "-I", __file__, str(browser)]
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     path.chmod(0o755)
     return path
 
 
-def possible() -> bool:
+def can_isolate() -> bool:
     """Return True if this user may create a network namespace."""
     return subprocess.run([sys.executable, "-I", __file__], check=False).returncode == 0
 
@@ -64,15 +64,15 @@ def start(browser: str, *arguments: str) -> None:
     far.close()
     flags: tuple[str, ...] = ()
     with near, suppress(OSError):
-        seclude()
+        isolate()
         with socket.create_server(("127.0.0.1", PORT)) as listening:
             socket.send_fds(near, [b"."], [listening.fileno()])
         flags = FLAGS
     os.execv(browser, [browser, *flags, *arguments])
 
 
-def seclude() -> None:
-    """Enter a new namespace, where loopback is up. Raises OSError where that is forbidden."""
+def isolate() -> None:
+    """Enter a new namespace, where loopback is up; raise OSError if that is forbidden."""
     user, group = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWNET):
         if libc.unshare(CLONE_NEWNET | CLONE_NEWUSER):
@@ -151,6 +151,6 @@ if __name__ == "__main__":
     if sys.argv[1:]:
         start(*sys.argv[1:])
     try:
-        seclude()
+        isolate()
     except OSError:
         sys.exit(1)

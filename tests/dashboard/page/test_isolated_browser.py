@@ -11,13 +11,13 @@ import pytest
 from playwright.sync_api import Browser, Error
 
 from tests.dashboard.conftest import Dashboard
-from tests.dashboard.page import seclusion
+from tests.dashboard.page import isolated_browser
 from tests.dashboard.waiting import until
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(
-        not seclusion.possible(), reason="this user may make no network namespace here"
+        not isolated_browser.can_isolate(), reason="this user may not create a network namespace"
     ),
 ]
 
@@ -44,7 +44,7 @@ def test_no_process_is_left(tmp_path: Path) -> None:
         "read -r child others </proc/$$/task/$$/children\necho $child\nread -r line\n"
     )
     script.chmod(0o755)
-    command = seclusion.launcher(script, tmp_path)
+    command = isolated_browser.launcher(script, tmp_path)
     here = os.readlink("/proc/self/ns/net")
     with subprocess.Popen([command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
