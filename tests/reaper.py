@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-VARIABLE = "TEST_RUN_ID"
-"""Fixtures that remove settings of fnbuild from an environment keep this variable."""
+VARIABLE = "LC_TEST_RUN_ID"
+"""The prefix is one that fnbuild keeps in the environment of its daemons, as sudo and ssh do."""
 _ROUNDS = 20
 _PAUSE_SECONDS = 0.1
 

@@ -29,10 +29,12 @@ def test_processes_of_a_killed_run_end(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     program = f"""
 import os, pathlib, subprocess, sys, time
+from fnbuild.platforms.process.daemon import clean_environment
 from tests import reaper
 reaper.start()
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-child = subprocess.Popen(sleep, start_new_session=True)
+daemon = clean_environment(os.environ)
+child = subprocess.Popen(sleep, start_new_session=True, env=daemon)
 pathlib.Path({str(ready)!r} + ".new").write_text(f"{{os.environ[reaper.VARIABLE]}} {{child.pid}}")
 os.rename({str(ready)!r} + ".new", {str(ready)!r})
 time.sleep(600)
