@@ -66,18 +66,14 @@ def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
 def _with_buildkit(folder: Path) -> str:
     """Return the first folder of PATH with a docker that has BuildKit, or ""."""
     (folder / "Dockerfile").write_text("FROM scratch\nLABEL nothing=here\n")
-    for folder_of_program in os.get_exec_path():
-        docker = Path(folder_of_program, "docker")
+    for program_folder in os.get_exec_path():
+        docker = Path(program_folder, "docker")
         if os.access(docker, os.X_OK):
             command = [docker, "build", "--quiet", "--file", folder / "Dockerfile", folder]
             environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
-            if (
-                subprocess.run(
-                    command, env=environment, capture_output=True, check=False
-                ).returncode
-                == 0
-            ):
-                return folder_of_program
+            result = subprocess.run(command, env=environment, capture_output=True, check=False)
+            if result.returncode == 0:
+                return program_folder
     return ""
 
 

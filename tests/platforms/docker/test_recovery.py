@@ -42,20 +42,20 @@ PROGRAM = """\
 import os, signal, sys
 from fnbuild.platforms.docker.engine import Engine
 
-when, method, which, how = sys.argv[1:5]
+when, method, number, signal_name = sys.argv[1:5]
 original, calls = getattr(Engine, method), []
 
-def called(self, *given, **named):
-    calls.append(given)
-    ours = len(calls) == int(which)
-    if ours and when == "before":
-        os.kill(os.getpid(), getattr(signal, how))
-    answer = original(self, *given, **named)
-    if ours and when == "after":
-        os.kill(os.getpid(), getattr(signal, how))
+def call(self, *args, **kwargs):
+    calls.append(args)
+    interrupt = len(calls) == int(number)
+    if interrupt and when == "before":
+        os.kill(os.getpid(), getattr(signal, signal_name))
+    answer = original(self, *args, **kwargs)
+    if interrupt and when == "after":
+        os.kill(os.getpid(), getattr(signal, signal_name))
     return answer
 
-setattr(Engine, method, called)
+setattr(Engine, method, call)
 sys.argv[1:] = sys.argv[5:]
 from fnbuild.cli import main
 main()

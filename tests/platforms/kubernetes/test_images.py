@@ -190,8 +190,8 @@ def test_prune_keeps_builds_of_recorded_revisions(
     call(engine, "tag", engines.PYTHON_IMAGE, foreign)
     call(engine, "push", foreign)
     call(engine, "rmi", foreign)
-    # A build that was pushed and then replaced by another one before it ran.
 
+    # A build that was pushed and then replaced by another one before it ran.
     def build_image(word: str) -> BuiltImage:
         request = author.request(with_registry(author.write(word, name=name), own_registry))
         return artifacts.build_image(prepare(request).loaded, engine, author.progress.append)

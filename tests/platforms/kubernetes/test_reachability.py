@@ -90,7 +90,7 @@ def test_fnbuild_runs_in_a_pod_with_few_permissions(
         return pod_status.get("phase") in ("Succeeded", "Failed")
 
     until("the end of the pod", ended, 180)
-    outputs = {line: _log(cluster, author.namespace, line) for line in command_lines}
+    outputs = {name: _log(cluster, author.namespace, name) for name in command_lines}
     assert pod_status["phase"] == "Succeeded", outputs
     status = json.loads(outputs["get"])["status"]
     assert status["externalInvocationUrls"] == [f"{pod_status['hostIP']}:{deployment.http_port}"]
