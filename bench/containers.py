@@ -2,10 +2,10 @@
 
     python -m bench.containers
 
-Deploys, builds after an edit and redeploys of one function that decodes JPEGs, by `fnbuild` and by
-hand in turns; how long the port does not answer while a redeploy goes on; and the requests per
-second of the same function on the process platform and in a container. The table goes into
-docs/performance.md with `--write`.
+It measures deploys, builds after an edit and redeploys of one function that decodes JPEGs, with
+`fnbuild` and by hand in turns; the time without an answer on the port during a redeploy; and the
+requests per second of the same function on the process platform and in a container. `--write`
+writes the table into docs/performance.md.
 """
 
 from __future__ import annotations

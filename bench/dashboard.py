@@ -1,11 +1,11 @@
-"""The dashboard over a hundred functions: its list, what it adds to a request, its log, its page.
+"""A dashboard with a hundred functions: its list, relayed requests, a log, its page.
 
     python -m bench.dashboard
 
-Half of the functions run as processes, half in containers; all do next to nothing. The list is
-asked for while the dashboard keeps it fresh. A JPEG goes to a function directly and through the
-dashboard in turns. A function writes fifty lines a second while the page shows its log. The table
-goes into docs/performance.md with `--write`.
+Half of the functions run as processes, half in containers; all do almost nothing. The list is
+requested while the dashboard updates it. A JPEG is sent to a function directly and through the
+dashboard in turns. A function writes fifty lines a second while the page shows its log. `--write`
+writes the table into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def _write_lines(dashboard: RunningDashboard, total: int) -> None:
 def measure_page(
     dashboard: RunningDashboard, seconds: float
 ) -> tuple[tuple[float, int], tuple[int, int]]:
-    """Until the functions in sight are painted, in ms, with the bytes for it (medians, nothing
-    cached); and how many lines were written while its log was open, and shown.
+    """Return the ms until the visible functions are painted, with the bytes transferred (medians,
+    nothing cached); and the number of lines written and shown while its log was open.
     """
     from playwright.sync_api import sync_playwright
 
@@ -209,13 +209,13 @@ def _load_page(page: Any, url: str) -> tuple[float, int]:
 
 
 def measure(
-    crowd: FunctionFleet, rounds: int, seconds: float, say: Callable[[str], None]
+    fleet: FunctionFleet, rounds: int, seconds: float, say: Callable[[str], None]
 ) -> DashboardResults:
     """Measure everything, with a separate dashboard for measurements that increase memory."""
-    with crowd.dashboard() as dashboard:
+    with fleet.dashboard() as dashboard:
         peak = measure_memory(dashboard)
         say(f"most memory with large bodies: {peak:.0f} MiB")
-    with crowd.dashboard() as dashboard:
+    with fleet.dashboard() as dashboard:
         count = len(dashboard.functions())
         listed = measure_list(dashboard, seconds)
         say(f"list of {count}: p95 {listed.share(0.95):.1f} ms")
@@ -286,8 +286,8 @@ def main(arguments: list[str]) -> int:
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-dashboard-"))
-        crowd = FunctionFleet(Path(folder), options.functions, say)
-        figures = measure(stack.enter_context(crowd.opened()), options.rounds, options.seconds, say)
+        fleet = FunctionFleet(Path(folder), options.functions, say)
+        figures = measure(stack.enter_context(fleet.opened()), options.rounds, options.seconds, say)
     options_used = [argument for argument in arguments if argument != "--write"]
     text = render(figures, " ".join(["python -m bench.dashboard", *options_used]))
     print(text)

@@ -1,12 +1,12 @@
-"""Faults under load: workers killed at random, redeploys in between, or time alone.
+"""Faults under load: workers killed at random, redeploys in between, or only time.
 
     python -m bench.faults --requests 100000 --kills 200 --redeploys 20
     python -m bench.faults --minutes 30 --kills 0 --redeploys 0
 
-A function on the process platform, in a data directory of its own, gets mixed requests. A request
-may fail only because the worker that had it was killed, and its reply has to say so. Without kills
-and redeploys the memory of all processes has to stay as it is. The exit status is 1 if it does not
-hold.
+A function on the process platform, in a separate data directory, gets mixed requests. A request
+may fail only if its worker was killed, and its reply must have this reason. Without kills and
+redeploys, the memory of all processes must stay constant. The exit status is 1 if an expectation
+is violated.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def handler(context, event):
 
 
 class FunctionFleet:
-    """As many functions on each platform as is said, in a namespace and data directory of their
-    own; `with crowd.opened()` makes and removes them.
+    """A number of functions on each platform, in a separate namespace and data directory;
+    `with fleet.opened()` creates and removes them.
     """
 
     def __init__(self, folder: Path, of_each: int, say: Callable[[str], None]) -> None:

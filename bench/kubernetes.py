@@ -2,12 +2,12 @@
 
     python -m bench.kubernetes
 
-Deploys of one function whose image is pushed, by `fnbuild` and by `kubectl apply` with `kubectl
-rollout status` in turns, until the first answer on the node port; twenty deploys of as many
-functions at the same time; the listing of 50 and of 500 functions; and what clients that send
-nothing twice lose while the function is rolled out, its pods end, and its node port moves. All of
-it in namespaces of its own, on the cluster of the kubeconfig. The tables go into
-docs/performance.md with `--write`.
+It measures deploys of one function whose image is pushed, with `fnbuild` and with `kubectl apply`
+and `kubectl rollout status` in turns, until the first reply on the node port; twenty concurrent
+deploys of different functions; the listing of 50 and of 500 functions; and the requests that
+clients without retries lose during rollouts, ends of pods and changes of the node port. It uses
+separate namespaces on the cluster of the kubeconfig. `--write` writes the tables into
+docs/performance.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Costs of a server besides its requests, measured with each server alone.
+"""Costs of a server other than requests, measured with each server alone.
 
-Cold start, memory idle and loaded, CPU time while idle, and the time to a new worker after one
-was killed.
+These are the cold start, memory when idle and loaded, CPU time when idle, and the time to a new
+worker after one was killed.
 """
 
 from __future__ import annotations

@@ -39,8 +39,10 @@ def collect_facts(catalog: Catalog) -> dict[str, Any]:
 
 
 def _loop_nanoseconds() -> float:
-    """Nanoseconds for one turn of a plain loop in Python: how the interpreter of all servers was
-    compiled makes a third of difference, and its own settings do not always tell.
+    """Return the nanoseconds of one iteration of a plain loop in Python.
+
+    The compilation of the interpreter changes it by a third, and is not always visible in its
+    settings.
     """
     return round(min(timeit.repeat(_LOOP, number=1, repeat=5)) / _TURNS * 1e9, 1)
 

@@ -1,10 +1,10 @@
-"""Compare two source trees on real pictures: CPU time and latency of one request, in pairs.
+"""Compare two source trees on real images: CPU time and latency of one request, in pairs.
 
     python -m bench.pairs BEFORE AFTER
 
 Each tree has the package fnbuild. Both serve the same function, with one worker, at the same time;
-short slices of requests go to one and the other in turn, so that a busy machine disturbs both
-alike. The pictures are a photograph in two sizes, as base64 of a JPEG in JSON, as CVAT sends them.
+short slices of requests are sent to both in turns, so that a busy machine affects both
+equally. The images are a photograph in two sizes, as base64 of a JPEG in JSON, as CVAT sends them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The processes of one server, pids by a mark in their environment: memory, CPU time, their end.
+"""The processes of one server, identified by a mark in their environment: memory, CPU time, end.
 
-The mark finds those too that left the group or lost their parent, and never anybody else's.
+The mark also identifies processes that left the group or lost their parent, and no others.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ SliceKey = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One server under one workload and concurrency: medians over the rounds that count.
+    """One server under one workload and concurrency: medians over the valid rounds.
 
-    `ratio` is to the limit, `cpu_ms` is CPU time of all its processes per request. `void` holds the
-    reasons of the rounds that do not count.
+    `ratio` is relative to the limit, `cpu_ms` is the CPU time of all its processes per request.
+    `void` has the reasons of the invalid rounds.
     """
 
     rate: float

@@ -1,7 +1,7 @@
 """Throughput and latency: all servers of a workload run and are measured in turns, in short slices.
 
-A round gives every server one slice at every concurrency, in an order that moves on by one each
-round, so that whatever else the machine does meets all of them. Ratios are taken within a round.
+In a round, every server has one slice at every concurrency. The order is rotated by one each
+round, so that other load on the machine affects all servers. Ratios are computed within a round.
 """
 
 from __future__ import annotations

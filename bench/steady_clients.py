@@ -1,7 +1,7 @@
-"""Clients that send requests all the time, and none twice: what they lose, a caller would lose.
+"""Clients that send requests continuously without retries: what they lose, a caller would lose.
 
-Every second one keeps its connection for as long as the server lets it; the others open one for
-each request.
+Half of them keep their connection until the server closes it; the others open one for each
+request.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ _TIMEOUT = 5.0
 class SteadyClients:
     """Clients that run during a `with` block.
 
-    `answered` counts replies of status 200 by their text, `lost` all other ends of a request by
-    what went wrong, 5 s without a reply among them; `gap` is the longest time between two answers,
-    in seconds. New connections go to `url`, which may change; `pause` is what every client rests
-    between two requests.
+    `answered` counts replies of status 200 by their text, `lost` failed requests by their error,
+    including 5 s without a reply; `gap` is the longest time between two replies, in seconds. New
+    connections use `url`, which may change; `pause` is the time between two requests of a client.
     """
 
     def __init__(self, url: str, number: int = 6, pause: float = 0.01) -> None:

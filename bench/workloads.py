@@ -1,6 +1,7 @@
 """The workloads: request bodies, and the replies that the handler itself gives to them.
 
-The replies come from the handler called directly, in an environment of its own, once per payload.
+The replies are computed by calling the handler directly, in a separate environment, once for each
+payload.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls of a function by servers without functions: `Call` is the event, `call` the handler.
+"""Calls of a function by servers that have no functions: `Call` is the event, `call` the handler.
 
 calling.prepare()                    once in each worker process
 calling.call(body, content_type)     for each request; the handler's value
@@ -13,9 +13,9 @@ _context = SimpleNamespace(user_data=SimpleNamespace())
 
 
 class Call:
-    """An event: its body is parsed when the handler looks at it.
+    """An event, whose body is parsed when the handler reads it.
 
-    Servers that parse by themselves give the value instead of bytes.
+    Servers that parse JSON themselves pass the value instead of bytes.
     """
 
     def __init__(self, body, content_type="application/json"):

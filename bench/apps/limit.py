@@ -2,9 +2,9 @@
 
     python limit.py tuned|default
 
-It says `ready` on a line of its own when every process is; then, for each line `SECONDS` that it
-reads, it calls the handler that long and answers with one line of JSON. BENCH_BODY is the file with
-the request's body. `tuned` sets the allocator as our workers do.
+It prints the line `ready` when every process is ready. For each line `SECONDS` that it reads, it
+calls the handler that long and prints one line of JSON. BENCH_BODY is the file with the request's
+body. `tuned` sets the allocator as fnbuild's workers do.
 """
 
 import ctypes

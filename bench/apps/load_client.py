@@ -1,8 +1,8 @@
-"""A load generator for machines without wrk: kept-alive connections on one asyncio loop.
+"""A load generator for machines without wrk: persistent connections on one asyncio loop.
 
     python load_client.py URL CONCURRENCY SECONDS
 
-BENCH_BODY is the file with the body. It prints what load.lua prints.
+BENCH_BODY is the file with the body. The output is that of load.lua.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Nuclio's path to a Python handler, emulated: its front, in Python instead of Go.
+"""Nuclio's path to a Python handler, emulated: its front end, in Python instead of Go.
 
-Each worker is a wrapper process behind a unix socket. An event goes there as a length and a msgpack
-map, the reply comes back as a line of JSON behind the letter `r`
+Each worker is a wrapper process with a unix socket. An event is sent as a length and a msgpack
+map; the reply is a line of JSON after the letter `r`
 (pkg/processor/runtime/python/py/_nuclio_wrapper.py, pkg/processor/runtime/rpc).
 """
 

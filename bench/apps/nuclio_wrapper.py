@@ -1,6 +1,6 @@
 """Nuclio's path to a Python handler, emulated: the wrapper process of one handler.
 
-The argument is the unix socket to take events from; the event is the real nuclio_sdk.Event.
+The argument is the unix socket of its events; the event is the real nuclio_sdk.Event.
 """
 
 import json

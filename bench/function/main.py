@@ -1,4 +1,4 @@
-"""The function that every server runs; BENCH_WORKLOAD says which of the workloads.
+"""The function that every server runs; BENCH_WORKLOAD selects the workload.
 
 `plain` handlers are written as CVAT's functions are: the parsed body, base64, Pillow. `vision` ones
 take the image from the request with fnbuild.vision.

@@ -42,7 +42,7 @@ def wheels(tmp_path, monkeypatch):
 
 
 def wheel(folder: Path, name: str, version: str = "1.0", requires: str = "") -> Path:
-    """Create a package with one module that knows its version."""
+    """Create a package with one module that has its version."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     about = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"

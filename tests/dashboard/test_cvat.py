@@ -166,7 +166,7 @@ def test_a_function_that_fails(
 
 @pytest.fixture
 def idle(cvat: Cvat, task: Task) -> None:
-    """Wait until the detector's only worker is idle: a client may have given up on it."""
+    """Wait until the detector's only worker is idle: a client may have disconnected early."""
 
     def answers() -> bool:
         try:

@@ -104,5 +104,5 @@ def test_mlruns_calls_about_projects_read_and_change_nothing(started: Started) -
         assert status("GET", "/api/projects") == 200
         for _ in range(12):
             assert status("POST", "/api/projects", body) == 401
-        # None of them counts as a wrong token.
+        # They do not count as wrong tokens.
         assert call(dashboard, "POST", "projects", body).status == 201

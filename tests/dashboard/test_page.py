@@ -1,4 +1,4 @@
-"""The page's files as they are sent, and the files that the first view needs."""
+"""The page's files as sent, and the files that the first view needs."""
 
 from __future__ import annotations
 

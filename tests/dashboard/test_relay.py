@@ -475,7 +475,7 @@ def test_connections_are_reused(
 
 
 def test_garbage_after_a_request(relaying: Relaying, upstream: Serve) -> None:
-    """The function receives one request, and nothing of what the caller sent after it."""
+    """The function receives one request, and no data that the caller sent after it."""
     seen: list[bytes] = []
 
     def talk(link: socket.socket) -> None:

@@ -126,7 +126,7 @@ def test_a_requested_platform_that_does_not_answer_is_reported(started: Started)
     nobody = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
     with started("--show", "local", env=nobody) as dashboard:
         message = "the platform local does not answer now: "
-        until(lambda: message in dashboard.output, "it says that there is no engine")
+        until(lambda: message in dashboard.output, "the missing engine is reported")
     with started("--show", "process", env=nobody) as dashboard:
         assert dashboard.request("GET", "/api/functions").status == 200
         assert "does not answer" not in dashboard.output

@@ -195,7 +195,7 @@ def mended(data: bytes) -> str:
 
 
 def peak_megabytes() -> float:
-    """The most memory this program had; getrusage would count what its parent had at the fork."""
+    """Return the peak memory of this program; getrusage would include its parent's at the fork."""
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024

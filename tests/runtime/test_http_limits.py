@@ -171,7 +171,7 @@ def test_announced_bodies_allocate_no_memory():
         for _ in range(20):
             wire = stack.enter_context(server.wire())
             wire.send(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 60000000\r\n\r\nx")
-        until(lambda: server.counts()["connections"] == 21, "all are there")
+        until(lambda: server.counts()["connections"] == 21, "all connections are open")
         assert server.counts()["rss"] - before < 60 * MEGABYTE
 
 

@@ -242,7 +242,7 @@ def _open(dashboard: Dashboard, name: str) -> int:
 
 def test_a_client_that_disconnects_leaves_nothing(dashboard: Dashboard, greeter: str) -> None:
     path = f"/api/functions/{greeter}/logs?follow=true&tail=1"
-    until(lambda: _open(dashboard, greeter) == 0, "nobody follows the log")
+    until(lambda: _open(dashboard, greeter) == 0, "no client follows the log")
     before = _threads(dashboard)
     with contextlib.ExitStack() as stack:
         for _ in range(20):

@@ -72,7 +72,7 @@ def test_the_latest_errors_come_first(dashboard: Dashboard, failing: str) -> Non
     assert statistics(dashboard, failing)["errors"] == []
     ask(dashboard, failing, "fails")
     ask(dashboard, failing)
-    until(lambda: statistics(dashboard, failing)["errors"], "the error is told")
+    until(lambda: statistics(dashboard, failing)["errors"], "the error is shown")
     error = statistics(dashboard, failing)["errors"][0]
     assert "no such picture" in error["message"]
     assert error["requestId"]
@@ -82,7 +82,7 @@ def test_workers_and_their_restarts(dashboard: Dashboard, failing: str) -> None:
     [worker] = statistics(dashboard, failing)["workers"]
     assert worker["state"] == "ready"
     os.kill(worker["pid"], signal.SIGKILL)
-    until(lambda: statistics(dashboard, failing)["restarts"] == 1, "the restart is told")
+    until(lambda: statistics(dashboard, failing)["restarts"] == 1, "the restart is shown")
 
 
 def test_unknown_functions(dashboard: Dashboard) -> None:

@@ -70,7 +70,7 @@ def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
     def calm() -> bool:
         return all(state != "building" for state, _, _ in shown(first).values())
 
-    until(calm, "nothing is under way", 180)
+    until(calm, "no operation is running", 180)
     until(lambda: shown(first) == shown(second), "both show the same")
     return shown(first)
 

@@ -96,7 +96,7 @@ def check(dashboard: Dashboard, before: dict[str, set[str | None]], round_: int)
             return matches_status(dashboard, name, serves=answers[-1] is not None)
 
         # It may still start a requested function between two reads.
-        until(agrees, f"what is told of {name} is so")
+        until(agrees, f"the state of {name} is correct")
         answer = answers[-1]
         assert answer in texts, f"{name} answers {answer!r}, which is none of {texts}"
         # The supervisor keeps running, and may still start what the dashboard has requested.

@@ -45,7 +45,7 @@ def test_an_error_of_a_platform_is_shown_on_the_list_until_it_is_dismissed(
             return str([entry["notices"] for entry in platforms if entry["name"] == "kube"])
 
         # A platform that has not answered in time is requested again half a minute later.
-        until(lambda: "127.0.0.1:9" in notices(), "it is told")
+        until(lambda: "127.0.0.1:9" in notices(), "the error is shown")
         with opened(browser, dashboard) as page:
             notice = page.locator(".notice").filter(has_text="kube: ")
             expect(notice).to_contain_text("127.0.0.1:9")
