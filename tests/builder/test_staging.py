@@ -21,7 +21,7 @@ from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Build, Function, Spec
 
 
-def described(function: Function, folder: Path) -> LoadedFunction:
+def unchecked_function(function: Function, folder: Path) -> LoadedFunction:
     """Return a function that was not checked."""
     return LoadedFunction(function, Report(), folder, folder / "function.yaml", None, "")
 
@@ -194,14 +194,14 @@ class TestConfiguration:
     def test_inline_source_that_is_not_base64(self, folder, tmp_path, code):
         function = Function(spec=Spec(build=Build(function_source_code=code)))
         with pytest.raises(BuildError, match="functionSourceCode is not base64"):
-            stage(described(function, folder), tmp_path / "copy")
+            stage(unchecked_function(function, folder), tmp_path / "copy")
 
     @pytest.mark.parametrize("handler", ["../../etc/x:handler", "/tmp/x:handler", "a..b:handler"])
     def test_a_module_name_stays_inside_the_folder(self, folder, tmp_path, handler):
         build = Build(function_source_code="YQ==")
         function = Function(spec=Spec(handler=handler, build=build))
         with pytest.raises(BuildError, match="cannot be the name of a Python module"):
-            stage(described(function, folder), tmp_path / "copy")
+            stage(unchecked_function(function, folder), tmp_path / "copy")
 
 
 class TestLinks:

@@ -31,7 +31,9 @@ def handler(context, event):
 
 
 @pytest.fixture(scope="module")
-def patients(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def functions_to_diagnose(
+    dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Deploy a healthy tracker and interactor and two faulty detectors in the project ward, and a
     detector in another project."""
     home = tmp_path_factory.mktemp("patients")
@@ -56,7 +58,7 @@ def findings(dashboard: Dashboard, *flags: str) -> tuple[int, list[Any]]:
     return done.returncode, json.loads(done.stdout)["findings"]
 
 
-def of(reported: list[Any], area: str, state: str) -> str:
+def messages_of(reported: list[Any], area: str, state: str) -> str:
     return "\n".join(
         finding["message"]
         for finding in reported
@@ -64,28 +66,28 @@ def of(reported: list[Any], area: str, state: str) -> str:
     )
 
 
-@pytest.mark.usefixtures("patients")
+@pytest.mark.usefixtures("functions_to_diagnose")
 def test_each_faulty_function_has_its_finding(dashboard: Dashboard) -> None:
     status, reported = findings(dashboard, "--url", dashboard.url, "--project", "ward")
     assert status == 1
-    assert "lists 4 of the project ward" in of(reported, "dashboard", "ok")
+    assert "lists 4 of the project ward" in messages_of(reported, "dashboard", "ok")
     for name in ("clicker", "shaper"):
-        assert "through the dashboard: it answers" in of(reported, name, "ok")
-        assert "directly at localhost:" in of(reported, name, "ok")
-        assert "open to this machine alone" in of(reported, name, "warning")
-        assert not of(reported, name, "failure")
-    assert "CVAT misreads its reply" in of(reported, "misread", "failure")
-    assert "it answers 500" in of(reported, "raises", "failure")
-    assert "no weights" in of(reported, "raises", "failure")
-    warnings = of(reported, "dashboard", "warning").splitlines()
+        assert "through the dashboard: it answers" in messages_of(reported, name, "ok")
+        assert "directly at localhost:" in messages_of(reported, name, "ok")
+        assert "open to this machine alone" in messages_of(reported, name, "warning")
+        assert not messages_of(reported, name, "failure")
+    assert "CVAT misreads its reply" in messages_of(reported, "misread", "failure")
+    assert "it answers 500" in messages_of(reported, "raises", "failure")
+    assert "no weights" in messages_of(reported, "raises", "failure")
+    warnings = messages_of(reported, "dashboard", "warning").splitlines()
     assert "in the project corridor, and CVAT asks for ward: elsewhere" in warnings
-    assert not of(reported, "elsewhere", "warning")
+    assert not messages_of(reported, "elsewhere", "warning")
     assert all(
         finding["remedy"] for finding in reported if finding["state"] in ("failure", "warning")
     )
 
 
-@pytest.mark.usefixtures("patients")
+@pytest.mark.usefixtures("functions_to_diagnose")
 def test_one_function_with_a_real_image(dashboard: Dashboard, photo: Callable[[str], Path]) -> None:
     where = ("--url", dashboard.url, "--project", "ward")
     picture = ("--image", str(photo("rocket.jpg")))
@@ -94,7 +96,7 @@ def test_one_function_with_a_real_image(dashboard: Dashboard, photo: Callable[[s
     assert {finding["area"] for finding in reported} == {"dashboard", "clicker"}
     status, reported = findings(dashboard, *where, "--function", "elsewhere")
     assert status == 1
-    assert "corridor" in of(reported, "elsewhere", "failure")
+    assert "corridor" in messages_of(reported, "elsewhere", "failure")
     status, reported = findings(dashboard, *where, "--function", "cliker")
     assert status == 1
     assert [finding["remedy"] for finding in reported if finding["area"] == "cliker"] == [
@@ -102,18 +104,20 @@ def test_one_function_with_a_real_image(dashboard: Dashboard, photo: Callable[[s
     ]
 
 
-@pytest.mark.usefixtures("patients")
+@pytest.mark.usefixtures("functions_to_diagnose")
 def test_nothing_for_cvat_is_a_failure(dashboard: Dashboard) -> None:
     """There is one remedy for all functions of another project."""
     status, reported = findings(dashboard, "--url", dashboard.url, "--project", "nowhere")
     assert status == 1
-    assert "finds nothing to show in the project nowhere" in of(reported, "dashboard", "failure")
+    assert "finds nothing to show in the project nowhere" in messages_of(
+        reported, "dashboard", "failure"
+    )
     (ward,) = [record for record in reported if "in the project ward" in record["message"]]
     assert ward["message"].endswith(": clicker, misread, raises, shaper")
     assert "--project-name nowhere" in ward["remedy"]
 
 
-@pytest.mark.usefixtures("patients")
+@pytest.mark.usefixtures("functions_to_diagnose")
 def test_equal_findings_are_one_row(dashboard: Dashboard) -> None:
     done = dashboard.cli("doctor", "cvat", "--url", dashboard.url, "--project", "ward", check=False)
     (row,) = [line for line in done.stdout.splitlines() if "open to this machine alone" in line]
@@ -123,7 +127,7 @@ def test_equal_findings_are_one_row(dashboard: Dashboard) -> None:
     assert "in the same way" in done.stdout
 
 
-@pytest.mark.usefixtures("patients")
+@pytest.mark.usefixtures("functions_to_diagnose")
 def test_the_table_has_remedies(dashboard: Dashboard) -> None:
     where = ("--url", dashboard.url, "--project", "ward", "--function", "shaper")
     done = dashboard.cli("doctor", "cvat", *where)
@@ -136,22 +140,24 @@ def test_functions_that_cannot_be_reached_directly(dashboard: Dashboard, detecto
     where = ("--url", dashboard.url, "--project", "default", "--function", detector)
     status, reported = findings(dashboard, *where, "--direct-host", "127.0.0.9")
     assert status == 1
-    assert "nothing listens there" in of(reported, detector, "failure")
-    assert "through the dashboard: it answers" in of(reported, detector, "ok")
+    assert "nothing listens there" in messages_of(reported, detector, "failure")
+    assert "through the dashboard: it answers" in messages_of(reported, detector, "ok")
 
 
 def test_a_dashboard_that_requires_a_token(started: Started) -> None:
     with started("--read-token") as dashboard:
         status, reported = findings(dashboard, "--url", dashboard.url)
         assert status == 1
-        assert "asks for a token, and CVAT sends none" in of(reported, "dashboard", "failure")
+        assert "asks for a token, and CVAT sends none" in messages_of(
+            reported, "dashboard", "failure"
+        )
         assert "--open" in reported[0]["remedy"]
 
 
 def test_the_dashboard_is_down(dashboard: Dashboard) -> None:
     status, reported = findings(dashboard, "--url", "http://127.0.0.1:9")
     assert status == 1
-    assert "nothing listens there" in of(reported, "dashboard", "failure")
+    assert "nothing listens there" in messages_of(reported, "dashboard", "failure")
     wrong = dashboard.cli("doctor", "cvat", "--url", "nuclio:8070", check=False)
     assert wrong.returncode == 2
     assert "write http://HOST:8070" in wrong.stderr
@@ -204,11 +210,11 @@ def test_one_function_breaks_the_list_of_nuclio(
     }
     status, reported = findings(dashboard, "--url", nuclio({"plain": plain, "odd": odd}))
     assert status == 1
-    assert "metadata has no annotations" in of(reported, "plain", "failure")
-    assert "CVAT skips it" in of(reported, "odd", "warning")
-    assert "CVAT shows no function" in of(reported, "dashboard", "failure")
+    assert "metadata has no annotations" in messages_of(reported, "plain", "failure")
+    assert "CVAT skips it" in messages_of(reported, "odd", "warning")
+    assert "CVAT shows no function" in messages_of(reported, "dashboard", "failure")
     status, reported = findings(dashboard, "--url", nuclio([plain]))
-    assert "does not list functions by name" in of(reported, "dashboard", "failure")
+    assert "does not list functions by name" in messages_of(reported, "dashboard", "failure")
 
 
 def test_a_disabled_function_is_ready_to_nuclio(
@@ -220,4 +226,4 @@ def test_a_disabled_function_is_ready_to_nuclio(
         "status": {"state": "ready", "httpPort": 0},
     }
     _, reported = findings(dashboard, "--url", nuclio({"off": off}))
-    assert "CVAT shows it, although it is standby" in of(reported, "off", "warning")
+    assert "CVAT shows it, although it is standby" in messages_of(reported, "off", "warning")

@@ -50,7 +50,7 @@ HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 """
 
 
-class Both:
+class MixedDashboard:
     """A dashboard over processes and an engine, in a separate namespace."""
 
     def __init__(self, dashboard: Dashboard, resources: EngineResources, namespace: str):
@@ -83,7 +83,7 @@ class Both:
     def docker(self, *arguments: str) -> str:
         return call(self.resources.engine, *arguments)
 
-    def stranger(self, name: str, annotations: Json) -> str:
+    def run_foreign_container(self, name: str, annotations: Json) -> str:
         """Run a container with Nuclio's labels on a random port; return its name."""
         container = self.resources.name(f"stranger-{name}")
         labels = {
@@ -100,7 +100,7 @@ class Both:
         return container
 
 
-class Line:
+class EngineProxy:
     """The engine behind another socket, which can stop answering."""
 
     def __init__(self, path: Path):
@@ -108,8 +108,8 @@ class Line:
         self._place = place.removeprefix("unix://")
         if not self._place.startswith("/"):
             pytest.skip(f"the engine is not at a socket of this machine: {place}")
-        self.speaks = threading.Event()
-        self.speaks.set()
+        self.answering = threading.Event()
+        self.answering.set()
         self._threads: list[threading.Thread] = []
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
@@ -117,7 +117,7 @@ class Line:
         self._start(self._serve)
 
     def close(self) -> None:
-        self.speaks.set()
+        self.answering.set()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -145,7 +145,7 @@ class Line:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while piece := source.recv(65536):
-                self.speaks.wait()
+                self.answering.wait()
                 target.sendall(piece)
         for end in (source, target):
             with suppress(OSError):
@@ -153,16 +153,16 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    line = Line(tmp_path / "engine.sock")
-    yield line
-    line.close()
+def proxy(tmp_path: Path) -> Iterator[EngineProxy]:
+    proxy = EngineProxy(tmp_path / "engine.sock")
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="module")
-def both(
+def mixed(
     tmp_path_factory: pytest.TempPathFactory, fetched: Path, shared_layers: None
-) -> Iterator[Both]:
+) -> Iterator[MixedDashboard]:
     home = tmp_path_factory.mktemp("both")
     with engine_resources(require_engine()) as resources:
         require_image(resources.engine, PYTHON_IMAGE)
@@ -170,7 +170,7 @@ def both(
         place = new_data_dir(home, fetched)
         env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace}
         with running(place, "--show", "process", "--show", "local", env=env) as dashboard:
-            yield Both(dashboard, resources, namespace)
+            yield MixedDashboard(dashboard, resources, namespace)
         end_functions(place)
 
 
@@ -180,22 +180,24 @@ def picture(photo: Callable[[str], Path]) -> Task:
 
 
 @pytest.fixture(scope="module")
-def contained(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def functions_in_containers(
+    mixed: MixedDashboard, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """A detector and a tracker in containers."""
     home = tmp_path_factory.mktemp("contained")
     names = ("finder", "follower")
     for name in names:
-        build = f"build: {{image: '{both.resources.image(name)}', noBaseImagesPull: true}}\n"
-        both.deploy(write_models(home, name, build=build)[0], "local")
+        build = f"build: {{image: '{mixed.resources.image(name)}', noBaseImagesPull: true}}\n"
+        mixed.deploy(write_models(home, name, build=build)[0], "local")
     yield
     for name in names:
-        both.delete(name, "local")
+        mixed.delete(name, "local")
 
 
 @pytest.mark.parametrize("way", ["dashboard", "direct"])
-@pytest.mark.usefixtures("contained")
-def test_cvat_uses_functions_in_containers(both: Both, picture: Task, way: Any) -> None:
-    cvat = Cvat(both.dashboard.url, invoke_method=way, namespace=both.namespace)
+@pytest.mark.usefixtures("functions_in_containers")
+def test_cvat_uses_functions_in_containers(mixed: MixedDashboard, picture: Task, way: Any) -> None:
+    cvat = Cvat(mixed.dashboard.url, invoke_method=way, namespace=mixed.namespace)
     assert {"finder", "follower"} <= cvat.functions().keys()
     detections = cvat.detect("finder", picture, 0)
     assert [shape["label"] for shape in detections] == ["thing", "area", "outline", "body", "whole"]
@@ -205,39 +207,41 @@ def test_cvat_uses_functions_in_containers(both: Both, picture: Task, way: Any) 
     assert len(cvat.annotate("finder", picture).saved) == 3
 
 
-@pytest.mark.usefixtures("contained")
-def test_the_default_platform_comes_first(both: Both, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("functions_in_containers")
+def test_the_default_platform_comes_first(mixed: MixedDashboard, tmp_path: Path) -> None:
     folder = write_models(tmp_path, "finder")[0]
-    both.deploy(folder, "process")
+    mixed.deploy(folder, "process")
     try:
-        listed = both.listed()
+        listed = mixed.listed()
         assert listed["finder"]["status"]["platform"] == "process"
         aside = listed["finder@local"]
         assert aside["metadata"]["name"] == "finder@local"
         assert "on the platform process comes first" in aside["status"]["setAside"]
-        assert "finder@local" not in Cvat(both.dashboard.url, namespace=both.namespace).functions()
-        single = both.dashboard.request("GET", "/api/functions/finder@local").json
+        assert (
+            "finder@local" not in Cvat(mixed.dashboard.url, namespace=mixed.namespace).functions()
+        )
+        single = mixed.dashboard.request("GET", "/api/functions/finder@local").json
         assert single["status"]["platform"] == "local"
         assert single["status"]["setAside"] == aside["status"]["setAside"]
     finally:
-        both.delete("finder", "process")
-    until(lambda: both.listed()["finder"]["status"]["platform"] == "local", "the other is back")
+        mixed.delete("finder", "process")
+    until(lambda: mixed.listed()["finder"]["status"]["platform"] == "local", "the other is back")
 
 
-def test_a_changed_port_is_looked_up(both: Both, picture: Task) -> None:
+def test_a_changed_port_is_looked_up(mixed: MixedDashboard, picture: Task) -> None:
     labels = json.dumps([{"name": "thing", "type": "rectangle"}])
-    container = both.stranger("wanderer", {"type": "detector", "spec": labels})
-    cvat = Cvat(both.dashboard.url, invoke_method="direct", namespace=both.namespace)
+    container = mixed.run_foreign_container("wanderer", {"type": "detector", "spec": labels})
+    cvat = Cvat(mixed.dashboard.url, invoke_method="direct", namespace=mixed.namespace)
     ports = set()
     for _ in range(2):
         until(lambda: _answers(cvat, picture), "it answers at its port", PATIENCE)
         ports.add(cvat.get("wanderer").port)
         assert cvat.functions()["wanderer"].port in ports
-        both.docker("stop", "--time", "0", container)
-        until(lambda: both.listed()["wanderer"]["status"]["httpPort"] == 0, "it has none")
-        both.docker("start", container)
-    both.docker("rm", "--force", container)
-    until(lambda: "wanderer" not in both.listed(), "it is gone")
+        mixed.docker("stop", "--time", "0", container)
+        until(lambda: mixed.listed()["wanderer"]["status"]["httpPort"] == 0, "it has none")
+        mixed.docker("start", container)
+    mixed.docker("rm", "--force", container)
+    until(lambda: "wanderer" not in mixed.listed(), "it is gone")
     assert len(ports) == 2
 
 
@@ -247,8 +251,8 @@ def _answers(cvat: Cvat, picture: Task) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("contained")
-def test_foreign_containers_hide_no_function(both: Both) -> None:
+@pytest.mark.usefixtures("functions_in_containers")
+def test_foreign_containers_hide_no_function(mixed: MixedDashboard) -> None:
     broken: dict[str, Json] = {
         "commas": {"type": "detector", "spec": '[{"name": "car"},]'},
         "versions": {"type": "interactor", "version": "1.0"},
@@ -256,37 +260,37 @@ def test_foreign_containers_hide_no_function(both: Both) -> None:
         "numbers": {"type": "detector", "version": 2, "spec": None},
         "nothing": None,
     }
-    containers = [both.stranger(name, value) for name, value in broken.items()]
+    containers = [mixed.run_foreign_container(name, value) for name, value in broken.items()]
     try:
-        until(lambda: broken.keys() <= both.listed().keys(), "all of them are listed")
-        seen = Cvat(both.dashboard.url, namespace=both.namespace).functions()
+        until(lambda: broken.keys() <= mixed.listed().keys(), "all of them are listed")
+        seen = Cvat(mixed.dashboard.url, namespace=mixed.namespace).functions()
         assert seen.keys() == {"finder", "follower", "numbers"}
         reasons = {
-            name: object_["status"].get("setAside", "") for name, object_ in both.listed().items()
+            name: object_["status"].get("setAside", "") for name, object_ in mixed.listed().items()
         }
         assert "is not JSON" in reasons["commas"]
         assert '`version` is "1.0"' in reasons["versions"]
         assert '"Detector"' in reasons["capitals"]
         assert reasons["finder"] == reasons["numbers"] == reasons["nothing"] == ""
     finally:
-        both.docker("rm", "--force", *containers)
+        mixed.docker("rm", "--force", *containers)
 
 
-@pytest.mark.usefixtures("contained")
+@pytest.mark.usefixtures("functions_in_containers")
 def test_an_engine_that_stops_answering(
-    both: Both, line: Line, tmp_path: Path, fetched: Path
+    mixed: MixedDashboard, proxy: EngineProxy, tmp_path: Path, fetched: Path
 ) -> None:
     """Its last answer is shown with a message; functions of other platforms are up to date."""
     env = {
-        "NUCLIO_DASHBOARD_NAMESPACE": both.namespace,
+        "NUCLIO_DASHBOARD_NAMESPACE": mixed.namespace,
         "DOCKER_HOST": f"unix://{tmp_path / 'engine.sock'}",
     }
     place = new_data_dir(tmp_path, fetched)
     with running(place, "--show", "process", "--show", "local", env=env) as dashboard:
-        alone = Both(dashboard, both.resources, both.namespace)
+        alone = MixedDashboard(dashboard, mixed.resources, mixed.namespace)
         until(lambda: alone.shows("finder", "local"), "it is listed")
         assert alone.listed()["finder"]["status"]["message"] == ""
-        line.speaks.clear()
+        proxy.answering.clear()
         until(
             lambda: "has not answered" in alone.listed()["finder"]["status"]["message"],
             "it is known to be silent",
@@ -299,10 +303,10 @@ def test_an_engine_that_stops_answering(
         for _ in range(3):
             began = time.monotonic()
             assert alone.listed()["finder"]["status"]["httpPort"]
-            assert "finder" in Cvat(dashboard.url, namespace=both.namespace).functions()
+            assert "finder" in Cvat(dashboard.url, namespace=mixed.namespace).functions()
             assert dashboard.request("GET", "/api/functions/finder").status == 200
             took.append(time.monotonic() - began)
         assert min(took) < 2
-        line.speaks.set()
+        proxy.answering.set()
         until(lambda: not alone.listed()["finder"]["status"]["message"], "it speaks again")
-        line.speaks.clear()
+        proxy.answering.clear()

@@ -250,7 +250,7 @@ def test_a_container_that_could_not_start_is_started_again(engine: Engine) -> No
     engine.docker("stop", engine.container("crowded"))
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        until(lambda: _takes(stranger, port), "the port is free")
+        until(lambda: _can_bind(stranger, port), "the port is free")
         engine.docker("start", engine.container("crowded"))
         until(
             lambda: operation(engine.dashboard, "crowded").get("state") == "failed",
@@ -262,7 +262,7 @@ def test_a_container_that_could_not_start_is_started_again(engine: Engine) -> No
     engine.dashboard.cli(*engine.flags, "delete", "function", "crowded")
 
 
-def _takes(stranger: socket.socket, port: int) -> bool:
+def _can_bind(stranger: socket.socket, port: int) -> bool:
     try:
         stranger.bind(("127.0.0.1", port))
         stranger.listen()
@@ -280,14 +280,14 @@ def test_an_engine_that_starts_later(engine: Engine, tmp_path: Path, fetched: Pa
         engine.docker("rm", "--force", engine.container("patient"))
         engine.dashboard = dashboard
         assert engine.dashboard.request("GET", "/api/functions").status == 200
-        with passing_on(late):
+        with forwarding(late):
             until(engine.is_back("patient"), "it is back", PATIENCE)
             until(lambda: answers(dashboard, "patient"), "it answers")
             dashboard.cli(*engine.flags, "delete", "function", "patient")
 
 
 @contextmanager
-def passing_on(path: Path) -> Iterator[None]:
+def forwarding(path: Path) -> Iterator[None]:
     """Forward the engine's API to another socket while the context lasts."""
     place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     if not place.startswith("/"):

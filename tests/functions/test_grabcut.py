@@ -40,7 +40,7 @@ def pixels(mask, size):
     return full
 
 
-def cut(function, image, **options):
+def segment(function, image, **options):
     """Return the masks of a reply that CVAT accepts without a problem."""
     sent = build_request("interactor", image, **options)
     status, content = function(sent.body)
@@ -67,7 +67,7 @@ def grabcut(handler):
 )
 def test_the_disc_is_cut_out(handler, monkeypatch, clicks, form):
     monkeypatch.setenv("MASK_FORMAT", form)
-    (shape,) = cut(handler(FOLDER), scene(), **clicks)
+    (shape,) = segment(handler(FOLDER), scene(), **clicks)
     for value, edge in zip(bounding_box(shape), DISC, strict=True):
         assert abs(value - edge) <= 3
     assert abs(shape.mask.area - 11310) < 400
@@ -75,7 +75,7 @@ def test_the_disc_is_cut_out(handler, monkeypatch, clicks, form):
 
 def test_the_face_of_a_photograph(grabcut, photo):
     picture = read_image(photo("astronaut.png"))
-    (shape,) = cut(grabcut, picture, boxes=[(165, 50, 285, 190)])
+    (shape,) = segment(grabcut, picture, boxes=[(165, 50, 285, 190)])
     full_mask = pixels(shape.mask, picture.size)
     face, sky = full_mask[90:150, 195:250], full_mask[50:70, 165:180]
     assert face.mean() > 0.9
@@ -90,7 +90,7 @@ def test_a_positive_click_adds_to_the_boxed_object(grabcut):
     out = io.BytesIO()
     image.save(out, "PNG")
     clicked = {"boxes": [(120, 70, 320, 230)], "pos_points": [(285, 150)]}
-    (shape,) = cut(grabcut, out.getvalue(), **clicked)
+    (shape,) = segment(grabcut, out.getvalue(), **clicked)
     full_mask = pixels(shape.mask, (400, 300))
     assert full_mask[150, 285]
     assert full_mask[120:180, 170:230].mean() > 0.95
@@ -102,10 +102,10 @@ def test_a_negative_click_removes_a_part(grabcut):
     out = io.BytesIO()
     image.save(out, "PNG")
     box = [(120, 70, 350, 230)]
-    (both,) = cut(grabcut, out.getvalue(), boxes=box)
+    (both,) = segment(grabcut, out.getvalue(), boxes=box)
     assert bounding_box(both)[2] > 320
     mended = {"pos_points": [(200, 150)], "neg_points": [(300, 150)]}
-    (shape,) = cut(grabcut, out.getvalue(), boxes=box, **mended)
+    (shape,) = segment(grabcut, out.getvalue(), boxes=box, **mended)
     assert bounding_box(shape)[2] < 275
 
 
@@ -121,7 +121,7 @@ def test_a_large_picture_has_a_mask_of_its_own_size(grabcut):
     large = Image.open(io.BytesIO(scene())).resize((2000, 1500))
     out = io.BytesIO()
     large.save(out, "PNG")
-    (shape,) = cut(grabcut, out.getvalue(), boxes=[(625, 375, 1375, 1125)])
+    (shape,) = segment(grabcut, out.getvalue(), boxes=[(625, 375, 1375, 1125)])
     for value, edge in zip(bounding_box(shape), DISC, strict=True):
         assert abs(value - 5 * edge) <= 25
 
@@ -140,7 +140,7 @@ def test_a_large_picture_has_a_mask_of_its_own_size(grabcut):
 def test_tiny_pictures_and_clicks_beyond_them_do_not_fail(grabcut, size, clicks):
     out = io.BytesIO()
     Image.effect_noise(size, 60).convert("RGB").save(out, "PNG")
-    assert len(cut(grabcut, out.getvalue(), **clicks)) <= 1
+    assert len(segment(grabcut, out.getvalue(), **clicks)) <= 1
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def handler(context, event):
 """
 
 
-def together(processor: Any, count: int, seconds: str) -> list[Any]:
+def send_concurrently(processor: Any, count: int, seconds: str) -> list[Any]:
     answers: list[Any] = []
     threads = []
     for number in range(count):
@@ -46,7 +46,7 @@ def together(processor: Any, count: int, seconds: str) -> list[Any]:
 
 def test_no_wait_with_a_timeout_of_zero(serve: Any) -> None:
     processor = serve(SLEEPY, trigger={"availability_timeout_ms": 0})
-    answers = together(processor, 2, "3")
+    answers = send_concurrently(processor, 2, "3")
     assert sorted(a.status for a in answers) == [200, 503]
     refused = next(a for a in answers if a.status == 503)
     assert refused.header("retry-after") == "1"
@@ -56,7 +56,7 @@ def test_no_wait_with_a_timeout_of_zero(serve: Any) -> None:
 
 def test_the_wait_ends_with_the_timeout(serve: Any) -> None:
     processor = serve(SLEEPY, trigger={"availability_timeout_ms": 300})
-    answers = together(processor, 3, "4")
+    answers = send_concurrently(processor, 3, "4")
     assert sorted(a.status for a in answers) == [200, 503, 503]
 
 
@@ -74,7 +74,7 @@ def test_requests_are_served_in_order_of_arrival(serve: Any) -> None:
 
 def test_every_worker_gets_events(serve: Any) -> None:
     processor = serve(SLEEPY, workers=3)
-    answers = together(processor, 3, "3")
+    answers = send_concurrently(processor, 3, "3")
     assert sorted(a.body for a in answers) == [b"0", b"1", b"2"]
 
 

@@ -53,7 +53,9 @@ def handler(context, events):
 """
 
 
-def together(processor: Any, *bodies: str, path: str = "/", **headers: str) -> list[Answer]:
+def send_concurrently(
+    processor: Any, *bodies: str, path: str = "/", **headers: str
+) -> list[Answer]:
     """Return the replies to requests sent at the same time, in the order of the bodies."""
     with ThreadPoolExecutor(len(bodies)) as pool:
         return list(pool.map(lambda body: processor.send(body, path, **headers), bodies))
@@ -70,7 +72,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 def test_a_full_batch_is_sent_at_once(serve: Any, version: str) -> None:
     processor = serve(HANDLER, version=version, trigger=batch(3))
-    answers = together(processor, "a", "b", "c")
+    answers = send_concurrently(processor, "a", "b", "c")
     assert [answer.body for answer in answers] == [b"a of 3", b"b of 3", b"c of 3"]
     assert {answer.status for answer in answers} == {201}
     assert [answer.header("x-mark") for answer in answers] == ["a", "b", "c"]
@@ -91,13 +93,13 @@ def test_large_bodies(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(2))
     a, b = "a" * 600_000, "b" * 300_000
     headers = {"path": "/plain"}
-    answers = together(processor, a, b, **headers)
+    answers = send_concurrently(processor, a, b, **headers)
     assert [json.loads(answer.body)["said"] for answer in answers] == [a, b]
 
 
 def test_a_missing_or_invalid_reply_does_not_affect_the_others(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(3))
-    good, missing, wrong = together(processor, "good", "forget", "wrong")
+    good, missing, wrong = send_concurrently(processor, "good", "forget", "wrong")
     assert (good.status, good.body) == (201, b"good of 3")
     assert missing.status == wrong.status == 500
     assert b"no response with this event's id" in missing.body
@@ -106,7 +108,7 @@ def test_a_missing_or_invalid_reply_does_not_affect_the_others(serve: Any) -> No
 
 def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(2))
-    answers = together(processor, "a", "b", path="/plain")
+    answers = send_concurrently(processor, "a", "b", path="/plain")
     values = [json.loads(answer.body) for answer in answers]
     assert values == [{"said": "a", "count": 2}, {"said": "b", "count": 2}]
 
@@ -122,21 +124,24 @@ def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
 )
 def test_failures_reach_every_client(serve: Any, path: str, message: bytes) -> None:
     processor = serve(HANDLER, trigger=batch(2))
-    for answer in together(processor, "a", "b", path=path):
+    for answer in send_concurrently(processor, "a", "b", path=path):
         assert answer.status == 500
         assert message in answer.body
 
 
 def test_a_batch_beyond_the_timeout(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(2), event_timeout=0.5)
-    assert [answer.status for answer in together(processor, "a", "b", path="/hang")] == [408, 408]
+    assert [answer.status for answer in send_concurrently(processor, "a", "b", path="/hang")] == [
+        408,
+        408,
+    ]
     processor.await_workers("ready")
-    assert [answer.status for answer in together(processor, "a", "b")] == [201, 201]
+    assert [answer.status for answer in send_concurrently(processor, "a", "b")] == [201, 201]
 
 
 def test_logs_are_sent_to_every_client_that_requested_them(serve: Any) -> None:
     processor = serve(HANDLER, trigger=batch(2))
-    for answer in together(processor, "a", "b", x_nuclio_log_level="info"):
+    for answer in send_concurrently(processor, "a", "b", x_nuclio_log_level="info"):
         (record,) = json.loads(answer.header("x-nuclio-logs") or "[]")
         assert (record["message"], record["count"]) == ("called", 2)
 
@@ -147,7 +152,7 @@ def test_no_worker_before_the_timeout(serve: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
         busy = [pool.submit(processor.send, "x", "/hang") for _ in range(2)]
         processor.await_workers("busy")
-        answers = together(processor, "a", "b")
+        answers = send_concurrently(processor, "a", "b")
         assert [answer.status for answer in answers] == [503, 503]
         assert b"all 1 workers were busy" in answers[0].body
         processor.process.kill()

@@ -75,7 +75,7 @@ class Author:
         loaded = reader.load_function(self.folder, overrides=overrides)
         return artifacts.build_image(loaded, self.resources.engine, self.progress.append)
 
-    def look(self, *command: str) -> str:
+    def output_of(self, *command: str) -> str:
         """Return the output of a program in the image."""
         done = self.resources.engine.run(self.image, command)
         assert done.status == 0, done.err
@@ -98,9 +98,9 @@ def test_the_image_has_code_configuration_and_program(author: Author, engine: En
     assert facts.command == ("processor",)
     assert facts.labels[DIGEST_LABEL] == built.digest
     assert built.python.version[:2] == (3, 11)
-    assert author.look("cat", "/opt/nuclio/main.py") == HANDLER
-    assert "main:handler" in author.look("cat", "/etc/nuclio/config/processor/processor.json")
-    assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
+    assert author.output_of("cat", "/opt/nuclio/main.py") == HANDLER
+    assert "main:handler" in author.output_of("cat", "/etc/nuclio/config/processor/processor.json")
+    assert "processor of fnbuild" in author.output_of("/usr/local/bin/processor", "--version")
 
 
 def test_environment_values_are_not_in_the_image(author: Author) -> None:
@@ -109,7 +109,9 @@ def test_environment_values_are_not_in_the_image(author: Author) -> None:
         {"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags"
     )
     author.build(overrides)
-    matches = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
+    matches = author.output_of(
+        "sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true"
+    )
     assert matches == ""
 
 
@@ -194,7 +196,7 @@ def test_a_python_installed_after_the_code_is_found(
     author.write(lines, base=base)
     built = author.build()
     assert built.python.version[:2] == (3, 11)
-    assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
+    assert "processor of fnbuild" in author.output_of("/usr/local/bin/processor", "--version")
 
 
 def test_the_requested_interpreter_must_exist(author: Author) -> None:
@@ -239,7 +241,7 @@ def test_offline_lines_have_no_network(author: Author) -> None:
 def test_build_arguments(author: Author) -> None:
     author.write("args: {WORD: hello}\ncommands: ['echo $WORD > /word']")
     author.build()
-    assert author.look("cat", "/word") == "hello\n"
+    assert author.output_of("cat", "/word") == "hello\n"
 
 
 def test_the_image_is_pushed_to_the_registry(
@@ -319,7 +321,7 @@ def test_an_edit_rebuilds_only_the_code_layer(author: Author, engine: Engine) ->
     assert after is not None
     assert before.layers[:-1] == after.layers[:-1]
     assert before.layers[-1] != after.layers[-1]
-    assert "there" in author.look("cat", "/opt/nuclio/main.py")
+    assert "there" in author.output_of("cat", "/opt/nuclio/main.py")
 
 
 def test_a_build_leaves_only_the_image(
@@ -340,7 +342,7 @@ def test_a_build_leaves_only_the_image(
         if any(word in layer.created_by for layer in resources.engine.history(reference))
     ]
     assert made_here == []
-    assert author.look("cat", "/word") == f"{resources.token}\n"
+    assert author.output_of("cat", "/word") == f"{resources.token}\n"
     assert resources.engine.inspect(built.id) is not None
 
 
@@ -352,6 +354,6 @@ def test_concurrent_builds_share_common_steps(author: Author, resources: EngineR
     with ThreadPoolExecutor() as pool:
         for built in [pool.submit(author.build), pool.submit(second.build)]:
             built.result()
-    assert author.look("cat", "/when") == second.look("cat", "/when")
+    assert author.output_of("cat", "/when") == second.output_of("cat", "/when")
     waited = [line for line in author.progress + second.progress if line.startswith("waiting for ")]
     assert len(waited) == 1

@@ -12,7 +12,7 @@ PATHS = (
 )  # fmt: skip
 
 
-def left_out(*lines: str) -> list[str]:
+def ignored_paths(*lines: str) -> list[str]:
     rules = dockerignore.parse_dockerignore(lines)
     return [path for path in PATHS if rules.ignores(path)]
 
@@ -51,11 +51,11 @@ def left_out(*lines: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_patterns(lines, ignored):
-    assert left_out(*lines) == ignored
+    assert ignored_paths(*lines) == ignored
 
 
 def test_patterns_are_case_sensitive():
-    assert left_out("Weights") == ["Weights"]
+    assert ignored_paths("Weights") == ["Weights"]
 
 
 @pytest.mark.parametrize("line", ["!", "[a", "a[]", "!  "])

@@ -24,7 +24,7 @@ echo '{"path": "%s", "version": [%s], "implementation": "cpython",'\\
 """
 
 
-class Counting:
+class RecordingEngine:
     """An engine that records the programs it runs."""
 
     def __init__(self, engine):
@@ -41,7 +41,7 @@ class Counting:
 
 @pytest.fixture
 def engine():
-    return Counting(require_engine())
+    return RecordingEngine(require_engine())
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def bare(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture
-def pretending(resources, bare, tmp_path):
+def image_with_fake_pythons(resources, bare, tmp_path):
     """An image with programs that pretend to be Pythons: {path: version}."""
 
     def build(programs: dict[str, str]) -> str:
@@ -114,8 +114,8 @@ def test_the_requested_interpreter_must_be_a_python(engine, bare):
     assert caught.value.detail
 
 
-def test_the_requested_interpreter_must_be_recent_enough(engine, pretending):
-    image = pretending({"/opt/old/python": "3, 5, 2"})
+def test_the_requested_interpreter_must_be_recent_enough(engine, image_with_fake_pythons):
+    image = image_with_fake_pythons({"/opt/old/python": "3, 5, 2"})
     with pytest.raises(BuildError, match=r"is Python 3\.5\.2 at /opt/old/python; functions need"):
         probe_image(engine, image, "/opt/old/python")
 
@@ -132,8 +132,12 @@ def test_the_error_for_an_image_without_python_lists_the_paths_tried(engine, bar
     assert len(engine.commands) == 3
 
 
-def test_the_error_for_an_old_python_names_a_newer_one_in_the_image(engine, pretending):
-    image = pretending({"/usr/bin/python3": "3, 5, 3", "/opt/conda/bin/python": "3, 9, 1"})
+def test_the_error_for_an_old_python_names_a_newer_one_in_the_image(
+    engine, image_with_fake_pythons
+):
+    image = image_with_fake_pythons(
+        {"/usr/bin/python3": "3, 5, 3", "/opt/conda/bin/python": "3, 9, 1"}
+    )
     with pytest.raises(BuildError, match=r"found Python 3\.5\.3 at /usr/bin/python3") as caught:
         probe_image(engine, image, None)
     assert caught.value.hint == (
@@ -142,13 +146,15 @@ def test_the_error_for_an_old_python_names_a_newer_one_in_the_image(engine, pret
     )
 
 
-def test_a_python_outside_path_is_used_if_path_has_none(engine, pretending):
-    probed = probe_image(engine, pretending({"/opt/conda/bin/python": "3, 7, 12"}), None)
+def test_a_python_outside_path_is_used_if_path_has_none(engine, image_with_fake_pythons):
+    probed = probe_image(
+        engine, image_with_fake_pythons({"/opt/conda/bin/python": "3, 7, 12"}), None
+    )
     assert probed.python == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
 
 
-def test_the_result_is_cached_by_the_images_id(engine, resources, pretending):
-    image = pretending({"/usr/bin/python3": "3, 8, 1"})
+def test_the_result_is_cached_by_the_images_id(engine, resources, image_with_fake_pythons):
+    image = image_with_fake_pythons({"/usr/bin/python3": "3, 8, 1"})
     first = probe_image(engine, image, None)
     other = resources.image("other-name")
     engine.tag(image, other)
@@ -159,16 +165,16 @@ def test_the_result_is_cached_by_the_images_id(engine, resources, pretending):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": {"processor": {}}}'])
-def test_a_damaged_cache_is_ignored(engine, pretending, content):
-    image = pretending({"/usr/bin/python3": "3, 8, 1"})
+def test_a_damaged_cache_is_ignored(engine, image_with_fake_pythons, content):
+    image = image_with_fake_pythons({"/usr/bin/python3": "3, 8, 1"})
     (data_dir() / "pythons.json").write_text(content)
     assert probe_image(engine, image, None).python.version == (3, 8, 1)
     assert len(json.loads((data_dir() / "pythons.json").read_text())) == 1
 
 
-def test_the_cache_is_limited(engine, pretending, monkeypatch):
+def test_the_cache_is_limited(engine, image_with_fake_pythons, monkeypatch):
     monkeypatch.setattr(probe, "_MAX_CACHED_IMAGES", 1)
-    first = pretending({"/usr/bin/python3": "3, 8, 1"})
+    first = image_with_fake_pythons({"/usr/bin/python3": "3, 8, 1"})
     probe_image(engine, first, None)
     probe_image(engine, bases.image("debian"), None)
     probe_image(engine, first, None)

@@ -21,7 +21,7 @@ CVAT = {"User-Agent": "CVAT/2.64.1 python-requests/2.32"}
 
 
 @pytest.fixture(scope="module")
-def secretive(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
+def secret_function(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A function with secrets in its configuration, in a separate project."""
     spec = f"""\
         runRegistry: registry.example:5000
@@ -51,14 +51,14 @@ def listed(dashboard: Dashboard, **headers: str) -> dict[str, Any]:
     return dict(answer.json)
 
 
-def got(dashboard: Dashboard, name: str, query: str = "", **headers: str) -> Any:
+def get_function(dashboard: Dashboard, name: str, query: str = "", **headers: str) -> Any:
     answer = dashboard.request("GET", f"/api/functions/{name}{query}", headers=headers)
     assert answer.status == 200, answer.text
     return answer.json
 
 
 def test_a_function_has_all_fields_that_clients_read(dashboard: Dashboard, greeter: str) -> None:
-    for object_ in (listed(dashboard)[greeter], got(dashboard, greeter)):
+    for object_ in (listed(dashboard)[greeter], get_function(dashboard, greeter)):
         assert object_["metadata"]["name"] == greeter
         assert object_["metadata"]["namespace"] == "nuclio"
         assert object_["metadata"]["labels"] == {"nuclio.io/project-name": "default"}
@@ -77,9 +77,9 @@ def test_a_function_has_all_fields_that_clients_read(dashboard: Dashboard, greet
 
 
 def test_filters_by_project_namespace_and_name(
-    dashboard: Dashboard, greeter: str, secretive: str
+    dashboard: Dashboard, greeter: str, secret_function: str
 ) -> None:
-    assert listed(dashboard, project_name="hidden").keys() == {secretive}
+    assert listed(dashboard, project_name="hidden").keys() == {secret_function}
     assert greeter in listed(dashboard, project_name="default")
     assert listed(dashboard, project_name="nobody's") == {}
     assert listed(dashboard, function_name=greeter).keys() == {greeter}
@@ -96,7 +96,7 @@ def test_trailing_slashes_are_ignored(dashboard: Dashboard, greeter: str) -> Non
 
 def test_export_has_no_status(dashboard: Dashboard, greeter: str) -> None:
     exported = dashboard.request("GET", "/api/functions?export=true").json[greeter]
-    for object_ in (exported, got(dashboard, greeter, "?export=true")):
+    for object_ in (exported, get_function(dashboard, greeter, "?export=true")):
         assert object_.keys() == {"metadata", "spec"}
         assert "namespace" not in object_["metadata"]
         assert object_["metadata"]["annotations"]["skip-deploy"] == "true"
@@ -121,9 +121,9 @@ def test_an_export_has_the_code_or_a_note_that_it_is_missing(
     assert every.json[greeter]["spec"]["build"]["functionSourceCode"]
 
 
-def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secretive: str) -> None:
+def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secret_function: str) -> None:
     header = {"X-Nuclio-Skip-Spec-Cleanup": "false"}  # whatever its value, as with Nuclio
-    for path in (f"/api/functions/{secretive}?export=true", "/api/functions?export=true"):
+    for path in (f"/api/functions/{secret_function}?export=true", "/api/functions?export=true"):
         kept, cleaned = (
             dashboard.request("GET", path, headers=headers).text for headers in ({}, header)
         )
@@ -131,13 +131,14 @@ def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secretive: str) -
         assert "registry.example" not in cleaned
 
 
-def test_no_reply_has_a_secret(dashboard: Dashboard, secretive: str) -> None:
-    for path in ("", "?export=true", f"/{secretive}", f"/{secretive}?export=true"):
+def test_no_reply_has_a_secret(dashboard: Dashboard, secret_function: str) -> None:
+    for path in ("", "?export=true", f"/{secret_function}", f"/{secret_function}?export=true"):
         answer = dashboard.request("GET", f"/api/functions{path}")
-        assert secretive in answer.text
+        assert secret_function in answer.text
         assert SECRET not in answer.text
     env = {
-        variable["name"]: variable["value"] for variable in got(dashboard, secretive)["spec"]["env"]
+        variable["name"]: variable["value"]
+        for variable in get_function(dashboard, secret_function)["spec"]["env"]
     }
     assert env == {"DB_PASSWORD": "[redacted]", "LEVEL": "high"}
 
@@ -198,7 +199,7 @@ def test_a_function_that_cvat_does_not_list_has_a_note(
         seen = dashboard.request(
             "GET", "/api/functions", headers={**CVAT, "x-nuclio-project-name": "cvat"}
         ).json
-        for status in (got(dashboard, "quiet-one")["status"], shown["status"]):
+        for status in (get_function(dashboard, "quiet-one")["status"], shown["status"]):
             assert "setAside" not in status
             assert [f"not in CVAT's list: {note}" in text for text in status.get("notes", [])] == (
                 [True] if note else []
@@ -226,9 +227,9 @@ def test_a_list_needs_no_token_on_an_open_address(dashboard: Dashboard) -> None:
 
 
 def test_a_single_function_has_its_current_state(dashboard: Dashboard, greeter: str) -> None:
-    before = got(dashboard, greeter)["status"]
+    before = get_function(dashboard, greeter)["status"]
     dashboard.cli("redeploy", greeter)
-    after = got(dashboard, greeter)["status"]
+    after = get_function(dashboard, greeter)["status"]
     assert after["revision"] == before["revision"] + 1
     assert after["httpPort"] == before["httpPort"]
     until(

@@ -89,7 +89,7 @@ def test_the_list_is_sent_at_once_and_at_every_change(
         until(lambda: watcher.status("newcomer") is None, "it went")
 
 
-class Restless:
+class ChangingInventory:
     """An inventory whose list differs at each request."""
 
     def __init__(self) -> None:
@@ -107,7 +107,9 @@ def test_lists_are_sent_at_a_limited_rate() -> None:
     async def scenario() -> float:
         began = time.monotonic()
         lists = 0
-        async for event in live._events(cast(Inventory, Restless()), "nuclio", values=False):
+        async for event in live._events(
+            cast(Inventory, ChangingInventory()), "nuclio", values=False
+        ):
             lists += event.startswith(b"list ")
             if lists == 6:
                 break
@@ -208,7 +210,7 @@ def test_an_empty_namespace_is_forgotten(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def mute(tmp_path: Path) -> Iterator[Path]:
+def silent_socket(tmp_path: Path) -> Iterator[Path]:
     """A socket that accepts connections and never answers."""
     path = tmp_path / "mute.sock"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -217,8 +219,8 @@ def mute(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def test_a_silent_platform_delays_no_client(started: Started, mute: Path) -> None:
-    env = {"DOCKER_HOST": f"unix://{mute}"}
+def test_a_silent_platform_delays_no_client(started: Started, silent_socket: Path) -> None:
+    env = {"DOCKER_HOST": f"unix://{silent_socket}"}
     with started("--show", "local", env=env) as dashboard:
         assert dashboard.request("GET", "/api/functions").json == {}
         took = []

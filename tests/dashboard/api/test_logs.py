@@ -43,7 +43,9 @@ def folder(dashboard: Dashboard, tmp_path: Path) -> Iterator[Path]:
     dashboard.cli("delete", "function", "chatter")
 
 
-def say(dashboard: Dashboard, name: str, first: int, count: int, level: str = "info") -> None:
+def write_records(
+    dashboard: Dashboard, name: str, first: int, count: int, level: str = "info"
+) -> None:
     answer = dashboard.request(
         "POST",
         "/api/function_invocations",
@@ -61,7 +63,7 @@ def records(dashboard: Dashboard, name: str, query: str = "") -> list[Any]:
     return reply
 
 
-class Following:
+class LogFollower:
     """A client that follows a log; `text` is what it received."""
 
     def __init__(self, dashboard: Dashboard, path: str):
@@ -87,22 +89,22 @@ class Following:
 
     @property
     def numbers(self) -> list[int]:
-        match = (re.fullmatch(r"line (\d+)", record["message"]) for record in self.records)
-        return [int(number[1]) for number in match if number]
+        matches = (re.fullmatch(r"line (\d+)", record["message"]) for record in self.records)
+        return [int(number[1]) for number in matches if number]
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         self._answer.shutdown()
         self._thread.join(10)
         self._answer.close()
 
 
 @contextlib.contextmanager
-def following(dashboard: Dashboard, path: str) -> Iterator[Following]:
-    client = Following(dashboard, path)
+def follow_log(dashboard: Dashboard, path: str) -> Iterator[LogFollower]:
+    client = LogFollower(dashboard, path)
     try:
         yield client
     finally:
-        client.leave()
+        client.disconnect()
 
 
 def test_replicas_have_names(dashboard: Dashboard, talker: str) -> None:
@@ -111,7 +113,7 @@ def test_replicas_have_names(dashboard: Dashboard, talker: str) -> None:
 
 
 def test_records(dashboard: Dashboard, talker: str) -> None:
-    say(dashboard, talker, 70, 2)
+    write_records(dashboard, talker, 70, 2)
     *_, first, second = records(dashboard, talker)
     assert (first["message"], second["message"]) == ("line 70", "line 71")
     assert (second["level"], second["worker"]) == ("info", "0")
@@ -120,7 +122,7 @@ def test_records(dashboard: Dashboard, talker: str) -> None:
 
 
 def test_the_last_records(dashboard: Dashboard, talker: str) -> None:
-    say(dashboard, talker, 0, 5)
+    write_records(dashboard, talker, 0, 5)
     assert [record["message"] for record in records(dashboard, talker, "?tail=2")] == [
         "line 3",
         "line 4",
@@ -129,9 +131,9 @@ def test_the_last_records(dashboard: Dashboard, talker: str) -> None:
 
 
 def test_since(dashboard: Dashboard, talker: str) -> None:
-    say(dashboard, talker, 0, 1)
+    write_records(dashboard, talker, 0, 1)
     moment = time.time()
-    say(dashboard, talker, 1, 1)
+    write_records(dashboard, talker, 1, 1)
     written = datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
     for since in (str(moment), written):
         recent = records(dashboard, talker, f"?since={since}")
@@ -140,8 +142,8 @@ def test_since(dashboard: Dashboard, talker: str) -> None:
 
 
 def test_levels(dashboard: Dashboard, talker: str) -> None:
-    say(dashboard, talker, 5, 1, "debug")
-    say(dashboard, talker, 6, 1, "error")
+    write_records(dashboard, talker, 5, 1, "debug")
+    write_records(dashboard, talker, 6, 1, "error")
     assert {record["level"] for record in records(dashboard, talker, "?level=error")} == {"error"}
     assert "line 5" in [record["message"] for record in records(dashboard, talker, "?level=debug")]
     assert "line 5" not in [
@@ -157,7 +159,7 @@ def test_invalid_parameters(dashboard: Dashboard, talker: str, query: str) -> No
 
 
 def test_one_replicas_log_is_text(dashboard: Dashboard, talker: str) -> None:
-    say(dashboard, talker, 0, 3)
+    write_records(dashboard, talker, 0, 3)
     path = f"/api/functions/{talker}/logs/{talker}?follow=false&tailLines=2"
     answer = dashboard.request("GET", path, token=False)
     assert answer.headers["Content-Type"].startswith("text/plain")
@@ -167,8 +169,8 @@ def test_one_replicas_log_is_text(dashboard: Dashboard, talker: str) -> None:
 
 
 def test_one_replicas_log_is_followed_by_default(dashboard: Dashboard, talker: str) -> None:
-    with following(dashboard, f"/api/functions/{talker}/logs/{talker}?tailLines=0") as client:
-        say(dashboard, talker, 900, 1)
+    with follow_log(dashboard, f"/api/functions/{talker}/logs/{talker}?tailLines=0") as client:
+        write_records(dashboard, talker, 900, 1)
         until(lambda: b"line 900" in client.text, "the line arrives")
 
 
@@ -187,7 +189,7 @@ def test_no_line_is_lost_or_repeated(dashboard: Dashboard, folder: Path) -> None
     """1,000 lines, faster than 50 a second, with rotations and a redeploy among them."""
     log = dashboard.data_dir / "functions" / "nuclio" / "chatter" / "log.jsonl"
     path = "/api/functions/chatter/logs?follow=true&tail=0"
-    with following(dashboard, path) as first_client, following(dashboard, path) as other:
+    with follow_log(dashboard, path) as first_client, follow_log(dashboard, path) as other:
         assert first_client.type.startswith("text/event-stream")
         redeploy = threading.Thread(target=dashboard.deploy, args=(folder, "--env", "A=1"))
         for first in range(0, 1000, 10):
@@ -198,7 +200,7 @@ def test_no_line_is_lost_or_repeated(dashboard: Dashboard, folder: Path) -> None
                 for follower in (first_client, other) if first > 200 else ():
                     until(lambda at=first, seen=follower: at - 250 in seen.numbers, "read")
                 function_log.rotate(log, max_size=1)
-            say(dashboard, "chatter", first, 10)
+            write_records(dashboard, "chatter", first, 10)
         redeploy.join()
         for follower in (first_client, other):
             until(lambda seen=follower: 999 in seen.numbers, "the last line arrives")
@@ -206,9 +208,9 @@ def test_no_line_is_lost_or_repeated(dashboard: Dashboard, folder: Path) -> None
 
 
 def test_earlier_records_come_first(dashboard: Dashboard, talker: str) -> None:
-    say(dashboard, talker, 500, 3)
-    with following(dashboard, f"/api/functions/{talker}/logs?follow=true&tail=2") as client:
-        say(dashboard, talker, 503, 1)
+    write_records(dashboard, talker, 500, 3)
+    with follow_log(dashboard, f"/api/functions/{talker}/logs?follow=true&tail=2") as client:
+        write_records(dashboard, talker, 503, 1)
         until(lambda: len(client.numbers) >= 3, "the lines arrive")
         assert client.numbers == [501, 502, 503]
 
@@ -246,7 +248,7 @@ def test_a_client_that_disconnects_leaves_nothing(dashboard: Dashboard, greeter:
     before = _threads(dashboard)
     with contextlib.ExitStack() as stack:
         for _ in range(20):
-            stack.enter_context(following(dashboard, path))
+            stack.enter_context(follow_log(dashboard, path))
         until(lambda: _open(dashboard, greeter) == 20, "the logs are followed")
         assert _threads(dashboard) >= 20
     # Nothing is written to that log meanwhile.
@@ -259,7 +261,7 @@ def test_the_number_of_followers_is_limited(started: Started, tmp_path: Path) ->
         dashboard.deploy(write_function(tmp_path, "quiet"))
         path = "/api/functions/quiet/logs?follow=true"
         for _ in range(100):
-            stack.enter_context(following(dashboard, path))
+            stack.enter_context(follow_log(dashboard, path))
         answer = dashboard.request("GET", path, token=False)
         assert answer.status == 503
         assert "100 logs" in answer.json["error"]

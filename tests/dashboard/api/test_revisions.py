@@ -24,7 +24,9 @@ WAIT = {"x-nuclio-wait-function-action": "true"}
 
 
 @pytest.fixture(scope="module")
-def reviser(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def revised_function(
+    dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A function with two revisions, which differ in code and configuration."""
     home = tmp_path_factory.mktemp("functions")
     folder = write_function(home, "reviser", CODE.replace("WORD", "one"), spec=SPEC)
@@ -53,18 +55,22 @@ def numbers(dashboard: Dashboard, name: str) -> list[tuple[int, str]]:
     return [(revision["number"], revision["state"]) for revision in revisions]
 
 
-def test_the_configuration_is_yaml_without_secrets(dashboard: Dashboard, reviser: str) -> None:
-    answer = dashboard.request("GET", f"/api/functions/{reviser}/configuration", token=False)
+def test_the_configuration_is_yaml_without_secrets(
+    dashboard: Dashboard, revised_function: str
+) -> None:
+    answer = dashboard.request(
+        "GET", f"/api/functions/{revised_function}/configuration", token=False
+    )
     assert answer.headers["content-type"].startswith("application/yaml")
     assert "s3cret" not in answer.text
     raw = yaml.safe_load(answer.text)
-    assert raw["metadata"]["name"] == reviser
+    assert raw["metadata"]["name"] == revised_function
     assert raw["spec"]["eventTimeout"] == "40s"
     assert raw["spec"]["env"] == [
         {"name": "PLAIN", "value": "[redacted]"},
         {"name": "API_TOKEN", "value": "[redacted]"},
     ]
-    writers = dashboard.request("GET", f"/api/functions/{reviser}/configuration").text
+    writers = dashboard.request("GET", f"/api/functions/{revised_function}/configuration").text
     assert yaml.safe_load(writers)["spec"]["env"] == [
         {"name": "PLAIN", "value": "seen"},
         {"name": "API_TOKEN", "value": "[redacted]"},
@@ -75,11 +81,11 @@ def test_the_configuration_is_yaml_without_secrets(dashboard: Dashboard, reviser
     ] == []
 
 
-def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -> None:
-    assert numbers(dashboard, reviser)[-2:] == [(2, "active"), (1, "superseded")] or (
-        numbers(dashboard, reviser)[-2:] == [(2, "superseded"), (1, "superseded")]
+def test_revisions_are_listed_and_compared(dashboard: Dashboard, revised_function: str) -> None:
+    assert numbers(dashboard, revised_function)[-2:] == [(2, "active"), (1, "superseded")] or (
+        numbers(dashboard, revised_function)[-2:] == [(2, "superseded"), (1, "superseded")]
     )
-    difference = get(dashboard, f"{reviser}/revisions/2/difference")
+    difference = get(dashboard, f"{revised_function}/revisions/2/difference")
     assert (difference["from"], difference["to"]) == (1, 2)
     configuration, code = str(difference["configuration"]), str(difference["code"])
     assert "--- function.yaml (revision 1)\n+++ function.yaml (revision 2)\n" in configuration
@@ -88,10 +94,10 @@ def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -
     assert "-    return 'one'\n+    return 'two'\n" in code
     assert "s3cret" not in configuration + code
 
-    back = get(dashboard, f"{reviser}/revisions/1/difference?with=2")
+    back = get(dashboard, f"{revised_function}/revisions/1/difference?with=2")
     assert (back["from"], back["to"]) == (2, 1)
     assert "-    return 'two'\n+    return 'one'\n" in str(back["code"])
-    same = get(dashboard, f"{reviser}/revisions/1/difference")
+    same = get(dashboard, f"{revised_function}/revisions/1/difference")
     assert same == {"from": 1, "to": 1, "configuration": "", "code": ""}
 
 
@@ -111,57 +117,57 @@ def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -
     ],
 )
 def test_missing_functions_and_revisions(
-    dashboard: Dashboard, reviser: str, path: str, status: int
+    dashboard: Dashboard, revised_function: str, path: str, status: int
 ) -> None:
     answer = dashboard.request("GET", f"/api/functions/{path}")
     assert answer.status == status, answer.text
     assert answer.json["error"]
 
 
-def test_rollback_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
-    path = f"/api/functions/{reviser}/rollback"
-    before = numbers(dashboard, reviser)
-    assert reply_of(dashboard, reviser) == "two"
+def test_rollback_to_a_revision(dashboard: Dashboard, revised_function: str) -> None:
+    path = f"/api/functions/{revised_function}/rollback"
+    before = numbers(dashboard, revised_function)
+    assert reply_of(dashboard, revised_function) == "two"
     begun = dashboard.request("POST", path, json={"revision": 1})
     assert begun.status == 202
     assert begun.json["action"] == "rollback"
     until(
-        lambda: get(dashboard, reviser)["status"]["state"] == "ready",
+        lambda: get(dashboard, revised_function)["status"]["state"] == "ready",
         "it has rolled back",
     )
-    until(lambda: reply_of(dashboard, reviser) == "one", "it says one")
-    operation = get(dashboard, f"{reviser}/operation")
+    until(lambda: reply_of(dashboard, revised_function) == "one", "it says one")
+    operation = get(dashboard, f"{revised_function}/operation")
     assert (operation["action"], operation["state"]) == ("rollback", "done")
     assert any("revision 1" in line["message"] for line in operation["lines"])
-    listed = get(dashboard, f"{reviser}/revisions")["revisions"]
+    listed = get(dashboard, f"{revised_function}/revisions")["revisions"]
     assert len(listed) == len(before) + 1
     assert "rollback to revision 1" in listed[0]["message"]
     notes = dashboard.request("GET", "/api/audit").json["audit"]
     note = next(entry for entry in notes if entry["action"] == "rollback")
-    assert note["target"] == f"process nuclio/{reviser}"
+    assert note["target"] == f"process nuclio/{revised_function}"
     assert note["actor"].startswith("token write from 127.0.0.1")
 
 
-def test_rollback_without_a_number(dashboard: Dashboard, reviser: str) -> None:
-    path = f"/api/functions/{reviser}/rollback"
+def test_rollback_without_a_number(dashboard: Dashboard, revised_function: str) -> None:
+    path = f"/api/functions/{revised_function}/rollback"
     dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
-    until(lambda: reply_of(dashboard, reviser) == "two", "it says two")
+    until(lambda: reply_of(dashboard, revised_function) == "two", "it says two")
     done = dashboard.request("POST", path, json={"revision": None}, headers=WAIT)
     assert (done.status, done.json["state"]) == (202, "done")
-    until(lambda: reply_of(dashboard, reviser) == "one", "it says one")
+    until(lambda: reply_of(dashboard, revised_function) == "one", "it says one")
     again = dashboard.request("POST", path, json={}, headers=WAIT)
     assert again.status == 404, again.text
     assert "served before" in again.json["error"]
-    shown = get(dashboard, reviser)["status"]
+    shown = get(dashboard, revised_function)["status"]
     assert shown["state"] == "error"
     assert "served before" in shown["message"]
-    assert reply_of(dashboard, reviser) == "one"
+    assert reply_of(dashboard, revised_function) == "one"
     dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
 
 
-def test_an_invalid_rollback(dashboard: Dashboard, reviser: str) -> None:
-    path = f"/api/functions/{reviser}/rollback"
-    before = numbers(dashboard, reviser)
+def test_an_invalid_rollback(dashboard: Dashboard, revised_function: str) -> None:
+    path = f"/api/functions/{revised_function}/rollback"
+    before = numbers(dashboard, revised_function)
     for body, status in (
         ({"revision": 99}, 404),
         ({"revision": "one"}, 400),
@@ -174,14 +180,16 @@ def test_an_invalid_rollback(dashboard: Dashboard, reviser: str) -> None:
     assert dashboard.request("POST", path, json={"revision": 1}, token=False).status == 401
     missing = "/api/functions/nobody/rollback"
     assert dashboard.request("POST", missing, json={"revision": 1}).status == 404
-    assert numbers(dashboard, reviser) == before
+    assert numbers(dashboard, revised_function) == before
 
 
-def test_a_rollback_by_the_command_line_is_shown(dashboard: Dashboard, reviser: str) -> None:
-    count = len(numbers(dashboard, reviser))
-    dashboard.cli("rollback", reviser, "1")
-    assert len(numbers(dashboard, reviser)) == count + 1
+def test_a_rollback_by_the_command_line_is_shown(
+    dashboard: Dashboard, revised_function: str
+) -> None:
+    count = len(numbers(dashboard, revised_function))
+    dashboard.cli("rollback", revised_function, "1")
+    assert len(numbers(dashboard, revised_function)) == count + 1
     assert "return 'one'" in str(
-        get(dashboard, f"{reviser}/revisions/{count + 1}/difference?with=2")["code"]
+        get(dashboard, f"{revised_function}/revisions/{count + 1}/difference?with=2")["code"]
     )
-    dashboard.cli("rollback", reviser, "2")
+    dashboard.cli("rollback", revised_function, "2")

@@ -26,7 +26,7 @@ platform:
 """
 
 
-def sure(page: Page, answer: str) -> None:
+def confirm(page: Page, answer: str) -> None:
     """Confirm the dialog of the page."""
     dialog = page.get_by_role("dialog", name=re.compile(r"\?$"))
     dialog.get_by_role("button", name=answer, exact=True).click()
@@ -48,13 +48,13 @@ def test_redeploy_disable_enable_and_delete(
 
     before = stored(dashboard, name)["status"]["details"]["pid"]
     page.get_by_role("button", name="Redeploy").click()
-    sure(page, "Redeploy")
+    confirm(page, "Redeploy")
     expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
     expect(head).to_contain_text("ready")
     assert stored(dashboard, name)["status"]["details"]["pid"] != before
 
     page.get_by_role("button", name="Disable").click()
-    sure(page, "Disable")
+    confirm(page, "Disable")
     expect(head).to_contain_text("standby")
     expect(page.get_by_role("region", name=f"Disabling {name}")).to_contain_text("done")
     assert stored(dashboard, name)["status"]["state"] == "standby"
@@ -65,10 +65,10 @@ def test_redeploy_disable_enable_and_delete(
     assert dashboard.cli("invoke", name, "--body", "again").stdout.strip() == "again"
 
     page.get_by_role("button", name="Delete").click()
-    sure(page, "Cancel")
+    confirm(page, "Cancel")
     assert stored(dashboard, name) is not None
     page.get_by_role("button", name="Delete").click()
-    sure(page, "Delete")
+    confirm(page, "Delete")
     expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
     expect(row(page, name)).to_have_count(0)
     assert stored(dashboard, name) is None
@@ -240,7 +240,7 @@ def test_a_change_without_a_session_requests_the_token_and_continues(
     to_delete.append(name)
     with opened(browser, dashboard, signed_in=False, at=f"/functions/{name}") as page:
         page.get_by_role("button", name="Redeploy").click()
-        sure(page, "Redeploy")
+        confirm(page, "Redeploy")
         dialog = page.get_by_role("dialog", name="This change needs the token")
         dialog.get_by_role("textbox").fill("not the token")
         dialog.get_by_role("button", name="Sign in").click()
@@ -253,7 +253,7 @@ def test_a_change_without_a_session_requests_the_token_and_continues(
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
         go(page, f"/functions/{name}")
         page.get_by_role("button", name="Delete").click()
-        sure(page, "Delete")
+        confirm(page, "Delete")
         dialog.get_by_role("button", name="Cancel").click()
         expect(page.get_by_role("alert").filter(has_text="token")).to_be_visible()
     assert stored(dashboard, name) is not None

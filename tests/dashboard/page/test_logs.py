@@ -43,7 +43,7 @@ def talker(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> It
     dashboard.cli("delete", "function", name)
 
 
-def say(dashboard: Dashboard, talker: str, text: str, level: str = "info") -> None:
+def write_record(dashboard: Dashboard, talker: str, text: str, level: str = "info") -> None:
     headers = {"x-nuclio-function-name": talker, "X-Level": level}
     assert (
         dashboard.request("POST", "/api/function_invocations", body=text, headers=headers).status
@@ -61,7 +61,7 @@ def test_fifty_records_a_second_arrive_without_a_gap(
     page: Page, dashboard: Dashboard, talker: str
 ) -> None:
     go(page, f"/functions/{talker}/logs")
-    say(dashboard, talker, "before")
+    write_record(dashboard, talker, "before")
     expect(page.locator(".records")).to_contain_text("before")
     writer = threading.Thread(
         target=dashboard.request,
@@ -82,9 +82,9 @@ def test_levels_text_and_pause_filter_the_log(
     page: Page, dashboard: Dashboard, talker: str
 ) -> None:
     go(page, f"/functions/{talker}/logs")
-    say(dashboard, talker, "something green")
-    say(dashboard, talker, "something amber", "warn")
-    say(dashboard, talker, "something red", "error")
+    write_record(dashboard, talker, "something green")
+    write_record(dashboard, talker, "something amber", "warn")
+    write_record(dashboard, talker, "something red", "error")
     records = page.locator(".records")
     expect(records).to_contain_text("something red")
     page.get_by_label("Level").select_option("Errors")
@@ -98,7 +98,7 @@ def test_levels_text_and_pause_filter_the_log(
     expect(records).to_contain_text("something green")
 
     page.get_by_role("button", name="Pause").click()
-    say(dashboard, talker, "while it was paused")
+    write_record(dashboard, talker, "while it was paused")
     expect(page.get_by_text("1 new while paused")).to_be_visible()
     expect(records).not_to_contain_text("while it was paused")
     page.get_by_role("button", name="Resume").click()
