@@ -57,49 +57,38 @@ class Server:
     """A processor with one worker."""
 
     def __init__(self, tree: Path, function: Path, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        trigger = {"kind": "http", "attributes": {"maxRequestBodySize": 1 << 25}}
         config = folder / "processor.json"
         control = folder / "control.sock"
-        config.write_text(
-            json.dumps(
+        command = [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(config)]
+        env = {**os.environ, "PYTHONPATH": str(tree), "FNBUILD_START": "spawn"}
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            trigger = {"kind": "http", "attributes": {"maxRequestBodySize": 1 << 25}}
+            text = json.dumps(
                 {
                     "handler": "main:handler",
                     "code": str(function),
                     "triggers": {"http": trigger},
                     "event_timeout": 30.0,
                     "env": {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"},
-                    "listeners": {"http": {"port": port}, "control": str(control)},
+                    "listeners": {"http": {"fd": listener.fileno()}, "control": str(control)},
                     "log": {"level": "error"},
                 }
             )
-        )
-        command = [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(config)]
-        env = {**os.environ, "PYTHONPATH": str(tree), "FNBUILD_START": "spawn"}
-        self._process = subprocess.Popen(command, env=env, cwd=folder)
-        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+            config.write_text(text)
+            self._process = subprocess.Popen(
+                command, env=env, cwd=folder, pass_fds=[listener.fileno()]
+            )
+            self._connection = http.client.HTTPConnection(*listener.getsockname())
         self._worker = self._wait_for_worker(control)
 
     def _wait_for_worker(self, control: Path) -> int:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError):
-                self._connection.connect()
-                return self._ready_worker(control, deadline)
-            time.sleep(0.1)
-        raise RuntimeError("the processor does not start")
-
-    def _ready_worker(self, control: Path, deadline: float) -> int:
-        while time.monotonic() < deadline:
-            connection = http.client.HTTPConnection("localhost")
-            connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.connect(str(control))
-            connection.request("GET", "/status")
-            status = json.loads(connection.getresponse().read())
-            connection.close()
-            if status["state"] == "ready":
-                return int(status["workers"][0]["pid"])
+            # The control socket does not exist yet.
+            with contextlib.suppress(FileNotFoundError):
+                status = _control_status(control)
+                if status["state"] == "ready":
+                    return int(status["workers"][0]["pid"])
             time.sleep(0.1)
         raise RuntimeError("the worker does not become ready")
 
@@ -125,6 +114,15 @@ class Server:
         self._connection.close()
         self._process.terminate()
         self._process.wait()
+
+
+def _control_status(control: Path) -> Any:
+    connection = http.client.HTTPConnection("localhost")
+    with contextlib.closing(connection):
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(control))
+        connection.request("GET", "/status")
+        return json.loads(connection.getresponse().read())
 
 
 def _cpu_seconds(pid: int) -> float:
