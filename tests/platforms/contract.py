@@ -108,12 +108,12 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
     assert (deployment.state, deployment.revision, deployment.replicas) == ("ready", 1, (1, 1))
     assert invoke(deployment, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
 
-    [deployment] = platform.deployments(author.namespace)
-    assert deployment.name == "greeter"
-    assert deployment.http_port == deployment.http_port
-    assert deployment.function.metadata.annotations["type"] == "detector"
-    assert deployment.function.metadata.labels[names.PROJECT_LABEL] == "cvat"
-    assert deployment.function.spec.description == "Repeats its input"
+    [listed] = platform.deployments(author.namespace)
+    assert listed.name == "greeter"
+    assert listed.http_port == deployment.http_port
+    assert listed.function.metadata.annotations["type"] == "detector"
+    assert listed.function.metadata.labels[names.PROJECT_LABEL] == "cvat"
+    assert listed.function.spec.description == "Repeats its input"
     assert platform.deployment(author.namespace, "greeter").state == "ready"
     assert platform.deployments(author.namespace, "another") == []
     assert "created project cvat" in author.progress

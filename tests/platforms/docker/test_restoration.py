@@ -51,9 +51,9 @@ def test_redeploy_creates_a_removed_container_again(
 ) -> None:
     deployment = author.deploy(author.write("hello"))
     author.docker("rm", "--force", author.container())
-    deployment = author.deployment()
-    assert (deployment.state, deployment.http_port) == ("unhealthy", 0)
-    assert "redeploy greeter" in deployment.message
+    removed = author.deployment()
+    assert (removed.state, removed.http_port) == ("unhealthy", 0)
+    assert "redeploy greeter" in removed.message
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert redeployed.http_port == deployment.http_port
     assert invoke(redeployed.http_port) == "hello"

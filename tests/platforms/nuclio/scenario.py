@@ -104,8 +104,8 @@ def invoke(url: str, body: object = None) -> Raw:
     while True:
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
-                body: Raw = json.load(reply)
-                return body
+                received: Raw = json.load(reply)
+                return received
         except OSError:
             if time.monotonic() > deadline:
                 raise
