@@ -207,19 +207,17 @@ def prune_environments(used: Callable[[], Collection[Path]]) -> None:
     none.
     """
     with suppress(BlockingIOError), _prune_lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
-        folders = {path.parent.parent for path in used()}
-        folders |= {base for folder in folders if (base := _base_folder(folder)) is not None}
-        for mark in (data_dir() / "environments").glob(f"*/{_COMPLETE_MARK}"):
-            if mark.parent not in folders:
-                # Without its mark it is ignored if the removal stops halfway.
-                mark.unlink(missing_ok=True)
-                trees.try_remove(mark.parent)
-                mark.parent.with_suffix(".lock").unlink(missing_ok=True)
+        for folder in unused_environments(used()):
+            # Without its mark it is ignored if the removal stops halfway.
+            (folder / _COMPLETE_MARK).unlink(missing_ok=True)
+            trees.try_remove(folder)
+            folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def unused_environments(used: Collection[Path]) -> list[Path]:
-    """List the folders of the environments whose Python is not in `used`."""
+    """List the environments whose Python is not in `used`, except those that a used one extends."""
     folders = {path.parent.parent for path in used}
+    folders |= {base for folder in folders if (base := _base_folder(folder)) is not None}
     marks = (data_dir() / "environments").glob(f"*/{_COMPLETE_MARK}")
     return sorted(mark.parent for mark in marks if mark.parent not in folders)
 

@@ -67,7 +67,7 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
                 failed, outcome = True, f"failed: {error.message}"
         rows.append(_row(leftover, outcome))
     _print_rows(rows, flags["output"])
-    _print_summary(rows, survey.only_named, dry_run=flags["dry_run"])
+    _print_summary(rows, len(survey.only_named), dry_run=flags["dry_run"])
     if failed:
         ctx.exit(1)
 
@@ -76,11 +76,9 @@ def _check_names(
     platform: Platform, namespace: str, names: tuple[str, ...], survey: PruneReport
 ) -> None:
     """Raise `NotFoundError` for a name of which there is neither a function nor anything left."""
-    if survey.only_named:
-        return
-    having_leftovers = {leftover.function for leftover in survey.leftovers}
+    having_objects = {leftover.function for leftover in survey.leftovers} | {*survey.only_named}
     for name in names:
-        if name not in having_leftovers:
+        if name not in having_objects:
             platform.deployment(namespace, name)
 
 

@@ -57,8 +57,8 @@ class PruneReport:
 
     leftovers: list[Leftover] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    only_named: int = 0
-    """Number of images that no revision needs but that stay because the user named them."""
+    only_named: list[str] = field(default_factory=list)
+    """The function of each image that no revision needs but that stays as the user named it."""
 
 
 def find_leftovers(platform: Platform, request: PruneRequest) -> PruneReport:
@@ -130,7 +130,7 @@ def _add_images(
         removable = [name for name in image.names if request.named or _is_own_name(name, image)]
         stays = len(removable) < len(image.names)
         if stays and (not request.names or function in request.names):
-            report.only_named += 1
+            report.only_named.append(function)
         if not image.names:
             removable = [*image.digests] or [image.id]
         for name in removable:

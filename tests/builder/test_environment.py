@@ -16,6 +16,7 @@ from fnbuild.builder.environment import (
     keep_environments,
     prune_environments,
     published_requirements,
+    unused_environments,
 )
 from fnbuild.builder.interpreter import Interpreter, choose_interpreter
 from fnbuild.builder.requirements import Requirements, collect_requirements
@@ -267,7 +268,9 @@ class TestReuse:
         assert messages[0] == "environment with 1 package already exists"
         assert "pip: Successfully installed lib-1.0" in messages
         # Without its base it is unusable, so the base is not removed meanwhile.
+        assert unused_environments({second}) == [first.parent.parent]
         prune_environments(lambda: {second})
+        assert unused_environments({second}) == []
         assert run(second, "import a; print(a.version)") == "1.0"
         assert not first.parent.parent.exists()
         prune_environments(set)

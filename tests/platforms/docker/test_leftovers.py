@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder.image.references import build_tag
+from fnbuild.cli.app import run
 from fnbuild.deploy import artifacts, prune
 from fnbuild.deploy.pipeline import DeployRequest, prepare
 from fnbuild.deploy.prune import PruneRequest
@@ -48,7 +49,8 @@ def test_images_that_no_revision_needs_are_removed(
     assert (unnamed.kind, unnamed.name, unnamed.function) == ("image", first, name)
     assert unnamed.size > 0
     assert (tagged.name, tagged.size) == (build_tag(image, second), 0)
-    assert prune.find_leftovers(platform, PruneRequest(author.namespace, (name,))).only_named == 1
+    report = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,)))
+    assert report.only_named == [name]
     for leftover in (unnamed, tagged):
         assert prune.remove_leftover(platform, leftover) == ""
     assert find_leftovers(author, name) == []
@@ -61,6 +63,18 @@ def test_images_that_no_revision_needs_are_removed(
     assert named.name == image
     assert prune.remove_leftover(platform, named) == ""
     assert author.docker("images", "--quiet", "--no-trunc", "--all").count(second) == 0
+
+
+def test_an_unknown_function_next_to_one_with_images_is_an_error(
+    author: Author, platform: DockerPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = author.resources.name("faces")
+    build(author.write("one", name=name), author)
+    arguments = ["--platform", "local", "-n", author.namespace, "--dry-run"]
+    assert run(["prune", name, *arguments]) == 0
+    assert "a name of yours keeps: 1" in capsys.readouterr().err
+    assert run(["prune", name, "nowhere", *arguments]) == 1
+    assert "there is no function nowhere" in capsys.readouterr().err
 
 
 def test_an_image_of_a_container_is_kept(author: Author, platform: DockerPlatform) -> None:
