@@ -166,10 +166,10 @@ class _FunctionExports:
 
     def _warn_of_masks(self) -> None:
         """Warn about variables whose values are not in the export."""
-        from fnbuild.function.secrets import masked_variables
+        from fnbuild.function.secrets import names_of_masked_variables
 
         for name, document in self.documents.items():
-            if hidden := masked_variables(document):
+            if hidden := names_of_masked_variables(document):
                 warn(
                     f"{name}: the value of {', '.join(hidden)} is not in the export;"
                     " `--with-secrets` keeps it"

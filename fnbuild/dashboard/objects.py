@@ -15,7 +15,7 @@ from fnbuild.function.secrets import (
     REDACTED,
     mask_values,
     mask_variables,
-    redact_for_readers,
+    redact_except_variables,
     secret_values,
 )
 from fnbuild.function.types import Function, Raw, to_dict
@@ -133,12 +133,12 @@ def exported_object(entry: FunctionEntry, options: ExportOptions) -> Raw:
 
 
 def redact_values(raw: Raw, *, values: bool) -> Raw:
-    """Return a function's plain values without passwords.
+    """Return a function's JSON object without the secrets that the client may not read.
 
     Without `values`, for clients without the write role, the values of all variables are left out.
     With it, only values that look like secrets or are declared as such are left out.
     """
-    return mask_variables(redact_for_readers(raw), secrets_only=values)
+    return mask_variables(redact_except_variables(raw), secrets_only=values)
 
 
 def restore_secrets(requested: Function, stored: Function | None) -> Function:
@@ -182,7 +182,7 @@ def _restore(requested: Any, stored: Any, masked: Any, path: str) -> Any:
 
 
 def _restore_reference(requested: Raw, stored: Raw) -> Raw:
-    """Return a variable that is stored as a reference to the function's own Secret.
+    """Return a variable that is stored as a reference to the function's managed Secret.
 
     Clients see it as a masked value. The reference is kept unless another value is sent.
     """

@@ -30,7 +30,7 @@ from fnbuild.builder.staging import FileEntry, FileTree, scan_folder
 from fnbuild.deploy import projects
 from fnbuild.errors import ConfigError, InputError
 from fnbuild.function import import_rules, reader
-from fnbuild.function.secrets import without_secrets
+from fnbuild.function.secrets import without_access_credentials
 from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms import Deployment, Platform, imported_code
 from fnbuild.platforms.revision_records import PREVIOUS_STATE_ANNOTATION
@@ -59,7 +59,8 @@ def export_configuration(
     reference of the running image, if known: a reference with a registry digest replaces the image
     name, since the name may refer to another image later.
 
-    `scrub` removes the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
+    `scrub` removes the namespace and the credentials of triggers and of the code entry, as Nuclio
+    does (pkg/functionconfig/types.go). The values of variables stay.
     """
     raw = to_dict(function)
     raw.pop("status", None)
@@ -74,7 +75,7 @@ def export_configuration(
         spec["image"] = image
     if scrub:
         metadata.pop("namespace", None)
-        raw = without_secrets(raw)
+        raw = without_access_credentials(raw)
         spec = raw["spec"]
     if cleanup_spec:
         spec.pop("runRegistry", None)

@@ -34,15 +34,15 @@ class VariableRedaction:
     every: bool = False
 
 
-def redact_file(
-    data: bytes, file: str, variables: VariableRedaction = VariableRedaction()
+def redact_config_text(
+    data: bytes, name: str, variables: VariableRedaction = VariableRedaction()
 ) -> bytes:
-    """Return the file's bytes with secrets emptied and without a password in the code path.
+    """Return the bytes of a file with secrets replaced and without a password in the code path.
 
-    The bytes are unchanged if there is no secret, or if they are not YAML. `file` is a name for
-    messages.
+    `variables.mask` replaces values of secret variables, "" any other secret. The bytes are
+    unchanged if there is no secret, or if they are not YAML. `name` is for messages.
     """
-    source = decode_source(data, file, Report())
+    source = decode_source(data, name, Report())
     tree = parse_yaml(source) if source is not None else None
     if tree is None:
         return data
@@ -51,7 +51,7 @@ def redact_file(
     if not secrets:
         return data
     text = _replace_secrets(source, secrets, variables.mask)
-    edited = parse_yaml(SourceText(text, file))
+    edited = parse_yaml(SourceText(text, name))
     if edited is None or any(_find_secrets(edited[0], variables)):
         # Some notations cannot be edited in the text, so the file is written again as a whole.
         for node, rest in secrets:

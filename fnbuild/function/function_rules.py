@@ -193,7 +193,7 @@ def _is_positive_integer(text: str) -> bool:
     return text.strip().isdecimal() and int(text) > 0
 
 
-def check_secret_variables(context: RuleContext) -> None:
+def check_declared_secrets(context: RuleContext) -> None:
     """Check that variables that are declared to be secrets are set."""
     path = ("metadata", "annotations", SECRET_ENV_ANNOTATION)
     declared = declared_secrets(context.function.metadata.annotations)

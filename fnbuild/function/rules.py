@@ -26,7 +26,7 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     function_rules.check_handler,
     function_rules.check_event_timeout,
     function_rules.check_variables,
-    function_rules.check_secret_variables,
+    function_rules.check_declared_secrets,
     function_rules.check_images,
     function_rules.check_build,
     function_rules.check_code_entry,

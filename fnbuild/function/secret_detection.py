@@ -140,9 +140,9 @@ def has_credentials(value: str) -> bool:
 
 
 def strip_credentials(value: str) -> str:
-    """Return the text without anything that may be a user name or password in its addresses.
+    """Return the text for display: without anything that may be credentials in its addresses.
 
-    The addresses are only shown: `https://host:8080/a@b` may lose its host, see `strip_userinfo`.
+    `https://host:8080/a@b` may lose its host; `strip_userinfo` keeps addresses usable.
     """
     return _CREDENTIALS_IN_URL.sub("", value)
 

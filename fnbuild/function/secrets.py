@@ -15,7 +15,7 @@ from fnbuild.function.secret_detection import (
     strip_credentials,
     strip_userinfo,
 )
-from fnbuild.function.secret_references import own_secret_key
+from fnbuild.function.secret_references import managed_secret_key
 from fnbuild.function.types import Raw
 
 REDACTED = "[redacted]"
@@ -38,19 +38,19 @@ PLAIN_TRIGGER_KINDS = ("http", "cron")
 
 _REFERENCE_NAME = re.compile(r"(name|ref|url|uri|file|path)$", re.IGNORECASE)
 _SHORTEST_SECRET = 6
-"""The least length of a secret that is masked in messages: shorter values occur by chance."""
+"""The least length of a secret that is masked in messages."""
 
 _SYSTEM_ANNOTATIONS = re.compile(r"(^|\.)(fnbuild|nuclio|kubernetes)\.io/")
 _QUERY_PARAMETER = re.compile(r"(?<=[?&])([^=&#\s]*=)?[^&#\s]*")
 
 
-def without_secrets(raw: Raw) -> Raw:
-    """Return a function's JSON object without the passwords of its triggers and code entry.
+def without_access_credentials(raw: Raw) -> Raw:
+    """Return a function's JSON object without the credentials of its triggers and code entry.
 
-    Environment variables stay: a function cannot run without them.
+    The values of variables stay, secret ones too: a function cannot run without them.
     """
     spec = dict(raw.get("spec") or {})
-    _change_each(spec, "triggers", _trigger_without_secrets)
+    _change_each(spec, "triggers", _trigger_without_credentials)
     _change(spec, "build", dict)
     if build := spec.get("build"):
         _change(
@@ -60,14 +60,14 @@ def without_secrets(raw: Raw) -> Raw:
     return {**raw, "spec": spec} if "spec" in raw else dict(raw)
 
 
-def redact_for_readers(raw: Raw) -> Raw:
-    """Return a function's JSON object for users who may only read it.
+def redact_except_variables(raw: Raw) -> Raw:
+    """Return a function's JSON object without secrets outside of environment variables.
 
-    Besides the values that `without_secrets` removes, these are secrets in attributes of triggers,
-    drivers and other runtimes, in the query of the code's address, and in commands, build arguments
-    and annotations. Environment variables stay; see `mask_variables`.
+    Besides the values that `without_access_credentials` removes, these are secrets in attributes of
+    triggers, drivers and other runtimes, in the query of the code's address, and in commands, build
+    arguments and annotations. `mask_variables` does the rest for users who may only read.
     """
-    raw = without_secrets(raw)
+    raw = without_access_credentials(raw)
     if raw.get("spec"):
         _redact_spec(raw["spec"])
     if annotations := (raw.get("metadata") or {}).get("annotations"):
@@ -83,7 +83,7 @@ def _redact_spec(spec: Raw) -> None:
     _change_each(spec, "triggers", _redact_trigger)
     _change(spec, "volumes", lambda volumes: [_redact_volume(volume) for volume in volumes])
     if build := spec.get("build"):
-        _change(build, "path", _redact_address)
+        _change(build, "path", _redact_code_address)
         _change(build, "runtimeAttributes", _redact_value)
         _mask_commands(build)
     for container in _containers(spec):
@@ -105,14 +105,14 @@ def mask_variables(raw: Raw, *, secrets_only: bool) -> Raw:
     """Return a function's JSON object with masked variables, in all containers.
 
     With `secrets_only` other values stay: users who may change a function may see its settings. A
-    reference to the function's own Secret is shown as a value, as on other platforms.
+    reference to the function's managed Secret is shown as a value, as on other platforms.
     """
     metadata = raw.get("metadata") or {}
     name = str(metadata.get("name", ""))
     declared = declared_secrets(metadata.get("annotations") or {})
 
     def mask(variable: Raw) -> Raw:
-        if own_secret_key(variable, name):
+        if managed_secret_key(variable, name):
             rest = {key: value for key, value in variable.items() if key != "valueFrom"}
             return {**rest, "value": REDACTED}
         if not variable.get("value") or (
@@ -144,7 +144,7 @@ def map_variables(raw: Raw, change: Callable[[Raw], Raw]) -> Raw:
     return {**raw, "spec": spec} if "spec" in raw else dict(raw)
 
 
-def masked_variables(raw: Raw) -> list[str]:
+def names_of_masked_variables(raw: Raw) -> list[str]:
     """Return the names of variables whose value is the mask, as in exports."""
     return [
         str(variable.get("name"))
@@ -156,7 +156,7 @@ def masked_variables(raw: Raw) -> list[str]:
 
 def reject_masked_values(raw: Raw) -> None:
     """Raise `UsageError` if the value of a variable is the mask."""
-    if masked := masked_variables(raw):
+    if masked := names_of_masked_variables(raw):
         raise UsageError(
             f"the value of {', '.join(masked)} is {REDACTED}, which replaces a secret",
             hint=f"`--secret-env {masked[0]}=VALUE` sets it;"
@@ -165,7 +165,10 @@ def reject_masked_values(raw: Raw) -> None:
 
 
 def secret_values(raw: Raw) -> tuple[str, ...]:
-    """Return the secret values that messages about a function must not show, longest first."""
+    """Return the values of a function's secret variables to mask in messages, longest first.
+
+    Values of less than six characters are left out, because they occur in messages by chance.
+    """
     values = {value for _, value in secret_variables(raw) if len(value) >= _SHORTEST_SECRET}
     return tuple(sorted(values - {REDACTED}, key=len, reverse=True))
 
@@ -246,7 +249,7 @@ def _redact_annotation(name: str, text: Any) -> Any:
     return strip_credentials(text)
 
 
-def _trigger_without_secrets(original: Raw) -> Raw:
+def _trigger_without_credentials(original: Raw) -> Raw:
     trigger = _without_keys(original, SECRET_TRIGGER_KEYS)
     _change(trigger, "url", strip_userinfo)
     if trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
@@ -303,7 +306,7 @@ def _is_hidden_key(name: str, value: Any) -> bool:
     return _is_secret_attribute(name, value) or name.lower() == "cookie" or is_secret_name(name)
 
 
-def _redact_address(url: str) -> str:
+def _redact_code_address(url: str) -> str:
     """Return the address of code without user, password and the values of its query."""
     base, mark, rest = strip_credentials(url).partition("?")
     return base + _QUERY_PARAMETER.sub(r"\1…", mark + rest) if mark else base

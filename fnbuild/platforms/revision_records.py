@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from fnbuild.builder.staging import Artifact
 from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.function.rules import with_defaults
-from fnbuild.function.secrets import reject_masked_values, without_secrets
+from fnbuild.function.secrets import reject_masked_values, without_access_credentials
 from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms.base import LogRecord, Revision
 from fnbuild.progress import Progress
@@ -223,6 +223,6 @@ def imported_artifact(function: Function) -> tuple[Function, Artifact] | None:
 
 
 def stored_config(function: Function) -> Raw:
-    """Return the configuration to store: without the status and without secrets."""
+    """Return the configuration to store, without the status and access credentials."""
     kept = {key: value for key, value in to_dict(function).items() if key != "status"}
-    return without_secrets(kept)
+    return without_access_credentials(kept)

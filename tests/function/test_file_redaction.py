@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from fnbuild.function.file_redaction import VariableRedaction, redact_file
+from fnbuild.function.file_redaction import VariableRedaction, redact_config_text
 
 FILE = """\
 # What it is for: s3cr-not
@@ -98,7 +98,7 @@ spec:
 
 @pytest.mark.parametrize("break_", ["\n", "\r\n"])
 def test_only_secrets_are_removed(break_: str) -> None:
-    text = redact_file(FILE.replace("\n", break_).encode(), "function.yaml").decode()
+    text = redact_config_text(FILE.replace("\n", break_).encode(), "function.yaml").decode()
     assert text == EXPECTED.replace("\n", break_)
 
 
@@ -117,7 +117,7 @@ def test_only_secrets_are_removed(break_: str) -> None:
     ],
 )
 def test_a_file_without_secrets_is_unchanged(data: bytes) -> None:
-    assert redact_file(data, "function.yaml") == data
+    assert redact_config_text(data, "function.yaml") == data
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_a_file_without_secrets_is_unchanged(data: bytes) -> None:
     ],
 )  # fmt: skip
 def test_other_forms_of_a_secret(text: str, expected: str) -> None:
-    assert redact_file(text.encode(), "function.yaml").decode() == expected
+    assert redact_config_text(text.encode(), "function.yaml").decode() == expected
 
 
 def test_file_is_rewritten_if_a_secret_cannot_be_edited() -> None:
     text = 'metadata: {name: ü}\nspec: {build: {path: "https:\\/\\/me:s3cret@example.com/x"}}\n'
-    assert yaml.safe_load(redact_file(text.encode(), "function.yaml")) == {
+    assert yaml.safe_load(redact_config_text(text.encode(), "function.yaml")) == {
         "metadata": {"name": "ü"},
         "spec": {"build": {"path": "https://example.com/x"}},
     }
@@ -167,10 +167,10 @@ spec:
   - name: s
     env: [{name: D, value: "x"}]
 """
-    masked = redact_file(
+    masked = redact_config_text(
         text.encode(), "function.yaml", VariableRedaction("[redacted]", every=True)
     ).decode()
     mask = '"[redacted]"'
     expected = text.replace("one ", f"{mask} ").replace("value: 2", f"value: {mask}")
     assert masked == expected.replace('"x"', mask)
-    assert redact_file(text.encode(), "function.yaml").decode() == text.replace("2}", '""}')
+    assert redact_config_text(text.encode(), "function.yaml").decode() == text.replace("2}", '""}')

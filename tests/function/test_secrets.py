@@ -9,9 +9,9 @@ from fnbuild.function.secrets import (
     REDACTED,
     mask_values,
     mask_variables,
-    redact_for_readers,
+    redact_except_variables,
     secret_values,
-    without_secrets,
+    without_access_credentials,
 )
 
 RAW: dict[str, Any] = {
@@ -44,9 +44,9 @@ RAW: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_without_secrets() -> None:
+def test_without_access_credentials() -> None:
     before = json.dumps(RAW)
-    plain = without_secrets(RAW)
+    plain = without_access_credentials(RAW)
     assert "s3cret" not in json.dumps(plain)
     assert plain["spec"]["build"] == {
         "path": "https://example.com/x.git",
@@ -74,7 +74,7 @@ def test_configuration_without_secrets() -> None:
         {"spec": {"build": {}, "triggers": {}}},
     )
     for raw in some:
-        assert without_secrets(raw) == raw
+        assert without_access_credentials(raw) == raw
 
 
 def test_exports_have_no_secrets() -> None:
@@ -87,7 +87,7 @@ def test_the_key_of_a_client_certificate_is_a_secret() -> None:
     attributes = {"branch": "main", "clientCert": "public", "clientKey": "s3cret", "caBundle": "c"}
     build = {"codeEntryType": "git", "codeEntryAttributes": attributes}
     raw = {"metadata": {"name": "f"}, "spec": {"build": build}}
-    cleaned = without_secrets(raw)["spec"]["build"]["codeEntryAttributes"]
+    cleaned = without_access_credentials(raw)["spec"]["build"]["codeEntryAttributes"]
     assert cleaned == {"branch": "main", "clientCert": "public", "caBundle": "c"}
     assert "s3cret" not in json.dumps(export_configuration(function_from_dict(raw, "here")))
 
@@ -99,7 +99,7 @@ def test_attributes_of_brokers_have_no_secrets() -> None:
         "more": ["amqp://me:s3cret@other"],
     }
     raw = {"spec": {"triggers": {"q": {"kind": "rabbit-mq", "attributes": attributes}}}}
-    assert without_secrets(raw)["spec"]["triggers"]["q"]["attributes"] == {
+    assert without_access_credentials(raw)["spec"]["triggers"]["q"]["attributes"] == {
         "list": [{"host": "h"}],
         "url": "amqp://queue",
         "more": ["amqp://other"],
@@ -147,7 +147,7 @@ RUNNING: dict[str, Any] = {
 
 def test_secrets_that_a_function_needs_are_hidden_from_readers() -> None:
     before = json.dumps(RUNNING)
-    spec = redact_for_readers(RUNNING)["spec"]
+    spec = redact_except_variables(RUNNING)["spec"]
     assert json.dumps(RUNNING) == before
     assert spec["triggers"]["night"]["attributes"] == {
         "interval": "1h",
@@ -171,7 +171,7 @@ def test_secrets_that_a_function_needs_are_hidden_from_readers() -> None:
 
 
 def test_required_values_stay_stored() -> None:
-    stored = without_secrets(RUNNING)["spec"]
+    stored = without_access_credentials(RUNNING)["spec"]
     assert stored["triggers"]["night"] == RUNNING["spec"]["triggers"]["night"]
     assert stored["build"]["path"] == RUNNING["spec"]["build"]["path"]
     assert stored["volumes"] == RUNNING["spec"]["volumes"]
@@ -224,7 +224,7 @@ def test_values_of_variables() -> None:
 
 def test_commands_and_annotations_for_readers() -> None:
     before = json.dumps(FULL)
-    shown = mask_variables(redact_for_readers(FULL), secrets_only=True)
+    shown = mask_variables(redact_except_variables(FULL), secrets_only=True)
     assert json.dumps(FULL) == before
     assert "s3cret" not in json.dumps(shown)
     build = shown["spec"]["build"]

@@ -31,7 +31,7 @@ from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP, write_runtime
 from fnbuild.builder.requirement_files import FlatRequirements
 from fnbuild.builder.staging import printable_path
 from fnbuild.errors import BuildError
-from fnbuild.function.file_redaction import redact_file
+from fnbuild.function.file_redaction import redact_config_text
 from fnbuild.function.source_text import MAX_BYTES
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import CODE_FOLDER, PROCESSOR_PATH, RUNTIME_FOLDER
@@ -246,7 +246,7 @@ def _redacted_configs(code: Path, paths: list[str]) -> dict[str, bytes]:
             continue
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
-        redacted_data = redact_file(data, path)
+        redacted_data = redact_config_text(data, path)
         if redacted_data != data:
             configs[path] = redacted_data
     return configs

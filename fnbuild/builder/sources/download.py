@@ -69,13 +69,12 @@ def parse_address(
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         # Python's message may contain a part of the password.
-        raise InputError(f"{redact_address(url)} is not a URL", hint=ADDRESS_HINT) from error
+        raise InputError(f"{printable_url(url)} is not a URL", hint=ADDRESS_HINT) from error
     fragment_hash = dict(urllib.parse.parse_qsl(parts.fragment)).get("sha256", "")
-    expected = _expected_hash(redact_address(url), fragment_hash, sha256)
+    expected = _expected_hash(printable_url(url), fragment_hash, sha256)
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(
-            f"{redact_address(url)} cannot be used: code is only downloaded from https://"
-            " addresses",
+            f"{printable_url(url)} cannot be used: code is only downloaded from https:// addresses",
             hint="download it yourself, and pass its folder or archive as `--path`",
         )
     all_headers = {name: str(value) for name, value in (headers or {}).items()}
@@ -89,12 +88,12 @@ def parse_address(
         all_headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
     netloc = bracketed(host) + (f":{port}" if port else "")
     plain = urllib.parse.urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
-    result = DownloadAddress(plain.replace(" ", "%20"), redact_address(url), expected, all_headers)
+    result = DownloadAddress(plain.replace(" ", "%20"), printable_url(url), expected, all_headers)
     _check_secure(result.url, expected)
     return result
 
 
-def redact_address(url: str) -> str:
+def printable_url(url: str) -> str:
     """Return the URL without user, password, query and fragment."""
     base, mark, _ = re.split(r"#", url, maxsplit=1)[0].partition("?")
     # A password may contain an unescaped slash.
@@ -155,7 +154,7 @@ def _check_secure(url: str, sha256: str) -> None:
     if parts.scheme == "https" or sha256 or is_loopback(parts.hostname or ""):
         return
     raise InputError(
-        f"{redact_address(url)} cannot be used: with plain http, others on the network can change"
+        f"{printable_url(url)} cannot be used: with plain http, others on the network can change"
         " the code",
         hint=f"use https, or add the hash of the content, {_HASH_HINT}",
     )
@@ -198,14 +197,13 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https"):
             raise InputError(
-                f"{self._address.display_url} leads to {redact_address(url)}, which is not an"
+                f"{self._address.display_url} leads to {printable_url(url)}, which is not an"
                 " http(s) address"
             )
         _check_secure(url, self._address.sha256)
         if is_loopback(parts.hostname or "") and not is_loopback(previous_host):
             raise InputError(
-                f"{self._address.display_url} leads to {redact_address(url)}, on this machine"
-                " itself"
+                f"{self._address.display_url} leads to {printable_url(url)}, on this machine itself"
             )
         return parts
 

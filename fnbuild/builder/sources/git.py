@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild import trees
-from fnbuild.builder.sources.download import ADDRESS_HINT, redact_address
+from fnbuild.builder.sources.download import ADDRESS_HINT, printable_url
 from fnbuild.builder.sources.limits import DEFAULT_LIMITS
 from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.function.secret_detection import mask_userinfo
@@ -203,7 +203,7 @@ def clone_repository(
     address, credentials = _split_credentials(url, attributes)
     is_https = address.startswith("https://")
     with open_certificates(attributes, https=is_https) as client_files:
-        progress(f"fetching {ref} of {redact_address(address)}")
+        progress(f"fetching {ref} of {printable_url(address)}")
         destination.mkdir()
         environment = _git_environment(address, credentials, client_files)
         run = partial(_run_git, destination, environment, address, client_files.descriptors)
@@ -224,11 +224,11 @@ def _split_credentials(
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError(f"{redact_address(url)} is not a URL", hint=ADDRESS_HINT) from error
+        raise InputError(f"{printable_url(url)} is not a URL", hint=ADDRESS_HINT) from error
     local = host in ("localhost", "127.0.0.1", "::1")
     if parts.scheme not in _SCHEMES and not (parts.scheme == "http" and local):
         raise InputError(
-            f"{redact_address(url)} is not a supported address of a git repository",
+            f"{printable_url(url)} is not a supported address of a git repository",
             hint="as in https://github.com/owner/repository.git",
         )
     if parts.scheme not in ("https", "http"):
@@ -305,7 +305,7 @@ def _run_git(
         ) from error
     except subprocess.TimeoutExpired as error:
         raise BuildError(
-            f"{redact_address(address)} did not arrive within {seconds:.0f} s"
+            f"{printable_url(address)} did not arrive within {seconds:.0f} s"
         ) from error
     if result.returncode:
         text = _redact_output(result.stderr.strip(), address)
@@ -316,7 +316,7 @@ def _run_git(
                 hint = remedy
                 break
         raise BuildError(
-            f"cannot fetch {redact_address(address)}: {last_line}", detail=text, hint=hint
+            f"cannot fetch {printable_url(address)}: {last_line}", detail=text, hint=hint
         )
 
 

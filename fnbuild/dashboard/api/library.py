@@ -30,7 +30,7 @@ from fnbuild.dashboard.http import diagnostic_object, json_response, limit_body
 from fnbuild.dashboard.objects import redact_values
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
-from fnbuild.function.file_redaction import VariableRedaction, redact_file
+from fnbuild.function.file_redaction import VariableRedaction, redact_config_text
 from fnbuild.function.files import CONFIG_NAMES
 from fnbuild.function.secrets import REDACTED
 from fnbuild.function.types import Raw, to_dict
@@ -62,7 +62,7 @@ def _library_object(item: FunctionFolder, *, values: bool) -> Raw:
 
 
 def _redact_text(text: str) -> str:
-    return redact_file(
+    return redact_config_text(
         text.encode(), CONFIG_NAMES[0], VariableRedaction(REDACTED, every=True)
     ).decode()
 

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from fnbuild.errors import ConflictError, ForbiddenError, PreconditionError
-from fnbuild.function.secret_references import own_secret_key, own_secret_name
+from fnbuild.function.secret_references import managed_secret_key, managed_secret_name
 from fnbuild.function.secrets import map_variables, secret_variables
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
@@ -51,7 +51,7 @@ class SecretStore:
     def __init__(self, cluster: Cluster, key: KubernetesKey):
         self._cluster = cluster
         self._key = key
-        self._name = own_secret_name(key.name)
+        self._name = managed_secret_name(key.name)
 
     @cached_property
     def _content(self) -> _Content:
@@ -102,7 +102,7 @@ class SecretStore:
         """
 
         def reveal(variable: Raw) -> Raw:
-            key = own_secret_key(variable, self._key.name)
+            key = managed_secret_key(variable, self._key.name)
             if not key:
                 return variable
             if key not in self._content.values:
@@ -195,7 +195,7 @@ def _referenced_keys(config: Raw, name: str) -> set[str]:
     keys: set[str] = set()
 
     def note(variable: Raw) -> Raw:
-        keys.add(own_secret_key(variable, name))
+        keys.add(managed_secret_key(variable, name))
         return variable
 
     map_variables(config, note)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.secret_references import SecretReferences
-from fnbuild.function.secrets import without_secrets
+from fnbuild.function.secrets import without_access_credentials
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
@@ -68,11 +68,12 @@ def with_deployed_reference(artifact: Artifact, record: RevisionRecord) -> Artif
 
 
 def resource_manifest(raw: Raw) -> Manifest:
-    """Return the NuclioFunction for git, without secrets and without values that always differ.
+    """Return the NuclioFunction for git, without credentials and values that always differ.
 
-    It includes the state, because the controller ignores a function without one.
+    In `raw`, references to a Secret have replaced secret variables. The result includes the state,
+    because the controller ignores a function without one.
     """
-    bare = without_secrets(raw)
+    bare = without_access_credentials(raw)
     metadata = bare["metadata"]
     return {
         "apiVersion": "nuclio.io/v1beta1",
@@ -98,13 +99,15 @@ def _registry_warnings(artifact: Artifact) -> list[str]:
 def _configuration_change(
     target: str, raw: Raw, stored: Raw | None, record: RevisionRecord
 ) -> Change:
-    """Compare the configurations. Secrets are compared, and left out of the change."""
+    """Compare the configurations. Access credentials are compared, but left out of the change."""
     after = comparable_fields(raw)
     if stored is None:
-        return Change("create", target, None, without_secrets(after))
+        return Change("create", target, None, without_access_credentials(after))
     before = select_fields(comparable_fields(stored), after, record.fields)
     verb = make_change(target, before, after).verb
-    return Change(verb, target, without_secrets(before), without_secrets(after))
+    return Change(
+        verb, target, without_access_credentials(before), without_access_credentials(after)
+    )
 
 
 def _changed_label(raw: Raw, stored: Raw) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder.sources import download
-from fnbuild.builder.sources.download import download_file, parse_address, redact_address
+from fnbuild.builder.sources.download import download_file, parse_address, printable_url
 from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits
 from fnbuild.errors import InputError
 from tests.builder.sources.conftest import Page, Web
@@ -172,10 +172,10 @@ def test_a_refused_connection(get: Callable[..., bytes]) -> None:
 
 
 def test_urls_are_redacted() -> None:
-    assert redact_address("https://u:p@h/a?k=1#sha256=2") == "https://h/a?…"
-    assert redact_address("https://h/a#x") == "https://h/a"
-    assert redact_address("http://user:TOP/S@CRET@h/a") == "http://h/a"
-    assert redact_address("https://h/a@v1/x") == "https://h/a@v1/x"
+    assert printable_url("https://u:p@h/a?k=1#sha256=2") == "https://h/a?…"
+    assert printable_url("https://h/a#x") == "https://h/a"
+    assert printable_url("http://user:TOP/S@CRET@h/a") == "http://h/a"
+    assert printable_url("https://h/a@v1/x") == "https://h/a@v1/x"
 
 
 def test_a_password_with_a_slash_is_not_shown() -> None:
