@@ -273,9 +273,10 @@ def import_function(  # noqa: PLR0913 - one parameter for each option of an impo
     `code` is the folder of the export; it is copied to the data directory. Defects that Nuclio
     repairs are repaired with a warning; without `autofix` they are errors. Raises `ConfigError`.
     """
-    function, repair = import_rules.check_import(
-        reader.function_from_dict(raw, origin), origin, autofix=autofix
-    )
+    function, repair = reader.function_from_dict(raw, origin), ""
+    if autofix:
+        function, repair = import_rules.repair_replicas(function)
+    import_rules.check_import_rules(function, origin)
     function = projects.with_project_label(function.with_metadata(namespace=namespace), None)
     projects.ensure_project(platform, function, None, lambda _: None)
     imported = platform.store_imported(function)

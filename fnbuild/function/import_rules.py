@@ -28,37 +28,35 @@ _RULES = (
 )
 
 
-class CheckedImport(NamedTuple):
-    """A function that passed the rules; `repair` describes the repair, "" if there was none."""
+class RepairedFunction(NamedTuple):
+    """A function after its repair, which `repair` describes; "" if there was none."""
 
     function: Function
     repair: str = ""
 
 
-def check_import(function: Function, origin: str, *, autofix: bool = True) -> CheckedImport:
+def check_import_rules(function: Function, origin: str) -> None:
     """Check a function before it is recorded; `origin` names its source.
 
     Raises `ConfigError` with every diagnostic.
     """
-    checked = repair_replicas(function) if autofix else CheckedImport(function)
     report = Report()
-    context = RuleContext(with_defaults(checked.function), checked.function, report)
+    context = RuleContext(with_defaults(function), function, report)
     for rule in _RULES:
         rule(context)
     if report.errors:
         raise config_error(report, f"{function.metadata.name} in {origin}")
-    return checked
 
 
-def repair_replicas(function: Function) -> CheckedImport:
+def repair_replicas(function: Function) -> RepairedFunction:
     """Set minReplicas to maxReplicas for a function with a V3IO stream trigger."""
     spec = function.spec
     least, most = spec.min_replicas, spec.max_replicas
     streams = any(trigger.kind == "v3ioStream" for trigger in spec.triggers.values())
     if not streams or least is None or most is None or not 0 <= least < most:
-        return CheckedImport(function)
+        return RepairedFunction(function)
     spec = msgspec.structs.replace(spec, min_replicas=most)
     text = f"minReplicas is {most}, as maxReplicas is: functions with a v3ioStream trigger do"
-    return CheckedImport(
+    return RepairedFunction(
         msgspec.structs.replace(function, spec=spec), f"{text} not scale (it was {least})"
     )

@@ -178,7 +178,7 @@ def _plan_import(
             f"{current.name} exists already, so it cannot be imported", hint="delete it first"
         )
     # Repairs that the request allows have been made.
-    import_rules.check_import(function, "the import", autofix=False)
+    import_rules.check_import_rules(function, "the import")
     function = projects.with_project_label(function, current)
 
     def work(progress: Progress) -> Deployment:
