@@ -41,7 +41,7 @@ class TestDataDirectory:
 
     def test_it_is_private_to_its_owner(self, data):
         with Store.open() as store:
-            store.record("me", "deploy", "face", "done")
+            store.add_audit_entry("me", "deploy", "face", "done")
             files = list(data.glob("fnbuild.db*"))
             assert len(files) == 3
             modes = {stat.S_IMODE(file.stat().st_mode) for file in files}

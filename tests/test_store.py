@@ -117,7 +117,7 @@ class TestFunctions:
 
 class TestRevisions:
     def test_a_new_revision_is_failed_until_it_is_active(self, store):
-        assert store.next_number("nuclio", "face") == 1
+        assert store.next_revision_number("nuclio", "face") == 1
         revision = store.add_revision("nuclio", "face", DRAFT)
         assert (revision.number, revision.state) == (1, "failed")
         assert "before the revision was ready" in revision.message
@@ -129,9 +129,9 @@ class TestRevisions:
 
     def test_activate_supersedes_the_previous_revision(self, store):
         store.add_revision("nuclio", "face", DRAFT)
-        store.activate("nuclio", "face", 1)
+        store.activate_revision("nuclio", "face", 1)
         store.add_revision("nuclio", "face", RevisionDraft("x", {}, "p", code="/elsewhere"))
-        function = store.activate("nuclio", "face", 2, state="ready", http_port=8081)
+        function = store.activate_revision("nuclio", "face", 2, state="ready", http_port=8081)
         assert (function.revision, function.state, function.http_port) == (2, "ready", 8081)
         newest, oldest = store.revisions("nuclio", "face")
         assert (newest.number, newest.state, newest.message) == (2, "active", "")
@@ -141,37 +141,37 @@ class TestRevisions:
     def test_an_old_revision_is_activated_again(self, store):
         for number in (1, 2):
             store.add_revision("nuclio", "face", DRAFT)
-            store.activate("nuclio", "face", number)
-        store.activate("nuclio", "face", 1)
+            store.activate_revision("nuclio", "face", number)
+        store.activate_revision("nuclio", "face", 1)
         states = [revision.state for revision in store.revisions("nuclio", "face")]
         assert states == ["superseded", "active"]
 
     def test_activating_a_missing_revision_changes_nothing(self, store):
         store.add_revision("nuclio", "face", DRAFT)
-        store.activate("nuclio", "face", 1)
+        store.activate_revision("nuclio", "face", 1)
         with pytest.raises(NotFoundError, match="face has no revision 7"):
-            store.activate("nuclio", "face", 7)
+            store.activate_revision("nuclio", "face", 7)
         assert store.revision("nuclio", "face", 1).state == "active"
 
     def test_fail_keeps_the_reason(self, store):
         store.add_revision("nuclio", "face", DRAFT)
-        store.fail("nuclio", "face", 1, "ImportError: torch")
+        store.fail_revision("nuclio", "face", 1, "ImportError: torch")
         revision = store.revision("nuclio", "face", 1)
         assert (revision.state, revision.message) == ("failed", "ImportError: torch")
 
     def test_prune_keeps_the_newest_and_the_active_revision(self, store):
         for _ in range(5):
             store.add_revision("nuclio", "face", DRAFT)
-        store.activate("nuclio", "face", 1)
-        pruned = store.prune("nuclio", "face", keep=2)
+        store.activate_revision("nuclio", "face", 1)
+        pruned = store.prune_revisions("nuclio", "face", keep=2)
         assert [row.number for row in pruned] == [3, 2]
         assert [row.number for row in store.revisions("nuclio", "face")] == [5, 4, 1]
-        assert store.next_number("nuclio", "face") == 6
+        assert store.next_revision_number("nuclio", "face") == 6
 
 
 def test_audit_returns_the_newest_entries_first(store):
     for target in ("one", "two", "three"):
-        store.record("ada", "deploy", target, "done")
+        store.add_audit_entry("ada", "deploy", target, "done")
     assert [row.target for row in store.audit(2)] == ["three", "two"]
     assert store.audit()[0].actor == "ada"
 
@@ -224,7 +224,7 @@ class TestConcurrency:
             thread.start()
         for thread in threads:
             thread.join()
-        assert store.next_number("nuclio", "face") == 101
+        assert store.next_revision_number("nuclio", "face") == 101
 
 
 WRITE = """
@@ -233,7 +233,8 @@ from fnbuild.store import Store, RevisionDraft, FunctionRow
 with Store.open() as store:
     while True:
         row = store.add_revision("nuclio", "face", RevisionDraft("d", {"k": "v" * 3000}, "p"))
-        store.activate("nuclio", "face", row.number, state="ready", message=str(row.number))
+        number = row.number
+        store.activate_revision("nuclio", "face", number, state="ready", message=str(number))
         print(row.number, flush=True)
 """
 

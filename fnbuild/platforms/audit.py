@@ -197,7 +197,7 @@ def record_change(action: str, target: str, outcome: str = DONE, *, by: str = ""
     _audit_log.info("%s: %s %s: %s", name, action, target, line)
     try:
         with Store.open() as store:
-            store.record(name, action, target, line)
+            store.add_audit_entry(name, action, target, line)
     except FnbuildError as error:
         _log.warning("%s %s is not in the audit log: %s", action, target, error.message)
 

@@ -44,9 +44,9 @@ class OperationDraft:
 class OperationRow:
     """An operation: a change of a function through a dashboard.
 
-    `started` and `ended` are ISO 8601 times in UTC; `ended` is "" until the end. `revision` is the
-    function's active revision at the end, 0 if there was none. `refused` is 1 if the operation
-    failed because another client was changing the function.
+    `started`, when it was accepted, and `ended` are ISO 8601 times in UTC; `ended` is "" until the
+    end. `revision` is the function's active revision at the end, 0 if there was none. `refused` is
+    1 if the operation failed because another client was changing the function.
     """
 
     id: int
@@ -89,11 +89,11 @@ class OperationTable:
     def __init__(self, store: Store):
         self._store = store
 
-    def begin(self, draft: OperationDraft) -> OperationRow | None:
-        """Replace the function's operation by a waiting one; None if one is in progress."""
+    def add_waiting(self, draft: OperationDraft) -> OperationRow | None:
+        """Add a waiting operation in place of the function's last; None if one is in progress."""
         key = (draft.namespace, draft.name)
         with self._store.transaction() as connection:
-            previous = self.newest(*key)
+            previous = self.of_function(*key)
             if previous is not None and previous.in_progress:
                 return None
             connection.execute("DELETE FROM operations WHERE namespace = ? AND name = ?", key)
@@ -109,16 +109,16 @@ class OperationTable:
                 " (SELECT id FROM operations ORDER BY id DESC LIMIT ?)",
                 (_MAX_KEPT,),
             )
-            return self.newest(*key)
+            return self.of_function(*key)
 
-    def newest(self, namespace: str, name: str) -> OperationRow | None:
+    def of_function(self, namespace: str, name: str) -> OperationRow | None:
         """Return the operation of a function, without its configuration."""
         sql = _SELECT + " WHERE namespace = ? AND name = ?"
         rows = self._store.select(sql, (namespace, name))
         return OperationRow(**rows[0]) if rows else None
 
     def all(self, namespace: str) -> list[OperationRow]:
-        """Return the operations of a namespace by function, without configurations."""
+        """Return the operations of a namespace sorted by function, without configurations."""
         sql = _SELECT + " WHERE namespace = ? ORDER BY name"
         return [OperationRow(**row) for row in self._store.select(sql, (namespace,))]
 
@@ -127,7 +127,7 @@ class OperationTable:
         sql = _SELECT + " WHERE state IN ('waiting', 'running')"
         return [OperationRow(**row) for row in self._store.select(sql, ())]
 
-    def find(self, number: int) -> OperationRow | None:
+    def by_id(self, number: int) -> OperationRow | None:
         """Return an operation by its id; None if the function has a newer one."""
         rows = self._store.select(_SELECT + " WHERE id = ?", (number,))
         return OperationRow(**rows[0]) if rows else None
@@ -138,7 +138,7 @@ class OperationTable:
         config: FunctionConfig = json.loads(rows[0]["config"]) if rows else {}
         return config
 
-    def run(self, number: int) -> None:
+    def mark_running(self, number: int) -> None:
         """Record that a waiting operation is running."""
         sql = "UPDATE operations SET state = 'running' WHERE id = ? AND state = 'waiting'"
         self._store.execute(sql, (number,))

@@ -68,7 +68,7 @@ class Store:
     # Projects
 
     def projects(self, namespace: str) -> list[ProjectRow]:
-        """Return the recorded projects by name; `default` only if it was recorded."""
+        """Return the recorded projects sorted by name; `default` only if it was recorded."""
         sql = "SELECT * FROM projects WHERE namespace = ? ORDER BY name"
         return [self._project(row) for row in self.select(sql, (namespace,))]
 
@@ -152,7 +152,7 @@ class Store:
         rows = self.select(sql, (namespace, name, number))
         return self._revision(rows[0]) if rows else None
 
-    def next_number(self, namespace: str, name: str) -> int:
+    def next_revision_number(self, namespace: str, name: str) -> int:
         """Return the number of the next revision. The caller holds the function's lock."""
         sql = "SELECT coalesce(max(number), 0) + 1 AS n FROM revisions"
         rows = self.select(f"{sql} WHERE namespace = ? AND name = ?", (namespace, name))
@@ -170,7 +170,7 @@ class Store:
                 " (?, ?, 'default', 'running', 0, 0, 0, 'building', '', ?, ?)",
                 (namespace, name, _dump(draft.config), utc_now()),
             )
-            number = self.next_number(namespace, name)
+            number = self.next_revision_number(namespace, name)
             code = draft.code or str(revision_dir(namespace, name, number) / "code")
             values = (
                 namespace,
@@ -197,7 +197,7 @@ class Store:
             (origin, note, namespace, name, number),
         )
 
-    def activate(
+    def activate_revision(
         self, namespace: str, name: str, number: int, **changes: Unpack[FunctionChanges]
     ) -> FunctionRow:
         """Activate the revision and supersede the previous one, in one transaction.
@@ -221,7 +221,7 @@ class Store:
             changes["revision"] = number
             return self.update_function(namespace, name, **changes)
 
-    def fail(self, namespace: str, name: str, number: int, message: str) -> None:
+    def fail_revision(self, namespace: str, name: str, number: int, message: str) -> None:
         """Record why a revision did not become ready, or is not active any more."""
         self.execute(
             "UPDATE revisions SET state = 'failed', message = ?"
@@ -229,12 +229,12 @@ class Store:
             (message, namespace, name, number),
         )
 
-    def environments(self) -> set[str]:
-        """Return the environments of all recorded revisions."""
+    def environment_pythons(self) -> set[str]:
+        """Return the paths of the Pythons in the environments of all recorded revisions."""
         sql = "SELECT DISTINCT environment FROM revisions WHERE environment != ''"
         return {row["environment"] for row in self.select(sql, ())}
 
-    def prune(self, namespace: str, name: str, keep: int) -> list[RevisionRow]:
+    def prune_revisions(self, namespace: str, name: str, keep: int) -> list[RevisionRow]:
         """Delete all but the newest `keep` revisions and the active one; return the deleted ones.
 
         The caller removes their folders.
@@ -250,7 +250,7 @@ class Store:
 
     # Audit
 
-    def record(self, actor: str, action: str, target: str, outcome: str) -> None:
+    def add_audit_entry(self, actor: str, action: str, target: str, outcome: str) -> None:
         """Add an entry to the audit log."""
         values = (utc_now(), actor, action, target, outcome)
         self.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", values)

@@ -74,7 +74,8 @@ class RevisionDraft:
 class RevisionRow:
     """A revision. One that never became ready stays `failed`, with the reason as `message`.
 
-    `origin` is the number of the revision whose code it runs again, or 0; `note` describes that.
+    `environment` is the path of its Python, "" without an environment. `origin` is the number of
+    the revision whose code it runs again, or 0; `note` describes that.
     """
 
     namespace: str

@@ -84,10 +84,10 @@ class OperationRunner:
 
     def newest(self, namespace: str, name: str) -> Operation | None:
         """Return the newest operation of a function, None without one."""
-        row = self._records.newest(namespace, name)
+        row = self._records.of_function(namespace, name)
         if row is not None and self._is_orphaned(row):
             self._end_orphaned()
-            row = self._records.newest(namespace, name)
+            row = self._records.of_function(namespace, name)
         return self._operation(row) if row is not None else None
 
     def newest_by_function(self, namespace: str) -> dict[str, Operation]:
@@ -112,7 +112,7 @@ class OperationRunner:
         """
         state, line_count = "", 0
         while True:
-            row = await anyio.to_thread.run_sync(self._records.find, operation.id)
+            row = await anyio.to_thread.run_sync(self._records.by_id, operation.id)
             lines = await anyio.to_thread.run_sync(self.output_lines, operation, line_count)
             line_count += len(lines)
             for line in lines:
@@ -158,7 +158,7 @@ class OperationRunner:
         draft = OperationDraft(*key, planned.platform, action, actor, self._owner.name, config)
         if (newest := self.newest(*key)) is not None and newest.in_progress:
             raise provisioning_error(newest)
-        row = self._records.begin(draft)
+        row = self._records.add_waiting(draft)
         if row is None:
             raise provisioning_error(self.newest(*key))
         self._add_outcome(row.id)
@@ -206,7 +206,7 @@ class OperationRunner:
         self, row: OperationRow, work: Callable[[Progress], object], output: OperationOutput
     ) -> tuple[FnbuildError | None, object]:
         try:
-            self._records.run(row.id)
+            self._records.mark_running(row.id)
             self._notify()
             key = FunctionKey(row.namespace, row.name)
             with audit.audited_change(row.action, row.platform, key, output.secret_values):

@@ -34,7 +34,8 @@ class RevisionRecord:
     `image` is the user's image name, `pinned` an exact reference of the same image or "". `source`
     is the revision with the same code. A new `stamp` restarts the pods. With `overlap`, old and
     new pods may hold GPUs at the same time. `failure` is the reason why the revision does not
-    serve, in state `state`. `owner` has deployed it.
+    serve, in state `state`. `owner` has deployed it. The names of the fields are keys of the
+    stored JSON.
     """
 
     key: KubernetesKey

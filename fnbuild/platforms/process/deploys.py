@@ -193,7 +193,7 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
 def _activate_standby(key: FunctionKey, revision: RevisionRow, store: Store) -> None:
     stop_processors(key)
     project = function_from_dict(revision.config, key.name).project
-    store.activate(
+    store.activate_revision(
         *key,
         revision.number,
         desired="stopped",

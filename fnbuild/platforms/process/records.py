@@ -114,7 +114,7 @@ class StoredFunction:
 
     def activate(self, number: int, function: Function, listeners: Listeners) -> None:
         """Record that the revision is active on these sockets."""
-        self.store.activate(
+        self.store.activate_revision(
             *self.key,
             number,
             desired="running",
@@ -134,7 +134,7 @@ class StoredFunction:
         """
         message = failure_text(number, self.key.name, error)
         try:
-            self.store.fail(*self.key, number, message)
+            self.store.fail_revision(*self.key, number, message)
             never_served = self.row().revision == 0
         except FnbuildError as store_error:
             log.warning("the failure of %s is not recorded: %s", self.key, store_error)

@@ -42,7 +42,7 @@ def make_revision(
     copied, its folder is removed; if the environment failed, a failed revision is recorded.
     """
     remove_unrecorded(key, store)
-    number = store.next_number(*key)
+    number = store.next_revision_number(*key)
     folder = revision_dir(*key, number)
     with _removed_on_failure(folder):
         progress(f"making revision {number}")
@@ -68,7 +68,7 @@ def repeat_revision(key: FunctionKey, recorded: RevisionRow, store: Store) -> Re
     The caller holds the function's lock. Raises `BuildError` if the code could not be copied.
     """
     remove_unrecorded(key, store)
-    number = store.next_number(*key)
+    number = store.next_revision_number(*key)
     folder = revision_dir(*key, number)
     with _removed_on_failure(folder):
         code = folder / "code"
@@ -93,7 +93,7 @@ def _record_failure(
     """Record the failed revision, as the function's state too if none has ever run."""
     message = "\n".join(part for part in (error.message, error.detail) if part)
     number = store.add_revision(*key, draft).number
-    store.fail(*key, number, message)
+    store.fail_revision(*key, number, message)
     function_log.append(log_path(key), "error", message)
     row = store.function(*key)
     if row is not None and row.revision == 0:
@@ -185,7 +185,7 @@ def remove_unrecorded(key: FunctionKey, store: Store) -> None:
 
 def prune_revisions(key: FunctionKey, store: Store) -> None:
     """Delete all but the newest revisions and the active one, with their code."""
-    deleted = store.prune(*key, keep=KEPT_REVISIONS)
+    deleted = store.prune_revisions(*key, keep=KEPT_REVISIONS)
     for row in deleted:
         trees.try_remove(revision_dir(*key, row.number))
     if deleted:
@@ -194,12 +194,12 @@ def prune_revisions(key: FunctionKey, store: Store) -> None:
 
 def prune_environments(store: Store) -> None:
     """Remove the Python environments that no recorded revision uses."""
-    environment.prune_environments(lambda: {Path(text) for text in store.environments()})
+    environment.prune_environments(lambda: {Path(text) for text in store.environment_pythons()})
 
 
 def leftovers(store: Store) -> list[Leftover]:
     """List environments without a revision, and staged copies of killed processes."""
-    used = [Path(text) for text in store.environments()]
+    used = [Path(text) for text in store.environment_pythons()]
     environments = (
         Leftover("environment", str(path), "no revision uses it", size=trees.total_size(path))
         for path in environment.unused_environments(used)

@@ -142,6 +142,14 @@ def test_a_record_contains_the_whole_revision() -> None:
     assert not plain.failed
 
 
+def test_the_keys_of_a_record_are_those_of_earlier_releases() -> None:
+    stored = json.loads(samples.revision(samples.function()).to_json())
+    assert " ".join(stored) == (
+        "key number created digest image pinned config source note stamp overlap failure state"
+        " owner"
+    )
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"key": ["a", "b"]}', '{"key": "abc"}'])
 def test_an_unreadable_record_is_ignored(text: str) -> None:
     assert RevisionRecord.from_json(text) is None
