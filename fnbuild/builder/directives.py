@@ -27,8 +27,8 @@ _WITHOUT_EFFECT = ("ARG", "LABEL", "MAINTAINER", "SHELL", "STOPSIGNAL", "EXPOSE"
 
 
 @dataclass(frozen=True, slots=True)
-class Directive:
-    """A line of a Dockerfile: `kind` is its verb in capitals, `place` its path in the function."""
+class PlacedDirective:
+    """A line of a Dockerfile: `kind` is its verb in capitals, `place` its path in function.yaml."""
 
     kind: str
     value: str
@@ -36,13 +36,13 @@ class Directive:
 
 
 @dataclass(frozen=True, slots=True)
-class Directives:
-    """The directives before and after the copy of the code."""
+class BuildDirectives:
+    """The directives of a build before and after the copy of the code."""
 
-    pre_copy: tuple[Directive, ...] = ()
-    post_copy: tuple[Directive, ...] = ()
+    pre_copy: tuple[PlacedDirective, ...] = ()
+    post_copy: tuple[PlacedDirective, ...] = ()
 
-    def __iter__(self) -> Iterator[Directive]:
+    def __iter__(self) -> Iterator[PlacedDirective]:
         return iter((*self.pre_copy, *self.post_copy))
 
 
@@ -68,11 +68,11 @@ class BuildLine:
         return shortened(text if self.kind == "RUN" else f"{self.kind} {text}", 80)
 
 
-def build_lines(build: types.Build) -> Iterator[BuildLine]:
+def lines_of(build: types.Build) -> Iterator[BuildLine]:
     """Yield every line in the order in which a container build runs it."""
     variables = {name: value for name, value in build.args.items() if value}
     folder = CODE_FOLDER
-    for directive in build_directives(build):
+    for directive in directives_of(build):
         place, kind, value = directive.place, directive.kind, directive.value
         if kind == "RUN":
             working_folder = folder
@@ -98,31 +98,31 @@ def build_lines(build: types.Build) -> Iterator[BuildLine]:
         yield BuildLine(kind, place, (value.strip(),), folder)
 
 
-def build_directives(build: types.Build) -> Directives:
+def directives_of(build: types.Build) -> BuildDirectives:
     """Return the function's directives, or its commands as RUN directives."""
     if build.commands:
         return _from_commands(build.commands)
-    return Directives(
+    return BuildDirectives(
         _from_directives("preCopy", build.directives.pre_copy),
         _from_directives("postCopy", build.directives.post_copy),
     )
 
 
-def _from_directives(name: str, directives: list[types.Directive]) -> tuple[Directive, ...]:
+def _from_directives(name: str, directives: list[types.Directive]) -> tuple[PlacedDirective, ...]:
     prefix = f"spec.build.directives.{name}"
     return tuple(
-        Directive(directive.kind.strip().upper(), directive.value, f"{prefix}[{index}]")
+        PlacedDirective(directive.kind.strip().upper(), directive.value, f"{prefix}[{index}]")
         for index, directive in enumerate(directives)
     )
 
 
-def _from_commands(texts: list[str]) -> Directives:
-    pre_copy: list[Directive] = []
-    post_copy: list[Directive] = []
+def _from_commands(texts: list[str]) -> BuildDirectives:
+    pre_copy: list[PlacedDirective] = []
+    post_copy: list[PlacedDirective] = []
     side, pending, place = pre_copy, "", ""
 
     def add(text: str) -> None:
-        side.append(Directive("RUN", text, place))
+        side.append(PlacedDirective("RUN", text, place))
 
     for index, line in enumerate(texts):
         if line.strip() == _POST_COPY:
@@ -139,7 +139,7 @@ def _from_commands(texts: list[str]) -> Directives:
         add(text)
     if pending:
         add(pending)
-    return Directives(tuple(pre_copy), tuple(post_copy))
+    return BuildDirectives(tuple(pre_copy), tuple(post_copy))
 
 
 def _run_commands(value: str, variables: dict[str, str]) -> list[ShellCommand]:

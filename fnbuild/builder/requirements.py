@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fnbuild.builder.directives import BuildLine, build_lines
+from fnbuild.builder.directives import BuildLine, lines_of
 from fnbuild.builder.requirement_files import (
     FlatRequirements,
     is_local_path,
@@ -112,14 +112,14 @@ def _is_program(word: str) -> bool:
     return bool(_PIP.match(name) or _PYTHON.match(name))
 
 
-def pip_verb(words: tuple[str, ...]) -> Literal["install", "uninstall", "other", "none"]:
-    """Return the action of a pip command; "other" changes more than installed packages."""
+def pip_verb(words: tuple[str, ...]) -> Literal["install", "uninstall", "unsupported", "harmless"]:
+    """Return the action of a pip command; a harmless one, such as `pip list`, may be left out."""
     word = next((value for option, value in pip_options(words) if not option), "")
     if word == "install":
         return "install"
     if word == "uninstall":
         return "uninstall"
-    return "other" if word in ("config", "download", "wheel") else "none"
+    return "unsupported" if word in ("config", "download", "wheel") else "harmless"
 
 
 def pip_options(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -211,9 +211,9 @@ class _Collector:
                 self.ignore(line)
         elif line.operator == "||":
             return  # the second half of `pip … || pip …` only runs if the first one fails
-        elif pip_verb(words) == "none":
+        elif pip_verb(words) == "harmless":
             return
-        elif pip_verb(words) == "other" or line.unresolved:
+        elif pip_verb(words) == "unsupported" or line.unresolved:
             self.ignore(line)
         else:
             self._add_step(words, line)
@@ -320,7 +320,7 @@ def collect_requirements(function: Function, folder: Path, *, image: bool = Fals
     instead, since the base image may have the file.
     """
     collector = _Collector(folder.resolve(), image)
-    for line in build_lines(function.spec.build):
+    for line in lines_of(function.spec.build):
         collector.add_line(line)
     default = collector.folder / "requirements.txt"
     if default.is_file() and default not in collector.files:

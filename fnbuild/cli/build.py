@@ -103,7 +103,7 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
             "id": built.id,
             "base": built.base,
             "pushed": built.registry_reference,
-            "tag": built.build_tag,
+            "tag": built.immutable_reference,
             "digest": built.pushed_digest,
             "code": built.digest,
             "python": {"path": python.path, "version": _version_text(python.version)},
@@ -125,7 +125,7 @@ def _version_text(numbers: tuple[int, ...]) -> str:
 def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
     """Fetch the SDK and, if a function is given, its base image."""
     from fnbuild.builder import sdk
-    from fnbuild.builder.image.base_images import fetch_base_image
+    from fnbuild.builder.image.base_images import prefetch_base_image
     from fnbuild.builder.image.engines.selection import choose_engine
     from fnbuild.cli.progress import ProgressDisplay
 
@@ -138,5 +138,5 @@ def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
         ProgressDisplay(whole=session.verbose) as progress,
     ):
         prepared = report_diagnostics(request)
-        base = fetch_base_image(prepared.loaded, choose_engine(flags["engine"]), progress)
+        base = prefetch_base_image(prepared.loaded, choose_engine(flags["engine"]), progress)
     note(f"the base image {base} is here; lines that need the network fail with --offline")

@@ -84,7 +84,7 @@ def _pushed_reference(function: Function, reference: str, digest: str) -> str:
     if facts is None or facts.labels.get(DIGEST_LABEL) != digest:
         return ""
     name = references.parse_reference(target, "the image")["name"]
-    tag = references.build_tag(reference, facts.id)
+    tag = references.immutable_reference(reference, facts.id)
     matches = (
         pushed.removeprefix(f"{name}@") for pushed in facts.digests if pushed.startswith(f"{name}@")
     )
@@ -140,7 +140,7 @@ def build_artifact(
 
 def _pinned_reference(reference: str, built: BuiltImage, engine: Engine) -> str:
     """Return the image's reference by the tag of its build, with its digest in a registry."""
-    tag = references.build_tag(reference, built.id)
+    tag = references.immutable_reference(reference, built.id)
     if built.registry_reference:
         return f"{tag}@{built.pushed_digest}" if built.pushed_digest else tag
     engine.tag(built.id, tag)

@@ -200,7 +200,7 @@ def _tags_of(client: RegistryClient, place: Repository, use: ImageUse) -> Iterat
         if (
             build is None
             or digest in user_digests
-            or registry.is_build_needed(build, use.references)
+            or registry.is_build_referenced(build, use.references)
         ):
             continue
         labels = client.labels(place.name, digest)

@@ -55,7 +55,7 @@ def test_a_pushed_image_is_planned_by_its_digest(
             reader.load_function(folder), None, kube, exactly=True
         )
         assert artifact.reference == f"{server.address}/{name}"
-        assert artifact.pinned == f"{built.build_tag}@{built.pushed_digest}"
+        assert artifact.pinned == f"{built.immutable_reference}@{built.pushed_digest}"
         (folder / "main.py").write_text("def handler(context, event):\n    return 2\n")
         assert (
             artifacts.planned_artifact(

@@ -33,7 +33,7 @@ _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*
 _SPECIFIER = re.compile(r"(===|==|~=|!=|<=|>=|<|>)\s*([0-9][0-9A-Za-z.*+-]*)")
 _CUDA_LABEL = re.compile(r"\+cu(\d+)(\d)\Z")
 
-_LOCAL_NAME = re.compile(r"cvat\.(?P<place>.+)\.base(?::latest)?")
+_CVAT_BASE_NAME = re.compile(r"cvat\.(?P<place>.+)\.base(?::latest)?")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
 _DOCKERFILE = "Dockerfile"
 
@@ -105,6 +105,7 @@ def needs_torch(packages: Iterable[str]) -> bool:
 
 
 def _choose_cuda_image(function: Function, packages: list[str]) -> BaseImage:
+    """Return an image with CUDA, or the plain one with a warning if none fits."""
     torch, plain, _ = _cuda_images()
     specifiers = dict(_parse_requirements(packages))
     runtime = function.spec.runtime
@@ -167,7 +168,7 @@ def _fits(row: CudaImage, requested: dict[str, str]) -> bool:
 
 
 def release_allowed(specifiers: str, release: str) -> bool:
-    """Return True if specifiers such as `>=2.1,<2.5` or `==2.7.*` allow a release (no labels)."""
+    """Return True if specifiers such as `>=2.1,<2.5` or `==2.7.*` allow a release without a label."""
     return all(
         _specifier_allows(sign, version, release)
         for sign, version in _SPECIFIER.findall(specifiers)
@@ -201,8 +202,8 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 @dataclass(slots=True)
-class LocalBaseImages:
-    """Build the base images of many functions, each once and one at a time."""
+class CvatBaseImageBuilder:
+    """Builds the base images `cvat.*.base` of many functions, each once and one at a time."""
 
     engine: Engine
     _built: set[Path] = field(default_factory=set)
@@ -211,7 +212,7 @@ class LocalBaseImages:
     def build(self, function: Function, folder: Path, progress: Progress) -> None:
         """Build the function's base image if its Dockerfile is beside it. Raises `BuildError`."""
         image = function.spec.build.base_image
-        root = _library_root(image, folder.resolve())
+        root = _functions_root(image, folder.resolve())
         if root is not None and (folder / _DOCKERFILE).is_file():
             with self._building:
                 self._build(image, folder.resolve(), root, progress)
@@ -229,9 +230,12 @@ class LocalBaseImages:
         self._built.add(folder)
 
 
-def _library_root(image: str, folder: Path) -> Path | None:
-    """Return the folder that the image's name starts from; None if it is not this folder's name."""
-    match = _LOCAL_NAME.fullmatch(image)
+def _functions_root(image: str, folder: Path) -> Path | None:
+    """Return the folder ROOT such that `cvat.a.b.base` is built from `folder`, ROOT/a/b/nuclio.
+
+    None if the image is not named after `folder`.
+    """
+    match = _CVAT_BASE_NAME.fullmatch(image)
     if match is None:
         return None
     parent = folder.parent
@@ -243,15 +247,18 @@ def _library_root(image: str, folder: Path) -> Path | None:
 
 def _shared_folder(image: str, root: Path) -> Path | None:
     """Return the folder of a shared base image; None for other images."""
-    match = _LOCAL_NAME.fullmatch(image)
+    match = _CVAT_BASE_NAME.fullmatch(image)
     if match is None:
         return None
     folder = root.joinpath(*match["place"].split("."), "base")
     return folder if (folder / _DOCKERFILE).is_file() else None
 
 
-def fetch_base_image(loaded: LoadedFunction, engine: Engine, progress: Progress) -> str:
-    """Pull the base image of a function if the engine lacks it, and return its name."""
+def prefetch_base_image(loaded: LoadedFunction, engine: Engine, progress: Progress) -> str:
+    """Pull the base image of a function if the engine lacks it, and return its name.
+
+    This prepares builds without the network: `spec.build.offline` does not prevent it.
+    """
     required = requirements.collect_requirements(loaded.function, loaded.folder, image=True)
     base = choose_base_image(loaded.function, required.packages).image
     if engine.inspect(base) is None:
@@ -262,7 +269,7 @@ def fetch_base_image(loaded: LoadedFunction, engine: Engine, progress: Progress)
 def ensure_base_image(
     base: str, build: Build, engine: Engine, progress: Progress
 ) -> tuple[ImageMetadata | None, tuple[str, ...]]:
-    """Return the metadata of the base image, which is pulled if necessary, and warnings.
+    """Return the metadata of a build's base image, which is pulled if necessary, and warnings.
 
     `noCache` pulls it again, unless pulling is disabled. Raises `BuildError` if it is not
     available.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnbuild.builder import processor_settings, requirements, torch_index
-from fnbuild.builder.directives import Directive
+from fnbuild.builder.directives import PlacedDirective
 from fnbuild.builder.image import base_images, dockerfile, probe, references, registry
 from fnbuild.builder.image.base_images import ensure_base_image
 from fnbuild.builder.image.context import BuildContext
@@ -50,9 +50,9 @@ class BuiltImage:
     """An image that was built.
 
     `reference` is its name in the engine. In the registry it has two names: `build_image` pushes
-    `build_tag`, which never refers to another image, and `publish_image` makes
-    `registry_reference`, the user's name, refer to it; both are "" without a registry. `digest` is
-    the hash of the code, `pushed_digest` the image's digest in the registry.
+    `immutable_reference`, and `publish_image` makes `registry_reference`, the user's name, refer to
+    the same image; both are "" without a registry. `digest` is the hash of the code,
+    `pushed_digest` the image's digest in the registry.
     """
 
     reference: str
@@ -61,7 +61,7 @@ class BuiltImage:
     digest: str
     python: ImagePython
     registry_reference: str = ""
-    build_tag: str = ""
+    immutable_reference: str = ""
     pushed_digest: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -139,7 +139,7 @@ class _ImageBuild:
             large=self._context.has_large_files,
             architecture=metadata.architecture if metadata else "amd64",
         )
-        setup = tuple(Directive("RUN", line, "") for line in base_image.setup)
+        setup = tuple(PlacedDirective("RUN", line, "") for line in base_image.setup)
         recipe = replace(recipe, pre_copy=(*setup, *recipe.pre_copy))
         base_id = metadata.id if metadata else base
         if not recipe.pre_copy:
@@ -316,20 +316,22 @@ def _uninstalled_requirements(files: tuple[Path, ...], code: Path, build: Build)
 
 def _push_build(built: BuiltImage, target: str, engine: Engine, progress: Progress) -> BuiltImage:
     """Push the image by its build tag, unless the registry already has it."""
-    tag = references.build_tag(target, built.id)
-    with _exclusively("push", tag, "pushes the same image", progress):
-        digest = _pushed_digest(tag, built.id)
+    reference = references.immutable_reference(target, built.id)
+    with _exclusively("push", reference, "pushes the same image", progress):
+        digest = _pushed_digest(reference, built.id)
         if digest:
-            progress(f"the registry already has {tag}")
+            progress(f"the registry already has {reference}")
         else:
-            engine.tag(built.id, tag)
-            progress(f"pushing {tag}")
+            engine.tag(built.id, reference)
+            progress(f"pushing {reference}")
             try:
-                digest = engine.push(tag, progress)
+                digest = engine.push(reference, progress)
             finally:
                 # The engine keeps the image by the user's name; the build tag is for the registry.
-                engine.remove(tag)
-    return replace(built, registry_reference=target, build_tag=tag, pushed_digest=digest)
+                engine.remove(reference)
+    return replace(
+        built, registry_reference=target, immutable_reference=reference, pushed_digest=digest
+    )
 
 
 def _pushed_digest(tag: str, image_id: str) -> str:

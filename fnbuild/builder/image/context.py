@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from fnbuild import trees
-from fnbuild.builder.directives import Directive, build_directives
+from fnbuild.builder.directives import PlacedDirective, directives_of
 from fnbuild.builder.image import dockerfile, dockerignore
 from fnbuild.builder.image.probe import ImageFolders, ProbedImage
 from fnbuild.builder.image.runtime_tree import FILE_TIMESTAMP, write_runtime
@@ -225,10 +225,10 @@ def _requirement_paths(code: Path) -> list[str]:
 
 def _copies_from_context(function: Function) -> bool:
     """Return True if a line of the user's may read `handler/`."""
-    return any(map(_reads_context, build_directives(function.spec.build)))
+    return any(map(_reads_context, directives_of(function.spec.build)))
 
 
-def _reads_context(directive: Directive) -> bool:
+def _reads_context(directive: PlacedDirective) -> bool:
     if directive.kind == "RUN":
         return "--mount" in directive.value
     return directive.kind in ("COPY", "ADD", "ONBUILD") and "--from=" not in directive.value

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fnbuild.builder.directives import Directive
+from fnbuild.builder.directives import PlacedDirective
 from fnbuild.builder.image.probe import ImagePython
 from fnbuild.builder.image.recipe import Recipe
 from fnbuild.builder.shell import join_lines
@@ -270,11 +270,11 @@ class _DirectiveWriter:
         self._shell = recipe.shell
         self._heredocs = recipe.heredocs
 
-    def instructions(self, directives: tuple[Directive, ...]) -> Iterator[Instruction]:
+    def instructions(self, directives: tuple[PlacedDirective, ...]) -> Iterator[Instruction]:
         for directive in directives:
             yield Instruction(f"{directive.kind} {self._text(directive)}", directive.place)
 
-    def _text(self, directive: Directive) -> str:
+    def _text(self, directive: PlacedDirective) -> str:
         if directive.kind == "RUN":
             return format_run(directive.value, directive.place, self._shell, self._heredocs)
         text = normalize_text(directive.value)
@@ -294,7 +294,7 @@ class _DirectiveWriter:
             self._shell = self._shell_of(directive, continued_text)
         return continued_text
 
-    def _heredoc_text(self, directive: Directive, text: str) -> str:
+    def _heredoc_text(self, directive: PlacedDirective, text: str) -> str:
         """Return the text of a COPY or ADD with the content of files."""
         if not self._heredocs:
             raise BuildError(
@@ -310,7 +310,7 @@ class _DirectiveWriter:
             )
         return text
 
-    def _shell_of(self, directive: Directive, text: str) -> tuple[str, ...]:
+    def _shell_of(self, directive: PlacedDirective, text: str) -> tuple[str, ...]:
         words = parse_exec_form("".join(text.split("\\\n")))
         if not words:
             raise BuildError(

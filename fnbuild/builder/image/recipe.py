@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from fnbuild.builder.directives import Directive, build_directives
+from fnbuild.builder.directives import PlacedDirective, directives_of
 from fnbuild.builder.image.engine import BuildNetwork, BuildRequest
 from fnbuild.builder.image.references import parse_reference
 from fnbuild.errors import BuildError, InputError, UsageError
@@ -97,8 +97,8 @@ class Recipe:
 
     base: str
     args: tuple[tuple[str, str], ...] = ()
-    pre_copy: tuple[Directive, ...] = ()
-    post_copy: tuple[Directive, ...] = ()
+    pre_copy: tuple[PlacedDirective, ...] = ()
+    post_copy: tuple[PlacedDirective, ...] = ()
     health_interval: str = f"{_HEALTH_SECONDS}s"
     shell: tuple[str, ...] = DEFAULT_SHELL
     heredocs: bool = False
@@ -123,7 +123,7 @@ def create_recipe(  # noqa: PLR0913 - independent properties of the build
     and `InputError` for other values.
     """
     parse_reference(base, "spec.build.baseImage")
-    directives = build_directives(function.spec.build)
+    directives = directives_of(function.spec.build)
     for directive in directives:
         _check_directive(directive)
     text = "\n".join(directive.value for directive in directives)
@@ -140,7 +140,7 @@ def create_recipe(  # noqa: PLR0913 - independent properties of the build
     )
 
 
-def _check_directive(directive: Directive) -> None:
+def _check_directive(directive: PlacedDirective) -> None:
     if problem := directive_problem(directive.kind, directive.value):
         message, hint = problem
         raise BuildError(f"{directive.place}: {message}", hint=hint)

@@ -122,8 +122,8 @@ def without_registry(registry: str, name: str) -> str:
     return name.removeprefix(f"{_without_scheme(registry)}/")
 
 
-def build_tag(reference: str, identity: str) -> str:
-    """Return the name of one build: the image's name with a tag derived from its id.
+def immutable_reference(reference: str, identity: str) -> str:
+    """Return a reference that never leads to another image: its tag is derived from the image's id.
 
     The same build always gets the same tag, and no other build gets it. So a registry or an engine
     keeps the image as long as the tag exists.
@@ -133,7 +133,7 @@ def build_tag(reference: str, identity: str) -> str:
 
 
 def is_build_tag(tag: str) -> bool:
-    """Return True for the tags that `build_tag` makes."""
+    """Return True for a tag, without the image's name, as in an `immutable_reference`."""
     return re.fullmatch(rf"{BUILD_TAG_PREFIX}[0-9a-f]{{{_ID_LENGTH}}}", tag) is not None
 
 

@@ -278,8 +278,8 @@ def parse_pushed_build(
         return None
 
 
-def is_build_needed(build: PushedBuild, references: Collection[str]) -> bool:
-    """Return True if a reference is to the build, by its digest or by its tag alone."""
+def is_build_referenced(build: PushedBuild, references: Collection[str]) -> bool:
+    """Return True if one of the references is to the build, by its digest or its tag alone."""
     return any(
         reference.endswith(f"@{build.digest}")
         or ("@" not in reference and reference.endswith(f":{build.tag}"))

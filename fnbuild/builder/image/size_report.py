@@ -95,15 +95,15 @@ def measure_image(
     if image is None:
         raise NotFoundError(f"{engine.name} has no image {reference}")
     history = engine.history(reference)
-    layers = _layer_sizes(history, _count_base_layers(engine, history, base))
+    layers = _layer_sizes(history, _count_base_entries(engine, history, base))
     by_size = sorted((layer for layer in layers if layer.size), key=lambda layer: -layer.size)
     tools, weights = _inspect_files(engine, reference, python)
     advice = (*_tools_advice(base, layers, tools), *_leftovers_advice(weights))
     return SizeReport(reference, sum(layer.size for layer in layers), tuple(by_size), advice)
 
 
-def _count_base_layers(engine: Engine, history: Sequence[HistoryEntry], base: str) -> int:
-    """Return the number of the oldest history entries that came with the base image."""
+def _count_base_entries(engine: Engine, history: Sequence[HistoryEntry], base: str) -> int:
+    """Return how many history entries came with the base image; they are the oldest."""
     if not base or engine.inspect(base) is None:
         return 0
     base_history = engine.history(base)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from fnbuild.builder.image.references import build_tag, with_registry
+from fnbuild.builder.image.references import immutable_reference, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.function.types import Function
 from fnbuild.platforms import ImageUse, Project
@@ -189,5 +189,5 @@ def image_use(engine: Engine) -> ImageUse:
 def _image_references(revision: RevisionRecord) -> tuple[str, ...]:
     """Return the references of a revision's image, on the engine and in its registry."""
     pushed = pushed_reference(revision)
-    tag = build_tag(pushed, revision.image_id) if pushed and revision.image_id else ""
+    tag = immutable_reference(pushed, revision.image_id) if pushed and revision.image_id else ""
     return revision.image_id, revision.key.image(revision.number), tag

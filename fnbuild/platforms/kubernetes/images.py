@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from fnbuild.builder.image.registry import (
     PushedBuild,
-    is_build_needed,
+    is_build_referenced,
     parse_pushed_build,
     remove_build,
 )
@@ -107,7 +107,7 @@ def remove_retired_builds(
     except ForbiddenError:
         return
     for build, revision in pushed.items():
-        if is_build_needed(build, in_use):
+        if is_build_referenced(build, in_use):
             continue
         try:
             if remove_build(build):

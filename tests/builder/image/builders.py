@@ -31,7 +31,7 @@ def docker_of(builder: str) -> Docker:
         path = os.path.join(folder, "docker")
         if os.access(path, os.X_OK):
             docker = Docker(path)
-            if builder == "classic" or docker.has_buildkit:
+            if builder == "classic" or docker.supports_buildkit:
                 return docker
     pytest.skip(f"no docker here builds with {builder}")
 

@@ -255,10 +255,10 @@ def test_the_image_is_pushed_to_the_registry(
         assert built.pushed_digest.startswith("sha256:")
         identity = built.id.removeprefix("sha256:")
         assert (
-            built.build_tag
+            built.immutable_reference
             == f"{built.registry_reference.rpartition(':')[0]}:fnbuild-{identity[:16]}"
         )
-        assert engine.inspect(built.build_tag) is None
+        assert engine.inspect(built.immutable_reference) is None
         engine.remove(built.registry_reference)
         engine.pull(built.registry_reference, author.progress.append)
         assert engine.inspect(built.registry_reference) is not None

@@ -13,7 +13,7 @@ import pytest
 from fnbuild.builder.image.registry import (
     RegistryClient,
     Repository,
-    is_build_needed,
+    is_build_referenced,
     parse_pushed_build,
     remove_build,
     repository_of,
@@ -139,6 +139,6 @@ def test_references_of_builds_are_recognized_and_needed_ones_kept() -> None:
     assert parse_pushed_build(f"inside:5000/faces@{DIGEST}") is None
     assert parse_pushed_build(f"inside:5000/faces:1.2@{DIGEST}") is None
     assert parse_pushed_build("No Name") is None
-    assert is_build_needed(build, {f"other/name@{DIGEST}"})
-    assert is_build_needed(build, {f"inside:5000/team/faces:{TAG}"})
-    assert not is_build_needed(build, {f"inside:5000/team/faces:{TAG}@sha256:{'0' * 64}", ""})
+    assert is_build_referenced(build, {f"other/name@{DIGEST}"})
+    assert is_build_referenced(build, {f"inside:5000/team/faces:{TAG}"})
+    assert not is_build_referenced(build, {f"inside:5000/team/faces:{TAG}@sha256:{'0' * 64}", ""})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.builder.image.references import build_tag
+from fnbuild.builder.image.references import immutable_reference
 from fnbuild.cli.app import run
 from fnbuild.deploy import artifacts, prune
 from fnbuild.deploy.pipeline import DeployRequest, prepare
@@ -41,14 +41,14 @@ def test_images_that_no_revision_needs_are_removed(
     folder = author.write("two", name=name)
     second = build(folder, author)
     image = f"{author.resources.name(name)}:latest"
-    author.docker("tag", second, build_tag(image, second))
+    author.docker("tag", second, immutable_reference(image, second))
     # The second image took the name of the first.
     [unnamed, tagged] = sorted(
         find_leftovers(author, name), key=lambda item: item.name.count("fnbuild-")
     )
     assert (unnamed.kind, unnamed.name, unnamed.function) == ("image", first, name)
     assert unnamed.size > 0
-    assert (tagged.name, tagged.size) == (build_tag(image, second), 0)
+    assert (tagged.name, tagged.size) == (immutable_reference(image, second), 0)
     report = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,)))
     assert report.only_named == [name]
     for leftover in (unnamed, tagged):

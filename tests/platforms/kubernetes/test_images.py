@@ -197,7 +197,7 @@ def test_prune_keeps_builds_of_recorded_revisions(
         return artifacts.build_image(prepare(request).loaded, engine, author.progress.append)
 
     lost, last = build_image("two"), build_image("one")
-    assert last.build_tag.endswith(build.tag)
+    assert last.immutable_reference.endswith(build.tag)
     leftovers = prune.find_leftovers(
         author.platform, PruneRequest(author.namespace, (name,))
     ).leftovers
@@ -206,7 +206,7 @@ def test_prune_keeps_builds_of_recorded_revisions(
         for leftover in leftovers
         if own_registry.address in leftover.name and leftover.kind != "image"
     ]
-    assert tags == [f"{lost.build_tag}@{lost.pushed_digest}"]
+    assert tags == [f"{lost.immutable_reference}@{lost.pushed_digest}"]
 
 
 def test_prune_without_permission_on_all_namespaces_keeps_images(

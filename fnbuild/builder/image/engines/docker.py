@@ -44,18 +44,18 @@ class Docker(CommandLineEngine):
 
     @property
     def supports_heredocs(self) -> bool:
-        return self.buildkit and self._versions.server >= _FIRST_WITH_HEREDOCS
+        return self.uses_buildkit and self._versions.server >= _FIRST_WITH_HEREDOCS
 
     @cached_property
-    def buildkit(self) -> bool:
-        """Return True if BuildKit builds."""
+    def uses_buildkit(self) -> bool:
+        """Return True if builds use BuildKit."""
         requested = os.environ.get("DOCKER_BUILDKIT", "")
         if requested:
             return requested not in _FALSE
-        return self._versions.server >= _FIRST_BY_DEFAULT and self.has_buildkit
+        return self._versions.server >= _FIRST_BY_DEFAULT and self.supports_buildkit
 
     @cached_property
-    def has_buildkit(self) -> bool:
+    def supports_buildkit(self) -> bool:
         """Return True if client and server support BuildKit."""
         if self._versions.client < _FIRST_WITH_BUILDX:
             return self._versions.server >= _FIRST_WITH_BUILDKIT
@@ -84,10 +84,12 @@ class Docker(CommandLineEngine):
         return _Versions(_parse_version(client), _parse_version(server))
 
     def _output_parser(self, text: str, progress: Progress, *, offline: bool) -> BuildOutput:
-        return (BuildKitOutput if self.buildkit else ClassicOutput)(text, progress, offline=offline)
+        return (BuildKitOutput if self.uses_buildkit else ClassicOutput)(
+            text, progress, offline=offline
+        )
 
     def _build_command(self) -> list[str]:
-        if not self.buildkit:
+        if not self.uses_buildkit:
             return ["build", "--force-rm"]
         # A builder in a container of its own keeps the result unless it has to load it.
         load = ["--load"] if self._versions.client >= _FIRST_WITH_BUILDX else []
@@ -95,8 +97,8 @@ class Docker(CommandLineEngine):
 
     def _environment(self) -> dict[str, str]:
         variables = {"DOCKER_CLI_HINTS": "false", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-        if "buildkit" in self.__dict__:
-            variables["DOCKER_BUILDKIT"] = "1" if self.buildkit else "0"
+        if "uses_buildkit" in self.__dict__:
+            variables["DOCKER_BUILDKIT"] = "1" if self.uses_buildkit else "0"
         return variables
 
 

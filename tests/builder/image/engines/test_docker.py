@@ -26,7 +26,7 @@ def _clients() -> list[str]:
 def _with_buildkit() -> Docker | None:
     for path in _clients():
         docker = Docker(path)
-        if docker.has_buildkit:
+        if docker.supports_buildkit:
             return docker
     return None
 
@@ -60,7 +60,7 @@ def test_the_variable_selects_the_builder(monkeypatch):
     require_engine("docker")
     for value, expected in (("0", False), ("false", False), ("1", True), ("true", True)):
         monkeypatch.setenv("DOCKER_BUILDKIT", value)
-        assert Docker().buildkit is expected
+        assert Docker().uses_buildkit is expected
 
 
 _LOSING = """\
