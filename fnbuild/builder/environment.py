@@ -47,11 +47,11 @@ _FORMAT = 1
 _COMPLETE_MARK = "complete.json"
 
 
-def published_requirements(requirements: Requirements) -> Requirements | None:
-    """Return the requirements of the base environment; None if it is of no use.
+def requirements_of_base(requirements: Requirements) -> Requirements | None:
+    """Return the requirements without the function's own packages; None if splitting saves nothing.
 
-    They are all requirements but the function's own packages, and include the dependencies that the
-    `pyproject.toml` of those packages declares.
+    These go into the base environment. They include the dependencies that the `pyproject.toml` of
+    the own packages declares.
     """
     steps = requirements.steps
     if not any(step.sources for step in steps) or any(_is_indivisible(step) for step in steps):
@@ -147,10 +147,13 @@ def ensure_environment(
         return None
     folder = _environment_folder(interpreter, requirements)
     base = None
-    third_party = published_requirements(requirements)
-    if third_party is not None and not _is_complete(folder):
+    base_requirements = requirements_of_base(requirements)
+    if base_requirements is not None and not _is_complete(folder):
         base = _ensure_folder(
-            _environment_folder(interpreter, third_party), interpreter, third_party, progress
+            _environment_folder(interpreter, base_requirements),
+            interpreter,
+            base_requirements,
+            progress,
         )
     return _ensure_folder(folder, interpreter, requirements, progress, base) / "bin" / "python"
 

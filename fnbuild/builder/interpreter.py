@@ -72,15 +72,15 @@ class Interpreter:
 
 
 def choose_interpreter(
-    function: Function, is_reachable: Callable[[str], bool] = lambda _: True
+    function: Function, is_accessible: Callable[[str], bool] = lambda _: True
 ) -> Interpreter:
     """Return the interpreter for the function's workers.
 
     Interpreters that the function's user cannot run are skipped. Raises `BuildError` if a requested
     one is unfit.
     """
-    chosen = _best_interpreter(function, is_reachable)
-    if not is_reachable(chosen.path):
+    chosen = _best_interpreter(function, is_accessible)
+    if not is_accessible(chosen.path):
         raise BuildError(
             f"the function's user may not run {chosen}",
             hint="install that Python where all users may run it, such as /usr or /opt",
@@ -88,7 +88,7 @@ def choose_interpreter(
     return chosen
 
 
-def _best_interpreter(function: Function, is_reachable: Callable[[str], bool]) -> Interpreter:
+def _best_interpreter(function: Function, is_accessible: Callable[[str], bool]) -> Interpreter:
     requested = _requested_path(function)
     complaint = ""
     if requested:
@@ -99,7 +99,7 @@ def _best_interpreter(function: Function, is_reachable: Callable[[str], bool]) -
         complaint = f"{PYTHON_VARIABLE}={requested} does not exist on this machine"
     label = _runtime_version(function.spec.runtime)
     if label is not None:
-        installed = _installed_interpreter(label, is_reachable)
+        installed = _installed_interpreter(label, is_accessible)
         if installed:
             return _with_warning(installed, complaint)
         runtime = function.spec.runtime
@@ -149,7 +149,7 @@ def _requested_interpreter(requested: str) -> Interpreter | None:
 
 
 def _installed_interpreter(
-    version: tuple[int, int], is_reachable: Callable[[str], bool] = lambda _: True
+    version: tuple[int, int], is_accessible: Callable[[str], bool] = lambda _: True
 ) -> Interpreter | None:
     own = _own_interpreter()
     for candidate in _candidates(version):
@@ -157,7 +157,7 @@ def _installed_interpreter(
         if (
             interpreter is None
             or interpreter.version[:2] != version
-            or not is_reachable(interpreter.path)
+            or not is_accessible(interpreter.path)
         ):
             continue
         if interpreter.prefix == sys.prefix != sys.base_prefix:
@@ -238,11 +238,11 @@ def _query_cached(path: str, mtime_ns: int, size: int) -> Interpreter | None:  #
         return None
 
 
-def unused_base_image(function: Function) -> str:
-    """Return the function's base image if its packages are missing without containers.
+def missing_base_image(function: Function) -> str:
+    """Return the base image whose packages a function lacks without a container, or "".
 
-    "" if the base image is plain Python or conda, or if NUCLIO_PYTHON_EXE_PATH names an interpreter
-    that exists on this machine, which then has the packages.
+    None are missing if the base image is plain Python or conda, or if NUCLIO_PYTHON_EXE_PATH names
+    an interpreter that exists on this machine, which then has the packages.
     """
     image = function.spec.build.base_image
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]

@@ -94,10 +94,10 @@ class FileTree:
 
 
 def scan_folder(folder: Path, excluded: Path | None = None) -> FileTree:
-    """Return the files of the folder. Raises `BuildError` for a file that cannot be copied.
+    """Return the files of the folder except version control, caches and virtual environments.
 
-    `excluded` is a folder that is left out wherever it appears: the data directory, which may be
-    inside the function's folder.
+    Raises `BuildError` for a file that cannot be copied. `excluded` is a folder that is left out
+    wherever it appears: the data directory, which may be inside the function's folder.
     """
     root = os.path.realpath(folder)
     excluded_path = None if excluded is None else os.path.realpath(excluded)
@@ -224,7 +224,7 @@ def printable_path(path: str) -> str:
 
 def code_digest(loaded: LoadedFunction) -> str:
     """Return the hash (hex) that `stage` would give the artifact, without copying anything."""
-    return tree_hash(code_files(loaded))
+    return tree_hash(files_to_stage(loaded))
 
 
 def stage(
@@ -241,11 +241,11 @@ def stage(
     Raises `BuildError` if something cannot be copied (a full disk, an unreadable file, a link that
     leaves the folder); the partial copy is removed then.
     """
-    tree = code_files(loaded)
+    tree = files_to_stage(loaded)
     if os.path.lexists(destination):
         raise ConflictError(f"{destination} exists already")
     make_private_dir(destination.parent)
-    remove_abandoned(destination.parent)
+    remove_abandoned_copies(destination.parent)
     temporary = destination.parent / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         _copy_all(tree, temporary, progress, previous)
@@ -259,8 +259,8 @@ def stage(
     return Artifact("folder", str(destination), code_hash, tuple(tree.warnings))
 
 
-def code_files(loaded: LoadedFunction) -> FileTree:
-    """Return the files of a copy.
+def files_to_stage(loaded: LoadedFunction) -> FileTree:
+    """Return the files that `stage` copies: the code and its `function.yaml`.
 
     Inline source takes precedence over a single file, and that over the folder, as in Nuclio.
     """
@@ -306,14 +306,14 @@ def _inline_code(function: Function) -> FileTree:
     return tree
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the files of killed processes from `folder`."""
-    for path in abandoned_files(folder):
+def remove_abandoned_copies(folder: Path) -> None:
+    """Remove the unfinished copies of killed processes from `folder`."""
+    for path in abandoned_copies(folder):
         trees.try_remove(path)
 
 
-def abandoned_files(folder: Path) -> list[Path]:
-    """List the files of killed processes in `folder`; their names have the process ids."""
+def abandoned_copies(folder: Path) -> list[Path]:
+    """List the copies of killed processes in `folder`; their names have the process ids."""
     matches = ((path, _OWNER_PID.match(path.name)) for path in sorted(folder.glob("*-*")))
     return [
         path

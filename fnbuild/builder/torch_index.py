@@ -38,7 +38,7 @@ def prefer_cpu_builds(requirements: Requirements, function: Function) -> Require
     the step itself names an index, a URL or a build of torch. It also stays if the user's pip
     configuration names an index; unless that index has CPU builds, the result has a warning.
     """
-    steps = [step for step in requirements.steps if _leaves_build_open(step)]
+    steps = [step for step in requirements.steps if _takes_default_torch(step)]
     if not steps or gpu_count(function) or has_nvidia_driver():
         return requirements
     configured = _configured_indexes()
@@ -65,7 +65,7 @@ def cuda_torch_warning(requirements: Requirements, function: Function) -> str:
     if (
         gpu_count(function)
         or has_nvidia_driver()
-        or not any(map(_leaves_build_open, requirements.steps))
+        or not any(map(_takes_default_torch, requirements.steps))
     ):
         return ""
     return (
@@ -92,8 +92,8 @@ def _remedy() -> str:
     return f"`--extra-index-url {_index() or _DEFAULT_INDEX}` beside torch in the requirements"
 
 
-def _leaves_build_open(step: PipStep) -> bool:
-    """Return True if the step installs torch and leaves open which build."""
+def _takes_default_torch(step: PipStep) -> bool:
+    """Return True if the step installs torch without naming an index or a build of it."""
     if step.verb != "install" or not needs_torch(step.packages):
         return False
     lines: Iterable[str] = (*step.arguments, *step.requirements)

@@ -30,7 +30,10 @@ print(json.dumps({"bundled": bundled, "packages": site.getsitepackages() if inne
 
 
 def create_venv(folder: Path, interpreter: Interpreter, progress: Progress) -> None:
-    """Create a bare virtual environment. Raises `BuildError` with the interpreter's output."""
+    """Create a virtual environment without the function's packages.
+
+    Raises `BuildError` with the interpreter's output.
+    """
     command = [interpreter.path, "-I", "-m", "venv"]
     with_own_pip = pip.own_pip_supports(interpreter.version[:2])
     if with_own_pip:

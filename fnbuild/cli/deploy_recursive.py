@@ -34,7 +34,7 @@ from fnbuild.function.files import CONFIG_NAMES, display_path
 from fnbuild.function.types import Raw
 
 if TYPE_CHECKING:
-    from fnbuild.builder.image.base_images import LocalBaseImages
+    from fnbuild.builder.image.base_images import CvatBaseImageBuilder
     from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
     from fnbuild.platforms import Deployment, Plan, Platform
 
@@ -233,11 +233,11 @@ class _Deployer:
         self._files = files_by_name(functions)
 
     @cached_property
-    def _bases(self) -> LocalBaseImages:
-        from fnbuild.builder.image.base_images import LocalBaseImages
+    def _bases(self) -> CvatBaseImageBuilder:
+        from fnbuild.builder.image.base_images import CvatBaseImageBuilder
         from fnbuild.builder.image.engines.selection import choose_engine
 
-        return LocalBaseImages(choose_engine(self._platform.image_engine))
+        return CvatBaseImageBuilder(choose_engine(self._platform.image_engine))
 
     def __call__(self, function: DiscoveredFunction) -> Deployment:
         from fnbuild.deploy import pipeline

@@ -153,7 +153,7 @@ class Uploads:
     def sweep(self, limit: int = MAX_UPLOADS) -> None:
         """Remove expired and incomplete uploads, and all but the newest `limit`."""
         root = _uploads_folder()
-        staging.remove_abandoned(root)
+        staging.remove_abandoned_copies(root)
         uploads = sorted(
             (folder for folder in root.iterdir() if _UPLOAD_ID.match(folder.name)), key=_age
         )

@@ -10,7 +10,7 @@ import difflib
 import re
 from pathlib import Path
 
-from fnbuild.builder.interpreter import unused_base_image
+from fnbuild.builder.interpreter import missing_base_image
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Plan
 
@@ -85,7 +85,7 @@ def _module_remedy(name: str, plan: Plan) -> str:
     requirement = f"name {package} in requirements.txt or a `pip install` directive"
     if plan.artifact.kind == "image":
         return f"{requirement}, or choose a base image that has it"
-    image = unused_base_image(plan.function)
+    image = missing_base_image(plan.function)
     interpreter = f"set NUCLIO_PYTHON_EXE_PATH to an interpreter that has {name}"
     if image:
         return (

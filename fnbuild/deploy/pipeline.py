@@ -174,7 +174,7 @@ def diff(request: DeployRequest) -> Difference:
     plan = _plan(platform, prepared, current, replace(request, options=options))
     folder = _recorded_code(platform, current)
     running = None if folder is None else scan_folder(folder)
-    return compare_plan(plan, running, staging.code_files(prepared.loaded))
+    return compare_plan(plan, running, staging.files_to_stage(prepared.loaded))
 
 
 def deploy(

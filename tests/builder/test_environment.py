@@ -15,7 +15,7 @@ from fnbuild.builder.environment import (
     ensure_environment,
     keep_environments,
     prune_environments,
-    published_requirements,
+    requirements_of_base,
     unused_environments,
 )
 from fnbuild.builder.interpreter import Interpreter, choose_interpreter
@@ -285,9 +285,9 @@ class TestReuse:
         write("lib/pyproject.toml", PYPROJECT + needed)
         write("lib/backend.py", BACKEND)
         write("lib/version.txt", "7")
-        third_party = published_requirements(requirements_of("pip install './lib[more]'"))
-        assert third_party is not None
-        [step] = third_party.steps
+        base_requirements = requirements_of_base(requirements_of("pip install './lib[more]'"))
+        assert base_requirements is not None
+        [step] = base_requirements.steps
         assert step.packages == ("a", "b>1")
         assert step.sources == ()
         python = ensure_environment(here, requirements_of("pip install './lib[more]'"), Progress())
@@ -296,14 +296,14 @@ class TestReuse:
     def test_there_is_no_shared_base_if_it_saves_nothing(self, requirements_of, wheels, write):
         wheel(wheels, "a")
         write("lib/pyproject.toml", PYPROJECT)
-        assert published_requirements(requirements_of("pip install a")) is None
-        assert published_requirements(requirements_of("pip install ./lib")) is None
-        assert published_requirements(requirements_of("pip install -U a ./lib")) is None
+        assert requirements_of_base(requirements_of("pip install a")) is None
+        assert requirements_of_base(requirements_of("pip install ./lib")) is None
+        assert requirements_of_base(requirements_of("pip install -U a ./lib")) is None
         assert (
-            published_requirements(requirements_of("pip install a ./lib", "pip uninstall -y a"))
+            requirements_of_base(requirements_of("pip install a ./lib", "pip uninstall -y a"))
             is None
         )
-        assert published_requirements(requirements_of("pip install a ./lib")) is not None
+        assert requirements_of_base(requirements_of("pip install a ./lib")) is not None
 
     def test_archives_in_the_folder_are_identified_by_content(self, here, tmp_path):
         environments, requests = set(), set()

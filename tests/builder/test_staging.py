@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from fnbuild import trees
-from fnbuild.builder.staging import code_digest, remove_abandoned, stage
+from fnbuild.builder.staging import code_digest, remove_abandoned_copies, stage
 from fnbuild.errors import BuildError, ConflictError, Report
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Build, Function, Spec
@@ -331,7 +331,7 @@ class TestErrors:
             remove(path)
 
         monkeypatch.setattr(trees, "remove", fail_for_b)
-        remove_abandoned(tmp_path)
+        remove_abandoned_copies(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [f"{gone}-b"]
 
     def test_remains_of_killed_processes_are_removed(self, loaded, tmp_path):

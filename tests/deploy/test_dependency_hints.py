@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.builder.interpreter import unused_base_image
+from fnbuild.builder.interpreter import missing_base_image
 from fnbuild.builder.staging import Artifact
 from fnbuild.deploy import dependency_hints
 from fnbuild.errors import NotReadyError
@@ -101,4 +101,4 @@ def test_base_images_with_possible_packages_are_named(
 ) -> None:
     variables = [EnvVar(name="NUCLIO_PYTHON_EXE_PATH", value=interpreter)] if interpreter else []
     function = Function(spec=Spec(build=Build(base_image=image), env=variables))
-    assert unused_base_image(function) == expected
+    assert missing_base_image(function) == expected

@@ -145,7 +145,7 @@ class _TemporaryCode:
         work_dir = str(attributes.get("workDir") or "")
         if build.code_entry_type == "git":
             root = self._new_folder() / _repository_name(url)
-            git.clone_repository(url, attributes, root, self._progress)
+            git.fetch_commit(url, attributes, root, self._progress)
             display_url = download.printable_url(url)
             return self._find_function(root, work_dir, display_url, _WORK_DIR_HINT)
         if build.code_entry_type == "github":

@@ -188,13 +188,13 @@ def git_reference(attributes: Mapping[str, Any]) -> str:
     )
 
 
-def clone_repository(
+def fetch_commit(
     url: str,
     attributes: Mapping[str, Any],
     destination: Path,
     progress: Progress,
 ) -> None:
-    """Write the files of one commit to `destination`, which must not exist, without `.git`.
+    """Write the files of the commit to `destination`, which must not exist, without `.git`.
 
     Raises `InputError` for invalid addresses and references, `UnavailableError` without the git
     program, `BuildError` with git's output if it fails.

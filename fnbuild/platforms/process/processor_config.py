@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fnbuild.builder import processor_settings
-from fnbuild.builder.interpreter import unused_base_image
+from fnbuild.builder.interpreter import missing_base_image
 from fnbuild.builder.requirements import Requirements
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import CODE_FOLDER
@@ -51,7 +51,7 @@ def platform_warnings(function: Function, requirements: Requirements) -> tuple[s
     if requirements.ignored:
         lines = "; ".join(str(line) for line in requirements.ignored)
         warnings.append(f"these build lines need a container and are left out here: {lines}")
-    if image := unused_base_image(function):
+    if image := missing_base_image(function):
         warnings.append(
             f"the base image {image} is left out here: the function has only what its requirements"
             " name, unless NUCLIO_PYTHON_EXE_PATH names an interpreter of this machine"

@@ -180,7 +180,7 @@ def remove_unrecorded(key: FunctionKey, store: Store) -> None:
     for folder in revisions_dir(key).glob("*"):
         if folder.name not in recorded:
             trees.try_remove(folder)
-    staging.remove_abandoned(staging_dir())
+    staging.remove_abandoned_copies(staging_dir())
 
 
 def prune_revisions(key: FunctionKey, store: Store) -> None:
@@ -206,7 +206,7 @@ def leftovers(store: Store) -> list[Leftover]:
     )
     staged = (
         Leftover("staging", str(path), "its deploy was killed", size=trees.total_size(path))
-        for path in staging.abandoned_files(staging_dir())
+        for path in staging.abandoned_copies(staging_dir())
     )
     return [*environments, *staged]
 
@@ -216,6 +216,6 @@ def discard_leftover(store: Store, leftover: Leftover) -> bool:
     path = Path(leftover.name)
     if leftover.kind == "environment":
         prune_environments(store)
-    elif path in staging.abandoned_files(staging_dir()):
+    elif path in staging.abandoned_copies(staging_dir()):
         trees.try_remove(path)
     return not path.exists()

@@ -274,13 +274,13 @@ def test_credentials(
 
     monkeypatch.setattr(subprocess, "run", watched)
     url, requested = served
-    git.clone_repository(
+    git.fetch_commit(
         url, {"branch": "main", "username": "me", "password": "p0rcelain"}, tmp_path / "a", print
     )
     assert (tmp_path / "a/fn/main.py").is_file()
     inside = url.replace("//", "//me:p0rcelain@")
     messages: list[str] = []
-    git.clone_repository(inside, {"branch": "dev"}, tmp_path / "b", messages.append)
+    git.fetch_commit(inside, {"branch": "dev"}, tmp_path / "b", messages.append)
     assert (tmp_path / "b/fn/main.py").is_file()
     assert seen
     assert "p0rcelain" not in f"{seen}{messages}{requested}"
@@ -291,7 +291,7 @@ def test_wrong_credentials(
     served: tuple[str, list[str]], tmp_path: Path, attributes: dict[str, str]
 ) -> None:
     with pytest.raises(BuildError) as raised:
-        git.clone_repository(served[0], {"branch": "main", **attributes}, tmp_path / "a", print)
+        git.fetch_commit(served[0], {"branch": "main", **attributes}, tmp_path / "a", print)
     error = raised.value
     assert "username" in str(error.hint)
     assert "wr0ng" not in f"{error}{error.detail}{error.hint}"
@@ -301,7 +301,7 @@ def test_the_query_of_a_url_is_not_shown(tmp_path: Path) -> None:
     messages: list[str] = []
     url = "http://127.0.0.1:1/x.git?token=TOPSECRETPW"
     with pytest.raises(BuildError) as raised:
-        git.clone_repository(url, {"branch": "main"}, tmp_path / "a", messages.append)
+        git.fetch_commit(url, {"branch": "main"}, tmp_path / "a", messages.append)
     error = raised.value
     assert "127.0.0.1:1/x.git" in f"{error}"
     assert "TOPSECRETPW" not in f"{messages}{error}{error.detail}{error.hint}"
@@ -319,7 +319,7 @@ def test_hooks_and_settings_of_the_user_are_ignored(
     (home / ".gitconfig").write_text(f"[core]\nhooksPath = {hooks}\nautocrlf = true\n")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_DIR", "/nowhere")
-    git.clone_repository(f"file://{repository}", {"branch": "main"}, tmp_path / "a", print)
+    git.fetch_commit(f"file://{repository}", {"branch": "main"}, tmp_path / "a", print)
     assert b"\r" not in (tmp_path / "a/fn/main.py").read_bytes()
     assert not (tmp_path / "ran").exists()
 
@@ -327,7 +327,7 @@ def test_hooks_and_settings_of_the_user_are_ignored(
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UnavailableError) as raised:
-        git.clone_repository("https://example.com/x", {"branch": "main"}, tmp_path / "a", print)
+        git.fetch_commit("https://example.com/x", {"branch": "main"}, tmp_path / "a", print)
     assert raised.value.hint
 
 
@@ -393,7 +393,7 @@ def test_invalid_certificates_are_reported(
 ) -> None:
     changes = {name: value.replace("OTHER", tls.other_key) for name, value in changes.items()}
     with pytest.raises((BuildError, InputError), match=message) as failure:
-        git.clone_repository(tls.url, tls.attributes(**changes), tmp_path / "code", lambda _: None)
+        git.fetch_commit(tls.url, tls.attributes(**changes), tmp_path / "code", lambda _: None)
     assert hint in (failure.value.hint or "")
     assert "PRIVATE" not in f"{failure.value} {failure.value.detail}"
     assert tls.requested == []
@@ -401,6 +401,6 @@ def test_invalid_certificates_are_reported(
 
 def test_certificates_are_only_for_https(repository: Path, tls: Tls, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="need an https address"):
-        git.clone_repository(
+        git.fetch_commit(
             f"file://{repository}", tls.attributes(), tmp_path / "code", lambda _: None
         )
