@@ -87,7 +87,7 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
     """Return the request with a path. `empty` is the folder of functions without code files."""
     from fnbuild.cli.discovery import is_function_folder
     from fnbuild.errors import UsageError
-    from fnbuild.function.merge import with_source_defaults
+    from fnbuild.function.rules import with_default_handler
 
     if request.path is not None:
         return request
@@ -104,7 +104,7 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
     if request.path is not None and not request.image:
         return request
     if request.image or spec.build.function_source_code:
-        return replace(request, path=empty, overrides=with_source_defaults(request.overrides))
+        return replace(request, path=empty, overrides=with_default_handler(request.overrides))
     if is_function_folder(Path()):
         raise UsageError("no path was given", hint="`--path .` is the current folder")
     return request

@@ -100,7 +100,7 @@ def render_template(body: bytes, _: CpuTask) -> Raw:
             "a template is a text, and its values are an object",
             hint='{"template": "metadata: {name: {{ .name }}}", "values": {"name": "mine"}}',
         )
-    function, report = reader.parse_function(fill_placeholders(text, values), CONFIG_NAMES[0])
+    function, report = reader.function_from_text(fill_placeholders(text, values), CONFIG_NAMES[0])
     if report.errors:
         raise reader.config_error(report, "the template")
     values = to_dict(function)

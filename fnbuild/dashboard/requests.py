@@ -18,7 +18,7 @@ from fnbuild.errors import UsageError
 from fnbuild.function import import_rules
 from fnbuild.function.files import CONFIG_NAMES
 from fnbuild.function.quantities import parse_duration
-from fnbuild.function.reader import config_error, function_from_dict, parse_function
+from fnbuild.function.reader import config_error, function_from_dict, function_from_text
 from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import Platform
@@ -115,7 +115,7 @@ async def read_function(request: Request) -> FunctionBody:
     if kind.endswith("yaml"):
         text = await request.body()
         function, report = await to_thread.run_sync(
-            parse_function, text.decode("utf-8", "replace"), CONFIG_NAMES[0]
+            function_from_text, text.decode("utf-8", "replace"), CONFIG_NAMES[0]
         )
         if report.errors:
             raise config_error(report, CONFIG_NAMES[0])

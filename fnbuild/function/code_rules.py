@@ -31,8 +31,12 @@ _RUNTIME_LABEL = re.compile(r"python:3\.(\d+)")
 _FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def check_entry_module(context: RuleContext) -> None:
-    """Check the syntax of the handler's module and the signatures that Nuclio calls."""
+def check_handler_code(context: RuleContext) -> None:
+    """Check the handler's module without running it.
+
+    The check covers syntax, the existence of the handler, the signatures that Nuclio calls, and
+    attributes of `user_data` that nothing sets.
+    """
     handler = _HANDLER_PATTERN.match(context.function.spec.handler)
     code = _read_module(context, handler[1]) if handler else None
     if handler is None or code is None:
@@ -215,7 +219,7 @@ def check_user_data(source: SourceText, tree: ast.Module, folder: Path) -> None:
     try:
         files = [path for _, path in zip(range(_MAX_FILES), folder.rglob("*.py"), strict=False)]
         modules = {path.relative_to(folder).parts[0].removesuffix(".py") for path in files}
-        if len(files) == _MAX_FILES or entry.context_leaves(modules):
+        if len(files) == _MAX_FILES or entry.passes_context_outside(modules):
             return
         others = [_UserDataUses(_parse_file(path)) for path in files]
     except (OSError, SyntaxError, ValueError, RecursionError):
@@ -260,7 +264,7 @@ class _UserDataUses:
         self.writes: set[str] = set()
         self.escapes = False
         self._tree = tree
-        guarded = set(_guarded(tree))
+        guarded = set(_nodes_guarded_by_try(tree))
         accessed = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and _is_user_data(node.value):
@@ -279,9 +283,9 @@ class _UserDataUses:
         if first is None or (node.lineno, node.col_offset) < (first.lineno, first.col_offset):
             self.reads[node.attr] = node
 
-    def context_leaves(self, modules: set[str]) -> bool:
+    def passes_context_outside(self, modules: set[str]) -> bool:
         """Return True if a call passes `context` to code outside of this module and the others."""
-        if _is_opaque(self._tree, modules):
+        if _may_leak_context(self._tree, modules):
             return True
         parameters = set(_context_names(self._tree))
         local = set(_local_names(self._tree, modules))
@@ -297,8 +301,8 @@ def _is_user_data(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == _USER_DATA
 
 
-def _guarded(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield the nodes in which the code handles a missing attribute."""
+def _nodes_guarded_by_try(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes inside of a `try` that handles a missing attribute."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Try) and any(_catches_missing(h) for h in node.handlers):
             for statement in node.body:
@@ -312,7 +316,7 @@ def _catches_missing(handler: ast.ExceptHandler) -> bool:
     return bool(names & _ATTRIBUTE_ERRORS)
 
 
-def _is_opaque(tree: ast.Module, modules: set[str]) -> bool:
+def _may_leak_context(tree: ast.Module, modules: set[str]) -> bool:
     """Return True if code outside the folder may get the context without a call."""
     names = {"context"}
     clear: set[ast.AST] = set()

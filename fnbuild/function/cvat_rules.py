@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from fnbuild.function.label_rules import check_labels
+from fnbuild.function.label_rules import check_cvat_labels
 from fnbuild.function.labels import (
     FLAG_ANNOTATIONS,
     FUNCTION_KINDS,
@@ -71,7 +71,7 @@ def _is_label_list(text: str) -> bool:
     return any(isinstance(label, dict) and "name" in label for label in value)
 
 
-def check_keys(context: RuleContext) -> None:
+def check_annotation_keys(context: RuleContext) -> None:
     """Warn about keys that are likely misspelt annotations of CVAT."""
     annotations = context.function.metadata.annotations
     for key in annotations:
@@ -84,8 +84,11 @@ def check_keys(context: RuleContext) -> None:
             context.warning("cvat-annotation", message, path, f"did you mean {word}?", "key")
 
 
-def check_numbers(context: RuleContext) -> None:
-    """Check that numbers are whole: an invalid number breaks CVAT's whole list."""
+def check_annotation_numbers(context: RuleContext) -> None:
+    """Check that numbers are whole, as an invalid one breaks CVAT's whole list.
+
+    Also warn about a version of an interactor that makes CVAT warn its users.
+    """
     annotations = context.function.metadata.annotations
     for key in INTEGER_ANNOTATIONS:
         text = annotations.get(key)
@@ -103,8 +106,8 @@ def check_numbers(context: RuleContext) -> None:
             context.warning("cvat-version", message, (*_PATH, key), hint)
 
 
-def check_flags(context: RuleContext) -> None:
-    """Warn about flags such as `"false"`: CVAT reads every non-empty text as true."""
+def check_annotation_flags(context: RuleContext) -> None:
+    """Warn about annotations such as `"false"`: CVAT reads every non-empty text as true."""
     annotations = context.function.metadata.annotations
     for key in FLAG_ANNOTATIONS:
         text = annotations.get(key)
@@ -131,7 +134,7 @@ def check_tracked_shapes(context: RuleContext) -> None:
             context.warning("cvat-shapes", message, path, did_you_mean(name, LABEL_TYPES))
 
 
-def check_event_timeout(context: RuleContext) -> None:
+def check_cvat_timeout(context: RuleContext) -> None:
     """Warn if the time limit of an event exceeds CVAT's timeout."""
     text = context.function.spec.event_timeout
     if not text:
@@ -190,7 +193,7 @@ def check_request_size(context: RuleContext) -> None:
         f"write `attributes: {{maxRequestBodySize: {size}}}` ({size >> 20} MiB) in the http trigger"
     )
     path = ("spec", "triggers", name)
-    if not context.is_in_file(*path):
+    if not context.is_set_in_file(*path):
         context.warning("cvat-request-size", message, (*_PATH, "type"), hint)
     elif key:
         context.warning("cvat-request-size", message, (*path, "attributes", key), hint)
@@ -222,7 +225,7 @@ def check_label_spec(context: RuleContext) -> None:
     except (json.JSONDecodeError, RecursionError) as error:
         _report_bad_json(context, embedded, error)
         return
-    check_labels(context, embedded, value)
+    check_cvat_labels(context, embedded, value)
 
 
 def _report_no_labels(context: RuleContext) -> None:
@@ -239,7 +242,7 @@ def _report_bad_json(context: RuleContext, embedded: EmbeddedText, error: Except
     if not isinstance(error, json.JSONDecodeError):
         message = "the label spec is nested too deeply"
         context.add(
-            embedded.source.diagnostic("error", "cvat-json", message, embedded.first_line())
+            embedded.source.diagnostic("error", "cvat-json", message, embedded.whole_span())
         )
         return
     text, position = embedded.node.text, error.pos

@@ -16,7 +16,7 @@ import msgspec
 
 from fnbuild.function import suggestions
 from fnbuild.function.quantities import parse_quantity
-from fnbuild.function.source_text import SourceText, below_limit, quoted
+from fnbuild.function.source_text import SourceText, has_room, quoted
 from fnbuild.function.types import FieldPath, Resources, Struct
 from fnbuild.function.yaml_nodes import YamlNode
 from fnbuild.function.yaml_scalars import scalar_text
@@ -61,7 +61,7 @@ class Decoder:
     def report_unknown_key(self, key: YamlNode, path: FieldPath, valid: tuple[str, ...]) -> None:
         """Report a key that Nuclio ignores: as an error if strict, else as a warning."""
         self.unknown_keys.append((path, key, valid))
-        if not below_limit(self.source.report, "error" if self.strict else "warning"):
+        if not has_room(self.source.report, "error" if self.strict else "warning"):
             return
         message, hint = suggestions.unknown_key_message(path, key.text, valid)
         report = self.source.error if self.strict else self.source.warning
@@ -92,7 +92,9 @@ def _describe_node(node: YamlNode) -> str:
 
 def _read_text(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
     if node.kind != "scalar":
-        return decoder.report_wrong_type(node, path, "text", suggestions.hint_for_text(path, node))
+        return decoder.report_wrong_type(
+            node, path, "text", suggestions.hint_if_not_text(path, node)
+        )
     if isinstance(node.value, str):
         return node.value
     text = scalar_text(node.value)
@@ -141,7 +143,7 @@ def _read_any(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
 
 
 def _reject_non_mapping(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
-    hint = suggestions.hint_for_mapping(path, node)
+    hint = suggestions.hint_if_not_mapping(path, node)
     return decoder.report_wrong_type(node, path, "a mapping", hint)
 
 
@@ -168,7 +170,7 @@ def _list_reader(reader: NodeReader) -> NodeReader:
         if node.is_null():
             return []
         if node.kind != "list":
-            hint = suggestions.hint_for_list(path, node)
+            hint = suggestions.hint_if_not_list(path, node)
             return decoder.report_wrong_type(node, path, "a list", hint)
         result = []
         for index, value in enumerate(node.items):

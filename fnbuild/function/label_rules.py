@@ -7,9 +7,9 @@ from typing import Any
 from fnbuild.errors import Severity, Span
 from fnbuild.function.labels import INPUT_TYPES, LABEL_TYPES, SkeletonSvg, parse_edges
 from fnbuild.function.rule_context import RuleContext
-from fnbuild.function.source_text import SourceText, below_limit, quoted
+from fnbuild.function.source_text import SourceText, has_room, quoted
 from fnbuild.function.suggestions import closest, did_you_mean
-from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose_valid, node_from_value
+from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose_or_none, node_from_value
 
 _HIDES_ALL = "CVAT lists no function at all"
 _HIDES_ONE = "CVAT hides this function"
@@ -24,8 +24,8 @@ _LabelNodes = dict[str, tuple[YamlNode, YamlNode]]
 _LABEL_KEYS = ("id", "name", "type", "attributes", "sublabels", "svg", "color", "edges")
 
 
-def check_labels(context: RuleContext, embedded: EmbeddedText, value: Any) -> None:
-    """Check a label spec that is valid JSON."""
+def check_cvat_labels(context: RuleContext, embedded: EmbeddedText, value: Any) -> None:
+    """Check a label spec of CVAT; `value` is its JSON, already decoded."""
     _LabelChecker(context, embedded).run(_parse_nodes(embedded.node.text, value))
 
 
@@ -40,7 +40,7 @@ def _svg_hint(sublabels: YamlNode) -> str:
 
 def _parse_nodes(text: str, value: Any) -> YamlNode:
     """Parse JSON into nodes, without positions where YAML and JSON differ."""
-    if (root := compose_valid(SourceText(text, ""))) is not None:
+    if (root := compose_or_none(SourceText(text, ""))) is not None:
         return root
     try:
         return node_from_value(value)
@@ -64,7 +64,7 @@ class _LabelChecker:
         names: dict[str, YamlNode] = {}
         ids: dict[str, YamlNode] = {}
         for number, item in enumerate(items, 1):
-            if not below_limit(self.context.report, "error"):
+            if not has_room(self.context.report, "error"):
                 return
             if item.kind != "map":
                 message = f"{what} {number} must be an object with a name; {_HIDES_ALL}"
@@ -217,9 +217,9 @@ class _LabelChecker:
     def _report(
         self, severity: Severity, rule: str, message: str, node: YamlNode, hint: str | None = None
     ) -> None:
-        if not below_limit(self.context.report, severity):
+        if not has_room(self.context.report, severity):
             return
-        span: Span | None = self.embedded.first_line()
+        span: Span | None = self.embedded.whole_span()
         if node.line >= 0:
             length = 1
             if node.kind == "scalar" and node.end_line == node.line:

@@ -40,14 +40,6 @@ def merge_functions(override: Function, base: Function) -> Function:
     return merged
 
 
-def with_source_defaults(function: Function) -> Function:
-    """Return the function with the runtime and handler that Nuclio gives to inline source."""
-    spec = function.spec
-    return function.with_spec(
-        runtime=spec.runtime or "python", handler=spec.handler or "main:handler"
-    )
-
-
 def _merge_structs(override: Any, base: Any) -> Any:
     if isinstance(override, Trigger) and (override.num_workers or override.max_workers):
         # Two names of one number: the base's numWorkers must not beat the override's maxWorkers.

@@ -77,8 +77,11 @@ def apply_overlay(overlay: Function, base: Function) -> tuple[Function, str | No
     return merged, renamed
 
 
-def rename_trigger_paths(decoder: Decoder, overlay: Function, name: str) -> None:
-    """Make diagnostics about the trigger of that name point at the overlay's http trigger."""
+def alias_trigger_paths(decoder: Decoder, overlay: Function, name: str) -> None:
+    """Make the nodes of the overlay's http trigger available as the trigger `name`, too.
+
+    Diagnostics about that trigger then point at the overlay.
+    """
     trigger = overlay.http_trigger()
     assert trigger is not None
     old, new = ("spec", "triggers", trigger[0]), ("spec", "triggers", name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.rule_context import RuleContext
-from fnbuild.function.source_text import below_limit, quoted
+from fnbuild.function.source_text import has_room, quoted
 from fnbuild.function.suggestions import closest, did_you_mean
 from fnbuild.function.trigger_rules import SERVICE_TYPES
 from fnbuild.function.types import FieldPath, Function
@@ -147,7 +147,7 @@ def _quantity_or_none(text: str) -> Decimal | None:
         return None
 
 
-def check_labels(context: RuleContext) -> None:
+def check_kubernetes_labels(context: RuleContext) -> None:
     """Check that labels and node selectors are valid in Kubernetes."""
     metadata, spec = context.function.metadata, context.function.spec
     for place, values in (
@@ -155,7 +155,7 @@ def check_labels(context: RuleContext) -> None:
         (("spec", "nodeSelector"), spec.node_selector),
     ):
         for key, value in values.items():
-            if not below_limit(context.report, "error"):
+            if not has_room(context.report, "error"):
                 return
             prefix, slash, rest = key.rpartition("/")
             if not _LABEL_NAME.match(rest) or (slash and not _LABEL_PREFIX.match(prefix)):

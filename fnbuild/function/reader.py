@@ -26,8 +26,8 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import (
     MAX_DIAGNOSTICS,
     SourceText,
-    below_limit,
     decode_source,
+    has_room,
     read_source,
 )
 from fnbuild.function.types import Function
@@ -38,7 +38,7 @@ _BLOCK_START = re.compile(r"#@nuclio\.(\w+)")
 _BLOCK_KEY = "function.yaml"
 
 
-def configure_block(text: str, file: str, report: Report) -> SourceText | None:
+def find_configure_block(text: str, file: str, report: Report) -> SourceText | None:
     """Return the text of the first configure block, with positions in the surrounding file."""
     lines = text.split("\n")
     for row, line in enumerate(lines):
@@ -51,11 +51,11 @@ def configure_block(text: str, file: str, report: Report) -> SourceText | None:
     return None
 
 
-def read_inline(
+def _decode_inline(
     text: str, file: str, report: Report, *, strict: bool = False
 ) -> tuple[Function, Decoder | None]:
     """Return the function that a source file configures; an empty one if it has no block."""
-    source = configure_block(text, file, report)
+    source = find_configure_block(text, file, report)
     if source is None:
         return Function(), None
     tree = parse_yaml(source)
@@ -98,7 +98,7 @@ def load_function(  # noqa: PLR0913 - independent options
     variant: str | None = None,
     base: Function | None = None,
 ) -> LoadedFunction:
-    """Read the function at a path: a folder, a .yaml file or a .py file.
+    """Read and check the function at a path: a folder, a .yaml file or a .py file.
 
     In order of precedence: `overrides` from flags, the overlay `variant`, the file, and `base`.
     Raises ConfigError, whose report has every diagnostic.
@@ -126,7 +126,7 @@ def check_function(  # noqa: PLR0913 - independent options
     variant: str | None = None,
     base: Function | None = None,
 ) -> tuple[LoadedFunction | None, Report]:
-    """Read a function like `load_function`, and return None for it if the report has an error.
+    """Read and check a function like `load_function`; return None for it if there are errors.
 
     With `code`, the handler's module is checked as well, without running it.
     """
@@ -143,19 +143,19 @@ def check_function(  # noqa: PLR0913 - independent options
 def check_text(
     data: bytes, file: str, *, code: Path | None = None
 ) -> tuple[Function | None, Report]:
-    """Check the text of a configuration file, like `check_function`, but not the file system.
+    """Check the text of a configuration file; return its function in spite of errors.
 
-    `data` is the file's content, `file` its name in messages. `code` is the folder of the handler's
-    module; the module and inline source are checked as well. If there are errors, the function with
-    its defaults is still returned, unless the file cannot be read at all.
+    The function has its defaults; it is None only if the file cannot be read at all. `data` is the
+    file's content, `file` its name in messages. `code` is the folder of the handler's module; the
+    module and inline source are checked as well. The rest of the file system is not looked at.
     """
     report = Report()
     reading = _FunctionReader(FunctionFiles(Path(), None, None), report, False, None)
     read = reading.decode_text(decode_source(data, file, report))
     function = None
-    if read is not None and (inline := reading.inline(read)) is not None:
-        context = reading.apply_rules(merge_functions(read, inline), None, code)
-        code_rules.check_entry_module(context)
+    if read is not None and (inline := reading.read_inline_config(read)) is not None:
+        context = reading.check_with_defaults(merge_functions(read, inline), None, code)
+        code_rules.check_handler_code(context)
         function = context.function
     _finish_report(report)
     return function, report
@@ -163,13 +163,16 @@ def check_text(
 
 def _finish_report(report: Report) -> None:
     report.sort()
-    if not (below_limit(report, "error") and below_limit(report, "warning")):
+    if not (has_room(report, "error") and has_room(report, "warning")):
         message = f"there may be more; the check stops after {MAX_DIAGNOSTICS} errors or warnings"
         report.add(Diagnostic("warning", "too-many-findings", message))
 
 
-def parse_function(text: str, file: str) -> tuple[Function, Report]:
-    """Return the function in a configuration's text, without defaults and rules."""
+def function_from_text(text: str, file: str) -> tuple[Function, Report]:
+    """Return the function in a configuration's text, without defaults and rules, and the report.
+
+    The function is empty if the text cannot be read.
+    """
     report = Report()
     function, _ = _decode_function(decode_source(text.encode(), file, report), strict=False)
     report.sort()
@@ -239,7 +242,9 @@ class _FunctionReader:
         read = self._read_file()
         if read is None:
             return None
-        inline = self.inline(merge_functions(overrides, read) if overrides is not None else read)
+        inline = self.read_inline_config(
+            merge_functions(overrides, read) if overrides is not None else read
+        )
         if inline is None:
             return None
         written = self._apply_variant(merge_functions(read, inline))
@@ -249,21 +254,21 @@ class _FunctionReader:
             written = merge_functions(written, base)
         if overrides is not None:
             written = merge_functions(overrides, written)
-        context = self.apply_rules(written, overrides, located.source or located.folder)
+        context = self.check_with_defaults(written, overrides, located.source or located.folder)
         if look_into_code:
-            code_rules.check_entry_module(context)
+            code_rules.check_handler_code(context)
         function = context.function
         return LoadedFunction(
             function, self.report, located.folder, located.config, located.source, self.text
         )
 
-    def apply_rules(
+    def check_with_defaults(
         self, written: Function, overrides: Function | None, code: Path | None
     ) -> RuleContext:
         """Apply the defaults and all rules; `code` is the function's folder or source file."""
         function = rules.with_defaults(written, code)
         context = RuleContext(function, written, self.report, self.layers, overrides, code)
-        rules.apply_rules(context)
+        rules.run_rules(context)
         return context
 
     def _read_file(self) -> Function | None:
@@ -295,11 +300,11 @@ class _FunctionReader:
             return None
         function, trigger = overlays.apply_overlay(overlay, read)
         if trigger is not None:
-            overlays.rename_trigger_paths(decoder, overlay, trigger)
+            overlays.alias_trigger_paths(decoder, overlay, trigger)
         self.layers.insert(0, decoder)
         return function
 
-    def inline(self, written: Function) -> Function | None:
+    def read_inline_config(self, written: Function) -> Function | None:
         """Return the function that the source code configures, or None if it cannot be read."""
         if code := written.spec.build.function_source_code:
             name, text = "functionSourceCode", _decode_source_code(code)
@@ -314,7 +319,7 @@ class _FunctionReader:
         else:
             return Function()
         before = len(self.report.errors)
-        function, decoder = read_inline(text, name, self.report, strict=self.strict)
+        function, decoder = _decode_inline(text, name, self.report, strict=self.strict)
         if decoder is not None:
             self.layers.append(decoder)
         elif len(self.report.errors) > before:

@@ -25,7 +25,7 @@ from fnbuild.function.labels import FLAG_ANNOTATIONS, parse_edges, skeleton_svg
 from fnbuild.function.source_text import SourceText, quoted, read_source, report_conflict_markers
 from fnbuild.function.suggestions import corrected_key
 from fnbuild.function.types import Function
-from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose, compose_valid
+from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose, compose_or_none
 from fnbuild.function.yaml_parser import TabRepairer, row_with_tab
 
 _BOM = b"\xef\xbb\xbf"
@@ -85,7 +85,7 @@ def repair_text(text: str, file: str) -> tuple[str, list[Repair]]:
             break
         repairs.extend(Repair(file, edit.line + 1, edit.description) for edit in edits)
         source = SourceText(_apply_edits(source.text, edits), file)
-    if not repairs or _error_count(source) > _error_count(SourceText(text, file)):
+    if not repairs or _error_rank(source) > _error_rank(SourceText(text, file)):
         return text, []
     return source.text, repairs
 
@@ -107,9 +107,9 @@ def _without_tabs(source: SourceText, repairs: list[Repair]) -> SourceText:
     return source
 
 
-def _error_count(source: SourceText) -> tuple[bool, int]:
-    """Return True if the text cannot be parsed, and its number of errors."""
-    root = compose_valid(source)
+def _error_rank(source: SourceText) -> tuple[bool, int]:
+    """Return a sort key: True if the text cannot be parsed, then its number of errors."""
+    root = compose_or_none(source)
     if root is None:
         return True, 0
     Decoder(source).read(Function, root)
@@ -124,7 +124,7 @@ def _apply_edits(text: str, edits: list[_Edit]) -> str:
 
 def _find_edits(source: SourceText) -> list[_Edit]:
     """Return edits that do not overlap."""
-    root = compose_valid(source)
+    root = compose_or_none(source)
     if root is None or root.kind != "map":
         return []
     decoder = Decoder(source)
@@ -236,7 +236,7 @@ def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
 
 def _label_spec(text: str) -> Any:
     """Return the label spec in the text of a configuration file, None if it is not valid."""
-    root = compose_valid(SourceText(text, ""))
+    root = compose_or_none(SourceText(text, ""))
     if root is None:
         return None
     try:
@@ -295,7 +295,7 @@ def svg_insertion(text: str) -> tuple[int, str, str] | None:
     except (ValueError, RecursionError):
         return None
     source = SourceText(text, "")
-    root = compose_valid(source)
+    root = compose_or_none(source)
     if not isinstance(labels, list) or root is None or len(root.items) != len(labels):
         return None
     for label, node in zip(labels, root.items, strict=True):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fnbuild.errors import Diagnostic, Report, Span
 from fnbuild.function.decoder import Decoder
-from fnbuild.function.source_text import SourceText, below_limit
+from fnbuild.function.source_text import SourceText, has_room
 from fnbuild.function.types import FieldPath, Function, to_dict
 from fnbuild.function.yaml_nodes import YamlNode
 
@@ -85,7 +85,7 @@ class RuleContext:
             names |= set(layer_names)
         return origins
 
-    def is_in_file(self, *path: str | int) -> bool:
+    def is_set_in_file(self, *path: str | int) -> bool:
         """Return True if a file sets this value, even if a flag overrides it."""
         return any(path in layer.nodes for layer in self.layers)
 
@@ -97,7 +97,7 @@ class RuleContext:
         hint: str | None = None,
         part: SpanPart = "value",
     ) -> None:
-        if below_limit(self.report, "error"):
+        if has_room(self.report, "error"):
             self.add(Diagnostic("error", rule, message, *self._span_and_excerpt(path, part), hint))
 
     def warning(
@@ -108,7 +108,7 @@ class RuleContext:
         hint: str | None = None,
         part: SpanPart = "value",
     ) -> None:
-        if below_limit(self.report, "warning"):
+        if has_room(self.report, "warning"):
             self.add(
                 Diagnostic("warning", rule, message, *self._span_and_excerpt(path, part), hint)
             )
@@ -129,7 +129,7 @@ class RuleContext:
     def add(self, diagnostic: Diagnostic) -> None:
         """Add a diagnostic, unless the reader has reported an error at the same place."""
         reported = diagnostic.span in self._spans_with_errors
-        if not reported and below_limit(self.report, diagnostic.severity):
+        if not reported and has_room(self.report, diagnostic.severity):
             self.report.add(diagnostic)
 
 

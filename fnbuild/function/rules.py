@@ -13,7 +13,7 @@ import msgspec
 from fnbuild.function import cvat_rules, function_rules, platform_rules, trigger_rules
 from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER
 from fnbuild.function.rule_context import RuleContext
-from fnbuild.function.source_text import below_limit
+from fnbuild.function.source_text import has_room
 from fnbuild.function.types import Function, Trigger
 
 DEFAULT_RUNTIME = "python:3.9"
@@ -44,7 +44,7 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     platform_rules.check_scaling,
     platform_rules.check_resources,
     platform_rules.check_workers_per_gpu,
-    platform_rules.check_labels,
+    platform_rules.check_kubernetes_labels,
     platform_rules.check_volumes,
     platform_rules.check_platform_attributes,
     platform_rules.check_containers,
@@ -53,11 +53,11 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
 )
 
 CVAT_RULES: tuple[Callable[[RuleContext], None], ...] = (
-    cvat_rules.check_keys,
-    cvat_rules.check_numbers,
-    cvat_rules.check_flags,
+    cvat_rules.check_annotation_keys,
+    cvat_rules.check_annotation_numbers,
+    cvat_rules.check_annotation_flags,
     cvat_rules.check_tracked_shapes,
-    cvat_rules.check_event_timeout,
+    cvat_rules.check_cvat_timeout,
     cvat_rules.check_description,
     cvat_rules.check_http_trigger,
     cvat_rules.check_request_size,
@@ -65,11 +65,11 @@ CVAT_RULES: tuple[Callable[[RuleContext], None], ...] = (
 """The rules for functions with the annotation `type`; CVAT ignores all others."""
 
 
-def apply_rules(context: RuleContext) -> None:
-    """Run every rule that concerns the function."""
+def run_rules(context: RuleContext) -> None:
+    """Run every rule that concerns the function, which has its defaults."""
     is_for_cvat = "type" in context.function.metadata.annotations
     for rule in (*RULES, *CVAT_RULES) if is_for_cvat else RULES:
-        if not below_limit(context.report, "error"):
+        if not has_room(context.report, "error"):
             return
         rule(context)
 
@@ -87,6 +87,14 @@ def with_defaults(function: Function, path: Path | None = None) -> Function:
         )
     spec = msgspec.structs.replace(spec, runtime=runtime, handler=handler, triggers=triggers)
     return msgspec.structs.replace(function, spec=spec)
+
+
+def with_default_handler(function: Function) -> Function:
+    """Return the function with the handler and runtime that it gets without a folder of code."""
+    spec = function.spec
+    return function.with_spec(
+        runtime=spec.runtime or "python", handler=spec.handler or default_handler(None)
+    )
 
 
 def _trigger_with_defaults(key: str, trigger: Trigger) -> Trigger:

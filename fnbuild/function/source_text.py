@@ -94,15 +94,15 @@ class SourceText:
         return Diagnostic(severity, rule, message, span, self.excerpt(span) if span else None, hint)
 
     def warning(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
-        if below_limit(self.report, "warning"):
+        if has_room(self.report, "warning"):
             self.report.add(self.diagnostic("warning", rule, message, span, hint))
 
     def error(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
-        if below_limit(self.report, "error"):
+        if has_room(self.report, "error"):
             self.report.add(self.diagnostic("error", rule, message, span, hint))
 
 
-def below_limit(report: Report, severity: Severity) -> bool:
+def has_room(report: Report, severity: Severity) -> bool:
     """Return True if the report takes further diagnostics of this severity."""
     diagnostics = report.diagnostics
     if len(diagnostics) < MAX_DIAGNOSTICS:

@@ -117,7 +117,7 @@ def _parents_by_key() -> dict[str, str]:
     return result
 
 
-def hint_for_text(path: FieldPath, node: YamlNode) -> str | None:
+def hint_if_not_text(path: FieldPath, node: YamlNode) -> str | None:
     """Return a hint for a list or a mapping in place of text."""
     if path[-1:] == ("spec",) and path[-2:-1] == ("annotations",):
         return "CVAT reads this annotation as JSON text: write `spec: |` and JSON below it"
@@ -130,7 +130,7 @@ def hint_for_text(path: FieldPath, node: YamlNode) -> str | None:
     return None
 
 
-def hint_for_mapping(path: FieldPath, node: YamlNode) -> str | None:
+def hint_if_not_mapping(path: FieldPath, node: YamlNode) -> str | None:
     """Return a hint for a list or a scalar in place of a mapping."""
     if path[-1:] == ("triggers",) and node.kind == "list":
         return "triggers are named: `triggers:` then `myHttpTrigger:` then `kind: http`"
@@ -141,7 +141,7 @@ def hint_for_mapping(path: FieldPath, node: YamlNode) -> str | None:
     return None
 
 
-def hint_for_list(path: FieldPath, node: YamlNode) -> str | None:
+def hint_if_not_list(path: FieldPath, node: YamlNode) -> str | None:
     """Return a hint for a mapping or a scalar in place of a list."""
     if path[-1:] == ("env",) and node.kind == "map":
         return "each variable is an item: `- name: NAME` and `value: …`"

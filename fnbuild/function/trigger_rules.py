@@ -93,7 +93,7 @@ def check_workers(context: RuleContext) -> None:
 
 def _is_written_zero(context: RuleContext, path: FieldPath) -> bool:
     """Return True if a file sets the value to zero and no other file overrides it."""
-    location = context.locate(path) if context.is_in_file(*path) else None
+    location = context.locate(path) if context.is_set_in_file(*path) else None
     return location is not None and location[2].value in (0, "0", None)
 
 

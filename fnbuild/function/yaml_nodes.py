@@ -98,8 +98,8 @@ def compose(source: SourceText) -> YamlNode | None:
         return None
 
 
-def compose_valid(source: SourceText) -> YamlNode | None:
-    """Return the document's root like `compose`, also None for invalid syntax."""
+def compose_or_none(source: SourceText) -> YamlNode | None:
+    """Return the document's root like `compose`, but None for invalid syntax, too."""
     try:
         return compose(source)
     except yaml.YAMLError:
@@ -279,7 +279,7 @@ _LONGEST_MAPPED_TEXT = 20_000
 class EmbeddedText:
     """Maps positions in a scalar's text to spans in its file.
 
-    A quoted or folded text of more than `longest` characters has one span: its first line.
+    A quoted or folded text of more than `longest` characters has one span: that of the whole value.
     """
 
     def __init__(self, source: SourceText, node: YamlNode, longest: int = _LONGEST_MAPPED_TEXT):
@@ -288,8 +288,8 @@ class EmbeddedText:
         self.node = node
         self.lines = node.text.split("\n")
 
-    def first_line(self) -> Span | None:
-        """Return the span of the value's first line."""
+    def whole_span(self) -> Span | None:
+        """Return the span of the whole value."""
         return self.node.span(self.source)
 
     def span_at_index(self, index: int) -> Span | None:
@@ -307,9 +307,9 @@ class EmbeddedText:
                 indent = len(self.source.lines[row]) - len(self.lines[line])
                 if indent >= 0:
                     return self._span(row, indent + column, length)
-            return self.first_line()
+            return self.whole_span()
         if len(self.node.text) > self.longest:
-            return self.first_line()
+            return self.whole_span()
         return self._span_by_counting(line, column, length)
 
     def _span(self, row: int, column: int, length: int) -> Span:
@@ -334,7 +334,7 @@ class EmbeddedText:
                 if remaining <= 0:
                     return self._span(number, match.start(), length)
                 remaining -= self._count(match.group())
-        return self.first_line()
+        return self.whole_span()
 
     def _is_blank(self, written: str) -> bool:
         return self.node.style == '"' and written in ("\\n", "\\t", "\\r", "\\ ", "\\")

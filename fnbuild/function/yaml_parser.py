@@ -110,9 +110,9 @@ def _replace_line(source: SourceText, row: int, line: str) -> SourceText:
 
 
 def parse_yaml(source: SourceText) -> tuple[YamlNode, SourceText] | None:
-    """Return the root of a file's tree, and the source of its positions, without tabs.
+    """Return the root of a file's tree, and the text that its positions refer to.
 
-    None after reporting an error.
+    In that text, spaces replace tabs in the indentation. None after reporting an error.
     """
     if report_conflict_markers(source):
         return None

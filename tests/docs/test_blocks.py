@@ -93,7 +93,7 @@ def follow(document: Path, folder: Path, environment: dict[str, str]) -> None:
             if block.language == "sh":
                 run(NOT_RUN.sub("", block.text), folder, environment, place)
             elif block.language == "yaml" and (not block.file or "function" in block.file):
-                _, report = reader.parse_function(block.text, place)
+                _, report = reader.function_from_text(block.text, place)
                 assert not report.errors, report.render()
     finally:
         subprocess.run(

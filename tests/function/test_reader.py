@@ -9,8 +9,8 @@ from fnbuild.errors import ConfigError
 from fnbuild.function.reader import (
     check_function,
     function_from_dict,
+    function_from_text,
     load_function,
-    parse_function,
 )
 from fnbuild.function.types import EnvVar, Function, Metadata, Spec, to_dict
 from tests.function.function_folder import GOOD, Folder, at
@@ -308,7 +308,7 @@ def test_source_code_in_the_configuration(folder: Folder) -> None:
 
 
 def test_parse_adds_no_defaults() -> None:
-    function, report = parse_function("metadata: {name: x}", "f.yaml")
+    function, report = function_from_text("metadata: {name: x}", "f.yaml")
     assert function == Function(metadata=Metadata(name="x"))
     assert not report.diagnostics
 

@@ -168,7 +168,7 @@ def _fits(row: CudaImage, requested: dict[str, str]) -> bool:
 
 
 def release_allowed(specifiers: str, release: str) -> bool:
-    """Return True if specifiers such as `>=2.1,<2.5` or `==2.7.*` allow a release without a label."""
+    """Return True if specifiers such as `>=2.1,<2.5` or `==2.7.*` allow a release (no label)."""
     return all(
         _specifier_allows(sign, version, release)
         for sign, version in _SPECIFIER.findall(specifiers)

@@ -91,7 +91,7 @@ def _configured_source(path: Path | None, config_file: Path | None) -> tuple[Pat
         return None  # the reader reports the error
     if "path" not in text and "codeEntry" not in text:
         return None
-    build = reader.parse_function(text, str(located.config))[0].spec.build
+    build = reader.function_from_text(text, str(located.config))[0].spec.build
     return (located.config, build) if _is_remote(build) else None
 
 

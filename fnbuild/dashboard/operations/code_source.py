@@ -20,8 +20,9 @@ from fnbuild.dashboard.settings import Settings
 from fnbuild.deploy.pipeline import DeployRequest
 from fnbuild.errors import UsageError
 from fnbuild.function.files import displayed_as
-from fnbuild.function.merge import merge_functions, with_source_defaults
+from fnbuild.function.merge import merge_functions
 from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_default_handler
 from fnbuild.function.types import Build, Function, Spec
 from fnbuild.platforms import Deployment, Progress
 
@@ -110,7 +111,7 @@ class CodeSource:
             trees.temporary_folder("fnbuild-source-") as folder,
             displayed_as(folder, "the function", _SOURCE_HINT),
         ):
-            function = with_source_defaults(self._normalized(requested.overrides))
+            function = with_default_handler(self._normalized(requested.overrides))
             yield replace(requested, path=folder, overrides=function, base=self._base())
 
     def _normalized(self, function: Function) -> Function:
