@@ -38,7 +38,7 @@ _TRANSPOSITIONS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 def decode(
     event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: Optional[int] = None
 ) -> Any:
-    """Return the image of a request as a NumPy array of uint8, upright: height x width x 3.
+    """Return the image of an event as a NumPy array of uint8, upright: height x width x 3.
 
     The image is base64 at `key` of the JSON body, or the body itself. `mode` is "RGB", "BGR", or
     "L" for grey (height x width). Raises `ImageError` for an invalid request, and
@@ -48,7 +48,7 @@ def decode(
 
 
 def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: Optional[int] = None) -> Any:
-    """Decode the bytes of an encoded image like `decode`."""
+    """Return the image in the bytes of an image file as an array, like `decode`."""
     _check_mode(mode, _MODES)
     if numpy is None:
         raise ImportError(
@@ -73,7 +73,7 @@ def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: Optional[int] = 
 def open_image(
     event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: Optional[int] = None
 ) -> Any:
-    """Return the image of a request as an upright Pillow image of mode "RGB" or "L"."""
+    """Return the image of an event as an upright Pillow image of mode "RGB" or "L"."""
     _check_mode(mode, ("RGB", "L"))
     data = image_file(event, key)
     header = read_header(data)

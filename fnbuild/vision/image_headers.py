@@ -79,7 +79,10 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def file_kind(data: bytes) -> str:
-    """Return the kind of an image file by its first bytes."""
+    """Return the kind of an image file by its first bytes, such as `PNG`.
+
+    Raises `ImageError` for other files.
+    """
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind

@@ -35,7 +35,7 @@ BodyContent = NamedTuple("BodyContent", [("values", Dict[str, Any]), ("file", Op
 
 
 def fields(event: Any, without: Iterable[str] = IMAGE_KEYS) -> Dict[str, Any]:
-    """Return the request's JSON object without its images, such as `threshold` and `pos_points`.
+    """Return the JSON object of an event's body without images: `threshold`, `pos_points` etc.
 
     Empty if the body is an image file. Raises `ImageError` if the body is neither.
     """
@@ -49,7 +49,7 @@ def fields(event: Any, without: Iterable[str] = IMAGE_KEYS) -> Dict[str, Any]:
 
 
 def image_file(event: Any, key: str = "image") -> bytes:
-    """Return the encoded image of a request: from base64 at `key`, or the body itself.
+    """Return the bytes of an event's image file: from base64 at `key`, or the body itself.
 
     Raises `ImageError` if there is none.
     """
