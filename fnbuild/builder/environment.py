@@ -54,7 +54,7 @@ def requirements_of_base(requirements: Requirements) -> Requirements | None:
     the own packages declares.
     """
     steps = requirements.steps
-    if not any(step.sources for step in steps) or any(_is_indivisible(step) for step in steps):
+    if not any(step.own_packages for step in steps) or any(_is_indivisible(step) for step in steps):
         return None
     remaining = [step for step in map(_without_own_packages, steps) if step.packages]
     if not remaining or tuple(remaining) == steps:
@@ -71,26 +71,26 @@ def _without_own_packages(step: PipStep) -> PipStep:
     arguments = [
         word
         for option, word in zip(("", *step.arguments), step.arguments, strict=False)
-        if option in _LINK_OPTIONS or not _names_source(word, step.sources)
+        if option in _LINK_OPTIONS or not _names_own_package(word, step.own_packages)
     ]
     packages = [name for name in step.packages if not _is_own_package(name)]
     places = dict(step.places)
     for text in (*step.requirements, *step.arguments):
-        for dependency in _declared_dependencies(text, step.sources):
+        for dependency in _declared_dependencies(text, step.own_packages):
             lines.append(dependency)
             packages.append(dependency)
             places.setdefault(dependency, step.place)
     lines = list(dict.fromkeys(lines))
     used = [
-        source
-        for source in step.sources
-        if any(str(source) in text for text in (*lines, *arguments, *step.constraints))
+        path
+        for path in step.own_packages
+        if any(str(path) in text for text in (*lines, *arguments, *step.constraints))
     ]
     return replace(
         step,
         arguments=tuple(arguments),
         requirements=tuple(lines),
-        sources=tuple(used),
+        own_packages=tuple(used),
         packages=tuple(dict.fromkeys(packages)),
         places=places,
     )
@@ -104,17 +104,17 @@ def _split_requirement(requirement: str) -> tuple[str, str]:
     return split_extras(requirement.partition(";")[0].strip())
 
 
-def _names_source(word: str, sources: Sequence[Path]) -> bool:
-    return any(_split_requirement(word)[0] == str(source) for source in sources)
+def _names_own_package(word: str, own_packages: Sequence[Path]) -> bool:
+    return any(_split_requirement(word)[0] == str(path) for path in own_packages)
 
 
-def _declared_dependencies(text: str, sources: Sequence[Path]) -> list[str]:
+def _declared_dependencies(text: str, own_packages: Sequence[Path]) -> list[str]:
     """Return the declared dependencies of a package of the function.
 
     The list is empty if only a build of the package would reveal them.
     """
     name, extras = _split_requirement(text)
-    if not _names_source(text, sources) or not Path(name).is_dir():
+    if not _names_own_package(text, own_packages) or not Path(name).is_dir():
         return []
     try:
         project = tomllib.loads(Path(name, "pyproject.toml").read_text())["project"]
@@ -240,7 +240,7 @@ def _environment_key(interpreter: Interpreter, requirements: Requirements) -> st
     digests: dict[Path, str] = {}
     steps = []
     for step in requirements.steps:
-        for source in (*step.sources, *step.links):
+        for source in (*step.own_packages, *step.links):
             digests.setdefault(source, _source_hash(source))
         texts = [*step.arguments, "", *step.requirements, "", *step.constraints]
         # A path differs from revision to revision; its content counts.
@@ -311,7 +311,7 @@ def _run_step(
         return
     copies = folder / "sources"
     texts = [list(step.arguments), list(step.requirements), list(step.constraints)]
-    for index, source in enumerate(step.sources):
+    for index, source in enumerate(step.own_packages):
         copy = _copy_source(source, copies / str(index))
         texts = [[text.replace(str(source), str(copy)) for text in part] for part in texts]
     arguments, *files = texts

@@ -25,8 +25,9 @@ _MAX_FILE_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class FlatRequirements:
-    """Flat lines of requirement files in `folder`, and the local packages in them.
+    """Flat lines of requirement files in `folder`.
 
+    `own_packages` are the folders and archives that they name in place of published packages,
     `links` are folders and pages in which pip looks for packages. `places` maps each line to its
     file and line number.
     """
@@ -34,7 +35,7 @@ class FlatRequirements:
     folder: Path
     requirements: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
-    sources: list[Path] = field(default_factory=list)
+    own_packages: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class FlatRequirements:
         if url := _FILE_URL.match(name):
             target = base / urllib.parse.unquote(url[2])
             if (local := resolve_inside(target, self.folder)) is not None:
-                self.sources.append(local)
+                self.own_packages.append(local)
                 return f"{local}{url[1] or extras}{semicolon}{marker}"
         if not is_local_path(name):
             return line
@@ -95,7 +96,7 @@ class FlatRequirements:
                 f"{place}: {name} is not in the function's folder",
                 hint="add it to the folder, or name a published package",
             )
-        self.sources.append(path)
+        self.own_packages.append(path)
         return f"{path}{extras}{semicolon}{marker}"
 
 

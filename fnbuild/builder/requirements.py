@@ -152,9 +152,9 @@ class PipStep:
     """One run of pip.
 
     `requirements` and `constraints` are the flat lines of the files that it names. `packages` are
-    the packages to install, for messages; `sources` are the function's own folders and archives
-    among them. `places` maps a line to the function's file that contains it. `links` are the
-    function's folders in which pip looks for packages.
+    the packages to install, for messages; `own_packages` are the function's own folders and
+    archives among them. `places` maps a line to the function's file that contains it. `links` are
+    the function's folders in which pip looks for packages.
     """
 
     verb: Literal["install", "uninstall"]
@@ -162,7 +162,7 @@ class PipStep:
     arguments: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
-    sources: tuple[Path, ...] = ()
+    own_packages: tuple[Path, ...] = ()
     packages: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     links: tuple[Path, ...] = ()
@@ -272,7 +272,7 @@ class _Collector:
             tuple(arguments),
             tuple(flat.requirements),
             tuple(flat.constraints),
-            tuple(flat.sources),
+            tuple(flat.own_packages),
             tuple(packages),
             flat.places,
             tuple(flat.links),
@@ -286,7 +286,7 @@ class _Collector:
         if path is None:
             # Published packages have no slash in their names.
             raise _MissingError(name)
-        flat.sources.append(path)
+        flat.own_packages.append(path)
         return f"{path}{extras}"
 
     def _file(self, value: str, line: BuildLine) -> Path:

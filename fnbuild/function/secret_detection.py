@@ -120,7 +120,7 @@ def is_secret_name(name: str) -> bool:
         not _SECRET_WORDS.isdisjoint(words)
         or any(_SECRET_PARTS.search(word) for word in words)
         or any(text in joined for text in ("connectionstring", "connstr", "seedphrase"))
-        or any(_means_secret(words, place) for place in range(len(words)))
+        or any(_means_secret(words, index) for index in range(len(words)))
     )
 
 
@@ -177,11 +177,11 @@ def declared_secrets(annotations: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name.strip() for name in names if name.strip())
 
 
-def _means_secret(words: list[str], place: int) -> bool:
+def _means_secret(words: list[str], index: int) -> bool:
     """Return True if an ambiguous word means a secret at its position in the name."""
-    word = words[place]
-    before = words[place - 1] if place else ""
-    after = words[place + 1] if place + 1 < len(words) else ""
+    word = words[index]
+    before = words[index - 1] if index else ""
+    after = words[index + 1] if index + 1 < len(words) else ""
     ends = not after or after.isdecimal()
     meanings = {
         "key": (ends or after in _AFTER_KEY) and before not in _BEFORE_OTHER_KEYS,

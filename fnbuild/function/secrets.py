@@ -1,4 +1,8 @@
-"""Copies of a configuration without its secrets, for readers, exports and images."""
+"""Copies of a configuration without its secrets, for readers, exports and images.
+
+In names, `mask` means to put a mark in place of a secret, `strip` to delete it from a text, and
+`redact` to do both for a reader.
+"""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ class TestReuse:
         assert base_requirements is not None
         [step] = base_requirements.steps
         assert step.packages == ("a", "b>1")
-        assert step.sources == ()
+        assert step.own_packages == ()
         python = ensure_environment(here, requirements_of("pip install './lib[more]'"), Progress())
         assert run(python, "import a, b, lib; print(b.version)") == "2.0"
 

@@ -72,7 +72,7 @@ def test_local_packages(flat, write, folder):
         f"--find-links {folder}/libs",
         "--find-links https://example.org/wheels",
     ]
-    assert {path.name for path in requirements.sources} == {"one", "two-1.0-py3-none-any.whl"}
+    assert {path.name for path in requirements.own_packages} == {"one", "two-1.0-py3-none-any.whl"}
 
 
 @pytest.mark.parametrize(

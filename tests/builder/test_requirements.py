@@ -207,7 +207,7 @@ class TestFiles:
         (step,) = collect_requirements(function_with(line), folder).steps
         root = folder.resolve()
         assert step.arguments == (f"{root}", f"{root}/lib", f"{root}/lib[gpu]", f"{root}/lib")
-        assert set(step.sources) == {root, root / "lib"}
+        assert set(step.own_packages) == {root, root / "lib"}
 
     @pytest.mark.parametrize(
         ("line", "name"),
@@ -275,7 +275,7 @@ def test_any_text_ends_as_steps_or_one_clear_error(folder, lines):
     with contextlib.suppress(BuildError):
         requirements = collect_requirements(function, folder)
         for step in requirements.steps:
-            for source in step.sources:
+            for source in step.own_packages:
                 assert folder.resolve() in [source, *source.parents]
 
 

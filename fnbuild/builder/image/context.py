@@ -209,7 +209,7 @@ def _requirement_paths(code: Path) -> list[str]:
     flat = FlatRequirements(root)
     try:
         flat.read(root / _REQUIREMENTS)
-        sources = [*flat.files, *flat.sources]
+        sources = [*flat.files, *flat.own_packages]
     except BuildError:
         # The installation reports the error, if there is one.
         sources = [root / _REQUIREMENTS]
