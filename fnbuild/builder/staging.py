@@ -24,6 +24,7 @@ import msgspec
 import yaml
 
 from fnbuild import trees
+from fnbuild.builder.artifact import Artifact
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError, ConflictError
 from fnbuild.function.reader import LoadedFunction
@@ -46,23 +47,6 @@ _CHUNK_BYTES = 1 << 30
 _SHARED_MIN_BYTES = 1 << 20
 _CONFIG_NAME = "function.yaml"
 _OWNER_PID = re.compile(r"(?:\.staging-)?(\d+)-")
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """The result of the build stage: a folder with the code, or an image reference.
-
-    `digest` is the hash of the code (hex); equal digests mean equal code. `id` is the engine's id
-    of an image; the reference may refer to another image by now. `pinned` is an immutable
-    reference, for platforms whose machines pull the image themselves.
-    """
-
-    kind: Literal["folder", "image"]
-    reference: str
-    digest: str
-    warnings: tuple[str, ...] = ()
-    id: str = ""
-    pinned: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from fnbuild.builder.staging import Artifact as Artifact
+from fnbuild.builder.artifact import Artifact as Artifact
 from fnbuild.errors import UsageError
 from fnbuild.names import PLATFORMS
 from fnbuild.platforms.audit import with_audit_log

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from fnbuild.builder.staging import Artifact
+from fnbuild.builder.artifact import Artifact
 from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
 from fnbuild.function.suggestions import closest
 from fnbuild.function.types import Function, Metadata

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol
 
-from fnbuild.builder.staging import Artifact
+from fnbuild.builder.artifact import Artifact
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.types import Function
 from fnbuild.platforms.base import (

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from fnbuild.builder.staging import Artifact
+from fnbuild.builder.artifact import Artifact
 from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.secrets import reject_masked_values, without_access_credentials

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.builder.artifact import Artifact
 from fnbuild.builder.interpreter import missing_base_image
-from fnbuild.builder.staging import Artifact
 from fnbuild.deploy import dependency_hints
 from fnbuild.errors import NotReadyError
 from fnbuild.function.types import Build, EnvVar, Function, Spec

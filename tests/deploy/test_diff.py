@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.builder.staging import Artifact, scan_folder
+from fnbuild.builder.artifact import Artifact
+from fnbuild.builder.staging import scan_folder
 from fnbuild.deploy import diff
 from fnbuild.function.types import Function
 from fnbuild.platforms import Change, Plan

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnbuild.builder import processor_settings, requirements, torch_index
+from fnbuild.builder.artifact import Artifact
 from fnbuild.builder.directives import PlacedDirective
 from fnbuild.builder.image import base_images, dockerfile, probe, references, registry
 from fnbuild.builder.image.base_images import ensure_base_image
@@ -25,7 +26,6 @@ from fnbuild.builder.image.engine import Engine, StepError
 from fnbuild.builder.image.probe import ImagePython, ProbedImage
 from fnbuild.builder.image.recipe import Recipe, create_recipe, create_request
 from fnbuild.builder.interpreter import PYTHON_VARIABLE
-from fnbuild.builder.staging import Artifact
 from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.function.files import display_path
