@@ -1,4 +1,4 @@
-"""The result of a build, which platforms deploy."""
+"""The artifact of a build, which platforms deploy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What a build makes: a folder with the code, or an image.
+    """The result of a build: a folder with the code, or an image.
 
     `digest` is the hash of the code (hex); equal digests mean equal code. `id` is the engine's id
     of an image; the reference may refer to another image by now. `pinned` is an immutable
