@@ -46,7 +46,7 @@ def folders():
 
 _NAMES_ON_PATH = ("python3", "python")
 _VERSIONS = range(14, OLDEST_PYTHON[1] - 1, -1)
-_USUAL_PLACES = (
+_USUAL_PROGRAMS = (
     "/usr/local/bin/python3",
     "/usr/bin/python3",
     "/opt/conda/bin/python",
@@ -83,15 +83,15 @@ class ImageFolders:
 
     def real(self, path: str) -> str:
         """Return the real path in the image."""
-        for place, real in self.places.items():
-            if path == place or path.startswith(f"{place}/"):
-                return real + path[len(place) :]
+        for folder, real in self.places.items():
+            if path == folder or path.startswith(f"{folder}/"):
+                return real + path[len(folder) :]
         return path
 
 
 def parse_folders(raw: Any) -> ImageFolders:
     """Parse the output of `folders()`. Raises ValueError, KeyError or TypeError if invalid."""
-    places = {str(place): str(real) for place, real in raw["places"].items()}
+    places = {str(folder): str(real) for folder, real in raw["places"].items()}
     owners = {}
     for path, (user, group, mode) in raw["owners"].items():
         owners[str(path)] = (int(user), int(group), int(mode))
@@ -177,7 +177,7 @@ class _PythonSearch:
         )
 
     def find_first(self) -> ImagePython:
-        """Return the first one on PATH; if there is none, the first of the usual places."""
+        """Return the first one on PATH; if there is none, the first of the usual programs."""
         for name in _NAMES_ON_PATH:
             python = self._query(name)
             if python is not None and python.is_supported:
@@ -185,8 +185,8 @@ class _PythonSearch:
             if self._unusable:
                 break  # the container would select it, and fail
         on_path = bool(self._unusable)
-        for place in self._existing_places():
-            python = self._query(place)
+        for program in self._existing_programs():
+            python = self._query(program)
             if python is None or not python.is_supported:
                 continue
             if not on_path:
@@ -199,13 +199,13 @@ class _PythonSearch:
             f" python3`), or name its interpreter in {PYTHON_VARIABLE}"
         )
 
-    def _existing_places(self) -> Iterator[str]:
-        """Yield those of the usual places that exist, or all if the image has no shell."""
+    def _existing_programs(self) -> Iterator[str]:
+        """Yield those of the usual programs that exist, or all if the image has no shell."""
         result = self._engine.run(
-            self._image, ["/bin/sh", "-c", _LIST_EXISTING, "sh", *_USUAL_PLACES]
+            self._image, ["/bin/sh", "-c", _LIST_EXISTING, "sh", *_USUAL_PROGRAMS]
         )
         if result.status == _PROGRAM_NOT_FOUND:
-            yield from _USUAL_PLACES
+            yield from _USUAL_PROGRAMS
         else:
             yield from result.out.split()
 
@@ -231,10 +231,10 @@ class _PythonSearch:
         names = " and ".join(_NAMES_ON_PATH)
         unusable = f"; found {', '.join(self._unusable)}" if self._unusable else ""
         versions = f"python3.{_VERSIONS[0]} to python3.{_VERSIONS[-1]}"
-        places = ", ".join(place for place in _USUAL_PLACES if "python3." not in place)
+        programs = ", ".join(path for path in _USUAL_PROGRAMS if "python3." not in path)
         return BuildError(
             f"the image {self._image} has no usable Python (3.6 or later): looked for {names} on"
-            f" its PATH, {places}, and {versions} in /usr/local/bin and /usr/bin{unusable}",
+            f" its PATH, {programs}, and {versions} in /usr/local/bin and /usr/bin{unusable}",
             hint=hint,
         )
 
