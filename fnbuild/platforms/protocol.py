@@ -132,6 +132,7 @@ class Platform(Protocol):
         """Return all functions of the namespace, sorted by name.
 
         A function that another process changes is `building`, and `changing` describes the change.
+        An interrupted change may be finished or undone first.
         """
 
     def deployment(self, namespace: str, name: str) -> Deployment:

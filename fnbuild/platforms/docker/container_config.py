@@ -67,18 +67,18 @@ def create_body(
     revision: RevisionRecord,
     placement: ContainerPlacement,
     *,
-    candidate: bool = False,
+    trial: bool = False,
     check_import: bool = False,
 ) -> Raw:
     """Return the body of `POST /containers/create`. Raises `InputError` for invalid values.
 
-    A candidate has a label and is not restarted. With `check_import` the container has no GPU and
-    only imports the handler.
+    A trial container has a label and is not restarted. With `check_import` the container has no GPU
+    and only imports the handler.
     """
     function = revision.function
     labels = revision.container_labels() | {OWNER_LABEL: placement.owner}
     host = _host_config(function, placement)
-    if candidate:
+    if trial:
         labels[CANDIDATE_LABEL] = "true"
         host["RestartPolicy"] = {"Name": "no"}
     if check_import:
@@ -107,8 +107,8 @@ def create_body(
         HOST_NETWORK,
         NO_NETWORK,
     ):
-        # Containers find the function by this alias; a candidate does not have it.
-        endpoint = {} if candidate else {"Aliases": [revision.key.container]}
+        # Containers find the function by this alias; a trial container does not have it.
+        endpoint = {} if trial else {"Aliases": [revision.key.container_name]}
         body["NetworkingConfig"] = {"EndpointsConfig": {placement.networks[0]: endpoint}}
     return body
 

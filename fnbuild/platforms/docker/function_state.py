@@ -45,7 +45,7 @@ def _state_without_container(objects: FunctionObjects) -> LiveState:
             f"its container was removed; `fnbuild redeploy {name}` creates it again from"
             f" revision {active.number}",
         )
-    if any(container.candidate for container in objects.containers):
+    if any(container.is_trial for container in objects.containers):
         return LiveState("building", "its first deploy is in progress")
     if objects.records:
         return LiveState("error", objects.records[0].failure)
@@ -168,7 +168,7 @@ def _details(
         }
     if active is not None:
         details |= {"image": active.image, "image_id": active.image_id, "digest": active.digest}
-    if objects.is_foreign:
+    if objects.is_deployed_by_nuclio:
         details["deployed_by"] = "Nuclio"
     if count := gpu_limit(function):
         details["gpu"] = count

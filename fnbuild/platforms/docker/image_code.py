@@ -70,7 +70,7 @@ def _extract_files(engine: Engine, revision: RevisionRecord, folder: Path) -> bo
     """Copy the code through a container that never starts; return False if there is none."""
     for abandoned in abandoned_readers(engine):
         engine.remove(abandoned["Id"])
-    name = f"{revision.key.candidate}-{uuid.uuid4().hex[:8]}"
+    name = f"{revision.key.trial_name}-{uuid.uuid4().hex[:8]}"
     labels = {READER_LABEL: f"{_process_scope()}:{os.getpid()}"}
     container = engine.create(
         name, {"Image": revision.image_id, "Cmd": ["processor"], "Labels": labels}

@@ -36,7 +36,7 @@ from fnbuild.platforms.docker.labels import (
     int_label,
 )
 from fnbuild.platforms.docker.leases import Lease, LeaseRecord, decode_lease, newest_lease
-from fnbuild.platforms.docker.ports import container_name, published_addresses
+from fnbuild.platforms.docker.ports import listed_container_name, published_addresses
 from fnbuild.platforms.leases import local_owner
 
 # The longest time that a deploy takes in addition to the function's readiness.
@@ -80,7 +80,7 @@ class Container:
         return int_label(self.labels, PORT_LABEL) or next((port for _, port in self.published), 0)
 
     @property
-    def candidate(self) -> bool:
+    def is_trial(self) -> bool:
         return CANDIDATE_LABEL in self.labels
 
     @property
@@ -109,13 +109,13 @@ class FunctionObjects:
         return newest_lease(self.leases)
 
     @property
-    def leftovers(self) -> list[Container]:
+    def transient_containers(self) -> list[Container]:
         """The containers that exist only during a deploy, or after one was killed."""
         return [
             container
             for container in self.containers
-            if container.candidate
-            or (container.revision is not None and container.name != self.key.container)
+            if container.is_trial
+            or (container.revision is not None and container.name != self.key.container_name)
         ]
 
     @property
@@ -125,15 +125,15 @@ class FunctionObjects:
     @property
     def container(self) -> Container | None:
         """The container that serves, or would serve: a killed deploy leaves more than one."""
-        containers = [container for container in self.containers if not container.candidate]
+        containers = [container for container in self.containers if not container.is_trial]
         return max(containers, key=self._priority, default=None)
 
     def _priority(self, container: Container) -> tuple[bool, bool, int]:
         number = container.revision.number if container.revision else 0
-        return container.running, container.name == self.key.container, number
+        return container.running, container.name == self.key.container_name, number
 
     @property
-    def is_foreign(self) -> bool:
+    def is_deployed_by_nuclio(self) -> bool:
         """True if Nuclio has started the container of the function."""
         container = self.container
         return container is not None and container.revision is None
@@ -225,7 +225,7 @@ def _parse_container(listed: Raw, labels: dict[str, str]) -> Container:
     networks = (listed.get("NetworkSettings") or {}).get("Networks") or {}
     return Container(
         id=str(listed["Id"]),
-        name=container_name(listed),
+        name=listed_container_name(listed),
         state=str(listed.get("State", "")),
         status=str(listed.get("Status", "")),
         labels=labels,
@@ -246,22 +246,24 @@ def is_interrupted(engine: Engine, objects: FunctionObjects) -> bool:
     """Return True if a client ended in the middle of a change of the function."""
     if objects.lease is not None:
         return not leases.is_held(engine, objects.key, objects.lease)
-    if not objects.leftovers or other_holder(*objects.key) is not None:
+    if not objects.transient_containers or other_holder(*objects.key) is not None:
         return False
-    return find_foreign_deploy(engine, objects) is None
+    return find_unleased_deploy(engine, objects) is None
 
 
-def find_foreign_deploy(engine: Engine, objects: FunctionObjects) -> Container | None:
+def find_unleased_deploy(engine: Engine, objects: FunctionObjects) -> Container | None:
     """Return a recent container of a deploy from another data directory without a lease.
 
     Releases of fnbuild that take no lease may use the same engine.
     """
     if objects.lease is not None:
         return None
-    foreign = (
-        other for other in objects.leftovers if other.labels.get(OWNER_LABEL) != local_owner()
+    unleased = (
+        other
+        for other in objects.transient_containers
+        if other.labels.get(OWNER_LABEL) != local_owner()
     )
-    return next((container for container in foreign if _is_recent(engine, container)), None)
+    return next((container for container in unleased if _is_recent(engine, container)), None)
 
 
 def _is_recent(engine: Engine, container: Container) -> bool:
@@ -279,7 +281,7 @@ def describe_change(engine: Engine, objects: FunctionObjects) -> str:
         return f"being {holder.what} by {holder}"
     lease = objects.lease
     if lease is None:
-        container = find_foreign_deploy(engine, objects)
+        container = find_unleased_deploy(engine, objects)
         return (
             f"being deployed from {container.labels.get(OWNER_LABEL, 'elsewhere')}"
             if container

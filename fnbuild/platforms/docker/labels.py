@@ -59,24 +59,24 @@ class DockerKey(base.FunctionKey):
     __slots__ = ()
 
     @property
-    def container(self) -> str:
+    def container_name(self) -> str:
         return f"nuclio-{self.namespace}-{self.name}"
 
     @property
-    def successor(self) -> str:
+    def successor_name(self) -> str:
         """The name of the new container until it has replaced the old one."""
-        return f"{self.container}.fnbuild-next"
+        return f"{self.container_name}.fnbuild-next"
 
     @property
-    def candidate(self) -> str:
+    def trial_name(self) -> str:
         """The name of the trial container, which has no port."""
-        return f"{self.container}.fnbuild-candidate"
+        return f"{self.container_name}.fnbuild-candidate"
 
-    def record(self, suffix: int | str) -> str:
+    def record_name(self, suffix: int | str) -> str:
         """Return the name of the volume that records a revision by its number, or an import."""
         return f"fnbuild-{self.namespace}.{self.name}.{suffix}"
 
-    def image(self, number: int) -> str:
+    def image_reference(self, number: int) -> str:
         """Return the reference that marks the image of a revision as used."""
         tag = f"{self.namespace}.{self.name}.{number}".lstrip(".-")
         if len(tag) > _MAX_TAG_LENGTH:

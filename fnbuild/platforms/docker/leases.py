@@ -279,4 +279,4 @@ def _create_volume(engine: Engine, key: DockerKey, record: LeaseRecord) -> bool:
 
 
 def _volume_name(key: DockerKey, number: int) -> str:
-    return key.record(f"lease-{number}")
+    return key.record_name(f"lease-{number}")

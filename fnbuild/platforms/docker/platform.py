@@ -126,9 +126,9 @@ class DockerPlatform(Platform):
         force_conflicts: bool = False,  # noqa: ARG002 - only fnbuild writes here
     ) -> Deployment:
         key = DockerKey(namespace, name)
-        self._read_function(key)
+        self._recovered_function(key)
         with rollout.exclusive_change(self.engine, key, "rolled back", progress) as objects:
-            _check_not_foreign(objects)
+            _check_not_deployed_by_nuclio(objects)
             target, origin = records.function_records(objects).rollback(revision, progress)
             warnings = rollout.rerun_revision(self.engine, objects, target, origin, progress)
             return self._read_deployment(key, warnings)
@@ -142,13 +142,13 @@ class DockerPlatform(Platform):
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
         key = DockerKey(namespace, name)
-        objects = self._read_function(key)
+        objects = self._recovered_function(key)
         if objects.imported is not None and not objects.revisions:
             imported = imported_artifact(function_state.configuration_of(objects))
             if imported is not None:
                 return self.apply(self.plan(*imported), progress)
         with rollout.exclusive_change(self.engine, key, "redeployed", progress) as objects:
-            _check_not_foreign(objects)
+            _check_not_deployed_by_nuclio(objects)
             rerun = records.function_records(objects).redeploy()
             if rerun is None:
                 raise revision_records.missing_code_error(
@@ -166,7 +166,7 @@ class DockerPlatform(Platform):
             return self._read_deployment(key)
 
     def functions_to_restore(self) -> list[base.FunctionKey]:
-        return [*restoration.find_lapsed(self.engine)]
+        return [*restoration.functions_to_restore(self.engine)]
 
     def restore(
         self, progress: Progress, function: base.FunctionKey | None = None
@@ -217,10 +217,11 @@ class DockerPlatform(Platform):
         return self._read_deployment(DockerKey(namespace, name))
 
     def _read_deployment(self, key: DockerKey, warnings: tuple[str, ...] = ()) -> Deployment:
-        deployment = function_state.to_deployment(self.engine, self._read_function(key))
+        deployment = function_state.to_deployment(self.engine, self._recovered_function(key))
         return replace(deployment, warnings=(*warnings, *deployment.warnings))
 
-    def _read_function(self, key: DockerKey) -> FunctionObjects:
+    def _recovered_function(self, key: DockerKey) -> FunctionObjects:
+        """Return the objects of an existing function; an interrupted change is repaired first."""
         objects = inventory.read_function(self.engine, key)
         if recovery.clean_up(self.engine, [objects]):
             objects = inventory.read_function(self.engine, key)
@@ -250,7 +251,7 @@ class DockerPlatform(Platform):
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = DockerKey(namespace, name)
-        objects = self._read_function(key)
+        objects = self._recovered_function(key)
         if objects.container is None and not follow:
             return revision_records.failure_log(objects.revisions)
 
@@ -273,7 +274,7 @@ class DockerPlatform(Platform):
         return restarts
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
-        container = self._read_function(DockerKey(namespace, name)).container
+        container = self._recovered_function(DockerKey(namespace, name)).container
         return [container.name] if container else []
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
@@ -282,11 +283,11 @@ class DockerPlatform(Platform):
         return {deployment.processors[0]: statistics} if statistics else {}
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        objects = self._read_function(DockerKey(namespace, name))
+        objects = self._recovered_function(DockerKey(namespace, name))
         return revision_records.to_revisions(objects.revisions, objects.active)
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
-        objects = self._read_function(DockerKey(namespace, name))
+        objects = self._recovered_function(DockerKey(namespace, name))
         history = records.function_records(objects)
         record = history.latest if revision is None else history.find(revision)
         if record is None:
@@ -302,12 +303,12 @@ class DockerPlatform(Platform):
         if not (before.exists or before.leases):
             return False
         with rollout.exclusive_change(self.engine, key, "deleted", wait=False) as objects:
-            _check_not_foreign(objects)
+            _check_not_deployed_by_nuclio(objects)
             for container in objects.containers:
                 self.engine.stop(container.id)
             for record in objects.revisions:
                 # Records go first: a record without a container would be restored.
-                self.engine.remove_volume(record.key.record(record.number))
+                self.engine.remove_volume(record.key.record_name(record.number))
             for container in objects.containers:
                 self.engine.remove(container.id)
             for record in objects.revisions:
@@ -351,7 +352,7 @@ class DockerPlatform(Platform):
         }
         deleted = members_to_delete(name, list(members), cascade=cascade)
         for member in deleted:
-            _check_not_foreign(members[member])
+            _check_not_deployed_by_nuclio(members[member])
         for member in deleted:
             self.delete(namespace, member)
         return records.delete_project(self.engine, namespace, name)
@@ -366,9 +367,9 @@ def _project_of_objects(objects: FunctionObjects) -> str:
         return labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
 
 
-def _check_not_foreign(objects: FunctionObjects) -> None:
+def _check_not_deployed_by_nuclio(objects: FunctionObjects) -> None:
     """Raise `PreconditionError` for a function of Nuclio, which only a deploy takes over."""
-    if objects.is_foreign:
+    if objects.is_deployed_by_nuclio:
         name = objects.key.name
         raise PreconditionError(
             f"{name} was deployed by Nuclio, which has its own records of it",

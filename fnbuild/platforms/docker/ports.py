@@ -52,7 +52,7 @@ def is_published(function: Function) -> bool:
     return not (disabled is True or trigger[1].annotations.get(_DISABLED_ANNOTATION) == "true")
 
 
-def publish_addresses(
+def planned_addresses(
     engine: Engine, function: Function
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the addresses on which the port is published, and warnings.
@@ -161,7 +161,7 @@ def _used_ports(engine: Engine) -> Iterator[tuple[int, str]]:
         if function:
             holder = f"{labels.get(NAMESPACE_LABEL)}/{function}"
         else:
-            holder = f"container {container_name(listed)}"
+            holder = f"container {listed_container_name(listed)}"
         if (port := int_label(labels, PORT_LABEL)) > 0:
             yield port, holder
         for entry in listed.get("Ports") or []:
@@ -169,7 +169,7 @@ def _used_ports(engine: Engine) -> Iterator[tuple[int, str]]:
                 yield int(entry["PublicPort"]), holder
 
 
-def container_name(listed: Raw) -> str:
+def listed_container_name(listed: Raw) -> str:
     """Return the name of a container from its list entry."""
     names = listed.get("Names") or [""]
     return str(names[0]).removeprefix("/")

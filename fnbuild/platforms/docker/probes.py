@@ -210,7 +210,7 @@ def _is_healthy(state: Raw) -> bool:
     return health in ("healthy", "none")
 
 
-def check_import(
+def wait_for_import_check(
     engine: Engine, container: str, revision: RevisionRecord, progress: Progress
 ) -> None:
     """Wait for the exit of a container with the command `CHECK_IMPORT_COMMAND`.

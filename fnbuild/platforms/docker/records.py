@@ -41,27 +41,27 @@ _IMPORT_RECORD = "imported"
 
 def record_revision(engine: Engine, revision: RevisionRecord) -> None:
     """Record a revision, and tag its image so that it does not count as unused."""
-    name = revision.key.record(revision.number)
+    name = revision.key.record_name(revision.number)
     if not engine.add_volume(name, revision.record_labels()):
         raise ConflictError(
             f"there is already a volume {name} with another record",
             hint=f"`docker volume inspect {name}` shows it; remove it and deploy again",
         )
     if revision.image_id and not revision.failed:
-        engine.tag(revision.image_id, revision.key.image(revision.number))
+        engine.tag(revision.image_id, revision.key.image_reference(revision.number))
 
 
 def record_serving(engine: Engine, revision: RevisionRecord) -> None:
-    """Record the revision that serves, and remove the records beyond `MAX_REVISIONS`."""
+    """Record the revision that serves, forget an import, and prune old revisions."""
     record_revision(engine, revision)
     remove_import(engine, revision.key)
     prune_revisions(engine, inventory.read_function(engine, revision.key))
 
 
 def remove_revision(engine: Engine, revision: RevisionRecord) -> None:
-    """Remove the record of a revision, and its image if that has no other use or tag."""
-    engine.remove_volume(revision.key.record(revision.number))
-    engine.untag(revision.key.image(revision.number))
+    """Remove a revision: its record, tag and extracted code, and its image without another use."""
+    engine.remove_volume(revision.key.record_name(revision.number))
+    engine.untag(revision.key.image_reference(revision.number))
     image_code.remove_code(revision)
     image = engine.image(revision.image_id) if revision.image_id else None
     if image is not None and not image.get("RepoTags") and not image.get("RepoDigests"):
@@ -69,7 +69,10 @@ def remove_revision(engine: Engine, revision: RevisionRecord) -> None:
 
 
 def prune_revisions(engine: Engine, objects: FunctionObjects) -> None:
-    """Remove the records of all but the newest revisions and the active one."""
+    """Remove all but the newest revisions and the active one.
+
+    Their records, tags and extracted code go, and images without another use.
+    """
     active = objects.active
     for revision in objects.records[MAX_REVISIONS:]:
         if active is None or revision.number != active.number:
@@ -87,11 +90,11 @@ def record_import(engine: Engine, function: Function) -> None:
     """Record an imported function, in place of an earlier import."""
     key = key_of(function)
     remove_import(engine, key)
-    engine.add_volume(key.record(_IMPORT_RECORD), import_labels(function))
+    engine.add_volume(key.record_name(_IMPORT_RECORD), import_labels(function))
 
 
 def remove_import(engine: Engine, key: DockerKey) -> None:
-    engine.remove_volume(key.record(_IMPORT_RECORD))
+    engine.remove_volume(key.record_name(_IMPORT_RECORD))
 
 
 # Projects
@@ -190,4 +193,4 @@ def _image_references(revision: RevisionRecord) -> tuple[str, ...]:
     """Return the references of a revision's image, on the engine and in its registry."""
     pushed = pushed_reference(revision)
     tag = immutable_reference(pushed, revision.image_id) if pushed and revision.image_id else ""
-    return revision.image_id, revision.key.image(revision.number), tag
+    return revision.image_id, revision.key.image_reference(revision.number), tag

@@ -22,12 +22,12 @@ from fnbuild.platforms.docker.function_state import PLATFORM_NAME
 from fnbuild.platforms.docker.inventory import (
     Container,
     FunctionObjects,
-    find_foreign_deploy,
+    find_unleased_deploy,
     is_interrupted,
 )
 from fnbuild.platforms.docker.labels import OWNER_LABEL, DockerKey, RevisionRecord
 from fnbuild.platforms.docker.leases import RECOVERED, Lease
-from fnbuild.platforms.docker.ports import container_name
+from fnbuild.platforms.docker.ports import listed_container_name
 from fnbuild.platforms.docker.probes import ReadinessProbe
 from fnbuild.platforms.docker.switch import replace_container
 from fnbuild.platforms.revision_records import failure_prefix, failure_text
@@ -75,19 +75,19 @@ def recover(
     keeps its stage. The caller holds the lease.
     """
     objects = inventory.read_function(engine, key)
-    if lease.inherited_stage is None and objects.leftovers:
-        _check_no_foreign_deploy(engine, objects)
-    if objects.leftovers or lease.stage:
+    if lease.inherited_stage is None and objects.transient_containers:
+        _check_no_unleased_deploy(engine, objects)
+    if objects.transient_containers or lease.stage:
         Recovery(engine, objects, lease, progress, wait).run()
         objects = inventory.read_function(engine, key)
-    if not objects.leftovers:
+    if not objects.transient_containers:
         _record_serving(engine, objects)
     return objects
 
 
-def _check_no_foreign_deploy(engine: Engine, objects: FunctionObjects) -> None:
+def _check_no_unleased_deploy(engine: Engine, objects: FunctionObjects) -> None:
     without_lease = replace(objects, leases=[])
-    if (container := find_foreign_deploy(engine, without_lease)) is not None:
+    if (container := find_unleased_deploy(engine, without_lease)) is not None:
         place = container.labels.get(OWNER_LABEL) or "elsewhere"
         raise BusyError(
             f"{objects.key.name} is being deployed from {place} (container {container.name})",
@@ -114,14 +114,14 @@ class Recovery:
     wait: bool
 
     def run(self) -> None:
-        successor = self._find_container(self.objects.key.successor)
-        for trial in self.objects.leftovers:
-            if trial.candidate:
+        successor = self._find_container(self.objects.key.successor_name)
+        for container in self.objects.transient_containers:
+            if container.is_trial:
                 self.progress("removed the trial container of an interrupted deploy")
-                self.engine.remove(trial.id)
+                self.engine.remove(container.id)
                 if successor is None:
-                    self._record_failure(trial.revision, _INTERRUPTED_MESSAGE)
-        others = (other for other in self.objects.containers if not other.candidate)
+                    self._record_failure(container.revision, _INTERRUPTED_MESSAGE)
+        others = (other for other in self.objects.containers if not other.is_trial)
         old = next((container for container in others if container is not successor), None)
         if successor is None:
             self._restart_old(old, stopped=self.lease.stage == "switching")
@@ -211,8 +211,8 @@ class Recovery:
             self.engine.stop(old.id)  # it may still be finishing its requests
             self.engine.start(old.id)
             self.progress("started the old container again")
-        if old.revision is not None and old.name != self.objects.key.container:
-            self.engine.rename(old.id, self.objects.key.container)
+        if old.revision is not None and old.name != self.objects.key.container_name:
+            self.engine.rename(old.id, self.objects.key.container_name)
 
     def _record_failure(self, revision: RevisionRecord | None, reason: str) -> None:
         numbers = [record.number for record in self.objects.records]
@@ -230,7 +230,7 @@ def find_leftovers(engine: Engine) -> list[Leftover]:
         for container in _abandoned_containers(engine, objects)
     ]
     for listed in image_code.abandoned_readers(engine):
-        name = container_name(listed)
+        name = listed_container_name(listed)
         reason = "its process was killed while it read code"
         leftovers.append(Leftover("container", name, reason))
     return leftovers
@@ -243,8 +243,8 @@ def _abandoned_containers(engine: Engine, objects: FunctionObjects) -> list[Cont
     # A new container that runs is kept: it takes over the next time the function is read.
     return [
         container
-        for container in objects.leftovers
-        if container is not objects.container and (container.candidate or not container.running)
+        for container in objects.transient_containers
+        if container is not objects.container and (container.is_trial or not container.running)
     ]
 
 

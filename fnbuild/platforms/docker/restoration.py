@@ -20,16 +20,16 @@ from fnbuild.platforms.docker.labels import DockerKey
 from fnbuild.platforms.docker.probes import ReadinessProbe
 
 
-def find_lapsed(engine: Engine) -> list[DockerKey]:
+def functions_to_restore(engine: Engine) -> list[DockerKey]:
     """Return the functions of the engine that `restore_function` would restore."""
     return [
         objects.key
         for objects in inventory.list_all_functions(engine)
-        if is_interrupted(engine, objects) or _has_lapsed(engine, objects)
+        if is_interrupted(engine, objects) or _needs_restoring(engine, objects)
     ]
 
 
-def _has_lapsed(engine: Engine, objects: FunctionObjects) -> bool:
+def _needs_restoring(engine: Engine, objects: FunctionObjects) -> bool:
     active = objects.active
     with contextlib.suppress(ConfigError):
         if active is None or active.function.spec.disable:
@@ -47,7 +47,7 @@ def _is_down(engine: Engine, objects: FunctionObjects, container: Container) -> 
     if container.state != "exited":
         return False
     others = (other for other in objects.containers if other is not container)
-    if any(not other.candidate for other in others):
+    if any(not other.is_trial for other in others):
         return True  # its successor never took over
     return bool(inventory.container_state(engine, container.id).get("Error"))
 
@@ -60,7 +60,7 @@ def restore_function(engine: Engine, key: DockerKey, progress: Progress) -> bool
     """
     before = inventory.read_function(engine, key)
     interrupted = is_interrupted(engine, before)
-    if not (interrupted or _has_lapsed(engine, before)):
+    if not (interrupted or _needs_restoring(engine, before)):
         return False
     with rollout.exclusive_change(engine, key, "started again", progress) as objects:
         if not objects.exists:
@@ -72,7 +72,7 @@ def restore_function(engine: Engine, key: DockerKey, progress: Progress) -> bool
             if not interrupted:
                 return False
             started = container.id
-        elif not _has_lapsed(engine, objects):
+        elif not _needs_restoring(engine, objects):
             return False
         elif container is None:
             progress(f"its container is gone: creating it again from revision {revision.number}")
@@ -88,8 +88,8 @@ def restore_function(engine: Engine, key: DockerKey, progress: Progress) -> bool
 
 
 def restore_all(engine: Engine, progress: Progress) -> Iterator[str]:
-    """Restore every function that has lapsed, and yield its name. Failures are reported."""
-    for key in find_lapsed(engine):
+    """Restore all functions that need it, and yield their names. Failures are reported."""
+    for key in functions_to_restore(engine):
         try:
             if restore_function(engine, key, progress):
                 yield key.name

@@ -71,10 +71,10 @@ def plan_deploy(
     image = engine.image(artifact.id or artifact.reference) or {}
     if not artifact.digest:
         planning.check_is_function_image(artifact.reference, image)
-    hosts, warnings = ports.publish_addresses(engine, function)
+    hosts, warnings = ports.planned_addresses(engine, function)
     if engine.is_local:
         warnings += missing_path_warnings(function)
-    if objects.is_foreign:
+    if objects.is_deployed_by_nuclio:
         warnings += (
             "Nuclio has deployed this function: its container is replaced, and Nuclio's dashboard"
             " may still show the old one",
@@ -94,7 +94,7 @@ def plan_deploy(
 
 def _check_container_name(engine: Engine, objects: FunctionObjects) -> None:
     """Raise `ConflictError` if an unrelated container has the name of the function's container."""
-    name = objects.key.container
+    name = objects.key.container_name
     if any(container.name == name for container in objects.containers):
         return
     if engine.container(name) is not None:
@@ -232,12 +232,12 @@ def recreate_container(
     if image is None:
         raise revision_records.missing_code_error(objects.key.name, revision.config)
     _check_container_name(engine, objects)
-    hosts, _ = ports.publish_addresses(engine, revision.function)
+    hosts, _ = ports.planned_addresses(engine, revision.function)
     placement = _choose_placement(engine, objects, revision.function, hosts, image)
     if (engine.image(revision.image) or {}).get("Id") == revision.image_id:
         placement = replace(placement, image=revision.image)
     revision = replace(revision, port=placement.port)
-    return Switch(engine, revision, placement, None, progress).recreate()
+    return Switch(engine, revision, placement, None, progress).create_started()
 
 
 def rerun_revision(

@@ -24,7 +24,7 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
 from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord
 from fnbuild.platforms.docker.leases import Lease
-from fnbuild.platforms.docker.probes import ReadinessProbe, check_import
+from fnbuild.platforms.docker.probes import ReadinessProbe, wait_for_import_check
 
 _NUCLIO_CONFIG = "/etc/nuclio/config/processor"
 
@@ -51,22 +51,22 @@ class Switch:
         the switch fails, the old container runs again, and the error is raised.
         """
         try:
-            if self._old_is_running:
+            if self._old_was_running:
                 (self._run_trial if trial else self._check_import)()
-            successor = self._create(self.revision.key.successor, self.placement)
+            successor = self._create(self.revision.key.successor_name, self.placement)
         except FnbuildError as error:
             self._add_serving_hint(error, "goes on serving")
             raise
         try:
-            self._switch_over(successor, show_output=not (self._old_is_running and trial))
+            self._switch_over(successor, show_output=not (self._old_was_running and trial))
         except BaseException as error:
             self._roll_back(successor, error)
             raise
         self._complete(successor)
 
-    def recreate(self) -> str:
-        """Create and start the container if there is none, and return its id."""
-        container = self._create(self.revision.key.container, self.placement)
+    def create_started(self) -> str:
+        """Create and start the container, which must not exist, and return its id."""
+        container = self._create(self.revision.key.container_name, self.placement)
         try:
             self.engine.start(container)
         except BaseException:
@@ -76,7 +76,7 @@ class Switch:
 
     def create_stopped(self) -> None:
         """Replace the old container by one that is not started."""
-        successor = self._create(self.revision.key.successor, self.placement)
+        successor = self._create(self.revision.key.successor_name, self.placement)
         if self.old is not None:
             self.progress("stopping the container")
             self._record_start()
@@ -84,7 +84,8 @@ class Switch:
         self._complete(successor)
 
     @property
-    def _old_is_running(self) -> bool:
+    def _old_was_running(self) -> bool:
+        """True if the old container ran when the switch began."""
         return self.old is not None and self.old.running
 
     def _create(
@@ -92,12 +93,10 @@ class Switch:
         name: str,
         placement: ContainerPlacement,
         *,
-        candidate: bool = False,
+        trial: bool = False,
         check_import: bool = False,
     ) -> str:
-        body_for = partial(
-            create_body, self.revision, candidate=candidate, check_import=check_import
-        )
+        body_for = partial(create_body, self.revision, trial=trial, check_import=check_import)
         container = self.engine.create(name, body_for(placement))
         if (self.engine.container(container) or {}).get("Image") != self.revision.image_id:
             # The tag has moved to another image since the plan was made.
@@ -105,7 +104,7 @@ class Switch:
             container = self.engine.create(name, body_for(replace(placement, image="")))
         try:
             self.engine.upload_archive(container, processor_archive(self.revision))
-            alias = "" if candidate else self.revision.key.container
+            alias = "" if trial else self.revision.key.container_name
             for network in placement.networks[1:]:
                 self.engine.connect_network(container, network, alias)
         except BaseException:
@@ -123,13 +122,13 @@ class Switch:
         """Import the handler in a container without a GPU, while the old container serves."""
         self.progress("importing the handler without a GPU, while the old container serves")
         with self._started_trial(check_import=True) as trial:
-            check_import(self.engine, trial, self.revision, self.progress)
+            wait_for_import_check(self.engine, trial, self.revision, self.progress)
 
     @contextlib.contextmanager
     def _started_trial(self, *, check_import: bool = False) -> Iterator[str]:
         """Provide a container without a port, which is removed after the block."""
-        name, placement = self.revision.key.candidate, self.placement.unpublished()
-        trial = self._create(name, placement, candidate=True, check_import=check_import)
+        name, placement = self.revision.key.trial_name, self.placement.unpublished()
+        trial = self._create(name, placement, trial=True, check_import=check_import)
         try:
             self.engine.start(trial)
             yield trial
@@ -140,13 +139,13 @@ class Switch:
         """Stop the old container and start the new one; with `show_output`, report its output."""
         closed = time.monotonic()
         if self.old is not None:
-            if self._old_is_running:
+            if self._old_was_running:
                 self.progress("the old container finishes its requests")
             self._record_start()
             self.engine.stop(self.old.id)
         self.progress("starting the container")
         self.engine.start(successor)
-        if self._old_is_running:
+        if self._old_was_running:
             seconds = time.monotonic() - closed
             self.progress(f"the port was closed for {seconds:.2f} s")
         ReadinessProbe(
@@ -155,7 +154,7 @@ class Switch:
 
     def _record_start(self) -> None:
         """Record that the old container is about to stop."""
-        if self.lease is not None and self._old_is_running:
+        if self.lease is not None and self._old_was_running:
             self.lease.enter_stage("switching")
 
     def _record_end(self) -> None:
@@ -187,7 +186,7 @@ class Switch:
             cause.hint = f"{cause.hint}; {failure}" if cause.hint else failure
 
     def _add_serving_hint(self, error: FnbuildError, outcome: str) -> None:
-        if self.old is None or not self._old_is_running:
+        if self.old is None or not self._old_was_running:
             return
         revision = self.old.revision
         name = f"revision {revision.number}" if revision else "the container of Nuclio"
@@ -195,7 +194,7 @@ class Switch:
         error.hint = f"{text}; {error.hint}" if error.hint else text
 
     def _restart_old(self) -> None:
-        if self.old is not None and self._old_is_running:
+        if self.old is not None and self._old_was_running:
             self.progress("starting the old container again")
             # The switch may have been interrupted while the container was stopping.
             self.engine.stop(self.old.id)
@@ -223,7 +222,7 @@ def replace_container(
         if config:
             with contextlib.suppress(FnbuildError):  # another container uses it
                 engine.remove_volume(config)
-    engine.rename(successor, key.container)
+    engine.rename(successor, key.container_name)
 
 
 def _nuclio_config_volume(engine: Engine, key: DockerKey, container: str) -> str:
@@ -234,5 +233,5 @@ def _nuclio_config_volume(engine: Engine, key: DockerKey, container: str) -> str
     for mount in (engine.container(container) or {}).get("Mounts") or []:
         if mount.get("Destination") == _NUCLIO_CONFIG and mount.get("Type") == "volume":
             name = str(mount.get("Name", ""))
-            return name if name == key.container else ""
+            return name if name == key.container_name else ""
     return ""

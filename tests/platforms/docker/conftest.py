@@ -30,7 +30,7 @@ def platform(resources: EngineResources, namespace: str, data: Path) -> Iterator
         yield platform
     finally:
         for objects in inventory.list_functions(platform.engine, namespace):
-            if not objects.is_foreign:
+            if not objects.is_deployed_by_nuclio:
                 platform.delete(namespace, objects.key.name, image=True)
         platform.engine.close()
         for container in call(

@@ -70,7 +70,7 @@ def test_containers_have_the_labels_of_nuclio() -> None:
     assert labels["nuclio.io/project-name"] == "cvat"
     assert json.loads(labels["nuclio.io/function-spec"])["handler"] == "main:handler"
     assert json.loads(labels["nuclio.io/annotations"]) == {"type": "detector"}
-    assert DockerKey("nuclio", "greeter").container == "nuclio-nuclio-greeter"
+    assert DockerKey("nuclio", "greeter").container_name == "nuclio-nuclio-greeter"
 
 
 def test_labels_contain_the_whole_revision() -> None:
@@ -92,8 +92,8 @@ def test_ports_are_published_on_the_given_addresses() -> None:
     assert "PortBindings" not in host(PLACEMENT.unpublished())
 
 
-def test_a_candidate_is_labelled_and_not_restarted() -> None:
-    container = create_body(revision_record(function()), PLACEMENT.unpublished(), candidate=True)
+def test_a_trial_container_is_labelled_and_not_restarted() -> None:
+    container = create_body(revision_record(function()), PLACEMENT.unpublished(), trial=True)
     assert container["Labels"]["fnbuild.io/candidate"] == "true"
     assert container["HostConfig"]["RestartPolicy"] == {"Name": "no"}
 
@@ -229,8 +229,8 @@ def test_the_host_network_excludes_others() -> None:
 @pytest.mark.parametrize("name", ["pth.sam_vit.B", "YOLO-v8-n-100imgs", "sam2.1_hiera_large.pt"])
 def test_common_function_names_are_valid(name: str) -> None:
     key = key_of(function(name))
-    assert key.container == f"nuclio-nuclio-{name}"
-    assert key.image(7) == f"fnbuild-revisions:nuclio.{name}.7"
+    assert key.container_name == f"nuclio-nuclio-{name}"
+    assert key.image_reference(7) == f"fnbuild-revisions:nuclio.{name}.7"
 
 
 def test_invalid_container_names_are_refused() -> None:
@@ -239,7 +239,7 @@ def test_invalid_container_names_are_refused() -> None:
 
 
 def test_long_names_are_shortened_for_tags() -> None:
-    tag = DockerKey("n" * 63, "f" * 63).image(12).partition(":")[2]
+    tag = DockerKey("n" * 63, "f" * 63).image_reference(12).partition(":")[2]
     assert len(tag) < 128
     assert tag.endswith(".12")
 

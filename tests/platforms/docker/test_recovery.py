@@ -220,7 +220,10 @@ def paused(scene: Scene) -> Iterator[subprocess.Popen[str]]:
     """A stopped command line of this machine, right before the start of its trial container."""
     process = scene.start_deploy("before", "start", "1", signal_name="SIGSTOP")
     try:
-        until("the trial", lambda: bool(inventory.read_function(scene.engine, scene.key).leftovers))
+        until(
+            "the trial",
+            lambda: bool(inventory.read_function(scene.engine, scene.key).transient_containers),
+        )
         until("the stop", lambda: b") T " in Path(f"/proc/{process.pid}/stat").read_bytes())
         yield process
     finally:
@@ -242,7 +245,7 @@ def test_a_change_during_a_deploy_from_elsewhere_is_refused(
     assert "is being deployed from" in scene.fnbuild("doctor", "docker").stdout
     assert scene.key not in scene.author.platform.functions_to_restore()
     # Objects of a live deploy are not touched.
-    assert inventory.read_function(scene.engine, scene.key).leftovers
+    assert inventory.read_function(scene.engine, scene.key).transient_containers
     os.kill(paused.pid, signal.SIGCONT)
     assert paused.wait(120) == 0
     scene.check("two")
@@ -322,7 +325,7 @@ def test_a_lease_is_renewed_until_another_client_takes_it(
     lease_volume = leases.newest_lease(leases._list_leases(platform.engine, key))
     assert lease_volume is not None
     for ahead in range(1, 100):
-        platform.engine.add_volume(key.record(f"lease-{number() + ahead}"), {"other": "1"})
+        platform.engine.add_volume(key.record_name(f"lease-{number() + ahead}"), {"other": "1"})
     until("the loss", lambda: lease.is_lost)
     with pytest.raises(ConflictError, match="lease on greeter was lost"):
         lease.check()

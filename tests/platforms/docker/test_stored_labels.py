@@ -102,7 +102,7 @@ def test_objects_of_another_release_are_grouped() -> None:
     [objects] = _group_by_function(containers, volumes)
     assert objects.container is not None
     assert objects.container.id == "1"
-    assert [container.id for container in objects.leftovers] == ["2"]
+    assert [container.id for container in objects.transient_containers] == ["2"]
     assert [revision.number for revision in objects.records] == [7]
     assert objects.imported == decode_import(imported) == {}
     assert objects.lease is not None
