@@ -371,7 +371,7 @@ def unreadable_function(key: tuple[str, str], project: str) -> Function:
     return Function(metadata=Metadata(name=name, namespace=namespace, labels=labels))
 
 
-def function_exists(key: tuple[str, str]) -> ConflictError:
+def function_exists_error(key: tuple[str, str]) -> ConflictError:
     """Return the error for the import of a function that exists."""
     namespace, name = key
     return ConflictError(
@@ -380,7 +380,7 @@ def function_exists(key: tuple[str, str]) -> ConflictError:
     )
 
 
-def function_not_found(
+def function_not_found_error(
     namespace: str, name: str, functions: Iterable[tuple[str, str]]
 ) -> NotFoundError:
     """Return the error for a missing function; `functions` are all others (namespace, name)."""

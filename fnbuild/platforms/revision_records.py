@@ -72,7 +72,7 @@ class RevisionOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionRecords(Generic[R]):
+class RevisionHistory(Generic[R]):
     """The revision records of a function. `revisions` are newest first, with the active one."""
 
     name: str
@@ -94,7 +94,9 @@ class FunctionRecords(Generic[R]):
             )
         return record
 
-    def rollback(self, number: int | None, progress: Progress) -> tuple[R, RevisionOrigin]:
+    def choose_for_rollback(
+        self, number: int | None, progress: Progress
+    ) -> tuple[R, RevisionOrigin]:
         """Return the revision that `Platform.rollback` runs again, and the new one's origin."""
         if number is None:
             served = (record for record in self.revisions if not record.failed)
@@ -104,7 +106,7 @@ class FunctionRecords(Generic[R]):
         progress(f"rolling back to the code and configuration of revision {record.number}")
         return record, RevisionOrigin(record.source, f"rollback to revision {record.number}")
 
-    def redeploy(self) -> tuple[R, RevisionOrigin] | None:
+    def choose_for_redeploy(self) -> tuple[R, RevisionOrigin] | None:
         """Return the revision that `Platform.redeploy` runs again, and the new one's origin."""
         record = self.latest
         if record is None:

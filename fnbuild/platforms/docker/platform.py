@@ -40,7 +40,11 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import function_exists, function_not_found, unreadable_function
+from fnbuild.platforms.base import (
+    function_exists_error,
+    function_not_found_error,
+    unreadable_function,
+)
 from fnbuild.platforms.docker import (
     connection,
     doctor,
@@ -129,7 +133,7 @@ class DockerPlatform(Platform):
         self._recovered_function(key)
         with rollout.exclusive_change(self.engine, key, "rolled back", progress) as objects:
             _check_not_deployed_by_nuclio(objects)
-            target, origin = records.function_records(objects).rollback(revision, progress)
+            target, origin = records.history_of(objects).choose_for_rollback(revision, progress)
             warnings = rollout.rerun_revision(self.engine, objects, target, origin, progress)
             return self._read_deployment(key, warnings)
 
@@ -149,19 +153,19 @@ class DockerPlatform(Platform):
                 return self.apply(self.plan(*imported), progress)
         with rollout.exclusive_change(self.engine, key, "redeployed", progress) as objects:
             _check_not_deployed_by_nuclio(objects)
-            rerun = records.function_records(objects).redeploy()
-            if rerun is None:
+            selected = records.history_of(objects).choose_for_redeploy()
+            if selected is None:
                 raise revision_records.missing_code_error(
                     name, objects.imported, imported_code.find(self.name, objects.key)
                 )
-            warnings = rollout.rerun_revision(self.engine, objects, *rerun, progress)
+            warnings = rollout.rerun_revision(self.engine, objects, *selected, progress)
             return self._read_deployment(key, warnings)
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
         with rollout.exclusive_change(self.engine, key, "imported") as objects:
             if objects.containers or objects.records:
-                raise function_exists(key)
+                raise function_exists_error(key)
             records.record_import(self.engine, function)
             return self._read_deployment(key)
 
@@ -227,7 +231,7 @@ class DockerPlatform(Platform):
             objects = inventory.read_function(self.engine, key)
         if not objects.exists:
             functions = inventory.list_all_functions(self.engine)
-            raise function_not_found(*key, [other.key for other in functions if other.exists])
+            raise function_not_found_error(*key, [other.key for other in functions if other.exists])
         return objects
 
     def change_counter(self) -> int:
@@ -288,7 +292,7 @@ class DockerPlatform(Platform):
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         objects = self._recovered_function(DockerKey(namespace, name))
-        history = records.function_records(objects)
+        history = records.history_of(objects)
         record = history.latest if revision is None else history.find(revision)
         if record is None:
             return imported_code.find(self.name, objects.key)

@@ -26,7 +26,7 @@ from fnbuild.platforms.docker.labels import (
     record_labels,
 )
 from fnbuild.platforms.projects import decode_string_map, with_default_project
-from fnbuild.platforms.revision_records import FunctionRecords
+from fnbuild.platforms.revision_records import RevisionHistory
 
 MAX_REVISIONS = 10
 _DESCRIPTION_LABEL = "fnbuild.io/description"
@@ -79,8 +79,8 @@ def prune_revisions(engine: Engine, objects: FunctionObjects) -> None:
             remove_revision(engine, revision)
 
 
-def function_records(objects: FunctionObjects) -> FunctionRecords[RevisionRecord]:
-    return FunctionRecords(objects.key.name, objects.revisions, objects.active)
+def history_of(objects: FunctionObjects) -> RevisionHistory[RevisionRecord]:
+    return RevisionHistory(objects.key.name, objects.revisions, objects.active)
 
 
 # Imported functions

@@ -156,7 +156,7 @@ def _pem(context: KubeContext, entry: Raw, key: str) -> bytes:
         try:
             return base64.b64decode(str(data), validate=True)
         except binascii.Error:
-            raise _unusable(context, f"{key}-data is not valid base64") from None
+            raise _unusable_error(context, f"{key}-data is not valid base64") from None
     return Path(entry[key]).read_bytes() if entry.get(key) else b""
 
 
@@ -172,7 +172,9 @@ def _tls(context: KubeContext, url: str, certificate: bytes, key: bytes) -> ssl.
         try:
             tls.load_verify_locations(cadata=authority.decode("ascii"))
         except (ssl.SSLError, ValueError):
-            raise _unusable(context, "certificate-authority has no PEM certificates") from None
+            raise _unusable_error(
+                context, "certificate-authority has no PEM certificates"
+            ) from None
     else:
         tls.load_default_certs()
     if certificate:
@@ -180,7 +182,7 @@ def _tls(context: KubeContext, url: str, certificate: bytes, key: bytes) -> ssl.
             _load_certificate(tls, certificate, key)
         except ssl.SSLError:
             reason = "client-certificate and client-key are not a PEM certificate and its key"
-            raise _unusable(context, reason) from None
+            raise _unusable_error(context, reason) from None
     return tls
 
 
@@ -213,7 +215,7 @@ def _plugin_credentials(context: KubeContext) -> tuple[Authorization, bytes, byt
             else:
                 load_kube_config_from_dict(context.as_config(), context.name, configuration)
         except Exception as error:  # noqa: BLE001 (any type, and its text may have keys)
-            raise _unusable(context, type(error).__name__) from None
+            raise _unusable_error(context, type(error).__name__) from None
 
     def authorization() -> str | None:
         with _raising_plugin_errors(context.plugin):
@@ -258,7 +260,7 @@ def _raising_plugin_errors(plugin: str) -> Iterator[None]:
         )
 
 
-def _unusable(context: KubeContext, reason: str) -> UnavailableError:
+def _unusable_error(context: KubeContext, reason: str) -> UnavailableError:
     return UnavailableError(
         f"the kubeconfig {context.file} cannot be used for context {context.name}: {reason}",
         hint="`kubectl config view` shows it; does `kubectl version` work with it?",

@@ -88,7 +88,7 @@ class RequestInfo:
         return f"{self.server} (context {self.context})" if self.context else self.server
 
 
-def namespace_not_found(name: str, request: RequestInfo) -> NotFoundError:
+def namespace_not_found_error(name: str, request: RequestInfo) -> NotFoundError:
     return NotFoundError(
         f'there is no namespace "{name}" in the cluster at {request.cluster_name}',
         hint=f"`kubectl create namespace {name}`, or choose another one with `-n`",
@@ -256,7 +256,7 @@ def _not_admitted(response: _ErrorResponse) -> FnbuildError:
 def _not_found(response: _ErrorResponse) -> FnbuildError:
     details, request = response.details, response.request
     if details.get("kind") == "namespaces":
-        return namespace_not_found(str(details.get("name") or request.namespace), request)
+        return namespace_not_found_error(str(details.get("name") or request.namespace), request)
     if request.kind is not None and not details.get("name"):
         return NotFoundError(
             f"the cluster at {request.cluster_name} has no {request.kind.plural} of"

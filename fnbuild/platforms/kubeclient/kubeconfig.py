@@ -108,11 +108,11 @@ def current_context(options: ConnectOptions) -> KubeContext | None:
     if not name and not merged.contexts:
         return None
     if name not in merged.contexts:
-        raise _context_not_found(name, merged)
+        raise _context_not_found_error(name, merged)
     return _context(name, merged)
 
 
-def _context_not_found(name: str, merged: _MergedConfig) -> UnavailableError:
+def _context_not_found_error(name: str, merged: _MergedConfig) -> UnavailableError:
     where = ", ".join(map(str, merged.files))
     names = ", ".join(sorted(merged.contexts))
     wanted = f'context "{name}"' if name else "current context"

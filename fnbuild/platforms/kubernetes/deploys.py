@@ -22,7 +22,7 @@ def apply_plan(
 ) -> Deployment:
     """Carry out a plan while the lease is held."""
     lease.refresh()
-    previous = execution.record_active_revision(lease)
+    previous = execution.record_applied_revision(lease)
     # The function may have changed since the plan, and during a build.
     rollout_plan = planning.plan_rollout(
         cluster, lease.objects, plan.function, plan.artifact, plan.options
@@ -36,7 +36,7 @@ def apply_plan(
     return _deployed(cluster, rollout_plan)
 
 
-def run_again(
+def rerun_revision(
     cluster: Cluster,
     target: RevisionRecord,
     rerun: Rerun,
@@ -47,7 +47,7 @@ def run_again(
     function = target.function
     artifact = Artifact("image", target.image, target.digest, pinned=target.pinned)
     with leases.hold_lease(cluster, target.key, rerun.participle) as lease:
-        previous = execution.record_active_revision(lease)
+        previous = execution.record_applied_revision(lease)
         rollout_plan = planning.plan_rollout(
             cluster, lease.objects, function, artifact, options, rerun
         )

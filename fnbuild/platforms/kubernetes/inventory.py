@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
-from fnbuild.platforms.base import function_not_found
+from fnbuild.platforms.base import function_not_found_error
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
-from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found
+from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found_error
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object, section
@@ -40,7 +40,7 @@ class FunctionObjects:
     `config_map` holds its revisions, or its import. Lists of functions read it only for imports,
     for functions that are being changed, and for those without a Deployment. `hpa` is read only for
     a single function. Objects of the same name that fnbuild does not manage are included: see
-    `has_foreign_objects`.
+    `has_unmanaged_objects`.
     """
 
     key: KubernetesKey
@@ -58,13 +58,13 @@ class FunctionObjects:
         )
 
     @property
-    def has_foreign_objects(self) -> bool:
+    def has_unmanaged_objects(self) -> bool:
         """True if fnbuild does not manage one of the objects; Nuclio may have created it."""
-        return bool(self.foreign_objects)
+        return bool(self.unmanaged_objects)
 
     @property
-    def foreign_objects(self) -> list[str]:
-        """The names of the foreign objects, as in `Deployment nuclio-NAME`."""
+    def unmanaged_objects(self) -> list[str]:
+        """The names of the objects that fnbuild does not manage, as in `Deployment nuclio-NAME`."""
         objects = (self.deployment, self.service, self.ingress, self.hpa, self.config_map)
         return [
             f"{obj['kind']} {obj['metadata']['name']}"
@@ -107,7 +107,7 @@ class FunctionObjects:
         return str(section(self.config_map or {}, "metadata", "annotations").get(name, ""))
 
     @property
-    def revision(self) -> RevisionRecord | None:
+    def applied_revision(self) -> RevisionRecord | None:
         """The revision of the Deployment, which may not be ready; None without a managed one.
 
         Raises `ConfigError` for a configuration that cannot be read.
@@ -173,7 +173,7 @@ def existing_function(cluster: Cluster, key: KubernetesKey) -> FunctionObjects:
     """Return the objects of a function. Raises `NotFoundError` if it does not exist."""
     objects = read_function(cluster, key)
     if not objects.exists:
-        raise function_not_found(*key, list_all_keys(cluster))
+        raise function_not_found_error(*key, list_all_keys(cluster))
     return objects
 
 
@@ -185,7 +185,7 @@ def require_namespace(cluster: Cluster, namespace: str) -> None:
         return
     if namespace_object is None:
         request = RequestInfo("list", server=cluster.server, context=cluster.context)
-        raise namespace_not_found(namespace, request)
+        raise namespace_not_found_error(namespace, request)
 
 
 def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:

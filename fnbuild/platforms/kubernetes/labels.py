@@ -2,7 +2,7 @@
 
 Objects have Nuclio's names and labels (pkg/platform/kube/functionres/lazy.go), so that its tools
 and CVAT's users find them, and annotations of fnbuild with everything that a later command needs.
-The Deployment describes the active revision; a ConfigMap holds the older ones as JSON.
+The Deployment describes the applied revision; a ConfigMap holds the older ones as JSON.
 """
 
 from __future__ import annotations

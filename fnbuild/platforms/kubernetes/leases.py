@@ -29,7 +29,7 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorde
 from fnbuild.platforms.leases import current_holder, decode_holder, format_age, local_owner
 
 HISTORY_LIMIT = 10
-"""The number of recorded revisions, in addition to the active one."""
+"""The number of recorded revisions, in addition to the applied one."""
 
 LEASE_SECONDS = 60.0
 """The time until a lease expires that is not renewed, for example because its holder died."""
@@ -71,15 +71,15 @@ class FunctionLease:
         )
 
     def configs(self) -> list[Raw]:
-        """Return the configurations of the recorded revisions and of the active one."""
-        revisions = (*self.revisions.values(), self.objects.revision)
+        """Return the configurations of the recorded revisions and of the applied one."""
+        revisions = (*self.revisions.values(), self.objects.applied_revision)
         return [revision.config for revision in revisions if revision is not None]
 
-    def add_import(self, config: Raw) -> None:
+    def record_import(self, config: Raw) -> None:
         """Record an import by its configuration, without secret values."""
         self.imported_config = canonical_json(config)
 
-    def add(self, revision: RevisionRecord) -> None:
+    def record_revision(self, revision: RevisionRecord) -> None:
         """Record a revision. One that serves replaces an import."""
         self.revisions[revision.number] = revision
         if not revision.failed:
@@ -145,7 +145,7 @@ class FunctionLease:
             return retired
 
     def release(self) -> None:
-        """Write the record without the lease.
+        """Write the record without the lease; delete it if it is empty or `delete_record` is set.
 
         The record is left alone if it was deleted or if another client has taken over the lease.
         """
@@ -228,14 +228,14 @@ class FunctionLease:
         return {inventory.PENDING_KEY: text} if len(text.encode()) < _MAX_RECORD_BYTES else {}
 
     def _data(self) -> dict[str, str]:
-        """Return the newest revisions, within the limits of number and size, and the active one."""
-        active = self.objects.revision
+        """Return the applied revision and the newest ones, within the limits of number and size."""
+        applied = self.objects.applied_revision
         data = {IMPORTED_KEY: self.imported_config} if self.imported_config else {}
         size = len(self.imported_config.encode())
         for position, number in enumerate(sorted(self.revisions, reverse=True)):
             text = self.revisions[number].to_json()
             size += len(text.encode())
-            runs = active is not None and active.number == number
+            runs = applied is not None and applied.number == number
             if position == 0 or runs or (position < HISTORY_LIMIT and size < _MAX_RECORD_BYTES):
                 data[str(number)] = text
         return data
@@ -292,11 +292,11 @@ def _renewing(lease: FunctionLease) -> Iterator[None]:
 def require_managed(objects: FunctionObjects) -> None:
     """Raise `ConflictError` if fnbuild does not manage all objects of the function."""
     name = objects.key.name
-    if not objects.has_foreign_objects:
+    if not objects.has_unmanaged_objects:
         return
     raise ConflictError(
-        f"{' and '.join(objects.foreign_objects)} in namespace {objects.key.namespace}"
-        f" {'is' if len(objects.foreign_objects) == 1 else 'are'} not managed by fnbuild",
+        f"{' and '.join(objects.unmanaged_objects)} in namespace {objects.key.namespace}"
+        f" {'is' if len(objects.unmanaged_objects) == 1 else 'are'} not managed by fnbuild",
         hint=f"`--platform nuclio` changes Nuclio's functions; otherwise give {name} another name,"
         " or delete what is there",
     )

@@ -35,7 +35,7 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import function_exists
+from fnbuild.platforms.base import function_exists_error
 from fnbuild.platforms.kubeclient import connection, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubernetes import endpoints, inventory, leases, records, view
@@ -112,10 +112,10 @@ class KubernetesPlatform(Platform):
         from fnbuild.platforms.kubernetes.rollout.planning import Rerun
 
         objects = self._read_managed(KubernetesKey(namespace, name))
-        target, origin = records.function_records(objects).rollback(revision, progress)
+        target, origin = records.history_of(objects).choose_for_rollback(revision, progress)
         rerun = Rerun("rolled back", origin, target.stamp, target.overlap)
         options = PlanOptions(force_conflicts=force_conflicts)
-        return deploys.run_again(self.cluster, target, rerun, options, progress)
+        return deploys.rerun_revision(self.cluster, target, rerun, options, progress)
 
     def redeploy(
         self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
@@ -124,13 +124,13 @@ class KubernetesPlatform(Platform):
         from fnbuild.platforms.kubernetes.rollout.planning import Rerun
 
         objects = self._read_managed(KubernetesKey(namespace, name))
-        selected = records.function_records(objects).redeploy()
+        selected = records.history_of(objects).choose_for_redeploy()
         options = PlanOptions(force_conflicts=force_conflicts)
         if selected is None:
             return self._run_imported(objects, options, progress)
         target, origin = selected
         rerun = Rerun("redeployed", origin, timestamp(), target.overlap)
-        return deploys.run_again(self.cluster, target, rerun, options, progress)
+        return deploys.rerun_revision(self.cluster, target, rerun, options, progress)
 
     def _run_imported(
         self, objects: FunctionObjects, options: PlanOptions, progress: Progress
@@ -152,11 +152,11 @@ class KubernetesPlatform(Platform):
         key = validated_key(function)
         with leases.hold_lease(self.cluster, key, "imported") as lease:
             if lease.objects.deployment is not None or lease.revisions:
-                raise function_exists(key)
+                raise function_exists_error(key)
             store = SecretStore(self.cluster, key)
             config = store.with_references(recorded_config(function))
             store.save(function.metadata.labels)
-            lease.add_import(config)
+            lease.record_import(config)
         return self._read_deployment(key)
 
     def with_secrets(self, deployment: Deployment) -> Function:
@@ -256,13 +256,13 @@ class KubernetesPlatform(Platform):
         return [pod.name for pod in inventory.list_pods(self.cluster, key)]
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        return records.revision_history(self._read_function(KubernetesKey(namespace, name)))
+        return records.to_revisions(self._read_function(KubernetesKey(namespace, name)))
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         """Return None for a deployed function: its code is in the image, which is in a registry."""
         objects = self._read_function(KubernetesKey(namespace, name))
         if revision is not None:
-            records.function_records(objects).find(revision)
+            records.history_of(objects).find(revision)
         elif objects.deployment is None:
             return imported_code.find(self.name, objects.key)
         return None

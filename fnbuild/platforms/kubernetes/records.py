@@ -23,7 +23,7 @@ from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.projects import decode_string_map, with_default_project
-from fnbuild.platforms.revision_records import FunctionRecords
+from fnbuild.platforms.revision_records import RevisionHistory
 
 INTERRUPTED = "its deploy was interrupted"
 """The failure of a revision whose deploy ended before it was ready and could not say why."""
@@ -44,19 +44,19 @@ def recorded_revisions(objects: FunctionObjects) -> list[RevisionRecord]:
 
 
 def all_revisions(objects: FunctionObjects) -> list[RevisionRecord]:
-    """Return all revisions, newest first, including an active one that is not recorded yet."""
+    """Return all revisions, newest first, including an applied one that is not recorded yet."""
     by_number = {revision.number: revision for revision in recorded_revisions(objects)}
-    if (current := active_revision(objects)) is not None:
+    if (current := applied_revision(objects)) is not None:
         by_number.setdefault(current.number, current)
     return [by_number[number] for number in sorted(by_number, reverse=True)]
 
 
-def active_revision(objects: FunctionObjects) -> RevisionRecord | None:
-    """Return the revision of the Deployment, or None.
+def applied_revision(objects: FunctionObjects) -> RevisionRecord | None:
+    """Return the revision of the Deployment, which need not be ready, or None.
 
     A Deployment that was applied from a file has the number with which the next deploy records it.
     """
-    revision = objects.revision
+    revision = objects.applied_revision
     if revision is None or revision.number or objects.deployment is None:
         return revision
     number = max((record.number for record in recorded_revisions(objects)), default=0) + 1
@@ -72,13 +72,13 @@ def never_served(objects: FunctionObjects) -> bool:
     return bool(revisions) and all(revision.failed for revision in revisions)
 
 
-def revision_history(objects: FunctionObjects) -> list[Revision]:
+def to_revisions(objects: FunctionObjects) -> list[Revision]:
     """Return all revisions, newest first.
 
     The revision of the Deployment is active once it was ready. Until then the one before it is,
     whose pods go on serving, if there are any.
     """
-    revisions, newest = all_revisions(objects), active_revision(objects)
+    revisions, newest = all_revisions(objects), applied_revision(objects)
     deployment = objects.deployment
     if newest is None or deployment is None:
         return revision_records.to_revisions(revisions, newest)
@@ -116,8 +116,8 @@ def _may_become_ready(objects: FunctionObjects, deployment: KubeDeployment) -> b
     return objects.is_leased(time.time()) or deployment.condition("Progressing").is_true
 
 
-def function_records(objects: FunctionObjects) -> FunctionRecords[RevisionRecord]:
-    return FunctionRecords(objects.key.name, all_revisions(objects), active_revision(objects))
+def history_of(objects: FunctionObjects) -> RevisionHistory[RevisionRecord]:
+    return RevisionHistory(objects.key.name, all_revisions(objects), applied_revision(objects))
 
 
 # Projects
@@ -208,7 +208,7 @@ def read_configuration(objects: FunctionObjects) -> Function:
 
     Raises `ConfigError` if it cannot be read.
     """
-    if (revision := objects.revision) is not None:
+    if (revision := objects.applied_revision) is not None:
         return revision.function
     if objects.deployment is not None:
         return _nuclio_configuration(objects)

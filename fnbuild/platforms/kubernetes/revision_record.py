@@ -156,7 +156,7 @@ class RevisionRecord:
 
     @property
     def _version(self) -> str:
-        """The digest of the code, or the tag of a foreign image; "" if neither is a valid label.
+        """The digest of the code, or without one the image's tag; "" if that is no valid label.
 
         The revision number would restart the pods of an unchanged function.
         """

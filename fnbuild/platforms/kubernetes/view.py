@@ -120,7 +120,7 @@ def _view_listed(objects: FunctionObjects, observed: _Observed) -> Deployment:
 
 
 def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
-    revision = objects.revision
+    revision = objects.applied_revision
     function = revision.function if revision else read_configuration(objects)
     current = _current_state(objects, function, observed)
     desired = objects.deployment.desired_replicas if objects.deployment else 0
@@ -265,7 +265,7 @@ def _details(
         details["image"] = image_of(objects.deployment)
     if objects.service is not None:
         details["service"] = objects.service["spec"].get("type", "ClusterIP")
-    if objects.has_foreign_objects and objects.deployment is not None and revision is None:
+    if objects.has_unmanaged_objects and objects.deployment is not None and revision is None:
         details["deployed_by"] = objects.deployment.labels.get(labels.MANAGED_BY) or "Nuclio"
     details["gpu"] = gpu_limit(function)
     if objects.hpa is not None:

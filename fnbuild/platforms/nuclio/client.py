@@ -223,7 +223,7 @@ class DashboardClient:
             yield from response
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
-        """See `Platform.reach`."""
+        """See `Platform.reachable_url`."""
         return endpoints.open_endpoint(self.transport.address, deployment)
 
 

@@ -38,8 +38,8 @@ from fnbuild.platforms import (
 )
 from fnbuild.platforms.base import (
     FunctionKey,
-    function_exists,
-    function_not_found,
+    function_exists_error,
+    function_not_found_error,
     unreadable_function,
 )
 from fnbuild.platforms.checks import Check, run_checks
@@ -163,7 +163,7 @@ class NuclioPlatform(Platform):
         key = validated_key(function)
         with _function_lock(key, "imported"):
             if self.dashboard.function(key) is not None:
-                raise function_exists(key)
+                raise function_exists_error(key)
             self.dashboard.add_imported(import_config(function))
             self._rollout(function, lambda _: None).wait_until_imported()
             return self._read_deployment(key)
@@ -217,7 +217,7 @@ class NuclioPlatform(Platform):
         if stored is None:
             functions = self.dashboard.functions(key.namespace)
             names = [str(metadata_of(function).get("name")) for function in functions]
-            raise function_not_found(*key, [(key.namespace, name) for name in names])
+            raise function_not_found_error(*key, [(key.namespace, name) for name in names])
         return stored
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:

@@ -37,7 +37,7 @@ from fnbuild.platforms import (
     Statistics,
     imported_code,
 )
-from fnbuild.platforms.base import function_exists, unreadable_function
+from fnbuild.platforms.base import function_exists_error, unreadable_function
 from fnbuild.platforms.process import (
     deploys,
     doctor,
@@ -113,7 +113,7 @@ class ProcessPlatform(Platform):
     ) -> Deployment:
         key = FunctionKey(namespace, name)
         with records.locked_store(key, "rolled back", must_exist=True) as store:
-            target, origin = records.function_records(store, key).rollback(revision, progress)
+            target, origin = records.history_of(store, key).choose_for_rollback(revision, progress)
             return deploys.rerun_revision(key, target, origin, store, progress)
 
     def redeploy(
@@ -126,9 +126,9 @@ class ProcessPlatform(Platform):
     ) -> Deployment:
         key = FunctionKey(namespace, name)
         with records.locked_store(key, "redeployed", must_exist=True) as store:
-            rerun = records.function_records(store, key).redeploy()
-            if rerun is not None:
-                return deploys.rerun_revision(key, *rerun, store, progress)
+            selected = records.history_of(store, key).choose_for_redeploy()
+            if selected is not None:
+                return deploys.rerun_revision(key, *selected, store, progress)
             return deploys.deploy_imported(key, store, progress)
 
     def store_imported(self, function: Function) -> Deployment:
@@ -136,7 +136,7 @@ class ProcessPlatform(Platform):
         with records.locked_store(key, "imported") as store:
             row = store.function(*key)
             if row is not None and row.desired != "imported":
-                raise function_exists(key)
+                raise function_exists_error(key)
             store.put_function(
                 FunctionRow(
                     *key,
@@ -204,7 +204,7 @@ class ProcessPlatform(Platform):
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
-            history = records.function_records(store, key)
+            history = records.history_of(store, key)
             recorded = history.latest if revision is None else history.find(revision)
         if recorded is None:
             return imported_code.find(self.name, key)

@@ -16,10 +16,10 @@ from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, FunctionKey, Revision
-from fnbuild.platforms.base import function_not_found
+from fnbuild.platforms.base import function_not_found_error
 from fnbuild.platforms.process import foreground_records, function_state
 from fnbuild.platforms.process.listeners import Listeners
-from fnbuild.platforms.revision_records import FunctionRecords, failure_text
+from fnbuild.platforms.revision_records import RevisionHistory, failure_text
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def require_function(store: Store, key: FunctionKey) -> FunctionRow:
     if row is None:
         foreground_records.refuse_change(key)
         keys = [(row.namespace, row.name) for row in store.functions()]
-        raise function_not_found(*key, keys)
+        raise function_not_found_error(*key, keys)
     return row
 
 
@@ -65,10 +65,10 @@ def active_revision(store: Store, row: FunctionRow) -> RevisionRow | None:
     return store.revision(row.namespace, row.name, row.revision) if row.revision else None
 
 
-def function_records(store: Store, key: FunctionKey) -> FunctionRecords[RevisionRow]:
+def history_of(store: Store, key: FunctionKey) -> RevisionHistory[RevisionRow]:
     """Return the function's revision records; raise `NotFoundError` if it does not exist."""
     active = active_revision(store, require_function(store, key))
-    return FunctionRecords(key.name, store.revisions(*key), active)
+    return RevisionHistory(key.name, store.revisions(*key), active)
 
 
 def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:

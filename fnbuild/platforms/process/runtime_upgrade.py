@@ -67,9 +67,9 @@ async def _redeploy(function: SupervisedFunction, processor: ProcessorHandle, st
 
 def _repeat_active_revision(key: FunctionKey, store: Store) -> int:
     """Record a new revision with the code of the active one; return its number."""
-    rerun = records.function_records(store, key).redeploy()
-    assert rerun is not None, "the revision of a running processor is recorded"
-    recorded, origin = rerun
+    selected = records.history_of(store, key).choose_for_redeploy()
+    assert selected is not None, "the revision of a running processor is recorded"
+    recorded, origin = selected
     number = revisions.repeat_revision(key, recorded, store).number
     store.record_origin(*key, number, origin.revision, origin.note)
     return number

@@ -103,9 +103,12 @@ def test_all_objects_of_a_function_are_read(cluster: Cluster, namespace: str) ->
     apply_function(cluster, namespace, "whole", triggers={"web": http}, **options)
     objects = inventory.read_function(cluster, KubernetesKey(namespace, "whole"))
     assert objects.exists
-    assert not objects.has_foreign_objects
-    assert objects.revision is not None
-    assert (objects.revision.number, objects.revision.function.metadata.name) == (7, "whole")
+    assert not objects.has_unmanaged_objects
+    assert objects.applied_revision is not None
+    assert (objects.applied_revision.number, objects.applied_revision.function.metadata.name) == (
+        7,
+        "whole",
+    )
     for live_object, kind in (
         (objects.deployment, "Deployment"),
         (objects.service, "Service"),
@@ -124,7 +127,7 @@ def test_a_missing_function_has_no_objects(cluster: Cluster, shared: str) -> Non
     objects = inventory.read_function(cluster, KubernetesKey(shared, "nothing"))
     assert objects == FunctionObjects(KubernetesKey(shared, "nothing"))
     assert not objects.exists
-    assert not objects.has_foreign_objects
+    assert not objects.has_unmanaged_objects
 
 
 def test_functions_of_nuclio_are_foreign(cluster: Cluster, shared: str) -> None:
@@ -132,8 +135,12 @@ def test_functions_of_nuclio_are_foreign(cluster: Cluster, shared: str) -> None:
         cluster, shared, nuclio_deployment("theirs", json.dumps({"handler": "main:handler"}))
     )
     objects = inventory.read_function(cluster, KubernetesKey(shared, "theirs"))
-    assert (objects.exists, objects.has_foreign_objects, objects.revision) == (True, True, None)
-    assert objects.foreign_objects == ["Deployment nuclio-theirs"]
+    assert (objects.exists, objects.has_unmanaged_objects, objects.applied_revision) == (
+        True,
+        True,
+        None,
+    )
+    assert objects.unmanaged_objects == ["Deployment nuclio-theirs"]
     assert objects.project == "cvat"
     assert "theirs" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
     deployment = view.view_function(cluster, objects)
@@ -146,7 +153,7 @@ def test_an_unrelated_object_with_the_name_is_foreign(cluster: Cluster, shared: 
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nuclio-strange"}}
     create_object(cluster, shared, config_map)
     objects = inventory.read_function(cluster, KubernetesKey(shared, "strange"))
-    assert (objects.exists, objects.has_foreign_objects) == (False, True)
+    assert (objects.exists, objects.has_unmanaged_objects) == (False, True)
     assert "strange" not in {
         objects.key.name for objects in inventory.list_functions(cluster, shared)
     }
@@ -158,7 +165,7 @@ def test_an_imported_function_is_listed(cluster: Cluster, shared: str) -> None:
         cluster, shared, record("brought", "imported", {IMPORTED_KEY: json.dumps(config)})
     )
     objects = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
-    assert (objects.exists, objects.has_foreign_objects) == (True, False)
+    assert (objects.exists, objects.has_unmanaged_objects) == (True, False)
     deployment = view.view_function(cluster, objects)
     assert (deployment.state, deployment.replicas, deployment.url) == ("imported", (0, 0), "")
     assert deployment.function.spec.handler == "main:handler"

@@ -80,7 +80,7 @@ def test_a_lease_without_revisions_leaves_no_record(cluster: Cluster, key: Kuber
 
 def test_recorded_revisions_are_read_again(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(revision(key, 1))
+        lease.record_revision(revision(key, 1))
     with hold_lease(cluster, key, "deployed") as lease:
         assert lease.revisions == {1: revision(key, 1)}
     config_map = record(cluster, key)
@@ -91,12 +91,12 @@ def test_recorded_revisions_are_read_again(cluster: Cluster, key: KubernetesKey)
 def test_the_newest_revisions_that_fit_are_kept(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
         for number in range(1, 20):
-            lease.add(revision(key, number))
+            lease.record_revision(revision(key, number))
     numbers = sorted(int(name) for name in (record(cluster, key) or {})["data"])
     assert numbers == list(range(10, 20))
     with hold_lease(cluster, key, "deployed") as lease:
         for number in range(20, 30):
-            lease.add(revision(key, number, note="x" * 200_000))
+            lease.record_revision(revision(key, number, note="x" * 200_000))
     numbers = sorted(int(name) for name in (record(cluster, key) or {})["data"])
     assert numbers == [26, 27, 28, 29]
 
@@ -112,12 +112,12 @@ def test_a_foreign_lease_is_valid_until_it_expires(cluster: Cluster, key: Kubern
     cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object_name)
     create_foreign_lease(cluster, key, seconds=-1)
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(revision(key, 1))
+        lease.record_revision(revision(key, 1))
 
 
 def test_one_of_two_concurrent_leases_is_refused(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(revision(key, 1))
+        lease.record_revision(revision(key, 1))
     candidates = [
         FunctionLease.of(cluster, FunctionObjects(key, config_map=record(cluster, key)))
         for _ in range(2)
@@ -138,7 +138,7 @@ def test_a_lease_includes_the_local_lock(cluster: Cluster, key: KubernetesKey) -
 
 def test_a_record_changed_by_another_client_is_merged(cluster: Cluster, key: KubernetesKey) -> None:
     with hold_lease(cluster, key, "deployed") as lease:
-        lease.add(revision(key, 1))
+        lease.record_revision(revision(key, 1))
         body = {"metadata": {"labels": {"team": "blue"}}}
         merge_patch(cluster, kinds.CONFIG_MAP, key.namespace, key.object_name, body)
     config_map = record(cluster, key)
@@ -224,7 +224,7 @@ def test_a_lease_is_renewed_while_it_is_held(
         first = expiry()
         until("the renewal of the lease", lambda: expiry() > first + 2, seconds=30)
         lease.refresh()
-        lease.add(revision(key, 1))
+        lease.record_revision(revision(key, 1))
         lease.save()
         saved = record(cluster, key)
         assert saved is not None
@@ -243,7 +243,7 @@ def test_a_lost_lease_saves_nothing(cluster: Cluster, key: KubernetesKey) -> Non
         create_foreign_lease(cluster, key, seconds=100)
         with pytest.raises(BusyError, match="being deployed from elsewhere:/data"):
             lease.refresh()
-        lease.add(revision(key, 1))
+        lease.record_revision(revision(key, 1))
     assert list((record(cluster, key) or {}).get("data") or {}) == []
 
 

@@ -40,7 +40,7 @@ def test_revisions_are_read_newest_first() -> None:
         failed,
         revision(1),
     ]
-    history = records.revision_history(objects)
+    history = records.to_revisions(objects)
     assert [(item.number, item.state, item.message) for item in history] == [
         (3, "superseded", "rollback to revision 1"),
         (2, "failed", "no weights\nTraceback"),
@@ -75,7 +75,7 @@ def deployment_of(
 
 
 def states(objects: FunctionObjects) -> list[str]:
-    return [item.state for item in records.revision_history(objects)]
+    return [item.state for item in records.to_revisions(objects)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_unreadable_revisions_do_not_hide_others() -> None:
 
 def test_an_unknown_revision_is_an_error() -> None:
     with pytest.raises(NotFoundError, match="no revision 9") as failure:
-        records.function_records(function_objects(revision(1), revision(2))).find(9)
+        records.history_of(function_objects(revision(1), revision(2))).find(9)
     assert failure.value.hint == "recorded: 2, 1"
 
 

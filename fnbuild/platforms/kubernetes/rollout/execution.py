@@ -38,20 +38,20 @@ _SETTLING_SECONDS = 10.0
 _MAX_THREADS = 6
 
 
-def record_active_revision(lease: FunctionLease) -> RevisionRecord | None:
-    """Record the active revision if necessary; return the revision for a rollback, or None.
+def record_applied_revision(lease: FunctionLease) -> RevisionRecord | None:
+    """Record the applied revision if necessary; return the revision for a rollback, or None.
 
     The Deployment of a killed deploy has no record yet. It is recorded as a success if its pods are
     ready, and as a failure otherwise.
     """
-    active, deployment = records.active_revision(lease.objects), lease.objects.deployment
-    if active is not None and deployment is not None:
-        recorded = lease.revisions.get(active.number)
+    applied, deployment = records.applied_revision(lease.objects), lease.objects.deployment
+    if applied is not None and deployment is not None:
+        recorded = lease.revisions.get(applied.number)
         if deployment.is_rolled_out:
-            lease.add(active)
-            return active
+            lease.record_revision(applied)
+            return applied
         if recorded is None:
-            lease.add(active.with_failure(records.INTERRUPTED))
+            lease.record_revision(applied.with_failure(records.INTERRUPTED))
         elif not recorded.failed:
             return recorded
     served = (revision for revision in lease.revisions.values() if not revision.failed)
@@ -109,7 +109,7 @@ class Rollout:
         except BaseException as error:
             self._handle_failure(error)
             raise
-        self.lease.add(revision)
+        self.lease.record_revision(revision)
         self._finish()
 
     def _start(self) -> None:
@@ -228,7 +228,7 @@ class Rollout:
         """Record a failure, with its reason in the first line."""
         revision = self.plan.revision
         message = failure_text(revision.number, revision.key.name, error)
-        self.lease.add(revision.with_failure(message))
+        self.lease.record_revision(revision.with_failure(message))
 
     def _add_hint(self, error: BaseException, text: str) -> None:
         if isinstance(error, FnbuildError):

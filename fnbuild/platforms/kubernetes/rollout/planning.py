@@ -153,7 +153,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         record = replace(record, stamp=timestamp())
     context = _with_free_node_port(cluster, objects, record, live.context)
     manifests = render_manifests(
-        _as_if_built(record, objects.revision, artifact) if preview else record, context
+        _as_if_built(record, objects.applied_revision, artifact) if preview else record, context
     )
     identities = {object_identity(manifest) for manifest in manifests}
     obsolete = tuple(
@@ -267,7 +267,7 @@ def _new_revision(
         created=timestamp(),
         digest=artifact.digest,
         image=artifact.reference,
-        pinned=_pinned_reference(objects.revision, artifact),
+        pinned=_pinned_reference(objects.applied_revision, artifact),
         config=config,
         source=number,
         overlap=options.overlap,
@@ -283,30 +283,30 @@ def _new_revision(
         )
     if options.force:
         return replace(record, stamp=timestamp())
-    active = objects.revision
-    if active is not None and (active.config, active.pinned) == (record.config, record.pinned):
+    applied = objects.applied_revision
+    if applied is not None and (applied.config, applied.pinned) == (record.config, record.pinned):
         # An unchanged deploy restarts no pod, even after a requested restart.
-        return replace(record, stamp=active.stamp)
+        return replace(record, stamp=applied.stamp)
     return record
 
 
-def _pinned_reference(active: RevisionRecord | None, artifact: Artifact) -> str:
+def _pinned_reference(applied: RevisionRecord | None, artifact: Artifact) -> str:
     """Return the exact reference; before the build, that of an image with the same code."""
-    if artifact.pinned or not artifact.digest or active is None:
+    if artifact.pinned or not artifact.digest or applied is None:
         return artifact.pinned
-    is_same = (active.digest, active.image) == (artifact.digest, artifact.reference)
-    return active.pinned if is_same else ""
+    is_same = (applied.digest, applied.image) == (artifact.digest, artifact.reference)
+    return applied.pinned if is_same else ""
 
 
 def _as_if_built(
-    record: RevisionRecord, active: RevisionRecord | None, artifact: Artifact
+    record: RevisionRecord, applied: RevisionRecord | None, artifact: Artifact
 ) -> RevisionRecord:
     """Return the record as if its image had been built and pinned.
 
     Otherwise the plan would report changes that the deploy does not make.
     """
     is_unbuilt = artifact.digest and not artifact.id and not record.pinned
-    if is_unbuilt and (not active or active.pinned):
+    if is_unbuilt and (not applied or applied.pinned):
         return replace(record, pinned=record.image)
     return record
 
@@ -315,14 +315,14 @@ def _function_changes(
     objects: FunctionObjects, record: RevisionRecord, artifact: Artifact
 ) -> tuple[Change, ...]:
     """Return the changes of the function itself, which precede those of objects."""
-    active = objects.revision
+    applied = objects.applied_revision
     after = {"image": record.image, "code": record.digest, "id": artifact.pinned}
     before, config = None, None
-    if active is not None:
+    if applied is not None:
         # An image that has not been built has no exact reference to compare.
-        exact = active.pinned if artifact.pinned else ""
-        before = {"image": active.image, "code": active.digest, "id": exact}
-        config = active.config
+        exact = applied.pinned if artifact.pinned else ""
+        before = {"image": applied.image, "code": applied.digest, "id": exact}
+        config = applied.config
     return (
         make_change(f"function {record.key.name}", config, record.config),
         make_change(REVISION_TARGET, before, after),

@@ -60,7 +60,7 @@ def choose_replacement(
         return Replacement()
     capacity = _query_capacity(cluster, deployment, own_pods)
     if capacity is not None and capacity.instead < replicas and not _adds_nodes(cluster):
-        return Replacement(refusal=_refusal(function, capacity, replicas))
+        return Replacement(refusal=_refusal_error(function, capacity, replicas))
     if recreates and new_pods and own_pods:
         return Replacement(_choose_mode(function, capacity, own_pods))
     return Replacement()
@@ -122,7 +122,7 @@ def _adds_nodes(cluster: Cluster) -> bool:
     return status is not None
 
 
-def _refusal(function: Function, capacity: Capacity, replicas: int) -> PreconditionError:
+def _refusal_error(function: Function, capacity: Capacity, replicas: int) -> PreconditionError:
     name = function.metadata.name
     if capacity.instead:
         text = f"the nodes have room for {capacity.instead} of {replicas} replicas"

@@ -142,13 +142,13 @@ def scale_warnings(
     objects: FunctionObjects, record: RevisionRecord, rerun: bool
 ) -> tuple[str, ...]:
     """Warn about a manual change of the number of replicas that the deploy reverts."""
-    live, active = objects.deployment, objects.revision
-    if live is None or active is None or objects.hpa is not None:
+    live, applied = objects.deployment, objects.applied_revision
+    if live is None or applied is None or objects.hpa is not None:
         return ()
     live_replicas = live.desired_replicas
     number = scaling.deployment_replicas(record.function, None)
     if number in (None, live_replicas) or number != scaling.deployment_replicas(
-        active.function, None
+        applied.function, None
     ):
         return ()
     keeps = f"`--replicas {live_replicas}` keeps them"
