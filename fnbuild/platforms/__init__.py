@@ -35,17 +35,17 @@ from fnbuild.platforms.protocol import Platform as Platform
 from fnbuild.progress import Progress as Progress
 
 
-def lookup(name: str, connect: ConnectOptions = NO_CONNECT_OPTIONS) -> Platform:
+def lookup(name: str, connect_options: ConnectOptions = NO_CONNECT_OPTIONS) -> Platform:
     """Return the platform with this name; its changes are recorded in the audit log."""
     for entry in PLATFORMS:
         if name and name in (entry.name, entry.alias):
             # Imported on use: a platform may need packages that are slow to import.
-            platform: Platform = import_module(entry.package).connect(connect)
+            platform: Platform = import_module(entry.package).create_platform(connect_options)
             return with_audit_log(platform)
     names = ", ".join([*(entry.name for entry in PLATFORMS), "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {names}")
 
 
-def all_platforms(connect: ConnectOptions = NO_CONNECT_OPTIONS) -> list[Platform]:
+def all_platforms(connect_options: ConnectOptions = NO_CONNECT_OPTIONS) -> list[Platform]:
     """Return all platforms in the order of their registration."""
-    return [lookup(entry.name, connect) for entry in PLATFORMS]
+    return [lookup(entry.name, connect_options) for entry in PLATFORMS]

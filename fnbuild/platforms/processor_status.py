@@ -102,7 +102,7 @@ class LiveState:
         return cls("unhealthy", status.full_reason or status.state, status)
 
 
-class ImportVerdict(msgspec.Struct, frozen=True):
+class HandlerImportVerdict(msgspec.Struct, frozen=True):
     """The result of the runtime's `importcheck` for a handler."""
 
     verdict: Literal["ok", "failed", "unknown"]
@@ -110,7 +110,7 @@ class ImportVerdict(msgspec.Struct, frozen=True):
     detail: str = ""
 
     @classmethod
-    def parse(cls, output: bytes) -> ImportVerdict:
+    def parse(cls, output: bytes) -> HandlerImportVerdict:
         """Return the verdict in the check's output, `unknown` if there is none."""
         for line in reversed(output.splitlines()):
             with suppress(msgspec.MsgspecError):
@@ -129,7 +129,7 @@ class ImportVerdict(msgspec.Struct, frozen=True):
             raise NotReadyError(message, detail=self.extra_detail or None)
 
 
-def inconclusive_check(reason: object) -> str:
+def inconclusive_check_message(reason: object) -> str:
     return f"the import check was inconclusive: {reason}"
 
 
@@ -141,7 +141,7 @@ def decode_status(body: bytes) -> ProcessorStatus:
 # Decoders are created at import, which runs in one thread: msgspec completes a type when it first
 # decodes it, and two threads that do so at the same time crash the interpreter.
 _STATUS_DECODER = msgspec.json.Decoder(ProcessorStatus)
-_VERDICT_DECODER = msgspec.json.Decoder(ImportVerdict)
+_VERDICT_DECODER = msgspec.json.Decoder(HandlerImportVerdict)
 
 
 def parse_metrics(text: str) -> Statistics | None:

@@ -7,9 +7,9 @@ record what ran before. So every client of the engine sees the same functions.
 from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.docker.platform import DockerPlatform
 
-__all__ = ["DockerPlatform", "connect"]
+__all__ = ["DockerPlatform", "create_platform"]
 
 
-def connect(_: ConnectOptions) -> DockerPlatform:
+def create_platform(_: ConnectOptions) -> DockerPlatform:
     """Return the platform, which connects to the engine on first use."""
     return DockerPlatform()

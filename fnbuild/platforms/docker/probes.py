@@ -29,10 +29,10 @@ from fnbuild.platforms.docker.labels import RevisionRecord
 from fnbuild.platforms.logs import StartupFollower
 from fnbuild.platforms.processor_status import (
     ADMIN_PORT,
-    ImportVerdict,
+    HandlerImportVerdict,
     ProcessorStatus,
     decode_status,
-    inconclusive_check,
+    inconclusive_check_message,
     parse_metrics,
 )
 from fnbuild.platforms.revision_records import failure_prefix
@@ -222,13 +222,13 @@ def wait_for_import_check(
     deadline = time.monotonic() + seconds
     while container_state(engine, container).get("Running"):
         if time.monotonic() > deadline:
-            progress(inconclusive_check(f"it took longer than {seconds:g} s"))
+            progress(inconclusive_check_message(f"it took longer than {seconds:g} s"))
             return
         time.sleep(_IMPORT_POLL_SECONDS)
     output = ""
     with suppress(FnbuildError):  # some log drivers cannot be read
         output = logs.last_output(engine, container)
-    verdict = ImportVerdict.parse(output.encode())
+    verdict = HandlerImportVerdict.parse(output.encode())
     verdict.raise_if_failed(revision.number, revision.key.name)
     if verdict.verdict == "unknown":
-        progress(inconclusive_check(verdict.reason))
+        progress(inconclusive_check_message(verdict.reason))

@@ -7,9 +7,9 @@ Every machine and data directory with access to the cluster sees the same state.
 from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.kubernetes.platform import KubernetesPlatform
 
-__all__ = ["KubernetesPlatform", "connect"]
+__all__ = ["KubernetesPlatform", "create_platform"]
 
 
-def connect(options: ConnectOptions) -> KubernetesPlatform:
+def create_platform(options: ConnectOptions) -> KubernetesPlatform:
     """Return the platform, which connects to the cluster on first use."""
     return KubernetesPlatform(options)

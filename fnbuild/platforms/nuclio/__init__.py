@@ -7,9 +7,9 @@ dashboard deployed are listed as well. NuclioFunction resources are printed, nev
 from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.nuclio.platform import NuclioPlatform
 
-__all__ = ["NuclioPlatform", "connect"]
+__all__ = ["NuclioPlatform", "create_platform"]
 
 
-def connect(_: ConnectOptions) -> NuclioPlatform:
+def create_platform(_: ConnectOptions) -> NuclioPlatform:
     """Return the platform, which calls its dashboard on first use."""
     return NuclioPlatform()

@@ -8,9 +8,9 @@ store.
 from fnbuild.platforms.base import ConnectOptions
 from fnbuild.platforms.process.platform import ProcessPlatform
 
-__all__ = ["ProcessPlatform", "connect"]
+__all__ = ["ProcessPlatform", "create_platform"]
 
 
-def connect(_: ConnectOptions) -> ProcessPlatform:
+def create_platform(_: ConnectOptions) -> ProcessPlatform:
     """Return the platform of the data directory."""
     return ProcessPlatform()

@@ -144,7 +144,7 @@ def deploy(
     origin: RevisionOrigin | None = None,
 ) -> None:
     """Make a revision and switch to it; `origin` is the revision that it runs again, if any."""
-    began = layout.last_down()
+    previous_down = layout.last_down()
     revision = revisions.make_revision(key, planned.function, planned.artifact, store, progress)
     if origin is not None:
         store.record_origin(*key, revision.number, origin.revision, origin.note)
@@ -152,7 +152,7 @@ def deploy(
         _activate_standby(key, revision, store)
     else:
         overlap = planned.options.overlap
-        _switch_to(key, revision, store, progress, began=began, overlap=overlap)
+        _switch_to(key, revision, store, progress, previous_down=previous_down, overlap=overlap)
     revisions.prune_revisions(key, store)
 
 
@@ -162,7 +162,7 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
     store: Store,
     progress: Progress,
     *,
-    began: int,
+    previous_down: int,
     overlap: bool,
 ) -> None:
     row = store.function(*key)
@@ -173,8 +173,8 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
             *key, config=revision.config, project=project, desired="running", state="building"
         )
     try:
-        layout.check_not_down_since(
-            began, key.name
+        layout.check_no_down_since(
+            previous_down, key.name
         )  # otherwise a supervisor would be started only to refuse
         supervisor_client.call(
             "switch",
@@ -182,7 +182,7 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
             namespace=key.namespace,
             name=key.name,
             revision=revision.number,
-            began=began,
+            began=previous_down,
             overlap=overlap,
         )
     except FnbuildError as error:

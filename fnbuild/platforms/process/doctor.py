@@ -68,7 +68,7 @@ def _check_supervisor() -> Iterator[Finding]:
         yield Finding(_AREA, "ok", text)
         return
     with Store.open() as store:
-        problems = function_state.platform_notices(store.functions())
+        problems = function_state.platform_problems(store.functions())
     for text in problems:
         message, _, remedy = text.partition("; ")
         yield Finding(

@@ -84,7 +84,7 @@ def change_counter() -> int:
     return sum(_modified(path) for path in _paths())
 
 
-def refuse_change(key: FunctionKey) -> None:
+def check_not_foreground(key: FunctionKey) -> None:
     """Raise `PreconditionError` for a function that only runs in the foreground."""
     record = find(key)
     if record is not None:

@@ -88,12 +88,12 @@ def functions_to_restore(rows: list[FunctionRow]) -> list[FunctionKey]:
     return [key for key, revision in keys if listening_pid(control_socket(key, revision)) is None]
 
 
-def is_supervisor_ending() -> bool:
+def is_supervisor_in_transition() -> bool:
     """Return True while a supervisor starts or ends, as `fnbuild down` takes some time."""
     return daemon.is_locked(supervisor_lock()) and supervisor_client.running_supervisor() is None
 
 
-def platform_notices(rows: list[FunctionRow]) -> list[str]:
+def platform_problems(rows: list[FunctionRow]) -> list[str]:
     """Return the problems of the platform itself; `rows` are all functions."""
     desired = [row for row in rows if row.desired == "running" and row.revision]
     # `fnbuild down` ends the supervisor and leaves every function `stopped`.

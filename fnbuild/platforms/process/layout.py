@@ -129,8 +129,8 @@ def announce_port(key: FunctionKey, revision: int, port: int) -> Path:
     return path.parent
 
 
-def remove_launch_files(key: FunctionKey, revision: int) -> None:
-    """Remove the files in `run/` of a processor that has ended.
+def remove_runtime_files(key: FunctionKey, revision: int) -> None:
+    """Remove the files of a processor that has ended: in `run/`, and its announced port.
 
     A failure is logged. The next supervisor notices that no process listens there and tries again.
     """
@@ -163,12 +163,12 @@ def last_down() -> int:
         return 0
 
 
-def check_not_down_since(began: int, name: str) -> None:
-    """Raise `ConflictError` if `fnbuild down` ran since `last_down` returned `began`.
+def check_no_down_since(previous_down: int, name: str) -> None:
+    """Raise `ConflictError` if `fnbuild down` ran since `last_down` returned `previous_down`.
 
     A deploy that started before `fnbuild down` must not start its function afterwards.
     """
-    if last_down() != began:
+    if last_down() != previous_down:
         raise ConflictError(
             f"{name} was not started, because `fnbuild down` ran meanwhile",
             hint="`fnbuild up` starts the previous revision; deploy again to apply the change",

@@ -143,10 +143,10 @@ def peer_pid(connected: socket.socket) -> int:
     return pid
 
 
-def listeners_for(
+def open_listeners_for(
     function: Function, row: FunctionRow, current: Listeners | None, store: Store
 ) -> Listeners:
-    """Return the sockets for this configuration, with sockets of `current` where possible.
+    """Open the sockets for this configuration, reusing those of `current` where possible.
 
     The port is that of the http trigger, else the recorded one, else a free one. Raises
     `ConflictError` if it is in use.
@@ -165,14 +165,15 @@ def listeners_for(
         return open_listeners(hosts, port, row.admin_port, taken)
     if port != current.port:
         return Listeners(bind_port(hosts, port), current.admin)
-    return _same_port(hosts, port, current)
+    return _open_on_same_port(hosts, port, current)
 
 
 def _row_key(row: FunctionRow) -> tuple[str, str]:
     return row.namespace, row.name
 
 
-def _same_port(hosts: tuple[str, ...], port: int, current: Listeners) -> Listeners:
+def _open_on_same_port(hosts: tuple[str, ...], port: int, current: Listeners) -> Listeners:
+    """Return the sockets of `current` for these hosts, and new ones for hosts that have none."""
     current_sockets = dict(zip(current.hosts, current.http, strict=True))
     missing = [host for host in hosts if host not in current_sockets]
     if missing and ANY_ADDRESS in (*hosts, *current_sockets):

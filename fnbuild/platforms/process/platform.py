@@ -152,7 +152,7 @@ class ProcessPlatform(Platform):
 
     def problems(self) -> list[str]:
         with Store.open() as store:
-            return function_state.platform_notices(store.functions())
+            return function_state.platform_problems(store.functions())
 
     def examine(
         self,
@@ -168,7 +168,7 @@ class ProcessPlatform(Platform):
         with Store.open() as store, ThreadPoolExecutor(_CONCURRENT_PROBES) as pool:
             all_rows = store.functions(namespace)
             rows = [row for row in all_rows if project in (None, row.project)]
-            deployed = list(pool.map(lambda row: self._list_entry(store, row), rows))
+            deployed = list(pool.map(lambda row: self._to_deployment(store, row), rows))
         names = {row.name for row in all_rows}
         running = foreground_records.deployments(namespace, self.name, project)
         combined = [
@@ -177,7 +177,7 @@ class ProcessPlatform(Platform):
         ]
         return sorted(combined, key=lambda deployment: deployment.name)
 
-    def _list_entry(self, store: Store, row: FunctionRow) -> Deployment:
+    def _to_deployment(self, store: Store, row: FunctionRow) -> Deployment:
         """Return the function; one with an invalid record must not hide the others."""
         try:
             return function_state.to_deployment(row, records.active_revision(store, row))
@@ -254,7 +254,7 @@ class ProcessPlatform(Platform):
         with Store.open() as store:
             recorded = store.function(*key) is not None
         if not recorded:
-            foreground_records.refuse_change(key)
+            foreground_records.check_not_foreground(key)
             if not function_dir(*key).is_dir():
                 return False
         with records.locked_store(key, "deleted") as store:
@@ -271,7 +271,7 @@ class ProcessPlatform(Platform):
             return [*function_state.functions_to_restore(store.functions())]
 
     def restore(self, progress: Progress, function: FunctionKey | None = None) -> tuple[str, ...]:
-        if function_state.is_supervisor_ending():
+        if function_state.is_supervisor_in_transition():
             return ()
         if function is None:
             names = {key.name for key in self.functions_to_restore()}

@@ -1,4 +1,4 @@
-"""Handles of processors in the supervisor: start or adopt, watch, drain and stop a processor."""
+"""Handles of processors in the supervisor: start or attach to, watch, drain and stop a processor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fnbuild.platforms.process.layout import (
     launch_path,
     launched_runtime,
     log_path,
-    remove_launch_files,
+    remove_runtime_files,
     run_dir,
 )
 from fnbuild.platforms.process.listeners import Listeners
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class ProcessorHandle:
-    """A running processor, started or adopted. `ended` is set when its process has ended."""
+    """A running processor, started by this supervisor or another. `ended` is set when its process has ended."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class ProcessorHandle:
         os.close(self._pidfd)
         if self._child is not None:
             self.exit_status = self._child.wait()
-        remove_launch_files(self.key, self.revision)
+        remove_runtime_files(self.key, self.revision)
         self.ended.set()
         log.info("%s ended: %s", self, self.end_description)
 
@@ -263,7 +263,7 @@ def _write_launch_file(key: FunctionKey, revision: int, config: dict[str, Any]) 
     return path
 
 
-async def adopt_processor(key: FunctionKey, revision: int) -> ProcessorHandle | None:
+async def attach_processor(key: FunctionKey, revision: int) -> ProcessorHandle | None:
     """Return a handle of a processor that another supervisor started; None if it has ended.
 
     The kernel names the process that listens on the control socket, so another process with the
@@ -271,15 +271,15 @@ async def adopt_processor(key: FunctionKey, revision: int) -> ProcessorHandle | 
     """
     pid = listening_pid(control_socket(key, revision))
     if pid is None:
-        remove_launch_files(key, revision)
+        remove_runtime_files(key, revision)
         return None
     try:
         processor = ProcessorHandle(key, revision, pid)
     except ProcessLookupError:
-        remove_launch_files(key, revision)
+        remove_runtime_files(key, revision)
         return None
     processor.runtime = launched_runtime(key, revision)
     status = await processor.status()
     processor.draining = status is not None and status.state == "draining"
-    log.info("%s adopted", processor)
+    log.info("attached to %s", processor)
     return processor

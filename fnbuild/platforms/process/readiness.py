@@ -16,7 +16,11 @@ from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.isolation import prepare_user, runtime_command
 from fnbuild.platforms.process.layout import config_path, log_path
 from fnbuild.platforms.process.processor_handle import ProcessorHandle
-from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus, inconclusive_check
+from fnbuild.platforms.processor_status import (
+    HandlerImportVerdict,
+    ProcessorStatus,
+    inconclusive_check_message,
+)
 from fnbuild.platforms.revision_records import failure_prefix
 
 _FIRST_PAUSE = 0.02
@@ -115,7 +119,7 @@ def start_message(function: Function) -> str:
     return f"starting {count} worker{'' if count == 1 else 's'}"
 
 
-async def check_import(key: FunctionKey, number: int, progress: Progress) -> None:
+async def check_handler_import(key: FunctionKey, number: int, progress: Progress) -> None:
     """Raise `NotReadyError`, with the handler's own error, if the handler cannot be imported.
 
     If the check is inconclusive without a GPU, the start of the processor decides.
@@ -124,17 +128,17 @@ async def check_import(key: FunctionKey, number: int, progress: Progress) -> Non
     try:
         process, config = await _start_import_check(key, number)
     except (OSError, ValueError, KeyError) as error:
-        progress(inconclusive_check(error))
+        progress(inconclusive_check_message(error))
         return
     try:
         out, _ = await process.communicate(config)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-    verdict = ImportVerdict.parse(out)
+    verdict = HandlerImportVerdict.parse(out)
     verdict.raise_if_failed(number, key.name)
     if verdict.verdict == "unknown":
-        progress(inconclusive_check(verdict.reason))
+        progress(inconclusive_check_message(verdict.reason))
 
 
 async def _start_import_check(

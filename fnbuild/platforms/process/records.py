@@ -55,7 +55,7 @@ def fail_unfinished(key: FunctionKey, store: Store, error: FnbuildError) -> None
 def require_function(store: Store, key: FunctionKey) -> FunctionRow:
     row = store.function(*key)
     if row is None:
-        foreground_records.refuse_change(key)
+        foreground_records.check_not_foreground(key)
         keys = [(row.namespace, row.name) for row in store.functions()]
         raise function_not_found_error(*key, keys)
     return row
@@ -155,16 +155,16 @@ class StoredFunction:
             if not isinstance(error, NotFoundError):
                 self.unwritten = (state, message)
 
-    def retry(self) -> None:
+    def retry_report(self) -> None:
         """Write the last reported state if that failed, as it does on a full disk."""
         if self.unwritten is not None:
             self.report(*self.unwritten)
 
     @property
-    def reported(self) -> bool:
-        """Return True if a state was reported since `forget`."""
+    def has_reported(self) -> bool:
+        """Return True if a state was reported since `forget_report`."""
         return self._reported is not None
 
-    def forget(self) -> None:
+    def forget_report(self) -> None:
         """Write the next report in any case: another process may have changed the state."""
         self._reported = self.unwritten = None

@@ -20,10 +20,10 @@ from fnbuild.function.types import Function
 from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.layout import log_path
-from fnbuild.platforms.process.listeners import Listeners, listeners_for
+from fnbuild.platforms.process.listeners import Listeners, open_listeners_for
 from fnbuild.platforms.process.processor_handle import AcceptMode, ProcessorHandle, start_processor
 from fnbuild.platforms.process.readiness import (
-    check_import,
+    check_handler_import,
     start_message,
     wait_for_outcome,
     wait_until_ready,
@@ -78,7 +78,7 @@ class SupervisedFunction:
         """
         async with self._changing:
             self._cancel_restart()
-            self._stored.forget()
+            self._stored.forget_report()
             before, listeners = self.active, None
             try:
                 function = self._stored.function(number)
@@ -111,7 +111,7 @@ class SupervisedFunction:
     ) -> ProcessorHandle:
         old = self.active
         if old is not None and needs_gpu(function) and not overlap:
-            await check_import(self.key, number, progress)
+            await check_handler_import(self.key, number, progress)
             progress(f"stopping revision {old.revision}, which holds the GPU")
             self._stored.report("building", f"revision {number} is starting")
             self.active = None
@@ -274,7 +274,7 @@ class SupervisedFunction:
         self._retries += 1
         return delay
 
-    async def settle(self) -> ProcessorStatus | None:
+    async def wait_until_settled(self) -> ProcessorStatus | None:
         """Wait until the active processor is ready or has failed."""
         if self.active is None:
             return None
@@ -324,7 +324,7 @@ class SupervisedFunction:
 
     async def tick(self) -> None:
         """Record the current state and rotate the log."""
-        self._stored.retry()
+        self._stored.retry_report()
         try:
             function_log.rotate(log_path(self.key))
         except OSError as error:
@@ -345,7 +345,7 @@ class SupervisedFunction:
             self._stored.report("ready", processor.notice)
         elif status.state == "unhealthy":
             self._stored.report("unhealthy", status.full_reason)
-        elif not self._stored.reported:
+        elif not self._stored.has_reported:
             self._stored.report("building", "")
 
     async def _count_silent_tick(self, processor: ProcessorHandle) -> None:
@@ -359,7 +359,7 @@ class SupervisedFunction:
     # Helpers
 
     def _listeners(self, function: Function) -> Listeners:
-        return listeners_for(function, self._stored.row(), self.listeners, self._stored.store)
+        return open_listeners_for(function, self._stored.row(), self.listeners, self._stored.store)
 
     def _active_revision(self) -> int:
         """Return the active revision on record, 0 if the store cannot be read."""

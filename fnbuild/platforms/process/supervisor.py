@@ -34,7 +34,7 @@ from fnbuild.platforms.process.layout import (
     supervisor_socket,
 )
 from fnbuild.platforms.process.processor_client import borrow_listeners
-from fnbuild.platforms.process.processor_handle import ProcessorHandle, adopt_processor
+from fnbuild.platforms.process.processor_handle import ProcessorHandle, attach_processor
 from fnbuild.platforms.process.runtime_upgrade import replace_outdated
 from fnbuild.platforms.process.supervised_function import SupervisedFunction
 from fnbuild.platforms.process.supervisor_protocol import SupervisorServer
@@ -49,11 +49,11 @@ _TICK_SECONDS = 1.0
 _MAX_OPEN_FILES = 65536
 
 
-async def _find_processors() -> dict[FunctionKey, list[ProcessorHandle]]:
-    """Return handles of all running processors, by function."""
+async def _attach_processors() -> dict[FunctionKey, list[ProcessorHandle]]:
+    """Return handles of all running processors by function; remove the files of ended ones."""
     handles: dict[FunctionKey, list[ProcessorHandle]] = defaultdict(list)
     for key, revision in list(launched_processors()):
-        processor = await adopt_processor(key, revision)
+        processor = await attach_processor(key, revision)
         if processor is not None:
             handles[key].append(processor)
     return handles
@@ -141,7 +141,7 @@ class Supervisor:
     # Functions
 
     async def _adopt(self) -> None:
-        for key, processors in (await _find_processors()).items():
+        for key, processors in (await _attach_processors()).items():
             row = self._store.function(*key)
             await _adopt_processors(self._function(key), row, processors)
 
@@ -216,7 +216,7 @@ class Supervisor:
 
     async def _switch(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         key = _requested_key(arguments)
-        layout.check_not_down_since(int(arguments["began"]), key.name)
+        layout.check_no_down_since(int(arguments["began"]), key.name)
         function = self._function(key)
         number, overlap = int(arguments["revision"]), bool(arguments.get("overlap"))
         await function.switch(number, progress, overlap=overlap)
@@ -261,7 +261,7 @@ class Supervisor:
         if failure is not None:
             progress(f"{row.name}: {failure}")
             return False
-        status = await self._function(FunctionKey(row.namespace, row.name)).settle()
+        status = await self._function(FunctionKey(row.namespace, row.name)).wait_until_settled()
         state = status.state if status else "starting"
         reason = f": {status.reason}" if status and status.reason and not status.available else ""
         progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}{reason}")

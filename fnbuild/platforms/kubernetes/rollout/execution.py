@@ -21,7 +21,10 @@ from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
-from fnbuild.platforms.kubernetes.rollout.import_check import ImportCheck, delete_leftover_pods
+from fnbuild.platforms.kubernetes.rollout.import_check import (
+    HandlerImportCheck,
+    delete_leftover_pods,
+)
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
     list_cron_jobs,
     object_identity,
@@ -130,7 +133,7 @@ class Rollout:
             return
         revision = self.plan.revision
         try:
-            ImportCheck(self.cluster, revision, self.plan.deployment, self.progress).run()
+            HandlerImportCheck(self.cluster, revision, self.plan.deployment, self.progress).run()
         except NotReadyError as error:
             self._record_failure(error)
             if self.previous is not None:

@@ -31,7 +31,7 @@ from fnbuild.platforms.kubernetes.labels import (
     KubernetesKey,
 )
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
-from fnbuild.platforms.processor_status import ImportVerdict, inconclusive_check
+from fnbuild.platforms.processor_status import HandlerImportVerdict, inconclusive_check_message
 from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.platforms.settings import GPU_RESOURCE
 
@@ -44,7 +44,7 @@ _PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class ImportCheck:
+class HandlerImportCheck:
     """The check of one revision, made from the Deployment that is about to be applied."""
 
     cluster: Cluster
@@ -92,7 +92,7 @@ class ImportCheck:
             return False
         ends = (item.termination for item in pod.container_statuses if item.name == CONTAINER)
         end = next(ends, None)
-        verdict = ImportVerdict.parse((end.message if end else "").encode())
+        verdict = HandlerImportVerdict.parse((end.message if end else "").encode())
         verdict.raise_if_failed(self.revision.number, self.revision.key.name)
         if verdict.verdict == "unknown":
             self._report_undecided(pod.status.text("message") or verdict.reason)
@@ -118,7 +118,7 @@ class ImportCheck:
         return False
 
     def _report_undecided(self, reason: str) -> None:
-        self.progress(inconclusive_check(reason))
+        self.progress(inconclusive_check_message(reason))
 
 
 def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
