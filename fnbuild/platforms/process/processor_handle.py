@@ -1,4 +1,4 @@
-"""Handles of processors in the supervisor: start or attach to, watch, drain and stop a processor."""
+"""Handles of processors in the supervisor: start, attach to, watch, drain and stop processors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class ProcessorHandle:
-    """A running processor, started by this supervisor or another. `ended` is set when its process has ended."""
+    """A running processor. `ended` is set when its process has ended."""
 
     def __init__(
         self,
