@@ -27,10 +27,10 @@ from fnbuild.function import reader
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster
-from fnbuild.platforms.kubeclient.errors import RequestInfo
+from fnbuild.platforms.kubeclient.errors import RequestSubject
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import Pod
-from fnbuild.platforms.kubeclient.transport import ApiCall
+from fnbuild.platforms.kubeclient.transport import ApiRequest
 from fnbuild.platforms.kubernetes.rollout.capacity import pod_gpus
 from tests import locks
 from tests.engine import engine_resources, require_engine, require_image, until
@@ -106,8 +106,8 @@ def create(cluster: Cluster, kind: Kind, metadata: Raw, **parts: Any) -> bool:
     `parts` are its top-level keys except the metadata.
     """
     body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, **parts}
-    call = ApiCall("POST", kind.path(metadata.get("namespace")), {}, body)
-    status, answer = cluster.transport.request(call)
+    request = ApiRequest("POST", kind.path(metadata.get("namespace")), {}, body)
+    status, answer = cluster.transport.request(request)
     assert status in (201, 409), answer.decode()
     return status == 201
 
@@ -115,8 +115,8 @@ def create(cluster: Cluster, kind: Kind, metadata: Raw, **parts: Any) -> bool:
 def merge_patch(cluster: Cluster, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
     """Apply a JSON merge patch (RFC 7386), by fnbuild's field manager, and return the object."""
     query = {"fieldManager": FIELD_MANAGER}
-    call = ApiCall("PATCH", kind.path(namespace, name), query, body, MERGE)
-    return cluster.transport.request_json(call, RequestInfo("patch", kind, namespace, name))
+    request = ApiRequest("PATCH", kind.path(namespace, name), query, body, MERGE)
+    return cluster.transport.request_json(request, RequestSubject("patch", kind, namespace, name))
 
 
 def _has_token_secrets(cluster: Cluster) -> bool:
@@ -129,7 +129,7 @@ def _delete(cluster: Cluster, namespace: str) -> None:
     # Nothing new can be created now, and pods of a test need no graceful end.
     for pod in cluster.list(kinds.POD, namespace):
         path = kinds.POD.path(namespace, pod["metadata"]["name"])
-        cluster.transport.request(ApiCall("DELETE", path, {}, {"gracePeriodSeconds": 1}))
+        cluster.transport.request(ApiRequest("DELETE", path, {}, {"gracePeriodSeconds": 1}))
 
 
 @contextmanager

@@ -77,10 +77,10 @@ def query_status(engine: Engine, container: Container) -> ProcessorStatus | None
     Return None if the processor is not fnbuild's, or does not respond.
     """
     for address in filter(engine.can_reach, filter(None, container.networks.values())):
-        if (status := parse_status(_http_get(address, "/status"))) is not None:
+        if (status := decode_status_or_none(_http_get(address, "/status"))) is not None:
             return status
     result = engine.execute(container.id, [PROCESSOR_PATH, "--status"])
-    return parse_status(result.out) if result is not None else None
+    return decode_status_or_none(result.out) if result is not None else None
 
 
 def query_statistics(engine: Engine, addresses: Iterable[str]) -> Statistics | None:
@@ -101,7 +101,7 @@ def _http_get(address: str, path: str) -> bytes:
     return b""
 
 
-def parse_status(body: bytes) -> ProcessorStatus | None:
+def decode_status_or_none(body: bytes) -> ProcessorStatus | None:
     """Decode the status of a processor; None if it is not one."""
     try:
         return decode_status(body)
@@ -148,7 +148,7 @@ class ReadinessProbe:
             state = self._state()
             if result is None or not state.get("Running") or state.get("Restarting"):
                 raise self._not_ready_error(f"the container {self._describe_exit()}", status)
-            status = parse_status(result.out) or status
+            status = decode_status_or_none(result.out) or status
             if self._evaluate(status, state):
                 return
             if result.status != 0 and (status is None or status.state != "starting"):

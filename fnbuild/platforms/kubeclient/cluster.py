@@ -11,9 +11,9 @@ from typing import TypeVar
 from fnbuild.errors import ForbiddenError, NotFoundError, UnavailableError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import errors, kinds, streams
-from fnbuild.platforms.kubeclient.errors import GoneError, RequestInfo
+from fnbuild.platforms.kubeclient.errors import GoneError, RequestSubject
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.platforms.kubeclient.transport import APPLY, ApiCall, Query, Transport
+from fnbuild.platforms.kubeclient.transport import APPLY, ApiRequest, Query, Transport
 
 FIELD_MANAGER = "fnbuild"
 """The name of fnbuild as a field manager."""
@@ -51,7 +51,7 @@ class Cluster:
     def version(self) -> str:
         """The version of the server, as in "v1.20.2"."""
         return str(
-            self.transport.request_json(ApiCall("GET", "/version"), self._request("get")).get(
+            self.transport.request_json(ApiRequest("GET", "/version"), self._subject("get")).get(
                 "gitVersion", ""
             )
         )
@@ -61,7 +61,7 @@ class Cluster:
         if kind.api_path not in self._served_kinds:
             try:
                 discovery = self.transport.request_json(
-                    ApiCall("GET", kind.api_path), self._request("get", kind)
+                    ApiRequest("GET", kind.api_path), self._subject("get", kind)
                 )
             except NotFoundError:
                 discovery = {}
@@ -74,9 +74,11 @@ class Cluster:
 
     def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
         """Return an object, or None if it does not exist."""
-        request = self._request("get", kind, namespace, name)
+        subject = self._subject("get", kind, namespace, name)
         try:
-            return self.transport.request_json(ApiCall("GET", kind.path(namespace, name)), request)
+            return self.transport.request_json(
+                ApiRequest("GET", kind.path(namespace, name)), subject
+            )
         except NotFoundError:
             return None
 
@@ -90,13 +92,13 @@ class Cluster:
         self, kind: Kind, namespace: str | None, labels: str, fields: str
     ) -> tuple[_Objects, str]:
         """Return the objects and the version of the list, from which a watch can start."""
-        request = self._request("list", kind, namespace)
+        subject = self._subject("list", kind, namespace)
         query: Query = {"limit": str(_PAGE_SIZE), **_selector_query(labels, fields)}
         path = kind.path(namespace)
         items: _Objects = []
         while True:
             try:
-                page = self.transport.request_json(ApiCall("GET", path, query), request)
+                page = self.transport.request_json(ApiRequest("GET", path, query), subject)
             except GoneError:  # the continue token has expired; list without pages
                 items, query = [], _selector_query(labels, fields)
                 continue
@@ -120,9 +122,9 @@ class Cluster:
 
         Ends after `seconds`. A change may be reported twice; none is omitted.
         """
-        call = ApiCall("GET", kind.path(namespace), _selector_query(labels, fields))
+        request = ApiRequest("GET", kind.path(namespace), _selector_query(labels, fields))
         source = streams.ApiStream(
-            self.transport, call, self._request("watch", kind, namespace), kind
+            self.transport, request, self._subject("watch", kind, namespace), kind
         )
         return streams.watch(
             source, lambda: self._list_with_version(kind, namespace, labels, fields), seconds
@@ -138,30 +140,33 @@ class Cluster:
         query = {**_FIELD_MANAGER_QUERY, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
-        _, path, request = self._locate("patch", manifest)
-        return self.transport.request_json(ApiCall("PATCH", path, query, manifest, APPLY), request)
+        _, path, subject = self._locate("patch", manifest)
+        return self.transport.request_json(
+            ApiRequest("PATCH", path, query, manifest, APPLY), subject
+        )
 
     def create(self, manifest: Raw) -> Raw:
-        kind, _, request = self._locate("create", manifest)
+        kind, _, subject = self._locate("create", manifest)
         return self.transport.request_json(
-            ApiCall("POST", kind.path(request.namespace), _FIELD_MANAGER_QUERY, manifest), request
+            ApiRequest("POST", kind.path(subject.namespace), _FIELD_MANAGER_QUERY, manifest),
+            subject,
         )
 
     def replace(self, manifest: Raw) -> Raw:
         """Replace an object. Raises `StaleError` if it has changed since it was read."""
-        _, path, request = self._locate("update", manifest)
+        _, path, subject = self._locate("update", manifest)
         return self.transport.request_json(
-            ApiCall("PUT", path, _FIELD_MANAGER_QUERY, manifest), request
+            ApiRequest("PUT", path, _FIELD_MANAGER_QUERY, manifest), subject
         )
 
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
         """Delete an object, and its dependents in the background; False if it did not exist."""
-        request = self._request("delete", kind, namespace, name)
-        call = ApiCall(
+        subject = self._subject("delete", kind, namespace, name)
+        request = ApiRequest(
             "DELETE", kind.path(namespace, name), {}, {"propagationPolicy": "Background"}
         )
         try:
-            self.transport.request_json(call, request)
+            self.transport.request_json(request, subject)
         except NotFoundError:
             return False
         return True
@@ -204,23 +209,25 @@ class Cluster:
         if since is not None:
             moment = datetime.fromtimestamp(max(0.0, since), UTC)
             query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        request = self._request("get", kinds.POD, namespace, pod, "log")
-        call = ApiCall("GET", kinds.POD.path(namespace, pod, "log"), query)
-        return streams.ApiStream(self.transport, call, request, kinds.POD)
+        subject = self._subject("get", kinds.POD, namespace, pod, "log")
+        request = ApiRequest("GET", kinds.POD.path(namespace, pod, "log"), query)
+        return streams.ApiStream(self.transport, request, subject, kinds.POD)
 
-    def proxy(self, namespace: str, pod: str, port: int, path: str) -> bytes | None:
+    def get_from_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes | None:
         """Send a GET to a pod's port and return the body, or None without a timely response."""
-        request = self._request("get", kinds.POD, namespace, pod, "proxy")
+        subject = self._subject("get", kinds.POD, namespace, pod, "proxy")
         path_to_port = kinds.POD.path(namespace, f"{pod}:{port}", "proxy") + "/" + path.lstrip("/")
         try:
             status, body = self.transport.request(
-                ApiCall("GET", path_to_port), patient=False, seconds=_PROXY_SECONDS
+                ApiRequest("GET", path_to_port), patient=False, seconds=_PROXY_SECONDS
             )
         except UnavailableError:
             return None
-        if status in {401, 403} and errors.parse_status(body):
-            raise self.transport.error_of(status, body, request)
-        if status >= 400 and (errors.parse_status(body) or b"trying to reach service" in body):
+        if status in {401, 403} and errors.parse_error_status(body):
+            raise self.transport.error_of(status, body, subject)
+        if status >= 400 and (
+            errors.parse_error_status(body) or b"trying to reach service" in body
+        ):
             return None
         return body
 
@@ -240,27 +247,27 @@ class Cluster:
             "kind": kinds.ACCESS_REVIEW.name,
             "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
         }
-        request = self._request("create", kinds.ACCESS_REVIEW)
+        subject = self._subject("create", kinds.ACCESS_REVIEW)
         review_status = self.transport.request_json(
-            ApiCall("POST", kinds.ACCESS_REVIEW.path(None), {}, review), request
+            ApiRequest("POST", kinds.ACCESS_REVIEW.path(None), {}, review), subject
         )
         return bool((review_status.get("status") or {}).get("allowed"))
 
-    def _locate(self, verb: str, manifest: Raw) -> tuple[Kind, str, RequestInfo]:
+    def _locate(self, verb: str, manifest: Raw) -> tuple[Kind, str, RequestSubject]:
         kind, metadata = kinds.kind_of(manifest), manifest["metadata"]
         namespace = str(metadata.get("namespace", "")) if kind.namespaced else None
         name = str(metadata["name"])
-        return kind, kind.path(namespace, name), self._request(verb, kind, namespace, name)
+        return kind, kind.path(namespace, name), self._subject(verb, kind, namespace, name)
 
-    def _request(
+    def _subject(
         self,
         verb: str,
         kind: Kind | None = None,
         namespace: str | None = None,
         name: str = "",
         subresource: str = "",
-    ) -> RequestInfo:
-        return RequestInfo(verb, kind, namespace, name, subresource, self.server, self.context)
+    ) -> RequestSubject:
+        return RequestSubject(verb, kind, namespace, name, subresource, self.server, self.context)
 
 
 def if_allowed(query: Callable[[], T], default: D) -> T | D:

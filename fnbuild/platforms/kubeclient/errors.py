@@ -63,7 +63,7 @@ class FieldConflictError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestSubject:
     """The subject of a request, for error messages. `verb` is RBAC's: get, list, watch, create …"""
 
     verb: str
@@ -88,14 +88,14 @@ class RequestInfo:
         return f"{self.server} (context {self.context})" if self.context else self.server
 
 
-def namespace_not_found_error(name: str, request: RequestInfo) -> NotFoundError:
+def namespace_not_found_error(name: str, subject: RequestSubject) -> NotFoundError:
     return NotFoundError(
-        f'there is no namespace "{name}" in the cluster at {request.cluster_name}',
+        f'there is no namespace "{name}" in the cluster at {subject.cluster_name}',
         hint=f"`kubectl create namespace {name}`, or choose another one with `-n`",
     )
 
 
-def parse_status(body: bytes) -> Raw:
+def parse_error_status(body: bytes) -> Raw:
     """Return the Status in a response body, or an empty mapping if there is none."""
     try:
         parsed = json.loads(body)
@@ -111,7 +111,7 @@ class _ErrorResponse:
     code: int
     status: Raw
     text: str
-    request: RequestInfo
+    subject: RequestSubject
 
     @property
     def details(self) -> Raw:
@@ -119,22 +119,22 @@ class _ErrorResponse:
 
     @property
     def target(self) -> str:
-        return self.request.target
+        return self.subject.target
 
     @property
     def attempt(self) -> str:
-        return f"{self.request.verb} {self.request.target}"
+        return f"{self.subject.verb} {self.subject.target}"
 
     @property
     def causes(self) -> list[Raw]:
         return [cause for cause in self.details.get("causes") or [] if isinstance(cause, dict)]
 
 
-def error_of_response(status: int, body: bytes, request: RequestInfo) -> FnbuildError:
+def error_of_response(status: int, body: bytes, subject: RequestSubject) -> FnbuildError:
     """Return the error for a response other than 2xx."""
-    parsed = parse_status(body)
+    parsed = parse_error_status(body)
     text = str(parsed.get("message") or "") or _plain_text(body) or f"HTTP status {status}"
-    response = _ErrorResponse(status, parsed, text, request)
+    response = _ErrorResponse(status, parsed, text, subject)
     if (specific := _webhook_error(response)) is not None:
         return specific
     translate = _BY_STATUS.get(status)
@@ -192,9 +192,9 @@ def _schema_error(response: _ErrorResponse) -> FnbuildError | None:
 
 
 def _unauthorized(response: _ErrorResponse) -> FnbuildError:
-    namespace_flag = f" -n {response.request.namespace}" if response.request.namespace else ""
+    namespace_flag = f" -n {response.subject.namespace}" if response.subject.namespace else ""
     return UnauthorizedError(
-        f"the cluster at {response.request.cluster_name} does not accept this user's credentials",
+        f"the cluster at {response.subject.cluster_name} does not accept this user's credentials",
         hint=f"log in again; `kubectl auth can-i --list{namespace_flag}` shows whether it works",
     )
 
@@ -243,27 +243,27 @@ def _not_admitted(response: _ErrorResponse) -> FnbuildError:
     if "exceeded quota" in response.text or "failed quota" in response.text:
         return PreconditionError(
             f"{response.target} does not fit into a quota: {reason}",
-            hint=f"`kubectl describe quota -n {response.request.namespace}` shows what is used",
+            hint=f"`kubectl describe quota -n {response.subject.namespace}` shows what is used",
         )
     if "being terminated" in response.text:
         return PreconditionError(
-            f'namespace "{response.request.namespace}" is being deleted',
+            f'namespace "{response.subject.namespace}" is being deleted',
             hint="wait until it is gone, or use another one",
         )
     return PreconditionError(f"the cluster does not admit {response.target}: {reason}")
 
 
 def _not_found(response: _ErrorResponse) -> FnbuildError:
-    details, request = response.details, response.request
+    details, subject = response.details, response.subject
     if details.get("kind") == "namespaces":
-        return namespace_not_found_error(str(details.get("name") or request.namespace), request)
-    if request.kind is not None and not details.get("name"):
+        return namespace_not_found_error(str(details.get("name") or subject.namespace), subject)
+    if subject.kind is not None and not details.get("name"):
         return NotFoundError(
-            f"the cluster at {request.cluster_name} has no {request.kind.plural} of"
-            f" {request.kind.api_version}",
-            hint=f"`kubectl api-resources --api-group={request.kind.group}` lists its resources",
+            f"the cluster at {subject.cluster_name} has no {subject.kind.plural} of"
+            f" {subject.kind.api_version}",
+            hint=f"`kubectl api-resources --api-group={subject.kind.group}` lists its resources",
         )
-    return NotFoundError(f"there is no {response.target} in namespace {request.namespace}")
+    return NotFoundError(f"there is no {response.target} in namespace {subject.namespace}")
 
 
 def _conflict(response: _ErrorResponse) -> FnbuildError:
@@ -303,7 +303,7 @@ def _invalid(response: _ErrorResponse) -> FnbuildError:
 
 def _too_many_requests(response: _ErrorResponse) -> FnbuildError:
     return UnavailableError(
-        f"the cluster at {response.request.cluster_name} is too busy to {response.attempt}",
+        f"the cluster at {response.subject.cluster_name} is too busy to {response.attempt}",
         hint="try again in a minute",
     )
 
@@ -313,7 +313,7 @@ def _server_error(response: _ErrorResponse) -> FnbuildError:
         return specific
     kind = UnavailableError if response.code in {502, 503, 504} else PlatformError
     return kind(
-        f"the cluster at {response.request.cluster_name} could not {response.attempt}"
+        f"the cluster at {response.subject.cluster_name} could not {response.attempt}"
         f" (HTTP status {response.code})",
         detail=response.text,
     )

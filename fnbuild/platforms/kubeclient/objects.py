@@ -101,7 +101,7 @@ class KubeObject(_Mapping):
     def is_terminating(self) -> bool:
         return "deletionTimestamp" in self.metadata
 
-    def applied_by(self, manager: str) -> _Mapping:
+    def apply_entry(self, manager: str) -> _Mapping:
         """Return the entry of a field manager's server-side apply; empty if there is none."""
         for entry in self.metadata.items_of("managedFields"):
             if entry.get("manager") == manager and entry.get("operation") == "Apply":
@@ -196,7 +196,7 @@ class Pod(KubeObject):
 
     @property
     def restarts(self) -> int:
-        """The number of restarts of all containers."""
+        """The number of restarts of its containers, without init containers."""
         return sum(status.restarts for status in self.container_statuses)
 
 
@@ -263,7 +263,7 @@ class KubeEvent(KubeObject):
     """A reference to the object that the event is about."""
 
     @property
-    def times(self) -> tuple[str, str, str]:
-        """The time of the last occurrence, in one of the fields that reporters use."""
+    def time_fields(self) -> tuple[str, str, str]:
+        """The fields that may hold the time of the last occurrence, the best first."""
         series = self.section("series")
         return series.text("lastObservedTime"), self.text("lastTimestamp"), self.text("eventTime")

@@ -18,7 +18,7 @@ from typing import Any
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.kubeclient import connection_errors, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import RequestInfo
+from fnbuild.platforms.kubeclient.errors import RequestSubject
 
 _PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
@@ -217,7 +217,7 @@ def _open_websocket(cluster: Cluster, namespace: str, pod: str, port: int) -> An
     from websocket import WebSocketBadStatusException, WebSocketException, create_connection
 
     transport = cluster.transport
-    request = RequestInfo(
+    subject = RequestSubject(
         "create", kinds.POD, namespace, pod, "portforward", cluster.server, cluster.context
     )
     path = kinds.POD.path(namespace, pod, "portforward")
@@ -236,7 +236,7 @@ def _open_websocket(cluster: Cluster, namespace: str, pod: str, port: int) -> An
         )
         tunnel.settimeout(None)
     except WebSocketBadStatusException as error:
-        raise transport.error_of(error.status_code, error.resp_body or b"", request) from error
+        raise transport.error_of(error.status_code, error.resp_body or b"", subject) from error
     except (WebSocketException, OSError) as error:
         raise connection_errors.connection_error(
             error, transport.location, transport.access.proxy

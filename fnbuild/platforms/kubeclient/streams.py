@@ -16,9 +16,9 @@ import msgspec
 
 from fnbuild.errors import InputError, NotFoundError, UnavailableError
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubeclient.errors import GoneError, RequestInfo
+from fnbuild.platforms.kubeclient.errors import GoneError, RequestSubject
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.platforms.kubeclient.transport import ApiCall, Transport
+from fnbuild.platforms.kubeclient.transport import ApiRequest, Transport
 
 _CHUNK_SIZE = 65536
 _DOCKER_LINE_SIZE = 16 * 1024
@@ -33,16 +33,16 @@ ListObjects = Callable[[], tuple[list[Raw], str]]
 
 @dataclass(frozen=True, slots=True)
 class ApiStream:
-    """A streamed response of the API: the call that opens it, and its subject."""
+    """A streamed response of the API: the request that opens it, and its subject."""
 
     transport: Transport
-    call: ApiCall
-    request: RequestInfo
+    request: ApiRequest
+    subject: RequestSubject
     kind: Kind
 
     def open(self, silence: float | None, **query: str) -> AbstractContextManager[Any]:
-        call = replace(self.call, query=self.call.query | query)
-        return self.transport.stream(call, self.request, silence)
+        request = replace(self.request, query=self.request.query | query)
+        return self.transport.stream(request, self.subject, silence)
 
 
 def watch(
@@ -108,7 +108,7 @@ def _decode_event(stream: ApiStream, line: bytes) -> tuple[str, Raw]:
     change, item = str(event["type"]), event["object"]
     if change == "ERROR":
         status = int(item.get("code") or 500)
-        raise stream.transport.error_of(status, msgspec.json.encode(item), stream.request)
+        raise stream.transport.error_of(status, msgspec.json.encode(item), stream.subject)
     return change, item
 
 

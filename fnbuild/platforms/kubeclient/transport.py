@@ -22,7 +22,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection_errors, errors
 from fnbuild.platforms.kubeclient.connection_errors import ServerLocation
 from fnbuild.platforms.kubeclient.credentials import ServerAccess
-from fnbuild.platforms.kubeclient.errors import RequestInfo
+from fnbuild.platforms.kubeclient.errors import RequestSubject
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
@@ -38,7 +38,7 @@ Query = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class ApiCall:
+class ApiRequest:
     """An HTTP request. `body` is sent as JSON, whatever the content type."""
 
     method: str
@@ -62,11 +62,11 @@ class Transport:
     def close(self) -> None:
         self._pool.clear()
 
-    def request_json(self, call: ApiCall, request: RequestInfo) -> Raw:
-        """Send a call and return the JSON response. Raises errors of fnbuild unless it is 2xx."""
-        status, body = self.request(call)
+    def request_json(self, request: ApiRequest, subject: RequestSubject) -> Raw:
+        """Send a request and return the JSON response. Raises fnbuild's error unless it is 2xx."""
+        status, body = self.request(request)
         if not 200 <= status < 300:
-            raise self.error_of(status, body, request)
+            raise self.error_of(status, body, subject)
         try:
             decoded: Raw = msgspec.json.decode(body)
         except msgspec.DecodeError:
@@ -77,72 +77,74 @@ class Transport:
         return decoded
 
     def request(
-        self, call: ApiCall, *, patient: bool = True, seconds: float = _RESPONSE_SECONDS
+        self, request: ApiRequest, *, patient: bool = True, seconds: float = _RESPONSE_SECONDS
     ) -> tuple[int, bytes]:
         """Return status and body. With `patient`, retry where no change can be applied twice."""
         for attempt in range(_MAX_ATTEMPTS):
             last = attempt == _MAX_ATTEMPTS - 1 or not patient
             try:
-                reply = self._send(call, seconds)
+                reply = self._send(request, seconds)
             except UnavailableError as error:
-                if call.method != "GET" or last or not _is_connection_lost(error):
+                if request.method != "GET" or last or not _is_connection_lost(error):
                     raise
                 time.sleep(_RETRY_SECONDS * 2**attempt)
                 continue
-            if last or not _should_retry(call.method, reply.status, reply.data):
+            if last or not _should_retry(request.method, reply.status, reply.data):
                 return reply.status, reply.data
             time.sleep(_retry_delay(reply.headers.get("Retry-After"), attempt))
         raise AssertionError("the last attempt returns or raises")
 
     def server_time(self) -> float | None:
         """Return the server's time in whole seconds since the epoch, or None without a header."""
-        reply = self._send(ApiCall("GET", "/version"), _RESPONSE_SECONDS)
+        reply = self._send(ApiRequest("GET", "/version"), _RESPONSE_SECONDS)
         try:
             return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
         except ValueError:
             return None
 
     @contextlib.contextmanager
-    def stream(self, call: ApiCall, request: RequestInfo, silence: float | None) -> Iterator[Any]:
-        """Send a call and yield the streamed response of urllib3.
+    def stream(
+        self, request: ApiRequest, subject: RequestSubject, silence: float | None
+    ) -> Iterator[Any]:
+        """Send a request and yield the streamed response of urllib3.
 
         A pause of more than `silence` seconds raises urllib3's timeout error.
         """
-        reply = self._send(call, silence, preload=False)
+        reply = self._send(request, silence, preload=False)
         try:
             if not 200 <= reply.status < 300:
-                raise self.error_of(reply.status, reply.read(), request)
+                raise self.error_of(reply.status, reply.read(), subject)
             yield reply
         finally:
             reply.close()
 
-    def error_of(self, status: int, body: bytes, request: RequestInfo) -> FnbuildError:
+    def error_of(self, status: int, body: bytes, subject: RequestSubject) -> FnbuildError:
         """Return the error for a response."""
         if status == 401 and (day := connection_errors.expiry_date(self.access.certificate)):
             return UnauthorizedError(
                 f"the client certificate for {self.location} expired on {day}",
                 hint="fetch the kubeconfig again, or have the cluster's administrator renew it",
             )
-        return errors.error_of_response(status, body, request)
+        return errors.error_of_response(status, body, subject)
 
-    def _send(self, call: ApiCall, seconds: float | None, preload: bool = True) -> Any:
+    def _send(self, request: ApiRequest, seconds: float | None, preload: bool = True) -> Any:
         import urllib3
 
         headers = {"Accept": JSON, "User-Agent": f"fnbuild/{__version__}"}
         if preload:
             headers["Accept-Encoding"] = "gzip"
-        data = None if call.body is None else msgspec.json.encode(call.body)
+        data = None if request.body is None else msgspec.json.encode(request.body)
         if data is not None:
-            headers["Content-Type"] = call.content_type
+            headers["Content-Type"] = request.content_type
         if (proof := self.access.authorization()) is not None:
             headers["authorization"] = proof
-        url = self.access.url + call.path
-        if call.query:
-            url += f"?{urlencode(call.query)}"
+        url = self.access.url + request.path
+        if request.query:
+            url += f"?{urlencode(request.query)}"
         limits = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
         try:
             return self._pool.request(
-                call.method,
+                request.method,
                 url,
                 body=data,
                 headers=headers,
@@ -169,7 +171,7 @@ def _should_retry(method: str, status: int, body: bytes) -> bool:
     if status == 429:
         return True
     if status == 409:  # the quota was updated concurrently; the object was not created
-        details = errors.parse_status(body).get("details") or {}
+        details = errors.parse_error_status(body).get("details") or {}
         return bool(details.get("kind") == "resourcequotas")
     return method == "GET" and status in {500, 502, 503, 504}
 

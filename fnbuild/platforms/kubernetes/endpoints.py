@@ -157,7 +157,7 @@ def wait_for_new_pods(cluster: Cluster, deployment: Deployment) -> None:
     """
     new_pods = {instance_id(pod) for pod in deployment.processors}
     addresses = _candidate_addresses(cluster, deployment) if new_pods else []
-    address = _first_matching(addresses, _is_connectable)
+    address = _first_matching(addresses, _is_reachable)
     deadline = time.monotonic() + _SWITCH_SECONDS
     good = 0
     while address and good < _REQUIRED_RESPONSES and time.monotonic() < deadline:
@@ -188,7 +188,7 @@ def _is_healthy(address: str) -> bool:
     return _query_health(address).status == HTTPStatus.OK
 
 
-def _is_connectable(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     """Return True if the address accepts or refuses connections.
 
     An address that refuses them is reachable and may accept them shortly.

@@ -15,7 +15,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.base import function_not_found_error
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
-from fnbuild.platforms.kubeclient.errors import RequestInfo, namespace_not_found_error
+from fnbuild.platforms.kubeclient.errors import RequestSubject, namespace_not_found_error
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object, section
@@ -184,8 +184,8 @@ def require_namespace(cluster: Cluster, namespace: str) -> None:
     except ForbiddenError:
         return
     if namespace_object is None:
-        request = RequestInfo("list", server=cluster.server, context=cluster.context)
-        raise namespace_not_found_error(namespace, request)
+        subject = RequestSubject("list", server=cluster.server, context=cluster.context)
+        raise namespace_not_found_error(namespace, subject)
 
 
 def list_all_keys(cluster: Cluster) -> list[KubernetesKey]:

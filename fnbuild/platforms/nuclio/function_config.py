@@ -69,7 +69,7 @@ def validated_key(function: Function) -> FunctionKey:
 
 
 @dataclass(frozen=True, slots=True)
-class RevisionRecord:
+class DeployRecord:
     """The last deploy by fnbuild, stored in annotations; `number` is 0 if there was none.
 
     `image` is the reference as the user wrote it, `pinned` its exact reference or "". `fields` is
@@ -95,17 +95,17 @@ class RevisionRecord:
         return {f"{_PREFIX}{name}": text for name, text in annotations.items() if text}
 
 
-def decode_revision(stored: Raw) -> RevisionRecord:
+def decode_deploy_record(stored: Raw) -> DeployRecord:
     annotations = metadata_of(stored).get("annotations") or {}
     number = str(annotations.get(f"{_PREFIX}revision", ""))
     if not number.isdecimal():
-        return RevisionRecord(image=str((stored.get("spec") or {}).get("image") or ""))
+        return DeployRecord(image=str((stored.get("spec") or {}).get("image") or ""))
     texts = {
         name: annotations.get(f"{_PREFIX}{name}", "")
         for name in ("created", "digest", "image", "pinned")
     }
     fields = _parse_object(annotations.get(f"{_PREFIX}fields", ""))
-    return RevisionRecord(int(number), **texts, fields=fields)
+    return DeployRecord(int(number), **texts, fields=fields)
 
 
 def metadata_of(stored: Raw) -> Raw:
@@ -118,7 +118,7 @@ def status_of(stored: Raw) -> Raw:
     return status
 
 
-def state_of(stored: Raw) -> str:
+def nuclio_state_of(stored: Raw) -> str:
     """Return Nuclio's state; "" counts as being provisioned."""
     return str(status_of(stored).get("state") or "")
 
@@ -244,7 +244,7 @@ def deploy_config(function: Function, artifact: Artifact, number: int) -> Raw:
     if artifact.pinned:
         spec.setdefault("imagePullPolicy", "IfNotPresent")
     spec["env"] = [*spec.get("env", []), _processor_variable(function)]
-    record = RevisionRecord(
+    record = DeployRecord(
         number, timestamp(), artifact.digest, artifact.reference, artifact.pinned, fields
     )
     metadata = raw.setdefault("metadata", {})

@@ -11,10 +11,10 @@ from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     FILLED_IN_FIELDS,
     PROCESSOR_VARIABLE,
-    RevisionRecord,
-    decode_revision,
+    DeployRecord,
+    decode_deploy_record,
     metadata_of,
-    state_of,
+    nuclio_state_of,
     status_of,
     user_annotations,
 )
@@ -27,7 +27,7 @@ _EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - Nuclio's placeholder for an unknown
 
 def configuration_of(stored: Raw) -> Function:
     """Return the configuration as the user wrote it. Raises `ConfigError`."""
-    metadata, record = metadata_of(stored), decode_revision(stored)
+    metadata, record = metadata_of(stored), decode_deploy_record(stored)
     spec = dict(stored.get("spec") or {})
     spec.pop("imageHash", None)  # a deploy sets a new one
     if record.number:
@@ -52,7 +52,7 @@ def configuration_of(stored: Raw) -> Function:
     return function_from_dict(raw, str(metadata.get("name", "")))
 
 
-def _remove_filled_in(spec: Raw, record: RevisionRecord) -> None:
+def _remove_filled_in(spec: Raw, record: DeployRecord) -> None:
     """Remove the fields that the deploy filled in.
 
     The image stays an exact reference, because its tag may have moved since.
@@ -65,7 +65,7 @@ def _remove_filled_in(spec: Raw, record: RevisionRecord) -> None:
 
 def function_state_of(stored: Raw) -> FunctionState:
     """Return the state; all transitional states of Nuclio are `building`."""
-    state = state_of(stored)
+    state = nuclio_state_of(stored)
     if state == "ready" and (stored.get("spec") or {}).get("disable"):
         return "standby"
     return cast(FunctionState, state) if state in _SHARED_STATES else "building"
@@ -73,7 +73,7 @@ def function_state_of(stored: Raw) -> FunctionState:
 
 def to_deployment(stored: Raw, dashboard: DashboardClient) -> Deployment:
     """Return the function as the dashboard describes it."""
-    status, record = status_of(stored), decode_revision(stored)
+    status, record = status_of(stored), decode_deploy_record(stored)
     state = function_state_of(stored)
     return Deployment(
         function=configuration_of(stored),
@@ -115,8 +115,8 @@ def _replicas(stored: Raw, state: FunctionState) -> tuple[int, int]:
     return (desired if state == "ready" else 0), desired
 
 
-def _details(stored: Raw, record: RevisionRecord, place: str) -> dict[str, Any]:
-    details: dict[str, Any] = {"nuclio": place, "nuclio_state": state_of(stored)}
+def _details(stored: Raw, record: DeployRecord, place: str) -> dict[str, Any]:
+    details: dict[str, Any] = {"nuclio": place, "nuclio_state": nuclio_state_of(stored)}
     if record.image:
         details["image"] = record.image
     if record.number:
@@ -128,7 +128,7 @@ def _details(stored: Raw, record: RevisionRecord, place: str) -> dict[str, Any]:
 
 def to_revisions(stored: Raw) -> list[Revision]:
     """Return the one revision that Nuclio keeps; none if another client deployed the function."""
-    record = decode_revision(stored)
+    record = decode_deploy_record(stored)
     if not record.number:
         return []
     failed = function_state_of(stored) in ("error", "unhealthy")

@@ -13,13 +13,13 @@ from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revisi
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     WAITING_STATE,
-    RevisionRecord,
+    DeployRecord,
     comparable_fields,
-    decode_revision,
+    decode_deploy_record,
     deploy_config,
     metadata_of,
+    nuclio_state_of,
     select_fields,
-    state_of,
     user_annotations,
 )
 
@@ -37,7 +37,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a deploy over `stored`. Raises `UsageError` for an unknown option."""
     options.require_supported("Nuclio", OPTIONS)
-    record = decode_revision(stored) if stored else RevisionRecord()
+    record = decode_deploy_record(stored) if stored else DeployRecord()
     artifact = with_deployed_reference(artifact, record)
     raw = deploy_config(function, artifact, record.number + 1)
     warnings = [*artifact.warnings, *([] if dashboard.is_local else _registry_warnings(artifact))]
@@ -59,7 +59,7 @@ def make_plan(
     )
 
 
-def with_deployed_reference(artifact: Artifact, record: RevisionRecord) -> Artifact:
+def with_deployed_reference(artifact: Artifact, record: DeployRecord) -> Artifact:
     """Replace an exact reference by the recorded one if both are the deployed image."""
     if not record.pinned or artifact.reference != record.pinned:
         return artifact
@@ -97,7 +97,7 @@ def _registry_warnings(artifact: Artifact) -> list[str]:
 
 
 def _configuration_change(
-    target: str, raw: Raw, stored: Raw | None, record: RevisionRecord
+    target: str, raw: Raw, stored: Raw | None, record: DeployRecord
 ) -> Change:
     """Compare the configurations. Access credentials are compared, but left out of the change."""
     after = comparable_fields(raw)
@@ -135,7 +135,7 @@ def _revision_change(artifact: Artifact, stored: Raw | None) -> Change:
         after["exactly"] = artifact.pinned
     if stored is None:
         return Change("create", REVISION_TARGET, None, after)
-    record = decode_revision(stored)
+    record = decode_deploy_record(stored)
     before = {"image": record.image, "code": record.digest}
     if artifact.pinned:
         # An image that is not built yet has no exact reference to compare.
@@ -149,7 +149,7 @@ def _add_rollout(
     """Add the rollout, which an unchanged function needs too if it does not serve."""
     if stored is None:
         return (*changes, Change("create", "rollout"))
-    state = state_of(stored)
+    state = nuclio_state_of(stored)
     unchanged = all(change.verb == "keep" for change in changes)
     if unchanged and state in _SERVING_STATES and not force:
         return (*changes, Change("keep", "rollout"))

@@ -46,7 +46,7 @@ from fnbuild.platforms.checks import Check, run_checks
 from fnbuild.platforms.nuclio import function_state, planning, rollout
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
-    decode_revision,
+    decode_deploy_record,
     deploy_config,
     import_config,
     metadata_of,
@@ -111,7 +111,7 @@ class NuclioPlatform(Platform):
         if not plan.effective_changes:
             progress(plan.unchanged_message)
             return self._read_deployment(key, plan.warnings)
-        number = decode_revision(stored).number + 1 if stored else 1
+        number = decode_deploy_record(stored).number + 1 if stored else 1
         progress(f"deploying revision {number} to {self.dashboard.place}")
         keep_failed = plan.options.keep_failed
         config = deploy_config(function, plan.artifact, number)
@@ -285,7 +285,7 @@ class NuclioPlatform(Platform):
     def image_use(self, namespace: str) -> ImageUse:
         functions = self.dashboard.functions(namespace)
         images = (str((function.get("spec") or {}).get("image") or "") for function in functions)
-        pinned = (decode_revision(function).pinned for function in functions)
+        pinned = (decode_deploy_record(function).pinned for function in functions)
         builds = (registry.parse_pushed_build(reference) for reference in pinned)
         repositories = (str(build.repository) for build in builds if build is not None)
         return ImageUse(frozenset(filter(None, images)), frozenset(repositories))

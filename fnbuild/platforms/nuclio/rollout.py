@@ -21,10 +21,10 @@ from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     SETTLED_STATES,
     WAITING_STATE,
-    RevisionRecord,
-    decode_revision,
+    DeployRecord,
+    decode_deploy_record,
     metadata_of,
-    state_of,
+    nuclio_state_of,
     status_of,
 )
 
@@ -60,11 +60,11 @@ ConfigPredicate = Callable[[Raw], bool]
 
 def check_not_busy(key: FunctionKey, stored: Raw | None) -> None:
     """Raise `ConflictError` during another deploy: Nuclio accepts no change until it ends."""
-    if stored is None or state_of(stored) in SETTLED_STATES:
+    if stored is None or nuclio_state_of(stored) in SETTLED_STATES:
         return
     raise ConflictError(
         f"another client is deploying {key.name}: Nuclio reports"
-        f" {f'the state {state_of(stored)}' if state_of(stored) else 'no state'}",
+        f" {f'the state {nuclio_state_of(stored)}' if nuclio_state_of(stored) else 'no state'}",
         hint="try again when that deploy has ended; if its dashboard has died, it never ends, and"
         f" `fnbuild delete function {key.name}` removes the function",
     )
@@ -103,16 +103,20 @@ class Rollout:
             self.dashboard.create(function)
         else:
             self.dashboard.replace(stored, function)
-        created = decode_revision(function).created
+        created = decode_deploy_record(function).created
 
         def is_new(current: Raw) -> bool:
-            return decode_revision(current).created == created
+            return decode_deploy_record(current).created == created
 
-        replaced = decode_revision(stored).created if stored is not None else None
+        replaced = decode_deploy_record(stored).created if stored is not None else None
         try:
             self._wait_until_settled(is_new, replaced=replaced)
         except NotReadyError as error:
-            if stored is not None and state_of(stored) in _SERVING_STATES and not keep_failed:
+            if (
+                stored is not None
+                and nuclio_state_of(stored) in _SERVING_STATES
+                and not keep_failed
+            ):
                 self._roll_back(stored, is_new, error)
             raise
 
@@ -149,9 +153,9 @@ class Rollout:
             elapsed = time.monotonic() - started
             if current is None:
                 raise ConflictError(f"another client deleted {self.key.name} during its deploy")
-            settled = state_of(current) in SETTLED_STATES
+            settled = nuclio_state_of(current) in SETTLED_STATES
             if is_new(current):
-                if state_of(current) in expected:
+                if nuclio_state_of(current) in expected:
                     return
                 if settled:
                     raise self._not_ready_error(current)
@@ -159,13 +163,13 @@ class Rollout:
             elif _was_rejected(current):
                 raise self._not_ready_error(current)
             elif settled:
-                self._check_no_other_deploy(decode_revision(current), elapsed, replaced)
+                self._check_no_other_deploy(decode_deploy_record(current), elapsed, replaced)
             self._check_timeout(current, elapsed)
             time.sleep(pause)
             pause = min(pause * 1.2, _MAX_POLL_SECONDS)
 
     def _check_no_other_deploy(
-        self, revision: RevisionRecord, elapsed: float, replaced: str | None
+        self, revision: DeployRecord, elapsed: float, replaced: str | None
     ) -> None:
         """Raise `ConflictError` if a revision that is not the new one cannot be a stale read."""
         stale = _START_SECONDS if revision.created == replaced else _STALE_READ_SECONDS
@@ -179,7 +183,7 @@ class Rollout:
         if elapsed > self.seconds + _ROLLOUT_MARGIN_SECONDS:
             raise NotReadyError(
                 f"{self.key.name} is not ready after {elapsed:.0f} s; Nuclio reports the state"
-                f" {state_of(current)}",
+                f" {nuclio_state_of(current)}",
                 detail=self.dashboard.last_errors(self.key, self._log_start) or None,
                 hint="Nuclio may still finish the deploy: `fnbuild get functions` shows the state",
             )
@@ -192,10 +196,10 @@ class Rollout:
 
     def _roll_back(self, before: Raw, is_new: ConfigPredicate, error: NotReadyError) -> None:
         """Deploy the previous configuration again, and add the outcome to `error`."""
-        number = decode_revision(before).number
+        number = decode_deploy_record(before).number
         previous = f"revision {number}" if number else "what ran before"
         failed = self.dashboard.function(self.key)
-        if failed is None or not is_new(failed) or state_of(failed) not in SETTLED_STATES:
+        if failed is None or not is_new(failed) or nuclio_state_of(failed) not in SETTLED_STATES:
             return
         self.progress(f"rolling back to {previous}")
         try:
@@ -208,7 +212,7 @@ class Rollout:
 
     def _report_progress(self, current: Raw) -> None:
         """Report the state and Nuclio's records of the deploy, each once."""
-        messages = [_STATE_MESSAGES.get(state_of(current), ""), *_deploy_messages(current)]
+        messages = [_STATE_MESSAGES.get(nuclio_state_of(current), ""), *_deploy_messages(current)]
         for message in messages:
             if message and message not in self._reported:
                 self._reported.add(message)

@@ -176,12 +176,12 @@ def test_proxy_requests_reach_a_pod(
     program = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8082)"
     cluster.create(pod(cluster_namespace, "web", greeter_image, program))
     deadline = time.monotonic() + 180
-    while (body := cluster.proxy(cluster_namespace, "web", 8082, "/etc/hostname")) is None:
+    while (body := cluster.get_from_pod(cluster_namespace, "web", 8082, "/etc/hostname")) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert body == b"web\n"
-    assert cluster.proxy(cluster_namespace, "web", 8083, "/") is None
-    assert cluster.proxy(cluster_namespace, "gone", 8082, "/") is None
+    assert cluster.get_from_pod(cluster_namespace, "web", 8083, "/") is None
+    assert cluster.get_from_pod(cluster_namespace, "gone", 8082, "/") is None
 
 
 def test_requests_do_not_import_the_official_client(cluster: Cluster) -> None:

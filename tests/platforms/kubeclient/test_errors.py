@@ -27,7 +27,7 @@ from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import (
     FieldConflictError,
-    RequestInfo,
+    RequestSubject,
     StaleError,
     error_of_response,
 )
@@ -93,7 +93,7 @@ def test_missing_permissions_on_subresources_are_reported(
     with pytest.raises(ForbiddenError, match="may not get pods/log in"):
         list(reader.logs(cluster_namespace, "one"))
     with pytest.raises(ForbiddenError, match="may not get pods/proxy in"):
-        reader.proxy(cluster_namespace, "one", 8082, "/status")
+        reader.get_from_pod(cluster_namespace, "one", 8082, "/status")
     with (
         pytest.raises(ForbiddenError, match=r"may not (get|create) pods/portforward in"),
         forward_port(reader, cluster_namespace, "one"),
@@ -144,7 +144,7 @@ def test_conflicts_with_other_field_managers_are_reported(
 
 def apply_as(cluster: Cluster, manifest: Raw, manager: str, *, replicas: int, image: str) -> None:
     """Apply the manifest as another field manager, by force."""
-    from fnbuild.platforms.kubeclient.transport import APPLY, ApiCall
+    from fnbuild.platforms.kubeclient.transport import APPLY, ApiRequest
 
     manifest["spec"]["replicas"] = replicas
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = image
@@ -152,7 +152,7 @@ def apply_as(cluster: Cluster, manifest: Raw, manager: str, *, replicas: int, im
     path = kinds.DEPLOYMENT.path(metadata["namespace"], metadata["name"])
     query = {"fieldManager": manager, "force": "true"}
     cluster.transport.request_json(
-        ApiCall("PATCH", path, query, manifest, APPLY), RequestInfo("patch")
+        ApiRequest("PATCH", path, query, manifest, APPLY), RequestSubject("patch")
     )
 
 
@@ -201,7 +201,7 @@ def status(code: int, message: str, reason: str = "", **details: object) -> byte
     return json.dumps({**body, "details": details}).encode()
 
 
-REQUEST = RequestInfo("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https://s:1", "ctx")
+SUBJECT = RequestSubject("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https://s:1", "ctx")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ REQUEST = RequestInfo("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https:
 def test_error_responses_are_explained(
     code: int, body: bytes, kind: type[FnbuildError], message: str
 ) -> None:
-    error = error_of_response(code, body, REQUEST)
+    error = error_of_response(code, body, SUBJECT)
     assert type(error) is kind
     assert message in error.message
 

@@ -12,7 +12,7 @@ from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, Plan, PlanOptions
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.transport import ApiCall
+from fnbuild.platforms.kubeclient.transport import ApiRequest
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from tests.cluster import MERGE
 from tests.platforms.folders import Folders
@@ -66,8 +66,8 @@ class Author(Folders):
     def edit(self, body: Raw, manager: str = "kubectl-edit") -> None:
         """Change the function's Deployment as another field manager."""
         path = kinds.DEPLOYMENT.path(self.namespace, "nuclio-greeter")
-        call = ApiCall("PATCH", path, {"fieldManager": manager}, body, MERGE)
-        status, answer = self.platform.cluster.transport.request(call)
+        request = ApiRequest("PATCH", path, {"fieldManager": manager}, body, MERGE)
+        status, answer = self.platform.cluster.transport.request(request)
         assert status == 200, answer
 
     def live_deployment(self, name: str = "greeter") -> Raw:

@@ -10,10 +10,10 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.objects import Container, Termination
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
-    describe_termination,
     explain_config_error,
     explain_mount_failure,
     explain_start_failure,
+    explain_termination,
 )
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from tests.platforms.kubernetes.test_rollout_status import recording, status_of
@@ -130,7 +130,7 @@ def test_restarts_are_counted() -> None:
     ],
 )
 def test_terminations_are_described(state: Raw, text: str) -> None:
-    assert describe_termination(Termination(state), Container(name="nuclio")).text == text
+    assert explain_termination(Termination(state), Container(name="nuclio")).text == text
 
 
 def test_an_image_without_a_processor_is_explained() -> None:

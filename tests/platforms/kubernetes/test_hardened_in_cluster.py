@@ -73,7 +73,7 @@ def test_a_hardened_function_is_called_by_a_cron_job(
     pod = wait_for_pod(cluster, namespace, "nuclio.io/class=function", "Running")
     port = applied_objects["Service"]["spec"]["ports"][0]["nodePort"]
     assert invoke(f"{node_address(cluster)}:{port}") == "hello"
-    status = cluster.proxy(namespace, pod["metadata"]["name"], 8082, "/status")
+    status = cluster.get_from_pod(namespace, pod["metadata"]["name"], 8082, "/status")
     assert status is not None
     assert json.loads(status)["state"] == "ready"
     metadata = {"name": "by-hand", "namespace": namespace}

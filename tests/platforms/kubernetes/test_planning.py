@@ -11,7 +11,7 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.errors import FieldConflictError
-from fnbuild.platforms.kubeclient.transport import ApiCall
+from fnbuild.platforms.kubeclient.transport import ApiRequest
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields
 from tests.cluster import MERGE, kubeconfig_of
@@ -220,8 +220,8 @@ def test_an_image_of_another_manager_is_a_conflict(author: Author, image: str) -
 def test_a_manual_scale_is_a_warning(author: Author, image: str) -> None:
     author.run(image, replicas=0)
     path = f"{kinds.DEPLOYMENT.path(author.namespace, 'nuclio-greeter')}/scale"
-    call = ApiCall("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
-    assert author.platform.cluster.transport.request(call)[0] == 200
+    request = ApiRequest("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
+    assert author.platform.cluster.transport.request(request)[0] == 200
     plan = author.plan(image, replicas=0, env={"WORD": "two"})
     assert "it was scaled to 1; this deploy sets it to 0: `--replicas 1` keeps them" in (
         plan.warnings

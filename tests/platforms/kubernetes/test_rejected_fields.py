@@ -6,7 +6,7 @@ import pytest
 
 from fnbuild.errors import InputError
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kubernetes.diagnosis.rejections import function_key
+from fnbuild.platforms.kubernetes.diagnosis.rejections import config_key_of_field
 from tests.platforms.kubernetes import samples
 from tests.platforms.kubernetes.author import Author
 
@@ -44,7 +44,7 @@ HTTP: Raw = {"triggers": {"web": {"kind": "http", "attributes": {"port": 31000}}
     ],
 )
 def test_rejected_fields_have_their_key(kind: str, field: str, key: str) -> None:
-    assert function_key(samples.function(**HTTP), kind, field) == key
+    assert config_key_of_field(samples.function(**HTTP), kind, field) == key
 
 
 def test_refusals_of_the_cluster_name_the_key(author: Author, image: str) -> None:

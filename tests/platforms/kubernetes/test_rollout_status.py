@@ -295,8 +295,8 @@ def test_missing_volume_sources_are_found_before_the_kubelet_reports_them(
         reference.missing_finding("vision") for reference in kubelet.volume_references(pod)
     ]
     absent = {pod["metadata"]["name"]: finding}
-    assert not status_of(recorded, 4, absent=absent).failure
-    rollout = status_of(recorded, 5, absent=absent)
+    assert not status_of(recorded, 4, missing_references=absent).failure
+    rollout = status_of(recorded, 5, missing_references=absent)
     assert rollout.failure == FAILURES[name][0]
     assert FAILURES[name][1] in rollout.hint
     assert not pod_status.is_waiting_for_volumes(pod, recorded["now"] + 4)

@@ -11,7 +11,7 @@ from fnbuild.function.types import Function, Spec
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import NuclioPlatform
-from fnbuild.platforms.nuclio.function_config import SETTLED_STATES, state_of
+from fnbuild.platforms.nuclio.function_config import SETTLED_STATES, nuclio_state_of
 from tests.engine import until
 from tests.platforms.nuclio.fake_nuclio import Nuclio, docker
 from tests.platforms.nuclio.scenario import Scenario
@@ -196,7 +196,7 @@ def test_a_stale_version_is_not_replaced(scenario: Scenario) -> None:
     old = {**stored, "metadata": {**stored["metadata"], "resourceVersion": "1"}}
     changed = {**stored, "spec": {**stored["spec"], "description": "newer"}}
     scenario.platform.dashboard.replace(stored, changed)
-    until("the rollout", lambda: state_of(scenario.stored()) in SETTLED_STATES)
+    until("the rollout", lambda: nuclio_state_of(scenario.stored()) in SETTLED_STATES)
     with pytest.raises(ConflictError):
         scenario.platform.dashboard.replace(old, stored)
 

@@ -79,7 +79,7 @@ class _ContainerContext:
 
 def last_event_time(event: KubeEvent) -> float:
     """Return the time of the last occurrence; 0 if it is unknown."""
-    moments = map(parse_timestamp, event.times)
+    moments = map(parse_timestamp, event.time_fields)
     return next((moment for moment in moments if moment is not None), 0.0)
 
 
@@ -214,7 +214,7 @@ def _creating_finding(container: _ContainerContext) -> PodFinding:
 
 def _terminated_finding(container: _ContainerContext, end: Termination) -> PodFinding:
     """Explain a container that has terminated, or that waits for its restart."""
-    finding = kubelet.describe_termination(end, container.spec)
+    finding = kubelet.explain_termination(end, container.spec)
     ends = container.status.restarts + (not container.status.is_running)
     times = f", {ends} times so far" if ends > 1 else ""
     return PodFinding(
@@ -311,5 +311,5 @@ def _terminations(pod: Pod) -> Iterable[tuple[float, str, str]]:
         if end := status.last_termination:
             spec = specs.get(status.name, Container())
             sidecar = "" if status.name == CONTAINER else f"sidecar {status.name} "
-            text = f"{sidecar}{kubelet.describe_termination(end, spec).text}"
+            text = f"{sidecar}{kubelet.explain_termination(end, spec).text}"
             yield parse_timestamp(end.finished) or 0.0, end.finished, text

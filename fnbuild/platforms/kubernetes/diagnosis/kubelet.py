@@ -127,8 +127,8 @@ def volume_references(pod: Pod) -> Iterator[VolumeReference]:
                     yield VolumeReference(volume.text("name"), kind, name)
 
 
-def describe_termination(end: Termination, container: Container) -> PodFinding:
-    """Describe a termination, as a predicate of the container's name; `container` is its spec."""
+def explain_termination(end: Termination, container: Container) -> PodFinding:
+    """Explain a termination, as a predicate of the container's name; `container` is its spec."""
     status = end.exit_code
     if end.out_of_memory:
         return PodFinding(

@@ -119,7 +119,7 @@ def _status_or_log(cluster: Cluster, pod: Pod) -> ProcessorStatus | None:
 
 def _query_status(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
     """Return a processor's report, or None without a valid response."""
-    body = cluster.proxy(namespace, pod, ADMIN_PORT, "/status")
+    body = cluster.get_from_pod(namespace, pod, ADMIN_PORT, "/status")
     try:
         return None if body is None else decode_status(body)
     except msgspec.MsgspecError:
@@ -132,7 +132,9 @@ def query_statistics(
     """Return the statistics of the processors in these pods, as far as this user may read them."""
 
     def of_one(pod: str) -> Statistics | None:
-        body = if_allowed(lambda: cluster.proxy(namespace, pod, ADMIN_PORT, "/metrics"), None)
+        body = if_allowed(
+            lambda: cluster.get_from_pod(namespace, pod, ADMIN_PORT, "/metrics"), None
+        )
         return parse_metrics(body.decode(errors="replace")) if body else None
 
     results = zip(pods, _map_concurrently(of_one, pods), strict=True)

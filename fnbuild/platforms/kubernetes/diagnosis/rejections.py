@@ -134,7 +134,7 @@ def explain_invalid_fields(
     cluster: Cluster, function: Function, manifest: Raw, error: InvalidFieldsError
 ) -> InputError:
     """Return the error with the keys of the function that cause it, as far as they are known."""
-    origins = (function_key(function, manifest["kind"], field) for field in error.fields)
+    origins = (config_key_of_field(function, manifest["kind"], field) for field in error.fields)
     keys = list(dict.fromkeys(filter(None, origins)))
     if not keys:
         return error
@@ -148,7 +148,7 @@ def explain_invalid_fields(
     return InputError(error.message, hint=f"{origin}; {error.hint}" if error.hint else origin)
 
 
-def function_key(function: Function, kind: str, field: str) -> str:
+def config_key_of_field(function: Function, kind: str, field: str) -> str:
     """Return the key of the function that determines a field, as in `spec.env`, or ""."""
     field = field.removeprefix(".")
     trigger = function.http_trigger()

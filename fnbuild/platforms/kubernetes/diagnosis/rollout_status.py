@@ -58,13 +58,13 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
     now: float,
     nodes: list[Node] | None = None,
     statuses: Mapping[str, ProcessorStatus] | None = None,
-    absent: Mapping[str, PodFinding] | None = None,
+    missing_references: Mapping[str, PodFinding] | None = None,
 ) -> RolloutStatus:
     """Return the status of a Deployment's rollout; pods of older revisions do not count.
 
     `now` is in seconds since the epoch, by the cluster's clock. `nodes` add details to the
     scheduler's messages; None if they are unknown. `statuses` are the processors' reports and
-    `absent` the missing objects that volumes need, by pod.
+    `missing_references` the missing objects that volumes need, by pod.
     """
     if deployment.is_rolled_out:
         return RolloutStatus(True)
@@ -72,8 +72,10 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
         return RolloutStatus(False, ("waiting for the cluster to process the change",))
     newest = newest_pods(deployment, pods)
     # By the cluster's clock.
-    last_applied = parse_timestamp(deployment.applied_by(MANAGER).text("time")) or 0.0
-    observations = Observations(events, now, nodes, statuses or {}, last_applied, absent or {})
+    last_applied = parse_timestamp(deployment.apply_entry(MANAGER).text("time")) or 0.0
+    observations = Observations(
+        events, now, nodes, statuses or {}, last_applied, missing_references or {}
+    )
     running = [pod for pod in newest if pod.is_active]
     pod_findings = [
         (pod, finding)

@@ -57,8 +57,8 @@ class _NodeObstacle:
         return self.count >= self.total
 
     @property
-    def affected_nodes(self) -> str:
-        """The affected nodes, if they are not all."""
+    def affected_count_text(self) -> str:
+        """The number of affected nodes as text, such as `2 of 3 nodes`."""
         return f"{self.count} of {self.total} nodes"
 
 
@@ -102,9 +102,13 @@ def _explain_obstacle(obstacle: _NodeObstacle) -> PodFinding:
     if (claim := _claim_finding(obstacle.text, obstacle.pod)) is not None:
         return claim
     if obstacle.text.startswith("node(s) "):
-        return PodFinding(f"{obstacle.affected_nodes} {obstacle.text.removeprefix('node(s) ')}")
+        return PodFinding(
+            f"{obstacle.affected_count_text} {obstacle.text.removeprefix('node(s) ')}"
+        )
     return PodFinding(
-        obstacle.text if obstacle.affects_all else f"{obstacle.affected_nodes}: {obstacle.text}"
+        obstacle.text
+        if obstacle.affects_all
+        else f"{obstacle.affected_count_text}: {obstacle.text}"
     )
 
 
@@ -114,7 +118,9 @@ def _selector_finding(obstacle: _NodeObstacle) -> PodFinding:
         # Only labels that no node has are relevant.
         labels = [label for label in labels if not _has_label(label, obstacle.nodes)] or labels
     if not labels:
-        text = "no node fits" if obstacle.affects_all else f"{obstacle.affected_nodes} do not fit"
+        text = (
+            "no node fits" if obstacle.affects_all else f"{obstacle.affected_count_text} do not fit"
+        )
         return PodFinding(f"{text} spec.affinity", "`kubectl get nodes --show-labels` shows theirs")
     label_text = (
         f"the label {labels[0]}" if len(labels) == 1 else f"the labels {join_words(labels)}"
@@ -122,7 +128,7 @@ def _selector_finding(obstacle: _NodeObstacle) -> PodFinding:
     text = (
         f"no node has {label_text}"
         if obstacle.affects_all
-        else f"{obstacle.affected_nodes} lack {label_text}"
+        else f"{obstacle.affected_count_text} lack {label_text}"
     )
     example = f"`kubectl label node NODE {' '.join(labels)}`"
     return PodFinding(text, f"label one: {example}; or change spec.nodeSelector")
@@ -140,7 +146,7 @@ def _insufficient_finding(obstacle: _NodeObstacle) -> PodFinding:
     text = (
         f"no node has {amount} free"
         if obstacle.affects_all
-        else f"{obstacle.affected_nodes} have less than {amount} free"
+        else f"{obstacle.affected_count_text} have less than {amount} free"
     )
     largest = _largest_offer(obstacle.nodes, resource)
     if largest is not None:
@@ -178,15 +184,15 @@ def _taint_finding(obstacle: _NodeObstacle) -> PodFinding:
     match = _TAINT.search(obstacle.text)
     if match is None:
         return PodFinding(
-            f"{obstacle.affected_nodes} have taints that spec.tolerations does not tolerate"
+            f"{obstacle.affected_count_text} have taints that spec.tolerations does not tolerate"
         )
     key, value = match[1].strip(), match[2].strip()
-    subject = "every node is" if obstacle.affects_all else f"{obstacle.affected_nodes} are"
+    subject = "every node is" if obstacle.affects_all else f"{obstacle.affected_count_text} are"
     if key.startswith("node.kubernetes.io/"):
         state = _NODE_TAINTS.get(key.partition("/")[2], key)
         return PodFinding(f"{subject} {state}", "`kubectl describe nodes` says why")
     taint = f"{key}={value}" if value else key
-    subject = "every node has" if obstacle.affects_all else f"{obstacle.affected_nodes} have"
+    subject = "every node has" if obstacle.affects_all else f"{obstacle.affected_count_text} have"
     tolerated = f"key {key}, value {value}" if value else f"key {key}, operator Exists"
     return PodFinding(
         f"{subject} the taint {taint}, which the function does not tolerate",
@@ -199,7 +205,7 @@ def _fixed_explanation(every: str, hint: str) -> Callable[[_NodeObstacle], PodFi
 
     def explain(obstacle: _NodeObstacle) -> PodFinding:
         return PodFinding(
-            f"{'all nodes' if obstacle.affects_all else obstacle.affected_nodes} {every}", hint
+            f"{'all nodes' if obstacle.affects_all else obstacle.affected_count_text} {every}", hint
         )
 
     return explain

@@ -136,5 +136,5 @@ def _replicas(existing: FunctionObjects) -> int | None:
     """
     if existing.deployment is None:
         return None
-    fields = existing.deployment.applied_by(labels.MANAGER).section("fieldsV1").section("f:spec")
+    fields = existing.deployment.apply_entry(labels.MANAGER).section("fieldsV1").section("f:spec")
     return existing.deployment.desired_replicas if "f:replicas" in fields else None
