@@ -91,9 +91,9 @@ def examine_system(options: DoctorOptions) -> Iterator[Finding]:
 
 
 def _is_available(platform: Platform) -> bool:
-    if not platform.needs_service:
+    if not platform.needs_running_service:
         return True
-    return platform.is_detectable() and (platform.is_configured() or _answers(platform))
+    return platform.may_be_probed() and (platform.is_configured() or _answers(platform))
 
 
 def _answers(platform: Platform) -> bool:

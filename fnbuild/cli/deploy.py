@@ -117,7 +117,7 @@ def _print_plan(request: DeployRequest, output: str) -> None:
         warn(text)
     if output in ("json", "yaml") and plan.manifests:
         print_manifests(plan.manifests, output)
-        for text in plan.needs:
+        for text in plan.prerequisites:
             note(text)
     elif output in ("json", "yaml"):
         print_value([change_object(change) for change in plan.changes], output)

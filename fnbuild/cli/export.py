@@ -119,7 +119,9 @@ class _FunctionExports:
         self.documents: dict[str, Raw] = {}
         """The printed document of each function, by name."""
         for deployed in deployments:
-            function = platform.with_secrets(deployed) if self._secrets else deployed.function
+            function = (
+                platform.function_with_secrets(deployed) if self._secrets else deployed.function
+            )
             deployment = replace(deployed, function=function)
             code = export_code(platform, deployment)
             self._codes[deployment.name] = code

@@ -79,7 +79,7 @@ def functions(  # noqa: PLR0913 - one parameter for each option
         return
     if with_secrets and output in ("json", "yaml"):
         deployments = [
-            replace(deployment, function=platform.with_secrets(deployment))
+            replace(deployment, function=platform.function_with_secrets(deployment))
             for deployment in deployments
         ]
     restarts = platform.restarts(session.namespace) if output != "table" else {}

@@ -64,7 +64,7 @@ def print_functions(  # noqa: PLR0913 - one parameter for each option
 def _print_explanations(deployments: Sequence[Deployment]) -> None:
     by_reason: dict[str, list[str]] = {}
     for deployment in deployments:
-        if deployment.message and (deployment.changing or deployment.state != "building"):
+        if deployment.message and (deployment.ongoing_change or deployment.state != "building"):
             by_reason.setdefault(summary_line(deployment.message), []).append(deployment.name)
     for deployment in deployments:
         annotations = deployment.function.metadata.annotations

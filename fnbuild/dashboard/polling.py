@@ -69,8 +69,8 @@ class PlatformDiscovery:
             platform.name: Candidate(platform, available=True) for platform in configured
         }
         for platform in () if settings.platforms else all_platforms(settings.connect):
-            if platform.is_detectable() and platform.name not in self._candidates:
-                available = not platform.needs_service
+            if platform.may_be_probed() and platform.name not in self._candidates:
+                available = not platform.needs_running_service
                 self._candidates[platform.name] = Candidate(platform, available)
 
     async def probe(self) -> None:

@@ -159,7 +159,7 @@ def statistics_since(now: Statistics, before: Statistics | None) -> Statistics:
         requests=now.requests - before.requests,
         errors=now.errors - before.errors,
         durations=tuple((bound, count - past.get(bound, 0)) for bound, count in now.durations),
-        milliseconds=max(0.0, now.milliseconds - before.milliseconds),
+        total_milliseconds=max(0.0, now.total_milliseconds - before.total_milliseconds),
         workers=now.workers,
         restarts=now.restarts,
         gpu_memory=now.gpu_memory,
@@ -172,7 +172,7 @@ def _make_sample(time: float, differences: Sequence[Statistics]) -> Sample:
         for bound, count in difference.durations:
             counts[bound] = counts.get(bound, 0) + count
     durations = sorted(counts.items())
-    milliseconds = sum(difference.milliseconds for difference in differences)
+    milliseconds = sum(difference.total_milliseconds for difference in differences)
     measured = durations[-1][1] if durations else 0
     busy = sum(difference.workers.get("busy", 0) for difference in differences)
     workers = sum(sum(difference.workers.values()) for difference in differences)

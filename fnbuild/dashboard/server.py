@@ -179,7 +179,7 @@ async def _print_unavailable_platforms(settings: Settings, inventory: Inventory)
     await inventory.wait_for_platforms()
     configured = {settings.platform, *settings.platforms}
     for platform, notices in inventory.platforms():
-        if notices and platform.needs_service and platform.name in configured:
+        if notices and platform.needs_running_service and platform.name in configured:
             message = f"the platform {platform.name} does not answer now: {notices[0]}"
             print(message, file=sys.stderr, flush=True)
 

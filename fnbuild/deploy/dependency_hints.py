@@ -49,7 +49,9 @@ def add_hint(error: FnbuildError, plan: Plan, folder: Path | None) -> None:
         name = module[1].partition(".")[0]
         own_module = _own_module(name, folder)
         hints.append(f"did you mean {own_module}?" if own_module else _module_remedy(name, plan))
-    if not own_module and (lines := [line for line in plan.left_out if _can_explain(line, text)]):
+    if not own_module and (
+        lines := [line for line in plan.ignored_build_lines if _can_explain(line, text)]
+    ):
         hints.append(f"these build lines were left out here, which may be why: {'; '.join(lines)}")
     error.hint = "; ".join(hints) or None
 

@@ -89,7 +89,7 @@ def choose_platform(
         return lookup(name, connect), f"asked for by name: {name}"
     notices: list[str] = []
     for platform in reversed(all_platforms(connect)):
-        if platform.needs_service and platform.is_detectable():
+        if platform.needs_running_service and platform.may_be_probed():
             if not (problems := platform.problems()):
                 return platform, f"auto: {'; '.join([*notices, platform.auto_reason])}"
             notices += problems

@@ -100,7 +100,7 @@ def _image_use(platform: Platform, request: PruneRequest) -> ImageUse:
 
     Raises the error of a platform that is in use and cannot report them.
     """
-    use = ImageUse(changing=frozenset(name for _, name in functions_being_changed()))
+    use = ImageUse(changing_functions=frozenset(name for _, name in functions_being_changed()))
     for candidate in all_platforms(request.connect):
         if candidate.artifact_kind != "image":
             continue
@@ -149,7 +149,7 @@ def _is_needed(image: ImageMetadata, use: ImageUse) -> bool:
 
 def _may_change(function: str, use: ImageUse) -> bool:
     """Return True if a deploy may be about to run the function's image."""
-    return function in use.changing if function else bool(use.changing)
+    return function in use.changing_functions if function else bool(use.changing_functions)
 
 
 def _is_own_name(name: str, image: ImageMetadata) -> bool:
@@ -171,7 +171,7 @@ def _remove_image(platform: Platform, leftover: Leftover) -> str:
 
 
 def _add_tags(report: PruneReport, use: ImageUse, request: PruneRequest) -> None:
-    places = {repository_of(name) for name in use.pushed}
+    places = {repository_of(name) for name in use.repositories}
     clients: dict[str, RegistryClient] = {}
     for name in request.registries:
         places |= set(_catalog(name))

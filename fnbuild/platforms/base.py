@@ -96,9 +96,9 @@ NO_OPTIONS = PlanOptions()
 class Plan:
     """The changes that `apply` will make.
 
-    `left_out` holds build lines that the platform cannot run, a possible cause of a failure.
+    `ignored_build_lines` are those that the platform cannot run, a possible cause of a failure.
     `manifests` are the resources in the form that users keep in git, on platforms that have them;
-    `needs` describes further requirements of the manifests. `refusal` is the error that `apply`
+    `prerequisites` describes what else the manifests require. `refusal` is the error that `apply`
     would raise in the present state.
     """
 
@@ -107,9 +107,9 @@ class Plan:
     changes: tuple[Change, ...]
     warnings: tuple[str, ...] = ()
     options: PlanOptions = NO_OPTIONS
-    left_out: tuple[str, ...] = ()
+    ignored_build_lines: tuple[str, ...] = ()
     manifests: tuple[Manifest, ...] = ()
-    needs: tuple[str, ...] = ()
+    prerequisites: tuple[str, ...] = ()
     refusal: FnbuildError | None = None
 
     @property
@@ -141,8 +141,8 @@ class Deployment:
 
     `function` is the stored configuration. `revision` counts from 1. `replicas` is
     (available, desired). `http_port` is the open port on this machine or node, 0 if there is none.
-    `changing` describes a change by another process, such as "being deployed from HOST:DIR"; it is
-    "" if there is none.
+    `ongoing_change` describes a change by another process, such as "being deployed from HOST:DIR";
+    it is "" if there is none.
 
     `image` is the image that the function runs, if the platform runs images: a deploy of the same
     code needs its digest, and its id or pinned reference. `processors` are unique names of the
@@ -166,13 +166,17 @@ class Deployment:
     foreground: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    changing: str = ""
+    ongoing_change: str = ""
 
-    def with_change(self, by: str) -> Deployment:
-        """Return the deployment as `building` during the change `by` another process, if any."""
-        if not by:
+    def with_ongoing_change(self, description: str) -> Deployment:
+        """Return the deployment as `building` during a change by another process, if any.
+
+        `description` is that of `ongoing_change`.
+        """
+        if not description:
             return self
-        return replace(self, state="building", message=f"it is {by}", changing=by)
+        message = f"it is {description}"
+        return replace(self, state="building", message=message, ongoing_change=description)
 
     @property
     def name(self) -> str:
@@ -242,14 +246,15 @@ class Statistics:
 
     `requests` counts all requests, `errors` those that failed, timed out, were refused or found no
     worker. `durations` is a cumulative histogram of the time that events took in a worker: upper
-    bounds in milliseconds, the last one infinite, each with its count; `milliseconds` is their sum.
-    `workers` counts workers by state. `gpu_memory` is in bytes, None if it is unknown.
+    bounds in milliseconds, the last one infinite, each with its count; `total_milliseconds` is the
+    sum of all these times. `workers` counts workers by state. `gpu_memory` is in bytes, None if it
+    is unknown.
     """
 
     requests: int = 0
     errors: int = 0
     durations: tuple[tuple[float, int], ...] = ()
-    milliseconds: float = 0.0
+    total_milliseconds: float = 0.0
     workers: Mapping[str, int] = field(default_factory=dict)
     restarts: int = 0
     gpu_memory: int | None = None
@@ -324,20 +329,20 @@ class Leftover:
 class ImageUse:
     """The images that the revisions on a platform need.
 
-    `references` are names, exact references and ids. `pushed` are the names, without a tag, to
-    which this machine pushes. `changing` are the functions that are being deployed now, whose image
-    may not be on record yet.
+    `references` are names, exact references and ids. `repositories` are the names, without a tag,
+    to which this machine pushes. `changing_functions` are the functions that are being deployed
+    now, whose image may not be on record yet.
     """
 
     references: frozenset[str] = frozenset()
-    pushed: frozenset[str] = frozenset()
-    changing: frozenset[str] = frozenset()
+    repositories: frozenset[str] = frozenset()
+    changing_functions: frozenset[str] = frozenset()
 
     def __or__(self, other: ImageUse) -> ImageUse:
         return ImageUse(
             self.references | other.references,
-            self.pushed | other.pushed,
-            self.changing | other.changing,
+            self.repositories | other.repositories,
+            self.changing_functions | other.changing_functions,
         )
 
 

@@ -175,7 +175,7 @@ def parse_metrics(text: str) -> Statistics | None:
         requests=handled.total() + unserved,
         errors=handled.total() - handled["success"] + unserved,
         durations=tuple(sorted(buckets.items())),
-        milliseconds=sums[_SUM],
+        total_milliseconds=sums[_SUM],
         workers=+workers,
         restarts=int(sums[_RESTARTS]),
         gpu_memory=int(sums[GPU_MEMORY]) if GPU_MEMORY in sums else None,

@@ -35,7 +35,8 @@ from fnbuild.progress import Progress
 
 
 class Platform(Protocol):
-    """The interface of every platform. All names are function names within one namespace.
+    """The interface of every platform. A `name` is that of a function within its
+    namespace, or of a project in methods about projects.
 
     Platforms inherit from it. A member that has a value or a body here is the answer of a platform
     without that ability; platforms implement the others.
@@ -46,11 +47,11 @@ class Platform(Protocol):
     """The kind of artifact that `plan` and `apply` take."""
     image_engine: str = ""
     """The engine that builds and runs its images; "" for images from a registry, or for none."""
-    needs_service: bool = True
-    """False if functions can always be deployed, whatever `problems` returns."""
-    scales_to_zero: bool = False
-    """True if functions have a number of replicas, which may be 0."""
-    cluster_names: bool = False
+    needs_running_service: bool = True
+    """False if the platform starts what it needs itself, and so is always available."""
+    can_scale_to_zero: bool = False
+    """True if a function is stopped by setting its number of replicas to 0."""
+    needs_kubernetes_names: bool = False
     """True if the name of a function has to be valid in Kubernetes."""
     start_command: str = "fnbuild redeploy {}"
     """The command that starts a stopped function, whose name replaces `{}`."""
@@ -62,8 +63,8 @@ class Platform(Protocol):
         """True if the platform pulls its images from a registry."""
         return self.artifact_kind == "image" and not self.image_engine
 
-    def is_detectable(self) -> bool:
-        """Return True if the platform may be in use here although nothing selects it.
+    def may_be_probed(self) -> bool:
+        """Return True if the platform may be tried although nothing selects it.
 
         `--platform auto` and the dashboard then try it. No request is sent.
         """
@@ -102,14 +103,14 @@ class Platform(Protocol):
         with self.reserve(plan.function, progress) as reservation:
             return reservation.apply(plan, progress)
 
-    def check(self) -> None:
+    def require_available(self) -> None:
         """Raise the reason why the platform's service cannot be used."""
         return
 
     def problems(self) -> list[str]:
         """Return the problems of the platform itself, one sentence each."""
         try:
-            self.check()
+            self.require_available()
         except FnbuildError as error:
             return [error.line]
         return []
@@ -131,14 +132,14 @@ class Platform(Protocol):
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         """Return all functions of the namespace, sorted by name.
 
-        A function that another process changes is `building`, and `changing` describes the change.
+        A function that another process changes is `building`, and `ongoing_change` describes it.
         An interrupted change may be finished or undone first.
         """
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         """Return one function; raise `NotFoundError` if it does not exist."""
 
-    def with_secrets(self, deployment: Deployment) -> Function:
+    def function_with_secrets(self, deployment: Deployment) -> Function:
         """Return the function with the values of its secret variables.
 
         Other methods may return references in place of these values.

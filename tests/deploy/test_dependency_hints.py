@@ -28,7 +28,7 @@ def hint_of(
 ) -> str:
     function = Function(spec=Spec(build=Build(base_image=base)))
     artifact = Artifact(kind, "reference", "")  # type: ignore[arg-type]
-    plan = Plan(function, artifact, (), left_out=LINES)
+    plan = Plan(function, artifact, (), ignored_build_lines=LINES)
     error = NotReadyError("it did not become ready", detail=message)
     dependency_hints.add_hint(error, plan, folder)
     return error.hint or ""

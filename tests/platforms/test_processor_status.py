@@ -15,7 +15,7 @@ go_goroutines 17
 
 
 def test_processors_of_nuclio_report_less() -> None:
-    assert parse_metrics(NUCLIOS) == Statistics(requests=7, errors=2, milliseconds=123.5)
+    assert parse_metrics(NUCLIOS) == Statistics(requests=7, errors=2, total_milliseconds=123.5)
     assert parse_metrics("go_goroutines 17\n") is None
     assert parse_metrics("") is None
 

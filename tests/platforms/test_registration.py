@@ -24,7 +24,7 @@ def test_an_unknown_platform_is_an_error_that_lists_all() -> None:
 
 
 def test_the_default_platform_needs_no_service() -> None:
-    assert not lookup(DEFAULT_PLATFORM).needs_service
+    assert not lookup(DEFAULT_PLATFORM).needs_running_service
 
 
 def test_platforms_that_auto_may_select_have_a_reason() -> None:
@@ -38,5 +38,5 @@ def test_only_kube_and_nuclio_pull_images() -> None:
 
 
 def test_names_in_a_cluster_have_to_be_valid_there() -> None:
-    restricted = [platform.name for platform in all_platforms() if platform.cluster_names]
+    restricted = [platform.name for platform in all_platforms() if platform.needs_kubernetes_names]
     assert restricted == ["kube", "nuclio"]

@@ -68,7 +68,7 @@ def _export_with_code(
     for entry in entries:
         platform, deployment = inventory.platform(entry.platform), entry.deployment
         if options.secrets:
-            deployment = replace(deployment, function=platform.with_secrets(deployment))
+            deployment = replace(deployment, function=platform.function_with_secrets(deployment))
         function = deployment.function
         try:
             code = exports.export_code(platform, deployment)

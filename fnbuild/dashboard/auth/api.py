@@ -27,7 +27,7 @@ async def get_session(request: Request) -> Response:
                 {
                     "name": platform.name,
                     "notices": notices,
-                    "clusterNames": platform.cluster_names,
+                    "clusterNames": platform.needs_kubernetes_names,
                 }
                 for platform, notices in services.inventory.platforms()
             ],

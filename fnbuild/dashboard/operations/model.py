@@ -140,8 +140,8 @@ _PROVISIONED = "Function is being provisioned and cannot be changed until it is 
 
 def refuse_if_changing(deployment: Deployment) -> None:
     """Raise `PreconditionError` while a function is changed without this dashboard."""
-    if deployment.changing:
-        raise PreconditionError(_PROVISIONED, hint=f"it is {deployment.changing}")
+    if deployment.ongoing_change:
+        raise PreconditionError(_PROVISIONED, hint=f"it is {deployment.ongoing_change}")
 
 
 def provisioning_error(operation: Operation | None) -> PreconditionError:

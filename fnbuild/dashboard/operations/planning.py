@@ -250,7 +250,7 @@ def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
     function = current.function
     namespace = function.metadata.namespace
     scaled_from = function.metadata.annotations.get(_SCALED_FROM_ANNOTATION)
-    if scaled_from is not None and platform.scales_to_zero:
+    if scaled_from is not None and platform.can_scale_to_zero:
         replicas = int(scaled_from) if scaled_from.isdecimal() else None
         return _plan_scale(platform, current, replicas, None)
     _refuse_without_code(platform, current)
@@ -264,7 +264,7 @@ def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
 def plan_scale_to_zero(platform: Platform, current: Deployment) -> PlannedOperation:
     """Plan the scaling of a function to zero. Raises `PreconditionError`."""
     spec = current.function.spec
-    if not platform.scales_to_zero:
+    if not platform.can_scale_to_zero:
         raise PreconditionError(
             f"functions of the platform {platform.name} are not scaled to zero",
             hint="PUT it with spec.disable true, which stops it",

@@ -116,7 +116,7 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
             *gpu_warnings(engine, container),
             *inventory.interruption_warnings(engine, objects),
         ),
-    ).with_change(inventory.describe_change(engine, objects))
+    ).with_ongoing_change(inventory.describe_change(engine, objects))
 
 
 def configuration_of(objects: FunctionObjects) -> Function:

@@ -76,7 +76,7 @@ class DockerPlatform(Platform):
     image_engine = "docker"
     auto_reason = "a container engine answers"
 
-    def is_detectable(self) -> bool:
+    def may_be_probed(self) -> bool:
         return True
 
     @cached_property
@@ -182,7 +182,7 @@ class DockerPlatform(Platform):
 
     # Reading
 
-    def check(self) -> None:
+    def require_available(self) -> None:
         _ = self.engine.version
 
     def examine(

@@ -47,7 +47,7 @@ def list_recorded_functions(cluster: Cluster) -> list[FunctionObjects]:
     return [functions[key] for key in sorted(functions)]
 
 
-def images_in_use(cluster: Cluster, functions: Iterable[FunctionObjects]) -> frozenset[str]:
+def needed_references(cluster: Cluster, functions: Iterable[FunctionObjects]) -> frozenset[str]:
     """Return the images that functions need, and those of all pods that are not about to end.
 
     Pods of an older revision may serve while a newer one does not become ready.
@@ -77,7 +77,7 @@ def image_use(cluster: Cluster) -> ImageUse:
         for revision in records.all_revisions(function)
     )
     return ImageUse(
-        images_in_use(cluster, functions),
+        needed_references(cluster, functions),
         frozenset(str(build.repository) for build in built if build is not None),
         frozenset(function.key.name for function in functions if function.is_leased(time.time())),
     )
@@ -103,7 +103,7 @@ def remove_retired_builds(
     if not pushed:
         return
     try:
-        in_use = images_in_use(cluster, list_recorded_functions(cluster))
+        in_use = needed_references(cluster, list_recorded_functions(cluster))
     except ForbiddenError:
         return
     for build, revision in pushed.items():

@@ -53,14 +53,14 @@ class KubernetesPlatform(Platform):
 
     name = view.PLATFORM
     artifact_kind = "image"
-    scales_to_zero = True
-    cluster_names = True
+    can_scale_to_zero = True
+    needs_kubernetes_names = True
     auto_reason = "a cluster is configured and answers"
 
     def __init__(self, options: ConnectOptions = NO_CONNECT_OPTIONS):
         self._connect_options = options
 
-    def is_detectable(self) -> bool:
+    def may_be_probed(self) -> bool:
         return self.is_configured()
 
     def is_configured(self) -> bool:
@@ -159,13 +159,13 @@ class KubernetesPlatform(Platform):
             lease.record_import(config)
         return self._read_deployment(key)
 
-    def with_secrets(self, deployment: Deployment) -> Function:
+    def function_with_secrets(self, deployment: Deployment) -> Function:
         store = SecretStore(self.cluster, KubernetesKey.of(deployment.function))
         return function_from_dict(store.with_values(to_dict(deployment.function)), deployment.name)
 
     # Reading
 
-    def check(self) -> None:
+    def require_available(self) -> None:
         _ = self.cluster.version
 
     def examine(

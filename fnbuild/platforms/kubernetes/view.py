@@ -142,7 +142,7 @@ def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
         processors=tuple(pod["name"] for pod in pods if pod["current"] and pod["state"] == "Ready"),
         details=_details(objects, revision, function, observed, pods),
         warnings=tuple(dict.fromkeys(warnings)),
-    ).with_change(leases.current_change(objects))
+    ).with_ongoing_change(leases.current_change(objects))
 
 
 def _current_state(

@@ -53,9 +53,14 @@ def make_plan(
     steps = _add_rollout(changes, stored, force=options.force)
     references = SecretReferences(f"nuclio-{function.metadata.name}")
     manifest = resource_manifest(references.replace_secrets(raw))
-    needs = references.instructions(function.metadata.namespace)
     return Plan(
-        function, artifact, steps, tuple(warnings), options, manifests=(manifest,), needs=needs
+        function,
+        artifact,
+        steps,
+        tuple(warnings),
+        options,
+        manifests=(manifest,),
+        prerequisites=references.instructions(function.metadata.namespace),
     )
 
 

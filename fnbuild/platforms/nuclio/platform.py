@@ -66,7 +66,7 @@ class NuclioPlatform(Platform):
 
     name = function_state.PLATFORM_NAME
     artifact_kind = "image"
-    cluster_names = True
+    needs_kubernetes_names = True
 
     def is_configured(self) -> bool:
         return bool(os.environ.get(URL_VARIABLE))
@@ -170,7 +170,7 @@ class NuclioPlatform(Platform):
 
     # Reading
 
-    def check(self) -> None:
+    def require_available(self) -> None:
         self.dashboard.check()
 
     def examine(
@@ -184,7 +184,7 @@ class NuclioPlatform(Platform):
         return run_checks((Check("nuclio", self._check_dashboard),), areas)
 
     def _check_dashboard(self) -> Iterator[Finding]:
-        self.check()
+        self.require_available()
         yield Finding("nuclio", "ok", f"{self.dashboard.place} answers")
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:

@@ -128,7 +128,7 @@ def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         workers=tuple(now.status.workers) if now.status else (),
         details=_details(row, revision, now.status),
         warnings=tuple(now.status.warnings) if now.status else (),
-    ).with_change(_current_change(row))
+    ).with_ongoing_change(_current_change(row))
 
 
 def _current_change(row: FunctionRow) -> str:

@@ -76,10 +76,10 @@ class ProcessPlatform(Platform):
 
     name = function_state.PLATFORM_NAME
     artifact_kind = "folder"
-    needs_service = False
+    needs_running_service = False
     start_command = "fnbuild up"
 
-    def is_detectable(self) -> bool:
+    def may_be_probed(self) -> bool:
         return "KUBERNETES_SERVICE_HOST" not in os.environ  # a pod is no machine for processes
 
     # Deploys

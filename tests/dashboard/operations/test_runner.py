@@ -209,7 +209,7 @@ REFUSED = replace(ENDED, message="he is at it", refused=True)
         (REFUSED, SERVING, FAILURE_SHOWN_SECONDS + 1, ("ready", "")),
         (
             REFUSED,
-            SERVING.with_change("being deployed from there"),
+            SERVING.with_ongoing_change("being deployed from there"),
             0,
             (
                 "building",

@@ -107,7 +107,7 @@ def test_images_of_current_deploys_are_kept(author: Author, platform: DockerPlat
     name = author.resources.name("busy")
     folder = author.write("one", name=name)
     build(folder, author)
-    use = ImageUse(changing=frozenset({name}))
+    use = ImageUse(changing_functions=frozenset({name}))
     image = author.resources.engine.inspect(f"{author.resources.name(name)}:latest")
     assert image is not None
     assert prune._may_change(name, use)

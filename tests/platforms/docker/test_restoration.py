@@ -166,9 +166,9 @@ def test_a_deploy_from_elsewhere_is_reported(
     assert len(deployments) >= 2
     for current in deployments:
         assert (current.state, current.replicas, current.revision) == ("building", (1, 1), 1)
-        assert current.message == f"it is {current.changing}"
-        assert current.changing.startswith("being redeployed from ")
-    assert author.deployment().changing == ""
+        assert current.message == f"it is {current.ongoing_change}"
+        assert current.ongoing_change.startswith("being redeployed from ")
+    assert author.deployment().ongoing_change == ""
 
 
 def test_restore_continues_after_a_function_that_cannot_be_restored(

@@ -62,5 +62,9 @@ def revision(function: Function, **values: Any) -> RevisionRecord:
 def render_context(function: Function, **values: Any) -> RenderContext:
     """Return the context of the oldest cluster, without autoscaling/v2 and batch/v1 CronJobs."""
     hpa: Kind = HPA_V2BETA2 if uses_custom_metrics(function) else HPA_V1
-    oldest = {"hpa": hpa, "cron_job": CRON_JOB_V1BETA1, "budget": DISRUPTION_BUDGET_V1BETA1}
+    oldest = {
+        "hpa_kind": hpa,
+        "cron_job_kind": CRON_JOB_V1BETA1,
+        "budget_kind": DISRUPTION_BUDGET_V1BETA1,
+    }
     return RenderContext(**(oldest | values))

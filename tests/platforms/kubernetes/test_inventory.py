@@ -231,7 +231,7 @@ def test_a_change_by_another_client_is_reported(cluster: Cluster, namespace: str
         ]
         for deployment in (listed, view.view_function(cluster, objects)):
             if name == "dead":
-                assert (deployment.state, deployment.changing) == ("error", "")
+                assert (deployment.state, deployment.ongoing_change) == ("error", "")
                 assert "its first deploy was interrupted" in deployment.message
             else:
                 assert deployment.state == "building"

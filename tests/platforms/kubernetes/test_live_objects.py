@@ -39,11 +39,11 @@ def test_the_pull_secret_of_the_namespace_is_used(
 def test_the_served_kinds_are_selected(cluster: Cluster, objects: FunctionObjects) -> None:
     namespace = objects.key.namespace
     context = read_live_objects(cluster, objects, function_of(namespace, "greeter", "a")).context
-    assert cluster.serves(context.cron_job)
-    assert cluster.serves(context.hpa)
+    assert cluster.serves(context.cron_job_kind)
+    assert cluster.serves(context.hpa_kind)
     metrics = [{"metricName": "requests", "sourceType": "Pods", "threshold": 5}]
     scaled = function_of(namespace, "greeter", "a", autoScaleMetrics=metrics)
-    assert read_live_objects(cluster, objects, scaled).context.hpa is not kinds.HPA_V1
+    assert read_live_objects(cluster, objects, scaled).context.hpa_kind is not kinds.HPA_V1
 
 
 def deployment(manager: str) -> KubeDeployment:

@@ -71,17 +71,17 @@ def test_replicas_and_autoscaler_follow_the_limits(spec: Raw, minimum: int, maxi
 
 def test_the_autoscaler_is_rendered_for_each_version() -> None:
     spec = {"minReplicas": 1, "maxReplicas": 2}
-    old = objects({"hpa": HPA_V1}, **spec)["HorizontalPodAutoscaler"]
+    old = objects({"hpa_kind": HPA_V1}, **spec)["HorizontalPodAutoscaler"]
     assert old["targetCPUUtilizationPercentage"] == 75
-    new = objects({"hpa": HPA_V2}, targetCPU=50, **spec)["HorizontalPodAutoscaler"]
+    new = objects({"hpa_kind": HPA_V2}, targetCPU=50, **spec)["HorizontalPodAutoscaler"]
     target = {"type": "Utilization", "averageUtilization": 50}
     assert new["metrics"] == [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
     metrics = [{"metricName": "x", "sourceType": "Pods", "threshold": 1}]
     with pytest.raises(InputError, match="the cluster scales by CPU alone"):
-        objects({"hpa": HPA_V1}, autoScaleMetrics=metrics, **spec)
+        objects({"hpa_kind": HPA_V1}, autoScaleMetrics=metrics, **spec)
     metrics = [{"metricName": "x", "sourceType": "Nothing", "threshold": 1}]
     with pytest.raises(InputError, match="'Nothing' is no source of the metric 'x'"):
-        objects({"hpa": HPA_V2}, autoScaleMetrics=metrics, **spec)
+        objects({"hpa_kind": HPA_V2}, autoScaleMetrics=metrics, **spec)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_cron_jobs_are_enabled_by_the_environment(monkeypatch: pytest.MonkeyPatc
     triggers = {"web": {"kind": "http"}, "night": trigger}
     assert "CronJob" not in objects(triggers=triggers)
     monkeypatch.setenv("NUCLIO_CRON_TRIGGER_CREATION_MODE", "kube")
-    manifests = objects({"cron_job": CRON_JOB}, triggers=triggers)
+    manifests = objects({"cron_job_kind": CRON_JOB}, triggers=triggers)
     assert manifests["CronJob"]["schedule"] == "@daily"
     platform = {"attributes": {"cronTriggerCreationMode": "processor"}}
     assert "CronJob" not in objects(triggers=triggers, platform=platform)

@@ -97,12 +97,12 @@ def test_objects_have_the_recommended_labels() -> None:
 
 @pytest.mark.parametrize("kind", [kinds.DISRUPTION_BUDGET, kinds.DISRUPTION_BUDGET_V1BETA1])
 def test_several_replicas_have_a_disruption_budget(kind: Kind) -> None:
-    budget = objects({"budget": kind}, replicas=2)["PodDisruptionBudget"]
+    budget = objects({"budget_kind": kind}, replicas=2)["PodDisruptionBudget"]
     assert (budget["apiVersion"], budget["spec"]["maxUnavailable"]) == (kind.api_version, 1)
     assert "PodDisruptionBudget" in objects(minReplicas=1, maxReplicas=3)
     for spec in ({}, {"replicas": 1}, {"replicas": 3, "disable": True}):
         assert "PodDisruptionBudget" not in objects(**spec)
-    assert "PodDisruptionBudget" not in objects({"budget": None}, replicas=2)
+    assert "PodDisruptionBudget" not in objects({"budget_kind": None}, replicas=2)
 
 
 def test_pods_spread_over_nodes_unless_the_function_places_them() -> None:
@@ -189,7 +189,7 @@ def test_the_class_of_an_ingress_is_an_annotation_on_old_clusters() -> None:
     spec = {"triggers": {"web": {"kind": "http", "attributes": attributes}}}
     new = objects(**spec)["Ingress"]
     assert new["spec"]["ingressClassName"] == "nginx"
-    old = objects({"ingress_class": False}, **spec)["Ingress"]
+    old = objects({"has_ingress_class": False}, **spec)["Ingress"]
     assert "ingressClassName" not in old["spec"]
     assert old["metadata"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
 

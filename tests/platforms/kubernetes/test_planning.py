@@ -132,7 +132,7 @@ def test_values_of_secret_variables_are_not_in_manifests_for_git(
 ) -> None:
     plan = author.plan(image, env={"API_TOKEN": "hidden"})
     assert "hidden" not in str(plan.manifests)
-    assert "--from-literal=API_TOKEN=…" in plan.needs[0]
+    assert "--from-literal=API_TOKEN=…" in plan.prerequisites[0]
     assert plan.warnings == ()
     [live] = [
         change.after for change in plan.changes if change.target == "deployment nuclio-greeter"

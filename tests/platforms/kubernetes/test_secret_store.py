@@ -86,7 +86,7 @@ def test_only_the_secret_has_the_values(author: Author, image: str) -> None:
         assert not [value for value in MARKERS.values() if value in text]
         assert "nuclio-greeter.env" not in text
         assert "[redacted]" in text
-    complete = author.platform.with_secrets(deployment)
+    complete = author.platform.function_with_secrets(deployment)
     values = {variable.name: variable.value for variable in complete.spec.env}
     assert values == MARKERS | PLAIN | {"WORD": "marker-of-word"}
 

@@ -213,7 +213,7 @@ def test_manifests_for_git_reference_secrets() -> None:
     planned = function({}, env=[{"name": "API_TOKEN", "value": "hidden"}])
     result = plan(planned, None)
     assert "hidden" not in json.dumps(result.manifests)
-    [requirement] = result.needs
+    [requirement] = result.prerequisites
     assert "kubectl create secret generic nuclio-" in requirement
     assert "--from-literal=API_TOKEN=…" in requirement
 

@@ -35,19 +35,20 @@ _REVISION_HISTORY_LIMIT = 2
 class RenderContext:
     """Properties of the cluster and of live objects on which manifests depend.
 
-    `hpa`, `cron_job` and `budget` are the served kinds; `budget` is None if the user may not create
-    any. `ingress_class` is True if Ingresses have a field for their class. `node_port` is the live
-    one or 0, `pull_secret` the default for functions without one. `replicas` is the live number
-    when an autoscaler takes over; None leaves the number to the autoscaler.
+    `hpa_kind`, `cron_job_kind` and `budget_kind` are the served kinds; `budget_kind` is None if the
+    user may not create any. `has_ingress_class` is True if Ingresses have a field for their class.
+    `node_port` is the live one or 0, `pull_secret` the default for functions without one.
+    `replicas` is the live number when an autoscaler takes over; None leaves the number to the
+    autoscaler.
     """
 
-    hpa: Kind
-    cron_job: Kind
+    hpa_kind: Kind
+    cron_job_kind: Kind
     node_port: int = 0
     pull_secret: str = ""
     replicas: int | None = None
-    budget: Kind | None = DISRUPTION_BUDGET
-    ingress_class: bool = True
+    budget_kind: Kind | None = DISRUPTION_BUDGET
+    has_ingress_class: bool = True
 
 
 def render_manifests(revision: RevisionRecord, context: RenderContext) -> tuple[Manifest, ...]:
@@ -62,14 +63,14 @@ def render_manifests(revision: RevisionRecord, context: RenderContext) -> tuple[
         _deployment(revision, function, context),
     ]
     if scaling.has_autoscaler(function):
-        rendered.append(scaling.autoscaler(revision, function, context.hpa))
+        rendered.append(scaling.autoscaler(revision, function, context.hpa_kind))
     optional = (
-        context.budget and disruption_budget(revision, function, context.budget),
+        context.budget_kind and disruption_budget(revision, function, context.budget_kind),
         network_policy(revision, function),
-        ingress_manifest(revision, function, has_class=context.ingress_class),
+        ingress_manifest(revision, function, has_class=context.has_ingress_class),
     )
     rendered += [manifest for manifest in optional if manifest]
-    rendered += cron_jobs(revision, function, context.cron_job, context.pull_secret)
+    rendered += cron_jobs(revision, function, context.cron_job_kind, context.pull_secret)
     return tuple(rendered)
 
 

@@ -56,13 +56,13 @@ def read_live_objects(
         service = existing.service
         node_port = endpoints.node_port(service) if service else existing.node_port
         context = RenderContext(
-            hpa=kind,
-            cron_job=cron_kind,
+            hpa_kind=kind,
+            cron_job_kind=cron_kind,
             node_port=node_port,
             pull_secret=secret.result(),
             replicas=_replicas(existing),
-            budget=policies_found.result().budget,
-            ingress_class=has_class.result(),
+            budget_kind=policies_found.result().budget_kind,
+            has_ingress_class=has_class.result(),
         )
     autoscaler = existing.hpa
     if autoscaler is not None and kind is not kinds.HPA_V1:
@@ -92,27 +92,27 @@ def list_cron_jobs(cluster: Cluster, key: KubernetesKey) -> tuple[Kind, list[Raw
 class FunctionPolicies:
     """The function's disruption budget and network policy, if they exist.
 
-    `budget` is the newest kind of budget that the cluster serves, or None if this user may not
+    `budget_kind` is the newest kind of budget that the cluster serves, or None if this user may not
     read budgets.
     """
 
-    budget: Kind | None
+    budget_kind: Kind | None
     objects: tuple[Raw, ...]
 
 
 def read_policies(cluster: Cluster, key: KubernetesKey) -> FunctionPolicies:
     """Read the function's policies from the cluster."""
     newest, older = kinds.DISRUPTION_BUDGET, kinds.DISRUPTION_BUDGET_V1BETA1
-    budget: Kind | None = newest if cluster.serves(newest) else older
+    budget_kind: Kind | None = newest if cluster.serves(newest) else older
     objects: list[Raw | None] = []
     with suppress(ForbiddenError):
         objects.append(cluster.get(kinds.NETWORK_POLICY, key.namespace, key.object_name))
     try:
-        objects.append(cluster.get(budget or older, key.namespace, key.object_name))
+        objects.append(cluster.get(budget_kind or older, key.namespace, key.object_name))
     except ForbiddenError:
-        budget = None
+        budget_kind = None
     ours = (policy for policy in objects if policy is not None and inventory.is_managed(policy))
-    return FunctionPolicies(budget, tuple(ours))
+    return FunctionPolicies(budget_kind, tuple(ours))
 
 
 def _has_ingress_class(cluster: Cluster, function: Function) -> bool:

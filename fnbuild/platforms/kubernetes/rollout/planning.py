@@ -204,7 +204,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         warnings,
         options,
         manifests=render_portable(record, context, monitoring=options.monitoring),
-        needs=prerequisites(record),
+        prerequisites=prerequisites(record),
         refusal=decision.refusal,
     )
     return RolloutPlan(

@@ -35,7 +35,7 @@ _AUTOSCALER_STATUS = ("kube-system", "cluster-autoscaler-status")
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """The way of the replacement, and the error if a deploy has to be refused."""
+    """How a deploy replaces the pods, and the error if it has to be refused."""
 
     mode: ReplacementMode = "as-configured"
     refusal: PreconditionError | None = None
@@ -44,7 +44,7 @@ class Replacement:
 def choose_replacement(
     cluster: Cluster, function: Function, wanted: Raw, live: Raw | None, pods: Sequence[Pod]
 ) -> Replacement:
-    """Choose the way from the Deployment `live` to the Deployment `wanted`.
+    """Choose how the pods of the Deployment `live` are replaced by those of `wanted`.
 
     `pods` are those of the function. If this user may not list nodes or other pods, the scheduler
     decides.

@@ -160,7 +160,7 @@ def scale_warnings(
 
 def budget_warnings(function: Function, context: RenderContext) -> tuple[str, ...]:
     """Warn about replicas without a disruption budget."""
-    if context.budget is not None or scaling.replica_bounds(function)[1] < 2:
+    if context.budget_kind is not None or scaling.replica_bounds(function)[1] < 2:
         return ()
     return (
         "this user may not read poddisruptionbudgets.policy: the replicas get no disruption budget,"
