@@ -17,7 +17,7 @@ def function_object(deployment: Deployment) -> Raw:
 
     It has every field that Nuclio prints even if it is empty, and httpPort, which CVAT requires.
     """
-    raw = with_printed_fields(to_dict(deployment.function))
+    raw = with_go_defaults(to_dict(deployment.function))
     status: Raw = {"state": deployment.state, "httpPort": deployment.http_port}
     if deployment.message:
         status["message"] = deployment.message
@@ -46,7 +46,7 @@ def worker_objects(workers: Iterable[WorkerStatus]) -> list[Raw]:
     ]
 
 
-def with_printed_fields(raw: Raw) -> Raw:
+def with_go_defaults(raw: Raw) -> Raw:
     """Add the fields that Go always prints: those without `omitempty`, and structs."""
     spec = dict(raw.get("spec") or {})
     for key in ("resources", "build", "platform"):

@@ -369,7 +369,7 @@ def with_new_revision(changes: Iterable[Change]) -> tuple[Change, ...]:
     )
 
 
-def unreadable_function(key: tuple[str, str], project: str) -> Function:
+def placeholder_function(key: tuple[str, str], project: str) -> Function:
     """Return a function with only a name and a project, for an unreadable configuration."""
     namespace, name = key
     labels = {PROJECT_LABEL: project}

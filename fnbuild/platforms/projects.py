@@ -11,9 +11,9 @@ from fnbuild.platforms.base import Project
 
 
 def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> list[str]:
-    """Return the functions to delete with the project.
+    """Return the functions to delete with the project, if it may be deleted.
 
-    Raises `PreconditionError` if the project must not be deleted.
+    Raises `PreconditionError` otherwise.
     """
     if name == DEFAULT_PROJECT:
         raise PreconditionError("the project default cannot be deleted")

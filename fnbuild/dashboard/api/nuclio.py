@@ -21,7 +21,7 @@ from fnbuild.errors import NotFoundError, PreconditionError
 from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER, merge_functions
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw, Spec, Trigger, to_dict
-from fnbuild.platforms.api_objects import with_printed_fields
+from fnbuild.platforms.api_objects import with_go_defaults
 
 NUCLIO_VERSION = "1.17.9"
 """The release of Nuclio whose behaviour is matched.
@@ -96,7 +96,7 @@ def _default_function(defaults: Raw, *, values: bool) -> Raw:
     function = merge_functions(
         function_from_dict(defaults, "the dashboard's defaults"), _NEW_FUNCTION
     )
-    return with_printed_fields(redact_values(to_dict(function), values=values))
+    return with_go_defaults(redact_values(to_dict(function), values=values))
 
 
 async def get_versions(_: Request) -> Response:

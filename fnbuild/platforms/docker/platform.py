@@ -43,7 +43,7 @@ from fnbuild.platforms import (
 from fnbuild.platforms.base import (
     function_exists_error,
     function_not_found_error,
-    unreadable_function,
+    placeholder_function,
 )
 from fnbuild.platforms.docker import (
     connection,
@@ -214,7 +214,7 @@ class DockerPlatform(Platform):
         except UnavailableError:
             raise
         except FnbuildError as error:
-            function = unreadable_function(objects.key, _project_of_objects(objects))
+            function = placeholder_function(objects.key, _project_of_objects(objects))
             return Deployment(function, self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:

@@ -9,7 +9,7 @@ from fnbuild.errors import FnbuildError
 from fnbuild.function.secrets import secret_variables
 from fnbuild.platforms import Artifact, Deployment, Plan, PlanOptions, Progress
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubernetes import endpoints, images, inventory, leases, view
+from fnbuild.platforms.kubernetes import endpoints, function_state, images, inventory, leases
 from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.kubernetes.rollout import execution, planning
@@ -33,7 +33,7 @@ def apply_plan(
         progress(planning.unchanged_message(plan))
         rollout_plan.secret_store.save(rollout_plan.revision.labels())
         lease.save()
-    return _deployed(cluster, rollout_plan)
+    return _deployment_after_rollout(cluster, rollout_plan)
 
 
 def rerun_revision(
@@ -52,7 +52,7 @@ def rerun_revision(
             cluster, lease.objects, function, artifact, options, rerun
         )
         _roll_out(cluster, lease, rollout_plan, previous, progress)
-    return _deployed(cluster, rollout_plan)
+    return _deployment_after_rollout(cluster, rollout_plan)
 
 
 def _roll_out(
@@ -84,10 +84,10 @@ def _roll_out(
         execution.delete_idle_replica_sets(cluster, lease.objects.key)
 
 
-def _deployed(cluster: Cluster, rollout_plan: RolloutPlan) -> Deployment:
+def _deployment_after_rollout(cluster: Cluster, rollout_plan: RolloutPlan) -> Deployment:
     """Return the state after a deploy, once requests reach new pods only."""
     objects = inventory.existing_function(cluster, rollout_plan.objects.key)
-    deployment = view.view_function(cluster, objects)
+    deployment = function_state.to_deployment(cluster, objects)
     if rollout_plan.plan.effective_changes:
         endpoints.wait_for_new_pods(cluster, deployment)
     return replace(deployment, warnings=(*rollout_plan.plan.warnings, *deployment.warnings))

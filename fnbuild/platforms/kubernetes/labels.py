@@ -228,6 +228,6 @@ def validated_key(function: Function) -> KubernetesKey:
     return key
 
 
-def is_negative(value: str) -> bool:
+def means_absent(value: str) -> bool:
     """Return True if a label value means that the node lacks what the label is about."""
     return value.lower() in _NEGATIVE_VALUES

@@ -38,7 +38,7 @@ from fnbuild.platforms import (
 from fnbuild.platforms.base import function_exists_error
 from fnbuild.platforms.kubeclient import connection, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
-from fnbuild.platforms.kubernetes import endpoints, inventory, leases, records, view
+from fnbuild.platforms.kubernetes import endpoints, function_state, inventory, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, validated_key
@@ -51,7 +51,7 @@ from fnbuild.platforms.revision_records import imported_artifact, timestamp
 class KubernetesPlatform(Platform):
     """Functions as Deployments."""
 
-    name = view.PLATFORM
+    name = function_state.PLATFORM_NAME
     artifact_kind = "image"
     can_scale_to_zero = True
     needs_kubernetes_names = True
@@ -185,13 +185,13 @@ class KubernetesPlatform(Platform):
         if not functions:
             inventory.require_namespace(self.cluster, namespace)
         selected = [function for function in functions if project in (None, function.project)]
-        return view.view_functions(self.cluster, selected)
+        return function_state.to_deployments(self.cluster, selected)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         return self._read_deployment(KubernetesKey(namespace, name))
 
     def _read_deployment(self, key: KubernetesKey) -> Deployment:
-        return view.view_function(self.cluster, self._read_function(key))
+        return function_state.to_deployment(self.cluster, self._read_function(key))
 
     def _read_managed(self, key: KubernetesKey) -> FunctionObjects:
         """Return an existing function. Raises `ConflictError` if another tool manages it."""

@@ -15,7 +15,7 @@ from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Project, Revision, revision_records
-from fnbuild.platforms.base import unreadable_function
+from fnbuild.platforms.base import placeholder_function
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import KubeDeployment
@@ -79,14 +79,14 @@ def to_revisions(objects: FunctionObjects) -> list[Revision]:
     whose pods go on serving, if there are any.
     """
     revisions, newest = all_revisions(objects), applied_revision(objects)
-    deployment = objects.deployment
-    if newest is None or deployment is None:
+    kube_deployment = objects.deployment
+    if newest is None or kube_deployment is None:
         return revision_records.to_revisions(revisions, newest)
     recorded = {revision.number: revision for revision in recorded_revisions(objects)}
     record = recorded.get(newest.number)
-    serving = _serving_revision(revisions, newest, deployment)
-    if record is None and not deployment.is_rolled_out:
-        if _may_become_ready(objects, deployment):
+    serving = _serving_revision(revisions, newest, kube_deployment)
+    if record is None and not kube_deployment.is_rolled_out:
+        if _may_become_ready(objects, kube_deployment):
             return revision_records.to_revisions(revisions, serving, newest)
         failed = newest.with_failure(INTERRUPTED)
         revisions = [
@@ -98,10 +98,10 @@ def to_revisions(objects: FunctionObjects) -> list[Revision]:
 
 
 def _serving_revision(
-    revisions: list[RevisionRecord], newest: RevisionRecord, deployment: KubeDeployment
+    revisions: list[RevisionRecord], newest: RevisionRecord, kube_deployment: KubeDeployment
 ) -> RevisionRecord | None:
     """Return the revision whose pods serve while the newest one is not ready."""
-    if not deployment.available_replicas:
+    if not kube_deployment.available_replicas:
         return None
     served = (
         revision
@@ -111,9 +111,9 @@ def _serving_revision(
     return next(served, None)
 
 
-def _may_become_ready(objects: FunctionObjects, deployment: KubeDeployment) -> bool:
+def _may_become_ready(objects: FunctionObjects, kube_deployment: KubeDeployment) -> bool:
     """Return True while a deploy of it is under way, or the cluster has not given it up."""
-    return objects.is_leased(time.time()) or deployment.condition("Progressing").is_true
+    return objects.is_leased(time.time()) or kube_deployment.condition("Progressing").is_true
 
 
 def history_of(objects: FunctionObjects) -> RevisionHistory[RevisionRecord]:
@@ -248,4 +248,4 @@ def _with_name(objects: FunctionObjects, config: Raw) -> Function:
 
 
 def _unreadable(objects: FunctionObjects) -> Function:
-    return unreadable_function(objects.key, objects.project)
+    return placeholder_function(objects.key, objects.project)

@@ -40,7 +40,7 @@ from fnbuild.platforms.base import (
     FunctionKey,
     function_exists_error,
     function_not_found_error,
-    unreadable_function,
+    placeholder_function,
 )
 from fnbuild.platforms.checks import Check, run_checks
 from fnbuild.platforms.nuclio import function_state, planning, rollout
@@ -201,7 +201,7 @@ class NuclioPlatform(Platform):
         except ConfigError as error:
             metadata = metadata_of(stored)
             key = str(metadata.get("namespace")), str(metadata.get("name"))
-            function = unreadable_function(key, project_of(stored))
+            function = placeholder_function(key, project_of(stored))
             return Deployment(function, self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:

@@ -37,7 +37,7 @@ from fnbuild.platforms import (
     Statistics,
     imported_code,
 )
-from fnbuild.platforms.base import function_exists_error, unreadable_function
+from fnbuild.platforms.base import function_exists_error, placeholder_function
 from fnbuild.platforms.process import (
     deploys,
     doctor,
@@ -182,7 +182,7 @@ class ProcessPlatform(Platform):
         try:
             return function_state.to_deployment(row, records.active_revision(store, row))
         except ConfigError as error:
-            function = unreadable_function((row.namespace, row.name), row.project)
+            function = placeholder_function((row.namespace, row.name), row.project)
             return Deployment(function, self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:

@@ -17,7 +17,7 @@ from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.platforms.kubernetes import inventory, view
+from fnbuild.platforms.kubernetes import function_state, inventory
 from fnbuild.platforms.kubernetes.inventory import IMPORTED_KEY, FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
@@ -143,7 +143,7 @@ def test_functions_of_nuclio_are_foreign(cluster: Cluster, shared: str) -> None:
     assert objects.unmanaged_objects == ["Deployment nuclio-theirs"]
     assert objects.project == "cvat"
     assert "theirs" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
-    deployment = view.view_function(cluster, objects)
+    deployment = function_state.to_deployment(cluster, objects)
     assert (deployment.state, deployment.function.spec.handler) == ("scaledToZero", "main:handler")
     assert deployment.function.metadata.labels["nuclio.io/project-name"] == "cvat"
     assert deployment.details["deployed_by"] == "Nuclio"
@@ -166,7 +166,7 @@ def test_an_imported_function_is_listed(cluster: Cluster, shared: str) -> None:
     )
     objects = inventory.read_function(cluster, KubernetesKey(shared, "brought"))
     assert (objects.exists, objects.has_unmanaged_objects) == (True, False)
-    deployment = view.view_function(cluster, objects)
+    deployment = function_state.to_deployment(cluster, objects)
     assert (deployment.state, deployment.replicas, deployment.url) == ("imported", (0, 0), "")
     assert deployment.function.spec.handler == "main:handler"
     assert "brought" in {objects.key.name for objects in inventory.list_functions(cluster, shared)}
@@ -176,27 +176,27 @@ def test_a_removed_deployment_is_reported(cluster: Cluster, shared: str) -> None
     apply_function(cluster, shared, "removed")
     cluster.delete(kinds.DEPLOYMENT, shared, "nuclio-removed")
 
-    def view_removed() -> Deployment:
+    def read_removed() -> Deployment:
         functions = {
             objects.key.name: objects for objects in inventory.list_functions(cluster, shared)
         }
-        return view.view_function(cluster, functions["removed"])
+        return function_state.to_deployment(cluster, functions["removed"])
 
     # Manifests that were applied from a file have no record.
-    assert view_removed().state == "unhealthy"
-    assert "`fnbuild delete function removed` removes it" in view_removed().message
+    assert read_removed().state == "unhealthy"
+    assert "`fnbuild delete function removed` removes it" in read_removed().message
     function = samples.function("removed", description="was here")
     data = {"7": samples.revision(function).to_json()}
     create_object(cluster, shared, record("removed", "revisions", data))
-    assert view_removed().state == "unhealthy"
-    assert "`fnbuild redeploy removed` creates it again" in view_removed().message
-    assert view_removed().function.spec.description == "was here"
+    assert read_removed().state == "unhealthy"
+    assert "`fnbuild redeploy removed` creates it again" in read_removed().message
+    assert read_removed().function.spec.description == "was here"
 
 
 def test_a_failed_first_deploy_is_listed_with_its_reason(cluster: Cluster, shared: str) -> None:
     failed = samples.revision(samples.function("failed")).with_failure("no weights")
     create_object(cluster, shared, record("failed", "revisions", {"7": failed.to_json()}))
-    deployment = view.view_function(
+    deployment = function_state.to_deployment(
         cluster, inventory.read_function(cluster, KubernetesKey(shared, "failed"))
     )
     assert (deployment.state, deployment.message) == ("error", "no weights")
@@ -206,7 +206,7 @@ def test_a_running_first_deploy_is_listed(cluster: Cluster, shared: str) -> None
     claim = json.dumps({"owner": "machine", "until": time.time() + 60})
     create_object(cluster, shared, record("first", "revisions", {}, claim))
     objects = inventory.read_function(cluster, KubernetesKey(shared, "first"))
-    assert view.view_function(cluster, objects).state == "building"
+    assert function_state.to_deployment(cluster, objects).state == "building"
     assert not objects.is_leased(time.time() + 61)
 
 
@@ -224,12 +224,12 @@ def test_a_change_by_another_client_is_reported(cluster: Cluster, namespace: str
         objects = inventory.read_function(cluster, KubernetesKey(namespace, name))
         [listed] = [
             function
-            for function in view.view_functions(
+            for function in function_state.to_deployments(
                 cluster, inventory.list_functions(cluster, namespace)
             )
             if function.name == name
         ]
-        for deployment in (listed, view.view_function(cluster, objects)):
+        for deployment in (listed, function_state.to_deployment(cluster, objects)):
             if name == "dead":
                 assert (deployment.state, deployment.ongoing_change) == ("error", "")
                 assert "its first deploy was interrupted" in deployment.message
@@ -250,7 +250,9 @@ def test_a_malformed_function_does_not_hide_others(
     managed["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "fnbuild"}
     create_object(cluster, namespace, managed)
     create_object(cluster, namespace, record("brought", "imported", {IMPORTED_KEY: config}))
-    deployments = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
+    deployments = function_state.to_deployments(
+        cluster, inventory.list_functions(cluster, namespace)
+    )
     assert [function.name for function in deployments] == ["brought", "ours", "strange", "well"]
     assert {function.name: function.state for function in deployments}["well"] == "scaledToZero"
     assert deployments[2].function.metadata.labels["nuclio.io/project-name"] == "cvat"
@@ -286,7 +288,9 @@ def test_many_functions_are_listed_quickly(cluster: Cluster, namespace: str, ima
 
     def all_have_settled() -> bool:
         started = time.monotonic()
-        deployments = view.view_functions(cluster, inventory.list_functions(cluster, namespace))
+        deployments = function_state.to_deployments(
+            cluster, inventory.list_functions(cluster, namespace)
+        )
         times.append(time.monotonic() - started)
         states.update({function.name: function.state for function in deployments})
         return {"well": "ready", "better": "ready", "broken": "unhealthy"}.items() <= states.items()
@@ -317,5 +321,5 @@ def test_listing_sends_few_requests(
         return list_objects(kind, namespace, **more)
 
     monkeypatch.setattr(cluster, "list", record_kind)
-    view.view_functions(cluster, inventory.list_functions(cluster, shared))
+    function_state.to_deployments(cluster, inventory.list_functions(cluster, shared))
     assert sorted(kinds_read) == ["ConfigMap", "Deployment", "Ingress", "Service"]

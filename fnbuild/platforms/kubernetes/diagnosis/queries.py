@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 def query_rollout_status(
     cluster: Cluster,
-    deployment: KubeDeployment,
+    kube_deployment: KubeDeployment,
     pods: Sequence[Pod],
     now: float,
     statuses: Mapping[str, ProcessorStatus] | None = None,
@@ -43,11 +43,13 @@ def query_rollout_status(
 
     `statuses` are the processors' reports; with None they are requested.
     """
-    new_pods = [pod for pod in rollout_status.newest_pods(deployment, pods) if not pod.is_ready]
-    if deployment.is_rolled_out or not new_pods:
-        return rollout_status.rollout_status(deployment, pods, (), now)
+    new_pods = [
+        pod for pod in rollout_status.newest_pods(kube_deployment, pods) if not pod.is_ready
+    ]
+    if kube_deployment.is_rolled_out or not new_pods:
+        return rollout_status.rollout_status(kube_deployment, pods, (), now)
     return rollout_status.rollout_status(
-        deployment,
+        kube_deployment,
         pods,
         list_events(cluster, new_pods),
         now,

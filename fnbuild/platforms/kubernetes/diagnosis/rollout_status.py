@@ -52,7 +52,7 @@ class RolloutStatus:
 
 
 def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
-    deployment: KubeDeployment,
+    kube_deployment: KubeDeployment,
     pods: Sequence[Pod],
     events: Sequence[KubeEvent],
     now: float,
@@ -66,13 +66,13 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
     scheduler's messages; None if they are unknown. `statuses` are the processors' reports and
     `missing_references` the missing objects that volumes need, by pod.
     """
-    if deployment.is_rolled_out:
+    if kube_deployment.is_rolled_out:
         return RolloutStatus(True)
-    if not deployment.is_observed:
+    if not kube_deployment.is_observed:
         return RolloutStatus(False, ("waiting for the cluster to process the change",))
-    newest = newest_pods(deployment, pods)
+    newest = newest_pods(kube_deployment, pods)
     # By the cluster's clock.
-    last_applied = parse_timestamp(deployment.apply_entry(MANAGER).text("time")) or 0.0
+    last_applied = parse_timestamp(kube_deployment.apply_entry(MANAGER).text("time")) or 0.0
     observations = Observations(
         events, now, nodes, statuses or {}, last_applied, missing_references or {}
     )
@@ -82,7 +82,9 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
         for pod in running
         if (finding := _pod_finding(pod, observations)) is not None
     ]
-    rejection = _creation_failure(deployment, running, observations) or _paused_finding(deployment)
+    rejection = _creation_failure(kube_deployment, running, observations) or _paused_finding(
+        kube_deployment
+    )
     evicted = _eviction_finding(newest)
     findings = [finding for finding in (rejection, evicted) if finding is not None] + [
         finding for _, finding in pod_findings
@@ -96,7 +98,7 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
         ),
         None,
     )
-    messages = [] if rejection else _progress_messages(deployment, pods, newest, running)
+    messages = [] if rejection else _progress_messages(kube_deployment, pods, newest, running)
     messages += [finding.text for finding in findings]
     return RolloutStatus(
         ready=False,
@@ -108,24 +110,24 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
     )
 
 
-def pods_of_template(deployment: KubeDeployment, pods: Sequence[Pod]) -> list[Pod]:
+def pods_of_template(kube_deployment: KubeDeployment, pods: Sequence[Pod]) -> list[Pod]:
     """Return the pods that match the Deployment's template."""
-    template = deployment.template
+    template = kube_deployment.template
     return [pod for pod in pods if _is_subset(template, pod)]
 
 
-def newest_pods(deployment: KubeDeployment, pods: Sequence[Pod]) -> list[Pod]:
+def newest_pods(kube_deployment: KubeDeployment, pods: Sequence[Pod]) -> list[Pod]:
     """Return the pods of the Deployment's newest ReplicaSet, oldest first.
 
     They are identified by the template instead of the ReplicaSets, which would have to be read and
     contain a whole template each.
     """
-    matching = pods_of_template(deployment, pods)
+    matching = pods_of_template(kube_deployment, pods)
     if not matching:
         # Admission may have changed the pods' specs, such as images. Then compare the metadata,
         # unless the status says that there are no new pods.
-        template = {"metadata": deployment.template.metadata}
-        updated = deployment.updated_replicas
+        template = {"metadata": kube_deployment.template.metadata}
+        updated = kube_deployment.updated_replicas
         matching = [pod for pod in pods if updated and _is_subset(template, pod)]
     # Pods of a revision with additional fields match as well: the smallest ones are the newest's.
     smallest = min(map(_size, matching), default=0)
@@ -163,10 +165,10 @@ def _count_values(values: Any) -> int:
 
 
 def _progress_messages(
-    deployment: KubeDeployment, pods: Sequence[Pod], newest: list[Pod], running: list[Pod]
+    kube_deployment: KubeDeployment, pods: Sequence[Pod], newest: list[Pod], running: list[Pod]
 ) -> list[str]:
     """Return messages about the numbers of pods."""
-    desired = deployment.desired_replicas
+    desired = kube_deployment.desired_replicas
     ready = sum(pod.is_ready for pod in running)
     names = {pod.name for pod in newest}
     old = [pod for pod in pods if pod.name not in names]
@@ -174,7 +176,7 @@ def _progress_messages(
     messages = []
     if desired > 1:
         messages.append(f"{ready} of {desired} replicas ready")
-    if not running and (old or ending) and deployment.recreates_pods:
+    if not running and (old or ending) and kube_deployment.recreates_pods:
         several = len({pod.name for pod in [*old, *ending]}) > 1
         messages.append(f"waiting for the old pod{'s' if several else ''} to end")
     elif old and ready >= desired:
@@ -185,28 +187,28 @@ def _progress_messages(
 
 
 def _creation_failure(
-    deployment: KubeDeployment, running: list[Pod], observations: Observations
+    kube_deployment: KubeDeployment, running: list[Pod], observations: Observations
 ) -> PodFinding | None:
     """Explain why no pods are created; `running` are those of the newest ReplicaSet.
 
     The condition may still be about an older ReplicaSet.
     """
-    failed = deployment.condition("ReplicaFailure")
+    failed = kube_deployment.condition("ReplicaFailure")
     if not failed.is_true:
         return None
     if running:
         template_hash = f"-{running[0].labels.get(_TEMPLATE_HASH)}-"
         of_older = template_hash not in rejections.rejected_pod(failed.message, template_hash)
-        if of_older or len(running) >= deployment.desired_replicas:
+        if of_older or len(running) >= kube_deployment.desired_replicas:
             return None
-    finding = rejections.explain_pod_rejection(failed.message, deployment.namespace)
+    finding = rejections.explain_pod_rejection(failed.message, kube_deployment.namespace)
     return finding.with_fatal(fatal=_has_lasted(failed.last_transition, observations))
 
 
-def _paused_finding(deployment: KubeDeployment) -> PodFinding | None:
-    if not deployment.spec.get("paused"):
+def _paused_finding(kube_deployment: KubeDeployment) -> PodFinding | None:
+    if not kube_deployment.spec.get("paused"):
         return None
-    target = f"deployment/{deployment.name} -n {deployment.namespace}"
+    target = f"deployment/{kube_deployment.name} -n {kube_deployment.namespace}"
     resume = f"`kubectl rollout resume {target}`"
     return PodFinding("the rollout is paused", f"{resume} goes on with it", fatal=True)
 

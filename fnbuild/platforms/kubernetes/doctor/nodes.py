@@ -11,7 +11,7 @@ from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.kubeclient.objects import KubeObject, Node
-from fnbuild.platforms.kubernetes.labels import is_negative
+from fnbuild.platforms.kubernetes.labels import means_absent
 from fnbuild.platforms.settings import GPU_RESOURCE
 
 _MAX_NAMES = 5
@@ -162,7 +162,7 @@ def node_addresses(node: Node) -> list[str]:
 def _gpu_label(node: Node) -> str:
     labels = node.labels
     for key in _GPU_LABELS:
-        if not is_negative(str(labels.get(key, ""))):
+        if not means_absent(str(labels.get(key, ""))):
             return f"{key}={labels[key]}"
     return ""
 

@@ -47,10 +47,10 @@ def record_applied_revision(lease: FunctionLease) -> RevisionRecord | None:
     The Deployment of a killed deploy has no record yet. It is recorded as a success if its pods are
     ready, and as a failure otherwise.
     """
-    applied, deployment = records.applied_revision(lease.objects), lease.objects.deployment
-    if applied is not None and deployment is not None:
+    applied, kube_deployment = records.applied_revision(lease.objects), lease.objects.deployment
+    if applied is not None and kube_deployment is not None:
         recorded = lease.revisions.get(applied.number)
-        if deployment.is_rolled_out:
+        if kube_deployment.is_rolled_out:
             lease.record_revision(applied)
             return applied
         if recorded is None:
@@ -211,9 +211,9 @@ class Rollout:
 
     def _roll_back(self, previous: RevisionRecord, error: BaseException) -> None:
         self.progress(f"going back to revision {previous.number}")
-        deployment = deployment_of(render_manifests(previous, self.plan.context))
+        manifest = deployment_of(render_manifests(previous, self.plan.context))
         # Concurrent changes by other managers must not prevent the rollback.
-        live = apply_manifest(self.cluster, deployment, force=True)
+        live = apply_manifest(self.cluster, manifest, force=True)
         if previous.function.spec.disable:
             return
         if int((live.get("status") or {}).get("availableReplicas") or 0):

@@ -128,9 +128,9 @@ def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
             cluster.delete(kinds.POD, key.namespace, str(pod["metadata"]["name"]))
 
 
-def import_check_pod(revision: RevisionRecord, deployment: Manifest) -> Raw:
+def import_check_pod(revision: RevisionRecord, manifest: Manifest) -> Raw:
     """Return the pod, made from the template of the Deployment."""
-    template: Raw = deployment["spec"]["template"]
+    template: Raw = manifest["spec"]["template"]
     # With the function's priority it could preempt other pods.
     spec = {key: value for key, value in template["spec"].items() if key not in _PRIORITY_FIELDS}
     container = next(

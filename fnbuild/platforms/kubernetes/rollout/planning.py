@@ -165,9 +165,9 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         results = list(
             pool.map(lambda manifest: _dry_run(cluster, function, manifest, options), candidates)
         )
-    deployment = deployment_of(manifest for manifest, _ in results)
+    deployment_manifest = deployment_of(manifest for manifest, _ in results)
     decision = replacement.choose_replacement(
-        cluster, function, deployment, live.find(deployment), live.pods
+        cluster, function, deployment_manifest, live.find(deployment_manifest), live.pods
     )
     changes = (
         *_function_changes(objects, record, artifact),
@@ -329,9 +329,9 @@ def _function_changes(
     )
 
 
-def _has_failed(cluster: Cluster, deployment: KubeDeployment, pods: list[Pod]) -> bool:
+def _has_failed(cluster: Cluster, kube_deployment: KubeDeployment, pods: list[Pod]) -> bool:
     """Return True if the current pods cannot recover without a new rollout."""
-    return bool(queries.query_rollout_status(cluster, deployment, pods, time.time()).failure)
+    return bool(queries.query_rollout_status(cluster, kube_deployment, pods, time.time()).failure)
 
 
 def _change(name: str, live: Raw | None, after: Raw) -> Change:

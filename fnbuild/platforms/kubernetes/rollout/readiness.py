@@ -80,8 +80,8 @@ class DeploymentWatch:
     @property
     def deployment(self) -> KubeDeployment | None:
         with self._changed:
-            deployment = self._objects["Deployment"].get(self._key.object_name)
-            return None if deployment is None else KubeDeployment(deployment)
+            kube_deployment = self._objects["Deployment"].get(self._key.object_name)
+            return None if kube_deployment is None else KubeDeployment(kube_deployment)
 
     @property
     def pods(self) -> list[Pod]:
@@ -190,11 +190,11 @@ class ReadinessWait:
         """Report the output of the first new pod while it starts."""
 
         def pods() -> list[str]:
-            deployment = watched.deployment
-            if deployment is None or not self._is_current(deployment):
+            kube_deployment = watched.deployment
+            if kube_deployment is None or not self._is_current(kube_deployment):
                 return []
             # `newest_pods` would return the old pods until there is a new one.
-            new = rollout_status.pods_of_template(deployment, watched.pods)
+            new = rollout_status.pods_of_template(kube_deployment, watched.pods)
             return [pod.name for pod in new if pod_status.is_function_running(pod)][:1]
 
         def records(until: Event) -> Iterator[LogRecord]:
@@ -214,15 +214,17 @@ class ReadinessWait:
         return StartupFollower(records, self.progress)
 
     def _ready(self, watched: DeploymentWatch, passed: float) -> bool:
-        deployment = watched.deployment
-        if deployment is None or not self._is_current(deployment):
-            if self._seen or (deployment is not None and passed > _WATCH_LAG_SECONDS):
-                raise superseded_error(self.revision, deployment)
+        kube_deployment = watched.deployment
+        if kube_deployment is None or not self._is_current(kube_deployment):
+            if self._seen or (kube_deployment is not None and passed > _WATCH_LAG_SECONDS):
+                raise superseded_error(self.revision, kube_deployment)
             return False
         self._seen = True
-        if deployment.is_rolled_out:
+        if kube_deployment.is_rolled_out:
             return True
-        status = queries.query_rollout_status(self.cluster, deployment, watched.pods, time.time())
+        status = queries.query_rollout_status(
+            self.cluster, kube_deployment, watched.pods, time.time()
+        )
         self._last = status
         whole_time = self.revision.function.spec.wait_readiness_timeout_before_failure
         has_failed = bool(status.failure) and not whole_time
@@ -238,9 +240,9 @@ class ReadinessWait:
             )
         return status.ready
 
-    def _is_current(self, deployment: Raw) -> bool:
+    def _is_current(self, kube_deployment: Raw) -> bool:
         """Return True if the Deployment has the revision that is waited for."""
-        current = RevisionRecord.from_deployment(deployment)
+        current = RevisionRecord.from_deployment(kube_deployment)
         return current is not None and current.number == self.revision.number
 
     def _report(self, messages: Iterable[str]) -> None:
@@ -269,14 +271,14 @@ class ReadinessWait:
             return None
 
 
-def superseded_error(revision: RevisionRecord, deployment: Raw | None) -> FnbuildError:
+def superseded_error(revision: RevisionRecord, kube_deployment: Raw | None) -> FnbuildError:
     """Return the error for a Deployment that another deploy has changed or deleted."""
     name = revision.key.name
-    if deployment is None:
+    if kube_deployment is None:
         return NotFoundError(
             f"{name} was deleted while revision {revision.number} was being deployed"
         )
-    current = RevisionRecord.from_deployment(deployment)
+    current = RevisionRecord.from_deployment(kube_deployment)
     number = f"revision {current.number}" if current and current.number else "something else"
     return ConflictError(
         f"{name} was deployed from elsewhere in the meantime: {number} has replaced revision"

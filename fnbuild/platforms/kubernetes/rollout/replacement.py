@@ -49,16 +49,16 @@ def choose_replacement(
     `pods` are those of the function. If this user may not list nodes or other pods, the scheduler
     decides.
     """
-    deployment = KubeDeployment(wanted)
-    recreates = deployment.recreates_pods
+    kube_deployment = KubeDeployment(wanted)
+    recreates = kube_deployment.recreates_pods
     replicas = scaling.replica_bounds(function)[0]
     if not replicas or not (recreates or needs_gpu(function)):
         return Replacement()
-    new_pods = live is None or live["spec"]["template"] != deployment.template
+    new_pods = live is None or live["spec"]["template"] != kube_deployment.template
     own_pods = [pod for pod in pods if pod.phase != "Failed"]
     if not new_pods and len(own_pods) >= replicas:
         return Replacement()
-    capacity = _query_capacity(cluster, deployment, own_pods)
+    capacity = _query_capacity(cluster, kube_deployment, own_pods)
     if capacity is not None and capacity.instead < replicas and not _adds_nodes(cluster):
         return Replacement(refusal=_refusal_error(function, capacity, replicas))
     if recreates and new_pods and own_pods:
@@ -77,24 +77,24 @@ def _choose_mode(
     return "beside" if capacity.beside or not capacity.instead else "gap"
 
 
-def with_overlap(deployment: Manifest) -> Manifest:
+def with_overlap(manifest: Manifest) -> Manifest:
     """Return the Deployment for a rollout in which old and new pods run at the same time.
 
     The annotation records that the user did not ask for this: the strategy is restored afterwards.
     """
-    metadata = deployment["metadata"]
+    metadata = manifest["metadata"]
     annotations = metadata.get("annotations", {}) | {OVERLAP: "false"}
     rolling = {"maxUnavailable": 0, "maxSurge": 1}
     strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
     return {
-        **deployment,
+        **manifest,
         "metadata": {**metadata, "annotations": annotations},
-        "spec": {**deployment["spec"], "strategy": strategy},
+        "spec": {**manifest["spec"], "strategy": strategy},
     }
 
 
 def _query_capacity(
-    cluster: Cluster, deployment: KubeDeployment, own_pods: Sequence[Pod]
+    cluster: Cluster, kube_deployment: KubeDeployment, own_pods: Sequence[Pod]
 ) -> Capacity | None:
     """Return the room for pods of the Deployment, or None without the rights to determine it."""
     with ThreadPoolExecutor(2) as pool:
@@ -105,8 +105,8 @@ def _query_capacity(
         if (node_list := nodes.result()) is None:
             return None
         other_pods = pods.result()
-    template = deployment.template
-    metadata = {**template.metadata, "namespace": deployment.namespace}
+    template = kube_deployment.template
+    metadata = {**template.metadata, "namespace": kube_deployment.namespace}
     pod = Pod(metadata=metadata, spec=template.spec)
     names = [old.name for old in own_pods]
     capacity = measure_capacity(pod, node_list, map(Pod, other_pods or ()), names)

@@ -9,7 +9,7 @@ from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.labels import is_negative
+from fnbuild.platforms.kubernetes.labels import means_absent
 from fnbuild.platforms.kubernetes.manifests import cron_jobs, network, scaling
 from fnbuild.platforms.kubernetes.manifests.network import NODE_PORT_RANGE, service_type
 from fnbuild.platforms.kubernetes.manifests.pods import function_volumes
@@ -47,7 +47,7 @@ def _gpu_warnings(function: Function) -> list[str]:
     if spec.resources.limits.get(GPU_RESOURCE):
         return []
     labels = spec.node_selector.items()
-    chosen = [f"{key}={value}" for key, value in labels if not is_negative(value)]
+    chosen = [f"{key}={value}" for key, value in labels if not means_absent(value)]
     chosen = [f"nodeSelector {label}" for label in chosen if _GPU_WORDS.search(label)]
     if spec.affinity and _GPU_WORDS.search(json.dumps(spec.affinity.get("nodeAffinity"))):
         chosen.append("affinity")

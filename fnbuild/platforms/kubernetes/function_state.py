@@ -12,7 +12,7 @@ from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, FunctionState
-from fnbuild.platforms.base import unreadable_function
+from fnbuild.platforms.base import placeholder_function
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels, leases, pod_status, records
@@ -25,7 +25,7 @@ from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, image_o
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
 
-PLATFORM = "kube"
+PLATFORM_NAME = "kube"
 
 _MAX_THREADS = 8
 
@@ -47,10 +47,10 @@ class _Observed:
     statuses: dict[str, ProcessorStatus] = field(default_factory=dict)
 
 
-def view_function(cluster: Cluster, objects: FunctionObjects) -> Deployment:
+def to_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
     """Return a function in the form of the platform protocol, with its pods."""
     if objects.deployment is None:
-        return _view(objects, _Observed(cluster, endpoints.node_hosts(cluster, [objects])))
+        return _to_deployment(objects, _Observed(cluster, endpoints.node_hosts(cluster, [objects])))
     pods = inventory.list_pods(cluster, objects.key)
     hosts = endpoints.node_hosts(cluster, [objects], pods)
     newest = rollout_status.newest_pods(objects.deployment, pods)
@@ -58,10 +58,10 @@ def view_function(cluster: Cluster, objects: FunctionObjects) -> Deployment:
         queries.query_statuses(cluster, newest) if inventory.is_managed(objects.deployment) else {}
     )
     status = queries.query_rollout_status(cluster, objects.deployment, pods, time.time(), statuses)
-    return _view(objects, _Observed(cluster, hosts, pods, status, statuses))
+    return _to_deployment(objects, _Observed(cluster, hosts, pods, status, statuses))
 
 
-def view_functions(cluster: Cluster, functions: list[FunctionObjects]) -> list[Deployment]:
+def to_deployments(cluster: Cluster, functions: list[FunctionObjects]) -> list[Deployment]:
     """Return functions of one namespace, in the same order. An invalid one does not hide others.
 
     Pods are read only if a function is not fully available.
@@ -82,7 +82,7 @@ def view_functions(cluster: Cluster, functions: list[FunctionObjects]) -> list[D
         for function in functions
     ]
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        return list(pool.map(_view_listed, functions, observed))
+        return list(pool.map(_to_listed_deployment, functions, observed))
 
 
 def _observe(cluster: Cluster, deployments: dict[str, KubeDeployment]) -> dict[str, _Observed]:
@@ -95,31 +95,35 @@ def _observe(cluster: Cluster, deployments: dict[str, KubeDeployment]) -> dict[s
     by_name: dict[str, list[Pod]] = {name: [] for name in deployments}
     for pod in pods.result():
         by_name.get(pod.labels.get(labels.FUNCTION, ""), []).append(pod)
-    managed = [name for name, deployment in deployments.items() if inventory.is_managed(deployment)]
+    managed = [
+        name
+        for name, kube_deployment in deployments.items()
+        if inventory.is_managed(kube_deployment)
+    ]
     statuses = queries.query_statuses(
         cluster, [pod for name in managed for pod in by_name[name] if not pod.is_ready]
     )
 
-    def observed(name: str, deployment: KubeDeployment) -> _Observed:
+    def observed(name: str, kube_deployment: KubeDeployment) -> _Observed:
         status = rollout_status.rollout_status(
-            deployment, by_name[name], events.result(), time.time(), nodes.result(), statuses
+            kube_deployment, by_name[name], events.result(), time.time(), nodes.result(), statuses
         )
         return _Observed(cluster, pods=by_name[name], status=status)
 
-    return {name: observed(name, deployment) for name, deployment in deployments.items()}
+    return {name: observed(name, kube_deployment) for name, kube_deployment in deployments.items()}
 
 
-def _view_listed(objects: FunctionObjects, observed: _Observed) -> Deployment:
+def _to_listed_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
     try:
-        return _view(objects, observed)
+        return _to_deployment(objects, observed)
     except UnavailableError:
         raise
     except FnbuildError as error:
-        function = unreadable_function(objects.key, objects.project)
-        return Deployment(function, PLATFORM, "error", error.message)
+        function = placeholder_function(objects.key, objects.project)
+        return Deployment(function, PLATFORM_NAME, "error", error.message)
 
 
-def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
+def _to_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
     revision = objects.applied_revision
     function = revision.function if revision else read_configuration(objects)
     current = _current_state(objects, function, observed)
@@ -130,7 +134,7 @@ def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
     pods = _pods(observed.pods, objects.deployment) if observed.pods else []
     return Deployment(
         function=function,
-        platform=PLATFORM,
+        platform=PLATFORM_NAME,
         state=current.state,
         message=_join_lines(*_drift(objects, revision), current.message),
         revision=revision.number if revision else 0,
@@ -148,16 +152,16 @@ def _view(objects: FunctionObjects, observed: _Observed) -> Deployment:
 def _current_state(
     objects: FunctionObjects, function: Function, observed: _Observed
 ) -> _StateMessage:
-    deployment = objects.deployment
-    if deployment is None:
+    kube_deployment = objects.deployment
+    if kube_deployment is None:
         return _without_deployment(objects)
-    if not deployment.desired_replicas:
+    if not kube_deployment.desired_replicas:
         return _StateMessage("standby") if function.spec.disable else _StateMessage("scaledToZero")
     status = observed.status
     if status is None or status.ready:
         losses = ((pod, report.lost_workers) for pod, report in observed.statuses.items())
         return _StateMessage("ready", "; ".join(f"{pod}: {lost}" for pod, lost in losses if lost))
-    current = _partial_state(deployment, status, observed, readiness_seconds(function))
+    current = _partial_state(kube_deployment, status, observed, readiness_seconds(function))
     if current.state == "unhealthy" and records.never_served(objects):
         return replace(current, state="error")
     return current
@@ -183,32 +187,34 @@ def _without_deployment(objects: FunctionObjects) -> _StateMessage:
 
 
 def _partial_state(
-    deployment: KubeDeployment, rollout: RolloutStatus, observed: _Observed, patience: float
+    kube_deployment: KubeDeployment, rollout: RolloutStatus, observed: _Observed, patience: float
 ) -> _StateMessage:
     """Return the state of a function during a rollout, or with unavailable pods.
 
     `patience` is the time in seconds in which pods may become ready.
     """
     newest = [pod for pod in observed.pods or [] if pod.is_active]
-    newest = rollout_status.newest_pods(deployment, newest)
+    newest = rollout_status.newest_pods(kube_deployment, newest)
     # A terminating pod stays ready until its end.
-    serving = bool(deployment.available_replicas) and any(pod.is_ready for pod in newest)
+    serving = bool(kube_deployment.available_replicas) and any(pod.is_ready for pod in newest)
     if rollout.failure:
         if serving:
             return _StateMessage("ready", _join_lines(*rollout.messages))
-        old = "pods of an older revision go on serving" if deployment.available_replicas else ""
+        old = (
+            "pods of an older revision go on serving" if kube_deployment.available_replicas else ""
+        )
         output = ""
         if rollout.container:
             output = failure_details(
-                observed.cluster, deployment.namespace, rollout.pod, rollout.container
+                observed.cluster, kube_deployment.namespace, rollout.pod, rollout.container
             )
         return _StateMessage("unhealthy", _join_lines(rollout.failure, rollout.hint, old, output))
     output = "; ".join(rollout.messages)
-    progressing = deployment.condition("Progressing")
+    progressing = kube_deployment.condition("Progressing")
     if serving and progressing.reason == "NewReplicaSetAvailable":
         return _StateMessage("ready", output)
     over = progressing.status == "False" or not _may_become_ready(newest, patience)
-    if over and not deployment.available_replicas:
+    if over and not kube_deployment.available_replicas:
         return _StateMessage("unhealthy", output)
     return _StateMessage("building", output)
 
@@ -284,8 +290,8 @@ def _autoscaling(hpa: Raw) -> Raw:
     }
 
 
-def _pods(pods: Sequence[Pod], deployment: KubeDeployment | None) -> list[Raw]:
-    newest = rollout_status.newest_pods(deployment, pods) if deployment else []
+def _pods(pods: Sequence[Pod], kube_deployment: KubeDeployment | None) -> list[Raw]:
+    newest = rollout_status.newest_pods(kube_deployment, pods) if kube_deployment else []
     newest_names = {pod.name for pod in newest}
     return [
         {

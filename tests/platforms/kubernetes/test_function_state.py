@@ -11,7 +11,7 @@ import pytest
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubernetes import inventory, view
+from fnbuild.platforms.kubernetes import function_state, inventory
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
@@ -56,8 +56,8 @@ def shared_namespace(cluster: Cluster, image: str) -> Iterator[str]:
         yield namespace
 
 
-def view_function(cluster: Cluster, namespace: str, name: str) -> Deployment:
-    return view.view_function(
+def read_deployment(cluster: Cluster, namespace: str, name: str) -> Deployment:
+    return function_state.to_deployment(
         cluster, inventory.read_function(cluster, KubernetesKey(namespace, name))
     )
 
@@ -66,17 +66,17 @@ def wait_until_settled(
     cluster: Cluster, namespace: str, name: str, condition: Callable[[Deployment], bool]
 ) -> Deployment:
     """Return the function once the condition is true for it."""
-    views: list[Deployment] = []
+    deployments: list[Deployment] = []
 
     def is_settled() -> bool:
-        views[:] = [view_function(cluster, namespace, name)]
-        return condition(views[0])
+        deployments[:] = [read_deployment(cluster, namespace, name)]
+        return condition(deployments[0])
 
     try:
         until(f"the state of {name}", is_settled, SECONDS)
     except pytest.fail.Exception as error:
-        pytest.fail(f"{error}: {views}")
-    return views[0]
+        pytest.fail(f"{error}: {deployments}")
+    return deployments[0]
 
 
 def test_a_ready_function_has_addresses_and_pods(cluster: Cluster, shared_namespace: str) -> None:
@@ -134,9 +134,9 @@ def test_a_missing_image_is_unhealthy(cluster: Cluster, shared_namespace: str) -
 def test_scaled_down_and_disabled_functions_have_no_pods(
     cluster: Cluster, shared_namespace: str
 ) -> None:
-    idle = view_function(cluster, shared_namespace, "zero")
+    idle = read_deployment(cluster, shared_namespace, "zero")
     assert (idle.state, idle.replicas) == ("scaledToZero", (0, 0))
-    idle = view_function(cluster, shared_namespace, "off")
+    idle = read_deployment(cluster, shared_namespace, "off")
     assert (idle.state, idle.replicas) == ("standby", (0, 0))
 
 
@@ -145,7 +145,9 @@ def test_all_functions_are_listed_with_their_state(cluster: Cluster, shared_name
         wait_until_settled(
             cluster, shared_namespace, name, lambda function, state=state: function.state == state
         )
-    functions = view.view_functions(cluster, inventory.list_functions(cluster, shared_namespace))
+    functions = function_state.to_deployments(
+        cluster, inventory.list_functions(cluster, shared_namespace)
+    )
     assert {function.name: function.state for function in functions} == {
         "absent": "unhealthy",
         "hanging": "building",
@@ -159,11 +161,11 @@ def test_all_functions_are_listed_with_their_state(cluster: Cluster, shared_name
     assert "\nTraceback (most recent call last):\n" in by_name["raising"].message
     assert (
         by_name["well"].external_urls
-        == view_function(cluster, shared_namespace, "well").external_urls
+        == read_deployment(cluster, shared_namespace, "well").external_urls
     )
 
 
-def test_functions_are_viewed_with_few_permissions(
+def test_functions_are_read_with_few_permissions(
     cluster: Cluster, shared_namespace: str, tmp_path: Path
 ) -> None:
     """Without processors, events and nodes the log has the reason, and pods have the addresses."""
@@ -177,15 +179,15 @@ def test_functions_are_viewed_with_few_permissions(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(file))
         restricted = connection.connect()
-        raising = view_function(restricted, shared_namespace, "raising")
+        raising = read_deployment(restricted, shared_namespace, "raising")
         assert raising.state == "unhealthy"
         assert raising.message.startswith(f"{MISSING}\nTraceback (most recent call last):\n")
-        well = view_function(restricted, shared_namespace, "well")
+        well = read_deployment(restricted, shared_namespace, "well")
         assert well.state == "ready"
         assert f"{node_address(cluster)}:{well.http_port}" == well.external_urls[0]
         functions = {
             function.name: function
-            for function in view.view_functions(
+            for function in function_state.to_deployments(
                 restricted, inventory.list_functions(restricted, shared_namespace)
             )
         }
@@ -197,7 +199,7 @@ def test_configured_addresses_are_used(
     cluster: Cluster, shared_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUCTL_EXTERNAL_IP_ADDRESSES", "a.example.com, 2001:db8::1")
-    well = view_function(cluster, shared_namespace, "well")
+    well = read_deployment(cluster, shared_namespace, "well")
     port = well.http_port
     assert well.external_urls == (f"a.example.com:{port}", f"[2001:db8::1]:{port}")
 
