@@ -171,12 +171,12 @@ class Platform(Protocol):
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[LogRecord]:
         """Return an iterator over log records, oldest first. `since` is in seconds since the epoch.
 
         The position in the log is fixed on return: a record written after the call is not skipped.
-        With `follow` the iterator continues with new records, and ends soon after `until` is set.
+        With `follow` the iterator continues with new records, and ends soon after `stop` is set.
         """
 
     def previous_logs(

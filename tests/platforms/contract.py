@@ -337,7 +337,7 @@ def test_following_a_log_ends_on_request(platform: Platform, author: Author) -> 
     ended, seen = threading.Event(), threading.Event()
 
     def follow() -> None:
-        records = platform.logs(author.namespace, "greeter", follow=True, until=ended)
+        records = platform.logs(author.namespace, "greeter", follow=True, stop=ended)
         for record in records:
             if record.message == "the model is loaded":
                 seen.set()

@@ -154,7 +154,7 @@ class _LogQuery:
             follow=follow,
             since=self.since,
             tail=self.tail,
-            until=stop,
+            stop=stop,
         )
         return filter(self._matches, records)
 

@@ -77,7 +77,7 @@ def _check_changes(engine: Engine) -> Iterator[Finding]:
     for objects in inventory.list_all_functions(engine):
         for text in inventory.interruption_warnings(engine, objects):
             yield Finding(_AREA, "warning", text.partition(";")[0], text.partition("; ")[2])
-        if change := inventory.describe_change(engine, objects):
+        if change := inventory.describe_ongoing_change(engine, objects):
             yield Finding(_AREA, "ok", f"{objects.key} is {change}")
 
 

@@ -245,12 +245,12 @@ class Engine:
         follow: bool,
         since: float | None,
         tail: int | None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[bytes]:
         """Return an iterator over chunks of the log, oldest first, with the engine's timestamps.
 
         A chunk may end within a line. The request is sent before this method returns. The iterator
-        ends when `until` is set.
+        ends when `stop` is set.
         """
         start = since if since is not None and since > 0 else None
         action = "read the log of the container"
@@ -263,9 +263,9 @@ class Engine:
                 since=start,
                 tail="all" if tail is None else tail,
             )
-            if follow and until is not None:
+            if follow and stop is not None:
                 # A read of a silent log only ends when its connection is closed.
-                Thread(target=_close_when_set, args=(until, chunks), daemon=True).start()
+                Thread(target=_close_when_set, args=(stop, chunks), daemon=True).start()
             return self._read_chunks(chunks, action)
         return iter(())
 

@@ -30,9 +30,9 @@ def live_state(engine: Engine, objects: FunctionObjects) -> LiveState:
     container = objects.container
     if container is None:
         return _state_without_container(objects)
-    if not container.running and container.function.spec.disable:
+    if not container.is_running and container.function.spec.disable:
         return LiveState("standby")
-    if container.running:
+    if container.is_running:
         return _running_state(engine, container)
     return _stopped_state(engine, container)
 
@@ -93,7 +93,7 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
     """Return the function with its configuration, state and endpoints."""
     container, active = objects.container, objects.active
     live, function = live_state(engine, objects), configuration_of(objects)
-    running = container if container is not None and container.running else None
+    running = container if container is not None and container.is_running else None
     port = _http_port(running) if running else 0
     desired = 0 if live.state in ("standby", "imported") else 1
     warnings = live.status.warnings if live.status else []
@@ -116,7 +116,7 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
             *gpu_warnings(engine, container),
             *inventory.interruption_warnings(engine, objects),
         ),
-    ).with_ongoing_change(inventory.describe_change(engine, objects))
+    ).with_ongoing_change(inventory.describe_ongoing_change(engine, objects))
 
 
 def configuration_of(objects: FunctionObjects) -> Function:
@@ -179,7 +179,7 @@ def _details(
 
 def gpu_warnings(engine: Engine, container: Container | None) -> tuple[str, ...]:
     """Return a warning if the function requests a GPU and runs on the CPU."""
-    if container is None or not container.running or not gpu_limit(container.function):
+    if container is None or not container.is_running or not gpu_limit(container.function):
         return ()
     if _lacks_device(engine, container):
         return ("it asks for a GPU and has none, so it runs on the CPU",)

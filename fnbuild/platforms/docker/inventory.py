@@ -64,7 +64,7 @@ class Container:
     networks: dict[str, str] = field(default_factory=dict)
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         return self.state == "running"
 
     @property
@@ -130,7 +130,7 @@ class FunctionObjects:
 
     def _priority(self, container: Container) -> tuple[bool, bool, int]:
         number = container.revision.number if container.revision else 0
-        return container.running, container.name == self.key.container_name, number
+        return container.is_running, container.name == self.key.container_name, number
 
     @property
     def is_deployed_by_nuclio(self) -> bool:
@@ -275,7 +275,7 @@ def _is_recent(engine: Engine, container: Container) -> bool:
         return False
 
 
-def describe_change(engine: Engine, objects: FunctionObjects) -> str:
+def describe_ongoing_change(engine: Engine, objects: FunctionObjects) -> str:
     """Return text such as "being deployed from HOST:DIR", or "" if no other process changes it."""
     if (holder := other_holder(*objects.key)) is not None:
         return f"being {holder.what} by {holder}"

@@ -23,45 +23,43 @@ def read_logs(  # noqa: PLR0913 - what a log can be asked for
     follow: bool,
     since: float | None,
     tail: int | None,
-    until: Event | None = None,
+    stop: Event | None = None,
 ) -> Iterator[LogRecord]:
     """Return an iterator over the records, oldest first.
 
     `serving` returns the id of the container that serves now. The request to the engine is sent
     before this function returns. With `follow` the iterator continues with the container's
-    successors until `serving` returns None or `until` is set.
+    successors until `serving` returns None or `stop` is set.
     """
-    until = until or Event()
+    stop = stop or Event()
     if (container := serving()) is None:
         return iter(())
-    first = _parse_records(
-        engine.logs(container, follow=follow, since=since, tail=tail, until=until)
-    )
+    first = _parse_records(engine.logs(container, follow=follow, since=since, tail=tail, stop=stop))
     if not follow:
         # The engine also sends lines that are written during its response.
         return islice(first, tail)
-    return chain(first, _follow_successors(engine, container, serving, until))
+    return chain(first, _follow_successors(engine, container, serving, stop))
 
 
 def _follow_successors(
-    engine: Engine, previous: str, serving: Callable[[], str | None], until: Event
+    engine: Engine, previous: str, serving: Callable[[], str | None], stop: Event
 ) -> Iterator[LogRecord]:
     """Yield the records after the container `previous` has stopped: of its restart or successor."""
     while True:
         ended = time.time()
-        until.wait(_POLL_SECONDS)
-        if until.is_set() or (container := serving()) is None:
+        stop.wait(_POLL_SECONDS)
+        if stop.is_set() or (container := serving()) is None:
             return
         # All records of a successor are new.
         since = ended if container == previous else None
         previous = container
-        chunks = engine.logs(container, follow=True, since=since, tail=None, until=until)
+        chunks = engine.logs(container, follow=True, since=since, tail=None, stop=stop)
         yield from _parse_records(chunks)
 
 
-def follow_container(engine: Engine, container: str, until: Event) -> Iterator[LogRecord]:
-    """Yield the records of one container until it stops or `until` is set."""
-    return _parse_records(engine.logs(container, follow=True, since=None, tail=None, until=until))
+def follow_container(engine: Engine, container: str, stop: Event) -> Iterator[LogRecord]:
+    """Yield the records of one container until it stops or `stop` is set."""
+    return _parse_records(engine.logs(container, follow=True, since=None, tail=None, stop=stop))
 
 
 def _parse_records(chunks: Iterable[bytes]) -> Iterator[LogRecord]:

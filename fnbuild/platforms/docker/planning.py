@@ -151,7 +151,7 @@ def _port_change(context: PlanContext, function: Function, placement: ContainerP
     if container is None or container.revision is None:
         return make_change("port", {"port": current} if current else None, after)
     addresses = sorted({address for address, _ in container.published if ":" not in address})
-    if not container.running:
+    if not container.is_running:
         # A stopped container has no port, and gets its old one when it starts.
         addresses = hosts if current == placement.port else []
     return make_change("port", {"port": current or "none", "on": addresses}, after)
@@ -159,7 +159,7 @@ def _port_change(context: PlanContext, function: Function, placement: ContainerP
 
 def _container_change(function: Function, context: PlanContext, options: PlanOptions) -> Change:
     container = context.objects.container
-    is_running = container is not None and container.running
+    is_running = container is not None and container.is_running
     if function.spec.disable:
         return Change(
             "delete" if is_running else "create", "container", None, {"order": "do not start"}

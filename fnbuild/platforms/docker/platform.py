@@ -252,7 +252,7 @@ class DockerPlatform(Platform):
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = DockerKey(namespace, name)
         objects = self._recovered_function(key)
@@ -264,7 +264,7 @@ class DockerPlatform(Platform):
             return current.container.id if current.container else None
 
         return logs.read_logs(
-            self.engine, serving_container, follow=follow, since=since, tail=tail, until=until
+            self.engine, serving_container, follow=follow, since=since, tail=tail, stop=stop
         )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:

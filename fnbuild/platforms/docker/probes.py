@@ -135,8 +135,8 @@ class ReadinessProbe:
         with StartupFollower(self._log, self.progress):
             self._poll()
 
-    def _log(self, until: Event) -> Iterator[LogRecord]:
-        return logs.follow_container(self.engine, self.container, until)
+    def _log(self, stop: Event) -> Iterator[LogRecord]:
+        return logs.follow_container(self.engine, self.container, stop)
 
     def _poll(self) -> None:
         seconds = readiness_seconds(self.revision.function)

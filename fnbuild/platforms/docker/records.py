@@ -184,7 +184,7 @@ def image_use(engine: Engine) -> ImageUse:
         frozenset(
             function.key.name
             for function in functions
-            if inventory.describe_change(engine, function)
+            if inventory.describe_ongoing_change(engine, function)
         ),
     )
 

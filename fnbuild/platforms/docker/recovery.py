@@ -200,7 +200,7 @@ class Recovery:
         number = successor.revision.number
         self.progress(f"undid the interrupted deploy of revision {number}")
         # Without a lease, only the containers show how far the switch came.
-        unknown = self.lease.inherited_stage is None and old is not None and not old.running
+        unknown = self.lease.inherited_stage is None and old is not None and not old.is_running
         self._restart_old(old, stopped=unknown or self.lease.stage == "switching")
 
     def _restart_old(self, old: Container | None, *, stopped: bool) -> None:
@@ -244,7 +244,7 @@ def _abandoned_containers(engine: Engine, objects: FunctionObjects) -> list[Cont
     return [
         container
         for container in objects.transient_containers
-        if container is not objects.container and (container.is_trial or not container.running)
+        if container is not objects.container and (container.is_trial or not container.is_running)
     ]
 
 

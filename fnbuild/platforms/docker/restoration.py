@@ -68,7 +68,7 @@ def restore_function(engine: Engine, key: DockerKey, progress: Progress) -> bool
         revision, container = objects.active, objects.container
         if revision is None:
             return False
-        if container is not None and container.running:
+        if container is not None and container.is_running:
             if not interrupted:
                 return False
             started = container.id

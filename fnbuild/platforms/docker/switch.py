@@ -86,7 +86,7 @@ class Switch:
     @property
     def _old_was_running(self) -> bool:
         """True if the old container ran when the switch began."""
-        return self.old is not None and self.old.running
+        return self.old is not None and self.old.is_running
 
     def _create(
         self,

@@ -43,13 +43,13 @@ def read_logs(  # noqa: PLR0913 (options of a log)
     follow: bool,
     since: float | None,
     tail: int | None,
-    until: threading.Event | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[LogRecord]:
     """Return an iterator over the records of all pods, oldest first, each with a field `pod`.
 
     `pods` returns the names of the current pods, or None once there will be no more. `tail` counts
     records of all pods together; they are read before this returns, which fixes the position in
-    the log. `follow` goes on, including pods that are new, until `pods` returns None or `until` is
+    the log. `follow` goes on, including pods that are new, until `pods` returns None or `stop` is
     set.
     """
     current_pods = pods()
@@ -61,15 +61,15 @@ def read_logs(  # noqa: PLR0913 (options of a log)
     if not follow:
         return past
     followers = _LogFollowers(cluster, namespace, pods, ends)
-    return _follow_after(past, followers, until or threading.Event())
+    return _follow_after(past, followers, stop or threading.Event())
 
 
 def _follow_after(
-    past: Iterator[LogRecord], followers: _LogFollowers, until: threading.Event
+    past: Iterator[LogRecord], followers: _LogFollowers, stop: threading.Event
 ) -> Iterator[LogRecord]:
     """Yield the history, then what is followed. Closing the iterator ends the followers."""
     yield from past
-    yield from followers.records(until)
+    yield from followers.records(stop)
 
 
 def read_previous_logs(
@@ -141,10 +141,10 @@ class _LogFollowers:
     )
     _last_response: float = field(default_factory=time.monotonic)
 
-    def records(self, until: threading.Event) -> Iterator[LogRecord]:
+    def records(self, stop: threading.Event) -> Iterator[LogRecord]:
         """Yield records as they arrive, sorted by time within each batch."""
         try:
-            while not until.is_set() and self._update_followers():
+            while not stop.is_set() and self._update_followers():
                 yield from map(_to_record, self._collect(_POLL_SECONDS))
             yield from map(_to_record, self._collect(0))
         finally:

@@ -20,7 +20,7 @@ from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
-from fnbuild.platforms.kubernetes.records import read_configuration
+from fnbuild.platforms.kubernetes.records import configuration_of
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, image_of
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
@@ -125,7 +125,7 @@ def _to_listed_deployment(objects: FunctionObjects, observed: _Observed) -> Depl
 
 def _to_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
     revision = objects.applied_revision
-    function = revision.function if revision else read_configuration(objects)
+    function = revision.function if revision else configuration_of(objects)
     current = _current_state(objects, function, observed)
     desired = objects.deployment.desired_replicas if objects.deployment else 0
     # Surplus pods are about to terminate.
@@ -146,7 +146,7 @@ def _to_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
         processors=tuple(pod["name"] for pod in pods if pod["current"] and pod["state"] == "Ready"),
         details=_details(objects, revision, function, observed, pods),
         warnings=tuple(dict.fromkeys(warnings)),
-    ).with_ongoing_change(leases.current_change(objects))
+    ).with_ongoing_change(leases.describe_ongoing_change(objects))
 
 
 def _current_state(

@@ -312,7 +312,7 @@ def _release_after(lease: FunctionLease, error: BaseException) -> None:
             error.hint = f"{error.hint}; {also}" if error.hint else also
 
 
-def current_change(objects: FunctionObjects) -> str:
+def describe_ongoing_change(objects: FunctionObjects) -> str:
     """Describe the change by another process, as in "being deployed from HOST:DIR", or return "".
 
     A lease of this data directory may be left by a killed process: its lock tells.

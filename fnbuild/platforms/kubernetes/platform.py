@@ -138,7 +138,7 @@ class KubernetesPlatform(Platform):
         imported = (
             None
             if objects.imported_config is None
-            else imported_artifact(records.read_configuration(objects))
+            else imported_artifact(records.configuration_of(objects))
         )
         if imported is None:
             raise revision_records.missing_code_error(
@@ -213,7 +213,7 @@ class KubernetesPlatform(Platform):
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
         objects = self._read_function(key)
@@ -221,7 +221,7 @@ class KubernetesPlatform(Platform):
         if not follow and not pods():
             return revision_records.failure_log(records.all_revisions(objects))
         return logs.read_logs(
-            self.cluster, namespace, pods, follow=follow, since=since, tail=tail, until=until
+            self.cluster, namespace, pods, follow=follow, since=since, tail=tail, stop=stop
         )
 
     def previous_logs(
@@ -296,7 +296,7 @@ class KubernetesPlatform(Platform):
         return records.list_projects(self.cluster, namespace)
 
     def create_project(self, project: Project) -> bool:
-        return records.add_project(self.cluster, project)
+        return records.create_project(self.cluster, project)
 
     def update_project(self, project: Project) -> bool:
         return records.update_project(self.cluster, project)

@@ -141,7 +141,7 @@ def _decode_project(config_map: Raw) -> Project:
     )
 
 
-def add_project(cluster: Cluster, project: Project) -> bool:
+def create_project(cluster: Cluster, project: Project) -> bool:
     """Record a project; return False if it already exists."""
     if (
         project.name == DEFAULT_PROJECT
@@ -203,7 +203,7 @@ def _get_project(cluster: Cluster, namespace: str, name: str) -> Raw | None:
     return config_map if project_labels.get(labels.RECORD) == "project" else None
 
 
-def read_configuration(objects: FunctionObjects) -> Function:
+def configuration_of(objects: FunctionObjects) -> Function:
     """Return the configuration of a function, deployed or not.
 
     Raises `ConfigError` if it cannot be read.

@@ -174,21 +174,21 @@ class DashboardClient:
         follow: bool,
         since: float | None,
         tail: int | None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[LogRecord]:
         """Return the records of all replicas; see `Platform.logs`."""
         if follow:
-            return self._follow_logs(key, since, tail, until or Event())
+            return self._follow_logs(key, since, tail, stop or Event())
         replicas = self.replica_names(key)
         streams = {replica: self._replica_lines(key, replica, since, tail) for replica in replicas}
         return merge_records(streams, tail)
 
     def _follow_logs(
-        self, key: FunctionKey, since: float | None, tail: int | None, until: Event
+        self, key: FunctionKey, since: float | None, tail: int | None, stop: Event
     ) -> Iterator[LogRecord]:
         """Yield the records of replicas and of their successors until the function is deleted."""
         previous: set[str] = set()
-        while not until.is_set() and self.function(key) is not None:
+        while not stop.is_set() and self.function(key) is not None:
             started, replicas = time.time(), self.replica_names(key)
             # Every record of a successor is new.
             streams = {
@@ -197,10 +197,10 @@ class DashboardClient:
                 else self._replica_lines(key, replica, None, None, follow=True)
                 for replica in replicas
             }
-            yield from follow_records(streams, until)
+            yield from follow_records(streams, stop)
             previous.update(replicas)
             since, tail = max(started, time.time() - _POLL_SECONDS), None
-            until.wait(_POLL_SECONDS)
+            stop.wait(_POLL_SECONDS)
 
     def _replica_lines(
         self,
@@ -259,14 +259,14 @@ def _parse_records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
             yield record
 
 
-def follow_records(lines: LineStreams, until: threading.Event) -> Iterator[LogRecord]:
-    """Yield records as they arrive, until all streams end or `until` is set."""
+def follow_records(lines: LineStreams, stop: threading.Event) -> Iterator[LogRecord]:
+    """Yield records as they arrive, until all streams end or `stop` is set."""
     readers = _LogReaders()
     for replica, stream in lines.items():
         # A silent replica must not delay the others, so each has a thread.
         threading.Thread(target=readers.read, args=(replica, stream), daemon=True).start()
     try:
-        yield from readers.records(len(lines), until)
+        yield from readers.records(len(lines), stop)
     finally:
         readers.stopped.set()
 
@@ -278,8 +278,8 @@ class _LogReaders:
         self.stopped = threading.Event()
         self._queue: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_QUEUE_SIZE)
 
-    def records(self, running: int, until: threading.Event) -> Iterator[LogRecord]:
-        while running and not until.is_set():
+    def records(self, running: int, stop: threading.Event) -> Iterator[LogRecord]:
+        while running and not stop.is_set():
             try:
                 item = self._queue.get(timeout=_QUEUE_POLL_SECONDS)
             except queue.Empty:

@@ -231,11 +231,11 @@ class NuclioPlatform(Platform):
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = FunctionKey(namespace, name)
         self._read_function(key)
-        return self.dashboard.logs(key, follow=follow, since=since, tail=tail, until=until)
+        return self.dashboard.logs(key, follow=follow, since=since, tail=tail, stop=stop)
 
     def previous_logs(
         self,

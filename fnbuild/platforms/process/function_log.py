@@ -91,19 +91,19 @@ def read(
     follow: bool = False,
     since: float | None = None,
     tail: int | None = None,
-    until: Event | None = None,
+    stop: Event | None = None,
 ) -> Iterator[LogRecord]:
     """Return an iterator over the records, oldest first, starting with those of the rotated file.
 
     `since` is in seconds since the epoch. The position in the log is fixed on return, so that a
     record written after the call is not skipped. With `follow` the iterator continues with new
-    records until the file is deleted or `until` is set.
+    records until the file is deleted or `stop` is set.
     """
     with contextlib.ExitStack() as stack:
         files, rotated = _open_files(path, stack)
         if tail is not None:
             _seek_tail(files, tail)
-        lines = _lines(path, files, rotated, (until or Event()) if follow else None)
+        lines = _lines(path, files, rotated, (stop or Event()) if follow else None)
         if not follow:
             # Lines written during the reading are added to the last `tail` lines.
             lines = islice(lines, tail)
@@ -159,15 +159,15 @@ def _line_starts(file: BinaryIO) -> Iterator[int]:
         start += len(line)
 
 
-def _lines(path: Path, files: list[BinaryIO], rotated: int, until: Event | None) -> Iterator[bytes]:
-    """Yield the lines of the files; with `until`, continue with new lines of the last file.
+def _lines(path: Path, files: list[BinaryIO], rotated: int, stop: Event | None) -> Iterator[bytes]:
+    """Yield the lines of the files; with `stop`, continue with new lines of the last file.
 
     `rotated` is the inode of the rotated file.
     """
     for file in files[:-1]:
         yield from file
     for file in files[-1:]:
-        while until is None or not until.is_set():
+        while stop is None or not stop.is_set():
             position = file.tell()
             line = file.readline()
             if (inode := _inode(rotated_path(path))) != rotated:
@@ -176,13 +176,13 @@ def _lines(path: Path, files: list[BinaryIO], rotated: int, until: Event | None)
                 yield from _rotated_lines(path, position)
                 file.seek(0, os.SEEK_END)  # seeking to the end first empties the buffer
                 file.seek(0)
-            elif line.endswith(b"\n") or (line and until is None):
+            elif line.endswith(b"\n") or (line and stop is None):
                 yield line
-            elif until is None or not path.exists():
+            elif stop is None or not path.exists():
                 return
             else:
                 file.seek(position)  # the rest of the line is not written yet
-                until.wait(_POLL_SECONDS)
+                stop.wait(_POLL_SECONDS)
 
 
 def _rotated_lines(path: Path, position: int) -> list[bytes]:

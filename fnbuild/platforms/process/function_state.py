@@ -128,10 +128,10 @@ def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         workers=tuple(now.status.workers) if now.status else (),
         details=_details(row, revision, now.status),
         warnings=tuple(now.status.warnings) if now.status else (),
-    ).with_ongoing_change(_current_change(row))
+    ).with_ongoing_change(_describe_ongoing_change(row))
 
 
-def _current_change(row: FunctionRow) -> str:
+def _describe_ongoing_change(row: FunctionRow) -> str:
     holder = other_holder(row.namespace, row.name)
     return f"being {holder.what} by {holder}" if holder is not None else ""
 

@@ -226,12 +226,12 @@ class ProcessPlatform(Platform):
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
-        until: Event | None = None,
+        stop: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
             records.require_function(store, key)
-        return function_log.read(log_path(key), follow=follow, since=since, tail=tail, until=until)
+        return function_log.read(log_path(key), follow=follow, since=since, tail=tail, stop=stop)
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:

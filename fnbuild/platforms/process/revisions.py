@@ -62,7 +62,7 @@ def make_revision(
     raise failure
 
 
-def repeat_revision(key: FunctionKey, recorded: RevisionRow, store: Store) -> RevisionRow:
+def copy_revision(key: FunctionKey, recorded: RevisionRow, store: Store) -> RevisionRow:
     """Record the next revision with the code and the environment of a recorded one.
 
     The caller holds the function's lock. Raises `BuildError` if the code could not be copied.

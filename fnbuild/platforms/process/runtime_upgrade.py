@@ -70,6 +70,6 @@ def _repeat_active_revision(key: FunctionKey, store: Store) -> int:
     selected = records.history_of(store, key).choose_for_redeploy()
     assert selected is not None, "the revision of a running processor is recorded"
     recorded, origin = selected
-    number = revisions.repeat_revision(key, recorded, store).number
+    number = revisions.copy_revision(key, recorded, store).number
     store.record_origin(*key, number, origin.revision, origin.note)
     return number

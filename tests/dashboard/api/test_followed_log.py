@@ -17,7 +17,7 @@ def test_open_returns_once_the_position_is_fixed() -> None:
     written = [LogRecord(1.0, "info", "before")]
     go_on, wrote = threading.Event(), threading.Event()
 
-    def read(until: threading.Event) -> Iterator[LogRecord]:
+    def read(stop: threading.Event) -> Iterator[LogRecord]:
         assert go_on.wait(60)
         return since(len(written))
 
@@ -42,7 +42,7 @@ def test_open_returns_once_the_position_is_fixed() -> None:
 
 
 def test_a_log_that_cannot_be_opened_is_an_error_at_once() -> None:
-    def read(until: threading.Event) -> Iterator[LogRecord]:
+    def read(stop: threading.Event) -> Iterator[LogRecord]:
         raise NotFoundError("there is no such function")
 
     async def follow() -> None:

@@ -80,7 +80,7 @@ def test_rotation_keeps_the_records_and_the_open_file(log: Path) -> None:
 def test_the_position_is_fixed_before_the_first_record_is_read(log: Path, follow: bool) -> None:
     log.write_bytes(line("1") + line("2"))
     ended = threading.Event()
-    records = function_log.read(log, follow=follow, tail=1, until=ended)
+    records = function_log.read(log, follow=follow, tail=1, stop=ended)
     with log.open("ab") as writer:
         writer.write(line("3"))
     # A tail of one record yields one record unless the log is followed.
@@ -122,7 +122,7 @@ def test_a_slow_reader_loses_no_records(log: Path) -> None:
     seen: list[str] = []
 
     def follow() -> None:
-        for record in function_log.read(log, follow=True, until=ended):
+        for record in function_log.read(log, follow=True, stop=ended):
             seen.append(record.message)
             assert go_on.wait(60)
 

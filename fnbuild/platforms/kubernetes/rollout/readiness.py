@@ -197,8 +197,8 @@ class ReadinessWait:
             new = rollout_status.pods_of_template(kube_deployment, watched.pods)
             return [pod.name for pod in new if pod_status.is_function_running(pod)][:1]
 
-        def records(until: Event) -> Iterator[LogRecord]:
-            while not (first := pods()) and not until.wait(_PAUSE_SECONDS):
+        def records(stop: Event) -> Iterator[LogRecord]:
+            while not (first := pods()) and not stop.wait(_PAUSE_SECONDS):
                 pass
             namespace = self.revision.key.namespace
             return logs.read_logs(
@@ -208,7 +208,7 @@ class ReadinessWait:
                 follow=True,
                 since=None,
                 tail=None,
-                until=until,
+                stop=stop,
             )
 
         return StartupFollower(records, self.progress)
