@@ -35,7 +35,7 @@ _AUTOSCALER_STATUS = ("kube-system", "cluster-autoscaler-status")
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """How a deploy replaces the pods, and the error if it has to be refused."""
+    """The mode in which pods are replaced, and the error if a deploy has to be refused."""
 
     mode: ReplacementMode = "as-configured"
     refusal: PreconditionError | None = None
