@@ -71,7 +71,7 @@ def _check_engine(engine: Engine) -> Iterator[Finding]:
 def _check_changes(engine: Engine) -> Iterator[Finding]:
     """Report changes in progress, and clean up interrupted ones."""
     functions = inventory.list_all_functions(engine)
-    for key, outcome in recovery.clean_up(engine, functions).items():
+    for key, outcome in recovery.recover_interrupted(engine, functions).items():
         text = f"a change of {key} was interrupted: {outcome}"
         yield Finding(_AREA, "warning", text, f"`fnbuild get function {key.name}` shows it")
     for objects in inventory.list_all_functions(engine):

@@ -197,7 +197,7 @@ class DockerPlatform(Platform):
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         functions = inventory.list_functions(self.engine, namespace)
-        if recovery.clean_up(self.engine, functions):
+        if recovery.recover_interrupted(self.engine, functions):
             functions = inventory.list_functions(self.engine, namespace)
         with ThreadPoolExecutor(_MAX_THREADS) as pool:
             deployments = list(pool.map(self._to_deployment, functions))
@@ -227,7 +227,7 @@ class DockerPlatform(Platform):
     def _recovered_function(self, key: DockerKey) -> FunctionObjects:
         """Return the objects of an existing function; an interrupted change is repaired first."""
         objects = inventory.read_function(self.engine, key)
-        if recovery.clean_up(self.engine, [objects]):
+        if recovery.recover_interrupted(self.engine, [objects]):
             objects = inventory.read_function(self.engine, key)
         if not objects.exists:
             functions = inventory.list_all_functions(self.engine)

@@ -35,7 +35,9 @@ from fnbuild.platforms.revision_records import failure_prefix, failure_text
 _INTERRUPTED_MESSAGE = "the deploy was interrupted"
 
 
-def clean_up(engine: Engine, functions: Sequence[FunctionObjects]) -> dict[DockerKey, str]:
+def recover_interrupted(
+    engine: Engine, functions: Sequence[FunctionObjects]
+) -> dict[DockerKey, str]:
     """Finish or undo interrupted changes as far as possible without waiting for a model.
 
     Return the outcome by function. Functions that another client changes or recovers are left out.
@@ -45,11 +47,11 @@ def clean_up(engine: Engine, functions: Sequence[FunctionObjects]) -> dict[Docke
         if is_interrupted(engine, objects):
             # A failed repair must not prevent reading.
             with suppress(FnbuildError):
-                outcomes[objects.key] = _clean_up(engine, objects.key)
+                outcomes[objects.key] = _recover_without_waiting(engine, objects.key)
     return outcomes
 
 
-def _clean_up(engine: Engine, key: DockerKey) -> str:
+def _recover_without_waiting(engine: Engine, key: DockerKey) -> str:
     steps: list[str] = []
     with function_lock(*key, RECOVERED):
         lease = leases.acquire(engine, key, RECOVERED, timeout=0)

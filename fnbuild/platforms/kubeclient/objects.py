@@ -112,10 +112,12 @@ class KubeObject(_Mapping):
     def is_ready(self) -> bool:
         return self.condition("Ready").is_true
 
-    def condition(self, kind: str) -> Condition:
+    def condition(self, condition_type: str) -> Condition:
         """Return the condition of this type, an empty one if there is none."""
         conditions = map(Condition, self.status.items_of("conditions"))
-        return next((item for item in conditions if item.get("type") == kind), Condition())
+        return next(
+            (item for item in conditions if item.get("type") == condition_type), Condition()
+        )
 
 
 class Container(_Mapping):
@@ -209,10 +211,12 @@ class Node(KubeObject):
     def is_cordoned(self) -> bool:
         return bool(self.spec.get("unschedulable"))
 
-    def addresses(self, kind: str) -> list[str]:
+    def addresses(self, address_type: str) -> list[str]:
         """Return the addresses of a type, such as `ExternalIP`."""
         listed = self.status.items_of("addresses")
-        return [str(address["address"]) for address in listed if address.get("type") == kind]
+        return [
+            str(address["address"]) for address in listed if address.get("type") == address_type
+        ]
 
 
 class KubeDeployment(KubeObject):

@@ -83,22 +83,22 @@ class Transport:
         for attempt in range(_MAX_ATTEMPTS):
             last = attempt == _MAX_ATTEMPTS - 1 or not patient
             try:
-                reply = self._send(request, seconds)
+                response = self._send(request, seconds)
             except UnavailableError as error:
                 if request.method != "GET" or last or not _is_connection_lost(error):
                     raise
                 time.sleep(_RETRY_SECONDS * 2**attempt)
                 continue
-            if last or not _should_retry(request.method, reply.status, reply.data):
-                return reply.status, reply.data
-            time.sleep(_retry_delay(reply.headers.get("Retry-After"), attempt))
+            if last or not _should_retry(request.method, response.status, response.data):
+                return response.status, response.data
+            time.sleep(_retry_delay(response.headers.get("Retry-After"), attempt))
         raise AssertionError("the last attempt returns or raises")
 
     def server_time(self) -> float | None:
         """Return the server's time in whole seconds since the epoch, or None without a header."""
-        reply = self._send(ApiRequest("GET", "/version"), _RESPONSE_SECONDS)
+        response = self._send(ApiRequest("GET", "/version"), _RESPONSE_SECONDS)
         try:
-            return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
+            return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
         except ValueError:
             return None
 
@@ -110,13 +110,13 @@ class Transport:
 
         A pause of more than `silence` seconds raises urllib3's timeout error.
         """
-        reply = self._send(request, silence, preload=False)
+        response = self._send(request, silence, preload=False)
         try:
-            if not 200 <= reply.status < 300:
-                raise self.error_of(reply.status, reply.read(), subject)
-            yield reply
+            if not 200 <= response.status < 300:
+                raise self.error_of(response.status, response.read(), subject)
+            yield response
         finally:
-            reply.close()
+            response.close()
 
     def error_of(self, status: int, body: bytes, subject: RequestSubject) -> FnbuildError:
         """Return the error for a response."""

@@ -64,8 +64,8 @@ def node_hosts(
         )
         return _hosts_of_pods(cluster, pods)
     ready = [node for node in nodes if node.is_ready]
-    for kind in ("ExternalIP", "InternalIP"):
-        if addresses := [address for node in ready for address in node.addresses(kind)]:
+    for address_type in ("ExternalIP", "InternalIP"):
+        if addresses := [address for node in ready for address in node.addresses(address_type)]:
             return tuple(addresses[:_MAX_HOSTS])
     return ()
 
@@ -219,13 +219,15 @@ def _query_health(address: str) -> _HealthResponse:
     connection = http.client.HTTPConnection(address, timeout=_CONNECT_SECONDS)
     try:
         connection.request("GET", _HEALTH_PATH)
-        reply = connection.getresponse()
-        reply.read()
+        response = connection.getresponse()
+        response.read()
     except (OSError, http.client.HTTPException):
         return _HealthResponse()
     finally:
         connection.close()
-    return _HealthResponse(reply.status, reply.headers.get(INSTANCE_HEADER, ""), reply.will_close)
+    return _HealthResponse(
+        response.status, response.headers.get(INSTANCE_HEADER, ""), response.will_close
+    )
 
 
 def _is_new_pod(new_pods: set[str], address: str) -> bool:

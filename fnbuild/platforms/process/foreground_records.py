@@ -96,7 +96,7 @@ def check_not_foreground(key: FunctionKey) -> None:
         )
 
 
-def deployment(record: ForegroundRecord, platform: str) -> Deployment:
+def to_deployment(record: ForegroundRecord, platform: str) -> Deployment:
     """Return the function as a `Deployment`. Raises `ConfigError`."""
     function = function_from_dict(record.config, f"{record.namespace}/{record.name}")
     state, status = _state(record)
@@ -120,7 +120,7 @@ def deployments(namespace: str, platform: str, project: str | None) -> Iterator[
     """Yield the namespace's functions whose configuration can be read."""
     for record in records(namespace):
         with suppress(ConfigError):
-            entry = deployment(record, platform)
+            entry = to_deployment(record, platform)
             if project in (None, entry.function.project):
                 yield entry
 

@@ -192,7 +192,7 @@ class ProcessPlatform(Platform):
                 store.function(*key) is None
                 and (record := foreground_records.find(key)) is not None
             ):
-                return foreground_records.deployment(record, self.name)
+                return foreground_records.to_deployment(record, self.name)
             return records.load_deployment(store, key)
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:

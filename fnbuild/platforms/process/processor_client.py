@@ -18,7 +18,7 @@ from fnbuild.platforms.processor_status import ProcessorStatus, decode_status
 from fnbuild.runtime import sockets
 
 _TIMEOUT = 2.0
-_MAX_REPLY_SIZE = 8 << 20
+_MAX_RESPONSE_SIZE = 8 << 20
 
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
@@ -41,8 +41,8 @@ def _encode_request(method: str, target: str) -> bytes:
     return f"{head}Content-Length: 0\r\n\r\n".encode()
 
 
-def _response_body(reply: bytes) -> bytes:
-    head, separator, body = reply.partition(b"\r\n\r\n")
+def _response_body(response: bytes) -> bytes:
+    head, separator, body = response.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1:2]
     if not separator or not status or not status[0].startswith(b"2"):
         raise ProcessorUnreachableError(gone=False)
@@ -69,12 +69,12 @@ def request(control: Path, target: str, timeout: float = _TIMEOUT) -> bytes:
     with _connect(control, timeout) as link:
         try:
             link.sendall(_encode_request("GET", target))
-            reply = bytearray()
-            while len(reply) < _MAX_REPLY_SIZE and (piece := link.recv(65536)):
-                reply += piece
+            response = bytearray()
+            while len(response) < _MAX_RESPONSE_SIZE and (piece := link.recv(65536)):
+                response += piece
         except OSError as error:
             raise ProcessorUnreachableError(gone=False) from error
-    return _response_body(bytes(reply))
+    return _response_body(bytes(response))
 
 
 def _connect(control: Path, timeout: float = _TIMEOUT) -> socket.socket:
@@ -117,10 +117,10 @@ async def _exchange(control: Path, request: bytes) -> bytes:
     with _connect(control) as link:
         link.setblocking(False)
         await loop.sock_sendall(link, request)
-        reply = bytearray()
-        while len(reply) < _MAX_REPLY_SIZE and (piece := await loop.sock_recv(link, 65536)):
-            reply += piece
-    return bytes(reply)
+        response = bytearray()
+        while len(response) < _MAX_RESPONSE_SIZE and (piece := await loop.sock_recv(link, 65536)):
+            response += piece
+    return bytes(response)
 
 
 def borrow_listeners(control: Path) -> Listeners | None:

@@ -83,7 +83,7 @@ class SupervisedFunction:
             try:
                 function = self._stored.function(number)
                 listeners = self._listeners(function)
-                processor = await self._start_candidate(
+                processor = await self._start_successor(
                     number, function, listeners, progress, overlap
                 )
                 self._stored.activate(number, function, listeners)
@@ -101,7 +101,7 @@ class SupervisedFunction:
         hint = f"revision {self.active.revision} {verb}"
         error.hint = f"{hint}; {error.hint}" if error.hint else hint
 
-    async def _start_candidate(
+    async def _start_successor(
         self,
         number: int,
         function: Function,

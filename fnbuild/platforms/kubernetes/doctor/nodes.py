@@ -72,8 +72,8 @@ def check_readiness(nodes: Sequence[Node]) -> Iterator[Finding]:
             text = f"node {name} is closed to new pods"
             state = f"`kubectl uncordon {name}` opens it again"
             yield Finding("nodes", "warning" if ready_nodes else "failure", text, state)
-        for kind, problem in _PRESSURES.items():
-            if node.condition(kind).is_true:
+        for condition_type, problem in _PRESSURES.items():
+            if node.condition(condition_type).is_true:
                 yield Finding("nodes", "warning", f"node {name} is {problem}", remedy)
 
 
