@@ -74,7 +74,10 @@ class OperationOutput:
 
 
 def active_revision(row: OperationRow, connect: ConnectOptions) -> int | None:
-    """Return the function's active revision, 0 without one; None if the function is not found."""
+    """Return the function's active revision, 0 without one.
+
+    None if it cannot be read: the function is gone, or its platform does not answer.
+    """
     try:
         return lookup(row.platform, connect).deployment(row.namespace, row.name).revision
     except FnbuildError:
@@ -82,7 +85,11 @@ def active_revision(row: OperationRow, connect: ConnectOptions) -> int | None:
 
 
 def has_succeeded(row: OperationRow, connect: ConnectOptions) -> bool:
-    """Return True if an operation without a recorded end has created the active revision."""
+    """Return True if an operation without a recorded end has done its work.
+
+    The function is deleted, or it has a newer active revision. False if the platform does not
+    answer.
+    """
     try:
         platform = lookup(row.platform, connect)
         if row.action == "delete":

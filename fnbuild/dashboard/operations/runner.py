@@ -18,9 +18,9 @@ from functools import partial
 
 import anyio.to_thread
 
+from fnbuild.dashboard.operations.dashboard_lock import DashboardLock
 from fnbuild.dashboard.operations.model import Operation, PlannedOperation, provisioning_error
 from fnbuild.dashboard.operations.output import OperationOutput, active_revision, has_succeeded
-from fnbuild.dashboard.operations.owner import OperationOwner
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_values
@@ -54,7 +54,7 @@ class OperationRunner:
     def __init__(self, store: Store, connect: ConnectOptions = NO_CONNECT_OPTIONS):
         self._records = OperationTable(store)
         self._connect = connect
-        self._owner = OperationOwner()
+        self._lock = DashboardLock()
         self._slots = threading.Semaphore(MAX_CONCURRENT)
         self._outcomes: dict[int, Future[FnbuildError | None]] = {}
         self._functions: dict[tuple[int, str], Function | None] = {}
@@ -62,8 +62,8 @@ class OperationRunner:
         self.on_change: list[Callable[[], None]] = []
 
     async def start(self) -> None:
-        """Register as owner of operations, and end those of dashboards that have died."""
-        self._owner.register()
+        """Take this dashboard's lock, and end the operations of dashboards that have died."""
+        self._lock.acquire()
         await anyio.to_thread.run_sync(self._end_orphaned)
 
     async def stop(self) -> None:
@@ -72,13 +72,13 @@ class OperationRunner:
         deadline = time.monotonic() + _STOP_SECONDS
         for row in await anyio.to_thread.run_sync(self._records.in_progress):
             outcome = self._outcomes.get(row.id)
-            if row.owner != self._owner.name or outcome is None:
+            if row.owner != self._lock.name or outcome is None:
                 continue
             if row.state == "running":
                 timeout = max(0.0, deadline - time.monotonic())
                 await asyncio.wait({asyncio.wrap_future(outcome)}, timeout=timeout)
             self._abandon(row, "the dashboard was stopped before it was done")
-        self._owner.unregister()
+        self._lock.release()
 
     # Queries
 
@@ -155,7 +155,7 @@ class OperationRunner:
             raise _stopping_error()
         key, action, function = planned.key, planned.action, planned.function
         config = stored_config(function) if function is not None else {}
-        draft = OperationDraft(*key, planned.platform, action, actor, self._owner.name, config)
+        draft = OperationDraft(*key, planned.platform, action, actor, self._lock.name, config)
         if (newest := self.newest(*key)) is not None and newest.in_progress:
             raise provisioning_error(newest)
         row = self._records.add_waiting(draft)
@@ -243,8 +243,8 @@ class OperationRunner:
     # Operations of dashboards that have died
 
     def _is_orphaned(self, row: OperationRow) -> bool:
-        is_foreign = row.owner != self._owner.name
-        return row.in_progress and is_foreign and not self._owner.is_alive(row.owner)
+        is_foreign = row.owner != self._lock.name
+        return row.in_progress and is_foreign and not self._lock.is_alive(row.owner)
 
     def _end_orphaned(self) -> None:
         """Record the outcome of operations whose dashboard died before their end."""

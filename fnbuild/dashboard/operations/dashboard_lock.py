@@ -1,5 +1,6 @@
-"""The owner of operations: a dashboard, which holds a lock of the data directory while it runs.
+"""The lock of the data directory that a dashboard holds while it runs.
 
+Operations record its name, so that other dashboards can tell whether theirs have been abandoned.
 Beside its lock each dashboard has a folder for temporary files, which is removed with it.
 """
 
@@ -21,22 +22,25 @@ class _LockedError(Exception):
     """Another process holds the lock."""
 
 
-class OperationOwner:
-    """This dashboard; other dashboards know it by its `name`."""
+class DashboardLock:
+    """The lock of this dashboard. Operations record its `name` as their owner."""
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
         self._held = ExitStack()
 
-    def register(self) -> None:
-        """Take the lock, and remove the files of dashboards that have died."""
+    def acquire(self) -> None:
+        """Take the lock, and remove the files of dashboards that have died.
+
+        From now on this process creates temporary files in the dashboard's folder.
+        """
         self._held.enter_context(hold_lock(_lock_file(self.name), "served", _refuse))
         for path in _folder().glob("*.lock"):
             self.is_alive(path.stem)
         # The temporary files of a killed dashboard are here, where the next one removes them.
         tempfile.tempdir = str(make_private_dir(_temporary_folder(self.name)))
 
-    def unregister(self) -> None:
+    def release(self) -> None:
         """Remove this dashboard's files, and release the lock."""
         tempfile.tempdir = None
         _remove_files(self.name)
