@@ -48,7 +48,7 @@ async def sign_in(request: Request) -> Response:
     if role == "none" and services.sign_in_codes.redeem(token.strip()):
         role = "write"
     if role == "none":
-        wait = services.failed_attempts.wait(peer)
+        wait = services.failed_attempts.seconds_to_wait(peer)
         services.failed_attempts.add(peer)
         if wait:
             raise too_many_attempts(wait)

@@ -85,7 +85,7 @@ class AuthMiddleware:
         send = _with_security_headers(send, path)
         headers = Headers(scope=scope)
         try:
-            self._check_names(headers)
+            self._check_host_and_origin(headers)
         except RefusedError as error:
             await http.error_response(error)(scope, receive, send)
             return
@@ -93,7 +93,7 @@ class AuthMiddleware:
         acting_as.set(scope["state"]["actor"])
         await self._app(scope, receive, send)
 
-    def _check_names(self, headers: Headers) -> None:
+    def _check_host_and_origin(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
         for host in hosts:
             name = _host_name(host)
@@ -131,7 +131,7 @@ class AuthMiddleware:
             # If no token is needed to invoke, the credentials may be meant for the function.
             is_forwarded = scope.get(OPEN_KEY) and scope["path"].startswith(INVOCATIONS_PATH)
             if presented_role == "none" and not is_forwarded:
-                wait = self._failed_attempts.wait(peer)
+                wait = self._failed_attempts.seconds_to_wait(peer)
                 self._failed_attempts.add(peer)
             role = strongest((role, presented_role))
         prefix = "" if role == "none" else f"token {role} from "

@@ -42,10 +42,10 @@ SESSION_KEY_FILE = "session.key"
 _KEY_BYTES = 32
 
 
-def session_key(directory: Path) -> bytes:
-    """Return the key that signs sessions: a file in the data directory, outside the database.
+def read_or_create_signing_key(directory: Path) -> bytes:
+    """Return the key that signs sessions, from a file of the data directory.
 
-    It is created on first use. A key that other users could read, or that is truncated, is
+    The file is created on first use. A key that other users could read, or that is truncated, is
     replaced, which ends its sessions.
     """
     path = directory / SESSION_KEY_FILE
@@ -213,7 +213,7 @@ class Tokens:
         """Return the value of a session cookie for a client with a token of that role."""
         expires = int(time.time()) + SESSION_SECONDS
         kind = _token_kind(role)
-        key = self._session_key(kind, self._digests()[kind])
+        key = self._signing_key(kind, self._digests()[kind])
         return f"{role}.{expires}.{_signature(key, role, expires)}"
 
     def session_role(self, session: str) -> Role:
@@ -226,15 +226,15 @@ class Tokens:
         digest = self._digests().get(kind)
         if digest is None or int(expires) < time.time():
             return "none"
-        expected = _signature(self._session_key(kind, digest), kind, int(expires))
+        expected = _signature(self._signing_key(kind, digest), kind, int(expires))
         return kind if hmac.compare_digest(signature.encode(), expected.encode()) else "none"
 
-    def _session_key(self, kind: TokenKind, digest: str) -> bytes:
-        """Return the key for sessions of a token, which the database does not contain."""
+    def _signing_key(self, kind: TokenKind, digest: str) -> bytes:
+        """Return the key that signs sessions of a token; the database does not contain it."""
         if kind in self._signing_keys:
             return self._signing_keys[kind]
         if self._file_key is None:
-            self._file_key = session_key(self._store.path.parent)
+            self._file_key = read_or_create_signing_key(self._store.path.parent)
         return hmac.digest(self._file_key, digest.encode(), "sha256")
 
     def _digests(self) -> dict[TokenKind, str]:
@@ -248,7 +248,7 @@ class FailedAttempts:
     def __init__(self) -> None:
         self._times: dict[str, deque[float]] = {}
 
-    def wait(self, peer: str) -> int:
+    def seconds_to_wait(self, peer: str) -> int:
         """Return the seconds until the peer may try again, 0 if it may now."""
         times = self._times.get(peer)
         if times is None or len(times) < _MAX_ATTEMPTS:
@@ -276,7 +276,7 @@ def presented_tokens(headers: Headers) -> list[str]:
         tokens.append(value.strip())
     elif scheme.lower() == "basic" and value.strip() != _MLRUN_CREDENTIALS:
         tokens.append(_basic_password(value))
-    tokens.append(_session_id(cookie_value(headers, "session")))
+    tokens.append(_jupyter_token(cookie_value(headers, "session")))
     return [token for token in tokens if token]
 
 
@@ -299,7 +299,8 @@ def _basic_password(value: str) -> str:
     return text.partition(":")[2]
 
 
-def _session_id(value: str) -> str:
+def _jupyter_token(value: str) -> str:
+    """Return the token in nuclio-jupyter's cookie, "" if there is none."""
     text = _unquote_cookie(value)
     try:
         session = json.loads(text.removeprefix("j:"))

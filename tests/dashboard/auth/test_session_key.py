@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.dashboard.auth.tokens import SESSION_KEY_FILE, Tokens, session_key
+from fnbuild.dashboard.auth.tokens import SESSION_KEY_FILE, Tokens, read_or_create_signing_key
 from fnbuild.store import Store
 
 ENDS = int(time.time()) + 1000
@@ -69,20 +69,20 @@ def test_sessions_outlive_the_dashboard_and_end_with_the_token(tmp_path: Path) -
 
 
 def test_only_the_owner_can_read_the_key(tmp_path: Path) -> None:
-    key = session_key(tmp_path)
+    key = read_or_create_signing_key(tmp_path)
     path = tmp_path / SESSION_KEY_FILE
     assert len(key) == 32
     assert path.stat().st_mode & 0o777 == 0o600
-    assert session_key(tmp_path) == key
+    assert read_or_create_signing_key(tmp_path) == key
     path.chmod(0o644)  # another user may have read it
-    assert session_key(tmp_path) != key
+    assert read_or_create_signing_key(tmp_path) != key
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(b"short")
     os.chmod(path, 0o600)
-    assert len(session_key(tmp_path)) == 32
+    assert len(read_or_create_signing_key(tmp_path)) == 32
     assert [entry.name for entry in tmp_path.iterdir()] == [SESSION_KEY_FILE]
 
 
 def test_concurrent_creators_get_the_same_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(lambda _: session_key(tmp_path), range(8)))) == 1
+        assert len(set(pool.map(lambda _: read_or_create_signing_key(tmp_path), range(8)))) == 1
