@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fnbuild.dashboard import app as assembly
 from fnbuild.dashboard.auth.middleware import OPEN_KEY
-from fnbuild.dashboard.auth.tokens import Tokens
+from fnbuild.dashboard.auth.tokens import TokenKind, Tokens
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.settings import ListenAddress, Settings
 from fnbuild.errors import UnavailableError, UsageError
@@ -147,7 +147,7 @@ async def _serve(
     tokens: Tokens = app.state.services.tokens
     streams = StreamTracker(app)
     servers = [
-        (_Server(_AddressAccess(streams, open=address.open)), listener)
+        (_Server(_OpenAddressMarker(streams, open=address.open)), listener)
         for address, listener in zip(settings.listen, sockets, strict=True)
     ]
     if health is not None:
@@ -164,7 +164,8 @@ async def _serve(
     async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
         for server, listener in servers:
             group.create_task(server.serve([listener]))
-        _print_addresses(settings, tokens, sockets, health)
+        _create_missing_tokens(settings, tokens)
+        _print_addresses(settings, sockets, health)
         if sign_in_link:
             code = app.state.services.sign_in_codes.issue()
             text = f"sign in, once and within 15 minutes: {_url(sockets[0])}/#token={code}"
@@ -184,13 +185,18 @@ async def _print_unavailable_platforms(settings: Settings, inventory: Inventory)
             print(message, file=sys.stderr, flush=True)
 
 
+def _create_missing_tokens(settings: Settings, tokens: Tokens) -> None:
+    """Create the tokens that are needed and do not exist; print them."""
+    kinds: tuple[TokenKind, ...] = ("write", "read") if settings.read_token else ("write",)
+    for kind in kinds:
+        if token := tokens.create_if_missing(kind):
+            print(f"the {kind} token, shown only now: {token}", file=sys.stderr, flush=True)
+
+
 def _print_addresses(
-    settings: Settings, tokens: Tokens, sockets: list[socket.socket], health: socket.socket | None
+    settings: Settings, sockets: list[socket.socket], health: socket.socket | None
 ) -> None:
     lines = []
-    for kind, needed in (("write", True), ("read", settings.read_token)):
-        if needed and (token := tokens.create_if_missing("write" if kind == "write" else "read")):
-            lines.append(f"the {kind} token, shown only now: {token}")
     for address, listener in zip(settings.listen, sockets, strict=True):
         reading = "reading needs no token" if address.open else "reading needs a token"
         others = ", and at every address of this machine" if _is_wildcard(listener) else ""
@@ -266,8 +272,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _AddressAccess:
-    """Middleware that marks requests to an address that is open for reading."""
+class _OpenAddressMarker:
+    """Middleware that tells `AuthMiddleware` whether the address is open for reading."""
 
     def __init__(self, app: ASGIApp, *, open: bool):  # noqa: A002 - as in Address
         self._app = app
