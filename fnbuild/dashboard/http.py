@@ -28,7 +28,10 @@ _ERRORS_BY_STATUS = {
 
 
 class RefusedError(FnbuildError):
-    """The request is refused for its credentials, its origin or its size."""
+    """The dashboard refuses a request by itself, and `status` is that of the response.
+
+    Reasons are the credentials, the origin, the size or the pace of a request, and limits.
+    """
 
     code = "refused"
 

@@ -222,7 +222,9 @@ class Inventory:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(namespace.wake_up.wait(), _CHANGE_CHECK_SECONDS)
             pollers = namespace.pollers.values()
-            if namespace.wake_up.is_set() or any(poller.check_for_changes() for poller in pollers):
+            if namespace.wake_up.is_set() or any(
+                poller.invalidate_if_changed() for poller in pollers
+            ):
                 break
         namespace.wake_up.clear()
 

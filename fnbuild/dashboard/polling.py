@@ -131,7 +131,7 @@ class FunctionPoller:
 
     async def refresh(self, max_age: float) -> None:
         """Wait until the answer is `max_age` seconds old at most, unless there is an outage."""
-        self.check_for_changes()
+        self.invalidate_if_changed()
         required = max(self._invalidated, time.monotonic() - max_age)
         deadline = time.monotonic() + ANSWER_SECONDS
         while self._answered < required:
@@ -145,8 +145,8 @@ class FunctionPoller:
                     self.version += 1
                 return
 
-    def check_for_changes(self) -> bool:
-        """Return True if the platform has been told of a change. Sends no request to it."""
+    def invalidate_if_changed(self) -> bool:
+        """Invalidate the answer if the platform's change counter has moved; return True if so."""
         previous = self._change_count
         with contextlib.suppress(FnbuildError):
             self._change_count = self.platform.change_counter()

@@ -73,6 +73,9 @@ class AdmissionLimiter:
 
     @asynccontextmanager
     async def admit_to_slot(self) -> AsyncIterator[None]:
-        """Admit a request and wait for its slot, when reading its body is cheap."""
+        """Admit a request, and hold a slot while the block lasts.
+
+        To read a large body first, use `admit` and take one of the `slots` afterwards.
+        """
         async with self.admit(), self.slots:
             yield

@@ -45,7 +45,7 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
         )
     current = current_deployment(platform, metadata.namespace, metadata.name)
     refuse_stale_version(metadata.resource_version, current)
-    function = restore_secrets(body.function, _masked_function(services, body.function, current))
+    function = restore_secrets(body.function, _stored_function(services, body.function, current))
     function = function.with_metadata(resource_version="")
     metadata = function.metadata
     refuse_missing_project(services, platform, projects.with_project_label(function, current))
@@ -84,7 +84,7 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
     return PlannedOperation.of(function, platform, action, work)
 
 
-def _masked_function(
+def _stored_function(
     services: Services, requested: Function, current: Deployment | None
 ) -> Function | None:
     """Return the function whose values a client may have seen masked.
