@@ -30,17 +30,17 @@ Its clients wait for `ready`, `error` or `unhealthy`, forever if none of them co
 """
 
 
-def function_object(entry: FunctionEntry, *, values: bool, logs: Sequence[Raw] = ()) -> Raw:
+def function_object(entry: FunctionEntry, *, show_values: bool, logs: Sequence[Raw] = ()) -> Raw:
     """Return metadata, spec and status.
 
     Fields that CVAT and other clients read without a check always exist: labels with the project,
     annotations, description, eventTimeout, state and httpPort.
 
-    `values` is True for clients with the write role; see `redact_values`. `logs` are lines of the
-    newest operation in Nuclio's format: `{time (ms), level, message, name}`.
+    `show_values` is True for clients with the write role; see `redact_values`. `logs` are lines of
+    the newest operation in Nuclio's format: `{time (ms), level, message, name}`.
     """
     deployment = entry.deployment
-    raw = redact_values(api_objects.function_object(deployment), values=values)
+    raw = redact_values(api_objects.function_object(deployment), show_values=show_values)
     metadata, spec = raw.setdefault("metadata", {}), raw.setdefault("spec", {})
     metadata["name"] = entry.name
     metadata.setdefault("namespace", deployment.function.metadata.namespace)
@@ -109,12 +109,12 @@ def _is_path(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """The content of an export: `values` of variables that are not secret, and `secrets`.
+    """The content of an export: plain values with `show_values`, secret ones with `secrets`.
 
     `cleanup_spec` leaves the registry out.
     """
 
-    values: bool = False
+    show_values: bool = False
     secrets: bool = False
     cleanup_spec: bool = False
 
@@ -129,16 +129,16 @@ def exported_object(entry: FunctionEntry, options: ExportOptions) -> Raw:
         image=image,
         cleanup_spec=options.cleanup_spec,
     )
-    return raw if options.secrets else redact_values(raw, values=options.values)
+    return raw if options.secrets else redact_values(raw, show_values=options.show_values)
 
 
-def redact_values(raw: Raw, *, values: bool) -> Raw:
+def redact_values(raw: Raw, *, show_values: bool) -> Raw:
     """Return a function's JSON object without the secrets that the client may not read.
 
-    Without `values`, for clients without the write role, the values of all variables are left out.
-    With it, only values that look like secrets or are declared as such are left out.
+    With `show_values`, for clients with the write role, only values that look like secrets or are
+    declared as such are left out; without it the values of all variables.
     """
-    return mask_variables(redact_except_variables(raw), secrets_only=values)
+    return mask_variables(redact_except_variables(raw), secrets_only=show_values)
 
 
 def restore_secrets(requested: Function, stored: Function | None) -> Function:
@@ -148,7 +148,7 @@ def restore_secrets(requested: Function, stored: Function | None) -> Function:
     "[redacted]" if no value is stored.
     """
     stored_values = to_dict(stored) if stored is not None else {}
-    masked_values = redact_values(stored_values, values=False)
+    masked_values = redact_values(stored_values, show_values=False)
     raw = _restore(to_dict(requested), stored_values, masked_values, "")
     return function_from_dict(raw, requested.metadata.name)
 

@@ -73,25 +73,27 @@ SECRETS = [
 ]
 
 
-def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
+def sent_back(*, show_values: bool = True, **spec: Any) -> dict[str, Any]:
     """Return the stored object after a client has sent it back with these changes."""
     stored = function_from_dict(STORED, "it")
-    shown = redact_values(to_dict(stored), values=values)
+    shown = redact_values(to_dict(stored), show_values=show_values)
     body = {**shown, "spec": {**shown["spec"], **spec}}
     return to_dict(restore_secrets(function_from_dict(body, "it"), stored))
 
 
-@pytest.mark.parametrize("values", [True, False])
-def test_an_unchanged_object_that_is_sent_back_changes_nothing(values: bool) -> None:
-    assert sent_back(values=values) == to_dict(function_from_dict(STORED, "it"))
+@pytest.mark.parametrize("show_values", [True, False])
+def test_an_unchanged_object_that_is_sent_back_changes_nothing(show_values: bool) -> None:
+    assert sent_back(show_values=show_values) == to_dict(function_from_dict(STORED, "it"))
 
 
 def test_no_secret_was_shown() -> None:
-    shown = str(redact_values(to_dict(function_from_dict(STORED, "it")), values=True))
+    shown = str(redact_values(to_dict(function_from_dict(STORED, "it")), show_values=True))
     for secret in SECRETS:
         assert secret not in shown
     assert "p1" in shown
-    assert "p1" not in str(redact_values(to_dict(function_from_dict(STORED, "it")), values=False))
+    assert "p1" not in str(
+        redact_values(to_dict(function_from_dict(STORED, "it")), show_values=False)
+    )
 
 
 def test_new_values_replace_stored_ones() -> None:
@@ -106,7 +108,7 @@ def test_new_values_replace_stored_ones() -> None:
 
 
 def test_values_in_lists_are_restored_with_their_item() -> None:
-    queue = redact_values(STORED, values=False)["spec"]["triggers"]["queue"]
+    queue = redact_values(STORED, show_values=False)["spec"]["triggers"]["queue"]
     attributes = {**queue["attributes"], "list": [{"host": "c"}, {"host": "b"}]}
     stored = sent_back(triggers={"queue": {**queue, "attributes": attributes}})
     assert stored["spec"]["triggers"]["queue"]["attributes"] == {
@@ -131,13 +133,13 @@ def test_the_mask_itself_is_not_a_value(stored: Any) -> None:
         restore_secrets(function_from_dict(raw, "it"), stored)
 
 
-@pytest.mark.parametrize("values", [True, False])
-def test_references_to_the_functions_own_secret_are_shown_as_values(values: bool) -> None:
+@pytest.mark.parametrize("show_values", [True, False])
+def test_references_to_the_functions_own_secret_are_shown_as_values(show_values: bool) -> None:
     reference = {"secretKeyRef": {"name": "nuclio-it.env", "key": "API_KEY.0123456789abcdef"}}
     other = {"secretKeyRef": {"name": "mine", "key": "k"}}
     env = [{"name": "API_KEY", "valueFrom": reference}, {"name": "OTHER", "valueFrom": other}]
     stored = function_from_dict({"metadata": {"name": "it"}, "spec": {"env": env}}, "it")
-    shown = redact_values(to_dict(stored), values=values)
+    shown = redact_values(to_dict(stored), show_values=show_values)
     assert shown["spec"]["env"] == [{"name": "API_KEY", "value": "[redacted]"}, env[1]]
     assert to_dict(restore_secrets(function_from_dict(shown, "it"), stored))["spec"]["env"] == env
     shown["spec"]["env"][0]["value"] = "new"

@@ -100,7 +100,7 @@ _PARAMETERS = {
 class _Selection:
     """The functions that a list request selects, and the fields that it returns.
 
-    `values` is True for clients that may see the values of variables, `secrets` if the request
+    `show_values` is True for clients that may see the values of variables, `secrets` if the request
     includes secret values.
     """
 
@@ -109,7 +109,7 @@ class _Selection:
     name: str
     export: bool
     clean: bool
-    values: bool
+    show_values: bool
     secrets: bool
 
     @classmethod
@@ -133,7 +133,7 @@ class _Selection:
 
     @property
     def options(self) -> ExportOptions:
-        return ExportOptions(self.values, self.secrets, self.clean)
+        return ExportOptions(self.show_values, self.secrets, self.clean)
 
 
 async def list_functions(request: Request) -> Response:
@@ -150,7 +150,7 @@ async def list_functions(request: Request) -> Response:
         return json_response(exported.functions, headers=exported.headers)
     if (body := snapshot.encoded.get(selection)) is None:
         objects_by_name = {
-            entry.name: objects.function_object(entry, values=selection.values)
+            entry.name: objects.function_object(entry, show_values=selection.show_values)
             for entry in snapshot.entries
             if selection.matches(entry)
         }
@@ -172,7 +172,9 @@ async def get_function(request: Request) -> Response:
     if entry.operation is not None:
         lines = await anyio.to_thread.run_sync(services.operations.output_lines, entry.operation)
         logs = [{**line, "name": entry.operation.action} for line in lines]
-    return json_response(objects.function_object(entry, values=selection.values, logs=logs))
+    return json_response(
+        objects.function_object(entry, show_values=selection.show_values, logs=logs)
+    )
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

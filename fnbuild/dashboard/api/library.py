@@ -43,13 +43,15 @@ _FILE_HEADER = "x-fnbuild-file-name"
 
 async def list_library(request: Request) -> Response:
     """List the functions that can be deployed as `library:NAME`."""
-    functions, values = await _library_functions(request), is_writer(request)
-    objects = {name: _library_object(item, values=values) for name, item in functions.items()}
+    functions, show_values = await _library_functions(request), is_writer(request)
+    objects = {
+        name: _library_object(item, show_values=show_values) for name, item in functions.items()
+    }
     return json_response({"functions": objects})
 
 
-def _library_object(item: FunctionFolder, *, values: bool) -> Raw:
-    """Describe a function; without `values`, leave out the values of its file's variables."""
+def _library_object(item: FunctionFolder, *, show_values: bool) -> Raw:
+    """Describe a function; without `show_values`, leave out the values of its file's variables."""
     annotations = item.function.metadata.annotations
     return {
         "title": annotations.get("name") or item.function.metadata.name,
@@ -57,7 +59,7 @@ def _library_object(item: FunctionFolder, *, values: bool) -> Raw:
         "type": annotations.get("type", ""),
         "files": item.file_count,
         "metadata": {**to_dict(item.function.metadata), "namespace": ""},
-        "configuration": item.configuration if values else _redact_text(item.configuration),
+        "configuration": item.configuration if show_values else _redact_text(item.configuration),
     }
 
 
@@ -75,18 +77,20 @@ async def list_templates(request: Request) -> Response:
         for name, item in (await _library_functions(request)).items()
         if text in f"{name}\n{item.configuration}".lower()
     }
-    values = is_writer(request)
+    show_values = is_writer(request)
     templates = await to_thread.run_sync(
-        lambda: {name: _template_object(item, values=values) for name, item in selected.items()}
+        lambda: {
+            name: _template_object(item, show_values=show_values) for name, item in selected.items()
+        }
     )
     return json_response(templates)
 
 
-def _template_object(item: FunctionFolder, *, values: bool) -> Raw:
+def _template_object(item: FunctionFolder, *, show_values: bool) -> Raw:
     """Return a function with inline code if it has one code file, else with its library path."""
     raw = to_dict(item.function)
-    if not values:
-        raw = redact_values(raw, values=False)
+    if not show_values:
+        raw = redact_values(raw, show_values=False)
     raw["metadata"].pop("namespace", None)
     build = raw["spec"].setdefault("build", {})
     code = item.folder / _SINGLE_FILE

@@ -64,10 +64,12 @@ async def follow_functions(request: Request) -> Response:
             hint="close some, or request /api/functions at intervals",
             headers={"Retry-After": "10"},
         )
-    return _EventStream(_events(inventory, namespace, values=is_writer(request)))
+    return _EventStream(_events(inventory, namespace, show_values=is_writer(request)))
 
 
-async def _events(inventory: Inventory, namespace: str, *, values: bool) -> AsyncIterator[bytes]:
+async def _events(
+    inventory: Inventory, namespace: str, *, show_values: bool
+) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     sent, watching = 0.0, inventory.watch(namespace)
     change = asyncio.ensure_future(anext(watching))
@@ -80,7 +82,7 @@ async def _events(inventory: Inventory, namespace: str, *, values: bool) -> Asyn
             change.result()
             await asyncio.sleep(max(0.0, sent + _MIN_INTERVAL_SECONDS - time.monotonic()))
             sent = time.monotonic()
-            yield _encode_event(await inventory.snapshot(namespace), values=values)
+            yield _encode_event(await inventory.snapshot(namespace), show_values=show_values)
             change = asyncio.ensure_future(anext(watching))
     finally:
         change.cancel()
@@ -88,19 +90,20 @@ async def _events(inventory: Inventory, namespace: str, *, values: bool) -> Asyn
         await watching.aclose()
 
 
-def _encode_event(snapshot: Snapshot, *, values: bool) -> bytes:
-    key = ("live", values)
+def _encode_event(snapshot: Snapshot, *, show_values: bool) -> bytes:
+    key = ("live", show_values)
     if (event := snapshot.encoded.get(key)) is None:
         functions = {
-            entry.name: _object_without_code(entry, values=values) for entry in snapshot.entries
+            entry.name: _object_without_code(entry, show_values=show_values)
+            for entry in snapshot.entries
         }
         event = b"event: functions\ndata: %b\n\n" % msgspec.json.encode({"functions": functions})
         snapshot.encoded[key] = event
     return event
 
 
-def _object_without_code(entry: FunctionEntry, *, values: bool) -> Raw:
-    raw = objects.function_object(entry, values=values)
+def _object_without_code(entry: FunctionEntry, *, show_values: bool) -> Raw:
+    raw = objects.function_object(entry, show_values=show_values)
     build = raw["spec"].get("build")
     if build:
         raw["spec"]["build"] = {

@@ -74,7 +74,7 @@ async def get_frontend_spec(request: Request) -> Response:
             "scaleResources": [],
         },
         "defaultFunctionConfig": {
-            "attributes": _default_function(settings.defaults, values=is_writer(request))
+            "attributes": _default_function(settings.defaults, show_values=is_writer(request))
         },
         "platformKind": services_of(request).inventory.platform().name,
         "allowedAuthenticationModes": ["none", "basicAuth", "accessKey"],
@@ -91,12 +91,12 @@ async def get_frontend_spec(request: Request) -> Response:
     return json_response({"frontendSpec": spec})
 
 
-def _default_function(defaults: Raw, *, values: bool) -> Raw:
+def _default_function(defaults: Raw, *, show_values: bool) -> Raw:
     """Merge the dashboard's own defaults over Nuclio's."""
     function = merge_functions(
         function_from_dict(defaults, "the dashboard's defaults"), _NEW_FUNCTION
     )
-    return with_go_defaults(redact_values(to_dict(function), values=values))
+    return with_go_defaults(redact_values(to_dict(function), show_values=show_values))
 
 
 async def get_versions(_: Request) -> Response:

@@ -38,7 +38,9 @@ REVISION_HEADER = "X-Fnbuild-Revision"
 async def get_configuration(request: Request) -> Response:
     """Return the function as a function.yaml without secrets, with its revision in a header."""
     entry, _ = await requested_function(request)
-    text = as_yaml(_visible_values(entry.deployment.function, values=is_writer(request))) + "\n"
+    text = (
+        as_yaml(_visible_values(entry.deployment.function, show_values=is_writer(request))) + "\n"
+    )
     headers = {REVISION_HEADER: str(entry.deployment.revision)}
     return Response(text, headers=headers, media_type="application/yaml")
 
@@ -56,7 +58,9 @@ async def compare_revisions(request: Request) -> Response:
     new_number = _parse_number(request.path_params["number"])
     other = request.query_params.get("with")
     old_number = None if other is None else _parse_number(other)
-    compare = partial(_compare, platform, entry, old_number, new_number, values=is_writer(request))
+    compare = partial(
+        _compare, platform, entry, old_number, new_number, show_values=is_writer(request)
+    )
     async with services_of(request).reading_limiter.admit_to_slot():
         comparison = await anyio.to_thread.run_sync(compare)
     return json_response(comparison)
@@ -122,7 +126,7 @@ def _compare(
     old_number: int | None,
     new_number: int,
     *,
-    values: bool,
+    show_values: bool,
 ) -> Raw:
     """Compare two revisions; `code` is None unless the platform stores the code of both."""
     revisions = _revisions(platform, entry)
@@ -138,7 +142,8 @@ def _compare(
     if old_files is not None and new_files is not None:
         code = diff.diff_code(old_files, new_files, titles)
     old_values, new_values = (
-        _visible_values(each.function, values=values, code=code is None) for each in (old, new)
+        _visible_values(each.function, show_values=show_values, code=code is None)
+        for each in (old, new)
     )
     return {
         "from": old.number,
@@ -166,9 +171,9 @@ def _is_configuration(path: str) -> bool:
     return "/" not in path and path.endswith((".yaml", ".yml"))
 
 
-def _visible_values(function: Function, *, values: bool, code: bool = True) -> Raw:
+def _visible_values(function: Function, *, show_values: bool, code: bool = True) -> Raw:
     """Return the values of a function that the client may see, with or without inline code."""
-    raw = redact_values(to_dict(function), values=values)
+    raw = redact_values(to_dict(function), show_values=show_values)
     if not code:
         raw.get("spec", {}).get("build", {}).pop("functionSourceCode", None)
     return raw

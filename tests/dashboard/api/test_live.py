@@ -108,7 +108,7 @@ def test_lists_are_sent_at_a_limited_rate() -> None:
         began = time.monotonic()
         lists = 0
         async for event in live._events(
-            cast(Inventory, ChangingInventory()), "nuclio", values=False
+            cast(Inventory, ChangingInventory()), "nuclio", show_values=False
         ):
             lists += event.startswith(b"list ")
             if lists == 6:
