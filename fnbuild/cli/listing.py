@@ -68,8 +68,8 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
             by_reason.setdefault(summary_line(deployment.message), []).append(deployment.name)
     for deployment in deployments:
         annotations = deployment.function.metadata.annotations
-        if absence := list_rules.defect(annotations) or _cvat_absence(deployment):
-            by_reason.setdefault(f"not in CVAT's list: {absence}", []).append(deployment.name)
+        if reason := list_rules.exclusion_reason(annotations) or _cvat_absence(deployment):
+            by_reason.setdefault(f"not in CVAT's list: {reason}", []).append(deployment.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
 
@@ -77,7 +77,7 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
 def _cvat_absence(deployment: Deployment) -> str:
     """Return the reason why CVAT does not list a valid function; "" if it does."""
     function = deployment.function
-    return list_rules.reason_not_listed(function.metadata.annotations, function.project)
+    return list_rules.absence_reason(function.metadata.annotations, function.project)
 
 
 def function_object(
@@ -90,8 +90,8 @@ def function_object(
     raw = api_objects.function_object(deployment)
     if not with_secrets:
         raw = mask_variables(raw, secrets_only=True)
-    if defect := list_rules.defect(deployment.function.metadata.annotations):
-        raw["status"]["setAside"] = defect
+    if exclusion := list_rules.exclusion_reason(deployment.function.metadata.annotations):
+        raw["status"]["setAside"] = exclusion
     if absence := _cvat_absence(deployment):
         raw["status"]["notes"] = [f"not in CVAT's list: {absence}"]
     if mask:

@@ -86,12 +86,12 @@ def verdict_of_annotations(annotations: dict[str, str]) -> ListVerdict:
     return _verdict(tuple(sorted(annotations.items())))
 
 
-def defect(annotations: dict[str, str]) -> str:
+def exclusion_reason(annotations: dict[str, str]) -> str:
     """Return the defect that hides a function meant for CVAT; "" if there is none."""
     return verdict_of_annotations(annotations).message if "type" in annotations else ""
 
 
-def reason_not_listed(annotations: dict[str, str], project: str) -> str:
+def absence_reason(annotations: dict[str, str], project: str) -> str:
     """Return why CVAT does not list a valid function, with the remedy.
 
     "" if CVAT lists the function, if `verdict_of_annotations` has the reason, or if the function is

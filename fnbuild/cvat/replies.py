@@ -184,7 +184,7 @@ def _read_tracker(
     expected = sent.counts[0] if sent and sent.counts else None
     if expected is not None and len(states) != expected:
         report.error("states", f"has {len(states)} entries for {expected} shapes")
-    if "shapes" not in reply and not (sent and sent.follows):
+    if "shapes" not in reply and not (sent and sent.continues_track):
         return [], tuple(states)
     shapes = reply.get("shapes")
     if not isinstance(shapes, list):

@@ -47,7 +47,7 @@ class CvatRequest:
     """A request body, and the values that are needed to read the reply.
 
     `counts` are the numbers of boxes (re-identification) or shapes (tracking) in the request.
-    `follows` is True if a tracker's request has its own states. `boxes`, `pos_points` and
+    `continues_track` is True if a tracker's request has its own states. `boxes`, `pos_points` and
     `neg_points` are the user's prompts.
     """
 
@@ -58,7 +58,7 @@ class CvatRequest:
     pos_points: tuple[Point, ...] = ()
     neg_points: tuple[Point, ...] = ()
     counts: tuple[int, ...] = ()
-    follows: bool = False
+    continues_track: bool = False
     content_type: str = CONTENT_TYPE
 
     @property

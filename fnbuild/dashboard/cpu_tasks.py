@@ -75,15 +75,15 @@ def _placeholder_value(expression: str, values: dict[str, Any]) -> str:
 
 
 class CpuTask(msgspec.Struct, frozen=True):
-    """A task for a request body. `code` is the folder with the function's code, if any."""
+    """A task for a request body. `code_folder` has the function's code, if any."""
 
     kind: str
-    code: str = ""
+    code_folder: str = ""
 
 
-def check_configuration(body: bytes, task: CpuTask) -> Raw:
+def diagnose_configuration(body: bytes, task: CpuTask) -> Raw:
     """Return the diagnostics of the text of a function.yaml, and the function's name."""
-    code = Path(task.code) if task.code else None
+    code = Path(task.code_folder) if task.code_folder else None
     with displayed_as(code, "", "") if code else nullcontext():
         function, report = reader.check_text(body, CONFIG_NAMES[0], code=code)
     name = function.metadata.name if function is not None else ""
@@ -91,7 +91,7 @@ def check_configuration(body: bytes, task: CpuTask) -> Raw:
     return {"diagnostics": diagnostics, "function": name or None}
 
 
-def render_template(body: bytes, _: CpuTask) -> Raw:
+def fill_template(body: bytes, _: CpuTask) -> Raw:
     """Return the function that a template makes with its values."""
     raw = decode_object(body)
     text, values = raw.get("template"), raw.get("values") or {}
@@ -107,7 +107,7 @@ def render_template(body: bytes, _: CpuTask) -> Raw:
     return {"metadata": values.get("metadata", {}), "spec": values.get("spec", {})}
 
 
-def check_reply(body: bytes, _: CpuTask) -> Raw:
+def diagnose_reply(body: bytes, _: CpuTask) -> Raw:
     """Return CVAT's objections to a function's reply, as `fnbuild invoke --image` prints them."""
     raw = decode_object(body)
     kind, text = raw.get("kind"), raw.get("reply")
@@ -120,11 +120,12 @@ def check_reply(body: bytes, _: CpuTask) -> Raw:
         raise UsageError("the reply is missing", hint="`reply` is the reply's text")
     size = _positive_integer(raw, "width"), _positive_integer(raw, "height")
     spec = raw.get("spec", "")
-    counts, follows = _integers(raw.get("counts", [])), bool(raw.get("follows"))
-    sent = CvatRequest(kind, b"", EncodedImage(b"", "", size), counts=counts, follows=follows)
+    counts = _parse_counts(raw.get("counts", []))
+    image, continues_track = EncodedImage(b"", "", size), bool(raw.get("follows"))
+    sent = CvatRequest(kind, b"", image, counts=counts, continues_track=continues_track)
     own_labels = labels.parse_labels(spec) if isinstance(spec, str) else []
-    problems = replies.read_reply(kind, text, own_labels, size, sent).diagnostics
-    return {"findings": [_finding_object(problem) for problem in problems]}
+    diagnostics = replies.read_reply(kind, text, own_labels, size, sent).diagnostics
+    return {"findings": [_finding_object(diagnostic) for diagnostic in diagnostics]}
 
 
 def _positive_integer(raw: Raw, key: str) -> int:
@@ -134,7 +135,7 @@ def _positive_integer(raw: Raw, key: str) -> int:
     return value
 
 
-def _integers(values: Any) -> tuple[int, ...]:
+def _parse_counts(values: Any) -> tuple[int, ...]:
     is_valid = isinstance(values, list) and all(
         type(value) is int and value >= 0 for value in values
     )
@@ -145,19 +146,19 @@ def _integers(values: Any) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _finding_object(problem: ReplyDiagnostic) -> Raw:
+def _finding_object(diagnostic: ReplyDiagnostic) -> Raw:
     return {
-        "severity": problem.severity,
-        "path": problem.path,
-        "message": problem.message,
-        "hint": problem.hint or "",
+        "severity": diagnostic.severity,
+        "path": diagnostic.path,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint or "",
     }
 
 
 TASKS: dict[str, Callable[[bytes, CpuTask], Raw]] = {
-    "configuration": check_configuration,
-    "template": render_template,
-    "function_reply": check_reply,
+    "configuration": diagnose_configuration,
+    "template": fill_template,
+    "function_reply": diagnose_reply,
 }
 
 

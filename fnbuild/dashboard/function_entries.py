@@ -75,8 +75,8 @@ def function_entry(deployment: Deployment, operation: Operation | None = None) -
         operation = None
     state, message = function_status(deployment, operation, time.time())
     annotations = deployment.function.metadata.annotations
-    exclusion = list_rules.defect(annotations)
-    absence = list_rules.reason_not_listed(annotations, deployment.function.project)
+    exclusion = list_rules.exclusion_reason(annotations)
+    absence = list_rules.absence_reason(annotations, deployment.function.project)
     return FunctionEntry(deployment, state, message, exclusion, operation, cvat_absence=absence)
 
 
@@ -88,7 +88,7 @@ def shadowed_entry(deployment: Deployment, first: str) -> FunctionEntry:
 
 def pending_entry(operation: Operation, default_platform: str) -> FunctionEntry | None:
     """Return the entry of a function that an operation creates, None if it creates none."""
-    function = operation.function
+    function = operation.pending_function
     if function is None or operation.state == "done" or operation.revision:
         return None
     platform = operation.platform or default_platform
@@ -101,14 +101,14 @@ def is_in_project(entry: FunctionEntry, project: str | None) -> bool:
     return project in (None, "", entry.deployment.function.project)
 
 
-_FunctionKey = tuple[str, str, str]
+_DeploymentKey = tuple[str, str, str]
 
 
 class ActivationTimes:
     """Times at which functions' active revisions changed, as observed by this dashboard."""
 
     def __init__(self) -> None:
-        self._observed: dict[_FunctionKey, tuple[int, float]] = {}
+        self._observed: dict[_DeploymentKey, tuple[int, float]] = {}
 
     def add_to(self, entry: FunctionEntry) -> FunctionEntry:
         """Return the entry with the time at which its active revision was first observed."""

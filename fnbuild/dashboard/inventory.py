@@ -75,7 +75,10 @@ class _Namespace:
 
 
 class Inventory:
-    """For use on the event loop that runs it, except for `invalidate` and `cached_functions`."""
+    """The functions of all platforms as one list for each namespace.
+
+    For use on the event loop that runs it, except for `invalidate` and `cached_functions`.
+    """
 
     def __init__(self, settings: Settings, operations: OperationRunner):
         self._settings = settings

@@ -61,7 +61,7 @@ def _cookie_name(value: bytes) -> str:
 
 
 def forwarded_headers(headers: list[tuple[bytes, bytes]], excluded: frozenset[str]) -> HeaderList:
-    """Return a caller's headers for the function, without those of one hop and those excluded."""
+    """Return a caller's headers for the function, without hop-by-hop and excluded ones."""
     decoded = [(_decode(name).lower(), _decode(value)) for name, value in headers]
     options = [value for name, value in decoded if name == "connection"]
     excluded |= _NOT_FORWARDED | _connection_options(options)
@@ -72,7 +72,7 @@ def forwarded_headers(headers: list[tuple[bytes, bytes]], excluded: frozenset[st
 
 
 def _connection_options(values: list[str]) -> frozenset[str]:
-    """Return the header names that Connection headers declare to be of one hop."""
+    """Return the header names that Connection headers declare to be hop-by-hop."""
     return frozenset(name.strip().lower() for value in values for name in value.split(","))
 
 

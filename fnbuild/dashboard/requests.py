@@ -140,7 +140,7 @@ def _repair_if_requested(request: Request, body: FunctionBody) -> FunctionBody:
 
     A repaired function differs from its text, so diagnostics have no places in it.
     """
-    if not has_flag_header(request, AUTOFIX_HEADER):
+    if not has_header_flag(request, AUTOFIX_HEADER):
         return body
     function, repair = import_rules.repair_replicas(body.function)
     if not repair:
@@ -205,6 +205,6 @@ def duration_header(request: Request, header: str, default: float) -> float:
         raise UsageError(f"{header}: {error}") from error
 
 
-def has_flag_header(request: Request, header: str) -> bool:
+def has_header_flag(request: Request, header: str) -> bool:
     """Return True if the header is set to true."""
     return request.headers.get(header, "").lower() in ("1", "t", "true")

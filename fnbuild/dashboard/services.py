@@ -26,7 +26,10 @@ _MAX_READING, _MAX_WAITING_TO_READ = 2, 200
 
 @dataclass(slots=True)
 class Services:
-    """`reading_limiter` bounds the requests that keep a thread busy without a token."""
+    """The services of one dashboard.
+
+    `reading_limiter` bounds the requests that keep a thread busy without a token.
+    """
 
     settings: Settings
     store: Store

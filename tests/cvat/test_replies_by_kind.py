@@ -80,10 +80,12 @@ def test_only_masks_survive_in_an_interactors_reply():
     assert reading.shapes[0].type == "polygon"
 
 
-def sent(kind, *counts, follows=False):
+def sent(kind, *counts, continues_track=False):
     out = io.BytesIO()
     Image.new("L", SIZE).save(out, "PNG")
-    return CvatRequest(kind, b"", upright_image(out.getvalue()), counts=counts, follows=follows)
+    return CvatRequest(
+        kind, b"", upright_image(out.getvalue()), counts=counts, continues_track=continues_track
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,9 @@ def test_re_identification():
 
 def test_a_tracker_may_omit_shapes_only_at_the_start():
     assert read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1)).diagnostics == ()
-    later = read_reply("tracker", {"states": [1]}, [], SIZE, sent("tracker", 1, follows=True))
+    later = read_reply(
+        "tracker", {"states": [1]}, [], SIZE, sent("tracker", 1, continues_track=True)
+    )
     assert only(later.violations).path == "shapes"
 
 

@@ -58,7 +58,7 @@ def test_a_tracker_continues_with_its_states_and_empty_shapes():
     sent = build_request("tracker", PNG, states=[{"a": 1}, 2])
     assert json.loads(sent.body)["shapes"] == [None, None]
     assert json.loads(sent.body)["states"] == [{"a": 1}, 2]
-    assert sent.follows
+    assert sent.continues_track
     assert sent.counts == (2,)
 
 

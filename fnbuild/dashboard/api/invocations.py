@@ -43,8 +43,8 @@ async def invoke(request: Request) -> Response:
         headers=[*_function_headers(request, services.tokens), ("x-nuclio-target", name)],
         url=headers.get("x-nuclio-invoke-url", ""),
         timeout=_timeout(headers.get("x-nuclio-invoke-timeout", "")),
-        verify=not _has_flag(headers, "x-nuclio-skip-tls-verification"),
-        logs=_has_flag(headers, _LOGS_HEADER),
+        verify=not _is_true(headers, "x-nuclio-skip-tls-verification"),
+        logs=_is_true(headers, _LOGS_HEADER),
     )
     return services.relay.response(invocation)
 
@@ -68,7 +68,7 @@ def _timeout(text: str) -> float:
     return seconds
 
 
-def _has_flag(headers: Headers, name: str) -> bool:
+def _is_true(headers: Headers, name: str) -> bool:
     return headers.get(name, "").strip().lower() == "true"
 
 

@@ -1,6 +1,7 @@
-"""Endpoints of Nuclio's dashboard for features that fnbuild does not have.
+"""Endpoints of Nuclio's dashboard other than those of functions and projects.
 
-They respond as an empty Nuclio does. The objects are those of pkg/dashboard/resource/frontend.go,
+These are settings, versions, namespaces and addresses, and features that fnbuild does not have,
+which respond as in an empty Nuclio. The objects are those of pkg/dashboard/resource/frontend.go,
 versions.go, namespaces.go, externalipaddresses.go, apigateway.go and v3iostream.go.
 """
 
@@ -128,7 +129,7 @@ async def list_external_ip_addresses(request: Request) -> Response:
 
 
 async def get_empty_object(_: Request) -> Response:
-    """Return an empty list."""
+    """Return an object without items."""
     return json_response({})
 
 

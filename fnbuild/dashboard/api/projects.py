@@ -171,7 +171,7 @@ async def delete_project(request: Request) -> Response:
     # Each with an operation of its own, so that no function is deleted during a deploy.
     operations = [await begin_delete(request, entry) for entry in entries]
     for operation in operations:
-        await services.operations.wait(operation)
+        await services.operations.wait_for_success(operation)
     await _apply_to_platforms(services, project, partial(_delete_from, project, cascade))
     services.inventory.invalidate()
     return Response(status_code=204)

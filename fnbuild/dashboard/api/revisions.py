@@ -20,7 +20,7 @@ from fnbuild.dashboard.requests import (
     NAMESPACE_PARAMETER,
     WAIT_HEADER,
     WAIT_PARAMETER,
-    has_flag_header,
+    has_header_flag,
     requested_function,
 )
 from fnbuild.dashboard.services import services_of
@@ -80,8 +80,8 @@ async def roll_back(request: Request) -> Response:
     work = partial(platform.rollback, *FunctionKey.of(function), number)
     planned = PlannedOperation.of(function, platform, "rollback", work)
     operation = await begin_operation(request, planned)
-    if has_flag_header(request, WAIT_HEADER):
-        await services.operations.wait(operation)
+    if has_header_flag(request, WAIT_HEADER):
+        await services.operations.wait_for_success(operation)
         operation = await services.operations.wait_until_ended(operation)
     return json_response(
         {"id": operation.id, "action": operation.action, "state": operation.state}, 202

@@ -52,10 +52,11 @@ _LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
 
 
 class AuthMiddleware:
-    """Middleware whose only state is the failed attempts of the last minute.
+    """Middleware that checks Host and Origin, and determines the role of each request.
 
-    A valid token is accepted regardless of failed attempts from its address: tokens cannot be
-    guessed, and wrong ones must not lock out others.
+    Its only state is the failed attempts of the last minute. A valid token is accepted regardless
+    of failed attempts from its address: tokens cannot be guessed, and wrong ones must not lock out
+    others.
     """
 
     def __init__(

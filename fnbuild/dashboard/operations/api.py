@@ -39,7 +39,7 @@ from fnbuild.dashboard.requests import (
     FunctionReference,
     duration_header,
     function_namespace,
-    has_flag_header,
+    has_header_flag,
     read_function,
     read_reference,
 )
@@ -105,8 +105,8 @@ async def _deploy(request: Request, body: FunctionBody, entry: FunctionEntry | N
 async def _respond(request: Request, planned: PlannedOperation) -> Response:
     """Begin an operation; respond at once, or after its end if the client waits for it."""
     operation = await begin_operation(request, planned)
-    if has_flag_header(request, WAIT_HEADER):
-        await services_of(request).operations.wait(operation)
+    if has_header_flag(request, WAIT_HEADER):
+        await services_of(request).operations.wait_for_success(operation)
     return Response(status_code=202)
 
 
@@ -130,7 +130,7 @@ async def patch_function(request: Request) -> Response:
     await _refuse_while_provisioning(request, key.namespace, key.name)
     services = services_of(request)
     entry = await services.inventory.function(key.namespace, key.name)
-    if has_flag_header(request, IMPORTED_ONLY_HEADER) and entry.deployment.state != "imported":
+    if has_header_flag(request, IMPORTED_ONLY_HEADER) and entry.deployment.state != "imported":
         return Response(status_code=202)
     refuse_if_changing(entry.deployment)
     platform = services.inventory.platform(entry.platform)
@@ -142,17 +142,17 @@ async def delete_function(request: Request) -> Response:
     """Delete a function. The response is 204 even if there is none."""
     services = services_of(request)
     key = await read_reference(request)
-    if has_flag_header(request, IGNORE_STATE_HEADER):
+    if has_header_flag(request, IGNORE_STATE_HEADER):
         await _wait_for_end(request, key)
     else:
         await _refuse_while_provisioning(request, key.namespace, key.name)
     entry = await _find_function(request, key.namespace, key.name)
     if entry is None:
         return Response(status_code=204)
-    if not has_flag_header(request, IGNORE_STATE_HEADER):
+    if not has_header_flag(request, IGNORE_STATE_HEADER):
         refuse_if_changing(entry.deployment)
     planning.refuse_stale_version(key.version, entry.deployment)
-    await services.operations.wait(await begin_delete(request, entry))
+    await services.operations.wait_for_success(await begin_delete(request, entry))
     return Response(status_code=204)
 
 

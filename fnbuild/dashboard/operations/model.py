@@ -43,8 +43,9 @@ class Operation:
     """One deploy, delete, rollback or other change of a function.
 
     `action` is the kind of operation in one word. Times are ISO 8601 in UTC, `ended` is "" until
-    the end. `function` is the requested one, until it exists. `revision` is the active one at the
-    end, 0 without one. `refused` is True if it failed because of another operation.
+    the end. `pending_function` is the one that it creates, None once that exists. `revision` is
+    the active one at the end, 0 without one. `refused` is True if it failed because of another
+    operation.
     """
 
     id: int
@@ -57,7 +58,7 @@ class Operation:
     message: str
     started: str
     ended: str
-    function: Function | None
+    pending_function: Function | None
     revision: int = 0
     refused: bool = False
 

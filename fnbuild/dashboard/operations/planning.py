@@ -122,7 +122,9 @@ def refuse_existing(services: Services, platform: Platform, function: Function) 
     """Raise `ConflictError` for a new function whose name is in use."""
     namespace, name = function.metadata.namespace, function.metadata.name
     newest = services.operations.newest(namespace, name)
-    is_pending = newest is not None and newest.function is not None and newest.action != "delete"
+    is_pending = (
+        newest is not None and newest.pending_function is not None and newest.action != "delete"
+    )
     if is_pending or current_deployment(platform, namespace, name) is not None:
         raise already_exists_error(name)
 

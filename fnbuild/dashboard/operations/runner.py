@@ -49,7 +49,10 @@ _log = logging.getLogger(__name__)
 
 
 class OperationRunner:
-    """Usable from any thread; asynchronous methods from the loop that called `start`."""
+    """Runs operations in threads, and records them with their output.
+
+    Usable from any thread; asynchronous methods from the loop that called `start`.
+    """
 
     def __init__(self, store: Store, connect: ConnectOptions = NO_CONNECT_OPTIONS):
         self._records = OperationTable(store)
@@ -138,7 +141,7 @@ class OperationRunner:
             )
         return newest if newest is not None else operation
 
-    async def wait(self, operation: Operation) -> None:
+    async def wait_for_success(self, operation: Operation) -> None:
         """Wait for the end of an operation of this dashboard. Raises its error if it failed."""
         error = await asyncio.wrap_future(self._outcomes[operation.id])
         if error is not None:
@@ -265,11 +268,11 @@ class OperationRunner:
     def _operation(self, row: OperationRow) -> Operation:
         return Operation(
             row.id, row.namespace, row.name, row.platform, row.action, row.actor, row.state,
-            row.message, row.started, row.ended, self._function(row), row.revision,
+            row.message, row.started, row.ended, self._pending_function(row), row.revision,
             bool(row.refused),
         )  # fmt: skip
 
-    def _function(self, row: OperationRow) -> Function | None:
+    def _pending_function(self, row: OperationRow) -> Function | None:
         """Return the function that an operation creates; cached, because lists need it often."""
         if row.action not in _CREATING_ACTIONS or row.state == "done":
             return None
