@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="List what would be removed.")
 @click.option(
     "--all",
-    "named",
+    "include_user_tagged",
     is_flag=True,
     help="Also remove images that only a tag of yours keeps, such as NAME:latest.",
 )
@@ -50,12 +50,16 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
 
     platform = session.connect()
     request = pruning.PruneRequest(
-        session.namespace, names, flags["registries"], flags["named"], session.connect_options
+        session.namespace,
+        names,
+        flags["registries"],
+        flags["include_user_tagged"],
+        session.connect_options,
     )
     survey = pruning.find_leftovers(platform, request)
     for text in survey.warnings:
         warn(text)
-    _check_names(platform, session.namespace, names, survey)
+    _check_function_names(platform, session.namespace, names, survey)
     rows, failed = [], False
     for leftover in survey.leftovers:
         outcome = "would be removed"
@@ -67,16 +71,16 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
                 failed, outcome = True, f"failed: {error.message}"
         rows.append(_row(leftover, outcome))
     _print_rows(rows, flags["output"])
-    _print_summary(rows, len(survey.only_named), dry_run=flags["dry_run"])
+    _print_summary(rows, len(survey.kept_by_user_tags), dry_run=flags["dry_run"])
     if failed:
         ctx.exit(1)
 
 
-def _check_names(
+def _check_function_names(
     platform: Platform, namespace: str, names: tuple[str, ...], survey: PruneReport
 ) -> None:
     """Raise `NotFoundError` for a name of which there is neither a function nor anything left."""
-    having_objects = {leftover.function for leftover in survey.leftovers} | {*survey.only_named}
+    having_objects = {leftover.function for leftover in survey.leftovers} | {*survey.kept_by_user_tags}
     for name in names:
         if name not in having_objects:
             platform.deployment(namespace, name)
@@ -107,7 +111,7 @@ def _print_rows(rows: list[Raw], output: str) -> None:
         click.echo(format_table(header, [[row[key] for key in header] for row in cells]))
 
 
-def _print_summary(rows: list[Raw], only_named: int, *, dry_run: bool) -> None:
+def _print_summary(rows: list[Raw], kept_by_user_tags: int, *, dry_run: bool) -> None:
     """Print on stderr how much was removed, and what else could be."""
     from fnbuild.builder.image.size_report import format_size
 
@@ -116,8 +120,8 @@ def _print_summary(rows: list[Raw], only_named: int, *, dry_run: bool) -> None:
     verb = "would be removed" if dry_run else "removed"
     # Layers that images share are counted with each of them.
     note(f"{len(done)} {verb}, up to {size}" if done else "there is nothing to remove")
-    if only_named:
+    if kept_by_user_tags:
         note(
-            f"images that no revision needs and that a name of yours keeps: {only_named};"
+            f"images that no revision needs and that a name of yours keeps: {kept_by_user_tags};"
             " `--all` removes them, too"
         )

@@ -41,13 +41,13 @@ class PruneRequest:
     """The scope of a prune. `names` are functions; if empty, all functions.
 
     `registries` are searched completely, in addition to the repositories of functions on record.
-    With `named`, images that only a name given by the user keeps are included.
+    With `include_user_tagged`, images that only a tag given by the user keeps are included.
     """
 
     namespace: str
     names: Collection[str] = ()
     registries: Collection[str] = ()
-    named: bool = False
+    include_user_tagged: bool = False
     connect: ConnectOptions = NO_CONNECT_OPTIONS
 
 
@@ -57,8 +57,8 @@ class PruneReport:
 
     leftovers: list[Leftover] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    only_named: list[str] = field(default_factory=list)
-    """The function of each image that no revision needs but that stays as the user named it."""
+    kept_by_user_tags: list[str] = field(default_factory=list)
+    """The function of each image that no revision needs but that stays because of a tag given by the user."""
 
 
 def find_leftovers(platform: Platform, request: PruneRequest) -> PruneReport:
@@ -127,10 +127,12 @@ def _add_images(
         function = image.labels.get(FUNCTION_LABEL, "")
         if _is_needed(image, use) or _may_change(function, use):
             continue
-        removable = [name for name in image.names if request.named or _is_own_name(name, image)]
+        removable = [
+            name for name in image.names if request.include_user_tagged or _is_own_name(name, image)
+        ]
         stays = len(removable) < len(image.names)
         if stays and (not request.names or function in request.names):
-            report.only_named.append(function)
+            report.kept_by_user_tags.append(function)
         if not image.names:
             removable = [*image.digests] or [image.id]
         for name in removable:

@@ -22,8 +22,10 @@ from tests.platforms.docker.author import Author
 pytestmark = pytest.mark.system
 
 
-def find_leftovers(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
-    request = PruneRequest(author.namespace, (name,), named=named)
+def find_leftovers(
+    author: Author, name: str, *, include_user_tagged: bool = False
+) -> list[Leftover]:
+    request = PruneRequest(author.namespace, (name,), include_user_tagged=include_user_tagged)
     return prune.find_leftovers(author.platform, request).leftovers
 
 
@@ -50,16 +52,16 @@ def test_images_that_no_revision_needs_are_removed(
     assert unnamed.size > 0
     assert (tagged.name, tagged.size) == (immutable_reference(image, second), 0)
     report = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,)))
-    assert report.only_named == [name]
+    assert report.kept_by_user_tags == [name]
     for leftover in (unnamed, tagged):
         assert prune.remove_leftover(platform, leftover) == ""
     assert find_leftovers(author, name) == []
     assert author.docker("images", "--quiet", image) != ""
 
     author.deploy(folder)
-    assert find_leftovers(author, name, named=True) == []
+    assert find_leftovers(author, name, include_user_tagged=True) == []
     platform.delete(author.namespace, name)
-    [named] = find_leftovers(author, name, named=True)
+    [named] = find_leftovers(author, name, include_user_tagged=True)
     assert named.name == image
     assert prune.remove_leftover(platform, named) == ""
     assert author.docker("images", "--quiet", "--no-trunc", "--all").count(second) == 0
@@ -80,7 +82,7 @@ def test_an_unknown_function_next_to_one_with_images_is_an_error(
 def test_an_image_of_a_container_is_kept(author: Author, platform: DockerPlatform) -> None:
     name = author.resources.name("used")
     build(author.write("one", name=name), author)
-    [image] = find_leftovers(author, name, named=True)
+    [image] = find_leftovers(author, name, include_user_tagged=True)
     author.docker("create", "--name", author.resources.name("user"), image.name)
     assert prune.remove_leftover(platform, image) == "a container or another image uses it"
     author.docker("rm", "--force", author.resources.name("user"))
@@ -98,7 +100,8 @@ def test_images_are_kept_while_a_cluster_does_not_answer(
     contexts = {"clusters": [entry], "users": [{"name": "me", "user": {}}], "contexts": [context]}
     file.write_text(json.dumps({"current-context": "gone", **contexts}))
     monkeypatch.setenv("KUBECONFIG", str(file))
-    result = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,), named=True))
+    request = PruneRequest(author.namespace, (name,), include_user_tagged=True)
+    result = prune.find_leftovers(platform, request)
     assert result.leftovers == []
     assert "images stay" in result.warnings[0]
 

@@ -217,7 +217,8 @@ def test_prune_without_permission_on_all_namespaces_keeps_images(
     cluster = author.platform.cluster
     file = kubeconfig_of(cluster, author.namespace, "one", rules, tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    result = prune.find_leftovers(KubernetesPlatform(), PruneRequest(author.namespace, named=True))
+    request = PruneRequest(author.namespace, include_user_tagged=True)
+    result = prune.find_leftovers(KubernetesPlatform(), request)
     assert result.leftovers == []
     [warning] = result.warnings
     assert warning.startswith("images stay, since one may be needed: ")
