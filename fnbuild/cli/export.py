@@ -16,7 +16,7 @@ from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from fnbuild.deploy.exports import ExportedCode
+    from fnbuild.deploy.exports import ExportedFunction
     from fnbuild.function.types import Function, Raw
     from fnbuild.platforms import Deployment, Platform
 
@@ -110,12 +110,12 @@ class _FunctionExports:
     def __init__(
         self, platform: Platform, deployments: Sequence[Deployment], flags: dict[str, Any]
     ):
-        from fnbuild.deploy.exports import export_code
+        from fnbuild.deploy.exports import prepare_export
 
         self._flags = flags
         self._scrub = not flags["no_scrub"]
         self._secrets = flags["with_secrets"] or flags["no_scrub"]
-        self._codes: dict[str, ExportedCode] = {}
+        self._exported: dict[str, ExportedFunction] = {}
         self.documents: dict[str, Raw] = {}
         """The printed document of each function, by name."""
         for deployed in deployments:
@@ -123,10 +123,10 @@ class _FunctionExports:
                 platform.function_with_secrets(deployed) if self._secrets else deployed.function
             )
             deployment = replace(deployed, function=function)
-            code = export_code(platform, deployment)
-            self._codes[deployment.name] = code
+            exported = prepare_export(platform, deployment)
+            self._exported[deployment.name] = exported
             self.documents[deployment.name] = self._export(
-                code.function, deployment.state, deployment.pinned_image
+                exported.function, deployment.state, deployment.pinned_image
             )
 
     def _export(self, function: Function, state: str = "", image: str = "") -> Raw:
@@ -153,18 +153,20 @@ class _FunctionExports:
         else:
             exporter = self._export if self._scrub else None
             folders = {
-                name: (code.function, code.folder)
-                for name, code in self._codes.items()
-                if code.folder is not None
+                name: (exported.function, exported.folder)
+                for name, exported in self._exported.items()
+                if exported.folder is not None
             }
             for text in exports.write_archive(archive, document, folders, exporter):
                 warn(text)
             note(f"wrote {archive}; `fnbuild import {kind} {archive}` reads it")
         self._warn_of_masks()
-        for code in self._codes.values():
-            if code.missing and (archive is None or code.folder is None):
-                remedy = "" if code.folder is None else "; `--with-code FILE.tar.gz` takes it along"
-                warn(f"{code.missing}{remedy}")
+        for exported in self._exported.values():
+            if exported.missing and (archive is None or exported.folder is None):
+                remedy = (
+                    "" if exported.folder is None else "; `--with-code FILE.tar.gz` takes it along"
+                )
+                warn(f"{exported.missing}{remedy}")
 
     def _warn_of_masks(self) -> None:
         """Warn about variables whose values are not in the export."""

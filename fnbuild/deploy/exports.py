@@ -86,7 +86,7 @@ def export_configuration(
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedCode:
+class ExportedFunction:
     """A function ready for export. `function` contains its source if that is all of its code.
 
     Otherwise `folder` holds the code, if the platform has it on this machine. `missing` is a
@@ -98,28 +98,32 @@ class ExportedCode:
     missing: str = ""
 
 
-def export_code(platform: Platform, deployment: Deployment) -> ExportedCode:
+def prepare_export(platform: Platform, deployment: Deployment) -> ExportedFunction:
     """Find the code of a function, and embed it if it is a single source file."""
     function, name = deployment.function, deployment.name
     build = function.spec.build
     if build.function_source_code:
-        return ExportedCode(function)
+        return ExportedFunction(function)
     folder = platform.code_folder(function.metadata.namespace, name)
     if is_code_fetched(build):
-        return ExportedCode(function, folder)  # a deploy fetches it again
+        return ExportedFunction(function, folder)  # a deploy fetches it again
     if folder is not None:
         if (source := _single_source(folder, function)) is not None:
             text = base64.b64encode(source.read_bytes()).decode()
             build = msgspec.structs.replace(build, function_source_code=text, path="")
-            return ExportedCode(function.with_spec(build=build))
+            return ExportedFunction(function.with_spec(build=build))
         count = sum(entry.kind == "file" for entry in scan_folder(folder))
-        return ExportedCode(
+        return ExportedFunction(
             function, folder, f"the code of {name} ({count} files) is not in the export"
         )
     if function.spec.image and platform.artifact_kind == "image":
         image = f"it is in the image {function.spec.image}, which the export names"
-        return ExportedCode(function, missing=f"the code of {name} is not in the export; {image}")
-    return ExportedCode(function, missing=f"no code of {name} is recorded, so the export has none")
+        return ExportedFunction(
+            function, missing=f"the code of {name} is not in the export; {image}"
+        )
+    return ExportedFunction(
+        function, missing=f"no code of {name} is recorded, so the export has none"
+    )
 
 
 def _single_source(folder: Path, function: Function) -> Path | None:

@@ -71,13 +71,13 @@ def _export_with_code(
             deployment = replace(deployment, function=platform.function_with_secrets(deployment))
         function = deployment.function
         try:
-            code = exports.export_code(platform, deployment)
+            exported = exports.prepare_export(platform, deployment)
         except FnbuildError as error:
             missing.append(f"the code of {entry.name} is not in the export: {error.message}")
         else:
-            function = code.function
-            if code.missing:
-                missing.append(code.missing)
+            function = exported.function
+            if exported.missing:
+                missing.append(exported.missing)
         complete = replace(entry, deployment=replace(entry.deployment, function=function))
         functions[entry.name] = objects.exported_object(complete, options)
     return FunctionExport(functions, missing)
