@@ -9,7 +9,7 @@ import click
 
 from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.deploy_output import report_diagnostics
+from fnbuild.cli.deploy_output import prepare_and_warn
 from fnbuild.cli.deploy_request import open_request
 from fnbuild.cli.options import build_options, source_options
 from fnbuild.cli.output import output_option
@@ -58,7 +58,7 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
         # Fails before a long build.
         check_writable(flags["output_image_file"])
     with open_request(session, flags) as request:
-        prepared = report_diagnostics(request)
+        prepared = prepare_and_warn(request)
         with ProgressDisplay(whole=session.verbose) as progress:
             built = artifacts.build_image(prepared.loaded, engine, progress)
             if flags["output_image_file"]:
@@ -137,6 +137,6 @@ def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
         open_request(session, flags) as request,
         ProgressDisplay(whole=session.verbose) as progress,
     ):
-        prepared = report_diagnostics(request)
+        prepared = prepare_and_warn(request)
         base = prefetch_base_image(prepared.loaded, choose_engine(flags["engine"]), progress)
     note(f"the base image {base} is here; lines that need the network fail with --offline")

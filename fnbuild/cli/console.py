@@ -30,13 +30,13 @@ _COMMANDS_WITHOUT_OPTIONS = (
 _LONG_OPTIONS = {"-n": "--namespace", "-k": "--kubeconfig"}
 
 
-def complete_commands(text: str, options: Mapping[str, str]) -> str:
+def add_options_to_commands(text: str, options: Mapping[str, str]) -> str:
     """Add the options to each fnbuild command that the text suggests.
 
     After `fnbuild -n other …`, a suggested command has to be about the same namespace.
     """
 
-    def complete(match: re.Match[str]) -> str:
+    def with_options(match: re.Match[str]) -> str:
         arguments = match[1].split()
         if arguments[0].startswith("-") or arguments[0] in _COMMANDS_WITHOUT_OPTIONS:
             return match[0]
@@ -47,7 +47,7 @@ def complete_commands(text: str, options: Mapping[str, str]) -> str:
         ]
         return f"`{' '.join(['fnbuild', match[1], *missing])}`"
 
-    return _COMMAND_IN_MESSAGE.sub(complete, text) if options else text
+    return _COMMAND_IN_MESSAGE.sub(with_options, text) if options else text
 
 
 def note(text: str) -> None:
@@ -55,7 +55,7 @@ def note(text: str) -> None:
     context = click.get_current_context(silent=True)
     session = context.find_object(Session) if context is not None else None
     if session is not None:
-        text = complete_commands(text, session.location_options)
+        text = add_options_to_commands(text, session.location_options)
     click.echo(text, err=True, color=color_override())
 
 

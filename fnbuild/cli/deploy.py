@@ -11,11 +11,11 @@ from fnbuild.cli.console import is_interactive, note, warn
 from fnbuild.cli.deploy_output import (
     change_object,
     hinting_at_running_revision,
+    prepare_and_warn,
     print_deployment,
     print_manifests,
     refuse_url_of_plan,
     report_deployment,
-    report_diagnostics,
 )
 from fnbuild.cli.deploy_request import open_request
 from fnbuild.cli.options import (
@@ -96,7 +96,7 @@ def _deploy(session: Session, request: DeployRequest, output: str) -> None:
     from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.deploy import pipeline
 
-    prepared = report_diagnostics(request)
+    prepared = prepare_and_warn(request)
     platform, name = session.connect(), prepared.function.metadata.name
     with (
         ProgressDisplay(whole=session.verbose) as progress,
@@ -112,7 +112,7 @@ def _print_plan(request: DeployRequest, output: str) -> None:
     from fnbuild.deploy import pipeline
 
     refuse_url_of_plan(output)
-    plan = pipeline.plan(request, report_diagnostics(request))
+    plan = pipeline.plan(request, prepare_and_warn(request))
     for text in plan.warnings:
         warn(text)
     if output in ("json", "yaml") and plan.manifests:

@@ -56,7 +56,7 @@ def print_deployment(deployment: Deployment, output: str) -> None:
         print_functions([deployment], output, explain=False)
 
 
-def report_diagnostics(request: DeployRequest) -> PreparedFunction:
+def prepare_and_warn(request: DeployRequest) -> PreparedFunction:
     """Prepare the function and print its warnings on stderr."""
     from fnbuild.deploy.pipeline import prepare
 

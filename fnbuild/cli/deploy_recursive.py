@@ -18,10 +18,10 @@ from fnbuild.cli.console import count_text, note, warn
 from fnbuild.cli.deploy_output import (
     change_object,
     hinting_at_running_revision,
+    prepare_and_warn,
     print_manifests,
     refuse_url_of_plan,
     report_deployment,
-    report_diagnostics,
 )
 from fnbuild.cli.deploy_request import open_request
 from fnbuild.cli.discovery import find_configurations
@@ -214,7 +214,7 @@ def _read_function(
     """Read a function. Code that was fetched is kept until the stack is closed."""
     function_flags = {**flags, "path": file.parent, "config_file": file}
     request = stack.enter_context(open_request(session, function_flags))
-    return DiscoveredFunction(file, request, report_diagnostics(request))
+    return DiscoveredFunction(file, request, prepare_and_warn(request))
 
 
 class _Deployer:

@@ -38,7 +38,7 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         platform=session.platform,
         strict=bool(flags.get("strict")),
         enabled=bool(flags.get("enabled")),
-        image=_image_to_run(flags),
+        image=_choose_or_load_image(flags),
         options=plan_options(flags),
         connect=session.connect_options,
     )
@@ -150,7 +150,7 @@ def _needs_build(platform: Platform, function: Function) -> bool:
     return not image or choose_engine(platform.image_engine).inspect(image) is None
 
 
-def _image_to_run(flags: dict[str, Any]) -> str:
+def _choose_or_load_image(flags: dict[str, Any]) -> str:
     """Return the image that the flags name. An archive is loaded into the engine."""
     from fnbuild.errors import InputError, UsageError
 

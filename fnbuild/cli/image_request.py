@@ -136,7 +136,10 @@ _UNSET_FLAGS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ReplyPreview:
-    """An image that `fnbuild run` sends after each change, and the file for the drawing."""
+    """The reply to an image, which `fnbuild run` shows after each change.
+
+    `out` is the file for a drawing of it.
+    """
 
     image: Path
     out: Path | None
@@ -148,8 +151,8 @@ class ReplyPreview:
         own = self.out.resolve()
         return {path for path in changed if path.resolve() != own}
 
-    def draw(self, function: Function, url: str) -> None:
-        """Send the image, and print the duration and the content of the reply.
+    def show(self, function: Function, url: str) -> None:
+        """Send the image, print what the reply has, and draw it if there is a file for that.
 
         Raises `FnbuildError` if the function fails.
         """

@@ -162,7 +162,7 @@ class _Importer:
 
 @contextmanager
 def _open_import(file: Path | None) -> Iterator[tuple[str, Any, Mapping[str, Path]]]:
-    """Return the name and the values of the document, and code folders by function name."""
+    """Yield the name and the values of the document, and code folders by function name."""
     if file is None or str(file) == "-":
         yield *_read_document(None), {}
         return

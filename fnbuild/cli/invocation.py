@@ -92,22 +92,22 @@ class InvocationReply:
         return [record for record in records if isinstance(record, dict)]
 
 
-def check_callable(function: Deployment, url: str, via: str = "any") -> None:
+def check_invocable(deployment: Deployment, url: str, via: str = "any") -> None:
     """Raise `NotReadyError` or `UsageError` if the function cannot be called at this URL."""
-    if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
-        raise UsageError(f"{function.name} has no external address", hint="`--via any` takes any")
+    if via in ("external-ip", "loadbalancer", "domain-name") and not deployment.external_urls:
+        raise UsageError(f"{deployment.name} has no external address", hint="`--via any` takes any")
     # An unhealthy function still answers if some of its workers run.
-    if url and (function.state == "ready" or function.replicas[0]):
+    if url and (deployment.state == "ready" or deployment.replicas[0]):
         return
-    show_reason = function.message and function.state != "stopped"
-    reason = f": {summary_line(function.message)}" if show_reason else ""
-    remedy = _REMEDIES.get(function.state, _LOGS_HINT)
-    if function.state == "stopped":
-        remedy = f"`{lookup(function.platform).start_command}` starts it again"
-    if function.foreground:
+    show_reason = deployment.message and deployment.state != "stopped"
+    reason = f": {summary_line(deployment.message)}" if show_reason else ""
+    remedy = _REMEDIES.get(deployment.state, _LOGS_HINT)
+    if deployment.state == "stopped":
+        remedy = f"`{lookup(deployment.platform).start_command}` starts it again"
+    if deployment.foreground:
         remedy = "its log is in the terminal of that process"
     raise NotReadyError(
-        f"{function.name} is {function.state}{reason}", hint=remedy.format(function.name)
+        f"{deployment.name} is {deployment.state}{reason}", hint=remedy.format(deployment.name)
     )
 
 

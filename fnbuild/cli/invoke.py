@@ -106,7 +106,7 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
     request = _image_request(function, flags)
     with nullcontext(flags["url"]) if flags["url"] else platform.reachable_url(function) as target:
         if not flags["url"]:
-            invocation.check_callable(function, target, flags["via"])
+            invocation.check_invocable(function, target, flags["via"])
         reply = invocation.send_request(
             target, _invocation_request(flags, request), lambda head: _stdout_writer(head, flags)
         )

@@ -155,7 +155,7 @@ configuration_options = combine_options(*_CONFIGURATION)
 
 
 def report_options(default: str) -> Callable[[Decorated], Decorated]:
-    """Return the options for the report of a batch, which `default` names the file of."""
+    """Return the options for the report of a batch; `default` is its file."""
     return combine_options(
         option("--save-report", is_flag=True, help="Write a report as JSON."),
         option(

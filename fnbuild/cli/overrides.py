@@ -109,11 +109,11 @@ def raw_overrides(flags: Flags) -> Raw:
     if flags.get("logger_level"):
         _set_field(raw, "spec.loggerSinks", [{"level": flags["logger_level"]}])
     if flags.get("source"):
-        _set_field(raw, "spec.build.functionSourceCode", source_code(flags["source"]))
+        _set_field(raw, "spec.build.functionSourceCode", encoded_source(flags["source"]))
     return raw
 
 
-def source_code(text: str) -> str:
+def encoded_source(text: str) -> str:
     """Return source as base64. As in nuctl, `text` is source or base64.
 
     Text that consists of base64 characters and line breaks and decodes to UTF-8 is base64. Source

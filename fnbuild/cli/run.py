@@ -10,7 +10,7 @@ import click
 
 from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import color_override, note, warn
-from fnbuild.cli.deploy_output import report_diagnostics
+from fnbuild.cli.deploy_output import prepare_and_warn
 from fnbuild.cli.logs import log_format_option, record_formatter
 from fnbuild.cli.options import variant_option
 from fnbuild.cli.session import Session, WholeNumber, pass_session
@@ -102,7 +102,7 @@ class _ForegroundRun:
         self._request = request
         self._loaded = loaded
         self._preview = preview
-        self._source = _read_source(entry_module(loaded))
+        self._source = _read_source(entry_file(loaded))
 
     def serve(self, *, watch: bool) -> None:
         """Start the processor, and load changes until it ends."""
@@ -115,7 +115,7 @@ class _ForegroundRun:
         processor.start()
         try:
             self._report_ready()
-            self._draw_preview()
+            self._show_preview()
         except FnbuildError as error:
             if watcher is None:
                 raise
@@ -130,7 +130,7 @@ class _ForegroundRun:
                 continue
             try:
                 self._load(changed)
-                self._draw_preview()
+                self._show_preview()
             except FnbuildError as error:
                 print_error(error)
         raise PlatformError(f"the processor ended with exit status {processor.ended}")
@@ -140,13 +140,13 @@ class _ForegroundRun:
         loaded, processor = self._loaded, self._processor
         names = ", ".join(sorted(str(path.relative_to(loaded.folder)) for path in changed)[:3])
         configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
-        source = _read_source(entry_module(loaded))
+        source = _read_source(entry_file(loaded))
         if processor.ended is not None or changed & {*configuring, loaded.source_file}:
             fresh, config = _read_function(self._request)
             is_same = (config, fresh.text) == (processor.config, loaded.text)
             if processor.ended is not None or not is_same:
                 note(f"changed: {names}")
-                source = _read_source(entry_module(fresh))
+                source = _read_source(entry_file(fresh))
                 processor.replace(config)
                 self._loaded = fresh
                 self._report_ready()
@@ -161,7 +161,7 @@ class _ForegroundRun:
     def _reload(self, changed: set[Path], source: str) -> None:
         from fnbuild.cli.watch import can_keep_model
 
-        only_module = changed == {entry_module(self._loaded)}
+        only_module = changed == {entry_file(self._loaded)}
         keeps = only_module and can_keep_model(self._source, source)
         seconds = self._processor.reload(restart=not keeps)
         self._source = source
@@ -176,9 +176,9 @@ class _ForegroundRun:
         name, url = self._loaded.function.metadata.name, self._processor.url
         note(f"{name} is ready at {url} after {seconds:.1f} s (Ctrl-C stops it)")
 
-    def _draw_preview(self) -> None:
+    def _show_preview(self) -> None:
         if self._preview is not None:
-            self._preview.draw(self._loaded.function, self._processor.url)
+            self._preview.show(self._loaded.function, self._processor.url)
 
 
 def _read_source(path: Path) -> str:
@@ -189,7 +189,7 @@ def _read_source(path: Path) -> str:
         return ""
 
 
-def entry_module(loaded: LoadedFunction) -> Path:
+def entry_file(loaded: LoadedFunction) -> Path:
     """Return the file of the handler, such as pkg/sub.py for `pkg.sub:handler`."""
     if loaded.source_file is not None:
         return loaded.source_file
@@ -203,7 +203,7 @@ def _read_function(request: DeployRequest) -> tuple[LoadedFunction, ForegroundCo
     from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.platforms.process.foreground import prepare_processor
 
-    prepared = report_diagnostics(request)
+    prepared = prepare_and_warn(request)
     with ProgressDisplay() as progress:
         config = prepare_processor(prepared.loaded, progress)
     for text in config.warnings:

@@ -201,7 +201,7 @@ def with_image(function: Function, artifact: Artifact) -> Function:
 def recorded_artifact(
     platform: Platform, current: Deployment, function: Function, progress: Progress
 ) -> Iterator[Artifact]:
-    """Return the artifact of a deployed function, for a new configuration of the same code."""
+    """Yield the artifact of a deployed function, for a new configuration of the same code."""
     namespace, name = function.metadata.namespace, function.metadata.name
     hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
     if platform.artifact_kind == "image":

@@ -14,7 +14,7 @@ def with_project_label(function: Function, current: Deployment | None) -> Functi
 
 
 def project_changes(platform: Platform, function: Function) -> tuple[Change, ...]:
-    """Return the steps of `ensure_project`."""
+    """Return the change that creates the function's project, none if it exists."""
     name = function.project
     existing = platform.projects(function.metadata.namespace)
     return (

@@ -7,19 +7,19 @@ import pytest
 
 from fnbuild.cli.app import cli, run
 from fnbuild.cli.batch import run_batch
-from fnbuild.cli.console import complete_commands
+from fnbuild.cli.console import add_options_to_commands
 from fnbuild.cli.session import Session
 from fnbuild.errors import NotFoundError
 
 
 def test_without_options_proposed_commands_are_unchanged() -> None:
-    assert complete_commands("`fnbuild redeploy f` does", {}) == "`fnbuild redeploy f` does"
+    assert add_options_to_commands("`fnbuild redeploy f` does", {}) == "`fnbuild redeploy f` does"
 
 
 def test_options_are_added_once_and_quoted() -> None:
     options = {"--platform": "kube", "-n": "a b"}
     message = "`fnbuild redeploy f`, `fnbuild logs g -n other`, `kubectl get pods`, `fnbuild up`"
-    assert complete_commands(message, options) == (
+    assert add_options_to_commands(message, options) == (
         "`fnbuild redeploy f --platform kube -n 'a b'`, `fnbuild logs g -n other --platform kube`,"
         " `kubectl get pods`, `fnbuild up`"
     )

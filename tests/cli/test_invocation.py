@@ -12,7 +12,7 @@ import pytest
 
 from fnbuild.cli.invocation import (
     InvocationRequest,
-    check_callable,
+    check_invocable,
     detect_content_type,
     format_log_records,
     is_json_document,
@@ -152,7 +152,7 @@ def _deployment(state: str, message: str = "") -> Deployment:
 def test_a_running_function_can_be_called() -> None:
     function = _deployment("ready")
     assert function.url == "http://127.0.0.1:1234"
-    check_callable(function, function.url)
+    check_invocable(function, function.url)
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_a_running_function_can_be_called() -> None:
 )
 def test_the_error_for_a_stopped_function_has_a_remedy(state: str, hint: str) -> None:
     with pytest.raises(NotReadyError) as failure:
-        check_callable(_deployment(state, "Traceback …\nValueError: bad weights"), "")
+        check_invocable(_deployment(state, "Traceback …\nValueError: bad weights"), "")
     assert "ValueError: bad weights" in failure.value.message
     assert hint in (failure.value.hint or "")
 
 
 def test_an_address_that_does_not_exist() -> None:
     with pytest.raises(UsageError):
-        check_callable(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
+        check_invocable(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
     assert issubclass(UsageError, FnbuildError)
 
 
@@ -206,5 +206,5 @@ def test_a_truncated_reply_is_an_error(echo: str, server: _Server) -> None:
 def test_the_log_of_a_foreground_function_is_in_its_terminal() -> None:
     function = Deployment(Function(), "process", "unhealthy", foreground=True)
     with pytest.raises(NotReadyError) as raised:
-        check_callable(function, "http://127.0.0.1:1")
+        check_invocable(function, "http://127.0.0.1:1")
     assert raised.value.hint == "its log is in the terminal of that process"

@@ -8,13 +8,13 @@ import json
 import pytest
 
 from fnbuild.cli.overrides import (
+    encoded_source,
     environment_variables,
     function_overrides,
     json_object,
     key_values,
     quantities,
     raw_overrides,
-    source_code,
     volumes,
 )
 from fnbuild.errors import UsageError
@@ -198,10 +198,10 @@ def test_labels_may_hold_equals_signs_but_need_a_key() -> None:
 )
 def test_source_may_be_text_or_base64(text: str) -> None:
     encoded = base64.b64encode(text.encode()).decode()
-    assert source_code(text) == encoded
-    assert source_code(encoded) == encoded
+    assert encoded_source(text) == encoded
+    assert encoded_source(encoded) == encoded
     wrapped = base64.encodebytes(text.encode()).decode()
-    assert source_code(wrapped) == encoded
+    assert encoded_source(wrapped) == encoded
 
 
 def test_source_text_is_kept_as_base64() -> None:

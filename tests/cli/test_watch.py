@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.cli.run import entry_module
+from fnbuild.cli.run import entry_file
 from fnbuild.cli.watch import FolderWatcher
 from fnbuild.errors import Report
 from fnbuild.function.reader import LoadedFunction
@@ -74,10 +74,10 @@ def test_the_module_of_a_handler(handler: str, expected: str, tmp_path: Path) ->
     loaded = LoadedFunction(
         Function(spec=Spec(handler=handler)), Report(), tmp_path, None, None, ""
     )
-    assert entry_module(loaded) == tmp_path / expected
+    assert entry_file(loaded) == tmp_path / expected
 
 
 def test_a_single_file_is_its_own_entry(tmp_path: Path) -> None:
     source = tmp_path / "f.py"
     loaded = LoadedFunction(Function(), Report(), tmp_path, None, source, "")
-    assert entry_module(loaded) == source
+    assert entry_file(loaded) == source
