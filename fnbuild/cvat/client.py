@@ -25,8 +25,8 @@ CONNECTION_ERRORS = {
 
 
 @dataclass(frozen=True, slots=True)
-class HttpReply:
-    """A reply, and the duration of its request in seconds."""
+class TimedResponse:
+    """A response, and the duration of its request in seconds."""
 
     status: int
     body: bytes
@@ -74,22 +74,22 @@ class CvatClient:
                 f"{self.url!r} is not the address of a dashboard", hint="write http://HOST:8070"
             )
 
-    def list_functions(self) -> HttpReply:
+    def list_functions(self) -> TimedResponse:
         return self._send(f"{self.url}/api/functions", self._headers())
 
-    def list_all_functions(self) -> HttpReply:
+    def list_all_functions(self) -> TimedResponse:
         """List all functions of the namespace, as clients other than CVAT do."""
         headers = {"x-nuclio-function-namespace": self.namespace}
         return self._send(f"{self.url}/api/functions", headers)
 
-    def get_function(self, name: str) -> HttpReply:
+    def get_function(self, name: str) -> TimedResponse:
         return self._send(f"{self.url}/api/functions/{quote(name, safe='')}", self._headers())
 
-    def invoke_through_dashboard(self, name: str, body: bytes) -> HttpReply:
+    def invoke_through_dashboard(self, name: str, body: bytes) -> TimedResponse:
         headers = self._headers() | {"x-nuclio-function-name": name, "x-nuclio-path": "/"}
         return self._send(f"{self.url}/api/function_invocations", headers, body)
 
-    def invoke_directly(self, port: int, body: bytes) -> HttpReply:
+    def invoke_directly(self, port: int, body: bytes) -> TimedResponse:
         return self._send(f"http://{bracketed(self.direct_host)}:{port}", {}, body)
 
     def _headers(self) -> dict[str, str]:
@@ -101,19 +101,19 @@ class CvatClient:
             "User-Agent": "CVAT/2.64 fnbuild-doctor",
         }
 
-    def _send(self, url: str, headers: dict[str, str], body: bytes | None = None) -> HttpReply:
-        """Send one request. Raises `UnavailableError` if there is no reply."""
+    def _send(self, url: str, headers: dict[str, str], body: bytes | None = None) -> TimedResponse:
+        """Send one request. Raises `UnavailableError` if there is no response."""
         if body is not None:
             headers = headers | {"Content-Type": "application/json"}
         request = urllib.request.Request(url, body, headers)  # noqa: S310 - checked above
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         started = time.monotonic()
         try:
-            with opener.open(request, timeout=self.seconds) as reply:
-                return HttpReply(reply.status, reply.read(), time.monotonic() - started)
+            with opener.open(request, timeout=self.seconds) as response:
+                return TimedResponse(response.status, response.read(), time.monotonic() - started)
         except urllib.error.HTTPError as error:
             with error:
-                return HttpReply(error.code, error.read(), time.monotonic() - started)
+                return TimedResponse(error.code, error.read(), time.monotonic() - started)
         except TimeoutError:
             raise UnavailableError(f"{url} has not answered for {self.seconds:g} s") from None
         except (OSError, http.client.HTTPException) as error:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from fnbuild.cvat import list_rules, replies, request
-from fnbuild.cvat.client import CvatClient, HttpReply
+from fnbuild.cvat.client import CvatClient, TimedResponse
 from fnbuild.cvat.reply_report import ReplyDiagnostic
 from fnbuild.cvat.request import CvatRequest, EncodedImage
 from fnbuild.errors import FnbuildError, UnavailableError
@@ -85,7 +85,7 @@ def examine_cvat(options: CvatDoctorOptions) -> Iterator[Finding]:
 
 
 def _check_list(
-    options: CvatDoctorOptions, response: HttpReply
+    options: CvatDoctorOptions, response: TimedResponse
 ) -> Generator[Finding, None, list[Any] | None]:
     """Yield findings about the list; return its objects, or None if there is no valid list."""
     url = options.client.url
@@ -135,7 +135,7 @@ class _FunctionExamination:
         """Check the function's state as CVAT does, and call it through both of CVAT's routes."""
         for text, remedy in list_rules.misread_annotations(self._function.metadata.annotations):
             yield self._finding("warning", text, remedy)
-        status = yield from self._status()
+        status = yield from self._check_status()
         if status is None:
             return
         yield from self._check_invocation(
@@ -156,7 +156,7 @@ class _FunctionExamination:
     def _finding(self, state: _FindingState, text: str, remedy: str = "") -> Finding:
         return Finding(self._name, state, text, remedy)
 
-    def _status(self) -> Generator[Finding, None, Raw | None]:
+    def _check_status(self) -> Generator[Finding, None, Raw | None]:
         """Check that the function is found by its name and is ready; return its status."""
         try:
             response = self._options.client.get_function(self._name)
@@ -178,7 +178,7 @@ class _FunctionExamination:
         return status
 
     def _check_invocation(
-        self, route: str, call: Callable[[bytes], HttpReply]
+        self, route: str, call: Callable[[bytes], TimedResponse]
     ) -> Iterator[Finding]:
         """Make a call of the function's kind, and for a tracker the next call with its states."""
         states: tuple[Any, ...] = ()
@@ -199,13 +199,13 @@ class _FunctionExamination:
             reply = replies.read_reply(
                 self._kind, response.body, function_labels, sent.picture.size, sent
             )
-            yield from self._report(route, response, reply)
+            yield from self._check_reply(route, response, reply)
             if reply.violations:
                 return
             states = reply.states
 
-    def _report(
-        self, route: str, response: HttpReply, reply: replies.ParsedReply
+    def _check_reply(
+        self, route: str, response: TimedResponse, reply: replies.ParsedReply
     ) -> Iterator[Finding]:
         problems = [problem for problem in reply.diagnostics if problem not in self._reported]
         self._reported += problems
