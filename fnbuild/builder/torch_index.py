@@ -78,7 +78,7 @@ def cuda_torch_warning(requirements: Requirements, function: Function) -> str:
 def has_nvidia_driver() -> bool:
     """Return True if NVIDIA's driver is on this machine."""
     try:
-        nvml.load()
+        nvml.load_library()
     except OSError:
         return False
     return True

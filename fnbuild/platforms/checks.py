@@ -168,7 +168,7 @@ def usable_gpus() -> list[str]:
 
     Raises `OSError` without a driver, and `NvmlError` if the driver does not work.
     """
-    return [uuid for (_, uuid), _ in nvml.Nvml(nvml.load()).processes()]
+    return [uuid for (_, uuid), _ in nvml.Nvml(nvml.load_library()).memory_by_process()]
 
 
 def check_gpus() -> Finding:

@@ -40,7 +40,7 @@ class Nvml:
         self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
         self._devices = [self._device(index) for index in range(count.value)]
 
-    def processes(self) -> "List[Tuple[Tuple[str, str], Dict[int, int]]]":
+    def memory_by_process(self) -> "List[Tuple[Tuple[str, str], Dict[int, int]]]":
         """Return index and UUID of each GPU, and the bytes that each process uses there."""
         return [(names, self._used(handle)) for names, handle in self._devices]
 
@@ -86,6 +86,6 @@ class Nvml:
             raise NvmlError("%s returned %d" % (name, status))
 
 
-def load() -> Any:
+def load_library() -> Any:
     """Load the library; raise OSError without a driver."""
     return ctypes.CDLL(LIBRARY)

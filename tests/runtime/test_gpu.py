@@ -110,9 +110,9 @@ def test_an_older_driver(worker: int) -> None:
 
 def test_many_processes(worker: int) -> None:
     library = Library([(1, 1)] * 300 + [(worker, MIB)])
-    assert dict(Nvml(library).processes()[0][1]) == {1: 300, worker: MIB}
+    assert dict(Nvml(library).memory_by_process()[0][1]) == {1: 300, worker: MIB}
     with pytest.raises(NvmlError):
-        Nvml(Library([(1, 1)] * 5000)).processes()
+        Nvml(Library([(1, 1)] * 5000)).memory_by_process()
 
 
 def test_without_a_driver() -> None:

@@ -111,7 +111,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def test_segments_cannot_be_truncated(loop: asyncio.AbstractEventLoop) -> None:
-    memory = shared_memory.SharedMemory(loop)
+    memory = shared_memory.RequestMemory(loop)
     body = memory.allocate_body(SIZE).data
     with pytest.raises(PermissionError):
         os.ftruncate(body.segment.fd, 10)
@@ -123,5 +123,5 @@ def test_without_shared_memory_bodies_use_the_socket(
     monkeypatch.setattr(
         shared_memory, "_create_memfd", lambda: (_ for _ in ()).throw(OSError("no memfd"))
     )
-    memory = shared_memory.SharedMemory(loop)
+    memory = shared_memory.RequestMemory(loop)
     assert isinstance(memory.allocate_body(SIZE).data, bytearray)

@@ -1,4 +1,4 @@
-"""The application of a server, and what its connections share."""
+"""A server as its connections see it."""
 
 import abc
 import asyncio
@@ -22,7 +22,7 @@ OnRefusal = Callable[[int, str], None]
 
 
 class ConnectionOwner(abc.ABC):
-    """The application of a server, and what its connections share.
+    """A server as its connections see it: the application, limits, counters, reports of errors.
 
     `app` answers requests, `in_flight` counts those that it has. With `keep_alive_disabled` a
     connection ends after the last request that has arrived on it; with `expired` at once.

@@ -52,8 +52,8 @@ class GpuMemory:
             return
         try:
             if self._nvml is None:
-                self._nvml = nvml.Nvml((self._load or nvml.load)())
-            devices = self._nvml.processes()
+                self._nvml = nvml.Nvml((self._load or nvml.load_library)())
+            devices = self._nvml.memory_by_process()
         except (nvml.NvmlError, OSError):
             # A driver that is installed or replaced later needs a new processor.
             self._absent, self._values = True, {}

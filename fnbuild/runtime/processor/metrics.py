@@ -36,7 +36,7 @@ _STAGE_BOUNDS = (
 _SIZE_BOUNDS = tuple(4**power for power in range(4, 15))
 
 
-class Value:
+class SingleValue:
     """A single number: a child of a counter or a gauge."""
 
     __slots__ = ("value",)
@@ -124,7 +124,7 @@ class GaugeFamily(MetricFamily):
     """Gauges whose labels and values are read at each scrape. Without any, nothing is shown."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], read: GaugeReader) -> None:
-        super().__init__(name, "gauge", text, labels, Value)
+        super().__init__(name, "gauge", text, labels, SingleValue)
         self._read = read
 
     def lines(self, constant: Sequence[str]) -> List[str]:
@@ -145,7 +145,7 @@ class MetricsRegistry:
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
         """Add a family of counters. Raises ValueError if the name is invalid or taken."""
-        return self._add(MetricFamily(name, "counter", text, labels, Value))
+        return self._add(MetricFamily(name, "counter", text, labels, SingleValue))
 
     def gauge(self, name: str, text: str, labels: Sequence[str], read: GaugeReader) -> MetricFamily:
         """Add a family of gauges, which `read` returns at each scrape."""

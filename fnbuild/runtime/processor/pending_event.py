@@ -110,7 +110,7 @@ class PendingEvent:
 Delivery = Tuple[PendingEvent, wire.Meta, Payload]
 
 
-class EventTimer:
+class CurrentEvent:
     """The event that a worker handles; calls `expired` if it takes longer than `timeout`."""
 
     def __init__(
@@ -126,14 +126,14 @@ class EventTimer:
         self._expired = expired
         self._timer: Optional[asyncio.TimerHandle] = None
 
-    def start(self, event: PendingEvent, meta: wire.Meta, body: Payload) -> None:
+    def begin(self, event: PendingEvent, meta: wire.Meta, body: Payload) -> None:
         """Begin an event, which the worker has from now on."""
         self.event = event
         self._delivery = (event, meta, body)
         if self._timeout is not None:
             self._timer = self._loop.call_later(self._timeout, self._expired, event)
 
-    def stop(self) -> Optional[Delivery]:
+    def end(self) -> Optional[Delivery]:
         """End the event; return it if there was one."""
         if self._timer is not None:
             self._timer.cancel()

@@ -43,7 +43,7 @@ class Waiter:
 class PoolContext(NamedTuple):
     """The values that all pools of a processor share.
 
-    `on_started` receives the report of a new process about its sandbox. `on_ready` is called when
+    `on_started` receives the report of a new process about its setup. `on_ready` is called when
     all workers of a pool have been ready.
     """
 

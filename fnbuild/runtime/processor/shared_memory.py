@@ -74,7 +74,7 @@ class SharedBody:
     The memory is reused for another body once this object has no references.
     """
 
-    def __init__(self, memory: "SharedMemory", segment: Segment, length: int) -> None:
+    def __init__(self, memory: "RequestMemory", segment: Segment, length: int) -> None:
         self.segment = segment
         self.view = memoryview(segment.memory)[:length]
         self._memory = memory
@@ -93,8 +93,8 @@ class SharedBody:
 Payload = Union[wire.Body, SharedBody]
 
 
-class SharedMemory:
-    """All shared memory of one processor."""
+class RequestMemory:
+    """The shared memory for the bodies of large requests."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

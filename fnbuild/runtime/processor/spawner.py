@@ -140,7 +140,7 @@ class Spawner(ProcessOwner):
             self._fork_next()
         elif kind == wire.UNFORKABLE:
             self._stop_timer()
-            self._make_worker(meta["reason"])
+            self._give_up_forking(meta["reason"])
         elif kind == wire.FORKED:
             self._on_forked(meta["pid"], meta["problem"])
 
@@ -236,7 +236,7 @@ class Spawner(ProcessOwner):
             requester.on_process(fork)
         self._fork_next()
 
-    def _make_worker(self, reason: str) -> None:
+    def _give_up_forking(self, reason: str) -> None:
         """Make the template, which cannot be forked, the first worker; spawn the others."""
         self._spawn_reason = reason
         self._log.info("Every worker imports the handler itself, since " + reason)

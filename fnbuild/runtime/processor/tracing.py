@@ -85,7 +85,10 @@ class Tracer:
 
 
 def create_tracer(function: str, env: Dict[str, str], log: Log) -> Optional[Tracer]:
-    """Return a tracer if a variable of the function or the processor asks for one, or None."""
+    """Set up OpenTelemetry and return a tracer; None if no variable asks for one.
+
+    The variables are those of the function, which are set in this process, and of the processor.
+    """
     for name, value in env.items():
         if name.startswith("OTEL_"):
             os.environ[name] = value

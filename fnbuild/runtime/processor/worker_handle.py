@@ -11,7 +11,7 @@ from ..logs import Log, LogRecord
 from ..tracebacks import last_output
 from .large_replies import LargeReply, ReplyMemory
 from .launch import begin_message
-from .pending_event import EventResult, EventTimer, PendingEvent, decode_record, log_record
+from .pending_event import CurrentEvent, EventResult, PendingEvent, decode_record, log_record
 from .shared_memory import Payload
 from .spawner import ProcessRequester, Spawner
 from .worker_failure import Backoff, WorkerFailure, describe_exit, startup_failure, startup_timeout
@@ -75,7 +75,7 @@ class WorkerHandle(ProcessRequester):
         self.failure: Optional[WorkerFailure] = None
         self.restarts = 0
         self.process: Optional[WorkerProcess] = None
-        self.event_timer = EventTimer(pool.loop, pool.config.event_timeout, self._expire)
+        self.current_event = CurrentEvent(pool.loop, pool.config.event_timeout, self._expire)
         self._pool = pool
         self._log = pool.log
         self._loop = pool.loop
@@ -132,7 +132,7 @@ class WorkerHandle(ProcessRequester):
             self._pool.redispatch(meta, body, event)
             return
         self.state = "busy"
-        self.event_timer.start(event, meta, body)
+        self.current_event.begin(event, meta, body)
 
     def _expire(self, event: PendingEvent) -> None:
         self._expired = True
@@ -166,17 +166,17 @@ class WorkerHandle(ProcessRequester):
             self.process.dump_stack(report)
 
     def on_line(self, stream: str, line: str) -> None:
-        log_record(self._log, LogRecord("info", line, stream, self.name), self.event_timer.event)
+        log_record(self._log, LogRecord("info", line, stream, self.name), self.current_event.event)
 
     def on_message(self, message: wire.Message) -> None:
         _HANDLERS[message.kind](self, message)
 
     def _on_record(self, message: wire.Message) -> None:
-        log_record(self._log, decode_record(message, self.name), self.event_timer.event)
+        log_record(self._log, decode_record(message, self.name), self.current_event.event)
 
     def _on_piece(self, message: wire.Message) -> None:
-        if self.event_timer.event is not None and not self._expired:
-            self.event_timer.event.write_piece(message.body)
+        if self.current_event.event is not None and not self._expired:
+            self.current_event.event.write_piece(message.body)
 
     def _on_memory_request(self, message: wire.Message) -> None:
         if self.process is not None:
@@ -220,7 +220,7 @@ class WorkerHandle(ProcessRequester):
         result = EventResult.from_message(message)
         body = message.meta.get(wire.BODY)
         if body is not None:
-            event = self.event_timer.event
+            event = self.current_event.event
             if self.process is None or event is None or self._expired:
                 return
             if not self._large.begin(self.process, event, result, body):
@@ -229,7 +229,7 @@ class WorkerHandle(ProcessRequester):
 
     def _end_event(self, result: EventResult) -> None:
         """Release the worker for its next event, then answer the one that it has handled."""
-        delivery = self.event_timer.stop()
+        delivery = self.current_event.end()
         if delivery is None or self._expired:
             return
         self._backoff.reset()
@@ -284,7 +284,7 @@ class WorkerHandle(ProcessRequester):
         lost: Optional[PendingEvent] = None
         self._large.discard()
         reason = describe_exit(self.name, status)
-        delivery = self.event_timer.stop()
+        delivery = self.current_event.end()
         if delivery is not None:
             event, meta, body = delivery
             if unread and not self._expired:

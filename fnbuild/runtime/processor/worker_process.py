@@ -75,13 +75,13 @@ class LinePipe:
             self._flush()
         return True
 
-    def read_event(self) -> None:
+    def read_all(self) -> None:
         """Read everything at the end of an event, including an incomplete line."""
         while self.open and self.read():
             pass
         self._flush()
 
-    def drain(self) -> None:
+    def read_all_and_close(self) -> None:
         """Read everything, and close."""
         while self.open and self.read():
             pass
@@ -260,7 +260,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
             return
         for pipe in self._pipes:
             if pipe.open:
-                pipe.read_event()
+                pipe.read_all()
 
     def data_received(self, data: bytes) -> None:
         self._deliver(self._reader.feed(data))
@@ -302,7 +302,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
 
     def _close(self) -> None:
         for pipe in self._pipes:
-            pipe.drain()
+            pipe.read_all_and_close()
         self._stream.abort()
 
     def _child_ends(self) -> Tuple[int, int, int]:

@@ -27,7 +27,7 @@ from ..http.messages import (
 from ..ids import INSTANCE_HEADER, instance_id, new_id
 from ..logs import LEVELS
 from ..processor.pending_event import EventResult, PendingEvent
-from ..processor.shared_memory import SharedMemory
+from ..processor.shared_memory import RequestMemory
 from ..processor.tracing import Span, create_tracer, trace_id_of
 from ..processor.worker_handle import WorkerHandle
 from . import file_replies
@@ -165,7 +165,7 @@ class HttpTrigger(Trigger):
             max_head=attribute_number(attributes, "readBufferSize", defaults.max_head),
         )
         if config.batch is None:
-            server.allocate_body = SharedMemory(pool.loop).allocate_body
+            server.allocate_body = RequestMemory(pool.loop).allocate_body
 
     def start(self) -> None:
         pass

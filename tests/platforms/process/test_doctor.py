@@ -67,7 +67,7 @@ def test_a_broken_gpu_driver_is_a_warning(
         def __getattr__(self, name: str) -> object:
             return lambda *_: 18  # NVML_ERROR_LIB_RM_VERSION_MISMATCH
 
-    monkeypatch.setattr(nvml, "load", Library)
+    monkeypatch.setattr(nvml, "load_library", Library)
     (finding,) = examine(platform, "gpu")
     assert finding.state == "warning"
     assert "does not work" in finding.message
