@@ -21,7 +21,7 @@ _LAST_LINES = 20
 _NO_ATTRIBUTE = re.compile(r"'([\w.]+)' object has no attribute '(\w+)'")
 
 
-def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
+def handler_traceback(tb: Optional[TracebackType]) -> Optional[TracebackType]:
     """Return the traceback from the handler's first frame on.
 
     Frames of the runtime, the import system and the runtime's event loop precede it.
@@ -48,8 +48,8 @@ def count_outer_frames(filenames: List[str]) -> int:
 def format_error(error: BaseException) -> str:
     """Return the traceback as Python prints it; never raises."""
     try:
-        frames = handler_frames(error.__traceback__)
-        return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        tb = handler_traceback(error.__traceback__)
+        return "".join(traceback.format_exception(type(error), error, tb)).rstrip()
     except Exception as problem:  # noqa: BLE001 - the exception's own __str__ may raise anything
         return "%s (its traceback cannot be printed: %s)" % (type(error).__name__, type(problem))
 
@@ -60,10 +60,10 @@ def summarize_error(error: BaseException) -> str:
     message = error_message(error)
     if message:
         text += ": " + message
-    frames = handler_frames(error.__traceback__)
-    if frames is None:
+    tb = handler_traceback(error.__traceback__)
+    if tb is None:
         return text
-    frame = _innermost_own(traceback.extract_tb(frames))
+    frame = _innermost_own(traceback.extract_tb(tb))
     return "%s (%s:%s, in %s)" % (text, os.path.basename(frame.filename), frame.lineno, frame.name)
 
 
@@ -89,7 +89,7 @@ def is_handler_file(filename: str) -> bool:
     return not filename.startswith((_RUNTIME, "<frozen")) and not _LIBRARY.search(filename)
 
 
-def handler_stack(dump: List[str]) -> List[str]:
+def handler_frames(dump: List[str]) -> List[str]:
     """Return the frames of a dump in the order of a traceback, without the runtime's."""
     frames: List[str] = []
     for line in _current_thread_section(dump):
@@ -124,7 +124,7 @@ def handler_location(frames: List[str]) -> str:
 def last_output(lines: List[str]) -> str:
     """Return the last lines on stderr of a dead worker; of a dump, the handler's stack."""
     start = next((n for n, line in enumerate(lines) if line.startswith(_DUMP_STARTS)), len(lines))
-    return "\n".join(lines[:start][-_LAST_LINES:] + handler_stack(lines[start:]))
+    return "\n".join(lines[:start][-_LAST_LINES:] + handler_frames(lines[start:]))
 
 
 def explain_missing_attribute(error: BaseException, user_data: Any) -> str:

@@ -32,7 +32,7 @@ CREDIT = 9  # n: bytes of the reply that were sent to the client
 CANCEL = 10
 REPLY_MEMORY = 11  # fd: 1 with the descriptor of the memory, 0 without
 # From a worker.
-STARTED = 16  # see `sandbox.prepare_process`
+STARTED = 16  # see `process_setup.prepare_process`
 READY = 17
 FAILED = 18  # reason, message (the full text), type (of the exception)
 RECORD = 19  # l: level, m: message, t: milliseconds since the epoch, w: variables

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime.worker import sandbox
+from fnbuild.runtime.worker import process_setup
 from tests.runtime import interpreters
 from tests.runtime.conftest import ROOT
 
@@ -289,7 +289,7 @@ def test_no_mount_is_configured(serve: Any) -> None:
 
 
 def test_paths_are_redirected_by_whole_names() -> None:
-    redirect = sandbox.PathRedirect("/srv/code", "/opt/nuclio")
+    redirect = process_setup.PathRedirect("/srv/code", "/opt/nuclio")
     assert redirect.map("/opt/nuclio") == "/srv/code"
     assert redirect.map("/opt/nuclio/a/b") == "/srv/code/a/b"
     assert redirect.map(b"/opt/nuclio/a") == b"/srv/code/a"

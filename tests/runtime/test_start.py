@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime.worker import template
+from fnbuild.runtime.worker import fork_template
 from tests.runtime import interpreters
 
 pytestmark = pytest.mark.system
@@ -197,7 +197,7 @@ def test_an_import_that_hangs(serve: Any) -> None:
 
 
 def test_an_open_gpu_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template, "_DEVICE", str(tmp_path))
-    before = template.open_descriptors()
+    monkeypatch.setattr(fork_template, "_DEVICE", str(tmp_path))
+    before = fork_template.open_descriptors()
     with (tmp_path / "nvidia0").open("wb"):
-        assert template.fork_obstacle(before) == "the handler's imports opened a GPU"
+        assert fork_template.fork_obstacle(before) == "the handler's imports opened a GPU"

@@ -14,7 +14,7 @@ from typing import Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
 from .. import wire
 from ..config import ProcessorConfig
 from ..streams import Stream, StreamOwner
-from ..tracebacks import handler_stack
+from ..tracebacks import handler_frames
 from .children import kill_group, reap_child
 from .launch import DUMP_SIGNAL, start_interpreter
 from .shared_memory import Payload, Segment, SegmentUser, SharedBody
@@ -229,7 +229,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
     def _end_dump(self, report: Callable[[List[str]], None]) -> None:
         if not self.gone:
             self.read_output()
-            report(handler_stack(self._dump or []))
+            report(handler_frames(self._dump or []))
             self.kill()
 
     def kill(self) -> None:

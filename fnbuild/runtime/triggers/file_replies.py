@@ -49,14 +49,14 @@ def file_reply(headers: Headers) -> Optional[FileReply]:
     return FileReply(path, delete, others) if path else None
 
 
-def read_file(file: FileReply, worker: int) -> Body:
+def read_file(file: FileReply, worker_pid: int) -> Body:
     """Return the file's content, mapped if it is large.
 
-    `worker` is the process in whose file system the path is resolved, or 0 if it has ended. Raises
+    The path is resolved in the file system of the process `worker_pid`, 0 if it has ended. Raises
     FileReplyError.
     """
     try:
-        descriptor, place = _open_as_worker(file.path, worker)
+        descriptor, place = _open_at_worker_path(file.path, worker_pid)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -76,14 +76,14 @@ def read_file(file: FileReply, worker: int) -> Body:
     return body
 
 
-def _open_as_worker(path: str, worker: int) -> Tuple[int, str]:
-    """Return the open file, and its path in this process."""
-    if worker:
-        place = "/proc/%d/%s/%s" % (worker, "root" if os.path.isabs(path) else "cwd", path)
+def _open_at_worker_path(path: str, worker_pid: int) -> Tuple[int, str]:
+    """Open the file that has this path for the worker; return it, and its path in this process."""
+    if worker_pid:
+        place = "/proc/%d/%s/%s" % (worker_pid, "root" if os.path.isabs(path) else "cwd", path)
         try:
             return _open_file(place), place
         except OSError:
-            if os.path.exists("/proc/%d/root/" % worker):
+            if os.path.exists("/proc/%d/root/" % worker_pid):
                 raise
     # The worker has ended, or its root is not accessible: most files have the same path here.
     return _open_file(path), path

@@ -86,7 +86,7 @@ class PendingRequest(PendingEvent):
         if self.writer is not None:
             self.writer.write(data)
 
-    def dispatch(self, worker: WorkerHandle) -> None:
+    def dispatch_to(self, worker: WorkerHandle) -> None:
         """Send the event to the worker."""
         worker.dispatch(self.assign(worker), self.request.body, self)
 
@@ -109,11 +109,11 @@ class PendingRequest(PendingEvent):
             meta["l"] = LEVELS[self.level]
         return meta
 
-    def waited(self) -> float:
+    def waited_ms(self) -> float:
         """Return the milliseconds until the dispatch, or until now."""
         return ((self.dispatched or monotonic()) - self.request.received_at) * 1000.0
 
-    def times(self, result: EventResult) -> Tuple[float, float, float, float]:
+    def times_ms(self, result: EventResult) -> Tuple[float, float, float, float]:
         """Return the milliseconds of queue, handover, handler and reply of a handled event.
 
         Processor and workers use the same clock (CLOCK_MONOTONIC), so that these add up.
@@ -198,7 +198,7 @@ class HttpTrigger(Trigger):
         else:
             self._metrics.worker_requested(self._pool.idle + 1, self._workers, size)
             self._metrics.worker_allocated(0)
-            pending.dispatch(worker)
+            pending.dispatch_to(worker)
         return DEFERRED
 
     # Waiting for a worker.
@@ -217,7 +217,7 @@ class HttpTrigger(Trigger):
             self._pool.release(worker)
             self._answer(pending, None)
         else:
-            pending.dispatch(worker)
+            pending.dispatch_to(worker)
 
     def _refusal_reason(self) -> Optional[str]:
         """Return the reason why waiting for a worker is pointless, if any."""
@@ -305,7 +305,7 @@ class HttpTrigger(Trigger):
         pending.request.answer(reply)
 
     def _handler_reply(self, pending: PendingRequest, result: EventResult) -> Reply:
-        times = pending.times(result)
+        times = pending.times_ms(result)
         self._metrics.add_stages(*times)
         file = file_replies.file_reply(result.headers)
         lines = encode_header_lines(result.headers if file is None else file.headers)
@@ -345,7 +345,7 @@ class HttpTrigger(Trigger):
         headers: List[Tuple[str, str]] = [("X-Request-Id", pending.request_id)]
         if status == 503:
             headers.append(_RETRY_AFTER)
-        headers.append(("Server-Timing", "queue;dur=%.3f" % pending.waited()))
+        headers.append(("Server-Timing", "queue;dur=%.3f" % pending.waited_ms()))
         if self._cors is not None:
             headers += self._cors.headers(pending.request, headers)
         return Reply.json(status, {"error": reason, "request_id": pending.request_id}, headers)

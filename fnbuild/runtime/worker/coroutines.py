@@ -20,7 +20,7 @@ class CoroutineRunner:
             return value
         return self._get_loop().run_until_complete(_awaited(value))
 
-    def resolve_unless(self, value: Any, sock: socket.socket, stop: Callable[[], bool]) -> Any:
+    def resolve_or_cancel(self, value: Any, sock: socket.socket, stop: Callable[[], bool]) -> Any:
         """Await the value; cancel it once `stop`, called when `sock` is readable, returns True."""
         loop = self._get_loop()
         task = loop.create_task(_awaited(value))
@@ -68,8 +68,8 @@ class CoroutineRunner:
 class GeneratorItems:
     """An iterator over a generator, async or not.
 
-    `watch` is a socket and a function, as for `CoroutineRunner.resolve_unless`: an async generator
-    that waits is cancelled if the function returns True.
+    `watch` is a socket and a function, as for `CoroutineRunner.resolve_or_cancel`: an async
+    generator that waits is cancelled if the function returns True.
     """
 
     def __init__(self, coroutines: CoroutineRunner, generator: Any) -> None:
@@ -88,7 +88,7 @@ class GeneratorItems:
         try:
             if self.watch is None:
                 return self._coroutines.resolve(following)
-            return self._coroutines.resolve_unless(following, *self.watch)
+            return self._coroutines.resolve_or_cancel(following, *self.watch)
         except StopAsyncIteration:
             raise StopIteration from None
 

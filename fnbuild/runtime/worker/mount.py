@@ -24,7 +24,7 @@ O_PATH = 0o10000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent(signal_number: int) -> None:
+def set_parent_death_signal(signal_number: int) -> None:
     """Make the kernel send this process the signal when its parent ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
 

@@ -104,7 +104,7 @@ def write_shared(fd: int, body: wire.Body) -> bool:
     return True
 
 
-class ErrorReport(NamedTuple):
+class ErrorCallbacks(NamedTuple):
     """Callbacks that log the errors that end a reply: invalid content and exceptions."""
 
     invalid: Callable[[str], object]
@@ -120,13 +120,13 @@ class ReplySender:
         coroutines: CoroutineRunner,
         converter: ReplyConverter,
         limit: int,
-        report: ErrorReport,
+        on_error: ErrorCallbacks,
     ) -> None:
         self._channel = channel
         self._coroutines = coroutines
         self._converter = converter
         self._limit = limit
-        self._report = report
+        self._on_error = on_error
 
     def check_size(self, size: int) -> None:
         """Raise ReplyError if a body of this size is above the limit."""
@@ -170,19 +170,19 @@ class ReplySender:
         except ClientDisconnectedError:
             pass
         except ReplyError as problem:
-            self._report.invalid(str(problem))
+            self._on_error.invalid(str(problem))
             end["x"] = 1
         # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
             # An async generator that was waiting is cancelled when the client has left.
             if not (stream.cancelled() and type(error).__name__ == "CancelledError"):
-                self._report.raised(error)
+                self._on_error.raised(error)
                 end["x"] = 1
         items.watch = None
         try:
             items.close()
         except BaseException as error:  # noqa: BLE001 - raised by a generator as it is closed
-            self._report.raised(error)
+            self._on_error.raised(error)
         stream.close()
         return end
 

@@ -97,16 +97,16 @@ class ReplyConverter:
         return _plain(200, to_bytes(output))
 
     def _from_pair(self, output: Tuple[Any, Any]) -> WorkerReply:
-        status, body = check_status(output[0]), output[1]
+        status, body = status_number(output[0]), output[1]
         if isinstance(body, (str, bytes, bytearray, memoryview)):
             return _plain(status, to_bytes(body))
         return WorkerReply(status, [("Content-Type", _JSON)], self._json(body))
 
     def _from_response(self, response: Any) -> WorkerReply:
-        status = check_status(response.status_code)
+        status = status_number(response.status_code)
         body = response.body
         content_type = response.content_type
-        headers = check_headers(response.headers)
+        headers = header_pairs(response.headers)
         header_types = [value for name, value in headers if name.lower() == "content-type"]
         headers = [pair for pair in headers if pair[0].lower() != "content-type"]
         if isinstance(body, dict):
@@ -126,7 +126,7 @@ class ReplyConverter:
                 "the reply's content_type is a %s, not a string: %r"
                 % (type_name(content_type), content_type)
             )
-        kind = check_header("Content-Type", content_type)
+        kind = header_text("Content-Type", content_type)
         return WorkerReply(status, [("Content-Type", kind), *headers], data)
 
     def _json(self, value: Any) -> bytes:
@@ -252,7 +252,7 @@ def _remedy(value: Any, default: str) -> str:
     return default
 
 
-def check_status(status: Any) -> int:
+def status_number(status: Any) -> int:
     """Return the status as a number from 200 to 599; 0 means 200, as in Nuclio."""
     try:
         number = int(status)
@@ -265,13 +265,13 @@ def check_status(status: Any) -> int:
     return number
 
 
-def check_headers(headers: Any) -> Headers:
+def header_pairs(headers: Any) -> Headers:
     """Return the handler's headers as text; a list of values becomes several headers."""
     if not headers:
         return []
     if not isinstance(headers, dict):
         raise ReplyError("the reply's headers are a %s, not a dict" % type(headers).__name__)
-    checked: Headers = []
+    pairs: Headers = []
     for key, value in headers.items():
         name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
         if not _NAME.match(name):
@@ -279,11 +279,11 @@ def check_headers(headers: Any) -> Headers:
         if name.lower() in _SERVER_HEADERS:
             continue
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            checked.append((name, check_header(name, item)))
-    return checked
+            pairs.append((name, header_text(name, item)))
+    return pairs
 
 
-def check_header(name: str, value: Any) -> str:
+def header_text(name: str, value: Any) -> str:
     """Return the header's value as text; raise ReplyError for control characters."""
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     if _FORBIDDEN.search(text):

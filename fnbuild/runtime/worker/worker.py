@@ -15,17 +15,17 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from .. import tracebacks, wire
-from . import sandbox, template
+from . import fork_template, process_setup
 from .channel import Channel
 from .connection_provider import LocalConnectionProvider
 from .coroutines import CoroutineRunner, GeneratorItems, is_generator
 from .descriptors import DescriptorCheck
 from .events import make_event_class, split_batch
+from .fork_template import ForkTemplate
 from .loader import HandlerLoader, LoadError, signature_problem
 from .logger import ProcessorLogHandler, make_logger
-from .reply_sender import ErrorReport, ReplySender
+from .reply_sender import ErrorCallbacks, ReplySender
 from .responses import NO_RESPONSE, ReplyConverter, ReplyError, WorkerReply, match_responses
-from .template import ForkTemplate
 
 
 def _count_references() -> Optional[int]:
@@ -55,8 +55,8 @@ class Worker:
 
     def load(self) -> None:
         """Import the handler, with any exception of its code."""
-        self._sdk, encoder = sandbox.import_sdk(self._setup)
-        sandbox.enter_folder(self._folder, self._setup["mount"])
+        self._sdk, encoder = process_setup.import_sdk(self._setup)
+        process_setup.enter_folder(self._folder, self._setup["mount"])
         self._event_class = make_event_class(self._sdk)
         self._converter = ReplyConverter(self._sdk.Response, encoder)
         self._loader = HandlerLoader(self._setup["handler"], self._folder)
@@ -71,9 +71,9 @@ class Worker:
         self._log_handler = ProcessorLogHandler(channel, role["threshold"])
         self._logger = make_logger(sdk, self._log_handler)
         self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
-        report = ErrorReport(self._invalid_reply, self._failed_event)
+        on_error = ErrorCallbacks(self._invalid_reply, self._failed_event)
         self._sender = ReplySender(
-            channel, self._coroutines, self._converter, role["max_reply"], report
+            channel, self._coroutines, self._converter, role["max_reply"], on_error
         )
         self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
@@ -316,9 +316,9 @@ def main(arguments: List[str]) -> None:
         return
     setup = message.meta
     faulthandler.register(setup["dump_signal"], all_threads=False)
-    folder, report = sandbox.prepare_process(setup)
+    folder, report = process_setup.prepare_process(setup)
     channel.send(wire.STARTED, report)
-    opened = template.open_descriptors()
+    opened = fork_template.open_descriptors()
     worker = Worker(setup, folder)
     _run_or_exit(worker.load, channel)
     if setup["template"]:
@@ -327,7 +327,7 @@ def main(arguments: List[str]) -> None:
     if message is None:
         return
     role = message.meta
-    sandbox.end_with_parent(role["parent"])
+    process_setup.end_with_parent(role["parent"])
     _run_or_exit(lambda: worker.begin(channel, role), channel)
     channel.send(wire.READY, {})
     try:

@@ -41,10 +41,12 @@ def fork_obstacle(before: Dict[int, str]) -> str:
 
     `before` are the descriptors that were open before the import of the handler.
     """
-    return _gpu() or _left_open(before) or _children() or _threads()
+    return (
+        _gpu_obstacle() or _descriptor_obstacle(before) or _child_obstacle() or _thread_obstacle()
+    )
 
 
-def _threads() -> str:
+def _thread_obstacle() -> str:
     count = _count_threads()
     if count > 1 and threading.active_count() == 1:
         # Libraries with fork handlers, such as OpenBLAS, end their threads at the first fork.
@@ -74,7 +76,7 @@ def _fork_once() -> None:
     os.waitpid(pid, 0)
 
 
-def _gpu() -> str:
+def _gpu_obstacle() -> str:
     torch = sys.modules.get("torch")
     is_initialized = getattr(getattr(torch, "cuda", None), "is_initialized", None)
     if is_initialized is not None and is_initialized():
@@ -89,7 +91,7 @@ def _gpu() -> str:
     return ""
 
 
-def _left_open(before: Dict[int, str]) -> str:
+def _descriptor_obstacle(before: Dict[int, str]) -> str:
     targets = [
         target
         for number, target in sorted(open_descriptors().items())
@@ -98,7 +100,7 @@ def _left_open(before: Dict[int, str]) -> str:
     return "the handler's imports left open: " + ", ".join(targets) if targets else ""
 
 
-def _children() -> str:
+def _child_obstacle() -> str:
     try:
         if hasattr(os, "waitid"):
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

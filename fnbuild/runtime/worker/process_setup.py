@@ -115,7 +115,7 @@ def end_with_parent(parent: int) -> None:
     with suppress(ImportError, OSError, AttributeError):
         from . import mount
 
-        mount.die_with_parent(signal.SIGKILL)
+        mount.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
 
