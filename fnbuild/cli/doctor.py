@@ -264,6 +264,6 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **flags: Any) -> 
     host = urlsplit(url).hostname or ""
     direct_host = flags["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
     client = CvatClient(url, direct_host, session.namespace, flags["project"], flags["timeout"])
-    picture = request.read_image(image) if image else cvat_doctor.sample_image()
-    options = cvat_doctor.CvatDoctorOptions(client, picture, flags["function"])
+    encoded = request.read_image(image) if image else cvat_doctor.sample_image()
+    options = cvat_doctor.CvatDoctorOptions(client, encoded, flags["function"])
     _report_findings(ctx, session, cvat_doctor.examine_cvat(options), output, grouped=True)

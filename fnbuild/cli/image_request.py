@@ -72,7 +72,7 @@ def build_image_request(function: Function, flags: dict[str, Any]) -> ImageReque
 
 def _warn_outside(request: CvatRequest) -> None:
     """Warn about points outside the image, which CVAT cannot send."""
-    width, height = request.picture.size
+    width, height = request.image.size
     for flag, points in (("--points", request.pos_points), ("--neg-points", request.neg_points)):
         for x, y in points:
             if not (0 <= x <= width and 0 <= y <= height):
@@ -82,16 +82,14 @@ def _warn_outside(request: CvatRequest) -> None:
 def read_reply(image_request: ImageRequest, body: bytes) -> ParsedReply:
     """Read the shapes of a reply and the problems that CVAT would have with it."""
     request = image_request.request
-    return replies.read_reply(
-        request.kind, body, image_request.labels, request.picture.size, request
-    )
+    return replies.read_reply(request.kind, body, image_request.labels, request.image.size, request)
 
 
 def draw_reply(image_request: ImageRequest, parsed: ParsedReply, out: Path) -> None:
     """Write the image with the shapes of the reply and the prompts of the request."""
     request = image_request.request
     missing = drawing.draw_to_file(
-        request.picture.data, parsed.shapes, image_request.labels, out, request
+        request.image.data, parsed.shapes, image_request.labels, out, request
     )
     if missing:
         warn(

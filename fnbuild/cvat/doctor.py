@@ -45,10 +45,10 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class CvatDoctorOptions:
-    """Options of the examination: without a `name`, all functions. `picture` is sent to each."""
+    """Options of the examination: without a `name`, all functions. `image` is sent to each."""
 
     client: CvatClient
-    picture: EncodedImage
+    image: EncodedImage
     name: str = ""
 
 
@@ -197,7 +197,7 @@ class _FunctionExamination:
                 return
             function_labels = labels.function_labels(self._function)
             reply = replies.read_reply(
-                self._kind, response.body, function_labels, sent.picture.size, sent
+                self._kind, response.body, function_labels, sent.image.size, sent
             )
             yield from self._check_reply(route, response, reply)
             if reply.violations:
@@ -222,23 +222,21 @@ class _FunctionExamination:
 
     def _request(self, states: tuple[Any, ...]) -> CvatRequest:
         """Build CVAT's request for a click in the middle and a box around it."""
-        picture, kind = self._options.picture, self._kind
-        width, height = picture.size
+        image, kind = self._options.image, self._kind
+        width, height = image.size
         box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
         if kind == "interactor":
             boxed = bool(self._function.metadata.annotations.get("startswith_box"))
             points = [(width // 2, height // 2)]
             return request.build_request(
-                kind, picture, pos_points=points, boxes=[box] if boxed else []
+                kind, image, pos_points=points, boxes=[box] if boxed else []
             )
         if kind == "tracker":
             types = labels.tracked_shape_types(self._function)
-            return request.build_request(
-                kind, picture, boxes=[box], shape_types=types, states=states
-            )
+            return request.build_request(kind, image, boxes=[box], shape_types=types, states=states)
         if kind == "reid":
-            return request.build_request(kind, picture, boxes=[box], image1=picture, boxes1=[box])
-        return request.build_request(kind, picture)
+            return request.build_request(kind, image, boxes=[box], image1=image, boxes1=[box])
+        return request.build_request(kind, image)
 
     def _unreachable(self, route: str) -> str:
         if route.startswith("directly"):

@@ -53,7 +53,7 @@ class CvatRequest:
 
     kind: str
     body: bytes
-    picture: EncodedImage
+    image: EncodedImage
     boxes: tuple[Box, ...] = ()
     pos_points: tuple[Point, ...] = ()
     neg_points: tuple[Point, ...] = ()
@@ -63,7 +63,7 @@ class CvatRequest:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.picture.notes
+        return self.image.notes
 
 
 def read_image(path: Path) -> EncodedImage:
@@ -137,13 +137,13 @@ def build_request(  # noqa: PLR0913 - independent options
     types that a tracker declares (`labels.tracked_shape_types`); `states` are those of its last
     reply. Raises `UsageError` if an argument is missing or invalid for the kind.
     """
-    picture = image if isinstance(image, EncodedImage) else upright_image(image)
+    encoded = image if isinstance(image, EncodedImage) else upright_image(image)
     _check_arguments(kind, pos_points=pos_points or neg_points, image1=image1, boxes=boxes)
-    body: dict[str, Any] = {} if kind == "reid" else {"image": _base64(picture)}
+    body: dict[str, Any] = {} if kind == "reid" else {"image": _base64(encoded)}
     counts: tuple[int, ...] = ()
     if kind == "reid":
         counts = len(boxes), len(boxes1)
-        body = _reid_body(picture, _second_image(image1), boxes, boxes1)
+        body = _reid_body(encoded, _second_image(image1), boxes, boxes1)
         if max_distance:
             body["max_distance"] = max_distance
     elif kind == "interactor":
@@ -158,7 +158,7 @@ def build_request(  # noqa: PLR0913 - independent options
         body["threshold"] = threshold
     text = json.dumps(body, separators=(",", ":")).encode()
     clicks = tuple(pos_points), tuple(neg_points)
-    return CvatRequest(kind, text, picture, tuple(boxes), *clicks, counts, bool(states))
+    return CvatRequest(kind, text, encoded, tuple(boxes), *clicks, counts, bool(states))
 
 
 def parse_points(text: str) -> list[Point]:
@@ -214,8 +214,8 @@ def _second_image(image1: EncodedImage | bytes | None) -> EncodedImage:
     return image1 if isinstance(image1, EncodedImage) else upright_image(image1, "the second image")
 
 
-def _base64(picture: EncodedImage) -> str:
-    return base64.b64encode(picture.data).decode("ascii")
+def _base64(image: EncodedImage) -> str:
+    return base64.b64encode(image.data).decode("ascii")
 
 
 def _reid_body(

@@ -134,7 +134,7 @@ def invoke(url: str, folder: Path) -> Mapping[str, str]:
         "detector",
         answer.body,
         labels.function_labels(load_function(folder).function),
-        picture_request.picture.size,
+        picture_request.image.size,
     )
     assert [str(problem) for problem in reply.diagnostics] == []
     assert len(reply.shapes) == 17

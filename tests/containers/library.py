@@ -105,7 +105,7 @@ def check(folder: Path, url: str, photo: Photo) -> None:
             kind,
             answer.body,
             labels.function_labels(function),
-            image_request.picture.size,
+            image_request.image.size,
             image_request,
         )
         assert [str(problem) for problem in reply.diagnostics] == []

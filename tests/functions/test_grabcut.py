@@ -45,7 +45,7 @@ def segment(function, image, **options):
     sent = build_request("interactor", image, **options)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read_reply("interactor", content, [], sent.picture.size, sent)
+    reading = read_reply("interactor", content, [], sent.image.size, sent)
     assert reading.diagnostics == ()
     return reading.shapes
 

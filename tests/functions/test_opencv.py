@@ -51,7 +51,7 @@ def detect(function, folder, image, **options):
         "detector",
         content,
         labels.function_labels(load_function(folder).function),
-        sent.picture.size,
+        sent.image.size,
         sent,
     )
     assert reading.diagnostics == ()
@@ -200,7 +200,7 @@ def test_the_running_service_finds_them(serve, photo, folder, name, place):
         "detector",
         answer.body,
         labels.function_labels(load_function(folder).function),
-        sent.picture.size,
+        sent.image.size,
     )
     assert reading.diagnostics == ()
     assert max(likeness(each.points, place) for each in reading.shapes) > 0.6

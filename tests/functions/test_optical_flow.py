@@ -47,7 +47,7 @@ def ask(function, image, **options):
     sent = build_request("tracker", png(image), shape_types=kinds, **options)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read_reply("tracker", content, [], sent.picture.size, sent)
+    reading = read_reply("tracker", content, [], sent.image.size, sent)
     assert reading.diagnostics == ()
     return reading
 

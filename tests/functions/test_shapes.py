@@ -70,7 +70,7 @@ def reading_of(content, sent):
         "detector",
         content,
         labels.function_labels(load_function(FOLDER).function),
-        sent.picture.size,
+        sent.image.size,
         sent,
     )
     assert [str(problem) for problem in reading.diagnostics] == []

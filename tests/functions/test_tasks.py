@@ -92,7 +92,7 @@ def test_each_answers_a_picture(
     answer = request("POST", urls[pair], "/", sent.body, json_body)
     assert answer.status == 200, answer.body
     reading = read_reply(
-        "detector", json.loads(answer.body), labels.function_labels(loaded), sent.picture.size, sent
+        "detector", json.loads(answer.body), labels.function_labels(loaded), sent.image.size, sent
     )
     assert reading.shapes
     assert [str(problem) for problem in reading.diagnostics] == []

@@ -40,7 +40,7 @@ def ask(function, kind, folder, *args, **kwargs):
     sent = build_request(kind, *args, shape_types=labels.tracked_shape_types(loaded), **kwargs)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read_reply(kind, content, labels.function_labels(loaded), sent.picture.size, sent)
+    reading = read_reply(kind, content, labels.function_labels(loaded), sent.image.size, sent)
     assert [str(problem) for problem in reading.diagnostics] == []
     return reading
 
