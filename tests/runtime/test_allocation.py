@@ -1,4 +1,4 @@
-"""Allocation of workers: events that get one, wait, or are rejected."""
+"""Allocation of workers: events that get one, wait, or are refused."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def nuclio_names() -> str:
     trigger.worker_allocated(0.25)
     trigger.worker_requested(free=0, workers=4, size=300_000)
     trigger.wait_timed_out(10)
-    trigger.rejected()
+    trigger.refused()
     trigger.handled("0", 0.5, success=True)
     trigger.handled("3", 0.125, success=False)
     trigger.add_stages(queue=1, handover=0.03, handler=100, reply=0.5)

@@ -273,8 +273,8 @@ class TriggerMetrics:
         self._timeout.value += 1
         self._waits.observe(waited * 1000.0)
 
-    def rejected(self) -> None:
-        """Count an event that was rejected because of the backlog."""
+    def refused(self) -> None:
+        """Count an event that was refused because of the backlog."""
         self._backlog.value += 1
 
     def handled(self, worker: str, seconds: float, success: bool) -> None:

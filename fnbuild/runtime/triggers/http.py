@@ -243,7 +243,7 @@ class HttpTrigger(Trigger):
             )
         else:
             return None
-        self._metrics.rejected()
+        self._metrics.refused()
         return reason
 
     def _waiting_requests(self) -> int:
