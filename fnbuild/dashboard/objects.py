@@ -109,13 +109,13 @@ def _is_path(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """The content of an export: plain values with `show_values`, secret ones with `secrets`.
+    """The content of an export: plain values with `show_values`, secret ones with `show_secrets`.
 
     `cleanup_spec` leaves the registry out.
     """
 
     show_values: bool = False
-    secrets: bool = False
+    show_secrets: bool = False
     cleanup_spec: bool = False
 
 
@@ -129,7 +129,7 @@ def exported_object(entry: FunctionEntry, options: ExportOptions) -> Raw:
         image=image,
         cleanup_spec=options.cleanup_spec,
     )
-    return raw if options.secrets else redact_values(raw, show_values=options.show_values)
+    return raw if options.show_secrets else redact_values(raw, show_values=options.show_values)
 
 
 def redact_values(raw: Raw, *, show_values: bool) -> Raw:

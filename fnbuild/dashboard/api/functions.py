@@ -67,7 +67,7 @@ def _export_with_code(
     missing: list[str] = []
     for entry in entries:
         platform, deployment = inventory.platform(entry.platform), entry.deployment
-        if options.secrets:
+        if options.show_secrets:
             deployment = replace(deployment, function=platform.function_with_secrets(deployment))
         function = deployment.function
         try:
@@ -100,17 +100,17 @@ _PARAMETERS = {
 class _Selection:
     """The functions that a list request selects, and the fields that it returns.
 
-    `show_values` is True for clients that may see the values of variables, `secrets` if the request
-    includes secret values.
+    `show_values` is True for clients that may see the values of variables, `show_secrets` if the
+    request includes secret values.
     """
 
     for_cvat: bool
     project: str
     name: str
     export: bool
-    clean: bool
+    cleanup_spec: bool
     show_values: bool
-    secrets: bool
+    show_secrets: bool
 
     @classmethod
     def from_request(cls, request: Request) -> _Selection:
@@ -133,7 +133,7 @@ class _Selection:
 
     @property
     def options(self) -> ExportOptions:
-        return ExportOptions(self.show_values, self.secrets, self.clean)
+        return ExportOptions(self.show_values, self.show_secrets, self.cleanup_spec)
 
 
 async def list_functions(request: Request) -> Response:

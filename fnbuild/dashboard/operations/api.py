@@ -24,7 +24,7 @@ from fnbuild.dashboard.operations import planning
 from fnbuild.dashboard.operations.model import (
     Operation,
     PlannedOperation,
-    provisioning_error,
+    in_progress_error,
     refuse_if_changing,
 )
 from fnbuild.dashboard.operations.runner import OperationRunner
@@ -60,7 +60,7 @@ async def create_function(request: Request) -> Response:
     """Deploy a new function."""
     body = await read_function(request)
     if body.name:
-        await _refuse_while_provisioning(request, body.namespace, body.name)
+        await _refuse_while_in_progress(request, body.namespace, body.name)
         if (entry := await _find_function(request, body.namespace, body.name)) is not None:
             refuse_if_changing(entry.deployment)
             raise planning.already_exists_error(body.name)
@@ -75,7 +75,7 @@ async def replace_function(request: Request) -> Response:
     body = await read_function(request)
     if not body.name:
         raise UsageError("the function has no metadata.name", hint="the body needs its name")
-    await _refuse_while_provisioning(request, body.namespace, body.name)
+    await _refuse_while_in_progress(request, body.namespace, body.name)
     entry = await _find_function(request, body.namespace, body.name)
     if entry is not None:
         refuse_if_changing(entry.deployment)
@@ -127,7 +127,7 @@ async def patch_function(request: Request) -> Response:
             hint="ready starts the function again, scaledToZero runs no replicas of it",
         )
     key = FunctionReference(function_namespace(request), request.path_params["name"])
-    await _refuse_while_provisioning(request, key.namespace, key.name)
+    await _refuse_while_in_progress(request, key.namespace, key.name)
     services = services_of(request)
     entry = await services.inventory.function(key.namespace, key.name)
     if has_header_flag(request, IMPORTED_ONLY_HEADER) and entry.deployment.state != "imported":
@@ -145,7 +145,7 @@ async def delete_function(request: Request) -> Response:
     if has_header_flag(request, IGNORE_STATE_HEADER):
         await _wait_for_end(request, key)
     else:
-        await _refuse_while_provisioning(request, key.namespace, key.name)
+        await _refuse_while_in_progress(request, key.namespace, key.name)
     entry = await _find_function(request, key.namespace, key.name)
     if entry is None:
         return Response(status_code=204)
@@ -177,11 +177,11 @@ async def _find_function(request: Request, namespace: str, name: str) -> Functio
         return None
 
 
-async def _refuse_while_provisioning(request: Request, namespace: str, name: str) -> None:
+async def _refuse_while_in_progress(request: Request, namespace: str, name: str) -> None:
     newest = services_of(request).operations.newest
     operation = await to_thread.run_sync(newest, namespace, name.partition("@")[0])
     if operation is not None and operation.in_progress:
-        raise provisioning_error(operation)
+        raise in_progress_error(operation)
 
 
 async def _wait_for_end(request: Request, key: FunctionReference) -> None:

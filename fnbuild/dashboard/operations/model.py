@@ -136,22 +136,22 @@ def _is_old(operation: Operation, now: float) -> bool:
     return now - datetime.fromisoformat(operation.ended).timestamp() > FAILURE_SHOWN_SECONDS
 
 
-_PROVISIONED = "Function is being provisioned and cannot be changed until it is done"
+_IN_PROGRESS_MESSAGE = "Function is being provisioned and cannot be changed until it is done"
 
 
 def refuse_if_changing(deployment: Deployment) -> None:
     """Raise `PreconditionError` while a function is changed without this dashboard."""
     if deployment.ongoing_change:
-        raise PreconditionError(_PROVISIONED, hint=f"it is {deployment.ongoing_change}")
+        raise PreconditionError(_IN_PROGRESS_MESSAGE, hint=f"it is {deployment.ongoing_change}")
 
 
-def provisioning_error(operation: Operation | None) -> PreconditionError:
+def in_progress_error(operation: Operation | None) -> PreconditionError:
     """Return Nuclio's error for a change while another operation is under way."""
     if operation is not None:
         description = f"{operation.action} by {operation.actor}"
     else:
         description = "another change"
     return PreconditionError(
-        _PROVISIONED,
+        _IN_PROGRESS_MESSAGE,
         hint=f"{description} is under way: GET /api/functions/NAME/operation shows its progress",
     )

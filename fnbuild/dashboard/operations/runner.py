@@ -19,7 +19,7 @@ from functools import partial
 import anyio.to_thread
 
 from fnbuild.dashboard.operations.dashboard_lock import DashboardLock
-from fnbuild.dashboard.operations.model import Operation, PlannedOperation, provisioning_error
+from fnbuild.dashboard.operations.model import Operation, PlannedOperation, in_progress_error
 from fnbuild.dashboard.operations.output import OperationOutput, active_revision, has_succeeded
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
 from fnbuild.function.reader import function_from_dict
@@ -160,10 +160,10 @@ class OperationRunner:
         config = stored_config(function) if function is not None else {}
         draft = OperationDraft(*key, planned.platform, action, actor, self._lock.name, config)
         if (newest := self.newest(*key)) is not None and newest.in_progress:
-            raise provisioning_error(newest)
+            raise in_progress_error(newest)
         row = self._records.add_waiting(draft)
         if row is None:
-            raise provisioning_error(self.newest(*key))
+            raise in_progress_error(self.newest(*key))
         self._add_outcome(row.id)
         context = contextvars.copy_context()
         output = OperationOutput(self._records, row.id, secret_values(config))
