@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from fnbuild.cli.base_command import INTERRUPTED, InterruptError, LazyGroup, command_entries
-from fnbuild.cli.console import color_override, note
+from fnbuild.cli.console import colour_override, note
 from fnbuild.cli.session import Session
 
 COMMANDS = {
@@ -107,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
             prog_name="fnbuild",
             standalone_mode=False,
             obj=session,
-            color=color_override(),
+            color=colour_override(),
         )
         sys.stdout.flush()
     except click.exceptions.Exit as stop:

@@ -56,7 +56,7 @@ def note(text: str) -> None:
     session = context.find_object(Session) if context is not None else None
     if session is not None:
         text = add_options_to_commands(text, session.location_options)
-    click.echo(text, err=True, color=color_override())
+    click.echo(text, err=True, color=colour_override())
 
 
 def warn(text: str) -> None:
@@ -69,8 +69,8 @@ def count_text(number: int, word: str, zero: str = "0") -> str:
     return f"{number or zero} {word}" + ("" if number == 1 else "s")
 
 
-def color_override() -> bool | None:
-    """Return False if colors are disabled (https://no-color.org, dumb terminals), else None.
+def colour_override() -> bool | None:
+    """Return False if colours are disabled (https://no-color.org, dumb terminals), else None.
 
     None lets click decide by whether the output is a terminal.
     """

@@ -130,7 +130,7 @@ def _print_plan(request: DeployRequest, output: str) -> None:
         note("nothing was changed; `fnbuild diff` shows the differences")
 
 
-_DIFF_COLORS = {"+": "green", "-": "red", "@": "cyan"}
+_DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 @click.command(cls=Command)
@@ -165,7 +165,7 @@ def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     for warning in plan.warnings:
         warn(warning)
     for line in text.split("\n")[:-1]:
-        click.echo(click.style(line, fg=_DIFF_COLORS.get(line[:1])))
+        click.echo(click.style(line, fg=_DIFF_COLOURS.get(line[:1])))
     if not text:
         note(f"no differences: {plan.function.metadata.name} runs what is here")
     elif flags["exit_code"]:

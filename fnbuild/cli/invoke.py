@@ -101,12 +101,12 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
 
     _check_combination(flags)
     platform = session.connect()
-    function = _function_to_call(platform, session.namespace, name, flags["url"])
-    name = function.name or flags["url"]
-    request = _image_request(function, flags)
-    with nullcontext(flags["url"]) if flags["url"] else platform.reachable_url(function) as target:
-        if not flags["url"]:
-            invocation.check_invocable(function, target, flags["via"])
+    deployment = _deployment_to_call(platform, session.namespace, name, flags["url"])
+    name, url = deployment.name or flags["url"], flags["url"]
+    request = _image_request(deployment, flags)
+    with nullcontext(url) if url else platform.reachable_url(deployment) as target:
+        if not url:
+            invocation.check_invocable(deployment, target, flags["via"])
         reply = invocation.send_request(
             target, _invocation_request(flags, request), lambda head: _stdout_writer(head, flags)
         )
@@ -123,7 +123,7 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
         ctx.exit(1)
 
 
-def _function_to_call(
+def _deployment_to_call(
     platform: Platform, namespace: str, name: str | None, url: str | None
 ) -> Deployment:
     """Return the function to call; without a name if only its address is known."""
@@ -138,9 +138,9 @@ def _function_to_call(
     if url is None:
         raise UsageError("Missing argument 'NAME'", hint="`--url URL` calls any address")
     # The annotations of a function determine the request of an image.
-    for function in platform.deployments(namespace):
-        if function.url and function.url == url.rstrip("/"):
-            return function
+    for deployment in platform.deployments(namespace):
+        if deployment.url and deployment.url == url.rstrip("/"):
+            return deployment
     return Deployment(Function(), platform.name, "ready")
 
 
@@ -169,12 +169,12 @@ def _check_combination(flags: dict[str, Any]) -> None:
         raise UsageError("--image makes the body; it cannot go with --body")
 
 
-def _image_request(function: Deployment, flags: dict[str, Any]) -> ImageRequest | None:
+def _image_request(deployment: Deployment, flags: dict[str, Any]) -> ImageRequest | None:
     if flags["image"] is None:
         return None
     from fnbuild.cli.image_request import build_image_request
 
-    request = build_image_request(function.function, flags)
+    request = build_image_request(deployment.function, flags)
     for text in request.request.notes:
         note(text)
     return request

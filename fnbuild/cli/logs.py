@@ -120,7 +120,7 @@ def record_formatter(form: str | None) -> Callable[[LogRecord], str]:
     form = form or ("human" if sys.stdout.isatty() else "json")
     if form == "json":
         return _as_json
-    # click removes the colors if the output has none.
+    # click removes the colours if the output has none.
     formatter = LineFormatter(colour=True)
     return lambda record: formatter.line(_record_values(record))
 

@@ -17,7 +17,7 @@ from fnbuild.function.yaml_writer import as_yaml
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _FORMAT_ALIASES = {"text": "table"}
-_STATE_COLORS = {
+_STATE_COLOURS = {
     "ready": "green",
     "active": "green",
     "ok": "green",
@@ -126,7 +126,7 @@ def _format_row(cells: Sequence[str], widths: Sequence[int], *, colour: bool = F
     ]
     if colour:
         padded = [
-            click.style(text, fg=_STATE_COLORS[cell]) if cell in _STATE_COLORS else text
+            click.style(text, fg=_STATE_COLOURS[cell]) if cell in _STATE_COLOURS else text
             for cell, text in zip(cells, padded, strict=True)
         ]
     return " | ".join(padded).rstrip()

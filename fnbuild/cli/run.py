@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.base_command import Command
-from fnbuild.cli.console import color_override, note, warn
+from fnbuild.cli.console import colour_override, note, warn
 from fnbuild.cli.deploy_output import prepare_and_warn
 from fnbuild.cli.logs import log_format_option, record_formatter
 from fnbuild.cli.options import variant_option
@@ -78,7 +78,7 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         format_record = record_formatter(flags["output"])
 
         def print_record(record: LogRecord) -> None:
-            click.echo(format_record(record), color=color_override())
+            click.echo(format_record(record), color=colour_override())
 
         with ForegroundProcessor(config, flags["host"], flags["port"], print_record) as processor:
             foreground_run = _ForegroundRun(processor, request, loaded, preview)

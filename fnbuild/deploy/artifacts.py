@@ -46,7 +46,7 @@ def planned_artifact(
     With `exactly`, look up an image that was built from the same code and pushed before.
     """
     if platform.artifact_kind == "folder":
-        _reject_image(ready, platform)
+        _refuse_image(ready, platform)
         return Artifact("folder", str(loaded.folder), staging.code_digest(loaded))
     if ready is not None:
         return ready
@@ -116,7 +116,7 @@ def build_artifact(
     registry, such as `…:latest`, refers to the new image only after the block has succeeded.
     """
     if platform.artifact_kind == "folder":
-        _reject_image(ready, platform)
+        _refuse_image(ready, platform)
         progress(f"staging {display_path(loaded.folder)}")
         with staged_code(loaded, previous, progress) as artifact:
             yield artifact
@@ -147,7 +147,7 @@ def _pinned_reference(reference: str, built: BuiltImage, engine: Engine) -> str:
     return tag
 
 
-def _reject_image(ready: Artifact | None, platform: Platform) -> None:
+def _refuse_image(ready: Artifact | None, platform: Platform) -> None:
     if ready is not None:
         raise UnavailableError(
             f"the {platform.name} platform runs folders, and {ready.reference} is an image",

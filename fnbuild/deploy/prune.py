@@ -104,9 +104,9 @@ def _image_use(platform: Platform, request: PruneRequest) -> ImageUse:
     for candidate in all_platforms(request.connect):
         if candidate.artifact_kind != "image":
             continue
-        if candidate.name != platform.name and (notices := candidate.problems()):
+        if candidate.name != platform.name and (problems := candidate.problems()):
             if candidate.is_configured():
-                raise UnavailableError(f"{candidate.name}: {notices[0]}")
+                raise UnavailableError(f"{candidate.name}: {problems[0]}")
             continue
         use |= candidate.image_use(request.namespace)
     return use
