@@ -263,10 +263,10 @@ class WorkerPools:
         self.spawner.stop()
         await asyncio.gather(*[pool.stop(timeout) for pool in self._pools])
 
-    def drain(self) -> None:
-        """Run the drain callback of every worker."""
+    def run_drain_callbacks(self) -> None:
+        """Run the drain callback of every worker after its current event."""
         for worker in self.workers:
-            worker.drain()
+            worker.run_drain_callback()
 
     def kill(self) -> None:
         """Kill every worker."""

@@ -164,7 +164,7 @@ class Processor(ProcessorControl):
         The workers' drain callbacks run once, their termination callbacks at the end.
         """
         if self._draining is None:
-            self.pools.drain()
+            self.pools.run_drain_callbacks()
         self._begin_shutdown(self.config.drain_timeout)
 
     def stop(self) -> None:

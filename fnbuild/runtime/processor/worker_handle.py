@@ -367,7 +367,7 @@ class WorkerHandle(ProcessRequester):
         self.start()
         return await self._wait_until_settled()
 
-    def drain(self) -> None:
+    def run_drain_callback(self) -> None:
         """Run the handler's drain callback after the current event."""
         if self.process is not None and self._ready_at:
             self.process.send(wire.DRAIN, {})
