@@ -42,19 +42,19 @@ SESSION_KEY_FILE = "session.key"
 _KEY_BYTES = 32
 
 
-def read_or_create_signing_key(directory: Path) -> bytes:
+def read_or_create_signing_key(folder: Path) -> bytes:
     """Return the key that signs sessions, from a file of the data directory.
 
     The file is created on first use. A key that other users could read, or that is truncated, is
     replaced, which ends its sessions.
     """
-    path = directory / SESSION_KEY_FILE
+    path = folder / SESSION_KEY_FILE
     try:
         return _read_key(path) or _create_key(path)
     except OSError as error:
         raise StoreError(
             f"cannot use {path}: {error.strerror}",
-            hint=f"the owner of {directory} must be able to read and write it",
+            hint=f"the owner of {folder} must be able to read and write it",
         ) from error
 
 
