@@ -80,7 +80,9 @@ def _check_function_names(
     platform: Platform, namespace: str, names: tuple[str, ...], survey: PruneReport
 ) -> None:
     """Raise `NotFoundError` for a name of which there is neither a function nor anything left."""
-    having_objects = {leftover.function for leftover in survey.leftovers} | {*survey.kept_by_user_tags}
+    having_objects = {leftover.function for leftover in survey.leftovers} | {
+        *survey.kept_by_user_tags
+    }
     for name in names:
         if name not in having_objects:
             platform.deployment(namespace, name)

@@ -58,7 +58,7 @@ class PruneReport:
     leftovers: list[Leftover] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     kept_by_user_tags: list[str] = field(default_factory=list)
-    """The function of each image that no revision needs but that stays because of a tag given by the user."""
+    """The functions of images that no revision needs and a tag given by the user keeps."""
 
 
 def find_leftovers(platform: Platform, request: PruneRequest) -> PruneReport:
