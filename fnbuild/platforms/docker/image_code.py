@@ -7,6 +7,7 @@ fnbuild sets in images; files that other build lines add (mostly weights) have a
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 import socket
@@ -114,8 +115,10 @@ def _unpack(chunks: Iterator[bytes], folder: Path) -> None:
             name = member.name.partition("/")[2]
             if not name or member.mtime != FILE_TIMESTAMP:
                 continue
-            target = member.linkname.partition("/")[2] if member.islnk() else member.linkname
-            relative = member.replace(name=name, linkname=target, deep=False)
+            relative = copy.copy(member)  # `replace` is missing before 3.11.4
+            relative.name = name
+            if member.islnk():
+                relative.linkname = member.linkname.partition("/")[2]
             add_tar_member(tree, archive, relative)
     tree.create_links()
 
