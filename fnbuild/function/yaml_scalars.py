@@ -1,4 +1,4 @@
-"""The values of plain YAML scalars, resolved as by the Go YAML library behind Nuclio.
+"""The values of plain YAML scalars, resolved as by the Go YAML library that Nuclio uses.
 
 Nuclio turns YAML into JSON with ghodss/yaml on yaml.v2: YAML 1.1 words (`yes`, `0750`, `1_000`),
 and numbers or booleans in a text field become text again.

@@ -180,5 +180,5 @@ def test_the_url_of_a_function() -> None:
 
 def test_log_lines() -> None:
     record = LogRecord(1700000000.25, "warning", "slow", "1", {"name": "h", "ms": 12})
-    shown = click.unstyle(record_formatter("human")(record))
-    assert shown.endswith('.250 (W) w1 slow {"ms": 12}')
+    line = click.unstyle(record_formatter("human")(record))
+    assert line.endswith('.250 (W) w1 slow {"ms": 12}')

@@ -1,7 +1,7 @@
 """Reap child processes.
 
 The processor is a subreaper: a process whose parent has ended becomes its child. Workers forked by
-a template are thus children like all others, and processes that a dead worker leaves behind do not
+a template are thus children like all others, and the remaining processes of a dead worker do not
 stay zombies.
 """
 

@@ -158,9 +158,9 @@ def test_rollback_without_a_number(dashboard: Dashboard, revised_function: str) 
     again = dashboard.request("POST", path, json={}, headers=WAIT)
     assert again.status == 404, again.text
     assert "served before" in again.json["error"]
-    shown = get(dashboard, revised_function)["status"]
-    assert shown["state"] == "error"
-    assert "served before" in shown["message"]
+    status = get(dashboard, revised_function)["status"]
+    assert status["state"] == "error"
+    assert "served before" in status["message"]
     assert reply_of(dashboard, revised_function) == "one"
     dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
 
