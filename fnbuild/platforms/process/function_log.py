@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -146,17 +145,29 @@ def _inode(path: Path) -> int:
 def _seek_tail(files: list[BinaryIO], tail: int) -> None:
     """Move the files' positions to the start of the last `tail` lines."""
     for file in reversed(files):
-        starts = deque(_line_starts(file), maxlen=tail)
-        if starts:  # else it is at its end
-            file.seek(starts[0])
-        tail -= len(starts)
+        tail -= _seek_tail_of_file(file, tail)
 
 
-def _line_starts(file: BinaryIO) -> Iterator[int]:
-    start = 0
-    for line in file:
-        yield start
-        start += len(line)
+def _seek_tail_of_file(file: BinaryIO, lines: int) -> int:
+    """Move to the start of the last `lines` lines; return how many of them the file has."""
+    end = file.seek(0, os.SEEK_END)
+    if not end or not lines:
+        return 0
+    # The line break at the end does not start another line.
+    file.seek(end - 1)
+    position = end - 1 if file.read(1) == b"\n" else end
+    missing = lines
+    while position:
+        size = min(_TAIL_BYTES, position)
+        position -= size
+        file.seek(position)
+        piece = file.read(size)
+        if (breaks := piece.count(b"\n")) >= missing:
+            file.seek(position + len(piece.rsplit(b"\n", missing)[0]) + 1)
+            return lines
+        missing -= breaks
+    file.seek(0)
+    return lines - missing + 1
 
 
 def _lines(path: Path, files: list[BinaryIO], rotated: int, stop: Event | None) -> Iterator[bytes]:
