@@ -32,25 +32,16 @@ class ConnectionOwner(abc.ABC):
     for a body of known size.
     """
 
-    def __init__(
-        self,
-        app: App,
-        limits: Optional[ConnectionLimits] = None,
-        on_error: Optional[OnError] = None,
-        commands: Optional[Dict[bytes, Command]] = None,
-        *,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.app = app
-        self.limits = limits or ConnectionLimits()
-        self.loop = loop
-        self.in_flight = 0
-        self.keep_alive_disabled = False
-        self.expired = False
-        self.on_refusal: Optional[OnRefusal] = None
-        self.allocate_body: BodyAllocator = SizedBody
-        self.commands = commands or {}
-        self._on_error = on_error
+    app: App
+    loop: asyncio.AbstractEventLoop
+    limits: ConnectionLimits
+    commands: Dict[bytes, Command]
+    in_flight = 0
+    keep_alive_disabled = False
+    expired = False
+    on_error: Optional[OnError] = None
+    on_refusal: Optional[OnRefusal] = None
+    allocate_body: BodyAllocator
 
     def new_reader(self) -> RequestReader:
         """Return a reader for one connection's requests."""
@@ -83,5 +74,5 @@ class ConnectionOwner(abc.ABC):
 
     def report(self, description: str, error: BaseException) -> None:
         """Report an exception."""
-        if self._on_error is not None:
-            self._on_error(description, error)
+        if self.on_error is not None:
+            self.on_error(description, error)

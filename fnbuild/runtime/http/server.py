@@ -11,6 +11,7 @@ from typing import Dict, List, Optional, Set
 from .connection import HttpConnection
 from .connection_owner import App, Command, ConnectionOwner, OnError
 from .messages import ConnectionLimits
+from .reader import SizedBody
 
 _MAX_ACCEPTS = 16
 _PAUSE_AFTER_ERROR = 0.5
@@ -28,7 +29,12 @@ class HttpServer(ConnectionOwner):
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(app, limits, on_error, commands, loop=loop)
+        self.app = app
+        self.limits = limits or ConnectionLimits()
+        self.on_error = on_error
+        self.commands = commands or {}
+        self.loop = loop
+        self.allocate_body = SizedBody
         self._connections: Set[HttpConnection] = set()
         self._listeners: List[socket.socket] = []
         self._accepting = True
