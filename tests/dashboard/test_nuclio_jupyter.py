@@ -125,9 +125,9 @@ def test_waiting_for_a_disabled_function_ends(
     credentials = auth(dashboard, "basic")
     nuclio.deploy_code(CODE, dashboard.url, name, project, spec=off, auth_info=credentials)
     state, _, _, _ = get_deploy_status(f"{dashboard.url}/api", name)
-    shown = function(dashboard, name)
-    assert (state, shown["spec"]["disable"]) == ("ready", True)
-    assert shown["status"]["replicas"]["available"] == 0
+    disabled = function(dashboard, name)
+    assert (state, disabled["spec"]["disable"]) == ("ready", True)
+    assert disabled["status"]["replicas"]["available"] == 0
 
 
 def test_without_credentials_nothing_is_changed(

@@ -57,15 +57,15 @@ def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
         return sum(sample[name] for sample in statistics(dashboard, failing)["samples"])
 
     until(lambda: total("requests") >= 12, "the requests are in a sample")
-    shown = statistics(dashboard, failing)
+    response = statistics(dashboard, failing)
     assert (total("requests"), total("errors")) == (12, 2)
-    assert shown["interval"] == 5
-    [busy, *_] = [sample for sample in shown["samples"] if sample["requests"]]
+    assert response["interval"] == 5
+    [busy, *_] = [sample for sample in response["samples"] if sample["requests"]]
     assert 10 < busy["p50"] <= busy["p95"] <= busy["p99"]
     assert busy["workers"] == 1
-    for quiet in (sample for sample in shown["samples"] if not sample["requests"]):
+    for quiet in (sample for sample in response["samples"] if not sample["requests"]):
         assert quiet["p50"] is None
-    assert shown["gpuMemory"] is None
+    assert response["gpuMemory"] is None
 
 
 def test_the_latest_errors_come_first(dashboard: Dashboard, failing: str) -> None:

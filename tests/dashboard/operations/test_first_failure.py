@@ -21,11 +21,11 @@ def states(dashboard: Dashboard, name: str) -> set[str]:
     printed = json.loads(dashboard.cli("get", "function", name, "-o", "json").stdout)
     object_ = dashboard.request("GET", f"/api/functions/{name}").json
     listed = dashboard.request("GET", "/api/functions").json[name]
-    shown = [object_["status"], listed["status"], printed["status"]]
-    reported = {"the weights are gone" in status.get("message", "") for status in shown}
-    details = {status["detailedState"] for status in shown[:2]}
+    statuses = [object_["status"], listed["status"], printed["status"]]
+    reported = {"the weights are gone" in status.get("message", "") for status in statuses}
+    details = {status["detailedState"] for status in statuses[:2]}
     return (
-        {status["state"] for status in shown}
+        {status["state"] for status in statuses}
         | details
         | (set() if all(reported) else {"no reason"})
     )

@@ -119,9 +119,9 @@ def test_a_change_by_one_dashboard_is_shown_by_the_other(pair: Pair, image: str)
     body = of_image(image, "first", 15)
     assert first.request("POST", "/api/functions", json=body).status == 202
     until(lambda: is_building(second), "the other lists a first deploy")
-    shown = listed(second)["slow"]
-    assert shown["spec"]["description"] == "takes its time"
-    assert "being deployed from" in shown["status"]["message"]
+    entry = listed(second)["slow"]
+    assert entry["spec"]["description"] == "takes its time"
+    assert "being deployed from" in entry["status"]["message"]
     assert status(second, "slow")["state"] == "building"
     refused(second, body)
     assert settled(second, "slow")["state"] == "ready"
@@ -163,9 +163,9 @@ def test_a_change_by_a_command_line_is_shown(started: Started) -> None:
     with started() as own:
         deployed(own, answering("mine", "one"))
         with held(own, "mine") as process:
-            shown = status(own, "mine")
-            assert shown["state"] == "building"
-            assert f"being deployed by process {process}" in shown["message"]
+            current = status(own, "mine")
+            assert current["state"] == "building"
+            assert f"being deployed by process {process}" in current["message"]
             assert "building" in own.cli("get", "functions").stdout
             assert invoked(own, "mine") == "one"
             answer = own.request("PUT", "/api/functions", json=answering("mine", "two"))
@@ -192,10 +192,10 @@ def test_a_change_that_is_refused_late_is_not_a_failure_of_the_function(
             gate.touch()
             until(lambda: operation(own, "mine")["state"] == "failed", "it is refused")
             assert "is being deployed by process" in operation(own, "mine")["message"]
-        shown = status(own, "mine")
-        assert shown["state"] == "ready"
-        assert "was refused: mine is being deployed by process" in shown["message"]
-        assert shown["operation"]["state"] == "failed"
+        current = status(own, "mine")
+        assert current["state"] == "ready"
+        assert "was refused: mine is being deployed by process" in current["message"]
+        assert current["operation"]["state"] == "failed"
         deployed(own, answering("mine", "two"), "PUT")
         assert status(own, "mine")["message"] == ""
 

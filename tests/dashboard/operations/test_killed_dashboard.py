@@ -106,11 +106,11 @@ def check(dashboard: Dashboard, before: dict[str, set[str | None]], round_: int)
 
 def matches_status(dashboard: Dashboard, name: str, *, serves: bool) -> bool:
     """Return True if the status of a function matches whether it serves."""
-    shown = settled(dashboard, name)
+    settled_function = settled(dashboard, name)
     listed = dashboard.request("GET", "/api/functions").json
-    if shown is None or not serves:
-        return not serves and (name in listed) == (shown is not None)
-    status = shown["status"]
+    if settled_function is None or not serves:
+        return not serves and (name in listed) == (settled_function is not None)
+    status = settled_function["status"]
     fits = status["state"] == "ready" or "goes on serving" in status["message"]
     return name in listed and fits and status["replicas"]["available"] == 1
 
