@@ -35,7 +35,7 @@ BEGIN = "<!-- dashboard: begin -->"
 END = "<!-- dashboard: end -->"
 
 _DOCUMENT = ROOT / "docs" / "performance.md"
-_CHROMIUM = Path("/usr/bin/chromium")
+_CHROMIUM = Path("/usr/bin/chromium-headless-shell")
 _JPEG = 200 * 1024
 _LARGE = 32 << 20
 _LARGE_ONES = 8

@@ -12,7 +12,7 @@ from tests.dashboard.conftest import Dashboard
 from tests.dashboard.page import isolated_browser
 from tests.dashboard.page.browsing import opened
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path("/usr/bin/chromium-headless-shell")
 
 
 # Not with session scope: while it runs, no other test of the process can have an event loop.
@@ -20,7 +20,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium, headless and, if possible, in a separate network namespace."""
     if not CHROMIUM.exists():
-        pytest.skip(f"Chromium is missing: there is no {CHROMIUM} (Debian's package chromium)")
+        pytest.skip(f"Chromium is missing: there is no {CHROMIUM} (a package of Debian)")
     if not isolated_browser.can_isolate():
         print("Chromium shares this machine's network: it aborts requests when interfaces change")
     program = isolated_browser.launcher(CHROMIUM, tmp_path_factory.mktemp("browser"))
