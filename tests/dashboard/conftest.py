@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +19,8 @@ import pytest
 import urllib3
 
 from fnbuild.builder import sdk
+from tests import forkserver
+from tests.forkserver import ForkedProcess
 
 PATIENCE = 180.0
 _ADDRESS = re.compile(r"^the dashboard is at ([^\s,]+)", re.MULTILINE)
@@ -51,7 +52,7 @@ class Dashboard:
     health: str
     token: str
     data_dir: Path
-    process: subprocess.Popen[str]
+    process: ForkedProcess
     errors: Path
     session: str = ""
     pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False))
@@ -100,14 +101,7 @@ class Dashboard:
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `fnbuild` on this dashboard's data directory."""
-        done = subprocess.run(
-            [sys.executable, "-m", "fnbuild", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        done = forkserver.run(arguments, self.environment, timeout=300)
         assert not check or done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -143,19 +137,16 @@ def running(
 ) -> Iterator[Dashboard]:
     """Run a dashboard on free ports; with `listen` false, `flags` have to name its addresses."""
     surroundings = environment(data_dir, **(env or {}))
-    command = [sys.executable, "-m", "fnbuild", "dashboard"]
-    token = surroundings.get("FNBUILD_DASHBOARD_TOKEN") or _token(command, data_dir)
+    token = surroundings.get("FNBUILD_DASHBOARD_TOKEN") or _token(data_dir)
     where = ["--listen", "127.0.0.1:0"] if listen else []
     number = sum(1 for _ in data_dir.parent.glob(f"{data_dir.name}.dashboard*"))
     errors = data_dir.parent / f"{data_dir.name}.dashboard{number}"
     with errors.open("w") as stream:
-        process = subprocess.Popen(
-            [*command, *where, "--health", "127.0.0.1:0", *flags],
-            env=surroundings,
-            stderr=stream,
+        process = forkserver.start(
+            ["dashboard", *where, "--health", "127.0.0.1:0", *flags],
+            surroundings,
             stdout=stream,
-            stdin=subprocess.DEVNULL,
-            text=True,
+            stderr=stream,
         )
     try:
         urls, health = _addresses(process, errors)
@@ -170,22 +161,17 @@ def running(
                 process.wait()
 
 
-def _token(command: list[str], data_dir: Path) -> str:
+def _token(data_dir: Path) -> str:
     """Return the data directory's token, which is created once and stored next to it."""
     kept = data_dir.parent / f"{data_dir.name}.token"
     if not kept.exists():
-        result = subprocess.run(
-            [*command, "token"],
-            env=environment(data_dir),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        result = forkserver.run(["dashboard", "token"], environment(data_dir), PATIENCE)
+        result.check_returncode()
         kept.write_text(result.stdout.strip())
     return kept.read_text()
 
 
-def _addresses(process: subprocess.Popen[str], errors: Path) -> tuple[list[str], str]:
+def _addresses(process: ForkedProcess, errors: Path) -> tuple[list[str], str]:
     """Return the addresses that a dashboard prints."""
     from tests.dashboard.waiting import until
 
@@ -247,13 +233,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterat
 
 def end_functions(data_dir: Path) -> None:
     """Stop the supervisor and all processes of functions."""
-    subprocess.run(
-        [sys.executable, "-m", "fnbuild", "down"],
-        env=environment(data_dir),
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    forkserver.run(["down"], environment(data_dir), PATIENCE)
 
 
 _ECHO = """\

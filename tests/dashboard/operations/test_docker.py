@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import forkserver
 from tests.dashboard.calls import (
     IGNORE_STATE,
     WAIT,
@@ -186,14 +186,7 @@ def test_the_command_line_deploys_through_a_dashboard(built: Machine) -> None:
                 built.data_dir, FNBUILD_NUCLIO_URL=dashboard.url, FNBUILD_NUCLIO_TOKEN=token
             )
             place = ("--platform", "nuclio", "-n", built.namespace)
-            return subprocess.run(
-                [sys.executable, "-m", "fnbuild", *arguments, *place],
-                env=surroundings,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=300,
-            )
+            return forkserver.run([*arguments, *place], surroundings, timeout=300)
 
         def done(*arguments: str) -> str:
             ended = run(*arguments)

@@ -23,6 +23,7 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import DockerKey as EngineKey
 from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.leases import format_age
+from tests import forkserver
 from tests.dashboard.conftest import running
 from tests.engine import until
 from tests.platforms.docker.author import Author, invoke
@@ -101,9 +102,8 @@ class Scene:
 
     def fnbuild(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line with another data directory."""
-        command = [sys.executable, "-m", "fnbuild", *arguments, "--platform", "local"]
         env = {**os.environ, "FNBUILD_DATA_DIR": str(self.elsewhere)}
-        return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+        return forkserver.run([*arguments, "--platform", "local"], env, timeout=300)
 
     def get(self) -> str:
         arguments = (
