@@ -87,16 +87,18 @@ def _records(
     platform: Platform, namespace: str, name: str, flags: dict[str, Any]
 ) -> Iterator[LogRecord]:
     """Return the records that the flags ask for."""
+    from fnbuild.platforms import LogOptions
+
     since = time.time() - _parse_since(flags["since"]) if flags["since"] else None
     errors, follow = flags["errors"], flags["follow"]
     # --tail counts the records after filtering.
-    tail = None if errors else flags["tail"]
+    options = LogOptions(follow, since, None if errors else flags["tail"])
     if flags["previous"]:
         if follow:
             raise click.UsageError("--previous and --follow exclude each other: that log has ended")
-        records = platform.previous_logs(namespace, name, since=since, tail=tail)
+        records = platform.previous_logs(namespace, name, options)
     else:
-        records = platform.logs(namespace, name, follow=follow, since=since, tail=tail)
+        records = platform.logs(namespace, name, options)
     if not errors:
         return records
     records = (record for record in records if record.level.lower() in _ERROR_LEVELS)

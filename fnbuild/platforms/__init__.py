@@ -12,6 +12,7 @@ from fnbuild.builder.artifact import Artifact as Artifact
 from fnbuild.errors import UsageError
 from fnbuild.names import PLATFORMS
 from fnbuild.platforms.audit import with_audit_log
+from fnbuild.platforms.base import ALL_RECORDS as ALL_RECORDS
 from fnbuild.platforms.base import NO_CONNECT_OPTIONS as NO_CONNECT_OPTIONS
 from fnbuild.platforms.base import NO_OPTIONS as NO_OPTIONS
 from fnbuild.platforms.base import Change as Change
@@ -22,6 +23,7 @@ from fnbuild.platforms.base import FunctionKey as FunctionKey
 from fnbuild.platforms.base import FunctionState as FunctionState
 from fnbuild.platforms.base import ImageUse as ImageUse
 from fnbuild.platforms.base import Leftover as Leftover
+from fnbuild.platforms.base import LogOptions as LogOptions
 from fnbuild.platforms.base import LogRecord as LogRecord
 from fnbuild.platforms.base import Manifest as Manifest
 from fnbuild.platforms.base import Plan as Plan

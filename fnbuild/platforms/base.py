@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from threading import Event
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
 from fnbuild.builder.artifact import Artifact
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
-from fnbuild.function.suggestions import closest
+from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.types import Function, Metadata
 from fnbuild.names import PROJECT_LABEL
 from fnbuild.progress import Progress
@@ -241,6 +241,23 @@ class LogRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LogOptions:
+    """The part of a function's log to read.
+
+    `since` is in seconds since the epoch, None for the whole log. `tail` is the number of last
+    records, None for all. With `follow`, new records follow until shortly after `stop` is set.
+    """
+
+    follow: bool = False
+    since: float | None = None
+    tail: int | None = None
+    stop: Event = field(default_factory=Event)
+
+
+ALL_RECORDS = LogOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """Counters of one processor since its start, and the present states of its workers.
 
@@ -374,28 +391,3 @@ def placeholder_function(key: tuple[str, str], project: str) -> Function:
     namespace, name = key
     labels = {PROJECT_LABEL: project}
     return Function(metadata=Metadata(name=name, namespace=namespace, labels=labels))
-
-
-def function_exists_error(key: tuple[str, str]) -> ConflictError:
-    """Return the error for the import of a function that exists."""
-    namespace, name = key
-    return ConflictError(
-        f"there is a function {name} in namespace {namespace} already",
-        hint=f"delete it first: `fnbuild delete function {name}`",
-    )
-
-
-def function_not_found_error(
-    namespace: str, name: str, functions: Iterable[tuple[str, str]]
-) -> NotFoundError:
-    """Return the error for a missing function; `functions` are all others (namespace, name)."""
-    message = f"there is no function {name} in namespace {namespace}"
-    keys = list(functions)
-    elsewhere = [space for space, other in keys if other == name]
-    close = closest(name, (other for space, other in keys if space == namespace))
-    hint = "`fnbuild get functions` lists them"
-    if elsewhere:
-        hint = f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
-    elif close:
-        hint = f'did you mean "{close}"?'
-    return NotFoundError(message, hint=hint)

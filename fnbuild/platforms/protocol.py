@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from threading import Event
 from typing import Literal, Protocol
 
 from fnbuild.builder.artifact import Artifact
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.types import Function
 from fnbuild.platforms.base import (
+    ALL_RECORDS,
     NO_OPTIONS,
     Deployment,
     Finding,
     FunctionKey,
     ImageUse,
     Leftover,
+    LogOptions,
     LogRecord,
     Plan,
     PlanOptions,
@@ -163,31 +164,18 @@ class Platform(Protocol):
         With `image`, its images that nothing else uses are removed as well.
         """
 
-    def logs(  # noqa: PLR0913 - independent filters
-        self,
-        namespace: str,
-        name: str,
-        *,
-        follow: bool = False,
-        since: float | None = None,
-        tail: int | None = None,
-        stop: Event | None = None,
+    def logs(
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
-        """Return an iterator over log records, oldest first. `since` is in seconds since the epoch.
+        """Return an iterator over log records, oldest first.
 
         The position in the log is fixed on return: a record written after the call is not skipped.
-        With `follow` the iterator continues with new records, and ends soon after `stop` is set.
         """
 
     def previous_logs(
-        self,
-        namespace: str,
-        name: str,
-        *,
-        since: float | None = None,
-        tail: int | None = None,
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
-        """Return the log records of the previous containers, oldest first.
+        """Return the log records of the previous containers, oldest first; they are not followed.
 
         Raises `UsageError` on platforms whose log continues across restarts: `logs` has it all.
         """

@@ -28,7 +28,7 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.function.types import Function, Spec
-from fnbuild.platforms import Deployment, FunctionKey, Platform, Project
+from fnbuild.platforms import Deployment, FunctionKey, LogOptions, Platform, Project
 from tests.engine import until
 
 CONFIG = """\
@@ -337,7 +337,7 @@ def test_following_a_log_ends_on_request(platform: Platform, author: Author) -> 
     ended, seen = threading.Event(), threading.Event()
 
     def follow() -> None:
-        records = platform.logs(author.namespace, "greeter", follow=True, stop=ended)
+        records = platform.logs(author.namespace, "greeter", LogOptions(follow=True, stop=ended))
         for record in records:
             if record.message == "the model is loaded":
                 seen.set()

@@ -9,9 +9,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from threading import Condition, Event, Thread
 from typing import ClassVar
 from weakref import WeakSet
@@ -29,7 +28,7 @@ from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
 from fnbuild.function.quantities import parse_duration
 from fnbuild.function.types import Raw
-from fnbuild.platforms import LogRecord, Platform
+from fnbuild.platforms import LogOptions, LogRecord, Platform
 
 # The most records that wait for a slow client before the reading of the log waits.
 _MAX_BUFFERED = 5000
@@ -137,26 +136,18 @@ _TIME_FORMATS = "`10m` (ago), seconds since the epoch, or 2026-01-31T12:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class _LogQuery:
-    """The part of a function's log to read. `replica` "" stands for all replicas."""
+    """The records of a function's log to read. `replica` "" stands for all replicas."""
 
     platform: Platform
     namespace: str
     name: str
-    since: float | None
-    tail: int | None
+    options: LogOptions
     min_level: int = 0
     replica: str = ""
 
-    def read(self, stop: Event | None, *, follow: bool) -> Iterator[LogRecord]:
-        records = self.platform.logs(
-            self.namespace,
-            self.name,
-            follow=follow,
-            since=self.since,
-            tail=self.tail,
-            stop=stop,
-        )
-        return filter(self._matches, records)
+    def read(self, stop: Event) -> Iterator[LogRecord]:
+        options = replace(self.options, stop=stop)
+        return filter(self._matches, self.platform.logs(self.namespace, self.name, options))
 
     def _matches(self, record: LogRecord) -> bool:
         level = _LEVELS.get(record.level, _LEVELS["error"])
@@ -183,16 +174,13 @@ async def get_replica_log(request: Request) -> Response:
             f"{name} has no replica {replica}", hint=f"it has {', '.join(names) or 'none'} now"
         )
     query = request.query_params
-    log = _LogQuery(
-        platform,
-        namespace,
-        name,
-        _parse_time(query.get("since", "")),
-        _parse_count("tailLines", query.get("tailLines", "")),
-        replica=replica,
+    options = LogOptions(
+        follow=query.get("follow", "true").lower() != "false",
+        since=_parse_time(query.get("since", "")),
+        tail=_parse_count("tailLines", query.get("tailLines", "")),
     )
-    follow = query.get("follow", "true").lower() != "false"
-    return await _stream(log, _encode_line, "text/plain; charset=utf-8", follow=follow)
+    log = _LogQuery(platform, namespace, name, options, replica=replica)
+    return await _stream(log, _encode_line, "text/plain; charset=utf-8")
 
 
 async def get_log(request: Request) -> Response:
@@ -208,16 +196,17 @@ async def get_log(request: Request) -> Response:
         since, tail = max(since or 0.0, time.time()), None
     if tail is None and since is None:
         tail = _DEFAULT_TAIL
-    log = _LogQuery(platform, namespace, name, since, tail, _parse_level(query.get("level", "")))
+    options = LogOptions(follow, since, tail)
+    log = _LogQuery(platform, namespace, name, options, _parse_level(query.get("level", "")))
     if follow:
-        return await _stream(log, _encode_event, "text/event-stream", follow=True)
+        return await _stream(log, _encode_event, "text/event-stream")
     async with services_of(request).reading_limiter.admit_to_slot():
         text = await anyio.to_thread.run_sync(_encode_records, log)
     return Response(text, media_type="application/json")
 
 
 def _encode_records(log: _LogQuery) -> bytes:
-    records = log.read(None, follow=False)
+    records = log.read(Event())
     return _encode_json({"records": [_record_object(record) for record in records]})
 
 
@@ -240,9 +229,9 @@ class _LogResponse(StreamingResponse):
 
 
 async def _stream(
-    log: _LogQuery, encode: Callable[[LogRecord], bytes], media_type: str, *, follow: bool
+    log: _LogQuery, encode: Callable[[LogRecord], bytes], media_type: str
 ) -> Response:
-    followed = FollowedLog(partial(log.read, follow=follow))
+    followed = FollowedLog(log.read)
     try:
         # Once a client has the head of the response, it receives every further record.
         await followed.open()

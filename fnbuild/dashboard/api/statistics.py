@@ -16,7 +16,7 @@ from fnbuild.dashboard.sampling import INTERVAL_SECONDS, Sample
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Deployment, LogRecord, Platform, Statistics
+from fnbuild.platforms import Deployment, LogOptions, LogRecord, Platform, Statistics
 from fnbuild.platforms.api_objects import worker_objects
 
 _MAX_LINES = 2000
@@ -66,7 +66,7 @@ def _worker_states(replicas: dict[str, Statistics]) -> list[Raw]:
 def _read_errors(platform: Platform, namespace: str, name: str) -> list[LogRecord]:
     """Return the last errors in the function's log, newest first."""
     try:
-        records = list(platform.logs(namespace, name, tail=_MAX_LINES))
+        records = list(platform.logs(namespace, name, LogOptions(tail=_MAX_LINES)))
     except FnbuildError:
         return []  # the function has no log yet, or no longer
     errors = [record for record in records if record.level == "error"]

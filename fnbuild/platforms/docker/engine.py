@@ -23,6 +23,7 @@ from typing import Any
 
 from fnbuild.function.types import Raw
 from fnbuild.hosts import is_loopback
+from fnbuild.platforms import LogOptions
 from fnbuild.platforms.docker.errors import ObjectNotFound, translating_errors
 
 _MOUNT_INFO = Path("/proc/self/mountinfo")
@@ -238,34 +239,25 @@ class Engine:
             return [int(row[0]) for row in table.get("Processes") or []]
         return []
 
-    def logs(
-        self,
-        container: str,
-        *,
-        follow: bool,
-        since: float | None,
-        tail: int | None,
-        stop: Event | None = None,
-    ) -> Iterator[bytes]:
+    def logs(self, container: str, options: LogOptions) -> Iterator[bytes]:
         """Return an iterator over chunks of the log, oldest first, with the engine's timestamps.
 
-        A chunk may end within a line. The request is sent before this method returns. The iterator
-        ends when `stop` is set.
+        A chunk may end within a line. The request is sent before this method returns.
         """
-        start = since if since is not None and since > 0 else None
+        start = options.since if options.since is not None and options.since > 0 else None
         action = "read the log of the container"
         with suppress(ObjectNotFound), self._translating(action):
             chunks = self._api.logs(
                 container,
                 stream=True,
-                follow=follow,
+                follow=options.follow,
                 timestamps=True,
                 since=start,
-                tail="all" if tail is None else tail,
+                tail="all" if options.tail is None else options.tail,
             )
-            if follow and stop is not None:
+            if options.follow:
                 # A read of a silent log only ends when its connection is closed.
-                Thread(target=_close_when_set, args=(stop, chunks), daemon=True).start()
+                Thread(target=_close_when_set, args=(options.stop, chunks), daemon=True).start()
             return self._read_chunks(chunks, action)
         return iter(())
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from threading import Event
 
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms import LogOptions, LogRecord
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.logs import parse_log_line
 
@@ -16,29 +16,22 @@ _POLL_SECONDS = 0.3
 _LAST_LINES = 20
 
 
-def read_logs(  # noqa: PLR0913 - what a log can be asked for
-    engine: Engine,
-    serving: Callable[[], str | None],
-    *,
-    follow: bool,
-    since: float | None,
-    tail: int | None,
-    stop: Event | None = None,
+def read_logs(
+    engine: Engine, serving: Callable[[], str | None], options: LogOptions
 ) -> Iterator[LogRecord]:
     """Return an iterator over the records, oldest first.
 
     `serving` returns the id of the container that serves now. The request to the engine is sent
     before this function returns. With `follow` the iterator continues with the container's
-    successors until `serving` returns None or `stop` is set.
+    successors until `serving` returns None.
     """
-    stop = stop or Event()
     if (container := serving()) is None:
         return iter(())
-    first = _parse_records(engine.logs(container, follow=follow, since=since, tail=tail, stop=stop))
-    if not follow:
+    first = _parse_records(engine.logs(container, options))
+    if not options.follow:
         # The engine also sends lines that are written during its response.
-        return islice(first, tail)
-    return chain(first, _follow_successors(engine, container, serving, stop))
+        return islice(first, options.tail)
+    return chain(first, _follow_successors(engine, container, serving, options.stop))
 
 
 def _follow_successors(
@@ -53,13 +46,13 @@ def _follow_successors(
         # All records of a successor are new.
         since = ended if container == previous else None
         previous = container
-        chunks = engine.logs(container, follow=True, since=since, tail=None, stop=stop)
+        chunks = engine.logs(container, LogOptions(follow=True, since=since, stop=stop))
         yield from _parse_records(chunks)
 
 
 def follow_container(engine: Engine, container: str, stop: Event) -> Iterator[LogRecord]:
     """Yield the records of one container until it stops or `stop` is set."""
-    return _parse_records(engine.logs(container, follow=True, since=None, tail=None, stop=stop))
+    return _parse_records(engine.logs(container, LogOptions(follow=True, stop=stop)))
 
 
 def _parse_records(chunks: Iterable[bytes]) -> Iterator[LogRecord]:
@@ -68,7 +61,7 @@ def _parse_records(chunks: Iterable[bytes]) -> Iterator[LogRecord]:
 
 def last_output(engine: Engine, container: str) -> str:
     """Return the last messages of a container as text."""
-    chunks = engine.logs(container, follow=False, since=None, tail=_LAST_LINES)
+    chunks = engine.logs(container, LogOptions(tail=_LAST_LINES))
     return "\n".join(record.message for record in _parse_records(chunks))
 
 

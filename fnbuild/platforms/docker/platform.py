@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from threading import Event
 
 from fnbuild.datadir import remove_lock
 from fnbuild.errors import (
@@ -20,12 +19,14 @@ from fnbuild.errors import (
 from fnbuild.function.types import Function
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import (
+    ALL_RECORDS,
     NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
     ImageUse,
     Leftover,
+    LogOptions,
     LogRecord,
     Plan,
     PlanOptions,
@@ -40,11 +41,7 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import (
-    function_exists_error,
-    function_not_found_error,
-    placeholder_function,
-)
+from fnbuild.platforms.base import placeholder_function
 from fnbuild.platforms.docker import (
     connection,
     doctor,
@@ -62,6 +59,7 @@ from fnbuild.platforms.docker.engine import Engine, reachable_address
 from fnbuild.platforms.docker.inventory import ChangeCounter, FunctionObjects
 from fnbuild.platforms.docker.labels import DockerKey, key_of
 from fnbuild.platforms.docker.leases import Lease
+from fnbuild.platforms.errors import function_exists_error, function_not_found_error
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import RevisionOrigin, imported_artifact
 
@@ -244,28 +242,19 @@ class DockerPlatform(Platform):
         address = reachable_address(container, deployment.internal_urls, deployment.external_urls)
         return nullcontext(f"http://{address}" if address else "")
 
-    def logs(  # noqa: PLR0913 - the options of a log
-        self,
-        namespace: str,
-        name: str,
-        *,
-        follow: bool = False,
-        since: float | None = None,
-        tail: int | None = None,
-        stop: Event | None = None,
+    def logs(
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
         key = DockerKey(namespace, name)
         objects = self._recovered_function(key)
-        if objects.container is None and not follow:
+        if objects.container is None and not options.follow:
             return revision_records.failure_log(objects.revisions)
 
         def serving_container() -> str | None:
             current = inventory.read_function(self.engine, key)
             return current.container.id if current.container else None
 
-        return logs.read_logs(
-            self.engine, serving_container, follow=follow, since=since, tail=tail, stop=stop
-        )
+        return logs.read_logs(self.engine, serving_container, options)
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
         restarts = {}

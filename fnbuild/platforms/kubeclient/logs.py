@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fnbuild.errors import FnbuildError, ForbiddenError, InputError, NotFoundError, UnavailableError
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms import LogOptions, LogRecord
 from fnbuild.platforms.kubeclient import streams
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.logs import parse_log_line
@@ -35,33 +35,28 @@ class _LogLine(NamedTuple):
     text: bytes
 
 
-def read_logs(  # noqa: PLR0913 (options of a log)
+def read_logs(
     cluster: Cluster,
     namespace: str,
     pods: Callable[[], list[str] | None],
-    *,
-    follow: bool,
-    since: float | None,
-    tail: int | None,
-    stop: threading.Event | None = None,
+    options: LogOptions,
 ) -> Iterator[LogRecord]:
     """Return an iterator over the records of all pods, oldest first, each with a field `pod`.
 
     `pods` returns the names of the current pods, or None once there will be no more. `tail` counts
     records of all pods together; they are read before this returns, which fixes the position in
-    the log. `follow` goes on, including pods that are new, until `pods` returns None or `stop` is
-    set.
+    the log. Following includes new pods and ends when `pods` returns None.
     """
     current_pods = pods()
     if current_pods is None:
         return iter(())
     # The position in each pod's log at which following continues after the history.
-    ends = dict.fromkeys(current_pods, int((since or 0) * 1e9))
-    past = _read_history(cluster, namespace, ends, since=since, tail=tail)
-    if not follow:
+    ends = dict.fromkeys(current_pods, int((options.since or 0) * 1e9))
+    past = _read_history(cluster, namespace, ends, options)
+    if not options.follow:
         return past
     followers = _LogFollowers(cluster, namespace, pods, ends)
-    return _follow_after(past, followers, stop or threading.Event())
+    return _follow_after(past, followers, options.stop)
 
 
 def _follow_after(
@@ -73,26 +68,26 @@ def _follow_after(
 
 
 def read_previous_logs(
-    cluster: Cluster, namespace: str, pods: list[str], *, since: float | None, tail: int | None
+    cluster: Cluster, namespace: str, pods: list[str], options: LogOptions
 ) -> Iterator[LogRecord]:
     """Yield the records that the pods' containers wrote before their last restart."""
     ends = dict.fromkeys(pods, 0)
-    yield from _read_history(cluster, namespace, ends, since=since, tail=tail, previous=True)
+    yield from _read_history(cluster, namespace, ends, options, previous=True)
 
 
-def _read_history(  # noqa: PLR0913 (options of a log)
+def _read_history(
     cluster: Cluster,
     namespace: str,
     ends: dict[str, int],
+    options: LogOptions,
     *,
-    since: float | None,
-    tail: int | None,
     previous: bool = False,
 ) -> Iterator[LogRecord]:
     """Return the current records of the pods in `ends`, oldest first, or the last `tail` of them.
 
     The last timestamp of each pod is stored in `ends`.
     """
+    since, tail = options.since, options.tail
     # Even with a tail of 0, the last line determines the position in the log.
     limit = None if tail is None else max(tail, 1)
     sources = {

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from fnbuild.errors import ForbiddenError
 from fnbuild.function.types import Raw
-from fnbuild.platforms.base import function_not_found_error
+from fnbuild.platforms.errors import function_not_found_error
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.errors import RequestSubject, namespace_not_found_error

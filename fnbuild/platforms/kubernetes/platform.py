@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from threading import Event
 
 from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
+    ALL_RECORDS,
     NO_CONNECT_OPTIONS,
     NO_OPTIONS,
     Artifact,
@@ -22,6 +22,7 @@ from fnbuild.platforms import (
     Deployment,
     Finding,
     ImageUse,
+    LogOptions,
     LogRecord,
     Plan,
     PlanOptions,
@@ -35,7 +36,7 @@ from fnbuild.platforms import (
     imported_code,
     revision_records,
 )
-from fnbuild.platforms.base import function_exists_error
+from fnbuild.platforms.errors import function_exists_error
 from fnbuild.platforms.kubeclient import connection, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubernetes import endpoints, function_state, inventory, leases, records
@@ -205,38 +206,22 @@ class KubernetesPlatform(Platform):
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return endpoints.reach_function(self.cluster, deployment)
 
-    def logs(  # noqa: PLR0913 - what a log can be asked for
-        self,
-        namespace: str,
-        name: str,
-        *,
-        follow: bool = False,
-        since: float | None = None,
-        tail: int | None = None,
-        stop: Event | None = None,
+    def logs(
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
         objects = self._read_function(key)
         pods = partial(self._pod_names, key)
-        if not follow and not pods():
+        if not options.follow and not pods():
             return revision_records.failure_log(records.all_revisions(objects))
-        return logs.read_logs(
-            self.cluster, namespace, pods, follow=follow, since=since, tail=tail, stop=stop
-        )
+        return logs.read_logs(self.cluster, namespace, pods, options)
 
     def previous_logs(
-        self,
-        namespace: str,
-        name: str,
-        *,
-        since: float | None = None,
-        tail: int | None = None,
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
         key = KubernetesKey(namespace, name)
         self._read_function(key)
-        return logs.read_previous_logs(
-            self.cluster, namespace, self._pod_names(key), since=since, tail=tail
-        )
+        return logs.read_previous_logs(self.cluster, namespace, self._pod_names(key), options)
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:
         # Restarts are additional information.

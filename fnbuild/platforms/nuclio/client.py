@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from heapq import merge
-from threading import Event
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError
 from fnbuild.function.types import Raw
 from fnbuild.hosts import is_loopback
-from fnbuild.platforms import Deployment, LogRecord, Project, api_objects
+from fnbuild.platforms import Deployment, LogOptions, LogRecord, Project, api_objects
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.logs import parse_log_line
 from fnbuild.platforms.nuclio import endpoints
@@ -156,7 +156,7 @@ class DashboardClient:
     def last_errors(self, key: FunctionKey, since: float) -> str:
         """Return the last errors in the log; `since` is in seconds since the epoch."""
         try:
-            records = list(self.logs(key, follow=False, since=since, tail=_LAST_LINES))
+            records = list(self.logs(key, LogOptions(since=since, tail=_LAST_LINES)))
         except (NotFoundError, UnavailableError):
             return ""
         return "\n".join(record.message for record in records if record.level == "error")
@@ -167,58 +167,45 @@ class DashboardClient:
         names = self.transport.expect(dict, reply).get("names") or []
         return [str(name) for name in self.transport.expect(list, names)]
 
-    def logs(
-        self,
-        key: FunctionKey,
-        *,
-        follow: bool,
-        since: float | None,
-        tail: int | None,
-        stop: Event | None = None,
-    ) -> Iterator[LogRecord]:
+    def logs(self, key: FunctionKey, options: LogOptions) -> Iterator[LogRecord]:
         """Return the records of all replicas; see `Platform.logs`."""
-        if follow:
-            return self._follow_logs(key, since, tail, stop or Event())
+        if options.follow:
+            return self._follow_logs(key, options)
         replicas = self.replica_names(key)
-        streams = {replica: self._replica_lines(key, replica, since, tail) for replica in replicas}
-        return merge_records(streams, tail)
+        streams = {replica: self._replica_lines(key, replica, options) for replica in replicas}
+        return merge_records(streams, options.tail)
 
-    def _follow_logs(
-        self, key: FunctionKey, since: float | None, tail: int | None, stop: Event
-    ) -> Iterator[LogRecord]:
+    def _follow_logs(self, key: FunctionKey, options: LogOptions) -> Iterator[LogRecord]:
         """Yield the records of replicas and of their successors until the function is deleted."""
+        stop = options.stop
+        from_start = replace(options, since=None, tail=None)
         previous: set[str] = set()
         while not stop.is_set() and self.function(key) is not None:
             started, replicas = time.time(), self.replica_names(key)
             # Every record of a successor is new.
             streams = {
-                replica: self._replica_lines(key, replica, since, tail, follow=True)
-                if not previous or replica in previous
-                else self._replica_lines(key, replica, None, None, follow=True)
+                replica: self._replica_lines(
+                    key, replica, options if not previous or replica in previous else from_start
+                )
                 for replica in replicas
             }
             yield from follow_records(streams, stop)
             previous.update(replicas)
-            since, tail = max(started, time.time() - _POLL_SECONDS), None
+            options = replace(options, since=max(started, time.time() - _POLL_SECONDS), tail=None)
             stop.wait(_POLL_SECONDS)
 
     def _replica_lines(
-        self,
-        key: FunctionKey,
-        replica: str,
-        since: float | None,
-        tail: int | None,
-        follow: bool = False,
+        self, key: FunctionKey, replica: str, options: LogOptions
     ) -> Iterator[bytes]:
         """Yield the lines of one replica's log. The request is sent for the first line."""
-        query = {"follow": "true" if follow else "false"}
-        if since is not None:
-            query["since"] = f"{max(1, round(time.time() - since))}s"
-        if tail is not None:
-            query["tailLines"] = str(tail)
+        query = {"follow": "true" if options.follow else "false"}
+        if options.since is not None:
+            query["since"] = f"{max(1, round(time.time() - options.since))}s"
+        if options.tail is not None:
+            query["tailLines"] = str(options.tail)
         path = f"{_function_path(key)}/logs/{quote(replica, safe='')}?{urlencode(query)}"
         headers = _namespace_header(path, key.namespace)
-        timeout = None if follow else _LOG_SECONDS
+        timeout = None if options.follow else _LOG_SECONDS
         with self.transport.open("GET", path, headers=headers, timeout=timeout) as response:
             yield from response
 

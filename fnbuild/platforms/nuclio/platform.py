@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from threading import Event
 
 from fnbuild.builder.image import registry
 from fnbuild.builder.processor_settings import readiness_seconds
@@ -21,11 +20,13 @@ from fnbuild.errors import (
 )
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import (
+    ALL_RECORDS,
     NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
     ImageUse,
+    LogOptions,
     LogRecord,
     Plan,
     PlanOptions,
@@ -36,13 +37,9 @@ from fnbuild.platforms import (
     Revision,
     imported_code,
 )
-from fnbuild.platforms.base import (
-    FunctionKey,
-    function_exists_error,
-    function_not_found_error,
-    placeholder_function,
-)
+from fnbuild.platforms.base import FunctionKey, placeholder_function
 from fnbuild.platforms.checks import Check, run_checks
+from fnbuild.platforms.errors import function_exists_error, function_not_found_error
 from fnbuild.platforms.nuclio import function_state, planning, rollout
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
@@ -223,27 +220,18 @@ class NuclioPlatform(Platform):
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return self.dashboard.reachable_url(deployment)
 
-    def logs(  # noqa: PLR0913 - the options of a log
-        self,
-        namespace: str,
-        name: str,
-        *,
-        follow: bool = False,
-        since: float | None = None,
-        tail: int | None = None,
-        stop: Event | None = None,
+    def logs(
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
         key = FunctionKey(namespace, name)
         self._read_function(key)
-        return self.dashboard.logs(key, follow=follow, since=since, tail=tail, stop=stop)
+        return self.dashboard.logs(key, options)
 
     def previous_logs(
         self,
         namespace: str,
         name: str,
-        *,
-        since: float | None = None,  # noqa: ARG002
-        tail: int | None = None,  # noqa: ARG002
+        options: LogOptions = ALL_RECORDS,  # noqa: ARG002
     ) -> Iterator[LogRecord]:
         raise UsageError(
             "Nuclio does not keep the logs of previous containers",

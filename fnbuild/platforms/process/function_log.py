@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms import ALL_RECORDS, LogOptions, LogRecord
 from fnbuild.platforms.logs import parse_log_line
 
 MAX_SIZE = 16 << 20
@@ -84,29 +84,21 @@ def records_after(path: Path, start: int) -> Iterator[tuple[LogRecord, int]]:
             yield parse_log_line(line, 0.0), start
 
 
-def read(
-    path: Path,
-    *,
-    follow: bool = False,
-    since: float | None = None,
-    tail: int | None = None,
-    stop: Event | None = None,
-) -> Iterator[LogRecord]:
+def read(path: Path, options: LogOptions = ALL_RECORDS) -> Iterator[LogRecord]:
     """Return an iterator over the records, oldest first, starting with those of the rotated file.
 
-    `since` is in seconds since the epoch. The position in the log is fixed on return, so that a
-    record written after the call is not skipped. With `follow` the iterator continues with new
-    records until the file is deleted or `stop` is set.
+    The position in the log is fixed on return, so that a record written after the call is not
+    skipped. Following ends when the file is deleted.
     """
     with contextlib.ExitStack() as stack:
         files, rotated = _open_files(path, stack)
-        if tail is not None:
-            _seek_tail(files, tail)
-        lines = _lines(path, files, rotated, (stop or Event()) if follow else None)
-        if not follow:
+        if options.tail is not None:
+            _seek_tail(files, options.tail)
+        lines = _lines(path, files, rotated, options.stop if options.follow else None)
+        if not options.follow:
             # Lines written during the reading are added to the last `tail` lines.
-            lines = islice(lines, tail)
-        return _records(stack.pop_all(), lines, since)
+            lines = islice(lines, options.tail)
+        return _records(stack.pop_all(), lines, options.since)
 
 
 def _records(

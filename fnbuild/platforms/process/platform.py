@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from threading import Event
 
 from fnbuild import trees
 from fnbuild.datadir import function_dir
@@ -20,12 +19,14 @@ from fnbuild.errors import (
 from fnbuild.function.types import Function, to_dict
 from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import (
+    ALL_RECORDS,
     NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
     FunctionKey,
     Leftover,
+    LogOptions,
     LogRecord,
     Plan,
     PlanOptions,
@@ -37,7 +38,8 @@ from fnbuild.platforms import (
     Statistics,
     imported_code,
 )
-from fnbuild.platforms.base import function_exists_error, placeholder_function
+from fnbuild.platforms.base import placeholder_function
+from fnbuild.platforms.errors import function_exists_error
 from fnbuild.platforms.process import (
     deploys,
     doctor,
@@ -218,20 +220,13 @@ class ProcessPlatform(Platform):
         """The store, kept open so that its change counter goes on."""
         return Store.open()
 
-    def logs(  # noqa: PLR0913 - independent filters
-        self,
-        namespace: str,
-        name: str,
-        *,
-        follow: bool = False,
-        since: float | None = None,
-        tail: int | None = None,
-        stop: Event | None = None,
+    def logs(
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
             records.require_function(store, key)
-        return function_log.read(log_path(key), follow=follow, since=since, tail=tail, stop=stop)
+        return function_log.read(log_path(key), options)
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:

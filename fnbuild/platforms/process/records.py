@@ -16,7 +16,7 @@ from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, FunctionKey, Revision
-from fnbuild.platforms.base import function_not_found_error
+from fnbuild.platforms.errors import function_not_found_error
 from fnbuild.platforms.process import foreground_records, function_state
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.revision_records import RevisionHistory, failure_text

@@ -11,7 +11,7 @@ import pytest
 from fnbuild.datadir import function_lock, make_private_dir
 from fnbuild.errors import BusyError, ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.function.types import Raw
-from fnbuild.platforms import Deployment, FunctionKey
+from fnbuild.platforms import Deployment, FunctionKey, LogOptions
 from fnbuild.platforms.docker import DockerPlatform, inventory
 from tests.engine import free_port, registry, until
 from tests.platforms.docker.author import Author, invoke
@@ -267,7 +267,7 @@ def test_following_logs_continues_in_the_next_container(
         return "WORD"
     """
     author.deploy(author.write_code(code.replace("WORD", "one")))
-    records = platform.logs(author.namespace, "greeter", follow=True)
+    records = platform.logs(author.namespace, "greeter", LogOptions(follow=True))
     messages = [next(record.message for record in records if "is loaded" in record.message)]
     author.deploy(author.write_code(code.replace("WORD", "two")))
     messages.append(next(record.message for record in records if "is loaded" in record.message))
@@ -326,6 +326,9 @@ def test_a_tail_is_limited_while_the_log_grows(author: Author, platform: DockerP
     author.deploy(author.write_code(code))
     # The deploy shows its output during the start.
     assert "| loading the weights" in author.progress
-    until("lines", lambda: len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5)
+    until(
+        "lines",
+        lambda: len(list(platform.logs(author.namespace, "greeter", LogOptions(tail=5)))) == 5,
+    )
     for _ in range(5):
-        assert len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5
+        assert len(list(platform.logs(author.namespace, "greeter", LogOptions(tail=5)))) == 5

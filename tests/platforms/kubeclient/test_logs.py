@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms import ALL_RECORDS, LogOptions, LogRecord
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import own_namespace
@@ -43,17 +43,9 @@ def finished_pods(cluster: Cluster, greeter_image: str) -> Iterator[str]:
 
 
 def read_records(
-    cluster: Cluster,
-    namespace: str,
-    names: list[str],
-    *,
-    since: float | None = None,
-    tail: int | None = None,
+    cluster: Cluster, namespace: str, names: list[str], options: LogOptions = ALL_RECORDS
 ) -> list[LogRecord]:
-    records = logs.read_logs(
-        cluster, namespace, lambda: names, follow=False, since=since, tail=tail
-    )
-    return list(records)
+    return list(logs.read_logs(cluster, namespace, lambda: names, options))
 
 
 def test_pods_are_merged_by_time(cluster: Cluster, finished_pods: str) -> None:
@@ -66,13 +58,16 @@ def test_pods_are_merged_by_time(cluster: Cluster, finished_pods: str) -> None:
 
 def test_tail_counts_lines_of_all_pods(cluster: Cluster, finished_pods: str) -> None:
     whole = read_records(cluster, finished_pods, ["a", "b"])
-    assert read_records(cluster, finished_pods, ["a", "b"], tail=3) == whole[-3:]
-    assert read_records(cluster, finished_pods, ["a", "b"], tail=0) == []
+    assert read_records(cluster, finished_pods, ["a", "b"], LogOptions(tail=3)) == whole[-3:]
+    assert read_records(cluster, finished_pods, ["a", "b"], LogOptions(tail=0)) == []
 
 
 def test_since_is_exact(cluster: Cluster, finished_pods: str) -> None:
     whole = read_records(cluster, finished_pods, ["a", "b"])
-    assert read_records(cluster, finished_pods, ["a", "b"], since=whole[4].time) == whole[4:]
+    assert (
+        read_records(cluster, finished_pods, ["a", "b"], LogOptions(since=whole[4].time))
+        == whole[4:]
+    )
 
 
 def test_long_lines_are_not_split(cluster: Cluster, finished_pods: str) -> None:
@@ -97,9 +92,7 @@ def test_following_includes_new_pods_and_survives_old_ones(
         return [item["metadata"]["name"] for item in cluster.list(kinds.POD, cluster_namespace)]
 
     def listen() -> None:
-        stream = logs.read_logs(
-            cluster, cluster_namespace, serving, follow=True, since=None, tail=None
-        )
+        stream = logs.read_logs(cluster, cluster_namespace, serving, LogOptions(follow=True))
         records.extend(record for record in stream if record.message.startswith("line"))
 
     records: list[LogRecord] = []
@@ -130,9 +123,8 @@ def test_following_continues_after_the_tail(
         lambda: len(read_records(cluster, cluster_namespace, ["one"])) > 5,
         START_SECONDS,
     )
-    records = logs.read_logs(
-        cluster, cluster_namespace, lambda: ["one"], follow=True, since=None, tail=2
-    )
+    options = LogOptions(follow=True, tail=2)
+    records = logs.read_logs(cluster, cluster_namespace, lambda: ["one"], options)
     with closing(records):
         numbers = [int(next(records).message.split()[1]) for _ in range(30)]
         assert numbers == list(range(numbers[0], numbers[0] + 30))

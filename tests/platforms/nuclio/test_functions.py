@@ -8,7 +8,7 @@ from fnbuild.datadir import function_lock
 from fnbuild.deploy import exports, pipeline
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.function.types import Function, Spec
-from fnbuild.platforms import Artifact, Project
+from fnbuild.platforms import Artifact, LogOptions, Project
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.platforms.nuclio.function_config import SETTLED_STATES, nuclio_state_of
@@ -225,7 +225,7 @@ def test_projects_are_changed_and_deleted(scenario: Scenario) -> None:
 
 def test_following_a_log_continues_in_the_next_container(scenario: Scenario) -> None:
     deployment = scenario.deploy("one")
-    records = scenario.platform.logs(scenario.namespace, "greeter", follow=True)
+    records = scenario.platform.logs(scenario.namespace, "greeter", LogOptions(follow=True))
     assert next(records)
     scenario.invoke(deployment)
     logged = next(record for record in records if record.message == "asked")

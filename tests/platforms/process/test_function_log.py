@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms import LogOptions, LogRecord
 from fnbuild.platforms.process import ProcessPlatform, function_log
 from tests.platforms.process.author import NAMESPACE, Author, invoke, wait_for
 
@@ -42,9 +42,9 @@ def test_lines_become_records(log: Path) -> None:
 
 def test_since_and_tail_limit_the_records(log: Path) -> None:
     log.write_bytes(b"".join(line(str(n), n) for n in range(5)))
-    assert messages(function_log.read(log, since=2.0)) == ["2", "3", "4"]
-    assert messages(function_log.read(log, tail=2)) == ["3", "4"]
-    assert messages(function_log.read(log, since=1.0, tail=0)) == []
+    assert messages(function_log.read(log, LogOptions(since=2.0))) == ["2", "3", "4"]
+    assert messages(function_log.read(log, LogOptions(tail=2))) == ["3", "4"]
+    assert messages(function_log.read(log, LogOptions(since=1.0, tail=0))) == []
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -55,7 +55,7 @@ def test_tails_of_all_lengths(log: Path, tail: int, whole: bool) -> None:
     function_log.rotated_path(log).write_bytes(b"".join(lines[:1000]))
     log.write_bytes(b"".join(lines[1000:])[: None if whole else -1])
     expected = [str(number) for number in range(2000)][2000 - min(tail, 2000) :]
-    printed = messages(function_log.read(log, tail=tail))
+    printed = messages(function_log.read(log, LogOptions(tail=tail)))
     assert [text.split()[0] for text in printed] == expected
 
 
@@ -80,7 +80,7 @@ def test_rotation_keeps_the_records_and_the_open_file(log: Path) -> None:
 def test_the_position_is_fixed_before_the_first_record_is_read(log: Path, follow: bool) -> None:
     log.write_bytes(line("1") + line("2"))
     ended = threading.Event()
-    records = function_log.read(log, follow=follow, tail=1, stop=ended)
+    records = function_log.read(log, LogOptions(follow=follow, tail=1, stop=ended))
     with log.open("ab") as writer:
         writer.write(line("3"))
     # A tail of one record yields one record unless the log is followed.
@@ -94,7 +94,7 @@ def test_following_continues_after_a_rotation(log: Path) -> None:
     seen: list[str] = []
 
     def follow() -> None:
-        for record in function_log.read(log, follow=True, tail=1):
+        for record in function_log.read(log, LogOptions(follow=True, tail=1)):
             seen.append(record.message)
 
     thread = threading.Thread(target=follow)
@@ -122,7 +122,7 @@ def test_a_slow_reader_loses_no_records(log: Path) -> None:
     seen: list[str] = []
 
     def follow() -> None:
-        for record in function_log.read(log, follow=True, stop=ended):
+        for record in function_log.read(log, LogOptions(follow=True, stop=ended)):
             seen.append(record.message)
             assert go_on.wait(60)
 
@@ -155,7 +155,7 @@ def test_logs_contain_prints_and_log_records(platform: ProcessPlatform, author: 
 
 def test_a_tail_is_limited_while_the_log_grows(log: Path) -> None:
     log.write_bytes(b"".join(line(str(number)) for number in range(10)))
-    records = function_log.read(log, tail=3)
+    records = function_log.read(log, LogOptions(tail=3))
     texts = [next(records).message]
     with log.open("ab") as file:
         file.write(b"".join(line(str(number)) for number in range(10, 5000)))

@@ -18,7 +18,7 @@ from fnbuild.errors import (
     UnavailableError,
 )
 from fnbuild.function.types import Raw
-from fnbuild.platforms import LogRecord, Progress
+from fnbuild.platforms import LogOptions, LogRecord, Progress
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
@@ -201,15 +201,8 @@ class ReadinessWait:
             while not (first := pods()) and not stop.wait(_PAUSE_SECONDS):
                 pass
             namespace = self.revision.key.namespace
-            return logs.read_logs(
-                self.cluster,
-                namespace,
-                lambda: first,
-                follow=True,
-                since=None,
-                tail=None,
-                stop=stop,
-            )
+            options = LogOptions(follow=True, stop=stop)
+            return logs.read_logs(self.cluster, namespace, lambda: first, options)
 
         return StartupFollower(records, self.progress)
 
