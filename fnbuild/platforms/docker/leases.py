@@ -120,6 +120,7 @@ class Lease:
         self._record = record
         self._renewed = time.monotonic()
         self._lost = False
+        self._is_unfinished = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         name = f"lease of {key}"
@@ -136,9 +137,15 @@ class Lease:
             self._check()
             self._replace(replace(self._record, stage=stage))
 
+    def mark_unfinished(self) -> None:
+        """Keep the record at the release: the change is neither completed nor undone."""
+        with self._lock:
+            self._is_unfinished = True
+
     def clear_stage(self) -> None:
         """Forget the stage: the change was completed or undone."""
         with self._lock:
+            self._is_unfinished = False
             self._record = replace(self._record, stage="")
 
     def check(self) -> None:
@@ -155,7 +162,7 @@ class Lease:
         with suppress(FnbuildError), self._lock:
             if self.is_lost:
                 return
-            if self._record.stage:
+            if self._record.stage or self._is_unfinished:
                 self._replace(replace(self._record, lifetime=0.0))
             else:
                 self._engine.remove_volume(_volume_name(self._key, self._record.number))

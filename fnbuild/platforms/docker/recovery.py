@@ -73,8 +73,8 @@ def recover(
 ) -> FunctionObjects:
     """Finish or undo an interrupted change; return the function in its new state.
 
-    Without `wait`, a new container whose workers are still starting is left as it is, and the lease
-    keeps its stage. The caller holds the lease.
+    Without `wait`, a new container whose workers are still starting is left as it is, and the
+    record of the lease stays. The caller holds the lease.
     """
     objects = inventory.read_function(engine, key)
     if lease.inherited_stage is None and objects.transient_containers:
@@ -128,6 +128,8 @@ class Recovery:
         if successor is None:
             self._restart_old(old, stopped=self.lease.stage == "switching")
         elif not self._decide(successor, old):
+            # Without a lease, other data directories would take it for a deploy that goes on.
+            self.lease.mark_unfinished()
             return
         self.lease.clear_stage()
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -31,7 +31,10 @@ from tests.platforms.docker.author import Author, invoke
 pytestmark = pytest.mark.system
 
 CODE = """
-import os
+import os, time
+
+def init_context(context):
+    time.sleep(float(os.environ.get("START_SECONDS", 0)))
 
 def handler(context, event):
     return os.environ["WORD"]
@@ -87,17 +90,19 @@ class Scene:
     def key(self) -> FunctionKey:
         return FunctionKey(self.author.namespace, "greeter")
 
-    def start_deploy(self, *step: str, signal_name: str = "SIGKILL") -> subprocess.Popen[str]:
+    def start_deploy(
+        self, *step: str, signal_name: str = "SIGKILL", flags: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
         arguments = [sys.executable, "-c", PROGRAM, *step, signal_name, "deploy", "greeter"]
         arguments += ["--namespace", self.author.namespace, "--platform", "local", "--force"]
         arguments += ["--path", str(self.author.home / "functions/greeter"), "--env", "WORD=two"]
-        arguments += ["--run-image", self.image]
+        arguments += ["--run-image", self.image, *flags]
         return subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def kill(self, *step: str) -> None:
-        output, _ = (process := self.start_deploy(*step)).communicate(timeout=120)
+    def kill(self, *step: str, flags: Sequence[str] = ()) -> None:
+        output, _ = (process := self.start_deploy(*step, flags=flags)).communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, output
 
     def fnbuild(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -213,6 +218,16 @@ def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scen
     assert scene.get() == "error"
     objects = inventory.read_function(scene.engine, scene.key)
     assert (objects.containers, objects.leases) == ([], [])
+
+
+def test_a_first_deploy_is_finished_by_the_first_command_that_finds_it_ready(
+    author: Author, scene: Scene
+) -> None:
+    author.platform.delete(*scene.key)
+    scene.kill("after", "start", "1", flags=("--env", "START_SECONDS=3"))
+    assert scene.get() == "building"
+    until("it is finished", lambda: scene.get() == "ready")
+    assert scene.is_settled
 
 
 @pytest.fixture
