@@ -6,6 +6,7 @@ Each command is a process with its own arguments, environment and streams. It ru
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -137,7 +138,14 @@ def _server() -> _Server:
             stdout=subprocess.DEVNULL,
             pass_fds=[far.fileno()],
         )
-    return _Server(near, process)
+    server = _Server(near, process)
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server: _Server) -> None:
+    server.requests.close()
+    server.process.wait()
 
 
 def _serve(requests: socket.socket) -> bool:
