@@ -134,7 +134,6 @@ class Echo:
             for seconds in ("0.2", "1", "600")
         }
         drains[b"PAUSE\n"] = lambda sock: self.server.pause()
-        drains[b"RESUME\n"] = lambda sock: self.server.resume()
         drains[b"LISTENERS\n"] = self.hand_over
         return drains
 

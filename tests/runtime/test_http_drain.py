@@ -118,18 +118,6 @@ def test_paused_servers_leave_connections_in_the_queue(server: Process):
     with server.wire() as wire:
         wire.ask("/echo", b"x")
         assert wire.silent()
-    # Only a connection could make the server resume, and it accepts none.
-
-
-def test_resume_accepts_queued_connections(server: Process):
-    with server.wire() as control:
-        until(lambda: server.counts()["connections"] == 2, "the connection is accepted")
-        server.command("PAUSE")
-        with server.wire() as wire:
-            wire.ask("/echo", b"x")
-            assert wire.silent()
-            control.send(b"RESUME\n")
-            assert wire.answer().body == b"x"
 
 
 def serves(wire: Wire) -> int:

@@ -57,14 +57,9 @@ class HttpServer(ConnectionOwner):
             self.loop.add_reader(sock.fileno(), self._accept, sock)
 
     def pause(self) -> None:
-        """Stop accepting. New connections wait for other processes, or for `resume`."""
+        """Stop accepting. New connections wait for other processes."""
         self._accepting = False
         self._unwatch()
-
-    def resume(self) -> None:
-        """Accept again."""
-        self._accepting = True
-        self._watch()
 
     def _watch(self) -> None:
         self._retry = None
