@@ -25,8 +25,9 @@ def test_options_are_added_once_and_quoted() -> None:
     )
 
 
+@pytest.mark.usefixtures("empty")
 def test_a_failure_proposes_a_command_with_the_same_options(
-    capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(["-n", "elsewhere", "redeploy", "nobody"]) == 1
     message = capsys.readouterr().err
