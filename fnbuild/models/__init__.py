@@ -1,0 +1,1 @@
+"""Models in storage: checks of storage URIs, uploads with hashes, and listings."""

@@ -1,0 +1,1 @@
+"""Models in storage: their URIs, and the download to the folder that a handler reads."""
