@@ -13,7 +13,13 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION, declared_secrets
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import closest, did_you_mean
-from fnbuild.function.types import FieldPath, Function
+from fnbuild.function.types import EnvVar, FieldPath, Function
+from fnbuild.runtime.storage.uris import (
+    SHA256_VARIABLE,
+    URI_VARIABLE,
+    StorageUriError,
+    parse_storage_uri,
+)
 
 RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
 MAX_NAME_LENGTH = 63
@@ -34,6 +40,7 @@ DOCKERFILE_INSTRUCTIONS = (
     "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "FROM",
 )  # fmt: skip
 _MAX_PIXELS = "FNBUILD_MAX_PIXELS"  # of `fnbuild.vision`, which reads it at a request
+_SHA256 = re.compile(r"([0-9a-fA-F]{64})?\Z")
 _CODE_ENTRY_TYPES = ("sourceCode", "archive", "github", "git", "s3", "image", "jar")
 
 
@@ -177,6 +184,7 @@ def check_variables(context: RuleContext) -> None:
         if variable.value and variable.value_from:
             message = f"{variable.name} has both value and valueFrom; Kubernetes accepts one"
             context.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
+        _check_model_variable(context, variable, ("spec", "env", index, "value"))
         if (
             variable.name == _MAX_PIXELS
             and variable.value
@@ -187,6 +195,18 @@ def check_variables(context: RuleContext) -> None:
             )
             hint = 'as in "134217728", which is 128 megapixels'
             context.error("env-pixels", message, ("spec", "env", index, "value"), hint)
+
+
+def _check_model_variable(context: RuleContext, variable: EnvVar, path: FieldPath) -> None:
+    if variable.name == SHA256_VARIABLE and not _SHA256.match(variable.value):
+        message = f"{SHA256_VARIABLE}: {quoted(variable.value)} is not a sha256"
+        context.error("storage-sha256", message, path, "it has 64 hexadecimal digits")
+    if variable.name == URI_VARIABLE and variable.value:
+        try:
+            parse_storage_uri(variable.value)
+        except StorageUriError as error:
+            message = f"{URI_VARIABLE}: {error.message}"
+            context.error("storage-uri", message, path, error.hint)
 
 
 def _is_positive_integer(text: str) -> bool:

@@ -7,6 +7,7 @@
      "immutable": false,                 true: writes of the handler do not reach `code`
      "interpreter": "/usr/bin/python3",  of the workers
      "env": {"KEY": "value"},            for the workers, in addition to the processor's
+     "models": "/folder" | null,         for the model that STORAGE_URI in `env` names; null: none
      "sdk_path": "/folder" | null,       contains nuclio_sdk, or a folder for each release of it;
                                          last on the workers' sys.path
      "triggers": {"NAME": {"kind": "http",   see `triggers.kinds`
@@ -150,6 +151,7 @@ class ProcessorConfig:
         self.interpreter = get("interpreter", str, sys.executable)
         self.env = {str(k): str(v) for k, v in get("env", dict, {}).items()}
         self.neighbours = get("neighbours", str, None)
+        self.models = get("models", str, None)
         self.sdk_path = get("sdk_path", str, None)
         self.triggers = {
             name: TriggerConfig(name, trigger)

@@ -35,6 +35,8 @@ _MAX_ERROR_LENGTH = 300
 CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
 # The same as `fnbuild.names.CODE_FOLDER`, which is not in images.
 CODE_PATH = "/opt/nuclio"
+# The folder of models in KServe.
+MODELS_PATH = "/mnt/models"
 HTTP_PORT = 8080
 
 _INTERPRETER_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
@@ -181,6 +183,7 @@ def _image_defaults() -> Dict[str, Any]:
     return {
         "code": CODE_PATH,
         "interpreter": handler_interpreter(),
+        "models": MODELS_PATH,
         "sdk_path": os.path.join(_HOME, "sdk"),
         # Clients wait while the model loads, however long that takes.
         "accept": "when-settled",

@@ -111,6 +111,13 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         ),
         ("  env: [{name: A=B}]", "env-name", (6, 16), "environment variable"),
         ("  env: [{name: FNBUILD_MAX_PIXELS, value: 64M}]", "env-pixels", (6, 43), "above zero"),
+        (
+            "  env: [{name: STORAGE_URI, value: 'hf://owner'}]",
+            "storage-uri",
+            (6, 36),
+            "not exactly an owner and a model",
+        ),
+        ("  env: [{name: STORAGE_SHA256, value: abc}]", "storage-sha256", (6, 39), "not a sha256"),
         ("  sidecars: [{name: a}]", "container", (6, 14), "has no image"),
         (
             "  sidecars: [{name: a, image: b, ports: [{name: p, containerPort: 8080}]}]",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-from fnbuild.errors import InputError, UnavailableError
+from fnbuild.errors import InputError
+from fnbuild.runtime.storage.errors import StorageError
+from fnbuild.runtime.storage.s3 import S3Credentials, s3_server
 
-_VALIDITY_SECONDS = 3600
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def object_url(attributes: Mapping[str, Any]) -> str:
     """Return the URL of the object in `codeEntryAttributes`, as in Nuclio.
 
-    Raises `InputError`, and `UnavailableError` if a signature is needed and s3fs is not installed.
+    Raises `InputError`.
     """
     bucket, item, region, access_key_id, secret_access_key, session_token = (
         str(attributes.get(name) or "")
@@ -34,28 +36,12 @@ def object_url(attributes: Mapping[str, Any]) -> str:
             "codeEntryAttributes has one of s3AccessKeyId and s3SecretAccessKey, not both",
             hint="set both, or none for a public object",
         )
-    if not access_key_id:
-        return f"https://{bucket}.s3.{region}.amazonaws.com/{quote(item)}"
+    variables = {name: os.environ[name] for name in _ENDPOINT_VARIABLES if name in os.environ}
+    credentials = None
+    if access_key_id:
+        credentials = S3Credentials(access_key_id, secret_access_key, session_token)
     try:
-        # Imported on use: both are optional and take a second.
-        import fsspec
-
-        files = fsspec.filesystem(
-            "s3",
-            key=access_key_id,
-            secret=secret_access_key,
-            token=session_token or None,
-            client_kwargs={"region_name": region},
-            config_kwargs={
-                "signature_version": "s3v4",
-                "s3": {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
-            },
-            skip_instance_cache=True,  # a cache would keep the credentials
-        )
-    except ImportError as error:
-        raise UnavailableError(
-            f"the private object s3://{bucket}/{item} needs the Python package s3fs, which is not"
-            " installed",
-            hint="`pip install 'fnbuild[s3]'`, or download the object and pass its file",
-        ) from error
-    return str(files.sign(f"{bucket}/{item}", expiration=_VALIDITY_SECONDS))
+        server = s3_server(variables if credentials else {})
+    except StorageError as error:
+        raise InputError(error.message, hint=error.hint or None) from None
+    return server._replace(region=region, credentials=credentials).url(bucket, item)

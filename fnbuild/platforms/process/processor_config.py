@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from fnbuild.builder import processor_settings
 from fnbuild.builder.interpreter import missing_base_image
 from fnbuild.builder.requirements import Requirements
+from fnbuild.datadir import function_dir
 from fnbuild.function.types import Function, Raw
-from fnbuild.names import CODE_FOLDER
+from fnbuild.names import CODE_FOLDER, DEFAULT_NAMESPACE
 from fnbuild.platforms.settings import GPU_RESOURCE, warnings_without_cluster
+from fnbuild.runtime.storage.uris import URI_VARIABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,22 @@ def processor_config(function: Function, paths: RevisionPaths) -> Raw:
         "interpreter": paths.interpreter,
         "env": _environment(function),
         "sdk_path": paths.sdk,
+        "models": _model_folder(function),
         "accept": "immediately",
     }
+
+
+def _model_folder(function: Function) -> str | None:
+    """Return the folder for the function's model; each URI has its own.
+
+    It is in the home of the function's user, who may write nowhere else.
+    """
+    uri = _environment(function).get(URI_VARIABLE)
+    if not uri:
+        return None
+    metadata = function.metadata
+    folder = function_dir(metadata.namespace or DEFAULT_NAMESPACE, metadata.name)
+    return str(folder / "home" / "models" / hashlib.sha256(uri.encode()).hexdigest()[:16])
 
 
 def _environment(function: Function) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
+from ..storage.uris import URI_VARIABLE, model_path
 
 # A container sees its own control group as the root of the hierarchy.
 _CGROUP_ROOT = "/sys/fs/cgroup"
@@ -104,6 +105,8 @@ def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
     # On Kubernetes it is the pod's name already.
     env.setdefault("NUCLIO_FUNCTION_INSTANCE", socket.gethostname())
     env.update(config.env)
+    if config.models and env.get(URI_VARIABLE):
+        env[URI_VARIABLE] = model_path(env[URI_VARIABLE], config.models)
     if not any(env.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         env["LANG"] = "C.UTF-8"
     # Printing any text must succeed; Python 3.6 uses ASCII in an environment without locale.

@@ -6,6 +6,7 @@ limited by the trigger's `workerAvailabilityTimeoutMilliseconds`, as in Nuclio
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from ..config import ProcessorConfig, TriggerConfig
 from ..logs import READY_MESSAGE, Log
 from .large_replies import ReplyMemory
 from .launch import worker_environment
+from .model import ModelDownload
 from .pending_event import EventResult, PendingEvent
 from .shared_memory import Payload
 from .spawner import Spawner
@@ -210,6 +212,7 @@ class WorkerPools:
         groups = _group_by_allocator(triggers)
         sizes = [max(trigger.num_workers for trigger in group) for group in groups]
         env = worker_environment(config, sum(sizes))
+        self._model = ModelDownload(dict(os.environ, **config.env), config.models, log, loop)
         self.spawner = Spawner(config, env, log, self._on_started, loop)
         context = PoolContext(
             config,
@@ -249,15 +252,19 @@ class WorkerPools:
         return sum(pool.waiting for pool in self._pools)
 
     def start(self) -> None:
-        """Start every worker without waiting for it."""
+        """Start every worker, once the model is on the disk, without waiting for it."""
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self.spawner.open()
         self.call_when_ready(self._log_ready)
+        self._model.start(self._start_workers)
+
+    def _start_workers(self) -> None:
         for worker in self.workers:
             worker.start()
 
     async def stop(self, timeout: float) -> None:
         """End every worker with its termination callback; kill it after `timeout` seconds."""
+        self._model.stop()
         for pool in self._pools:
             pool.stopping = True
         self.spawner.stop()
@@ -270,6 +277,7 @@ class WorkerPools:
 
     def kill(self) -> None:
         """Kill every worker."""
+        self._model.stop()
         for pool in self._pools:
             pool.stopping = True
         for worker in self.workers:
@@ -278,11 +286,15 @@ class WorkerPools:
 
     def state(self) -> str:
         """Return the state of the worst pool: `starting`, `ready` or `unhealthy`."""
+        if self._model.failure is not None:
+            return "unhealthy"
         states = [pool.state() for pool in self._pools]
         return next((state for state in ("unhealthy", "starting") if state in states), "ready")
 
     def failure(self) -> Optional[WorkerFailure]:
-        """Return the first failure of a worker that is not ready, if any."""
+        """Return the failure of the model's download, or the first of a worker, if any."""
+        if self._model.failure is not None:
+            return self._model.failure
         failures = [pool.failure() for pool in self._pools]
         return next((failure for failure in failures if failure is not None), None)
 

@@ -13,6 +13,15 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+URI_VARIABLE = "STORAGE_URI"
+"""The environment variable of a function's model, as in containers of KServe.
+
+Workers see the model's folder in it.
+"""
+
+SHA256_VARIABLE = "STORAGE_SHA256"
+"""The environment variable of the expected sha256 of the model."""
+
 BUCKET_SCHEMES = ("s3", "gs")
 WEB_SCHEMES = ("https", "http")
 OCI_SCHEMES = ("oci", "oci+native", "oci+fetch")
@@ -115,6 +124,15 @@ def parse_storage_uri(text: str) -> StorageUri:
         return _parse_image(text, scheme, rest)
     parse = {"file": _parse_file, "hf": _parse_hugging_face}.get(scheme)
     return _parse_location(text, scheme, rest) if parse is None else parse(text, rest)
+
+
+def model_path(text: str, folder: str) -> str:
+    """Return the path of the model at a URI; `folder` is that of downloads and mounts."""
+    try:
+        uri = parse_storage_uri(text)
+    except StorageUriError:
+        return text  # the download reports the error
+    return uri.path if uri.scheme == "file" else folder
 
 
 def _parse_scheme(text: str) -> str:

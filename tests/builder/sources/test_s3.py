@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +12,9 @@ import pytest
 from fnbuild.builder.sources.code_entry import open_code
 from fnbuild.builder.sources.download import parse_address as of_url
 from fnbuild.builder.sources.s3 import object_url
-from fnbuild.errors import InputError, UnavailableError
+from fnbuild.errors import InputError
 from fnbuild.function.types import Build
+from tests import storage_servers
 
 ATTRIBUTES = {"s3Bucket": "models", "s3ItemKey": "a b/x.zip", "s3Region": "eu-west-1"}
 KEYS = {"s3AccessKeyId": "AKIA", "s3SecretAccessKey": "s3cret/+", "s3SessionToken": "t0ken=="}
@@ -58,26 +56,10 @@ def test_signed_urls_name_the_region(region: str) -> None:
     assert urlsplit(url).netloc == f"models.s3.{region}.amazonaws.com"
 
 
-def test_without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fsspec", None)
-    assert object_url(ATTRIBUTES).startswith("https://")
-    with pytest.raises(UnavailableError, match=r"s3://models/a b/x\.zip needs .* s3fs") as raised:
-        object_url(ATTRIBUTES | KEYS)
-    assert "pip install 'fnbuild[s3]'" in str(raised.value.hint)
-    assert "s3cret" not in f"{raised.value} {raised.value.__cause__}"
-
-
 @pytest.fixture
 def s3_server() -> Iterator[str]:
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
-        try:
-            assert server.stdout is not None
-            lines = (line.decode() for line in server.stdout)
-            address = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", x) for x in lines)))
-            yield address[0]
-        finally:
-            server.kill()
+    with storage_servers.s3_server() as url:
+        yield url
 
 
 def test_code_from_a_private_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:

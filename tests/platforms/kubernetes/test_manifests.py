@@ -245,6 +245,36 @@ def test_invalid_volumes_are_refused(item: Raw, text: str) -> None:
         pod(volumes=[first, item])
 
 
+@pytest.mark.parametrize(
+    ("uri", "volume", "mount"),
+    [
+        (
+            "pvc://claim/a/b/",
+            {"persistentVolumeClaim": {"claimName": "claim", "readOnly": True}},
+            {"mountPath": "/mnt/models", "subPath": "a/b", "readOnly": True},
+        ),
+        ("s3://bucket/a", {"emptyDir": {}}, {"mountPath": "/mnt/models"}),
+    ],
+)
+def test_a_model_has_a_volume(uri: str, volume: Raw, mount: Raw) -> None:
+    rendered = pod(env=[{"name": "STORAGE_URI", "value": uri}])
+    assert {"name": "fnbuild-model", **volume} in rendered["volumes"]
+    mounts = rendered["containers"][0]["volumeMounts"]
+    assert {"name": "fnbuild-model", **mount} in mounts
+
+
+def test_a_model_in_the_image_or_in_an_own_volume_has_none() -> None:
+    item = {
+        "volume": {"name": "mine", "emptyDir": {}},
+        "volumeMount": {"name": "mine", "mountPath": "/mnt/models"},
+    }
+    for uri, volumes in (("file:///models", []), ("s3://bucket/a", [item])):
+        rendered = pod(env=[{"name": "STORAGE_URI", "value": uri}], volumes=volumes)
+        assert "fnbuild-model" not in [volume["name"] for volume in rendered["volumes"]]
+    with pytest.raises(InputError, match="only KServe can mount the image oci://a/b"):
+        pod(env=[{"name": "STORAGE_URI", "value": "oci://a/b"}])
+
+
 def test_cron_jobs_are_enabled_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     trigger = {"kind": "cron", "attributes": {"schedule": "@daily"}}
     triggers = {"web": {"kind": "http"}, "night": trigger}

@@ -22,6 +22,7 @@ from fnbuild.platforms.kubeclient.kinds import POD_MONITOR
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.manifests import scaling
+from fnbuild.platforms.kubernetes.manifests.model_volume import model_volume
 from fnbuild.platforms.kubernetes.manifests.scaling import topology_spread
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.processor_status import ADMIN_PORT
@@ -314,6 +315,9 @@ def function_volumes(function: Function) -> Volumes:
     if is_hardened(function) and not any(mount["mountPath"] == _TMP for mount in mounts):
         pod_volumes.append({"name": _TMP_VOLUME, "emptyDir": {}})
         mounts.append({"name": _TMP_VOLUME, "mountPath": _TMP})
+    if (model := model_volume(function)) is not None:
+        pod_volumes.append(model[0])
+        mounts.append(model[1])
     pod_volumes.append(_processor_volume())
     mounts.append(
         {"name": PROCESSOR_VOLUME, "mountPath": "/etc/nuclio/config/processor", "readOnly": True}

@@ -1,0 +1,78 @@
+"""The download of the function's model, before its workers start."""
+
+import asyncio
+import threading
+from typing import Callable, Mapping, Optional
+
+from ..logs import Log
+from ..storage.uris import URI_VARIABLE
+from .worker_failure import Backoff, WorkerFailure
+
+
+class ModelDownload:
+    """The download in a thread, with further attempts after a failure.
+
+    `failure` is the reason of the last attempt; None before it has ended.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        folder: Optional[str],
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.failure: Optional[WorkerFailure] = None
+        self._environment = environment
+        self._folder = folder
+        self._log = log
+        self._loop = loop
+        self._stopped = threading.Event()
+
+    def start(self, on_ready: Callable[[], None]) -> None:
+        """Call `on_ready` once the model is on the disk; at once if the function names none."""
+        if not self._folder or not self._environment.get(URI_VARIABLE):
+            on_ready()
+            return
+        # A daemon thread, so that the end of the processor does not wait for a large download.
+        threading.Thread(
+            target=self._run, args=(self._folder, on_ready), name="model", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Start no workers, and no further attempt."""
+        self._stopped.set()
+
+    def _run(self, folder: str, on_ready: Callable[[], None]) -> None:
+        # Imported on use: TLS takes memory that most functions do not need.
+        from ..storage.errors import StorageError
+        from ..storage.fetch import fetch_model, model_request
+
+        def report(text: str) -> None:
+            self._call(lambda: self._log.info(text))
+
+        backoff = Backoff()
+        while not self._stopped.is_set():
+            try:
+                fetch_model(model_request(self._environment, folder), report)
+            except StorageError as error:
+                self._call(lambda text=str(error): self._fail(text))  # type: ignore[misc]
+                self._stopped.wait(backoff.next())
+            else:
+                self._call(lambda: self._finish(on_ready))
+                return
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        """Run a callback on the loop, unless the processor has ended."""
+        if not self._stopped.is_set():
+            self._loop.call_soon_threadsafe(callback)
+
+    def _fail(self, text: str) -> None:
+        if self.failure is None or self.failure.text != text:
+            self._log.error("The model cannot be loaded: " + text)
+        self.failure = WorkerFailure.from_reason(text)
+
+    def _finish(self, on_ready: Callable[[], None]) -> None:
+        self.failure = None
+        if not self._stopped.is_set():
+            on_ready()
