@@ -49,7 +49,7 @@ COMMANDS = {
     ),
     **command_entries(
         {
-            "create": ("create:create", "Create a project or a registry secret.", "cre"),
+            "create": ("create:create", "Create projects, secrets and volumes.", "cre"),
             "export": ("export:export", "Print functions or projects as YAML or JSON."),
             "import": ("import_:import_", "Import functions or projects from an export."),
             "beta": ("revisions:beta", "Commands that nuctl has under `beta`."),

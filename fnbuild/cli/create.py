@@ -1,4 +1,7 @@
-"""`fnbuild create`: projects and registry secrets (pkg/nuctl/command/create.go)."""
+"""`fnbuild create`: projects and registry secrets (pkg/nuctl/command/create.go).
+
+Secrets and volumes for models are in `create_storage`.
+"""
 
 from __future__ import annotations
 
@@ -110,13 +113,18 @@ _CREATE_COMMANDS = command_entries(
             "create:registry_secret",
             "Store a registry's credentials in a cluster.",
         ),
+        "storage-secret": (
+            "create_storage:storage_secret",
+            "Store credentials of a bucket in a cluster.",
+        ),
+        "volume": ("create_storage:volume", "Create a claim for models in a cluster."),
     }
 )
 
 
 @click.group(cls=LazyGroup, entries=_CREATE_COMMANDS)
 def create() -> None:
-    """Create a project or a registry secret."""
+    """Create a project, secrets and volumes."""
 
 
 @click.command(cls=Command)

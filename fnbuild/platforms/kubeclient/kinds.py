@@ -63,6 +63,8 @@ CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 ENDPOINTS = Kind("v1", "Endpoints", "endpoints")
 SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("v1", "Event", "events")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
@@ -89,6 +91,7 @@ INGRESS_CLASS = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", F
 KARPENTER_NODE_POOL = Kind("karpenter.sh/v1", "NodePool", "nodepools", False)
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", False)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 

@@ -1,0 +1,1 @@
+"""Storage of models in a cluster: volumes, credentials, and uploads to claims."""
