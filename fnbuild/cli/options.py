@@ -40,6 +40,10 @@ force_conflicts_option = option(
     "--force-conflicts", is_flag=True, help="Overwrite changes by others in the cluster."
 )
 
+protocols_option = option(
+    "--protocols", metavar="NAME,…", help="Inference protocols to serve: v1, v2, grpc."
+)
+
 _SOURCE = [
     option(
         "-p", "--path", metavar="PATH", help="Folder, function.yaml, source file, archive or URL."
@@ -87,6 +91,7 @@ _CONFIGURATION = [
     ),
     option("-d", "--disable", is_flag=True, help="Deploy without running it."),
     option("--triggers", metavar="JSON", help="Triggers by name, merged over the file's."),
+    protocols_option,
     option("--platform-config", metavar="JSON", help="Merged over spec.platform."),
     option("--data-bindings", metavar="JSON", help="Data bindings by name."),
     option("--runtime-attrs", metavar="JSON", help="Attributes of the runtime."),

@@ -15,8 +15,10 @@ from typing import Any
 
 from fnbuild.errors import UsageError
 from fnbuild.function import reader
+from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER
 from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION
 from fnbuild.function.types import Function, Raw
+from fnbuild.runtime.protocols.mapping import PROTOCOLS
 
 Flags = Mapping[str, Any]
 """Flag values by parameter name, as click gives them."""
@@ -106,11 +108,30 @@ def raw_overrides(flags: Flags) -> Raw:
         raw, "spec.platform.attributes.allowFrom", list(flags.get("allow_from") or ())
     )
     _set_field_if_given(raw, "spec.build.commands", list(flags.get("build_command") or ()))
+    if protocols := _protocols(flags.get("protocols")):
+        _set_protocols(raw, protocols)
     if flags.get("logger_level"):
         _set_field(raw, "spec.loggerSinks", [{"level": flags["logger_level"]}])
     if flags.get("source"):
         _set_field(raw, "spec.build.functionSourceCode", encoded_source(flags["source"]))
     return raw
+
+
+def _protocols(text: str | None) -> list[str]:
+    """Parse `v1,v2,grpc`. Raises `UsageError` for other protocols."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if name not in PROTOCOLS:
+            raise _format_error("--protocols", name, ",".join(PROTOCOLS))
+    return list(dict.fromkeys(names))
+
+
+def _set_protocols(raw: Raw, protocols: list[str]) -> None:
+    triggers = raw.setdefault("spec", {}).setdefault("triggers", {})
+    http = (name for name, trigger in triggers.items() if trigger.get("kind") == "http")
+    # The default's name stands for the http trigger of the file, whatever its name; see `merge`.
+    trigger = triggers.setdefault(next(http, DEFAULT_HTTP_TRIGGER), {"kind": "http"})
+    trigger["attributes"] = {**trigger.get("attributes", {}), "protocols": protocols}
 
 
 def encoded_source(text: str) -> str:

@@ -12,7 +12,7 @@ from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import colour_override, note, warn
 from fnbuild.cli.deploy_output import prepare_and_warn
 from fnbuild.cli.logs import log_format_option, record_formatter
-from fnbuild.cli.options import variant_option
+from fnbuild.cli.options import protocols_option, variant_option
 from fnbuild.cli.session import Session, WholeNumber, pass_session
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
 @click.option("--triggers", metavar="JSON", help="Triggers by name, merged over the file's.")
+@protocols_option
 @click.option("--image", type=_FILE, help="Send this image as CVAT does, after every change.")
 @click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply on the image.")
 @log_format_option

@@ -21,7 +21,7 @@ DEFAULT_HTTP_TRIGGER = "default-http"
 
 def merge_functions(override: Function, base: Function) -> Function:
     """Return the merged function. A default http trigger is dropped if there is another one."""
-    merged: Function = _merge_structs(override, base)
+    merged: Function = _merge_structs(_with_trigger_name_of(base, override), base)
     declared = declared_secrets(override.metadata.annotations) | declared_secrets(
         base.metadata.annotations
     )
@@ -38,6 +38,23 @@ def merge_functions(override: Function, base: Function) -> Function:
         kept: dict[str, Trigger] = {k: v for k, v in triggers.items() if k != DEFAULT_HTTP_TRIGGER}
         merged = merged.with_spec(triggers=kept)
     return merged
+
+
+def _with_trigger_name_of(base: Function, override: Function) -> Function:
+    """Return the override with its default http trigger named as that of the base.
+
+    This is a trigger without a number of workers: it only changes attributes, as flags do.
+    """
+    trigger = override.spec.triggers.get(DEFAULT_HTTP_TRIGGER)
+    if trigger is None or trigger.num_workers or trigger.max_workers:
+        return override
+    http = base.http_trigger()
+    if http is None or http[0] == DEFAULT_HTTP_TRIGGER:
+        return override
+    triggers = {k: v for k, v in override.spec.triggers.items() if k != DEFAULT_HTTP_TRIGGER}
+    own = triggers.get(http[0])
+    triggers[http[0]] = trigger if own is None else _merge_structs(own, trigger)
+    return override.with_spec(triggers=triggers)
 
 
 def _merge_structs(override: Any, base: Any) -> Any:

@@ -21,6 +21,8 @@ from fnbuild.function.function_rules import MAX_NAME_LENGTH
 from fnbuild.function.labels import FUNCTION_KINDS, INTEGER_ANNOTATIONS
 from fnbuild.function.trigger_rules import MAX_WORKERS, SERVICE_TYPES
 from fnbuild.function.types import Function, Resources, Struct
+from fnbuild.runtime.protocols.mapping import EVENTS, PROTOCOLS
+from fnbuild.runtime.protocols.tensors import DATATYPES
 
 ANNOTATION_DESCRIPTIONS = {
     "name": "CVAT: the name that annotators see.",
@@ -35,6 +37,33 @@ ANNOTATION_DESCRIPTIONS = {
     "animated_gif": "CVAT: the address of an image that shows how to use an interactor.",
     "supported_shape_types": "CVAT: the shapes that a tracker follows, separated by commas.",
     "framework": "The framework of the model, for information.",
+}
+
+PROTOCOL_DESCRIPTIONS = {
+    "protocols": "http: the inference protocols to serve.",
+    "model": "http: the model's name in these protocols; by default the function's.",
+    "event": "http: one event for each instance of a request, or one for the whole request.",
+    "inputs": "http: the input tensors of V2 and their places in the body of the event.",
+    "outputs": "http: the output tensors of V2 and their places in the body of the reply.",
+}
+
+_TENSOR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "The name of the tensor."},
+        "datatype": {"enum": list(DATATYPES), "description": "The type of its elements."},
+        "shape": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": -1},
+            "description": "Its shape; -1 is any size, and first it counts the instances.",
+        },
+        "field": {
+            "type": "string",
+            "description": "Its place in the body of the event or reply; by default its name.",
+        },
+    },
+    "required": ["name", "datatype"],
+    "additionalProperties": False,
 }
 
 # Text fields accept every scalar that Nuclio converts to text.
@@ -71,6 +100,9 @@ def build_schema() -> dict[str, Any]:
     root["properties"]["kind"] = {"description": "Ignored."}
     annotations = definitions["Metadata"]["properties"]["annotations"]
     annotations["properties"] = _annotation_schemas()
+    attributes = definitions["Trigger"]["properties"]["attributes"]
+    attributes["properties"] = _protocol_attribute_schemas()
+    definitions["Tensor"] = _TENSOR_SCHEMA
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "function.yaml",
@@ -88,6 +120,22 @@ def _annotation_schemas() -> dict[str, Any]:
         whole = {"type": ["integer", "string"], "pattern": r"^\s*[+-]?\d+\s*$"}
         result[key] = {**whole, "description": ANNOTATION_DESCRIPTIONS[key]}
     return result
+
+
+def _protocol_attribute_schemas() -> dict[str, Any]:
+    """Return the schemas of the attributes of http triggers for the inference protocols."""
+    protocols = {"type": "array", "items": {"enum": list(PROTOCOLS)}}
+    tensors = {"type": "array", "items": {"$ref": "#/$defs/Tensor"}}
+    return {
+        name: {**schema, "description": PROTOCOL_DESCRIPTIONS[name]}
+        for name, schema in (
+            ("protocols", protocols),
+            ("model", {"type": "string"}),
+            ("event", {"enum": list(EVENTS)}),
+            ("inputs", tensors),
+            ("outputs", tensors),
+        )
+    }
 
 
 def _struct_schema(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:

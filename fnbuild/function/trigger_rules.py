@@ -12,6 +12,8 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import did_you_mean, unknown_key_message
 from fnbuild.function.types import FieldPath
+from fnbuild.runtime.protocols.mapping import ATTRIBUTES as PROTOCOL_ATTRIBUTES
+from fnbuild.runtime.protocols.mapping import mapping_problems
 from fnbuild.runtime.triggers.schedule import Schedule, ScheduleError
 
 MAX_WORKERS = 100_000
@@ -24,7 +26,7 @@ _UNSERVED_KINDS = (
 _HTTP_ATTRIBUTES = (
     "port", "serviceType", "maxRequestBodySize", "readBufferSize", "reduceMemoryUsage",
     "disablePortPublishing", "ingresses", "ingressClassName", "cors", "mode", "async", "maxBacklog",
-    "maxBacklogBytes", "maxReplyBodySize", "streamingFlushPeriod",
+    "maxBacklogBytes", "maxReplyBodySize", "streamingFlushPeriod", *PROTOCOL_ATTRIBUTES,
 )  # fmt: skip
 _CORS_ATTRIBUTES = {
     "enabled": bool,
@@ -194,6 +196,18 @@ def _check_http(context: RuleContext, attributes: AttributesByName, path: FieldP
     _check_service_type(context, attributes, path)
     _check_ingresses(context, attributes, path)
     _check_cors(context, attributes, path)
+    _check_protocols(context, attributes, path)
+
+
+def _check_protocols(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:
+    values = {name: value for name, (_, value) in attributes.items()}
+    for problem in mapping_problems(values):
+        name, *rest = problem.path
+        written = attributes[str(name)][0]
+        context.error("protocols", problem.message, (*path, written, *rest), problem.hint)
+    if values.get("protocols") == []:
+        message = "an empty list of protocols serves none"
+        context.warning("protocols", message, (*path, attributes["protocols"][0]))
 
 
 def _check_cron(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:

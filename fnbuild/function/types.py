@@ -190,7 +190,7 @@ class Trigger(Struct, frozen=True):
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     """Annotations of the trigger."""
     attributes: Raw = msgspec.field(default_factory=dict)
-    """Settings of the kind: port, maxRequestBodySize, maxReplyBodySize … of http."""
+    """Settings of the kind: port, maxRequestBodySize, maxReplyBodySize, protocols … of http."""
 
     @property
     def workers(self) -> int:

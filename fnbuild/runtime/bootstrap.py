@@ -36,6 +36,6 @@ def _load_package() -> None:
 if __name__ in ("__main__", "__mp_main__"):
     _load_package()
 if __name__ == "__main__":
-    from fnbuild.runtime.worker.worker import main
+    from fnbuild.runtime.worker.entry import main
 
     main(sys.argv[1:])

@@ -41,6 +41,10 @@ from . import logs
 
 Values = Dict[str, Any]
 
+# A longer backlog than a function can handle within the default availability timeout of ten seconds
+# is of little use, and its bodies cost memory.
+DEFAULT_BACKLOG = 1024
+
 _ACCEPT = ("immediately", "when-ready", "when-settled", "ready-or-end")
 
 

@@ -4,6 +4,7 @@ A small file with an enormous size is rejected before decoding uses memory.
 """
 
 import os
+import re
 import struct
 from typing import Dict, NamedTuple, Optional, Tuple
 
@@ -50,8 +51,10 @@ _MAGIC = (
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"P6\n", "PPM"),
 )
 
+_PPM = re.compile(rb"P6\n([0-9]{1,9}) ([0-9]{1,9})\n255\n")
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKERS_WITHOUT_LENGTH = frozenset(range(0xD0, 0xD9)) | {0x01}
 _SCAN, _END = 0xDA, 0xD9
@@ -146,6 +149,15 @@ def _bmp_header(data: bytes) -> Optional[ImageHeader]:
     return ImageHeader("BMP", width, abs(height), 14 + size, True)
 
 
+def _ppm_header(data: bytes) -> Optional[ImageHeader]:
+    # Only the form that stands for pixels from an inference protocol.
+    match = _PPM.match(data)
+    if match is None:
+        return None
+    width, height = int(match.group(1)), int(match.group(2))
+    return ImageHeader("PPM", width, height, match.end(), True)
+
+
 def _gif_header(data: bytes) -> Optional[ImageHeader]:
     width, height = struct.unpack_from("<HH", data, 6)
     # The size may be missing; the frames have their own.
@@ -190,6 +202,7 @@ _HEADER_READERS = {
     "PNG": _png_header,
     "WEBP": _webp_header,
     "BMP": _bmp_header,
+    "PPM": _ppm_header,
     "GIF": _gif_header,
     "TIFF": _tiff_header,
 }

@@ -64,6 +64,10 @@ def image_file(event: Any, key: str = "image") -> bytes:
 
 def read_body(event: Any, key: str = "image") -> BodyContent:
     """Return the content of an event's body, which is cached in the event."""
+    instance = getattr(event, "instance", None)
+    if instance is not None and instance.files:
+        # An event of an inference protocol has its image files as they came.
+        return BodyContent(instance.values, instance.files.get(key))
     source = _body_source(event)
     cached = getattr(event, "__dict__", {}).get("_vision")
     if cached is not None and cached[0] is source:

@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 import subprocess
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from .. import wire
-from ..config import ProcessorConfig, TriggerConfig
+from ..config import DEFAULT_BACKLOG, ProcessorConfig, TriggerConfig, attribute_number
+from ..http.messages import ConnectionLimits
+from ..protocols.mapping import ATTRIBUTES
 from ..storage.uris import URI_VARIABLE, model_path
 
 # A container sees its own control group as the root of the hierarchy.
@@ -132,6 +134,7 @@ def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
         "sdk_path": config.sdk_path,
         "neighbours": config.neighbours,
         "namespace": config.function.get("namespace") or "nuclio",
+        "function": {key: config.function.get(key) for key in ("name", "revision")},
         "dump_signal": DUMP_SIGNAL,
         "template": template,
     }
@@ -140,7 +143,8 @@ def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
 def begin_message(trigger: TriggerConfig, worker: str, threshold: int, max_reply: int) -> wire.Meta:
     """Return the BEGIN message. Records below the level `threshold` need not be sent.
 
-    `max_reply` is the largest reply in bytes; 0 means no limit.
+    `max_reply` is the largest reply in bytes; 0 means no limit. `inference` is None if the trigger
+    serves no inference protocol.
     """
     return {
         "parent": os.getpid(),
@@ -148,6 +152,25 @@ def begin_message(trigger: TriggerConfig, worker: str, threshold: int, max_reply
         "trigger": {"kind": trigger.kind, "name": trigger.name},
         "threshold": threshold,
         "max_reply": max_reply,
+        "inference": _inference_settings(trigger),
+    }
+
+
+def _inference_settings(trigger: TriggerConfig) -> Optional[wire.Meta]:
+    """Return the attributes of the inference protocols and the limits; None without protocols.
+
+    The limits are those of `worker.inference.InferenceLimits`.
+    """
+    attributes = trigger.attributes
+    if not attributes.get("protocols"):
+        return None
+    return {
+        "attributes": {name: attributes[name] for name in ATTRIBUTES if name in attributes},
+        "limits": [
+            attribute_number(attributes, "maxRequestBodySize", ConnectionLimits().max_body),
+            attribute_number(attributes, "maxBacklog", DEFAULT_BACKLOG, "requests"),
+            trigger.batch.size if trigger.batch is not None else 0,
+        ],
     }
 
 

@@ -15,7 +15,8 @@ from ..processor.pending_event import EventResult, PendingEvent
 from ..processor.worker_handle import WorkerHandle
 from ..streams import FileBody
 from .base import TriggerContext
-from .http import HttpTrigger, PendingRequest
+from .http import HttpTrigger
+from .pending_request import PendingRequest
 
 
 class PendingBatch(PendingEvent):

@@ -6,35 +6,33 @@ Statuses and headers follow Nuclio's (pkg/processor/trigger/http/trigger.go). Ev
 """
 
 import json
-import time
 from functools import partial
 from time import monotonic
 from typing import Any, List, Optional, Tuple, Union
 
-from .. import wire
-from ..config import attribute_number
+from ..config import DEFAULT_BACKLOG, ConfigFileError, attribute_number
 from ..http.messages import (
     DEFERRED,
     Body,
     BodySource,
-    BodyWriter,
     ConnectionLimits,
     Deferred,
     HttpRequest,
     Reply,
     encode_header_lines,
 )
-from ..ids import INSTANCE_HEADER, instance_id, new_id
-from ..logs import LEVELS
-from ..processor.pending_event import EventResult, PendingEvent
+from ..ids import INSTANCE_HEADER, instance_id
+from ..processor.pending_event import EventResult
 from ..processor.shared_memory import RequestMemory
-from ..processor.tracing import Span, create_tracer, trace_id_of
+from ..processor.tracing import create_tracer
 from ..processor.worker_handle import WorkerHandle
+from ..protocols.mapping import read_model
+from ..protocols.routes import Answer, ProtocolRouter
 from . import file_replies
 from .base import Trigger, TriggerContext
 from .cors import cors_policy
-
-_MAX_REQUEST_ID = 128
+from .inference import PendingInference, SplitRequest
+from .pending_request import PendingRequest, RequestOwner
 
 HEALTH_PATH = "/__internal/health"
 
@@ -45,86 +43,7 @@ _TIMING_LINES = (
     b"X-Request-Id: %s\r\n"
     b"Server-Timing: queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
 )
-# A longer backlog than a function can handle within the default availability timeout of ten seconds
-# is of little use, and its bodies cost memory.
-_DEFAULT_BACKLOG = 1024
 _DEFAULT_BACKLOG_BYTES = 256 * 1024 * 1024
-
-
-class PendingRequest(PendingEvent):
-    """A request in flight, from its last byte to its reply.
-
-    `request_id` is the client's X-Request-Id or, without one, the event's id.
-    """
-
-    __slots__ = (
-        "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
-    )  # fmt: skip
-
-    def __init__(self, trigger: "HttpTrigger", request: HttpRequest) -> None:
-        headers = request.head.lookup()
-        level = headers.get("x-nuclio-log-level")
-        if level is not None and level not in LEVELS:
-            level = "debug"
-        self.event_id = new_id()
-        request_id = headers.get("x-request-id", "")
-        if not 0 < len(request_id) <= _MAX_REQUEST_ID or not request_id.isprintable():
-            request_id = self.event_id
-        PendingEvent.__init__(self, trigger.on_result, request_id, level)
-        self.trace_id = trace_id_of(headers.get("traceparent"))
-        self._trigger = trigger
-        self.request = request
-        self.dispatched = 0.0
-        self.worker = ""
-        self.span: Optional[Span] = None
-        self.writer: Optional[BodyWriter] = None
-
-    def begin_reply(self, result: EventResult, source: BodySource) -> None:
-        self._trigger.begin_reply(self, result, source)
-
-    def write_piece(self, data: wire.Body) -> None:
-        if self.writer is not None:
-            self.writer.write(data)
-
-    def dispatch_to(self, worker: WorkerHandle) -> None:
-        """Send the event to the worker."""
-        worker.dispatch(self.assign(worker), self.request.body, self)
-
-    def assign(self, worker: WorkerHandle) -> wire.Meta:
-        """Record the worker and the time of the dispatch; return the event's meta."""
-        self.worker = worker.name
-        self.dispatched = monotonic()
-        head = self.request.head
-        meta = {
-            "i": self.event_id,
-            "ts": int(time.time()),
-            "m": head.method,
-            "p": head.path,
-            "q": head.query,
-            "u": head.target,
-            "h": head.fields if self.span is None else self.span.propagate(head.fields),
-            "ct": head.lookup().get("content-type", ""),
-        }
-        if self.level is not None:
-            meta["l"] = LEVELS[self.level]
-        return meta
-
-    def waited_ms(self) -> float:
-        """Return the milliseconds until the dispatch, or until now."""
-        return ((self.dispatched or monotonic()) - self.request.received_at) * 1000.0
-
-    def times_ms(self, result: EventResult) -> Tuple[float, float, float, float]:
-        """Return the milliseconds of queue, handover, handler and reply of a handled event.
-
-        Processor and workers use the same clock (CLOCK_MONOTONIC), so that these add up.
-        """
-        started, duration = result.started, result.duration
-        return (
-            (self.dispatched - self.request.received_at) * 1000.0,
-            (started - self.dispatched) * 1000.0,
-            duration * 1000.0,
-            (monotonic() - started - duration) * 1000.0,
-        )
 
 
 def app_without_trigger(request: HttpRequest) -> Reply:
@@ -134,7 +53,7 @@ def app_without_trigger(request: HttpRequest) -> Reply:
     return Reply.json(404, {"error": "the function has no http trigger"})
 
 
-class HttpTrigger(Trigger):
+class HttpTrigger(Trigger, RequestOwner):
     """The application of the http listeners.
 
     It serves whenever they accept, also before all workers have been ready and during a drain.
@@ -152,11 +71,12 @@ class HttpTrigger(Trigger):
         self._timeout = config.availability_timeout
         self._workers = len(pool.workers)
         self._cors = cors_policy(attributes)
-        self._backlog = attribute_number(attributes, "maxBacklog", _DEFAULT_BACKLOG, "requests")
+        self._backlog = attribute_number(attributes, "maxBacklog", DEFAULT_BACKLOG, "requests")
         self._backlog_bytes = attribute_number(
             attributes, "maxBacklogBytes", _DEFAULT_BACKLOG_BYTES
         )
         self._waiting_bytes = 0
+        self._router = self._create_router()
         server = context.server
         server.app = self
         defaults = ConnectionLimits()
@@ -166,6 +86,17 @@ class HttpTrigger(Trigger):
         )
         if config.batch is None:
             server.allocate_body = RequestMemory(pool.loop).allocate_body
+
+    def _create_router(self) -> Optional[ProtocolRouter]:
+        """Return the router of the inference protocols, if there are any."""
+        try:
+            model = read_model(self._config.attributes, self._pool.config.function)
+        except ValueError as problem:
+            raise ConfigFileError("triggers.%s.%s" % (self._config.name, problem)) from None
+        return None if model is None else ProtocolRouter(model, model.protocols, self._is_ready)
+
+    def _is_ready(self) -> bool:
+        return not self._pool.stopping and self._pool.state() == "ready"
 
     def start(self) -> None:
         pass
@@ -180,7 +111,21 @@ class HttpTrigger(Trigger):
                 return answer
         if request.path.startswith(HEALTH_PATH):
             return Reply(200, [(INSTANCE_HEADER, instance_id())])
+        if self._router is not None and request.path.startswith(self._router.prefixes):
+            return self._infer(request, self._router)
         return self._admit(PendingRequest(self, request))
+
+    def _infer(self, request: HttpRequest, router: ProtocolRouter) -> Union[Reply, Deferred]:
+        """Answer a request whose path is probably one of an inference protocol."""
+        target = router.route(request.method, request.path)
+        if target is None:
+            return self._admit(PendingRequest(self, request))
+        if isinstance(target, Answer):
+            reply = Reply.json(target.status, target.value)
+            if self._cors is not None:
+                reply.headers += self._cors.headers(request, reply.headers)
+            return reply
+        return self._admit(PendingInference(self, request, target))
 
     def _admit(self, pending: PendingRequest) -> Union[Reply, Deferred]:
         size = len(pending.request.body)
@@ -274,6 +219,9 @@ class HttpTrigger(Trigger):
             source.cancel()
             reply = self._error_reply(pending, 500, "the reply cannot be sent: %s" % problem)
             pending.request.answer(reply)
+
+    def split(self, pending: PendingRequest, result: EventResult) -> None:
+        SplitRequest(self, self._pool, pending, result).start()
 
     def on_result(self, pending: Any, result: EventResult) -> None:
         """Answer the request with the result of its event."""

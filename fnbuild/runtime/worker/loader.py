@@ -12,7 +12,9 @@ import re
 import sys
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FunctionType, ModuleType
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from .. import tracebacks
 
 _HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
@@ -49,6 +51,19 @@ def _location(function: Any) -> str:
 
 class LoadError(Exception):
     """The handler cannot be loaded; the message is for the function's author."""
+
+
+def run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
+    """Run code of the handler; return its error as reason and full text, or an empty dict."""
+    try:
+        step()
+    except LoadError as problem:
+        return {"reason": str(problem), "message": str(problem), "type": "LoadError"}
+    # Any exception of the handler's code is reported to its author and ends this process only.
+    except BaseException as error:  # noqa: BLE001
+        reason, message = tracebacks.summarize_error(error), tracebacks.format_error(error)
+        return {"reason": reason, "message": message, "type": type(error).__name__}
+    return {}
 
 
 def parse_handler(handler: str) -> Tuple[str, str]:

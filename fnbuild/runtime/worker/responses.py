@@ -6,6 +6,7 @@ bytes in a tuple stay bytes; and a value that JSON cannot encode is an error tha
 where Nuclio sends its `repr`.
 """
 
+import base64
 import json
 import numbers
 import re
@@ -41,9 +42,14 @@ class ReplyError(Exception):
 
 
 class WorkerReply:
-    """A converted reply. `rest` are the items of a generator that follow the body."""
+    """A converted reply. `rest` are the items of a generator that follow the body.
+
+    If `one_message` is True, even a large body is sent in one message.
+    """
 
     __slots__ = ("body", "headers", "rest", "status")
+
+    one_message = False
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
         self.status = status
@@ -54,6 +60,23 @@ class WorkerReply:
     def meta(self, started: float, duration: float) -> wire.Meta:
         """Return the meta of the message with this reply; times are in seconds."""
         return {"s": self.status, "h": self.headers, "t": (started, duration)}
+
+
+class SplitReply(WorkerReply):
+    """The requests for each instance of a request, whose bodies follow one another."""
+
+    __slots__ = ("_routes", "_sizes")
+
+    one_message = True
+
+    def __init__(self, bodies: List[bytes], part_route: wire.Meta, join_route: wire.Meta) -> None:
+        WorkerReply.__init__(self, 200, [], b"".join(bodies))
+        self._routes = part_route, join_route
+        self._sizes = [len(body) for body in bodies]
+
+    def meta(self, started: float, duration: float) -> wire.Meta:
+        meta = WorkerReply.meta(self, started, duration)
+        return dict(meta, a=[*self._routes, self._sizes])
 
 
 class ReplyConverter:
@@ -175,6 +198,29 @@ def match_responses(identities: List[str], output: Any) -> List[Any]:
             % (count, len(output))
         )
     return list(output)
+
+
+def json_body(reply: WorkerReply, output: Any) -> bytes:
+    """Return the body of a reply as JSON: text becomes a string, other bytes `{"b64": …}`.
+
+    `output` is the value that the reply was converted from. Raises ReplyError for a body with the
+    type of JSON that is not JSON.
+    """
+    body = reply.body
+    if dict(reply.headers).get("Content-Type", "").startswith(_JSON):
+        if isinstance(getattr(output, "body", output), (dict, list)):
+            # It was written as JSON here.
+            return body
+        try:
+            json.loads(body.decode("utf-8"))
+        except (ValueError, RecursionError) as problem:
+            raise ReplyError("its type is %s, and it is not JSON: %s" % (_JSON, problem)) from None
+        return body
+    try:
+        value: Any = body.decode("utf-8")
+    except UnicodeDecodeError:
+        value = {"b64": base64.b64encode(body).decode("ascii")}
+    return json.dumps(value).encode("ascii")
 
 
 def to_bytes(value: Any) -> bytes:

@@ -1,31 +1,26 @@
-"""The worker process: one handler, one context, one event or batch at a time.
+"""The worker of a process: one handler, one context, one event or batch at a time."""
 
-It is started by `bootstrap`, or forked from a template that has imported the handler. Its settings
-are the first message, its role is the next. It ends with the processor: at the end of the socket
-when idle, by the kernel's signal when busy.
-"""
-
-import faulthandler
 import json
 import os
-import signal
-import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from .. import tracebacks, wire
-from . import fork_template, process_setup
+from . import process_setup
 from .channel import Channel
 from .connection_provider import LocalConnectionProvider
 from .coroutines import CoroutineRunner, GeneratorItems, is_generator
 from .descriptors import DescriptorCheck
 from .events import make_event_class, split_batch
-from .fork_template import ForkTemplate
-from .loader import HandlerLoader, LoadError, signature_problem
+from .handler_calls import HandlerCalls, NoExplainerError
+from .loader import HandlerLoader, LoadError, run_guarded, signature_problem
 from .logger import ProcessorLogHandler, make_logger
 from .reply_sender import ErrorCallbacks, ReplySender
 from .responses import NO_RESPONSE, ReplyConverter, ReplyError, WorkerReply, match_responses
+
+if TYPE_CHECKING:
+    from .inference import InferenceHandler
 
 
 def _count_references() -> Optional[int]:
@@ -45,7 +40,7 @@ class ConnectionLostError(Exception):
     """The connection to the processor is lost."""
 
 
-class Worker:
+class Worker(HandlerCalls):
     """The handler from `folder`, its context, and the loop that serves events."""
 
     def __init__(self, setup: wire.Meta, folder: str) -> None:
@@ -58,7 +53,8 @@ class Worker:
         self._sdk, encoder = process_setup.import_sdk(self._setup)
         process_setup.enter_folder(self._folder, self._setup["mount"])
         self._event_class = make_event_class(self._sdk)
-        self._converter = ReplyConverter(self._sdk.Response, encoder)
+        self.response_class = self._sdk.Response
+        self._converter = ReplyConverter(self.response_class, encoder)
         self._loader = HandlerLoader(self._setup["handler"], self._folder)
         self._function = self._loader.load()
 
@@ -71,10 +67,11 @@ class Worker:
         self._log_handler = ProcessorLogHandler(channel, role["threshold"])
         self._logger = make_logger(sdk, self._log_handler)
         self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
-        on_error = ErrorCallbacks(self._invalid_reply, self._failed_event)
+        on_error = ErrorCallbacks(self.invalid_reply, self.failed_event)
         self._sender = ReplySender(
             channel, self._coroutines, self._converter, role["max_reply"], on_error
         )
+        self._inference = self._make_inference(role["inference"])
         self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
         init_context = getattr(self._loader.module, "init_context", None)
@@ -90,6 +87,20 @@ class Worker:
         """Return False if the handler closed or replaced the socket to the processor."""
         return self._descriptors.connected()
 
+    def _make_inference(self, settings: Optional[wire.Meta]) -> "Optional[InferenceHandler]":
+        """Return the function as a model, if its trigger serves an inference protocol."""
+        if settings is None:
+            return None
+        # Most workers do not need it.
+        from .inference import create_inference_handler
+
+        explain = getattr(self._loader.module, "explain", None)
+        if explain is not None:
+            problem = signature_problem(explain, "explain", ("context", "event"))
+            if problem:
+                raise LoadError(problem)
+        return create_inference_handler(self, settings, self._setup["function"])
+
     def _make_platform(self) -> Any:
         namespace, folder = self._setup["namespace"], self._setup["neighbours"]
         provider = LocalConnectionProvider(folder, namespace) if folder else None
@@ -104,10 +115,8 @@ class Worker:
             if message is None:
                 return False
             kind = message.kind
-            if kind == wire.EVENT and "batch" in message.meta:
-                self._handle_batch(message.meta, message.body)
-            elif kind == wire.EVENT:
-                self._handle(message.meta, message.body)
+            if kind == wire.EVENT:
+                self._handle_event(message.meta, message.body)
             elif kind == wire.RELOAD:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
             elif kind == wire.DRAIN:
@@ -120,6 +129,14 @@ class Worker:
             del message
         return True
 
+    def _handle_event(self, meta: wire.Meta, body: wire.Body) -> None:
+        if "batch" in meta:
+            self._handle_batch(meta, body)
+        elif "pr" in meta:
+            self._handle_inference(meta, body)
+        else:
+            self._handle(meta, body)
+
     def _handle(self, meta: wire.Meta, body: wire.Body) -> None:
         threshold = self._log_handler.threshold
         self._log_handler.threshold = min(threshold, meta.get("l", threshold))
@@ -131,10 +148,10 @@ class Worker:
             output = self._coroutines.resolve(self._function(self._context, event))
             reply = self._convert(output)
         except ReplyError as problem:
-            reply = self._invalid_reply(str(problem))
+            reply = self.invalid_reply(str(problem))
         # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            reply = self._failed_event(error)
+            reply = self.failed_event(error)
             raised = True
         output = end = None
         if reply.rest is not None:
@@ -154,14 +171,35 @@ class Worker:
         if end is not None:
             self._channel.send(wire.END, dict(end, d=time.monotonic() - started))
             return
+        self._send(reply, started, raised)
+
+    def _send(self, reply: WorkerReply, started: float, raised: bool) -> None:
         duration = time.monotonic() - started
-        if len(reply.body) >= wire.LARGE_BODY:
+        if len(reply.body) >= wire.LARGE_BODY and not reply.one_message:
             self._sender.send_large(reply, started, duration)
             return
         reply_meta = reply.meta(started, duration)
         if raised:
             reply_meta["x"] = 1
         self._channel.send(wire.REPLY, reply_meta, reply.body)
+
+    def _handle_inference(self, meta: wire.Meta, body: wire.Body) -> None:
+        """Handle a request of an inference protocol."""
+        threshold = self._log_handler.threshold
+        self._log_handler.threshold = min(threshold, meta.get("l", threshold))
+        started = time.monotonic()
+        assert self._inference is not None
+        reply = self._inference.answer(meta, body)
+        if self._channel.in_forked_copy:
+            os._exit(0)
+        if isinstance(body, memoryview):
+            # After the reply the processor reuses the body's memory.
+            body.release()
+        self._log_handler.threshold = threshold
+        _flush_output()
+        if reply.status >= _ERROR_STATUS:
+            self._check_descriptors()
+        self._send(reply, started, raised=False)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Handle a batch: the handler gets a list of events and returns a list of responses."""
@@ -172,19 +210,18 @@ class Worker:
         items = split_batch(meta, body)
         if isinstance(body, memoryview):
             body.release()
-        events = [self._event_class(part, raw, self._trigger) for part, raw in items]
-        try:
-            output = self._coroutines.resolve(self._function(self._context, events))
-            if is_generator(output):
-                output = list(GeneratorItems(self._coroutines, output))
-            outputs = match_responses([event.id for event in events], output)
-            replies = [self._convert_item(output) for output in outputs]
-        except ReplyError as problem:
-            replies = [self._invalid_reply(str(problem))] * len(events)
-        # As for one event: an error of the handler must not end the worker.
-        except BaseException as error:  # noqa: BLE001
-            replies = [self._failed_event(error)] * len(events)
-            reply_meta["x"] = 1
+        if self._inference is not None:
+            replies = self._inference.answer_batch(items)
+        else:
+            events = [self.make_event(part, raw) for part, raw in items]
+            try:
+                replies = [self._convert_item(output) for output in self.call_batch(events)]
+            except ReplyError as problem:
+                replies = [self.invalid_reply(str(problem))] * len(events)
+            # As for one event: an error of the handler must not end the worker.
+            except BaseException as error:  # noqa: BLE001
+                replies = [self.failed_event(error)] * len(events)
+                reply_meta["x"] = 1
         if self._channel.in_forked_copy:
             os._exit(0)
         self._log_handler.threshold = threshold
@@ -195,20 +232,41 @@ class Worker:
         reply_meta.update(s=200, h=[], a=parts, t=(started, time.monotonic() - started))
         self._channel.send(wire.REPLY, reply_meta, b"".join(reply.body for reply in replies))
 
+    def make_event(self, meta: wire.Meta, raw: wire.Body) -> Any:
+        return self._event_class(meta, raw, self._trigger)
+
+    def call(self, event: Any) -> Any:
+        return self._coroutines.resolve(self._function(self._context, event))
+
+    def explain(self, event: Any) -> Any:
+        function = getattr(self._loader.module, "explain", None)
+        if function is None:
+            raise NoExplainerError()
+        return self._coroutines.resolve(function(self._context, event))
+
+    def call_batch(self, events: Sequence[Any]) -> List[Any]:
+        output = self.call(list(events))
+        if is_generator(output):
+            output = list(GeneratorItems(self._coroutines, output))
+        return match_responses([event.id for event in events], output)
+
     def _convert_item(self, output: Any) -> WorkerReply:
         """Convert the response to one event of a batch; an invalid one does not affect others."""
         try:
-            if output is NO_RESPONSE:
-                raise ReplyError("its list has no response with this event's id as event_id")
-            reply = self._convert(output)
-            if reply.rest is not None:
-                # The reply to a batch is one message, so that no part can be sent before its end.
-                parts = [reply.body, *map(self._converter.convert_item, reply.rest)]
-                reply.body = b"".join(parts)
-                self._sender.check_size(len(reply.body))
-            return reply
+            return self.convert_whole(output)
         except ReplyError as problem:
-            return self._invalid_reply(str(problem))
+            return self.invalid_reply(str(problem))
+
+    def convert_whole(self, output: Any) -> WorkerReply:
+        if output is NO_RESPONSE:
+            raise ReplyError("its list has no response with this event's id as event_id")
+        reply = self._convert(output)
+        if reply.rest is not None:
+            # It is a part of one message, so that nothing can be sent before its end.
+            parts = [reply.body, *map(self._converter.convert_item, reply.rest)]
+            reply.body = b"".join(parts)
+            self._sender.check_size(len(reply.body))
+        return reply
 
     def _trigger_of(self, meta: wire.Meta) -> Any:
         # Events of a trigger that shares the worker with another contain their trigger.
@@ -259,12 +317,12 @@ class Worker:
             self._must_end = True
             self._channel.send(wire.FAILED, {"reason": problem, "message": problem})
 
-    def _invalid_reply(self, reason: str) -> WorkerReply:
+    def invalid_reply(self, reason: str) -> WorkerReply:
         self._logger.error(reason.replace("%", "%%"))
         text = "The handler's reply is invalid: " + reason
         return _failure_reply(text)
 
-    def _failed_event(self, error: BaseException) -> WorkerReply:
+    def failed_event(self, error: BaseException) -> WorkerReply:
         """Log an exception; return the reply of Nuclio (_nuclio_wrapper.py) with its last line.
 
         An exception with a `reply_status` from 400 to 499, such as those of fnbuild.vision, tells
@@ -298,70 +356,10 @@ class Worker:
         callback = getattr(self._platform, "_%s_callback" % name, None)
         if callback is None:
             return
-        problem = _run_guarded(lambda: self._coroutines.resolve(callback()))
+        problem = run_guarded(lambda: self._coroutines.resolve(callback()))
         if problem:
             sys.stderr.write("The %s callback failed: %s\n" % (name, problem["message"]))
         _flush_output()
-
-
-def main(arguments: List[str]) -> None:
-    """Run a worker; `arguments` are those of `launch.start_interpreter`."""
-    fd = int(arguments[arguments.index("--socket") + 1])
-    os.set_inheritable(fd, False)
-    sys.argv = [sys.argv[0]]
-    faulthandler.enable()
-    channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd))
-    message = channel.receive()
-    if message is None:
-        return
-    setup = message.meta
-    faulthandler.register(setup["dump_signal"], all_threads=False)
-    folder, report = process_setup.prepare_process(setup)
-    channel.send(wire.STARTED, report)
-    opened = fork_template.open_descriptors()
-    worker = Worker(setup, folder)
-    _run_or_exit(worker.load, channel)
-    if setup["template"]:
-        channel = ForkTemplate(channel, folder, opened).serve()
-    message = channel.receive()
-    if message is None:
-        return
-    role = message.meta
-    process_setup.end_with_parent(role["parent"])
-    _run_or_exit(lambda: worker.begin(channel, role), channel)
-    channel.send(wire.READY, {})
-    try:
-        orphaned = not worker.serve()
-    except (OSError, ConnectionLostError):
-        if worker.connected:
-            raise
-        sys.stderr.write("The handler closed the socket between this worker and the processor.\n")
-        os._exit(1)
-    if orphaned:
-        _end_orphaned()
-    worker.run_callback("termination")
-
-
-def _run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
-    """Run code of the handler; return its error as reason and full text, or an empty dict."""
-    try:
-        step()
-    except LoadError as problem:
-        return {"reason": str(problem), "message": str(problem), "type": "LoadError"}
-    # Any exception of the handler's code is reported to its author and ends this process only.
-    except BaseException as error:  # noqa: BLE001
-        reason, message = tracebacks.summarize_error(error), tracebacks.format_error(error)
-        return {"reason": reason, "message": message, "type": type(error).__name__}
-    return {}
-
-
-def _run_or_exit(step: Callable[[], Any], channel: Channel) -> None:
-    """Run code of the handler; report its error and end this process."""
-    problem = _run_guarded(step)
-    if problem:
-        channel.send(wire.FAILED, problem)
-        # Threads of the handler's imports must not keep a failed worker alive.
-        os._exit(1)
 
 
 def _flush_output() -> None:
@@ -372,12 +370,6 @@ def _flush_output() -> None:
             stream.flush()
         except (AttributeError, OSError, ValueError):
             pass
-
-
-def _end_orphaned() -> None:
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(0)
 
 
 def _failure_reply(text: str) -> WorkerReply:

@@ -1,0 +1,124 @@
+"""The paths of V1 and V2, and the answers that need no worker.
+
+Statuses and bodies are those of KServe's server (kserve/protocol/rest in its package).
+"""
+
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
+
+from ... import __version__
+from .errors import error_body
+from .mapping import Model
+
+V1_PREFIX = "/v1/models"
+V2_PREFIX = "/v2"
+EXTENSIONS = ("binary_tensor_data",)
+
+
+class Answer(NamedTuple):
+    """An answer without a worker: its status and the value of its JSON body."""
+
+    status: int
+    value: Dict[str, Any]
+
+
+class InferenceRoute(NamedTuple):
+    """The protocol and the method of a request for a worker: predict, explain or infer."""
+
+    protocol: str
+    method: str
+
+
+class ProtocolRouter:
+    """The routes of a model. `is_ready` tells if every worker has run init_context."""
+
+    def __init__(self, model: Model, protocols: Tuple[str, ...], is_ready: Callable[[], bool]):
+        self.prefixes = tuple(
+            prefix
+            for protocol, prefix in (("v1", V1_PREFIX), ("v2", V2_PREFIX))
+            if protocol in protocols
+        )
+        self._model = model
+        self._is_ready = is_ready
+
+    def route(self, method: str, path: str) -> Union[Answer, InferenceRoute, None]:
+        """Return the answer or the route of a request; None if its path is of no protocol."""
+        prefix = V1_PREFIX if path.startswith(V1_PREFIX) else V2_PREFIX
+        rest = path[len(prefix) :].rstrip("/")
+        if prefix not in self.prefixes or rest[:1] not in ("", "/"):
+            return None
+        parts = rest.split("/")[1:]
+        return self._v1(method, parts) if prefix == V1_PREFIX else self._v2(method, parts)
+
+    def _v1(self, method: str, parts: List[str]) -> Union[Answer, InferenceRoute]:
+        if not parts:
+            return _get(method, {"models": [self._model.name]})
+        name, colon, verb = parts[0].rpartition(":")
+        if len(parts) > 1 or (method == "POST" and colon and verb not in ("predict", "explain")):
+            return _not_found("/".join([V1_PREFIX, *parts]))
+        if method != "POST" or not colon:
+            return self._model_status(method, parts[0])
+        return self._unknown(name) or InferenceRoute("v1", verb)
+
+    def _v2(self, method: str, parts: List[str]) -> Union[Answer, InferenceRoute]:
+        if parts[:1] == ["models"] and len(parts) > 1:
+            return self._v2_model(method, parts[1], parts[2:])
+        if parts[:1] == ["repository"]:
+            message = "Models are not loaded or unloaded; deploy another revision instead."
+            return Answer(501, error_body(message))
+        if parts == ["health", "ready"] and not self._is_ready():
+            return Answer(503, error_body("Server is not ready."))
+        values: Dict[str, Dict[str, Any]] = {
+            "": {"name": "fnbuild", "version": __version__, "extensions": list(EXTENSIONS)},
+            "health/live": {"live": True},
+            "health/ready": {"ready": True},
+            "models": {"models": [self._model.name]},
+        }
+        value = values.get("/".join(parts))
+        return _not_found("/".join([V2_PREFIX, *parts])) if value is None else _get(method, value)
+
+    def _v2_model(self, method: str, name: str, rest: List[str]) -> Union[Answer, InferenceRoute]:
+        if len(rest) > 1 and rest[0] == "versions":
+            unknown = self._unknown(name, rest[1])
+            rest = rest[2:]
+        else:
+            unknown = self._unknown(name)
+        if unknown is not None:
+            return unknown
+        if not rest:
+            return _get(method, self._model.metadata())
+        if rest == ["ready"]:
+            return self._model_status(method, name)
+        if rest != ["infer"]:
+            return _not_found("/".join([V2_PREFIX, "models", name, *rest]))
+        return InferenceRoute("v2", "infer") if method == "POST" else _wrong_method(method)
+
+    def _model_status(self, method: str, name: str) -> Answer:
+        unknown = self._unknown(name)
+        if unknown is not None:
+            return unknown
+        if not self._is_ready():
+            return Answer(503, error_body("Model with name %s is not ready." % name))
+        return _get(method, {"name": name, "ready": True})
+
+    def _unknown(self, name: str, version: str = "") -> "Union[Answer, None]":
+        """Return the answer for another model or revision than this one; else None."""
+        model = self._model
+        if name != model.name:
+            return Answer(404, error_body("Model with name %s does not exist." % name))
+        if version and version != model.version:
+            serving = "; revision %s is serving" % model.version if model.version else ""
+            message = "Model with name %s has no version %s%s." % (name, version, serving)
+            return Answer(404, error_body(message))
+        return None
+
+
+def _get(method: str, value: Dict[str, Any]) -> Answer:
+    return Answer(200, value) if method in ("GET", "HEAD") else _wrong_method(method)
+
+
+def _wrong_method(method: str) -> Answer:
+    return Answer(405, error_body("The method %s is not allowed." % method))
+
+
+def _not_found(path: str) -> Answer:
+    return Answer(404, error_body("The path %s does not exist." % path))

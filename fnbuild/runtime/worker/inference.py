@@ -1,0 +1,392 @@
+"""Answer requests of the inference protocols with the handler.
+
+A request becomes an event for each instance, or one event (`event: request`). In the meta of its
+event, `pr` is its route (see `triggers.inference`). A request with several instances is answered
+with their requests (SplitReply), which the trigger sends to the pool; each is answered with a part
+of the response, and a worker joins the parts. In a batch, all instances are events of that batch.
+"""
+
+import json
+import struct
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from .. import wire
+from ..protocols import content_coding, v1, v2
+from ..protocols.errors import ProtocolError, error_body
+from ..protocols.instances import Instance, check_count, join_json
+from ..protocols.mapping import Model, read_model
+from ..protocols.tensor_mapping import (
+    ReplyMappingError,
+    join_outputs,
+    output_tensors,
+    predictions_tensor,
+    read_instance,
+    read_whole_request,
+    split_request,
+    tensors_of_response,
+)
+from ..protocols.tensors import Tensor
+from .handler_calls import HandlerCalls, NoExplainerError
+from .responses import (
+    Headers,
+    ReplyError,
+    SplitReply,
+    WorkerReply,
+    header_pairs,
+    json_body,
+    status_number,
+)
+
+_JSON_HEADERS = [("Content-Type", "application/json")]
+# Before tensors between workers: the size of their JSON.
+_JSON_SIZE = struct.Struct("<Q")
+# The lowest status of an error.
+_ERROR_STATUS = 400
+_ALL_BINARY = v2.ResponseOptions("", True, None)
+
+# The result of a call: JSON, or the tensors of the outputs.
+Result = Union[bytes, List[Tensor]]
+
+
+class InferenceLimits(NamedTuple):
+    """The largest body in bytes, the most instances of a request, and the size of a batch or 0."""
+
+    max_body: int
+    max_instances: int
+    batch_size: int
+
+
+class InferenceCall(NamedTuple):
+    """A request as far as it is read: its instances, or for V2 the tensors of each."""
+
+    meta: wire.Meta
+    instances: List[Instance]
+    tensors: List[List[Tensor]]
+    options: v2.ResponseOptions
+    raw: bytes
+
+    @property
+    def size(self) -> int:
+        """The number of instances."""
+        return len(self.tensors) or len(self.instances)
+
+
+class _FinalReply(Exception):  # noqa: N818 - also a complete response
+    """The reply to the whole request: an error, or a complete response of the handler."""
+
+    def __init__(self, reply: WorkerReply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+class InferenceHandler:
+    """The handler of a function as a model."""
+
+    def __init__(self, calls: HandlerCalls, model: Model, limits: InferenceLimits) -> None:
+        self._calls = calls
+        self._model = model
+        self._limits = limits
+
+    def answer(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
+        """Return the reply to a request, to a request for one instance, or to joined parts."""
+        instances: List[Instance] = []
+        try:
+            if "join" in meta["pr"]:
+                return self._join(meta, body)
+            call = self._read(meta, body)
+            if call.size > 1 and not self._limits.batch_size:
+                return self._split(call)
+            instances = call.instances
+            return self._write(call, *self._handle(call))
+        # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
+        except BaseException as error:  # noqa: BLE001
+            return self._failure(error, instances)
+
+    def _handle(self, call: InferenceCall) -> Tuple[List[Result], Headers]:
+        """Call the handler for each instance; return its results, and the headers of a single."""
+        function = self._calls.call
+        if call.meta["pr"]["m"] == "explain":
+            function = self._calls.explain
+        outputs = [function(event) for event in self._make_events(call)]
+        results = [self._result(call, output) for output in outputs]
+        return results, self._headers_of(outputs[0]) if len(outputs) == 1 else []
+
+    def _failure(self, error: BaseException, instances: Sequence[Instance]) -> WorkerReply:
+        """Return the reply for an exception of this module or of the handler.
+
+        If the handler has failed and the request's base64 is invalid, that is the error.
+        """
+        if isinstance(error, ProtocolError):
+            return _error_reply(error.reply_status, str(error))
+        if isinstance(error, NoExplainerError):
+            return _error_reply(501, "the function has no explain(context, event)")
+        if isinstance(error, _FinalReply):
+            reply = error.reply
+        elif isinstance(error, (ReplyError, ReplyMappingError)):
+            reply = _as_error(self._calls.invalid_reply(str(error)))
+        else:
+            reply = _as_error(self._calls.failed_event(error), error)
+        if reply.status >= 500 and any(item.has_invalid_base64() for item in instances):
+            return _error_reply(400, "the image of an instance is not base64")
+        return reply
+
+    # Reading.
+
+    def _read(self, meta: wire.Meta, body: wire.Body) -> InferenceCall:
+        route = meta["pr"]
+        options = v2.ResponseOptions(meta["i"], False, None)
+        if "part" in route:
+            return self._read_part(meta, body, options)
+        coding = _header(meta, "content-encoding")
+        if coding.strip().lower() not in ("", "identity"):
+            body = content_coding.decompress(bytes(body), coding, self._limits.max_body)
+        takes_requests = self._model.takes_requests
+        raw = bytes(body) if takes_requests else b""
+        if route["p"] == "v1":
+            read = v1.read_whole_request if takes_requests else v1.read_instances
+            instances = read(body, meta["ct"])
+            call = InferenceCall(meta, instances, [], options, raw)
+        else:
+            json_size = v2.json_size_of(_header(meta, v2.LENGTH_HEADER.lower()) or None)
+            request = v2.read_request(body, json_size, self._model)
+            options = request.options._replace(identifier=request.options.identifier or meta["i"])
+            if takes_requests:
+                call = InferenceCall(meta, [read_whole_request(request)], [], options, raw)
+            else:
+                tensors = split_request(request, self._model)
+                call = InferenceCall(meta, [], tensors, options, raw)
+        check_count(call.size, self._limits.max_instances)
+        return call
+
+    def _read_part(
+        self, meta: wire.Meta, body: wire.Body, options: v2.ResponseOptions
+    ) -> InferenceCall:
+        """Return the call for a request of one instance, which `_split` has written."""
+        if meta["pr"]["p"] == "v1":
+            values, encoded = v1.parse_json(body)
+            return InferenceCall(meta, [Instance(values, encoded=encoded)], [], options, b"")
+        return InferenceCall(meta, [], [_read_tensors(body, self._model)], options, b"")
+
+    def _make_events(self, call: InferenceCall) -> List[Any]:
+        instances = call.instances
+        if call.tensors:
+            instances = [read_instance(tensors, self._model) for tensors in call.tensors]
+            call.instances.extend(instances)
+        events = []
+        for index, instance in enumerate(instances):
+            # The body is no longer in the form that the request's header describes.
+            meta = dict(call.meta, ct="application/json")
+            if len(instances) > 1:
+                meta["i"] += "-%d" % index
+            event = self._calls.make_event(meta, call.raw)
+            event.instance = instance
+            event.parsed = instance.body
+            events.append(event)
+        return events
+
+    # Several instances.
+
+    def _split(self, call: InferenceCall) -> SplitReply:
+        route = {"p": call.meta["pr"]["p"], "m": call.meta["pr"]["m"]}
+        if call.tensors:
+            bodies = [_write_tensors(tensors) for tensors in call.tensors]
+        else:
+            values = [[instance.values, instance.encoded] for instance in call.instances]
+            bodies = [json.dumps(value).encode("ascii") for value in values]
+        return SplitReply(bodies, dict(route, part=1), dict(route, join=call.options))
+
+    def _join(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
+        options = v2.ResponseOptions(*meta["pr"]["join"])
+        call = InferenceCall(meta, [], [], options, b"")
+        results: List[Result] = []
+        start = 0
+        for size in meta["sizes"]:
+            part = bytes(body[start : start + size])
+            start += size
+            results.append(self._read_outputs(part) if self._has_outputs(meta) else part)
+        return self._write(call, results, [])
+
+    def answer_batch(self, items: Sequence[Tuple[wire.Meta, bytes]]) -> List[WorkerReply]:
+        """Return the reply to each request of a batch, in which others are plain events."""
+        replies: List[WorkerReply] = []
+        calls: List[Tuple[int, InferenceCall]] = []
+        events: List[Any] = []
+        for meta, raw in items:
+            # Replaced below, but for requests that cannot be read and those of `explain`.
+            replies.append(WorkerReply(200, [], b""))
+            try:
+                if "pr" not in meta:
+                    call = InferenceCall(meta, [Instance(None)], [], _ALL_BINARY, raw)
+                    own_events = [self._calls.make_event(meta, raw)]
+                elif meta["pr"]["m"] == "explain":
+                    replies[-1] = self.answer(meta, raw)
+                    continue
+                else:
+                    call = self._read(meta, raw)
+                    own_events = self._make_events(call)
+            except ProtocolError as error:
+                replies[-1] = self._failure(error, [])
+                continue
+            calls.append((len(replies) - 1, call))
+            events += own_events
+        outputs, failure = self._call_in_batches(events)
+        for index, call in calls:
+            own, outputs = outputs[: call.size], outputs[call.size :]
+            replies[index] = self._batch_reply(call, own, failure)
+        return replies
+
+    def _call_in_batches(self, events: List[Any]) -> Tuple[List[Any], Optional[BaseException]]:
+        """Return the handler's results for all events, or the error of one of the calls."""
+        outputs: List[Any] = []
+        size = self._limits.batch_size
+        try:
+            for start in range(0, len(events), size):
+                outputs += self._calls.call_batch(events[start : start + size])
+        # As for one event: an error of the handler must not end the worker.
+        except BaseException as error:  # noqa: BLE001
+            return [], error
+        return outputs, None
+
+    def _batch_reply(
+        self, call: InferenceCall, outputs: List[Any], failure: Optional[BaseException]
+    ) -> WorkerReply:
+        is_plain = "pr" not in call.meta
+        try:
+            if failure is not None:
+                raise failure
+            if is_plain:
+                return self._calls.convert_whole(outputs[0])
+            return self._write(call, [self._result(call, output) for output in outputs], [])
+        except ReplyError as problem:
+            reply = self._calls.invalid_reply(str(problem))
+            return reply if is_plain else _as_error(reply)
+        # As for one event: an error of the handler must not end the worker.
+        except BaseException as error:  # noqa: BLE001
+            return (
+                self._calls.failed_event(error)
+                if is_plain
+                else self._failure(error, call.instances)
+            )
+
+    # Results of calls.
+
+    def _result(self, call: InferenceCall, output: Any) -> Result:
+        """Return the result for an output of the handler; raise _FinalReply if it is an error."""
+        if self._model.takes_requests:
+            key = "outputs" if call.meta["pr"]["p"] == "v2" else _v1_key(call.meta)
+            payload = self._payload(output)
+            if isinstance(payload, dict) and key in payload:
+                if key == "outputs":
+                    return tensors_of_response(payload)
+                raise _FinalReply(self._successful(output))
+        if self._has_outputs(call.meta):
+            return output_tensors(self._payload(output), self._model)
+        return json_body(self._successful(output), output)
+
+    def _has_outputs(self, meta: wire.Meta) -> bool:
+        return meta["pr"]["p"] == "v2" and bool(self._model.outputs)
+
+    def _successful(self, output: Any) -> WorkerReply:
+        reply = self._calls.convert_whole(output)
+        if reply.status >= _ERROR_STATUS:
+            raise _FinalReply(_as_error(reply))
+        return reply
+
+    def _payload(self, output: Any) -> Any:
+        """Return the value that the handler has returned, without its status and headers."""
+        value, status = output, 200
+        if isinstance(output, self._calls.response_class):
+            value, status = output.body, status_number(output.status_code)
+        elif isinstance(output, tuple) and len(output) == 2:
+            status, value = status_number(output[0]), output[1]
+        if status < _ERROR_STATUS and (isinstance(value, (dict, list)) or hasattr(value, "tolist")):
+            return value
+        return json.loads(json_body(self._successful(output), output).decode("utf-8"))
+
+    def _headers_of(self, output: Any) -> Headers:
+        """Return the headers that the handler has set, but those of the body."""
+        if not isinstance(output, self._calls.response_class):
+            return []
+        pairs = header_pairs(output.headers)
+        return [pair for pair in pairs if not pair[0].lower().startswith("content-")]
+
+    # Writing.
+
+    def _write(self, call: InferenceCall, results: List[Result], headers: Headers) -> WorkerReply:
+        if "part" in call.meta["pr"]:
+            (result,) = results
+            part = result if isinstance(result, bytes) else _write_tensors(result)
+            return WorkerReply(200, _JSON_HEADERS, part)
+        if call.meta["pr"]["p"] == "v1":
+            fragments = [result for result in results if isinstance(result, bytes)]
+            reply = WorkerReply(200, _JSON_HEADERS, join_json(fragments, _v1_key(call.meta)))
+        else:
+            response = v2.write_response(self._outputs(results), self._model, call.options)
+            reply = WorkerReply(200, response.headers, response.body)
+        reply.headers = [*reply.headers, *headers]
+        return _compressed(reply, _header(call.meta, "accept-encoding"))
+
+    def _outputs(self, results: List[Result]) -> List[Tensor]:
+        rows = [result for result in results if isinstance(result, list)]
+        if rows:
+            return join_outputs(rows, self._model)
+        return [predictions_tensor([result for result in results if isinstance(result, bytes)])]
+
+    def _read_outputs(self, part: bytes) -> List[Tensor]:
+        return _read_tensors(part, self._model._replace(inputs=()))
+
+
+def create_inference_handler(
+    calls: HandlerCalls, settings: wire.Meta, function: wire.Meta
+) -> InferenceHandler:
+    """Return the function as a model; `settings` are `inference` of the BEGIN message."""
+    model = read_model(settings["attributes"], function)
+    assert model is not None
+    return InferenceHandler(calls, model, InferenceLimits(*settings["limits"]))
+
+
+def _write_tensors(tensors: Sequence[Tensor]) -> bytes:
+    body, json_size = v2.write_request(tensors)
+    return _JSON_SIZE.pack(json_size) + body
+
+
+def _read_tensors(part: wire.Body, model: Model) -> List[Tensor]:
+    (json_size,) = _JSON_SIZE.unpack_from(part)
+    return v2.read_request(part[_JSON_SIZE.size :], json_size, model).tensors
+
+
+def _v1_key(meta: wire.Meta) -> str:
+    return "explanations" if meta["pr"]["m"] == "explain" else "predictions"
+
+
+def _header(meta: wire.Meta, name: str) -> str:
+    """Return a header of the request, the last of several."""
+    values = [value for key, value in meta["h"] if key.lower() == name]
+    return str(values[-1]) if values else ""
+
+
+def _error_reply(status: int, message: str) -> WorkerReply:
+    return WorkerReply(status, _JSON_HEADERS, json.dumps(error_body(message)).encode("ascii"))
+
+
+def _as_error(reply: WorkerReply, error: Optional[BaseException] = None) -> WorkerReply:
+    """Return an error in the protocol's form; one of an exception begins with its type."""
+    try:
+        value = json.loads(reply.body.decode("utf-8"))
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and isinstance(value.get("error"), str):
+        return _error_reply(reply.status, value["error"])
+    text = reply.body.decode("utf-8", "replace")
+    if error is not None:
+        text = "%s : %s" % (type(error).__name__, error)
+    return _error_reply(reply.status, text)
+
+
+def _compressed(reply: WorkerReply, accepted: str) -> WorkerReply:
+    is_binary = any(name == v2.LENGTH_HEADER for name, _ in reply.headers)
+    coding = content_coding.choose_coding(accepted, len(reply.body), is_binary)
+    if coding is not None:
+        reply.body = content_coding.compress(reply.body, coding)
+        reply.headers = [*reply.headers, ("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
+    return reply
