@@ -219,3 +219,15 @@ def test_hardening_is_added_to_the_other_attributes() -> None:
     flags = {"hardened": True, "platform_config": '{"attributes": {"network": "a"}}'}
     attributes = function_overrides(flags).spec.platform.attributes
     assert attributes == {"network": "a", "hardened": True}
+
+
+def test_protocols_are_an_attribute_of_the_http_trigger() -> None:
+    raw = raw_overrides({"protocols": "v1, v2,v1"})
+    trigger = raw["spec"]["triggers"]["default-http"]
+    assert trigger == {"kind": "http", "attributes": {"protocols": ["v1", "v2"]}}
+    named = raw_overrides({"protocols": "v2", "triggers": '{"web": {"kind": "http"}}'})
+    assert named["spec"]["triggers"] == {
+        "web": {"kind": "http", "attributes": {"protocols": ["v2"]}}
+    }
+    with pytest.raises(UsageError, match='--protocols "v3" is invalid'):
+        raw_overrides({"protocols": "v1,v3"})

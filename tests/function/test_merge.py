@@ -113,3 +113,25 @@ def test_merging_with_nothing_changes_nothing() -> None:
     )
     assert merge_functions(function, Function()) == function
     assert merge_functions(Function(), function) == function
+
+
+def test_attributes_of_the_default_trigger_are_those_of_the_http_trigger() -> None:
+    flags = {"kind": "http", "attributes": {"protocols": ["v1"]}}
+    file = {"kind": "http", "numWorkers": 2, "attributes": {"port": 1, "protocols": ["v2"]}}
+    result = joined(
+        {"spec": {"triggers": {"default-http": flags, "web": {"numWorkers": 3}}}},
+        {"spec": {"triggers": {"web": file}}},
+    )
+    assert result["spec"]["triggers"] == {
+        "web": {
+            "kind": "http",
+            "numWorkers": 3,
+            "attributes": {"port": 1, "protocols": ["v1"]},
+        }
+    }
+    # This one has its defaults: it is a trigger of its own, which another one replaces.
+    stored = {**flags, "numWorkers": 1}
+    result = joined(
+        {"spec": {"triggers": {"default-http": stored}}}, {"spec": {"triggers": {"web": file}}}
+    )
+    assert result["spec"]["triggers"] == {"web": file}

@@ -158,6 +158,20 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      attributes: {{maxBacklog: many}}", "http-size", (9, 32), "of requests"),
         (f"{HTTP}      attributes: {{maxBacklogBytes: 0}}", "http-size", (9, 37), "of bytes"),
         (f"{HTTP}      attributes: {{maxReplyBodySize: 1GB}}", "http-size", (9, 38), "of bytes"),
+        (f"{HTTP}      attributes: {{protocols: v1}}", "protocols", (9, 31), "[v1, v2]"),
+        (f"{HTTP}      attributes: {{protocols: [v1, v3]}}", "protocols", (9, 36), "'v3'"),
+        (f"{HTTP}      attributes: {{Model: a/b}}", "protocols", (9, 27), "a model's name"),
+        (f"{HTTP}      attributes: {{event: each}}", "protocols", (9, 27), "one event for each"),
+        (
+            f"{HTTP}      attributes:\n        inputs:\n"
+            "        - {name: x, datatype: FP23, field: a}",
+            "protocols", (11, 31), "FP32",
+        ),
+        (
+            f"{HTTP}      attributes:\n        outputs:\n"
+            "        - {name: x, datatype: FP32, field: 'a[b]'}",
+            "protocols", (11, 44), "[].score",
+        ),
         ("  triggers: {t: {kind: cron}}", "cron", (6, 14), "neither interval nor schedule"),
         ("  triggers: {t: {kind: cron, attributes: {interval: 3}}}", "duration", (6, 53), "unit"),
         (
@@ -192,6 +206,7 @@ def test_errors(
     [
         (f"{HTTP}      numWorkers: 3\n      maxWorkers: 2", "workers-twice", (10, 19)),
         (f"{HTTP}      numWorkers: 0", "workers", (9, 19)),
+        (f"{HTTP}      attributes: {{protocols: []}}", "protocols", (9, 20)),
         (f"{HTTP}      attributes: {{port: '32000'}}", "http-port", (9, 26)),
         (
             "  triggers: {t: {kind: cron, attributes: {interval: 3s, schedule: '@daily'}}}",
@@ -222,6 +237,7 @@ def test_warnings(folder: Folder, lines: str, rule: str, place: tuple[int, int])
     [
         f"{HTTP}      maxWorkers: 2",
         f"{HTTP}      attributes: {{PORT: 0, mode: sync}}",
+        f"{HTTP}      attributes: {{protocols: [v1, v2, grpc], model: m, event: request}}",
         "  platform: {attributes: {restartPolicy: {name: no}, mountMode: volume}}",
         "  platform: {attributes: {healthCheckInterval: 1m30s}}",
         "  resources: {limits: {nvidia.com/gpu: 1, cpu: 500m}, requests: {cpu: 0.25}}",

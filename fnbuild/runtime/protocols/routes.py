@@ -42,10 +42,10 @@ class ProtocolRouter:
 
     def route(self, method: str, path: str) -> Union[Answer, InferenceRoute, None]:
         """Return the answer or the route of a request; None if its path is of no protocol."""
-        prefix = V1_PREFIX if path.startswith(V1_PREFIX) else V2_PREFIX
-        rest = path[len(prefix) :].rstrip("/")
-        if prefix not in self.prefixes or rest[:1] not in ("", "/"):
+        prefix = next((prefix for prefix in self.prefixes if path.startswith(prefix)), None)
+        if prefix is None or path[len(prefix) : len(prefix) + 1] not in ("", "/"):
             return None
+        rest = path[len(prefix) :].rstrip("/")
         parts = rest.split("/")[1:]
         return self._v1(method, parts) if prefix == V1_PREFIX else self._v2(method, parts)
 

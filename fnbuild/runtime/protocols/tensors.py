@@ -150,7 +150,9 @@ def tensor_from_json(name: str, datatype: str, shape: Shape, values: Any) -> Ten
     valid = _JSON_TYPES.get(datatype, (int,))
     for kind in set(map(type, flat)):
         if kind not in valid:
-            raise _error(name, "data has a %s, which is not %s" % (_json_name(kind), datatype))
+            raise _error(
+                name, "data has a value of type %s, which is not %s" % (_json_name(kind), datatype)
+            )
     try:
         return Tensor(name, datatype, shape, _pack(datatype, flat))
     except (struct.error, OverflowError, UnicodeEncodeError):
@@ -228,7 +230,7 @@ def _split_elements(name: str, view: memoryview, count: int) -> List[bytes]:
 
 
 def _json_name(kind: type) -> str:
-    names = {str: "text", int: "number", float: "fraction", dict: "object", list: "list"}
+    names = {str: "text", int: "number", float: "fractional number", dict: "object", list: "list"}
     return names.get(kind, "null" if kind is type(None) else kind.__name__)
 
 

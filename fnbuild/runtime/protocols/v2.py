@@ -170,13 +170,13 @@ def _read_options(value: Dict[str, Any], model: Model) -> ResponseOptions:
         item["name"]: (item.get("parameters") or {}).get("binary_data", binary) is True
         for item in requested
     }
-    known = [field.name for field in model.outputs]
-    if not known and not model.takes_requests:
-        known = ["predictions"]
+    names = [field.name for field in model.outputs]
+    if not names and not model.takes_requests:
+        names = ["predictions"]
     for name in outputs:
-        if known and name not in known:
+        if names and name not in names:
             message = 'the model has no output "%s"; its outputs are %s'
-            raise ProtocolError(message % (name, ", ".join(known)))
+            raise ProtocolError(message % (name, ", ".join(names)))
     return ResponseOptions(identifier or "", binary, outputs or None)
 
 
@@ -197,12 +197,11 @@ def write_request(tensors: Sequence[Tensor]) -> Tuple[bytes, int]:
 
 def write_response(tensors: Sequence[Tensor], model: Model, options: ResponseOptions) -> Response:
     """Return the response with the outputs that the client has asked for."""
-    names = options.outputs
-    chosen = [
-        (tensor, options.binary if names is None else names[tensor.name])
-        for tensor in tensors
-        if names is None or tensor.name in names
-    ]
+    binary_forms = options.outputs
+    if binary_forms is None:
+        binary_forms = {tensor.name: options.binary for tensor in tensors}
+    by_name = {tensor.name: tensor for tensor in tensors}
+    chosen = [(by_name[name], form) for name, form in binary_forms.items() if name in by_name]
     for tensor, binary in chosen:
         if tensor.datatype == "FP16" and not binary:
             message = 'the output "%s" is FP16, which has binary data only: ask for binary_data'

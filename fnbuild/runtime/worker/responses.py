@@ -201,14 +201,17 @@ def match_responses(identities: List[str], output: Any) -> List[Any]:
 
 
 def json_body(reply: WorkerReply, output: Any) -> bytes:
-    """Return the body of a reply as JSON: text becomes a string, other bytes `{"b64": …}`.
+    """Return the body of a reply as JSON: numbers stay, text becomes a string, bytes `{"b64": …}`.
 
     `output` is the value that the reply was converted from. Raises ReplyError for a body with the
     type of JSON that is not JSON.
     """
     body = reply.body
+    value: Any = getattr(output, "body", output)
+    if isinstance(value, (int, float, type(None))):
+        return json.dumps(value).encode("ascii")
     if dict(reply.headers).get("Content-Type", "").startswith(_JSON):
-        if isinstance(getattr(output, "body", output), (dict, list)):
+        if isinstance(value, (dict, list)):
             # It was written as JSON here.
             return body
         try:
@@ -217,7 +220,7 @@ def json_body(reply: WorkerReply, output: Any) -> bytes:
             raise ReplyError("its type is %s, and it is not JSON: %s" % (_JSON, problem)) from None
         return body
     try:
-        value: Any = body.decode("utf-8")
+        value = body.decode("utf-8")
     except UnicodeDecodeError:
         value = {"b64": base64.b64encode(body).decode("ascii")}
     return json.dumps(value).encode("ascii")

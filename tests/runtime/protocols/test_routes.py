@@ -1,0 +1,96 @@
+"""The paths of the protocols and the answers that need no worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime.protocols.mapping import read_model
+from fnbuild.runtime.protocols.routes import Answer, InferenceRoute, ProtocolRouter
+
+MODEL = read_model({"protocols": ["v1", "v2"], "model": "mm"}, {"name": "f", "revision": 3})
+assert MODEL is not None
+
+
+def router(ready: bool = True, protocols: tuple[str, ...] = ("v1", "v2")) -> ProtocolRouter:
+    assert MODEL is not None
+    return ProtocolRouter(MODEL, protocols, lambda: ready)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/v1/models", {"models": ["mm"]}),
+        ("/v1/models/mm", {"name": "mm", "ready": True}),
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/v2/models", {"models": ["mm"]}),
+        ("/v2/models/mm/ready", {"name": "mm", "ready": True}),
+        ("/v2/models/mm/versions/3/ready", {"name": "mm", "ready": True}),
+    ],
+)
+def test_lists_and_states(path: str, value: Any) -> None:
+    assert router().route("GET", path) == Answer(200, value)
+    assert router().route("GET", path + "/") == Answer(200, value)
+    assert router().route("PUT", path).status == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/models/mm:predict", InferenceRoute("v1", "predict")),
+        ("/v1/models/mm:explain", InferenceRoute("v1", "explain")),
+        ("/v2/models/mm/infer", InferenceRoute("v2", "infer")),
+        ("/v2/models/mm/versions/3/infer", InferenceRoute("v2", "infer")),
+    ],
+)
+def test_requests_for_workers(path: str, route: InferenceRoute) -> None:
+    assert router().route("POST", path) == route
+    # Workers are waited for.
+    assert router(ready=False).route("POST", path) == route
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("POST", "/v1/models/nope:predict", 404, "Model with name nope does not exist."),
+        ("GET", "/v1/models/mm:predict", 404, "Model with name mm:predict does not exist."),
+        ("POST", "/v1/models/mm:train", 404, "/v1/models/mm:train does not exist"),
+        ("POST", "/v1/models/mm", 405, "POST"),
+        ("GET", "/v2/models/nope", 404, "Model with name nope does not exist."),
+        ("POST", "/v2/models/nope/infer", 404, "Model with name nope does not exist."),
+        ("GET", "/v2/models/mm/versions/4", 404, "no version 4; revision 3 is serving"),
+        ("POST", "/v2/models/mm/versions/4/infer", 404, "no version 4"),
+        ("GET", "/v2/models/mm/infer", 405, "GET"),
+        ("GET", "/v2/models/mm/nothing", 404, "/v2/models/mm/nothing does not exist"),
+        ("GET", "/v2/nothing", 404, "/v2/nothing does not exist"),
+        ("POST", "/v2/repository/models/mm/load", 501, "deploy another revision"),
+    ],
+)
+def test_errors(method: str, path: str, status: int, error: str) -> None:
+    answer = router().route(method, path)
+    assert isinstance(answer, Answer)
+    assert answer.status == status
+    assert error in answer.value["error"]
+
+
+def test_not_ready() -> None:
+    assert router(False).route("GET", "/v1/models/mm") == Answer(
+        503, {"error": "Model with name mm is not ready."}
+    )
+    assert router(False).route("GET", "/v2/models/mm/ready").status == 503
+    assert router(False).route("GET", "/v2/health/ready").status == 503
+    assert router(False).route("GET", "/v2/health/live").status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/modelsx", "/v2x", "/v3/models", "/v1/things"])
+def test_other_paths_are_those_of_the_handler(path: str) -> None:
+    assert router().route("GET", path) is None
+
+
+def test_only_the_protocols_asked_for() -> None:
+    assert router(protocols=("v1",)).prefixes == ("/v1/models",)
+    assert router(protocols=("v1",)).route("GET", "/v2") is None
+    assert router(protocols=("v2",)).route("GET", "/v1/models") is None
+    assert router(protocols=("grpc",)).prefixes == ()
