@@ -34,6 +34,7 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
             "revision": revision,
         },
         "handler": spec.handler,
+        "arguments": script_arguments(function),
         "triggers": {
             name: _trigger(trigger)
             for name, trigger in spec.triggers.items()
@@ -45,6 +46,12 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
         "drain_timeout": DRAIN_SECONDS,
         "log": {"level": _log_level(function)},
     }
+
+
+def script_arguments(function: Function) -> list[str]:
+    """Return `spec.runtimeAttributes.arguments`, those of a model's script."""
+    arguments = function.spec.runtime_attributes.get("arguments") or []
+    return [str(argument) for argument in arguments]
 
 
 def readiness_seconds(function: Function) -> float:

@@ -25,6 +25,8 @@ from fnbuild.function.suggestions import closest
 _LARGEST_ENTRY_MODULE = 4 << 20
 # A module that uses one of these may define any name.
 _DYNAMIC_NAMES = frozenset({"globals", "locals", "vars", "exec", "eval", "setattr", "__dict__"})
+# A module that starts one of these servers of KServe has a model, and needs no handler.
+_MODEL_SERVERS = frozenset({"ModelServer", "KFServer"})
 _HANDLER_PATTERN = re.compile(r"([\w-]+(?:\.[\w-]+)*):(\w+)\Z")
 _RUNTIME_LABEL = re.compile(r"python:3\.(\d+)")
 
@@ -175,8 +177,8 @@ def _is_dynamic(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return any(alias.name == "*" for alias in node.names)
     if isinstance(node, ast.Attribute):
-        return node.attr in _DYNAMIC_NAMES
-    return isinstance(node, ast.Name) and node.id in _DYNAMIC_NAMES
+        return node.attr in _DYNAMIC_NAMES | _MODEL_SERVERS
+    return isinstance(node, ast.Name) and node.id in _DYNAMIC_NAMES | _MODEL_SERVERS
 
 
 def _same_scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:

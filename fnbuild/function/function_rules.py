@@ -114,6 +114,23 @@ def check_handler(context: RuleContext) -> None:
     _check_handler_module(context, module)
 
 
+def check_script_arguments(context: RuleContext) -> None:
+    """Check that the arguments of a model's script are a list of texts."""
+    arguments = context.function.spec.runtime_attributes.get("arguments")
+    if arguments is None:
+        return
+    path = ("spec", "runtimeAttributes", "arguments")
+    hint = "as in `arguments: [--predictor_host, localhost:8081]`"
+    if not isinstance(arguments, list):
+        message = f"arguments is a list of texts, not {quoted(arguments)}"
+        context.error("script-arguments", message, path, hint)
+        return
+    for number, argument in enumerate(arguments):
+        if isinstance(argument, bool) or not isinstance(argument, (str, int, float)):
+            message = f"an argument is a text, not {quoted(argument)}"
+            context.error("script-arguments", message, (*path, number), hint)
+
+
 def code_folder(context: RuleContext) -> Path | None:
     """Return the folder with the handler's module, or None if the code is elsewhere."""
     code, build = context.code, context.function.spec.build

@@ -24,6 +24,7 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     function_rules.check_namespace,
     function_rules.check_runtime,
     function_rules.check_handler,
+    function_rules.check_script_arguments,
     function_rules.check_event_timeout,
     function_rules.check_variables,
     function_rules.check_declared_secrets,

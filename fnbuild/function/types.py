@@ -252,7 +252,7 @@ class Spec(Struct, frozen=True):
     image_pull_secrets: str = ""
     """The name of the secret for pulling images."""
     runtime_attributes: Raw = msgspec.field(default_factory=dict)
-    """Settings of other runtimes; not used by Python functions."""
+    """`arguments`: those of the script of a KServe model, a list. Other keys have no effect."""
     logger_sinks: list[LoggerSink] = msgspec.field(default_factory=list)
     """Destinations and levels of the logs."""
     platform: Platform = msgspec.field(default_factory=Platform)

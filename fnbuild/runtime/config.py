@@ -2,6 +2,7 @@
 
     {"function": {"name", "namespace", "project", "description", "version", "revision": int},
      "handler": "main:handler",
+     "arguments": ["--model_dir", "/m"], of the script of a model; see `runtime.kserve`
      "code": "/folder",                  mounted for the handler at `mount`
      "mount": "/opt/nuclio" | null,      null: the code is used in place
      "immutable": false,                 true: writes of the handler do not reach `code`
@@ -149,6 +150,7 @@ class ProcessorConfig:
         get = section.get
         self.function = get("function", dict, {})
         self.handler = get("handler", str)
+        self.arguments = [str(argument) for argument in get("arguments", list, [])]
         self.code = get("code", str)
         self.mount = get("mount", str, None)
         self.immutable = get("immutable", bool, False)
@@ -164,11 +166,19 @@ class ProcessorConfig:
         self.event_timeout = get("event_timeout", float, None)
         self.readiness_timeout = get("readiness_timeout", float, 120.0)
         self.accept = section.choice("accept", _ACCEPT)
+        # Connections are refused until then, as KServe's probes of the port expect.
+        self.listen_when_accepting = False
         self.restart = section.choice("restart", ["always", "no"])
         self.drain_timeout = get("drain_timeout", float, 60.0)
         self.linger = get("linger", float, 0.0)
         self._read_listeners(_Section(get("listeners", dict), "listeners"))
         self._read_log(_Section(get("log", dict, {}), "log"))
+
+    @property
+    def model_name(self) -> str:
+        """The name of the function's model in the URLs of the inference protocols."""
+        names = [trigger.attributes.get("model") for trigger in self.triggers.values()]
+        return str(next(filter(None, names), self.function.get("name", "")))
 
     def _read_listeners(self, section: _Section) -> None:
         value = section.values.get("http")

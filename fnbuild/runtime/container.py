@@ -7,6 +7,7 @@
     processor --check-import       import the handler without a GPU; see `importcheck`
     processor --invoke URL         call another function once; exit with status 0 for a 2xx reply
     processor --version
+    processor --model_name NAME …  serve as a container of KServe; see `kserve.arguments`
 
 The configuration is that of `fnbuild.builder.processor_settings`. This module adds the paths and
 ports of an image; keys in the file take precedence over them.
@@ -17,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from fnbuild import __version__
 
@@ -93,8 +94,8 @@ def main() -> int:
 
 
 def _run() -> int:
-    if not sys.argv[1:]:
-        return _serve(CONFIG_PATH)
+    if not sys.argv[1:] or _is_started_by_kserve(sys.argv[1:]):
+        return _serve(CONFIG_PATH, sys.argv[1:])
     arguments = _parse_arguments()
     if arguments.health:
         return health.main()
@@ -108,6 +109,13 @@ def _run() -> int:
             arguments.invoke, arguments.method, headers, arguments.body, arguments.timeout
         )
     return (_check_import if arguments.check_import else _serve)(arguments.config)
+
+
+def _is_started_by_kserve(arguments: List[str]) -> bool:
+    # Late, since this import takes a tenth of the start-up time of an image.
+    from .kserve.arguments import is_server_start
+
+    return is_server_start(arguments)
 
 
 def _parse_arguments() -> "argparse.Namespace":
@@ -144,7 +152,7 @@ def _parse_header(text: str) -> Tuple[str, str]:
     return name, value
 
 
-def _serve(path: str) -> int:
+def _serve(path: str, arguments: Sequence[str] = ()) -> int:
     # This Python runs without site-packages, which belong to the handler; spans need them.
     if any(name.startswith("OTEL_") for name in os.environ):
         import site
@@ -154,6 +162,10 @@ def _serve(path: str) -> int:
     if origin != path:
         text = "%s does not exist: the configuration is read from %s"
         Log(config.log_level, config.log_format).info(text % (path, origin))
+    if arguments:
+        from .kserve.arguments import apply_arguments
+
+        apply_arguments(config, list(arguments))
     from .processor.processor import serve
 
     return serve(config)

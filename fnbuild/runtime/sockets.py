@@ -19,7 +19,7 @@ _MAX_ADDRESS_LENGTH = 107
 # PyPy has no name for it.
 _O_PATH = getattr(os, "O_PATH", 0o10000000)
 
-_BACKLOG = 1024
+BACKLOG = 1024
 _SO_DOMAIN = 39
 
 
@@ -95,8 +95,11 @@ def _is_in_use(path: str) -> bool:
     return True
 
 
-def open_listener(listener: ListenerConfig, name: str) -> socket.socket:
-    """Return a listening, non-blocking socket; raise ConfigFileError if that is not possible."""
+def open_listener(listener: ListenerConfig, name: str, listen: bool = True) -> socket.socket:
+    """Return a listening, non-blocking socket; raise ConfigFileError if that is not possible.
+
+    With `listen` False, a socket that is not inherited is only bound to its address.
+    """
     if listener.fd is not None:
         return _inherit_listener(listener.fd, name)
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
@@ -104,7 +107,8 @@ def open_listener(listener: ListenerConfig, name: str) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((listener.host, listener.port))
-        sock.listen(_BACKLOG)
+        if listen:
+            sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
         address = "%s port %d" % (listener.host, listener.port)

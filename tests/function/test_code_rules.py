@@ -156,3 +156,11 @@ def test_inline_source_that_does_not_run(folder: Folder, more: str) -> None:
 
 def test_a_large_module_is_not_checked(folder: Folder) -> None:
     assert findings(folder, "x = 1\n" + "#" * (5 << 20)) == []
+
+
+@pytest.mark.parametrize("server", ["kserve.ModelServer()", "kfserving.KFServer()"])
+def test_a_script_that_starts_a_model_server_needs_no_handler(folder: Folder, server: str) -> None:
+    code = f"if __name__ == '__main__':\n    {server}.start([Model()])\n"
+    text = GOOD.replace("main:handler", "main:__main__")
+    assert findings(folder, code, text) == []
+    assert only(folder, code.replace(server, "server"), text).rule == "handler-function"

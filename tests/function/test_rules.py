@@ -324,3 +324,12 @@ def test_a_declared_secret_that_is_not_set(folder: Folder) -> None:
     assert folder.findings(text.replace("spec:\n", of_cluster)) == []
     of_sidecar = "spec:\n  sidecars: [{name: s, image: i, env: [{name: API_KEYS}, {name: B}]}]\n"
     assert folder.findings(text.replace("spec:\n", of_sidecar)) == []
+
+
+def test_arguments_of_a_script_are_a_list_of_texts(folder: Folder) -> None:
+    text = GOOD + "  runtimeAttributes:\n    arguments: %s\n"
+    assert folder.findings(text % "[--predictor_host, localhost, --limit, 3]") == []
+    finding = folder.only(text % "--predictor_host localhost")
+    assert (finding.severity, finding.rule, at(finding)) == ("error", "script-arguments", (7, 16))
+    finding = folder.only(text % "[--flag, true]")
+    assert (finding.rule, at(finding)) == ("script-arguments", (7, 25))

@@ -128,6 +128,8 @@ def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
     return {
         "parent": os.getpid(),
         "handler": config.handler,
+        "model": config.model_name,
+        "arguments": config.arguments,
         "code": config.code,
         "mount": config.mount,
         "immutable": config.immutable,

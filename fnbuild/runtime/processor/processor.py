@@ -77,7 +77,8 @@ class Processor(ProcessorControl):
         """Serve until the end; return the exit status. Raises ConfigFileError for a listener."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
-        http = [sockets.open_listener(listener, "http") for listener in self.config.http]
+        listen = not self.config.listen_when_accepting
+        http = [sockets.open_listener(listener, "http", listen) for listener in self.config.http]
         self._sockets.extend(http)
         self._open_admin()
         self._warn_of_triggers()
@@ -98,6 +99,8 @@ class Processor(ProcessorControl):
     def _accept(self, http: List[socket.socket]) -> None:
         self._accepts = True
         for sock in http:
+            if self.config.listen_when_accepting:
+                sock.listen(sockets.BACKLOG)
             self.http.start(sock)
             name = sock.getsockname()
             if isinstance(name, tuple):

@@ -12,9 +12,13 @@ class NoExplainerError(Exception):
 
 
 class HandlerCalls(abc.ABC):
-    """The handler with its events and replies."""
+    """The handler with its events and replies.
+
+    `answers_requests` is True for a model of KServe, whose result is the whole answer to a request.
+    """
 
     response_class: Any
+    answers_requests = False
 
     @abc.abstractmethod
     def make_event(self, meta: wire.Meta, raw: wire.Body) -> Any:

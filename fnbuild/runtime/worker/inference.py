@@ -275,9 +275,10 @@ class InferenceHandler:
         if self._model.takes_requests:
             key = "outputs" if call.meta["pr"]["p"] == "v2" else _v1_key(call.meta)
             payload = self._payload(output)
-            if isinstance(payload, dict) and key in payload:
-                if key == "outputs":
-                    return tensors_of_response(payload)
+            has_key = isinstance(payload, dict) and key in payload
+            if has_key and key == "outputs":
+                return tensors_of_response(payload)
+            if has_key or self._calls.answers_requests:
                 raise _FinalReply(self._successful(output))
         if self._has_outputs(call.meta):
             return output_tensors(self._payload(output), self._model)
@@ -342,6 +343,8 @@ def create_inference_handler(
     """Return the function as a model; `settings` are `inference` of the BEGIN message."""
     model = read_model(settings["attributes"], function)
     assert model is not None
+    if calls.answers_requests:
+        model = model._replace(takes_requests=True)
     return InferenceHandler(calls, model, InferenceLimits(*settings["limits"]))
 
 

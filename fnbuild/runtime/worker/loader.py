@@ -12,9 +12,13 @@ import re
 import sys
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FunctionType, ModuleType
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .. import tracebacks
+from ..load_error import LoadError
+
+if TYPE_CHECKING:
+    from ..kserve.model_source import ModelSource
 
 _HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
@@ -49,10 +53,6 @@ def _location(function: Any) -> str:
     return "%s:%d: " % (os.path.basename(code.co_filename), code.co_firstlineno)
 
 
-class LoadError(Exception):
-    """The handler cannot be loaded; the message is for the function's author."""
-
-
 def run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
     """Run code of the handler; return its error as reason and full text, or an empty dict."""
     try:
@@ -76,16 +76,30 @@ def parse_handler(handler: str) -> Tuple[str, str]:
 
 
 class HandlerLoader:
-    """The loader of one handler. `module` is the entry module after `load`."""
+    """The loader of one handler, or of a model of KServe in its place.
 
-    def __init__(self, handler: str, folder: str) -> None:
+    `module` is the entry module after `load`; `init_context` and `explain` are its functions of
+    these names, or methods of the model. A model has `model_name` in URLs; `arguments` are those of
+    its script.
+    """
+
+    def __init__(
+        self, handler: str, folder: str, model_name: str = "", arguments: Sequence[str] = ()
+    ) -> None:
         self.module_name, self.function_name = parse_handler(handler)
         self.folder = folder
         self.module: Optional[ModuleType] = None
+        self.is_model = False
+        self.init_context: Optional[Callable[[Any], Any]] = None
+        self.explain: Optional[Callable[[Any, Any], Any]] = None
+        self._model_name = model_name
+        self._arguments = arguments
+        self._model: Optional[ModelSource] = None
 
     def load(self) -> Callable[..., Any]:
         """Import the entry module and return the handler. Exceptions of its code are not caught."""
         spec = self._find()
+        self._prepare_model(spec)
         loaded = sys.modules.get(self.module_name)
         if loaded is not None and _is_loaded_from(loaded, spec):
             # Its package or another module has imported it.
@@ -108,6 +122,20 @@ class HandlerLoader:
             raise
         self.module = module
         return function
+
+    def _prepare_model(self, spec: ModuleSpec) -> None:
+        """Prepare the import of a module that may have a model: it does not define the handler."""
+        if not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
+            return
+        with open(spec.origin, "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+        if re.search(r"^(?:async +)?def +%s\b" % self.function_name, text, re.MULTILINE):
+            return
+        # Late, since few functions are models.
+        from ..kserve.model_source import ModelSource
+
+        self._model = ModelSource(spec.origin, text, self._model_name, self._arguments)
+        self._model.prepare()
 
     def _find(self) -> ModuleSpec:
         importlib.invalidate_caches()
@@ -162,6 +190,12 @@ class HandlerLoader:
         name = self.function_name
         file = os.path.basename(getattr(module, "__file__", None) or self.module_name)
         function = getattr(module, name, None)
+        model = self._model.find(module, name) if self._model is not None else None
+        self.is_model = model is not None
+        self.init_context = getattr(model or module, "init_context", None)
+        self.explain = getattr(model or module, "explain", None)
+        if model is not None:
+            return model
         if callable(function):
             problem = signature_problem(function, name, ("context", "event"))
             if problem:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Callable, Optional, Tuple
 
 from .. import allocator, wire
-from .loader import LoadError
+from ..load_error import LoadError
 
 _REDIRECTED = ("open", "stat", "lstat", "access", "listdir", "scandir", "chdir", "readlink")
 # Sets in which os looks up functions by identity.

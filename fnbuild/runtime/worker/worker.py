@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from .. import tracebacks, wire
+from ..load_error import LoadError
 from . import process_setup
 from .channel import Channel
 from .connection_provider import LocalConnectionProvider
@@ -14,7 +15,7 @@ from .coroutines import CoroutineRunner, GeneratorItems, is_generator
 from .descriptors import DescriptorCheck
 from .events import make_event_class, split_batch
 from .handler_calls import HandlerCalls, NoExplainerError
-from .loader import HandlerLoader, LoadError, run_guarded, signature_problem
+from .loader import HandlerLoader, run_guarded, signature_problem
 from .logger import ProcessorLogHandler, make_logger
 from .reply_sender import ErrorCallbacks, ReplySender
 from .responses import NO_RESPONSE, ReplyConverter, ReplyError, WorkerReply, match_responses
@@ -55,8 +56,12 @@ class Worker(HandlerCalls):
         self._event_class = make_event_class(self._sdk)
         self.response_class = self._sdk.Response
         self._converter = ReplyConverter(self.response_class, encoder)
-        self._loader = HandlerLoader(self._setup["handler"], self._folder)
+        setup = self._setup
+        self._loader = HandlerLoader(
+            setup["handler"], self._folder, setup["model"], setup["arguments"]
+        )
         self._function = self._loader.load()
+        self.answers_requests = self._loader.is_model
 
     def begin(self, channel: Channel, role: wire.Meta) -> None:
         """Take the role of a worker and run init_context, with any exception of its code."""
@@ -74,7 +79,7 @@ class Worker(HandlerCalls):
         self._inference = self._make_inference(role["inference"])
         self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
-        init_context = getattr(self._loader.module, "init_context", None)
+        init_context = self._loader.init_context
         if init_context is not None:
             problem = signature_problem(init_context, "init_context", ("context",))
             if problem:
@@ -94,7 +99,7 @@ class Worker(HandlerCalls):
         # Most workers do not need it.
         from .inference import create_inference_handler
 
-        explain = getattr(self._loader.module, "explain", None)
+        explain = self._loader.explain
         if explain is not None:
             problem = signature_problem(explain, "explain", ("context", "event"))
             if problem:
@@ -239,7 +244,7 @@ class Worker(HandlerCalls):
         return self._coroutines.resolve(self._function(self._context, event))
 
     def explain(self, event: Any) -> Any:
-        function = getattr(self._loader.module, "explain", None)
+        function = self._loader.explain
         if function is None:
             raise NoExplainerError()
         return self._coroutines.resolve(function(self._context, event))

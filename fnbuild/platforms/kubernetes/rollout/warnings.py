@@ -130,7 +130,7 @@ def _ignored_settings(function: Function) -> list[str]:
         "devices": spec.devices,
         "scaleToZero": spec.scale_to_zero,
         "preemptionMode": spec.preemption_mode not in ("", "none"),
-        "runtimeAttributes": spec.runtime_attributes,
+        "runtimeAttributes": spec.runtime_attributes.keys() - {"arguments"},
         "dataBindings": spec.data_bindings,
         "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
     }

@@ -1,0 +1,172 @@
+"""The program of an image, started with the arguments of KServe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.builder import sdk
+from fnbuild.runtime.config import ConfigFileError, ProcessorConfig
+from fnbuild.runtime.kserve.arguments import apply_arguments, is_server_start
+from tests import engine
+from tests.runtime import interpreters
+from tests.runtime.conftest import PATIENCE, ROOT, ask, eventually
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from fnbuild.runtime import container, health
+health.PORT = {port}
+sys.exit(container.main())
+"""
+
+MODEL = """
+    import os
+    import time
+    import kserve
+
+    class Model(kserve.Model):
+        def load(self):
+            while not os.path.exists(os.environ["LOADED"]):
+                time.sleep(0.02)
+            if os.path.getsize(os.environ["LOADED"]):
+                raise RuntimeError("broken weights")
+            self.ready = True
+
+        def predict(self, payload, headers=None):
+            return {"predictions": [self.name, os.environ["STORAGE_URI"], os.getpid()]}
+
+    if __name__ == "__main__":
+        args, _ = kserve.model_server.parser.parse_known_args()
+        kserve.ModelServer().start([Model(args.model_name)])
+"""
+
+
+class Container:
+    """The program of an image on this machine, with the ports that it listens on."""
+
+    def __init__(self, folder: Path, arguments: list[str], python: str) -> None:
+        self.port = engine.free_port()
+        self.loaded = folder / "loaded"
+        code = folder / "code"
+        code.mkdir()
+        (code / "main.py").write_text(textwrap.dedent(MODEL))
+        numbers = interpreters.numbers("3.6") if "3.6" in python else sys.version_info[:2]
+        config = {
+            "function": {"name": "own-name"},
+            "handler": "main:__main__",
+            "code": str(code),
+            "interpreter": python,
+            "sdk_path": str(sdk.ensure_sdk((*numbers, 0))),
+            "log": {"level": "debug", "format": "json"},
+        }
+        environ = {"FNBUILD_PROCESSOR": json.dumps(config), "LOADED": str(self.loaded)}
+        source = PROGRAM.format(root=str(ROOT), port=engine.free_port())
+        self.process = subprocess.Popen(
+            [python, "-IS", "-c", source, "--http_port", str(self.port), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **environ},
+        )
+
+    def connects(self) -> bool:
+        """Return True if the port takes connections, as KServe's default probe checks."""
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
+            return True
+        return False
+
+    def predict(self) -> Any:
+        headers = {"content-type": "application/json"}
+        return ask("POST", f"http://127.0.0.1:{self.port}", "/", b'{"instances": []}', headers)
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Callable[..., Container]]:
+    """`container(*arguments)`: a started program."""
+    started: list[Container] = []
+
+    def start(*arguments: str, python: str = sys.executable) -> Container:
+        started.append(Container(tmp_path, list(arguments), python))
+        return started[-1]
+
+    yield start
+    for item in started:
+        item.process.send_signal(signal.SIGTERM)
+        item.process.wait(PATIENCE)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("version", interpreters.few())
+def test_the_port_is_closed_until_the_model_is_loaded(
+    container: Callable[..., Container], tmp_path: Path, version: str
+) -> None:
+    python = str(interpreters.find(version))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    program = container("--model_name=m", f"--model_dir={folder}", "--workers", "2", python=python)
+    children = f"/proc/{program.process.pid}/task/{program.process.pid}/children"
+    eventually(lambda: Path(children).read_text().strip(), PATIENCE)
+    assert not program.connects()
+    program.loaded.touch()
+    eventually(program.connects, PATIENCE)
+    reply = program.predict()
+    assert json.loads(reply.body)["predictions"][:2] == ["m", str(folder)]
+
+
+@pytest.mark.system
+def test_the_container_ends_if_its_model_cannot_be_loaded(
+    container: Callable[..., Container],
+) -> None:
+    program = container("--model_name", "m")
+    program.loaded.write_text("broken")
+    assert program.process.wait(PATIENCE) == 1
+
+
+def config(**values: Any) -> ProcessorConfig:
+    listeners = {"http": {"host": "0.0.0.0", "port": 8080}}
+    return ProcessorConfig({"handler": "m:h", "code": "/", "listeners": listeners, **values})
+
+
+def test_arguments_of_kserve_change_the_configuration() -> None:
+    changed = config(triggers={"t": {"kind": "http", "num_workers": 3}})
+    arguments = ["--model_name", "m", "--http_port=8085", "--workers", "2", "--labels", "a b"]
+    assert is_server_start(arguments)
+    apply_arguments(changed, arguments)
+    trigger = changed.triggers["t"]
+    assert (changed.model_name, changed.http[0].port, trigger.num_workers) == ("m", 8085, 2)
+    assert trigger.attributes["protocols"] == ["v1", "v2"]
+    assert changed.arguments == arguments
+
+
+def test_a_function_without_trigger_gets_one_for_the_protocols() -> None:
+    changed = config()
+    apply_arguments(changed, ["--predictor_host", "h"])
+    assert changed.triggers["default-http"].attributes == {"protocols": ["v1", "v2"]}
+
+
+def test_declared_protocols_stay() -> None:
+    changed = config(triggers={"t": {"kind": "http", "attributes": {"protocols": ["v2"]}}})
+    apply_arguments(changed, ["--model_name", "m"])
+    assert changed.triggers["t"].attributes["protocols"] == ["v2"]
+
+
+@pytest.mark.parametrize("arguments", [["--http_port", "high"], ["--http_port=99999"]])
+def test_an_invalid_port_is_an_error(arguments: list[str]) -> None:
+    with pytest.raises(ConfigFileError, match="--http_port"):
+        apply_arguments(config(), arguments)
+
+
+def test_own_options_are_not_those_of_kserve() -> None:
+    assert not is_server_start(["--config", "f", "--model_nam"])
