@@ -1,0 +1,38 @@
+"""Virtual environments with packages from PyPI, made once for all runs of the tests."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import interpreters
+
+_FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "environments"
+
+
+def environment_python(version: str, *requirements: str) -> Path:
+    """Return the interpreter of an environment with these packages; skip without that Python."""
+    python = interpreters.find(version)
+    if python is None:
+        pytest.skip(f"no python{version} on this machine")
+    key = hashlib.sha256(" ".join((version, *requirements)).encode()).hexdigest()[:16]
+    folder = _FOLDER / key
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    with (_FOLDER / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _run(python, "-m", "venv", str(folder))
+            _run(str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *requirements)
+            (folder / "complete").touch()
+    return folder / "bin" / "python"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
