@@ -15,6 +15,7 @@ from fnbuild.platforms import Artifact, Deployment, FunctionState
 from fnbuild.platforms.base import placeholder_function
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
+from fnbuild.platforms.kubeclient.ownership import is_managed
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels, leases, pod_status, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
@@ -54,9 +55,7 @@ def to_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
     pods = inventory.list_pods(cluster, objects.key)
     hosts = endpoints.node_hosts(cluster, [objects], pods)
     newest = rollout_status.newest_pods(objects.deployment, pods)
-    statuses = (
-        queries.query_statuses(cluster, newest) if inventory.is_managed(objects.deployment) else {}
-    )
+    statuses = queries.query_statuses(cluster, newest) if is_managed(objects.deployment) else {}
     status = queries.query_rollout_status(cluster, objects.deployment, pods, time.time(), statuses)
     return _to_deployment(objects, _Observed(cluster, hosts, pods, status, statuses))
 
@@ -95,11 +94,7 @@ def _observe(cluster: Cluster, deployments: dict[str, KubeDeployment]) -> dict[s
     by_name: dict[str, list[Pod]] = {name: [] for name in deployments}
     for pod in pods.result():
         by_name.get(pod.labels.get(labels.FUNCTION, ""), []).append(pod)
-    managed = [
-        name
-        for name, kube_deployment in deployments.items()
-        if inventory.is_managed(kube_deployment)
-    ]
+    managed = [name for name, kube_deployment in deployments.items() if is_managed(kube_deployment)]
     statuses = queries.query_statuses(
         cluster, [pod for name in managed for pod in by_name[name] if not pod.is_ready]
     )

@@ -17,6 +17,7 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.errors import RequestSubject, namespace_not_found_error
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
+from fnbuild.platforms.kubeclient.ownership import is_managed, labels_of
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object, section
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
@@ -221,15 +222,6 @@ def run_concurrently(*queries: Callable[[], T]) -> list[T]:
     """Run the queries concurrently, and return their results in order."""
     with ThreadPoolExecutor(len(queries)) as pool:
         return [future.result() for future in [pool.submit(query) for query in queries]]
-
-
-def is_managed(obj: Raw | None) -> bool:
-    """Return True if fnbuild manages the object."""
-    return obj is not None and labels_of(obj).get(labels.MANAGED_BY) == labels.MANAGER
-
-
-def labels_of(obj: Raw) -> dict[str, str]:
-    return obj["metadata"].get("labels") or {}
 
 
 def _is_function(deployment: Raw | None) -> bool:

@@ -16,6 +16,7 @@ from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import FUNCTION_LABEL, PROJECT_LABEL
 from fnbuild.platforms import base
+from fnbuild.platforms.kubeclient import ownership
 
 _MAX_NAME_LENGTH = 63
 _MAX_ANNOTATION_BYTES = 256 << 10
@@ -41,9 +42,9 @@ APP = "nuclio.io/app"
 FUNCTION = FUNCTION_LABEL
 VERSION = "nuclio.io/function-version"
 PROJECT = PROJECT_LABEL
-RECOMMENDED_PREFIX = "app.kubernetes.io"
-MANAGED_BY = f"{RECOMMENDED_PREFIX}/managed-by"
-MANAGER = "fnbuild"
+RECOMMENDED_PREFIX = ownership.RECOMMENDED_PREFIX
+MANAGED_BY = ownership.MANAGED_BY
+MANAGER = ownership.MANAGER
 FUNCTIONS_SELECTOR = f"{CLASS}=function"
 """Selects the objects of functions, whichever tool deployed them."""
 FNBUILD_SELECTOR = f"{FUNCTIONS_SELECTOR},{MANAGED_BY}={MANAGER}"
@@ -59,7 +60,7 @@ IMPORT_CHECK = "fnbuild.io/rehearsal"
 DOCTOR = "fnbuild.io/doctor"
 
 # The label of records: `imported`, `project`, `revisions`, `secrets`.
-RECORD = "fnbuild.io/record"
+RECORD = ownership.RECORD
 CHANGING_RECORD = "changing"
 """The value of that label while the function is being changed, so that lists find it."""
 

@@ -37,14 +37,14 @@ from fnbuild.platforms import (
     revision_records,
 )
 from fnbuild.platforms.errors import function_exists_error
-from fnbuild.platforms.kubeclient import connection, logs
+from fnbuild.platforms.kubeclient import connection, logs, project_records
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
+from fnbuild.platforms.kubeclient.secret_store import SecretStore
 from fnbuild.platforms.kubernetes import endpoints, function_state, inventory, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, validated_key
 from fnbuild.platforms.kubernetes.revision_record import recorded_config
-from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact, timestamp
 
@@ -278,13 +278,13 @@ class KubernetesPlatform(Platform):
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
-        return records.list_projects(self.cluster, namespace)
+        return project_records.list_projects(self.cluster, namespace)
 
     def create_project(self, project: Project) -> bool:
-        return records.create_project(self.cluster, project)
+        return project_records.create_project(self.cluster, project)
 
     def update_project(self, project: Project) -> bool:
-        return records.update_project(self.cluster, project)
+        return project_records.update_project(self.cluster, project)
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         members = {
@@ -297,4 +297,4 @@ class KubernetesPlatform(Platform):
             leases.require_managed(members[member])
         for member in doomed:
             self.delete(namespace, member)
-        return records.delete_project(self.cluster, namespace, name)
+        return project_records.delete_project(self.cluster, namespace, name)

@@ -1,4 +1,4 @@
-"""Records in ConfigMaps: revisions, imported functions and projects.
+"""Records in ConfigMaps: revisions and imported functions.
 
 The ConfigMap of a function has one key per revision, its number; the value is the `RevisionRecord`
 as JSON. Serving does not depend on it.
@@ -10,30 +10,18 @@ import json
 import time
 from dataclasses import replace
 
-from fnbuild.errors import ConflictError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw
-from fnbuild.names import DEFAULT_PROJECT
-from fnbuild.platforms import Project, Revision, revision_records
+from fnbuild.platforms import Revision, revision_records
 from fnbuild.platforms.base import placeholder_function
-from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
-from fnbuild.platforms.projects import decode_string_map, with_default_project
 from fnbuild.platforms.revision_records import RevisionHistory
 
 INTERRUPTED = "its deploy was interrupted"
 """The failure of a revision whose deploy ended before it was ready and could not say why."""
-
-_PROJECTS_SELECTOR = f"{labels.RECORD}=project"
-# No object of a function has a dot in its name.
-_PROJECT_PREFIX = "nuclio-project."
-
-
-# Revisions
 
 
 def recorded_revisions(objects: FunctionObjects) -> list[RevisionRecord]:
@@ -118,89 +106,6 @@ def _may_become_ready(objects: FunctionObjects, kube_deployment: KubeDeployment)
 
 def history_of(objects: FunctionObjects) -> RevisionHistory[RevisionRecord]:
     return RevisionHistory(objects.key.name, all_revisions(objects), applied_revision(objects))
-
-
-# Projects
-
-
-def list_projects(cluster: Cluster, namespace: str) -> list[Project]:
-    """Return the projects of a namespace, by name, including the implicit `default`."""
-    config_maps = cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS_SELECTOR)
-    return with_default_project(namespace, map(_decode_project, config_maps))
-
-
-def _decode_project(config_map: Raw) -> Project:
-    metadata, data = config_map["metadata"], config_map.get("data") or {}
-    return Project(
-        metadata["name"].removeprefix(_PROJECT_PREFIX),
-        metadata["namespace"],
-        data.get("description", ""),
-        data.get("owner", ""),
-        decode_string_map(data.get("labels")),
-        decode_string_map(data.get("annotations")),
-    )
-
-
-def create_project(cluster: Cluster, project: Project) -> bool:
-    """Record a project; return False if it already exists."""
-    if (
-        project.name == DEFAULT_PROJECT
-        or _get_project(cluster, project.namespace, project.name) is not None
-    ):
-        return False
-    try:
-        cluster.create(_project_manifest(project))
-    except ConflictError:
-        if _get_project(cluster, project.namespace, project.name) is None:
-            raise ConflictError(
-                f"there is a ConfigMap {_PROJECT_PREFIX}{project.name} already, which is no"
-                " project's",
-                hint="give the project another name",
-            ) from None
-        return False
-    return True
-
-
-def update_project(cluster: Cluster, project: Project) -> bool:
-    """Update the record of a project; return False if there is none."""
-    config_map = _get_project(cluster, project.namespace, project.name)
-    if config_map is not None:
-        cluster.replace({**config_map, "data": _project_manifest(project)["data"]})
-    elif project.name == DEFAULT_PROJECT:  # there without being recorded
-        cluster.create(_project_manifest(project))
-    return config_map is not None or project.name == DEFAULT_PROJECT
-
-
-def delete_project(cluster: Cluster, namespace: str, name: str) -> bool:
-    if _get_project(cluster, namespace, name) is None:
-        return False
-    return cluster.delete(kinds.CONFIG_MAP, namespace, _PROJECT_PREFIX + name)
-
-
-def _project_manifest(project: Project) -> Raw:
-    metadata = {
-        "name": _PROJECT_PREFIX + project.name,
-        "namespace": project.namespace,
-        "labels": {
-            labels.MANAGED_BY: labels.MANAGER,
-            labels.RECORD: "project",
-            labels.PROJECT: project.name,
-        },
-    }
-    # The labels of a project need not be valid labels of Kubernetes.
-    data = {
-        "description": project.description,
-        "owner": project.owner,
-        "labels": json.dumps(project.labels),
-        "annotations": json.dumps(project.annotations),
-    }
-    return kinds.CONFIG_MAP.manifest(metadata, data=data)
-
-
-def _get_project(cluster: Cluster, namespace: str, name: str) -> Raw | None:
-    config_map = cluster.get(kinds.CONFIG_MAP, namespace, _PROJECT_PREFIX + name)
-    project_labels = ((config_map or {}).get("metadata") or {}).get("labels") or {}
-    return config_map if project_labels.get(labels.RECORD) == "project" else None
 
 
 def configuration_of(objects: FunctionObjects) -> Function:

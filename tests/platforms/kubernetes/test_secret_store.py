@@ -15,7 +15,7 @@ from fnbuild.function.secrets import mask_variables
 from fnbuild.function.types import EnvVar, Function
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubernetes.secret_store import SecretStore
+from fnbuild.platforms.kubeclient.secret_store import SecretStore
 from tests.cluster import create, invoke
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of

@@ -16,6 +16,7 @@ from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyE
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.secret_store import SecretStore, has_references
 from fnbuild.platforms.kubernetes import endpoints, records
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.leases import FunctionLease
@@ -33,7 +34,6 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
 from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan, deployment_of
 from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
-from fnbuild.platforms.kubernetes.secret_store import SecretStore, has_references
 from fnbuild.platforms.revision_records import failure_text
 
 # The time until the failed pods are gone after a rollback.

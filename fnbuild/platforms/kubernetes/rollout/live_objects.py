@@ -12,6 +12,7 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import Pod
+from fnbuild.platforms.kubeclient.ownership import is_managed
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
@@ -85,7 +86,7 @@ def list_cron_jobs(cluster: Cluster, key: KubernetesKey) -> tuple[Kind, list[Raw
     """Return the served kind of CronJobs, and those of the function."""
     kind = kinds.CRON_JOB if cluster.serves(kinds.CRON_JOB) else kinds.CRON_JOB_V1BETA1
     listed = if_allowed(lambda: cluster.list(kind, key.namespace, labels=key.selector), ())
-    return kind, [cron_job for cron_job in listed if inventory.is_managed(cron_job)]
+    return kind, [cron_job for cron_job in listed if is_managed(cron_job)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def read_policies(cluster: Cluster, key: KubernetesKey) -> FunctionPolicies:
         objects.append(cluster.get(budget_kind or older, key.namespace, key.object_name))
     except ForbiddenError:
         budget_kind = None
-    ours = (policy for policy in objects if policy is not None and inventory.is_managed(policy))
+    ours = (policy for policy in objects if policy is not None and is_managed(policy))
     return FunctionPolicies(budget_kind, tuple(ours))
 
 

@@ -20,6 +20,7 @@ from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change,
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, InvalidFieldsError
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
+from fnbuild.platforms.kubeclient.secret_store import SecretStore
 from fnbuild.platforms.kubernetes import labels, leases, records
 from fnbuild.platforms.kubernetes.diagnosis import queries, rejections
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
@@ -44,7 +45,6 @@ from fnbuild.platforms.kubernetes.rollout.warnings import (
     image_warnings,
     scale_warnings,
 )
-from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
 from fnbuild.platforms.revision_records import RevisionOrigin, timestamp
 

@@ -24,11 +24,12 @@ from fnbuild.errors import ConflictError, ForbiddenError, PreconditionError
 from fnbuild.function.secret_references import managed_secret_key, managed_secret_name
 from fnbuild.function.secrets import map_variables, secret_variables
 from fnbuild.function.types import Raw
+from fnbuild.names import FUNCTION_LABEL, PROJECT_LABEL
+from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import StaleError
-from fnbuild.platforms.kubernetes import labels
-from fnbuild.platforms.kubernetes.labels import KubernetesKey
+from fnbuild.platforms.kubeclient.ownership import MANAGED_BY, MANAGER, RECORD
 
 _DIGEST_KEY = "digest-key"
 _MAX_ATTEMPTS = 5
@@ -48,7 +49,7 @@ class _Content:
 class SecretStore:
     """The Secret of one function, read on first use: most functions need none."""
 
-    def __init__(self, cluster: Cluster, key: KubernetesKey):
+    def __init__(self, cluster: Cluster, key: FunctionKey):
         self._cluster = cluster
         self._key = key
         self._name = managed_secret_name(key.name)
@@ -58,7 +59,7 @@ class SecretStore:
         live = self._cluster.get(kinds.SECRET, self._key.namespace, self._name)
         if live is None:
             return _Content(None, secrets.token_bytes(32), {})
-        if (live["metadata"].get("labels") or {}).get(labels.MANAGED_BY) != labels.MANAGER:
+        if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
             raise ConflictError(
                 f"Secret {self._name} in namespace {self._key.namespace} is not managed by fnbuild",
                 hint="give the function or the Secret another name",
@@ -158,11 +159,11 @@ class SecretStore:
                 "name": self._name,
                 "namespace": self._key.namespace,
                 "labels": (metadata.get("labels") or {})
-                | {key: function_labels[key] for key in (labels.PROJECT,) if key in function_labels}
+                | {key: function_labels[key] for key in (PROJECT_LABEL,) if key in function_labels}
                 | {
-                    labels.MANAGED_BY: labels.MANAGER,
-                    labels.RECORD: "secrets",
-                    labels.FUNCTION: self._key.name,
+                    MANAGED_BY: MANAGER,
+                    RECORD: "secrets",
+                    FUNCTION_LABEL: self._key.name,
                 },
             }
             manifest = kinds.SECRET.manifest(metadata, type="Opaque", data=data)
