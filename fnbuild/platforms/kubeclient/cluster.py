@@ -132,12 +132,21 @@ class Cluster:
 
     # Writing
 
-    def apply(self, manifest: Raw, *, dry_run: bool = False, force: bool = False) -> Raw:
+    def apply(
+        self,
+        manifest: Raw,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        manager: str = FIELD_MANAGER,
+    ) -> Raw:
         """Apply a manifest server-side and return the resulting object.
+
+        Another `manager` than fnbuild's own contributes a part of an object.
 
         Raises `FieldConflictError` for fields of other managers, unless `force` takes them over.
         """
-        query = {**_FIELD_MANAGER_QUERY, "force": str(force).lower()}
+        query = {"fieldManager": manager, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
         _, path, subject = self._locate("patch", manifest)

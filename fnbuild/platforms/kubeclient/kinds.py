@@ -91,6 +91,13 @@ INGRESS_CLASS = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", F
 KARPENTER_NODE_POOL = Kind("karpenter.sh/v1", "NodePool", "nodepools", False)
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
+# Of KServe: https://kserve.github.io.
+INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
+SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
+CLUSTER_SERVING_RUNTIME = Kind(
+    "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", False
+)
+
 VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", False)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")

@@ -23,7 +23,9 @@ _GATHER_SECONDS = 0.1
 _MAX_OUTAGE_SECONDS = 30.0
 _QUEUE_SIZE = 10_000
 """The number of lines that wait for the consumer."""
-_CONTAINER = "nuclio"
+FUNCTION_CONTAINER = "nuclio"
+"""The container of a function in Nuclio's pods."""
+
 
 _LINES_READ = 200
 _LINES_SHOWN = 20
@@ -40,6 +42,7 @@ def read_logs(
     namespace: str,
     pods: Callable[[], list[str] | None],
     options: LogOptions,
+    container: str = FUNCTION_CONTAINER,
 ) -> Iterator[LogRecord]:
     """Return an iterator over the records of all pods, oldest first, each with a field `pod`.
 
@@ -52,10 +55,10 @@ def read_logs(
         return iter(())
     # The position in each pod's log at which following continues after the history.
     ends = dict.fromkeys(current_pods, int((options.since or 0) * 1e9))
-    past = _read_history(cluster, namespace, ends, options)
+    past = _read_history(cluster, namespace, ends, options, container)
     if not options.follow:
         return past
-    followers = _LogFollowers(cluster, namespace, pods, ends)
+    followers = _LogFollowers(cluster, namespace, pods, ends, container)
     return _follow_after(past, followers, options.stop)
 
 
@@ -68,11 +71,15 @@ def _follow_after(
 
 
 def read_previous_logs(
-    cluster: Cluster, namespace: str, pods: list[str], options: LogOptions
+    cluster: Cluster,
+    namespace: str,
+    pods: list[str],
+    options: LogOptions,
+    container: str = FUNCTION_CONTAINER,
 ) -> Iterator[LogRecord]:
     """Yield the records that the pods' containers wrote before their last restart."""
     ends = dict.fromkeys(pods, 0)
-    yield from _read_history(cluster, namespace, ends, options, previous=True)
+    yield from _read_history(cluster, namespace, ends, options, container, previous=True)
 
 
 def _read_history(
@@ -80,6 +87,7 @@ def _read_history(
     namespace: str,
     ends: dict[str, int],
     options: LogOptions,
+    container: str,
     *,
     previous: bool = False,
 ) -> Iterator[LogRecord]:
@@ -92,7 +100,7 @@ def _read_history(
     limit = None if tail is None else max(tail, 1)
     sources = {
         pod: cluster.log_stream(
-            namespace, pod, container=_CONTAINER, since=since, tail=limit, previous=previous
+            namespace, pod, container=container, since=since, tail=limit, previous=previous
         )
         for pod in ends
     }
@@ -126,6 +134,7 @@ class _LogFollowers:
     namespace: str
     pods: Callable[[], list[str] | None]
     ends: dict[str, int]
+    container: str
     _current_pods: set[str] = field(default_factory=set)
     _threads: dict[str, threading.Thread] = field(default_factory=dict)
     _replies: dict[str, Any] = field(default_factory=dict)
@@ -194,7 +203,7 @@ class _LogFollowers:
         """Read the log of the pod's container until it terminates."""
         end = self.ends.get(pod, 0)
         source = self.cluster.log_stream(
-            self.namespace, pod, container=_CONTAINER, since=end / 1e9 if end else None
+            self.namespace, pod, container=self.container, since=end / 1e9 if end else None
         )
         with source.open(None, timestamps="true", follow="true") as reply:
             with self._lock:

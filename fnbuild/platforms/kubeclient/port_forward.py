@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from fnbuild.errors import FnbuildError
+from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.platforms.kubeclient import connection_errors, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import RequestSubject
@@ -31,13 +31,17 @@ _CONNECT_SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def forward_port(cluster: Cluster, namespace: str, pod: str, port: int = 8080) -> Iterator[str]:
+def forward_port(
+    cluster: Cluster, namespace: str, pod: str, port: int = 8080, *, local_port: int = 0
+) -> Iterator[str]:
     """Forward a local port to the pod's port during the block; yield `http://127.0.0.1:NNNNN`.
+
+    The local port is a free one unless `local_port` says which.
 
     Raises `ForbiddenError` without the permission to forward, and `UnavailableError` if the pod is
     not running.
     """
-    forward = _PortForward(cluster, namespace, pod, port)
+    forward = _PortForward(cluster, namespace, pod, port, local_port)
     try:
         yield forward.address
     finally:
@@ -47,14 +51,18 @@ def forward_port(cluster: Cluster, namespace: str, pod: str, port: int = 8080) -
 class _PortForward:
     """A listener with a thread for each connection."""
 
-    def __init__(self, cluster: Cluster, namespace: str, pod: str, port: int):
+    def __init__(self, cluster: Cluster, namespace: str, pod: str, port: int, local_port: int):
         self._cluster = cluster
         self._target = (namespace, pod, port)
+        self._listener = _listen(local_port)
         # Opening a tunnel now reports errors early, and the first connection does not have to wait.
-        self._unused_tunnels: list[Any] = [self._open_tunnel()]
+        try:
+            self._unused_tunnels: list[Any] = [self._open_tunnel()]
+        except BaseException:
+            self._listener.close()
+            raise
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._wake, self._stop = socket.socketpair()
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._accepting = threading.Thread(target=self._accept, daemon=True)
@@ -106,6 +114,17 @@ class _PortForward:
             finally:
                 with contextlib.suppress(OSError):
                     tunnel.shutdown()
+
+
+def _listen(port: int) -> socket.socket:
+    """Return a listener on the loopback. Raises `ConflictError` if the port is in use."""
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=64)
+    except OSError as error:
+        raise ConflictError(
+            f"port {port} of this machine cannot be used: {error.strerror}",
+            hint="name another one, or 0 for any",
+        ) from error
 
 
 class _Relay:

@@ -6,13 +6,11 @@ import pytest
 
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.manifests import object_identity
 from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import PULL_SECRET, KubernetesKey
-from fnbuild.platforms.kubernetes.rollout.live_objects import (
-    object_identity,
-    read_live_objects,
-)
+from fnbuild.platforms.kubernetes.rollout.live_objects import read_live_objects
 from tests.platforms.kubernetes.author import function_of
 
 pytestmark = pytest.mark.system

@@ -16,6 +16,7 @@ from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyE
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.manifests import object_identity
 from fnbuild.platforms.kubeclient.secret_store import SecretStore, has_references
 from fnbuild.platforms.kubernetes import endpoints, records
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
@@ -28,7 +29,6 @@ from fnbuild.platforms.kubernetes.rollout.import_check import (
 )
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
     list_cron_jobs,
-    object_identity,
     read_policies,
 )
 from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan, deployment_of

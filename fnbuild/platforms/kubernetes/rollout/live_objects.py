@@ -11,6 +11,7 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.manifests import object_identity
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.ownership import is_managed
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels
@@ -33,11 +34,6 @@ class LiveObjects:
         """Return the live object that a manifest would change, or None."""
         identity = object_identity(manifest)
         return next((obj for obj in self.objects if object_identity(obj) == identity), None)
-
-
-def object_identity(manifest: Raw) -> tuple[str, str]:
-    """Return kind and name of an object, whatever its API version."""
-    return str(manifest["kind"]), str(manifest["metadata"]["name"])
 
 
 def read_live_objects(

@@ -17,8 +17,10 @@ from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
+from fnbuild.platforms.kubeclient import manifests as kube_manifests
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, InvalidFieldsError
+from fnbuild.platforms.kubeclient.manifests import change_target, object_identity
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubeclient.secret_store import SecretStore
 from fnbuild.platforms.kubernetes import labels, leases, records
@@ -34,10 +36,7 @@ from fnbuild.platforms.kubernetes.manifests.rendering import (
 )
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.kubernetes.rollout import replacement
-from fnbuild.platforms.kubernetes.rollout.live_objects import (
-    object_identity,
-    read_live_objects,
-)
+from fnbuild.platforms.kubernetes.rollout.live_objects import read_live_objects
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.rollout.warnings import (
     budget_warnings,
@@ -51,15 +50,6 @@ from fnbuild.platforms.revision_records import RevisionOrigin, timestamp
 PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"})
 _MAX_THREADS = 6
 
-# Metadata that the server and its clients add.
-_SERVER_FIELDS = (
-    "managedFields",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "selfLink",
-)
 _HIDDEN_ANNOTATIONS = (
     *labels.REVISION_ANNOTATIONS,
     labels.CONFIG,  # compared as the function
@@ -358,27 +348,9 @@ def deployment_of(manifests: Iterable[Manifest]) -> Manifest:
     return next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
 
 
-def change_target(manifest: Raw) -> str:
-    """Return the name of an object in a plan: `deployment nuclio-NAME`."""
-    return f"{str(manifest['kind']).lower()} {manifest['metadata']['name']}"
-
-
 def without_server_fields(manifest: Raw) -> Manifest:
-    """Return an object without the fields that the server adds."""
-    metadata = {
-        key: value for key, value in manifest["metadata"].items() if key not in _SERVER_FIELDS
-    }
-    annotations = metadata.pop("annotations", None) or {}
-    kept = {key: text for key, text in annotations.items() if key not in _HIDDEN_ANNOTATIONS}
-    if kept:
-        metadata["annotations"] = kept
-    rest = {key: value for key, value in manifest.items() if key not in ("metadata", "status")}
-    return {
-        "apiVersion": rest.pop("apiVersion", ""),
-        "kind": rest.pop("kind", ""),
-        "metadata": metadata,
-        **rest,
-    }
+    """Return an object without the fields that the server adds, and those of the revision."""
+    return kube_manifests.without_server_fields(manifest, _HIDDEN_ANNOTATIONS)
 
 
 def without_replicas(manifest: Manifest) -> Manifest:
