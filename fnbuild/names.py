@@ -19,6 +19,7 @@ PLATFORMS = (
     PlatformEntry("local", "fnbuild.platforms.docker", alias="docker"),
     PlatformEntry("kube", "fnbuild.platforms.kubernetes", alias="kubernetes"),
     PlatformEntry("nuclio", "fnbuild.platforms.nuclio"),
+    PlatformEntry("kserve", "fnbuild.platforms.kserve"),
 )
 """All platforms. `--platform auto` tries later ones first."""
 

@@ -43,6 +43,7 @@ COMMANDS = {
             "invoke": ("invoke:invoke", "Call a function and print its reply."),
             "get": ("get:get", "Show functions, projects or the audit log."),
             "logs": ("logs:logs", "Show the log of a function."),
+            "port-forward": ("port_forward:port_forward", "Forward a local port to a function."),
             "delete": ("delete:delete", "Delete functions or projects.", "del"),
         },
         section="Use and monitor",

@@ -115,6 +115,8 @@ def _print_plan(request: DeployRequest, output: str) -> None:
     plan = pipeline.plan(request, prepare_and_warn(request))
     for text in plan.warnings:
         warn(text)
+    for text in plan.explanations:
+        note(text)
     if output in ("json", "yaml") and plan.manifests:
         print_manifests(plan.manifests, output)
         for text in plan.prerequisites:

@@ -13,7 +13,7 @@ from fnbuild.cli.session import Session
 
 if TYPE_CHECKING:
     from fnbuild.deploy.pipeline import DeployRequest
-    from fnbuild.function.types import Build, Function
+    from fnbuild.function.types import Build, Function, Raw
     from fnbuild.platforms import PlanOptions, Platform
 
 
@@ -29,6 +29,7 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
     from fnbuild.cli.overrides import function_overrides
     from fnbuild.deploy.pipeline import DeployRequest
 
+    converted = _converted_manifest(flags)
     request = DeployRequest(
         name=flags["name"],
         namespace=session.namespace,
@@ -42,6 +43,10 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         options=plan_options(flags),
         connect=session.connect_options,
     )
+    if converted is not None:
+        with trees.temporary_folder("fnbuild-source-") as folder:
+            yield replace(request, path=_write_function(folder, converted))
+        return
     build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
     with (
         open_code(
@@ -51,6 +56,47 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
     ):
         request = replace(request, path=source.path, config_file=source.config_file)
         yield _with_path(session, request, empty)
+
+
+def _converted_manifest(flags: dict[str, Any]) -> Raw | None:
+    """Return the configuration of a function for a manifest of KServe, None for any other file."""
+    place = flags["config_file"] or flags["path"]
+    if place is None or Path(place).suffix not in (".yaml", ".yml"):
+        return None
+    file = Path(place)
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    if "serving.k" not in text:
+        return None
+    import yaml
+
+    from fnbuild.errors import InputError
+    from fnbuild.platforms.kserve.manifest_reader import function_config, is_manifest
+
+    try:
+        documents = [item for item in yaml.safe_load_all(text) if item is not None]
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    if not any(map(is_manifest, documents)):
+        return None
+    if len(documents) != 1:
+        raise InputError(
+            f"{file} has {len(documents)} objects, and one function is one of them",
+            hint="write each into a file of its own",
+        )
+    try:
+        return function_config(documents[0])
+    except InputError as error:
+        error.message = f"{file}: {error.message}"
+        raise
+
+
+def _write_function(folder: Path, config: Raw) -> Path:
+    """Write a configuration into a folder, and return the file."""
+    import yaml
+
+    file = folder / "function.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    return file
 
 
 def _with_source_address(overrides: Function, path: Any) -> Function:

@@ -60,6 +60,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Kind of address to call.",
 )
+@click.option(
+    "--gateway",
+    metavar="ADDRESS",
+    help="Call through this load balancer or node port, with the host of the function's URL.",
+)
 @click.option("--external-ips", metavar="IP,…", hidden=True)
 @click.option("--skip-tls", is_flag=True, help="Do not verify TLS certificates.")
 @click.option("--raise-on-status", is_flag=True, help="Fail if the status is not 2xx.")
@@ -104,11 +109,14 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
     deployment = _deployment_to_call(platform, session.namespace, name, flags["url"])
     name, url = deployment.name or flags["url"], flags["url"]
     request = _image_request(deployment, flags)
+    url = url or _gateway_url(deployment, flags["gateway"])
     with nullcontext(url) if url else platform.reachable_url(deployment) as target:
         if not url:
             invocation.check_invocable(deployment, target, flags["via"])
         reply = invocation.send_request(
-            target, _invocation_request(flags, request), lambda head: _stdout_writer(head, flags)
+            target,
+            _invocation_request(flags, request, deployment.host),
+            lambda head: _stdout_writer(head, flags),
         )
     _print_status(reply, verbose=session.verbose)
     if reply.streamed is not None:
@@ -180,7 +188,23 @@ def _image_request(deployment: Deployment, flags: dict[str, Any]) -> ImageReques
     return request
 
 
-def _invocation_request(flags: dict[str, Any], request: ImageRequest | None) -> InvocationRequest:
+def _gateway_url(deployment: Deployment, address: str | None) -> str | None:
+    """Return the URL of a gateway to the function, or None without one."""
+    from fnbuild.errors import UsageError
+
+    if address is None:
+        return None
+    if not deployment.host:
+        raise UsageError(
+            f"{deployment.name} has no host by which a gateway finds it",
+            hint="leave out `--gateway`",
+        )
+    return address if "://" in address else f"http://{address}"
+
+
+def _invocation_request(
+    flags: dict[str, Any], request: ImageRequest | None, host: str
+) -> InvocationRequest:
     from fnbuild.cli.invocation import (
         LOG_LEVEL_HEADER,
         InvocationRequest,
@@ -208,6 +232,8 @@ def _invocation_request(flags: dict[str, Any], request: ImageRequest | None) -> 
                 "the body is JSON sent as text/plain, as nuctl does; "
                 "with -c application/json the handler gets it parsed"
             )
+    if host and "host" not in header_names:
+        headers["Host"] = host
     if flags["log_level"] != "none":
         headers[LOG_LEVEL_HEADER] = flags["log_level"]
     try:

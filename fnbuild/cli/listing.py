@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,9 +16,12 @@ from fnbuild.function.secret_detection import is_secret_name
 from fnbuild.function.secrets import mask_variables
 from fnbuild.function.types import Raw
 from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
-from fnbuild.platforms import Deployment, Project, Restarts, api_objects
+from fnbuild.platforms import Deployment, Project, Restarts, ServiceStatus, api_objects
+from fnbuild.platforms.leases import format_age
 
 _MASK = "********"
+_SERVICE_HEADER = ["url", "ready", "latest", "previous", "age"]
+"""The columns of inference services, which are those of KServe's own list."""
 _SECRET_KEYS = ("password", "secret", "accesskey", "token")
 
 
@@ -50,6 +54,12 @@ def print_functions(  # noqa: PLR0913 - one parameter for each option
     header = ["namespace", "name", "project", "state", "replicas"]
     header += ["node port"] if ports else []
     rows = [_row(deployment, ports=ports) for deployment in deployments]
+    if wide and any(deployment.service for deployment in deployments):
+        header += _SERVICE_HEADER
+        rows = [
+            [*row, *_service_cells(deployment.service)]
+            for row, deployment in zip(rows, deployments, strict=True)
+        ]
     if wide:
         header += ["restarts", "labels", "internal invocation url", "external invocation urls"]
         rows = [
@@ -136,6 +146,18 @@ def _row(deployment: Deployment, *, ports: bool) -> list[object]:
     if ports:
         row.append(deployment.http_port or "")
     return row
+
+
+def _service_cells(service: ServiceStatus | None) -> list[object]:
+    if service is None:
+        return [""] * len(_SERVICE_HEADER)
+    age = ""
+    if service.created:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(service.created)).total_seconds()
+        age = format_age(seconds)
+    latest = f"{service.latest_traffic} % {service.latest_revision}".rstrip()
+    previous = f"{service.previous_traffic} % {service.previous_revision}".rstrip()
+    return [service.url, service.ready, latest, previous if service.previous_traffic else "", age]
 
 
 def _wide_cells(deployment: Deployment) -> list[object]:

@@ -49,6 +49,11 @@ log_format_option = click.option(
     is_flag=True,
     help="Logs of the containers before their last restart. Clusters only.",
 )
+@click.option(
+    "--init",
+    is_flag=True,
+    help="Log of the container that fetches the model. KServe only.",
+)
 @log_format_option
 @pass_session
 @click.pass_context
@@ -93,7 +98,11 @@ def _records(
     errors, follow = flags["errors"], flags["follow"]
     # --tail counts the records after filtering.
     options = LogOptions(follow, since, None if errors else flags["tail"])
-    if flags["previous"]:
+    if flags["init"]:
+        if flags["previous"]:
+            raise click.UsageError("--init and --previous each name the log: give one of them")
+        records = platform.init_logs(namespace, name, options)
+    elif flags["previous"]:
         if follow:
             raise click.UsageError("--previous and --follow exclude each other: that log has ended")
         records = platform.previous_logs(namespace, name, options)

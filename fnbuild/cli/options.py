@@ -111,6 +111,7 @@ _CONFIGURATION = [
     _number_option("--min-replicas", "Minimum number of replicas."),
     _number_option("--max-replicas", "Maximum number of replicas."),
     _number_option("--target-cpu", "Target CPU utilization of autoscaling, in percent."),
+    _number_option("--canary", "Percentage of requests for the new revision; 100 is all (KServe)."),
     _number_option("--readiness-timeout", "Seconds to wait until the function is ready."),
     _number_option("--run-as-user", "User id of the processes."),
     _number_option("--run-as-group", "Group id of the processes."),

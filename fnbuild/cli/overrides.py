@@ -58,6 +58,7 @@ _NUMBER_FIELDS = {
     "run_as_user": "spec.securityContext.runAsUser",
     "run_as_group": "spec.securityContext.runAsGroup",
     "fsgroup": "spec.securityContext.fsGroup",
+    "canary": "spec.platform.attributes.kserve.canaryTrafficPercent",
 }
 
 _OBJECT_FIELDS = {

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
     from fnbuild.builder.image.engine import Engine
 
 
+_NO_IMAGE = Artifact("image", "", "")
+
+
+def artifact_without_build(
+    platform: Platform, function: Function, image: str, current: Deployment | None
+) -> Artifact | None:
+    """Return the artifact of a function that needs no build, None for one that does.
+
+    A function without code has an artifact without a reference.
+    """
+    return prebuilt(image, current) if platform.runs_code(function) else _NO_IMAGE
+
+
 def prebuilt(image: str, current: Deployment | None) -> Artifact | None:
     """Return the artifact of an existing image, None without one.
 
@@ -204,6 +217,9 @@ def recorded_artifact(
     """Yield the artifact of a deployed function, for a new configuration of the same code."""
     namespace, name = function.metadata.namespace, function.metadata.name
     hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
+    if not platform.runs_code(function):
+        yield _NO_IMAGE
+        return
     if platform.artifact_kind == "image":
         image = current.function.spec.image
         if not image:

@@ -158,7 +158,7 @@ def _plan(
     request: DeployRequest,
 ) -> Plan:
     function = projects.with_project_label(prepared.function, current)
-    ready = artifacts.prebuilt(prepared.image, current)
+    ready = artifacts.artifact_without_build(platform, function, prepared.image, current)
     artifact = artifacts.planned_artifact(prepared.loaded, ready, platform, exactly=True)
     function = artifacts.with_image(function, artifact)
     plan = platform.plan(function, artifact, request.options)
@@ -192,7 +192,7 @@ def deploy(
     platform, _ = choose_platform(request.platform, request.connect)
     current = _current_deployment(platform, prepared.function)
     function = projects.with_project_label(prepared.function, current)
-    ready = artifacts.prebuilt(prepared.image, current)
+    ready = artifacts.artifact_without_build(platform, function, prepared.image, current)
     if platform.artifact_kind == "image":
         # A plan that the platform refuses fails before a long build.
         image = artifacts.planned_artifact(prepared.loaded, ready, platform)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fnbuild.function.files import display_path
+from fnbuild.function.kserve_settings import needs_code
 from fnbuild.function.quantities import parse_duration
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION, declared_secrets
@@ -142,6 +143,8 @@ def code_folder(context: RuleContext) -> Path | None:
 
 def _check_handler_module(context: RuleContext, module: str) -> None:
     folder = code_folder(context)
+    if not needs_code(context.function):
+        return
     if folder is None or _module_exists(folder, module) or context.function.spec.image:
         return
     others = sorted(file.stem for file in folder.glob("*.py"))

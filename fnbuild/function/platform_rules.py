@@ -19,7 +19,7 @@ _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _RESTART_POLICIES = ("no", "always", "unless-stopped", "on-failure")
 _PLATFORM_ATTRIBUTES = (
     "network", "restartPolicy", "healthCheckInterval", "mountMode", "processorMountMode",
-    "cronTriggerCreationMode", "hardened", "allowFrom",
+    "cronTriggerCreationMode", "hardened", "allowFrom", "kserve",
 )  # fmt: skip
 _PULL_POLICIES = ("", "Always", "IfNotPresent", "Never")
 _PREEMPTION_MODES = ("", "allow", "constrain", "prevent", "none")

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from fnbuild.function import cvat_rules, function_rules, platform_rules, trigger_rules
+from fnbuild.function import (
+    cvat_rules,
+    function_rules,
+    kserve_rules,
+    platform_rules,
+    trigger_rules,
+)
 from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import has_room
@@ -48,6 +54,7 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     platform_rules.check_kubernetes_labels,
     platform_rules.check_volumes,
     platform_rules.check_platform_attributes,
+    kserve_rules.check_kserve_settings,
     platform_rules.check_containers,
     cvat_rules.check_type,
     cvat_rules.check_label_spec,

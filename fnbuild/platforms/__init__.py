@@ -32,6 +32,7 @@ from fnbuild.platforms.base import Project as Project
 from fnbuild.platforms.base import Reservation as Reservation
 from fnbuild.platforms.base import Restarts as Restarts
 from fnbuild.platforms.base import Revision as Revision
+from fnbuild.platforms.base import ServiceStatus as ServiceStatus
 from fnbuild.platforms.base import Statistics as Statistics
 from fnbuild.platforms.protocol import Platform as Platform
 from fnbuild.progress import Progress as Progress

@@ -98,7 +98,8 @@ class Plan:
 
     `ignored_build_lines` are those that the platform cannot run, a possible cause of a failure.
     `manifests` are the resources in the form that users keep in git, on platforms that have them;
-    `prerequisites` describes what else the manifests require. `refusal` is the error that `apply`
+    `prerequisites` describes what else the manifests require, and `explanations` the decisions that
+    depend on the state of the platform, one sentence each. `refusal` is the error that `apply`
     would raise in the present state.
     """
 
@@ -110,6 +111,7 @@ class Plan:
     ignored_build_lines: tuple[str, ...] = ()
     manifests: tuple[Manifest, ...] = ()
     prerequisites: tuple[str, ...] = ()
+    explanations: tuple[str, ...] = ()
     refusal: FnbuildError | None = None
 
     @property
@@ -122,6 +124,24 @@ class Plan:
     def effective_changes(self) -> tuple[Change, ...]:
         """The changes without those that keep an object."""
         return tuple(change for change in self.changes if change.verb != "keep")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """The status of a function that an inference service of the platform runs.
+
+    `url` is the service's own, which may need a gateway; `ready` is True, False or Unknown, as in
+    Kubernetes. The newest revision gets `latest_traffic` percent of the requests and the one before
+    it the rest; `created` is an ISO 8601 time.
+    """
+
+    url: str
+    ready: str
+    latest_revision: str = ""
+    latest_traffic: int = 100
+    previous_revision: str = ""
+    previous_traffic: int = 0
+    created: str = ""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -148,7 +168,8 @@ class Deployment:
     code needs its digest, and its id or pinned reference. `processors` are unique names of the
     processors that may answer with this revision, and `workers` those of its only processor, where
     the platform knows them. `foreground` is True for a function that `fnbuild run` serves.
-    `details` are shown to users, and no code reads them.
+    `service` is the status of an inference service; `host` is the host by which a gateway finds the
+    function, "" if its URL needs none. `details` are shown to users, and no code reads them.
     """
 
     function: Function
@@ -164,6 +185,8 @@ class Deployment:
     processors: tuple[str, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
     foreground: bool = False
+    service: ServiceStatus | None = None
+    host: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     ongoing_change: str = ""

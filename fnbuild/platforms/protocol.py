@@ -64,6 +64,10 @@ class Platform(Protocol):
         """True if the platform pulls its images from a registry."""
         return self.artifact_kind == "image" and not self.image_engine
 
+    def runs_code(self, function: Function) -> bool:
+        """Return False if the function has no code: a server of the platform loads its model."""
+        return True
+
     def may_be_probed(self) -> bool:
         """Return True if the platform may be tried although nothing selects it.
 
@@ -182,6 +186,30 @@ class Platform(Protocol):
         raise UsageError(
             "the log of this platform continues across restarts, so there is no previous log",
             hint=f"`fnbuild logs {name}` shows the records before the restart as well",
+        )
+
+    def init_logs(
+        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
+    ) -> Iterator[LogRecord]:
+        """Return the log records of the container that fetches the model before the function runs.
+
+        Raises `UsageError` on platforms without one.
+        """
+        raise UsageError(
+            f"functions of the {self.name} platform have no container that fetches a model",
+            hint=f"`fnbuild logs {name}` shows the function's own log",
+        )
+
+    def forward_port(
+        self, deployment: Deployment, local_port: int, port: int
+    ) -> AbstractContextManager[str]:
+        """Forward a local port to a port of the function during the block; provide the local URL.
+
+        A local port of 0 is any free one. Raises `UsageError` on platforms without a cluster.
+        """
+        raise UsageError(
+            f"functions of the {self.name} platform need no forwarded port",
+            hint=f"{deployment.name} is at {deployment.url}" if deployment.url else None,
         )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:

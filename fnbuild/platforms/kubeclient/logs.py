@@ -82,7 +82,7 @@ def read_previous_logs(
     yield from _read_history(cluster, namespace, ends, options, container, previous=True)
 
 
-def _read_history(
+def _read_history(  # noqa: PLR0913 (the place of the log, and the part of it)
     cluster: Cluster,
     namespace: str,
     ends: dict[str, int],

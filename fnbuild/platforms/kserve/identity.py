@@ -1,0 +1,89 @@
+"""Names, labels and annotations of a function's objects under KServe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from fnbuild.errors import InputError
+from fnbuild.function.types import Function
+from fnbuild.names import FUNCTION_LABEL, PROJECT_LABEL
+from fnbuild.platforms.base import FunctionKey
+from fnbuild.platforms.kubeclient.ownership import MANAGED_BY, MANAGER
+
+MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
+AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
+STOP_ANNOTATION = "serving.kserve.io/stop"
+RESTART_ANNOTATION = "fnbuild.io/restarted"
+"""An annotation of a component's pods: a new value restarts them."""
+SERVER_TYPE_ANNOTATION = "serving.kserve.io/server-type"
+PROGRESS_DEADLINE_ANNOTATION = "serving.knative.dev/progress-deadline"
+
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+"""The label of the pods that names their InferenceService."""
+COMPONENT_LABEL = "component"
+"""The label of the pods that says predictor or transformer."""
+
+SERVING_CONTAINER = "kserve-container"
+STORAGE_CONTAINER = "storage-initializer"
+HTTP_PORT = 8080
+GRPC_PORT = 8081
+
+KNOWN_ANNOTATIONS = (
+    MODE_ANNOTATION, AUTOSCALER_ANNOTATION, STOP_ANNOTATION, SERVER_TYPE_ANNOTATION,
+    PROGRESS_DEADLINE_ANNOTATION, "serving.kserve.io/enable-tag-routing",
+    "serving.kserve.io/enable-metric-aggregation", "serving.kserve.io/enable-prometheus-scraping",
+    "serving.kserve.io/storageSecretName", "storage.kserve.io/readonly", "sidecar.istio.io/inject",
+    "sidecar.istio.io/proxyCPU", "sidecar.istio.io/proxyMemory", "autoscaling.knative.dev/class",
+    "autoscaling.knative.dev/target", "autoscaling.knative.dev/metric",
+    "autoscaling.knative.dev/window", "autoscaling.knative.dev/initial-scale",
+    "prometheus.kserve.io/port", "prometheus.kserve.io/path",
+)  # fmt: skip
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+MAX_NAME_LENGTH = 53
+"""KServe adds `-predictor` or `-transformer` to the name, and a Service's name has 63 at most."""
+
+
+def validated_key(function: Function) -> FunctionKey:
+    """Return the key of a function. Raises `InputError` for names that KServe refuses."""
+    key = FunctionKey.of(function)
+    validate_service_name(key.name, "metadata.name")
+    return key
+
+
+def validate_service_name(name: str, place: str) -> None:
+    """Raise `InputError` unless an InferenceService can have this name."""
+    if not _NAME.fullmatch(name):
+        suggestion = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789") or "classifier"
+        raise InputError(
+            f"{place}: {name!r} cannot be the name of an InferenceService",
+            hint="it begins with a lower-case letter, and has lower-case letters, digits and '-',"
+            f" as in {suggestion!r}",
+        )
+    if len(name) > MAX_NAME_LENGTH:
+        raise InputError(
+            f"{place}: {name!r} has {len(name)} characters; under KServe it may have"
+            f" {MAX_NAME_LENGTH}",
+            hint=f"shorten it by {len(name) - MAX_NAME_LENGTH}: KServe adds -predictor or"
+            " -transformer, and the result is the name of a Service",
+        )
+
+
+def object_labels(function: Function) -> dict[str, str]:
+    """Return the labels of all objects of a function."""
+    return {
+        PROJECT_LABEL: function.project,
+        **function.metadata.labels,
+        FUNCTION_LABEL: function.metadata.name,
+        MANAGED_BY: MANAGER,
+    }
+
+
+def qualified_annotations(annotations: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the annotations for the cluster, whose keys have a prefix.
+
+    KServe copies annotations to pods. Those without a prefix, such as CVAT's `type` and `spec`,
+    are read from the function's configuration.
+    """
+    return {key: text for key, text in annotations if "/" in key and "nuclio.io/" not in key}

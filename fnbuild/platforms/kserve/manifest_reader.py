@@ -1,0 +1,241 @@
+"""Manifests of KServe and KFServing as configurations of functions.
+
+Every field is taken over or reported: a deploy from a manifest does what the manifest says.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from fnbuild.errors import InputError
+from fnbuild.function.types import Raw
+from fnbuild.platforms.kserve import v1alpha2
+from fnbuild.platforms.kserve.admission import FRAMEWORKS
+from fnbuild.platforms.kserve.identity import (
+    AUTOSCALER_ANNOTATION,
+    HTTP_PORT,
+    MODE_ANNOTATION,
+    SERVER_TYPE_ANNOTATION,
+)
+
+_POD_FIELDS = {
+    "minReplicas": "minReplicas",
+    "maxReplicas": "maxReplicas",
+    "nodeSelector": "nodeSelector",
+    "nodeName": "nodeName",
+    "affinity": "affinity",
+    "tolerations": "tolerations",
+    "priorityClassName": "priorityClassName",
+    "securityContext": "securityContext",
+    "serviceAccountName": "serviceAccount",
+    "deploymentStrategy": "deploymentStrategy",
+    "initContainers": "initContainers",
+}
+_COMPONENT_SETTINGS = (
+    "scaleMetric", "scaleTarget", "containerConcurrency", "canaryTrafficPercent", "batcher",
+    "logger",
+)  # fmt: skip
+_MODEL_FIELDS = ("storageUri", "runtime", "runtimeVersion", "protocolVersion", "storage")
+_SERVICE, _RUNTIME, _CLUSTER_RUNTIME = (
+    "InferenceService", "ServingRuntime", "ClusterServingRuntime",
+)  # fmt: skip
+_GROUPS = ("serving.kserve.io/", f"{v1alpha2.API_GROUP}/")
+
+
+def is_manifest(document: Any) -> bool:
+    """Return True for an object that `function_config` reads."""
+    if not isinstance(document, dict):
+        return False
+    kinds = (_SERVICE, _RUNTIME, _CLUSTER_RUNTIME)
+    group = str(document.get("apiVersion", ""))
+    return document.get("kind") in kinds and group.startswith(_GROUPS)
+
+
+def function_config(manifest: Raw) -> Raw:
+    """Return the configuration of a function whose deploy results in the manifest.
+
+    Raises `InputError` with the place of what functions do not have.
+    """
+    if v1alpha2.is_kfserving(manifest):
+        manifest = v1alpha2.to_v1beta1(manifest)
+    manifest = deepcopy(manifest)
+    metadata = manifest.get("metadata") or {}
+    annotations = dict(metadata.get("annotations") or {})
+    spec: Raw = {}
+    content = manifest.get("spec") or {}
+    if manifest["kind"] == _SERVICE:
+        settings = _service_settings(content, spec)
+        for key, name in (
+            ("deploymentMode", MODE_ANNOTATION),
+            ("autoscalerClass", AUTOSCALER_ANNOTATION),
+        ):
+            if name in annotations:
+                settings[key] = annotations.pop(name)
+    else:
+        settings = _runtime_settings(content, spec)
+        settings["servingRuntime"]["cluster"] = manifest["kind"] == _CLUSTER_RUNTIME
+        if server := annotations.pop(SERVER_TYPE_ANNOTATION, ""):
+            settings["servingRuntime"]["serverType"] = server
+    spec["platform"] = {"attributes": {"kserve": settings}}
+    config_metadata: Raw = {"name": metadata.get("name", "")}
+    for key, values in (("labels", metadata.get("labels")), ("annotations", annotations)):
+        if values:
+            config_metadata[key] = values
+    return {"metadata": config_metadata, "spec": spec}
+
+
+def _service_settings(content: Raw, spec: Raw) -> Raw:
+    predictor, transformer = content.pop("predictor", None), content.pop("transformer", None)
+    _require_empty(content, "spec")
+    if not predictor:
+        raise InputError("spec has no predictor", hint="every InferenceService has one")
+    settings: Raw = {}
+    if transformer:
+        settings["component"] = "transformer"
+        _read_component(transformer, "spec.transformer", spec, settings)
+        _read_neighbour(predictor, "spec.predictor", settings)
+    else:
+        _read_component(predictor, "spec.predictor", spec, settings)
+    return settings
+
+
+def _read_component(component: Raw, place: str, spec: Raw, settings: Raw) -> None:
+    """Read the component that the function itself runs."""
+    _move(component, spec, _POD_FIELDS)
+    for key in _COMPONENT_SETTINGS:
+        if component.get(key) is not None:
+            settings[key] = component.pop(key)
+    if (seconds := component.pop("timeout", None)) is not None:
+        spec["eventTimeout"] = f"{seconds}s"
+    if secrets := component.pop("imagePullSecrets", None):
+        spec["imagePullSecrets"] = secrets[0]["name"]
+    volumes = {volume["name"]: volume for volume in component.pop("volumes", None) or []}
+    model = _pop_model(component)
+    if model is not None:
+        _read_model(model, f"{place}.model", settings)
+        _read_container(model, f"{place}.model", spec, settings)
+    else:
+        container = _only_container(component, place)
+        _read_container(container, f"{place}.containers[0]", spec, settings)
+        container = {}
+    mounts = spec.pop("volumeMounts", [])
+    if volumes:
+        spec["volumes"] = [
+            {"volume": volumes[mount["name"]], "volumeMount": mount}
+            for mount in mounts
+            if mount["name"] in volumes
+        ]
+    _require_empty(component, place)
+
+
+def _read_neighbour(predictor: Raw, place: str, settings: Raw) -> None:
+    """Read the predictor beside a transformer."""
+    model = _pop_model(predictor)
+    if model is None:
+        container = _only_container(predictor, place)
+        container.pop("name", None)
+        settings["predictorImage"] = container.pop("image", "")
+        _require_empty(container, f"{place}.containers[0]")
+        settings["model"] = {}
+    else:
+        _read_model(model, f"{place}.model", settings)
+        for key in ("args", "resources"):
+            if model.get(key):
+                settings["model"][key] = model.pop(key)
+        _require_empty(model, f"{place}.model")
+    fields = {"serviceAccountName": "serviceAccount", "minReplicas": "minReplicas",
+              "maxReplicas": "maxReplicas"}  # fmt: skip
+    _move(predictor, settings["model"], fields)
+    if not settings["model"]:
+        del settings["model"]
+    _require_empty(predictor, place)
+
+
+def _pop_model(component: Raw) -> Raw | None:
+    """Take the model of a component, whose format may be the name of its field."""
+    if (model := component.pop("model", None)) is not None:
+        return dict(model)
+    for framework in FRAMEWORKS:
+        if (content := component.pop(framework, None)) is not None:
+            return {"modelFormat": {"name": framework}, **content}
+    return None
+
+
+def _read_model(model: Raw, place: str, settings: Raw) -> None:
+    content = dict(model.pop("modelFormat", None) or {})
+    result: Raw = {"format": content.pop("name", "")}
+    if version := content.pop("version", None):
+        result["version"] = version
+    _require_empty(content, f"{place}.modelFormat")
+    _move(model, result, {key: key for key in _MODEL_FIELDS})
+    settings["model"] = result
+
+
+def _read_container(container: Raw, place: str, spec: Raw, settings: Raw) -> None:
+    """Read a container; of a model, the fields that it shares with one."""
+    container.pop("name", None)
+    if image := container.pop("image", ""):
+        spec["image"] = image
+        spec["build"] = {"codeEntryType": "image"}
+    _move(
+        container,
+        spec,
+        {key: key for key in ("resources", "envFrom", "imagePullPolicy", "volumeMounts")},
+    )
+    _move(container, settings, {"args": "args", "command": "command"})
+    env = container.pop("env", None) or []
+    storage = [item for item in env if item.get("name") == "STORAGE_URI"]
+    if storage:
+        settings["model"] = {"storageUri": storage[0].get("value", "")}
+    if kept := [item for item in env if item.get("name") != "STORAGE_URI"]:
+        spec["env"] = kept
+    ports = container.get("ports") or []
+    if all(port.get("containerPort") == HTTP_PORT for port in ports):
+        container.pop("ports", None)
+    probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
+    if probe.get("path"):
+        settings["readinessPath"] = probe["path"]
+        del container["readinessProbe"]
+    _require_empty(container, place)
+
+
+def _only_container(component: Raw, place: str) -> Raw:
+    containers = component.pop("containers", None) or []
+    if len(containers) != 1:
+        raise InputError(
+            f"{place} has {len(containers)} containers; a function has one",
+            hint="keep the server's, and apply the manifest itself if it needs the others",
+        )
+    return dict(containers[0])
+
+
+def _runtime_settings(content: Raw, spec: Raw) -> Raw:
+    formats = content.pop("supportedModelFormats", None) or []
+    runtime: Raw = {"formats": formats}
+    _move(content, runtime, {"protocolVersions": "protocolVersions", "disabled": "disabled"})
+    if content.get("multiModel") is False:
+        del content["multiModel"]
+    settings: Raw = {"servingRuntime": runtime}
+    _read_container(_only_container(content, "spec"), "spec.containers[0]", spec, settings)
+    for key in ("nodeSelector", "affinity", "tolerations"):
+        _move(content, spec, {key: key})
+    _require_empty(content, "spec")
+    return settings
+
+
+def _move(source: Raw, target: Raw, names: dict[str, str]) -> None:
+    """Move fields, by their name there and here."""
+    for old, new in names.items():
+        value = source.pop(old, None)
+        if value is not None and value not in ({}, []):
+            target[new] = value
+
+
+def _require_empty(content: Raw, place: str) -> None:
+    left = [key for key, value in content.items() if value is not None]
+    if left:
+        raise InputError(
+            f"{place}: functions have no {', '.join(sorted(left))}",
+            hint="remove it, or apply the manifest itself with kubectl",
+        )

@@ -1,0 +1,317 @@
+"""The plan of a deploy: KServe's rules, the choice of a runtime, and the changes in the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fnbuild.errors import ConflictError, PreconditionError
+from fnbuild.function.kserve_settings import KServeSettings, kserve_settings
+from fnbuild.function.secret_references import SecretReferences
+from fnbuild.function.types import Function, Raw
+from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
+from fnbuild.platforms.base import REVISION_TARGET, FunctionKey, make_change, with_new_revision
+from fnbuild.platforms.kserve import admission, selection
+from fnbuild.platforms.kserve.cluster_config import KServeConfig, read_config, require_installed
+from fnbuild.platforms.kserve.identity import validate_service_name, validated_key
+from fnbuild.platforms.kserve.records import FunctionRecord
+from fnbuild.platforms.kserve.references import explain_choices, require_references
+from fnbuild.platforms.kserve.revision_record import RevisionRecord
+from fnbuild.platforms.kserve.runtime_manifest import render_runtime
+from fnbuild.platforms.kserve.service_manifest import (
+    MODE_WORDS,
+    Mode,
+    ServiceContext,
+    is_canary,
+    render_service,
+)
+from fnbuild.platforms.kserve.warnings import (
+    cluster_warnings,
+    configuration_warnings,
+    image_warnings,
+)
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster, if_allowed
+from fnbuild.platforms.kubeclient.errors import FieldConflictError
+from fnbuild.platforms.kubeclient.manifests import change_target, without_server_fields
+from fnbuild.platforms.kubeclient.objects import KubeObject
+from fnbuild.platforms.kubeclient.ownership import is_managed
+from fnbuild.platforms.kubeclient.secret_store import SecretStore
+from fnbuild.platforms.leases import local_owner
+from fnbuild.platforms.revision_records import RevisionOrigin, stored_config, timestamp
+
+PLAN_OPTIONS = frozenset({"force", "keep_failed"})
+_PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
+_HIDDEN_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """A plan with everything that its execution needs.
+
+    `manager` is the field manager of the manifest, whose object is `live` if it exists.
+    """
+
+    plan: Plan
+    record: RevisionRecord
+    context: ServiceContext
+    manifest: Manifest
+    live: Raw | None
+    secret_store: SecretStore
+
+    @property
+    def manager(self) -> str:
+        return field_manager(self.record)
+
+    @property
+    def is_service(self) -> bool:
+        """False for a serving runtime, which has no pods of its own."""
+        return bool(self.manifest["kind"] == kinds.INFERENCE_SERVICE.name)
+
+
+def secret_store(cluster: Cluster, key: FunctionKey) -> SecretStore:
+    """Return the secrets of a function, apart from those of the kube platform's functions."""
+    return SecretStore(cluster, FunctionKey(key.namespace, f"{key.name}.kserve"))
+
+
+def field_manager(record: RevisionRecord) -> str:
+    """Return the manager: a transformer manages its part of another function's service."""
+    is_part = bool(kserve_settings(record.function).inference_service)
+    return f"{FIELD_MANAGER}-{record.name}" if is_part else FIELD_MANAGER
+
+
+def render(record: RevisionRecord, context: ServiceContext) -> Manifest:
+    """Return the manifest of a revision."""
+    runtime = kserve_settings(record.function).serving_runtime
+    if runtime is not None:
+        return render_runtime(record, runtime, context.pull_secret)
+    return render_service(record, context)
+
+
+def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
+    cluster: Cluster,
+    function_record: FunctionRecord,
+    function: Function,
+    artifact: Artifact,
+    options: PlanOptions,
+    origin: RevisionOrigin | None = None,
+) -> ServicePlan:
+    """Plan the deploy of a function; with `origin` it runs a recorded revision again.
+
+    Raises `InputError` for values that KServe refuses, and `PreconditionError` if something is
+    missing in the cluster.
+    """
+    options.require_supported("KServe", PLAN_OPTIONS)
+    settings = kserve_settings(function)
+    _validate_names(function, settings)
+    require_installed(cluster)
+    function = function.with_spec(image=artifact.reference)
+    config = read_config(cluster)
+    store = secret_store(cluster, function_record.key)
+    record = _new_revision(function_record, store, function, artifact, options, origin)
+    live = _live_object(cluster, record, settings)
+    mode = _choose_mode(settings, config, live)
+    context = ServiceContext(
+        mode, _stable_revision(function_record, settings), _pull_secret(cluster, function)
+    )
+    manifest = render(record, context)
+    _check_rules(cluster, manifest, mode)
+    require_references(cluster, function, settings)
+    explanations = tuple(explain_choices(cluster, function, settings, config))
+    after, conflict = _dry_run(cluster, manifest, options, field_manager(record))
+    changes = (
+        *_function_changes(function_record, record, artifact),
+        _object_change(manifest, live, after),
+    )
+    if (origin is not None or options.force) or any(change.verb != "keep" for change in changes):
+        changes = with_new_revision(changes)
+    warnings = (
+        *artifact.warnings,
+        *configuration_warnings(function, settings, mode),
+        *cluster_warnings(config),
+        *image_warnings(function, artifact),
+        *([conflict] if conflict else []),
+    )
+    references = SecretReferences(f"kserve-{record.name}")
+    plain = replace(record, stamp="", config=references.replace_secrets(stored_config(function)))
+    plan = Plan(
+        function,
+        artifact,
+        changes,
+        warnings,
+        options,
+        manifests=(render(plain, context),),
+        prerequisites=references.instructions(record.namespace),
+        explanations=explanations,
+    )
+    return ServicePlan(plan, record, context, manifest, live, store)
+
+
+def _validate_names(function: Function, settings: KServeSettings) -> None:
+    validated_key(function)
+    if settings.inference_service:
+        place = "spec.platform.attributes.kserve.inferenceService"
+        validate_service_name(settings.inference_service, place)
+
+
+def _choose_mode(settings: KServeSettings, config: KServeConfig, live: Raw | None) -> Mode:
+    """Return the mode of the function, of the live object, or KServe's default.
+
+    Raises `PreconditionError` for another mode than that of the live object.
+    """
+    wanted = MODE_WORDS.get(settings.deployment_mode or "")
+    current = MODE_WORDS.get(KubeObject(live or {}).status.text("deploymentMode"))
+    if wanted and current and wanted != current:
+        raise PreconditionError(
+            f"the InferenceService runs in {current} mode, which KServe does not change",
+            hint="delete the function first, or deploy it with another name",
+        )
+    return wanted or current or config.default_mode
+
+
+def _stable_revision(
+    function_record: FunctionRecord, settings: KServeSettings
+) -> RevisionRecord | None:
+    """Return the revision that keeps the other requests during a canary; None without one.
+
+    Raises `PreconditionError` if there is none: the first revision always gets all requests.
+    """
+    if not is_canary(settings):
+        return None
+    for record in function_record.revisions:
+        if not record.failed and not is_canary(kserve_settings(record.function)):
+            return record
+    raise PreconditionError(
+        f"{function_record.key.name} has no revision that could get the other requests",
+        hint="deploy it without `--canary` first",
+    )
+
+
+def _new_revision(  # noqa: PLR0913, PLR0917 (the record, its content and origin)
+    function_record: FunctionRecord,
+    store: SecretStore,
+    function: Function,
+    artifact: Artifact,
+    options: PlanOptions,
+    origin: RevisionOrigin | None,
+) -> RevisionRecord:
+    """Return the record of the revision that a deploy would create."""
+    key, applied = function_record.key, function_record.applied
+    number = max((record.number for record in function_record.revisions), default=0) + 1
+    record = RevisionRecord(
+        namespace=key.namespace,
+        name=key.name,
+        number=number,
+        created=timestamp(),
+        digest=artifact.digest,
+        image=artifact.reference,
+        pinned=_pinned_reference(applied, artifact),
+        config=store.with_references(stored_config(function)),
+        source=number,
+        owner=local_owner(),
+    )
+    if origin is not None:
+        return replace(record, source=origin.revision, note=origin.note, stamp=record.created)
+    if options.force:
+        return replace(record, stamp=record.created)
+    if applied is not None and (applied.config, applied.pinned) == (record.config, record.pinned):
+        # An unchanged deploy restarts no pod.
+        return replace(record, stamp=applied.stamp)
+    return record
+
+
+def _pinned_reference(applied: RevisionRecord | None, artifact: Artifact) -> str:
+    """Return the exact reference; before the build, that of an image with the same code."""
+    if artifact.pinned or not artifact.digest or applied is None:
+        return artifact.pinned
+    is_same = (applied.digest, applied.image) == (artifact.digest, artifact.reference)
+    return applied.pinned if is_same else ""
+
+
+def _live_object(cluster: Cluster, record: RevisionRecord, settings: KServeSettings) -> Raw | None:
+    """Return the object that the deploy changes, if it exists.
+
+    Raises `ConflictError` for an object of another tool, and `PreconditionError` without the
+    service that a transformer belongs to.
+    """
+    kind, name = kinds.INFERENCE_SERVICE, settings.inference_service or record.name
+    if (runtime := settings.serving_runtime) is not None:
+        kind = kinds.CLUSTER_SERVING_RUNTIME if runtime.cluster else kinds.SERVING_RUNTIME
+    live = cluster.get(kind, record.namespace, name)
+    if settings.inference_service:
+        if live is None:
+            raise PreconditionError(
+                f"there is no InferenceService {name} in namespace {record.namespace} for the"
+                f" transformer {record.name}",
+                hint=f"deploy the function {name}, which predicts, first",
+            )
+    elif live is not None and not is_managed(live):
+        raise ConflictError(
+            f"{kind.name} {name} is not managed by fnbuild",
+            hint="give the function another name, or delete what is there",
+        )
+    return live
+
+
+def _check_rules(cluster: Cluster, manifest: Manifest, mode: Mode) -> None:
+    """Raise `InputError` or `ConflictError` for what KServe would refuse, or accept in vain."""
+    target = change_target(manifest)
+    if manifest["kind"] == kinds.INFERENCE_SERVICE.name:
+        complete = manifest if "predictor" in manifest["spec"] else None
+        if complete is not None:
+            admission.require_admissible(admission.service_problems(complete, mode), target)
+        return
+    admission.require_admissible(admission.runtime_problems(manifest), target)
+    kind = kinds.kind_of(manifest)
+    namespace = manifest["metadata"].get("namespace")
+    others = if_allowed(lambda: cluster.list(kind, namespace), [])
+    for conflict in selection.runtime_conflicts(manifest, others):
+        raise ConflictError(
+            f"KServe would refuse {target}: {conflict}",
+            hint="give the formats another priority, or `autoSelect: false`",
+        )
+
+
+def _pull_secret(cluster: Cluster, function: Function) -> str:
+    """Return the default pull secret of functions, or "" if it is missing or forbidden."""
+    namespace = function.metadata.namespace
+    secret = if_allowed(lambda: cluster.get(kinds.SECRET, namespace, _PULL_SECRET), None)
+    return _PULL_SECRET if secret is not None else ""
+
+
+def _dry_run(
+    cluster: Cluster, manifest: Manifest, options: PlanOptions, manager: str
+) -> tuple[Raw, str]:
+    """Return the object that a manifest would result in, and a warning or ""."""
+    force = options.force_conflicts
+    try:
+        return cluster.apply(manifest, dry_run=True, force=force, manager=manager), ""
+    except FieldConflictError as error:
+        if not options.show_conflicts:
+            raise
+        after = cluster.apply(manifest, dry_run=True, force=True, manager=manager)
+        return after, f"{error.message}; `--force-conflicts` takes them over"
+
+
+def _function_changes(
+    function_record: FunctionRecord, record: RevisionRecord, artifact: Artifact
+) -> tuple[Change, ...]:
+    applied = function_record.applied
+    after = {"image": record.image, "code": record.digest, "id": artifact.pinned}
+    before, config = None, None
+    if applied is not None and not applied.failed:
+        # An image that has not been built has no exact reference to compare.
+        exact = applied.pinned if artifact.pinned else ""
+        before = {"image": applied.image, "code": applied.digest, "id": exact}
+        config = applied.config
+    return (
+        make_change(f"function {record.name}", config, record.config),
+        make_change(REVISION_TARGET, before, after),
+    )
+
+
+def _object_change(manifest: Manifest, live: Raw | None, after: Raw) -> Change:
+    return make_change(
+        change_target(manifest),
+        without_server_fields(live, _HIDDEN_ANNOTATIONS) if live is not None else None,
+        without_server_fields(after, _HIDDEN_ANNOTATIONS),
+    )

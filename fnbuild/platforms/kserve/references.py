@@ -1,0 +1,92 @@
+"""The objects that a function under KServe refers to, looked up before anything is sent.
+
+KServe would report a missing one only by pods that never start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fnbuild.errors import PreconditionError
+from fnbuild.function.kserve_settings import KServeSettings, Model
+from fnbuild.function.types import Function, Raw
+from fnbuild.platforms.kserve.cluster_config import KServeConfig
+from fnbuild.platforms.kserve.selection import ModelRequest, select_runtime
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
+
+_STORAGE_SECRET = "storage-config"  # noqa: S105 (a name, and KServe's)
+_MOUNTED = ("pvc", "oci", "oci+native", "file")
+
+
+def require_references(cluster: Cluster, function: Function, settings: KServeSettings) -> None:
+    """Raise `PreconditionError` for a claim, an account or a Secret that does not exist."""
+    namespace = function.metadata.namespace
+    model = settings.model or Model()
+    for account in filter(None, (function.spec.service_account, model.service_account)):
+        if _is_missing(cluster, kinds.SERVICE_ACCOUNT, namespace, account):
+            raise PreconditionError(
+                f"spec.serviceAccount: there is no ServiceAccount {account} in namespace"
+                f" {namespace}",
+                hint="`fnbuild create storage-secret` creates one with credentials; public buckets"
+                " need none",
+            )
+    scheme, separator, rest = model.storage_uri.partition("://")
+    claim = rest.partition("/")[0]
+    if separator and scheme == "pvc" and _is_missing(cluster, kinds.VOLUME_CLAIM, namespace, claim):
+        raise PreconditionError(
+            f"model.storageUri: there is no PersistentVolumeClaim {claim} in namespace {namespace}",
+            hint=f"`fnbuild create volume {claim}` creates one",
+        )
+    if model.storage is not None:
+        _require_storage_entry(cluster, namespace, model.storage.key)
+
+
+def _is_missing(cluster: Cluster, kind: kinds.Kind, namespace: str, name: str) -> bool:
+    """Return True if the object is known not to exist."""
+    return if_allowed(lambda: cluster.get(kind, namespace, name) is None, False)
+
+
+def _require_storage_entry(cluster: Cluster, namespace: str, key: str) -> None:
+    """Raise `PreconditionError` if the storage's Secret has no entry for a model."""
+    secret = if_allowed(lambda: cluster.get(kinds.SECRET, namespace, _STORAGE_SECRET), {})
+    if secret is None:
+        raise PreconditionError(
+            f"model.storage: there is no Secret {_STORAGE_SECRET} in namespace {namespace}",
+            hint="it describes the storage; `storageUri` needs none",
+        )
+    entries = (secret.get("data") or {}) if secret else {}
+    is_default = any(name == "default" or name.startswith("default_") for name in entries)
+    if entries and key not in entries and not (not key and is_default):
+        raise PreconditionError(
+            f"model.storage.key: Secret {_STORAGE_SECRET} has no entry {key or 'default'!r}",
+            hint=f"it has {', '.join(sorted(entries))}",
+        )
+
+
+def explain_choices(
+    cluster: Cluster, function: Function, settings: KServeSettings, config: KServeConfig
+) -> Iterator[str]:
+    """Yield the decisions that KServe makes for a model. Raises its errors in advance."""
+    model = settings.model
+    if settings.serving_runtime is not None or model is None or not model.format:
+        return
+    namespace = function.metadata.namespace
+    request = ModelRequest(model.format, model.version, model.protocol_version or "", model.runtime)
+    selection = select_runtime(
+        request,
+        cluster.list(kinds.SERVING_RUNTIME, namespace),
+        if_allowed(lambda: cluster.list(kinds.CLUSTER_SERVING_RUNTIME, None), _no_runtimes()),
+    )
+    yield selection.explanation
+    scheme = model.storage_uri.partition("://")[0]
+    limits = ", ".join(f"{name} {quantity}" for name, quantity in config.initializer_limits)
+    if limits and model.storage_uri and scheme not in _MOUNTED:
+        yield (
+            f"the model is downloaded by an init container with {limits}: these limits are KServe's"
+            " own and apply to the whole cluster"
+        )
+
+
+def _no_runtimes() -> list[Raw]:
+    return []

@@ -1,0 +1,93 @@
+"""The serving runtime of a function: its image, for models in the formats that it supports."""
+
+from __future__ import annotations
+
+from fnbuild.function.kserve_settings import RuntimeSettings, SupportedFormat, kserve_settings
+from fnbuild.function.types import Raw, to_dict
+from fnbuild.names import PROCESSOR_PATH
+from fnbuild.platforms import Manifest
+from fnbuild.platforms.kserve.identity import (
+    HTTP_PORT,
+    SERVER_TYPE_ANNOTATION,
+    SERVING_CONTAINER,
+    object_labels,
+    qualified_annotations,
+)
+from fnbuild.platforms.kserve.revision_record import RevisionRecord
+from fnbuild.platforms.kserve.service_manifest import pod_volumes
+from fnbuild.platforms.kubeclient.kinds import CLUSTER_SERVING_RUNTIME, SERVING_RUNTIME
+
+# KServe fills in the name of the InferenceService. Without it, the server calls every model
+# `model`, and neither URLs nor transformers find it.
+_NAME_ARGUMENT = "--model_name={{.Name}}"
+_DEFAULT_ARGUMENTS = ("--model_dir=/mnt/models", f"--http_port={HTTP_PORT}")
+
+
+def render_runtime(record: RevisionRecord, runtime: RuntimeSettings, pull_secret: str) -> Manifest:
+    """Return the ServingRuntime, or the ClusterServingRuntime, of a revision."""
+    function = record.function
+    annotations = qualified_annotations(function.metadata.annotations.items())
+    if runtime.server_type:
+        annotations[SERVER_TYPE_ANNOTATION] = runtime.server_type
+    metadata: Raw = {"name": function.metadata.name, "labels": object_labels(function)}
+    if annotations:
+        metadata["annotations"] = annotations
+    spec: Raw = {"supportedModelFormats": [_format(item) for item in runtime.formats]}
+    if runtime.protocol_versions:
+        spec["protocolVersions"] = list(runtime.protocol_versions)
+    if runtime.disabled or function.spec.disable:
+        spec["disabled"] = True
+    spec |= _pod_settings(record, pull_secret)
+    spec["containers"] = [_container(record)]
+    if runtime.cluster:
+        return CLUSTER_SERVING_RUNTIME.manifest(metadata, spec=spec)
+    return SERVING_RUNTIME.manifest({**metadata, "namespace": record.namespace}, spec=spec)
+
+
+def _format(item: SupportedFormat) -> Raw:
+    content: Raw = {"name": item.name}
+    if item.version:
+        content["version"] = item.version
+    content["autoSelect"] = item.auto_select
+    if item.priority is not None:
+        content["priority"] = item.priority
+    return content
+
+
+def _container(record: RevisionRecord) -> Raw:
+    spec = record.function.spec
+    settings = kserve_settings(record.function)
+    arguments = list(settings.args or _DEFAULT_ARGUMENTS)
+    if not any(argument.startswith("--model_name") for argument in arguments):
+        arguments.insert(0, _NAME_ARGUMENT)
+    container: Raw = {"name": SERVING_CONTAINER, "image": record.image_reference}
+    if command := [PROCESSOR_PATH] if record.is_built else settings.command:
+        container["command"] = list(command)
+    container["args"] = arguments
+    env: list[Raw] = []
+    for variable in spec.env:
+        if variable.value_from is not None:
+            env.append({"name": variable.name, "valueFrom": variable.value_from})
+        else:
+            env.append({"name": variable.name, "value": variable.value})
+    if env:
+        container["env"] = env
+    if resources := to_dict(spec.resources):
+        container["resources"] = resources
+    container["securityContext"] = {"allowPrivilegeEscalation": False}
+    if spec.image_pull_policy:
+        container["imagePullPolicy"] = spec.image_pull_policy
+    return container
+
+
+def _pod_settings(record: RevisionRecord, pull_secret: str) -> Raw:
+    spec = record.function.spec
+    secret = spec.image_pull_secrets or pull_secret
+    settings: Raw = {
+        "imagePullSecrets": [{"name": secret}] if secret else [],
+        "nodeSelector": dict(spec.node_selector),
+        "affinity": spec.affinity,
+        "tolerations": spec.tolerations,
+        "volumes": pod_volumes(spec),
+    }
+    return {name: value for name, value in settings.items() if value}
