@@ -1,0 +1,211 @@
+"""KServe's rules: each violation is reported with its place and remedy before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.kserve.admission import (
+    annotation_warnings,
+    require_admissible,
+    runtime_problems,
+    service_problems,
+)
+from fnbuild.platforms.kserve.service_manifest import Mode
+from tests.platforms.kserve.samples import SKLEARN, function, runtime, service, supported
+
+CONTAINER = {"name": "kserve-container", "image": "server:1"}
+
+
+def problems(mode: Mode = "Standard", transformer: Any = None, **predictor: Any) -> list[str]:
+    spec = {"predictor": predictor}
+    if transformer is not None:
+        spec["transformer"] = transformer
+    manifest = {"kind": "InferenceService", "metadata": {"name": "iris"}, "spec": spec}
+    return list(map(str, service_problems(manifest, mode)))
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    return {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://b/m", **fields}
+
+
+def test_a_valid_service_has_no_problems() -> None:
+    assert problems(containers=[CONTAINER]) == []
+    assert problems(model=model()) == []
+    assert problems(sklearn={"storageUri": "s3://b/m"}) == []
+
+
+@pytest.mark.parametrize("name", ["1model", "Model", "model_1", "a" * 54, "model-"])
+def test_names_that_kserve_refuses(name: str) -> None:
+    manifest = service(function())
+    manifest["metadata"]["name"] = name
+    [problem] = service_problems(manifest, "Standard")
+    assert problem.place == "metadata.name"
+    assert problem.remedy
+
+
+def test_a_component_has_one_implementation() -> None:
+    [problem] = problems(model=model(), containers=[CONTAINER])
+    assert "two implementations" in problem
+    [problem] = problems(model=model(), sklearn={"storageUri": "s3://b/m"})
+    assert "model and sklearn" in problem
+    [problem] = problems()
+    assert "neither a model nor a container" in problem
+    # Another name makes it a sidecar.
+    assert problems(model=model(), containers=[{**CONTAINER, "name": "proxy"}]) == []
+
+
+def test_one_of_several_containers_has_kserves_name() -> None:
+    unnamed = [{**CONTAINER, "name": "a"}, {**CONTAINER, "name": "b"}]
+    [problem] = problems(containers=unnamed)
+    assert "kserve-container" in problem
+    assert problems(containers=unnamed[:1]) == []
+
+
+def test_a_transformer_has_containers() -> None:
+    found_problems = problems(model=model(), transformer={"minReplicas": 1})
+    assert any("a transformer has containers" in problem for problem in found_problems)
+
+
+def test_a_model_has_a_format_and_no_name() -> None:
+    [problem] = problems(model={"storageUri": "s3://b/m"})
+    assert "modelFormat" in problem
+    [problem] = problems(model=model(name="iris"))
+    assert "spec.predictor.model.name" in problem
+    [problem] = problems(model=model(modelFormat={"name": "sklearn", "version": 1}))
+    assert '"1"' in problem
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields", "text"),
+    [
+        ("Standard", {"minReplicas": 3, "maxReplicas": 2}, "minReplicas 3 is above maxReplicas 2"),
+        ("Standard", {"minReplicas": -1}, "below zero"),
+        ("Standard", {"minReplicas": 0}, "Knative or KEDA"),
+        ("Standard", {"scaleMetric": "rps"}, "rps is no metric of Standard mode"),
+        ("Knative", {"scaleMetric": "cpu"}, "cpu is no metric of Knative mode"),
+        ("Knative", {"deploymentStrategy": {"type": "Recreate"}}, "only Standard mode"),
+        ("Standard", {"canaryTrafficPercent": 10}, "ignores it in Standard mode"),
+        ("Standard", {"logger": {"url": "http://x"}}, "`mode: all`"),
+    ],
+)
+def test_settings_that_contradict_the_mode(mode: Mode, fields: dict[str, Any], text: str) -> None:
+    [problem] = problems(mode, containers=[CONTAINER], **fields)
+    assert text in problem
+
+
+def test_scaling_to_zero_is_for_knative_and_unlimited_replicas_are_zero() -> None:
+    assert problems("Knative", containers=[CONTAINER], minReplicas=0) == []
+    assert problems("Knative", containers=[CONTAINER], minReplicas=2, maxReplicas=0) == []
+
+
+def test_keda_has_its_own_metrics() -> None:
+    manifest = service(
+        function(kserve={"autoscalerClass": "keda", "scaleMetric": "cpu"}, minReplicas=0,
+                 maxReplicas=2)
+    )  # fmt: skip
+    [problem] = service_problems(manifest, "Standard")
+    assert problem.place == "spec.predictor.scaleMetric"
+
+
+@pytest.mark.parametrize(
+    ("container", "place", "text"),
+    [
+        ({"env": [{"name": "PYTHONPATH", "value": "/x"}]}, "env[0]", "PYTHONPATH"),
+        ({"env": [{"name": "N", "value": 1}]}, "env[0].value", '"1"'),
+        ({"resources": {"limits": {"cpu": 0.5}}}, "resources.limits.cpu", '"0.5"'),
+        ({"args": ["--model_name={{.Name}}"]}, "args[0]", "serving runtimes only"),
+    ],
+)
+def test_containers_that_kserve_refuses_or_takes_literally(
+    container: dict[str, Any], place: str, text: str
+) -> None:
+    [problem] = problems(containers=[{**CONTAINER, **container}])
+    assert problem.startswith(f"spec.predictor.containers[0].{place}: ")
+    assert text in problem
+
+
+@pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [
+        ("ftp://host/model", "one of"),
+        ("s4://bucket/model", "did you mean s3://"),
+        ("pvc://", "add it"),
+        ("pvc://claim/dir/model.joblib", "pvc://claim/dir"),
+        ("hf://model", "hf://OWNER/MODEL"),
+        ("hf://a/b/c", "hf://OWNER/MODEL"),
+        ("https://example.com", "name of the file"),
+    ],
+)
+def test_storage_uris_that_end_in_an_error(uri: str, remedy: str) -> None:
+    [problem] = problems(model=model(storageUri=uri))
+    assert problem.startswith("spec.predictor.model.storageUri: ")
+    assert remedy in problem
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "pvc://model-pvc/saved_models/", "pvc://claim", "s3://b/model.joblib", "gs://my_bucket/dir",
+        "https://example.com/model.zip", "hf://owner/model:main", "oci://registry/model:1",
+        "https://account.blob.core.windows.net/container", "/models", "file:///models",
+    ],
+)  # fmt: skip
+def test_storage_uris_that_kserve_reads(uri: str) -> None:
+    assert problems(model=model(storageUri=uri)) == []
+
+
+def test_models_for_torchserve_are_folders_below_the_bucket() -> None:
+    pytorch = {"modelFormat": {"name": "pytorch"}}
+    good = "gs://pipeline_kserve_test_01/dir/gs"
+    assert problems(model=model(**pytorch, storageUri=good)) == []
+    [root] = problems(model=model(**pytorch, storageUri="gs://bucket/"))
+    assert "not the bucket itself" in root
+    [archive] = problems(model=model(**pytorch, storageUri="s3://b/dir/model-store/m.mar"))
+    assert archive.endswith("s3://b/dir")
+
+
+def test_misspelt_annotations_are_reported() -> None:
+    [warning] = annotation_warnings({"isdecar.istio.is/inject": "false"})
+    assert "did you mean 'sidecar.istio.io/inject'?" in warning
+    assert annotation_warnings({"sidecar.istio.io/inject": "false", "type": "detector"}) == []
+
+
+def test_canaries_are_for_standard_mode_and_sum_to_100_at_most() -> None:
+    canaries = [{"trafficPercent": 60, "predictor": {"name": "a"}}] * 2
+    spec = {"predictor": {"containers": [CONTAINER]}, "canary": canaries}
+    manifest = {"metadata": {"name": "iris"}, "spec": spec}
+    texts = [str(problem) for problem in service_problems(manifest, "Knative")]
+    assert len(texts) == 3
+
+
+def test_all_problems_are_in_one_error() -> None:
+    manifest = service(function("iris", {"model": {**SKLEARN, "storageUri": "ftp://x"}}))
+    manifest["spec"]["predictor"]["minReplicas"] = -1
+    with pytest.raises(InputError, match="KServe would refuse inferenceservice iris") as error:
+        require_admissible(service_problems(manifest, "Standard"), "inferenceservice iris")
+    assert "ftp" in (error.value.detail or "")
+    assert error.value.hint
+
+
+def test_runtimes_have_kserves_container_and_templates_that_it_fills_in() -> None:
+    assert list(runtime_problems(runtime("r", supported("sklearn")))) == []
+    texts = {
+        "--model_name={{.Name}}": 0,
+        "--labels={{.Labels.team}}": 0,
+        "--x={{.Spec.x}}": 1,
+        '--x={{ index .Labels "a-b" }}': 1,
+        "--x={{.Name": 1,
+    }
+    for text, count in texts.items():
+        container = {**CONTAINER, "args": [text]}
+        manifest = runtime("r", supported("sklearn"), containers=[container])
+        assert len(list(runtime_problems(manifest))) == count, text
+    other = runtime("r", supported("sklearn"), containers=[{**CONTAINER, "name": "server"}])
+    [problem] = runtime_problems(other)
+    assert "kserve-container" in str(problem)
+    numbered = runtime("r", {"name": "sklearn", "version": 1})
+    [problem] = runtime_problems(numbered)
+    assert problem.place == "spec.supportedModelFormats[0].version"

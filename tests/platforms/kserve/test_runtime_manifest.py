@@ -1,0 +1,76 @@
+"""Serving runtimes of functions and around existing images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.function.kserve_settings import kserve_settings
+from fnbuild.platforms.kserve.admission import runtime_problems
+from fnbuild.platforms.kserve.runtime_manifest import render_runtime
+from tests.platforms.kserve.samples import function, revision
+from tests.platforms.kserve.schemas import schema_errors
+
+SETTINGS = {
+    "servingRuntime": {
+        "formats": [{"name": "sklearn", "version": "1", "autoSelect": True, "priority": 1}],
+        "protocolVersions": ["v1"],
+    }
+}
+
+
+def render(kserve: dict[str, Any], digest: str = "", **spec: Any) -> dict[str, Any]:
+    described = function("sklearn-py38", kserve, **spec)
+    settings = kserve_settings(described)
+    assert settings.serving_runtime is not None
+    manifest = render_runtime(revision(described, digest=digest), settings.serving_runtime, "")
+    assert schema_errors(manifest) == []
+    assert list(runtime_problems(manifest)) == []
+    return manifest
+
+
+def test_a_runtime_around_an_image_is_that_of_the_article() -> None:
+    manifest = render(SETTINGS, env=[{"name": "PREDICT_PROBA", "value": "True"}])
+    assert (manifest["kind"], manifest["metadata"]["namespace"]) == (
+        "ServingRuntime",
+        "fnbuild-test",
+    )
+    spec = manifest["spec"]
+    assert spec["supportedModelFormats"] == SETTINGS["servingRuntime"]["formats"]
+    [container] = spec["containers"]
+    assert container["name"] == "kserve-container"
+    assert container["args"] == [
+        "--model_name={{.Name}}",
+        "--model_dir=/mnt/models",
+        "--http_port=8080",
+    ]
+    assert container["env"] == [{"name": "PREDICT_PROBA", "value": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--x=1"], ["--model_name={{.Name}}", "--x=1"]),
+        (["--model_name=fixed"], ["--model_name=fixed"]),
+    ],
+)
+def test_the_model_name_is_added_to_other_arguments(
+    arguments: list[str], expected: list[str]
+) -> None:
+    [container] = render({**SETTINGS, "args": arguments})["spec"]["containers"]
+    assert container["args"] == expected
+
+
+def test_a_runtime_of_the_cluster_has_no_namespace() -> None:
+    runtime = {**SETTINGS["servingRuntime"], "cluster": True, "serverType": "mlserver"}
+    manifest = render({"servingRuntime": runtime}, disable=True)
+    assert manifest["kind"] == "ClusterServingRuntime"
+    assert "namespace" not in manifest["metadata"]
+    assert manifest["metadata"]["annotations"] == {"serving.kserve.io/server-type": "mlserver"}
+    assert manifest["spec"]["disabled"] is True
+
+
+def test_a_runtime_of_a_function_runs_its_processor() -> None:
+    [container] = render(SETTINGS, "c0de" * 16)["spec"]["containers"]
+    assert container["command"] == ["/usr/local/bin/processor"]
