@@ -40,13 +40,18 @@ class ModelStorage(_Settings, frozen=True):
     """A model in the storage that the Secret `storage-config` describes."""
 
     key: str = ""
+    """The entry of the Secret storage-config."""
     path: str = ""
+    """The path of the model in the storage."""
     parameters: dict[str, str] = field(default_factory=dict)
+    """Parameters of the storage that override those of the Secret."""
 
 
 class ModelResources(_Settings, frozen=True):
     limits: dict[str, str] = field(default_factory=dict)
+    """The maximum it may use."""
     requests: dict[str, str] = field(default_factory=dict)
+    """The reserved amount."""
 
 
 class Model(_Settings, frozen=True):
@@ -56,51 +61,77 @@ class Model(_Settings, frozen=True):
     """
 
     format: str = ""
+    """The format, such as sklearn; a serving runtime loads it."""
     version: str = ""
+    """The version of the format, as text."""
     storage_uri: str = ""
+    """The location of the model, such as s3://bucket/folder."""
     storage: ModelStorage | None = None
+    """The location of the model in described storage."""
     runtime: str = ""
+    """The name of the serving runtime; without it KServe selects one."""
     runtime_version: str = ""
+    """The tag of the runtime's image."""
     protocol_version: Protocol | None = None
+    """The protocol that the runtime must speak; v1 if it is not set."""
     args: list[str] = field(default_factory=list)
+    """Additional arguments of the server."""
     resources: ModelResources = field(default_factory=ModelResources)
+    """Limits and requests of the predictor beside a transformer."""
     min_replicas: Count | None = None
+    """The minimum number of replicas of that predictor."""
     max_replicas: Count | None = None
+    """The maximum number of replicas of that predictor."""
     service_account: str = ""
+    """The service account of that predictor, with its credentials."""
 
 
 class Batcher(_Settings, frozen=True):
     """KServe's batcher; it reads V1 bodies only. Times are in milliseconds and seconds."""
 
     max_batch_size: PositiveCount | None = None
+    """The maximum number of instances in a batch."""
     max_latency: PositiveCount | None = None
+    """The time in milliseconds that a batch waits for its instances."""
     timeout: PositiveCount | None = None
+    """The time limit of a batch in seconds."""
 
 
 class Logger(_Settings, frozen=True):
     """The recipient of copies of requests and replies, as CloudEvents."""
 
     url: str = ""
+    """The recipient."""
     mode: Literal["all", "request", "response"] = "all"
+    """The messages to copy: all, request or response."""
 
 
 class SupportedFormat(_Settings, frozen=True):
     """A format that a serving runtime loads; of several runtimes the highest priority wins."""
 
     name: str = ""
+    """The name of the format."""
     version: str = ""
+    """The version of the format, as text."""
     auto_select: bool = False
+    """Let KServe select the runtime for models that name none."""
     priority: PositiveCount | None = None
+    """The runtime with the highest number is selected."""
 
 
 class RuntimeSettings(_Settings, frozen=True):
     """A serving runtime that runs the function's image. `cluster` makes it one of the cluster."""
 
     cluster: bool = False
+    """Make it a ClusterServingRuntime, for all namespaces."""
     formats: list[SupportedFormat] = field(default_factory=list)
+    """The formats of models that it loads."""
     protocol_versions: list[Protocol] = field(default_factory=list)
+    """The protocols that it speaks; none means any."""
     disabled: bool = False
+    """Keep KServe from using it."""
     server_type: str = ""
+    """The kind of server, such as mlserver."""
 
 
 class KServeSettings(_Settings, frozen=True):
@@ -113,21 +144,37 @@ class KServeSettings(_Settings, frozen=True):
     """
 
     component: Literal["predictor", "transformer", "pair"] = "predictor"
+    """The component that the function's code is."""
     inference_service: str = ""
+    """The function whose transformer this one is."""
     predictor_image: str = ""
+    """The image of the predictor beside a transformer."""
     model: Model | None = None
+    """The model in storage."""
     serving_runtime: RuntimeSettings | None = None
+    """Make the function a serving runtime."""
     deployment_mode: DeploymentMode | None = None
+    """Standard or Knative; the cluster's default if it is not set."""
     canary_traffic_percent: Percentage | None = None
+    """The share of requests that a new revision gets; 100 promotes it."""
     container_concurrency: Count | None = None
+    """The maximum number of requests that a replica handles at a time."""
     scale_metric: Literal["cpu", "memory", "concurrency", "rps"] | None = None
+    """The metric to scale by: cpu or memory, in Knative mode concurrency or rps."""
     scale_target: PositiveCount | None = None
+    """The target value of that metric."""
     autoscaler_class: Literal["hpa", "keda", "external", "none"] | None = None
+    """The autoscaler in Standard mode."""
     batcher: Batcher | None = None
+    """Collect instances into batches."""
     logger: Logger | None = None
+    """Send copies of requests and replies."""
     command: list[str] = field(default_factory=list)
+    """The command of an image that fnbuild did not build."""
     args: list[str] = field(default_factory=list)
+    """Additional arguments of the container."""
     readiness_path: str = ""
+    """The path that answers 200 when the model is loaded."""
 
     @property
     def runs_code(self) -> bool:

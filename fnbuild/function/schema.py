@@ -17,7 +17,9 @@ from typing import Any
 
 import msgspec
 
+from fnbuild.function import kserve_settings
 from fnbuild.function.function_rules import MAX_NAME_LENGTH
+from fnbuild.function.kserve_settings import ATTRIBUTE, KServeSettings
 from fnbuild.function.labels import FUNCTION_KINDS, INTEGER_ANNOTATIONS
 from fnbuild.function.trigger_rules import MAX_WORKERS, SERVICE_TYPES
 from fnbuild.function.types import Function, Resources, Struct
@@ -103,12 +105,32 @@ def build_schema() -> dict[str, Any]:
     attributes = definitions["Trigger"]["properties"]["attributes"]
     attributes["properties"] = _protocol_attribute_schemas()
     definitions["Tensor"] = _TENSOR_SCHEMA
+    platform = definitions["Platform"]["properties"]["attributes"]
+    platform["properties"] = {ATTRIBUTE: _kserve_schema(definitions)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "function.yaml",
         **root,
         "$defs": definitions,
     }
+
+
+def _kserve_schema(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the settings for KServe, whose parts are added to the definitions."""
+    template = "#/$defs/{name}"
+    (schema,), parts = msgspec.json.schema_components([KServeSettings], ref_template=template)
+    for name, part in parts.items():
+        texts = _field_descriptions(getattr(kserve_settings, name))
+        names = {
+            field.encode_name: field.name
+            for field in msgspec.structs.fields(getattr(kserve_settings, name))
+        }
+        properties = {
+            key: {**value, "description": texts[names[key]]}
+            for key, value in part["properties"].items()
+        }
+        definitions[name] = {**part, "properties": properties, "additionalProperties": False}
+    return {**schema, "description": "Settings for KServe."}
 
 
 def _annotation_schemas() -> dict[str, Any]:

@@ -20,7 +20,7 @@ def test_an_unknown_platform_is_an_error_that_lists_all() -> None:
     for name in ("moon", ""):
         with pytest.raises(UsageError, match=f'unknown platform "{name}"') as failure:
             lookup(name)
-        assert failure.value.hint == "one of: process, local, kube, nuclio, auto"
+        assert failure.value.hint == "one of: process, local, kube, nuclio, kserve, auto"
 
 
 def test_the_default_platform_needs_no_service() -> None:
@@ -32,11 +32,11 @@ def test_platforms_that_auto_may_select_have_a_reason() -> None:
         assert bool(platform.auto_reason) == (platform.name in ("local", "kube"))
 
 
-def test_only_kube_and_nuclio_pull_images() -> None:
+def test_platforms_of_clusters_pull_images() -> None:
     pulling = [platform.name for platform in all_platforms() if platform.pulls_images]
-    assert pulling == ["kube", "nuclio"]
+    assert pulling == ["kube", "nuclio", "kserve"]
 
 
 def test_names_in_a_cluster_have_to_be_valid_there() -> None:
     restricted = [platform.name for platform in all_platforms() if platform.needs_kubernetes_names]
-    assert restricted == ["kube", "nuclio"]
+    assert restricted == ["kube", "nuclio", "kserve"]

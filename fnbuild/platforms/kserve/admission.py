@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnbuild.errors import InputError
 from fnbuild.function.suggestions import closest
 from fnbuild.function.types import Raw
+from fnbuild.models.uris import check_model_folder, parse_storage_uri
 from fnbuild.platforms.kserve.identity import (
     AUTOSCALER_ANNOTATION,
     KNOWN_ANNOTATIONS,
@@ -28,10 +29,9 @@ FRAMEWORKS = (
 """The old fields of a predictor for models in one format."""
 
 _COMPONENTS = ("predictor", "transformer", "explainer")
-_PREFIXES = (
-    "gs://", "s3://", "pvc://", "file://", "http://", "https://", "hdfs://", "webhdfs://", "hf://",
-    "modelscope://", "oci://", "oci+native://", "oci+fetch://", "abfs://",
-)  # fmt: skip
+_SCHEMES_OF_KSERVE = ("hdfs", "webhdfs", "modelscope")
+"""Schemes that only KServe reads."""
+
 _MODEL_FILES = (".mar", ".pt", ".pth", ".pkl", ".joblib", ".onnx", ".h5", ".bst", ".pmml")
 _KNATIVE_METRICS = ("concurrency", "rps")
 _STANDARD_METRICS = ("cpu", "memory")
@@ -219,32 +219,17 @@ def _model_problems(model: Raw, place: str) -> Iterator[AdmissionProblem]:
 def _storage_problems(uri: str, model_format: str, place: str) -> Iterator[AdmissionProblem]:
     field = f"{place}.storageUri"
     scheme, separator, rest = uri.partition("://")
-    is_azure = scheme == "https" and ".core.windows.net/" in rest
-    if separator and not uri.startswith(_PREFIXES) and not is_azure:
-        message = f"KServe has no storage of the scheme {scheme}://"
-        word = closest(scheme, [prefix.partition(":")[0] for prefix in _PREFIXES])
-        remedy = f"did you mean {word}://?" if word else f"one of: {' '.join(_PREFIXES)}"
-        yield AdmissionProblem(field, message, remedy)
+    if scheme in _SCHEMES_OF_KSERVE or not separator:
         return
-    container, _, path = rest.partition("/")
-    path = path.strip("/")
-    if separator and not container and scheme != "file":
-        yield AdmissionProblem(field, f"{uri} names no bucket, claim or host", "add it")
-    elif scheme == "pvc" and path.lower().endswith(_MODEL_FILES):
+    try:
+        parsed = parse_storage_uri(uri)
+        check_model_folder(parsed, model_format)
+    except InputError as error:
+        yield AdmissionProblem(field, error.message, error.hint or "")
+        return
+    if parsed.scheme == "pvc" and parsed.name.lower().endswith(_MODEL_FILES):
         message = f"{uri} is a file, and KServe mounts folders"
         yield AdmissionProblem(field, message, f"pvc://{_parent(rest)}")
-    elif scheme == "hf" and len(rest.strip("/").split("/")) != 2:
-        yield AdmissionProblem(field, f"{uri} has two parts", "hf://OWNER/MODEL[:REVISION]")
-    elif scheme in ("http", "https") and not is_azure and not path:
-        yield AdmissionProblem(field, f"{uri} names no file", "add the name of the file")
-    elif model_format == "pytorch" and scheme in ("gs", "s3"):
-        if not path:
-            message = "TorchServe needs a folder in the bucket, not the bucket itself"
-            yield AdmissionProblem(field, message, f"as in {scheme}://{container}/FOLDER")
-        elif path.lower().endswith(".mar"):
-            message = f"{uri} is an archive, and TorchServe needs the folder with config/ and"
-            message += " model-store/"
-            yield AdmissionProblem(field, message, f"{scheme}://{_parent(_parent(rest))}")
 
 
 def _parent(path: str) -> str:

@@ -49,7 +49,8 @@ def _knative_warnings(function: Function) -> list[str]:
     warnings = []
     if refused := [name for name, value in features.items() if value]:
         warnings.append(
-            f"Knative refuses {', '.join(refused)} unless its ConfigMap config-features enables them"
+            f"Knative refuses {', '.join(refused)} unless its ConfigMap config-features enables"
+            " them"
         )
     if serves_grpc(function):
         warnings.append(

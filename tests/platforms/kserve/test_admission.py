@@ -28,13 +28,13 @@ def problems(mode: Mode = "Standard", transformer: Any = None, **predictor: Any)
 
 
 def model(**fields: Any) -> dict[str, Any]:
-    return {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://b/m", **fields}
+    return {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://bucket/m", **fields}
 
 
 def test_a_valid_service_has_no_problems() -> None:
     assert problems(containers=[CONTAINER]) == []
     assert problems(model=model()) == []
-    assert problems(sklearn={"storageUri": "s3://b/m"}) == []
+    assert problems(sklearn={"storageUri": "s3://bucket/m"}) == []
 
 
 @pytest.mark.parametrize("name", ["1model", "Model", "model_1", "a" * 54, "model-"])
@@ -49,7 +49,7 @@ def test_names_that_kserve_refuses(name: str) -> None:
 def test_a_component_has_one_implementation() -> None:
     [problem] = problems(model=model(), containers=[CONTAINER])
     assert "two implementations" in problem
-    [problem] = problems(model=model(), sklearn={"storageUri": "s3://b/m"})
+    [problem] = problems(model=model(), sklearn={"storageUri": "s3://bucket/m"})
     assert "model and sklearn" in problem
     [problem] = problems()
     assert "neither a model nor a container" in problem
@@ -70,7 +70,7 @@ def test_a_transformer_has_containers() -> None:
 
 
 def test_a_model_has_a_format_and_no_name() -> None:
-    [problem] = problems(model={"storageUri": "s3://b/m"})
+    [problem] = problems(model={"storageUri": "s3://bucket/m"})
     assert "modelFormat" in problem
     [problem] = problems(model=model(name="iris"))
     assert "spec.predictor.model.name" in problem
@@ -130,13 +130,13 @@ def test_containers_that_kserve_refuses_or_takes_literally(
 @pytest.mark.parametrize(
     ("uri", "remedy"),
     [
-        ("ftp://host/model", "one of"),
-        ("s4://bucket/model", "did you mean s3://"),
-        ("pvc://", "add it"),
+        ("ftp://host/model", "use one of"),
+        ("s3://My_Bucket/model", "lower-case letters"),
+        ("pvc://", "as in pvc://claim/folder"),
         ("pvc://claim/dir/model.joblib", "pvc://claim/dir"),
-        ("hf://model", "hf://OWNER/MODEL"),
-        ("hf://a/b/c", "hf://OWNER/MODEL"),
-        ("https://example.com", "name of the file"),
+        ("hf://model", "hf://owner/model"),
+        ("hf://a/b/c", "hf://owner/model"),
+        ("https://example.com", "as in https://host/folder/file.zip"),
     ],
 )
 def test_storage_uris_that_end_in_an_error(uri: str, remedy: str) -> None:
@@ -148,7 +148,7 @@ def test_storage_uris_that_end_in_an_error(uri: str, remedy: str) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "pvc://model-pvc/saved_models/", "pvc://claim", "s3://b/model.joblib", "gs://my_bucket/dir",
+        "pvc://model-pvc/saved_models/", "pvc://claim", "s3://bucket/model.joblib", "gs://my_bucket/dir",
         "https://example.com/model.zip", "hf://owner/model:main", "oci://registry/model:1",
         "https://account.blob.core.windows.net/container", "/models", "file:///models",
     ],
@@ -162,9 +162,9 @@ def test_models_for_torchserve_are_folders_below_the_bucket() -> None:
     good = "gs://pipeline_kserve_test_01/dir/gs"
     assert problems(model=model(**pytorch, storageUri=good)) == []
     [root] = problems(model=model(**pytorch, storageUri="gs://bucket/"))
-    assert "not the bucket itself" in root
-    [archive] = problems(model=model(**pytorch, storageUri="s3://b/dir/model-store/m.mar"))
-    assert archive.endswith("s3://b/dir")
+    assert "the root of a bucket" in root
+    [archive] = problems(model=model(**pytorch, storageUri="s3://bucket/dir/model-store/m.mar"))
+    assert "upload the folder that contains both" in archive
 
 
 def test_misspelt_annotations_are_reported() -> None:

@@ -117,14 +117,14 @@ def test_a_runtime_comes_back() -> None:
 
 
 def test_old_frameworks_and_custom_containers_are_read() -> None:
-    old = {**SERVICE, "spec": {"predictor": {"sklearn": {"storageUri": "gs://b/m"}}}}
+    old = {**SERVICE, "spec": {"predictor": {"sklearn": {"storageUri": "gs://bucket/m"}}}}
     assert rendered(old)["spec"]["predictor"]["model"]["modelFormat"] == {"name": "sklearn"}
     container = {
         "name": "x",
         "image": "server:1",
         "command": ["serve"],
         "args": ["--model_name=cats"],
-        "env": [{"name": "STORAGE_URI", "value": "s3://b/m"}],
+        "env": [{"name": "STORAGE_URI", "value": "s3://bucket/m"}],
         "readinessProbe": {"httpGet": {"path": "/v1/models/cats", "port": 8080}},
         "ports": [{"containerPort": 8080}],
     }
@@ -135,7 +135,7 @@ def test_old_frameworks_and_custom_containers_are_read() -> None:
         ["serve"],
         ["--model_name=cats"],
     )
-    assert {"name": "STORAGE_URI", "value": "s3://b/m"} in result["env"]
+    assert {"name": "STORAGE_URI", "value": "s3://bucket/m"} in result["env"]
     assert result["readinessProbe"]["httpGet"]["path"] == "/v1/models/cats"
 
 

@@ -123,7 +123,7 @@ def test_the_controller_names_the_model_and_the_predictor_of_transformers() -> N
 
 
 def test_transformers_of_v2_predictors_get_the_protocol_as_argument_and_variable() -> None:
-    model = {"format": "onnx", "storageUri": "s3://b/m", "protocolVersion": "v2"}
+    model = {"format": "onnx", "storageUri": "s3://bucket/m", "protocolVersion": "v2"}
     manifest = service(function("m", {"component": "transformer", "model": model}))
     container = container_of(manifest, "transformer")
     assert container["args"] == ["--predictor_protocol=v2"]

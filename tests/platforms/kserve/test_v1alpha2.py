@@ -64,7 +64,7 @@ def test_the_manifest_of_the_article_becomes_v1beta1() -> None:
 
 @pytest.mark.parametrize("framework", ["sklearn", "xgboost", "pytorch", "onnx", "tensorrt"])
 def test_frameworks_become_formats(framework: str) -> None:
-    converted = to_v1beta1(manifest(predictor={framework: {"storageUri": "gs://b/m"}}))
+    converted = to_v1beta1(manifest(predictor={framework: {"storageUri": "gs://bucket/m"}}))
     name = converted["spec"]["predictor"]["model"]["modelFormat"]["name"]
     assert name == {"tensorrt": "triton"}.get(framework, framework)
 
@@ -83,7 +83,7 @@ def test_parallelism_and_the_mode_of_the_logger_have_new_names() -> None:
 def test_the_service_of_a_predictor_has_no_suffix_any_more() -> None:
     arguments = ["--predictor_host", "mobilenet-predictor-default.ns"]
     transformer = {"custom": {"container": {"image": "x", "args": arguments}}}
-    predictor = {"tensorflow": {"storageUri": "gs://b/m"}}
+    predictor = {"tensorflow": {"storageUri": "gs://bucket/m"}}
     converted = to_v1beta1(manifest(predictor=predictor, transformer=transformer))
     [container] = converted["spec"]["transformer"]["containers"]
     assert container["args"] == ["--predictor_host", "mobilenet-predictor.ns"]
