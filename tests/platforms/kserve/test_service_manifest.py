@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_the_schema_refuses_unknown_fields_and_numbers_as_quantities() -> None:
     assert "0.5" in text
 
 
-def container_of(manifest: dict[str, object], component: str = "predictor") -> dict[str, object]:
+def container_of(manifest: dict[str, Any], component: str = "predictor") -> dict[str, Any]:
     [container] = manifest["spec"][component]["containers"]
     return container
 
