@@ -24,10 +24,12 @@
      "restart": "always" | "no",         of workers that die
      "neighbours": "/folder" | null,     configurations of this machine's processors; see
                                          `worker.connection_provider`
+     "grpc_packages": "/folder" | null,  contains grpcio and protobuf for the processor's Python
      "drain_timeout": 60.0,              seconds to wait for open connections
      "linger": 0,                        seconds after SIGTERM in which requests are still served
      "listeners": {"http": {"fd": 3} | {"host": "127.0.0.1", "port": 8080}
                            | a list of these, one for each address,
+                   "grpc": the same | null, used if the http trigger's protocols have grpc,
                    "admin": the same | null, "control": "/path.sock" | {"fd": 5} | null},
      "log": {"level": "debug", "format": "auto" | "human" | "json"}}
 
@@ -158,6 +160,7 @@ class ProcessorConfig:
         self.env = {str(k): str(v) for k, v in get("env", dict, {}).items()}
         self.neighbours = get("neighbours", str, None)
         self.models = get("models", str, None)
+        self.grpc_packages = get("grpc_packages", str, None)
         self.sdk_path = get("sdk_path", str, None)
         self.triggers = {
             name: TriggerConfig(name, trigger)
@@ -181,13 +184,10 @@ class ProcessorConfig:
         return str(next(filter(None, names), self.function.get("name", "")))
 
     def _read_listeners(self, section: _Section) -> None:
-        value = section.values.get("http")
-        items = value if isinstance(value, list) else [value]
-        listeners = [_listener(_Section({"http": item}, "listeners"), "http") for item in items]
-        http = [listener for listener in listeners if listener is not None]
-        if not http or len(http) < len(listeners):
+        self.http = _listeners(section, "http")
+        if not self.http:
             raise ConfigFileError("listeners.http is missing")
-        self.http: List[ListenerConfig] = http
+        self.grpc = _listeners(section, "grpc") if self._serves_grpc() else []
         self.admin = _listener(section, "admin")
         # A path, or a socket that is listening already.
         self.control: Optional[str] = None
@@ -196,6 +196,10 @@ class ProcessorConfig:
             self.control_socket = _listener(section, "control")
         else:
             self.control = section.get("control", str, None)
+
+    def _serves_grpc(self) -> bool:
+        attributes = [trigger.attributes for trigger in self.triggers.values()]
+        return any("grpc" in (values.get("protocols") or ()) for values in attributes)
 
     def _read_log(self, section: _Section) -> None:
         self.log_level = section.get("level", str, "debug")
@@ -254,6 +258,17 @@ def _batch(trigger: _Section) -> Optional[BatchConfig]:
             "%s: %d events within %g s is not a valid batch" % (trigger.path("batch"), *batch)
         )
     return batch
+
+
+def _listeners(section: _Section, key: str) -> List[ListenerConfig]:
+    """Return the listeners of a key, which has one, a list of them, or none."""
+    value = section.values.get(key)
+    items = value if isinstance(value, list) else [value] if value is not None else []
+    listeners = [_listener(_Section({key: item}, "listeners"), key) for item in items]
+    found = [listener for listener in listeners if listener is not None]
+    if len(found) < len(listeners):
+        raise ConfigFileError("listeners.%s is missing" % key)
+    return found
 
 
 def _listener(listeners: _Section, key: str) -> Optional[ListenerConfig]:

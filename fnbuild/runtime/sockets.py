@@ -141,8 +141,13 @@ def _inherit_listener(fd: int, name: str) -> socket.socket:
     return sock
 
 
-def send_listeners(connection: socket.socket, listeners: List[socket.socket]) -> None:
-    """Send the sockets to another process in one message, which then listens on them too."""
-    fds = array.array("i", [sock.fileno() for sock in listeners])
-    message = b"LISTENERS %d\n" % len(listeners)
+def send_listeners(
+    connection: socket.socket, listeners: List[socket.socket], grpc: List[socket.socket]
+) -> None:
+    """Send the sockets to another process in one message, which then listens on them too.
+
+    The message has the number of sockets, and of those at its end that are for gRPC.
+    """
+    fds = array.array("i", [sock.fileno() for sock in [*listeners, *grpc]])
+    message = b"LISTENERS %d %d\n" % (len(fds), len(grpc))
     connection.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])

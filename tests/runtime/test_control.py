@@ -224,7 +224,7 @@ def test_the_listeners_can_be_adopted(serve: Any) -> None:
     with processor.connect() as link:
         link.sendall(b"LISTENERS\n")
         message, ancillary, _, _ = link.recvmsg(100, socket.CMSG_SPACE(16))
-    assert message == b"LISTENERS 2\n"
+    assert message == b"LISTENERS 2 0\n"
     fds = array.array("i")
     fds.frombytes(ancillary[0][2])
     with socket.socket(fileno=fds[0]) as http_, socket.socket(fileno=fds[1]) as admin:

@@ -105,6 +105,8 @@ class HttpConnection(StreamOwner, ReplyChannel):
         elif self._state == STREAM and self._writer and self._writer.endless:
             # The client most likely does not want the rest.
             self.stream.abort()
+        elif self._state == BUSY and self.server.half_closed_is_gone:
+            self.stream.abort()
         elif self._state not in (BUSY, STREAM, FLUSH):
             self._close()
 

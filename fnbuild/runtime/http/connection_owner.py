@@ -25,7 +25,8 @@ class ConnectionOwner(abc.ABC):
     """A server as its connections see it: the application, limits, counters, reports of errors.
 
     `app` answers requests, `in_flight` counts those that it has. With `keep_alive_disabled` a
-    connection ends after the last request that has arrived on it; with `expired` at once.
+    connection ends after the last request that has arrived on it; with `expired` at once. With
+    `half_closed_is_gone` a client that sends nothing more does not wait for its reply.
     `on_refusal` is called for requests that are refused before the application, `on_error` for
     exceptions of the application. `commands` are lines, with their line feeds, that clients may
     send instead of HTTP; their functions receive the connection. `allocate_body` returns the memory
@@ -39,6 +40,7 @@ class ConnectionOwner(abc.ABC):
     in_flight = 0
     keep_alive_disabled = False
     expired = False
+    half_closed_is_gone = False
     on_error: Optional[OnError] = None
     on_refusal: Optional[OnRefusal] = None
     allocate_body: BodyAllocator

@@ -8,13 +8,11 @@ import asyncio
 import socket
 from typing import Dict, List, Optional, Set
 
+from ..acceptor import Acceptor
 from .connection import HttpConnection
 from .connection_owner import App, Command, ConnectionOwner, OnError
 from .messages import ConnectionLimits
 from .reader import SizedBody
-
-_MAX_ACCEPTS = 16
-_PAUSE_AFTER_ERROR = 0.5
 
 
 class HttpServer(ConnectionOwner):
@@ -36,9 +34,7 @@ class HttpServer(ConnectionOwner):
         self.loop = loop
         self.allocate_body = SizedBody
         self._connections: Set[HttpConnection] = set()
-        self._listeners: List[socket.socket] = []
-        self._accepting = True
-        self._retry: Optional[asyncio.TimerHandle] = None
+        self._acceptor = Acceptor(loop, self._connect, self.report)
         self._expiry: Optional[asyncio.TimerHandle] = None
         self._waiters: List[asyncio.Future[None]] = []
 
@@ -47,50 +43,16 @@ class HttpServer(ConnectionOwner):
         """The number of open connections."""
         return len(self._connections)
 
-    # Accepting.
-
     def start(self, sock: socket.socket) -> None:
         """Accept on a listening socket unless paused."""
-        sock.setblocking(False)
-        self._listeners.append(sock)
-        if self._accepting:
-            self.loop.add_reader(sock.fileno(), self._accept, sock)
+        self._acceptor.start(sock)
 
     def pause(self) -> None:
         """Stop accepting. New connections wait for other processes."""
-        self._accepting = False
-        self._unwatch()
+        self._acceptor.pause()
 
-    def _watch(self) -> None:
-        self._retry = None
-        if self._accepting:
-            for sock in self._listeners:
-                self.loop.add_reader(sock.fileno(), self._accept, sock)
-
-    def _unwatch(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        for sock in self._listeners:
-            self.loop.remove_reader(sock.fileno())
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_MAX_ACCEPTS):
-            try:
-                sock, address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                # Another process on the socket was faster, or the client has left.
-                return
-            except OSError as error:
-                # Most likely out of descriptors or memory. The socket stays readable, so watching
-                # it would spin.
-                self._unwatch()
-                self._retry = self.loop.call_later(_PAUSE_AFTER_ERROR, self._watch)
-                self.report("cannot accept connections at the moment", error)
-                return
-            if isinstance(address, tuple):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(HttpConnection(self, sock, self._forget))
+    def _connect(self, sock: socket.socket) -> None:
+        self._connections.add(HttpConnection(self, sock, self._forget))
 
     # Ending.
 

@@ -15,6 +15,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 _HAS_WAITID = hasattr(os, "waitid")
 
 
+class ChildProcess:
+    """A child that is no worker. `pid` is 0 while it does not run."""
+
+    pid = 0
+
+    def reap(self) -> None:
+        """Check whether the process has ended. Called on SIGCHLD."""
+
+
 def become_subreaper() -> bool:
     """Make the kernel reparent orphaned descendants to this process; False if it cannot."""
     if not _HAS_WAITID:

@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
 from ..logs import READY_MESSAGE, Log
+from .children import ChildProcess
 from .large_replies import ReplyMemory
 from .launch import worker_environment
 from .model import ModelDownload
@@ -227,6 +228,7 @@ class WorkerPools:
         self._ready_callbacks: List[Callable[[], object]] = []
         self._log = log
         self._loop = loop
+        self._children: List[ChildProcess] = []
         self._pools: List[WorkerPool] = []
         self._pool_by_trigger: Dict[str, WorkerPool] = {}
         first = 0
@@ -283,6 +285,10 @@ class WorkerPools:
         for worker in self.workers:
             worker.kill()
         self.spawner.stop()
+
+    def add_child(self, child: ChildProcess) -> None:
+        """Reap another child of this process."""
+        self._children.append(child)
 
     def state(self) -> str:
         """Return the state of the worst pool: `starting`, `ready` or `unhealthy`."""
@@ -341,6 +347,9 @@ class WorkerPools:
         for process in processes:
             process.reap()
         pids = {process.pid for process in processes}
+        for child in self._children:
+            child.reap()
+            pids.add(child.pid)
         self.spawner.reap(lambda pid: pid in pids)
 
 

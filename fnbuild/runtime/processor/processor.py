@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Awaitable, Dict, List, Optional, Tuple
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
@@ -27,6 +27,7 @@ from ..triggers.http import app_without_trigger
 from ..triggers.kinds import TRIGGER_KINDS, served_triggers
 from .admin import AdminApi, ProcessorControl
 from .gpu_memory import GPU_MEMORY_HELP, GPU_MEMORY_LABELS, GPU_MEMORY_METRIC, GpuMemory
+from .grpc_gateway import GrpcGateway
 from .metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics
 from .pool import WorkerPools
 from .refusal_log import RefusalLog
@@ -63,6 +64,7 @@ class Processor(ProcessorControl):
         self._signals = 0
         self._sockets: List[socket.socket] = []
         self._other_servers: List[HttpServer] = []
+        self._grpc: Optional[GrpcGateway] = None
         self._stopped = False
         self._accepts = False
         self._register_metrics()
@@ -81,9 +83,13 @@ class Processor(ProcessorControl):
         http = [sockets.open_listener(listener, "http", listen) for listener in self.config.http]
         self._sockets.extend(http)
         self._open_admin()
+        if self.config.grpc:
+            self._grpc = GrpcGateway(self.config, self.http, self.pools, self.log)
         self._warn_of_triggers()
         self.pools.call_when_ready(self._start_triggers)
         self.pools.start()
+        if self._grpc is not None:
+            self._grpc.start()
         if self.config.accept == "immediately":
             self._accept(http)
         elif self.config.accept == "when-ready":
@@ -105,6 +111,8 @@ class Processor(ProcessorControl):
             name = sock.getsockname()
             if isinstance(name, tuple):
                 self.log.info("Listening on http://%s:%d" % name[:2])
+        if self._grpc is not None:
+            self._grpc.accept()
 
     async def _accept_when_settled(self, http: List[socket.socket]) -> None:
         """Leave clients in the socket's queue until the workers are ready or have failed.
@@ -128,8 +136,9 @@ class Processor(ProcessorControl):
     def _open_control(self) -> None:
         control = self._control_socket()
         if control is not None:
-            listeners = list(self._sockets)
-            commands = {b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, listeners)}
+            grpc = self._grpc.listeners if self._grpc is not None else []
+            http = list(self._sockets)
+            commands = {b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, http, grpc)}
             self._serve_admin(control, commands)
 
     def _serve_admin(
@@ -182,11 +191,14 @@ class Processor(ProcessorControl):
         self._stop_triggers()
         worker_timeout = self._termination_timeout
         self._cut_off_timer = self._loop.call_later(idle_timeout + worker_timeout, self._cut_off)
-        drained = self._loop.create_task(self.http.drain(idle_timeout))
+        drains = [self.http.drain(idle_timeout)]
+        if self._grpc is not None:
+            drains.append(self._grpc.drain(idle_timeout, worker_timeout))
+        drained = asyncio.gather(*drains)
         if self._draining is None:
             self._draining = self._loop.create_task(self._shut_down(drained, worker_timeout))
 
-    async def _shut_down(self, drained: "asyncio.Task[None]", worker_timeout: float) -> None:
+    async def _shut_down(self, drained: Awaitable[Any], worker_timeout: float) -> None:
         self.log.info("Draining", connections=self.http.connections)
         await drained
         await self.pools.stop(worker_timeout)
@@ -195,6 +207,8 @@ class Processor(ProcessorControl):
     def _cut_off(self) -> None:
         self.log.warn("Ending %d requests that did not finish in time" % self.http.in_flight)
         self.http.close()
+        if self._grpc is not None:
+            self._grpc.close()
         self.pools.kill()
 
     def _finish(self, status: int) -> None:
@@ -223,6 +237,8 @@ class Processor(ProcessorControl):
         self.log.info("Serving for %g more seconds before the end" % seconds)
         self._stop_triggers()
         self.http.disable_keep_alive()
+        if self._grpc is not None:
+            self._grpc.retire()
         self._linger_timer = self._loop.call_later(seconds, self.stop)
 
     def _end_linger(self) -> None:
@@ -234,6 +250,8 @@ class Processor(ProcessorControl):
         self._stop_triggers()
         self.pools.kill()
         self.http.close()
+        if self._grpc is not None:
+            self._grpc.close()
         self._refusal_log.close()
         for server in self._other_servers:
             server.close()
@@ -268,6 +286,7 @@ class Processor(ProcessorControl):
             "triggers": [entry for entry in triggers if entry is not None],
             "connections": self.http.connections,
             "in_flight": self.http.in_flight,
+            "grpc": self._grpc.to_dict() if self._grpc is not None else None,
             "mount": pools.mount,
             "start": pools.spawner.to_dict(),
             "warnings": pools.warnings,
