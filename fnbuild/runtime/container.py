@@ -39,6 +39,8 @@ CODE_PATH = "/opt/nuclio"
 # The folder of models in KServe.
 MODELS_PATH = "/mnt/models"
 HTTP_PORT = 8080
+# As in KServe's servers.
+GRPC_PORT = 8081
 
 _INTERPRETER_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -197,10 +199,12 @@ def _image_defaults() -> Dict[str, Any]:
         "interpreter": handler_interpreter(),
         "models": MODELS_PATH,
         "sdk_path": os.path.join(_HOME, "sdk"),
+        "grpc_packages": os.path.join(_HOME, "grpc"),
         # Clients wait while the model loads, however long that takes.
         "accept": "when-settled",
         "listeners": {
             "http": {"host": everywhere, "port": HTTP_PORT},
+            "grpc": {"host": everywhere, "port": GRPC_PORT},
             "admin": {"host": everywhere, "port": health.PORT},
         },
     }

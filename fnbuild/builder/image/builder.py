@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fnbuild.builder import processor_settings, requirements, torch_index
+from fnbuild.builder import grpc_packages, processor_settings, requirements, torch_index
 from fnbuild.builder.artifact import Artifact
 from fnbuild.builder.directives import PlacedDirective
 from fnbuild.builder.image import base_images, dockerfile, probe, references, registry
@@ -166,7 +166,8 @@ class _ImageBuild:
             # The name moves to this image only if it has a Python.
             image = self._build_full(recipe, folder, "", digest, probe.UNPROBED_IMAGE)
             probed = self._probe(image)
-            if probed.python.path == probe.UNPROBED_IMAGE.python.path:
+            is_usual = probed.python.path == probe.UNPROBED_IMAGE.python.path
+            if is_usual and not grpc_packages.serves_grpc(self._function):
                 self._engine.tag(image, name)
                 return image, probed.python
         image = self._build_full(recipe, folder, name, digest, probed)
@@ -196,14 +197,30 @@ class _ImageBuild:
     def _build_full(
         self, recipe: Recipe, folder: Path, name: str, digest: str, probed: ProbedImage
     ) -> str:
+        grpc = self._grpc_packages(probed.python)
         self._context.write_archives(
             processor_settings.processor_settings(self._function),
             probed,
+            grpc=grpc,
             offline=self._build.offline,
         )
+        recipe = replace(recipe, grpc=grpc is not None)
         content = dockerfile.full_dockerfile(recipe, probed.python)
         labels = {DIGEST_LABEL: digest, FUNCTION_LABEL: self._function.metadata.name}
         return self._run_build(content, folder, (name,) if name else (), labels)
+
+    def _grpc_packages(self, python: ImagePython) -> Path | None:
+        """Return the packages of the gRPC server; None if the function needs or gets none."""
+        if not grpc_packages.serves_grpc(self._function) or not python.system:
+            return None
+        target = grpc_packages.GrpcPython(python.version[:2], python.system, python.implementation)
+        try:
+            return grpc_packages.ensure_packages(
+                target, self._progress, offline=self._build.offline
+            )
+        except BuildError as error:
+            self.warnings.append(f"gRPC is not served, only HTTP: {error.message}; {error.hint}")
+            return None
 
     def _run_build(
         self,

@@ -1,6 +1,7 @@
 """The build context: the folder that an engine builds from.
 
     artifacts/runtime.tar       the runtime of fnbuild
+    artifacts/grpc.tar          grpcio and protobuf, for the gRPC server only
     artifacts/requirements.tar  the requirements.txt of the code, with the files that it names
     artifacts/large.tar         files of the code of 1 MiB and more
     artifacts/config.tar        the processor's configuration
@@ -126,10 +127,13 @@ class BuildContext:
     def has_large_files(self) -> bool:
         return bool(self._large)
 
-    def write_archives(self, config: Raw, image: ProbedImage, *, offline: bool = False) -> None:
+    def write_archives(
+        self, config: Raw, image: ProbedImage, *, grpc: Path | None = None, offline: bool = False
+    ) -> None:
         """Write the archives, replacing earlier ones.
 
-        `config` is the processor's configuration, `image` the one before the code.
+        `config` is the processor's configuration, `image` the one before the code, `grpc` the
+        folder with the packages of the gRPC server, if it has one.
         """
         image_folders = image.folders
         text = json.dumps(config, indent=1, sort_keys=True) + "\n"
@@ -145,6 +149,11 @@ class BuildContext:
             copies = [(path, text.encode()) for path in CONFIG_PATHS]
             write_archive(self._folder / dockerfile.CONFIG_ARCHIVE, copies, image_folders)
             self._add_runtime(image, offline)
+            if grpc is not None:
+                entries = [
+                    (f"{RUNTIME_FOLDER}/grpc/{path}", grpc / path) for path in _relative_paths(grpc)
+                ]
+                write_archive(self._folder / dockerfile.GRPC_ARCHIVE, entries, image_folders)
         except OSError as error:
             raise _write_error(error, self._folder) from error
 

@@ -32,8 +32,16 @@ _LINE_CONTINUATION = re.compile(r"(?<!\\)\\[ \t]*$")
 _SHELLS = ("sh", "ash", "bash", "dash", "ksh", "zsh")
 
 DOCKERFILE_NAME = "Dockerfile.processor"
-RUNTIME_ARCHIVE, REQUIREMENTS_ARCHIVE, LARGE_FILES_ARCHIVE, CONFIG_ARCHIVE, CODE_ARCHIVE = (
-    f"artifacts/{name}.tar" for name in ("runtime", "requirements", "large", "config", "code")
+(
+    RUNTIME_ARCHIVE,
+    GRPC_ARCHIVE,
+    REQUIREMENTS_ARCHIVE,
+    LARGE_FILES_ARCHIVE,
+    CONFIG_ARCHIVE,
+    CODE_ARCHIVE,
+) = (
+    f"artifacts/{name}.tar"
+    for name in ("runtime", "grpc", "requirements", "large", "config", "code")
 )
 """The archives of the build context."""
 
@@ -248,6 +256,8 @@ def _copy_instructions(recipe: Recipe, python: ImagePython) -> Iterator[Instruct
     The engine repeats every instruction after a change.
     """
     yield _unpack(RUNTIME_ARCHIVE)
+    if recipe.grpc:
+        yield _unpack(GRPC_ARCHIVE)
     if recipe.requirements is not None:
         file = f"{CODE_FOLDER}/{recipe.requirements}"
         yield _unpack(REQUIREMENTS_ARCHIVE)

@@ -63,7 +63,12 @@ _USUAL_PROGRAMS = (
 _PROBE_PROGRAM = f"""\
 import json, sys
 {FOLDERS_SOURCE}
+try:
+    libc = os.confstr("CS_GNU_LIBC_VERSION") and "glibc" or "musl"
+except (ValueError, OSError):
+    libc = "musl"
 print(json.dumps({{"path": sys.executable,
+    "system": "%s-%s" % (os.uname()[4], libc),
     "version": list(sys.version_info[:3]),
     "implementation": "pypy" if "__pypy__" in sys.builtin_module_names else "cpython",
     "folders": folders()}}))
@@ -100,11 +105,15 @@ def parse_folders(raw: Any) -> ImageFolders:
 
 @dataclass(frozen=True, slots=True)
 class ImagePython:
-    """An interpreter in an image. `implementation` is cpython or pypy."""
+    """An interpreter in an image. `implementation` is cpython or pypy.
+
+    `system` is the machine and the C library, such as `x86_64-glibc`.
+    """
 
     path: str
     version: tuple[int, int, int]
     implementation: str
+    system: str = ""
 
     def __str__(self) -> str:
         name = "PyPy" if self.implementation == "pypy" else "Python"
@@ -242,7 +251,8 @@ class _PythonSearch:
 def _parse_python(raw: dict[str, Any], program: str = "") -> ImagePython:
     major, minor, micro = raw["version"]
     path = str(raw["path"] or program)
-    return ImagePython(path, (int(major), int(minor), int(micro)), str(raw["implementation"]))
+    version = (int(major), int(minor), int(micro))
+    return ImagePython(path, version, str(raw["implementation"]), str(raw["system"]))
 
 
 def _cache_file() -> Path:

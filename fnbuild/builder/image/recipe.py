@@ -92,7 +92,7 @@ class Recipe:
     build arguments. `health_interval` is a Go duration. `shell` is that of the base image.
     `heredocs`: the engine supports them. `requirements` is the path, relative to the code, of a
     requirements.txt that no line of the user's installs. `large`: large files have a layer of their
-    own.
+    own. `grpc`: the image has the packages of the gRPC server.
     """
 
     base: str
@@ -104,6 +104,7 @@ class Recipe:
     heredocs: bool = False
     requirements: str | None = None
     large: bool = False
+    grpc: bool = False
 
 
 def create_recipe(  # noqa: PLR0913 - independent properties of the build
