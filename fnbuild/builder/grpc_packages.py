@@ -27,6 +27,8 @@ from fnbuild.progress import Progress
 PROTOCOL = "grpc"
 """The protocol's name in the attribute `protocols` of an http trigger."""
 
+_GLIBC_TAGS = ("manylinux2014", "manylinux_2_17")
+_MUSL_TAGS = ("musllinux_1_2", "musllinux_1_1")
 _MODULES = ("grpc", "google.protobuf", "grpc_health", "grpc_reflection")
 
 
@@ -70,7 +72,7 @@ class GrpcPython:
     def wheel_tags(self) -> tuple[str, ...]:
         """The platforms of wheels that this Python can load."""
         machine, _, libc = self.system.partition("-")
-        names = ("musllinux_1_2", "musllinux_1_1") if libc == "musl" else ("manylinux2014",)
+        names = _MUSL_TAGS if libc == "musl" else _GLIBC_TAGS
         return tuple(f"{name}_{machine}" for name in names)
 
 

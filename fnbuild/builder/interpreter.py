@@ -136,7 +136,7 @@ def _reject_old(interpreter: Interpreter, requested: str) -> None:
 
 def _requested_interpreter(requested: str) -> Interpreter | None:
     path = shutil.which(requested)
-    interpreter = _query(path) if path else None
+    interpreter = interpreter_at(path) if path else None
     match = re.fullmatch(r"python(\d+)\.(\d+)", requested)
     if interpreter is None and match:
         interpreter = _installed_interpreter((int(match[1]), int(match[2])))
@@ -153,7 +153,7 @@ def _installed_interpreter(
 ) -> Interpreter | None:
     own = _own_interpreter()
     for candidate in _candidates(version):
-        interpreter = _query(candidate)
+        interpreter = interpreter_at(candidate)
         if (
             interpreter is None
             or interpreter.version[:2] != version
@@ -210,7 +210,7 @@ def _own_interpreter() -> Interpreter:
     return Interpreter(path, (major, minor, micro), prefix=sys.base_prefix)
 
 
-def _query(path: str) -> Interpreter | None:
+def interpreter_at(path: str) -> Interpreter | None:
     """Return what the program reports about itself, or None if it is not a working Python."""
     try:
         status = os.stat(path)

@@ -175,7 +175,8 @@ class _ForegroundRun:
     def _report_ready(self) -> None:
         seconds = self._processor.wait_ready()
         name, url = self._loaded.function.metadata.name, self._processor.url
-        note(f"{name} is ready at {url} after {seconds:.1f} s (Ctrl-C stops it)")
+        grpc = f", gRPC on port {self._processor.grpc_port}" if self._processor.grpc_port else ""
+        note(f"{name} is ready at {url}{grpc} after {seconds:.1f} s (Ctrl-C stops it)")
 
     def _show_preview(self) -> None:
         if self._preview is not None:

@@ -26,6 +26,8 @@ def function_object(deployment: Deployment) -> Raw:
     if deployment.external_urls:
         status["externalInvocationUrls"] = list(deployment.external_urls)
     # These are not Nuclio's; its clients ignore them.
+    if deployment.grpc_port:
+        status["grpcPort"] = deployment.grpc_port
     status["platform"] = deployment.platform
     status["revision"] = deployment.revision
     if deployment.details:

@@ -160,9 +160,9 @@ class Deployment:
     """The current state of a function on a platform.
 
     `function` is the stored configuration. `revision` counts from 1. `replicas` is
-    (available, desired). `http_port` is the open port on this machine or node, 0 if there is none.
-    `ongoing_change` describes a change by another process, such as "being deployed from HOST:DIR";
-    it is "" if there is none.
+    (available, desired). `http_port` and `grpc_port` are open ports on this machine or node, 0 if
+    there is none. `ongoing_change` describes a change by another process, such as "being deployed
+    from HOST:DIR"; it is "" if there is none.
 
     `image` is the image that the function runs, if the platform runs images: a deploy of the same
     code needs its digest, and its id or pinned reference. `processors` are unique names of the
@@ -178,6 +178,7 @@ class Deployment:
     message: str = ""
     revision: int = 0
     http_port: int = 0
+    grpc_port: int = 0
     internal_urls: tuple[str, ...] = ()
     external_urls: tuple[str, ...] = ()
     replicas: tuple[int, int] = (0, 0)

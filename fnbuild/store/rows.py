@@ -37,6 +37,7 @@ class FunctionRow:
     revision: int = 0
     http_port: int = 0
     admin_port: int = 0
+    grpc_port: int = 0
     state: str = "building"
     message: str = ""
     config: FunctionConfig = field(default_factory=dict)
@@ -51,6 +52,7 @@ class FunctionChanges(TypedDict, total=False):
     revision: int
     http_port: int
     admin_port: int
+    grpc_port: int
     state: str
     message: str
     config: FunctionConfig

@@ -88,6 +88,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE projects ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE projects ADD COLUMN annotations TEXT NOT NULL DEFAULT '{}'",
     ),
+    ("ALTER TABLE functions ADD COLUMN grpc_port INTEGER NOT NULL DEFAULT 0",),
 )
 
 _BUSY_SECONDS = 20.0

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.processor_settings import (
     DRAIN_SECONDS,
     processor_settings,
@@ -35,6 +36,9 @@ _MUST_EXIST = ("Directory", "File", "Socket", "CharDevice", "BlockDevice")
 HTTP_PORT = 8080
 """The port of a processor in a container, as in Nuclio."""
 
+GRPC_PORT = 8081
+"""The gRPC port of a processor in a container, as in KServe."""
+
 CONFIG_PATH = "etc/nuclio/config/processor/processor.json"
 HOST_NETWORK = "host"
 NO_NETWORK = "none"
@@ -45,7 +49,7 @@ _LOG_OPTIONS = {"max-size": "16m", "max-file": "2"}
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlacement:
-    """The port (0 for none), addresses and networks of a container, and facts about the engine.
+    """The ports (0 for none), addresses and networks of a container, and facts about the engine.
 
     `image` is a reference that currently is the image's, or "".
     """
@@ -57,10 +61,21 @@ class ContainerPlacement:
     log_driver: str = ""
     image: str = ""
     networks: Sequence[str] = field(default_factory=tuple)
+    grpc_port: int = 0
+
+    @property
+    def port_bindings(self) -> dict[str, list[dict[str, str]]]:
+        """The published ports in the form of the engine's API."""
+        ports = {HTTP_PORT: self.port, GRPC_PORT: self.grpc_port}
+        return {
+            _tcp_port(inner): [{"HostIp": host, "HostPort": str(outer)} for host in self.hosts]
+            for inner, outer in ports.items()
+            if outer
+        }
 
     def unpublished(self) -> ContainerPlacement:
         """Return the placement without a published port."""
-        return replace(self, port=0, hosts=())
+        return replace(self, port=0, grpc_port=0, hosts=())
 
 
 def create_body(
@@ -83,6 +98,7 @@ def create_body(
         host["RestartPolicy"] = {"Name": "no"}
     if check_import:
         host.pop("DeviceRequests", None)
+    exposed = (HTTP_PORT, GRPC_PORT) if serves_grpc(function) else (HTTP_PORT,)
     body: Raw = {
         "Image": placement.image or revision.image_id,
         "Env": [
@@ -91,7 +107,7 @@ def create_body(
             if variable.value_from is None
         ],
         "Labels": labels,
-        "ExposedPorts": {_tcp_port(HTTP_PORT): {}},
+        "ExposedPorts": {_tcp_port(port): {} for port in exposed},
         "StopTimeout": stop_seconds(function),
         "HostConfig": host,
     }
@@ -124,9 +140,8 @@ def _host_config(function: Function, placement: ContainerPlacement) -> Raw:
         "NetworkMode": placement.networks[0] if placement.networks else "default",
         **_resource_limits(function),
     }
-    if placement.port:
-        bindings = [{"HostIp": host, "HostPort": str(placement.port)} for host in placement.hosts]
-        config["PortBindings"] = {_tcp_port(HTTP_PORT): bindings}
+    if bindings := placement.port_bindings:
+        config["PortBindings"] = bindings
     if count := gpu_limit(function):
         # The count is that of `--gpus N`; Nuclio gives all GPUs for any number.
         config["DeviceRequests"] = [{"Driver": "", "Count": count, "Capabilities": [["gpu"]]}]

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.errors import FnbuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment
 from fnbuild.platforms.api_objects import worker_objects
 from fnbuild.platforms.docker import inventory, logs, probes
-from fnbuild.platforms.docker.container_config import HOST_NETWORK, HTTP_PORT
+from fnbuild.platforms.docker.container_config import GRPC_PORT, HOST_NETWORK, HTTP_PORT
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, FunctionObjects
 from fnbuild.platforms.docker.probes import describe_exit
@@ -104,6 +105,7 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
         message=live.message,
         revision=active.number if active else 0,
         http_port=port,
+        grpc_port=_grpc_port(running) if running else 0,
         internal_urls=_internal_urls(running) if running else (),
         external_urls=_external_urls(running, port) if running and port else (),
         replicas=(int(live.state == "ready"), desired),
@@ -134,6 +136,12 @@ def _http_port(container: Container) -> int:
     if HOST_NETWORK in container.networks:
         return HTTP_PORT
     return container.published[0][1] if container.published else 0
+
+
+def _grpc_port(container: Container) -> int:
+    if HOST_NETWORK in container.networks:
+        return GRPC_PORT if serves_grpc(container.function) else 0
+    return container.grpc_port
 
 
 def _internal_urls(container: Container) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import (
     CANDIDATE_LABEL,
     FUNCTION_LABEL,
+    GRPC_PORT_LABEL,
     NAMESPACE_LABEL,
     OWNER_LABEL,
     PLATFORM_LABEL,
@@ -78,6 +79,11 @@ class Container:
     def port(self) -> int:
         """The current or last port of the container, 0 for none."""
         return int_label(self.labels, PORT_LABEL) or next((port for _, port in self.published), 0)
+
+    @property
+    def grpc_port(self) -> int:
+        """The current or last gRPC port of the container, 0 for none."""
+        return int_label(self.labels, GRPC_PORT_LABEL)
 
     @property
     def is_trial(self) -> bool:
@@ -160,6 +166,13 @@ class FunctionObjects:
         if (container := self.container) is not None:
             return container.port
         return next((revision.port for revision in self.records if revision.port), 0)
+
+    @property
+    def grpc_port(self) -> int:
+        """The current or last gRPC port of the function, 0 for none."""
+        if (container := self.container) is not None:
+            return container.grpc_port
+        return next((revision.grpc_port for revision in self.records if revision.grpc_port), 0)
 
     @property
     def next_number(self) -> int:

@@ -27,6 +27,7 @@ ANNOTATIONS_LABEL = "nuclio.io/annotations"
 # Labels of containers and records.
 REVISION_LABEL = "fnbuild.io/revision"
 PORT_LABEL = "fnbuild.io/port"
+GRPC_PORT_LABEL = "fnbuild.io/grpc-port"
 OWNER_LABEL = "fnbuild.io/owner"
 CANDIDATE_LABEL = "fnbuild.io/candidate"
 _CREATED_LABEL = "fnbuild.io/created"
@@ -101,8 +102,8 @@ class RevisionRecord:
     """One revision, as stored in the labels of its container and of its record.
 
     `image` is the deployed reference, `image_id` the id that it had. `source` is the number of the
-    revision with the same code, `port` the published port or 0. A failed revision has a `state` and
-    the reason in `failure`.
+    revision with the same code, `port` and `grpc_port` the published ports or 0. A failed revision
+    has a `state` and the reason in `failure`.
     """
 
     key: DockerKey
@@ -114,6 +115,7 @@ class RevisionRecord:
     config: Raw
     source: int
     port: int = 0
+    grpc_port: int = 0
     note: str = ""
     failure: str = ""
     state: str = ""
@@ -130,6 +132,10 @@ class RevisionRecord:
         """Return the record of a revision that did not become ready."""
         return replace(self, state="error", failure=message[:_MAX_MESSAGE_LENGTH])
 
+    def with_ports(self, port: int, grpc_port: int) -> RevisionRecord:
+        """Return the record with the published ports."""
+        return replace(self, port=port, grpc_port=grpc_port)
+
     def labels(self) -> dict[str, str]:
         """Return the labels that containers and records share."""
         return {
@@ -142,6 +148,7 @@ class RevisionRecord:
             _SOURCE_LABEL: str(self.source),
             _NOTE_LABEL: self.note,
             PORT_LABEL: str(self.port),
+            GRPC_PORT_LABEL: str(self.grpc_port),
         }
 
     def container_labels(self) -> dict[str, str]:
@@ -186,6 +193,7 @@ def decode_revision(labels: Mapping[str, str]) -> RevisionRecord | None:
         config=_json_label(labels, _CONFIG_LABEL),
         source=int_label(labels, _SOURCE_LABEL) or revision,
         port=int_label(labels, PORT_LABEL),
+        grpc_port=int_label(labels, GRPC_PORT_LABEL),
         note=labels.get(_NOTE_LABEL, ""),
         failure=labels.get(_FAILURE_LABEL, ""),
         state=labels.get(_STATE_LABEL, ""),

@@ -30,6 +30,7 @@ from fnbuild.platforms.docker.container_config import (
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import (
     FUNCTION_LABEL,
+    GRPC_PORT_LABEL,
     NAMESPACE_LABEL,
     PORT_LABEL,
     DockerKey,
@@ -124,6 +125,16 @@ def choose_port(
     return port
 
 
+def choose_grpc_port(
+    engine: Engine, key: DockerKey, addresses: Collection[str], port: int, current: int
+) -> int:
+    """Return the gRPC port of a function on `port`; `current` is its current or last one, or 0."""
+    taken = {number for number, holder in _used_ports(engine) if holder != str(key)}
+    if current and current != port and current not in taken:
+        return current
+    return _free_port(engine, addresses, {*taken, port})
+
+
 def _check_free(engine: Engine, addresses: Collection[str], port: int) -> None:
     if engine.is_local and not _can_bind(addresses, port):
         holder = port_owner(port)
@@ -162,8 +173,9 @@ def _used_ports(engine: Engine) -> Iterator[tuple[int, str]]:
             holder = f"{labels.get(NAMESPACE_LABEL)}/{function}"
         else:
             holder = f"container {listed_container_name(listed)}"
-        if (port := int_label(labels, PORT_LABEL)) > 0:
-            yield port, holder
+        for label in (PORT_LABEL, GRPC_PORT_LABEL):
+            if (port := int_label(labels, label)) > 0:
+                yield port, holder
         for entry in listed.get("Ports") or []:
             if entry.get("PublicPort"):
                 yield int(entry["PublicPort"]), holder

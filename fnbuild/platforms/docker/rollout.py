@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.datadir import function_lock
 from fnbuild.errors import (
     ConflictError,
@@ -107,11 +108,14 @@ def _check_container_name(engine: Engine, objects: FunctionObjects) -> None:
 def _choose_placement(
     engine: Engine, objects: FunctionObjects, function: Function, hosts: tuple[str, ...], image: Raw
 ) -> ContainerPlacement:
-    port = 0
+    port = grpc_port = 0
     if ports.is_published(function):
         port = ports.choose_port(engine, objects.key, function, hosts, objects.port)
+        if serves_grpc(function):
+            grpc_port = ports.choose_grpc_port(engine, objects.key, hosts, port, objects.grpc_port)
     return ContainerPlacement(
         port=port,
+        grpc_port=grpc_port,
         hosts=hosts if port else (),
         owner=local_owner(),
         image_user=str((image.get("Config") or {}).get("User") or ""),
@@ -139,7 +143,7 @@ def apply_plan(
     attempts = _PORT_ATTEMPTS if is_random_port else 1
     old, lease = objects.container, objects.held_lease
     while True:
-        revision, attempts = replace(revision, port=placement.port), attempts - 1
+        revision, attempts = revision.with_ports(placement.port, placement.grpc_port), attempts - 1
         try:
             _run_switch(Switch(engine, revision, placement, old, progress, lease), plan)
             break
@@ -148,6 +152,11 @@ def apply_plan(
                 progress(f"{error.message}; choosing another port")
                 port = ports.choose_port(engine, objects.key, plan.function, placement.hosts, 0)
                 placement = replace(placement, port=port)
+                if placement.grpc_port:
+                    grpc_port = ports.choose_grpc_port(
+                        engine, objects.key, placement.hosts, port, 0
+                    )
+                    placement = replace(placement, grpc_port=grpc_port)
                 continue
             _record_failure(engine, revision, error)
             raise
@@ -236,7 +245,7 @@ def recreate_container(
     placement = _choose_placement(engine, objects, revision.function, hosts, image)
     if (engine.image(revision.image) or {}).get("Id") == revision.image_id:
         placement = replace(placement, image=revision.image)
-    revision = replace(revision, port=placement.port)
+    revision = revision.with_ports(placement.port, placement.grpc_port)
     return Switch(engine, revision, placement, None, progress).create_started()
 
 

@@ -23,6 +23,7 @@ from fnbuild.platforms.kubernetes import inventory
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
+from fnbuild.platforms.kubernetes.manifests.pods import GRPC_PORT_NAME
 from fnbuild.runtime.ids import INSTANCE_HEADER, instance_id
 
 SERVICE_PORT = 8080
@@ -85,6 +86,13 @@ def _hosts_of_pods(cluster: Cluster, pods: Iterable[Pod]) -> tuple[str, ...]:
 def node_port(service: Raw | None) -> int:
     """Return the node port of a Service, or 0."""
     return int(_http_port(service).get("nodePort") or 0)
+
+
+def grpc_node_port(service: Raw | None) -> int:
+    """Return the node port for gRPC of a Service, or 0."""
+    ports: list[Raw] = ((service or {}).get("spec") or {}).get("ports") or []
+    named = [port for port in ports if port.get("name") == GRPC_PORT_NAME]
+    return int(named[0].get("nodePort") or 0) if named else 0
 
 
 def _http_port(service: Raw | None) -> Raw:

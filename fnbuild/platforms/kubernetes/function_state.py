@@ -134,6 +134,7 @@ def _to_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
         message=_join_lines(*_drift(objects, revision), current.message),
         revision=revision.number if revision else 0,
         http_port=endpoints.node_port(objects.service),
+        grpc_port=endpoints.grpc_node_port(objects.service),
         internal_urls=endpoints.internal_addresses(objects),
         external_urls=endpoints.external_addresses(objects, observed.hosts),
         replicas=(available, desired),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.secrets import without_access_credentials
@@ -41,6 +42,11 @@ def make_plan(
     artifact = with_deployed_reference(artifact, record)
     raw = deploy_config(function, artifact, record.number + 1)
     warnings = [*artifact.warnings, *([] if dashboard.is_local else _registry_warnings(artifact))]
+    if serves_grpc(function):
+        warnings.append(
+            "gRPC cannot be reached: Nuclio publishes one port of a function, which serves HTTP;"
+            " the platforms process, local and kube publish a second one"
+        )
     target = f"function {function.metadata.name}"
     configuration = _configuration_change(target, raw, stored, record)
     if stored and (label := _changed_label(raw, stored)):

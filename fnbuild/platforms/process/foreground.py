@@ -22,9 +22,16 @@ from pathlib import Path
 from threading import Thread
 
 from fnbuild import trees
-from fnbuild.builder import environment, interpreter, requirements, sdk, torch_index
+from fnbuild.builder import (
+    environment,
+    grpc_packages,
+    interpreter,
+    requirements,
+    sdk,
+    torch_index,
+)
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.errors import NotReadyError, PlatformError
+from fnbuild.errors import BuildError, NotReadyError, PlatformError
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import LogRecord, Progress
@@ -78,6 +85,11 @@ def prepare_processor(loaded: LoadedFunction, progress: Progress) -> ForegroundC
         warnings = (chosen.warning, *warnings)
     # An overlay for writes would hide later changes of the files.
     config = {**processor_config(function, paths), "immutable": False}
+    if grpc_packages.serves_grpc(function):
+        own_python = grpc_packages.GrpcPython(sys.version_info[:2], grpc_packages.own_system())
+        with suppress(BuildError):
+            grpc_packages.ensure_packages(own_python, progress)
+        config["grpc_packages"] = str(grpc_packages.packages_folder(own_python))
     return ForegroundConfig(function, config, warnings)
 
 
@@ -97,6 +109,8 @@ class ForegroundProcessor:
         self.config = config
         self._on_record = on_record
         self._socket = _bind_socket(host, port or requested_port(config.function))
+        # Open in any case, since a changed configuration may list gRPC.
+        self._grpc_socket = _bind_socket(host, 0)
         trees.remove_abandoned(_FOLDER_PREFIX)
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -112,12 +126,21 @@ class ForegroundProcessor:
             self._registration.close()
         self.stop()
         self._socket.close()
+        self._grpc_socket.close()
         self._folder.cleanup()
 
     @property
     def url(self) -> str:
         host, port = self._socket.getsockname()[:2]
         return f"http://{host}:{port}"
+
+    @property
+    def grpc_port(self) -> int:
+        """The port for gRPC, 0 if the function does not serve it."""
+        if not grpc_packages.serves_grpc(self.config.function):
+            return 0
+        port: int = self._grpc_socket.getsockname()[1]
+        return port
 
     @property
     def ended(self) -> int | None:
@@ -128,8 +151,13 @@ class ForegroundProcessor:
         """Start a processor. Does not wait until it is ready."""
         self._generation += 1
         path = Path(self._folder.name) / f"processor-{self._generation}.json"
-        descriptor = self._socket.fileno()
-        listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control_socket}
+        descriptors = [self._socket.fileno(), self._grpc_socket.fileno()]
+        listeners = {
+            "http": {"fd": descriptors[0]},
+            "grpc": {"fd": descriptors[1]},
+            "admin": None,
+            "control": self._control_socket,
+        }
         log = {**self.config.settings["log"], "format": "json"}
         config = {**self.config.settings, "listeners": listeners, "log": log}
         config["neighbours"] = str(run_dir())
@@ -141,7 +169,7 @@ class ForegroundProcessor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=clean_environment(os.environ),
-            pass_fds=[descriptor],
+            pass_fds=descriptors,
             # Ctrl-C reaches every process of the terminal, and a second signal would abort
             # requests in flight. So the processor gets only the signal of `stop`.
             start_new_session=True,
@@ -154,7 +182,8 @@ class ForegroundProcessor:
     def _register(self) -> None:
         """Make the function visible to other commands and dashboards."""
         host, port = self._socket.getsockname()[:2]
-        record = make_record(self.config.function, host, port, self._control_socket)
+        ports = (port, self.grpc_port)
+        record = make_record(self.config.function, host, ports, self._control_socket)
         if self._registration is None:
             self._registration = Registration(record)
         else:

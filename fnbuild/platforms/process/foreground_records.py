@@ -37,6 +37,7 @@ class ForegroundRecord:
     process: int
     control: str
     config: Raw
+    grpc_port: int = 0
 
     @property
     def key(self) -> FunctionKey:
@@ -107,6 +108,7 @@ def to_deployment(record: ForegroundRecord, platform: str) -> Deployment:
         state=state,
         message=f"it runs in the foreground (`fnbuild run`, process {record.process})",
         http_port=record.port,
+        grpc_port=record.grpc_port,
         internal_urls=(address,),
         external_urls=(address,),
         replicas=(int(state == "ready"), 1),
@@ -135,8 +137,10 @@ def _state(record: ForegroundRecord) -> tuple[FunctionState, ProcessorStatus | N
     return ("building" if status.state == "starting" else "unhealthy"), status
 
 
-def make_record(function: Function, host: str, port: int, control: str) -> ForegroundRecord:
-    """Describe a function that this process serves."""
+def make_record(
+    function: Function, host: str, ports: tuple[int, int], control: str
+) -> ForegroundRecord:
+    """Describe a function that this process serves. `ports` are for HTTP and gRPC, or 0."""
     metadata = function.metadata
     # A listener on 0.0.0.0 is reachable by the loopback address as well.
     reachable = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared only
@@ -144,10 +148,11 @@ def make_record(function: Function, host: str, port: int, control: str) -> Foreg
         metadata.namespace,
         metadata.name,
         reachable,
-        port,
+        ports[0],
         os.getpid(),
         control,
         to_dict(function),
+        ports[1],
     )
 
 

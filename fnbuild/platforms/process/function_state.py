@@ -122,6 +122,7 @@ def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         message=now.message,
         revision=row.revision,
         http_port=row.http_port if serves else 0,
+        grpc_port=row.grpc_port if serves else 0,
         internal_urls=urls[:1],
         external_urls=urls,
         replicas=(int(now.state == "ready"), desired),

@@ -28,6 +28,8 @@ import msgspec
 import yaml
 
 import fnbuild
+from fnbuild.builder.grpc_packages import GrpcPython, own_system
+from fnbuild.builder.interpreter import interpreter_at
 from fnbuild.datadir import data_dir, function_dir, revision_dir
 from fnbuild.errors import InputError, PlatformError, PreconditionError
 from fnbuild.platforms import FunctionKey
@@ -145,7 +147,7 @@ def prepare_user(
     folder = function_dir(*key)
     for path in (data_dir(), folder.parent.parent, folder.parent):
         path.chmod(_PASS_ONLY)
-    for path in (data_dir() / "environments", data_dir() / "sdk"):
+    for path in (data_dir() / name for name in ("environments", "sdk", "grpc")):
         if path.is_dir():
             path.chmod(_PASS_ONLY)
     for path in (folder, folder / "revisions", revision_dir(*key, revision)):
@@ -194,6 +196,14 @@ def processor_python() -> str:
         f" {inaccessible_part(interpreter)}",
         hint="install Python where every user may run it, such as /usr/bin",
     )
+
+
+def grpc_python() -> GrpcPython:
+    """Return the Python of processors, which is that of their gRPC servers."""
+    version = sys.version_info[:2]
+    if isolated_users() is not None and (python := interpreter_at(processor_python())) is not None:
+        version = python.version[:2]
+    return GrpcPython(version, own_system())
 
 
 def _user_number(key: FunctionKey, users: range) -> int:

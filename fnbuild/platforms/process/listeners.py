@@ -12,8 +12,9 @@ import random
 import socket
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.errors import ConflictError, PlatformError, PreconditionError
 from fnbuild.function.types import Function
 from fnbuild.platforms.addresses import LOOPBACK, ephemeral_port_start, listen_hosts, port_owner
@@ -29,10 +30,14 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (compared only, not a default)
 
 @dataclass(slots=True)
 class Listeners:
-    """The open sockets of a function: of its http trigger, one per address, and its admin port."""
+    """The open sockets of a function: of its http trigger, one per address, and its admin port.
+
+    `grpc` are those of its gRPC port, one per address, if it has one.
+    """
 
     http: list[socket.socket]
     admin: socket.socket
+    grpc: list[socket.socket] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -45,17 +50,27 @@ class Listeners:
         return port
 
     @property
+    def grpc_port(self) -> int:
+        """The gRPC port, 0 if there is none."""
+        port: int = self.grpc[0].getsockname()[1] if self.grpc else 0
+        return port
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(listener.getsockname()[0] for listener in self.http)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        return (*(listener.fileno() for listener in self.http), self.admin.fileno())
+        return tuple(listener.fileno() for listener in self._all)
+
+    @property
+    def _all(self) -> tuple[socket.socket, ...]:
+        return (*self.http, self.admin, *self.grpc)
 
     def close(self, keep: Listeners | None = None) -> None:
         """Close the sockets, except those that `keep` contains as well."""
-        kept = {id(listener) for listener in (*keep.http, keep.admin)} if keep else set()
-        for listener in (*self.http, self.admin):
+        kept = {id(listener) for listener in keep._all} if keep else set()
+        for listener in self._all:
             if id(listener) not in kept:
                 listener.close()
 
@@ -149,7 +164,7 @@ def open_listeners_for(
     """Open the sockets for this configuration, reusing those of `current` where possible.
 
     The port is that of the http trigger, else the recorded one, else a free one. Raises
-    `ConflictError` if it is in use.
+    `ConflictError` if it is in use. The gRPC port is the recorded one, unless that is in use.
     """
     hosts, _ = listen_hosts(listen_setting(function))
     port = requested_port(function) or row.http_port
@@ -160,21 +175,44 @@ def open_listeners_for(
                 f"port {port} belongs to function {other.name} in namespace {other.namespace}",
                 hint=f"choose another port, or delete {other.name}",
             )
+    taken = {
+        port for other in others for port in (other.http_port, other.admin_port, other.grpc_port)
+    }
     if current is None:
-        taken = {port for other in others for port in (other.http_port, other.admin_port)}
-        return open_listeners(hosts, port, row.admin_port, taken)
-    if port != current.port:
-        return Listeners(bind_port(hosts, port), current.admin)
-    return _open_on_same_port(hosts, port, current)
+        listeners = open_listeners(hosts, port, row.admin_port, taken)
+    elif port != current.port:
+        listeners = Listeners(bind_port(hosts, port), current.admin)
+    else:
+        listeners = Listeners(_open_on_same_port(hosts, port, current.http), current.admin)
+    if serves_grpc(function):
+        try:
+            listeners.grpc = _open_grpc(hosts, row.grpc_port, current, taken)
+        except BaseException:
+            listeners.close(keep=current)
+            raise
+    return listeners
+
+
+def _open_grpc(
+    hosts: tuple[str, ...], port: int, current: Listeners | None, avoid: Collection[int]
+) -> list[socket.socket]:
+    if current is not None and current.grpc:
+        return _open_on_same_port(hosts, current.grpc_port, current.grpc)
+    try:
+        return bind_port(hosts, port) if port else _bind_free(hosts, avoid)
+    except ConflictError:
+        return _bind_free(hosts, avoid)
 
 
 def _row_key(row: FunctionRow) -> tuple[str, str]:
     return row.namespace, row.name
 
 
-def _open_on_same_port(hosts: tuple[str, ...], port: int, current: Listeners) -> Listeners:
+def _open_on_same_port(
+    hosts: tuple[str, ...], port: int, current: list[socket.socket]
+) -> list[socket.socket]:
     """Return the sockets of `current` for these hosts, and new ones for hosts that have none."""
-    current_sockets = dict(zip(current.hosts, current.http, strict=True))
+    current_sockets = {listener.getsockname()[0]: listener for listener in current}
     missing = [host for host in hosts if host not in current_sockets]
     if missing and ANY_ADDRESS in (*hosts, *current_sockets):
         raise PreconditionError(
@@ -182,4 +220,4 @@ def _open_on_same_port(hosts: tuple[str, ...], port: int, current: Listeners) ->
             hint="change the port as well: spec.triggers.<name>.attributes.port",
         )
     opened = dict(zip(missing, bind_port(missing, port), strict=True))
-    return Listeners([current_sockets.get(host) or opened[host] for host in hosts], current.admin)
+    return [current_sockets.get(host) or opened[host] for host in hosts]

@@ -123,6 +123,12 @@ async def _exchange(control: Path, request: bytes) -> bytes:
     return bytes(response)
 
 
+def _grpc_count(message: bytes) -> int:
+    """Return the number of sockets for gRPC; older processors, which have none, do not send it."""
+    numbers = message.split()[1:]
+    return int(numbers[1]) if len(numbers) > 1 else 0
+
+
 def borrow_listeners(control: Path) -> Listeners | None:
     """Receive the listening sockets of a running processor; None if it does not send them.
 
@@ -131,14 +137,16 @@ def borrow_listeners(control: Path) -> Listeners | None:
     try:
         with _connect(control) as link:
             link.sendall(b"LISTENERS\n")
-            _, descriptors, _, _ = socket.recv_fds(link, 4096, 16)
+            message, descriptors, _, _ = socket.recv_fds(link, 4096, 32)
     except (ProcessorUnreachableError, OSError):
         return None
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     for listener in listeners:
         listener.setblocking(False)
-    if len(listeners) >= 2:
-        return Listeners(http=listeners[:-1], admin=listeners[-1])
+    grpc_count = _grpc_count(message)
+    first = len(listeners) - grpc_count
+    if first >= 2:
+        return Listeners(listeners[: first - 1], listeners[first - 1], listeners[first:])
     for listener in listeners:
         listener.close()
     return None

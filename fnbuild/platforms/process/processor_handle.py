@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import fnbuild
+from fnbuild.builder import grpc_packages
 from fnbuild.errors import PlatformError
 from fnbuild.platforms import FunctionKey
-from fnbuild.platforms.process.isolation import FunctionUser, prepare_user, runtime_command
+from fnbuild.platforms.process.isolation import (
+    FunctionUser,
+    grpc_python,
+    prepare_user,
+    runtime_command,
+)
 from fnbuild.platforms.process.layout import (
     announce_port,
     config_path,
@@ -205,6 +211,10 @@ def _spawn(
         "admin": {"fd": listeners.admin.fileno()},
         "control": str(control),
     }
+    if listeners.grpc:
+        grpc = [{"fd": listener.fileno()} for listener in listeners.grpc]
+        config["listeners"]["grpc"] = grpc
+        config["grpc_packages"] = str(grpc_packages.packages_folder(grpc_python()))
     config["neighbours"] = str(run_dir())
     with contextlib.ExitStack() as stack:
         if user is not None:

@@ -122,6 +122,7 @@ class StoredFunction:
             message="",
             http_port=listeners.port,
             admin_port=listeners.admin_port,
+            grpc_port=listeners.grpc_port,
             config=self._revision(number).config,
             project=function.project,
         )

@@ -13,14 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from fnbuild import trees
-from fnbuild.builder import environment, interpreter, requirements, sdk, staging, torch_index
+from fnbuild.builder import (
+    environment,
+    grpc_packages,
+    interpreter,
+    requirements,
+    sdk,
+    staging,
+    torch_index,
+)
 from fnbuild.datadir import data_dir, make_private_dir, revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import Artifact, FunctionKey, Leftover, Progress
 from fnbuild.platforms.process import function_log
-from fnbuild.platforms.process.isolation import is_interpreter_accessible
+from fnbuild.platforms.process.isolation import grpc_python, is_interpreter_accessible
 from fnbuild.platforms.process.layout import (
     CONFIG_NAME,
     config_path,
@@ -117,6 +125,10 @@ def _prepare_environment(
         requirements.collect_requirements(function, code), function
     )
     environment_python = environment.ensure_environment(python, required, progress)
+    if grpc_packages.serves_grpc(function):
+        # Without them the processor serves HTTP, and its status has the reason.
+        with contextlib.suppress(BuildError):
+            grpc_packages.ensure_packages(grpc_python(), progress)
     paths = RevisionPaths(
         number=number,
         code=str(code),

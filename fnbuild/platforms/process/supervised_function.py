@@ -139,7 +139,8 @@ class SupervisedFunction:
             progress(f"draining revision {old.revision}")
             # After this request no new connection reaches the old revision.
             await asyncio.shield(self._drain(old))
-        progress(f"ready on http://{listeners.hosts[0]}:{listeners.port}")
+        grpc = f", gRPC on port {listeners.grpc_port}" if listeners.grpc else ""
+        progress(f"ready on http://{listeners.hosts[0]}:{listeners.port}{grpc}")
 
     async def _roll_back(self, number: int, listeners: Listeners | None) -> None:
         for processor in [other for other in self._other_processors if other.revision == number]:

@@ -66,6 +66,7 @@ class GrpcGateway(GrpcProcessOwner):
         self._process = GrpcProcess(self._folder, self._packages, self, self._loop)
         pools.add_child(self._process)
         self._state = "starting"
+        self._settled = False
         self._message = ""
         self._accepts = False
         self._draining = False
@@ -78,6 +79,11 @@ class GrpcGateway(GrpcProcessOwner):
     def listeners(self) -> List[socket.socket]:
         """The listening sockets."""
         return list(self._listeners)
+
+    @property
+    def settled(self) -> bool:
+        """True once the server has been ready or has failed."""
+        return self._settled
 
     def start(self) -> None:
         """Start the server, and listen for its requests."""
@@ -113,6 +119,7 @@ class GrpcGateway(GrpcProcessOwner):
 
     def on_server_ready(self) -> None:
         self._state = "ready"
+        self._settled = True
         self._message = ""
         self._accept_if_ready()
 
@@ -133,6 +140,7 @@ class GrpcGateway(GrpcProcessOwner):
         # New connections wait in the queue of the sockets.
         self._relay.pause()
         self._state = "starting"
+        self._settled = True
         self._message = reason
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2.0 ** min(self._failures, 10))
         self._failures += 1
@@ -148,6 +156,7 @@ class GrpcGateway(GrpcProcessOwner):
             " 'fnbuild[grpc]'`" % (version, self._packages or "a folder", reason)
         )
         self._state = "unavailable"
+        self._settled = True
         self._log.error(self._message)
         self._pools.warnings.append(self._message)
         reply = Reply.json(503, {"error": self._message})

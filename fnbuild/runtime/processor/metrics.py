@@ -9,6 +9,7 @@ names and buckets besides.
 """
 
 import re
+import socket
 from bisect import bisect_left
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -292,3 +293,13 @@ class TriggerMetrics:
         self._handover.observe(handover)
         self._handler.observe(handler)
         self._reply.observe(reply)
+
+
+def metric_labels(function: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the labels of every metric, from the function of the configuration."""
+    return {
+        "instance": socket.gethostname(),
+        "namespace": str(function.get("namespace", "")),
+        "function": str(function.get("name", "")),
+        "project": str(function.get("project", "")),
+    }

@@ -28,7 +28,7 @@ from ..triggers.kinds import TRIGGER_KINDS, served_triggers
 from .admin import AdminApi, ProcessorControl
 from .gpu_memory import GPU_MEMORY_HELP, GPU_MEMORY_LABELS, GPU_MEMORY_METRIC, GpuMemory
 from .grpc_gateway import GrpcGateway
-from .metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics
+from .metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics, metric_labels
 from .pool import WorkerPools
 from .refusal_log import RefusalLog
 from .worker_handle import WORKER_STATES
@@ -50,7 +50,7 @@ class Processor(ProcessorControl):
         served = served_triggers(config)
         self._termination_timeout = max(trigger.termination_timeout for trigger in served)
         self.pools = WorkerPools(config, served, log, loop)
-        self.registry = MetricsRegistry(_metric_labels(config))
+        self.registry = MetricsRegistry(metric_labels(config.function))
         self._metrics = TriggerMetricFamilies(self.registry)
         self._refusal_log = RefusalLog(self._loop, log)
         self.http = HttpServer(app_without_trigger, on_error=self._log_error, loop=loop)
@@ -273,6 +273,8 @@ class Processor(ProcessorControl):
             state = "stopped"
         elif self._draining is not None:
             state = "draining"
+        elif state == "ready" and self._grpc is not None and not self._grpc.settled:
+            state = "starting"
         failure = pools.failure()
         triggers = [trigger.to_dict() for trigger in self.triggers]
         return {
@@ -350,16 +352,6 @@ class Processor(ProcessorControl):
     def _workers_by_state(self) -> Dict[Tuple[str, ...], int]:
         states = [worker.state for worker in self.pools.workers]
         return {(state,): states.count(state) for state in WORKER_STATES}
-
-
-def _metric_labels(config: ProcessorConfig) -> Dict[str, str]:
-    function = config.function
-    return {
-        "instance": socket.gethostname(),
-        "namespace": str(function.get("namespace", "")),
-        "function": str(function.get("name", "")),
-        "project": str(function.get("project", "")),
-    }
 
 
 def _describe_fault(context: Dict[str, Any]) -> str:

@@ -7,12 +7,19 @@ import os
 import re
 from collections.abc import Iterator
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient.kinds import INGRESS, NETWORK_POLICY, SERVICE
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import PROJECT
-from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, HTTP_PORT_NAME, is_hardened
+from fnbuild.platforms.kubernetes.manifests.pods import (
+    GRPC_PORT,
+    GRPC_PORT_NAME,
+    HTTP_PORT,
+    HTTP_PORT_NAME,
+    is_hardened,
+)
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.settings import requested_port
 
@@ -85,9 +92,17 @@ def service_manifest(revision: RevisionRecord, function: Function, live_port: in
     spec = {
         "type": service_type(function),
         "selector": revision.key.pod_selector,
-        "ports": [port, *_sidecar_ports(function)],
+        "ports": [port, *_grpc_ports(function), *_sidecar_ports(function)],
     }
     return SERVICE.manifest(revision.metadata(), spec=spec)
+
+
+def _grpc_ports(function: Function) -> list[Raw]:
+    """Return the gRPC port, if there is one. Its node port is the cluster's choice, and stays."""
+    if not serves_grpc(function):
+        return []
+    port = {"name": GRPC_PORT_NAME, "protocol": "TCP", "port": GRPC_PORT, "targetPort": GRPC_PORT}
+    return [port]
 
 
 def _sidecar_ports(function: Function) -> list[Raw]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.processor_settings import (
     DRAIN_SECONDS,
     processor_settings,
@@ -30,6 +31,8 @@ from fnbuild.platforms.settings import needs_gpu
 
 HTTP_PORT_NAME = "http"
 HTTP_PORT = 8080
+GRPC_PORT_NAME = "grpc"
+GRPC_PORT = 8081
 
 _LINGER_SECONDS = 5.0
 _SHORT_LINGER_SECONDS = 1.0
@@ -189,8 +192,8 @@ def _function_container(revision: RevisionRecord, function: Function, mounts: It
         "image": revision.image_reference,
         "imagePullPolicy": pull_policy(revision, function),
         "ports": [
-            {"name": HTTP_PORT_NAME, "containerPort": HTTP_PORT, "protocol": "TCP"},
-            {"name": METRICS_PORT_NAME, "containerPort": ADMIN_PORT, "protocol": "TCP"},
+            {"name": name, "containerPort": number, "protocol": "TCP"}
+            for name, number in _container_ports(function)
         ],
         "env": environment(function),
     }
@@ -213,6 +216,11 @@ def _function_container(revision: RevisionRecord, function: Function, mounts: It
         "securityContext": function_security_context(function),
         "volumeMounts": list(mounts),
     }
+
+
+def _container_ports(function: Function) -> list[tuple[str, int]]:
+    ports = [(HTTP_PORT_NAME, HTTP_PORT), (METRICS_PORT_NAME, ADMIN_PORT)]
+    return [*ports, (GRPC_PORT_NAME, GRPC_PORT)] if serves_grpc(function) else ports
 
 
 def environment(function: Function) -> list[Raw]:
