@@ -66,7 +66,7 @@ class TestProjects:
 class TestFunctions:
     def test_a_function_is_read_as_it_was_written(self, store):
         row = FunctionRow(
-            "nuclio", "face", "cvat", "stopped", 0, 8081, 9091, "error", "line\nline", CONFIG
+            "nuclio", "face", "cvat", "stopped", 0, 8081, 9091, 9092, "error", "line\nline", CONFIG
         )
         store.put_function(row)
         stored = store.function("nuclio", "face")

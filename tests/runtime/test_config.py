@@ -40,9 +40,15 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "env": {"A": "1"},
         "sdk_path": "/sdk",
         "neighbours": "/run",
+        "grpc_packages": "/grpc",
         "triggers": {
             "c": {"kind": "cron"},
-            "t": {"kind": "http", "num_workers": 4, "availability_timeout_ms": 0},
+            "t": {
+                "kind": "http",
+                "num_workers": 4,
+                "availability_timeout_ms": 0,
+                "attributes": {"protocols": ["v2", "grpc"]},
+            },
         },
         "event_timeout": 30,
         "readiness_timeout": 60.5,
@@ -50,7 +56,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "restart": "no",
         "drain_timeout": 5,
         "linger": 3,
-        "listeners": {"http": {"fd": 3}, "admin": {"host": "::1", "port": 1}, "control": "/c"},
+        "listeners": {
+            "http": {"fd": 3},
+            "grpc": [{"fd": 4}, {"fd": 5}],
+            "admin": {"host": "::1", "port": 1},
+            "control": "/c",
+        },
         "log": {"level": "warn", "format": "human"},
     }
     (tmp_path / "p.json").write_text(json.dumps(full))
@@ -64,11 +75,20 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert (config.event_timeout, config.readiness_timeout, config.drain_timeout) == (30, 60.5, 5)
     assert (config.accept, config.restart, config.linger) == ("when-ready", "no", 3)
     assert [listener.fd for listener in config.http] == [3]
+    assert [listener.fd for listener in config.grpc] == [4, 5]
+    assert config.grpc_packages == "/grpc"
     assert config.admin is not None
     assert (config.admin.host, config.admin.port, config.control) == ("::1", 1, "/c")
     assert (config.log_level, config.log_format) == ("warn", "human")
     documented = set(re.findall(r'^ {4}[ {]"(\w+)":', reader.__doc__ or "", re.M))
     assert set(full) == documented
+
+
+def test_a_function_without_grpc_does_not_use_its_listener() -> None:
+    trigger = {"kind": "http", "attributes": {"protocols": ["v1", "v2"]}}
+    listeners = {"http": {"port": 8080}, "grpc": {"port": 8081}}
+    config = ProcessorConfig({**LEAST, "triggers": {"t": trigger}, "listeners": listeners})
+    assert config.grpc == []
 
 
 @pytest.mark.parametrize(
