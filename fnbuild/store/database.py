@@ -166,7 +166,8 @@ class Store:
         """
         with self.transaction() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO functions VALUES"
+                "INSERT OR IGNORE INTO functions (namespace, name, project, desired, revision,"
+                " http_port, admin_port, state, message, config, updated) VALUES"
                 " (?, ?, 'default', 'running', 0, 0, 0, 'building', '', ?, ?)",
                 (namespace, name, _dump(draft.config), utc_now()),
             )
