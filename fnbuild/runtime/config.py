@@ -265,10 +265,9 @@ def _listeners(section: _Section, key: str) -> List[ListenerConfig]:
     value = section.values.get(key)
     items = value if isinstance(value, list) else [value] if value is not None else []
     listeners = [_listener(_Section({key: item}, "listeners"), key) for item in items]
-    found = [listener for listener in listeners if listener is not None]
-    if len(found) < len(listeners):
+    if None in listeners:
         raise ConfigFileError("listeners.%s is missing" % key)
-    return found
+    return [listener for listener in listeners if listener is not None]
 
 
 def _listener(listeners: _Section, key: str) -> Optional[ListenerConfig]:

@@ -75,8 +75,15 @@ class Running:
     def url(self) -> str:
         return self._url("http")
 
+    @property
+    def grpc_target(self) -> str:
+        return f"127.0.0.1:{self._port('grpc')}"
+
     def _url(self, listener: str) -> str:
-        return f"http://127.0.0.1:{json.loads((self.folder / 'ports').read_text())[listener]}"
+        return f"http://127.0.0.1:{self._port(listener)}"
+
+    def _port(self, listener: str) -> int:
+        return json.loads((self.folder / "ports").read_text())[listener]
 
     def send(
         self, body: bytes | str = b"", path: str = "/", *, method: str = "POST", **headers: str
@@ -209,14 +216,12 @@ def running(home: Path, source: str, version: str | None = None, **changes: Any)
     env = {**os.environ, **changes.pop("environ", {})}
     changes.setdefault("sdk_path", str(_sdk(version)))
     config = _config(folder, python, changes)
-    with _reserve() as http, _reserve() as admin:
-        ports = {"http": http.getsockname()[1], "admin": admin.getsockname()[1]}
+    with _reserve() as http, _reserve() as admin, _reserve() as grpc:
+        reserved = {"http": http, "admin": admin, "grpc": grpc}
+        ports = {name: sock.getsockname()[1] for name, sock in reserved.items()}
         (folder / "ports").write_text(json.dumps(ports))
-        config["listeners"] = {
-            "http": {"fd": http.fileno()},
-            "admin": {"fd": admin.fileno()},
-            "control": str(folder / "control.sock"),
-        }
+        listeners = {name: {"fd": sock.fileno()} for name, sock in reserved.items()}
+        config["listeners"] = {**listeners, "control": str(folder / "control.sock")}
         (folder / "processor.json").write_text(json.dumps(config))
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -226,7 +231,7 @@ def running(home: Path, source: str, version: str | None = None, **changes: Any)
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env=env,
-                pass_fds=[http.fileno(), admin.fileno()],
+                pass_fds=[sock.fileno() for sock in reserved.values()],
             )
     processor = Running(folder, process)
     try:

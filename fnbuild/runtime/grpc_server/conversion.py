@@ -116,7 +116,7 @@ def _raw_inputs(message: Any) -> List[bytes]:
     for tensor in message.inputs:
         if tensor.HasField("contents"):
             raise TensorError(
-                'input "%s" has contents; in a request with raw_input_contents none may have them'
+                'the input "%s" has contents; with raw_input_contents none may have them'
                 % tensor.name
             )
     return list(raw)
@@ -126,7 +126,7 @@ def _raw_input(tensor: Any) -> bytes:
     try:
         return contents_to_raw(tensor.datatype, tensor.contents)
     except TensorError as error:
-        raise TensorError('input "%s": %s' % (tensor.name, error)) from None
+        raise TensorError('the input "%s": %s' % (tensor.name, error)) from None
 
 
 def infer_response(headers: Mapping[str, str], body: bytes, typed: bool) -> Any:

@@ -96,19 +96,21 @@ def _parse_file() -> Any:
     return parser.file
 
 
-# Reflection serves the descriptors of this pool.
-_pool = descriptor_pool.Default()
-_pool.AddSerializedFile(_parse_file().SerializeToString())
+POOL = descriptor_pool.DescriptorPool()
+"""The descriptors of the messages and of the service."""
+
+POOL.AddSerializedFile(_parse_file().SerializeToString())
+_factory = message_factory.MessageFactory(POOL)
 
 
 def message_class(name: str) -> Any:
     """Return the class of a message."""
-    descriptor = _pool.FindMessageTypeByName("%s.%s" % (PACKAGE, name))
+    descriptor = POOL.FindMessageTypeByName("%s.%s" % (PACKAGE, name))
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(_pool).GetPrototype(descriptor)
+    return _factory.GetPrototype(descriptor)
 
 
 def service_methods() -> Any:
     """Return the descriptors of the methods of the service."""
-    return _pool.FindServiceByName(SERVICE).methods
+    return POOL.FindServiceByName(SERVICE).methods

@@ -6,10 +6,11 @@ import shutil
 from typing import List
 
 from grpc import aio
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from .channel import PROCESSOR_SOCKET, READY, SERVER_SOCKET, STOP
-from .proto import SERVICE
+from .proto import POOL, SERVICE
 from .service import HEALTH_SERVICE, HealthService, InferenceService
 from .upstream import Upstream
 
@@ -33,7 +34,9 @@ class _Server:
         services = (InferenceService(upstream).handler(), HealthService(upstream).handler())
         server.add_generic_rpc_handlers(services)
         names = (SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+            POOL.AddSerializedFile(file.serialized_pb)
+        reflection.enable_server_reflection(names, server, POOL)
         server.add_insecure_port("unix:" + SERVER_SOCKET)
         await server.start()
         asyncio.get_event_loop().add_reader(0, self._read_commands)

@@ -34,8 +34,9 @@ class ProtocolRouter:
     def __init__(self, model: Model, protocols: Tuple[str, ...], is_ready: Callable[[], bool]):
         self.prefixes = tuple(
             prefix
-            for protocol, prefix in (("v1", V1_PREFIX), ("v2", V2_PREFIX))
-            if protocol in protocols
+            # The gRPC server turns calls into requests of V2.
+            for names, prefix in ((("v1",), V1_PREFIX), (("v2", "grpc"), V2_PREFIX))
+            if any(name in protocols for name in names)
         )
         self._model = model
         self._is_ready = is_ready

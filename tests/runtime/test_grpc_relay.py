@@ -1,0 +1,31 @@
+"""Frames of HTTP/2 in the bytes of a relayed connection."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fnbuild.runtime.processor.grpc_relay import FrameCounter
+
+
+def frame(size: int) -> bytes:
+    return size.to_bytes(3, "big") + b"\x00\x00\x00\x00\x00\x01" + b"x" * size
+
+
+@given(st.lists(st.integers(0, 40), min_size=1), st.lists(st.integers(1, 30), min_size=1))
+def test_the_ends_of_frames_are_found_wherever_the_bytes_are_split(sizes, steps):
+    data = b"".join(map(frame, sizes))
+    ends, position = set(), 0
+    for size in sizes:
+        position += 9 + size
+        ends.add(position)
+    counter = FrameCounter()
+    assert not counter.at_end
+    start, reported = 0, set()
+    while start < len(data):
+        piece = data[start : start + steps[start % len(steps)]]
+        end = counter.feed(piece)
+        if end:
+            reported.add(start + end)
+            assert start + end == max(e for e in ends if e <= start + len(piece))
+        start += len(piece)
+        assert counter.at_end == (start in ends)
+    assert len(data) in reported
