@@ -15,12 +15,16 @@ from tests.runtime import interpreters
 _FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "environments"
 
 
-def environment_python(version: str, *requirements: str) -> Path:
-    """Return the interpreter of an environment with these packages; skip without that Python."""
+def environment_python(version: str, *requirements: str, data: str = "") -> Path:
+    """Return the interpreter of an environment with these packages; skip without that Python.
+
+    `data` is a package that is installed without its dependencies, for the files in it.
+    """
     python = interpreters.find(version)
     if python is None:
         pytest.skip(f"no python{version} on this machine")
-    key = hashlib.sha256(" ".join((version, *requirements)).encode()).hexdigest()[:16]
+    words = [version, *requirements, *filter(None, [data])]
+    key = hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
     folder = _FOLDER / key
     _FOLDER.mkdir(parents=True, exist_ok=True)
     with (_FOLDER / f"{key}.lock").open("w") as lock:
@@ -28,7 +32,10 @@ def environment_python(version: str, *requirements: str) -> Path:
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             _run(python, "-m", "venv", str(folder))
-            _run(str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *requirements)
+            pip = (str(folder / "bin/python"), "-m", "pip", "install", "--quiet")
+            _run(*pip, *requirements)
+            if data:
+                _run(*pip, "--no-deps", data)
             (folder / "complete").touch()
     return folder / "bin" / "python"
 

@@ -273,12 +273,14 @@ class InferenceHandler:
     def _result(self, call: InferenceCall, output: Any) -> Result:
         """Return the result for an output of the handler; raise _FinalReply if it is an error."""
         if self._model.takes_requests:
-            key = "outputs" if call.meta["pr"]["p"] == "v2" else _v1_key(call.meta)
+            is_v2 = call.meta["pr"]["p"] == "v2"
             payload = self._payload(output)
-            has_key = isinstance(payload, dict) and key in payload
-            if has_key and key == "outputs":
+            # As in TensorFlow Serving, V1 has outputs for inputs by column.
+            keys = ("outputs",) if is_v2 else (_v1_key(call.meta), "outputs")
+            is_answer = isinstance(payload, dict) and any(key in payload for key in keys)
+            if is_answer and is_v2:
                 return tensors_of_response(payload)
-            if has_key or self._calls.answers_requests:
+            if is_answer or self._calls.answers_requests:
                 raise _FinalReply(self._successful(output))
         if self._has_outputs(call.meta):
             return output_tensors(self._payload(output), self._model)
