@@ -24,7 +24,10 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
     value of `spec.env`.
     """
     spec, metadata = function.spec, function.metadata
-    return {
+    arguments = script_arguments(function)
+    # The configuration of other functions stays as it is, so that their pods are not restarted.
+    optional: Raw = {"arguments": arguments} if arguments else {}
+    return optional | {
         "function": {
             "name": metadata.name,
             "namespace": metadata.namespace,
@@ -34,7 +37,6 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
             "revision": revision,
         },
         "handler": spec.handler,
-        "arguments": script_arguments(function),
         "triggers": {
             name: _trigger(trigger)
             for name, trigger in spec.triggers.items()

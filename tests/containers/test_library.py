@@ -9,12 +9,12 @@ import pytest
 from fnbuild.function.reader import load_function
 from tests.containers import library
 from tests.containers.conftest import User
-from tests.functions.test_library import FOLDERS
+from tests.functions.test_library import FOR_CVAT
 
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOR_CVAT, ids=lambda folder: folder.name)
 def test_library_functions_answer_in_a_container(
     folder: Path, user: User, photo: library.Photo
 ) -> None:
