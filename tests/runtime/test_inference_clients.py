@@ -1,0 +1,282 @@
+"""KServe's client and Triton's client, and KServe's server for comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import kserve
+import numpy
+import pytest
+import tritonclient.http as triton
+from kserve.inference_client import InferenceRESTClient, RESTConfig
+
+from tests.runtime.conftest import eventually, running
+
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("default")]
+
+ROOT = Path(__file__).parents[2]
+FACES = ROOT / "functions" / "opencv" / "face-haar"
+PHOTO = ROOT / "docs" / "astronaut.jpg"
+
+# The model of kserve_server.py.
+SUMS = """
+def handler(context, event):
+    body = event.body
+    if "instances" in body:
+        return {"predictions": [sum(row) for row in body["instances"]]}
+    y = body["inputs"][0]["data"].sum(axis=1)
+    return {"outputs": [{"name": "y", "datatype": "FP32", "shape": y.shape, "data": y}]}
+"""
+ROWS = [[1.5, 2.0, 3.25], [4.0, 5.0, -6.5]]
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    attributes = {"protocols": ["v1", "v2"], "model": "sums", "event": "request"}
+    home = tmp_path_factory.mktemp("sums")
+    with running(home, SUMS, workers=2, trigger={"attributes": attributes}) as processor:
+        yield processor.url
+
+
+@pytest.fixture(scope="module")
+def kserve_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, str(Path(__file__).with_name("kserve_server.py")), str(port)]
+    log = tmp_path_factory.mktemp("kserve") / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+    url = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        assert server.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{url}/v2/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(is_ready)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The detector of the library as it is."""
+    home = tmp_path_factory.mktemp("faces")
+    source = (FACES / "main.py").read_text()
+    files = {"model_handler.py": (FACES / "model_handler.py").read_text()}
+    attributes = {
+        "protocols": ["v1", "v2"],
+        "model": "face-haar",
+        "maxRequestBodySize": 33_554_432,
+    }
+    environ = {"PYTHONPATH": str(ROOT)}
+    with running(
+        home, source, files=files, workers=2, trigger={"attributes": attributes}, environ=environ
+    ) as processor:
+        yield processor.url
+
+
+def ask(protocol: str, method: str, *arguments: Any, **options: Any) -> Any:
+    """Return the result of a method of KServe's client."""
+
+    async def run() -> Any:
+        client = InferenceRESTClient(RESTConfig(protocol=protocol))
+        try:
+            return await getattr(client, method)(*arguments, **options)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_kserves_client_gets_the_answers_of_kserves_server(
+    sums: str, kserve_url: str, binary: bool
+) -> None:
+    def infer(url: str) -> Any:
+        tensor = kserve.InferInput(name="x", shape=[2, 3], datatype="FP32")
+        tensor.set_data_from_numpy(numpy.array(ROWS, "f4"), binary_data=binary)
+        parameters = {"binary_data_output": True} if binary else None
+        request = kserve.InferRequest("sums", [tensor], request_id="r1", parameters=parameters)
+        return ask("v2", "infer", url, request, model_name="sums")
+
+    ours, theirs = infer(sums), infer(kserve_url)
+    assert ours.id == theirs.id == "r1"
+    assert ours.model_name == theirs.model_name == "sums"
+    (y,), (expected,) = ours.outputs, theirs.outputs
+    assert (y.name, y.datatype, y.shape) == (expected.name, expected.datatype, expected.shape)
+    assert y.as_numpy().tolist() == expected.as_numpy().tolist() == [6.75, 2.5]
+
+
+def test_kserves_client_over_v1(sums: str, kserve_url: str) -> None:
+    answers = [
+        ask("v1", "infer", url, {"instances": ROWS}, model_name="sums")
+        for url in (sums, kserve_url)
+    ]
+    assert answers[0] == answers[1] == {"predictions": [6.75, 2.5]}
+
+
+def test_states_through_kserves_client(sums: str, kserve_url: str) -> None:
+    for url in (sums, kserve_url):
+        assert ask("v2", "is_server_live", url)
+        assert ask("v2", "is_server_ready", url)
+        for protocol in ("v1", "v2"):
+            assert ask(protocol, "is_model_ready", url, "sums")
+
+
+GET, POST = "GET", "POST"
+SAME = [
+    (GET, "/v1/models", b""),
+    (GET, "/v1/models/sums", b""),
+    (GET, "/v2/health/live", b""),
+    (GET, "/v2/health/ready", b""),
+    (GET, "/v2/models", b""),
+    (GET, "/v2/models/sums/ready", b""),
+    (GET, "/v1/models/nope", b""),
+    (GET, "/v2/models/nope", b""),
+    (GET, "/v2/models/nope/ready", b""),
+    (GET, "/v1/models/sums:predict", b""),
+    (POST, "/v1/models/nope:predict", b'{"instances": []}'),
+    (POST, "/v1/models/sums:predict", json.dumps({"instances": ROWS}).encode()),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), SAME)
+def test_the_same_answer_as_kserve(
+    sums: str, kserve_url: str, method: str, path: str, body: bytes
+) -> None:
+    ours, theirs = (
+        httpx.request(
+            method, url + path, content=body, headers={"Content-Type": "application/json"}
+        )
+        for url in (sums, kserve_url)
+    )
+    assert (ours.status_code, ours.json()) == (theirs.status_code, theirs.json())
+
+
+def infer_body(**changes: Any) -> bytes:
+    tensor = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": ROWS}
+    return json.dumps({"inputs": [{**tensor, **changes}]}).encode()
+
+
+V1, V2 = "/v1/models/sums:predict", "/v2/models/sums/infer"
+DIFFERENT = [
+    (POST, V1, b"[]", "application/json", 400, 500),
+    (POST, V1, json.dumps({"instances": ROWS}).encode(), "application/json; charset=x", 200, 500),
+    (POST, V1, json.dumps({"instances": ROWS}).encode(), "text/plain", 200, 500),
+    (POST, V2, b"{", "application/json", 400, 422),
+    (POST, V2, b"{}", "application/json", 400, 422),
+    (POST, V2, b'{"inputs": []}', "application/json", 400, 500),
+    (POST, V2, infer_body(shape=[3, 3]), "application/json", 400, 500),
+    (POST, V2, infer_body(), "text/plain", 200, 400),
+    (GET, "/v2/models/sums/versions/7", b"", "application/json", 200, 501),
+    (GET, "/v2/models/sums/versions/8", b"", "application/json", 404, 501),
+]
+"""Requests with another status here than in KServe, as docs/kserve.md lists them."""
+
+
+@pytest.mark.parametrize("case", DIFFERENT, ids=str)
+def test_differences_from_kserve(sums: str, kserve_url: str, case: Any) -> None:
+    method, path, body, content_type, here, there = case
+    headers = {"Content-Type": content_type}
+    statuses = [
+        httpx.request(method, url + path, content=body, headers=headers).status_code
+        for url in (sums, kserve_url)
+    ]
+    assert statuses == [here, there]
+
+
+@pytest.fixture
+def triton_client(sums: str) -> Iterator[Any]:
+    with triton.InferenceServerClient(sums.removeprefix("http://")) as client:
+        yield client
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("coding", [None, "gzip", "deflate"])
+def test_tritons_client(triton_client: Any, binary: bool, coding: str | None) -> None:
+    values = numpy.ones((4000, 3), "f4")
+    tensor = triton.InferInput("x", [4000, 3], "FP32")
+    tensor.set_data_from_numpy(values, binary_data=binary)
+    result = triton_client.infer(
+        "sums",
+        [tensor],
+        request_id="r2",
+        outputs=[triton.InferRequestedOutput("y", binary_data=binary)],
+        request_compression_algorithm=coding,
+        response_compression_algorithm=coding,
+    )
+    assert result.as_numpy("y").tolist() == [3.0] * 4000
+    assert result.get_response()["id"] == "r2"
+
+
+def test_states_through_tritons_client(triton_client: Any) -> None:
+    assert triton_client.is_server_live()
+    assert triton_client.is_server_ready()
+    assert triton_client.is_model_ready("sums")
+    assert triton_client.is_model_ready("sums", "7")
+    assert not triton_client.is_model_ready("sums", "8")
+    assert triton_client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    assert triton_client.get_model_metadata("sums")["versions"] == ["7"]
+    with pytest.raises(triton.InferenceServerException, match="nope does not exist"):
+        triton_client.get_model_metadata("nope")
+
+
+def test_a_cvat_detector_answers_both_protocols(faces: str) -> None:
+    jpeg = PHOTO.read_bytes()
+    text = base64.b64encode(jpeg).decode()
+    expected = httpx.post(f"{faces}/", json={"image": text}, timeout=60).json()
+    assert [shape["label"] for shape in expected].count("face") >= 1
+
+    instances = [{"image": {"b64": text}}, {"data": text}, {"b64": text, "threshold": 1.0}]
+    answer = httpx.post(
+        f"{faces}/v1/models/face-haar:predict", json={"instances": instances}, timeout=60
+    )
+    assert answer.json() == {"predictions": [expected, expected, []]}
+
+    pixels = cv2.cvtColor(cv2.imread(str(PHOTO)), cv2.COLOR_BGR2RGB)
+    ppm_expected = None
+    with triton.InferenceServerClient(faces.removeprefix("http://")) as client:
+        for name, datatype, value in (
+            ("bytes", "BYTES", numpy.array([jpeg], object)),
+            ("text", "BYTES", numpy.array([text.encode()], object)),
+            ("file", "UINT8", numpy.frombuffer(jpeg, "u1")),
+            ("pixels", "UINT8", pixels),
+            ("batch", "UINT8", numpy.stack([pixels, pixels])),
+        ):
+            tensor = triton.InferInput(name, list(value.shape), datatype)
+            tensor.set_data_from_numpy(value)
+            output = client.infer("face-haar", [tensor]).as_numpy("predictions")
+            shapes = [json.loads(element) for element in output]
+            assert len(shapes) == (2 if name == "batch" else 1)
+            if name in ("pixels", "batch"):
+                # The grey image of a JPEG decoder differs from that of its colours.
+                ppm_expected = ppm_expected or shapes[0]
+                assert shapes == [ppm_expected] * len(shapes)
+                assert [shape["label"] for shape in shapes[0]].count("face") >= 1
+            else:
+                assert shapes == [expected]
+
+
+def test_a_detector_reports_what_is_no_image(faces: str) -> None:
+    for instance in ({"b64": "QUJD"}, {"b64": "not base64"}, {"nothing": 1}):
+        answer = httpx.post(
+            f"{faces}/v1/models/face-haar:predict", json={"instances": [instance]}, timeout=60
+        )
+        assert answer.status_code == 400
+        assert list(answer.json()) == ["error"]
