@@ -47,9 +47,10 @@ FORKABLE = 32
 UNFORKABLE = 33  # reason
 FORKED = 34  # pid, or 0 and the problem
 
-# More keys in the meta of a REPLY are x (the handler raised), a (the parts of a batch), n (the size
-# of a body in pieces, if it is known), and this one for the place of its body: the memory from
-# REQUEST_MEMORY, or the PIECE messages that follow up to END. Without it the message has the body.
+# More keys in the meta of a REPLY are x (the handler raised), a (the parts of a batch, or of a
+# split request: see `responses.SplitReply`), n (the size of a body in pieces, if it is known), and
+# this one for the place of its body: the memory from REQUEST_MEMORY, or the PIECE messages that
+# follow up to END. Without it the message has the body.
 BODY = "b"
 SHARED = "shared"
 PIECES = "pieces"

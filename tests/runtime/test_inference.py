@@ -567,6 +567,12 @@ def test_whole_requests(serve: Any) -> None:
     value = json.loads(infer(processor, tensor("x", "INT32", [2, 1], [1, 2]), id="i").body)
     assert value["id"] == "i"
     assert value["outputs"] == [tensor("y", "INT32", [2, 1], [2, 4])]
+    many = json.dumps({"instances": list(range(1000))}).encode()
+    answer = processor.send(
+        gzip.compress(many), PREDICT, content_encoding="gzip", accept_encoding="gzip, deflate, br"
+    )
+    assert answer.header("content-encoding") == "gzip"
+    assert json.loads(gzip.decompress(answer.body))["predictions"][999] == 1998
     data = numpy.ones((1000, 500), "<f4")
     answer = infer_binary(
         processor,

@@ -18,9 +18,10 @@ class EventResult:
     `error` is the processor's message if no worker answered; `raised` is True if the handler
     raised. `duration` is the handler's time in seconds and `started` its start (`time.monotonic`,
     which all processes of a machine share); both are 0 if no worker answered. `parts` are the
-    status, headers and size of each reply to a batch, whose bodies follow one another. `cut_short`
-    is True if an error ended a reply that was sent in pieces; `size` is the number of bytes of such
-    a reply if it is known in advance.
+    status, headers and size of each reply to a batch, whose bodies follow one another; or the
+    routes and sizes of a split request (`triggers.inference`). `cut_short` is True if an error
+    ended a reply that was sent in pieces; `size` is the number of bytes of such a reply if it is
+    known in advance.
     """
 
     __slots__ = (

@@ -89,6 +89,10 @@ class InferenceHandler:
 
     def answer(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
         """Return the reply to a request, to a request for one instance, or to joined parts."""
+        reply = self._answer(meta, body)
+        return reply if "part" in meta["pr"] else _compressed(reply, meta)
+
+    def _answer(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
         instances: List[Instance] = []
         try:
             if "join" in meta["pr"]:
@@ -232,7 +236,8 @@ class InferenceHandler:
         outputs, failure = self._call_in_batches(events)
         for index, call in calls:
             own, outputs = outputs[: call.size], outputs[call.size :]
-            replies[index] = self._batch_reply(call, own, failure)
+            reply = self._batch_reply(call, own, failure)
+            replies[index] = _compressed(reply, call.meta) if "pr" in call.meta else reply
         return replies
 
     def _call_in_batches(self, events: List[Any]) -> Tuple[List[Any], Optional[BaseException]]:
@@ -327,7 +332,7 @@ class InferenceHandler:
             response = v2.write_response(self._outputs(results), self._model, call.options)
             reply = WorkerReply(200, response.headers, response.body)
         reply.headers = [*reply.headers, *headers]
-        return _compressed(reply, _header(call.meta, "accept-encoding"))
+        return reply
 
     def _outputs(self, results: List[Result]) -> List[Tensor]:
         rows = [result for result in results if isinstance(result, list)]
@@ -388,8 +393,13 @@ def _as_error(reply: WorkerReply, error: Optional[BaseException] = None) -> Work
     return _error_reply(reply.status, text)
 
 
-def _compressed(reply: WorkerReply, accepted: str) -> WorkerReply:
-    is_binary = any(name == v2.LENGTH_HEADER for name, _ in reply.headers)
+def _compressed(reply: WorkerReply, meta: wire.Meta) -> WorkerReply:
+    """Return the reply in a coding that the client accepts, if that is worth it."""
+    names = {name.lower() for name, _ in reply.headers}
+    if reply.one_message or "content-encoding" in names:
+        return reply
+    accepted = _header(meta, "accept-encoding")
+    is_binary = v2.LENGTH_HEADER.lower() in names
     coding = content_coding.choose_coding(accepted, len(reply.body), is_binary)
     if coding is not None:
         reply.body = content_coding.compress(reply.body, coding)
