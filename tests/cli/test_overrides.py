@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from fnbuild.cli.overrides import (
     volumes,
 )
 from fnbuild.errors import UsageError
+from fnbuild.function.reader import load_function
 from fnbuild.function.types import EnvVar, Function, to_dict
 
 
@@ -231,3 +233,17 @@ def test_protocols_are_an_attribute_of_the_http_trigger() -> None:
     }
     with pytest.raises(UsageError, match='--protocols "v3" is invalid'):
         raw_overrides({"protocols": "v1,v3"})
+
+
+@pytest.mark.parametrize("file", ["", "  triggers: {web: {kind: http, numWorkers: 2}}\n"])
+def test_protocols_of_flags_are_those_of_the_files_http_trigger(tmp_path: Path, file: str) -> None:
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    text = "metadata: {name: fn}\nspec:\n  runtime: python:3.11\n  handler: main:handler\n"
+    (tmp_path / "function.yaml").write_text(text + file)
+    overrides = function_overrides({"protocols": "v1,v2"})
+    function = load_function(tmp_path, overrides=overrides).function
+    (name,) = function.spec.triggers
+    assert name == ("web" if file else "default-http")
+    trigger = function.spec.triggers[name]
+    assert trigger.attributes == {"protocols": ["v1", "v2"]}
+    assert trigger.workers == (2 if file else 1)
