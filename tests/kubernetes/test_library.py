@@ -8,13 +8,13 @@ import pytest
 
 from fnbuild.function.reader import load_function
 from tests.containers import library
-from tests.functions.test_library import FOLDERS
+from tests.functions.test_library import FOR_CVAT
 from tests.kubernetes.conftest import OnCluster
 
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOR_CVAT, ids=lambda folder: folder.name)
 def test_library_functions_answer_on_their_node_port(
     folder: Path, user: OnCluster, registry: str, photo: library.Photo
 ) -> None:

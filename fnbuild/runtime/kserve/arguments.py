@@ -45,6 +45,8 @@ def apply_arguments(config: ProcessorConfig, arguments: List[str]) -> None:
             trigger.num_workers = options.workers
     if options.http_port is not None:
         config.http = [_with_port(listener, options.http_port) for listener in config.http]
+    if options.grpc_port is not None:
+        config.grpc = [_with_port(listener, options.grpc_port) for listener in config.grpc]
     if options.model_dir and not os.environ.get(URI_VARIABLE):
         # Handlers find the folder of their model there.
         config.env.setdefault(URI_VARIABLE, options.model_dir)
@@ -56,7 +58,8 @@ def _parse(arguments: List[str]) -> argparse.Namespace:
     parser = _Parser(add_help=False, allow_abbrev=False)
     for option in ("--model_name", "--model_dir"):
         parser.add_argument(option)
-    parser.add_argument("--http_port", type=_port)
+    for option in ("--http_port", "--grpc_port"):
+        parser.add_argument(option, type=_port)
     parser.add_argument("--workers", type=int)
     return parser.parse_known_args(arguments)[0]
 

@@ -22,9 +22,12 @@ _METHODS = ("preprocess", "predict", "explain", "postprocess")
 
 
 class ModelHandler:
-    """The handler of a worker for the model that `create` returns; `name` is that in URLs."""
+    """The handler of a worker for a model; `name` is that in URLs.
 
-    def __init__(self, name: str, create: Callable[[], Any]) -> None:
+    `create` returns the model for the context of the worker.
+    """
+
+    def __init__(self, name: str, create: Callable[[Any], Any]) -> None:
         self._name = name
         self._create = create
         self._model: Any = None
@@ -35,17 +38,17 @@ class ModelHandler:
         """Create the model; return the coroutine that loads it."""
         # Not in a coroutine: KServe keeps the predictor in a variable of the current context, and
         # each coroutine runs in a copy of it.
-        return self._load(context, self._create())
+        return self._load(context, self._create(context))
 
     async def _load(self, context: Any, model: Any) -> None:
         if not model.ready:
-            await _resolved(model.load())
+            await resolved(model.load())
         if hasattr(model, "start"):
             if not model.ready:
                 raise LoadError("the model %s is not ready: load() sets self.ready" % model.name)
-            await _resolved(model.start())
+            await resolved(model.start())
         if getattr(model, "engine", False):
-            await _resolved(model.start_engine())
+            await resolved(model.start_engine())
         if model.name != self._name:
             context.logger.warn(
                 "The model is called %s, and its URLs have the name %s" % (model.name, self._name)
@@ -107,10 +110,11 @@ class ModelHandler:
     async def _call(self, method: str, *arguments: Any) -> Any:
         if method not in self._counts:
             raise NotImplementedError("the model has no method %s" % method)
-        return await _resolved(getattr(self._model, method)(*arguments[: self._counts[method]]))
+        return await resolved(getattr(self._model, method)(*arguments[: self._counts[method]]))
 
 
-async def _resolved(value: Any) -> Any:
+async def resolved(value: Any) -> Any:
+    """Return the value, or its result if it is awaitable."""
     return await value if hasattr(type(value), "__await__") else value
 
 

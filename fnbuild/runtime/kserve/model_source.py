@@ -1,5 +1,8 @@
 """Find the model of an entry module: a class, or the one with which its script starts a server.
 
+Started with the address of a predictor, a module with `preprocess` or `postprocess` is a model,
+too, whatever its handler is.
+
 A script has the form
 
     if __name__ == "__main__":
@@ -17,6 +20,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
@@ -48,7 +52,7 @@ class ModelSource:
     def prepare(self) -> None:
         """Prepare this process for the import of the module."""
         provide_packages()
-        if "model_name" in self._text and not _has_model_name(self._arguments):
+        if "model_name" in self._text and not _has_option(self._arguments, "--model_name"):
             self._arguments += ["--model_name", self._name]
         # The packages parse the arguments when they are imported.
         sys.argv = [self._path, *self._arguments]
@@ -71,9 +75,17 @@ class ModelSource:
         """Return the handler for the class `name` or for the module's script; None without one."""
         model_class = getattr(module, name, None)
         if isinstance(model_class, type) and hasattr(model_class, "predict"):
-            return ModelHandler(self._name, lambda: self._create(model_class))
+            return ModelHandler(self._name, lambda _context: self._create(model_class))
         if model_class is None and _SERVER.search(self._text):
-            return ModelHandler(self._name, lambda: self._run_script(module))
+            return ModelHandler(self._name, lambda _context: self._run_script(module))
+        is_transformer = hasattr(module, "preprocess") or hasattr(module, "postprocess")
+        if is_transformer and _has_option(self._arguments, "--predictor_host"):
+            # Late, since it parses the arguments.
+            from .function_transformer import FunctionTransformer
+
+            name = self._values()["name"]
+            create = partial(FunctionTransformer, name, module)
+            return ModelHandler(self._name, create)
         return None
 
     def _create(self, model_class: type) -> Any:
@@ -151,8 +163,9 @@ def _argument_errors(file: str) -> Iterator[None]:
         argparse.ArgumentParser.error = original  # type: ignore[method-assign]
 
 
-def _has_model_name(arguments: List[str]) -> bool:
-    return any(argument.partition("=")[0] == "--model_name" for argument in arguments)
+def _has_option(arguments: Sequence[str], name: str) -> bool:
+    """Return True if the arguments have an option of that name."""
+    return any(argument.partition("=")[0] == name for argument in arguments)
 
 
 def _main_block(text: str, path: str) -> Optional[ast.Module]:

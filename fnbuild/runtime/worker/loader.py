@@ -124,12 +124,16 @@ class HandlerLoader:
         return function
 
     def _prepare_model(self, spec: ModuleSpec) -> None:
-        """Prepare the import of a module that may have a model: it does not define the handler."""
+        """Prepare the import of a module that may have a model.
+
+        It does not define the handler, or is started with the address of a predictor.
+        """
         if not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
             return
         with open(spec.origin, "rb") as file:
             text = file.read().decode("utf-8", "replace")
-        if re.search(r"^(?:async +)?def +%s\b" % self.function_name, text, re.MULTILINE):
+        has_handler = re.search(r"^(?:async +)?def +%s\b" % self.function_name, text, re.MULTILINE)
+        if has_handler and not _has_predictor(self._arguments):
             return
         # Late, since few functions are models.
         from ..kserve.model_source import ModelSource
@@ -216,6 +220,10 @@ class HandlerLoader:
         names += [e for e in entries if os.path.isdir(os.path.join(self.folder, e))]
         text = 'there is no module "%s" (%s.py) in the function\'s folder' % (leaf, leaf)
         return text + _suggestion(leaf, names)
+
+
+def _has_predictor(arguments: Sequence[str]) -> bool:
+    return any(argument.partition("=")[0] == "--predictor_host" for argument in arguments)
 
 
 def _is_loaded_from(module: ModuleType, spec: ModuleSpec) -> bool:

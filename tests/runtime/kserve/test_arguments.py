@@ -156,6 +156,16 @@ def test_a_function_without_trigger_gets_one_for_the_protocols() -> None:
     assert changed.triggers["default-http"].attributes == {"protocols": ["v1", "v2"]}
 
 
+def test_the_port_of_grpc_is_that_of_the_arguments() -> None:
+    address = {"host": "127.0.0.1", "port": 9000}
+    changed = config(
+        triggers={"t": {"kind": "http", "attributes": {"protocols": ["v2", "grpc"]}}},
+        listeners={"http": address, "grpc": address},
+    )
+    apply_arguments(changed, ["--grpc_port", "8081"])
+    assert [listener.port for listener in changed.grpc] == [8081]
+
+
 def test_declared_protocols_stay() -> None:
     changed = config(triggers={"t": {"kind": "http", "attributes": {"protocols": ["v2"]}}})
     apply_arguments(changed, ["--model_name", "m"])

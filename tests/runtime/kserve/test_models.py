@@ -392,3 +392,58 @@ def test_a_handler_that_is_missing_runs_no_script(serve: Serve, tmp_path: Any) -
     running = serve(source, wait="unhealthy")
     assert "did you mean handlr" in running.status()["reason"]
     assert not (tmp_path / "started").exists()
+
+
+PAIR = """
+    import json
+
+    def init_context(context):
+        context.user_data.factor = 2
+
+    def handler(context, event):
+        values = event.body["instances"]
+        return {"predictions": [context.user_data.factor * value for value in values]}
+
+    async def preprocess(context, payload):
+        return {"instances": [value + 1 for value in payload["instances"]]}
+
+    def postprocess(context, payload):
+        return {"predictions": [str(value) for value in payload["predictions"]]}
+"""
+REQUESTS = {"attributes": {"protocols": ["v1", "v2"], "event": "request"}}
+
+
+@pytest.mark.parametrize("version", interpreters.few())
+def test_one_function_is_the_predictor_and_with_its_address_the_transformer(
+    serve: Serve, version: str
+) -> None:
+    behind = serve(PAIR, version=version, trigger=REQUESTS)
+    host = behind.url.partition("://")[2]
+    running = serve(PAIR, version=version, trigger=REQUESTS, arguments=["--predictor_host", host])
+    path = "/v1/models/under-test:predict"
+    assert behind.call({"instances": [1]}, path) == {"predictions": [2]}
+    assert running.call({"instances": [1]}, path) == {"predictions": ["4"]}
+    reply = running.send("{", path)
+    assert (reply.status, "error" in json.loads(reply.body)) == (400, True)
+
+
+def test_a_transformer_of_functions_calls_its_predictor_over_v2(
+    serve: Serve, predictor: Callable[..., Predictor]
+) -> None:
+    tensor = {"name": "y", "shape": [2], "datatype": "FP32", "data": [0.5, 1.5]}
+    behind = predictor(answer={"model_name": "under-test", "id": "7", "outputs": [tensor]})
+    source = """
+        def handler(context, event):
+            raise AssertionError
+
+        def preprocess(context, payload):
+            payload["inputs"][0]["name"] = "renamed"
+            return payload
+    """
+    arguments = ["--predictor_host", behind.host, "--predictor_protocol=v2"]
+    running = serve(source, trigger=REQUESTS, arguments=arguments)
+    tensor = {"name": "x", "shape": [2], "datatype": "FP32", "data": [1.0, 2.5]}
+    answer = running.call({"id": "7", "inputs": [tensor]}, "/v2/models/under-test/infer")
+    assert answer["outputs"][0]["data"] == [0.5, 1.5]
+    sent = behind.calls[0].body["inputs"][0]
+    assert (sent["name"], sent["data"]) == ("renamed", [1.0, 2.5])
