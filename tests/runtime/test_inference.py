@@ -214,6 +214,12 @@ def test_no_instances(processor: Any) -> None:
     assert predictions(predict(processor)) == []
 
 
+def test_a_wrong_method_gets_those_that_are_allowed(processor: Any) -> None:
+    for path, allowed in ((INFER, "POST"), ("/v1/models", "GET, HEAD")):
+        answer = processor.send(path=path, method="DELETE")
+        assert (answer.status, answer.header("allow")) == (405, allowed)
+
+
 def test_headers_of_a_single_reply_stay(processor: Any) -> None:
     answer = predict(processor, 1)
     assert answer.header("x-mark") == "a"
@@ -240,6 +246,17 @@ def test_many_instances_do_not_delay_other_requests(serve: Any) -> None:
         assert predictions(predict(processor, 1))[0]["body"] == 1
         assert not many.done()
         assert len(predictions(many.result())) == 10
+
+
+def test_busy_workers_do_not_delay_health_checks(serve: Any) -> None:
+    processor = serve(HANDLER.replace("0.2", "5"), trigger=protocols())
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(predict, processor, {"do": "sleep"})
+        eventually(lambda: processor.status()["workers"][0]["state"] == "busy")
+        for path in ("/v2/health/live", "/v2/health/ready", "/v1/models/under-test"):
+            assert processor.send(path=path, method="GET").status == 200
+        assert not busy.done()
+        assert busy.result().status == 200
 
 
 def test_the_first_failure_is_the_reply(processor: Any) -> None:

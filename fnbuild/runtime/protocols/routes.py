@@ -15,10 +15,11 @@ EXTENSIONS = ("binary_tensor_data",)
 
 
 class Answer(NamedTuple):
-    """An answer without a worker: its status and the value of its JSON body."""
+    """An answer without a worker: its status, the value of its JSON body, and allowed methods."""
 
     status: int
     value: Dict[str, Any]
+    allowed: str = ""
 
 
 class InferenceRoute(NamedTuple):
@@ -91,7 +92,7 @@ class ProtocolRouter:
             return self._model_status(method, name)
         if rest != ["infer"]:
             return _not_found("/".join([V2_PREFIX, "models", name, *rest]))
-        return InferenceRoute("v2", "infer") if method == "POST" else _wrong_method(method)
+        return InferenceRoute("v2", "infer") if method == "POST" else _wrong_method(method, "POST")
 
     def _model_status(self, method: str, name: str) -> Answer:
         unknown = self._unknown(name)
@@ -114,11 +115,11 @@ class ProtocolRouter:
 
 
 def _get(method: str, value: Dict[str, Any]) -> Answer:
-    return Answer(200, value) if method in ("GET", "HEAD") else _wrong_method(method)
+    return Answer(200, value) if method in ("GET", "HEAD") else _wrong_method(method, "GET, HEAD")
 
 
-def _wrong_method(method: str) -> Answer:
-    return Answer(405, error_body("The method %s is not allowed." % method))
+def _wrong_method(method: str, allowed: str) -> Answer:
+    return Answer(405, error_body("The method %s is not allowed." % method), allowed)
 
 
 def _not_found(path: str) -> Answer:

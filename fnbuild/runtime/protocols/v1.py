@@ -19,6 +19,8 @@ def parse_request(body: wire.Body, content_type: str) -> Dict[str, Any]:
         value = value.get("data")
     if not isinstance(value, dict):
         raise ProtocolError("the request is not a JSON object with the key instances")
+    if not isinstance(value.get("instances", []), list):
+        raise ProtocolError('Expected "instances" to be a list')
     return value
 
 

@@ -121,7 +121,8 @@ class HttpTrigger(Trigger, RequestOwner):
         if target is None:
             return self._admit(PendingRequest(self, request))
         if isinstance(target, Answer):
-            reply = Reply.json(target.status, target.value)
+            headers = [("Allow", target.allowed)] if target.allowed else []
+            reply = Reply.json(target.status, target.value, headers)
             if self._cors is not None:
                 reply.headers += self._cors.headers(request, reply.headers)
             return reply

@@ -93,4 +93,5 @@ def test_only_the_protocols_asked_for() -> None:
     assert router(protocols=("v1",)).prefixes == ("/v1/models",)
     assert router(protocols=("v1",)).route("GET", "/v2") is None
     assert router(protocols=("v2",)).route("GET", "/v1/models") is None
-    assert router(protocols=("grpc",)).prefixes == ()
+    # The gRPC server asks in V2.
+    assert router(protocols=("grpc",)).prefixes == ("/v2",)
