@@ -22,6 +22,7 @@ FILE_TIMESTAMP = 315532800
 
 _RUNTIME_PACKAGES = ("runtime", "vision")
 _SDK_PACKAGE = "nuclio_sdk"
+_SOURCE_SUFFIXES = (".py", ".proto")
 # Linux before 5.1 reads this many bytes of a script's first line, including its end.
 _MAX_SHEBANG_BYTES = 127
 # -I and -S: ignore the environment, user packages and site-packages, which belong to the handler.
@@ -88,8 +89,9 @@ def _unfit_for_shebang(path: str) -> bool:
 
 
 def _copy_sources(source: Path, target: Path) -> None:
-    for path in sorted(source.rglob("*.py")):
-        _copy_file(path, target / path.relative_to(source))
+    for path in sorted(source.rglob("*")):
+        if path.suffix in _SOURCE_SUFFIXES:
+            _copy_file(path, target / path.relative_to(source))
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 # A program that answers as a Python of that version does.
 _PRETENDER = """\
 #!/bin/sh
-echo '{"path": "%s", "version": [%s], "implementation": "cpython",'\\
+echo '{"path": "%s", "version": [%s], "implementation": "cpython", "system": "x86_64-musl",'\\
 ' "folders": {"places": {}, "owners": {}}}'
 """
 
@@ -83,6 +83,7 @@ def test_python_on_path_is_found_with_one_container(engine, name, path):
     assert probed.python.path == path
     assert probed.python.version[:2] == bases.BASES[name].version[:2]
     assert probed.python.implementation == "cpython"
+    assert probed.python.system.startswith(f"{os.uname().machine}-")
     assert engine.commands == ["python3"]
 
 
@@ -150,7 +151,9 @@ def test_a_python_outside_path_is_used_if_path_has_none(engine, image_with_fake_
     probed = probe_image(
         engine, image_with_fake_pythons({"/opt/conda/bin/python": "3, 7, 12"}), None
     )
-    assert probed.python == ImagePython("/opt/conda/bin/python", (3, 7, 12), "cpython")
+    assert probed.python == ImagePython(
+        "/opt/conda/bin/python", (3, 7, 12), "cpython", "x86_64-musl"
+    )
 
 
 def test_the_result_is_cached_by_the_images_id(engine, resources, image_with_fake_pythons):
