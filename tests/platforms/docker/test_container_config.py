@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,8 +74,19 @@ def test_containers_have_the_labels_of_nuclio() -> None:
     assert DockerKey("nuclio", "greeter").container_name == "nuclio-nuclio-greeter"
 
 
+def test_the_grpc_port_is_published_beside_the_http_port() -> None:
+    triggers = {"web": {"kind": "http", "attributes": {"protocols": ["grpc"]}}}
+    placement = replace(PLACEMENT, grpc_port=20002)
+    created = body(placement, triggers=triggers)
+    assert sorted(created["ExposedPorts"]) == ["8080/tcp", "8081/tcp"]
+    bindings = created["HostConfig"]["PortBindings"]
+    assert [entry["HostPort"] for entry in bindings["8081/tcp"]] == ["20002", "20002"]
+    assert "PortBindings" not in host(placement.unpublished())
+    assert sorted(body()["ExposedPorts"]) == ["8080/tcp"]
+
+
 def test_labels_contain_the_whole_revision() -> None:
-    revision = revision_record(function(description="d"))
+    revision = revision_record(function(description="d")).with_ports(20001, 20002)
     assert decode_revision(revision.container_labels()) == revision
     failed = revision.with_failure("why")
     assert decode_revision(failed.record_labels()) == failed

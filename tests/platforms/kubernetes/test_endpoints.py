@@ -113,3 +113,11 @@ class _ClusterWithoutNodes:
         if kind is kinds.NODE:
             raise ForbiddenError("not nodes")
         return [{"status": {"hostIP": host}} for host in self.hosts]
+
+
+def test_the_node_port_for_grpc_is_that_of_the_port_with_its_name() -> None:
+    ports = [{"name": "http", "port": 8080, "nodePort": 30001}]
+    assert endpoints.grpc_node_port({"spec": {"ports": ports}}) == 0
+    ports.append({"name": "grpc", "port": 8081, "nodePort": 30002})
+    assert endpoints.grpc_node_port({"spec": {"ports": ports}}) == 30002
+    assert endpoints.grpc_node_port(None) == 0

@@ -325,3 +325,12 @@ def test_the_class_of_ingresses_is_selected(monkeypatch: pytest.MonkeyPatch) -> 
     assert ingress_class(ingressClassName="nginx") == "nginx"
     # Kubernetes accepts only one of the two.
     assert ingress_class({"kubernetes.io/ingress.class": "older"}) is None
+
+
+def test_a_function_that_serves_grpc_has_a_second_named_port() -> None:
+    manifests = objects(triggers=http(protocols=["v1", "grpc"]))
+    (_, grpc) = manifests["Service"]["ports"]
+    assert grpc == {"name": "grpc", "protocol": "TCP", "port": 8081, "targetPort": 8081}
+    (container,) = manifests["Deployment"]["template"]["spec"]["containers"]
+    assert {"name": "grpc", "containerPort": 8081, "protocol": "TCP"} in container["ports"]
+    assert [port["name"] for port in objects()["Service"]["ports"]] == ["http"]
