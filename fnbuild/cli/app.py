@@ -44,6 +44,7 @@ COMMANDS = {
             "get": ("get:get", "Show functions, projects or the audit log."),
             "logs": ("logs:logs", "Show the log of a function."),
             "port-forward": ("port_forward:port_forward", "Forward a local port to a function."),
+            "model": ("model:model", "Upload models to storage, and list them."),
             "delete": ("delete:delete", "Delete functions or projects.", "del"),
         },
         section="Use and monitor",

@@ -178,8 +178,8 @@ def _s3_settings(flags: Mapping[str, Any]) -> S3Settings:
     names = ("endpoint", "region", *_SWITCHES, "ca_bundle", "ca_bundle_config_map")
     values = {name: flags[name] for name in names}
     if flags["storage_type"] != "s3" and any(value not in ("", None) for value in values.values()):
-        given = next(name for name, value in values.items() if value not in ("", None))
-        raise UsageError(f"--{given.replace('_', '-')} is an option of --type s3")
+        option = next(name for name, value in values.items() if value not in ("", None))
+        raise UsageError(f"--{option.replace('_', '-')} is an option of --type s3")
     return S3Settings(**values)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,26 +18,12 @@ from fnbuild.platforms.storage.volumes import (
     VolumeRequest,
     create_volume,
 )
-from tests.cluster import create, own_namespace, require_cluster
+from tests.cluster import create
 from tests.engine import until
 
 pytestmark = pytest.mark.system
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "s3cret/+"}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Cluster:
-    return require_cluster()
-
-
-@pytest.fixture(scope="module")
-def namespace(cluster: Cluster) -> Iterator[str]:
-    with own_namespace(cluster) as name:
-        yield name
-    for volume in cluster.list(kinds.VOLUME, None):
-        if volume["metadata"]["name"].startswith(f"{name}-"):
-            cluster.delete(kinds.VOLUME, "", volume["metadata"]["name"])
 
 
 def test_a_claim_is_bound_to_its_volume(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
