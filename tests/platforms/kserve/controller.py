@@ -1,0 +1,233 @@
+"""A stand-in for KServe's controller in Standard mode, for tests on a real cluster.
+
+It turns the InferenceServices of one namespace into Deployments and Services as KServe does, with
+the names, labels, arguments and volumes of the real ones, and writes their status. The download of
+a model is an init container that prints its storage URI.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from fnbuild.errors import FnbuildError
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import RequestSubject
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
+from fnbuild.platforms.kubeclient.transport import ApiRequest
+from tests.cluster import MERGE
+
+_MANAGER = "kserve-controller"
+_POLL_SECONDS = 0.25
+_PYTHON_IMAGE = "python:3.11"
+_DOWNLOAD = "import sys; print('Copying contents of', sys.argv[1], 'to local'); sys.exit({status})"
+_POD_FIELDS = ("nodeSelector", "tolerations", "serviceAccountName", "volumes", "securityContext",
+               "automountServiceAccountToken", "imagePullSecrets")  # fmt: skip
+
+
+class StandardController:
+    """Acts for KServe in a namespace while its context lasts."""
+
+    def __init__(self, cluster: Cluster, namespace: str):
+        self._cluster = cluster
+        self._namespace = namespace
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.errors: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_POLL_SECONDS):
+            try:
+                for service in self._cluster.list(kinds.INFERENCE_SERVICE, self._namespace):
+                    if "deletionTimestamp" not in service["metadata"]:
+                        self._reconcile(service)
+            except FnbuildError as error:
+                self.errors.append(error.line)
+
+    def _reconcile(self, service: dict[str, Any]) -> None:
+        name, spec = service["metadata"]["name"], service["spec"]
+        wanted = {f"{name}-{part}": (part, spec[part])
+                  for part in ("predictor", "transformer") if spec.get(part)}  # fmt: skip
+        for canary in spec.get("canary") or []:
+            predictor = canary["predictor"]
+            wanted[f"{name}-{predictor['name']}-predictor"] = ("predictor", predictor)
+        stopped = service["metadata"].get("annotations", {}).get("serving.kserve.io/stop")
+        failure: dict[str, Any] | None = None
+        for object_name, (part, component) in (wanted if stopped != "true" else {}).items():
+            try:
+                template = self._template(service, object_name, part, component)
+            except LookupError as error:
+                failure = {"reason": "NoSupportingRuntime", "message": str(error)}
+                continue
+            self._apply(service, object_name, component, template)
+        selector = f"serving.kserve.io/inferenceservice={name}"
+        deployments = self._cluster.list(kinds.DEPLOYMENT, self._namespace, labels=selector)
+        for deployment in deployments:
+            if deployment["metadata"]["name"] not in wanted or stopped == "true":
+                old = deployment["metadata"]["name"]
+                self._cluster.delete(kinds.DEPLOYMENT, self._namespace, old)
+        self._write_status(service, list(map(KubeDeployment, deployments)), wanted, failure)
+
+    def _template(
+        self, service: dict[str, Any], object_name: str, part: str, component: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the template of the component's pods."""
+        name = service["metadata"]["name"]
+        pod = {key: component[key] for key in _POD_FIELDS if key in component}
+        container, uri = self._container(service, part, component)
+        container.setdefault("env", []).append({"name": "INFERENCE_SERVICE_NAME", "value": name})
+        port = ((container.get("ports") or [{}])[0]).get("containerPort", 8080)
+        container.setdefault("readinessProbe", {"tcpSocket": {"port": port}})
+        container["readinessProbe"]["periodSeconds"] = 1
+        pod["containers"] = [container]
+        if uri:
+            self._add_storage(pod, container, uri)
+        labels = {
+            "app": f"isvc.{object_name}",
+            "serving.kserve.io/inferenceservice": name,
+            "component": part,
+        }
+        annotations = service["metadata"].get("annotations", {}) | component.get("annotations", {})
+        return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
+
+    def _container(
+        self, service: dict[str, Any], part: str, component: dict[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        """Return the server's container, and the storage URI of its model or ""."""
+        name = service["metadata"]["name"]
+        if component.get("containers"):
+            container = copy.deepcopy(component["containers"][0])
+            env = container.get("env") or []
+            [uri] = [item["value"] for item in env if item["name"] == "STORAGE_URI"] or [""]
+            for item in env:
+                if item["name"] == "STORAGE_URI":
+                    item["value"] = "/mnt/models"
+            if part == "transformer":
+                self._add_arguments(container, name)
+            return container, uri
+        model = component["model"]
+        runtime = self._runtime(model)
+        container = copy.deepcopy(runtime["spec"]["containers"][0])
+        text = json.dumps(container).replace("{{.Name}}", name)
+        container = json.loads(text)
+        container["args"] = [*(container.get("args") or []), *(model.get("args") or [])]
+        for key in ("env", "resources"):
+            if model.get(key):
+                container[key] = model[key]
+        return container, model.get("storageUri", "")
+
+    def _runtime(self, model: dict[str, Any]) -> dict[str, Any]:
+        runtimes = self._cluster.list(kinds.SERVING_RUNTIME, self._namespace)
+        for runtime in runtimes:
+            if model.get("runtime") in (None, runtime["metadata"]["name"]):
+                formats = [item["name"] for item in runtime["spec"]["supportedModelFormats"]]
+                if model["modelFormat"]["name"] in formats:
+                    return runtime
+        raise LookupError(f"no runtime found to support predictor with model type {model}")
+
+    def _add_arguments(self, container: dict[str, Any], name: str) -> None:
+        arguments = container.setdefault("args", [])
+        for option, value in (
+            ("--model_name", name),
+            ("--predictor_host", f"{name}-predictor.{self._namespace}"),
+            ("--http_port", "8080"),
+        ):
+            if not any(argument.startswith(option) for argument in arguments):
+                arguments += [option, value]
+
+    def _add_storage(self, pod: dict[str, Any], container: dict[str, Any], uri: str) -> None:
+        scheme, _, rest = uri.partition("://")
+        mount = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
+        volume: dict[str, Any] = {"name": mount["name"], "emptyDir": {}}
+        if scheme == "pvc":
+            claim, _, folder = rest.rstrip("/").partition("/")
+            volume = {"name": mount["name"], "persistentVolumeClaim": {"claimName": claim}}
+            mount |= {"readOnly": True, **({"subPath": folder} if folder else {})}
+        else:
+            # The name of a file that cannot be downloaded.
+            status = 1 if "missing" in uri else 0
+            command = ["python3", "-c", _DOWNLOAD.format(status=status), uri]
+            initializer = {"name": "storage-initializer", "image": _PYTHON_IMAGE,
+                           "command": command, "volumeMounts": [dict(mount)]}  # fmt: skip
+            pod["initContainers"] = [initializer]
+        pod["volumes"] = [*(pod.get("volumes") or []), volume]
+        container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+
+    def _apply(
+        self,
+        service: dict[str, Any],
+        name: str,
+        component: dict[str, Any],
+        template: dict[str, Any],
+    ) -> None:
+        owner = {"apiVersion": service["apiVersion"], "kind": service["kind"],
+                 "name": service["metadata"]["name"], "uid": service["metadata"]["uid"],
+                 "controller": True, "blockOwnerDeletion": True}  # fmt: skip
+        metadata = {"name": name, "namespace": self._namespace, "ownerReferences": [owner],
+                    "labels": template["metadata"]["labels"]}  # fmt: skip
+        selector = {"app": template["metadata"]["labels"]["app"]}
+        spec = {
+            "replicas": component.get("minReplicas", 1),
+            "selector": {"matchLabels": selector},
+            "template": template,
+            "strategy": component.get("deploymentStrategy") or {"type": "RollingUpdate"},
+        }
+        ports = [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}]
+        for manifest in (
+            kinds.DEPLOYMENT.manifest(metadata, spec=spec),
+            kinds.SERVICE.manifest(metadata, spec={"selector": selector, "ports": ports}),
+        ):
+            self._cluster.apply(manifest, force=True, manager=_MANAGER)
+
+    def _write_status(
+        self,
+        service: dict[str, Any],
+        deployments: list[KubeDeployment],
+        wanted: dict[str, Any],
+        failure: dict[str, Any] | None,
+    ) -> None:
+        name = service["metadata"]["name"]
+        available = {item.name: item.condition("Available").is_true for item in deployments}
+        ready = bool(wanted) and all(available.get(each) for each in wanted) and not failure
+        condition = {"type": "Ready", "status": str(ready)}
+        components = [
+            {"type": f"{part.title()}Ready", "status": str(available.get(each, False))}
+            for each, (part, _) in wanted.items()
+        ]
+        status: dict[str, Any] = {
+            "observedGeneration": service["metadata"]["generation"],
+            "conditions": [*components, condition],
+            "deploymentMode": "Standard",
+        }
+        if ready:
+            status["url"] = f"http://{name}-{self._namespace}.example.com"
+            status["address"] = {"url": f"http://{name}-predictor.{self._namespace}"}
+        transition = "UpToDate" if ready else "InvalidSpec" if failure else "InProgress"
+        status["modelStatus"] = {"transitionStatus": transition}
+        if failure:
+            status["modelStatus"]["lastFailureInfo"] = failure
+        if status == service.get("status"):
+            return
+        path = kinds.INFERENCE_SERVICE.path(self._namespace, name) + "/status"
+        request = ApiRequest("PATCH", path, {"fieldManager": _MANAGER}, {"status": status}, MERGE)
+        subject = RequestSubject("patch", kinds.INFERENCE_SERVICE, self._namespace, name)
+        with suppress(FnbuildError):
+            self._cluster.transport.request_json(request, subject)

@@ -1,0 +1,461 @@
+"""Functions under KServe on a real cluster, where a stand-in acts for KServe's controller."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fnbuild.cli.app import run
+from fnbuild.errors import (
+    BusyError,
+    ConflictError,
+    NotFoundError,
+    NotReadyError,
+    PreconditionError,
+    UsageError,
+)
+from fnbuild.platforms import Artifact, Plan, PlanOptions, lookup
+from fnbuild.platforms.kserve.platform import KServePlatform
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from tests.engine import PYTHON_IMAGE, free_port, until
+from tests.platforms.kserve.samples import function, supported
+from tests.platforms.kserve.test_service_manifest import SAMPLES
+
+pytestmark = pytest.mark.system
+
+SERVER = """\
+import http.server, json, os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+print("the model is loaded", flush=True)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        reply = {"word": os.environ.get("WORD"), "host": self.headers["Host"], "path": self.path,
+                 "arguments": sys.argv[1:], "body": self.rfile.read(length).decode()}
+        data = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    do_POST = do_GET
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+COMMAND = ["python3", "-u", "-c", SERVER]
+FAILING = ["python3", "-c", "raise SystemExit('no weights in /mnt/models')"]
+
+Commands = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def commands(platform: KServePlatform, namespace: str, capsys: Any) -> Commands:
+    """Run a command line for the platform, and return its status, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run([*arguments, "--platform", "kserve", "-n", namespace])
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+class Deployer:
+    """Deploys servers of an existing image."""
+
+    def __init__(self, platform: KServePlatform, namespace: str):
+        self.platform = platform
+        self.namespace = namespace
+        self.progress: list[str] = []
+
+    def plan(self, name: str, kserve: dict[str, Any], **spec: Any) -> Plan:
+        options = PlanOptions(**spec.pop("options", {}))
+        spec.setdefault("readinessTimeoutSeconds", 30)
+        image = "" if kserve.get("model", {}).get("format") else PYTHON_IMAGE
+        if kserve.get("component") or kserve.get("servingRuntime"):
+            image = PYTHON_IMAGE
+        described = function(name, kserve, **spec).with_metadata(namespace=self.namespace)
+        return self.platform.plan(described, Artifact("image", image, ""), options)
+
+    def deploy(self, name: str = "greeter", word: str = "hello", **settings: Any) -> Any:
+        spec = settings.pop("spec", {})
+        kserve = {"command": COMMAND, **settings}
+        plan = self.plan(name, kserve, env=[{"name": "WORD", "value": word}], **spec)
+        return self.platform.apply(plan, self.progress.append)
+
+    def services(self) -> list[str]:
+        listed = self.platform.cluster.list(kinds.INFERENCE_SERVICE, self.namespace)
+        return sorted(item["metadata"]["name"] for item in listed)
+
+
+@pytest.fixture
+def deployer(platform: KServePlatform, namespace: str) -> Deployer:
+    return Deployer(platform, namespace)
+
+
+def ask(platform: KServePlatform, deployment: Any, path: str = "/") -> dict[str, Any]:
+    import urllib.request
+
+    with (
+        platform.reachable_url(deployment) as url,
+        urllib.request.urlopen(url + path, timeout=30) as reply,
+    ):
+        answer: dict[str, Any] = json.load(reply)
+    return answer
+
+
+def test_a_function_is_deployed_changed_rolled_back_and_deleted(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    first = deployer.deploy()
+    assert (first.state, first.revision, first.replicas) == ("ready", 1, (1, 1))
+    assert first.url == f"http://greeter-{namespace}.example.com"
+    assert first.service is not None
+    assert (first.service.ready, first.service.latest_traffic) == ("True", 100)
+    reply = ask(platform, first)
+    assert (reply["word"], reply["arguments"]) == ("hello", ["--model_name=greeter"])
+
+    second = deployer.deploy(word="goodbye")
+    assert (second.state, second.revision) == ("ready", 2)
+    assert ask(platform, second)["word"] == "goodbye"
+    assert [item.state for item in platform.revisions(namespace, "greeter")] == [
+        "active",
+        "superseded",
+    ]
+    unchanged = deployer.plan(
+        "greeter", {"command": COMMAND}, env=[{"name": "WORD", "value": "goodbye"}]
+    )
+    assert unchanged.effective_changes == ()
+
+    third = platform.rollback(namespace, "greeter", None, deployer.progress.append)
+    assert third.revision == 3
+    assert ask(platform, third)["word"] == "hello"
+    assert [item.name for item in platform.deployments(namespace)] == ["greeter"]
+    assert "the model is loaded" in [
+        record.message for record in platform.logs(namespace, "greeter")
+    ]
+    assert platform.replica_names(namespace, "greeter")
+
+    assert platform.delete(namespace, "greeter") is True
+    assert platform.delete(namespace, "greeter") is False
+    assert deployer.services() == []
+    assert platform.cluster.list(kinds.CONFIG_MAP, namespace, labels="fnbuild.io/record") == []
+    with pytest.raises(NotFoundError, match="greeter"):
+        platform.deployment(namespace, "greeter")
+
+
+def test_a_failed_first_deploy_leaves_no_service_behind(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    with pytest.raises(NotReadyError, match="container kserve-container") as error:
+        deployer.deploy(command=FAILING)
+    assert "no weights in /mnt/models" in (error.value.detail or "")
+    assert deployer.services() == []
+    listed = platform.deployment(namespace, "greeter")
+    assert listed.state == "error"
+    assert "exit status" in listed.message
+    assert deployer.deploy().state == "ready"
+
+
+def test_a_failed_revision_leaves_the_old_one_serving(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    deployer.deploy()
+    with pytest.raises(NotReadyError) as error:
+        deployer.deploy(command=FAILING)
+    assert "revision 1 goes on serving" in (error.value.hint or "")
+    current = platform.deployment(namespace, "greeter")
+    assert ask(platform, current)["word"] == "hello"
+    assert [item.state for item in platform.revisions(namespace, "greeter")] == [
+        "failed",
+        "active",
+    ]
+
+
+def test_a_canary_gets_its_share_and_is_promoted(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    with pytest.raises(PreconditionError, match="no revision that could get the other requests"):
+        deployer.deploy(canaryTrafficPercent=20)
+    deployer.deploy()
+    canary = deployer.deploy(word="new", canaryTrafficPercent=20)
+    assert canary.service is not None
+    assert (canary.service.latest_traffic, canary.service.previous_traffic) == (20, 80)
+    live = platform.cluster.get(kinds.INFERENCE_SERVICE, namespace, "greeter")
+    assert live is not None
+    [entry] = live["spec"]["canary"]
+
+    def word_of(predictor: dict[str, Any]) -> str:
+        [container] = predictor["containers"]
+        [word] = [item["value"] for item in container["env"] if item["name"] == "WORD"]
+        return str(word)
+
+    assert (word_of(live["spec"]["predictor"]), word_of(entry["predictor"])) == ("hello", "new")
+    promoted = deployer.deploy(word="new", canaryTrafficPercent=100)
+    assert promoted.service is not None
+    assert promoted.service.latest_traffic == 100
+    live = platform.cluster.get(kinds.INFERENCE_SERVICE, namespace, "greeter")
+    assert live is not None
+    assert "canary" not in live["spec"]
+    assert word_of(live["spec"]["predictor"]) == "new"
+
+
+def test_a_model_runs_on_the_runtime_of_a_function(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    """The article about serving runtimes: a runtime around an image, and a model that names it."""
+    model = {"format": "sklearn", "storageUri": "s3://bucket/iris", "runtime": "example-runtime"}
+    with pytest.raises(PreconditionError, match="RuntimeNotRecognized"):
+        deployer.plan("iris", {"model": model})
+    runtime = deployer.deploy("example-runtime", servingRuntime={"formats": [supported("sklearn")]})
+    assert (runtime.state, runtime.replicas) == ("ready", (0, 0))
+    plan = deployer.plan("iris", {"model": model})
+    [explanation] = plan.explanations
+    assert "ServingRuntime example-runtime serves the model" in explanation
+    iris = platform.apply(plan, deployer.progress.append)
+    assert iris.image is None
+    reply = ask(platform, iris)
+    assert "--model_name=iris" in reply["arguments"]
+    assert reply["word"] == "hello"
+    messages = [record.message for record in platform.init_logs(namespace, "iris")]
+    assert "Copying contents of s3://bucket/iris to local" in messages
+    with pytest.raises(ConflictError, match="already selects sklearn"):
+        deployer.plan("other", {"servingRuntime": {"formats": [supported("sklearn")]}})
+    for name in ("iris", "example-runtime"):
+        assert platform.delete(namespace, name)
+    assert platform.cluster.list(kinds.SERVING_RUNTIME, namespace) == []
+
+
+def test_a_failed_download_is_reported_with_its_log(deployer: Deployer) -> None:
+    deployer.deploy("example-runtime", servingRuntime={"formats": [supported("sklearn")]})
+    model = {"format": "sklearn", "storageUri": "s3://bucket/missing"}
+    with pytest.raises(NotReadyError, match="container storage-initializer") as error:
+        deployer.platform.apply(deployer.plan("iris", {"model": model}), print)
+    assert "s3://bucket/missing" in (error.value.detail or "")
+    assert deployer.services() == []
+
+
+def test_a_transformer_joins_the_service_of_its_predictor(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    settings = {"component": "transformer", "inferenceService": "mobilenet"}
+    with pytest.raises(PreconditionError, match="no InferenceService mobilenet"):
+        deployer.deploy("prepare", **settings)
+    deployer.deploy("mobilenet", "predictor")
+    transformer = deployer.deploy("prepare", "transformer", **settings)
+    assert deployer.services() == ["mobilenet"]
+    reply = ask(platform, transformer)
+    assert reply["word"] == "transformer"
+    assert reply["arguments"] == [
+        "--model_name", "mobilenet", "--predictor_host", f"mobilenet-predictor.{namespace}",
+        "--http_port", "8080",
+    ]  # fmt: skip
+    # A new revision of the predictor leaves the transformer alone.
+    deployer.deploy("mobilenet", "newer")
+    live = platform.cluster.get(kinds.INFERENCE_SERVICE, namespace, "mobilenet")
+    assert live is not None
+    assert "transformer" in live["spec"]
+    assert platform.delete(namespace, "prepare")
+    live = platform.cluster.get(kinds.INFERENCE_SERVICE, namespace, "mobilenet")
+    assert live is not None
+    assert "transformer" not in live["spec"]
+    assert platform.deployment(namespace, "mobilenet").state == "ready"
+
+
+def test_objects_that_a_function_refers_to_must_exist(deployer: Deployer) -> None:
+    claim = {"command": COMMAND, "model": {"storageUri": "pvc://nowhere/model"}}
+    with pytest.raises(PreconditionError, match="no PersistentVolumeClaim nowhere") as error:
+        deployer.plan("greeter", claim)
+    assert "fnbuild create volume" in (error.value.hint or "")
+    with pytest.raises(PreconditionError, match="no ServiceAccount nobody"):
+        deployer.plan("greeter", {"command": COMMAND}, serviceAccount="nobody")
+    assert deployer.services() == []
+
+
+def test_objects_of_other_tools_are_listed_and_not_changed(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    container = {"name": "kserve-container", "image": PYTHON_IMAGE, "command": COMMAND}
+    manifest = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "greeter", "namespace": namespace},
+        "spec": {"predictor": {"containers": [container]}},
+    }
+    platform.cluster.apply(manifest, manager="kubectl")
+    until("the service", lambda: platform.deployment(namespace, "greeter").state == "ready")
+    [listed] = platform.deployments(namespace)
+    assert listed.details["deployed_by"] == "another tool"
+    with pytest.raises(ConflictError, match="not managed by fnbuild"):
+        deployer.deploy()
+    with pytest.raises(NotFoundError, match="was not deployed by fnbuild"):
+        platform.delete(namespace, "greeter")
+
+
+def test_a_second_deploy_is_refused_while_one_is_under_way(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    described = function("greeter", {}).with_metadata(namespace=namespace)
+    with (
+        platform.reserve(described, print),
+        pytest.raises(BusyError, match="greeter is being deployed"),
+        platform.reserve(described, print),
+    ):
+        pass
+    assert platform.deployments(namespace) == []
+
+
+def test_secrets_are_in_a_secret_and_nowhere_else(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    spec = {"metadata": {"annotations": {"fnbuild.io/secret-env": "WORD"}}}
+    deployment = deployer.deploy(word="swordfish", spec=spec)
+    assert ask(platform, deployment)["word"] == "swordfish"
+    for kind in (kinds.INFERENCE_SERVICE, kinds.CONFIG_MAP, kinds.DEPLOYMENT):
+        assert "swordfish" not in json.dumps(platform.cluster.list(kind, namespace))
+    revealed = platform.function_with_secrets(deployment)
+    assert [item.value for item in revealed.spec.env] == ["swordfish"]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_api_server_accepts_the_manifests(
+    name: str, kserve_cluster: Cluster, cluster_namespace: str
+) -> None:
+    from tests.platforms.kserve.samples import service
+
+    manifest = service(SAMPLES[name])
+    manifest["metadata"]["namespace"] = cluster_namespace
+    created = kserve_cluster.apply(manifest, dry_run=True)
+    assert created["spec"] == manifest["spec"]
+
+
+def write(folder: Path, name: str, **kserve: Any) -> Path:
+    """Write the configuration of a function of an existing image."""
+    spec = {"platform": {"attributes": {"kserve": {"command": COMMAND, **kserve}}}}
+    file = folder / "function.yaml"
+    file.write_text(yaml.safe_dump({"metadata": {"name": name}, "spec": spec}))
+    return file
+
+
+def test_commands_deploy_list_invoke_and_forward(
+    commands: Commands, namespace: str, tmp_path: Path, platform: KServePlatform
+) -> None:
+    file = write(tmp_path, "greeter")
+    status, _, errors = commands("deploy", "-f", str(file), "--run-image", PYTHON_IMAGE)
+    assert status == 0, errors
+    host = f"greeter-{namespace}.example.com"
+    status, output, _ = commands("get", "functions", "-o", "wide")
+    assert status == 0
+    head, row = (line.lower() for line in output.splitlines()[:2])
+    for column in ("url", "ready", "latest", "previous", "age"):
+        assert column in head
+    assert f"http://{host}" in row
+    assert "true" in row
+    assert "100 %" in row
+
+    status, output, errors = commands("invoke", "greeter", "-b", '{"instances": []}', "-p",
+                                      "/v1/models/greeter:predict")  # fmt: skip
+    assert status == 0, errors
+    reply = json.loads(output)
+    assert (reply["host"], reply["path"]) == (host, "/v1/models/greeter:predict")
+    with platform.reachable_url(platform.deployment(namespace, "greeter")) as gateway:
+        status, output, errors = commands("invoke", "greeter", "--gateway", gateway)
+        assert status == 0, errors
+        assert json.loads(output)["host"] == host
+    status, output, errors = commands("logs", "greeter", "--init")
+    assert status != 0
+    assert "storage-initializer" in errors
+    status, _, errors = commands("update", "function", "greeter", "-e", "WORD=updated")
+    assert status == 0, errors
+    _, output, _ = commands("invoke", "greeter")
+    assert json.loads(output)["word"] == "updated"
+    assert commands("delete", "function", "greeter")[0] == 0
+
+
+def test_port_forward_leads_to_the_function(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    import urllib.request
+
+    deployment = deployer.deploy()
+    port = free_port()
+    with platform.forward_port(deployment, port, 8080) as url:
+        assert url == f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            assert json.load(reply)["word"] == "hello"
+        with (
+            pytest.raises(ConflictError, match=f"port {port} of this machine"),
+            platform.forward_port(deployment, port, 8080),
+        ):
+            pass
+
+
+def test_a_manifest_of_kfserving_is_deployed_as_v1beta1(
+    commands: Commands, tmp_path: Path, deployer: Deployer
+) -> None:
+    deployer.deploy("tf", servingRuntime={"formats": [supported("tensorflow")]})
+    file = tmp_path / "mobilenet_deploy.yaml"
+    file.write_text(f"""
+apiVersion: "serving.kubeflow.org/v1alpha2"
+kind: "InferenceService"
+metadata:
+  name: "mobilenet"
+spec:
+  default:
+    predictor:
+      minReplicas: 1
+      tensorflow:
+        storageUri: "s3://models/saved_models/"
+    transformer:
+      minReplicas: 1
+      custom:
+        container:
+          image: {PYTHON_IMAGE}
+          command: {json.dumps(COMMAND)}
+""")
+    status, output, errors = commands("deploy", "-f", str(file), "--dry-run", "-o", "yaml")
+    assert status == 0, errors
+    assert "ServingRuntime tf (of the namespace) serves the model" in errors
+    [manifest] = yaml.safe_load_all(output)
+    assert manifest["apiVersion"] == "serving.kserve.io/v1beta1"
+    status, _, errors = commands("deploy", "-f", str(file))
+    assert status == 0, errors
+    status, output, errors = commands("invoke", "mobilenet")
+    assert status == 0, errors
+    assert json.loads(output)["arguments"][:2] == ["--model_name", "mobilenet"]
+    assert "Copying contents" in commands("logs", "mobilenet", "--init")[1]
+
+
+def test_commands_say_where_they_do_not_apply(commands: Commands) -> None:
+    status, _, errors = commands("port-forward", "greeter", "x:y")
+    assert status == 2
+    assert "no pair of ports" in errors
+    process = lookup("process")
+    with pytest.raises(UsageError, match="no container that fetches a model"):
+        process.init_logs("nuclio", "greeter")
+
+
+def test_a_followed_log_has_new_records(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    from fnbuild.platforms import LogOptions
+
+    deployer.deploy()
+    stop = threading.Event()
+    seen = []
+    for record in platform.logs(namespace, "greeter", LogOptions(follow=True, stop=stop)):
+        seen.append(record.message)
+        if record.message == "the model is loaded":
+            stop.set()
+            break
+    assert seen
+    assert time.time() > 0
