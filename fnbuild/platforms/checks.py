@@ -32,6 +32,7 @@ AREAS = {
     "node-ports": "reaching functions from this machine",
     "storage": "storage classes for volumes",
     "nuclio": "the Nuclio dashboard",
+    "kserve": "KServe, its configuration and serving runtimes",
 }
 """The areas of checks, each with a short description."""
 

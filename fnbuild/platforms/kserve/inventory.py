@@ -55,12 +55,13 @@ class FunctionObjects:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The components that the function itself runs; all of another tool's service."""
+        """The components of the function: the transformer of another function is one only."""
         if not self.is_managed:
             return tuple(self.service.components) if self.service is not None else ()
-        if self.settings.component == "pair":
-            return ("predictor", "transformer")
-        return (self.settings.component,)
+        settings = self.settings
+        if settings.component == "predictor" or settings.inference_service:
+            return (settings.component,)
+        return ("predictor", "transformer")
 
     @property
     def service_name(self) -> str:
@@ -110,7 +111,7 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
 
 
 def list_pods(cluster: Cluster, objects: FunctionObjects) -> list[Pod]:
-    """Return the pods of the function's own components, oldest first."""
+    """Return the pods of the function's components, oldest first."""
     if objects.settings.serving_runtime is not None:
         return []
     selector = f"{SERVICE_LABEL}={objects.service_name}"
