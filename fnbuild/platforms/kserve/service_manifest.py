@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.processor_settings import event_seconds, processor_settings
 from fnbuild.errors import InputError
 from fnbuild.function.kserve_settings import KServeSettings, Model, kserve_settings
@@ -209,7 +210,7 @@ def _ports(function: Function, mode: Mode) -> list[Raw]:
     if mode == "Knative":
         return [{"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}]
     ports = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
-    if "grpc" in _protocols(function):
+    if serves_grpc(function):
         ports.append({"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"})
     return ports
 
@@ -217,11 +218,6 @@ def _ports(function: Function, mode: Mode) -> list[Raw]:
 def _protocols(function: Function) -> tuple[str, ...]:
     value = _http_attributes(function).get("protocols") or ["v1"]
     return tuple(map(str, value)) if isinstance(value, list) else tuple(str(value).split(","))
-
-
-def serves_grpc(function: Function) -> bool:
-    """Return True if the function asks for gRPC."""
-    return "grpc" in _protocols(function)
 
 
 def _http_attributes(function: Function) -> Raw:

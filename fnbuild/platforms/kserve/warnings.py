@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.kserve_settings import KServeSettings
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kserve.admission import annotation_warnings
 from fnbuild.platforms.kserve.cluster_config import NAMESPACE_VARIABLE, KServeConfig
-from fnbuild.platforms.kserve.service_manifest import Mode, serves_grpc
+from fnbuild.platforms.kserve.service_manifest import Mode
 from fnbuild.platforms.settings import ignored_trigger_attributes, unserved_trigger_warnings
 
 

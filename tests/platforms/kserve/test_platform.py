@@ -25,7 +25,7 @@ from fnbuild.platforms import Artifact, Plan, PlanOptions, lookup
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from tests.engine import PYTHON_IMAGE, free_port, until
+from tests.engine import PYTHON_IMAGE, call, free_port, require_engine, until
 from tests.platforms.kserve.samples import function, supported
 from tests.platforms.kserve.test_service_manifest import SAMPLES
 
@@ -459,3 +459,55 @@ def test_a_followed_log_has_new_records(
             break
     assert seen
     assert time.time() > 0
+
+
+HANDLER = """\
+def init_context(context):
+    context.logger.info("the model is loaded")
+
+def handler(context, event):
+    return {"got": event.body}
+"""
+
+
+def test_a_folder_becomes_a_predictor_of_v1(
+    commands: Commands,
+    namespace: str,
+    tmp_path: Path,
+    platform: KServePlatform,
+    shared_layers: None,
+) -> None:
+    file = tmp_path / "function.yaml"
+    attributes = {"protocols": ["v1", "v2"]}
+    spec = {
+        "handler": "main:handler",
+        "runtime": "python:3.11",
+        "build": {"image": namespace, "noBaseImagesPull": True},
+        "triggers": {"http": {"kind": "http", "attributes": attributes}},
+    }
+    file.write_text(yaml.safe_dump({"metadata": {"name": "greeter"}, "spec": spec}))
+    (tmp_path / "main.py").write_text(HANDLER)
+    try:
+        status, _, errors = commands("deploy", "--path", str(tmp_path))
+        assert status == 0, errors
+        body, path = '{"instances": [{"a": 1}, {"a": 2}]}', "/v1/models/greeter:predict"
+        status, output, errors = commands(
+            "invoke", "greeter", "-c", "application/json", "-b", body, "-p", path
+        )
+        assert status == 0, errors
+        assert json.loads(output) == {"predictions": [{"got": {"a": 1}}, {"got": {"a": 2}}]}
+        json_type = ("-c", "application/json")
+        status, output, _ = commands("invoke", "greeter", *json_type, "-b", '{"b": 1}')
+        assert json.loads(output) == {"got": {"b": 1}}
+        [statistics] = platform.statistics(platform.deployment(namespace, "greeter")).values()
+        assert statistics.requests
+        (tmp_path / "main.py").write_text("import nowhere_to_be_found\n")
+        status, _, errors = commands("deploy", "--path", str(tmp_path))
+        assert status == 1
+        assert "nowhere_to_be_found" in errors
+        assert "revision 1 goes on serving" in errors
+    finally:
+        engine = require_engine()
+        images = call(engine, "images", "--filter", f"reference={namespace}*", "-q").split()
+        for image in set(images):
+            call(engine, "rmi", "--force", image)
