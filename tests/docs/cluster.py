@@ -6,15 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import own_namespace, require_cluster
 from tests.docs.containers import containers
 from tests.engine import free_port, registry
+from tests.platforms.kserve.controller import StandardController
+from tests.platforms.kserve.definitions import install_definitions
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """Yield variables for a reader's shell; remove what was created with them."""
+    with _cluster(require_cluster(), folder) as variables:
+        yield variables
+
+
+@contextmanager
+def kserve(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield variables for a cluster where a stand-in acts for KServe's controller."""
     result = require_cluster()
+    install_definitions(result)
+    with (
+        _cluster(result, folder) as variables,
+        StandardController(result, variables["NUCTL_NAMESPACE"]),
+    ):
+        yield variables
+
+
+@contextmanager
+def _cluster(result: Cluster, folder: Path) -> Iterator[dict[str, str]]:
     with (
         containers(),
         own_namespace(result) as namespace,

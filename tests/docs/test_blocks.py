@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.function import reader
-from tests.docs.cluster import cluster
+from tests.docs.cluster import cluster, kserve
 from tests.docs.containers import containers
 
 pytestmark = pytest.mark.system
@@ -28,7 +28,11 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ ]*([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # What documents need in addition to this machine.
-NEEDS = {"containers.md": lambda _: containers(), "kubernetes.md": cluster}
+NEEDS = {
+    "containers.md": lambda _: containers(),
+    "kubernetes.md": cluster,
+    "kserve.md": kserve,
+}
 
 # The run of the whole test suite cannot be a step of itself; a clone needs the network.
 NOT_RUN = re.compile(r"^(scripts/test|git clone .*|cd fnbuild)$", re.MULTILINE)
