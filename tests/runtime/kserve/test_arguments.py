@@ -45,7 +45,7 @@ MODEL = """
             self.ready = True
 
         def predict(self, payload, headers=None):
-            return {"predictions": [self.name, os.environ["STORAGE_URI"], os.getpid()]}
+            return {"predictions": [self.name, os.environ.get("STORAGE_URI"), os.getpid()]}
 
     if __name__ == "__main__":
         args, _ = kserve.model_server.parser.parse_known_args()
@@ -53,15 +53,29 @@ MODEL = """
 """
 
 
+TRANSFORMER = """
+    import kserve
+
+    class Transformer(kserve.Model):
+        def postprocess(self, result, headers=None, response_headers=None):
+            name = result["predictions"][0]
+            return {"predictions": [name + " of a predictor"]}
+
+    if __name__ == "__main__":
+        args, _ = kserve.model_server.parser.parse_known_args()
+        kserve.ModelServer().start([Transformer(args.model_name)])
+"""
+
+
 class Container:
     """The program of an image on this machine, with the ports that it listens on."""
 
-    def __init__(self, folder: Path, arguments: list[str], python: str) -> None:
+    def __init__(self, folder: Path, source: str, arguments: list[str], python: str) -> None:
         self.port = engine.free_port()
         self.loaded = folder / "loaded"
         code = folder / "code"
         code.mkdir()
-        (code / "main.py").write_text(textwrap.dedent(MODEL))
+        (code / "main.py").write_text(textwrap.dedent(source))
         numbers = interpreters.numbers("3.6") if "3.6" in python else sys.version_info[:2]
         config = {
             "function": {"name": "own-name"},
@@ -72,9 +86,9 @@ class Container:
             "log": {"level": "debug", "format": "json"},
         }
         environ = {"FNBUILD_PROCESSOR": json.dumps(config), "LOADED": str(self.loaded)}
-        source = PROGRAM.format(root=str(ROOT), port=engine.free_port())
+        program = PROGRAM.format(root=str(ROOT), port=engine.free_port())
         self.process = subprocess.Popen(
-            [python, "-IS", "-c", source, "--http_port", str(self.port), *arguments],
+            [python, "-IS", "-c", program, "--http_port", str(self.port), *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **environ},
@@ -87,9 +101,14 @@ class Container:
             return True
         return False
 
-    def predict(self) -> Any:
-        headers = {"content-type": "application/json"}
-        return ask("POST", f"http://127.0.0.1:{self.port}", "/", b'{"instances": []}', headers)
+    def get(self, path: str) -> tuple[int, Any]:
+        reply = ask("GET", f"http://127.0.0.1:{self.port}", path)
+        return reply.status, json.loads(reply.body)
+
+    def predict(self, name: str) -> tuple[int, Any]:
+        path = f"/v1/models/{name}:predict"
+        reply = ask("POST", f"http://127.0.0.1:{self.port}", path, b'{"instances": []}')
+        return reply.status, json.loads(reply.body)
 
 
 @pytest.fixture
@@ -97,8 +116,10 @@ def container(tmp_path: Path) -> Iterator[Callable[..., Container]]:
     """`container(*arguments)`: a started program."""
     started: list[Container] = []
 
-    def start(*arguments: str, python: str = sys.executable) -> Container:
-        started.append(Container(tmp_path, list(arguments), python))
+    def start(*arguments: str, source: str = MODEL, python: str = sys.executable) -> Container:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(Container(folder, source, list(arguments), python))
         return started[-1]
 
     yield start
@@ -121,8 +142,28 @@ def test_the_port_is_closed_until_the_model_is_loaded(
     assert not program.connects()
     program.loaded.touch()
     eventually(program.connects, PATIENCE)
-    reply = program.predict()
-    assert json.loads(reply.body)["predictions"][:2] == ["m", str(folder)]
+    status, answer = program.predict("m")
+    assert (status, answer["predictions"][:2]) == (200, ["m", str(folder)])
+    assert program.get("/v1/models/m") == (200, {"name": "m", "ready": True})
+    assert program.get("/v2/models/m/ready") == (200, {"name": "m", "ready": True})
+    assert program.predict("own-name")[0] == 404
+
+
+@pytest.mark.system
+def test_two_containers_are_a_transformer_and_its_predictor(
+    container: Callable[..., Container],
+) -> None:
+    predictor = container("--model_name", "m")
+    predictor.loaded.touch()
+    eventually(predictor.connects, PATIENCE)
+    host = f"127.0.0.1:{predictor.port}"
+    transformer = container("--model_name", "m", "--predictor_host", host, source=TRANSFORMER)
+    transformer.loaded.touch()
+    eventually(transformer.connects, PATIENCE)
+    status, answer = transformer.predict("m")
+    assert (status, answer["predictions"][0]) == (200, "m of a predictor")
+    predictor.process.kill()
+    assert transformer.predict("m")[0] == 503
 
 
 @pytest.mark.system
