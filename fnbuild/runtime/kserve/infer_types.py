@@ -36,12 +36,7 @@ def numpy_datatype(dtype: Any) -> str:
 
 class _Tensor:
     def __init__(
-        self,
-        name: str,
-        shape: List[int],
-        datatype: str,
-        data: Any = None,
-        parameters: Optional[Dict[str, Any]] = None,
+        self, name: str, shape: List[int], datatype: str, data: Any = None, parameters: Any = None
     ) -> None:
         self.name = name
         self.shape = shape
@@ -73,15 +68,8 @@ class _Tensor:
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the tensor as in JSON."""
-        tensor: Dict[str, Any] = {
-            "name": self.name,
-            "shape": self.shape,
-            "datatype": self.datatype,
-            "data": self.data,
-        }
-        if self.parameters:
-            tensor["parameters"] = self.parameters
-        return tensor
+        tensor = {"name": self.name, "shape": self.shape, "datatype": self.datatype}
+        return dict(_with_values(tensor, parameters=self.parameters or None), data=self.data)
 
 
 class InferInput(_Tensor):
@@ -99,27 +87,30 @@ class InferOutput(_Tensor):
     """A tensor of a response."""
 
 
-class InferRequest:
+class _Message:
+    """The parts that requests and responses have in common, for keywords of KServe's classes."""
+
+    def __init__(self, model_name: str, identifier: Any, options: Dict[str, Any]) -> None:
+        self.model_name = model_name
+        self.id = identifier
+        self.model_version = options.get("model_version")
+        self.from_grpc = options.get("from_grpc", False)
+        self.parameters = options.get("parameters")
+
+
+class InferRequest(_Message):
     """A request of V2."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the signature of KServe's class
+    def __init__(
         self,
         model_name: str,
         infer_inputs: List[InferInput],
-        request_id: Optional[str] = None,
-        raw_inputs: Any = None,
-        from_grpc: bool = False,
-        parameters: Optional[Dict[str, Any]] = None,
-        request_outputs: Any = None,
-        model_version: Optional[str] = None,
+        request_id: Any = None,
+        **options: Any,
     ) -> None:
-        self.model_name = model_name
+        super().__init__(model_name, request_id, options)
         self.inputs = infer_inputs
-        self.id = request_id
-        self.from_grpc = from_grpc
-        self.parameters = parameters
-        self.request_outputs = request_outputs
-        self.model_version = model_version
+        self.request_outputs = options.get("request_outputs")
         self.use_binary_outputs = False
 
     def get_input_by_name(self, name: str) -> Optional[InferInput]:
@@ -128,53 +119,27 @@ class InferRequest:
 
     def to_rest(self) -> Tuple[Dict[str, Any], None]:
         """Return the request as an object for JSON."""
-        body: Dict[str, Any] = {"inputs": [tensor.to_dict() for tensor in self.inputs]}
-        _add_given(body, id=self.id, parameters=self.parameters, outputs=self.request_outputs)
-        return body, None
+        body = {"inputs": [tensor.to_dict() for tensor in self.inputs]}
+        outputs = self.request_outputs
+        return _with_values(body, id=self.id, parameters=self.parameters, outputs=outputs), None
 
 
-class InferResponse:
+class InferResponse(_Message):
     """A response of V2."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the signature of KServe's class
-        self,
-        response_id: Optional[str],
-        model_name: str,
-        infer_outputs: List[InferOutput],
-        model_version: Optional[str] = None,
-        raw_outputs: Any = None,
-        from_grpc: bool = False,
-        parameters: Optional[Dict[str, Any]] = None,
-        use_binary_outputs: bool = False,
-        requested_outputs: Any = None,
+    def __init__(
+        self, response_id: Any, model_name: str, infer_outputs: List[InferOutput], **options: Any
     ) -> None:
-        self.id = response_id
-        self.model_name = model_name
+        super().__init__(model_name, response_id, options)
         self.outputs = infer_outputs
-        self.model_version = model_version
-        self.from_grpc = from_grpc
-        self.parameters = parameters
 
     @classmethod
     def from_rest(cls, response: Dict[str, Any]) -> "InferResponse":
         """Return the response of a predictor's JSON."""
-        outputs = [
-            InferOutput(
-                tensor["name"],
-                tensor["shape"],
-                tensor["datatype"],
-                tensor.get("data"),
-                tensor.get("parameters"),
-            )
-            for tensor in response["outputs"]
-        ]
-        return cls(
-            response.get("id"),
-            response.get("model_name", ""),
-            outputs,
-            response.get("model_version"),
-            parameters=response.get("parameters"),
-        )
+        names = ("name", "shape", "datatype", "data", "parameters")
+        outputs = [InferOutput(*map(tensor.get, names)) for tensor in response["outputs"]]
+        options = {name: response.get(name) for name in ("model_version", "parameters")}
+        return cls(response.get("id"), response.get("model_name", ""), outputs, **options)
 
     def get_output_by_name(self, name: str) -> Optional[InferOutput]:
         """Return the tensor of that name, or None."""
@@ -182,11 +147,16 @@ class InferResponse:
 
     def to_rest(self) -> Tuple[Dict[str, Any], None]:
         """Return the response as an object for JSON."""
-        body: Dict[str, Any] = {"model_name": self.model_name}
-        _add_given(body, id=self.id, model_version=self.model_version, parameters=self.parameters)
-        body["outputs"] = [tensor.to_dict() for tensor in self.outputs]
-        return body, None
+        body = {
+            "model_name": self.model_name,
+            "outputs": [tensor.to_dict() for tensor in self.outputs],
+        }
+        version = self.model_version
+        return _with_values(
+            body, id=self.id, model_version=version, parameters=self.parameters
+        ), None
 
 
-def _add_given(body: Dict[str, Any], **values: Any) -> None:
-    body.update({key: value for key, value in values.items() if value is not None})
+def _with_values(body: Dict[str, Any], **values: Any) -> Dict[str, Any]:
+    """Return the object with the values that are set."""
+    return dict(body, **{key: value for key, value in values.items() if value is not None})

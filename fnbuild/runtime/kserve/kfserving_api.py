@@ -62,22 +62,8 @@ class KFModel:
 class KFServer:
     """The server that a model's script starts; the processor serves in its place."""
 
-    def __init__(
-        self,
-        http_port: int = args.http_port,
-        grpc_port: int = args.grpc_port,
-        max_buffer_size: int = args.max_buffer_size,
-        workers: int = args.workers,
-    ) -> None:
-        self.registered_models: Dict[str, Any] = {}
-        self.http_port = http_port
-        self.grpc_port = grpc_port
-        self.max_buffer_size = max_buffer_size
-        self.workers = workers
-
-    def register_model(self, model: Any) -> None:
-        """Add a model by its name."""
-        self.registered_models[model.name] = model
+    def __init__(self, *ports: int, **options: Any) -> None:
+        pass
 
     def start(self, models: List[Any]) -> None:
         """Replaced by the worker, which takes the models."""

@@ -8,7 +8,7 @@ import enum
 import logging
 import os
 import uuid
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from .infer_types import (
     InferenceError,
@@ -73,24 +73,15 @@ parser.add_argument("--enable_predictor_health_check", action="store_true")
 args, _ = parser.parse_known_args()
 
 
-class PredictorConfig:
-    """The address of a predictor, and how it is called."""
+class PredictorConfig(NamedTuple):
+    """The address of a predictor, and how it is called; time is in seconds."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the signature of KServe's class
-        self,
-        predictor_host: Optional[str],
-        predictor_protocol: str = "v1",
-        predictor_use_ssl: bool = False,
-        predictor_request_timeout_seconds: int = 600,
-        predictor_request_retries: int = 0,
-        predictor_health_check: bool = False,
-    ) -> None:
-        self.predictor_host = predictor_host
-        self.predictor_protocol = self.protocol = predictor_protocol
-        self.predictor_use_ssl = self.use_ssl = predictor_use_ssl
-        self.predictor_request_timeout_seconds = self.timeout = predictor_request_timeout_seconds
-        self.predictor_request_retries = self.retries = predictor_request_retries
-        self.predictor_health_check = predictor_health_check
+    predictor_host: Optional[str]
+    predictor_protocol: str = "v1"
+    predictor_use_ssl: bool = False
+    predictor_request_timeout_seconds: int = 600
+    predictor_request_retries: int = 0
+    predictor_health_check: bool = False
 
 
 class Model:
@@ -129,14 +120,6 @@ class Model:
         """Release the resources of the model."""
         self.ready = False
 
-    def get_input_types(self) -> List[Dict[str, Any]]:
-        """Return the names, datatypes and shapes of the inputs."""
-        return []
-
-    def get_output_types(self) -> List[Dict[str, Any]]:
-        """Return the names, datatypes and shapes of the outputs."""
-        return []
-
     async def preprocess(self, payload: Any, headers: Optional[Dict[str, str]] = None) -> Any:
         """Return the payload for `predict`."""
         return payload
@@ -170,14 +153,16 @@ class Model:
 
     def _call(self, host: str, verb: str, payload: Any, headers: Optional[Dict[str, str]]) -> Any:
         config = self.predictor_config
-        protocol = self.protocol or config.protocol
+        protocol = self.protocol or config.predictor_protocol
         protocol = getattr(protocol, "value", protocol)
         if protocol not in ("v1", "v2"):
             raise NotImplementedError(
                 "predictor_protocol %s needs the package kserve; v2 does not" % protocol
             )
         if host not in self._clients:
-            self._clients[host] = PredictorClient(host, config.use_ssl, config.timeout)
+            self._clients[host] = PredictorClient(
+                host, config.predictor_use_ssl, config.predictor_request_timeout_seconds
+            )
         if isinstance(payload, InferRequest):
             payload = payload.to_rest()[0]
         answer = self._clients[host].call(protocol, verb, self.name, payload, headers or {})
@@ -193,8 +178,6 @@ def _config_of_arguments() -> PredictorConfig:
         protocol,
         args.predictor_use_ssl,
         args.predictor_request_timeout_seconds,
-        args.predictor_request_retries,
-        args.enable_predictor_health_check,
     )
 
 
@@ -202,11 +185,7 @@ class ModelServer:
     """The server that a model's script starts; the processor serves in its place."""
 
     def __init__(self, *ports: int, **options: Any) -> None:
-        self.registered_models: Dict[str, Any] = {}
-
-    def register_model(self, model: Any, name: Optional[str] = None) -> None:
-        """Add a model by its name."""
-        self.registered_models[name or model.name] = model
+        pass
 
     def start(self, models: List[Any]) -> None:
         """Replaced by the worker, which takes the models."""
