@@ -14,17 +14,18 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fnbuild.builder.sources.limits import DEFAULT_LIMITS, SourceLimits, format_mebibytes
 from fnbuild.errors import InputError
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.progress import Progress
+from fnbuild.runtime.storage.web import checked_opener
 
 _CHUNK = 1 << 20
 _PROGRESS_SECONDS = 2.0
-_MAX_REDIRECTS = 5
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 # Python's own reasons may contain the whole address of a redirect.
@@ -115,7 +116,8 @@ def download_file(
     target = folder / address.name
     progress(f"downloading {address.display_url}")
     try:
-        with _opener(address).open(request, timeout=limits.idle_seconds) as response:
+        opener = checked_opener(address.headers, partial(_check_redirect, address))
+        with opener.open(request, timeout=limits.idle_seconds) as response:
             digest = _save_body(response, target, address, progress, limits)
     except urllib.error.HTTPError as error:
         error.close()
@@ -160,68 +162,19 @@ def _check_secure(url: str, sha256: str) -> None:
     )
 
 
-class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow a few redirects, each checked like the first address.
+def _check_redirect(
+    address: DownloadAddress, before: urllib.parse.SplitResult, after: urllib.parse.SplitResult
+) -> None:
+    """Check a redirect like the first address.
 
     A remote server must not redirect to services on this machine.
     """
-
-    max_redirections = _MAX_REDIRECTS
-
-    def __init__(self, address: DownloadAddress):
-        self._address = address
-
-    def redirect_request(  # noqa: PLR0913, PLR0917 - overrides a method
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: Any,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        previous = urllib.parse.urlsplit(req.full_url)
-        try:
-            parts = self._check_redirect(newurl, previous.hostname or "")
-        except InputError:
-            fp.close()
-            raise
-        new_request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        same = (parts.scheme, parts.netloc) == (previous.scheme, previous.netloc)
-        if new_request is not None and same:
-            for name, value in self._address.headers.items():
-                new_request.add_unredirected_header(name, value)
-        return new_request
-
-    def _check_redirect(self, url: str, previous_host: str) -> urllib.parse.SplitResult:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise InputError(
-                f"{self._address.display_url} leads to {printable_url(url)}, which is not an"
-                " http(s) address"
-            )
-        _check_secure(url, self._address.sha256)
-        if is_loopback(parts.hostname or "") and not is_loopback(previous_host):
-            raise InputError(
-                f"{self._address.display_url} leads to {printable_url(url)}, on this machine itself"
-            )
-        return parts
-
-
-def _opener(address: DownloadAddress) -> urllib.request.OpenerDirector:
-    # Not `build_opener`, which adds files and FTP.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-        _CheckedRedirects(address),
-    ):
-        opener.add_handler(handler)
-    return opener
+    url = printable_url(after.geturl())
+    if after.scheme not in ("http", "https"):
+        raise InputError(f"{address.display_url} leads to {url}, which is not an http(s) address")
+    _check_secure(after.geturl(), address.sha256)
+    if is_loopback(after.hostname or "") and not is_loopback(before.hostname or ""):
+        raise InputError(f"{address.display_url} leads to {url}, on this machine itself")
 
 
 def _save_body(

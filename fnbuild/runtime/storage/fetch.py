@@ -74,12 +74,7 @@ def fetch_model(request: ModelRequest, report: Report) -> FetchedModel:
         return _local_model(request)
     if uri.scheme == "pvc" or uri.scheme in OCI_SCHEMES:
         # The platform mounts it.
-        if os.path.isdir(request.folder) and os.listdir(request.folder):
-            return _checked(request, FetchedModel(request.folder, {}))
-        hint = "mount the claim at %s, with spec.volumes" % request.folder
-        if uri.scheme != "pvc":
-            hint = "only KServe mounts images; copy the model to a bucket or a claim"
-        raise StorageError("%s is not mounted at %s" % (uri, request.folder), hint)
+        return _mounted_model(request)
     try:
         os.makedirs(os.path.join(request.folder, _STATE, "parts"), exist_ok=True)
         with _locked(os.path.join(request.folder, _STATE, "lock"), report):
@@ -89,6 +84,20 @@ def fetch_model(request: ModelRequest, report: Report) -> FetchedModel:
             "the model cannot be stored in %s: %s" % (request.folder, problem.strerror),
             "mount a writable volume with enough space there, such as an emptyDir",
         ) from None
+
+
+def _mounted_model(request: ModelRequest) -> FetchedModel:
+    uri, folder = request.uri, request.folder
+    if not os.path.isdir(folder):
+        hint = "only KServe mounts images; copy the model to a bucket or a claim"
+        if uri.scheme == "pvc":
+            hint = "claims exist in clusters only; elsewhere use a bucket or a folder"
+        raise StorageError("%s is not mounted at %s" % (uri, folder), hint)
+    if not os.listdir(folder):
+        raise StorageError(
+            "there are no files at %s" % str(uri), "`fnbuild model upload FOLDER %s`" % str(uri)
+        )
+    return _checked(request, FetchedModel(folder, {}))
 
 
 def _local_model(request: ModelRequest) -> FetchedModel:

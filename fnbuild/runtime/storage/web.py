@@ -8,7 +8,7 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
-from typing import IO, Any, Dict, Mapping, Optional
+from typing import IO, Any, Callable, Dict, Mapping, Optional
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import StorageError
@@ -16,6 +16,9 @@ from .errors import StorageError
 IDLE_SECONDS = 60.0
 _MAX_REDIRECTS = 5
 _MAX_DOCUMENT_BYTES = 64 << 20
+
+RedirectCheck = Callable[[SplitResult, SplitResult], None]
+"""A check of a redirect: the addresses before and after it."""
 
 
 class StatusError(StorageError):
@@ -65,18 +68,15 @@ class WebClient:
         body: Optional[bytes] = None,
         method: Optional[str] = None,
     ) -> Any:
-        """Return the response, whose body is read later. Raises StorageError.
-
-        Redirects to the same server get the headers as well; others do not, since they may be
-        credentials.
-        """
+        """Return the response, whose body is read later. Raises StorageError."""
         request = urllib.request.Request(  # noqa: S310 - the callers build http(s) URLs
             url, body, {"User-Agent": "fnbuild"}, method=method
         )
         for name, value in (headers or {}).items():
             request.add_unredirected_header(name, value)
         try:
-            return self._opener(headers or {}).open(request, timeout=IDLE_SECONDS)
+            opener = checked_opener(headers or {}, _check_redirect, self._context)
+            return opener.open(request, timeout=IDLE_SECONDS)
         except urllib.error.HTTPError as error:
             error.close()
             raise _status_error(url, error) from None
@@ -94,21 +94,6 @@ class WebClient:
         """Return the body of a document."""
         with self.open(url, headers, body) as response:
             return read_document(url, response)
-
-    def _opener(self, headers: Mapping[str, str]) -> urllib.request.OpenerDirector:
-        # Not `build_opener`, which adds files and FTP.
-        opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(context=self._context),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPErrorProcessor(),
-            urllib.request.UnknownHandler(),
-            _CheckedRedirects(headers),
-        ):
-            opener.add_handler(handler)
-        return opener
 
 
 def read_document(url: str, response: Any) -> bytes:
@@ -133,12 +118,13 @@ def decode_json(url: str, data: bytes) -> Any:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow a few redirects, but none that leaves TLS or leads to this machine."""
+    """Follow a few redirects after a check of each."""
 
     max_redirections = _MAX_REDIRECTS
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str], check: RedirectCheck) -> None:
         self._headers = headers
+        self._check = check
 
     def redirect_request(  # noqa: PLR0913, PLR0917 - overrides a method
         self,
@@ -150,10 +136,11 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> Optional[urllib.request.Request]:
         before, after = urlsplit(req.full_url), urlsplit(newurl)
-        reason = _redirect_problem(before, after)
-        if reason:
+        try:
+            self._check(before, after)
+        except BaseException:
             fp.close()
-            raise StorageError("%s leads to %s" % (printable_url(req.full_url), reason))
+            raise
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
         if request is not None and (after.scheme, after.netloc) == (before.scheme, before.netloc):
             for name, value in self._headers.items():
@@ -161,14 +148,40 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
-def _redirect_problem(before: SplitResult, after: SplitResult) -> str:
+def checked_opener(
+    headers: Mapping[str, str], check: RedirectCheck, context: Optional[ssl.SSLContext] = None
+) -> urllib.request.OpenerDirector:
+    """Return an opener for http and https. `check` raises an error for a redirect to refuse.
+
+    Redirects to the same server get the headers as well; others do not, since they may be
+    credentials.
+    """
+    # Not `build_opener`, which adds files and FTP.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+        _CheckedRedirects(headers, check),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _check_redirect(before: SplitResult, after: SplitResult) -> None:
+    """Refuse redirects that leave TLS or lead to this machine."""
+    target = ""
     if after.scheme not in ("http", "https"):
-        return "an address that is not http(s)"
-    if before.scheme == "https" and after.scheme != "https":
-        return "an address without TLS"
-    if is_loopback(after.hostname or "") and not is_loopback(before.hostname or ""):
-        return "this machine itself"
-    return ""
+        target = "an address that is not http(s)"
+    elif before.scheme == "https" and after.scheme != "https":
+        target = "an address without TLS"
+    elif is_loopback(after.hostname or "") and not is_loopback(before.hostname or ""):
+        target = "this machine itself"
+    if target:
+        raise StorageError("%s leads to %s" % (printable_url(before.geturl()), target))
 
 
 def _status_error(url: str, error: urllib.error.HTTPError) -> StatusError:

@@ -8,9 +8,11 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from fnbuild.runtime.storage import web as web_module
 from fnbuild.runtime.storage.errors import StorageError
 from tests.runtime.storage.conftest import Fetch
 from tests.storage_servers import FileServer
@@ -140,18 +142,30 @@ def test_headers_of_a_host_come_from_the_environment(
     assert "t0ken" not in str(raised.value)
 
 
-def test_redirects_to_this_machine_and_without_tls_are_refused() -> None:
-    from urllib.parse import urlsplit
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("https://a/x", "http://b/x", "an address without TLS"),
+        ("https://a/x", "https://127.0.0.1/x", "this machine itself"),
+        ("https://a/x", "file:///etc/passwd", r"an address that is not http\(s\)"),
+    ],
+)
+def test_redirects_to_this_machine_and_without_tls_are_refused(
+    before: str, after: str, message: str
+) -> None:
+    with pytest.raises(StorageError, match=f"https://a/x leads to {message}"):
+        web_module._check_redirect(urlsplit(before), urlsplit(after))
+    web_module._check_redirect(urlsplit("https://a/x"), urlsplit("https://b/x"))
 
-    from fnbuild.runtime.storage.web import _redirect_problem
 
-    def problem(before: str, after: str) -> str:
-        return _redirect_problem(urlsplit(before), urlsplit(after))
-
-    assert problem("https://a/x", "http://b/x") == "an address without TLS"
-    assert problem("https://a/x", "https://127.0.0.1/x") == "this machine itself"
-    assert problem("https://a/x", "file:///etc/passwd") == "an address that is not http(s)"
-    assert problem("https://a/x", "https://b/x") == ""
+def test_redirects_keep_credentials_on_the_same_server(
+    web: FileServer, models: Path, fetch: Fetch
+) -> None:
+    web.files["/final/m.pt"] = b"x"
+    web.documents["/m.pt"] = (302, {"Location": f"{web.url}/final/m.pt"}, b"")
+    fetch(f"{web.url}/m.pt", **{"127.0.0.1-headers": '{"Authorization": "Bearer t0ken"}'})
+    assert all(headers["Authorization"] == "Bearer t0ken" for _, _, headers in web.requests)
+    assert files_in(models) == {"m.pt": b"x"}
 
 
 def test_a_single_archive_is_unpacked(web: FileServer, models: Path, fetch: Fetch) -> None:
@@ -223,11 +237,14 @@ def test_local_models_are_left_where_they_are(tmp_path: Path, models: Path, fetc
 def test_claims_and_images_are_mounted_by_the_platform(models: Path, fetch: Fetch) -> None:
     with pytest.raises(StorageError, match="pvc://claim/a is not mounted") as raised:
         fetch("pvc://claim/a")
-    assert f"mount the claim at {models}" in raised.value.hint
+    assert "claims exist in clusters only" in raised.value.hint
     with pytest.raises(StorageError, match="oci://a/b is not mounted") as raised:
         fetch("oci://a/b")
     assert "only KServe mounts images" in raised.value.hint
     models.mkdir()
+    with pytest.raises(StorageError, match="there are no files at pvc://claim/a") as raised:
+        fetch("pvc://claim/a")
+    assert "`fnbuild model upload FOLDER pvc://claim/a`" in raised.value.hint
     (models / "m.pt").write_bytes(WEIGHTS)
     assert fetch("pvc://claim/a").path == str(models)
 
