@@ -5,9 +5,8 @@ element of a BYTES tensor follows its length.
 """
 
 import struct
-import sys
 from array import array
-from typing import Any, Iterable, Iterator, List, NamedTuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
 _LENGTH = struct.Struct("<I")
 
@@ -16,27 +15,21 @@ class TensorError(Exception):
     """The elements of a tensor are invalid; the message says why."""
 
 
-class _Datatype(NamedTuple):
-    """The field with the elements, and their type code; "" for BYTES."""
-
-    field: str
-    code: str
-
-
-# FP16 and BF16 have no field and no JSON form: they are raw in every message.
+# The field with the elements, and their type code; "" for BYTES. FP16 and BF16 have no field and no
+# JSON form: they are raw in every message.
 _DATATYPES = {
-    "BOOL": _Datatype("bool_contents", "B"),
-    "INT8": _Datatype("int_contents", "b"),
-    "INT16": _Datatype("int_contents", "h"),
-    "INT32": _Datatype("int_contents", "i"),
-    "INT64": _Datatype("int64_contents", "q"),
-    "UINT8": _Datatype("uint_contents", "B"),
-    "UINT16": _Datatype("uint_contents", "H"),
-    "UINT32": _Datatype("uint_contents", "I"),
-    "UINT64": _Datatype("uint64_contents", "Q"),
-    "FP32": _Datatype("fp32_contents", "f"),
-    "FP64": _Datatype("fp64_contents", "d"),
-    "BYTES": _Datatype("bytes_contents", ""),
+    "BOOL": ("bool_contents", "B"),
+    "INT8": ("int_contents", "b"),
+    "INT16": ("int_contents", "h"),
+    "INT32": ("int_contents", "i"),
+    "INT64": ("int64_contents", "q"),
+    "UINT8": ("uint_contents", "B"),
+    "UINT16": ("uint_contents", "H"),
+    "UINT32": ("uint_contents", "I"),
+    "UINT64": ("uint64_contents", "Q"),
+    "FP32": ("fp32_contents", "f"),
+    "FP64": ("fp64_contents", "d"),
+    "BYTES": ("bytes_contents", ""),
 }
 
 
@@ -47,11 +40,11 @@ def has_field(datatype: str) -> bool:
 
 def contents_to_raw(datatype: str, contents: Any) -> bytes:
     """Return the raw bytes of an InferTensorContents; raise TensorError."""
-    kind = _kind(datatype)
-    others = [field.name for field, _value in contents.ListFields() if field.name != kind.field]
+    name, code = _field_and_code(datatype)
+    others = [field.name for field, _value in contents.ListFields() if field.name != name]
     if others:
-        raise TensorError("a %s tensor has %s, not %s" % (datatype, kind.field, others[0]))
-    return _to_raw(datatype, kind, getattr(contents, kind.field))
+        raise TensorError("a %s tensor has %s, not %s" % (datatype, name, others[0]))
+    return _to_raw(datatype, code, getattr(contents, name))
 
 
 def values_to_raw(datatype: str, values: Any) -> bytes:
@@ -59,46 +52,44 @@ def values_to_raw(datatype: str, values: Any) -> bytes:
     elements: Iterable[Any] = _flatten(values)
     if datatype == "BYTES":
         elements = [str(element).encode("utf-8") for element in elements]
-    return _to_raw(datatype, _kind(datatype), elements)
+    return _to_raw(datatype, _field_and_code(datatype)[1], elements)
 
 
 def raw_to_contents(datatype: str, raw: bytes, contents: Any) -> None:
     """Add the elements to an InferTensorContents; raise TensorError."""
-    kind = _kind(datatype)
-    getattr(contents, kind.field).extend(_from_raw(datatype, kind, raw))
+    name, code = _field_and_code(datatype)
+    field = getattr(contents, name)
+    if not code:
+        field.extend(_split_bytes(raw))
+        return
+    elements = array(code)
+    try:
+        elements.frombytes(raw)
+    except ValueError:
+        raise TensorError("%d bytes are no %s elements" % (len(raw), datatype)) from None
+    field.extend(elements)
 
 
-def _kind(datatype: str) -> _Datatype:
-    kind = _DATATYPES.get(datatype)
-    if kind is None:
+def _field_and_code(datatype: str) -> Tuple[str, str]:
+    if datatype not in _DATATYPES:
         raise TensorError(
             "a tensor of type %s has raw contents only; the types with fields are %s"
             % (datatype or "(none)", ", ".join(_DATATYPES))
         )
-    return kind
+    return _DATATYPES[datatype]
 
 
-def _to_raw(datatype: str, kind: _Datatype, elements: Iterable[Any]) -> bytes:
-    if not kind.code:
+def _to_raw(datatype: str, code: str, elements: Iterable[Any]) -> bytes:
+    if not code:
         pieces: List[bytes] = []
         for element in elements:
             pieces += (_LENGTH.pack(len(element)), element)
         return b"".join(pieces)
     try:
-        return _little_endian(array(kind.code, elements)).tobytes()
+        # Machines with wheels of grpcio are little-endian.
+        return array(code, elements).tobytes()
     except (OverflowError, TypeError) as error:
         raise TensorError("not elements of type %s: %s" % (datatype, error)) from None
-
-
-def _from_raw(datatype: str, kind: _Datatype, raw: bytes) -> Iterable[Any]:
-    if not kind.code:
-        return _split_bytes(raw)
-    elements = array(kind.code)
-    try:
-        elements.frombytes(raw)
-    except ValueError:
-        raise TensorError("%d bytes are no %s elements" % (len(raw), datatype)) from None
-    return _little_endian(elements)
 
 
 def _split_bytes(raw: bytes) -> Iterator[bytes]:
@@ -113,18 +104,9 @@ def _split_bytes(raw: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _little_endian(elements: "array[Any]") -> "array[Any]":
-    if sys.byteorder == "big":
-        elements.byteswap()
-    return elements
-
-
 def _flatten(values: Any) -> Iterator[Any]:
-    if not isinstance(values, list):
-        yield values
-        return
-    for value in values:
-        # One level of generators for each dimension would slow down large flat lists.
+    for value in values if isinstance(values, list) else [values]:
+        # Not one generator for each element of a flat list.
         if isinstance(value, list):
             yield from _flatten(value)
         else:

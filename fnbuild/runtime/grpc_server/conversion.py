@@ -4,13 +4,7 @@ import json
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 from urllib.parse import quote
 
-from .contents import (
-    TensorError,
-    contents_to_raw,
-    has_field,
-    raw_to_contents,
-    values_to_raw,
-)
+from .contents import TensorError, contents_to_raw, has_field, raw_to_contents, values_to_raw
 from .proto import message_class
 
 SIZE_HEADER = "Inference-Header-Content-Length"
@@ -19,23 +13,11 @@ SIZE_HEADER = "Inference-Header-Content-Length"
 _MAX_INT64 = 1 << 63
 # Hop-by-hop headers, and those that this hop sets itself. Names beginning with `grpc-` or ending
 # in `-bin` are left out as well.
-_OWN_HEADERS = frozenset(
-    (
-        "accept-encoding",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "inference-header-content-length",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
+_OWN_HEADERS = (
+    "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect",
+    "host", "inference-header-content-length", "keep-alive", "te", "trailer", "transfer-encoding",
+    "upgrade",
+)  # fmt: skip
 
 _ModelInferResponse = message_class("ModelInferResponse")
 
@@ -75,28 +57,18 @@ def infer_request(message: Any) -> InferRequest:
     tensors = _raw_inputs(message)
     inputs = []
     for tensor, raw in zip(message.inputs, tensors):  # noqa: B905 - zip has no strict in 3.6
-        parameters = _parameters_to_json(tensor.parameters)
-        parameters["binary_data_size"] = len(raw)
-        inputs.append(
-            {
-                "name": tensor.name,
-                "datatype": tensor.datatype,
-                "shape": list(tensor.shape),
-                "parameters": parameters,
-            }
-        )
+        value = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+        value["parameters"] = _parameters(tensor, binary_data_size=len(raw))
+        inputs.append(value)
     head: Dict[str, Any] = {
-        "parameters": dict(_parameters_to_json(message.parameters), binary_data_output=True),
+        "parameters": _parameters(message, binary_data_output=True),
         "inputs": inputs,
     }
     if message.id:
         head["id"] = message.id
     if message.outputs:
         head["outputs"] = [
-            {
-                "name": output.name,
-                "parameters": dict(_parameters_to_json(output.parameters), binary_data=True),
-            }
+            {"name": output.name, "parameters": _parameters(output, binary_data=True)}
             for output in message.outputs
         ]
     target = model_path(message.model_name, message.model_version) + "/infer"
@@ -162,13 +134,11 @@ def infer_response(headers: Mapping[str, str], body: bytes, typed: bool) -> Any:
     return message
 
 
-def _parameters_to_json(parameters: Any) -> Dict[str, Any]:
-    values = {}
-    for name, parameter in parameters.items():
-        choice = parameter.WhichOneof("parameter_choice")
-        if choice is not None:
-            values[name] = getattr(parameter, choice)
-    return values
+def _parameters(message: Any, **own: Any) -> Dict[str, Any]:
+    """Return the parameters of a message or a tensor, and those of this hop."""
+    choices = [(n, p, p.WhichOneof("parameter_choice")) for n, p in message.parameters.items()]
+    values = {name: getattr(value, choice) for name, value, choice in choices if choice}
+    return dict(values, **own)
 
 
 def _set_parameters(parameters: Any, values: Any) -> None:

@@ -10,13 +10,7 @@ from grpc_health.v1 import health_pb2
 
 from . import proto
 from .contents import TensorError
-from .conversion import (
-    SIZE_HEADER,
-    forwarded_headers,
-    infer_request,
-    infer_response,
-    model_path,
-)
+from .conversion import SIZE_HEADER, forwarded_headers, infer_request, infer_response, model_path
 from .upstream import Answer, Upstream
 
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -74,11 +68,8 @@ class InferenceService:
 
     async def _server_metadata(self, _request: Any, context: Any) -> Any:
         values = await self._get_json("/v2", context)
-        return proto.message_class("ServerMetadataResponse")(
-            name=values.get("name"),
-            version=values.get("version"),
-            extensions=values.get("extensions"),
-        )
+        fields = {key: values.get(key) for key in ("name", "version", "extensions")}
+        return proto.message_class("ServerMetadataResponse")(**fields)
 
     async def _model_ready(self, request: Any, context: Any) -> Any:
         path = model_path(request.name, request.version) + "/ready"
@@ -89,11 +80,8 @@ class InferenceService:
 
     async def _model_metadata(self, request: Any, context: Any) -> Any:
         values = await self._get_json(model_path(request.name, request.version), context)
-        response = proto.message_class("ModelMetadataResponse")(
-            name=values.get("name"),
-            versions=values.get("versions"),
-            platform=values.get("platform"),
-        )
+        fields = {key: values.get(key) for key in ("name", "versions", "platform")}
+        response = proto.message_class("ModelMetadataResponse")(**fields)
         for key, tensors in (("inputs", response.inputs), ("outputs", response.outputs)):
             for tensor in values.get(key) or ():
                 tensors.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
@@ -108,10 +96,7 @@ class InferenceService:
         headers.append(("Content-Type", "application/octet-stream"))
         headers.append((SIZE_HEADER, str(len(request.head))))
         body = [request.head, *request.tensors]
-        try:
-            answer = await self._upstream.post(request.target, headers, body)
-        except OSError as error:
-            await _abort_unreachable(error, context)
+        answer = await _answer(self._upstream.post(request.target, headers, body), context)
         if answer.status != 200:
             await _abort(answer, context)
         try:
@@ -122,11 +107,7 @@ class InferenceService:
 
     async def _get(self, path: str, context: Any) -> Answer:
         headers = forwarded_headers(context.invocation_metadata())
-        try:
-            return await self._upstream.get(path, headers)
-        except OSError as error:
-            await _abort_unreachable(error, context)
-            raise
+        return await _answer(self._upstream.get(path, headers), context)
 
     async def _get_json(self, path: str, context: Any) -> Dict[str, Any]:
         answer = await self._get(path, context)
@@ -174,12 +155,9 @@ class HealthService:
             await asyncio.sleep(_WATCH_INTERVAL)
 
     async def _status(self) -> Any:
-        try:
-            answer = await self._upstream.get("/v2/health/ready")
-        except OSError:
-            return health_pb2.HealthCheckResponse.NOT_SERVING
-        if answer.status == 200:
-            return health_pb2.HealthCheckResponse.SERVING
+        with suppress(OSError):
+            if (await self._upstream.get("/v2/health/ready")).status == 200:
+                return health_pb2.HealthCheckResponse.SERVING
         return health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -195,6 +173,11 @@ async def _abort(answer: Answer, context: Any) -> None:
     await context.abort(_CODES.get(answer.status, grpc.StatusCode.INTERNAL), text)
 
 
-async def _abort_unreachable(error: OSError, context: Any) -> None:
-    text = "the function's processor does not answer: %s" % error
-    await context.abort(grpc.StatusCode.UNAVAILABLE, text)
+async def _answer(request: Awaitable[Answer], context: Any) -> Answer:
+    """Return the answer to a request; end the call if there is none."""
+    try:
+        return await request
+    except OSError as error:
+        text = "the function's processor does not answer: %s" % error
+        await context.abort(grpc.StatusCode.UNAVAILABLE, text)
+        raise

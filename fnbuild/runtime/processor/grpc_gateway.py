@@ -8,11 +8,10 @@ HTTP is served.
 import asyncio
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from .. import sockets
 from ..config import ConfigFileError, ProcessorConfig
@@ -25,7 +24,6 @@ from .grpc_relay import GrpcRelay
 from .pool import WorkerPools
 from .worker_failure import describe_exit
 
-_FOLDER_PREFIX = "fnbuild-grpc-"
 _FIRST_DELAY = 0.5
 _MAX_DELAY = 30.0
 # A server that ran for so many seconds starts again without a longer delay.
@@ -33,12 +31,19 @@ _STEADY_SECONDS = 30.0
 # Typed elements are shorter in a message than in raw bytes, by up to this factor.
 _RAW_FACTOR = 8
 
+_MISSING = (
+    "gRPC is not served, only HTTP: grpcio, protobuf, grpcio-health-checking and grpcio-reflection"
+    " for Python %d.%d are not in %s (%s); deploy the function again where pip reaches a package"
+    " index, or, for functions on this machine, `pip install 'fnbuild[grpc]'`"
+)
+
 
 class GrpcGateway(GrpcProcessOwner):
     """The gRPC side of a processor.
 
-    It serves once its listeners may accept and its server is ready. `http` is the server of the
-    http listeners, whose application and limits it shares.
+    It serves once its listeners may accept and its server is ready; `settled` is True once that
+    was ready or has failed. `http` is the server of the http listeners, whose application and
+    limits it shares.
     """
 
     def __init__(
@@ -49,13 +54,11 @@ class GrpcGateway(GrpcProcessOwner):
         self._loop = http.loop
         self._packages = config.grpc_packages or ""
         self._max_message = http.limits.max_body
-        self._listeners = [sockets.open_listener(listener, "grpc") for listener in config.grpc]
+        self.listeners = [sockets.open_listener(listener, "grpc") for listener in config.grpc]
         self._folder = _make_folder()
-        self._http = HttpServer(http.app, http.limits, http.on_error, loop=self._loop)
-        limits = http.limits
-        self._http.limits = limits._replace(
-            max_body=limits.max_body * _RAW_FACTOR + limits.max_head
-        )
+        size = http.limits.max_body * _RAW_FACTOR + http.limits.max_head
+        limits = http.limits._replace(max_body=size)
+        self._http = HttpServer(http.app, limits, http.on_error, loop=self._loop)
         self._http.allocate_body = http.allocate_body
         # The server closes the connection of a call that was cancelled.
         self._http.half_closed_is_gone = True
@@ -66,8 +69,8 @@ class GrpcGateway(GrpcProcessOwner):
         self._process = GrpcProcess(self._folder, self._packages, self, self._loop)
         pools.add_child(self._process)
         self._state = "starting"
-        self._settled = False
-        self._message = ""
+        self.settled = False
+        self._message = self._last_line = ""
         self._accepts = False
         self._draining = False
         self._failures = 0
@@ -75,20 +78,10 @@ class GrpcGateway(GrpcProcessOwner):
         self._restart: Optional[asyncio.TimerHandle] = None
         self._expiry: Optional[asyncio.TimerHandle] = None
 
-    @property
-    def listeners(self) -> List[socket.socket]:
-        """The listening sockets."""
-        return list(self._listeners)
-
-    @property
-    def settled(self) -> bool:
-        """True once the server has been ready or has failed."""
-        return self._settled
-
     def start(self) -> None:
         """Start the server, and listen for its requests."""
         self._http.start(self._private)
-        for sock in self._listeners:
+        for sock in self.listeners:
             self._relay.start(sock)
         if self._packages:
             self._start_server()
@@ -111,55 +104,49 @@ class GrpcGateway(GrpcProcessOwner):
     def _accept_if_ready(self) -> None:
         if self._accepts and self._state != "starting" and not self._draining:
             self._relay.resume()
-            for sock in self._listeners:
-                if self._state == "ready":
-                    self._log.info("Listening on grpc://%s:%d" % sock.getsockname()[:2])
 
     # Callbacks of the process.
 
     def on_server_ready(self) -> None:
-        self._state = "ready"
-        self._settled = True
-        self._message = ""
+        self._set_state("ready")
+        for sock in self.listeners:
+            self._log.info("Listening on grpc://%s:%d" % sock.getsockname()[:2])
         self._accept_if_ready()
 
     def on_server_line(self, line: str) -> None:
+        self._last_line = line
         self._log.write(LogRecord("info", line, "grpc"))
 
     def on_server_end(self, status: int) -> None:
         if self._draining:
             return
         if status == channel.MISSING_STATUS:
-            self._give_up(" ".join(self._process.last_lines))
+            self._give_up(self._last_line)
             return
         if time.monotonic() - self._started > _STEADY_SECONDS:
             self._failures = 0
         self._start_again(describe_exit("grpc", status).replace("worker grpc", "the gRPC server"))
 
+    def _set_state(self, state: str, message: str = "") -> None:
+        self._state = state
+        self._message = message
+        self.settled = True
+
     def _start_again(self, reason: str) -> None:
         # New connections wait in the queue of the sockets.
         self._relay.pause()
-        self._state = "starting"
-        self._settled = True
-        self._message = reason
+        self._set_state("starting", reason)
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2.0 ** min(self._failures, 10))
         self._failures += 1
         self._log.error("%s; it starts again in %g s" % (reason, delay))
         self._restart = self._loop.call_later(delay, self._start_server)
 
     def _give_up(self, reason: str) -> None:
-        version = "%d.%d" % sys.version_info[:2]
-        self._message = (
-            "gRPC is not served, only HTTP: grpcio, protobuf, grpcio-health-checking and"
-            " grpcio-reflection for Python %s are not in %s (%s); deploy the function again where"
-            " pip reaches a package index, or, for functions on this machine, `pip install"
-            " 'fnbuild[grpc]'`" % (version, self._packages or "a folder", reason)
-        )
-        self._state = "unavailable"
-        self._settled = True
-        self._log.error(self._message)
-        self._pools.warnings.append(self._message)
-        reply = Reply.json(503, {"error": self._message})
+        message = _MISSING % (*sys.version_info[:2], self._packages or "a folder", reason)
+        self._set_state("unavailable", message)
+        self._log.error(message)
+        self._pools.warnings.append(message)
+        reply = Reply.json(503, {"error": message})
         assert isinstance(reply.body, bytes)
         self._relay.refusal = encode_reply_head(reply, False, "1.1") + reply.body
         self._accept_if_ready()
@@ -210,14 +197,12 @@ class GrpcGateway(GrpcProcessOwner):
 
 def _make_folder() -> str:
     """Return a new folder for sockets, which only this user may enter."""
-    try:
-        return tempfile.mkdtemp(prefix=_FOLDER_PREFIX)
-    except OSError:
-        # An image with a read-only file system.
+    problem: Optional[OSError] = None
+    # The second is for images with a read-only file system.
+    for parent in (None, "/dev/shm"):  # noqa: S108 - the folder has mode 0700
         try:
-            return tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir="/dev/shm")
+            return tempfile.mkdtemp(prefix="fnbuild-grpc-", dir=parent)
         except OSError as error:
-            raise ConfigFileError(
-                "listeners.grpc needs a folder for its sockets: %s; set TMPDIR to one that the"
-                " function may write to" % error
-            ) from None
+            problem = error
+    text = "listeners.grpc: no folder for sockets: %s; set TMPDIR to one that is writable"
+    raise ConfigFileError(text % problem)

@@ -4,16 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections import deque
 from contextlib import suppress
-from typing import Deque, List, Optional
+from typing import List, Optional
 
 from ..grpc_server import channel
 from .children import ChildProcess, kill_group, reap_child
 from .worker_process import LinePipe
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(channel.__file__)), "__main__.py")
-_KEPT_LINES = 20
 
 
 class GrpcProcessOwner:
@@ -30,15 +28,11 @@ class GrpcProcessOwner:
 
 
 class GrpcProcess(ChildProcess):
-    """A gRPC server in its process. `folder` has its sockets, `packages` grpcio and protobuf.
-
-    `last_lines` are the last lines of its standard error.
-    """
+    """A gRPC server in its process. `folder` has its sockets, `packages` grpcio and protobuf."""
 
     def __init__(
         self, folder: str, packages: str, owner: GrpcProcessOwner, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.last_lines: Deque[str] = deque(maxlen=_KEPT_LINES)
         self._folder = folder
         self._packages = packages
         self._owner = owner
@@ -51,10 +45,9 @@ class GrpcProcess(ChildProcess):
         """Start the process; messages are limited to so many bytes. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self._folder, channel.SERVER_SOCKET))
-        self.last_lines.clear()
-        self._pipes = [LinePipe(self._loop, self._on_line)]
-        self._pipes.append(LinePipe(self._loop, self._on_error_line))
-        out, errors = self._pipes
+        out = LinePipe(self._loop, self._on_line)
+        errors = LinePipe(self._loop, self._owner.on_server_line)
+        self._pipes = [out, errors]
         commands, self._commands = os.pipe()
         try:
             self._popen = subprocess.Popen(
@@ -74,10 +67,6 @@ class GrpcProcess(ChildProcess):
     def _on_line(self, line: str) -> None:
         if line == channel.READY:
             self._owner.on_server_ready()
-
-    def _on_error_line(self, line: str) -> None:
-        self.last_lines.append(line)
-        self._owner.on_server_line(line)
 
     def stop(self, seconds: float) -> None:
         """End the server; calls in flight get so many seconds. Further calls have no effect."""

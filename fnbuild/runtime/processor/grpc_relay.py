@@ -8,7 +8,7 @@ calls that arrive before the client has read it.
 import asyncio
 import socket
 import struct
-from typing import Callable, List, Optional, Set
+from typing import Callable, Optional, Set
 
 from .. import sockets
 from ..acceptor import Acceptor
@@ -138,7 +138,8 @@ class GrpcRelay:
         self._acceptor = Acceptor(loop, self._connect, on_error)
         self._acceptor.pause()
         self._connections: Set[_ClientEnd] = set()
-        self._waiters: List[asyncio.Future[None]] = []
+        self._closed = asyncio.Event()
+        self._closed.set()
         self.start = self._acceptor.start
         self.pause = self._acceptor.pause
         self.resume = self._acceptor.resume
@@ -150,8 +151,7 @@ class GrpcRelay:
 
     def _connect(self, client: socket.socket) -> None:
         if self.refusal is not None:
-            end = _ClientEnd(self._loop, client, lambda: self._forget(end))
-            self._connections.add(end)
+            end = self._add(client)
             end.stream.write(self.refusal)
             # Closing at once would reset the connection before the client has read the reason.
             self._loop.call_later(_REFUSAL_LINGER, end.stream.close)
@@ -166,18 +166,20 @@ class GrpcRelay:
             client.close()
             return
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        end = _ClientEnd(self._loop, client, lambda: self._forget(end))
-        other = _End(self._loop, server, lambda: None)
+        end, other = self._add(client), _End(self._loop, server, lambda: None)
         end.connect(other)
         other.connect(end)
+
+    def _add(self, client: socket.socket) -> _ClientEnd:
+        end = _ClientEnd(self._loop, client, lambda: self._forget(end))
         self._connections.add(end)
+        self._closed.clear()
+        return end
 
     def _forget(self, connection: _ClientEnd) -> None:
         self._connections.discard(connection)
         if not self._connections:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.set_result(None)
+            self._closed.set()
 
     def retire(self) -> None:
         """Ask the clients to make further calls on new connections."""
@@ -186,10 +188,7 @@ class GrpcRelay:
 
     async def wait_closed(self) -> None:
         """Wait until no connection is open."""
-        if self._connections:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+        await self._closed.wait()
 
     def close(self) -> None:
         """Stop accepting and close every connection."""
