@@ -57,13 +57,9 @@ class _Server:
                 self._stopping.set_result(float(seconds))
 
 
-async def _serve(max_message: int) -> None:
-    await _Server(max_message).run()
-
-
 def main(arguments: List[str]) -> int:
     """Serve; the argument is the largest message in bytes."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(int(arguments[0])))
+    loop.run_until_complete(_Server(int(arguments[0])).run())
     return 0

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from contextlib import suppress
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict
+from typing import Any, AsyncIterator, Awaitable, Dict
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -28,8 +28,6 @@ _CODES = {
 # Seconds between the checks of a Watch call.
 _WATCH_INTERVAL = 1.0
 
-Method = Callable[[Any, Any], Awaitable[Any]]
-
 
 class InferenceService:
     """The methods of GRPCInferenceService. Each calls the processor's V2 protocol."""
@@ -39,7 +37,7 @@ class InferenceService:
 
     def handler(self) -> Any:
         """Return the handler of the service for a server."""
-        methods: Dict[str, Method] = {
+        methods = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
             "ServerMetadata": self._server_metadata,

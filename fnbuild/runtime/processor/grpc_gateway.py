@@ -71,8 +71,7 @@ class GrpcGateway(GrpcProcessOwner):
         self._state = "starting"
         self.settled = False
         self._message = self._last_line = ""
-        self._accepts = False
-        self._draining = False
+        self._accepts = self._draining = False
         self._failures = 0
         self._started = 0.0
         self._restart: Optional[asyncio.TimerHandle] = None

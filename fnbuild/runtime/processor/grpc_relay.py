@@ -15,7 +15,6 @@ from ..acceptor import Acceptor
 from ..streams import Data, Stream, StreamOwner
 
 _FRAME_HEAD = 9
-_GOAWAY = 7
 _MAX_STREAM = 0x7FFFFFFF
 # Seconds until a connection is tried again if the server has a full backlog.
 _RETRY_INTERVAL = 0.02
@@ -23,7 +22,8 @@ _REFUSAL_LINGER = 1.0
 _SEND_BUFFER = 1024 * 1024
 
 
-_RETIRE = b"\0\0\x08" + bytes([_GOAWAY]) + bytes(5) + struct.pack(">II", _MAX_STREAM, 0)
+# A GOAWAY frame without an error, for all streams.
+_RETIRE = b"\0\0\x08\x07" + bytes(5) + struct.pack(">II", _MAX_STREAM, 0)
 
 
 class FrameCounter:

@@ -86,6 +86,20 @@ def test_a_node_port_is_kept_until_the_service_type_changes(
     assert port(serviceType="LoadBalancer") > 0
 
 
+def test_the_node_port_for_grpc_is_kept_and_removed_with_the_protocol(
+    cluster: Cluster, namespace: str
+) -> None:
+    def ports(*protocols: str, **spec: Any) -> dict[str, int]:
+        trigger = {"kind": "http", "attributes": {"protocols": list(protocols)}}
+        service = apply_function(cluster, namespace, "grpc", triggers={"web": trigger}, **spec)
+        return {port["name"]: port["nodePort"] for port in service["Service"]["spec"]["ports"]}
+
+    first = ports("v2", "grpc")
+    assert sorted(first) == ["grpc", "http"]
+    assert ports("v2", "grpc", env=[{"name": "A", "value": "b"}]) == first
+    assert ports("v2") == {"http": first["http"]}
+
+
 def test_removed_settings_are_removed_from_the_cluster(cluster: Cluster, namespace: str) -> None:
     """This includes deprecated fields and defaults of the API server."""
     many_settings = {
