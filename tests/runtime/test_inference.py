@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
+import signal
 import socket
 import struct
 import zlib
@@ -341,6 +343,11 @@ VALID = tensor("x", "FP32", [1], [1.0])
                 ]
             },
             '"z" has 3 rows, and another input has 2',
+        ),
+        ({"inputs": [tensor("x", "INT8", [0], [])]}, "an input has no rows"),
+        (
+            {"inputs": [tensor("x", "BYTES", [1], ["a"]), tensor("y", "INT8", [2], [1, 2])]},
+            '"x" has 1 rows, and another input has 2',
         ),
         ({"inputs": [tensor("x", "INT8", [2000], [1] * 2000)]}, "2000 instances, and the limit"),
     ],
@@ -695,3 +702,37 @@ def test_a_disconnected_client_ends_its_instances(serve: Any) -> None:
         processor.await_record("saw 0")
     assert predictions(predict(processor, 99)) == [1]
     assert len(processor.records(name="handler")) < 10
+
+
+def test_a_killed_worker_loses_its_own_request_only(serve: Any) -> None:
+    handler = """
+    import time
+
+    def handler(context, event):
+        time.sleep(0.005)
+        return event.body
+    """
+    processor = serve(handler, workers=3, trigger=protocols())
+    three = tensor("x", "INT8", [3], [1, 2, 3])
+    expected: list[tuple[Any, int]] = [
+        (lambda: predict(processor, 1), 200),
+        (lambda: predict(processor, 1, 2, 3), 200),
+        (lambda: infer(processor, three), 200),
+        (lambda: processor.send(b"[]", PREDICT), 400),
+        (lambda: infer(processor, {**three, "shape": [4]}), 400),
+        (lambda: processor.send(b"plain"), 200),
+    ]
+    kills = 3
+    with ThreadPoolExecutor(8) as pool:
+        calls = [(pool.submit(call), status) for call, status in expected * 60]
+        for number in range(kills):
+            calls[(number + 1) * len(calls) // 5][0].result()
+            worker = processor.status()["workers"][number]
+            if worker["pid"]:
+                os.kill(worker["pid"], signal.SIGKILL)
+        results = [(call.result(), status) for call, status in calls]
+    failed = [answer for answer, status in results if answer.status != status]
+    assert len(failed) <= kills
+    for answer in failed:
+        assert answer.status == 500
+        assert b"killed" in answer.body

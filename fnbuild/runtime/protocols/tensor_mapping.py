@@ -10,7 +10,7 @@ import json
 from typing import Any, Dict, List, Sequence, Tuple
 
 from .errors import ProtocolError
-from .instances import Instance
+from .instances import Instance, check_count
 from .mapping import PREDICTIONS, FieldPath, Model, TensorField, get_field, set_field
 from .tensors import BYTES, Tensor, element_count, join_rows, tensor_from_value, text_or_bytes
 from .v2 import InferRequest
@@ -22,17 +22,24 @@ class ReplyMappingError(ValueError):
     """The handler's reply does not have the declared outputs; the message names the output."""
 
 
-def split_request(request: InferRequest, model: Model) -> List[List[Tensor]]:
-    """Return the tensors of each instance. A tensor with one row applies to all instances."""
+def split_request(request: InferRequest, model: Model, limit: int) -> List[List[Tensor]]:
+    """Return the tensors of each instance, of which there are at most `limit`.
+
+    A single number applies to all instances. Raises ProtocolError.
+    """
     fields = {field.name: field for field in model.inputs}
     counts = [_instance_count(tensor, fields) for tensor in request.tensors]
     total = next((count for count in counts if count != 1), 1)
     for tensor, count in zip(request.tensors, counts):  # noqa: B905 - no strict in 3.6
-        if count not in (1, total):
+        # Larger data is not repeated: a small request could become very large.
+        if count != total and not _is_number(tensor):
             message = 'the input "%s" has %d rows, and another input has %d'
             raise ProtocolError(message % (tensor.name, count, total))
+    if total == 0:
+        raise ProtocolError("the request has no instances: an input has no rows")
     if total == 1:
         return [request.tensors]
+    check_count(total, limit)
     pairs = list(zip(request.tensors, counts))  # noqa: B905
     return [
         [tensor if count == 1 else tensor.row(index) for tensor, count in pairs]
@@ -45,6 +52,10 @@ def _instance_count(tensor: Tensor, fields: Dict[str, TensorField]) -> int:
         return 1
     field = fields.get(tensor.name)
     return tensor.row_count if field is None or field.batched else 1
+
+
+def _is_number(tensor: Tensor) -> bool:
+    return tensor.datatype != BYTES and element_count(tensor.shape) == 1
 
 
 def _is_image_file(tensor: Tensor) -> bool:

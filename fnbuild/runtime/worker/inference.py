@@ -7,13 +7,12 @@ of the response, and a worker joins the parts. In a batch, all instances are eve
 """
 
 import json
-import struct
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from .. import wire
-from ..protocols import content_coding, v1, v2
+from ..protocols import content_coding, v2
 from ..protocols.errors import ProtocolError, error_body
-from ..protocols.instances import Instance, check_count, join_json
+from ..protocols.instances import Instance, join_json
 from ..protocols.mapping import Model, read_model
 from ..protocols.tensor_mapping import (
     ReplyMappingError,
@@ -21,16 +20,22 @@ from ..protocols.tensor_mapping import (
     output_tensors,
     predictions_tensor,
     read_instance,
-    read_whole_request,
-    split_request,
     tensors_of_response,
 )
 from ..protocols.tensors import Tensor
 from .handler_calls import HandlerCalls, NoExplainerError
+from .inference_call import (
+    CallReader,
+    InferenceCall,
+    InferenceLimits,
+    header,
+    read_tensors,
+    split,
+    write_tensors,
+)
 from .responses import (
     Headers,
     ReplyError,
-    SplitReply,
     WorkerReply,
     header_pairs,
     json_body,
@@ -38,37 +43,12 @@ from .responses import (
 )
 
 _JSON_HEADERS = [("Content-Type", "application/json")]
-# Before tensors between workers: the size of their JSON.
-_JSON_SIZE = struct.Struct("<Q")
 # The lowest status of an error.
 _ERROR_STATUS = 400
 _ALL_BINARY = v2.ResponseOptions("", True, None)
 
 # The result of a call: JSON, or the tensors of the outputs.
 Result = Union[bytes, List[Tensor]]
-
-
-class InferenceLimits(NamedTuple):
-    """The largest body in bytes, the most instances of a request, and the size of a batch or 0."""
-
-    max_body: int
-    max_instances: int
-    batch_size: int
-
-
-class InferenceCall(NamedTuple):
-    """A request as far as it is read: its instances, or for V2 the tensors of each."""
-
-    meta: wire.Meta
-    instances: List[Instance]
-    tensors: List[List[Tensor]]
-    options: v2.ResponseOptions
-    raw: bytes
-
-    @property
-    def size(self) -> int:
-        """The number of instances."""
-        return len(self.tensors) or len(self.instances)
 
 
 class _FinalReply(Exception):  # noqa: N818 - also a complete response
@@ -86,6 +66,7 @@ class InferenceHandler:
         self._calls = calls
         self._model = model
         self._limits = limits
+        self._reader = CallReader(model, limits)
 
     def answer(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
         """Return the reply to a request, to a request for one instance, or to joined parts."""
@@ -97,9 +78,9 @@ class InferenceHandler:
         try:
             if "join" in meta["pr"]:
                 return self._join(meta, body)
-            call = self._read(meta, body)
+            call = self._reader.read(meta, body)
             if call.size > 1 and not self._limits.batch_size:
-                return self._split(call)
+                return split(call)
             instances = call.instances
             return self._write(call, *self._handle(call))
         # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
@@ -134,43 +115,6 @@ class InferenceHandler:
             return _error_reply(400, "the image of an instance is not base64")
         return reply
 
-    # Reading.
-
-    def _read(self, meta: wire.Meta, body: wire.Body) -> InferenceCall:
-        route = meta["pr"]
-        options = v2.ResponseOptions(meta["i"], False, None)
-        if "part" in route:
-            return self._read_part(meta, body, options)
-        coding = _header(meta, "content-encoding")
-        if coding.strip().lower() not in ("", "identity"):
-            body = content_coding.decompress(bytes(body), coding, self._limits.max_body)
-        takes_requests = self._model.takes_requests
-        raw = bytes(body) if takes_requests else b""
-        if route["p"] == "v1":
-            read = v1.read_whole_request if takes_requests else v1.read_instances
-            instances = read(body, meta["ct"])
-            call = InferenceCall(meta, instances, [], options, raw)
-        else:
-            json_size = v2.json_size_of(_header(meta, v2.LENGTH_HEADER.lower()) or None)
-            request = v2.read_request(body, json_size, self._model)
-            options = request.options._replace(identifier=request.options.identifier or meta["i"])
-            if takes_requests:
-                call = InferenceCall(meta, [read_whole_request(request)], [], options, raw)
-            else:
-                tensors = split_request(request, self._model)
-                call = InferenceCall(meta, [], tensors, options, raw)
-        check_count(call.size, self._limits.max_instances)
-        return call
-
-    def _read_part(
-        self, meta: wire.Meta, body: wire.Body, options: v2.ResponseOptions
-    ) -> InferenceCall:
-        """Return the call for a request of one instance, which `_split` has written."""
-        if meta["pr"]["p"] == "v1":
-            values, encoded = v1.parse_json(body)
-            return InferenceCall(meta, [Instance(values, encoded=encoded)], [], options, b"")
-        return InferenceCall(meta, [], [_read_tensors(body, self._model)], options, b"")
-
     def _make_events(self, call: InferenceCall) -> List[Any]:
         instances = call.instances
         if call.tensors:
@@ -189,15 +133,6 @@ class InferenceHandler:
         return events
 
     # Several instances.
-
-    def _split(self, call: InferenceCall) -> SplitReply:
-        route = {"p": call.meta["pr"]["p"], "m": call.meta["pr"]["m"]}
-        if call.tensors:
-            bodies = [_write_tensors(tensors) for tensors in call.tensors]
-        else:
-            values = [[instance.values, instance.encoded] for instance in call.instances]
-            bodies = [json.dumps(value).encode("ascii") for value in values]
-        return SplitReply(bodies, dict(route, part=1), dict(route, join=call.options))
 
     def _join(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
         options = v2.ResponseOptions(*meta["pr"]["join"])
@@ -226,7 +161,7 @@ class InferenceHandler:
                     replies[-1] = self.answer(meta, raw)
                     continue
                 else:
-                    call = self._read(meta, raw)
+                    call = self._reader.read(meta, raw)
                     own_events = self._make_events(call)
             except ProtocolError as error:
                 replies[-1] = self._failure(error, [])
@@ -323,7 +258,7 @@ class InferenceHandler:
     def _write(self, call: InferenceCall, results: List[Result], headers: Headers) -> WorkerReply:
         if "part" in call.meta["pr"]:
             (result,) = results
-            part = result if isinstance(result, bytes) else _write_tensors(result)
+            part = result if isinstance(result, bytes) else write_tensors(result)
             return WorkerReply(200, _JSON_HEADERS, part)
         if call.meta["pr"]["p"] == "v1":
             fragments = [result for result in results if isinstance(result, bytes)]
@@ -341,7 +276,7 @@ class InferenceHandler:
         return [predictions_tensor([result for result in results if isinstance(result, bytes)])]
 
     def _read_outputs(self, part: bytes) -> List[Tensor]:
-        return _read_tensors(part, self._model._replace(inputs=()))
+        return read_tensors(part, self._model._replace(inputs=()))
 
 
 def create_inference_handler(
@@ -355,24 +290,8 @@ def create_inference_handler(
     return InferenceHandler(calls, model, InferenceLimits(*settings["limits"]))
 
 
-def _write_tensors(tensors: Sequence[Tensor]) -> bytes:
-    body, json_size = v2.write_request(tensors)
-    return _JSON_SIZE.pack(json_size) + body
-
-
-def _read_tensors(part: wire.Body, model: Model) -> List[Tensor]:
-    (json_size,) = _JSON_SIZE.unpack_from(part)
-    return v2.read_request(part[_JSON_SIZE.size :], json_size, model).tensors
-
-
 def _v1_key(meta: wire.Meta) -> str:
     return "explanations" if meta["pr"]["m"] == "explain" else "predictions"
-
-
-def _header(meta: wire.Meta, name: str) -> str:
-    """Return a header of the request, the last of several."""
-    values = [value for key, value in meta["h"] if key.lower() == name]
-    return str(values[-1]) if values else ""
 
 
 def _error_reply(status: int, message: str) -> WorkerReply:
@@ -398,7 +317,7 @@ def _compressed(reply: WorkerReply, meta: wire.Meta) -> WorkerReply:
     names = {name.lower() for name, _ in reply.headers}
     if reply.one_message or "content-encoding" in names:
         return reply
-    accepted = _header(meta, "accept-encoding")
+    accepted = header(meta, "accept-encoding")
     is_binary = v2.LENGTH_HEADER.lower() in names
     coding = content_coding.choose_coding(accepted, len(reply.body), is_binary)
     if coding is not None:
