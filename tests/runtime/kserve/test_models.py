@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -447,3 +448,57 @@ def test_a_transformer_of_functions_calls_its_predictor_over_v2(
     assert answer["outputs"][0]["data"] == [0.5, 1.5]
     sent = behind.calls[0].body["inputs"][0]
     assert (sent["name"], sent["data"]) == ("renamed", [1.0, 2.5])
+
+
+def test_the_level_of_the_log_is_a_variable(serve: Serve) -> None:
+    source = SCRIPT.replace(
+        "def preprocess(self, inputs):",
+        "def preprocess(self, inputs):\n            logging.debug('a detail')",
+    )
+    arguments = ["--predictor_host", "127.0.0.1:1"]
+    for level, count in (("debug", 1), ("info", 0)):
+        running = serve(
+            source, handler="main:__main__", arguments=arguments, env={"KFSERVING_LOGLEVEL": level}
+        )
+        running.send('{"instances": [1]}', content_type="application/json")
+        running.await_record("does not answer")
+        assert sum("a detail" in record["message"] for record in running.records()) == count
+
+
+LOCKED = """
+    import os
+    import threading
+    import time
+    import kserve
+
+    class Model(kserve.Model):
+        def __init__(self, name):
+            super().__init__(name)
+            # An object with it cannot be copied to other processes.
+            self.lock = threading.Lock()
+
+        def predict(self, payload, headers=None):
+            with self.lock:
+                while not os.path.exists(payload["until"]):
+                    time.sleep(0.02)
+            return {"predictions": []}
+"""
+
+
+def test_models_that_cannot_be_copied_have_several_workers(serve: Serve) -> None:
+    running = serve(LOCKED, handler="main:Model", workers=2)
+    assert running.call({"until": "/"}) == {"predictions": []}
+    running.await_workers("ready", "ready")
+
+
+def test_probes_are_answered_while_a_model_blocks(serve: Serve, tmp_path: Path) -> None:
+    running = serve(LOCKED, handler="main:Model", trigger=REQUESTS)
+    until = tmp_path / "until"
+    caller = threading.Thread(target=running.call, args=({"until": str(until)},))
+    caller.start()
+    running.await_workers("busy")
+    for path in ("/v1/models/under-test", "/v2/health/live", "/v2/models/under-test/ready"):
+        assert running.send(path=path, method="GET").status == 200
+    running.await_workers("busy")
+    until.touch()
+    caller.join()

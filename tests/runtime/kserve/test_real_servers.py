@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,8 @@ import pytest
 from tests import engine
 from tests.environments import environment_python
 from tests.runtime.conftest import Answer, Serve, ask, eventually
+
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = [pytest.mark.system, pytest.mark.versions]
 
@@ -246,6 +249,61 @@ def test_tensors_are_those_of_kserve(kserve: Servers) -> None:
         assert value["outputs"][0]["shape"] == [2, 2]
         assert value["outputs"][0]["datatype"] == "FP32"
         assert value["outputs"][0]["data"] == values[0]["outputs"][0]["data"]
+
+
+def test_binary_tensors_are_those_of_kserve(kserve: Servers) -> None:
+    values = struct.pack("<4f", 1, 2, 3, 4.5)
+    parameters = {"binary_data_size": len(values)}
+    tensor = {"name": "x", "shape": [2, 2], "datatype": "FP32", "parameters": parameters}
+    request = {"id": "7", "inputs": [tensor], "parameters": {"binary_data_output": True}}
+    head = json.dumps(request).encode()
+    size = {"inference_header_content_length": str(len(head))}
+    path, kind = "/v2/models/m/infer", "application/octet-stream"
+    for reply in kserve.ask(path, head + values, content_type=kind, **size):
+        start = int(reply.header("Inference-Header-Content-Length") or 0)
+        assert struct.unpack("<4f", reply.body[start:]) == (2, 4, 6, 9)
+        (output,) = json.loads(reply.body[:start])["outputs"]
+        assert (output["datatype"], output["shape"]) == ("FP32", [2, 2])
+
+
+def test_a_model_without_explainer_answers_as_in_kserve(kserve: Servers) -> None:
+    replies = kserve.ask("/v1/models/m:explain", {"instances": [1]})
+    assert replies[0].status == 501
+    assert_equal(replies)
+
+
+def test_the_name_of_a_model_is_an_argument_that_the_parser_of_kserve_has() -> None:
+    source = """
+        import argparse
+        import {package} as package
+
+        parser = argparse.ArgumentParser(parents=[package.{module}.parser])
+        try:
+            parser.add_argument("--model_name")
+        except argparse.ArgumentError:
+            print("taken")
+        else:
+            print("free")
+    """
+    provided = f"""
+        import sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from fnbuild.runtime.kserve.imports import provide_packages
+        provide_packages()
+    """
+    for version, package, module, expected in (
+        (KSERVE, "kserve", "model_server", "taken"),
+        (KFSERVING, "kfserving", "kfserver", "free"),
+    ):
+        code = textwrap.dedent(source).format(package=package, module=module)
+        for python, program in (
+            (environment_python(*version), code),
+            (Path(sys.executable), textwrap.dedent(provided) + code),
+        ):
+            done = subprocess.run(
+                [python, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
+            )
+            assert done.stdout.splitlines()[-1] == expected, (package, python)
 
 
 def test_a_pair_of_kserve_answers_as_in_its_own_servers(
