@@ -39,6 +39,11 @@ def revisions_dir(key: FunctionKey) -> Path:
     return function_dir(*key) / "revisions"
 
 
+def models_dir(key: FunctionKey) -> Path:
+    """Return the folder of downloaded models; the function's user may write to its parent."""
+    return function_dir(*key) / "home" / "models"
+
+
 def config_path(key: FunctionKey, revision: int) -> Path:
     """Return the path of the revision's recorded processor configuration."""
     return revision_dir(*key, revision) / CONFIG_NAME

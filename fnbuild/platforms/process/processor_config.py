@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from fnbuild.builder import processor_settings
 from fnbuild.builder.interpreter import missing_base_image
 from fnbuild.builder.requirements import Requirements
-from fnbuild.datadir import function_dir
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import CODE_FOLDER, DEFAULT_NAMESPACE
+from fnbuild.platforms import FunctionKey
+from fnbuild.platforms.process.layout import models_dir
 from fnbuild.platforms.settings import GPU_RESOURCE, warnings_without_cluster
 from fnbuild.runtime.storage.uris import URI_VARIABLE
 
@@ -42,16 +43,13 @@ def processor_config(function: Function, paths: RevisionPaths) -> Raw:
 
 
 def _model_folder(function: Function) -> str | None:
-    """Return the folder for the function's model; each URI has its own.
-
-    It is in the home of the function's user, who may write nowhere else.
-    """
+    """Return the folder for the function's model; each URI has its own."""
     uri = _environment(function).get(URI_VARIABLE)
     if not uri:
         return None
     metadata = function.metadata
-    folder = function_dir(metadata.namespace or DEFAULT_NAMESPACE, metadata.name)
-    return str(folder / "home" / "models" / hashlib.sha256(uri.encode()).hexdigest()[:16])
+    key = FunctionKey(metadata.namespace or DEFAULT_NAMESPACE, metadata.name)
+    return str(models_dir(key) / hashlib.sha256(uri.encode()).hexdigest()[:16])
 
 
 def _environment(function: Function) -> dict[str, str]:

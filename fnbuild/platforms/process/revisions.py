@@ -33,6 +33,7 @@ from fnbuild.platforms.process.layout import (
     CONFIG_NAME,
     config_path,
     log_path,
+    models_dir,
     revisions_dir,
 )
 from fnbuild.platforms.process.processor_config import RevisionPaths, processor_config
@@ -202,6 +203,18 @@ def prune_revisions(key: FunctionKey, store: Store) -> None:
         trees.try_remove(revision_dir(*key, row.number))
     if deleted:
         prune_environments(store)
+        _prune_models(key)
+
+
+def _prune_models(key: FunctionKey) -> None:
+    """Remove the models that no revision on the disk uses."""
+    configs = (
+        json.loads(path.read_bytes()) for path in revisions_dir(key).glob(f"*/{CONFIG_NAME}")
+    )
+    used = {config.get("models") for config in configs}
+    for folder in models_dir(key).glob("*"):
+        if str(folder) not in used:
+            trees.try_remove(folder)
 
 
 def prune_environments(store: Store) -> None:

@@ -19,6 +19,7 @@ from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.platforms.process.isolation import inaccessible_part, isolated_users
 from fnbuild.platforms.process.layout import control_socket, launch_path
+from tests import storage_servers
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -210,6 +211,23 @@ def test_an_isolated_function_supports_all_operations(
     # The same name gets the same user.
     redeployed = author.deploy(author.write("three"))
     assert user_of(redeployed.details["pid"]) == 1900000100
+
+
+@pytest.mark.usefixtures("platform")
+def test_the_model_of_a_function_belongs_to_its_user(data: Path, author: Author) -> None:
+    code = """
+        import os
+
+        def handler(context, event):
+            return open(os.path.join(os.environ["STORAGE_URI"], "m.txt")).read()
+    """
+    with storage_servers.file_server() as web:
+        web.files["/m.txt"] = b"weights"
+        spec = f"env:\n- name: STORAGE_URI\n  value: {web.url}/m.txt"
+        deployed = author.deploy(author.write_code(code, spec=spec))
+    assert invoke(deployed.http_port) == "weights"
+    (file,) = (data / "functions" / NAMESPACE / "greeter" / "home").rglob("m.txt")
+    assert file.stat().st_uid == 1900000100
 
 
 def test_users_of_deleted_functions_are_reused(
