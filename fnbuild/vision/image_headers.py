@@ -155,6 +155,8 @@ def _ppm_header(data: bytes) -> Optional[ImageHeader]:
     if match is None:
         return None
     width, height = int(match.group(1)), int(match.group(2))
+    if len(data) < match.end() + 3 * width * height:
+        return None
     return ImageHeader("PPM", width, height, match.end(), True)
 
 

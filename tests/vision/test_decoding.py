@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import nuclio_sdk
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fnbuild import vision
+from fnbuild.runtime.protocols.instances import Instance
 from fnbuild.vision import ImageError, decode, decode_image, open_image
 from tests.vision.conftest import base64_of, encoded, event_of, request_of
 
@@ -201,6 +203,26 @@ def test_other_events_and_raw_bodies(backend, small):
     for event in (plain, event_of(data, "image/png"), nuclio_sdk.Event(body=data)):
         assert difference(decode(event), expected) == 0
     assert difference(decode_image(data), expected) == 0
+
+
+def test_pixels_of_inference_protocols(backend, small):
+    width, height = small.size
+    file = b"P6\n%d %d\n255\n" % (width, height) + small.tobytes()
+    assert np.array_equal(decode_image(file), np.asarray(small))
+    assert decode_image(file, mode="L").shape == (height, width)
+    with pytest.raises(ImageError, match="a damaged or truncated PPM file"):
+        decode_image(file[:-1])
+    with pytest.raises(vision.ImageTooLargeError):
+        decode_image(file, max_pixels=10)
+
+
+def test_files_of_an_inference_protocol_are_decoded_as_they_are(backend, small):
+    event: Any = nuclio_sdk.Event(body="not looked at")
+    event.instance = Instance({"threshold": 0.5}, {"image": encoded(small, "PNG")})
+    assert np.array_equal(decode(event), np.asarray(small))
+    assert vision.fields(event) == {"threshold": 0.5}
+    with pytest.raises(ImageError, match='the key "image1" is missing'):
+        decode(event, "image1")
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
