@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from fnbuild.function.types import Raw, to_dict
@@ -30,6 +31,8 @@ def function_object(deployment: Deployment) -> Raw:
         status["grpcPort"] = deployment.grpc_port
     status["platform"] = deployment.platform
     status["revision"] = deployment.revision
+    if deployment.service is not None:
+        status["service"] = asdict(deployment.service)
     if deployment.details:
         status["details"] = dict(deployment.details)
     raw["status"] = status

@@ -20,7 +20,7 @@ from fnbuild.platforms.kserve.identity import (
     SERVING_CONTAINER,
     validate_service_name,
 )
-from fnbuild.platforms.kserve.service_manifest import Mode
+from fnbuild.platforms.kserve.pod_fields import Mode
 
 FRAMEWORKS = (
     "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fnbuild.errors import PreconditionError
 from fnbuild.function.types import Raw
-from fnbuild.platforms.kserve.service_manifest import MODE_WORDS, Mode
+from fnbuild.platforms.kserve.pod_fields import MODE_WORDS, Mode
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 

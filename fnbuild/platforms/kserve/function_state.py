@@ -13,7 +13,7 @@ from fnbuild.platforms import Artifact, Deployment, FunctionState
 from fnbuild.platforms.base import placeholder_function
 from fnbuild.platforms.kserve import inventory, service_status
 from fnbuild.platforms.kserve.inventory import FunctionObjects
-from fnbuild.platforms.kserve.service_manifest import MODE_WORDS
+from fnbuild.platforms.kserve.pod_fields import MODE_WORDS
 from fnbuild.platforms.kserve.service_status import InferenceService
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import Pod

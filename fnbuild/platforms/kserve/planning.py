@@ -13,17 +13,12 @@ from fnbuild.platforms.base import REVISION_TARGET, FunctionKey, make_change, wi
 from fnbuild.platforms.kserve import admission, selection
 from fnbuild.platforms.kserve.cluster_config import KServeConfig, read_config, require_installed
 from fnbuild.platforms.kserve.identity import validate_service_name, validated_key
+from fnbuild.platforms.kserve.pod_fields import MODE_WORDS, Mode
 from fnbuild.platforms.kserve.records import FunctionRecord
 from fnbuild.platforms.kserve.references import explain_choices, require_references
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kserve.runtime_manifest import render_runtime
-from fnbuild.platforms.kserve.service_manifest import (
-    MODE_WORDS,
-    Mode,
-    ServiceContext,
-    is_canary,
-    render_service,
-)
+from fnbuild.platforms.kserve.service_manifest import ServiceContext, is_canary, render_service
 from fnbuild.platforms.kserve.warnings import (
     cluster_warnings,
     configuration_warnings,

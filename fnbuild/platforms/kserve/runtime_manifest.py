@@ -13,8 +13,8 @@ from fnbuild.platforms.kserve.identity import (
     object_labels,
     qualified_annotations,
 )
+from fnbuild.platforms.kserve.pod_fields import pod_volumes, variable_entry
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
-from fnbuild.platforms.kserve.service_manifest import pod_volumes
 from fnbuild.platforms.kubeclient.kinds import CLUSTER_SERVING_RUNTIME, SERVING_RUNTIME
 
 # KServe fills in the name of the InferenceService. Without it, the server calls every model
@@ -64,12 +64,7 @@ def _container(record: RevisionRecord) -> Raw:
     if command := [PROCESSOR_PATH] if record.is_built else settings.command:
         container["command"] = list(command)
     container["args"] = arguments
-    env: list[Raw] = []
-    for variable in spec.env:
-        if variable.value_from is not None:
-            env.append({"name": variable.name, "valueFrom": variable.value_from})
-        else:
-            env.append({"name": variable.name, "value": variable.value})
+    env = [variable_entry(variable) for variable in spec.env]
     if env:
         container["env"] = env
     if resources := to_dict(spec.resources):

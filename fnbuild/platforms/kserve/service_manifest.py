@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.processor_settings import event_seconds, processor_settings
-from fnbuild.errors import InputError
 from fnbuild.function.kserve_settings import KServeSettings, Model, kserve_settings
-from fnbuild.function.types import EnvVar, Function, Raw, Spec, to_dict
+from fnbuild.function.types import Function, Raw
 from fnbuild.names import PROCESSOR_PATH
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kserve.identity import (
@@ -26,19 +24,10 @@ from fnbuild.platforms.kserve.identity import (
     object_labels,
     qualified_annotations,
 )
+from fnbuild.platforms.kserve.pod_fields import Mode, container_fields, pod_fields
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import INFERENCE_SERVICE
 from fnbuild.platforms.settings import needs_gpu
-
-Mode = Literal["Standard", "Knative"]
-
-MODE_WORDS: dict[str, Mode] = {
-    "Standard": "Standard",
-    "RawDeployment": "Standard",
-    "Knative": "Knative",
-    "Serverless": "Knative",
-}
-"""The modes by their present and former names."""
 
 CANARY_NAME = "canary"
 """The name of the canary's predictor in Standard mode."""
@@ -142,8 +131,10 @@ def _own_component(
         return _with_code(record, settings, context, is_transformer=is_transformer)
     assert settings.model is not None
     spec = record.function.spec
-    component = _scaling(record, settings, context) | _pod_settings(spec, context)
-    component["model"] = _model(settings.model) | _container_settings(record.function, context)
+    component = _scaling(record, settings, context) | pod_fields(
+        spec, context.mode, context.pull_secret
+    )
+    component["model"] = _model(settings.model) | container_fields(spec, context.mode)
     if arguments := [*settings.model.args, *settings.args]:
         component["model"]["args"] = arguments
     return component | _request_settings(settings)
@@ -161,7 +152,7 @@ def _with_code(
     container: Raw = {"name": SERVING_CONTAINER, "image": record.image_reference}
     if command := [PROCESSOR_PATH] if record.is_built else settings.command:
         container["command"] = list(command)
-    container |= _container_settings(function, context)
+    container |= container_fields(function.spec, context.mode)
     env = container["env"]
     if record.is_built:
         processor = json.dumps(processor_settings(function), sort_keys=True, separators=(",", ":"))
@@ -175,7 +166,9 @@ def _with_code(
     if path := settings.readiness_path or (_HEALTH_PATH if record.is_built else ""):
         probe = {"path": path, "port": HTTP_PORT}
         container["readinessProbe"] = {"httpGet": probe, "periodSeconds": 5, "timeoutSeconds": 5}
-    component = _scaling(record, settings, context) | _pod_settings(function.spec, context)
+    component = _scaling(record, settings, context) | pod_fields(
+        function.spec, context.mode, context.pull_secret
+    )
     component["containers"] = [container]
     return component | _request_settings(settings)
 
@@ -324,77 +317,6 @@ def _request_settings(settings: KServeSettings) -> Raw:
         # The webhook refuses a logger without a mode.
         component["logger"] = {"url": logger.url, "mode": logger.mode}
     return component
-
-
-def _pod_settings(spec: Spec, context: ServiceContext) -> Raw:
-    """Return the fields of the pod. Knative refuses most of them unless it is told otherwise."""
-    secret = spec.image_pull_secrets or context.pull_secret
-    settings: Raw = {
-        "serviceAccountName": spec.service_account,
-        "imagePullSecrets": [{"name": secret}] if secret else [],
-        "nodeSelector": dict(spec.node_selector),
-        "nodeName": spec.node_name,
-        "affinity": spec.affinity,
-        "tolerations": spec.tolerations,
-        "priorityClassName": spec.priority_class_name,
-        "hostIPC": spec.host_ipc,
-        "volumes": pod_volumes(spec),
-        "initContainers": spec.init_containers,
-    }
-    if context.mode == "Standard":
-        profile = {"seccompProfile": {"type": "RuntimeDefault"}}
-        settings["securityContext"] = profile | (spec.security_context or {})
-    elif spec.security_context:
-        settings["securityContext"] = spec.security_context
-    pod = {name: value for name, value in settings.items() if value}
-    if not spec.service_account:
-        pod["automountServiceAccountToken"] = False
-    return pod
-
-
-def _container_settings(function: Function, context: ServiceContext) -> Raw:
-    """Return variables, resources and mounts of the function's container."""
-    spec = function.spec
-    settings: Raw = {"env": [_variable(variable) for variable in spec.env]}
-    if spec.env_from:
-        settings["envFrom"] = spec.env_from
-    if resources := to_dict(spec.resources):
-        settings["resources"] = resources
-    if mounts := [item["volumeMount"] for item in _mounted_volumes(spec)]:
-        settings["volumeMounts"] = mounts
-    settings["securityContext"] = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["NET_RAW"] if context.mode == "Standard" else ["ALL"]},
-    }
-    if spec.image_pull_policy:
-        settings["imagePullPolicy"] = spec.image_pull_policy
-    return settings
-
-
-def _variable(variable: EnvVar) -> Raw:
-    if variable.value_from is not None:
-        return {"name": variable.name, "valueFrom": variable.value_from}
-    return {"name": variable.name, "value": variable.value}
-
-
-def pod_volumes(spec: Spec) -> list[Raw]:
-    """Return the volumes by name, without folders of a node: a pod may run on any node."""
-    volumes = {str(item["volume"]["name"]): item["volume"] for item in _mounted_volumes(spec)}
-    return [volumes[name] for name in sorted(volumes)]
-
-
-def _mounted_volumes(spec: Spec) -> list[Raw]:
-    mounted = []
-    for number, item in enumerate(spec.volumes):
-        volume, mount = item.get("volume") or {}, item.get("volumeMount") or {}
-        if not volume.get("name") or not mount.get("mountPath"):
-            raise InputError(
-                f"spec.volumes[{number}] needs a name and a volumeMount.mountPath",
-                hint="as in `volumeMount: {name: weights, mountPath: /weights}`",
-            )
-        if "hostPath" not in volume:
-            mounted.append({"volume": volume, "volumeMount": {"name": volume["name"], **mount}})
-    return mounted
 
 
 def _annotations(function: Function, settings: KServeSettings, mode: Mode) -> dict[str, str]:

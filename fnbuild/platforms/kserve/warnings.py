@@ -9,7 +9,7 @@ from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kserve.admission import annotation_warnings
 from fnbuild.platforms.kserve.cluster_config import NAMESPACE_VARIABLE, KServeConfig
-from fnbuild.platforms.kserve.service_manifest import Mode
+from fnbuild.platforms.kserve.pod_fields import Mode
 from fnbuild.platforms.settings import ignored_trigger_attributes, unserved_trigger_warnings
 
 
@@ -74,6 +74,8 @@ def _ignored_settings(function: Function, settings: KServeSettings) -> list[str]
         "autoScaleMetrics": spec.auto_scale_metrics,
         "customScalingMetricSpecs": spec.custom_scaling_metric_specs,
         "eventTimeout": spec.event_timeout and settings.serving_runtime is not None,
+        "platform.attributes.hardened": spec.platform.attributes.get("hardened"),
+        "platform.attributes.allowFrom": spec.platform.attributes.get("allowFrom"),
         "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
     }
     return [key for key, value in keys.items() if value] + ignored_trigger_attributes(function)

@@ -7,8 +7,9 @@ from typing import Any
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function
+from fnbuild.platforms.kserve.pod_fields import Mode
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
-from fnbuild.platforms.kserve.service_manifest import Mode, ServiceContext, render_service
+from fnbuild.platforms.kserve.service_manifest import ServiceContext, render_service
 from fnbuild.platforms.revision_records import stored_config
 
 NAMESPACE = "fnbuild-test"

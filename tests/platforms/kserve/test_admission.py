@@ -13,7 +13,7 @@ from fnbuild.platforms.kserve.admission import (
     runtime_problems,
     service_problems,
 )
-from fnbuild.platforms.kserve.service_manifest import Mode
+from fnbuild.platforms.kserve.pod_fields import Mode
 from tests.platforms.kserve.samples import SKLEARN, function, runtime, service, supported
 
 CONTAINER = {"name": "kserve-container", "image": "server:1"}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fnbuild.platforms.kserve.admission import service_problems
-from fnbuild.platforms.kserve.service_manifest import Mode, ServiceContext, render_service
+from fnbuild.platforms.kserve.pod_fields import Mode
+from fnbuild.platforms.kserve.service_manifest import ServiceContext, render_service
 from tests.platforms.kserve.samples import SKLEARN, function, revision, service
 from tests.platforms.kserve.schemas import schema_errors
 
