@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -461,6 +462,18 @@ def test_a_followed_log_has_new_records(
     assert time.time() > 0
 
 
+@contextmanager
+def removing_images(namespace: str) -> Iterator[None]:
+    """Remove the images that are named for the namespace after the block."""
+    try:
+        yield
+    finally:
+        engine = require_engine()
+        images = call(engine, "images", "--filter", f"reference={namespace}*", "-q").split()
+        for image in set(images):
+            call(engine, "rmi", "--force", image)
+
+
 HANDLER = """\
 def init_context(context):
     context.logger.info("the model is loaded")
@@ -487,7 +500,7 @@ def test_a_folder_becomes_a_predictor_of_v1(
     }
     file.write_text(yaml.safe_dump({"metadata": {"name": "greeter"}, "spec": spec}))
     (tmp_path / "main.py").write_text(HANDLER)
-    try:
+    with removing_images(namespace):
         status, _, errors = commands("deploy", "--path", str(tmp_path))
         assert status == 0, errors
         body, path = '{"instances": [{"a": 1}, {"a": 2}]}', "/v1/models/greeter:predict"
@@ -506,8 +519,70 @@ def test_a_folder_becomes_a_predictor_of_v1(
         assert status == 1
         assert "nowhere_to_be_found" in errors
         assert "revision 1 goes on serving" in errors
-    finally:
-        engine = require_engine()
-        images = call(engine, "images", "--filter", f"reference={namespace}*", "-q").split()
-        for image in set(images):
-            call(engine, "rmi", "--force", image)
+
+
+PAIR = """\
+def handler(context, event):
+    return {"predictions": [2 * value for value in event.body["instances"]]}
+
+def preprocess(context, payload):
+    return {"instances": [float(text) for text in payload["instances"]]}
+
+def postprocess(context, payload):
+    return {"predictions": ["%.1f" % value for value in payload["predictions"]]}
+"""
+
+
+def test_a_pair_is_the_transformer_before_its_own_predictor(
+    commands: Commands,
+    namespace: str,
+    tmp_path: Path,
+    platform: KServePlatform,
+    shared_layers: None,
+) -> None:
+    attributes = {"protocols": ["v1"], "event": "request"}
+    spec = {
+        "handler": "main:handler",
+        "runtime": "python:3.11",
+        "build": {"image": namespace, "noBaseImagesPull": True},
+        "triggers": {"http": {"kind": "http", "attributes": attributes}},
+        "platform": {"attributes": {"kserve": {"component": "pair"}}},
+    }
+    config = {"metadata": {"name": "pair"}, "spec": spec}
+    (tmp_path / "function.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "main.py").write_text(PAIR)
+    with removing_images(namespace):
+        status, _, errors = commands("deploy", "--path", str(tmp_path))
+        assert status == 0, errors
+        assert platform.deployment(namespace, "pair").replicas == (2, 2)
+        status, output, errors = commands(
+            "invoke", "pair", "-c", "application/json", "-b", '{"instances": ["1", "2.5"]}',
+            "-p", "/v1/models/pair:predict",
+        )  # fmt: skip
+        assert status == 0, errors
+        assert json.loads(output) == {"predictions": ["2.0", "5.0"]}
+
+
+def test_kserves_configuration_is_read_and_left_alone(
+    deployer: Deployer, platform: KServePlatform, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FNBUILD_KSERVE_NAMESPACE", namespace)
+    data = {
+        "deploy": json.dumps({"defaultDeploymentMode": "Serverless"}),
+        "storageInitializer": json.dumps({"cpuLimit": "1", "memoryLimit": "1Gi"}),
+    }
+    metadata = {"name": "inferenceservice-config", "namespace": namespace}
+    created = platform.cluster.create(kinds.CONFIG_MAP.manifest(metadata, data=data))
+    [manifest] = deployer.plan("greeter", {"command": COMMAND}).manifests
+    [container] = manifest["spec"]["predictor"]["containers"]
+    assert container["ports"][0]["name"] == "http1"
+    deployer.deploy("runtime", servingRuntime={"formats": [supported("sklearn")]})
+    model = {"format": "sklearn", "storageUri": "s3://bucket/iris"}
+    explanations = deployer.plan("iris", {"model": model}).explanations
+    assert "cpu 1, memory 1Gi" in explanations[1]
+    findings = list(platform.examine(namespace))
+    assert [finding.state for finding in findings] == ["ok", "ok"]
+    assert "Knative mode by default" in findings[0].message
+    assert "runtime" in findings[1].message
+    live = platform.cluster.get(kinds.CONFIG_MAP, namespace, "inferenceservice-config")
+    assert live == created
