@@ -51,6 +51,7 @@ from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient import connection, kinds, logs, project_records
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.port_forward import forward_port
+from fnbuild.platforms.kubeclient.service_images import recorded_images
 from fnbuild.platforms.processor_status import ADMIN_PORT, parse_metrics
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact, stored_config
@@ -68,9 +69,6 @@ class KServePlatform(Platform):
 
     def runs_code(self, function: Function) -> bool:
         return kserve_settings(function).runs_code
-
-    def is_configured(self) -> bool:
-        return connection.is_configured(self._connect_options)
 
     def default_namespace(self) -> str:
         return connection.default_namespace(self._connect_options)
@@ -350,7 +348,7 @@ class KServePlatform(Platform):
     def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
         all_records = records.list_records(self.cluster, None)
         revisions = [revision for record in all_records for revision in record.revisions]
-        references = {name for item in revisions for name in (item.image, item.pinned) if name}
+        references = recorded_images(self.cluster)
         builds = (registry.parse_pushed_build(item.pinned) for item in revisions)
         repositories = (str(build.repository) for build in builds if build is not None)
         changing = (record.key.name for record in all_records if record.ongoing_change)

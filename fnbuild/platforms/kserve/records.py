@@ -22,11 +22,11 @@ from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import StaleError
-from fnbuild.platforms.kubeclient.ownership import MANAGED_BY, MANAGER, RECORD
+from fnbuild.platforms.kubeclient.ownership import MANAGED_BY, MANAGER, RECORD, SERVICE_RECORD
 from fnbuild.platforms.leases import current_holder, decode_holder, local_owner
 from fnbuild.platforms.revision_records import RevisionHistory
 
-RECORD_SELECTOR = f"{RECORD}=kserve"
+RECORD_SELECTOR = f"{RECORD}={SERVICE_RECORD}"
 HISTORY_LIMIT = 10
 """The number of recorded revisions, in addition to the applied one."""
 
@@ -227,7 +227,7 @@ class FunctionLease:
             annotations[_LEASE] = json.dumps({**self._holder, "until": until})
         labels = {
             MANAGED_BY: MANAGER,
-            RECORD: "kserve",
+            RECORD: SERVICE_RECORD,
             FUNCTION_LABEL: self.key.name,
             PROJECT_LABEL: self.project,
         }

@@ -11,6 +11,9 @@ MANAGER = "fnbuild"
 RECORD = "fnbuild.io/record"
 """The label of records, which says what they hold: `project`, `revisions`, `secrets` …"""
 
+SERVICE_RECORD = "kserve"
+"""The value of that label for functions that KServe runs."""
+
 
 def labels_of(obj: Raw) -> dict[str, str]:
     return obj["metadata"].get("labels") or {}

@@ -17,6 +17,7 @@ from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import KubeDeployment
+from fnbuild.platforms.kubeclient.service_images import recorded_images
 from fnbuild.platforms.kubernetes import inventory, labels, records
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, section
@@ -50,13 +51,14 @@ def list_recorded_functions(cluster: Cluster) -> list[FunctionObjects]:
 def needed_references(cluster: Cluster, functions: Iterable[FunctionObjects]) -> frozenset[str]:
     """Return the images that functions need, and those of all pods that are not about to end.
 
-    Pods of an older revision may serve while a newer one does not become ready.
+    Pods of an older revision may serve while a newer one does not become ready. Functions under
+    KServe may have the same images.
     """
     pods = cluster.list(kinds.POD, None, labels=labels.FUNCTIONS_SELECTOR)
     staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
     served = (image for pod in staying for image in _container_images(section(pod, "spec")))
     on_record = (image for function in functions for image in referenced_images(function))
-    return frozenset(filter(None, (*served, *on_record)))
+    return frozenset(filter(None, (*served, *on_record, *recorded_images(cluster))))
 
 
 def referenced_images(function: FunctionObjects) -> Iterator[str]:

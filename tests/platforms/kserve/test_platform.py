@@ -327,6 +327,20 @@ def test_secrets_are_in_a_secret_and_nowhere_else(
     assert [item.value for item in revealed.spec.env] == ["swordfish"]
 
 
+def test_images_on_record_are_in_use_on_every_platform_of_the_cluster(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    kserve = {"servingRuntime": {"formats": [supported("sklearn")]}}
+    described = function("runtime", kserve).with_metadata(namespace=namespace)
+    digest, tag = "1a" * 32, "fnbuild-0123456789ab"
+    image = f"registry.example.com/{namespace}"
+    pinned = f"{image}:{tag}@sha256:{digest}"
+    plan = platform.plan(described, Artifact("image", f"{image}:latest", "c0de", pinned=pinned))
+    platform.apply(plan, deployer.progress.append)
+    assert pinned in platform.image_use(namespace).references
+    assert pinned in lookup("kube").image_use(namespace).references
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_api_server_accepts_the_manifests(
     name: str, kserve_cluster: Cluster, cluster_namespace: str
