@@ -1,4 +1,4 @@
-"""The images on record for functions under KServe, which other platforms of the cluster must keep."""
+"""The images on record for functions under KServe, which other platforms have to keep."""
 
 from __future__ import annotations
 
