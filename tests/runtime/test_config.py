@@ -34,10 +34,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     full = {
         **LEAST,
         "function": {"name": "f", "revision": 3},
+        "arguments": ["--limit", 3],
         "mount": "/opt/nuclio",
         "immutable": True,
         "interpreter": "/usr/bin/python3",
         "env": {"A": "1"},
+        "models": "/models",
         "sdk_path": "/sdk",
         "neighbours": "/run",
         "grpc_packages": "/grpc",
@@ -68,7 +70,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     config = ProcessorConfig.from_file(str(tmp_path / "p.json"))
     assert (config.function["name"], config.mount, config.env) == ("f", "/opt/nuclio", {"A": "1"})
     assert (config.interpreter, config.sdk_path) == ("/usr/bin/python3", "/sdk")
-    assert (config.neighbours, config.immutable) == ("/run", True)
+    assert (config.neighbours, config.immutable, config.models) == ("/run", True, "/models")
+    assert config.arguments == ["--limit", "3"]
     assert [trigger.kind for trigger in served_triggers(config)] == ["http", "cron"]
     assert config.triggers["t"].num_workers == 4
     assert config.triggers["t"].availability_timeout == 0
