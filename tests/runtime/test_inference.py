@@ -250,6 +250,17 @@ def test_many_instances_do_not_delay_other_requests(serve: Any) -> None:
         assert len(predictions(many.result())) == 10
 
 
+def test_a_complete_response_does_not_wait_for_other_requests(serve: Any) -> None:
+    processor = serve(HANDLER, workers=2, trigger=protocols())
+    with ThreadPoolExecutor(17) as pool:
+        several = pool.submit(predict, processor, {"do": "sleep"}, {"do": "sleep"})
+        processor.await_workers("busy", "busy")
+        others = [pool.submit(predict, processor, {"do": "sleep"}) for _ in range(16)]
+        assert len(predictions(several.result())) == 2
+        assert not all(other.done() for other in others)
+        assert {other.result().status for other in others} == {200}
+
+
 def test_busy_workers_do_not_delay_health_checks(serve: Any) -> None:
     processor = serve(HANDLER.replace("0.2", "5"), trigger=protocols())
     with ThreadPoolExecutor(1) as pool:

@@ -22,6 +22,8 @@ from ..streams import FileBody
 from .pending_request import PendingRequest, RequestOwner
 
 _NO_WORKER = "no worker became available for an instance of this request in time"
+# Seconds that a complete response waits for a worker: its instances are handled already.
+_JOIN_TIMEOUT = 60.0
 # The lowest status of an error.
 _ERROR_STATUS = 400
 
@@ -129,12 +131,14 @@ class SplitRequest:
         index, self._next = self._next, self._next + 1
         self._with_worker(partial(self._dispatch, index))
 
-    def _with_worker(self, callback: Any) -> None:
+    def _with_worker(self, callback: Any, timeout: float = 0.0) -> None:
+        """Call back with a worker; with a timeout, before events that wait already."""
         worker = self._pool.acquire()
         if worker is not None:
             callback(worker, 0.0)
         else:
-            self._pool.wait_for_worker(self._pool.trigger.availability_timeout, callback)
+            limit = max(timeout, self._pool.trigger.availability_timeout)
+            self._pool.wait_for_worker(limit, callback, first=timeout > 0)
 
     def _dispatch(self, index: int, worker: Optional[WorkerHandle], _waited: float) -> None:
         body, self._bodies[index] = self._bodies[index], None
@@ -165,7 +169,7 @@ class SplitRequest:
         self._parts[event.index] = part
         self._missing -= 1
         if not self._missing:
-            self._with_worker(self._join)
+            self._with_worker(self._join, _JOIN_TIMEOUT)
         elif self._next < len(self._bodies):
             self._request_worker()
 
