@@ -19,6 +19,7 @@ from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.platforms.process.isolation import inaccessible_part, isolated_users
 from fnbuild.platforms.process.layout import control_socket, launch_path
+from fnbuild.platforms.process.processor_client import read_status
 from tests import storage_servers
 from tests.platforms.process.author import (
     NAMESPACE,
@@ -30,6 +31,7 @@ from tests.platforms.process.author import (
     wait_for,
 )
 from tests.platforms.process.test_builds import source_package
+from tests.runtime.grpc_server.inference import Client, number
 
 pytestmark = pytest.mark.system
 
@@ -173,6 +175,22 @@ def post(port: int, body: str) -> str:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", body.encode())
     with urllib.request.urlopen(request, timeout=60) as reply:
         return str(reply.read().decode())
+
+
+def test_an_isolated_function_serves_grpc_as_its_own_user(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    spec = "triggers: {web: {kind: http, attributes: {protocols: [grpc]}}}"
+    deployment = author.deploy(author.write("one", spec=spec))
+    assert deployment.warnings == ()
+    request = number("x", 1)
+    request.model_name = "greeter"
+    with Client(f"127.0.0.1:{deployment.grpc_port}") as client:
+        answer = client.infer(request)
+    assert answer.outputs[0].contents.bytes_contents[0] == b'"one"'
+    status = read_status(control_socket(FunctionKey(NAMESPACE, "greeter"), 1))
+    children = Path(f"/proc/{status.pid}/task/{status.pid}/children").read_text().split()
+    assert {user_of(int(pid)) for pid in children} == {1900000100}
 
 
 def test_an_isolated_function_supports_all_operations(
