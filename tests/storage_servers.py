@@ -127,8 +127,8 @@ class FileServer:
 
 
 @contextmanager
-def file_server() -> Iterator[FileServer]:
-    """Run a web server with files on this machine."""
+def file_server(host: str = "127.0.0.1") -> Iterator[FileServer]:
+    """Run a web server with files at an address of this machine."""
     state = FileServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -158,8 +158,8 @@ def file_server() -> Iterator[FileServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = ThreadingHTTPServer((host, 0), Handler)
+    state.url = f"http://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

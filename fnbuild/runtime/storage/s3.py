@@ -28,6 +28,9 @@ class S3Credentials(NamedTuple):
     secret_key: str
     session_token: str = ""
 
+    def __repr__(self) -> str:
+        return "<credentials of S3>"
+
 
 class S3Server(NamedTuple):
     """A server. `endpoint` is "" for AWS; without credentials, requests are not signed."""

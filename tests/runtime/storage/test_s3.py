@@ -68,6 +68,10 @@ def test_a_bucket_with_dots_has_no_name_of_a_certificate() -> None:
     assert url == "https://s3.us-east-1.amazonaws.com/models.example.com/a"
 
 
+def test_credentials_are_not_shown() -> None:
+    assert "s3cret" not in repr(s3_server(S3_KEYS))
+
+
 def test_one_key_without_the_other() -> None:
     with pytest.raises(StorageError, match="not both"):
         s3_server({"AWS_ACCESS_KEY_ID": "AKIA"})
