@@ -212,6 +212,14 @@ def test_replies_of_any_type(processor: Any) -> None:
     assert predictions(predict(processor, *values)) == expected
 
 
+def test_a_label_with_its_percentage(serve: Any) -> None:
+    """The answer of a classifier as an example of KFServing has it."""
+    handler = "def handler(context, event):\n    return ['cat', '27.64%']\n"
+    processor = serve(handler, trigger=protocols())
+    answer = predict(processor, {"image": {"b64": "QUJD"}})
+    assert json.loads(answer.body) == {"predictions": [["cat", "27.64%"]]}
+
+
 def test_no_instances(processor: Any) -> None:
     assert predictions(predict(processor)) == []
 
@@ -368,6 +376,20 @@ def test_malformed_v2_requests(processor: Any, request_value: Any, message: str)
     status, text = error(processor.send(json.dumps(request_value), INFER))
     assert status == 400
     assert message in text
+
+
+def test_large_malformed_requests(processor: Any) -> None:
+    """Errors keep no part of a body in memory that is shared with the processor."""
+    workers = [worker["pid"] for worker in processor.status()["workers"]]
+    large = bytes(300_000)
+    for tensor_of_size in (("x", "INT8", [1], large), ("x", "BYTES", [1], large)):
+        assert infer_binary(processor, tensor_of_size).status == 400
+    assert infer_binary(processor, ("x", "INT8", [3], b"abc"), more="x" * 300_000).status == 200
+    assert processor.send(large, PREDICT).status == 400
+    assert processor.send(b'{"instances": ' + large, INFER).status == 400
+    jpeg = JPEG + large
+    assert processor.send(jpeg, PREDICT, content_type="image/jpeg").status == 200
+    assert [worker["pid"] for worker in processor.status()["workers"]] == workers
 
 
 def test_malformed_binary_requests(processor: Any) -> None:

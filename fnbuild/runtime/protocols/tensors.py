@@ -13,7 +13,7 @@ from .errors import ProtocolError
 
 BYTES = "BYTES"
 
-# The format of an element for `struct`.
+# The format of an element for `struct` and for NumPy.
 FORMATS = {
     "BOOL": "?", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "UINT8": "B",
     "UINT16": "H", "UINT32": "I", "UINT64": "Q", "FP16": "e", "FP32": "f", "FP64": "d",
@@ -21,10 +21,6 @@ FORMATS = {
 DATATYPES = (*FORMATS, BYTES)
 
 _SIZES = {name: struct.calcsize("<" + letter) for name, letter in FORMATS.items()}
-_NUMPY_TYPES = {
-    "BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1",
-    "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
 # The types of values in JSON. A whole number may stand for a float.
 _JSON_TYPES: Dict[str, Tuple[type, ...]] = {
     "BOOL": (bool,), "FP32": (float, int), "FP64": (float, int), BYTES: (str,)
@@ -72,7 +68,7 @@ class Tensor(NamedTuple):
         if numpy is None:
             values = self.values()
             return nest(values, self.shape) if self.shape else values[0]
-        return numpy.frombuffer(self.data, _NUMPY_TYPES[self.datatype]).reshape(self.shape)
+        return numpy.frombuffer(self.data, "<" + FORMATS[self.datatype]).reshape(self.shape)
 
     def binary_data(self) -> bytes:
         """Return the data of the binary extension."""
@@ -180,7 +176,7 @@ def tensor_from_value(name: str, datatype: str, value: Any) -> Tensor:
     """
     numpy = None if datatype == BYTES else load_numpy()
     if numpy is not None:
-        array = numpy.ascontiguousarray(value, _NUMPY_TYPES[datatype])
+        array = numpy.ascontiguousarray(value, "<" + FORMATS[datatype])
         shape = numpy.shape(value)
         return Tensor(name, datatype, tuple(shape), array.tobytes())
     if hasattr(value, "tolist"):

@@ -36,7 +36,7 @@ def binary(datatype: str, shape: tuple[int, ...], data: bytes) -> Tensor:
 def test_json_and_binary_data_give_the_same_tensor(datatype: str, with_numpy: bool) -> None:
     values = [[0, 1, 2], [3, 4, 100]]
     from_json = tensor_from_json("x", datatype, (2, 3), values)
-    array = numpy.array(values, tensors._NUMPY_TYPES[datatype])
+    array = numpy.array(values, "<" + tensors.FORMATS[datatype])
     from_binary = binary(datatype, (2, 3), array.tobytes())
     assert from_json.binary_data() == from_binary.binary_data() == array.tobytes()
     value = from_binary.to_handler()
