@@ -1,4 +1,4 @@
-"""Provide `kserve` and `kfserving` to models whose environment lacks them.
+"""Provide `kserve`, `kserve_storage` and `kfserving` to models whose environment lacks them.
 
 The finder is the last of all, so that installed packages take precedence.
 """
@@ -9,8 +9,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Dict, Optional
 
-_KSERVE = "fnbuild.runtime.kserve.kserve_api"
-_KFSERVING = "fnbuild.runtime.kserve.kfserving_api"
+_SOURCES = {
+    "kserve": "fnbuild.runtime.kserve.kserve_api",
+    "kserve_storage": "fnbuild.runtime.kserve.storage",
+    "kfserving": "fnbuild.runtime.kserve.kfserving_api",
+}
 
 # Each module has all names of the package, some of which real models import from there.
 _SUBMODULES = {
@@ -24,9 +27,9 @@ _SUBMODULES = {
 
 def _names() -> Dict[str, str]:
     names = {}
-    for package, source in (("kserve", _KSERVE), ("kfserving", _KFSERVING)):
+    for package, source in _SOURCES.items():
         names[package] = source
-        for part in _SUBMODULES[package]:
+        for part in _SUBMODULES.get(package, ()):
             names["%s.%s" % (package, part)] = source
     return names
 

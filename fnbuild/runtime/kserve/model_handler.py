@@ -61,7 +61,12 @@ class ModelHandler:
         self._model = model
 
     def __call__(self, context: Any, event: Any) -> Any:
-        """Return a coroutine for the model's answer to a request, or for the error reply."""
+        """Return a coroutine for the model's answer to a request, or for the error reply.
+
+        For a list of events, those of a batch, it is one for the list of answers.
+        """
+        if isinstance(event, list):
+            return self._replies(context, event, self._loading(context))
         return self._reply(context, event, "predict", self._loading(context))
 
     def explain(self, context: Any, event: Any) -> Any:
@@ -71,6 +76,11 @@ class ModelHandler:
     def _loading(self, context: Any) -> Any:
         # After a reload of the module there is no model yet.
         return self.init_context(context) if self._model is None else None
+
+    async def _replies(self, context: Any, events: List[Any], loading: Any) -> List[Any]:
+        if loading is not None:
+            await loading
+        return [await self._reply(context, event, "predict", None) for event in events]
 
     async def _reply(self, context: Any, event: Any, verb: str, loading: Any) -> Any:
         if loading is not None:

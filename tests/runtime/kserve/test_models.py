@@ -502,3 +502,66 @@ def test_probes_are_answered_while_a_model_blocks(serve: Serve, tmp_path: Path) 
     running.await_workers("busy")
     until.touch()
     caller.join()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from kserve import Model, Storage",
+        "from kserve import Model; from kserve_storage import Storage",
+        "from kfserving import KFModel as Model, Storage",
+    ],
+)
+def test_a_model_is_loaded_from_the_folder_of_the_arguments(
+    serve: Serve, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "weights.txt").write_text("7")
+    source = f"""
+        import os
+        {line}
+
+        class Weights(Model):
+            def __init__(self, name, model_dir):
+                super().__init__(name)
+                self.model_dir = model_dir
+
+            def load(self):
+                folder = Storage.download("file://" + self.model_dir)
+                self.weights = int(open(os.path.join(folder, "weights.txt")).read())
+                self.ready = True
+
+            def predict(self, payload):
+                return {{"predictions": [self.weights]}}
+    """
+    running = serve(source, handler="main:Weights", arguments=["--model_dir", str(tmp_path)])
+    assert running.call({"instances": []}) == {"predictions": [7]}
+
+
+def test_a_model_in_a_bucket_names_the_remedy(serve: Serve) -> None:
+    source = """
+        from kserve import Model, Storage
+
+        class Weights(Model):
+            def load(self):
+                Storage.download("s3://bucket/model")
+
+            def predict(self, payload, headers=None):
+                return payload
+    """
+    running = serve(source, handler="main:Weights", wait="unhealthy")
+    assert "s3://bucket/model: Storage.download takes a path" in running.status()["reason"]
+
+
+def test_requests_of_a_batch_have_answers_of_their_own(serve: Serve) -> None:
+    trigger = {**REQUESTS, "batch": {"size": 2, "timeout": 30.0}}
+    running = serve(CLASS, handler="main:Doubler", trigger=trigger)
+    path = "/v1/models/under-test:predict"
+    answers: list[Any] = []
+    caller = threading.Thread(
+        target=lambda: answers.append(running.call({"instances": [1, 2]}, path))
+    )
+    caller.start()
+    reply = running.send('{"instances": ["a", null]}', path)
+    caller.join()
+    assert answers == [{"predictions": [2, 4]}]
+    assert (reply.status, "TypeError" in json.loads(reply.body)["error"]) == (500, True)
