@@ -9,7 +9,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from .channel import PROCESSOR_SOCKET, READY, SERVER_SOCKET, STOP
+from .channel import PROCESSOR_SOCKET, READY, SERVER_SOCKET
 from .proto import POOL, SERVICE
 from .service import HEALTH_SERVICE, HealthService, InferenceService
 from .upstream import Upstream
@@ -20,11 +20,10 @@ class _Server:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._commands = b""
         self._stopping: "asyncio.Future[float]" = asyncio.get_event_loop().create_future()
 
     async def run(self) -> None:
-        """Serve until the processor sends STOP."""
+        """Serve until the processor ends the server."""
         options = [
             ("grpc.max_receive_message_length", self._max_message),
             ("grpc.max_send_message_length", -1),
@@ -39,22 +38,18 @@ class _Server:
         reflection.enable_server_reflection(names, server, POOL)
         server.add_insecure_port("unix:" + SERVER_SOCKET)
         await server.start()
-        asyncio.get_event_loop().add_reader(0, self._read_commands)
+        asyncio.get_event_loop().add_reader(0, self._read_input)
         os.write(1, READY.encode("ascii") + b"\n")
         await server.stop(await self._stopping)
 
-    def _read_commands(self) -> None:
+    def _read_input(self) -> None:
         data = os.read(0, 4096)
         if not data:
             # The processor has ended without removing the folder of the sockets.
             shutil.rmtree(os.getcwd(), ignore_errors=True)
             os._exit(0)
-        self._commands += data
-        *lines, self._commands = self._commands.split(b"\n")
-        for line in lines:
-            command, _, seconds = line.partition(b" ")
-            if command == STOP and not self._stopping.done():
-                self._stopping.set_result(float(seconds))
+        if not self._stopping.done():
+            self._stopping.set_result(float(data.split()[0]))
 
 
 def main(arguments: List[str]) -> int:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, AsyncIterator, Awaitable, Dict
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from . import proto
@@ -50,8 +51,7 @@ class InferenceService:
             request = proto.message_class(descriptor.input_type.name)
             response = proto.message_class(descriptor.output_type.name)
             handlers[descriptor.name] = grpc.unary_unary_rpc_method_handler(
-                methods[descriptor.name],
-                request_deserializer=request.FromString,
+                _decoding(request, methods[descriptor.name]),
                 response_serializer=response.SerializeToString,
             )
         return grpc.method_handlers_generic_handler(proto.SERVICE, handlers)
@@ -157,6 +157,19 @@ class HealthService:
             if (await self._upstream.get("/v2/health/ready")).status == 200:
                 return health_pb2.HealthCheckResponse.SERVING
         return health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def _decoding(message_class: Any, method: Any) -> Any:
+    """Return the method for undecoded messages; an invalid one is the client's mistake."""
+
+    async def call(data: bytes, context: Any) -> Any:
+        try:
+            message = message_class.FromString(data)
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return await method(message, context)
+
+    return call
 
 
 def _is_served(service: str) -> bool:

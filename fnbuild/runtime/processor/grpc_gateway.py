@@ -72,8 +72,7 @@ class GrpcGateway(GrpcProcessOwner):
         self.settled = False
         self._message = self._last_line = ""
         self._accepts = self._draining = False
-        self._failures = 0
-        self._started = 0.0
+        self._failures, self._started = 0, 0.0
         self._restart: Optional[asyncio.TimerHandle] = None
         self._expiry: Optional[asyncio.TimerHandle] = None
 

@@ -39,7 +39,7 @@ class GrpcProcess(ChildProcess):
         self._loop = loop
         self._popen: "Optional[subprocess.Popen[bytes]]" = None
         self._pipes: List[LinePipe] = []
-        self._commands = -1
+        self._input = -1
 
     def start(self, max_message: int) -> None:
         """Start the process; messages are limited to so many bytes. Raises OSError."""
@@ -48,11 +48,11 @@ class GrpcProcess(ChildProcess):
         out = LinePipe(self._loop, self._on_line)
         errors = LinePipe(self._loop, self._owner.on_server_line)
         self._pipes = [out, errors]
-        commands, self._commands = os.pipe()
+        stdin, self._input = os.pipe()
         try:
             self._popen = subprocess.Popen(
                 [sys.executable, "-IS", _PROGRAM, self._packages, str(max_message)],
-                stdin=commands,
+                stdin=stdin,
                 stdout=out.child_end,
                 stderr=errors.child_end,
                 cwd=self._folder,
@@ -60,7 +60,7 @@ class GrpcProcess(ChildProcess):
                 start_new_session=True,
             )
         finally:
-            for fd in (commands, out.child_end, errors.child_end):
+            for fd in (stdin, out.child_end, errors.child_end):
                 os.close(fd)
         self.pid = self._popen.pid
 
@@ -72,7 +72,7 @@ class GrpcProcess(ChildProcess):
         """End the server; calls in flight get so many seconds. Further calls have no effect."""
         if self.pid:
             with suppress(OSError):
-                os.write(self._commands, b"%s %f\n" % (channel.STOP, seconds))
+                os.write(self._input, b"%f\n" % seconds)
 
     def kill(self) -> None:
         """Kill the server."""
@@ -86,7 +86,7 @@ class GrpcProcess(ChildProcess):
         if status is not None and self._popen is not None:
             self._popen.returncode = status
             self.pid = 0
-            os.close(self._commands)
+            os.close(self._input)
             for pipe in self._pipes:
                 pipe.read_all_and_close()
             self._owner.on_server_end(status)

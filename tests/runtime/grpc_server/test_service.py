@@ -173,6 +173,13 @@ def test_a_request_that_cannot_be_served_gets_its_status(client, message, code, 
     assert client.infer(number("x", 1)).model_name == "echo"
 
 
+def test_bytes_that_are_no_message_are_the_clients_mistake(client):
+    method = client.channel.unary_unary(f"/{proto.SERVICE}/ModelInfer")
+    with pytest.raises(grpc.RpcError) as caught:
+        method(b"\xff\xff\xff", timeout=60)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_message_above_max_request_body_size_is_refused(serve):
     processor = serve(inference.ECHO, **inference.settings(maxRequestBodySize=100_000))
     with Client(processor.grpc_target) as client:
