@@ -65,7 +65,12 @@ class ServicePlan:
 
 def secret_store(cluster: Cluster, key: FunctionKey) -> SecretStore:
     """Return the secrets of a function, apart from those of the kube platform's functions."""
-    return SecretStore(cluster, FunctionKey(key.namespace, f"{key.name}.kserve"))
+    return SecretStore(cluster, FunctionKey(key.namespace, secret_owner(key.name)))
+
+
+def secret_owner(name: str) -> str:
+    """Return the name by which the secrets of a function are kept: no function's name has a dot."""
+    return f"{name}.kserve"
 
 
 def field_manager(record: RevisionRecord) -> str:
@@ -126,7 +131,7 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
         *image_warnings(function, artifact),
         *([conflict] if conflict else []),
     )
-    references = SecretReferences(f"kserve-{record.name}")
+    references = SecretReferences(secret_owner(record.name))
     plain = replace(record, stamp="", config=references.replace_secrets(stored_config(function)))
     plan = Plan(
         function,

@@ -325,6 +325,12 @@ def test_secrets_are_in_a_secret_and_nowhere_else(
         assert "swordfish" not in json.dumps(platform.cluster.list(kind, namespace))
     revealed = platform.function_with_secrets(deployment)
     assert [item.value for item in revealed.spec.env] == ["swordfish"]
+    annotated = spec["metadata"]
+    env = [{"name": "WORD", "value": "swordfish"}]
+    plan = deployer.plan("greeter", {"command": COMMAND}, metadata=annotated, env=env)
+    assert "swordfish" not in json.dumps(plan.manifests)
+    [instruction] = plan.prerequisites
+    assert "kubectl create secret generic greeter.kserve" in instruction
 
 
 def test_images_on_record_are_in_use_on_every_platform_of_the_cluster(
@@ -339,6 +345,74 @@ def test_images_on_record_are_in_use_on_every_platform_of_the_cluster(
     platform.apply(plan, deployer.progress.append)
     assert pinned in platform.image_use(namespace).references
     assert pinned in lookup("kube").image_use(namespace).references
+
+
+def test_a_function_is_stopped_exported_and_imported(
+    commands: Commands, namespace: str, tmp_path: Path, platform: KServePlatform
+) -> None:
+    file = write(tmp_path, "greeter")
+    status, _, errors = commands("deploy", "-f", str(file), "--run-image", PYTHON_IMAGE)
+    assert status == 0, errors
+    status, _, errors = commands("update", "function", "greeter", "--disable")
+    assert status == 0, errors
+    assert platform.deployment(namespace, "greeter").state == "standby"
+    until("the end of the pods", lambda: not platform.replica_names(namespace, "greeter"))
+    status, _, errors = commands("update", "function", "greeter", "--disable=false")
+    assert status == 0, errors
+    assert platform.deployment(namespace, "greeter").state == "ready"
+    status, exported, errors = commands("export", "functions", "greeter")
+    assert status == 0, errors
+    assert commands("delete", "function", "greeter")[0] == 0
+    place = tmp_path / "exported.yaml"
+    place.write_text(exported)
+    status, _, errors = commands("import", "functions", str(place))
+    assert status == 0, errors
+    assert platform.deployment(namespace, "greeter").state == "imported"
+    status, _, errors = commands("redeploy", "greeter")
+    assert status == 0, errors
+    assert platform.deployment(namespace, "greeter").state == "ready"
+
+
+def test_a_model_for_torchserve_is_deployed_from_a_bucket(
+    commands: Commands, deployer: Deployer, namespace: str, tmp_path: Path
+) -> None:
+    """The article about TorchServe: resource, pods, init log, port forward and Host header."""
+    formats = [supported("pytorch", "1", priority=2)]
+    deployer.deploy("kserve-torchserve", servingRuntime={"formats": formats})
+    file = tmp_path / "pipeline.yaml"
+    file.write_text("""
+apiVersion: "serving.kserve.io/v1beta1"
+kind: "InferenceService"
+metadata:
+  annotations:
+    isdecar.istio.is/inject: "false"
+  name: "pipeline-test"
+spec:
+  predictor:
+    model:
+      modelFormat:
+        name: pytorch
+      storageUri: "gs://pipeline_kserve_test_01/dir/gs"
+""")
+    status, _, errors = commands("deploy", "-f", str(file))
+    assert status == 0, errors
+    assert "did you mean 'sidecar.istio.io/inject'?" in errors
+    assert "ServingRuntime kserve-torchserve (of the namespace) serves the model" in errors
+    status, output, _ = commands("get", "functions", "pipeline-test", "-o", "wide")
+    assert f"pipeline-test-{namespace}.example.com" in output
+    _, output, _ = commands("logs", "pipeline-test", "--init")
+    assert "gs://pipeline_kserve_test_01/dir/gs" in output
+    path = "/v1/models/pipeline:predict"
+    status, output, errors = commands("invoke", "pipeline-test", "-b", "{}", "-p", path)
+    assert status == 0, errors
+    reply = json.loads(output)
+    assert reply["path"] == path
+    assert reply["host"] == f"pipeline-test-{namespace}.example.com"
+    archive = file.read_text().replace("/dir/gs", "/dir/gs/model-store/pipeline.mar")
+    file.write_text(archive)
+    status, _, errors = commands("deploy", "-f", str(file))
+    assert status == 1
+    assert "spec.predictor.model.storageUri" in errors
 
 
 @pytest.mark.parametrize("name", SAMPLES)
