@@ -15,7 +15,11 @@ from fnbuild.platforms.kserve.cluster_config import KServeConfig, read_config, r
 from fnbuild.platforms.kserve.identity import validate_service_name, validated_key
 from fnbuild.platforms.kserve.pod_fields import MODE_WORDS, Mode
 from fnbuild.platforms.kserve.records import FunctionRecord
-from fnbuild.platforms.kserve.references import explain_choices, require_references
+from fnbuild.platforms.kserve.references import (
+    explain_choices,
+    explain_host,
+    require_references,
+)
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kserve.runtime_manifest import render_runtime
 from fnbuild.platforms.kserve.service_manifest import ServiceContext, is_canary, render_service
@@ -116,7 +120,10 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     manifest = render(record, context)
     _check_rules(cluster, manifest, mode)
     require_references(cluster, function, settings)
-    explanations = tuple(explain_choices(cluster, function, settings, config))
+    explanations = (
+        *explain_choices(cluster, function, settings, config),
+        *explain_host(function, settings, config, mode),
+    )
     after, conflict = _dry_run(cluster, manifest, options, field_manager(record))
     changes = (
         *_function_changes(function_record, record, artifact),

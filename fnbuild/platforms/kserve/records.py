@@ -183,12 +183,8 @@ class FunctionLease:
                 f"{self.key.name} is being changed by another client", hint="try again"
             ) from error
 
-    def renew(self) -> None:
-        """Extend the lease."""
-        self._write(leased=True)
-
     def save(self) -> None:
-        """Write the record while the change goes on."""
+        """Write the record while the change goes on, and extend the lease."""
         self._write(leased=True)
 
     def release(self) -> None:
@@ -295,7 +291,7 @@ def _renewing(lease: FunctionLease) -> Iterator[None]:
         while not ended.wait(_RENEWAL_SECONDS):
             # A cluster that is unavailable now may be back before the lease expires.
             with suppress(FnbuildError):
-                lease.renew()
+                lease.save()
 
     thread = threading.Thread(target=renew, name=f"lease on {lease.key}", daemon=True)
     thread.start()

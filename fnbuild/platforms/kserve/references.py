@@ -11,6 +11,7 @@ from fnbuild.errors import PreconditionError
 from fnbuild.function.kserve_settings import KServeSettings, Model
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kserve.cluster_config import KServeConfig
+from fnbuild.platforms.kserve.pod_fields import Mode
 from fnbuild.platforms.kserve.selection import ModelRequest, select_runtime
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
@@ -62,6 +63,17 @@ def _require_storage_entry(cluster: Cluster, namespace: str, key: str) -> None:
             f"model.storage.key: Secret {_STORAGE_SECRET} has no entry {key or 'default'!r}",
             hint=f"it has {', '.join(sorted(entries))}",
         )
+
+
+def explain_host(
+    function: Function, settings: KServeSettings, config: KServeConfig, mode: Mode
+) -> Iterator[str]:
+    """Yield the host of the service, which follows from KServe's configuration."""
+    is_service = settings.serving_runtime is None and not settings.inference_service
+    # Knative has a template of its own.
+    if config.is_read and is_service and mode == "Standard":
+        metadata = function.metadata
+        yield f"the host of the service is {config.host(metadata.namespace, metadata.name)}"
 
 
 def explain_choices(

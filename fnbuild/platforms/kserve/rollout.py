@@ -31,6 +31,7 @@ _POLL_SECONDS = 0.5
 # The time that KServe and the scheduler need in addition to the function's readiness.
 _MARGIN_SECONDS = 60.0
 _DELETE_SECONDS = 60.0
+_INTERRUPTED = "its deploy was interrupted"
 # A container may fail once while its neighbours start.
 _FAILURE_SECONDS = 3.0
 
@@ -81,6 +82,9 @@ class Rollout:
         # A reference is valid only once its value is stored.
         self.planned.secret_store.save({})
         self._old_pods = {pod.name for pod in self._pods()}
+        # If this process is killed, the record still leads to the objects.
+        lease.add_revision(record.with_failure(_INTERRUPTED), applied=False)
+        lease.save()
         try:
             applied = self._apply(self.planned.manifest, self.planned.manager)
             if self.planned.is_service:
@@ -128,11 +132,18 @@ class Rollout:
                     raise self._not_ready_error(failure)
                 self._report(service)
             if time.monotonic() > deadline:
-                reasons = "; ".join(service.unready_conditions) or "KServe reports no condition"
+                reasons = self._reasons(service)
                 raise self._not_ready_error(
                     Failure(f"it is not ready after {seconds:.0f} s: {reasons}")
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _reasons(self, service: InferenceService) -> str:
+        """Return what KServe and the scheduler wait for."""
+        conditions = [pod.condition("PodScheduled") for pod in self._pods()]
+        unscheduled = [item.message for item in conditions if item.status == "False"]
+        reasons = [*service.unready_conditions, *unscheduled]
+        return "; ".join(dict.fromkeys(reasons)) or "KServe reports no condition"
 
     def _failure(self, service: InferenceService) -> Failure | None:
         """Return a failure that lasts, or None."""

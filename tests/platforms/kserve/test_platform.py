@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -415,6 +416,25 @@ spec:
     assert "spec.predictor.model.storageUri" in errors
 
 
+def test_a_killed_deploy_leaves_a_record_that_leads_to_its_objects(
+    deployer: Deployer, platform: KServePlatform, namespace: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, "greeter", command=["sleep", "1000"])
+    command = ["fnbuild", "deploy", "-f", str(file), "--run-image", PYTHON_IMAGE]
+    process = subprocess.Popen([*command, "--platform", "kserve", "-n", namespace])
+    try:
+        until("the service", lambda: deployer.services() == ["greeter"])
+        listed = platform.deployment(namespace, "greeter")
+        assert (listed.state, bool(listed.ongoing_change)) == ("building", True)
+    finally:
+        process.kill()
+        process.wait()
+    listed = platform.deployment(namespace, "greeter")
+    assert (listed.state, listed.message) == ("error", "its deploy was interrupted")
+    assert platform.delete(namespace, "greeter")
+    assert deployer.services() == []
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_api_server_accepts_the_manifests(
     name: str, kserve_cluster: Cluster, cluster_namespace: str
@@ -668,6 +688,9 @@ def test_kserves_configuration_is_read_and_left_alone(
     model = {"format": "sklearn", "storageUri": "s3://bucket/iris"}
     explanations = deployer.plan("iris", {"model": model}).explanations
     assert "cpu 1, memory 1Gi" in explanations[1]
+    standard = deployer.plan("greeter", {"command": COMMAND, "deploymentMode": "Standard"})
+    [explanation] = standard.explanations
+    assert explanation == f"the host of the service is greeter-{namespace}.example.com"
     findings = list(platform.examine(namespace))
     assert [finding.state for finding in findings] == ["ok", "ok"]
     assert "Knative mode by default" in findings[0].message
