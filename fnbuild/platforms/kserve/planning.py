@@ -115,7 +115,7 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     live = _live_object(cluster, record, settings)
     mode = _choose_mode(settings, config, live)
     context = ServiceContext(
-        mode, _stable_revision(function_record, settings), _pull_secret(cluster, function)
+        mode, stable_revision(function_record, settings), _pull_secret(cluster, function)
     )
     manifest = render(record, context)
     _check_rules(cluster, manifest, mode)
@@ -175,7 +175,7 @@ def _choose_mode(settings: KServeSettings, config: KServeConfig, live: Raw | Non
     return wanted or current or config.default_mode
 
 
-def _stable_revision(
+def stable_revision(
     function_record: FunctionRecord, settings: KServeSettings
 ) -> RevisionRecord | None:
     """Return the revision that keeps the other requests during a canary; None without one.
@@ -263,9 +263,7 @@ def _check_rules(cluster: Cluster, manifest: Manifest, mode: Mode) -> None:
     """Raise `InputError` or `ConflictError` for what KServe would refuse, or accept in vain."""
     target = change_target(manifest)
     if manifest["kind"] == kinds.INFERENCE_SERVICE.name:
-        complete = manifest if "predictor" in manifest["spec"] else None
-        if complete is not None:
-            admission.require_admissible(admission.service_problems(complete, mode), target)
+        admission.require_admissible(admission.service_problems(manifest, mode), target)
         return
     admission.require_admissible(admission.runtime_problems(manifest), target)
     kind = kinds.kind_of(manifest)

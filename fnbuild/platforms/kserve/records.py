@@ -48,6 +48,13 @@ class FunctionRecord:
     key: FunctionKey
     config_map: Raw | None = None
 
+    @classmethod
+    def with_applied(cls, revision: RevisionRecord) -> FunctionRecord:
+        """Return a record with one revision, which was applied."""
+        annotations = {_APPLIED: str(revision.number)}
+        data = {str(revision.number): revision.to_json()}
+        return cls(revision.key, {"metadata": {"annotations": annotations}, "data": data})
+
     @property
     def exists(self) -> bool:
         return self.config_map is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, NotReadyError
@@ -18,12 +18,14 @@ from fnbuild.platforms.kserve.planning import (
     plan_deploy,
     render,
     secret_store,
+    stable_revision,
 )
 from fnbuild.platforms.kserve.records import FunctionLease, FunctionRecord
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kserve.service_status import Failure, InferenceService
 from fnbuild.platforms.kubeclient import kinds, logs
-from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
+from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster, if_allowed
+from fnbuild.platforms.kubeclient.manifests import without_server_fields
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.revision_records import RevisionOrigin, failure_prefix, failure_text
 
@@ -105,10 +107,7 @@ class Rollout:
     @property
     def _objects(self) -> FunctionObjects:
         """The function as it will be: its record has the planned revision."""
-        record = self.planned.record
-        data = {str(record.number): record.to_json()}
-        metadata = {"annotations": {"fnbuild.io/revision": str(record.number)}}
-        return FunctionObjects(FunctionRecord(record.key, {"metadata": metadata, "data": data}))
+        return FunctionObjects(FunctionRecord.with_applied(self.planned.record))
 
     def _pods(self) -> list[Pod]:
         return if_allowed(lambda: inventory.list_pods(self.cluster, self._objects), [])
@@ -189,9 +188,9 @@ class Rollout:
             return
         self.lease.add_revision(record.with_failure(message), applied=False)
         try:
-            if previous is None or not _is_same_object(previous, record):
-                remove_objects(self.cluster, record)
-            if previous is not None:
+            if previous is None:
+                self._restore_unrecorded()
+            else:
                 self.progress(f"going back to revision {previous.number}")
                 self._restore(previous)
                 self._add_hint(error, f"revision {previous.number} goes on serving")
@@ -199,8 +198,20 @@ class Rollout:
             self._add_hint(error, f"its objects could not be restored: {problem.message}")
 
     def _restore(self, previous: RevisionRecord) -> None:
-        manifest = render(previous, self.planned.context)
+        if not _is_same_object(previous, self.planned.record):
+            remove_objects(self.cluster, self.planned.record)
+        settings = kserve_settings(previous.function)
+        stable = stable_revision(self.lease.record, settings)
+        manifest = render(previous, replace(self.planned.context, stable=stable))
         self.cluster.apply(manifest, force=True, manager=field_manager(previous))
+
+    def _restore_unrecorded(self) -> None:
+        """Remove what the deploy has created; an object from a file gets its fields back."""
+        live, manager = self.planned.live, self.planned.manager
+        if live is None or manager != FIELD_MANAGER:
+            remove_objects(self.cluster, self.planned.record)
+        else:
+            self.cluster.apply(without_server_fields(live, ()), force=True, manager=manager)
 
     def _add_hint(self, error: BaseException, text: str) -> None:
         if isinstance(error, FnbuildError):

@@ -211,6 +211,27 @@ def test_a_canary_gets_its_share_and_is_promoted(
     assert word_of(live["spec"]["predictor"]) == "new"
 
 
+def test_a_failed_revision_leaves_a_canary_and_a_service_from_a_file_as_they_were(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    def spec_of(name: str) -> dict[str, Any]:
+        live = platform.cluster.get(kinds.INFERENCE_SERVICE, namespace, name)
+        assert live is not None
+        spec: dict[str, Any] = live["spec"]
+        return spec
+
+    [manifest] = deployer.plan("manual", {"command": COMMAND}).manifests
+    platform.cluster.apply(manifest)
+    deployer.deploy()
+    deployer.deploy(word="new", canaryTrafficPercent=20)
+    for name in ("greeter", "manual"):
+        before = spec_of(name)
+        with pytest.raises(NotReadyError):
+            deployer.deploy(name, command=FAILING)
+        assert spec_of(name) == before
+    assert "canary" in spec_of("greeter")
+
+
 def test_a_model_runs_on_the_runtime_of_a_function(
     deployer: Deployer, platform: KServePlatform, namespace: str
 ) -> None:
