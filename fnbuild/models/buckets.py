@@ -112,10 +112,13 @@ def _s3_options(environment: Mapping[str, str]) -> dict[str, Any]:
         server = s3_server(environment)
     except StorageError as error:
         raise InputError(error.message, hint=error.hint or None) from None
-    client: dict[str, Any] = {"region_name": server.region}
+    verify = (server.ca_file or True) if server.verify else False
+    client: dict[str, Any] = {"region_name": server.region, "verify": verify}
     if server.endpoint:
         client["endpoint_url"] = server.endpoint
     options: dict[str, Any] = {"client_kwargs": client}
+    if server.virtual_host:
+        options["config_kwargs"] = {"s3": {"addressing_style": "virtual"}}
     if server.credentials is not None:
         options |= {
             "key": server.credentials.access_key,

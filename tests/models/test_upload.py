@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.models import buckets
 from fnbuild.models.buckets import BucketTarget
 from fnbuild.models.listing import list_files
 from fnbuild.models.local_files import check_layout, local_files
@@ -16,7 +17,7 @@ from fnbuild.models.upload import FolderTarget, ModelTarget, upload_files
 from fnbuild.models.uris import parse_storage_uri
 from fnbuild.runtime.storage.digests import model_sha256
 from fnbuild.runtime.storage.fetch import fetch_model, model_request
-from tests.storage_servers import put_google, put_s3
+from tests.storage_servers import S3_KEYS, put_google, put_s3
 
 WEIGHTS = os.urandom(200_000)
 FILES = {"1/model.pt": WEIGHTS, "config.json": b"{}", "labels/ü x.txt": b"cat\n"}
@@ -142,6 +143,18 @@ def test_a_missing_bucket_is_an_error(
     with pytest.raises(InputError, match=f"{scheme}://absent-bucket") as raised:
         upload(source, BucketTarget(parse_storage_uri(f"{scheme}://absent-bucket/a")))
     assert "s3cret" not in f"{raised.value}"
+
+
+def test_settings_of_the_server_apply_to_uploads() -> None:
+    variables = {"S3_ENDPOINT": "s3.example.com", "S3_USER_VIRTUAL_BUCKET": "1", **S3_KEYS}
+    options = buckets._s3_options(variables)
+    assert options["client_kwargs"]["endpoint_url"] == "https://s3.example.com"
+    assert options["client_kwargs"]["verify"] is True
+    assert options["config_kwargs"] == {"s3": {"addressing_style": "virtual"}}
+    options = buckets._s3_options({"AWS_CA_BUNDLE": "/etc/ca.pem"})
+    assert options["client_kwargs"]["verify"] == "/etc/ca.pem"
+    assert "key" not in options
+    assert buckets._s3_options({"S3_VERIFY_SSL": "0"})["client_kwargs"]["verify"] is False
 
 
 def test_local_models_that_cannot_be_uploaded(tmp_path: Path) -> None:

@@ -33,12 +33,17 @@ class S3Credentials(NamedTuple):
 
 
 class S3Server(NamedTuple):
-    """A server. `endpoint` is "" for AWS; without credentials, requests are not signed."""
+    """A server. `endpoint` is "" for AWS; without credentials, requests are not signed.
+
+    `ca_file` has additional authorities for its certificate, which `verify` checks.
+    """
 
     endpoint: str
     region: str
     virtual_host: bool
     credentials: Optional[S3Credentials]
+    verify: bool = True
+    ca_file: str = ""
 
     def url(self, bucket: str, key: str = "", query: Tuple[Tuple[str, str], ...] = ()) -> str:
         """Return the URL of an object or a bucket, signed for an hour."""
@@ -74,6 +79,8 @@ def s3_server(environment: Mapping[str, str]) -> S3Server:
         get("AWS_REGION") or get("AWS_DEFAULT_REGION") or "us-east-1",
         virtual or endpoint.endswith("//s3-accelerate.amazonaws.com"),
         _credentials(environment),
+        get("S3_VERIFY_SSL", "1").lower() not in _FALSE,
+        get("AWS_CA_BUNDLE", ""),
     )
 
 
@@ -132,8 +139,7 @@ class S3Source(StorageSource):
     def __init__(self, uri: StorageUri, environment: Mapping[str, str]) -> None:
         self._uri = uri
         self._server = s3_server(environment)
-        verify = environment.get("S3_VERIFY_SSL", "1").lower() not in _FALSE
-        self.client = WebClient(environment.get("AWS_CA_BUNDLE", ""), verify)
+        self.client = WebClient(self._server.ca_file, self._server.verify)
 
     def files(self) -> List[RemoteFile]:
         files: List[RemoteFile] = []
