@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Awaitable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Awaitable, Dict, List, Optional, Tuple
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
@@ -27,11 +27,13 @@ from ..triggers.http import app_without_trigger
 from ..triggers.kinds import TRIGGER_KINDS, served_triggers
 from .admin import AdminApi, ProcessorControl
 from .gpu_memory import GPU_MEMORY_HELP, GPU_MEMORY_LABELS, GPU_MEMORY_METRIC, GpuMemory
-from .grpc_gateway import GrpcGateway
 from .metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics, metric_labels
 from .pool import WorkerPools
 from .refusal_log import RefusalLog
 from .worker_handle import WORKER_STATES
+
+if TYPE_CHECKING:
+    from .grpc_gateway import GrpcGateway
 
 # Seconds between checks of workers that load.
 _POLL_INTERVAL = 0.02
@@ -64,7 +66,7 @@ class Processor(ProcessorControl):
         self._signals = 0
         self._sockets: List[socket.socket] = []
         self._other_servers: List[HttpServer] = []
-        self._grpc: Optional[GrpcGateway] = None
+        self._grpc: "Optional[GrpcGateway]" = None
         self._stopped = False
         self._accepts = False
         self._register_metrics()
@@ -84,6 +86,9 @@ class Processor(ProcessorControl):
         self._sockets.extend(http)
         self._open_admin()
         if self.config.grpc:
+            # Late, since few functions need it.
+            from .grpc_gateway import GrpcGateway
+
             self._grpc = GrpcGateway(self.config, self.http, self.pools, self.log)
         self._warn_of_triggers()
         self.pools.call_when_ready(self._start_triggers)
