@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from fnbuild.function.types import Raw, to_dict
-from fnbuild.platforms.base import Deployment, Project, WorkerStatus
+from fnbuild.platforms.base import Deployment, Project, ServiceStatus, WorkerStatus
 
 _TRIGGER_FIELDS = {"class": "", "kind": "", "name": ""}
 _DATA_BINDING_FIELDS = {"class": "", "kind": "", "url": ""}
@@ -32,11 +31,23 @@ def function_object(deployment: Deployment) -> Raw:
     status["platform"] = deployment.platform
     status["revision"] = deployment.revision
     if deployment.service is not None:
-        status["service"] = asdict(deployment.service)
+        status["service"] = _service_object(deployment.service)
     if deployment.details:
         status["details"] = dict(deployment.details)
     raw["status"] = status
     return raw
+
+
+def _service_object(service: ServiceStatus) -> Raw:
+    return {
+        "url": service.url,
+        "ready": service.ready,
+        "latestRevision": service.latest_revision,
+        "latestTraffic": service.latest_traffic,
+        "previousRevision": service.previous_revision,
+        "previousTraffic": service.previous_traffic,
+        "created": service.created,
+    }
 
 
 def worker_objects(workers: Iterable[WorkerStatus]) -> list[Raw]:

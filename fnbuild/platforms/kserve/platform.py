@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -55,6 +56,8 @@ from fnbuild.platforms.kubeclient.service_images import recorded_images
 from fnbuild.platforms.processor_status import ADMIN_PORT, parse_metrics
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact, stored_config
+
+_MAX_THREADS = 8
 
 
 class KServePlatform(Platform):
@@ -208,10 +211,10 @@ class KServePlatform(Platform):
         yield Finding("kserve", "ok", f"serving runtimes: {names or 'none'}")
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        deployments = [
-            function_state.to_listed_deployment(self.cluster, objects)
-            for objects in inventory.list_functions(self.cluster, namespace)
-        ]
+        functions = inventory.list_functions(self.cluster, namespace)
+        listed = partial(function_state.to_listed_deployment, self.cluster)
+        with ThreadPoolExecutor(_MAX_THREADS) as pool:
+            deployments = list(pool.map(listed, functions))
         return [each for each in deployments if project in (None, each.function.project)]
 
     def deployment(self, namespace: str, name: str) -> Deployment:

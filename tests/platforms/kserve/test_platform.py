@@ -232,6 +232,14 @@ def test_a_failed_revision_leaves_a_canary_and_a_service_from_a_file_as_they_wer
     assert "canary" in spec_of("greeter")
 
 
+def test_a_service_keeps_its_mode(deployer: Deployer) -> None:
+    deployer.deploy()
+    with pytest.raises(PreconditionError, match="runs in Standard mode"):
+        deployer.plan("greeter", {"command": COMMAND, "deploymentMode": "Knative"})
+    former_name = {"command": COMMAND, "deploymentMode": "RawDeployment"}
+    assert deployer.plan("greeter", former_name).effective_changes
+
+
 def test_a_model_runs_on_the_runtime_of_a_function(
     deployer: Deployer, platform: KServePlatform, namespace: str
 ) -> None:
@@ -491,6 +499,12 @@ def test_commands_deploy_list_invoke_and_forward(
     assert f"http://{host}" in row
     assert "true" in row
     assert "100 %" in row
+
+    _, output, _ = commands("get", "functions", "greeter", "-o", "json")
+    described = json.loads(output)
+    described = described[0] if isinstance(described, list) else described
+    assert described["status"]["service"]["url"] == f"http://{host}"
+    assert described["status"]["service"]["latestTraffic"] == 100
 
     status, output, errors = commands("invoke", "greeter", "-b", '{"instances": []}', "-p",
                                       "/v1/models/greeter:predict")  # fmt: skip
