@@ -102,7 +102,8 @@ def upload(
     _warn_of_files(uri, files, result.others)
     skipped = f", {result.skipped} unchanged" if result.skipped else ""
     note(f"uploaded {count_text(result.uploaded, 'file')}{skipped}; sha256 {result.sha256}")
-    click.echo(str(uri))
+    # Without the slash, KServe would also download s3://BUCKET/PATHS for s3://BUCKET/PATH.
+    click.echo(f"{uri}/" if uri.scheme == "s3" and uri.path else str(uri))
 
 
 def _absolute(text: str) -> str:
