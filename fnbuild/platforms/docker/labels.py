@@ -138,7 +138,8 @@ class RevisionRecord:
 
     def labels(self) -> dict[str, str]:
         """Return the labels that containers and records share."""
-        return {
+        grpc_port = {GRPC_PORT_LABEL: str(self.grpc_port)} if self.grpc_port else {}
+        return grpc_port | {
             REVISION_LABEL: str(self.number),
             _CREATED_LABEL: self.created,
             _DIGEST_LABEL: self.digest,
@@ -148,7 +149,6 @@ class RevisionRecord:
             _SOURCE_LABEL: str(self.source),
             _NOTE_LABEL: self.note,
             PORT_LABEL: str(self.port),
-            GRPC_PORT_LABEL: str(self.grpc_port),
         }
 
     def container_labels(self) -> dict[str, str]:

@@ -223,3 +223,10 @@ def test_an_import_is_not_deployed() -> None:
     assert raw["metadata"]["annotations"] == {"skip-build": "true", "skip-deploy": "true"}
     deployed = deploy_config(function_from_dict(raw, "boxes"), ARTIFACT, 1)
     assert "skip-deploy" not in deployed["metadata"]["annotations"]
+
+
+def test_a_function_that_serves_grpc_has_a_warning() -> None:
+    triggers = {"web": {"kind": "http", "attributes": {"protocols": ["v2", "grpc"]}}}
+    (warning,) = plan(function(triggers=triggers), None).warnings
+    assert warning.startswith("gRPC cannot be reached: Nuclio publishes one port")
+    assert plan(function(), None).warnings == ()
