@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fnbuild.errors import ConflictError, NotFoundError
+from fnbuild.errors import ConflictError, NotFoundError, NotReadyError
 from fnbuild.function.suggestions import closest
 
 
@@ -31,3 +31,10 @@ def function_not_found_error(
     elif close:
         hint = f'did you mean "{close}"?'
     return NotFoundError(message, hint=hint)
+
+
+def no_ready_pod_error(name: str) -> NotReadyError:
+    """Return the error for a forwarded port of a function that has no ready pod."""
+    return NotReadyError(
+        f"{name} has no pod that is ready", hint=f"`fnbuild logs {name}` says more"
+    )

@@ -20,6 +20,7 @@ import yaml
 
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.permissions import STORAGE_PERMISSIONS
 from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from tests.cluster import own_namespace, require_cluster
 from tests.containers import conftest as containers
@@ -36,8 +37,13 @@ engine, data, registry = containers.engine, containers.data, kubernetes.registry
 MANIFESTS = CONFIG / "kubernetes"
 TOKEN = "a-token-of-these-tests-0123456789abcdef"
 
-# In a cluster the dashboard reaches functions by their names.
-_NOT_NEEDED = {("pods/portforward", "get"), ("pods/portforward", "create")}
+# In a cluster the dashboard reaches functions by their names. It has no models.
+_NOT_NEEDED = {
+    (permission.resource, verb)
+    for permission in REQUIRED_PERMISSIONS
+    for verb in permission.verbs
+    if permission.resource == "pods/portforward" or permission in STORAGE_PERMISSIONS
+}
 
 
 def _rendered(folder: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from fnbuild.builder.image import registry
-from fnbuild.errors import NotReadyError, UsageError
+from fnbuild.errors import UsageError
 from fnbuild.function.kserve_settings import kserve_settings
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
@@ -39,7 +39,7 @@ from fnbuild.platforms import (
 )
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.checks import Check, run_checks
-from fnbuild.platforms.errors import function_exists_error
+from fnbuild.platforms.errors import function_exists_error, no_ready_pod_error
 from fnbuild.platforms.kserve import cluster_config, function_state, inventory, records
 from fnbuild.platforms.kserve.identity import (
     HTTP_PORT,
@@ -194,7 +194,19 @@ class KServePlatform(Platform):
         image: str = "",  # noqa: ARG002 - `--platform kube` checks pulls
         architecture: str = "",  # noqa: ARG002
     ) -> Iterator[Finding]:
-        return run_checks((Check("kserve", partial(self._check_kserve, namespace)),), areas)
+        return run_checks(
+            (
+                Check("kserve", partial(self._check_kserve, namespace)),
+                Check("rights", partial(self._check_permissions, namespace)),
+            ),
+            areas,
+        )
+
+    def _check_permissions(self, namespace: str) -> Iterator[Finding]:
+        from fnbuild.platforms.kserve.permissions import REQUIRED_PERMISSIONS
+        from fnbuild.platforms.kubeclient.permissions import check_permissions
+
+        return check_permissions(self.cluster, namespace, REQUIRED_PERMISSIONS)
 
     def _check_kserve(self, namespace: str) -> Iterator[Finding]:
         self.require_available()
@@ -245,9 +257,7 @@ class KServePlatform(Platform):
             if pod.is_ready and not pod.is_terminating
         ]
         if not serving:
-            raise NotReadyError(
-                f"{key.name} has no pod that is ready", hint=f"`fnbuild logs {key.name}` says more"
-            )
+            raise no_ready_pod_error(key.name)
         # Requests of a transformer go through it to its predictor.
         transformers = [pod for pod in serving if pod.labels.get("component") == "transformer"]
         newest = (transformers or serving)[-1]

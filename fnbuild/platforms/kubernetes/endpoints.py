@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from fnbuild.function.types import Raw
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import Deployment
+from fnbuild.platforms.errors import no_ready_pod_error
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.port_forward import forward_port
@@ -146,15 +147,29 @@ def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
         yield f"http://{address}"
         return
     key = KubernetesKey.of(deployment.function)
-    serving = [
-        pod for pod in inventory.list_pods(cluster, key) if pod.is_ready and not pod.is_terminating
-    ]
-    if not serving:
+    pod = _newest_ready_pod(cluster, key)
+    if pod is None:
         yield ""
         return
-    newest = max(serving, key=lambda pod: pod.created)
-    with forward_port(cluster, key.namespace, newest.name) as url:
+    with forward_port(cluster, key.namespace, pod.name) as url:
         yield url
+
+
+def forward_to_function(
+    cluster: Cluster, deployment: Deployment, local_port: int, port: int
+) -> AbstractContextManager[str]:
+    """Forward a local port to the newest ready pod. Raises `NotReadyError` without one."""
+    key = KubernetesKey.of(deployment.function)
+    pod = _newest_ready_pod(cluster, key)
+    if pod is None:
+        raise no_ready_pod_error(key.name)
+    return forward_port(cluster, key.namespace, pod.name, port, local_port=local_port)
+
+
+def _newest_ready_pod(cluster: Cluster, key: KubernetesKey) -> Pod | None:
+    pods = inventory.list_pods(cluster, key)
+    serving = [pod for pod in pods if pod.is_ready and not pod.is_terminating]
+    return max(serving, key=lambda pod: pod.created, default=None)
 
 
 def wait_for_new_pods(cluster: Cluster, deployment: Deployment) -> None:

@@ -206,6 +206,11 @@ class KubernetesPlatform(Platform):
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return endpoints.reach_function(self.cluster, deployment)
 
+    def forward_port(
+        self, deployment: Deployment, local_port: int, port: int
+    ) -> AbstractContextManager[str]:
+        return endpoints.forward_to_function(self.cluster, deployment, local_port, port)
+
     def logs(
         self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
     ) -> Iterator[LogRecord]:

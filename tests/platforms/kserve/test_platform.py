@@ -23,10 +23,12 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Plan, PlanOptions, lookup
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
+from tests.cluster import kubeconfig_of
 from tests.engine import PYTHON_IMAGE, call, free_port, require_engine, until
 from tests.platforms.kserve.samples import function, supported
 from tests.platforms.kserve.test_service_manifest import SAMPLES
@@ -727,8 +729,31 @@ def test_kserves_configuration_is_read_and_left_alone(
     [explanation] = standard.explanations
     assert explanation == f"the host of the service is greeter-{namespace}.example.com"
     findings = list(platform.examine(namespace))
-    assert [finding.state for finding in findings] == ["ok", "ok"]
+    assert [(finding.area, finding.state) for finding in findings] == [
+        ("kserve", "ok"),
+        ("kserve", "ok"),
+        ("rights", "ok"),
+    ]
     assert "Knative mode by default" in findings[0].message
     assert "runtime" in findings[1].message
     live = platform.cluster.get(kinds.CONFIG_MAP, namespace, "inferenceservice-config")
     assert live == created
+
+
+def test_missing_permissions_are_listed_with_commands_that_grant_them(
+    kserve_cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[Raw] = [{"apiGroups": [""], "resources": ["*"], "verbs": ["*"]}]
+    file = kubeconfig_of(kserve_cluster, namespace, "reader", rules, tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    services, *others = KServePlatform().examine(namespace, areas={"rights"})
+    assert services.state == "failure"
+    assert "inferenceservices.serving.kserve.io" in services.message
+    assert "--resource=inferenceservices.serving.kserve.io" in services.remedy
+    assert f"--serviceaccount={namespace}:reader" in services.remedy
+    resources = {finding.message.split(" in ")[0].split()[-1] for finding in others}
+    assert resources == {
+        "servingruntimes.serving.kserve.io",
+        "clusterservingruntimes.serving.kserve.io",
+        "deployments.apps",
+    }

@@ -139,6 +139,8 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         "secrets",
         "pods/proxy",
         "pods/portforward",
+        "persistentvolumeclaims",
+        "serviceaccounts",
         "nodes",
     } == set(by_resource)
     # An unreadable resource is no failure of the cluster.
@@ -187,6 +189,8 @@ def test_missing_optional_permissions_are_warnings(
     assert all("once a second instead" in finding.message for finding in watch_findings)
     (secret,) = (finding for finding in findings if "may not get secrets" in finding.message)
     assert "registry-credentials" in secret.message
+    (claim,) = (item for item in findings if "may not get persistentvolumeclaims" in item.message)
+    assert "`model upload`" in claim.message
 
 
 # Image pulls

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 import fnbuild
+from fnbuild.errors import NotReadyError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import kubeconfig_of, require_local_node
-from tests.engine import until
+from tests.engine import free_port, until
 from tests.platforms.kubernetes.author import Author
 
 pytestmark = pytest.mark.system
@@ -65,6 +66,22 @@ def test_an_accepting_proxy_is_not_used_as_the_function(
         assert url not in (f"http://{proxy}", "")
         with urllib.request.urlopen(url, timeout=60) as reply:
             assert reply.read() == b"hello"
+
+
+def test_a_forwarded_port_leads_to_the_function(author: Author, image: str) -> None:
+    deployment = author.run(image, env={"WORD": "forwarded"})
+    port = free_port()
+    with author.platform.forward_port(deployment, port, 8080) as url:
+        assert url == f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            assert reply.read() == b"forwarded"
+    stopped = author.run(image, env={"WORD": "forwarded"}, disable=True)
+    until(
+        "the end of the pods",
+        lambda: not author.platform.replica_names(author.namespace, "greeter"),
+    )
+    with pytest.raises(NotReadyError, match="greeter has no pod that is ready"):
+        author.platform.forward_port(stopped, 0, 8080)
 
 
 def test_fnbuild_runs_in_a_pod_with_few_permissions(

@@ -16,8 +16,9 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import KubeObject, Node
+from fnbuild.platforms.kubeclient.permissions import check_permissions
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
-from fnbuild.platforms.kubernetes.doctor.permissions import check_permissions
+from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR
 from fnbuild.platforms.kubernetes.pod_status import join_words, parse_timestamp
 
@@ -84,7 +85,7 @@ class _Examination:
         stopped = threading.Event()
         checks = [
             Check(_KUBECONFIG_AREA, self._check_namespace),
-            Check("rights", lambda: check_permissions(self.cluster, self.namespace)),
+            Check("rights", self._check_permissions),
             self._node_check("nodes", lambda listed: _check_nodes(listed, architecture)),
             self._node_check("gpu", self._check_gpus),
             Check("clock", self._check_clocks),
@@ -95,6 +96,9 @@ class _Examination:
             seconds = image_pull.TIMEOUT_SECONDS + 15
             checks.append(Check("registry", lambda: self._check_pull(image, stopped), seconds))
         yield from run_checks(checks, areas, stopped)
+
+    def _check_permissions(self) -> Iterator[Finding]:
+        return check_permissions(self.cluster, self.namespace, REQUIRED_PERMISSIONS)
 
     def _check_namespace(self) -> Iterator[Finding]:
         yield self._namespace_problem() or Finding(

@@ -1,59 +1,29 @@
-"""The RBAC permissions that fnbuild needs in a namespace, and their check."""
+"""The RBAC permissions that the platform needs in a namespace."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
-from fnbuild.errors import ForbiddenError
-from fnbuild.platforms import Finding
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import grant_command, rbac_subject
-from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.permissions import (
+    CHANGE,
+    READ,
+    STORAGE_PERMISSIONS,
+    Permission,
+)
 from fnbuild.platforms.kubernetes.labels import PULL_SECRET
 
-_AREA = "rights"
-_MAX_THREADS = 8
-_USER = re.compile(r'user "([^"]+)"')
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """Verbs on a resource that fnbuild needs.
-
-    `consequence` describes what does not work without them; it is empty if nothing works. `role` is
-    a built-in cluster role that includes the verbs, or "".
-    """
-
-    kind: Kind
-    verbs: tuple[str, ...]
-    consequence: str = ""
-    subresource: str = ""
-    cluster_wide: bool = False
-    role: str = "edit"
-
-    @property
-    def resource(self) -> str:
-        """The resource name of RBAC: `pods/log`, `deployments.apps`."""
-        return (
-            f"{self.kind.resource}/{self.subresource}" if self.subresource else self.kind.resource
-        )
-
-
-_READ = ("get", "list")
 _WITHOUT_WATCH = "a deploy polls once a second instead, and ends a little later"
-_CHANGE = ("create", "patch", "delete")
 
 REQUIRED_PERMISSIONS = (
-    Permission(kinds.DEPLOYMENT, (*_READ, *_CHANGE)),
-    Permission(kinds.SERVICE, (*_READ, *_CHANGE)),
-    Permission(kinds.CONFIG_MAP, (*_READ, *_CHANGE, "update")),
-    Permission(kinds.POD, _READ),
+    Permission(kinds.DEPLOYMENT, (*READ, *CHANGE)),
+    Permission(kinds.SERVICE, (*READ, *CHANGE)),
+    Permission(kinds.CONFIG_MAP, (*READ, *CHANGE, "update")),
+    Permission(kinds.POD, READ),
     Permission(kinds.DEPLOYMENT, ("watch",), _WITHOUT_WATCH),
-    Permission(kinds.POD, ("watch",), _WITHOUT_WATCH),
+    Permission(
+        kinds.POD,
+        ("watch",),
+        f"{_WITHOUT_WATCH}; `model upload` and `model ls` cannot use claims",
+    ),
     Permission(
         kinds.SECRET,
         ("get",),
@@ -72,20 +42,19 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.POD,
         ("create", "delete"),
-        "a redeploy with a GPU finds code that cannot be imported after the old pod ended",
+        "`model upload` and `model ls` cannot use claims, and a redeploy with a GPU finds code that"
+        " cannot be imported after the old pod ended",
     ),
     Permission(kinds.EVENT, ("list",), "errors of failed deploys have less detail"),
-    Permission(kinds.HPA_V1, (*_READ, *_CHANGE), "functions do not scale by load"),
-    Permission(kinds.INGRESS, (*_READ, *_CHANGE), "functions get no ingress"),
+    Permission(kinds.HPA_V1, (*READ, *CHANGE), "functions do not scale by load"),
+    Permission(kinds.INGRESS, (*READ, *CHANGE), "functions get no ingress"),
     Permission(
         kinds.DISRUPTION_BUDGET,
-        ("get", *_CHANGE),
+        ("get", *CHANGE),
         "functions of several replicas get no disruption budget",
     ),
-    Permission(
-        kinds.NETWORK_POLICY, ("get", *_CHANGE), "`--hardened` functions cannot be deployed"
-    ),
-    Permission(kinds.CRON_JOB, (*_READ, *_CHANGE), "cron triggers cannot be CronJobs"),
+    Permission(kinds.NETWORK_POLICY, ("get", *CHANGE), "`--hardened` functions cannot be deployed"),
+    Permission(kinds.CRON_JOB, (*READ, *CHANGE), "cron triggers cannot be CronJobs"),
     Permission(kinds.POD, ("get",), "`logs` shows nothing", "log"),
     Permission(
         kinds.POD,
@@ -96,9 +65,11 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.POD,
         ("get", "create"),
-        "`invoke` needs a node port that this machine reaches",
+        "`invoke` needs a node port that this machine reaches; `port-forward`, and `model upload`"
+        " and `model ls` with claims, do not work",
         "portforward",
     ),
+    *STORAGE_PERMISSIONS,
     Permission(
         kinds.NODE,
         ("list",),
@@ -108,60 +79,3 @@ REQUIRED_PERMISSIONS = (
     ),
 )
 """The permissions, most important first."""
-
-
-def check_permissions(cluster: Cluster, namespace: str) -> Iterator[Finding]:
-    """Yield a finding for each resource with missing permissions, or one if none is missing."""
-    pairs = [(permission, verb) for permission in REQUIRED_PERMISSIONS for verb in permission.verbs]
-    with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        answers = list(pool.map(lambda pair: _is_allowed(cluster, namespace, *pair), pairs))
-    missing: dict[Permission, list[str]] = {}
-    for (permission, verb), allowed in zip(pairs, answers, strict=True):
-        if not allowed:
-            missing.setdefault(permission, []).append(verb)
-    if not missing:
-        text = f'this user may do all that fnbuild does in namespace "{namespace}"'
-        yield Finding(_AREA, "ok", text)
-        return
-    user = _user_name(cluster, namespace, missing)
-    for permission, verbs in missing.items():
-        where = "in the cluster" if permission.cluster_wide else f'in namespace "{namespace}"'
-        text = f"{user or 'this user'} may not {', '.join(verbs)} {permission.resource} {where}"
-        yield Finding(
-            _AREA,
-            "warning" if permission.consequence else "failure",
-            f"{text}: {permission.consequence}" if permission.consequence else text,
-            _remedy(permission, user, namespace),
-        )
-
-
-def _is_allowed(cluster: Cluster, namespace: str, permission: Permission, verb: str) -> bool:
-    scope = "" if permission.cluster_wide else namespace
-    return cluster.is_allowed(verb, permission.kind, scope, permission.subresource)
-
-
-def _user_name(cluster: Cluster, namespace: str, missing: dict[Permission, list[str]]) -> str:
-    """Return the name of the user from the server's error for a forbidden list request, or ""."""
-    for permission, verbs in missing.items():
-        if permission.subresource or "list" not in verbs:
-            continue
-        try:
-            cluster.list(permission.kind, None if permission.cluster_wide else namespace)
-        except ForbiddenError as error:
-            if user := _USER.search(error.message):
-                return user[1]
-    return ""
-
-
-def _remedy(permission: Permission, user: str, namespace: str) -> str:
-    """Return the commands with which an administrator grants the permission."""
-    subject = rbac_subject(user or "USER")
-    if permission.role:
-        return (
-            f"an administrator can allow it with the cluster's own role {permission.role}:"
-            f" `kubectl create rolebinding fnbuild --clusterrole={permission.role} {subject}"
-            f" -n {namespace}`; or add the verbs to a role that is bound already"
-        )
-    role, verbs = f"fnbuild-{permission.kind.plural}", ",".join(permission.verbs)
-    scope = "" if permission.cluster_wide else namespace
-    return grant_command(role, verbs, permission.resource, subject, scope)
