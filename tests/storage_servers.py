@@ -22,14 +22,16 @@ S3_KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "s3cret/+"}
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
+def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
     """Yield the URL of a server with S3's API."""
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
         try:
             assert server.stdout is not None
             lines = (line.decode() for line in server.stdout)
-            address = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", x) for x in lines)))
+            address = next(
+                filter(None, (re.search(rf"http://{re.escape(host)}:\d+", x) for x in lines))
+            )
             reader = threading.Thread(target=lambda: list(lines), daemon=True)
             reader.start()  # a full pipe would stop the server
             yield address[0]

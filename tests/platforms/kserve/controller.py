@@ -1,8 +1,9 @@
 """A stand-in for KServe's controller in Standard mode, for tests on a real cluster.
 
 It turns the InferenceServices of one namespace into Deployments and Services as KServe does, with
-the names, labels, arguments and volumes of the real ones, and writes their status. The download of
-a model is an init container that prints its storage URI.
+the names, labels, arguments and volumes of the real ones, and writes their status. A model is
+downloaded by KServe's package for that, with the credentials of the service account; without the
+package, the init container only prints the storage URI.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import copy
 import json
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,15 +28,34 @@ _MANAGER = "kserve-controller"
 _POLL_SECONDS = 0.25
 _PYTHON_IMAGE = "python:3.11"
 _DOWNLOAD = "import sys; print('Copying contents of', sys.argv[1], 'to local'); sys.exit({status})"
+_REAL_DOWNLOAD = """\
+import sys
+from kserve_storage import Storage
+from kserve_storage.logging import configure_logging
+configure_logging()
+Storage.download(sys.argv[1], "/mnt/models")
+"""
+_PACKAGES = "/packages"
+_S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_S3_SETTINGS = {
+    "s3-region": "AWS_DEFAULT_REGION",
+    "s3-usehttps": "S3_USE_HTTPS",
+    "s3-verifyssl": "S3_VERIFY_SSL",
+    "s3-endpoint": "S3_ENDPOINT",
+}
 _POD_FIELDS = ("nodeSelector", "tolerations", "serviceAccountName", "volumes", "securityContext",
                "automountServiceAccountToken", "imagePullSecrets")  # fmt: skip
 
 
 class StandardController:
-    """Acts for KServe in a namespace while its context lasts."""
+    """Acts for KServe in a namespace while its context lasts.
 
-    def __init__(self, cluster: Cluster, namespace: str):
+    `packages` is a folder of the node with `kserve_storage` for Python 3.11.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, packages: Path | None = None):
         self._cluster = cluster
+        self._packages = packages
         self._namespace = namespace
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -162,14 +183,56 @@ class StandardController:
             volume = {"name": mount["name"], "persistentVolumeClaim": {"claimName": claim}}
             mount |= {"readOnly": True, **({"subPath": folder} if folder else {})}
         else:
-            # The name of a file that cannot be downloaded.
-            status = 1 if "missing" in uri else 0
-            command = ["python3", "-c", _DOWNLOAD.format(status=status), uri]
-            initializer = {"name": "storage-initializer", "image": _PYTHON_IMAGE,
-                           "command": command, "volumeMounts": [dict(mount)]}  # fmt: skip
-            pod["initContainers"] = [initializer]
+            pod["initContainers"] = [self._initializer(pod, mount, uri)]
         pod["volumes"] = [*(pod.get("volumes") or []), volume]
         container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+
+    def _initializer(self, pod: dict[str, Any], mount: dict[str, Any], uri: str) -> dict[str, Any]:
+        """Return the container that downloads the model; add its volume to the pod."""
+        # The name of a file that cannot be downloaded.
+        status = 1 if "missing" in uri else 0
+        initializer = {
+            "name": "storage-initializer",
+            "image": _PYTHON_IMAGE,
+            "command": ["python3", "-c", _DOWNLOAD.format(status=status), uri],
+            "volumeMounts": [dict(mount)],
+        }
+        if self._packages is None:
+            return initializer
+        folder = {"name": "packages", "hostPath": {"path": str(self._packages)}}
+        pod["volumes"] = [*(pod.get("volumes") or []), folder]
+        packages = {"name": "packages", "mountPath": _PACKAGES, "readOnly": True}
+        return initializer | {
+            "command": ["python3", "-c", _REAL_DOWNLOAD, uri],
+            "env": [
+                {"name": "PYTHONPATH", "value": _PACKAGES},
+                *self._credentials(pod.get("serviceAccountName", "default")),
+            ],
+            "volumeMounts": [dict(mount), packages],
+        }
+
+    def _credentials(self, account_name: str) -> list[dict[str, Any]]:
+        """Return the variables for S3 by the Secrets of the account, as KServe sets them."""
+        account = self._cluster.get(kinds.SERVICE_ACCOUNT, self._namespace, account_name) or {}
+        variables = []
+        for reference in account.get("secrets") or []:
+            name = reference["name"]
+            secret = self._cluster.get(kinds.SECRET, self._namespace, name) or {}
+            for key in _S3_KEYS:
+                if key in (secret.get("data") or {}):
+                    source = {"secretKeyRef": {"name": name, "key": key}}
+                    variables.append({"name": key, "valueFrom": source})
+            annotations = (secret.get("metadata") or {}).get("annotations") or {}
+            values = {
+                variable: annotations[f"serving.kserve.io/{key}"]
+                for key, variable in _S3_SETTINGS.items()
+                if f"serving.kserve.io/{key}" in annotations
+            }
+            if "S3_ENDPOINT" in values:
+                scheme = "http" if values.get("S3_USE_HTTPS") == "0" else "https"
+                values["AWS_ENDPOINT_URL"] = f"{scheme}://{values['S3_ENDPOINT']}"
+            variables += [{"name": key, "value": value} for key, value in values.items()]
+        return variables
 
     def _apply(
         self,
