@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from fnbuild.function.types import Function
 from fnbuild.runtime.http.client import request
 from tests.containers import bases
 from tests.engine import PYTHON_IMAGE
+from tests.functions.conftest import write_mobilenet_weights
 from tests.functions.test_opencv import ASTRONAUT, BUS_LEFT, likeness
 from tests.functions.test_shapes import file_of, hits, picture
 
@@ -44,6 +46,13 @@ def _shapes(_: Photo, invoke: Invoke) -> None:
         correct += hits(invoke(file_of(image)).shapes, shapes)
         total += len(shapes)
     assert correct / total > 0.8
+
+
+def _classes(photo: Photo, invoke: Invoke) -> None:
+    # One of three labels has a probability of at least a third, whatever the weights are.
+    tags = invoke(read_image(photo("astronaut.png")), threshold=0.3).shapes
+    assert {tag.label for tag in tags} <= {"plastic_bag", "lemon", "acorn"}
+    assert tags
 
 
 def _cut_out(photo: Photo, invoke: Invoke) -> None:
@@ -86,7 +95,18 @@ CASES = {
     "optical-flow": Case(_python, _followed),
     # The image already has torch, which its own line installs.
     "shapes": Case(_torch, _shapes),
+    "mobilenet": Case(_torch, _classes),
 }
+
+
+def source_options(folder: Path, copy: Path) -> tuple[str | Path, ...]:
+    """Return the options with the function's folder; mobilenet is a copy with random weights."""
+    if folder.name != "mobilenet":
+        return "--path", folder
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "weights").mkdir()
+    write_mobilenet_weights(copy / "weights")
+    return "--path", copy, "--env", "STORAGE_URI=file:///opt/nuclio/weights"
 
 
 def check(folder: Path, url: str, photo: Photo) -> None:

@@ -16,12 +16,13 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.parametrize("folder", FOR_CVAT, ids=lambda folder: folder.name)
 def test_library_functions_answer_in_a_container(
-    folder: Path, user: User, photo: library.Photo
+    folder: Path, user: User, photo: library.Photo, tmp_path: Path
 ) -> None:
     name = folder.name
     base = library.CASES[name].base(load_function(folder).function)
     url = user.deploy(
-        *("--path", folder, "--base-image", base),
+        *library.source_options(folder, tmp_path / folder.name),
+        *("--base-image", base),
         *("--image", user.resources.image(name)),
     )
     library.check(folder, url, photo)

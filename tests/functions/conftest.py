@@ -17,28 +17,40 @@ from typing import Any
 
 import nuclio_sdk
 import pytest
+import torch
 from PIL import Image
 
 from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
 
 DEADLINE = 60.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def import_module_of(folder: Path, name: str) -> Any:
+    """Import a module of a function.
+
+    All functions use the same module names: modules of another one must not be imported.
+    """
+
+    def forget() -> None:
+        for path in folder.glob("*.py"):
+            sys.modules.pop(path.stem, None)
+
+    sys.path.insert(0, str(folder))
+    forget()
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+        forget()
 
 
 class Handler:
     """A function's handler with the real Context, Event and Response of nuclio_sdk."""
 
     def __init__(self, folder: Path) -> None:
-        sys.path.insert(0, str(folder))
-        # All functions use the same module names: modules of another one must not be imported.
-        for path in folder.glob("*.py"):
-            sys.modules.pop(path.stem, None)
-        try:
-            self.module = importlib.import_module("main")
-        finally:
-            sys.path.remove(str(folder))
-            for path in folder.glob("*.py"):
-                sys.modules.pop(path.stem, None)
+        self.module = import_module_of(folder, "main")
         self.context = nuclio_sdk.Context(logger=nuclio_sdk.Logger(level=50))
         self.module.init_context(self.context)
 
@@ -96,6 +108,48 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait(timeout=DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def fnbuild(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Run the program with a data directory of its own."""
+    environment = {
+        **os.environ,
+        "FNBUILD_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "FNBUILD_PLATFORM": "process",
+    }
+
+    def run(*arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "fnbuild", *map(str, arguments)],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    yield run
+    run("down")
+
+
+def write_mobilenet_weights(folder: Path) -> None:
+    """Write random weights of the mobilenet function, and labels for its classes."""
+    torch.manual_seed(1)
+    network = import_module_of(ROOT / "functions/torch/mobilenet", "network").MobileNet(3)
+    torch.save(network.state_dict(), folder / "random.pt")
+    (folder / "labels.txt").write_text("plastic_bag\nlemon\nacorn\n")
+
+
+@pytest.fixture(scope="session")
+def mobilenet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random weights and labels."""
+    folder = tmp_path_factory.mktemp("weights")
+    write_mobilenet_weights(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

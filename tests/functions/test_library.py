@@ -55,7 +55,10 @@ def test_a_function_is_complete(folder):
 
 
 @pytest.mark.parametrize("folder", FOR_CVAT, ids=lambda folder: folder.name)
-def test_images_above_the_pixel_limit_are_refused(handler, huge_image, folder):
+def test_images_above_the_pixel_limit_are_refused(
+    handler, huge_image, folder, mobilenet_weights, monkeypatch
+):
+    monkeypatch.setenv("STORAGE_URI", str(mobilenet_weights))
     status, content = handler(folder)({"image": huge_image})
     assert status == 413
     assert "13376 x 13376" in content["error"]

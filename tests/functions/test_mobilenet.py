@@ -1,4 +1,4 @@
-"""A transformer of KFServing 0.3 and a SavedModel of MobileNet, as a pair of functions."""
+"""The mobilenet function with weights that were trained on generated images."""
 
 from __future__ import annotations
 
@@ -6,195 +6,219 @@ import base64
 import hashlib
 import io
 import json
-import math
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from fnbuild.runtime.http.client import request
-from tests.environments import environment_python
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
+from tests import storage_servers
+from tests.functions.conftest import ROOT, import_module_of
 
-pytestmark = [pytest.mark.system, pytest.mark.versions]
+pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT / "tests/data/kfserving"
-# The colours of the images of each class, by the class's number in ImageNet.
-COLOURS = {"728": (220, 40, 40), "951": (240, 230, 60), "988": (120, 80, 30)}
-INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
+FOLDER = ROOT / "functions/torch/mobilenet"
+COLOURS = {"plastic_bag": (220, 40, 40), "lemon": (240, 230, 60), "acorn": (120, 80, 30)}
+# The number of parameters of the published network with 1000 classes.
+PARAMETERS = 3_504_872
+# The interpreter of the tests has the packages of the function.
+PYTHON = ("--env", f"NUCLIO_PYTHON_EXE_PATH={sys.executable}")
 
-FUNCTION = """
-metadata:
-  name: mobilenet-transformer
-spec:
-  runtime: python:3.11
-  handler: image_transformer:__main__
-  runtimeAttributes:
-    arguments: [--predictor_host, "{host}"]
-  triggers:
-    http:
-      kind: http
-      attributes:
-        protocols: [v1]
-        model: mobilenet
-"""
+Fnbuild = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def python() -> Path:
-    """An interpreter with TensorFlow 2.15, and with the class names of ImageNet."""
-    return environment_python("3.11", "tensorflow-cpu==2.15.1", "pillow", data="timm==1.0.31")
+class Trained(NamedTuple):
+    """A folder with weights and labels, and the logits of pictures by their label."""
+
+    folder: Path
+    weights: Path
+    pictures: list[tuple[str, bytes, list[float]]]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Path:
-    """A folder with Keras' file of class names, where Keras would download it to."""
-    folder = tmp_path_factory.mktemp("home")
-    info = next((python.parent.parent / "lib").glob("python3*/site-packages/timm/data/_info"))
-    lines = (info / "imagenet_synset_to_lemma.txt").read_text().splitlines()
-    lemmas = dict(line.split("\t") for line in lines)
-    synsets = (info / "imagenet_synsets.txt").read_text().split()
-    names = [lemmas[synset].split(", ")[0].replace(" ", "_") for synset in synsets]
-    index = {str(i): pair for i, pair in enumerate(zip(synsets, names, strict=True))}
-    text = json.dumps(index)
-    assert hashlib.md5(text.encode()).hexdigest() == INDEX_MD5
-    (folder / ".keras/models").mkdir(parents=True)
-    (folder / ".keras/models/imagenet_class_index.json").write_text(text)
-    return folder
-
-
-def _picture(colour: tuple[int, int, int], number: int) -> str:
-    """Return a generated JPEG as base64: a rectangle of the colour before a grey background."""
-    image = Image.new("RGB", (320, 240), (number * 9 % 256,) * 3)
-    size = 60 + 12 * number
-    image.paste(colour, (20 + 5 * number, 10, 20 + 5 * number + size, 10 + size))
+def picture(colour: tuple[int, int, int], number: int) -> bytes:
+    """Return a JPEG: a rectangle of the colour before a grey background."""
+    image = Image.new("RGB", (320, 240), (number * 30 % 256,) * 3)
+    size = 90 + 20 * number
+    image.paste(colour, (70 + 5 * number, 30, 70 + 5 * number + size, 30 + size))
     file = io.BytesIO()
     image.save(file, "JPEG")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Path:
-    """A folder with saved_models/1, the pictures, and the logits of each."""
-    folder = tmp_path_factory.mktemp("model")
-    classes = {name: [_picture(colour, i) for i in range(6)] for name, colour in COLOURS.items()}
-    (folder / "classes.json").write_text(json.dumps(classes))
-    done = subprocess.run(
-        [python, DATA / "train.py", folder],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train the last layer on the features of random convolutions."""
+    folder = tmp_path_factory.mktemp("bags")
+    module = import_module_of(FOLDER, "model_handler")
+    torch.manual_seed(7)
+    network = module.MobileNet(len(COLOURS))
+    files = [(label, picture(colour, i)) for label, colour in COLOURS.items() for i in range(5)]
+    images = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for _, data in files]
+    pixels = torch.stack([module.prepare(image) for image in images])
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    classes = torch.tensor([list(COLOURS).index(label) for label, _ in files])
+    with torch.no_grad():
+        network.train()
+        network.features(pixels)
+        features = network.eval().features(pixels).mean((2, 3))
+    optimizer = torch.optim.Adam(network.classifier[1].parameters(), 0.01)
+    for _ in range(150):
+        loss = torch.nn.functional.cross_entropy(network.classifier[1](features), classes)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    weights = folder / "bags.pt"
+    torch.save(network.state_dict(), weights)
+    (folder / "labels.txt").write_text("\n".join(COLOURS) + "\n")
+    with torch.no_grad():
+        logits = network(pixels).tolist()
+    rows = [(label, data, row) for (label, data), row in zip(files, logits, strict=True)]
+    return Trained(folder, weights, rows)
 
 
 @pytest.fixture(scope="module")
-def fnbuild(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Run the program with a data directory of its own."""
-    environment = {
-        **os.environ,
-        "FNBUILD_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-        "FNBUILD_PLATFORM": "process",
-    }
-
-    def run(*arguments: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "fnbuild", *map(str, arguments)],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    yield run
-    run("down")
+def url(fnbuild: Fnbuild, trained: Trained) -> str:
+    fnbuild("deploy", "--path", FOLDER, *PYTHON, "--env", f"STORAGE_URI=file://{trained.folder}")
+    return address(fnbuild)
 
 
-@pytest.fixture(scope="module")
-def pair(
-    tmp_path_factory: pytest.TempPathFactory,
-    fnbuild: Callable[..., str],
-    python: Path,
-    home: Path,
-    model: Path,
-) -> dict[str, str]:
-    """Return the addresses of the predictor and its transformer, both deployed."""
-    options = ["--env", f"NUCLIO_PYTHON_EXE_PATH={python}", "--env", "CUDA_VISIBLE_DEVICES="]
-    storage = ["--env", f"STORAGE_URI=file://{model}/saved_models"]
-    fnbuild("deploy", "mobilenet", "--path", "functions/tensorflow/saved-model", *storage, *options)
-    predictor = _address(fnbuild, "mobilenet")
-    folder = tmp_path_factory.mktemp("transformer")
-    shutil.copy(DATA / "image_transformer.py", folder)
-    (folder / "function.yaml").write_text(FUNCTION.format(host=predictor))
-    # Releases of Keras differ in which of these they read.
-    options += ["--env", f"HOME={home}", "--env", f"KERAS_HOME={home}/.keras"]
-    fnbuild("deploy", "--path", folder, *options)
-    return {"predictor": predictor, "transformer": _address(fnbuild, "mobilenet-transformer")}
+def address(fnbuild: Fnbuild) -> str:
+    described = json.loads(fnbuild("get", "function", "mobilenet", "-o", "json"))
+    return f"http://127.0.0.1:{described['status']['httpPort']}"
 
 
-def _address(fnbuild: Callable[..., str], name: str) -> str:
-    status = json.loads(fnbuild("get", "function", name, "-o", "json"))["status"]
-    return f"127.0.0.1:{status['httpPort']}"
+def ask(url: str, path: str, body: Any) -> tuple[int, Any]:
+    headers = {"Content-Type": "application/json"}
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
-def _predict(host: str, body: Any) -> tuple[int, Any]:
-    # The content type that curl sends with -d.
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Request-Id": "cat-1"}
-    path = "/v1/models/mobilenet:predict"
-    reply = request("POST", f"http://{host}", path, json.dumps(body).encode(), headers, 120.0)
-    return reply.status, json.loads(reply.body)
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
-def test_labels_and_percentages_are_those_of_the_trained_classes(
-    pair: dict[str, str], model: Path, home: Path
-) -> None:
-    index = json.loads((home / ".keras/models/imagenet_class_index.json").read_text())
-    pictures = json.loads((model / "classes.json").read_text())
-    images = [(number, text) for number, texts in pictures.items() for text in texts]
-    logits = json.loads((model / "logits.json").read_text())
-    for (number, text), row in list(zip(images, logits, strict=True))[::4]:
-        weights = [math.exp(value - max(row)) for value in row]
-        percent = str(round(weights[int(number)] / sum(weights) * 100, 2)) + "%"
-        answer = _predict(pair["transformer"], {"instances": [{"image": {"b64": text}}]})
-        assert answer == (200, {"predictions": [[index[number][1], percent]]})
+def softmax(logits: list[float]) -> list[float]:
+    weights = np.exp(np.float64(logits) - max(logits))
+    return [float(value) for value in weights / weights.sum()]
 
 
-def test_the_predictor_answers_as_tensorflow_serving(pair: dict[str, str]) -> None:
-    image = [[[0.5] * 3] * 224] * 224
-    status, answer = _predict(pair["predictor"], {"instances": [image, image]})
+def test_v1_has_the_label_and_the_percentage_of_the_article(url: str, trained: Trained) -> None:
+    chosen = trained.pictures[::4]
+    instances = [{"image": {"b64": encoded(data)}} for _, data, _ in chosen]
+    status, answer = ask(url, "/v1/models/mobilenet:predict", {"instances": instances})
     assert status == 200
-    assert [len(row) for row in answer["predictions"]] == [1000, 1000]
-    assert sum(answer["predictions"][0]) == pytest.approx(1.0, abs=1e-4)
-    assert _predict(pair["predictor"], {"inputs": [image]})[1] == {
-        "outputs": [pytest.approx(answer["predictions"][0])]
-    }
+    assert [label for label, _ in answer["predictions"]] == [label for label, _, _ in chosen]
+    for (_, percentage), (_, _, logits) in zip(answer["predictions"], chosen, strict=True):
+        assert percentage.endswith("%")
+        number = percentage[:-1]
+        assert number == str(round(float(number), 2))
+        assert float(number) == pytest.approx(100 * max(softmax(logits)), abs=0.02)
 
 
-@pytest.mark.parametrize("body", [{"instances": [[1, 2]]}, {"instances": ["a"]}, {}])
-def test_requests_that_do_not_fit_the_model_are_refused(pair: dict[str, str], body: Any) -> None:
-    status, answer = _predict(pair["predictor"], body)
-    assert status == 400
-    assert isinstance(answer["error"], str)
+def test_cvat_gets_tags(url: str, trained: Trained) -> None:
+    function = load_function(FOLDER).function
+    for label, data, _ in trained.pictures[::5]:
+        sent = build_request("detector", data)
+        status, content = ask(url, "/", sent.body)
+        assert status == 200
+        defined = labels.function_labels(function)
+        reading = read_reply("detector", content, defined, sent.image.size, sent)
+        assert [str(finding) for finding in reading.diagnostics] == []
+        assert [shape.label for shape in reading.shapes] == [label]
+    _, all_labels = ask(url, "/", {"image": encoded(data), "threshold": 0})
+    assert sorted(tag["label"] for tag in all_labels) == sorted(COLOURS)
+    assert ask(url, "/", {"image": encoded(data), "threshold": "high"})[0] == 400
 
 
-def test_the_status_of_the_predictor_is_passed_on(
-    pair: dict[str, str], fnbuild: Callable[..., str], model: Path
+def test_v2_has_the_most_probable_classes_as_tensors(url: str, trained: Trained) -> None:
+    data = [encoded(data) for _, data, _ in trained.pictures[::5]]
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [len(data)], "data": data}
+    status, answer = ask(url, "/v2/models/mobilenet/infer", {"inputs": [tensor]})
+    assert status == 200
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    assert outputs["labels"]["shape"] == outputs["scores"]["shape"] == [3, 3]
+    assert outputs["labels"]["data"][::3] == list(COLOURS)
+    for index, (_, _, logits) in enumerate(trained.pictures[::5]):
+        scores = outputs["scores"]["data"][3 * index : 3 * index + 3]
+        assert scores == pytest.approx(sorted(softmax(logits), reverse=True), abs=2e-4)
+
+
+def test_the_weights_are_downloaded_and_their_hash_is_checked(
+    fnbuild: Fnbuild, trained: Trained, tmp_path: Path
 ) -> None:
-    picture = json.loads((model / "classes.json").read_text())["728"][0]
-    fnbuild("delete", "function", "mobilenet")
-    status, answer = _predict(pair["transformer"], {"instances": [{"image": {"b64": picture}}]})
-    assert status == 503
-    assert f"the predictor http://{pair['predictor']} does not answer" in answer["error"]
+    folder = tmp_path / "mobilenet"
+    folder.mkdir()
+    for path in [*FOLDER.glob("*.py"), FOLDER / "function.yaml", trained.folder / "labels.txt"]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = trained.weights.read_bytes()
+    with storage_servers.file_server() as server:
+        server.files["/bags.pt"] = weights
+        uri = f"STORAGE_URI={server.url}/bags.pt"
+        deploy = ("deploy", "--path", folder, *PYTHON, "--env", uri, "--env")
+        with pytest.raises(AssertionError, match="its sha256 is"):
+            fnbuild(*deploy, "STORAGE_SHA256=" + "0" * 64)
+        fnbuild(*deploy, "STORAGE_SHA256=" + hashlib.sha256(weights).hexdigest())
+    label, data, _ = trained.pictures[0]
+    _, [tag] = ask(address(fnbuild), "/", {"image": encoded(data)})
+    assert tag["label"] == label
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 900), (900, 2), (31, 33), (3000, 2000)])
+def test_images_of_every_size(
+    handler: Any, mobilenet_weights: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setenv("STORAGE_URI", str(mobilenet_weights))
+    file = io.BytesIO()
+    Image.new("RGB", size, (10, 200, 90)).save(file, "PNG")
+    status, content = handler(FOLDER)({"image": encoded(file.getvalue()), "threshold": 0})
+    assert (status, len(content)) == (200, 3)
+
+
+def test_the_network_has_the_parameters_of_the_published_one() -> None:
+    network = import_module_of(FOLDER, "network").MobileNet(1000)
+    assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS
+    names = set(network.state_dict())
+    for name in ("0.0.weight", "1.conv.1.weight", "2.conv.0.0.weight", "2.conv.3.bias"):
+        assert f"features.{name}" in names
+    assert {"features.18.1.running_mean", "classifier.1.bias"} <= names
+
+
+def test_files_that_are_not_the_weights_are_refused(
+    mobilenet_weights: Path, tmp_path: Path
+) -> None:
+    module = import_module_of(FOLDER, "model_handler")
+
+    def error() -> str:
+        with pytest.raises(module.ModelError) as raised:
+            module.ModelHandler(str(tmp_path))
+        return str(raised.value)
+
+    assert "has no weights instead of one file *.pt or *.pth" in error()
+    weights = tmp_path / "model.pt"
+    for content in (b"", b"nonsense"):
+        weights.write_bytes(content)
+        assert "model.pt does not have the weights of a MobileNetV2" in error()
+    for value in ({}, {"classifier.1.bias": torch.zeros(3)}, [1], Path("a pickled object")):
+        torch.save(value, weights)
+        assert "model.pt does not have the weights of a MobileNetV2" in error()
+    weights.write_bytes((mobilenet_weights / "random.pt").read_bytes())
+    assert "labels.txt: it has 3 lines" in error()
+    (tmp_path / "labels.txt").write_text("lemon\n")
+    assert "labels.txt has 1 labels, and the weights 3 classes" in error()

@@ -310,13 +310,21 @@ def test_equal_failures_of_workers_are_reported_once(serve: Any) -> None:
         ("def handlr(context, event): pass\n", "no function handler; did you mean handlr?"),
         ("handler = 3\n", "handler in main.py is a int, not a function"),
         ("import os\nos._exit(9)\n", "worker 0 ended itself with exit code 9"),
-        ("raise SystemExit('no licence')\n", "SystemExit: no licence"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
     ],
 )
 def test_a_handler_that_cannot_be_loaded(serve: Any, source: str, message: str) -> None:
     processor = serve(source, wait="unhealthy")
     assert message in processor.status()["message"]
     assert "fnbuild" not in processor.status()["message"]
+
+
+def test_the_text_of_an_exit_is_the_whole_error(serve: Any) -> None:
+    source = "import sys\ndef init_context(context): sys.exit('there is no licence')\n"
+    processor = serve(source + "def handler(context, event): pass\n", wait="unhealthy")
+    assert processor.status()["message"] == "there is no licence"
+    messages = [record["message"] for record in processor.records(level="error")]
+    assert not any("Traceback" in message for message in messages)
 
 
 def test_a_missing_module_is_reported_with_a_suggestion(serve: Any) -> None:

@@ -62,6 +62,9 @@ def run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
     # Any exception of the handler's code is reported to its author and ends this process only.
     except BaseException as error:  # noqa: BLE001
         reason, message = tracebacks.summarize_error(error), tracebacks.format_error(error)
+        if isinstance(error, SystemExit) and isinstance(error.code, str):
+            # As Python does: the text of an exit is the whole message.
+            reason = message = tracebacks.error_message(error)
         return {"reason": reason, "message": message, "type": type(error).__name__}
     return {}
 
