@@ -26,6 +26,7 @@ def test_the_table_has_measurements_and_goals() -> None:
     figures = DashboardResults(
         functions=101,
         listed=times(1.0, 1.0, 12.5),
+        checked=times(9.0, 10.0, 21.5),
         direct=times(0.4, 0.4, 0.7),
         relayed=times(1.0, 1.0, 1.3),
         peak=67.6,
@@ -35,6 +36,7 @@ def test_the_table_has_measurements_and_goals() -> None:
     text = render(figures, "python -m bench.dashboard --rounds 3")
     assert "$ python -m bench.dashboard --rounds 3\n" in text
     assert "| `GET /api/functions` with 101 functions, p95 (median) | 12.5 ms (1.0 ms) |" in text
+    assert "with mistakes, p95 (median) | 21.5 ms (10.0 ms) | 30 ms |" in text
     assert "| +0.60 ms (+0.60 ms) | 2 ms |" in text
     assert "| 68 MiB | 80 MiB |" in text
     assert "| 999 of 1000 | all |" in text
@@ -44,4 +46,4 @@ def test_the_table_has_measurements_and_goals() -> None:
 
 def test_without_a_browser_the_page_is_left_out() -> None:
     some = times(1.0)
-    assert "page" not in render(DashboardResults(1, some, some, some, 1.0, (1, 1), None), "x")
+    assert "page" not in render(DashboardResults(1, some, some, some, some, 1.0, (1, 1), None), "x")
