@@ -58,7 +58,7 @@ def handler(context, event):
         if body["do"] == "stream":
             return iter_reply()
         if body["do"] == "decode":
-            return len(base64.b64decode(body["image"], validate=True))
+            return len(base64.b64decode(body.pop("image"), validate=True))
     if isinstance(body, dict) and "image" in body:
         body = dict(body, image=base64.b64decode(body["image"]).decode("latin-1"))
     if isinstance(body, dict):

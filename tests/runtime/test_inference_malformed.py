@@ -104,7 +104,9 @@ def test_v2(processors: list[Any], value: Any, data: bytes, at: int, binary: boo
 @example_limit
 @given(
     body=st.binary(max_size=60),
-    length=st.one_of(st.none(), st.integers(-5, 80).map(str), st.text("0123456789x", max_size=4)),
+    length=st.one_of(
+        st.none(), st.integers(-5, 80).map(str), st.text("0123456789x\xb2", max_size=4)
+    ),
     path=st.sampled_from(["/v1/models/m:predict", "/v2/models/m/infer"]),
     at=st.integers(0, 2),
 )

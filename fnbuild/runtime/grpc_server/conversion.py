@@ -1,6 +1,7 @@
 """Calls of the gRPC service as requests of the V2 protocol over HTTP, and answers as messages."""
 
 import json
+import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 from urllib.parse import quote
 
@@ -18,6 +19,9 @@ _OWN_HEADERS = (
     "host", "inference-header-content-length", "keep-alive", "te", "trailer", "transfer-encoding",
     "upgrade",
 )  # fmt: skip
+# grpcio accepts any value. One with a line feed would be a header, or a request, of its own.
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+\Z")
+_INVALID_VALUE = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
 _ModelInferResponse = message_class("ModelInferResponse")
 
@@ -41,14 +45,16 @@ def model_path(name: str, version: str) -> str:
 
 
 def forwarded_headers(metadata: Iterable[Tuple[str, Any]]) -> List[Tuple[str, str]]:
-    """Return the headers that the metadata of a call become."""
+    """Return the headers that the metadata of a call become; invalid headers are left out."""
     return [
         (name, value)
         for name, value in metadata
         if name not in _OWN_HEADERS
-        and not name.startswith((":", "grpc-"))
+        and _NAME.match(name)
+        and not name.startswith("grpc-")
         and not name.endswith("-bin")
         and isinstance(value, str)
+        and not _INVALID_VALUE.search(value)
     ]
 
 

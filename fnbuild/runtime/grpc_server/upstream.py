@@ -47,7 +47,10 @@ class Upstream:
             if isinstance(error, (EOFError, ValueError, KeyError, asyncio.LimitOverrunError)):
                 raise ConnectionError("no complete answer: %r" % error) from None
             raise
-        self._idle.append((reader, writer))
+        if answer.headers.get("connection", "").lower() == "close":
+            writer.close()
+        else:
+            self._idle.append((reader, writer))
         return answer
 
     async def _connect(self) -> Tuple[asyncio.StreamReader, asyncio.StreamWriter]:

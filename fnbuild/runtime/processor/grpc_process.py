@@ -59,6 +59,9 @@ class GrpcProcess(ChildProcess):
                 # Ctrl-C is for the processor, which then stops the server.
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(self._input)
+            raise
         finally:
             for fd in (stdin, out.child_end, errors.child_end):
                 os.close(fd)

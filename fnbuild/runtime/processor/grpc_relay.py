@@ -15,6 +15,10 @@ from ..acceptor import Acceptor
 from ..streams import Data, Stream, StreamOwner
 
 _FRAME_HEAD = 9
+# HEADERS, PUSH_PROMISE and CONTINUATION; without the flag END_HEADERS, the next frame belongs to
+# the same headers.
+_HEADER_FRAMES = (1, 5, 9)
+_END_HEADERS = 4
 _MAX_STREAM = 0x7FFFFFFF
 # Seconds until a connection is tried again if the server has a full backlog.
 _RETRY_INTERVAL = 0.02
@@ -27,12 +31,16 @@ _RETIRE = b"\0\0\x08\x07" + bytes(5) + struct.pack(">II", _MAX_STREAM, 0)
 
 
 class FrameCounter:
-    """Finds the ends of frames in the bytes that a server of HTTP/2 sends."""
+    """Finds the ends of frames in the bytes that a server of HTTP/2 sends.
+
+    Headers in several frames count as one frame, since no other may be between them.
+    """
 
     def __init__(self) -> None:
         self.at_end = False
         self._head = b""
         self._missing = 0
+        self._continued = False
 
     def feed(self, data: bytes) -> int:
         """Return the position after the last whole frame, 0 if no frame ends in the data."""
@@ -45,11 +53,13 @@ class FrameCounter:
                 if len(self._head) < _FRAME_HEAD:
                     break
                 self._missing = int.from_bytes(self._head[:3], "big")
+                kind, flags = self._head[3:5]
+                self._continued = kind in _HEADER_FRAMES and not flags & _END_HEADERS
                 self._head = b""
             step = min(self._missing, len(data) - position)
             self._missing -= step
             position += step
-            if not self._missing:
+            if not self._missing and not self._continued:
                 end = position
         self.at_end = end == len(data)
         return end

@@ -16,7 +16,7 @@ class Instance:
     defines as base64.
     """
 
-    __slots__ = ("encoded", "files", "values")
+    __slots__ = ("_text", "encoded", "files", "values")
 
     def __init__(
         self,
@@ -26,7 +26,9 @@ class Instance:
     ) -> None:
         self.values = values
         self.files = files or {}
-        self.encoded = encoded
+        self.encoded: Optional[str] = None
+        if encoded is not None:
+            self.mark_encoded(encoded)
 
     def body(self) -> Any:
         """Return the body for the handler."""
@@ -35,9 +37,15 @@ class Instance:
         texts = {key: base64.b64encode(data).decode("ascii") for key, data in self.files.items()}
         return dict(self.values, **texts)
 
+    def mark_encoded(self, key: str) -> None:
+        """Record that the text at the key is base64."""
+        self.encoded = key
+        # The handler may replace it in the body.
+        self._text = self.values[key]
+
     def has_invalid_base64(self) -> bool:
         """Return True if the text at `encoded` is not base64."""
-        return self.encoded is not None and not _is_base64(self.values[self.encoded])
+        return self.encoded is not None and not _is_base64(self._text)
 
 
 def check_count(count: int, limit: int) -> None:

@@ -86,7 +86,7 @@ def read_instance(tensors: Sequence[Tensor], model: Model) -> Instance:
             continue
         set_field(instance.values, path, _as_text(value))
         if path == ("image",) and isinstance(value, str):
-            instance.encoded = "image"
+            instance.mark_encoded("image")
     return instance
 
 

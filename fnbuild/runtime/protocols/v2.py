@@ -89,7 +89,7 @@ def json_size_of(header: Optional[str]) -> Optional[int]:
     if header is None:
         return None
     # More digits than a body's size has.
-    if not header.isdigit() or len(header) > 18:
+    if not header.isdecimal() or len(header) > 18:
         raise ProtocolError("%s is not a number: %r" % (LENGTH_HEADER, header))
     return int(header)
 
