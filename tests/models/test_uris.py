@@ -92,6 +92,9 @@ def test_errors_do_not_repeat_passwords() -> None:
     with pytest.raises(InputError) as raised:
         parse_storage_uri("s3://key:s3cret@bucket/a")
     assert "s3cret" not in raised.value.line
+    with pytest.raises(InputError) as raised:
+        parse_storage_uri("https://example.com/m.zip?signature=s3cret#part")
+    assert "https://example.com/m.zip?…#part" in raised.value.line
 
 
 def test_a_tree_in_the_root_of_a_bucket_is_refused_for_pytorch() -> None:

@@ -60,6 +60,16 @@ def test_a_missing_model_is_the_reason_until_it_appears(
     assert len(processor.records(level="error")) == 1
 
 
+def test_a_server_that_answers_something_else_is_the_reason(
+    serve: Serve, web: FileServer, tmp_path: Path
+) -> None:
+    text = b"<List><Contents><Key>a</Key><Size>large</Size></Contents></List>"
+    web.documents["/bucket/?encoding-type=url&list-type=2&prefix=a"] = (200, {}, text)
+    env = {"STORAGE_URI": "s3://bucket/a", "AWS_ENDPOINT_URL": web.url}
+    processor = serve(HANDLER, env=env, models=str(tmp_path / "models"), wait="unhealthy")
+    assert "ValueError: invalid literal" in processor.status()["reason"]
+
+
 def test_a_processor_can_end_during_the_download(
     serve: Serve, web: FileServer, tmp_path: Path
 ) -> None:

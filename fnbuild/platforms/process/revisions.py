@@ -208,13 +208,20 @@ def prune_revisions(key: FunctionKey, store: Store) -> None:
 
 def _prune_models(key: FunctionKey) -> None:
     """Remove the models that no revision on the disk uses."""
+    try:
+        # The function's user may have replaced the folder by a link.
+        folder = os.open(models_dir(key), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
     configs = (
         json.loads(path.read_bytes()) for path in revisions_dir(key).glob(f"*/{CONFIG_NAME}")
     )
-    used = {config.get("models") for config in configs}
-    for folder in models_dir(key).glob("*"):
-        if str(folder) not in used:
-            trees.try_remove(folder)
+    used = {os.path.basename(config.get("models") or "") for config in configs}
+    try:
+        for name in set(os.listdir(folder)) - used:
+            trees.try_remove(Path(f"/proc/self/fd/{folder}", name))
+    finally:
+        os.close(folder)
 
 
 def prune_environments(store: Store) -> None:

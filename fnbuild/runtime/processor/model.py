@@ -55,8 +55,12 @@ class ModelDownload:
         while not self._stopped.is_set():
             try:
                 fetch_model(model_request(self._environment, folder), report)
-            except StorageError as error:
-                self._call(lambda text=str(error): self._fail(text))  # type: ignore[misc]
+            # Without workers, any error has to be the reason: a server may answer anything.
+            except Exception as error:  # noqa: BLE001
+                text = str(error)
+                if not isinstance(error, StorageError):
+                    text = "%s: %s" % (type(error).__name__, text)
+                self._call(lambda text=text: self._fail(text))  # type: ignore[misc]
                 self._stopped.wait(backoff.next())
             else:
                 self._call(lambda: self._finish(on_ready))

@@ -163,7 +163,7 @@ class _Download:
     def run(self) -> FetchedModel:
         files = selected_files(self._source.files(), self._request.environment)
         if not files:
-            raise StorageError("the patterns select no file of %s" % str(self._request.uri))
+            raise StorageError("the patterns select no file of %s" % self._request.uri.printable)
         for file in files:
             self._check_path(file.path)
         missing = [file for file in files if not self._is_current(file)]
@@ -188,7 +188,9 @@ class _Download:
         parts = path.split("/")
         if path.startswith("/") or "\0" in path or {"", ".", "..", _STATE} & set(parts):
             text = "%s has a file that cannot be stored: %r"
-            raise StorageError(text % (self._request.uri, path[:120]), "give it another name")
+            raise StorageError(
+                text % (self._request.uri.printable, path[:120]), "give it another name"
+            )
 
     def _check_space(self, missing: List[RemoteFile]) -> None:
         done = sum(os.path.getsize(p) for p in map(self._part, missing) if os.path.exists(p))
@@ -268,7 +270,9 @@ class _Download:
                     raise StorageError(error.message, error.hint, transient=True) from None
                 if error.status == 412:
                     text = "%s of %s has changed during the download"
-                    raise StorageError(text % (file.path, self._request.uri), "try again") from None
+                    raise StorageError(
+                        text % (file.path, self._request.uri.printable), "try again"
+                    ) from None
                 raise
             with response:
                 if offset and not _continues(response, offset):

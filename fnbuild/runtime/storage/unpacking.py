@@ -4,7 +4,6 @@ import os
 import stat
 import tarfile
 import zipfile
-import zlib
 from typing import IO, List, Set
 
 from .errors import StorageError
@@ -30,11 +29,16 @@ def unpack_archive(archive: str, folder: str) -> List[str]:
             _unzip(archive, tree)
         else:
             _untar(archive, tree)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as problem:
-        raise StorageError("%s is damaged: %s" % (tree.name, problem), "upload it again") from None
+    except StorageError:
+        raise
     except (NotImplementedError, RuntimeError) as problem:
         text = "%s cannot be unpacked: %s" % (tree.name, problem)
         raise StorageError(text, "pack it without encryption, with zip or gzip") from None
+    # Each compression has errors of its own; those of gzip and bzip2 are OSErrors without a number.
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise
+        raise StorageError("%s is damaged: %s" % (tree.name, problem), "upload it again") from None
     return sorted(tree.files)
 
 

@@ -223,6 +223,9 @@ def _checked_path(text: str, path: str, scheme: str) -> str:
 
 
 def _invalid(text: str, scheme: str, reason: str) -> StorageUriError:
+    if scheme in WEB_SCHEMES:
+        # Queries may be signatures.
+        text = re.sub(r"\?[^#]*", "?…", _without_userinfo(text))
     return StorageUriError(
         "%r is not a valid storage URI: %s" % (text, reason), "as in %s" % _EXAMPLES[scheme]
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import NotReadyError
-from fnbuild.platforms.process import ProcessPlatform
+from fnbuild.platforms import FunctionKey
+from fnbuild.platforms.process import ProcessPlatform, revisions
+from fnbuild.platforms.process.layout import models_dir
 from tests import storage_servers
 from tests.platforms.process.author import NAMESPACE, Author, invoke
 from tests.storage_servers import S3_KEYS, FileServer, put_s3
@@ -68,6 +70,21 @@ def test_models_are_removed_with_the_last_revision_that_uses_them(
         models = data / "functions" / NAMESPACE / "greeter" / "home" / "models"
         contents.append(sorted(path.read_text() for path in models.rglob("*.txt")))
     assert contents == [["a"], ["a", "b"], ["b", "c"]]
+
+
+def test_a_link_of_the_functions_user_is_not_followed(data: Path, tmp_path: Path) -> None:
+    key = FunctionKey(NAMESPACE, "greeter")
+    (tmp_path / "kept").mkdir()
+    models = models_dir(key)
+    models.parent.mkdir(parents=True)
+    models.symlink_to(tmp_path)
+    revisions._prune_models(key)
+    assert (tmp_path / "kept").is_dir()
+    models.unlink()
+    (models / "unused").mkdir(parents=True)
+    revisions._prune_models(key)
+    assert data.is_dir()
+    assert list(models.iterdir()) == []
 
 
 @pytest.mark.usefixtures("data", "platform")

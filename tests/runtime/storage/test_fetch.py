@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -212,6 +213,21 @@ def test_unsafe_members_of_archives_are_refused(
     with pytest.raises(StorageError, match=reason):
         fetch(f"{web.url}/m.tgz")
     assert not (models.parent / "x").exists()
+
+
+@pytest.mark.parametrize("compression", ["bz2", "xz"])
+def test_a_damaged_archive_has_one_error(compression: str, web: FileServer, fetch: Fetch) -> None:
+    packed = io.BytesIO()
+    content = random.Random(1).randbytes(50_000)
+    with tarfile.open(fileobj=packed, mode=f"w:{compression}") as archive:
+        info = tarfile.TarInfo("model.pb")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    data = bytearray(packed.getvalue())
+    data[25_000:25_100] = bytes(100)
+    web.files["/m.tar"] = bytes(data)
+    with pytest.raises(StorageError, match=r"m\.tar is damaged"):
+        fetch(f"{web.url}/m.tar")
 
 
 def test_an_archive_that_fills_the_disk_is_refused(web: FileServer, fetch: Fetch) -> None:
