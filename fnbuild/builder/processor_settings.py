@@ -50,6 +50,12 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
     }
 
 
+def serves_inference(function: Function) -> bool:
+    """Return True if the http trigger has inference protocols, whose requests name a revision."""
+    trigger = function.http_trigger()
+    return trigger is not None and bool(trigger[1].attributes.get("protocols"))
+
+
 def script_arguments(function: Function) -> list[str]:
     """Return `spec.runtimeAttributes.arguments`, those of a model's script."""
     arguments = function.spec.runtime_attributes.get("arguments") or []

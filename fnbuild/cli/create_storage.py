@@ -117,6 +117,12 @@ def volume(session: Session, /, name: str, **flags: Any) -> None:
     default="",
     help="The ServiceAccount that gets the credentials. It is created if necessary.",
 )
+@click.option(
+    "--role-arn",
+    metavar="ARN",
+    default="",
+    help="A role of AWS for pods of the ServiceAccount (by default NAME), instead of a secret.",
+)
 @click.option("--host", metavar="NAME", default="", help="The host of https.")
 @click.option("--endpoint", metavar="URL", default="", help="The server of S3, if not AWS.")
 @click.option("--region", metavar="NAME", default="", help="The region of S3.")
@@ -139,7 +145,8 @@ def storage_secret(session: Session, /, name: str, **flags: Any) -> None:
     The keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3), HF_TOKEN (hf), headers (https, a
     JSON object) and gcloud-application-credentials.json (gs). A value comes from a file, from stdin
     or from the environment variable of that name; for gs, from the file that
-    GOOGLE_APPLICATION_CREDENTIALS names. With --dry-run, values are masked.
+    GOOGLE_APPLICATION_CREDENTIALS names. With --dry-run, values are masked. A role of AWS
+    (--role-arn) needs no keys: it is an annotation of the ServiceAccount.
     """
     from fnbuild.platforms.kubeclient.connection import connect
     from fnbuild.platforms.storage.credentials import (
@@ -150,6 +157,9 @@ def storage_secret(session: Session, /, name: str, **flags: Any) -> None:
     )
 
     storage_type, account = flags["storage_type"], flags["service_account"]
+    if flags["role_arn"]:
+        _give_role(session, account or name, flags)
+        return
     secret = StorageSecret(
         cluster_namespace(session),
         name,
@@ -169,6 +179,23 @@ def storage_secret(session: Session, /, name: str, **flags: Any) -> None:
     users = f"; ServiceAccount {account} uses it" if account else ""
     word = "created" if new else "updated"
     note(f"{word} secret {name} in namespace {secret.namespace} for {storage_type}{users}")
+
+
+def _give_role(session: Session, account: str, flags: Mapping[str, Any]) -> None:
+    from fnbuild.errors import UsageError
+    from fnbuild.platforms.kubeclient.connection import connect
+    from fnbuild.platforms.storage.credentials import StorageRole, account_manifest, store_role
+
+    if flags["storage_type"] != "s3" or flags["from_file"] or flags["from_stdin"]:
+        raise UsageError("--role-arn is an option of --type s3, and needs no keys")
+    role = StorageRole(cluster_namespace(session), account, flags["role_arn"], _s3_settings(flags))
+    role.check()
+    if flags["dry_run"]:
+        manifest = account_manifest(role.namespace, account, annotations=role.annotations())
+        _print_manifests([manifest], flags["output"])
+        return
+    store_role(connect(session.connect_options), role)
+    note(f"ServiceAccount {account} in namespace {role.namespace} has the role {role.arn}")
 
 
 def _s3_settings(flags: Mapping[str, Any]) -> S3Settings:

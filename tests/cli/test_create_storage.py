@@ -145,6 +145,20 @@ def test_settings_of_s3_are_annotations(fnbuild: Fnbuild, monkeypatch: pytest.Mo
     assert "s3cret" not in result.out + result.err
 
 
+def test_a_role_of_aws_is_an_annotation_of_the_account(fnbuild: Fnbuild) -> None:
+    arn = "arn:aws:iam::123456789012:role/models"
+    arguments = ("--type", "s3", "--role-arn", arn, "--region", "eu-west-1", "--dry-run")
+    (account,) = manifests(fnbuild("create", "storage-secret", "models", *arguments))
+    assert (account["kind"], account["metadata"]["name"]) == ("ServiceAccount", "models")
+    assert account["metadata"]["annotations"] == {
+        "eks.amazonaws.com/role-arn": arn,
+        "serving.kserve.io/s3-region": "eu-west-1",
+    }
+    named = fnbuild("create", "storage-secret", "x", *arguments, "--service-account", "readers")
+    (account,) = manifests(named)
+    assert account["metadata"]["name"] == "readers"
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
@@ -209,6 +223,8 @@ def test_the_credentials_of_google_are_the_key_of_an_account(
         (("--type", "https", "--from-file", "headers={}"), 1, "need the name of the host"),
         (("--type", "gs", "--from-stdin", "HF_TOKEN"), 2, "'HF_TOKEN' is not a key"),
         (("--type", "ftp"), 2, "ftp"),
+        (("--type", "s3", "--role-arn", "models"), 1, "'models' is not a role of AWS"),
+        (("--type", "hf", "--role-arn", "arn:aws:iam::1:role/x"), 2, "is an option of --type s3"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("no_credentials")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fnbuild.errors import ConflictError, PreconditionError
 from fnbuild.function.kserve_settings import KServeSettings, kserve_settings
@@ -40,6 +41,10 @@ from fnbuild.platforms.revision_records import RevisionOrigin, stored_config, ti
 
 PLAN_OPTIONS = frozenset({"force", "keep_failed"})
 _PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
+_SHARE_FIELDS = frozenset(
+    {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "canaryTrafficPercent",
+     "trafficPercent"}
+)  # fmt: skip
 _HIDDEN_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
 
 
@@ -109,11 +114,11 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     _validate_names(function, settings)
     require_installed(cluster)
     function = function.with_spec(image=artifact.reference)
-    config = read_config(cluster)
+    cluster_config = read_config(cluster)
     store = secret_store(cluster, function_record.key)
     record = _new_revision(function_record, store, function, artifact, options, origin)
     live = _live_object(cluster, record, settings)
-    mode = _choose_mode(settings, config, live)
+    mode = _choose_mode(settings, cluster_config, live)
     context = ServiceContext(
         mode, stable_revision(function_record, settings), _pull_secret(cluster, function)
     )
@@ -121,10 +126,14 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     _check_rules(cluster, manifest, mode)
     require_references(cluster, function, settings)
     explanations = (
-        *explain_choices(cluster, function, settings, config),
-        *explain_host(function, settings, config, mode),
+        *explain_choices(cluster, function, settings, cluster_config),
+        *explain_host(function, settings, cluster_config, mode),
     )
     after, conflict = _dry_run(cluster, manifest, options, field_manager(record))
+    if record.is_built and settings.serving_runtime is None and _starts_pods(live, after):
+        record = replace(record, pod_revision=record.number)
+        manifest = render(record, context)
+        after, conflict = _dry_run(cluster, manifest, options, field_manager(record))
     changes = (
         *_function_changes(function_record, record, artifact),
         _object_change(manifest, live, after),
@@ -134,12 +143,13 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     warnings = (
         *artifact.warnings,
         *configuration_warnings(function, settings, mode),
-        *cluster_warnings(config),
+        *cluster_warnings(cluster_config),
         *image_warnings(function, artifact),
         *([conflict] if conflict else []),
     )
     references = SecretReferences(secret_owner(record.name))
-    plain = replace(record, stamp="", config=references.replace_secrets(stored_config(function)))
+    config = references.replace_secrets(stored_config(function))
+    plain = replace(record, stamp="", pod_revision=0, config=config)
     plan = Plan(
         function,
         artifact,
@@ -215,6 +225,7 @@ def _new_revision(  # noqa: PLR0913, PLR0917 (the record, its content and origin
         config=store.with_references(stored_config(function)),
         source=number,
         owner=local_owner(),
+        pod_revision=applied.pod_revision if applied is not None else 0,
     )
     if origin is not None:
         return replace(record, source=origin.revision, note=origin.note, stamp=record.created)
@@ -224,6 +235,18 @@ def _new_revision(  # noqa: PLR0913, PLR0917 (the record, its content and origin
         # An unchanged deploy restarts no pod.
         return replace(record, stamp=applied.stamp)
     return record
+
+
+def _starts_pods(live: Raw | None, after: Raw) -> bool:
+    """Return True if more than the number of pods and their share of requests changes."""
+    return live is None or _without_shares(live["spec"]) != _without_shares(after["spec"])
+
+
+def _without_shares(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = (key for key in value if key not in _SHARE_FIELDS)
+        return {key: _without_shares(value[key]) for key in kept}
+    return [_without_shares(item) for item in value] if isinstance(value, list) else value
 
 
 def _pinned_reference(applied: RevisionRecord | None, artifact: Artifact) -> str:

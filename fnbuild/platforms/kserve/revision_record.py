@@ -20,7 +20,9 @@ class RevisionRecord:
     `image` is the user's image name, `pinned` an exact reference of the same image or ""; both are
     "" for a model without code. `config` refers to secrets instead of holding them. `source` is the
     revision with the same code. `failure` is the reason why the revision does not serve, if it
-    `failed`. A new `stamp` restarts the pods. The names of the fields are keys of the stored JSON.
+    `failed`. A new `stamp` restarts the pods. `pod_revision` is the revision that started the pods,
+    or 0 if they do not know it: one that leaves the pods running keeps that of the revision before.
+    The names of the fields are keys of the stored JSON.
     """
 
     namespace: str
@@ -37,6 +39,7 @@ class RevisionRecord:
     stamp: str = ""
     failed: bool = False
     failure: str = ""
+    pod_revision: int = 0
 
     @property
     def key(self) -> FunctionKey:

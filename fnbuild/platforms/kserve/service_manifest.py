@@ -155,8 +155,9 @@ def _with_code(
     container |= container_fields(function.spec, context.mode)
     env = container["env"]
     if record.is_built:
-        processor = json.dumps(processor_settings(function), sort_keys=True, separators=(",", ":"))
-        env.append({"name": PROCESSOR_VARIABLE, "value": processor})
+        processor = processor_settings(function, record.pod_revision)
+        value = json.dumps(processor, sort_keys=True, separators=(",", ":"))
+        env.append({"name": PROCESSOR_VARIABLE, "value": value})
     model = settings.model
     if model is not None and not model.format and model.storage_uri:
         env.append({"name": "STORAGE_URI", "value": model.storage_uri})

@@ -53,6 +53,20 @@ STORAGE_PERMISSIONS = (
         ("get", "create", "patch"),
         "`create storage-secret` adds credentials to no ServiceAccount",
     ),
+    Permission(
+        kinds.VOLUME,
+        ("get", *CHANGE),
+        "`create volume` creates no volumes of a host path, NFS or EBS",
+        cluster_wide=True,
+        role="",
+    ),
+    Permission(
+        kinds.STORAGE_CLASS,
+        ("list",),
+        "`create volume` does not check storage classes",
+        cluster_wide=True,
+        role="",
+    ),
 )
 """The permissions of the commands for models in storage."""
 

@@ -34,8 +34,9 @@ class RevisionRecord:
     `image` is the user's image name, `pinned` an exact reference of the same image or "". `source`
     is the revision with the same code. A new `stamp` restarts the pods. With `overlap`, old and
     new pods may hold GPUs at the same time. `failure` is the reason why the revision does not
-    serve, in state `state`. `owner` has deployed it. The names of the fields are keys of the
-    stored JSON.
+    serve, in state `state`. `owner` has deployed it. `pod_revision` is the revision that started
+    the pods, or 0 if they do not know it: one that leaves the pods running keeps that of the
+    revision before. The names of the fields are keys of the stored JSON.
     """
 
     key: KubernetesKey
@@ -52,6 +53,7 @@ class RevisionRecord:
     failure: str = ""
     state: str = ""
     owner: str = ""
+    pod_revision: int = 0
 
     @property
     def failed(self) -> bool:
@@ -105,6 +107,7 @@ class RevisionRecord:
         revision = parse_int(annotations, labels.REVISION)
         digest = annotations.get(labels.DIGEST, "")
         image, pinned = _image_references(annotations, template["spec"], config)
+        pod_annotations = section(template, "metadata", "annotations")
         return cls(
             key=key,
             number=revision,
@@ -115,9 +118,10 @@ class RevisionRecord:
             config=config,
             source=parse_int(annotations, labels.SOURCE_REVISION) or revision,
             note=annotations.get(labels.NOTE, ""),
-            stamp=_stamp(section(template, "metadata", "annotations"), digest),
+            stamp=_stamp(pod_annotations, digest),
             overlap=_allows_overlap(annotations, config, deployment["spec"]),
             owner=annotations.get(labels.OWNER, ""),
+            pod_revision=_pod_revision(pod_annotations),
         )
 
     def annotations(self) -> dict[str, str]:
@@ -242,6 +246,12 @@ def _function_container(pod: Raw) -> Raw:
 def _stamp(annotations: Raw, digest: str) -> str:
     stamp: str = annotations.get(labels.STAMP, "")
     return "" if stamp == digest else stamp
+
+
+def _pod_revision(annotations: Raw) -> int:
+    function = section(parse_object(annotations.get(labels.PROCESSOR, "")), "function")
+    number = function.get("revision")
+    return number if isinstance(number, int) else 0
 
 
 def _allows_overlap(annotations: Raw, config: Raw, spec: Raw) -> bool:

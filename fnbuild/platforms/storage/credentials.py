@@ -1,11 +1,15 @@
-"""Credentials of storage as KServe reads them: a Secret, and the ServiceAccount that names it."""
+"""Credentials of storage as KServe reads them.
+
+They are a Secret and the ServiceAccount that names it, or a role of AWS, which is an annotation of
+the ServiceAccount.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -17,6 +21,8 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 MASK = "********"
 _PREFIX = "serving.kserve.io/s3-"
 _LABELS = {"app.kubernetes.io/managed-by": "fnbuild"}
+_ROLE_ANNOTATION = "eks.amazonaws.com/role-arn"
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z")
 GOOGLE_KEY = "gcloud-application-credentials.json"
 
@@ -90,9 +96,7 @@ class StorageSecret:
 
     def check(self) -> None:
         """Raise `InputError` for a value that the storage cannot use; never with the value."""
-        if not _NAME.match(self.name):
-            hint = "use lower-case letters, digits, '-' and '.'"
-            raise InputError(f"{self.name!r} is not the name of a Secret", hint=hint)
+        _check_name("a Secret", self.name)
         if self.storage_type == "https" and not re.fullmatch(r"[\w.-]+(:\d+)?", self.host):
             raise InputError("credentials for https need the name of the host", hint="`--host`")
         for key, value in self.values.items():
@@ -118,6 +122,35 @@ class StorageSecret:
         return kinds.SECRET.manifest(metadata, type="Opaque", data=data)
 
 
+@dataclass(frozen=True, slots=True)
+class StorageRole:
+    """A role of AWS IAM with which the pods of a ServiceAccount read S3, without a Secret."""
+
+    namespace: str
+    account: str
+    arn: str
+    s3: S3Settings = S3Settings()
+
+    def check(self) -> None:
+        """Raise `InputError` for an invalid name or role."""
+        _check_name("a ServiceAccount", self.account)
+        if not _ROLE.fullmatch(self.arn):
+            raise InputError(
+                f"{self.arn!r} is not a role of AWS",
+                hint="as in arn:aws:iam::123456789012:role/models",
+            )
+
+    def annotations(self) -> dict[str, str]:
+        """Return the annotations of the ServiceAccount."""
+        return {_ROLE_ANNOTATION: self.arn, **self.s3.annotations()}
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.match(name):
+        hint = "use lower-case letters, digits, '-' and '.'"
+        raise InputError(f"{name!r} is not the name of {what}", hint=hint)
+
+
 def _check_json(key: str, text: str) -> None:
     try:
         value = json.loads(text)
@@ -128,11 +161,18 @@ def _check_json(key: str, text: str) -> None:
         raise InputError(f"the value of {key} is not {kind}")
 
 
-def account_manifest(namespace: str, name: str, secrets: list[str]) -> Raw:
+def account_manifest(
+    namespace: str,
+    name: str,
+    secrets: Sequence[str] = (),
+    annotations: Mapping[str, str] | None = None,
+) -> Raw:
     """Return the ServiceAccount that names the Secrets."""
-    metadata = {"name": name, "namespace": namespace}
+    metadata: Raw = {"name": name, "namespace": namespace}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
     references = [{"name": secret} for secret in secrets]
-    return kinds.SERVICE_ACCOUNT.manifest(metadata, secrets=references)
+    return kinds.SERVICE_ACCOUNT.manifest(metadata, **({"secrets": references} if secrets else {}))
 
 
 def store_credentials(cluster: Cluster, secret: StorageSecret, account: str) -> bool:
@@ -150,10 +190,31 @@ def store_credentials(cluster: Cluster, secret: StorageSecret, account: str) -> 
         )
     cluster.apply(secret.manifest(), force=live is not None)
     if account:
-        existing = cluster.get(kinds.SERVICE_ACCOUNT, secret.namespace, account) or {}
-        names = [str(item.get("name")) for item in existing.get("secrets") or []]
+        names, annotations = _account_credentials(cluster, secret.namespace, account)
         if secret.name not in names:
-            # Server-side apply would remove Secrets that an earlier call has added.
-            manifest = account_manifest(secret.namespace, account, [*names, secret.name])
-            cluster.apply(manifest)
+            names.append(secret.name)
+            cluster.apply(account_manifest(secret.namespace, account, names, annotations))
     return live is None
+
+
+def store_role(cluster: Cluster, role: StorageRole) -> None:
+    """Give the ServiceAccount the role, and create the account if necessary."""
+    role.check()
+    names, _ = _account_credentials(cluster, role.namespace, role.account)
+    cluster.apply(account_manifest(role.namespace, role.account, names, role.annotations()))
+
+
+def _account_credentials(
+    cluster: Cluster, namespace: str, name: str
+) -> tuple[list[str], dict[str, str]]:
+    """Return the Secrets of a ServiceAccount, and the annotations of its role.
+
+    Server-side apply would remove those that an earlier call has added.
+    """
+    live = cluster.get(kinds.SERVICE_ACCOUNT, namespace, name) or {}
+    annotations = (live.get("metadata") or {}).get("annotations") or {}
+    return [str(item.get("name")) for item in live.get("secrets") or []], {
+        key: text
+        for key, text in annotations.items()
+        if key == _ROLE_ANNOTATION or key.startswith(_PREFIX)
+    }

@@ -659,11 +659,34 @@ def test_a_folder_becomes_a_predictor_of_v1(
         assert json.loads(output) == {"got": {"b": 1}}
         [statistics] = platform.statistics(platform.deployment(namespace, "greeter")).values()
         assert statistics.requests
+        _check_versions(commands, platform, namespace)
         (tmp_path / "main.py").write_text("import nowhere_to_be_found\n")
         status, _, errors = commands("deploy", "--path", str(tmp_path))
         assert status == 1
         assert "nowhere_to_be_found" in errors
-        assert "revision 1 goes on serving" in errors
+        assert "revision 3 goes on serving" in errors
+
+
+def _check_versions(commands: Commands, platform: KServePlatform, namespace: str) -> None:
+    """Check that pods know the revision that started them, and that others leave them running."""
+
+    def version(number: int) -> Any:
+        path = f"/v2/models/greeter/versions/{number}"
+        _, output, _ = commands("invoke", "greeter", "-m", "GET", "-p", path)
+        return json.loads(output)
+
+    assert version(1)["versions"] == ["1"]
+    pods = platform.replica_names(namespace, "greeter")
+    status, _, errors = commands("update", "function", "greeter", "--max-replicas", "2")
+    assert status == 0, errors
+    assert platform.deployment(namespace, "greeter").revision == 2
+    assert platform.replica_names(namespace, "greeter") == pods
+    assert version(1)["versions"] == ["1"]
+    status, _, errors = commands("update", "function", "greeter", "-e", "WORD=new")
+    assert status == 0, errors
+    assert version(3)["versions"] == ["3"]
+    error = "Model with name greeter has no version 1; revision 3 is serving."
+    assert version(1) == {"error": error}
 
 
 PAIR = """\
@@ -756,4 +779,6 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         "servingruntimes.serving.kserve.io",
         "clusterservingruntimes.serving.kserve.io",
         "deployments.apps",
+        "persistentvolumes",
+        "storageclasses.storage.k8s.io",
     }

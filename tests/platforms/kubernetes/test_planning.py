@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from fnbuild.errors import ConflictError, ForbiddenError, InputError, NotFoundError, UsageError
 from fnbuild.function.types import Raw
-from fnbuild.platforms import Artifact, Plan
+from fnbuild.platforms import Artifact, Deployment, Plan
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.errors import FieldConflictError
 from fnbuild.platforms.kubeclient.transport import ApiRequest
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields
-from tests.cluster import MERGE, kubeconfig_of
+from tests.cluster import MERGE, invoke, kubeconfig_of, node_address
 from tests.platforms.kubernetes.author import Author, function_of
 
 pytestmark = pytest.mark.system
@@ -65,6 +66,26 @@ def test_a_plan_keeps_updates_and_deletes_objects(author: Author, image: str) ->
     cluster = author.platform.cluster
     assert cluster.get(kinds.HPA_V1, author.namespace, "nuclio-greeter") is None
     assert verbs(author.plan(image, options={"force": True}))["revision"] == "replace"
+
+
+def test_pods_know_the_revision_that_started_them(author: Author, image: str) -> None:
+    protocols = {"web": {"kind": "http", "attributes": {"protocols": ["v2"]}}}
+
+    def versions(deployment: Deployment) -> list[str]:
+        address = f"{node_address(author.platform.cluster)}:{deployment.http_port}"
+        found: list[str] = json.loads(invoke(address, "/v2/models/greeter"))["versions"]
+        return found
+
+    first = author.run(image, triggers=protocols)
+    assert versions(first) == ["1"]
+    assert set(verbs(author.plan(image, triggers=protocols)).values()) == {"keep"}
+    # A revision that leaves the pods running leaves them their number.
+    [pod] = author.platform.replica_names(author.namespace, "greeter")
+    scaled = author.run(image, triggers=protocols, replicas=2)
+    assert (scaled.revision, versions(scaled)) == (2, ["1"])
+    assert pod in author.platform.replica_names(author.namespace, "greeter")
+    third = author.run(image, triggers=protocols, env={"WORD": "two"})
+    assert (third.revision, versions(third)) == (3, ["3"])
 
 
 # The default requests of autoscaled functions would fill a small node that other tests use, too.

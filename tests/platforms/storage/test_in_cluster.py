@@ -11,7 +11,13 @@ import pytest
 from fnbuild.errors import ConflictError, FnbuildError, InputError, PreconditionError
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.storage.credentials import S3Settings, StorageSecret, store_credentials
+from fnbuild.platforms.storage.credentials import (
+    S3Settings,
+    StorageRole,
+    StorageSecret,
+    store_credentials,
+    store_role,
+)
 from fnbuild.platforms.storage.volumes import (
     EbsVolume,
     HostPathVolume,
@@ -78,7 +84,9 @@ def test_shared_writes_with_a_class_of_block_storage_are_refused(
         create_volume(cluster, request)
 
 
-def test_a_service_account_collects_the_secrets(cluster: Cluster, namespace: str) -> None:
+def test_a_service_account_collects_the_secrets_and_keeps_its_role(
+    cluster: Cluster, namespace: str
+) -> None:
     settings = S3Settings(endpoint="minio:9000", use_https=False)
     secret = StorageSecret(namespace, "bucket", "s3", KEYS, s3=settings)
     assert store_credentials(cluster, secret, "models")
@@ -93,6 +101,15 @@ def test_a_service_account_collects_the_secrets(cluster: Cluster, namespace: str
     values = {key: base64.b64decode(text).decode() for key, text in live["data"].items()}
     assert values == KEYS
     assert live["metadata"]["annotations"]["serving.kserve.io/s3-usehttps"] == "0"
+
+    arn = "arn:aws:iam::123456789012:role/models"
+    store_role(cluster, StorageRole(namespace, "models", arn))
+    other = StorageSecret(namespace, "other", "hf", {"HF_TOKEN": "t0ken"})
+    store_credentials(cluster, other, "models")
+    account = cluster.get(kinds.SERVICE_ACCOUNT, namespace, "models")
+    assert account is not None
+    assert {"bucket", "hub", "other"} <= {item["name"] for item in account["secrets"]}
+    assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == arn
 
 
 def test_secrets_of_others_are_left_alone(cluster: Cluster, namespace: str) -> None:

@@ -74,7 +74,7 @@ def pod_template(
     Raises `InputError` for invalid values.
     """
     linger = _linger_seconds(function)
-    processor = _processor_config(function, linger, cron_jobs=cron_jobs)
+    processor = _processor_config(revision, function, linger, cron_jobs=cron_jobs)
     return {
         "metadata": {
             "labels": revision.labels(),
@@ -107,13 +107,16 @@ def _linger_seconds(function: Function) -> float:
     return _SHORT_LINGER_SECONDS if recreates else _LINGER_SECONDS
 
 
-def _processor_config(function: Function, linger: float, *, cron_jobs: bool) -> Raw:
+def _processor_config(
+    revision: RevisionRecord, function: Function, linger: float, *, cron_jobs: bool
+) -> Raw:
     """Return the configuration of the processor.
 
-    The revision and attributes of the Service are omitted, so that their changes restart no pod.
+    Attributes of the Service are omitted, so that their changes restart no pod.
     """
     # The readiness probe fails until the workers are ready, and after a failure.
-    config = processor_settings(function, 0) | {"linger": linger, "accept": "when-ready"}
+    config = processor_settings(function, revision.pod_revision)
+    config |= {"linger": linger, "accept": "when-ready"}
     config["triggers"] = {
         name: {**trigger, "attributes": _without_service_attributes(trigger["attributes"])}
         for name, trigger in config["triggers"].items()

@@ -86,6 +86,7 @@ def render_portable(
     plain = replace(
         revision,
         stamp="",
+        pod_revision=0,
         config=SecretReferences(revision.key.object_name).replace_secrets(revision.config),
     )
     rendered = render_manifests(plain, replace(context, node_port=0, replicas=None))

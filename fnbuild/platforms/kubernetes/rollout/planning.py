@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from fnbuild.builder.processor_settings import serves_inference
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
@@ -36,7 +37,7 @@ from fnbuild.platforms.kubernetes.manifests.rendering import (
 )
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, recorded_config
 from fnbuild.platforms.kubernetes.rollout import replacement
-from fnbuild.platforms.kubernetes.rollout.live_objects import read_live_objects
+from fnbuild.platforms.kubernetes.rollout.live_objects import LiveObjects, read_live_objects
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.rollout.warnings import (
     budget_warnings,
@@ -142,19 +143,30 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     if unready is not None and rerun is None and _has_failed(cluster, unready, live.pods):
         record = replace(record, stamp=timestamp())
     context = _with_free_node_port(cluster, objects, record, live.context)
-    manifests = render_manifests(
-        _as_if_built(record, objects.applied_revision, artifact) if preview else record, context
-    )
+
+    def render(record: RevisionRecord) -> tuple[Manifest, ...]:
+        applied = objects.applied_revision
+        return render_manifests(
+            _as_if_built(record, applied, artifact) if preview else record, context
+        )
+
+    manifests = render(record)
     identities = {object_identity(manifest) for manifest in manifests}
     obsolete = tuple(
         manifest for manifest in live.objects if object_identity(manifest) not in identities
     )
     autoscaled = context.replicas is None and any(_is_autoscaler(manifest) for manifest in obsolete)
-    candidates = (without_replicas(manifest) if autoscaled else manifest for manifest in manifests)
+
+    def dry_run(manifest: Manifest) -> tuple[Raw, str]:
+        candidate = without_replicas(manifest) if autoscaled else manifest
+        return _dry_run(cluster, function, candidate, options)
+
     with ThreadPoolExecutor(_MAX_THREADS) as pool:
-        results = list(
-            pool.map(lambda manifest: _dry_run(cluster, function, manifest, options), candidates)
-        )
+        results = list(pool.map(dry_run, manifests))
+        if serves_inference(function) and _starts_pods(results, live):
+            record = replace(record, pod_revision=record.number)
+            manifests = render(record)
+            results = list(pool.map(dry_run, manifests))
     deployment_manifest = deployment_of(manifest for manifest, _ in results)
     decision = replacement.choose_replacement(
         cluster, function, deployment_manifest, live.find(deployment_manifest), live.pods
@@ -200,6 +212,13 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     return RolloutPlan(
         plan, objects, record, context, manifests, obsolete, store, autoscaled, decision.mode
     )
+
+
+def _starts_pods(results: Iterable[tuple[Raw, str]], live: LiveObjects) -> bool:
+    """Return True if the Deployment that results from the plan has new pods."""
+    after = deployment_of(manifest for manifest, _ in results)
+    before = live.find(after)
+    return before is None or before["spec"]["template"] != after["spec"]["template"]
 
 
 def _with_free_node_port(
@@ -251,17 +270,19 @@ def _new_revision(
 ) -> RevisionRecord:
     """Return the record of the revision that a deploy would create."""
     number = max((revision.number for revision in records.all_revisions(objects)), default=0) + 1
+    applied = objects.applied_revision
     record = RevisionRecord(
         key=objects.key,
         number=number,
         created=timestamp(),
         digest=artifact.digest,
         image=artifact.reference,
-        pinned=_pinned_reference(objects.applied_revision, artifact),
+        pinned=_pinned_reference(applied, artifact),
         config=config,
         source=number,
         overlap=options.overlap,
         owner=local_owner(),
+        pod_revision=applied.pod_revision if applied is not None else 0,
     )
     if rerun is not None:
         return replace(
@@ -273,7 +294,6 @@ def _new_revision(
         )
     if options.force:
         return replace(record, stamp=timestamp())
-    applied = objects.applied_revision
     if applied is not None and (applied.config, applied.pinned) == (record.config, record.pinned):
         # An unchanged deploy restarts no pod, even after a requested restart.
         return replace(record, stamp=applied.stamp)
