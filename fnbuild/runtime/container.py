@@ -49,7 +49,7 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 # the first (pkg/platform/kube/functionres/lazy.go).
 FALLBACK_CONFIG_PATH = os.path.join(_HOME, "processor.json")
 
-# Takes precedence over the copy: the same JSON, set by a deploy through Nuclio.
+# Takes precedence over the copy, and under KServe over the file: the same JSON, set by a deploy.
 CONFIG_VARIABLE = "FNBUILD_PROCESSOR"
 
 # Seconds between polls: the first ones short, since most functions are ready soon.
@@ -160,10 +160,11 @@ def _serve(path: str, arguments: Sequence[str] = ()) -> int:
         import site
 
         site.main()
-    config, origin = _read_config(path)
+    config, origin = _read_config(path, under_kserve=bool(arguments))
     if origin != path:
-        text = "%s does not exist: the configuration is read from %s"
-        Log(config.log_level, config.log_format).info(text % (path, origin))
+        reason = "is replaced" if os.path.exists(path) else "does not exist"
+        text = "%s %s: the configuration is read from %s" % (path, reason, origin)
+        Log(config.log_level, config.log_format).info(text)
     if arguments:
         from .kserve.arguments import apply_arguments
 
@@ -176,15 +177,17 @@ def _serve(path: str, arguments: Sequence[str] = ()) -> int:
 def _check_import(path: str) -> int:
     from . import importcheck
 
-    config, _origin = _read_config(path)
+    config, _origin = _read_config(path, under_kserve=False)
     return importcheck.report(importcheck.check(config))
 
 
-def _read_config(path: str) -> Tuple[ProcessorConfig, str]:
+def _read_config(path: str, under_kserve: bool) -> Tuple[ProcessorConfig, str]:
     """Return the configuration and its origin."""
-    if path != CONFIG_PATH or os.path.exists(path):
-        return ProcessorConfig.from_file(path, _image_defaults()), path
     data = os.environ.get(CONFIG_VARIABLE, "").encode("utf-8")
+    # Under KServe, nothing is mounted over the file of the image, which has no later changes.
+    is_replaced = bool(data) and under_kserve
+    if path != CONFIG_PATH or (os.path.exists(path) and not is_replaced):
+        return ProcessorConfig.from_file(path, _image_defaults()), path
     if data:
         return ProcessorConfig.from_json(data, CONFIG_VARIABLE, _image_defaults()), CONFIG_VARIABLE
     fallback = FALLBACK_CONFIG_PATH if os.path.exists(FALLBACK_CONFIG_PATH) else path

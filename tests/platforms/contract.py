@@ -65,8 +65,9 @@ def handler(context, event):
 class Author:
     """A user who writes and deploys one function."""
 
-    def __init__(self, folder: Path, platform_name: str, namespace: str):
+    def __init__(self, folder: Path, platform: Platform, platform_name: str, namespace: str):
         self.folder = folder
+        self.platform = platform
         self.platform_name = platform_name
         self.namespace = namespace
         self.config = CONFIG.replace("NAMESPACE", namespace)
@@ -86,27 +87,26 @@ class Author:
         self.write(word)
         return pipeline.deploy(self.request(), self.progress.append)
 
+    def invoke(self, deployment: Deployment, body: object = None) -> dict[str, object]:
+        """Return the answer of the function to a JSON body."""
+        with self.platform.reachable_url(deployment) as url:
+            request = urllib.request.Request(
+                url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                answer: dict[str, object] = json.load(reply)
+        return answer
+
 
 @pytest.fixture
 def author(tmp_path: Path, platform: Platform, platform_name: str, namespace: str) -> Author:
-    return Author(tmp_path / "greeter", platform_name, namespace)
-
-
-def invoke(deployment: Deployment, body: object = None) -> dict[str, object]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{deployment.http_port}/",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        answer: dict[str, object] = json.load(reply)
-    return answer
+    return Author(tmp_path / "greeter", platform, platform_name, namespace)
 
 
 def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: Author) -> None:
     deployment = author.deploy("hello")
     assert (deployment.state, deployment.revision, deployment.replicas) == ("ready", 1, (1, 1))
-    assert invoke(deployment, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
+    assert author.invoke(deployment, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
 
     [listed] = platform.deployments(author.namespace)
     assert listed.name == "greeter"
@@ -180,7 +180,7 @@ def test_a_redeploy_keeps_the_port(platform: Platform, author: Author) -> None:
     second = author.deploy("goodbye")
     assert second.http_port == first.http_port
     assert second.revision == 2
-    assert invoke(second)["greeting"] == "goodbye"
+    assert author.invoke(second)["greeting"] == "goodbye"
 
 
 def test_a_failed_revision_leaves_the_old_one_serving(platform: Platform, author: Author) -> None:
@@ -189,7 +189,7 @@ def test_a_failed_revision_leaves_the_old_one_serving(platform: Platform, author
     with pytest.raises(NotReadyError) as failure:
         pipeline.deploy(author.request(), author.progress.append)
     assert "nowhere_to_be_found" in (failure.value.detail or "")
-    assert invoke(first)["greeting"] == "hello"
+    assert author.invoke(first)["greeting"] == "hello"
     assert platform.deployment(author.namespace, "greeter").state == "ready"
     states = [revision.state for revision in platform.revisions(author.namespace, "greeter")]
     assert states == ["failed", "active"]
@@ -211,7 +211,7 @@ def test_rollback_runs_the_previous_revision(platform: Platform, author: Author)
     author.deploy("hello")
     author.deploy("goodbye")
     rolled = platform.rollback(author.namespace, "greeter", None, author.progress.append)
-    assert invoke(rolled)["greeting"] == "hello"
+    assert author.invoke(rolled)["greeting"] == "hello"
     assert rolled.revision == 3
     assert "rollback to revision 1" in platform.revisions(author.namespace, "greeter")[0].message
     with pytest.raises(NotFoundError, match="99"):
@@ -224,7 +224,7 @@ def test_a_second_rollback_goes_further_back(platform: Platform, author: Author)
 
     def roll_back() -> object:
         deployment = platform.rollback(author.namespace, "greeter", None, author.progress.append)
-        return invoke(deployment)["greeting"]
+        return author.invoke(deployment)["greeting"]
 
     assert roll_back() == "two"
     platform.redeploy(author.namespace, "greeter", author.progress.append)
@@ -247,7 +247,7 @@ def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Aut
     author.write("never deployed")
     redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert redeployed.http_port == first.http_port
-    assert invoke(redeployed)["greeting"] == "hello"
+    assert author.invoke(redeployed)["greeting"] == "hello"
 
 
 def test_a_deployment_describes_the_image_for_later_deploys(
@@ -290,7 +290,7 @@ def test_restore_leaves_a_running_function_alone(platform: Platform, author: Aut
     assert platform.restore(author.progress.append, key) in ((), ("greeter",))
     current = platform.deployment(author.namespace, "greeter")
     assert (current.revision, current.http_port) == (deployment.revision, deployment.http_port)
-    assert invoke(deployment)["greeting"] == "hello"
+    assert author.invoke(deployment)["greeting"] == "hello"
 
 
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
@@ -301,7 +301,7 @@ def test_update_changes_the_configuration_only(platform: Platform, author: Autho
     )
     deployment = pipeline.update(platform, request, author.progress.append)
     assert deployment.function.spec.description == "newer"
-    assert invoke(deployment)["greeting"] == "hello"
+    assert author.invoke(deployment)["greeting"] == "hello"
 
 
 def test_logs_contain_the_messages_of_the_handler(platform: Platform, author: Author) -> None:
@@ -325,7 +325,7 @@ def test_processors_report_statistics(platform: Platform, author: Author) -> Non
     [before] = platform.statistics(deployment).values()
     assert (before.requests, before.errors) == (0, 0)
     for _ in range(3):
-        invoke(deployment)
+        author.invoke(deployment)
     [after] = platform.statistics(deployment).values()
     assert (after.requests, after.errors, after.restarts) == (3, 0, 0)
     assert after.durations[-1] == (math.inf, 3)

@@ -327,3 +327,18 @@ def test_a_call_has_a_timeout(free_port: int) -> None:
 def test_an_invalid_header_is_refused() -> None:
     status, _out, err = run(0, "--invoke", "http://127.0.0.1", "--header", "cron")
     assert (status, "invalid" in err) == (2, True)
+
+
+def test_under_kserve_the_variable_replaces_the_file_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "processor.json"
+    file.write_text('{"handler": "file:handler"}')
+    monkeypatch.setattr(container, "CONFIG_PATH", str(file))
+    monkeypatch.setenv("FNBUILD_PROCESSOR", '{"handler": "variable:handler"}')
+    config, _ = container._read_config(str(file), under_kserve=False)
+    assert config.handler == "file:handler"
+    config, origin = container._read_config(str(file), under_kserve=True)
+    assert (config.handler, origin) == ("variable:handler", "FNBUILD_PROCESSOR")
+    monkeypatch.delenv("FNBUILD_PROCESSOR")
+    assert container._read_config(str(file), under_kserve=True)[0].handler == "file:handler"

@@ -36,6 +36,8 @@ _COMPONENT_SETTINGS = (
     "scaleMetric", "scaleTarget", "containerConcurrency", "canaryTrafficPercent", "batcher",
     "logger",
 )  # fmt: skip
+# KServe presets the protocol of these fields, but not of `model` with the same format.
+_V2_FRAMEWORKS = ("triton", "onnx", "huggingface")
 _MODEL_FIELDS = ("storageUri", "runtime", "runtimeVersion", "protocolVersion", "storage")
 _SERVICE, _RUNTIME, _CLUSTER_RUNTIME = (
     "InferenceService", "ServingRuntime", "ClusterServingRuntime",
@@ -158,7 +160,8 @@ def _pop_model(component: Raw) -> Raw | None:
         return dict(model)
     for framework in FRAMEWORKS:
         if (content := component.pop(framework, None)) is not None:
-            return {"modelFormat": {"name": framework}, **content}
+            preset = {"protocolVersion": "v2"} if framework in _V2_FRAMEWORKS else {}
+            return {"modelFormat": {"name": framework}, **preset, **content}
     return None
 
 

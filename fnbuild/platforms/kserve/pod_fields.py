@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from fnbuild.errors import InputError
@@ -66,6 +67,12 @@ def variable_entry(variable: EnvVar) -> Raw:
     if variable.value_from is not None:
         return {"name": variable.name, "valueFrom": variable.value_from}
     return {"name": variable.name, "value": variable.value}
+
+
+def names_model(arguments: Iterable[str]) -> bool:
+    """Return True if the arguments of a server contain the name of its model."""
+    # `--model_name_or_path` is another argument of some servers.
+    return any(argument.partition("=")[0] == "--model_name" for argument in arguments)
 
 
 def pod_volumes(spec: Spec) -> list[Raw]:

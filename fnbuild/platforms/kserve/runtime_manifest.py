@@ -13,7 +13,7 @@ from fnbuild.platforms.kserve.identity import (
     object_labels,
     qualified_annotations,
 )
-from fnbuild.platforms.kserve.pod_fields import pod_volumes, variable_entry
+from fnbuild.platforms.kserve.pod_fields import names_model, pod_volumes, variable_entry
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import CLUSTER_SERVING_RUNTIME, SERVING_RUNTIME
 
@@ -58,7 +58,7 @@ def _container(record: RevisionRecord) -> Raw:
     spec = record.function.spec
     settings = kserve_settings(record.function)
     arguments = list(settings.args or _DEFAULT_ARGUMENTS)
-    if not any(argument.startswith("--model_name") for argument in arguments):
+    if not names_model(arguments):
         arguments.insert(0, _NAME_ARGUMENT)
     container: Raw = {"name": SERVING_CONTAINER, "image": record.image_reference}
     if command := [PROCESSOR_PATH] if record.is_built else settings.command:

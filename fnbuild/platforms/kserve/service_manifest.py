@@ -24,7 +24,7 @@ from fnbuild.platforms.kserve.identity import (
     object_labels,
     qualified_annotations,
 )
-from fnbuild.platforms.kserve.pod_fields import Mode, container_fields, pod_fields
+from fnbuild.platforms.kserve.pod_fields import Mode, container_fields, names_model, pod_fields
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import INFERENCE_SERVICE
 from fnbuild.platforms.settings import needs_gpu
@@ -183,12 +183,12 @@ def _arguments(
     function: Function, settings: KServeSettings, env: list[Raw], *, is_transformer: bool
 ) -> list[str]:
     """Return KServe's arguments. The controller adds a transformer's model and predictor."""
-    if any(argument.startswith("--model_name") for argument in settings.args):
-        arguments = []
-    elif not is_transformer or _http_attributes(function).get("model"):
-        arguments = [f"--model_name={model_name(function)}"]
-    else:
-        arguments = []
+    own_name = str(_http_attributes(function).get("model") or "")
+    # The controller adds no name if any argument begins like this.
+    is_left_out = any(argument.startswith("--model_name") for argument in settings.args)
+    arguments = []
+    if (not is_transformer or own_name or is_left_out) and not names_model(settings.args):
+        arguments.append(f"--model_name={own_name or service_name(function, settings)}")
     protocol = settings.model.protocol_version if settings.model else None
     if settings.component == "pair" and "v1" not in _protocols(function):
         protocol = "v2"

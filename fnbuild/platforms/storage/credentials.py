@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from fnbuild.errors import ConflictError, InputError
+from fnbuild.errors import ConflictError, FnbuildError, InputError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -178,7 +178,8 @@ def account_manifest(
 def store_credentials(cluster: Cluster, secret: StorageSecret, account: str) -> bool:
     """Store the Secret and add it to the ServiceAccount, if any; return False if it existed.
 
-    Raises `ConflictError` for a Secret that fnbuild does not manage.
+    Raises `ConflictError` for a Secret that fnbuild does not manage. A new Secret is removed again
+    if the ServiceAccount cannot get it.
     """
     secret.check()
     live = cluster.get(kinds.SECRET, secret.namespace, secret.name)
@@ -189,12 +190,21 @@ def store_credentials(cluster: Cluster, secret: StorageSecret, account: str) -> 
             hint="choose another name",
         )
     cluster.apply(secret.manifest(), force=live is not None)
-    if account:
-        names, annotations = _account_credentials(cluster, secret.namespace, account)
-        if secret.name not in names:
-            names.append(secret.name)
-            cluster.apply(account_manifest(secret.namespace, account, names, annotations))
+    try:
+        if account:
+            _add_to_account(cluster, secret, account)
+    except FnbuildError:
+        if live is None:
+            cluster.delete(kinds.SECRET, secret.namespace, secret.name)
+        raise
     return live is None
+
+
+def _add_to_account(cluster: Cluster, secret: StorageSecret, account: str) -> None:
+    names, annotations = _account_credentials(cluster, secret.namespace, account)
+    if secret.name not in names:
+        names.append(secret.name)
+        cluster.apply(account_manifest(secret.namespace, account, names, annotations))
 
 
 def store_role(cluster: Cluster, role: StorageRole) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import own_namespace, require_cluster
-from tests.engine import require_engine, require_image
+from tests.engine import call, require_engine, require_image
 from tests.platforms.kserve.controller import StandardController
 from tests.platforms.kserve.definitions import install_definitions
 
@@ -37,3 +37,14 @@ def namespace(kserve_cluster: Cluster) -> Iterator[str]:
 @pytest.fixture
 def platform(namespace: str, data: Path) -> KServePlatform:
     return KServePlatform()
+
+
+@pytest.fixture
+def built_images(namespace: str, shared_layers: None) -> Iterator[None]:
+    """Remove the images that are named for the namespace after the test."""
+    yield
+    engine = require_engine()
+    names = ("--filter", f"reference={namespace}*", "--format", "{{.Repository}}:{{.Tag}}")
+    # Containers of terminating pods keep their image until they end.
+    for image in call(engine, "images", *names).split():
+        call(engine, "rmi", "--force", image)

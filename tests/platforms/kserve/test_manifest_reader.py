@@ -119,6 +119,8 @@ def test_a_runtime_comes_back() -> None:
 def test_old_frameworks_and_custom_containers_are_read() -> None:
     old = {**SERVICE, "spec": {"predictor": {"sklearn": {"storageUri": "gs://bucket/m"}}}}
     assert rendered(old)["spec"]["predictor"]["model"]["modelFormat"] == {"name": "sklearn"}
+    onnx = {**SERVICE, "spec": {"predictor": {"onnx": {"storageUri": "gs://bucket/m"}}}}
+    assert rendered(onnx)["spec"]["predictor"]["model"]["protocolVersion"] == "v2"
     container = {
         "name": "x",
         "image": "server:1",

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import yaml
 
 from fnbuild.cli.app import run
 from fnbuild.errors import (
-    BusyError,
     ConflictError,
     NotFoundError,
     NotReadyError,
@@ -28,8 +24,9 @@ from fnbuild.platforms import Artifact, Plan, PlanOptions, lookup
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from tests.cluster import kubeconfig_of
-from tests.engine import PYTHON_IMAGE, call, free_port, require_engine, until
+from fnbuild.platforms.storage.volumes import HostPathVolume, VolumeRequest, create_volume
+from tests.cluster import kubeconfig_of, require_local_node
+from tests.engine import PYTHON_IMAGE, free_port, until
 from tests.platforms.kserve.samples import function, supported
 from tests.platforms.kserve.test_service_manifest import SAMPLES
 
@@ -39,11 +36,14 @@ SERVER = """\
 import http.server, json, os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 print("the model is loaded", flush=True)
+MODELS = os.environ.get("STORAGE_URI", "/nowhere")
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         length = int(self.headers.get("Content-Length") or 0)
         reply = {"word": os.environ.get("WORD"), "host": self.headers["Host"], "path": self.path,
                  "arguments": sys.argv[1:], "body": self.rfile.read(length).decode()}
+        if os.path.isdir(MODELS):
+            reply |= {"model": os.listdir(MODELS), "writable": os.access(MODELS, os.W_OK)}
         data = json.dumps(reply).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -117,37 +117,19 @@ def ask(platform: KServePlatform, deployment: Any, path: str = "/") -> dict[str,
     return answer
 
 
-def test_a_function_is_deployed_changed_rolled_back_and_deleted(
+def test_a_deleted_function_leaves_nothing_in_the_cluster(
     deployer: Deployer, platform: KServePlatform, namespace: str
 ) -> None:
-    first = deployer.deploy()
-    assert (first.state, first.revision, first.replicas) == ("ready", 1, (1, 1))
-    assert first.url == f"http://greeter-{namespace}.example.com"
-    assert first.service is not None
-    assert (first.service.ready, first.service.latest_traffic) == ("True", 100)
-    reply = ask(platform, first)
+    deployment = deployer.deploy()
+    assert deployment.url == f"http://greeter-{namespace}.example.com"
+    assert deployment.service is not None
+    assert (deployment.service.ready, deployment.service.latest_traffic) == ("True", 100)
+    reply = ask(platform, deployment)
     assert (reply["word"], reply["arguments"]) == ("hello", ["--model_name=greeter"])
-
-    second = deployer.deploy(word="goodbye")
-    assert (second.state, second.revision) == ("ready", 2)
-    assert ask(platform, second)["word"] == "goodbye"
-    assert [item.state for item in platform.revisions(namespace, "greeter")] == [
-        "active",
-        "superseded",
-    ]
     unchanged = deployer.plan(
-        "greeter", {"command": COMMAND}, env=[{"name": "WORD", "value": "goodbye"}]
+        "greeter", {"command": COMMAND}, env=[{"name": "WORD", "value": "hello"}]
     )
     assert unchanged.effective_changes == ()
-
-    third = platform.rollback(namespace, "greeter", None, deployer.progress.append)
-    assert third.revision == 3
-    assert ask(platform, third)["word"] == "hello"
-    assert [item.name for item in platform.deployments(namespace)] == ["greeter"]
-    assert "the model is loaded" in [
-        record.message for record in platform.logs(namespace, "greeter")
-    ]
-    assert platform.replica_names(namespace, "greeter")
 
     assert platform.delete(namespace, "greeter") is True
     assert platform.delete(namespace, "greeter") is False
@@ -155,34 +137,6 @@ def test_a_function_is_deployed_changed_rolled_back_and_deleted(
     assert platform.cluster.list(kinds.CONFIG_MAP, namespace, labels="fnbuild.io/record") == []
     with pytest.raises(NotFoundError, match="greeter"):
         platform.deployment(namespace, "greeter")
-
-
-def test_a_failed_first_deploy_leaves_no_service_behind(
-    deployer: Deployer, platform: KServePlatform, namespace: str
-) -> None:
-    with pytest.raises(NotReadyError, match="container kserve-container") as error:
-        deployer.deploy(command=FAILING)
-    assert "no weights in /mnt/models" in (error.value.detail or "")
-    assert deployer.services() == []
-    listed = platform.deployment(namespace, "greeter")
-    assert listed.state == "error"
-    assert "exit status" in listed.message
-    assert deployer.deploy().state == "ready"
-
-
-def test_a_failed_revision_leaves_the_old_one_serving(
-    deployer: Deployer, platform: KServePlatform, namespace: str
-) -> None:
-    deployer.deploy()
-    with pytest.raises(NotReadyError) as error:
-        deployer.deploy(command=FAILING)
-    assert "revision 1 goes on serving" in (error.value.hint or "")
-    current = platform.deployment(namespace, "greeter")
-    assert ask(platform, current)["word"] == "hello"
-    assert [item.state for item in platform.revisions(namespace, "greeter")] == [
-        "failed",
-        "active",
-    ]
 
 
 def test_a_canary_gets_its_share_and_is_promoted(
@@ -304,6 +258,23 @@ def test_a_transformer_joins_the_service_of_its_predictor(
     assert platform.deployment(namespace, "mobilenet").state == "ready"
 
 
+def test_a_folder_of_a_claim_is_mounted_read_only(
+    deployer: Deployer, platform: KServePlatform, namespace: str, tmp_path: Path
+) -> None:
+    require_local_node(platform.cluster)
+    (tmp_path / "iris").mkdir()
+    (tmp_path / "iris" / "model.joblib").touch()
+    backend = HostPathVolume(str(tmp_path))
+    create_volume(platform.cluster, VolumeRequest(namespace, "models", "1Gi", backend=backend))
+    try:
+        deployment = deployer.deploy(model={"storageUri": "pvc://models/iris/"})
+        reply = ask(platform, deployment)
+        assert (reply["model"], reply["writable"]) == (["model.joblib"], False)
+    finally:
+        platform.delete(namespace, "greeter")
+        platform.cluster.delete(kinds.VOLUME, "", f"{namespace}-models")
+
+
 def test_objects_that_a_function_refers_to_must_exist(deployer: Deployer) -> None:
     claim = {"command": COMMAND, "model": {"storageUri": "pvc://nowhere/model"}}
     with pytest.raises(PreconditionError, match="no PersistentVolumeClaim nowhere") as error:
@@ -311,6 +282,15 @@ def test_objects_that_a_function_refers_to_must_exist(deployer: Deployer) -> Non
     assert "fnbuild create volume" in (error.value.hint or "")
     with pytest.raises(PreconditionError, match="no ServiceAccount nobody"):
         deployer.plan("greeter", {"command": COMMAND}, serviceAccount="nobody")
+    described = {"format": "sklearn", "storage": {"key": "lake", "path": "iris"}}
+    with pytest.raises(PreconditionError, match="there is no Secret storage-config"):
+        deployer.plan("iris", {"model": described})
+    metadata = {"name": "storage-config", "namespace": deployer.namespace}
+    entries = kinds.SECRET.manifest(metadata, stringData={"default_s3": "{}"})
+    deployer.platform.cluster.create(entries)
+    with pytest.raises(PreconditionError, match="has no entry 'lake'") as error:
+        deployer.plan("iris", {"model": described})
+    assert error.value.hint == "it has default_s3"
     assert deployer.services() == []
 
 
@@ -332,19 +312,6 @@ def test_objects_of_other_tools_are_listed_and_not_changed(
         deployer.deploy()
     with pytest.raises(NotFoundError, match="was not deployed by fnbuild"):
         platform.delete(namespace, "greeter")
-
-
-def test_a_second_deploy_is_refused_while_one_is_under_way(
-    deployer: Deployer, platform: KServePlatform, namespace: str
-) -> None:
-    described = function("greeter", {}).with_metadata(namespace=namespace)
-    with (
-        platform.reserve(described, print),
-        pytest.raises(BusyError, match="greeter is being deployed"),
-        platform.reserve(described, print),
-    ):
-        pass
-    assert platform.deployments(namespace) == []
 
 
 def test_secrets_are_in_a_secret_and_nowhere_else(
@@ -590,35 +557,6 @@ def test_commands_say_where_they_do_not_apply(commands: Commands) -> None:
         process.init_logs("nuclio", "greeter")
 
 
-def test_a_followed_log_has_new_records(
-    deployer: Deployer, platform: KServePlatform, namespace: str
-) -> None:
-    from fnbuild.platforms import LogOptions
-
-    deployer.deploy()
-    stop = threading.Event()
-    seen = []
-    for record in platform.logs(namespace, "greeter", LogOptions(follow=True, stop=stop)):
-        seen.append(record.message)
-        if record.message == "the model is loaded":
-            stop.set()
-            break
-    assert seen
-    assert time.time() > 0
-
-
-@contextmanager
-def removing_images(namespace: str) -> Iterator[None]:
-    """Remove the images that are named for the namespace after the block."""
-    try:
-        yield
-    finally:
-        engine = require_engine()
-        images = call(engine, "images", "--filter", f"reference={namespace}*", "-q").split()
-        for image in set(images):
-            call(engine, "rmi", "--force", image)
-
-
 HANDLER = """\
 def init_context(context):
     context.logger.info("the model is loaded")
@@ -633,7 +571,7 @@ def test_a_folder_becomes_a_predictor_of_v1(
     namespace: str,
     tmp_path: Path,
     platform: KServePlatform,
-    shared_layers: None,
+    built_images: None,
 ) -> None:
     file = tmp_path / "function.yaml"
     attributes = {"protocols": ["v1", "v2"]}
@@ -645,26 +583,25 @@ def test_a_folder_becomes_a_predictor_of_v1(
     }
     file.write_text(yaml.safe_dump({"metadata": {"name": "greeter"}, "spec": spec}))
     (tmp_path / "main.py").write_text(HANDLER)
-    with removing_images(namespace):
-        status, _, errors = commands("deploy", "--path", str(tmp_path))
-        assert status == 0, errors
-        body, path = '{"instances": [{"a": 1}, {"a": 2}]}', "/v1/models/greeter:predict"
-        status, output, errors = commands(
-            "invoke", "greeter", "-c", "application/json", "-b", body, "-p", path
-        )
-        assert status == 0, errors
-        assert json.loads(output) == {"predictions": [{"got": {"a": 1}}, {"got": {"a": 2}}]}
-        json_type = ("-c", "application/json")
-        status, output, _ = commands("invoke", "greeter", *json_type, "-b", '{"b": 1}')
-        assert json.loads(output) == {"got": {"b": 1}}
-        [statistics] = platform.statistics(platform.deployment(namespace, "greeter")).values()
-        assert statistics.requests
-        _check_versions(commands, platform, namespace)
-        (tmp_path / "main.py").write_text("import nowhere_to_be_found\n")
-        status, _, errors = commands("deploy", "--path", str(tmp_path))
-        assert status == 1
-        assert "nowhere_to_be_found" in errors
-        assert "revision 3 goes on serving" in errors
+    status, _, errors = commands("deploy", "--path", str(tmp_path))
+    assert status == 0, errors
+    body, path = '{"instances": [{"a": 1}, {"a": 2}]}', "/v1/models/greeter:predict"
+    status, output, errors = commands(
+        "invoke", "greeter", "-c", "application/json", "-b", body, "-p", path
+    )
+    assert status == 0, errors
+    assert json.loads(output) == {"predictions": [{"got": {"a": 1}}, {"got": {"a": 2}}]}
+    json_type = ("-c", "application/json")
+    status, output, _ = commands("invoke", "greeter", *json_type, "-b", '{"b": 1}')
+    assert json.loads(output) == {"got": {"b": 1}}
+    [statistics] = platform.statistics(platform.deployment(namespace, "greeter")).values()
+    assert statistics.requests
+    _check_versions(commands, platform, namespace)
+    (tmp_path / "main.py").write_text("import nowhere_to_be_found\n")
+    status, _, errors = commands("deploy", "--path", str(tmp_path))
+    assert status == 1
+    assert "nowhere_to_be_found" in errors
+    assert "revision 3 goes on serving" in errors
 
 
 def _check_versions(commands: Commands, platform: KServePlatform, namespace: str) -> None:
@@ -673,18 +610,19 @@ def _check_versions(commands: Commands, platform: KServePlatform, namespace: str
     def version(number: int) -> Any:
         path = f"/v2/models/greeter/versions/{number}"
         _, output, _ = commands("invoke", "greeter", "-m", "GET", "-p", path)
-        return json.loads(output)
+        reply = json.loads(output)
+        return reply.get("versions", reply)
 
-    assert version(1)["versions"] == ["1"]
+    assert version(1) == ["1"]
     pods = platform.replica_names(namespace, "greeter")
     status, _, errors = commands("update", "function", "greeter", "--max-replicas", "2")
     assert status == 0, errors
     assert platform.deployment(namespace, "greeter").revision == 2
     assert platform.replica_names(namespace, "greeter") == pods
-    assert version(1)["versions"] == ["1"]
+    assert version(1) == ["1"]
     status, _, errors = commands("update", "function", "greeter", "-e", "WORD=new")
     assert status == 0, errors
-    assert version(3)["versions"] == ["3"]
+    assert version(3) == ["3"]
     error = "Model with name greeter has no version 1; revision 3 is serving."
     assert version(1) == {"error": error}
 
@@ -706,7 +644,7 @@ def test_a_pair_is_the_transformer_before_its_own_predictor(
     namespace: str,
     tmp_path: Path,
     platform: KServePlatform,
-    shared_layers: None,
+    built_images: None,
 ) -> None:
     attributes = {"protocols": ["v1"], "event": "request"}
     spec = {
@@ -719,16 +657,15 @@ def test_a_pair_is_the_transformer_before_its_own_predictor(
     config = {"metadata": {"name": "pair"}, "spec": spec}
     (tmp_path / "function.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "main.py").write_text(PAIR)
-    with removing_images(namespace):
-        status, _, errors = commands("deploy", "--path", str(tmp_path))
-        assert status == 0, errors
-        assert platform.deployment(namespace, "pair").replicas == (2, 2)
-        status, output, errors = commands(
-            "invoke", "pair", "-c", "application/json", "-b", '{"instances": ["1", "2.5"]}',
-            "-p", "/v1/models/pair:predict",
-        )  # fmt: skip
-        assert status == 0, errors
-        assert json.loads(output) == {"predictions": ["2.0", "5.0"]}
+    status, _, errors = commands("deploy", "--path", str(tmp_path))
+    assert status == 0, errors
+    assert platform.deployment(namespace, "pair").replicas == (2, 2)
+    status, output, errors = commands(
+        "invoke", "pair", "-c", "application/json", "-b", '{"instances": ["1", "2.5"]}',
+        "-p", "/v1/models/pair:predict",
+    )  # fmt: skip
+    assert status == 0, errors
+    assert json.loads(output) == {"predictions": ["2.0", "5.0"]}
 
 
 def test_kserves_configuration_is_read_and_left_alone(

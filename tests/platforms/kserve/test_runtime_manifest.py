@@ -53,6 +53,7 @@ def test_a_runtime_around_an_image_is_that_of_the_article() -> None:
     [
         (["--x=1"], ["--model_name={{.Name}}", "--x=1"]),
         (["--model_name=fixed"], ["--model_name=fixed"]),
+        (["--model_name_or_path=/m"], ["--model_name={{.Name}}", "--model_name_or_path=/m"]),
     ],
 )
 def test_the_model_name_is_added_to_other_arguments(

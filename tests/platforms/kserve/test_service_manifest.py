@@ -115,6 +115,19 @@ def test_the_model_name_of_the_trigger_goes_before_that_of_the_function() -> Non
     assert container_of(service(function(triggers=triggers)))["args"] == ["--model_name=cats"]
 
 
+def test_another_argument_with_the_same_beginning_does_not_replace_the_model_name() -> None:
+    settings: dict[str, Any] = {"args": ["--model_name_or_path=/mnt/models"]}
+    expected = ["--model_name=greeter", "--model_name_or_path=/mnt/models"]
+    assert container_of(service(function(kserve=settings)))["args"] == expected
+    # The controller would leave it out.
+    settings |= {"component": "transformer", "inferenceService": "mobilenet"}
+    manifest = service(function("prepare", settings))
+    assert container_of(manifest, "transformer")["args"][0] == "--model_name=mobilenet"
+    settings["args"] = ["--model_name", "own"]
+    manifest = service(function("prepare", settings))
+    assert container_of(manifest, "transformer")["args"] == ["--model_name", "own"]
+
+
 def test_the_controller_names_the_model_and_the_predictor_of_transformers() -> None:
     manifest = service(SAMPLES["transformer beside a model"])
     assert container_of(manifest, "transformer")["args"] == []

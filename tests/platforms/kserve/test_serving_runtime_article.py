@@ -16,7 +16,7 @@ from fnbuild.errors import FnbuildError
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.runtime.http.client import request
-from tests.engine import PYTHON_IMAGE, engine_resources, free_port, registry, require_engine, until
+from tests.engine import PYTHON_IMAGE, engine_resources, require_engine, until
 from tests.environments import environment_python
 from tests.platforms.kserve.test_storage_initializer import namespace, server
 from tests.storage_servers import S3_KEYS, put_s3
@@ -88,16 +88,12 @@ def test_the_article_about_serving_runtimes(
     trained = json.loads(subprocess.run(train, capture_output=True, check=True).stdout)
     put_s3(bucket, "models/sklearn/model.joblib", (tmp_path / "model.joblib").read_bytes())
 
-    # The image is built and pushed, and becomes a runtime; the shared defaults stay as they are.
-    with (
-        registry(tmp_path / "registry", free_port()) as place,
-        engine_resources(require_engine()) as resources,
-    ):
-        image = resources.image("runtime")
-        resources.images.append(f"{place.address}/{image}")
+    # The image is built and becomes a runtime; the shared defaults stay as they are. A push would
+    # take too long, and the node has the images of the engine.
+    with engine_resources(require_engine()) as resources:
         deploy = (
             *("deploy", "example-runtime", "--path", ROOT / "functions/sklearn/classifier"),
-            *("--base-image", PYTHON_IMAGE, "--image", image, "-r", place.address),
+            *("--base-image", PYTHON_IMAGE, "--image", resources.image("runtime")),
         )
         command(*deploy)
         runtime = platform.cluster.get(kinds.SERVING_RUNTIME, namespace, "example-runtime")

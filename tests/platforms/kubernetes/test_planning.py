@@ -73,8 +73,7 @@ def test_pods_know_the_revision_that_started_them(author: Author, image: str) ->
 
     def versions(deployment: Deployment) -> list[str]:
         address = f"{node_address(author.platform.cluster)}:{deployment.http_port}"
-        found: list[str] = json.loads(invoke(address, "/v2/models/greeter"))["versions"]
-        return found
+        return list(json.loads(invoke(address, "/v2/models/greeter"))["versions"])
 
     first = author.run(image, triggers=protocols)
     assert versions(first) == ["1"]

@@ -9,7 +9,7 @@ from fnbuild.deploy import pipeline
 from fnbuild.errors import NotReadyError, PreconditionError
 from fnbuild.platforms import Platform
 from tests.platforms.contract import *  # noqa: F403
-from tests.platforms.contract import Author, invoke
+from tests.platforms.contract import Author
 
 pytestmark = pytest.mark.system
 
@@ -48,7 +48,7 @@ def test_a_failed_revision_leaves_the_old_one_serving(platform: Platform, author
         pipeline.deploy(author.request(), author.progress.append)
     assert "revision 1 goes on serving" in failure.value.message, failure.value.hint
     assert "nowhere_to_be_found" in (failure.value.detail or "")
-    assert invoke(first)["greeting"] == "hello"
+    assert author.invoke(first)["greeting"] == "hello"
     current = platform.deployment(author.namespace, "greeter")
     assert (current.state, current.revision) == ("ready", 1)
     [only] = platform.revisions(author.namespace, "greeter")

@@ -112,6 +112,13 @@ def test_a_service_account_collects_the_secrets_and_keeps_its_role(
     assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == arn
 
 
+def test_a_secret_without_its_account_is_removed_again(cluster: Cluster, namespace: str) -> None:
+    secret = StorageSecret(namespace, "half", "hf", {"HF_TOKEN": "t0ken"})
+    with pytest.raises(FnbuildError, match="Not_A_Name"):
+        store_credentials(cluster, secret, "Not_A_Name")
+    assert cluster.get(kinds.SECRET, namespace, "half") is None
+
+
 def test_secrets_of_others_are_left_alone(cluster: Cluster, namespace: str) -> None:
     create(cluster, kinds.SECRET, {"name": "foreign", "namespace": namespace})
     secret = StorageSecret(namespace, "foreign", "hf", {"HF_TOKEN": "t0ken"})
