@@ -140,6 +140,8 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         "pods/proxy",
         "pods/portforward",
         "persistentvolumeclaims",
+        "persistentvolumes",
+        "storageclasses.storage.k8s.io",
         "serviceaccounts",
         "nodes",
     } == set(by_resource)
@@ -164,7 +166,11 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
 
     def is_granted() -> bool:
         missing = in_area(examine(cluster_namespace, "rights"), "rights")
-        return [finding.message.split(" in ")[0].split()[-1] for finding in missing] == ["nodes"]
+        return {finding.message.split(" in ")[0].split()[-1] for finding in missing} == {
+            "nodes",
+            "persistentvolumes",
+            "storageclasses.storage.k8s.io",
+        }
 
     until("the permissions", is_granted)
 
