@@ -137,6 +137,23 @@ def test_calls_in_flight_are_finished_at_sigterm(serve):
     assert not folder.exists()
 
 
+def test_a_server_that_does_not_end_is_killed(serve):
+    settings = inference.settings()
+    settings["trigger"]["termination_timeout"] = 0.2
+    processor = serve(inference.ECHO, drain_timeout=0.2, **settings)
+    with Client(processor.grpc_target) as client:
+        call = client.method("ModelInfer").future(number("sleep", 20), timeout=60)
+        eventually(lambda: processor.status()["workers"][0]["state"] == "busy")
+        folder = folder_of(processor)
+        os.kill(server(processor)["pid"], signal.SIGSTOP)
+        assert processor.end() == 0
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+    assert processor.records(message="Ending 1 requests that did not finish in time")
+    assert "Traceback" not in processor.log_path.read_text()
+    assert not folder.exists()
+    assert not Path(processor.control).exists()
+
+
 def test_a_server_that_dies_is_started_again(serve):
     processor = serve(inference.ECHO, **inference.settings())
     with Client(processor.grpc_target) as client:

@@ -59,6 +59,17 @@ def function_config(manifest: Raw) -> Raw:
 
     Raises `InputError` with the place of what functions do not have.
     """
+    try:
+        return _convert(manifest)
+    except (AttributeError, LookupError, TypeError, ValueError) as problem:
+        # The schema is that of KServe, which the cluster checks.
+        raise InputError(
+            f"it does not have the form of {manifest['kind']}: {problem}",
+            hint="`kubectl apply --dry-run=server -f FILE` names the field",
+        ) from problem
+
+
+def _convert(manifest: Raw) -> Raw:
     if v1alpha2.is_kfserving(manifest):
         manifest = v1alpha2.to_v1beta1(manifest)
     manifest = deepcopy(manifest)

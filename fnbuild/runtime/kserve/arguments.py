@@ -10,7 +10,7 @@ so the processor listens there once the model is loaded, and ends if that fails.
 
 import argparse
 import os
-from typing import List
+from typing import Callable, List
 
 from ..config import ConfigFileError, ListenerConfig, ProcessorConfig, TriggerConfig
 from ..storage.uris import URI_VARIABLE
@@ -59,8 +59,8 @@ def _parse(arguments: List[str]) -> argparse.Namespace:
     for option in ("--model_name", "--model_dir"):
         parser.add_argument(option)
     for option in ("--http_port", "--grpc_port"):
-        parser.add_argument(option, type=_port)
-    parser.add_argument("--workers", type=int)
+        parser.add_argument(option, type=_number_up_to(65535))
+    parser.add_argument("--workers", type=_number_up_to(10000))
     return parser.parse_known_args(arguments)[0]
 
 
@@ -69,11 +69,16 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigFileError("the arguments of the container: %s" % message)
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("%d is not between 0 and 65535" % port)
-    return port
+def _number_up_to(most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from 0 on."""
+
+    def parse(text: str) -> int:
+        # More digits than Python converts.
+        if not text.isdecimal() or len(text) > 10 or int(text) > most:
+            raise argparse.ArgumentTypeError("%r is not a number from 0 to %d" % (text, most))
+        return int(text)
+
+    return parse
 
 
 def _with_port(listener: ListenerConfig, port: int) -> ListenerConfig:

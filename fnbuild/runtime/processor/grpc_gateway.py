@@ -30,6 +30,8 @@ _MAX_DELAY = 30.0
 _STEADY_SECONDS = 30.0
 # Typed elements are shorter in a message than in raw bytes, by up to this factor.
 _RAW_FACTOR = 8
+# The largest value of grpcio's limit.
+_MAX_MESSAGE = (1 << 31) - 1
 
 _MISSING = (
     "gRPC is not served, only HTTP: grpcio, protobuf, grpcio-health-checking and grpcio-reflection"
@@ -53,7 +55,7 @@ class GrpcGateway(GrpcProcessOwner):
         self._log = log
         self._loop = http.loop
         self._packages = config.grpc_packages or ""
-        self._max_message = http.limits.max_body
+        self._max_message = min(http.limits.max_body, _MAX_MESSAGE)
         self.listeners = [sockets.open_listener(listener, "grpc") for listener in config.grpc]
         self._folder = _make_folder()
         size = http.limits.max_body * _RAW_FACTOR + http.limits.max_head
@@ -71,10 +73,15 @@ class GrpcGateway(GrpcProcessOwner):
         self._state = "starting"
         self.settled = False
         self._message = self._last_line = ""
-        self._accepts = self._draining = False
+        self._accepts = self._draining = self._closed = False
         self._failures, self._started = 0, 0.0
         self._restart: Optional[asyncio.TimerHandle] = None
         self._expiry: Optional[asyncio.TimerHandle] = None
+
+    @property
+    def in_flight(self) -> int:
+        """The number of calls that workers have or that wait for one."""
+        return self._http.in_flight
 
     def start(self) -> None:
         """Start the server, and listen for its requests."""
@@ -172,8 +179,10 @@ class GrpcGateway(GrpcProcessOwner):
         await self._relay.wait_closed()
 
     def close(self) -> None:
-        """End the server, and close every connection immediately."""
-        self._draining = True
+        """End the server, and close every connection immediately. Further calls have no effect."""
+        if self._closed:
+            return
+        self._closed = self._draining = True
         for timer in (self._restart, self._expiry):
             if timer is not None:
                 timer.cancel()

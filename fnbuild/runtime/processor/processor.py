@@ -210,7 +210,9 @@ class Processor(ProcessorControl):
         self._finish(0)
 
     def _cut_off(self) -> None:
-        self.log.warn("Ending %d requests that did not finish in time" % self.http.in_flight)
+        calls = self._grpc.in_flight if self._grpc is not None else 0
+        count = self.http.in_flight + calls
+        self.log.warn("Ending %d requests that did not finish in time" % count)
         self.http.close()
         if self._grpc is not None:
             self._grpc.close()

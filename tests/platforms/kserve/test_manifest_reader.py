@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -161,3 +162,32 @@ def test_only_objects_of_kserve_and_kfserving_are_manifests() -> None:
     assert not is_manifest({"kind": "InferenceService", "apiVersion": "example.com/v1"})
     assert not is_manifest({"metadata": {"name": "function"}})
     assert not is_manifest(None)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything in a manifest."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    paths = [path] if path else []
+    for key, item in items:
+        nested = isinstance(item, dict | list)
+        paths += places(item, (*path, key)) if nested else [(*path, key)]
+    return paths
+
+
+@pytest.mark.parametrize("wrong", [None, "text", 5, [], ["text"], [None], {}, {"a": 1}])
+def test_a_manifest_of_another_form_has_one_error(wrong: Any) -> None:
+    errors = 0
+    for manifest in (SERVICE, RUNTIME, MOBILENET):
+        for *parents, last in places(manifest):
+            if last in ("apiVersion", "kind"):
+                continue
+            changed = deepcopy(manifest)
+            target = changed
+            for key in parents:
+                target = target[key]
+            target[last] = wrong
+            try:
+                function_config(changed)
+            except InputError as error:
+                errors += "does not have the form of" in error.message
+    assert errors or not wrong

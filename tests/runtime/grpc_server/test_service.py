@@ -188,6 +188,12 @@ def test_a_message_above_max_request_body_size_is_refused(serve):
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_the_largest_limit_is_that_of_grpcio(serve):
+    processor = serve(inference.ECHO, **inference.settings(maxRequestBodySize=1 << 33))
+    with Client(processor.grpc_target) as client:
+        assert client.infer(number("x", 1)).model_name == "echo"
+
+
 def test_a_call_that_was_cancelled_or_is_too_late_never_reaches_the_handler(serve, soon):
     source = inference.ECHO.replace("if ", "print('seen', sorted(body))\n        if ", 1)
     processor = serve(source, workers=1, **inference.settings())

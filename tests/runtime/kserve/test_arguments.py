@@ -213,10 +213,15 @@ def test_declared_protocols_stay() -> None:
     assert changed.triggers["t"].attributes["protocols"] == ["v2"]
 
 
-@pytest.mark.parametrize("arguments", [["--http_port", "high"], ["--http_port=99999"]])
-def test_an_invalid_port_is_an_error(arguments: list[str]) -> None:
-    with pytest.raises(ConfigFileError, match="--http_port"):
-        apply_arguments(config(), arguments)
+@pytest.mark.parametrize(
+    ("argument", "most"),
+    [("--http_port=high", 65535), ("--http_port=99999", 65535), ("--workers=-1", 10000)],
+)
+def test_an_invalid_number_is_an_error(argument: str, most: int) -> None:
+    name, _, value = argument.partition("=")
+    message = f"argument {name}: '{value}' is not a number from 0 to {most}"
+    with pytest.raises(ConfigFileError, match=message):
+        apply_arguments(config(), [argument])
 
 
 def test_own_options_are_not_those_of_kserve() -> None:
