@@ -62,13 +62,19 @@ class Tensor(NamedTuple):
     def to_handler(self) -> Any:
         """Return the tensor as a NumPy array, without NumPy as nested lists.
 
-        A scalar is a number of Python. Elements of type BYTES are always in nested lists.
+        A scalar is a number of Python. Elements of type BYTES are always in nested lists. Raises
+        ProtocolError for a shape that NumPy does not have.
         """
         numpy = None if isinstance(self.data, list) or not self.shape else load_numpy()
         if numpy is None:
             values = self.values()
             return nest(values, self.shape) if self.shape else values[0]
-        return numpy.frombuffer(self.data, "<" + FORMATS[self.datatype]).reshape(self.shape)
+        array = numpy.frombuffer(self.data, "<" + FORMATS[self.datatype])
+        try:
+            return array.reshape(self.shape)
+        except ValueError as problem:
+            # Beside a size of 0, others may be larger than NumPy's largest.
+            raise _error(self.name, str(problem)) from None
 
     def binary_data(self) -> bytes:
         """Return the data of the binary extension."""

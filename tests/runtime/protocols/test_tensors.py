@@ -134,3 +134,10 @@ def test_rows_are_joined() -> None:
 def test_values_without_a_tensor(value: Any, with_numpy: bool) -> None:
     with pytest.raises((ValueError, TypeError)):
         tensor_from_value("x", "INT32", value)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 10**30), (0, 1 << 62, 8)])
+def test_a_shape_that_numpy_does_not_have_is_the_clients_mistake(shape: tuple[int, ...]) -> None:
+    tensor = tensor_from_json("x", "FP32", shape, [])
+    with pytest.raises(ProtocolError, match='the input "x": '):
+        tensor.to_handler()
