@@ -44,8 +44,10 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         connect=session.connect_options,
     )
     if converted is not None:
+        namespace = session.given_namespace or converted["metadata"].get("namespace")
         with trees.temporary_folder("fnbuild-source-") as folder:
-            yield replace(request, path=_write_function(folder, converted))
+            path = _write_function(folder, converted)
+            yield replace(request, path=path, namespace=namespace or request.namespace)
         return
     build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
     with (

@@ -110,6 +110,9 @@ _ASSIGNMENTS = (
 
 def is_secret_name(name: str) -> bool:
     """Return True if the name suggests that the variable holds a secret."""
+    if name.endswith("-headers"):
+        # HTTP headers for a host that has the model, as KServe names them.
+        return True
     words = [word.lower() for word in _WORD.findall(name)]
     joined = "".join(words)
     if not words or (

@@ -92,9 +92,13 @@ def _convert(manifest: Raw) -> Raw:
             settings["servingRuntime"]["serverType"] = server
     spec["platform"] = {"attributes": {"kserve": settings}}
     config_metadata: Raw = {"name": metadata.get("name", "")}
-    for key, values in (("labels", metadata.get("labels")), ("annotations", annotations)):
-        if values:
-            config_metadata[key] = values
+    for key, value in (
+        ("namespace", metadata.get("namespace")),
+        ("labels", metadata.get("labels")),
+        ("annotations", annotations),
+    ):
+        if value:
+            config_metadata[key] = value
     return {"metadata": config_metadata, "spec": spec}
 
 
