@@ -13,6 +13,7 @@ from fnbuild.cli.console import count_text, note
 from fnbuild.cli.options import file_option, variant_option
 
 if TYPE_CHECKING:
+    from fnbuild.errors import Report
     from fnbuild.function.report_formats import ReportFormat
 
 
@@ -37,10 +38,10 @@ def validate(
     """Check functions: folders with function.yaml, YAML files, source files, archives or URLs.
 
     In a folder, check function.yaml and its variants, such as function-gpu.yaml; without them, all
-    functions below it. The exit status is 0 if there are only warnings.
+    functions below it. A YAML file may also have objects of KServe, such as an InferenceService.
+    The exit status is 0 if there are only warnings.
     """
     from fnbuild.builder.sources.code_entry import open_code
-    from fnbuild.function import reader
     from fnbuild.function.report_formats import render_reports
 
     with ExitStack() as stack:
@@ -51,13 +52,11 @@ def validate(
         ]
         if fix:
             _fix_files(
-                [config or path for path, config in targets],
+                [config or path for path, config in targets if not _is_manifest(path, config)],
                 [path for path, local in zip(paths, opened, strict=True) if local != Path(path)],
             )
-        reports = [
-            reader.check_function(path, code=True, config_file=config, **flags)[1]
-            for path, config in targets
-        ]
+        manifests = [target for target in targets if _is_manifest(*target)]
+        reports = [_check(path, config, **flags) for path, config in targets]
     text = render_reports(reports, output)
     if text:
         click.echo(text)
@@ -65,10 +64,26 @@ def validate(
     warnings = count_text(sum(len(report.warnings) for report in reports), "warning")
     checked = {path for path, _ in targets}
     variants = len({path if path.is_dir() else path.parent for path in checked}) < len(checked)
-    count = count_text(len(targets), "configuration" if variants else "function")
+    count = count_text(len(targets), "configuration" if variants or manifests else "function")
     note(f"{count}: {count_text(errors, 'error')}, {warnings}")
     if errors:
         ctx.exit(1)
+
+
+def _check(path: Path, config_file: Path | None, **flags: Any) -> Report:
+    from fnbuild.function.reader import check_function
+    from fnbuild.platforms.kserve.manifest_check import check_manifest_file
+
+    if _is_manifest(path, config_file):
+        return check_manifest_file(config_file or path)
+    return check_function(path, code=True, config_file=config_file, **flags)[1]
+
+
+def _is_manifest(path: Path, config_file: Path | None) -> bool:
+    """Return True if the file has objects of KServe."""
+    from fnbuild.platforms.kserve.manifest_check import is_manifest_file
+
+    return is_manifest_file(config_file or path)
 
 
 def _targets(path: Path, config_file: Path | None) -> list[tuple[Path, Path | None]]:

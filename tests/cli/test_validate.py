@@ -97,3 +97,26 @@ def test_the_file_named_in_the_hint_can_be_validated(tmp_path: Path, fnbuild: Fn
     assert f"--file {tmp_path / 'model.yaml'}" in done.out
     done = fnbuild("validate", tmp_path, "--file", tmp_path / "model.yaml")
     assert done.err == "1 function: 0 errors, 0 warnings\n"
+
+
+def test_manifests_of_kserve_are_validated(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    file = tmp_path / "service.yaml"
+    text = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: iris}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: sklearn}
+      storageUri: s3://bucket/iris
+"""
+    file.write_text(text.replace("storageUri", "storageURI"))
+    result = fnbuild("validate", file)
+    assert result.status == 1
+    assert f"{file}:8:7: error[unknown-key]" in result.out
+    assert result.err == "1 configuration: 1 error, 0 warnings\n"
+    file.write_text(text)
+    assert fnbuild("validate", "--file", file, tmp_path).status == 0
+    assert fnbuild("validate", "--fix", file).err == "1 configuration: 0 errors, 0 warnings\n"
+    assert file.read_text() == text

@@ -85,15 +85,14 @@ def service_problems(manifest: Raw, mode: Mode) -> Iterator[AdmissionProblem]:
     yield from _canary_problems(spec, mode)
 
 
-def annotation_warnings(annotations: dict[str, str]) -> list[str]:
-    """Return warnings about annotations that look like misspelt ones, which nothing reports."""
-    warnings = []
+def misspelt_annotations(annotations: dict[str, str]) -> Iterator[AdmissionProblem]:
+    """Yield annotations that look like misspelt ones: nothing else reports them."""
     for key in annotations:
         if key in KNOWN_ANNOTATIONS or "/" not in key:
             continue
         if word := closest(key, KNOWN_ANNOTATIONS, 0.8):
-            warnings.append(f"metadata.annotations: nothing reads {key!r}; did you mean {word!r}?")
-    return warnings
+            place = f"metadata.annotations[{key}]"
+            yield AdmissionProblem(place, "nothing reads it", f"did you mean {word!r}?")
 
 
 def _component_problems(
@@ -113,6 +112,11 @@ def _component_problems(
     if (model := component.get("model")) is not None:
         yield from _container_problems(model, f"{place}.model")
         yield from _model_problems(model, f"{place}.model")
+    for framework in FRAMEWORKS:
+        if (model := component.get(framework)) is not None:
+            model = {**model, "modelFormat": {"name": framework}}
+            yield from _container_problems(model, f"{place}.{framework}")
+            yield from _model_problems(model, f"{place}.{framework}")
 
 
 def _implementation_problems(component: Raw, place: str) -> Iterator[AdmissionProblem]:
@@ -259,11 +263,31 @@ def runtime_problems(manifest: Raw) -> Iterator[AdmissionProblem]:
         place = f"spec.containers[{index}]"
         yield from _container_problems(container, place)
         yield from _template_problems(container, place)
-    for index, item in enumerate(spec.get("supportedModelFormats") or []):
+    yield from _format_problems(spec.get("supportedModelFormats") or [])
+
+
+def _format_problems(formats: list[Raw]) -> Iterator[AdmissionProblem]:
+    priorities: dict[object, object] = {}
+    for index, item in enumerate(formats):
+        name, priority = item.get("name"), item.get("priority")
+        if priorities.setdefault(name, priority) != priority:
+            message = f"{name} has another priority above; the webhook takes one for each format"
+            place = f"spec.supportedModelFormats[{index}].priority"
+            yield AdmissionProblem(place, message, f"`priority: {priorities[name]}` for both")
         version = item.get("version")
         if version is not None and not isinstance(version, str):
             place = f"spec.supportedModelFormats[{index}].version"
             yield AdmissionProblem(place, "it is no text", f'write it in quotes: "{version}"')
+
+
+def runtime_warnings(manifest: Raw) -> Iterator[AdmissionProblem]:
+    """Yield what KServe accepts, but only seems to work."""
+    for index, container in enumerate((manifest.get("spec") or {}).get("containers") or []):
+        names = {str(argument).partition("=")[0] for argument in container.get("args") or []}
+        if "--model_dir" in names and "--model_name" not in names:
+            message = "without --model_name the server calls every model `model`"
+            remedy = "add `--model_name={{.Name}}`: KServe fills in the InferenceService's name"
+            yield AdmissionProblem(f"spec.containers[{index}].args", message, remedy)
 
 
 def _template_problems(container: Raw, place: str) -> Iterator[AdmissionProblem]:

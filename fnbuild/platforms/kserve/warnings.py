@@ -7,7 +7,7 @@ from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.kserve_settings import KServeSettings
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact
-from fnbuild.platforms.kserve.admission import annotation_warnings
+from fnbuild.platforms.kserve.admission import misspelt_annotations
 from fnbuild.platforms.kserve.cluster_config import NAMESPACE_VARIABLE, KServeConfig
 from fnbuild.platforms.kserve.pod_fields import Mode
 from fnbuild.platforms.settings import ignored_trigger_attributes, unserved_trigger_warnings
@@ -17,7 +17,7 @@ def configuration_warnings(
     function: Function, settings: KServeSettings, mode: Mode
 ) -> tuple[str, ...]:
     """Return the warnings, one sentence each."""
-    warnings = annotation_warnings(function.metadata.annotations)
+    warnings = [str(item) for item in misspelt_annotations(function.metadata.annotations)]
     if ignored := _ignored_settings(function, settings):
         warnings.append(f"without effect on the kserve platform: {', '.join(ignored)}")
     folders = [

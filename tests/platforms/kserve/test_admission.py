@@ -8,7 +8,7 @@ import pytest
 
 from fnbuild.errors import InputError
 from fnbuild.platforms.kserve.admission import (
-    annotation_warnings,
+    misspelt_annotations,
     require_admissible,
     runtime_problems,
     service_problems,
@@ -168,9 +168,9 @@ def test_models_for_torchserve_are_folders_below_the_bucket() -> None:
 
 
 def test_misspelt_annotations_are_reported() -> None:
-    [warning] = annotation_warnings({"isdecar.istio.is/inject": "false"})
-    assert "did you mean 'sidecar.istio.io/inject'?" in warning
-    assert annotation_warnings({"sidecar.istio.io/inject": "false", "type": "detector"}) == []
+    [warning] = misspelt_annotations({"isdecar.istio.is/inject": "false"})
+    assert warning.remedy == "did you mean 'sidecar.istio.io/inject'?"
+    assert not list(misspelt_annotations({"sidecar.istio.io/inject": "false", "type": "detector"}))
 
 
 def test_canaries_are_for_standard_mode_and_sum_to_100_at_most() -> None:
