@@ -33,7 +33,7 @@ CANCEL = 10
 REPLY_MEMORY = 11  # fd: 1 with the descriptor of the memory, 0 without
 # From a worker.
 STARTED = 16  # see `process_setup.prepare_process`
-READY = 17
+READY = 17  # of a model of KServe, inputs and outputs: the tensors that it declares
 FAILED = 18  # reason, message (the full text), type (of the exception)
 RECORD = 19  # l: level, m: message, t: milliseconds since the epoch, w: variables
 REPLY = 20  # s: status, h: headers, t: start and duration in seconds; see also BODY

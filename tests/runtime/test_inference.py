@@ -206,6 +206,19 @@ def test_a_structured_cloudevent(processor: Any) -> None:
     assert predictions(answer)[0]["body"] == 1
 
 
+def test_a_binary_cloudevent(processor: Any) -> None:
+    headers = {"ce-id": "1", "ce-source": "s", "ce-specversion": "1.0", "ce-type": "t"}
+    answer = predict(processor, 1, **headers)
+    assert predictions(answer)[0]["body"] == 1
+
+
+def test_instances_at_the_key_inputs(processor: Any) -> None:
+    answer = processor.send(b'{"inputs": [1, {"b64": "QUJD"}]}', PREDICT)
+    assert [item["body"] for item in predictions(answer)] == [1, {"image": "ABC"}]
+    columns = processor.send(b'{"inputs": {"x": [1, 2]}}', PREDICT)
+    assert error(columns) == (400, 'Expected "instances" to be a list')
+
+
 def test_replies_of_any_type(processor: Any) -> None:
     values = [{"do": name} for name in ("text", "bytes", "stream", "number", "nothing")]
     expected = ["text", {"b64": "//4="}, "one two", 0.5, None]
@@ -424,6 +437,19 @@ def test_a_request_without_id_has_an_id_in_its_response(processor: Any) -> None:
     assert json.loads(two.body)["id"] == "mine"
 
 
+def test_the_parameters_of_a_request_are_in_the_body_of_each_event(processor: Any) -> None:
+    parameters = {"priority": 2, "binary_data_output": False}
+    single = infer(processor, tensor("x", "INT64", [1], [5]), parameters=parameters)
+    assert bodies(single) == [{"x": 5, "parameters": {"priority": 2}}]
+    several = infer(processor, tensor("x", "INT64", [2], [5, 6]), parameters=parameters)
+    assert [body["parameters"] for body in bodies(several)] == [{"priority": 2}] * 2
+    tensors = tensor("parameters", "INT64", [1], [7]), tensor("x", "INT64", [1], [5])
+    named = infer(processor, *tensors, parameters=parameters)
+    assert bodies(named) == [{"parameters": 7, "x": 5}]
+    own = infer(processor, tensor("x", "INT64", [1], [5]), parameters={"binary_data_output": False})
+    assert bodies(own) == [{"x": 5}]
+
+
 def test_images_as_tensors(processor: Any) -> None:
     pixels = numpy.arange(2 * 3 * 3, dtype="u1").reshape(2, 3, 3)
     ppm = (b"P6\n3 2\n255\n" + pixels.tobytes()).decode("latin-1")
@@ -611,7 +637,7 @@ def handler(context, event):
     if x["name"] == "bad":
         return {"outputs": [{"name": "y", "datatype": "FP32", "shape": [3], "data": [1, 2]}]}
     data = x["data"] * 2 if hasattr(x["data"], "shape") else [n * 2 for n in x["data"]]
-    return {"outputs": [dict(x, name="y", data=data)]}
+    return {"outputs": [dict(x, name="y", data=data)], "parameters": body.get("parameters")}
 """
 
 
@@ -621,8 +647,10 @@ def test_whole_requests(serve: Any) -> None:
     assert json.loads(answer.body) == {"predictions": [2, 4], "more": True}
     answer = processor.send(b'{"instances": ["plain"]}', PREDICT)
     assert json.loads(answer.body) == {"predictions": [{"other": 1}]}
-    value = json.loads(infer(processor, tensor("x", "INT32", [2, 1], [1, 2]), id="i").body)
-    assert value["id"] == "i"
+    parameters = {"priority": 2}
+    pair = tensor("x", "INT32", [2, 1], [1, 2])
+    value = json.loads(infer(processor, pair, id="i", parameters=parameters).body)
+    assert (value["id"], value["parameters"]) == ("i", parameters)
     assert value["outputs"] == [tensor("y", "INT32", [2, 1], [2, 4])]
     many = json.dumps({"instances": list(range(1000))}).encode()
     answer = processor.send(

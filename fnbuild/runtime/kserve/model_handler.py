@@ -32,7 +32,8 @@ class ModelHandler:
         self._create = create
         self._model: Any = None
         # The number of arguments that each method takes: KFServing's have no headers.
-        self._counts: Dict[str, int] = {}
+        self._argument_counts: Dict[str, int] = {}
+        self.declared_tensors: Dict[str, Any] = {}
 
     def init_context(self, context: Any) -> Any:
         """Create the model; return the coroutine that loads it."""
@@ -53,11 +54,14 @@ class ModelHandler:
             context.logger.warn(
                 "The model is called %s, and its URLs have the name %s" % (model.name, self._name)
             )
-        self._counts = {
+        self._argument_counts = {
             name: _count_arguments(getattr(model, name))
             for name in _METHODS
             if hasattr(model, name)
         }
+        if hasattr(model, "stop"):
+            context.platform.set_termination_callback(model.stop)
+        self.declared_tensors = await _declared_tensors(context, model)
         self._model = model
 
     def __call__(self, context: Any, event: Any) -> Any:
@@ -106,21 +110,23 @@ class ModelHandler:
         model.request_headers = headers
         added: Dict[str, str] = {}
         more: List[Any] = [added] if getattr(model, "required_response_headers", False) else []
-        payload = _checked(_to_payload(event, self._name))
+        payload = _validated_payload(_to_payload(event, self._name))
         payload = await self._call("preprocess", payload, headers)
-        payload = model.validate(payload) if hasattr(model, "validate") else _checked(payload)
+        payload = (
+            model.validate(payload) if hasattr(model, "validate") else _validated_payload(payload)
+        )
         result = await self._call(verb, payload, headers, *more)
         result = await self._call("postprocess", result, headers, *more)
         if hasattr(result, "to_rest"):
             result = result.to_rest()[0]
-        if isinstance(result, dict):
-            result = {name: _to_list(value) for name, value in result.items()}
         return result, added
 
     async def _call(self, method: str, *arguments: Any) -> Any:
-        if method not in self._counts:
+        if method not in self._argument_counts:
             raise NotImplementedError("the model has no method %s" % method)
-        return await resolved(getattr(self._model, method)(*arguments[: self._counts[method]]))
+        return await resolved(
+            getattr(self._model, method)(*arguments[: self._argument_counts[method]])
+        )
 
 
 async def resolved(value: Any) -> Any:
@@ -128,11 +134,27 @@ async def resolved(value: Any) -> Any:
     return await value if hasattr(type(value), "__await__") else value
 
 
-def _to_list(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
+async def _declared_tensors(context: Any, model: Any) -> Dict[str, Any]:
+    """Return the inputs and outputs that a model declares for its metadata."""
+    tensors: Dict[str, Any] = {"inputs": [], "outputs": []}
+    for key, method in (("inputs", "get_input_types"), ("outputs", "get_output_types")):
+        try:
+            tensors[key] = [
+                {
+                    "name": str(item["name"]),
+                    "datatype": str(item["datatype"]),
+                    "shape": [int(size) for size in item["shape"]],
+                }
+                for item in await resolved(getattr(model, method, list)()) or ()
+            ]
+        # Only the metadata lacks them.
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            message = "%s() of the model: %s" % (method, tracebacks.error_message(error))
+            context.logger.warn("%s", message)
+    return tensors
 
 
-def _checked(payload: Any) -> Any:
+def _validated_payload(payload: Any) -> Any:
     """Return the payload; raise InvalidInput if its instances are not a list."""
     if isinstance(payload, dict) and not isinstance(payload.get("instances", []), list):
         raise InvalidInput('Expected "instances" to be a list')

@@ -81,6 +81,8 @@ class WorkerPool(WorkerOwner):
         self._idle: Deque[WorkerHandle] = deque()
         self._waiters: Deque[Waiter] = deque()
         self._last_failure = ""
+        # See wire.READY.
+        self.declared_tensors: wire.Meta = {}
         self._on_ready = context.on_ready
 
     async def stop(self, timeout: float) -> None:
@@ -178,7 +180,8 @@ class WorkerPool(WorkerOwner):
                 return worker.failure
         return None
 
-    def worker_ready(self) -> None:
+    def worker_ready(self, declared_tensors: wire.Meta) -> None:
+        self.declared_tensors = declared_tensors
         if not self.was_ready and all(w.state in ("ready", "busy") for w in self.workers):
             self.was_ready = True
             self._on_ready()

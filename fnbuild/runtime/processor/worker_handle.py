@@ -34,8 +34,8 @@ class WorkerOwner(abc.ABC):
     trigger: TriggerConfig
 
     @abc.abstractmethod
-    def worker_ready(self) -> None:
-        """Handle a worker that has finished init_context."""
+    def worker_ready(self, declared_tensors: wire.Meta) -> None:
+        """Handle a worker that has finished init_context; see wire.READY for the tensors."""
 
     @abc.abstractmethod
     def worker_failed(self) -> None:
@@ -200,7 +200,7 @@ class WorkerHandle(ProcessRequester):
             if not future.done():
                 future.set_result(message.meta["answer"])
 
-    def _on_ready(self, _message: wire.Message) -> None:
+    def _on_ready(self, message: wire.Message) -> None:
         if self.process is not None:
             self.process.read_output()
         self._cancel_init_timer()
@@ -210,7 +210,7 @@ class WorkerHandle(ProcessRequester):
             self.failure = None
         self._ready_at = self._loop.time()
         self.state = "ready"
-        self._pool.worker_ready()
+        self._pool.worker_ready(message.meta)
         self._pool.release(self)
 
     def _on_reply(self, message: wire.Message) -> None:

@@ -71,17 +71,20 @@ class Model(NamedTuple):
     inputs: Tuple[TensorField, ...]
     outputs: Tuple[TensorField, ...]
 
-    def metadata(self) -> Dict[str, Any]:
-        """Return the model's metadata in V2."""
+    def metadata(self, declared_tensors: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the model's metadata in V2.
+
+        `declared_tensors` are those of a model of KServe, which the attributes replace.
+        """
         inputs, outputs = self.inputs, self.outputs
-        if not self.takes_requests:
+        if not (self.takes_requests or declared_tensors):
             inputs, outputs = inputs or (IMAGE,), outputs or (PREDICTIONS,)
         return {
             "name": self.name,
             "versions": [self.version] if self.version else [],
             "platform": "python",
-            "inputs": [tensor.metadata() for tensor in inputs],
-            "outputs": [tensor.metadata() for tensor in outputs],
+            "inputs": _tensor_entries(inputs) or declared_tensors.get("inputs", []),
+            "outputs": _tensor_entries(outputs) or declared_tensors.get("outputs", []),
         }
 
 
@@ -106,6 +109,10 @@ def read_model(attributes: Attributes, function: Dict[str, Any]) -> Optional[Mod
         _tensor_fields(attributes.get("inputs")),
         _tensor_fields(attributes.get("outputs")),
     )
+
+
+def _tensor_entries(tensors: Sequence[TensorField]) -> List[Dict[str, Any]]:
+    return [tensor.metadata() for tensor in tensors]
 
 
 def _tensor_fields(items: Optional[List[Dict[str, Any]]]) -> Tuple[TensorField, ...]:

@@ -3,7 +3,7 @@
 Statuses and bodies are those of KServe's server (kserve/protocol/rest in its package).
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Union
 
 from ... import __version__
 from .errors import error_body
@@ -14,7 +14,7 @@ V2_PREFIX = "/v2"
 EXTENSIONS = ("binary_tensor_data",)
 
 
-class Answer(NamedTuple):
+class DirectAnswer(NamedTuple):
     """An answer without a worker: its status, the value of its JSON body, and allowed methods."""
 
     status: int
@@ -30,19 +30,28 @@ class InferenceRoute(NamedTuple):
 
 
 class ProtocolRouter:
-    """The routes of a model. `is_ready` tells if every worker has run init_context."""
+    """The routes of a model. `is_ready` tells if every worker has run init_context.
 
-    def __init__(self, model: Model, protocols: Tuple[str, ...], is_ready: Callable[[], bool]):
+    `declared_tensors` returns those that a model of KServe declares.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        is_ready: Callable[[], bool],
+        declared_tensors: Callable[[], Dict[str, Any]],
+    ) -> None:
         self.prefixes = tuple(
             prefix
             # The gRPC server turns calls into requests of V2.
             for names, prefix in ((("v1",), V1_PREFIX), (("v2", "grpc"), V2_PREFIX))
-            if any(name in protocols for name in names)
+            if any(name in model.protocols for name in names)
         )
         self._model = model
         self._is_ready = is_ready
+        self._declared_tensors = declared_tensors
 
-    def route(self, method: str, path: str) -> Union[Answer, InferenceRoute, None]:
+    def route(self, method: str, path: str) -> Union[DirectAnswer, InferenceRoute, None]:
         """Return the answer or the route of a request; None if its path is of no protocol."""
         prefix = next((prefix for prefix in self.prefixes if path.startswith(prefix)), None)
         if prefix is None or path[len(prefix) : len(prefix) + 1] not in ("", "/"):
@@ -51,7 +60,7 @@ class ProtocolRouter:
         parts = rest.split("/")[1:]
         return self._v1(method, parts) if prefix == V1_PREFIX else self._v2(method, parts)
 
-    def _v1(self, method: str, parts: List[str]) -> Union[Answer, InferenceRoute]:
+    def _v1(self, method: str, parts: List[str]) -> Union[DirectAnswer, InferenceRoute]:
         if not parts:
             return _get(method, {"models": [self._model.name]})
         name, colon, verb = parts[0].rpartition(":")
@@ -61,14 +70,14 @@ class ProtocolRouter:
             return self._model_status(method, parts[0])
         return self._unknown(name) or InferenceRoute("v1", verb)
 
-    def _v2(self, method: str, parts: List[str]) -> Union[Answer, InferenceRoute]:
+    def _v2(self, method: str, parts: List[str]) -> Union[DirectAnswer, InferenceRoute]:
         if parts[:1] == ["models"] and len(parts) > 1:
             return self._v2_model(method, parts[1], parts[2:])
         if parts[:1] == ["repository"]:
             message = "Models are not loaded or unloaded; deploy another revision instead."
-            return Answer(501, error_body(message))
+            return DirectAnswer(501, error_body(message))
         if parts == ["health", "ready"] and not self._is_ready():
-            return Answer(503, error_body("Server is not ready."))
+            return DirectAnswer(503, error_body("Server is not ready."))
         values: Dict[str, Dict[str, Any]] = {
             "": {"name": "fnbuild", "version": __version__, "extensions": list(EXTENSIONS)},
             "health/live": {"live": True},
@@ -78,7 +87,9 @@ class ProtocolRouter:
         value = values.get("/".join(parts))
         return _not_found("/".join([V2_PREFIX, *parts])) if value is None else _get(method, value)
 
-    def _v2_model(self, method: str, name: str, rest: List[str]) -> Union[Answer, InferenceRoute]:
+    def _v2_model(
+        self, method: str, name: str, rest: List[str]
+    ) -> Union[DirectAnswer, InferenceRoute]:
         if len(rest) > 1 and rest[0] == "versions":
             unknown = self._unknown(name, rest[1])
             rest = rest[2:]
@@ -87,40 +98,44 @@ class ProtocolRouter:
         if unknown is not None:
             return unknown
         if not rest:
-            return _get(method, self._model.metadata())
+            return _get(method, self._model.metadata(self._declared_tensors()))
         if rest == ["ready"]:
             return self._model_status(method, name)
         if rest != ["infer"]:
             return _not_found("/".join([V2_PREFIX, "models", name, *rest]))
         return InferenceRoute("v2", "infer") if method == "POST" else _wrong_method(method, "POST")
 
-    def _model_status(self, method: str, name: str) -> Answer:
+    def _model_status(self, method: str, name: str) -> DirectAnswer:
         unknown = self._unknown(name)
         if unknown is not None:
             return unknown
         if not self._is_ready():
-            return Answer(503, error_body("Model with name %s is not ready." % name))
+            return DirectAnswer(503, error_body("Model with name %s is not ready." % name))
         return _get(method, {"name": name, "ready": True})
 
-    def _unknown(self, name: str, version: str = "") -> "Union[Answer, None]":
+    def _unknown(self, name: str, version: str = "") -> "Union[DirectAnswer, None]":
         """Return the answer for another model or revision than this one; else None."""
         model = self._model
         if name != model.name:
-            return Answer(404, error_body("Model with name %s does not exist." % name))
+            return DirectAnswer(404, error_body("Model with name %s does not exist." % name))
         if version and version != model.version:
             serving = "; revision %s is serving" % model.version if model.version else ""
             message = "Model with name %s has no version %s%s." % (name, version, serving)
-            return Answer(404, error_body(message))
+            return DirectAnswer(404, error_body(message))
         return None
 
 
-def _get(method: str, value: Dict[str, Any]) -> Answer:
-    return Answer(200, value) if method in ("GET", "HEAD") else _wrong_method(method, "GET, HEAD")
+def _get(method: str, value: Dict[str, Any]) -> DirectAnswer:
+    return (
+        DirectAnswer(200, value)
+        if method in ("GET", "HEAD")
+        else _wrong_method(method, "GET, HEAD")
+    )
 
 
-def _wrong_method(method: str, allowed: str) -> Answer:
-    return Answer(405, error_body("The method %s is not allowed." % method), allowed)
+def _wrong_method(method: str, allowed: str) -> DirectAnswer:
+    return DirectAnswer(405, error_body("The method %s is not allowed." % method), allowed)
 
 
-def _not_found(path: str) -> Answer:
-    return Answer(404, error_body("The path %s does not exist." % path))
+def _not_found(path: str) -> DirectAnswer:
+    return DirectAnswer(404, error_body("The path %s does not exist." % path))

@@ -2,7 +2,8 @@
 
 Without declared inputs, a tensor with images is the instance's `image`: type BYTES (an image file,
 or base64), UINT8 of rank 1 (an image file), and UINT8 of the shape H x W x 3 or N x H x W x 3 (RGB
-pixels, which become PPM files). Of other tensors, instances get a row at the tensor's name.
+pixels, which become PPM files). Of other tensors, instances get a row at the tensor's name. The
+parameters of a request are in each instance, as `parameters`.
 """
 
 import base64
@@ -68,11 +69,11 @@ def _is_pixels(tensor: Tensor, *ranks: int) -> bool:
     return tensor.datatype == "UINT8" and len(shape) in ranks and shape[-1] == _PIXEL_CHANNELS
 
 
-def read_instance(tensors: Sequence[Tensor], model: Model) -> Instance:
+def read_instance(tensors: Sequence[Tensor], parameters: Dict[str, Any], model: Model) -> Instance:
     """Return the instance of tensors with one instance."""
     fields = {field.name: field for field in model.inputs}
     images = [tensor.name for tensor in tensors if _may_be_image(tensor)]
-    instance = Instance({})
+    instance = Instance({"parameters": dict(parameters)} if parameters else {})
     for tensor in tensors:
         field = fields.get(tensor.name)
         path: FieldPath = (tensor.name,)
@@ -164,9 +165,7 @@ def _text_elements(value: Any, depth: int) -> Any:
 
 
 def join_outputs(rows: Sequence[Sequence[Tensor]], model: Model) -> List[Tensor]:
-    """Return the outputs of all instances. Raises ReplyMappingError."""
-    if len(rows) == 1:
-        return list(rows[0])
+    """Return the outputs of several instances. Raises ReplyMappingError."""
     outputs: List[Tensor] = []
     for index, field in enumerate(model.outputs):
         if not field.batched:

@@ -18,6 +18,9 @@ from .v1 import parse_json
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
+# The parameter for outputs in binary form.
+_BINARY_OUTPUT = "binary_data_output"
+
 Headers = List[Tuple[str, str]]
 
 
@@ -39,6 +42,19 @@ class InferRequest(NamedTuple):
     tensors: List[Tensor]
     json: Dict[str, Any]
     options: ResponseOptions
+
+    @property
+    def parameters(self) -> Dict[str, Any]:
+        """The parameters for the model."""
+        items = (self.json.get("parameters") or {}).items()
+        return {name: value for name, value in items if name != _BINARY_OUTPUT}
+
+
+class Outputs(NamedTuple):
+    """The tensors of a response, and its parameters."""
+
+    tensors: List[Tensor]
+    parameters: Dict[str, Any]
 
 
 class Response(NamedTuple):
@@ -160,7 +176,7 @@ def _read_options(value: Dict[str, Any], model: Model) -> ResponseOptions:
         raise ProtocolError("id is not a text")
     if parameters is not None and not isinstance(parameters, dict):
         raise ProtocolError("parameters is not an object")
-    binary = (parameters or {}).get("binary_data_output", False) is True
+    binary = (parameters or {}).get(_BINARY_OUTPUT, False) is True
     requested = value.get("outputs")
     if requested is None:
         return ResponseOptions(identifier or "", binary, None)
@@ -188,19 +204,19 @@ def _is_output(item: Any) -> bool:
     )
 
 
-def write_request(tensors: Sequence[Tensor]) -> Tuple[bytes, int]:
+def write_request(tensors: Sequence[Tensor], parameters: Dict[str, Any]) -> Tuple[bytes, int]:
     """Return a request with binary data, and the size of its JSON."""
     items, parts = _write_tensors([(tensor, True) for tensor in tensors])
-    head = json.dumps({"inputs": items}).encode("ascii")
+    head = json.dumps({"inputs": items, "parameters": parameters}).encode("ascii")
     return b"".join([head, *parts]), len(head)
 
 
-def write_response(tensors: Sequence[Tensor], model: Model, options: ResponseOptions) -> Response:
+def write_response(outputs: Outputs, model: Model, options: ResponseOptions) -> Response:
     """Return the response with the outputs that the client has asked for."""
     binary_forms = options.outputs
+    by_name = {tensor.name: tensor for tensor in outputs.tensors}
     if binary_forms is None:
-        binary_forms = {tensor.name: options.binary for tensor in tensors}
-    by_name = {tensor.name: tensor for tensor in tensors}
+        binary_forms = dict.fromkeys(by_name, options.binary)
     chosen = [(by_name[name], form) for name, form in binary_forms.items() if name in by_name]
     for tensor, binary in chosen:
         if tensor.datatype == "FP16" and not binary:
@@ -210,6 +226,8 @@ def write_response(tensors: Sequence[Tensor], model: Model, options: ResponseOpt
     value: Dict[str, Any] = {"model_name": model.name, "id": options.identifier}
     if model.version:
         value["model_version"] = model.version
+    if outputs.parameters:
+        value["parameters"] = outputs.parameters
     value["outputs"] = items
     head = json.dumps(value).encode("ascii")
     if not any(binary for _, binary in chosen):

@@ -27,7 +27,7 @@ from ..processor.shared_memory import RequestMemory
 from ..processor.tracing import create_tracer
 from ..processor.worker_handle import WorkerHandle
 from ..protocols.mapping import read_model
-from ..protocols.routes import Answer, ProtocolRouter
+from ..protocols.routes import DirectAnswer, ProtocolRouter
 from . import file_replies
 from .base import Trigger, TriggerContext
 from .cors import cors_policy
@@ -93,7 +93,9 @@ class HttpTrigger(Trigger, RequestOwner):
             model = read_model(self._config.attributes, self._pool.config.function)
         except ValueError as problem:
             raise ConfigFileError("triggers.%s.%s" % (self._config.name, problem)) from None
-        return None if model is None else ProtocolRouter(model, model.protocols, self._is_ready)
+        if model is None:
+            return None
+        return ProtocolRouter(model, self._is_ready, lambda: self._pool.declared_tensors)
 
     def _is_ready(self) -> bool:
         return not self._pool.stopping and self._pool.state() == "ready"
@@ -120,7 +122,7 @@ class HttpTrigger(Trigger, RequestOwner):
         target = router.route(request.method, request.path)
         if target is None:
             return self._admit(PendingRequest(self, request))
-        if isinstance(target, Answer):
+        if isinstance(target, DirectAnswer):
             headers = [("Allow", target.allowed)] if target.allowed else []
             reply = Reply.json(target.status, target.value, headers)
             if self._cors is not None:

@@ -45,7 +45,7 @@ def main(arguments: List[str]) -> None:
     role = message.meta
     process_setup.end_with_parent(role["parent"])
     _run_or_exit(lambda: worker.begin(channel, role), channel)
-    channel.send(wire.READY, {})
+    channel.send(wire.READY, worker.declared_tensors())
     try:
         orphaned = not worker.serve()
     except (OSError, ConnectionLostError):

@@ -22,7 +22,6 @@ from ..protocols.tensor_mapping import (
     read_instance,
     tensors_of_response,
 )
-from ..protocols.tensors import Tensor
 from .handler_calls import HandlerCalls, NoExplainerError
 from .inference_call import (
     CallReader,
@@ -47,8 +46,8 @@ _JSON_HEADERS = [("Content-Type", "application/json")]
 _ERROR_STATUS = 400
 _ALL_BINARY = v2.ResponseOptions("", True, None)
 
-# The result of a call: JSON, or the tensors of the outputs.
-Result = Union[bytes, List[Tensor]]
+# The result of a call: JSON, or tensors.
+Result = Union[bytes, v2.Outputs]
 
 
 class _FinalReply(Exception):  # noqa: N818 - also a complete response
@@ -118,7 +117,10 @@ class InferenceHandler:
     def _make_events(self, call: InferenceCall) -> List[Any]:
         instances = call.instances
         if call.tensors:
-            instances = [read_instance(tensors, self._model) for tensors in call.tensors]
+            instances = [
+                read_instance(tensors, call.parameters or {}, self._model)
+                for tensors in call.tensors
+            ]
             call.instances.extend(instances)
         events = []
         for index, instance in enumerate(instances):
@@ -219,11 +221,14 @@ class InferenceHandler:
             keys = ("outputs",) if is_v2 else (_v1_key(call.meta), "outputs")
             is_answer = isinstance(payload, dict) and any(key in payload for key in keys)
             if is_answer and is_v2:
-                return tensors_of_response(payload)
+                parameters = payload.get("parameters")
+                has_parameters = isinstance(parameters, dict)
+                tensors = tensors_of_response(payload)
+                return v2.Outputs(tensors, parameters if has_parameters else {})
             if is_answer or self._calls.answers_requests:
                 raise _FinalReply(self._successful(output))
         if self._has_outputs(call.meta):
-            return output_tensors(self._payload(output), self._model)
+            return v2.Outputs(output_tensors(self._payload(output), self._model), {})
         return json_body(self._successful(output), output)
 
     def _has_outputs(self, meta: wire.Meta) -> bool:
@@ -258,7 +263,7 @@ class InferenceHandler:
     def _write(self, call: InferenceCall, results: List[Result], headers: Headers) -> WorkerReply:
         if "part" in call.meta["pr"]:
             (result,) = results
-            part = result if isinstance(result, bytes) else write_tensors(result)
+            part = result if isinstance(result, bytes) else write_tensors(result.tensors, {})
             return WorkerReply(200, _JSON_HEADERS, part)
         if call.meta["pr"]["p"] == "v1":
             fragments = [result for result in results if isinstance(result, bytes)]
@@ -269,14 +274,17 @@ class InferenceHandler:
         reply.headers = [*reply.headers, *headers]
         return reply
 
-    def _outputs(self, results: List[Result]) -> List[Tensor]:
-        rows = [result for result in results if isinstance(result, list)]
+    def _outputs(self, results: List[Result]) -> v2.Outputs:
+        rows = [result for result in results if isinstance(result, v2.Outputs)]
+        if len(rows) == 1:
+            return rows[0]
         if rows:
-            return join_outputs(rows, self._model)
-        return [predictions_tensor([result for result in results if isinstance(result, bytes)])]
+            return v2.Outputs(join_outputs([row.tensors for row in rows], self._model), {})
+        replies = [result for result in results if isinstance(result, bytes)]
+        return v2.Outputs([predictions_tensor(replies)], {})
 
-    def _read_outputs(self, part: bytes) -> List[Tensor]:
-        return read_tensors(part, self._model._replace(inputs=()))
+    def _read_outputs(self, part: bytes) -> v2.Outputs:
+        return v2.Outputs(read_tensors(part, self._model._replace(inputs=())), {})
 
 
 def create_inference_handler(

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from typing import List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .. import wire
 from ..protocols import content_coding, v1, v2
@@ -25,13 +25,17 @@ class InferenceLimits(NamedTuple):
 
 
 class InferenceCall(NamedTuple):
-    """A request as far as it is read: its instances, or for V2 the tensors of each."""
+    """A request as far as it is read: its instances, or for V2 the tensors of each.
+
+    `parameters` are those of V2 for the model.
+    """
 
     meta: wire.Meta
     instances: List[Instance]
     tensors: List[List[Tensor]]
     options: v2.ResponseOptions
     raw: bytes
+    parameters: Optional[Dict[str, Any]] = None
 
     @property
     def size(self) -> int:
@@ -70,7 +74,7 @@ class CallReader:
                 call = InferenceCall(meta, [read_whole_request(request)], [], options, raw)
             else:
                 tensors = split_request(request, self._model, self._limits.max_instances)
-                call = InferenceCall(meta, [], tensors, options, raw)
+                call = InferenceCall(meta, [], tensors, options, raw, request.parameters)
         return call
 
     def _read_part(
@@ -80,30 +84,35 @@ class CallReader:
         if meta["pr"]["p"] == "v1":
             values, encoded = v1.parse_json(body)
             return InferenceCall(meta, [Instance(values, encoded=encoded)], [], options, b"")
-        return InferenceCall(meta, [], [read_tensors(body, self._model)], options, b"")
+        request = _parse_part(body, self._model)
+        return InferenceCall(meta, [], [request.tensors], options, b"", request.parameters)
 
 
 def split(call: InferenceCall) -> SplitReply:
     """Return the requests for each instance of a call."""
     route = {"p": call.meta["pr"]["p"], "m": call.meta["pr"]["m"]}
     if call.tensors:
-        bodies = [write_tensors(tensors) for tensors in call.tensors]
+        bodies = [write_tensors(tensors, call.parameters or {}) for tensors in call.tensors]
     else:
         values = [[instance.values, instance.encoded] for instance in call.instances]
         bodies = [json.dumps(value).encode("ascii") for value in values]
     return SplitReply(bodies, dict(route, part=1), dict(route, join=call.options))
 
 
-def write_tensors(tensors: Sequence[Tensor]) -> bytes:
-    """Return tensors as they are sent between workers."""
-    body, json_size = v2.write_request(tensors)
+def write_tensors(tensors: Sequence[Tensor], parameters: Dict[str, Any]) -> bytes:
+    """Return tensors and parameters as they are sent between workers."""
+    body, json_size = v2.write_request(tensors, parameters)
     return _JSON_SIZE.pack(json_size) + body
 
 
 def read_tensors(part: wire.Body, model: Model) -> List[Tensor]:
     """Return the tensors from `write_tensors`."""
+    return _parse_part(part, model).tensors
+
+
+def _parse_part(part: wire.Body, model: Model) -> v2.InferRequest:
     (json_size,) = _JSON_SIZE.unpack_from(part)
-    return v2.read_request(part[_JSON_SIZE.size :], json_size, model).tensors
+    return v2.read_request(part[_JSON_SIZE.size :], json_size, model)
 
 
 def header(meta: wire.Meta, name: str) -> str:

@@ -89,6 +89,11 @@ class ReplyConverter:
         # The SDK's encoder is pure Python, and needed for NaN only.
         self._json_encoder = json.JSONEncoder(allow_nan=False, default=_encode_default)
 
+    def write_arrays(self) -> None:
+        """From now on, write NumPy's arrays and numbers as lists and numbers."""
+        self._json_encoder = json.JSONEncoder(allow_nan=False, default=_encode_array)
+        self._sdk_encoder.default = _encode_array
+
     def convert(self, output: Any) -> WorkerReply:
         """Return the reply for any value except a generator; raise ReplyError if it is invalid."""
         try:
@@ -250,6 +255,10 @@ def _encode_default(value: Any) -> Any:
     if log is None:
         raise TypeError("%s is not JSON serializable" % type_name(value))
     return log()
+
+
+def _encode_array(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else _encode_default(value)
 
 
 def find_unserialisable(value: Any) -> str:

@@ -62,6 +62,9 @@ class Worker(HandlerCalls):
         )
         self._function = self._loader.load()
         self.answers_requests = self._loader.is_model
+        if self.answers_requests:
+            # As KServe's servers do.
+            self._converter.write_arrays()
 
     def begin(self, channel: Channel, role: wire.Meta) -> None:
         """Take the role of a worker and run init_context, with any exception of its code."""
@@ -105,6 +108,10 @@ class Worker(HandlerCalls):
             if problem:
                 raise LoadError(problem)
         return create_inference_handler(self, settings, self._setup["function"])
+
+    def declared_tensors(self) -> wire.Meta:
+        """Return the inputs and outputs that a model of KServe declares; {} for other handlers."""
+        return getattr(self._function, "declared_tensors", {})
 
     def _make_platform(self) -> Any:
         namespace, folder = self._setup["namespace"], self._setup["neighbours"]

@@ -103,7 +103,9 @@ def test_the_parameters_and_the_id_of_a_request_are_kept(client):
     message = number("x", 1)
     message.id = "an id"
     message.parameters["priority"].int64_param = 3
-    assert client.infer(message).id == "an id"
+    answer = client.infer(message)
+    assert answer.id == "an id"
+    assert predictions(answer)[0]["keys"] == ["parameters", "x"]
 
 
 @pytest.mark.parametrize(

@@ -465,6 +465,43 @@ def test_the_level_of_the_log_is_a_variable(serve: Serve) -> None:
         assert sum("a detail" in record["message"] for record in running.records()) == count
 
 
+def test_metadata_has_the_tensors_that_a_model_declares(serve: Serve) -> None:
+    source = """
+        import kserve
+
+        class Model(kserve.Model):
+            def predict(self, payload, headers=None):
+                return payload
+
+            def get_input_types(self):
+                return [{"name": "x", "datatype": "FP32", "shape": (-1, 4)}]
+
+            def get_output_types(self):
+                raise ValueError("no such file")
+    """
+    running = serve(source, handler="main:Model", trigger=REQUESTS)
+    value = json.loads(running.send(path="/v2/models/under-test", method="GET").body)
+    assert value["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+    assert value["outputs"] == []
+    assert running.await_record("get_output_types() of the model: ")
+
+
+def test_a_model_is_stopped_before_its_worker_ends(serve: Serve, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    source = f"""
+        import kserve
+
+        class Model(kserve.Model):
+            def predict(self, payload, headers=None):
+                return payload
+
+            def stop(self):
+                open({str(stopped)!r}, "w").write(self.name)
+    """
+    serve(source, handler="main:Model").end()
+    assert stopped.read_text() == "under-test"
+
+
 LOCKED = """
     import os
     import threading

@@ -65,6 +65,7 @@ KSERVE_MODEL = """
     import asyncio
 
     import kserve
+    import numpy
     from kserve.errors import InferenceError, InvalidInput
     from kserve.utils.utils import get_predict_input, get_predict_response
 
@@ -91,7 +92,18 @@ KSERVE_MODEL = """
                 raise ERRORS[payload["error"]]
             return payload
 
+        async def get_input_types(self):
+            return [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+
+        def get_output_types(self):
+            return [{"name": "output-0", "datatype": "FP32", "shape": (-1, 2)}]
+
         def predict(self, payload, headers=None):
+            if isinstance(payload, dict) and "arrays" in payload:
+                return {
+                    "predictions": [numpy.float32(0.5), numpy.arange(2), {"n": numpy.int64(3)}],
+                    "more": numpy.zeros((1, 2)),
+                }
             numbers = get_predict_input(payload)
             return get_predict_response(payload, numbers * 2, self.name)
 
@@ -231,6 +243,22 @@ def test_answers_are_those_of_kserve(kserve: Servers) -> None:
     replies = kserve.ask("/v1/models/m:predict", {"instances": [1, 2.5]})
     assert json.loads(replies[0].body) == {"predictions": [2.0, 5.0]}
     assert_equal(replies)
+
+
+def test_arrays_and_numbers_of_numpy_are_written_as_by_kserve(kserve: Servers) -> None:
+    replies = kserve.ask("/v1/models/m:predict", {"instances": [], "arrays": True})
+    expected = {"predictions": [0.5, [0, 1], {"n": 3}], "more": [[0, 0]]}
+    assert json.loads(replies[0].body) == expected
+    assert_equal(replies)
+
+
+def test_the_metadata_of_a_model_has_the_tensors_that_it_declares(kserve: Servers) -> None:
+    values = [json.loads(ask("GET", url, "/v2/models/m").body) for url in kserve]
+    assert values[0]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    for value in values:
+        assert [value[key] for key in ("name", "inputs", "outputs")] == [
+            values[0][key] for key in ("name", "inputs", "outputs")
+        ]
 
 
 @pytest.mark.parametrize("error", ["invalid", "failed", "value", "missing"])

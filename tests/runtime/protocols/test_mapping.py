@@ -24,7 +24,7 @@ def test_defaults() -> None:
     read = model()
     assert (read.name, read.version, read.takes_requests) == ("face", "3", False)
     assert read_model({"protocols": ["v1"]}, {"name": "f", "revision": 0}).version == ""
-    (image,), (predictions,) = read.metadata()["inputs"], read.metadata()["outputs"]
+    (image,), (predictions,) = read.metadata({})["inputs"], read.metadata({})["outputs"]
     assert image == {"name": "image", "datatype": "BYTES", "shape": [-1]}
     assert predictions == {"name": "predictions", "datatype": "BYTES", "shape": [-1]}
 
@@ -45,7 +45,9 @@ def test_a_declared_mapping() -> None:
     scores, dotted = read.outputs
     assert get_field([{"score": 1}, {"score": 2}], scores.field) == [1, 2]
     assert get_field({"a.b": 5}, dotted.field) == 5
-    assert read.metadata()["inputs"] == [{"name": "input-0", "datatype": "FP32", "shape": [-1, 4]}]
+    assert read.metadata({})["inputs"] == [
+        {"name": "input-0", "datatype": "FP32", "shape": [-1, 4]}
+    ]
 
 
 def test_fields() -> None:

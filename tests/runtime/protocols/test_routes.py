@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fnbuild.runtime.protocols.mapping import read_model
-from fnbuild.runtime.protocols.routes import Answer, InferenceRoute, ProtocolRouter
+from fnbuild.runtime.protocols.routes import DirectAnswer, InferenceRoute, ProtocolRouter
 
 MODEL = read_model({"protocols": ["v1", "v2"], "model": "mm"}, {"name": "f", "revision": 3})
 assert MODEL is not None
@@ -15,7 +15,7 @@ assert MODEL is not None
 
 def router(ready: bool = True, protocols: tuple[str, ...] = ("v1", "v2")) -> ProtocolRouter:
     assert MODEL is not None
-    return ProtocolRouter(MODEL, protocols, lambda: ready)
+    return ProtocolRouter(MODEL._replace(protocols=protocols), lambda: ready, dict)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def router(ready: bool = True, protocols: tuple[str, ...] = ("v1", "v2")) -> Pro
     ],
 )
 def test_lists_and_states(path: str, value: Any) -> None:
-    assert router().route("GET", path) == Answer(200, value)
-    assert router().route("GET", path + "/") == Answer(200, value)
+    assert router().route("GET", path) == DirectAnswer(200, value)
+    assert router().route("GET", path + "/") == DirectAnswer(200, value)
     assert router().route("PUT", path).status == 405
 
 
@@ -70,13 +70,13 @@ def test_requests_for_workers(path: str, route: InferenceRoute) -> None:
 )
 def test_errors(method: str, path: str, status: int, error: str) -> None:
     answer = router().route(method, path)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, DirectAnswer)
     assert answer.status == status
     assert error in answer.value["error"]
 
 
 def test_not_ready() -> None:
-    assert router(False).route("GET", "/v1/models/mm") == Answer(
+    assert router(False).route("GET", "/v1/models/mm") == DirectAnswer(
         503, {"error": "Model with name mm is not ready."}
     )
     assert router(False).route("GET", "/v2/models/mm/ready").status == 503
