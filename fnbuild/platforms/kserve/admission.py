@@ -36,6 +36,11 @@ _MODEL_FILES = (".mar", ".pt", ".pth", ".pkl", ".joblib", ".onnx", ".h5", ".bst"
 _KNATIVE_METRICS = ("concurrency", "rps")
 _STANDARD_METRICS = ("cpu", "memory")
 _FULL_TRAFFIC = 100
+_LOGGER_STORAGE = ("path", "parameters", "key")
+_MODEL_FOLDER = "/mnt/models"
+_NOT_IN_CANARIES = (
+    "maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling", "workerSpec",
+)  # fmt: skip
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _TEMPLATE_FIELD = re.compile(r"\s*\.(Name|Namespace|(Labels|Annotations)\.\w+)\s*")
 
@@ -105,6 +110,11 @@ def _component_problems(
         yield AdmissionProblem(
             f"{place}.logger.mode", "the mode of the logger is missing", "`mode: all`"
         )
+    storage = (logger or {}).get("storage") or {}
+    if storage and (missing := [key for key in _LOGGER_STORAGE if not storage.get(key)]):
+        message = f"it lacks {', '.join(missing)}"
+        yield AdmissionProblem(f"{place}.logger.storage", message, "a storage has all of them")
+    yield from _download_problems(component, place)
     for kind in ("containers", "initContainers"):
         for index, container in enumerate(component.get(kind) or []):
             yield from _container_problems(container, f"{place}.{kind}[{index}]")
@@ -236,6 +246,31 @@ def _storage_problems(uri: str, model_format: str, place: str) -> Iterator[Admis
         yield AdmissionProblem(field, message, f"pvc://{_parent(rest)}")
 
 
+def _download_problems(component: Raw, place: str) -> Iterator[AdmissionProblem]:
+    """Check the list of downloads, whose folders are mounts in the container."""
+    items = component.get("storageUris")
+    if items is None:
+        return
+    if not items:
+        yield AdmissionProblem(f"{place}.storageUris", "it is empty", "remove it")
+    if (component.get("model") or {}).get("storageUri"):
+        message = "storageUris and storageUri exclude each other"
+        yield AdmissionProblem(f"{place}.storageUris", message, "add that URI to the list")
+    parents = set()
+    for index, item in enumerate(items):
+        path = str(item.get("mountPath") or _MODEL_FOLDER)
+        if not path.startswith("/") or path == "/" or ".." in path.split("/"):
+            message = f"{path} is not an absolute path below / without '..'"
+            remedy = f"`mountPath: {_MODEL_FOLDER}`"
+            yield AdmissionProblem(f"{place}.storageUris[{index}].mountPath", message, remedy)
+        if not str(item.get("uri")).startswith("pvc://"):
+            parents.add(path.split("/")[1:2][0] if path.startswith("/") else path)
+    if len(parents) > 1:
+        message = "the folders of downloads have no common parent"
+        remedy = f"choose paths such as {_MODEL_FOLDER}/a and {_MODEL_FOLDER}/b"
+        yield AdmissionProblem(f"{place}.storageUris", message, remedy)
+
+
 def _parent(path: str) -> str:
     return path.rstrip("/").rpartition("/")[0]
 
@@ -250,6 +285,17 @@ def _canary_problems(spec: Raw, mode: Mode) -> Iterator[AdmissionProblem]:
     names = [(canary.get("predictor") or {}).get("name") for canary in canaries]
     if not all(names) or len(set(names)) != len(names):
         yield AdmissionProblem("spec.canary", "each predictor has a name of its own", "add names")
+    least = (spec.get("predictor") or {}).get("minReplicas")
+    for index, canary in enumerate(canaries):
+        predictor, place = canary.get("predictor") or {}, f"spec.canary[{index}].predictor"
+        for key in _NOT_IN_CANARIES:
+            if predictor.get(key) is not None:
+                message = "a canary scales with the predictor that serves"
+                yield AdmissionProblem(f"{place}.{key}", message, "remove it")
+        replicas = predictor.get("minReplicas")
+        if least is not None and replicas is not None and replicas > least:
+            message = f"{replicas} is more than the {least} of the predictor that serves"
+            yield AdmissionProblem(f"{place}.minReplicas", message, f"{least} or less")
 
 
 def runtime_problems(manifest: Raw) -> Iterator[AdmissionProblem]:

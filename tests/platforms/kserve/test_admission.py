@@ -209,3 +209,65 @@ def test_runtimes_have_kserves_container_and_templates_that_it_fills_in() -> Non
     numbered = runtime("r", {"name": "sklearn", "version": 1})
     [problem] = runtime_problems(numbered)
     assert problem.place == "spec.supportedModelFormats[0].version"
+
+
+def test_a_storage_of_the_logger_is_complete() -> None:
+    logger = {"mode": "all", "url": "http://x", "storage": {"path": "logs", "key": "k"}}
+    [problem] = problems(model=model(), logger=logger)
+    assert problem.startswith("spec.predictor.logger.storage: it lacks parameters")
+    logger["storage"] = {"path": "logs", "key": "k", "parameters": {"type": "s3"}}
+    assert problems(model=model(), logger=logger) == []
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([], "it is empty"),
+        ([{"uri": "s3://b/a", "mountPath": "models"}], "models is not an absolute path"),
+        ([{"uri": "s3://b/a", "mountPath": "/"}], "/ is not an absolute path below /"),
+        ([{"uri": "s3://b/a", "mountPath": "/mnt/../etc"}], "without '..'"),
+        ([{"uri": "s3://b/a"}, {"uri": "gs://b/c", "mountPath": "/opt/c"}], "no common parent"),
+    ],
+)
+def test_folders_of_several_downloads(items: Any, message: str) -> None:
+    [problem] = problems(containers=[CONTAINER], storageUris=items)
+    assert problem.startswith("spec.predictor.storageUris")
+    assert message in problem
+
+
+def test_downloads_and_claims_have_folders_of_their_own() -> None:
+    items = [
+        {"uri": "s3://bucket/base"},
+        {"uri": "hf://owner/adapter", "mountPath": "/mnt/models/adapter"},
+        {"uri": "pvc://claim/data", "mountPath": "/data"},
+    ]
+    assert problems(containers=[CONTAINER], storageUris=items) == []
+    [problem] = problems(model=model(), storageUris=items)
+    assert "exclude each other" in problem
+
+
+def test_a_canary_scales_with_the_predictor_that_serves() -> None:
+    def canary_problems(**fields: Any) -> list[str]:
+        canary = {"trafficPercent": 10, "predictor": {"name": "next", "model": model(), **fields}}
+        spec = {"predictor": {"model": model(), "minReplicas": 2}, "canary": [canary]}
+        manifest = {"kind": "InferenceService", "metadata": {"name": "iris"}, "spec": spec}
+        return list(map(str, service_problems(manifest, "Standard")))
+
+    assert canary_problems(minReplicas=2) == []
+    [problem] = canary_problems(minReplicas=3)
+    assert "3 is more than the 2 of the predictor that serves" in problem
+    [problem] = canary_problems(maxReplicas=4)
+    assert problem.startswith("spec.canary[0].predictor.maxReplicas: a canary scales")
+
+
+def test_a_format_has_one_priority_in_a_runtime() -> None:
+    formats = [supported("onnx", "1", priority=1), supported("onnx", "2", priority=2)]
+    [problem] = runtime_problems(runtime("server", *formats))
+    assert problem.place == "spec.supportedModelFormats[1].priority"
+    formats[1]["priority"] = 1
+    assert not list(runtime_problems(runtime("server", *formats)))
+
+
+def test_models_in_the_old_form_have_no_name() -> None:
+    [problem] = problems(sklearn={"storageUri": "s3://bucket/m", "name": "iris"})
+    assert problem.startswith("spec.predictor.sklearn.name: the webhook does not allow it")
