@@ -65,8 +65,8 @@ def validate_service_name(name: str, place: str) -> None:
         raise InputError(
             f"{place}: {name!r} has {len(name)} characters; under KServe it may have"
             f" {MAX_NAME_LENGTH}",
-            hint=f"shorten it by {len(name) - MAX_NAME_LENGTH}: KServe adds -predictor or"
-            " -transformer, and the result is the name of a Service",
+            hint=f"shorten it by {len(name) - MAX_NAME_LENGTH}: KServe adds `-predictor` or"
+            " `-transformer`, and the result is the name of a Service",
         )
 
 
