@@ -93,13 +93,24 @@ def own_system() -> str:
 
 
 def packages_folder(python: GrpcPython) -> Path:
-    """Return the folder with the packages for a Python, which may not exist yet.
+    """Return the folder with only the packages for a Python, which may not exist yet."""
+    return data_dir() / "grpc" / f"{python.name}-{_release(python).grpcio}"
 
-    For fnbuild's own Python it is that of the extra `grpc`, if that is installed.
+
+def local_packages_folder(python: GrpcPython) -> Path:
+    """Return the folder for a processor on this machine.
+
+    For fnbuild's own Python it is the environment of fnbuild, if that has the extra `grpc`.
     """
     if python.version == sys.version_info[:2] and (folder := _installed_folder()) is not None:
         return folder
-    return data_dir() / "grpc" / f"{python.name}-{_release(python).grpcio}"
+    return packages_folder(python)
+
+
+def ensure_local_packages(python: GrpcPython, progress: Progress) -> Path:
+    """Return `local_packages_folder`, with the packages. Raises `BuildError`."""
+    folder = local_packages_folder(python)
+    return folder if folder.is_dir() else ensure_packages(python, progress)
 
 
 def ensure_packages(python: GrpcPython, progress: Progress, *, offline: bool = False) -> Path:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder import grpc_packages
-from fnbuild.builder.grpc_packages import GrpcPython, ensure_packages, own_system, packages_folder
+from fnbuild.builder.grpc_packages import (
+    GrpcPython,
+    ensure_local_packages,
+    ensure_packages,
+    local_packages_folder,
+    own_system,
+    packages_folder,
+)
 from fnbuild.errors import BuildError
 from fnbuild.function.types import Function, Spec, Trigger
 from tests.runtime import interpreters
@@ -46,17 +53,24 @@ def test_every_interpreter_imports_the_release_that_fits_it(version, data):
     assert ensure_packages(python(version), lambda _: None, offline=True) == folder
 
 
-def test_fnbuilds_own_python_has_the_packages_of_the_extra():
+def test_processors_on_this_machine_use_the_packages_of_the_extra():
     own = GrpcPython(sys.version_info[:2], own_system())
-    folder = packages_folder(own)
+    folder = local_packages_folder(own)
     assert folder in map(Path, sys.path)
-    assert ensure_packages(own, lambda _: None, offline=True) == folder
+    assert ensure_local_packages(own, lambda _: None) == folder
+
+
+def test_images_get_the_packages_only_and_never_the_environment_of_fnbuild(data):
+    own = GrpcPython(sys.version_info[:2], own_system())
+    assert packages_folder(own).parent == data / "grpc"
+    with pytest.raises(BuildError, match="may not be downloaded offline"):
+        ensure_packages(own, lambda _: None, offline=True)
 
 
 def test_without_the_extra_the_folder_is_in_the_data_directory(data, monkeypatch):
     monkeypatch.setattr(grpc_packages, "_MODULES", ("grpc", "no_such_module"))
     own = GrpcPython(sys.version_info[:2], own_system())
-    assert packages_folder(own).parent == data / "grpc"
+    assert local_packages_folder(own) == packages_folder(own)
 
 
 def test_offline_without_a_copy_the_remedy_is_named(data):

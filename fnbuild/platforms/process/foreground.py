@@ -88,8 +88,8 @@ def prepare_processor(loaded: LoadedFunction, progress: Progress) -> ForegroundC
     if grpc_packages.serves_grpc(function):
         own_python = grpc_packages.GrpcPython(sys.version_info[:2], grpc_packages.own_system())
         with suppress(BuildError):
-            grpc_packages.ensure_packages(own_python, progress)
-        config["grpc_packages"] = str(grpc_packages.packages_folder(own_python))
+            grpc_packages.ensure_local_packages(own_python, progress)
+        config["grpc_packages"] = str(grpc_packages.local_packages_folder(own_python))
     return ForegroundConfig(function, config, warnings)
 
 

@@ -214,7 +214,7 @@ def _spawn(
     if listeners.grpc:
         grpc = [{"fd": listener.fileno()} for listener in listeners.grpc]
         config["listeners"]["grpc"] = grpc
-        config["grpc_packages"] = str(grpc_packages.packages_folder(grpc_python()))
+        config["grpc_packages"] = str(grpc_packages.local_packages_folder(grpc_python()))
     config["neighbours"] = str(run_dir())
     with contextlib.ExitStack() as stack:
         if user is not None:

@@ -129,7 +129,7 @@ def _prepare_environment(
     if grpc_packages.serves_grpc(function):
         # Without them the processor serves HTTP, and its status has the reason.
         with contextlib.suppress(BuildError):
-            grpc_packages.ensure_packages(grpc_python(), progress)
+            grpc_packages.ensure_local_packages(grpc_python(), progress)
     paths = RevisionPaths(
         number=number,
         code=str(code),

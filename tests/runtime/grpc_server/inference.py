@@ -31,7 +31,7 @@ def packages(version: str | None = None) -> str:
     """The folder with grpcio for an interpreter of the tests."""
     numbers = interpreters.numbers(version) if version else sys.version_info[:2]
     python = grpc_packages.GrpcPython(tuple(numbers), grpc_packages.own_system())
-    return str(grpc_packages.ensure_packages(python, lambda _: None))
+    return str(grpc_packages.ensure_local_packages(python, lambda _: None))
 
 
 def settings(version: str | None = None, **attributes: Any) -> dict[str, Any]:
