@@ -355,13 +355,14 @@ VALID = tensor("x", "FP32", [1], [1.0])
         ({"inputs": []}, "inputs is not a list"),
         ({"inputs": [5]}, "inputs[0] is not an object"),
         ({"inputs": [{**VALID, "name": 5}]}, "inputs[0].name is missing"),
-        ({"inputs": [{**VALID, "datatype": None}]}, "invalid datatype None"),
-        ({"inputs": [{**VALID, "datatype": "BF16"}]}, "invalid datatype BF16"),
-        ({"inputs": [{**VALID, "shape": [-1]}]}, "its shape is not a list of sizes"),
+        ({"inputs": [{**VALID, "datatype": None}]}, "invalid datatype null"),
+        ({"inputs": [{**VALID, "datatype": "BF16"}]}, 'invalid datatype "BF16"'),
+        ({"inputs": [{**VALID, "shape": [-1]}]}, "its shape [-1] is not a list of sizes"),
+        ({"inputs": [{**VALID, "shape": "9" * 9000}]}, "9… is not a list of sizes"),
         ({"inputs": [{**VALID, "shape": [2]}]}, "data has 1 elements, and the shape [2] has 2"),
         ({"inputs": [{**VALID, "data": None}]}, "needs either data or"),
         ({"inputs": [{**VALID, "parameters": 5}]}, "inputs[0].parameters is not an object"),
-        ({"inputs": [VALID, VALID]}, "two inputs have the same name"),
+        ({"inputs": [VALID, VALID]}, 'two inputs have the same name, "x"'),
         ({"inputs": [VALID], "id": 5}, "id is not a text"),
         ({"inputs": [VALID], "parameters": 5}, "parameters is not an object"),
         ({"inputs": [VALID], "outputs": [5]}, "outputs is not a list of objects"),
@@ -424,6 +425,10 @@ def test_malformed_binary_requests(processor: Any) -> None:
         answer = processor.send(head + data, INFER, Inference_Header_Content_Length=str(len(head)))
         assert answer.status == 400
         assert message in error(answer)[1]
+    value["inputs"][0]["parameters"] = {"binary_data_size": 1}
+    status, text = error(processor.send(json.dumps(value), INFER))
+    assert status == 400
+    assert "the header Inference-Header-Content-Length has the size of the JSON" in text
 
 
 def test_a_request_without_id_has_an_id_in_its_response(processor: Any) -> None:

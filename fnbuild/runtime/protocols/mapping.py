@@ -186,7 +186,8 @@ def _tensor_problems(
         add("name", "%r is the name of another tensor" % name)
     if datatype not in DATATYPES:
         hint = "the datatypes are " + ", ".join(DATATYPES)
-        add("datatype", "%r is not a datatype" % (datatype,), hint)
+        missing = "the tensor has no datatype"
+        add("datatype", missing if datatype is None else "%r is not a datatype" % (datatype,), hint)
     if not _is_shape(item.get("shape", [-1])):
         hint = "as in `shape: [-1, 224, 224, 3]`; -1 is any size"
         add("shape", "%r is not a shape" % (item["shape"],), hint)

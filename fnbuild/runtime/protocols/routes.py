@@ -11,6 +11,8 @@ from .mapping import Model
 
 V1_PREFIX = "/v1/models"
 V2_PREFIX = "/v2"
+# Of a protocol that the function does not serve. Other paths below /v2 are those of its handler.
+_ABSENT_PREFIXES = (("v1", V1_PREFIX), ("v2", "/v2/models"), ("v2", "/v2/health"))
 EXTENSIONS = ("binary_tensor_data",)
 
 
@@ -41,11 +43,13 @@ class ProtocolRouter:
         is_ready: Callable[[], bool],
         declared_tensors: Callable[[], Dict[str, Any]],
     ) -> None:
-        self.prefixes = tuple(
-            prefix
-            # The gRPC server turns calls into requests of V2.
-            for names, prefix in ((("v1",), V1_PREFIX), (("v2", "grpc"), V2_PREFIX))
-            if any(name in model.protocols for name in names)
+        # The gRPC server turns calls into requests of V2.
+        served = {"v2" if name == "grpc" else name for name in model.protocols}
+        self._absent = {prefix: name for name, prefix in _ABSENT_PREFIXES if name not in served}
+        all_prefixes = (("v1", V1_PREFIX), ("v2", V2_PREFIX))
+        self.prefixes = (
+            *(prefix for name, prefix in all_prefixes if name in served),
+            *self._absent,
         )
         self._model = model
         self._is_ready = is_ready
@@ -56,6 +60,12 @@ class ProtocolRouter:
         prefix = next((prefix for prefix in self.prefixes if path.startswith(prefix)), None)
         if prefix is None or path[len(prefix) : len(prefix) + 1] not in ("", "/"):
             return None
+        if prefix in self._absent:
+            message = "The function serves %s; add %s to the protocols of its http trigger."
+            absent = self._absent[prefix]
+            return DirectAnswer(
+                404, error_body(message % (", ".join(self._model.protocols), absent))
+            )
         rest = path[len(prefix) :].rstrip("/")
         parts = rest.split("/")[1:]
         return self._v1(method, parts) if prefix == V1_PREFIX else self._v2(method, parts)

@@ -1,6 +1,7 @@
 """The V2 protocol (Open Inference Protocol): requests to tensors, tensors to responses."""
 
 import json
+from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import wire
@@ -20,6 +21,7 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 
 # The parameter for outputs in binary form.
 _BINARY_OUTPUT = "binary_data_output"
+_SHOWN_LENGTH = 80
 
 Headers = List[Tuple[str, str]]
 
@@ -70,6 +72,7 @@ def read_request(body: wire.Body, json_size: Optional[int], model: Model) -> Inf
     Nothing of the result refers to the body. Raises ProtocolError.
     """
     view = memoryview(body)
+    has_binary_data = json_size is not None
     if json_size is None:
         json_size = len(view)
     if json_size > len(view):
@@ -80,22 +83,25 @@ def read_request(body: wire.Body, json_size: Optional[int], model: Model) -> Inf
         raise ProtocolError("the request is not a JSON object with the key inputs")
     inputs = value.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise ProtocolError("inputs is not a list of tensors")
+        raise ProtocolError("inputs is not a list of one or more tensors")
     tensors: List[Tensor] = []
     at = json_size
     for index, item in enumerate(inputs):
         size = _binary_size(index, item)
         if size > len(view) - at:
             message = "inputs[%d].parameters.binary_data_size is %d, and the body has %d more bytes"
+            if not has_binary_data:
+                message += "; the header %s has the size of the JSON before them" % LENGTH_HEADER
             raise ProtocolError(message % (index, size, len(view) - at))
         data = view[at : at + size] if size >= 0 else None
         at += max(size, 0)
         tensors.append(_read_tensor(index, item, data))
     if at != len(view):
         raise ProtocolError("the body has %d bytes that belong to no input" % (len(view) - at))
-    names = {tensor.name for tensor in tensors}
-    if len(names) < len(tensors):
-        raise ProtocolError("two inputs have the same name")
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) < len(names):
+        ((name, _),) = Counter(names).most_common(1)
+        raise ProtocolError('two inputs have the same name, "%s"' % name)
     _check_inputs(tensors, model)
     return InferRequest(tensors, value, _read_options(value, model))
 
@@ -134,16 +140,23 @@ def _read_tensor(index: int, item: Dict[str, Any], data: Optional[memoryview]) -
         raise ProtocolError("inputs[%d].name is missing" % index)
     if datatype not in DATATYPES:
         message = 'the input "%s": invalid datatype %s; the datatypes are %s'
-        raise ProtocolError(message % (name, datatype, ", ".join(DATATYPES)))
+        raise ProtocolError(message % (name, _shortened(datatype), ", ".join(DATATYPES)))
     if (
         not isinstance(shape, list)
         or len(shape) > MAX_RANK
         or not all(isinstance(size, int) and size is not True and size >= 0 for size in shape)
     ):
-        raise ProtocolError('the input "%s": its shape is not a list of sizes' % name)
+        message = 'the input "%s": its shape %s is not a list of sizes'
+        raise ProtocolError(message % (name, _shortened(shape)))
     if data is None:
         return tensor_from_json(name, datatype, tuple(shape), item["data"])
     return tensor_from_binary(name, datatype, tuple(shape), data)
+
+
+def _shortened(value: Any) -> str:
+    """Return the JSON of a value for an error."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
 
 
 def _check_inputs(tensors: Sequence[Tensor], model: Model) -> None:

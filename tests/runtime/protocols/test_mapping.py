@@ -88,6 +88,7 @@ TENSOR = {"name": "x", "datatype": "FP32"}
         ({"inputs": [{}]}, ("inputs", 0), "the tensor has no name"),
         ({"inputs": [TENSOR, TENSOR]}, ("inputs", 1, "name"), "the name of another tensor"),
         ({"outputs": [{**TENSOR, "datatype": "BF16"}]}, ("outputs", 0, "datatype"), "'BF16'"),
+        ({"inputs": [{"name": "x"}]}, ("inputs", 0), "the tensor has no datatype"),
         ({"outputs": [{**TENSOR, "dtype": 1}]}, ("outputs", 0, "dtype"), "no key 'dtype'"),
         ({"outputs": [{**TENSOR, "shape": [-2]}]}, ("outputs", 0, "shape"), "not a shape"),
         ({"outputs": [{**TENSOR, "shape": 5}]}, ("outputs", 0, "shape"), "not a shape"),

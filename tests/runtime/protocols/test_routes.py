@@ -90,8 +90,27 @@ def test_other_paths_are_those_of_the_handler(path: str) -> None:
 
 
 def test_only_the_protocols_asked_for() -> None:
-    assert router(protocols=("v1",)).prefixes == ("/v1/models",)
+    assert router(protocols=("v1",)).route("GET", "/v1/models").status == 200
     assert router(protocols=("v1",)).route("GET", "/v2") is None
-    assert router(protocols=("v2",)).route("GET", "/v1/models") is None
+    assert router(protocols=("v1",)).route("GET", "/v2/things") is None
     # The gRPC server asks in V2.
-    assert router(protocols=("grpc",)).prefixes == ("/v2",)
+    assert router(protocols=("grpc",)).route("GET", "/v2").status == 200
+
+
+@pytest.mark.parametrize(
+    ("protocols", "path", "message"),
+    [
+        (("v1",), "/v2/health/ready", "The function serves v1; add v2 to the protocols"),
+        (("v1",), "/v2/models/mm/infer", "add v2"),
+        (("v2", "grpc"), "/v1/models/mm:predict", "The function serves v2, grpc; add v1"),
+        (("grpc",), "/v1/models", "The function serves grpc; add v1"),
+    ],
+)
+def test_the_other_protocol_is_refused_with_the_remedy(
+    protocols: tuple[str, ...], path: str, message: str
+) -> None:
+    answer = router(protocols=protocols).route("POST", path)
+    assert isinstance(answer, DirectAnswer)
+    assert path.startswith(router(protocols=protocols).prefixes)
+    assert answer.status == 404
+    assert message in answer.value["error"]
