@@ -18,6 +18,7 @@ from fnbuild.errors import InputError
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import did_you_mean
 from fnbuild.function.types import FieldPath, Function
+from fnbuild.runtime.storage.uris import KSERVE_SCHEMES, StorageUriError, parse_storage_uri
 
 ATTRIBUTE = "kserve"
 SETTINGS_PATH: FieldPath = ("spec", "platform", "attributes", ATTRIBUTE)
@@ -352,6 +353,13 @@ def _model_contradictions(settings: KServeSettings, model: Model) -> Iterator[Se
         message = f"the model of format {model.format} has no storageUri"
         hint = "as in `storageUri: s3://bucket/folder` or `pvc://claim/folder`"
         yield SettingProblem(("model",), message, hint)
+    scheme, colon, _ = model.storage_uri.partition(":")
+    # A text without a scheme is a path in the image.
+    if colon and scheme not in KSERVE_SCHEMES:
+        try:
+            parse_storage_uri(model.storage_uri)
+        except StorageUriError as error:
+            yield SettingProblem(("model", "storageUri"), error.message, error.hint)
     if model.format:
         return
     for key, value in (

@@ -6,6 +6,7 @@ from Google Cloud Storage check it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -85,11 +86,14 @@ class BucketTarget:
             raise InputError(f"{bucket} cannot be used: {error}", hint=hint) from None
         except Exception as error:
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            hint = "check the network, the address of the server, and the credentials"
             raise InputError(f"{bucket} cannot be used: {reason}", hint=hint) from error
 
 
 def _filesystem(uri: StorageUri, environment: Mapping[str, str]) -> Any:
     package, extra = _PACKAGES[uri.scheme]
+    # The package logs the tracebacks of errors that it raises as well.
+    logging.getLogger(package).setLevel(logging.CRITICAL)
     try:
         # Imported on use: both are optional and take a second.
         if uri.scheme == "s3":
@@ -116,9 +120,11 @@ def _s3_options(environment: Mapping[str, str]) -> dict[str, Any]:
     client: dict[str, Any] = {"region_name": server.region, "verify": verify}
     if server.endpoint:
         client["endpoint_url"] = server.endpoint
-    options: dict[str, Any] = {"client_kwargs": client}
+    # s3fs repeats requests itself: with botocore's repetitions, a wrong address takes minutes.
+    config: dict[str, Any] = {"retries": {"total_max_attempts": 2}}
     if server.virtual_host:
-        options["config_kwargs"] = {"s3": {"addressing_style": "virtual"}}
+        config["s3"] = {"addressing_style": "virtual"}
+    options: dict[str, Any] = {"client_kwargs": client, "config_kwargs": config}
     if server.credentials is not None:
         options |= {
             "key": server.credentials.access_key,

@@ -195,6 +195,20 @@ def test_values_come_from_stdin_and_from_the_file_of_google(
     assert fnbuild("create", "storage-secret", "models", "--type", "gs", "--dry-run").status == 0
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["foo bar", "minio:9000/path", "ftp://minio", "http://", "minio:x", "http:minio"]
+)
+def test_an_endpoint_is_the_address_of_a_server(
+    endpoint: str, fnbuild: Fnbuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in S3_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    arguments = ("--type", "s3", "--endpoint", endpoint, "--dry-run")
+    result = fnbuild("create", "storage-secret", "bucket", *arguments)
+    assert result.status == 1
+    assert f"--endpoint {endpoint!r} is not the address of a server" in result.err
+
+
 @pytest.fixture
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*S3_VARIABLES, "HF_TOKEN"):
@@ -225,6 +239,8 @@ def test_the_credentials_of_google_are_the_key_of_an_account(
         (("--type", "ftp"), 2, "ftp"),
         (("--type", "s3", "--role-arn", "models"), 1, "'models' is not a role of AWS"),
         (("--type", "hf", "--role-arn", "arn:aws:iam::1:role/x"), 2, "is an option of --type s3"),
+        (("--type", "hf", "--from-file", "HF_TOKEN={}", "--service-account", "A_b"), 1,
+         "'A_b' is not the name of a ServiceAccount"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("no_credentials")

@@ -49,6 +49,8 @@ def test_settings_are_read_with_defaults() -> None:
         ({"component": "pair", "model": MODEL}, ("model", "format"), "pair"),
         ({"model": {"format": "sklearn"}}, ("model",), "no storageUri"),
         ({"model": {**MODEL, "storage": {"key": "x"}}}, ("model", "storage"), "exclude"),
+        ({"model": {**MODEL, "storageUri": "ftp://h/m"}}, ("model", "storageUri"), "'ftp'"),
+        ({"model": {"storageUri": "s3:/bucket"}}, ("model", "storageUri"), "'//' is missing"),
         ({"model": {"storageUri": "s3://bucket/m", "runtime": "x"}}, ("model", "runtime"),
          "without a format"),
         ({"model": {}}, ("model",), "neither a format nor a storageUri"),

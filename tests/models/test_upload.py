@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -150,11 +151,27 @@ def test_settings_of_the_server_apply_to_uploads() -> None:
     options = buckets._s3_options(variables)
     assert options["client_kwargs"]["endpoint_url"] == "https://s3.example.com"
     assert options["client_kwargs"]["verify"] is True
-    assert options["config_kwargs"] == {"s3": {"addressing_style": "virtual"}}
+    assert options["config_kwargs"]["s3"] == {"addressing_style": "virtual"}
+    # Further attempts of botocore take minutes if the address is wrong.
+    assert options["config_kwargs"]["retries"] == {"total_max_attempts": 2}
     options = buckets._s3_options({"AWS_CA_BUNDLE": "/etc/ca.pem"})
     assert options["client_kwargs"]["verify"] == "/etc/ca.pem"
     assert "key" not in options
     assert buckets._s3_options({"S3_VERIFY_SSL": "0"})["client_kwargs"]["verify"] is False
+
+
+def test_an_unreachable_server_is_one_error(caplog: pytest.LogCaptureFixture) -> None:
+    target = BucketTarget(parse_storage_uri("gs://bucket/a"), {"STORAGE_EMULATOR_HOST": "x"})
+
+    def fail() -> None:
+        error = OSError("Cannot connect to host x:443")
+        logging.getLogger("gcsfs").error("out of retries", exc_info=error)
+        raise error
+
+    with pytest.raises(InputError, match="gs://bucket cannot be used: Cannot connect") as raised:
+        target._translate(fail)
+    assert str(raised.value.hint).startswith("check the network, the address of the server")
+    assert caplog.records == []
 
 
 def test_local_models_that_cannot_be_uploaded(tmp_path: Path) -> None:

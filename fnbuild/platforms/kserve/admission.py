@@ -21,6 +21,7 @@ from fnbuild.platforms.kserve.identity import (
     validate_service_name,
 )
 from fnbuild.platforms.kserve.pod_fields import Mode
+from fnbuild.runtime.storage.uris import KSERVE_SCHEMES
 
 FRAMEWORKS = (
     "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml",
@@ -29,9 +30,6 @@ FRAMEWORKS = (
 """The old fields of a predictor for models in one format."""
 
 _COMPONENTS = ("predictor", "transformer", "explainer")
-_SCHEMES_OF_KSERVE = ("hdfs", "webhdfs", "modelscope")
-"""Schemes that only KServe reads."""
-
 _MODEL_FILES = (".mar", ".pt", ".pth", ".pkl", ".joblib", ".onnx", ".h5", ".bst", ".pmml")
 _KNATIVE_METRICS = ("concurrency", "rps")
 _STANDARD_METRICS = ("cpu", "memory")
@@ -232,8 +230,8 @@ def _model_problems(model: Raw, place: str) -> Iterator[AdmissionProblem]:
 
 def _storage_problems(uri: str, model_format: str, place: str) -> Iterator[AdmissionProblem]:
     field = f"{place}.storageUri"
-    scheme, separator, rest = uri.partition("://")
-    if scheme in _SCHEMES_OF_KSERVE or not separator:
+    scheme, colon, rest = uri.partition(":")
+    if scheme in KSERVE_SCHEMES or not colon:
         return
     try:
         parsed = parse_storage_uri(uri)
@@ -243,7 +241,7 @@ def _storage_problems(uri: str, model_format: str, place: str) -> Iterator[Admis
         return
     if parsed.scheme == "pvc" and parsed.name.lower().endswith(_MODEL_FILES):
         message = f"{uri} is a file, and KServe mounts folders"
-        yield AdmissionProblem(field, message, f"pvc://{_parent(rest)}")
+        yield AdmissionProblem(field, message, f"pvc:{_parent(rest)}")
 
 
 def _download_problems(component: Raw, place: str) -> Iterator[AdmissionProblem]:

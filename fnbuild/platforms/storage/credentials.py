@@ -24,6 +24,7 @@ _LABELS = {"app.kubernetes.io/managed-by": "fnbuild"}
 _ROLE_ANNOTATION = "eks.amazonaws.com/role-arn"
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z")
+_ENDPOINT = re.compile(r"(https?://)?([\w.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?\Z", re.ASCII)
 GOOGLE_KEY = "gcloud-application-credentials.json"
 
 SECRET_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -52,12 +53,13 @@ class S3Settings:
     def annotations(self) -> dict[str, str]:
         """Return the annotations. Raises `InputError` for an invalid endpoint."""
         host, use_https = self.endpoint, self.use_https
+        if host and not _ENDPOINT.match(host):
+            raise InputError(
+                f"--endpoint {host!r} is not the address of a server",
+                hint="as in minio.storage:9000",
+            )
         if "://" in host:
             parts = urlsplit(host)
-            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
-                raise InputError(
-                    f"{host!r} is not the address of a server", hint="as in minio.storage:9000"
-                )
             secure = parts.scheme == "https"
             if use_https not in (None, secure):
                 raise InputError(f"the endpoint {host} contradicts the option for HTTPS")
@@ -167,7 +169,8 @@ def account_manifest(
     secrets: Sequence[str] = (),
     annotations: Mapping[str, str] | None = None,
 ) -> Raw:
-    """Return the ServiceAccount that names the Secrets."""
+    """Return the ServiceAccount that names the Secrets. Raises `InputError` for its name."""
+    _check_name("a ServiceAccount", name)
     metadata: Raw = {"name": name, "namespace": namespace}
     if annotations:
         metadata["annotations"] = dict(annotations)

@@ -82,9 +82,14 @@ Backend = HostPathVolume | NfsVolume | EbsVolume
 def parse_backend(host_path: str, node: str, nfs: str, ebs: str) -> Backend | None:
     """Return the back end of the options, None without one. Raises `InputError`."""
     if len([option for option in (host_path, nfs, ebs) if option]) > 1:
-        raise InputError("a volume has one back end: a host path, NFS or EBS")
+        raise InputError(
+            "a volume has one back end: a host path, NFS or EBS",
+            hint="use one of `--host-path`, `--nfs` and `--ebs`",
+        )
     if node and not host_path:
-        raise InputError("only a host path is on one node")
+        raise InputError(
+            f"--node {node}: only a host path is on one node", hint="add `--host-path PATH`"
+        )
     if host_path:
         _check_absolute("the host path", host_path)
         if not host_path.strip("/"):
@@ -104,7 +109,9 @@ def parse_backend(host_path: str, node: str, nfs: str, ebs: str) -> Backend | No
 
 def _check_absolute(name: str, path: str) -> None:
     if not path.startswith("/") or ".." in path.split("/"):
-        raise InputError(f"{name} {path!r} is not an absolute path")
+        raise InputError(
+            f"{name} {path!r} is not an absolute path", hint="as in /srv/models, without `..`"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ class VolumeRequest:
         except ValueError as error:
             raise InputError(f"--size: {error}", hint="as in 10Gi") from None
         if size <= 0:
-            raise InputError(f"--size: {self.size} is not above zero")
+            raise InputError(f"--size: {self.size} is not above zero", hint="as in 10Gi")
         if isinstance(self.backend, EbsVolume) and self.access_mode == _SHARED_WRITES:
             raise InputError(
                 f"{_SHARED_WRITES} is not possible on EBS: it is block storage, and a disk is"

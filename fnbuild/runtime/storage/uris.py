@@ -27,6 +27,9 @@ WEB_SCHEMES = ("https", "http")
 OCI_SCHEMES = ("oci", "oci+native", "oci+fetch")
 SCHEMES = ("pvc", "s3", "gs", "https", "http", "hf", "oci", "file")
 
+KSERVE_SCHEMES = ("hdfs", "webhdfs", "modelscope")
+"""Schemes that only KServe reads."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
 _EXAMPLES = {
     "pvc": "pvc://claim/folder",

@@ -182,7 +182,8 @@ def test_canaries_are_for_standard_mode_and_sum_to_100_at_most() -> None:
 
 
 def test_all_problems_are_in_one_error() -> None:
-    manifest = service(function("iris", {"model": {**SKLEARN, "storageUri": "ftp://x"}}))
+    manifest = service(function("iris", {"model": SKLEARN}))
+    manifest["spec"]["predictor"]["model"]["storageUri"] = "ftp://x"
     manifest["spec"]["predictor"]["minReplicas"] = -1
     with pytest.raises(InputError, match="KServe would refuse inferenceservice iris") as error:
         require_admissible(service_problems(manifest, "Standard"), "inferenceservice iris")
