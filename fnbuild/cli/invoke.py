@@ -7,6 +7,7 @@ records and the problems that CVAT would have with the reply go to stderr.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from contextlib import nullcontext
@@ -139,8 +140,10 @@ def _deployment_to_call(
     from fnbuild.function.types import Function
     from fnbuild.platforms import Deployment
 
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise UsageError(f"--url {url}: a URL starts with http:// or https://")
+    if url is not None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"--url {url}: a URL starts with http:// or https://")
+        _check_address("--url", url)
     if name is not None:
         return platform.deployment(namespace, name)
     if url is None:
@@ -199,7 +202,26 @@ def _gateway_url(deployment: Deployment, address: str | None) -> str | None:
             f"{deployment.name} has no host by which a gateway finds it",
             hint="leave out `--gateway`",
         )
-    return address if "://" in address else f"http://{address}"
+    url = address if "://" in address else f"http://{address}"
+    _check_address("--gateway", url)
+    return url
+
+
+def _check_address(option: str, url: str) -> None:
+    """Raise `UsageError` for a URL without a valid host or port."""
+    from urllib.parse import urlsplit
+
+    from fnbuild.errors import UsageError
+
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        valid = False
+    if not valid or re.search(r"[\x00-\x20\x7f]", url):
+        raise UsageError(
+            f"{option} {url!r} is not the address of a server", hint="as in http://203.0.113.7:8080"
+        )
 
 
 def _invocation_request(

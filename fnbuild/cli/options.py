@@ -72,8 +72,11 @@ _BUILD = [
 ]
 
 
-def _number_option(name: str, text: str) -> Callable[[Decorated], Decorated]:
-    return option(name, type=int, default=-1, metavar="N", help=text)
+def _number_option(
+    name: str, text: str, maximum: int | None = None
+) -> Callable[[Decorated], Decorated]:
+    kind = int if maximum is None else click.IntRange(-1, maximum)
+    return option(name, type=kind, default=-1, metavar="N", help=text)
 
 
 _CONFIGURATION = [
@@ -111,7 +114,11 @@ _CONFIGURATION = [
     _number_option("--min-replicas", "Minimum number of replicas."),
     _number_option("--max-replicas", "Maximum number of replicas."),
     _number_option("--target-cpu", "Target CPU utilization of autoscaling, in percent."),
-    _number_option("--canary", "Percentage of requests for the new revision; 100 is all (KServe)."),
+    _number_option(
+        "--canary",
+        "Percentage of requests for the new revision; 100 is all (KServe).",
+        maximum=100,
+    ),
     _number_option("--readiness-timeout", "Seconds to wait until the function is ready."),
     _number_option("--run-as-user", "User id of the processes."),
     _number_option("--run-as-group", "Group id of the processes."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -21,6 +21,7 @@ from fnbuild.cli.invocation import (
 from fnbuild.errors import FnbuildError, NotReadyError, PlatformError, UsageError
 from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import Deployment
+from tests.cli.conftest import Outcome
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
@@ -201,6 +202,18 @@ def test_a_truncated_reply_is_an_error(echo: str, server: _Server) -> None:
     for sink in (lambda _: print, lambda _: None):
         with pytest.raises(PlatformError, match="broke off"):
             send_request(echo, InvocationRequest("GET", "chunks-cut"), sink)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://bad host", "http://h:99999", "http://h:x", "http://", "http://[::1", "http://h:0"],
+)
+def test_an_address_that_cannot_be_called_is_wrong_usage(
+    url: str, fnbuild: Callable[..., Outcome]
+) -> None:
+    result = fnbuild("invoke", "--url", url)
+    assert result.status == 2
+    assert f"--url {url!r} is not the address of a server" in result.err
 
 
 def test_the_log_of_a_foreground_function_is_in_its_terminal() -> None:

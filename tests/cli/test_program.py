@@ -356,6 +356,12 @@ def test_switches_accept_a_value_as_in_nuctl(
     assert (done.status, message in done.err) == (status, True), done.err
 
 
+@pytest.mark.usefixtures("empty")
+def test_the_percentage_of_a_canary_is_checked_as_an_option(fnbuild: Fnbuild) -> None:
+    done = fnbuild("deploy", "--canary", "200")
+    assert (done.status, "'--canary': 200 is not in the range" in done.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("line", "disable", "off"),
     [
