@@ -44,7 +44,7 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.CLUSTER_SERVING_RUNTIME,
         ("list",),
-        "the runtimes of the cluster are unknown, so that `plan` cannot say which one is chosen",
+        "the runtimes of the cluster are unknown, so that a dry run cannot say which one is chosen",
         cluster_wide=True,
         role="",
     ),

@@ -76,7 +76,7 @@ class ModelSource:
         model_class = getattr(module, name, None)
         if isinstance(model_class, type) and hasattr(model_class, "predict"):
             return ModelHandler(self._name, lambda _context: self._create(model_class))
-        if model_class is None and _SERVER.search(self._text):
+        if model_class is None and (name == "__main__" or _SERVER.search(self._text)):
             return ModelHandler(self._name, lambda _context: self._run_script(module))
         is_transformer = hasattr(module, "preprocess") or hasattr(module, "postprocess")
         if is_transformer and _has_option(self._arguments, "--predictor_host"):

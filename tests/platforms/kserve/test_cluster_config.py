@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms.kserve.cluster_config import KServeConfig, parse_config
+from fnbuild.errors import PreconditionError
+from fnbuild.platforms.kserve.cluster_config import KServeConfig, parse_config, require_installed
+from tests.platforms.kubeclient.test_errors import connect_to, server
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,14 @@ def test_hosts_follow_the_template() -> None:
 def test_broken_sections_count_as_absent() -> None:
     config = parse_config({"deploy": "{", "ingress": "[]"})
     assert config == KServeConfig(is_read=True)
+
+
+def test_a_cluster_without_kserve_is_one_error_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server((404, b"404 page not found")) as (url, requests):
+        cluster = connect_to(url, tmp_path, monkeypatch)
+        with pytest.raises(PreconditionError, match="has no KServe: it does not serve") as raised:
+            require_installed(cluster)
+    assert requests == ["GET /apis/serving.kserve.io/v1beta1"]
+    assert "--platform kube" in (raised.value.hint or "")

@@ -329,6 +329,12 @@ def test_a_class_gets_arguments_by_the_names_of_its_parameters(serve: Serve) -> 
     assert running.call({"instances": []}) == {"predictions": ["/m", 3]}
 
 
+def test_a_script_without_a_block_is_one_clear_error(serve: Serve) -> None:
+    source = "import kserve\n\nclass Model(kserve.Model):\n    pass\n"
+    status = serve(source, handler="main:__main__", wait="unhealthy").status()
+    assert "main.py started no model server; its `__main__` block has to call" in status["reason"]
+
+
 @pytest.mark.parametrize(
     ("handler", "arguments", "block", "reason"),
     [
