@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from tests.runtime import interpreters
 
@@ -31,11 +32,12 @@ def environment_python(version: str, *requirements: str, data: str = "") -> Path
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _run(python, "-m", "venv", str(folder))
-            pip = (str(folder / "bin/python"), "-m", "pip", "install", "--quiet")
-            _run(*pip, *requirements)
+            # uv takes a tenth of pip's CPU time.
+            _run(find_uv_bin(), "venv", "--python", str(python), str(folder))
+            install = (find_uv_bin(), "pip", "install", "--system-certs", "--python", str(folder))
+            _run(*install, *requirements)
             if data:
-                _run(*pip, "--no-deps", data)
+                _run(*install, "--no-deps", data)
             (folder / "complete").touch()
     return folder / "bin" / "python"
 
