@@ -1,4 +1,4 @@
-"""KServe's own server with the model `sums`: python kserve_server.py PORT [GRPC_PORT]."""
+"""KServe's own server with the model `sums`: python kserve_server.py PORT GRPC_PORT."""
 
 from __future__ import annotations
 
@@ -29,6 +29,5 @@ class Sums(kserve.Model):
 if __name__ == "__main__":
     model = Sums("sums")
     model.load()
-    http_port, *grpc_ports = map(int, sys.argv[1:])
-    options = {"grpc_port": grpc_ports[0]} if grpc_ports else {"enable_grpc": False}
-    kserve.ModelServer(http_port=http_port, **options).start([model])
+    http_port, grpc_port = map(int, sys.argv[1:])
+    kserve.ModelServer(http_port=http_port, grpc_port=grpc_port).start([model])

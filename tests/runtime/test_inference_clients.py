@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,10 @@ import pytest
 import requests
 import tritonclient.http as triton
 
+from tests import engine
 from tests.environments import environment_python
-from tests.runtime.conftest import eventually, running
+from tests.runtime.conftest import Running, eventually, running
+from tests.runtime.grpc_server import inference
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("default")]
 
@@ -40,11 +41,16 @@ ROWS = [[1.5, 2.0, 3.25], [4.0, 5.0, -6.5]]
 
 
 @pytest.fixture(scope="module")
-def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    attributes = {"protocols": ["v1", "v2"], "model": "sums", "event": "request"}
-    home = tmp_path_factory.mktemp("sums")
-    with running(home, SUMS, workers=2, trigger={"attributes": attributes}) as processor:
-        yield processor.url
+def processor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The model `sums` as a function."""
+    settings = inference.settings(protocols=["v1", "v2", "grpc"], model="sums", event="request")
+    with running(tmp_path_factory.mktemp("sums"), SUMS, workers=2, **settings) as processor:
+        yield processor
+
+
+@pytest.fixture(scope="module")
+def sums(processor: Running) -> str:
+    return processor.url
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,12 @@ def kserve_python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def kserve_url(kserve_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [str(kserve_python), str(HERE / "kserve_server.py"), str(port)]
+def kserve_addresses(
+    kserve_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """The URL and the address for gRPC of KServe's server with the model `sums`."""
+    port, grpc_port = engine.free_port(), engine.free_port()
+    command = [str(kserve_python), str(HERE / "kserve_server.py"), str(port), str(grpc_port)]
     log = tmp_path_factory.mktemp("kserve") / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
@@ -71,10 +79,15 @@ def kserve_url(kserve_python: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     try:
         eventually(is_ready)
-        yield url
+        yield url, f"127.0.0.1:{grpc_port}"
     finally:
         server.terminate()
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def kserve_url(kserve_addresses: tuple[str, str]) -> str:
+    return kserve_addresses[0]
 
 
 @pytest.fixture(scope="module")
@@ -95,25 +108,28 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield processor.url
 
 
-def test_kserves_client_gets_the_answers_of_kserves_server(
-    kserve_python: Path, sums: str, kserve_url: str
+def test_kserves_clients_get_the_answers_of_kserves_server(
+    kserve_python: Path, processor: Running, kserve_addresses: tuple[str, str]
 ) -> None:
-    ours, theirs = (
-        json.loads(
-            subprocess.run(
-                [kserve_python, HERE / "kserve_client.py", url],
-                capture_output=True,
-                check=True,
-                timeout=120,
-            ).stdout
-        )
-        for url in (sums, kserve_url)
+    addresses = [processor.url, processor.grpc_target, *kserve_addresses]
+    done = subprocess.run(
+        [kserve_python, HERE / "kserve_client.py", *addresses],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = json.loads(done.stdout.splitlines()[-1])
     assert ours == theirs
-    assert ours["v1"] == {"predictions": [6.75, 2.5]}
     y = {"name": "y", "type": "FP32", "shape": [2], "data": [6.75, 2.5]}
-    assert ours["v2"] == ours["v2 binary"] == {"id": "r1", "model": "sums", "outputs": [y]}
-    assert all(ours[name] for name in ("live", "ready", "v1 ready", "v2 ready"))
+    expected = {"id": "r1", "model": "sums", "outputs": [y]}
+    http, grpc = ours["http"], ours["grpc"]
+    assert http["v1"] == {"predictions": [6.75, 2.5]}
+    assert http["v2"] == http["v2 binary"] == grpc["typed"] == grpc["raw"] == expected
+    assert all(http[name] for name in ("live", "ready", "v1 ready", "v2 ready"))
+    assert all(grpc[name] for name in ("live", "ready", "model ready"))
+    assert grpc["unknown model"] == "NOT_FOUND"
 
 
 GET, POST = "GET", "POST"
