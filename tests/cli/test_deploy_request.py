@@ -18,12 +18,12 @@ spec: {predictor: {model: {modelFormat: {name: sklearn}, storageUri: "s3://bucke
 """
 
 
-@pytest.mark.parametrize(("given", "namespace"), [("", "models"), ("other", "other")])
+@pytest.mark.parametrize(("option", "namespace"), [("", "models"), ("other", "other")])
 def test_the_namespace_of_a_manifest_applies_unless_another_is_given(
-    given: str, namespace: str, tmp_path: Path
+    option: str, namespace: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "iris.yaml"
     file.write_text(MANIFEST)
     flags = defaultdict(lambda: None, name="", path=str(file))
-    with open_request(Session(platform="kserve", given_namespace=given), flags) as request:
+    with open_request(Session(platform="kserve", given_namespace=option), flags) as request:
         assert request.namespace == namespace

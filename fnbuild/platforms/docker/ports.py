@@ -128,7 +128,7 @@ def choose_port(
 def choose_grpc_port(
     engine: Engine, key: DockerKey, addresses: Collection[str], port: int, current: int
 ) -> int:
-    """Return the gRPC port of a function on `port`; `current` is its current or last one, or 0."""
+    """Return the gRPC port of a function on `port`; it is `current` unless that is 0 or taken."""
     taken = {number for number, holder in _used_ports(engine) if holder != str(key)}
     if current and current != port and current not in taken:
         return current
@@ -136,7 +136,7 @@ def choose_grpc_port(
 
 
 def _check_free(engine: Engine, addresses: Collection[str], port: int) -> None:
-    if engine.is_local and not _can_bind(addresses, port):
+    if not is_free(engine, addresses, port):
         holder = port_owner(port)
         raise ConflictError(
             f"port {port} is taken{f' by {holder}' if holder else ''}",
@@ -147,9 +147,14 @@ def _check_free(engine: Engine, addresses: Collection[str], port: int) -> None:
 def _free_port(engine: Engine, addresses: Collection[str], taken: Collection[int]) -> int:
     highest = max(_MIN_PORT + 1000, min(_MAX_PORT, ephemeral_port_start()))
     for port in random.sample(range(_MIN_PORT, highest), 200):
-        if port not in taken and (not engine.is_local or _can_bind(addresses, port)):
+        if port not in taken and is_free(engine, addresses, port):
             return port
     raise PlatformError(f"no free port was found from {_MIN_PORT} to {highest}")
+
+
+def is_free(engine: Engine, addresses: Collection[str], port: int) -> bool:
+    """Return True if no program of this machine has the port, or if the engine is elsewhere."""
+    return not engine.is_local or _can_bind(addresses, port)
 
 
 def _can_bind(addresses: Collection[str], port: int) -> bool:

@@ -112,7 +112,11 @@ def _choose_placement(
     if ports.is_published(function):
         port = ports.choose_port(engine, objects.key, function, hosts, objects.port)
         if serves_grpc(function):
-            grpc_port = ports.choose_grpc_port(engine, objects.key, hosts, port, objects.grpc_port)
+            current, container = objects.grpc_port, objects.container
+            is_bound = container is not None and container.is_running
+            if not is_bound and not ports.is_free(engine, hosts, current):
+                current = 0
+            grpc_port = ports.choose_grpc_port(engine, objects.key, hosts, port, current)
     return ContainerPlacement(
         port=port,
         grpc_port=grpc_port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
@@ -45,6 +46,11 @@ def test_a_container_serves_grpc_on_a_port_that_stays(author: Author) -> None:
     assert second.grpc_port == first.grpc_port
     assert prediction(second.grpc_port) == ("2", "two")
 
-    third = author.deploy(author.write("three"))
-    assert third.grpc_port == 0
+    author.docker("stop", author.container())
+    with socket.create_server(("127.0.0.1", first.grpc_port)):
+        third = author.deploy(author.write("two", spec=SPEC), force=True)
+    assert third.grpc_port not in (0, first.grpc_port)
+
+    fourth = author.deploy(author.write("four"))
+    assert fourth.grpc_port == 0
     assert sorted(author.inspect_container()["HostConfig"]["PortBindings"]) == ["8080/tcp"]
