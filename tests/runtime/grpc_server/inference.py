@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from fnbuild.builder import grpc_packages
 from fnbuild.runtime.grpc_server import proto
 from tests.runtime import interpreters
 
+_CACHE = Path(__file__).resolve().parents[3] / ".cache" / "packages"
 MAX_BODY = 32 << 20
 
 ECHO = """
@@ -28,10 +31,12 @@ ECHO = """
 
 
 def packages(version: str | None = None) -> str:
-    """The folder with grpcio for an interpreter of the tests."""
+    """The folder with grpcio for an interpreter of the tests, installed once for all runs."""
     numbers = interpreters.numbers(version) if version else sys.version_info[:2]
     python = grpc_packages.GrpcPython(tuple(numbers), grpc_packages.own_system())
-    return str(grpc_packages.ensure_local_packages(python, lambda _: None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(_CACHE))
+        return str(grpc_packages.ensure_packages(python, lambda _: None))
 
 
 def settings(version: str | None = None, **attributes: Any) -> dict[str, Any]:
