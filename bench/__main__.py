@@ -128,7 +128,10 @@ def _measure(
     workload = workloads.make_workload(name)
     for number in range(options.starts if name in options.lifecycle.split(",") else 0):
         for server in servers:
-            record = lifecycle.measure_lifecycle(server, workload)
+            adapted = workload.for_server(server)
+            if adapted is None:
+                continue
+            record = lifecycle.measure_lifecycle(server, adapted)
             results["lifecycle"].append(record)
             print_progress(f"{name}: {server.name} alone, start {number + 1}: {_summary(record)}")
     levels = tuple(int(level) for level in options.concurrency.split(","))

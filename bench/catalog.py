@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -41,7 +42,11 @@ class Environment:
 
 @dataclass(frozen=True)
 class Server:
-    """One row of the table. A `loop` calls the handler itself instead of serving HTTP."""
+    """One row of the table. A `loop` calls the handler itself instead of serving HTTP.
+
+    `forms` has the form of its requests for each workload of the inference protocols that it takes
+    part in; `classic` is False if it takes part in no other.
+    """
 
     name: str
     title: str
@@ -50,6 +55,9 @@ class Server:
     kind: Literal["http", "loop"] = "http"
     path: str = "/"
     needs: tuple[str, ...] = ()
+    workers: int = 2
+    forms: Mapping[str, str] = field(default_factory=dict)
+    classic: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,9 @@ def load_catalog() -> Catalog:
             entry.get("kind", "http"),
             entry.get("path", "/"),
             tuple(entry.get("needs", ())),
+            entry.get("workers", values["workers"]),
+            entry.get("forms", {}),
+            entry.get("classic", True),
         )
         for name, entry in values["servers"].items()
     }

@@ -265,11 +265,11 @@ def measure(ways: ContainerSetup, rounds: int, seconds: int, say: Callable[[str]
 
 
 def _measure_throughput(ways: ContainerSetup, rounds: int, seconds: int, figures: Timings) -> None:
-    body_file = make_workload("jpeg", Path(sys.executable)).body_file
+    workload = make_workload("jpeg", Path(sys.executable))
     ports = {"container": ways.deploy("local"), "process": ways.deploy("process")}
     for _ in range(rounds):
         for platform, port in ports.items():
-            sample = load.run(f"http://127.0.0.1:{port}/", body_file, _CONCURRENCY, seconds)
+            sample = load.run(f"http://127.0.0.1:{port}/", workload, _CONCURRENCY, seconds)
             if sample.errors:
                 raise RuntimeError(f"{platform}: {sample.errors}")
             figures.rates.setdefault(platform, []).append(sample.rate)

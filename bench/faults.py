@@ -102,20 +102,22 @@ class FaultResult:
 class FunctionUnderTest:
     """The function under test: deployed, observed, deployed again."""
 
-    def __init__(self, home: Path, workers: int) -> None:
+    def __init__(self, home: Path, workers: int, config: str, handler: str) -> None:
         self.data = home / "data"
+        self._handler = handler
         self._folder = home / "code"
         self._folder.mkdir()
-        (self._folder / "function.yaml").write_text(_CONFIG % workers)
+        (self._folder / "function.yaml").write_text(config % workers)
         self.version = 0
         self.deploy()
         details = json.loads(self._fnbuild("get", "function", _NAME, "-o", "json"))["status"]
         self.port = int(details["httpPort"])
+        self.grpc_port = int(details.get("grpcPort") or 0)
         self._admin_port = int(details["details"]["admin_port"])
 
     def deploy(self) -> None:
         """Write the next version and deploy it."""
-        (self._folder / "main.py").write_text(_HANDLER % (self.version + 1))
+        (self._folder / "main.py").write_text(self._handler % (self.version + 1))
         self._fnbuild("deploy", "--path", str(self._folder))
         self.version += 1
 
@@ -145,17 +147,23 @@ class FunctionUnderTest:
 
 
 class MixedLoad:
-    """Clients that send mixed requests over persistent connections, and check every reply."""
+    """Clients that send mixed requests over persistent connections, and check every reply.
+
+    `config` and `handler` are the function, with places for the numbers of workers and version.
+    """
+
+    config = _CONFIG
+    handler = _HANDLER
 
     def __init__(self, function: FunctionUnderTest, plan: FaultPlan, outcome: FaultResult) -> None:
-        self._function = function
+        self.function = function
         self._plan = plan
         self._outcome = outcome
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._last = threading.Event()
         numbers = range(plan.clients)
-        self._threads = [threading.Thread(target=self._client, args=(n,)) for n in numbers]
+        self._threads = [threading.Thread(target=self.run_client, args=(n,)) for n in numbers]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -175,22 +183,32 @@ class MixedLoad:
             return self._outcome.requests / plan.requests
         return (time.monotonic() - self._began) / plan.seconds
 
-    def _client(self, number: int) -> None:
-        rng = random.Random(self._plan.seed * 1000 + number)  # noqa: S311 - no secret
-        connection = self._connect()
+    @property
+    def is_over(self) -> bool:
+        return self.progress >= 1.0 and self._last.is_set()
+
+    def make_random(self, number: int) -> random.Random:
+        """Return the random numbers of a client."""
+        return random.Random(self._plan.seed * 1000 + number)  # noqa: S311 - no secret
+
+    def run_client(self, number: int) -> None:
+        """Send requests until the load is over."""
+        rng = self.make_random(number)
+        connection = self.connect()
         seen = 0
-        while self.progress < 1.0 or not self._last.is_set():
+        while not self.is_over:
             body = rng.randbytes(16) * (rng.choices(_SIZES, _WEIGHTS)[0] // 16 + 1)
             try:
                 seen = max(seen, self._ask(connection, body, seen))
             except (OSError, http.client.HTTPException) as problem:
-                self._wrong(f"no reply: {problem!r}")
+                self.report(f"no reply: {problem!r}")
                 connection.close()
-                connection = self._connect()
+                connection = self.connect()
         connection.close()
 
-    def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._function.port, timeout=_TIMEOUT)
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection to the function."""
+        return http.client.HTTPConnection("127.0.0.1", self.function.port, timeout=_TIMEOUT)
 
     def _ask(self, connection: http.client.HTTPConnection, body: bytes, seen: int) -> int:
         """Send one request; return the version that answered it."""
@@ -198,28 +216,45 @@ class MixedLoad:
         connection.request("POST", "/", body, headers)
         response = connection.getresponse()
         reply = response.read()
-        with self._lock:
-            self._outcome.requests += 1
+        self.count()
         if response.status != 200:
-            with self._lock:
-                self._outcome.failures.append(reply.decode("utf-8", "replace"))
+            self.count_failure(reply.decode("utf-8", "replace"))
         elif reply != body:
-            self._wrong("a reply is not what was sent")
+            self.report("a reply is not what was sent")
         version = int(response.headers.get("X-Version", seen))
-        if version < self._function.version - 1:
-            self._wrong("a version before the last one answered")
+        self.check_version(version)
         return version
 
-    def _wrong(self, problem: str) -> None:
+    def check_version(self, version: int) -> None:
+        """Report a version that was replaced before the last deploy began."""
+        if version < self.function.version - 1:
+            self.report("a version before the last one answered")
+
+    def count(self) -> None:
+        """Count a request that was answered."""
+        with self._lock:
+            self._outcome.requests += 1
+
+    def count_failure(self, message: str) -> None:
+        """Count a request that failed; the message has the reason."""
+        with self._lock:
+            self._outcome.failures.append(message)
+
+    def report(self, problem: str) -> None:
+        """Record an unexpected event."""
         with self._lock:
             self._outcome.violations.append(problem)
 
 
-def run(plan: FaultPlan, say: Callable[[str], None] = lambda _text: None) -> FaultResult:
+def run(
+    plan: FaultPlan,
+    say: Callable[[str], None] = lambda _text: None,
+    load_class: type[MixedLoad] = MixedLoad,
+) -> FaultResult:
     """Carry out the plan."""
     outcome = FaultResult()
-    with _deployed_function(plan.workers) as function:
-        load = MixedLoad(function, plan, outcome)
+    with _deployed_function(plan.workers, load_class) as function:
+        load = load_class(function, plan, outcome)
         began = time.monotonic()
         load.start()
         steps = [
@@ -237,9 +272,9 @@ def run(plan: FaultPlan, say: Callable[[str], None] = lambda _text: None) -> Fau
 
 
 @contextlib.contextmanager
-def _deployed_function(workers: int) -> Iterator[FunctionUnderTest]:
+def _deployed_function(workers: int, load: type[MixedLoad]) -> Iterator[FunctionUnderTest]:
     with tempfile.TemporaryDirectory(prefix="faults-") as home:
-        function = FunctionUnderTest(Path(home), workers)
+        function = FunctionUnderTest(Path(home), workers, load.config, load.handler)
         try:
             yield function
         finally:
@@ -324,6 +359,11 @@ def main(arguments: list[str]) -> int:
         seed=options.seed,
     )
     outcome = run(plan, lambda text: print(text, file=sys.stderr, flush=True))
+    return print_outcome(plan, outcome)
+
+
+def print_outcome(plan: FaultPlan, outcome: FaultResult) -> int:
+    """Print the outcome and its violations; return the exit status."""
     faults = outcome.judge(steady=not plan.kills and not plan.redeploys)
     print(
         f"{outcome.requests} requests in {outcome.seconds:.0f} s, {outcome.kills} workers killed, "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .catalog import LIMIT, OURS
 from .results import Results
-from .workloads import TITLES
+from .workloads import PROTOCOLS, TITLES
 
 # The allowed seconds of a start beyond the time of the handler alone.
 _START_ALLOWANCE = 0.3
@@ -40,6 +40,18 @@ def evaluate_goals(figures: Results) -> list[Goal]:
     ]
 
 
+def evaluate_protocol_goals(figures: Results) -> list[Goal]:
+    """Return the goals of the inference protocols with their figures."""
+    goals = []
+    for name in ("v1", "v2", "grpc"):
+        for peer in ("kserve", "torchserve"):
+            text = f"{name}: times {peer} at concurrency 8"
+            goals.append(Goal(text, _lowest_ratio(figures, name, [8], peer), 1.5))
+    text = "tensor: times kserve at concurrency 8"
+    goals.append(Goal(text, _lowest_ratio(figures, "tensor", [8], "kserve"), 2.0))
+    return goals + _latency(figures)
+
+
 def _against_limit(figures: Results) -> list[Goal]:
     goals = {"jpeg-vision": 0.88, "torch-vision": 0.88, "large": 0.78, "large-vision": 0.78}
     return [
@@ -54,6 +66,8 @@ def _against_peers(figures: Results) -> list[Goal]:
         text = f"{name}: times the best peer at concurrency 8"
         goals.append(Goal(text, _lowest_ratio(figures, name, [8]), goal))
     for name in TITLES:
+        if name in PROTOCOLS:
+            continue
         text = f"{name}: times the best peer, at the worst concurrency"
         goals.append(Goal(text, _lowest_ratio(figures, name, figures.levels), 1.0))
     return goals
@@ -99,13 +113,19 @@ def _ratio(figures: Results, workload: str, other: str) -> float | None:
     return figures.ratio(workload, 8, OURS, other)
 
 
-def _lowest_ratio(figures: Results, workload: str, levels: list[int]) -> float | None:
-    """Return the lowest ratio of fnbuild's rate to the best peer's over all concurrencies."""
+def _lowest_ratio(
+    figures: Results, workload: str, levels: list[int], prefix: str = ""
+) -> float | None:
+    """Return the lowest ratio of fnbuild's rate to the best peer's over all concurrencies.
+
+    Only peers whose name begins with the prefix count.
+    """
     ratios = [
         ratio
         for level in levels
         for peer in figures.peers
-        if (ratio := figures.ratio(workload, level, OURS, peer)) is not None
+        if peer.startswith(prefix)
+        and (ratio := figures.ratio(workload, level, OURS, peer)) is not None
     ]
     return min(ratios) if ratios else None
 

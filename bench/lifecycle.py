@@ -45,11 +45,10 @@ def _observe(started: RunningServer, record: dict[str, Any]) -> None:
     if started.server.kind == "loop":
         started.loop(_WARM_UP_SECONDS)
     else:
-        wrong = find_wrong_replies(started.url, started.workload.payloads)
+        wrong = find_wrong_replies(started.url, started.workload)
         if wrong:
             raise StartError(f"{len(wrong)} wrong replies, such as: {wrong[0]}")
-        body = started.workload.body_file
-        load.run(started.url, body, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
+        load.run(started.url, started.workload, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
         processes.wait_until_idle(started.pids)
     record["processes"] = len(processes.marked_processes(started.mark))
     record["pss_loaded"] = processes.pss_mib(processes.marked_processes(started.mark))

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import urlsplit
 
 from .catalog import FOLDER
+from .forms import GRPC_SCHEME
+from .workloads import Workload
 
 _TIMEOUT = "60s"
 
@@ -36,17 +38,22 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "own client (wrk is not installed; figures are lower)"
 
 
-def run(url: str, body_file: Path, concurrency: int, seconds: int) -> Sample:
-    """POST the body over `concurrency` kept-alive connections, each one request at a time."""
-    if shutil.which("wrk"):
+def run(url: str, workload: Workload, concurrency: int, seconds: int) -> Sample:
+    """Send the timed body over `concurrency` connections, each one request at a time."""
+    if urlsplit(url).scheme == GRPC_SCHEME:
+        command = [sys.executable, str(FOLDER / "apps" / "grpc_client.py")]
+        command += [urlsplit(url).netloc, str(concurrency), str(seconds)]
+    elif shutil.which("wrk"):
         command = ["wrk", "-t", "1", "-c", str(concurrency), "-d", f"{seconds}s"]
         command += ["--timeout", _TIMEOUT, "-s", str(FOLDER / "load.lua"), url]
     else:
         command = [sys.executable, str(FOLDER / "apps" / "load_client.py")]
         command += [url, str(concurrency), str(seconds)]
+    headers = "\n".join(f"{name}: {value}" for name, value in workload.payloads[0].headers)
+    body = {"BENCH_BODY": str(workload.body_file), "BENCH_HEADERS": headers}
     done = subprocess.run(
         command,
-        env={**os.environ, "BENCH_BODY": str(body_file)},
+        env={**os.environ, **body},
         capture_output=True,
         text=True,
         timeout=seconds + 120,

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import LIMIT
-from .goals import Goal, evaluate_goals
+from .goals import Goal, evaluate_goals, evaluate_protocol_goals
 from .markdown import insert, table
 from .results import Measurement, Results
-from .workloads import TITLES
+from .workloads import PROTOCOLS, TITLES
 
 BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
+PROTOCOLS_BEGIN = "<!-- protocols: begin -->"
+PROTOCOLS_END = "<!-- protocols: end -->"
 
 # Programs named in the header, if an environment has them.
 _NAMED = ("torch", "numpy", "pillow", "opencv-python-headless", "nuclio-sdk", "flask", "gunicorn",
@@ -24,14 +26,42 @@ _QUIET = 0.25
 
 
 def write(results: dict[str, Any], document: Path) -> None:
-    """Put the tables between the document's markers."""
-    insert(render(results), document, BEGIN, END)
+    """Put the tables between the document's markers; those of the protocols have their own."""
+    classic, protocols = _part(results, False), _part(results, True)
+    if protocols["slices"]:
+        goals = evaluate_protocol_goals(Results(protocols))
+        insert(render(protocols, goals), document, PROTOCOLS_BEGIN, PROTOCOLS_END)
+    if classic["slices"] or not protocols["slices"]:
+        insert(render(classic), document, BEGIN, END)
 
 
-def render(results: dict[str, Any]) -> str:
-    """Return all tables."""
+def _part(results: dict[str, Any], protocols: bool) -> dict[str, Any]:
+    """Return the results of the inference protocols' workloads, or those of the others."""
+    measured = {
+        part: {
+            item["server"] for item in results["slices"] if (item["workload"] in PROTOCOLS) is part
+        }
+        for part in (False, True)
+    }
+    others = measured[not protocols] - measured[protocols]
+    part = {
+        key: [item for item in results[key] if (item["workload"] in PROTOCOLS) is protocols]
+        for key in ("slices", "lifecycle")
+    }
+    servers = {name: title for name, title in results["servers"].items() if name not in others}
+    missing = {
+        name: servers
+        for name, servers in results["missing"].items()
+        if name == "*" or (name in PROTOCOLS) is protocols
+    }
+    return {**results, **part, "servers": servers, "missing": missing}
+
+
+def render(results: dict[str, Any], goals: list[Goal] | None = None) -> str:
+    """Return all tables; `goals` replaces the goals of most workloads."""
     figures = Results(results)
-    parts = [_head(results), _summary(figures), _goals(evaluate_goals(figures))]
+    goals = evaluate_goals(figures) if goals is None else goals
+    parts = [_head(results), _summary(figures), _goals(goals)]
     parts += [_workload(figures, name) for name in figures.workloads]
     parts += [_alone(figures, name) for name in figures.starts()]
     parts.append(_missing(results))

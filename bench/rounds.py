@@ -14,7 +14,7 @@ from typing import Any
 
 from . import load, processes
 from .catalog import Server
-from .client import find_wrong_replies, post
+from .client import ask, find_wrong_replies
 from .servers import RunningServer, StartError, running_server
 from .workloads import Workload
 
@@ -33,7 +33,8 @@ class RoundPlan:
 
     def length(self, workload: str) -> int:
         """Return the seconds of a slice: more for workloads with slow requests."""
-        return self.seconds * _LONGER if workload.startswith("large") else self.seconds
+        slow = workload.startswith("large") or workload == "tensor"
+        return self.seconds * _LONGER if slow else self.seconds
 
 
 def measure_rounds(
@@ -44,8 +45,11 @@ def measure_rounds(
     with contextlib.ExitStack() as stack:
         up = []
         for server in servers:
+            adapted = workload.for_server(server)
+            if adapted is None:
+                continue
             try:
-                started = stack.enter_context(running_server(server, workload))
+                started = stack.enter_context(running_server(server, adapted))
                 _check(started)
             except StartError as problem:
                 missing[server.name] = str(problem)
@@ -66,7 +70,7 @@ def measure_rounds(
 def _check(started: RunningServer) -> None:
     if started.server.kind == "loop":
         return
-    wrong = find_wrong_replies(started.url, started.workload.payloads)
+    wrong = find_wrong_replies(started.url, started.workload)
     if wrong:
         raise StartError(f"{len(wrong)} wrong replies, such as: {wrong[0]}")
 
@@ -92,7 +96,7 @@ def _slice(started: RunningServer, concurrency: int, seconds: int) -> dict[str, 
             p99=max(part["p99"] for part in parts),
         )
     else:
-        sample = load.run(started.url, started.workload.body_file, concurrency, seconds)
+        sample = load.run(started.url, started.workload, concurrency, seconds)
         record.update(requests=sample.requests, rate=sample.rate, p50=sample.p50, p99=sample.p99)
         busy = processes.cpu_seconds(pids) - before
         processes.wait_until_idle(pids)
@@ -110,7 +114,7 @@ def _void_reason(started: RunningServer, sample: load.Sample) -> str | None:
         return "nothing was answered"
     payload = started.workload.payloads[0]
     try:
-        status, reply = post(started.url, payload.body)
+        status, reply = ask(started.url, started.workload, payload)
     except OSError as problem:
         return f"no reply after the load: {problem}"
     return None if status == 200 and reply == payload.expected else "a wrong reply after the load"

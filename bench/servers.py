@@ -19,7 +19,8 @@ from pathlib import Path
 
 from . import processes
 from .catalog import CACHE, FOLDER, Server, load_catalog
-from .client import post
+from .client import ask
+from .forms import FORMS, GRPC_SCHEME
 from .workloads import Workload, handler_environment
 
 READY_TIMEOUT = 90.0
@@ -37,6 +38,7 @@ class RunningServer:
     server: Server
     workload: Workload
     port: int
+    grpc_port: int
     mark: str
     folder: Path
     process: subprocess.Popen[bytes]
@@ -45,7 +47,10 @@ class RunningServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.server.path}"
+        form = FORMS[self.workload.form]
+        if form.scheme == GRPC_SCHEME:
+            return f"{GRPC_SCHEME}://127.0.0.1:{self.grpc_port}"
+        return f"http://127.0.0.1:{self.port}{form.path or self.server.path}"
 
     def signed(self) -> dict[int, float]:
         """Return the handler's processes and when each was ready (time.monotonic)."""
@@ -77,9 +82,9 @@ def running_server(server: Server, workload: Workload) -> Iterator[RunningServer
     began = time.monotonic()
     process = None
     try:
-        port = free_port()
-        process = _start(server, workload, folder, port, mark)
-        started = RunningServer(server, workload, port, mark, folder, process)
+        ports = free_port(), free_port()
+        process = _start(server, workload, folder, ports, mark)
+        started = RunningServer(server, workload, *ports, mark, folder, process)
         _await_ready(started)
         started.cold_start = time.monotonic() - began
         _await_workers(started)
@@ -93,7 +98,7 @@ def running_server(server: Server, workload: Workload) -> Iterator[RunningServer
 
 
 def _start(
-    server: Server, workload: Workload, folder: Path, port: int, mark: str
+    server: Server, workload: Workload, folder: Path, ports: tuple[int, int], mark: str
 ) -> subprocess.Popen[bytes]:
     catalog = load_catalog()
     python = catalog.environments[server.environment].python
@@ -102,15 +107,16 @@ def _start(
         "own_python": sys.executable,
         "bin": python.parent,
         "apps": FOLDER / "apps",
-        "port": port,
-        "workers": catalog.workers,
+        "port": ports[0],
+        "workers": server.workers,
     }
     environment = {
         **os.environ,
         **handler_environment(workload.name, folder / "ready"),
         processes.MARK: mark,
-        "BENCH_PORT": str(port),
-        "BENCH_WORKERS": str(catalog.workers),
+        "BENCH_PORT": str(ports[0]),
+        "BENCH_GRPC_PORT": str(ports[1]),
+        "BENCH_WORKERS": str(server.workers),
         "BENCH_FOLDER": str(folder),
         "BENCH_BODY": str(workload.body_file),
         "HOME": str(CACHE / "home"),
@@ -142,7 +148,7 @@ def _await_ready(started: RunningServer) -> None:
         if started.process.poll() is not None:
             raise StartError(f"it ended while it started: {_log_tail(started.folder)}")
         try:
-            status, reply = post(started.url, payload.body)
+            status, reply = ask(started.url, started.workload, payload)
         except OSError as problem:
             last = str(problem)
         else:
@@ -157,7 +163,7 @@ def _await_ready(started: RunningServer) -> None:
 
 def _await_workers(started: RunningServer) -> None:
     """Wait for all workers; the first reply may come before."""
-    workers = load_catalog().workers
+    workers = started.server.workers
     deadline = time.monotonic() + READY_TIMEOUT
     while len(live_workers(started)) < workers:
         if time.monotonic() > deadline:

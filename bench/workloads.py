@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .catalog import CACHE, FOLDER, ROOT, SHARED, UnknownNameError, load_catalog
+from .catalog import CACHE, FOLDER, ROOT, SHARED, Server, UnknownNameError, load_catalog
+from .forms import FORMS, JSON_HEADERS, Content, Headers
 
 # `-vision`: the handler takes the image from the request with fnbuild.vision instead of by hand.
 TITLES = {
@@ -26,34 +27,62 @@ TITLES = {
     "torch-vision": "the same, decoded with fnbuild.vision",
     "large": "8 MB of JSON, its base64 decoded by hand",
     "large-vision": "the same, decoded with fnbuild.vision",
+    "v1": "the 200 KB JPEG as an instance of V1",
+    "v2": "the JPEG as a BYTES tensor of V2 in binary data",
+    "grpc": "the JPEG as a BYTES tensor over gRPC",
+    "tensor": "8 MB of FP32 in binary data of V2",
 }
+# Workloads of the inference protocols, which only servers with a form for them take part in.
+PROTOCOLS = {"v1": ["v1"], "v2": ["v2"], "grpc": ["grpc"], "tensor": ["v2"]}
 
 _ECHO_BYTES = 1024
 _JPEG_BYTES = 200_000
 _LARGE_BYTES = 6_000_000
+_ARRAY_ELEMENTS = 2_000_000
+_ARRAY_STEP = 1000
 # Different replies reveal a server that confuses its clients.
 _VARIANTS = 4
 
 
 @dataclass(frozen=True)
 class Payload:
-    """One body and the expected value of the reply."""
+    """One body with its headers, and the reply that the handler gives to it."""
 
     body: bytes
     expected: Any
+    headers: Headers = JSON_HEADERS
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Payloads: the first one is timed; the others are for the check before."""
+    """Payloads: the first one is timed; the others are for the check before.
+
+    Workloads of the inference protocols have the contents that other forms are made of.
+    """
 
     name: str
     payloads: tuple[Payload, ...]
+    form: str = "plain"
+    contents: tuple[Content, ...] = ()
+
+    def for_server(self, server: Server) -> Workload | None:
+        """Return the workload in the form that the server reads; None if it takes no part."""
+        if not self.contents:
+            return self if server.classic else None
+        name = server.forms.get(self.name)
+        if name is None:
+            return None
+        encoded = [FORMS[name].encode(content) for content in self.contents]
+        payloads = tuple(
+            Payload(body, payload.expected, headers)
+            for (headers, body), payload in zip(encoded, self.payloads, strict=True)
+        )
+        return Workload(self.name, payloads, name, self.contents)
 
     @property
     def body_file(self) -> Path:
         """Return the file with the timed body, for programs that read it themselves."""
-        path = CACHE / "payloads" / f"{self.name}.json"
+        path = CACHE / "payloads" / f"{self.name}-{self.form}"
         body = self.payloads[0].body
         if not path.is_file() or path.read_bytes() != body:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +106,31 @@ def choose_workloads(names: str | None) -> list[str]:
 
 def make_workload(name: str, python: Path | None = None) -> Workload:
     """Return the workload with the replies that `python` (of the shared environment) computes."""
+    if name in PROTOCOLS:
+        return _protocol_workload(name, python)
     bodies = [json.dumps(value).encode() for value in _values(name)]
     replies = _replies(name, bodies, python or load_catalog().environments[SHARED].python)
     return Workload(name, tuple(Payload(b, r) for b, r in zip(bodies, replies, strict=True)))
+
+
+def _protocol_workload(name: str, python: Path | None) -> Workload:
+    if name == "tensor":
+        contents = tuple(Content(_array(number), True) for number in range(_VARIANTS))
+        count, ones = _ARRAY_ELEMENTS, _ARRAY_ELEMENTS // _ARRAY_STEP
+        sums = [{"size": count, "sum": float(ones * (n + 1))} for n in range(_VARIANTS)]
+        return Workload(name, tuple(Payload(b"", s) for s in sums), contents=contents)
+    jpeg = make_workload("jpeg", python)
+    contents = tuple(Content(_jpeg(number)) for number in range(_VARIANTS))
+    return Workload(name, jpeg.payloads, contents=contents)
+
+
+def _array(number: int) -> bytes:
+    """Return FP32 whose sum has no rounding."""
+    import numpy
+
+    array = numpy.zeros(_ARRAY_ELEMENTS, "<f4")
+    array[::_ARRAY_STEP] = number + 1
+    return array.tobytes()
 
 
 def _values(name: str) -> list[dict[str, Any]]:
@@ -155,6 +206,7 @@ def handler_environment(workload: str, ready: Path) -> dict[str, str]:
         places.append(ROOT)
     return {
         "BENCH_WORKLOAD": workload,
+        "BENCH_PROTOCOLS": " ".join(PROTOCOLS.get(workload, ())),
         "BENCH_READY": str(ready),
         "PYTHONPATH": os.pathsep.join(map(str, places)),
     }

@@ -1,10 +1,16 @@
-"""The function served by kserve's model server (V1 protocol), which parses the JSON itself."""
+"""The function served by kserve's model server, which parses requests itself."""
 
+import json
 import os
 
 import calling
 import kserve
+import numpy
+from grpc import aio
 from kserve.protocol.rest.server import RESTServer
+
+SERVES_GRPC = "grpc" in os.environ["BENCH_PROTOCOLS"]
+WORKERS = int(os.environ["BENCH_WORKERS"])
 
 
 class Bench(kserve.Model):
@@ -18,7 +24,26 @@ class Bench(kserve.Model):
         calling.prepare()
 
     def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002
-        return calling.call(payload)
+        if not isinstance(payload, dict):
+            return self.infer(payload)
+        if "instances" not in payload:
+            return calling.call(payload)
+        instances = payload["instances"]
+        replies = [calling.call({"image": item["image"]["b64"]}) for item in instances]
+        return {"predictions": replies}
+
+    def infer(self, request):
+        (tensor,) = request.inputs
+        # The text itself in V2 over HTTP, an array of bytes over gRPC.
+        rows = tensor.data or tensor.as_numpy()
+        if tensor.datatype == "FP32":
+            rows = tensor.as_numpy()
+        texts = [json.dumps(calling.call({tensor.name: row})) for row in rows]
+        output = kserve.InferOutput("predictions", [len(texts)], "BYTES")
+        output.set_data_from_numpy(
+            numpy.array(texts, dtype=object), binary_data=request.use_binary_outputs
+        )
+        return kserve.InferResponse(request.id, self.name, [output])
 
 
 def stay_on_loopback():
@@ -31,11 +56,21 @@ def stay_on_loopback():
 
     RESTServer.__init__ = begin_on_loopback
 
+    server = aio._server.Server
+    add_port = server.add_insecure_port
+    server.add_insecure_port = lambda self, address: add_port(
+        self, address.replace("[::]", "127.0.0.1")
+    )
+
 
 if __name__ == "__main__":
     stay_on_loopback()
+    # Its gRPC server is in this process, however many workers there are.
+    if WORKERS == 1 or SERVES_GRPC:
+        calling.prepare()
     kserve.ModelServer(
         http_port=int(os.environ["BENCH_PORT"]),
-        workers=int(os.environ["BENCH_WORKERS"]),
-        enable_grpc=False,
+        grpc_port=int(os.environ["BENCH_GRPC_PORT"]),
+        workers=WORKERS,
+        enable_grpc=SERVES_GRPC,
     ).start([Bench()])

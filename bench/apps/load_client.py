@@ -2,7 +2,8 @@
 
     python load_client.py URL CONCURRENCY SECONDS
 
-BENCH_BODY is the file with the body. The output is that of load.lua.
+BENCH_BODY is the file with the body, BENCH_HEADERS has its headers, one on each line. The output is
+that of load.lua.
 """
 
 import asyncio
@@ -18,9 +19,10 @@ class Client:
         self._url = urlsplit(url)
         with open(os.environ["BENCH_BODY"], "rb") as file:
             body = file.read()
+        headers = os.environ["BENCH_HEADERS"].replace("\n", "\r\n")
         self._request = (
-            f"POST {self._url.path} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST {self._url.path} HTTP/1.1\r\nHost: {self._url.netloc}\r\n{headers}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
         self._end = time.perf_counter() + seconds
         self.latencies = []

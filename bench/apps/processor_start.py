@@ -1,6 +1,6 @@
 """Write the processor's configuration as a deploy does, and become the processor.
 
-The argument is the interpreter of the workers.
+The argument is the interpreter of the workers. BENCH_PROTOCOLS has the inference protocols.
 """
 
 import json
@@ -11,12 +11,23 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
+def grpc_packages():
+    from fnbuild.builder.grpc_packages import GrpcPython, ensure_packages, own_system
+
+    python = GrpcPython(sys.version_info[:2], own_system())
+    return str(ensure_packages(python, lambda text: print(text, file=sys.stderr)))
+
+
 def main():
     folder = Path(os.environ["BENCH_FOLDER"])
+    protocols = os.environ["BENCH_PROTOCOLS"].split()
+    attributes = {"maxRequestBodySize": 32 * 1024 * 1024}
+    if protocols:
+        attributes["protocols"] = protocols
     trigger = {
         "kind": "http",
         "num_workers": int(os.environ["BENCH_WORKERS"]),
-        "attributes": {"maxRequestBodySize": 32 * 1024 * 1024},
+        "attributes": attributes,
     }
     values = {
         "function": {"name": "bench", "namespace": "nuclio", "project": "bench", "revision": 1},
@@ -27,11 +38,14 @@ def main():
         "event_timeout": 30.0,
         "listeners": {
             "http": {"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])},
+            "grpc": {"host": "127.0.0.1", "port": int(os.environ["BENCH_GRPC_PORT"])},
             "admin": {"host": "127.0.0.1", "port": 0},
             "control": str(folder / "control.sock"),
         },
         "log": {"level": "info", "format": "json"},
     }
+    if "grpc" in protocols:
+        values["grpc_packages"] = grpc_packages()
     config = folder / "processor.json"
     config.write_text(json.dumps(values))
     os.environ["PYTHONPATH"] = str(HERE.parent.parent)

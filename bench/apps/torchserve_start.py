@@ -1,4 +1,7 @@
-"""Pack the handler, write torchserve's configuration, and become torchserve."""
+"""Pack the handler, write torchserve's configuration, and become torchserve.
+
+python torchserve_start.py [ENVELOPE]
+"""
 
 import os
 import socket
@@ -13,6 +16,8 @@ CONFIG = """\
 inference_address=http://127.0.0.1:{port}
 management_address=http://127.0.0.1:{management}
 metrics_address=http://127.0.0.1:{metrics}
+grpc_inference_port={grpc}
+grpc_management_port={grpc_management}
 default_workers_per_model={workers}
 max_request_size=33554432
 max_response_size=33554432
@@ -34,10 +39,13 @@ def main():
     archiver = [str(BIN / "torch-model-archiver"), "--model-name", "bench", "--version", "1.0"]
     archiver += ["--handler", str(HERE / "torchserve_app.py"), "--export-path", str(folder)]
     subprocess.run([*archiver, "--force"], check=True)
-    text = CONFIG.format(
+    config = CONFIG + (f"service_envelope={sys.argv[1]}\n" if sys.argv[1:] else "")
+    text = config.format(
         port=os.environ["BENCH_PORT"],
         management=free_port(),
         metrics=free_port(),
+        grpc=free_port(),
+        grpc_management=free_port(),
         workers=os.environ["BENCH_WORKERS"],
         folder=folder,
     )

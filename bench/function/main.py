@@ -11,7 +11,8 @@ import time
 
 _WORKLOAD = os.environ["BENCH_WORKLOAD"]
 # At import, as CVAT's functions do by `from model_handler import ModelHandler`.
-if _WORKLOAD.startswith(("jpeg", "torch")) and not _WORKLOAD.endswith("-vision"):
+_JPEG = ("jpeg", "torch", "v1", "v2", "grpc")
+if _WORKLOAD.startswith(_JPEG) and not _WORKLOAD.endswith("-vision"):
     import numpy
     from PIL import Image
 if _WORKLOAD.endswith("-vision"):
@@ -54,6 +55,11 @@ def _large_vision(_state, event):
     return _measured(vision.image_file(event))
 
 
+def _tensor(_state, event):
+    array = event.body["x"]
+    return {"size": array.size, "sum": float(array.sum())}
+
+
 def _measured(data):
     return {"size": len(data), "last": data[-1]}
 
@@ -66,12 +72,18 @@ _HANDLERS = {
     "torch-vision": _torch,
     "large": _large,
     "large-vision": _large_vision,
+    "v1": _jpeg,
+    "v2": _jpeg,
+    "grpc": _jpeg,
+    "tensor": _tensor,
 }
 
 
 def _as_cvat_does(event):
-    image = Image.open(io.BytesIO(base64.b64decode(event.body["image"])))
-    return numpy.array(image.convert("RGB"))
+    data = event.body["image"]
+    # Servers other than fnbuild have the file itself when the client has sent it over gRPC.
+    data = data if isinstance(data, bytes) else base64.b64decode(data)
+    return numpy.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def _sign(folder):
