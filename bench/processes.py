@@ -73,12 +73,12 @@ def terminate(mark: str, patience: float = 10.0) -> None:
     """Terminate every process with the mark, and kill those that remain after `patience`."""
     _signal(marked_processes(mark), signal.SIGTERM)
     deadline = time.monotonic() + patience
-    while marked_processes(mark):
+    while pids := marked_processes(mark):
         if time.monotonic() > deadline:
-            _signal(marked_processes(mark), signal.SIGKILL)
+            _signal(pids, signal.SIGKILL)
         time.sleep(0.05)
         if time.monotonic() > deadline + patience:
-            raise RuntimeError(f"processes {marked_processes(mark)} cannot be ended")
+            raise RuntimeError(f"processes {pids} cannot be ended")
 
 
 def _signal(pids: list[int], number: int) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from bench import client, load
-from bench.workloads import Payload
+from bench.workloads import Payload, Workload
 
 pytestmark = pytest.mark.system
 
 APPS = Path(load.__file__).parent / "apps"
 PAYLOADS = tuple(Payload(json.dumps({"n": number}).encode(), {"n": number}) for number in range(4))
+WORKLOAD = Workload("numbers", PAYLOADS)
 
 Answer = Callable[[bytes], tuple[int, bytes]]
 
@@ -56,29 +57,22 @@ def serving(answer: Answer) -> Iterator[str]:
 
 def test_correct_replies_pass_the_check() -> None:
     with serving(lambda body: (200, body)) as url:
-        assert client.find_wrong_replies(url, PAYLOADS) == []
+        assert client.find_wrong_replies(url, WORKLOAD) == []
 
 
 def test_a_reply_of_another_client_is_detected() -> None:
     with serving(lambda _: (200, PAYLOADS[0].body)) as url:
-        result = client.find_wrong_replies(url, PAYLOADS)
+        result = client.find_wrong_replies(url, WORKLOAD)
     assert "status 200: {'n': 0}" in result
 
 
 def test_a_refused_connection_is_a_wrong_reply() -> None:
     with serving(lambda body: (200, body)) as url:
         pass
-    assert len(client.find_wrong_replies(url, PAYLOADS)) == 32
+    assert len(client.find_wrong_replies(url, WORKLOAD)) == 32
 
 
-@pytest.fixture
-def body(tmp_path: Path) -> Path:
-    path = tmp_path / "body.json"
-    path.write_bytes(PAYLOADS[1].body)
-    return path
-
-
-def test_load_counts_requests_and_sends_the_body(body: Path) -> None:
+def test_load_counts_requests_and_sends_the_body() -> None:
     seen = set()
 
     def answer(data: bytes) -> tuple[int, bytes]:
@@ -86,25 +80,29 @@ def test_load_counts_requests_and_sends_the_body(body: Path) -> None:
         return 200, data
 
     with serving(answer) as url:
-        sample = load.run(url, body, 2, 1)
-    assert seen == {PAYLOADS[1].body}
+        sample = load.run(url, WORKLOAD, 2, 1)
+    assert seen == {PAYLOADS[0].body}
     assert sample.requests > 10
     assert sample.rate > 10
     assert 0 < sample.p50 <= sample.p99
     assert sample.errors == {}
 
 
-def test_load_counts_failures(body: Path) -> None:
+def test_load_counts_failures() -> None:
     with serving(lambda _: (500, b"{}")) as url:
-        sample = load.run(url, body, 2, 1)
+        sample = load.run(url, WORKLOAD, 2, 1)
     assert sample.errors["status"] > 0
 
 
-def test_the_builtin_client_measures_without_wrk(body: Path) -> None:
+def test_the_builtin_client_measures_without_wrk() -> None:
     with serving(lambda data: (200, data)) as url:
         printed = subprocess.run(
             [sys.executable, str(APPS / "load_client.py"), url, "2", "0.5"],
-            env={**os.environ, "BENCH_BODY": str(body)},
+            env={
+                **os.environ,
+                "BENCH_BODY": str(WORKLOAD.body_file),
+                "BENCH_HEADERS": "Content-Type: application/json",
+            },
             capture_output=True,
             text=True,
             check=True,
@@ -114,7 +112,7 @@ def test_the_builtin_client_measures_without_wrk(body: Path) -> None:
     assert sample.errors == {}
 
 
-def test_a_failing_load_generator_voids_the_slice(body: Path) -> None:
-    sample = load.run("nonsense", body, 1, 1)
+def test_a_failing_load_generator_voids_the_slice() -> None:
+    sample = load.run("nonsense", WORKLOAD, 1, 1)
     assert sample.errors == {"generator": 1}
     assert sample.rate == 0.0

@@ -39,6 +39,25 @@ def test_the_repositorys_document_has_its_markers() -> None:
     assert 0 < text.find(report.BEGIN) < text.find(report.END)
 
 
+def test_the_inference_protocols_have_markers_of_their_own(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    markers = [report.BEGIN, "before", report.END, report.PROTOCOLS_BEGIN, report.PROTOCOLS_END]
+    document.write_text("\n".join(markers))
+    slices = [
+        one_slice("fnbuild", 0, 90, workload="v1"),
+        one_slice("kserve", 0, 40, workload="v1"),
+    ]
+    report.write(results(*slices), document)
+    first, _, protocols = document.read_text().partition(report.PROTOCOLS_BEGIN)
+    assert "before" in first
+    assert "| v1: times kserve at concurrency 8 | ≥ 1.5 | 2.25 | yes |" in protocols
+    report.write(results(*slices, one_slice("flask", 0, 90)), document)
+    first, _, protocols = document.read_text().partition(report.PROTOCOLS_BEGIN)
+    assert "flask" in first
+    assert "kserve |" not in first
+    assert "flask +" not in protocols
+
+
 def test_the_header_names_machine_command_and_releases() -> None:
     text = report.render(results(one_slice("limit", 0, 100)))
     assert "$ python -m bench run\n" in text
