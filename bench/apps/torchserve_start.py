@@ -51,6 +51,8 @@ def main():
     )
     (folder / "config.properties").write_text(text)
     os.chdir(folder)
+    # Its process id and its workers' sockets are in this folder; one machine has two servers.
+    os.environ["TMPDIR"] = str(folder)
     os.environ["PATH"] = str(BIN) + os.pathsep + os.environ["PATH"]
     command = [str(BIN / "torchserve"), "--start", "--foreground", "--disable-token-auth"]
     command += ["--ts-config", str(folder / "config.properties"), "--model-store", str(folder)]
