@@ -31,9 +31,9 @@ from pathlib import Path
 
 from . import processes
 
-_NAME = "under-fault"
+NAME = "under-fault"
 _CONFIG = f"""
-metadata: {{name: {_NAME}}}
+metadata: {{name: {NAME}}}
 spec:
   handler: main:handler
   runtime: "python:3.11"
@@ -108,9 +108,12 @@ class FunctionUnderTest:
         self._folder = home / "code"
         self._folder.mkdir()
         (self._folder / "function.yaml").write_text(config % workers)
-        self.version = 0
+        self.version = self.port = self.grpc_port = self._admin_port = 0
+
+    def start(self) -> None:
+        """Deploy the first version, and find its ports."""
         self.deploy()
-        details = json.loads(self._fnbuild("get", "function", _NAME, "-o", "json"))["status"]
+        details = json.loads(self._fnbuild("get", "function", NAME, "-o", "json"))["status"]
         self.port = int(details["httpPort"])
         self.grpc_port = int(details.get("grpcPort") or 0)
         self._admin_port = int(details["details"]["admin_port"])
@@ -276,6 +279,7 @@ def _deployed_function(workers: int, load: type[MixedLoad]) -> Iterator[Function
     with tempfile.TemporaryDirectory(prefix="faults-") as home:
         function = FunctionUnderTest(Path(home), workers, load.config, load.handler)
         try:
+            function.start()
             yield function
         finally:
             function.end()

@@ -25,12 +25,11 @@ import grpc
 
 from fnbuild.runtime.grpc_server import proto
 
-from .faults import FaultPlan, MixedLoad, print_outcome, run
+from .faults import NAME, FaultPlan, MixedLoad, print_outcome, run
 
-_NAME = "under-soak"
 _MAX_BODY = 1 << 20
 _CONFIG = f"""
-metadata: {{name: {_NAME}}}
+metadata: {{name: {NAME}}}
 spec:
   handler: main:handler
   runtime: "python:3.11"
@@ -54,8 +53,8 @@ def handler(context, event):
         value = float(sum(body["values"]))
     return {"value": value, "version": VERSION}
 """
-_PREDICT = f"/v1/models/{_NAME}:predict"
-_INFER = f"/v2/models/{_NAME}/infer"
+_PREDICT = f"/v1/models/{NAME}:predict"
+_INFER = f"/v2/models/{NAME}/infer"
 _METHOD = f"/{proto.SERVICE}/ModelInfer"
 _TIMEOUT = 30.0
 _MALFORMED_SHARE = 0.25
@@ -105,7 +104,7 @@ def _binary(size: int) -> dict[str, Any]:
 def _message(
     datatype: str, shape: list[int], *raw: bytes, name: str = "values", **fields: str
 ) -> Any:
-    message = proto.message_class("ModelInferRequest")(model_name=_NAME)
+    message = proto.message_class("ModelInferRequest")(model_name=NAME)
     message.inputs.add(name=name, datatype=datatype, shape=shape)
     message.raw_input_contents.extend(raw)
     for key, value in fields.items():
@@ -194,12 +193,12 @@ MALFORMED: dict[str, list[Request]] = {
         _v1(b"\xff\x00 no JSON"),
         _v1(b""),
         _v1([{"values": [1]}]),
-        _v1({"inputs": []}),
+        _v1({"inputs": 5}),
         _v1({"instances": 5}),
-        _v1({"instances": []}),
+        _v1({"instances": {}}),
         _v1({"instances": [{"image": {"b64": "?"}}]}),
         Request(b'{"instances": [1]}', 404, "/v1/models/nobody:predict"),
-        Request(b"", 405, _PREDICT, method="GET"),
+        Request(b"", 404, _PREDICT, method="GET"),
     ],
     "V2": [
         Request(b'{"inputs": [', 400, _INFER),
@@ -223,7 +222,7 @@ MALFORMED: dict[str, list[Request]] = {
         Request(
             json.dumps({"inputs": [_GOOD]}).encode(),
             404,
-            f"/v2/models/{_NAME}/versions/99999/infer",
+            f"/v2/models/{NAME}/versions/99999/infer",
         ),
         Request(b"", 405, _INFER, method="GET"),
     ],
@@ -236,7 +235,7 @@ MALFORMED: dict[str, list[Request]] = {
         _grpc(_message("BYTES", [1], b"\x09\x00\x00\x00a", name="image"), "INVALID_ARGUMENT"),
         _grpc(_message("FP32", [1, 1], bytes(4), bytes(4)), "INVALID_ARGUMENT"),
         _grpc(_typed_and_raw(), "INVALID_ARGUMENT"),
-        _grpc(proto.message_class("ModelInferRequest")(model_name=_NAME), "INVALID_ARGUMENT"),
+        _grpc(proto.message_class("ModelInferRequest")(model_name=NAME), "INVALID_ARGUMENT"),
         _grpc(_message("UINT8", [1, _MAX_BODY], bytes(_MAX_BODY)), "RESOURCE_EXHAUSTED"),
     ],
 }

@@ -53,7 +53,9 @@ def test_grpc_has_the_file_in_raw_contents() -> None:
     message = proto.message_class("ModelInferRequest").FromString(body)
     assert message.raw_input_contents[0][4:] == JPEG
     answer = proto.message_class("ModelInferResponse")()
-    answer.outputs.add(name="predictions").contents.bytes_contents.append(json.dumps(REPLY).encode())
+    answer.outputs.add(name="predictions").contents.bytes_contents.append(
+        json.dumps(REPLY).encode()
+    )
     assert FORMS["grpc"].read(answer.SerializeToString()) == REPLY
 
 
