@@ -142,11 +142,11 @@ def test_a_record_contains_the_whole_revision() -> None:
     assert not plain.failed
 
 
-def test_the_keys_of_a_record_are_those_of_earlier_releases() -> None:
+def test_a_record_has_the_keys_of_earlier_releases_before_newer_ones() -> None:
     stored = json.loads(samples.revision(samples.function()).to_json())
     assert " ".join(stored) == (
         "key number created digest image pinned config source note stamp overlap failure state"
-        " owner"
+        " owner pod_revision"
     )
 
 
