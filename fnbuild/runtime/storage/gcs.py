@@ -10,12 +10,12 @@ import hashlib
 import json
 import time
 from typing import Dict, List, Mapping, Tuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from .errors import StorageError
 from .sources import RemoteFile, StorageSource, bucket_file_path, empty_error
 from .uris import StorageUri
-from .web import StatusError, WebClient, decode_json
+from .web import StatusError, WebClient, decode_json, is_loopback
 
 _ENDPOINT = "https://storage.googleapis.com"
 _TOKEN_ENDPOINT = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
@@ -112,13 +112,15 @@ class _TokenSource:
         credentials = self._read()
         kind = credentials.get("type")
         address = credentials.get("token_uri") or _TOKEN_ENDPOINT
-        if not address.startswith(("https://", "http://127.0.0.1:")):
+        if not _is_safe(address):
             raise self._invalid("its token_uri is not an https address")
         if kind == "service_account":
             form = {"grant_type": _GRANT, "assertion": self._assertion(credentials, address)}
         elif kind == "authorized_user":
             form = {name: credentials.get(name, "") for name in ("client_id", "client_secret")}
-            form.update(grant_type="refresh_token", refresh_token=credentials["refresh_token"])
+            form.update(
+                grant_type="refresh_token", refresh_token=credentials.get("refresh_token", "")
+            )
         else:
             raise self._invalid("its type is %r" % kind)
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -166,6 +168,15 @@ class _TokenSource:
             "the credentials in %s (%s) cannot be used: %s" % (self.file, _VARIABLE, reason),
             "use the JSON key of a service account",
         )
+
+
+def _is_safe(address: str) -> bool:
+    """Return True for an https address, or one of this machine."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _base64(data: bytes) -> bytes:

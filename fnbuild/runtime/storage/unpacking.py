@@ -4,7 +4,7 @@ import os
 import stat
 import tarfile
 import zipfile
-from typing import IO, List, Set
+from typing import IO, Iterator, List, Set
 
 from .errors import StorageError
 
@@ -56,12 +56,21 @@ class _Tree:
         target = os.path.join(self._folder, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "wb") as file:
-            for chunk in iter(lambda: content.read(_CHUNK), b""):
-                self._left -= len(chunk)
-                if self._left < 0:
-                    raise StorageError("%s unpacks to more than its size allows" % self.name)
+            for chunk in self._chunks(content):
                 file.write(chunk)
         self.files.add(path)
+
+    def read_to_end(self, stream: IO[bytes]) -> None:
+        """Read what follows the last member: the checksum of a compression is at its end."""
+        for _chunk in self._chunks(stream):
+            pass
+
+    def _chunks(self, content: IO[bytes]) -> Iterator[bytes]:
+        for chunk in iter(lambda: content.read(_CHUNK), b""):
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise StorageError("%s unpacks to more than its size allows" % self.name)
+            yield chunk
 
     def refuse(self, member: str, reason: str) -> StorageError:
         return StorageError("%s: the member %r is refused: %s" % (self.name, member[:120], reason))
@@ -97,3 +106,5 @@ def _untar(archive: str, tree: _Tree) -> None:
                 raise tree.refuse(member.name, "it is not a regular file")
             with content:
                 tree.add(member.name, content)
+        if members.fileobj is not None:
+            tree.read_to_end(members.fileobj)  # type: ignore[arg-type]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
+# A package with classes of models.
+_PACKAGE = re.compile(r"\b(?:kserve|kfserving)\b")
+
 
 def signature_problem(function: Any, name: str, arguments: Tuple[str, ...]) -> str:
     """Return the reason why a function cannot take these arguments, with its location; or ""."""
@@ -78,6 +81,15 @@ def parse_handler(handler: str) -> Tuple[str, str]:
     return module, match.group(2) or "handler"
 
 
+def _names_model(text: str, name: str) -> bool:
+    """Return True if the handler's name or the source of its module lets expect a model."""
+    if re.search(r"^(?:async +)?def +%s\b" % name, text, re.MULTILINE):
+        return False
+    # A class, a script, or a module that starts a server.
+    is_class = name[:1].isupper()
+    return is_class or name == "__main__" or bool(_PACKAGE.search(text))
+
+
 class HandlerLoader:
     """The loader of one handler, or of a model of KServe in its place.
 
@@ -127,16 +139,12 @@ class HandlerLoader:
         return function
 
     def _prepare_model(self, spec: ModuleSpec) -> None:
-        """Prepare the import of a module that may have a model.
-
-        It does not define the handler, or is started with the address of a predictor.
-        """
+        """Prepare the import of a module that may have a model."""
         if not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
             return
         with open(spec.origin, "rb") as file:
             text = file.read().decode("utf-8", "replace")
-        has_handler = re.search(r"^(?:async +)?def +%s\b" % self.function_name, text, re.MULTILINE)
-        if has_handler and not _has_predictor(self._arguments):
+        if not _has_predictor(self._arguments) and not _names_model(text, self.function_name):
             return
         # Late, since few functions are models.
         from ..kserve.model_source import ModelSource

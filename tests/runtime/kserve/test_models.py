@@ -608,3 +608,19 @@ def test_requests_of_a_batch_have_answers_of_their_own(serve: Serve) -> None:
     caller.join()
     assert answers == [{"predictions": [2, 4]}]
     assert (reply.status, "TypeError" in json.loads(reply.body)["error"]) == (500, True)
+
+
+def test_a_handler_that_is_imported_is_no_model(serve: Serve) -> None:
+    """Its process keeps its arguments, and has the packages that are installed only."""
+    source = """
+        import sys
+        import importlib.util
+
+        def answer(context, event):
+            name = "k" + "serve"
+            return [len(sys.argv), importlib.util.find_spec(name) is not None]
+
+        handler = answer
+    """
+    running = serve(source, arguments=["--model_name", "m"])
+    assert running.call({}) == [1, False]

@@ -230,6 +230,19 @@ def test_a_damaged_archive_has_one_error(compression: str, web: FileServer, fetc
         fetch(f"{web.url}/m.tar")
 
 
+def test_an_archive_with_a_wrong_checksum_is_damaged(web: FileServer, fetch: Fetch) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        info = tarfile.TarInfo("model.pb")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+    data = bytearray(packed.getvalue())
+    data[-8] ^= 1
+    web.files["/m.tar.gz"] = bytes(data)
+    with pytest.raises(StorageError, match=r"m\.tar\.gz is damaged"):
+        fetch(f"{web.url}/m.tar.gz")
+
+
 def test_an_archive_that_fills_the_disk_is_refused(web: FileServer, fetch: Fetch) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -128,6 +128,10 @@ def test_service_accounts_get_a_token(
             '{"type": "authorized_user", "token_uri": "http://example.com"}',
             "its token_uri is not an https address",
         ),
+        (
+            '{"type": "authorized_user", "token_uri": "http://127.0.0.1:x@example.com"}',
+            "its token_uri is not an https address",
+        ),
         (None, "No such file"),
     ],
 )
