@@ -34,7 +34,7 @@ class Installation:
         self._folder = folder
         self._copy()
         self._edit("__init__.py", f'"{fnbuild.__version__}"', '"0.0.9"')
-        self._edit("runtime/wire.py", "\nREADY = 17\n", "\nREADY = 77\n")
+        self._edit("runtime/wire.py", "\nREADY = 17", "\nREADY = 77")
 
     def _copy(self) -> None:
         ignored = shutil.ignore_patterns("__pycache__", "library")
