@@ -7,12 +7,12 @@ the calls that failed.
 """
 
 import asyncio
-import json
 import os
 import sys
 import time
 
 import grpc
+from load_report import report
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT = 60.0
@@ -41,21 +41,4 @@ class Client:
                 self.latencies.append((time.perf_counter() - began) * 1000.0)
 
 
-async def main():
-    target, concurrency, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    client = Client(target, seconds)
-    began = time.perf_counter()
-    await asyncio.gather(*[client.run() for _ in range(concurrency)])
-    took = time.perf_counter() - began
-    latencies = sorted(client.latencies) or [0.0]
-    result = {
-        "requests": len(client.latencies),
-        "seconds": took,
-        "p50": latencies[len(latencies) // 2],
-        "p99": latencies[int(len(latencies) * 0.99)],
-        "errors": client.errors,
-    }
-    print(json.dumps(result))
-
-
-asyncio.run(main())
+asyncio.run(report(Client(sys.argv[1], float(sys.argv[3])), int(sys.argv[2])))

@@ -7,11 +7,12 @@ that of load.lua.
 """
 
 import asyncio
-import json
 import os
 import sys
 import time
 from urllib.parse import urlsplit
+
+from load_report import report
 
 
 class Client:
@@ -54,21 +55,4 @@ class Client:
         return fields.get("connection") != "close"
 
 
-async def main():
-    url, concurrency, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    client = Client(url, seconds)
-    began = time.perf_counter()
-    await asyncio.gather(*[client.run() for _ in range(concurrency)])
-    took = time.perf_counter() - began
-    latencies = sorted(client.latencies) or [0.0]
-    result = {
-        "requests": len(client.latencies),
-        "seconds": took,
-        "p50": latencies[len(latencies) // 2],
-        "p99": latencies[int(len(latencies) * 0.99)],
-        "errors": client.errors,
-    }
-    print(json.dumps(result))
-
-
-asyncio.run(main())
+asyncio.run(report(Client(sys.argv[1], float(sys.argv[3])), int(sys.argv[2])))

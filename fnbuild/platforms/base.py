@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from threading import Event
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
@@ -251,34 +250,6 @@ class Project:
                 f"{self.name!r} cannot be the name of a project",
                 hint="lower-case letters, digits and '-', 63 at most, as in 'street-cameras'",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One record of a function's log. `time` is in seconds since the epoch."""
-
-    time: float
-    level: str
-    message: str
-    worker: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LogOptions:
-    """The part of a function's log to read.
-
-    `since` is in seconds since the epoch, None for the whole log. `tail` is the number of last
-    records, None for all. With `follow`, new records follow until shortly after `stop` is set.
-    """
-
-    follow: bool = False
-    since: float | None = None
-    tail: int | None = None
-    stop: Event = field(default_factory=Event)
-
-
-ALL_RECORDS = LogOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The log of a processor: parsing its lines, and reporting the output of a starting function."""
+"""The log of a processor: its records, parsing its lines, and the output of a starting function."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms.base import LogRecord
 from fnbuild.progress import Progress
 from fnbuild.runtime.logs import READY_MESSAGE
 
@@ -21,6 +21,34 @@ _SOURCES = ("stdout", "stderr", "handler")
 _LAST_OUTPUT_SECONDS = 3.0
 _SILENCE_SECONDS = 0.3
 _PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of a function's log. `time` is in seconds since the epoch."""
+
+    time: float
+    level: str
+    message: str
+    worker: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """The part of a function's log to read.
+
+    `since` is in seconds since the epoch, None for the whole log. `tail` is the number of last
+    records, None for all. With `follow`, new records follow until shortly after `stop` is set.
+    """
+
+    follow: bool = False
+    since: float | None = None
+    tail: int | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+ALL_RECORDS = LogOptions()
 
 
 def parse_log_line(line: bytes, fallback_time: float) -> LogRecord:

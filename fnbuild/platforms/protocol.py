@@ -15,15 +15,12 @@ from fnbuild.builder.artifact import Artifact
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.types import Function
 from fnbuild.platforms.base import (
-    ALL_RECORDS,
     NO_OPTIONS,
     Deployment,
     Finding,
     FunctionKey,
     ImageUse,
     Leftover,
-    LogOptions,
-    LogRecord,
     Plan,
     PlanOptions,
     Project,
@@ -32,6 +29,7 @@ from fnbuild.platforms.base import (
     Revision,
     Statistics,
 )
+from fnbuild.platforms.logs import ALL_RECORDS, LogOptions, LogRecord
 from fnbuild.progress import Progress
 
 

@@ -17,7 +17,8 @@ from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.secrets import reject_masked_values, without_access_credentials
 from fnbuild.function.types import Function, Raw, to_dict
-from fnbuild.platforms.base import LogRecord, Revision
+from fnbuild.platforms.base import Revision
+from fnbuild.platforms.logs import LogRecord
 from fnbuild.progress import Progress
 
 RevisionState = Literal["active", "pending", "superseded", "failed"]

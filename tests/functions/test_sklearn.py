@@ -21,6 +21,7 @@ from tests import storage_servers
 from tests.environments import environment_python
 from tests.functions.conftest import ROOT
 from tests.platforms.kserve import samples
+from tests.platforms.kserve.article_manifests import SKLEARN
 from tests.platforms.kserve.schemas import schema_errors
 
 pytestmark = [pytest.mark.system, pytest.mark.versions]
@@ -30,20 +31,6 @@ TRAIN = ROOT / "tests/data/train_sklearn.py"
 # The image of KServe's server in the article has Python 3.7.
 OLD = ("3.7", "scikit-learn==1.0.2")
 NEW = ("3.8", "scikit-learn==1.3.2")
-
-INFERENCE_SERVICE = """
-apiVersion: serving.kserve.io/v1beta1
-kind: InferenceService
-metadata:
-  name: example-sklearn-isvc
-spec:
-  predictor:
-    model:
-      modelFormat:
-        name: sklearn
-      storageUri: s3://bucket/sklearn/model.joblib
-      runtime: example-runtime
-"""
 
 Fnbuild = Callable[..., str]
 
@@ -168,7 +155,7 @@ def test_the_article_about_serving_runtimes(
     assert container["env"] == [{"name": "PREDICT_PROBA", "value": "True"}]
     [model_format] = runtime["spec"]["supportedModelFormats"]
     assert (model_format["name"], model_format["autoSelect"]) == ("sklearn", False)
-    service = yaml.safe_load(INFERENCE_SERVICE)
+    service = yaml.safe_load(SKLEARN)
     assert schema_errors(service) == []
     assert service["spec"]["predictor"]["model"]["runtime"] == runtime["metadata"]["name"]
 

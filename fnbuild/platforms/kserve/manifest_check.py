@@ -208,14 +208,14 @@ class _ManifestDocument:
         if self._is_converted:
             place = place.replace("spec.", "spec.default.", 1)
             place = place.replace(".containers[0]", ".custom.container")
-        node = shown = self._root
+        node = marked = self._root
         for step in _STEP.findall(place):
             pair = _child(node, step)
             if pair is None:
                 break
             key, node = pair
-            shown = key if node.kind != "scalar" else node
-        return shown
+            marked = key if node.kind != "scalar" else node
+        return marked
 
 
 def _child(node: YamlNode, step: str) -> tuple[YamlNode, YamlNode] | None:

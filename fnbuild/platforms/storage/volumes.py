@@ -1,4 +1,4 @@
-"""Claims for models, and the volumes behind them: a path of a node, NFS, or a disk of EBS."""
+"""Claims for models and their volumes: a path on a node, NFS, or an EBS disk."""
 
 from __future__ import annotations
 

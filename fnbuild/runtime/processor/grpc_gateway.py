@@ -1,4 +1,4 @@
-"""The gRPC side of a processor: its listeners, the relay, and the server behind it.
+"""The gRPC side of a processor: its listeners, the relay, and the gRPC server.
 
 The server turns calls into requests of the V2 protocol, which it sends to the application of the
 http listeners over a private socket. It is started again if it dies; without its packages, only

@@ -210,8 +210,7 @@ class Processor(ProcessorControl):
         self._finish(0)
 
     def _cut_off(self) -> None:
-        calls = self._grpc.in_flight if self._grpc is not None else 0
-        count = self.http.in_flight + calls
+        count = self.http.in_flight + (self._grpc.in_flight if self._grpc is not None else 0)
         self.log.warn("Ending %d requests that did not finish in time" % count)
         self.http.close()
         if self._grpc is not None:
@@ -367,9 +366,8 @@ def _describe_fault(context: Dict[str, Any]) -> str:
     text = str(context.get("message"))
     if error is None:
         return text
-    return (
-        text + "\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    )
+    trace = traceback.format_exception(type(error), error, error.__traceback__)
+    return text + "\n" + "".join(trace)
 
 
 def main(arguments: List[str]) -> int:

@@ -87,8 +87,8 @@ def read_versions(path):
 
 def _scan(content):
     protocol = content[1] if content[:1] == pickle.PROTO else 0
-    found = _SKLEARN_VERSION.search(content)
-    return protocol, found.group(1).decode() if found else ""
+    match = _SKLEARN_VERSION.search(content)
+    return protocol, match.group(1).decode() if match else ""
 
 
 def release(version):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms.kserve.manifest_check import check_manifest_file, is_manifest_file
+from tests.platforms.kserve.article_manifests import SKLEARN, TORCHSERVE
 
 KFSERVING = """\
 apiVersion: "serving.kubeflow.org/v1alpha2"
@@ -27,21 +28,6 @@ spec:
           image: example/mobilenet-transformer:1
 """
 
-TORCHSERVE = """\
-apiVersion: "serving.kserve.io/v1beta1"
-kind: "InferenceService"
-metadata:
-  annotations:
-    isdecar.istio.is/inject: "false"
-  name: "pipeline-test"
-spec:
-  predictor:
-    model:
-      modelFormat:
-        name: pytorch
-      storageUri: "gs://pipeline_kserve_test_01/dir/gs"
-"""
-
 RUNTIME = """\
 apiVersion: serving.kserve.io/v1alpha1
 kind: ServingRuntime
@@ -58,20 +44,6 @@ spec:
       args:
         - --model_dir=/mnt/models
         - --http_port=8080
-"""
-
-SKLEARN = """\
-apiVersion: serving.kserve.io/v1beta1
-kind: InferenceService
-metadata:
-  name: example-sklearn-isvc
-spec:
-  predictor:
-    model:
-      modelFormat:
-        name: sklearn
-      storageUri: s3://bucket/sklearn/model.joblib
-      runtime: example-runtime
 """
 
 Check = Callable[..., list[str]]

@@ -27,6 +27,7 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.storage.volumes import HostPathVolume, VolumeRequest, create_volume
 from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import PYTHON_IMAGE, free_port, until
+from tests.platforms.kserve.article_manifests import TORCHSERVE
 from tests.platforms.kserve.samples import function, supported
 from tests.platforms.kserve.test_service_manifest import SAMPLES
 
@@ -379,20 +380,7 @@ def test_a_model_for_torchserve_is_deployed_from_a_bucket(
     formats = [supported("pytorch", "1", priority=2)]
     deployer.deploy("kserve-torchserve", servingRuntime={"formats": formats})
     file = tmp_path / "pipeline.yaml"
-    file.write_text("""
-apiVersion: "serving.kserve.io/v1beta1"
-kind: "InferenceService"
-metadata:
-  annotations:
-    isdecar.istio.is/inject: "false"
-  name: "pipeline-test"
-spec:
-  predictor:
-    model:
-      modelFormat:
-        name: pytorch
-      storageUri: "gs://pipeline_kserve_test_01/dir/gs"
-""")
+    file.write_text(TORCHSERVE)
     status, _, errors = commands("deploy", "-f", str(file))
     assert status == 0, errors
     assert "did you mean 'sidecar.istio.io/inject'?" in errors

@@ -27,7 +27,7 @@ WEIGHTS = os.urandom(20_000_000)
 
 @pytest.fixture(scope="module")
 def volume(cluster: Cluster, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder behind the claim `models`."""
+    """The folder of the volume of the claim `models`."""
     require_local_node(cluster)
     require_image(require_engine())
     folder = tmp_path_factory.mktemp("volume")

@@ -141,12 +141,12 @@ def test_a_class_of_kserve_is_a_handler_without_kserve(serve: Serve, version: st
 def test_a_script_of_kfserving_is_a_transformer_without_kfserving(
     serve: Serve, predictor: Callable[..., Predictor], version: str
 ) -> None:
-    behind = predictor()
+    upstream = predictor()
     running = serve(
         SCRIPT,
         version=version,
         handler="main:__main__",
-        arguments=["--predictor_host", behind.host],
+        arguments=["--predictor_host", upstream.host],
     )
     answer = running.send(
         '{"instances": [1]}',
@@ -157,7 +157,7 @@ def test_a_script_of_kfserving_is_a_transformer_without_kfserving(
         cookie="c",
     )
     assert json.loads(answer.body) == {"predictions": ["1", "2"]}
-    call = behind.calls[0]
+    call = upstream.calls[0]
     assert call.path == "/v1/models/under-test:predict"
     assert call.body == {"instances": [2]}
     names = ("x-request-id", "x-b3-traceid", "authorization")
@@ -240,14 +240,16 @@ def test_a_model_with_a_name_of_its_own_is_a_warning(methods: Any) -> None:
 def test_a_predictor_passes_its_status_through_the_transformer(
     serve: Serve, predictor: Callable[..., Predictor]
 ) -> None:
-    behind = predictor(status=418, answer={"error": "a teapot"})
-    running = serve(SCRIPT, handler="main:__main__", arguments=["--predictor_host", behind.host])
+    upstream = predictor(status=418, answer={"error": "a teapot"})
+    running = serve(SCRIPT, handler="main:__main__", arguments=["--predictor_host", upstream.host])
     reply = running.send('{"instances": [1]}', content_type="application/json")
     assert (reply.status, json.loads(reply.body)) == (418, {"error": "a teapot"})
-    behind.close()
+    upstream.close()
     reply = running.send('{"instances": [1]}', content_type="application/json")
     assert reply.status == 503
-    assert f"the predictor http://{behind.host} does not answer" in json.loads(reply.body)["error"]
+    assert (
+        f"the predictor http://{upstream.host} does not answer" in json.loads(reply.body)["error"]
+    )
 
 
 @pytest.mark.parametrize("option", ["--predictor_protocol", "--protocol"])
@@ -255,7 +257,7 @@ def test_a_transformer_calls_its_predictor_over_v2(
     serve: Serve, predictor: Callable[..., Predictor], option: str
 ) -> None:
     tensor = {"name": "predictions", "shape": [2], "datatype": "INT64", "data": [1, 2]}
-    behind = predictor(answer={"model_name": "m", "id": "7", "outputs": [tensor]})
+    upstream = predictor(answer={"model_name": "m", "id": "7", "outputs": [tensor]})
     source = """
         import kserve
 
@@ -271,23 +273,23 @@ def test_a_transformer_calls_its_predictor_over_v2(
             args, _ = kserve.model_server.parser.parse_known_args()
             kserve.ModelServer().start([Transformer(args.model_name)])
     """
-    arguments = ["--model_name", "m", "--predictor_host", behind.host, option, "v2"]
+    arguments = ["--model_name", "m", "--predictor_host", upstream.host, option, "v2"]
     running = serve(source, handler="main:__main__", arguments=arguments)
     assert running.call({"instances": [5]}) == {"predictions": [1, 2]}
-    assert behind.calls[0].path == "/v2/models/m/infer"
+    assert upstream.calls[0].path == "/v2/models/m/infer"
     tensor = {"name": "x", "shape": [1], "datatype": "INT64", "data": [5]}
-    assert behind.calls[0].body == {"id": "7", "inputs": [tensor]}
+    assert upstream.calls[0].body == {"id": "7", "inputs": [tensor]}
 
 
 def test_a_connection_that_the_predictor_has_closed_is_opened_again(
     serve: Serve, predictor: Callable[..., Predictor]
 ) -> None:
-    behind = predictor()
-    running = serve(SCRIPT, handler="main:__main__", arguments=["--predictor_host", behind.host])
+    upstream = predictor()
+    running = serve(SCRIPT, handler="main:__main__", arguments=["--predictor_host", upstream.host])
     running.call({"instances": [1]})
-    behind.drop_connections()
+    upstream.drop_connections()
     running.call({"instances": [1]})
-    assert len(behind.calls) == 2
+    assert len(upstream.calls) == 2
 
 
 SERVER_AT_IMPORT = """
@@ -424,11 +426,11 @@ REQUESTS = {"attributes": {"protocols": ["v1", "v2"], "event": "request"}}
 def test_one_function_is_the_predictor_and_with_its_address_the_transformer(
     serve: Serve, version: str
 ) -> None:
-    behind = serve(PAIR, version=version, trigger=REQUESTS)
-    host = behind.url.partition("://")[2]
+    upstream = serve(PAIR, version=version, trigger=REQUESTS)
+    host = upstream.url.partition("://")[2]
     running = serve(PAIR, version=version, trigger=REQUESTS, arguments=["--predictor_host", host])
     path = "/v1/models/under-test:predict"
-    assert behind.call({"instances": [1]}, path) == {"predictions": [2]}
+    assert upstream.call({"instances": [1]}, path) == {"predictions": [2]}
     assert running.call({"instances": [1]}, path) == {"predictions": ["4"]}
     reply = running.send("{", path)
     assert (reply.status, "error" in json.loads(reply.body)) == (400, True)
@@ -438,7 +440,7 @@ def test_a_transformer_of_functions_calls_its_predictor_over_v2(
     serve: Serve, predictor: Callable[..., Predictor]
 ) -> None:
     tensor = {"name": "y", "shape": [2], "datatype": "FP32", "data": [0.5, 1.5]}
-    behind = predictor(answer={"model_name": "under-test", "id": "7", "outputs": [tensor]})
+    upstream = predictor(answer={"model_name": "under-test", "id": "7", "outputs": [tensor]})
     source = """
         def handler(context, event):
             raise AssertionError
@@ -447,12 +449,12 @@ def test_a_transformer_of_functions_calls_its_predictor_over_v2(
             payload["inputs"][0]["name"] = "renamed"
             return payload
     """
-    arguments = ["--predictor_host", behind.host, "--predictor_protocol=v2"]
+    arguments = ["--predictor_host", upstream.host, "--predictor_protocol=v2"]
     running = serve(source, trigger=REQUESTS, arguments=arguments)
     tensor = {"name": "x", "shape": [2], "datatype": "FP32", "data": [1.0, 2.5]}
     answer = running.call({"id": "7", "inputs": [tensor]}, "/v2/models/under-test/infer")
     assert answer["outputs"][0]["data"] == [0.5, 1.5]
-    sent = behind.calls[0].body["inputs"][0]
+    sent = upstream.calls[0].body["inputs"][0]
     assert (sent["name"], sent["data"]) == ("renamed", [1.0, 2.5])
 
 

@@ -57,8 +57,8 @@ def test_the_protocol_and_the_verb_choose_the_path(host: str) -> None:
     assert client.call("v1", "predict", "m", {}, {}) == {"predictions": [1]}
     assert client.call("v1", "explain", "m", {}, {}) == {"explanations": [2]}
     assert client.call("v2", "predict", "m", {}, {}) == {"outputs": []}
-    behind = PredictorClient(f"http://{host}/prefix/")
-    assert behind.call("v1", "predict", "m", {}, {}) == {"predictions": ["prefix"]}
+    prefixed = PredictorClient(f"http://{host}/prefix/")
+    assert prefixed.call("v1", "predict", "m", {}, {}) == {"predictions": ["prefix"]}
 
 
 @pytest.mark.parametrize(
