@@ -150,7 +150,8 @@ def scene(author: Author, tmp_path: Path) -> Scene:
 
 
 def by_get(scene: Scene) -> None:
-    until("the function is ready", lambda: scene.get() == "ready")
+    # A command that finds the function ready only after its recovery leaves the rest to the next.
+    until("the repair", lambda: scene.get() == "ready" and scene.is_settled)
 
 
 def by_doctor(scene: Scene) -> None:
@@ -211,7 +212,7 @@ def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scen
     author.platform.delete(*scene.key)
     scene.kill("after", "start", "1")
     assert author.platform.functions_to_restore().count(scene.key) == 1
-    until("it is finished", lambda: scene.get() == "ready")
+    by_get(scene)
     assert invoke(author.deployment().http_port) == "two"
     author.platform.delete(*scene.key)
     scene.kill("before", "start", "1")
@@ -226,8 +227,7 @@ def test_a_first_deploy_is_finished_by_the_first_command_that_finds_it_ready(
     author.platform.delete(*scene.key)
     scene.kill("after", "start", "1", flags=("--env", "START_SECONDS=3"))
     assert scene.get() == "building"
-    # A command that finds it ready only after its recovery leaves the rest to the next one.
-    until("it is finished", lambda: scene.get() == "ready" and scene.is_settled)
+    by_get(scene)
 
 
 @pytest.fixture
