@@ -443,3 +443,29 @@ def test_a_start_that_fails_temporarily_is_repeated(serve: Any, start: str) -> N
     eventually(lambda: processor.status()["state"] == "ready")
     assert processor.call()["pid"] != worker
     assert "Traceback" not in processor.log_path.read_text()
+
+
+# Python runs it at the start of the processor.
+SIGNAL_DURING_CLOSE = """
+import asyncio.selector_events
+import os
+import signal
+
+loop = asyncio.selector_events.BaseSelectorEventLoop
+close_pipe = loop._close_self_pipe
+
+
+def close_and_signal(self):
+    close_pipe(self)
+    os.kill(os.getpid(), signal.SIGCHLD)
+
+
+loop._close_self_pipe = close_and_signal
+"""
+
+
+def test_a_child_that_ends_while_the_processor_closes_causes_no_error(serve, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_DURING_CLOSE)
+    processor = serve(DEADLY, environ={"PYTHONPATH": str(tmp_path)})
+    assert processor.end() == 0
+    assert "Traceback" not in processor.log_path.read_text()

@@ -170,10 +170,8 @@ class Processor(ProcessorControl):
         try:
             return sockets.listen_unix(self.config.control)
         except OSError as problem:
-            raise ConfigFileError(
-                "listeners.control: cannot listen on %s: %s"
-                % (self.config.control, problem.strerror)
-            ) from None
+            text = "listeners.control: cannot listen on %s: %s"
+            raise ConfigFileError(text % (self.config.control, problem.strerror)) from None
 
     def drain(self) -> None:
         """Stop accepting; end when the last connection closes or drain_timeout has passed.
@@ -397,4 +395,6 @@ def serve(config: ProcessorConfig) -> int:
         sys.stderr.write("%s\n" % problem)
         return 1
     finally:
+        # The loop closes this pipe before it removes its handlers: a signal in between is an error.
+        signal.set_wakeup_fd(-1)
         loop.close()
