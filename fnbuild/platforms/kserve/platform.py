@@ -218,9 +218,13 @@ class KServePlatform(Platform):
             remedy = f"{cluster_config.NAMESPACE_VARIABLE} names the namespace of KServe"
             yield Finding("kserve", "warning", f"{state}: its configuration cannot be read", remedy)
         runtimes = self.cluster.list(kinds.SERVING_RUNTIME, namespace)
-        runtimes += if_allowed(lambda: self.cluster.list(kinds.CLUSTER_SERVING_RUNTIME, None), [])
-        names = ", ".join(str(runtime["metadata"]["name"]) for runtime in runtimes)
-        yield Finding("kserve", "ok", f"serving runtimes: {names or 'none'}")
+        cluster_wide = if_allowed(
+            lambda: self.cluster.list(kinds.CLUSTER_SERVING_RUNTIME, None), None
+        )
+        runtimes += cluster_wide or []
+        names = ", ".join(str(runtime["metadata"]["name"]) for runtime in runtimes) or "none"
+        scope = " of the namespace" if cluster_wide is None else ""
+        yield Finding("kserve", "ok", f"serving runtimes{scope}: {names}")
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         functions = inventory.list_functions(self.cluster, namespace)

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 
 from fnbuild.errors import PreconditionError
 from fnbuild.function.kserve_settings import KServeSettings, Model
-from fnbuild.function.types import Function, Raw
+from fnbuild.function.types import Function
 from fnbuild.platforms.kserve.cluster_config import KServeConfig
 from fnbuild.platforms.kserve.pod_fields import Mode
-from fnbuild.platforms.kserve.selection import ModelRequest, select_runtime
+from fnbuild.platforms.kserve.selection import (
+    ModelRequest,
+    RuntimeNotFoundError,
+    select_runtime,
+)
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 
@@ -85,12 +89,7 @@ def explain_choices(
         return
     namespace = function.metadata.namespace
     request = ModelRequest(model.format, model.version, model.protocol_version or "", model.runtime)
-    selection = select_runtime(
-        request,
-        cluster.list(kinds.SERVING_RUNTIME, namespace),
-        if_allowed(lambda: cluster.list(kinds.CLUSTER_SERVING_RUNTIME, None), _no_runtimes()),
-    )
-    yield selection.explanation
+    yield _explain_runtime(cluster, namespace, request)
     scheme = model.storage_uri.partition("://")[0]
     limits = ", ".join(f"{name} {quantity}" for name, quantity in config.initializer_limits)
     if limits and model.storage_uri and scheme not in _MOUNTED:
@@ -100,5 +99,17 @@ def explain_choices(
         )
 
 
-def _no_runtimes() -> list[Raw]:
-    return []
+def _explain_runtime(cluster: Cluster, namespace: str, request: ModelRequest) -> str:
+    """Return the choice of a runtime, as far as this user may list the runtimes of the cluster."""
+    namespaced = cluster.list(kinds.SERVING_RUNTIME, namespace)
+    cluster_wide = if_allowed(lambda: cluster.list(kinds.CLUSTER_SERVING_RUNTIME, None), None)
+    try:
+        return select_runtime(request, namespaced, cluster_wide or []).explanation
+    except RuntimeNotFoundError:
+        if cluster_wide is not None:
+            raise
+    target = request.runtime or f"that takes the format {request.description}"
+    return (
+        f"there is no ServingRuntime {target} in namespace {namespace}: KServe looks for a"
+        " ClusterServingRuntime, which this account may not list"
+    )

@@ -95,6 +95,10 @@ class Runtime(KubeObject):
         return next((int(number) for number in priorities if number is not None), None)
 
 
+class RuntimeNotFoundError(PreconditionError):
+    """No runtime has the requested name, or takes the format by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The runtime that KServe takes, and the reason in a sentence."""
@@ -126,7 +130,7 @@ class _Runtimes:
         runtime = next((item for item in self.all if item.name == request.runtime), None)
         place = "model.runtime"
         if runtime is None:
-            raise PreconditionError(
+            raise RuntimeNotFoundError(
                 f"{place}: there is no ServingRuntime or ClusterServingRuntime {request.runtime}"
                 " (KServe: RuntimeNotRecognized)",
                 hint=self._inventory(),
@@ -162,7 +166,7 @@ class _Runtimes:
         ):
             if candidates:
                 return _explained(candidates, request)
-        raise PreconditionError(
+        raise RuntimeNotFoundError(
             f"no serving runtime takes the format {request.description} with protocol"
             f" {request.protocol or DEFAULT_PROTOCOL} by itself (KServe: NoSupportingRuntime)",
             hint=self._remedy(request),

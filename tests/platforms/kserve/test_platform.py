@@ -707,3 +707,27 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         "persistentvolumes",
         "storageclasses.storage.k8s.io",
     }
+
+
+def test_without_rights_in_the_cluster_its_runtimes_are_left_to_kserve(
+    kserve_cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[Raw] = [
+        {"apiGroups": ["", "serving.kserve.io"], "resources": ["*"], "verbs": ["*"]}
+    ]
+    file = kubeconfig_of(kserve_cluster, namespace, "author", rules, tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    deployer = Deployer(KServePlatform(), namespace)
+    model = {"format": "sklearn", "storageUri": "s3://bucket/iris"}
+    [explanation] = deployer.plan("iris", {"model": model}).explanations
+    assert "no ServingRuntime that takes the format sklearn in namespace" in explanation
+    assert "which this account may not list" in explanation
+    named = {**model, "runtime": "kserve-sklearnserver"}
+    [explanation] = deployer.plan("iris", {"model": named}).explanations
+    assert "no ServingRuntime kserve-sklearnserver in namespace" in explanation
+    findings = list(KServePlatform().examine(namespace, areas={"kserve"}))
+    assert "serving runtimes of the namespace: none" in [item.message for item in findings]
+    formats = [supported("sklearn")]
+    deployer.deploy("off", servingRuntime={"formats": formats, "disabled": True})
+    with pytest.raises(PreconditionError, match="RuntimeDisabled"):
+        deployer.plan("iris", {"model": {**model, "runtime": "off"}})
