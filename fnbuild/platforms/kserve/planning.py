@@ -119,9 +119,8 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     record = _new_revision(function_record, store, function, artifact, options, origin)
     live = _live_object(cluster, record, settings)
     mode = _choose_mode(settings, cluster_config, live)
-    context = ServiceContext(
-        mode, stable_revision(function_record, settings), _pull_secret(cluster, function)
-    )
+    stable = _stable_revision(function_record, settings, mode)
+    context = ServiceContext(mode, stable, _pull_secret(cluster, function))
     manifest = render(record, context)
     _check_rules(cluster, manifest, mode)
     require_references(cluster, function, settings)
@@ -201,6 +200,26 @@ def stable_revision(
         f"{function_record.key.name} has no revision that could get the other requests",
         hint="deploy it without `--canary` first",
     )
+
+
+def _stable_revision(
+    function_record: FunctionRecord, settings: KServeSettings, mode: Mode
+) -> RevisionRecord | None:
+    """Return the revision beside a canary; see `stable_revision`.
+
+    Raises `PreconditionError` for a canary with a transformer in Standard mode.
+    """
+    stable = stable_revision(function_record, settings)
+    if stable is None or mode == "Knative":
+        return stable
+    components = {settings.component, kserve_settings(stable.function).component}
+    if components != {"predictor"}:
+        raise PreconditionError(
+            "canaryTrafficPercent: in Standard mode KServe has canaries of predictors only, so the"
+            " new transformer would get no requests",
+            hint="deploy it without a canary, or under another name with `deploymentMode: Knative`",
+        )
+    return stable
 
 
 def _new_revision(  # noqa: PLR0913, PLR0917 (the record, its content and origin)

@@ -168,6 +168,22 @@ def test_a_canary_gets_its_share_and_is_promoted(
     assert word_of(live["spec"]["predictor"]) == "new"
 
 
+@pytest.mark.parametrize(
+    "kserve", [{"component": "pair"}, {"component": "transformer", "predictorImage": PYTHON_IMAGE}]
+)
+def test_a_transformer_has_no_canary_in_standard_mode(
+    kserve: dict[str, Any], deployer: Deployer, platform: KServePlatform
+) -> None:
+    # Without pods, the first revision is ready at once.
+    platform.apply(deployer.plan("labels", kserve, disable=True), deployer.progress.append)
+    canary = {**kserve, "canaryTrafficPercent": 20}
+    with pytest.raises(PreconditionError, match="canaries of predictors only") as error:
+        deployer.plan("labels", canary)
+    assert "`deploymentMode: Knative`" in (error.value.hint or "")
+    with pytest.raises(PreconditionError, match="canaries of predictors only"):
+        deployer.plan("labels", {"canaryTrafficPercent": 20})
+
+
 def test_a_failed_revision_leaves_a_canary_and_a_service_from_a_file_as_they_were(
     deployer: Deployer, platform: KServePlatform, namespace: str
 ) -> None:
