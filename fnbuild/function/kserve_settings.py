@@ -75,8 +75,8 @@ class Model(_Settings, frozen=True):
     """The tag of the runtime's image."""
     protocol_version: Protocol | None = None
     """The protocol that the runtime must speak; v1 if it is not set."""
-    args: list[str] = field(default_factory=list)
-    """Additional arguments of the server."""
+    args: list[str] | None = None
+    """Additional arguments of the runtime, or all those of `predictorImage`."""
     resources: ModelResources = field(default_factory=ModelResources)
     """Limits and requests of the predictor beside a transformer."""
     min_replicas: Count | None = None
@@ -139,9 +139,9 @@ class KServeSettings(_Settings, frozen=True):
     """The settings of a function for KServe.
 
     A `transformer` belongs to the `inferenceService` of another function, or has its predictor
-    from `model` or `predictorImage`. `command` is that of an image that fnbuild did not build. A
-    `pair` runs the function's image as both. With
-    `servingRuntime` the function is a serving runtime instead of a service.
+    from `model` or `predictorImage`. `command` is that of an image that fnbuild did not build; if
+    `args` are set as well, nothing is added to them. A `pair` runs the function's image as both.
+    With `servingRuntime` the function is a serving runtime instead of a service.
     """
 
     component: Literal["predictor", "transformer", "pair"] = "predictor"
@@ -172,8 +172,8 @@ class KServeSettings(_Settings, frozen=True):
     """Send copies of requests and replies."""
     command: list[str] = field(default_factory=list)
     """The command of an image that fnbuild did not build."""
-    args: list[str] = field(default_factory=list)
-    """Additional arguments of the container."""
+    args: list[str] | None = None
+    """All arguments of an existing image, or additional ones of a built image."""
     readiness_path: str = ""
     """The path that answers 200 when the model is loaded."""
 
@@ -248,6 +248,7 @@ def _type_problems(
 
 
 def _value_problems(value: Any, kind: Any, path: FieldPath) -> Iterator[SettingProblem]:
+    kind = _without_none(kind)
     if nested := _struct_of(kind):
         yield from _type_problems(value, nested, path)
     elif get_origin(kind) is list and isinstance(value, list):

@@ -21,6 +21,7 @@ from fnbuild.platforms.kserve.identity import (
     validate_service_name,
 )
 from fnbuild.platforms.kserve.pod_fields import Mode
+from fnbuild.platforms.kubeclient.kinds import INFERENCE_SERVICE
 from fnbuild.runtime.storage.uris import KSERVE_SCHEMES
 
 FRAMEWORKS = (
@@ -39,6 +40,8 @@ _MODEL_FOLDER = "/mnt/models"
 _NOT_IN_CANARIES = (
     "maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling", "workerSpec",
 )  # fmt: skip
+# The arguments by which a server of KServe's kind is recognized.
+_KSERVE_ARGUMENTS = frozenset({"--model_dir", "--http_port", "--grpc_port"})
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _TEMPLATE_FIELD = re.compile(r"\s*\.(Name|Namespace|(Labels|Annotations)\.\w+)\s*")
 
@@ -324,14 +327,22 @@ def _format_problems(formats: list[Raw]) -> Iterator[AdmissionProblem]:
             yield AdmissionProblem(place, "it is no text", f'write it in quotes: "{version}"')
 
 
-def runtime_warnings(manifest: Raw) -> Iterator[AdmissionProblem]:
+def manifest_warnings(manifest: Raw) -> Iterator[AdmissionProblem]:
     """Yield what KServe accepts, but only seems to work."""
-    for index, container in enumerate((manifest.get("spec") or {}).get("containers") or []):
-        names = {str(argument).partition("=")[0] for argument in container.get("args") or []}
-        if "--model_dir" in names and "--model_name" not in names:
+    spec = manifest.get("spec") or {}
+    if manifest["kind"] == INFERENCE_SERVICE.name:
+        # The controller names the model of transformers.
+        containers = (spec.get("predictor") or {}).get("containers")
+        place, argument = "spec.predictor", f"--model_name={manifest['metadata'].get('name')}"
+    else:
+        containers, place, argument = spec.get("containers"), "spec", "--model_name={{.Name}}"
+    for index, container in enumerate(containers or []):
+        names = {str(text).partition("=")[0] for text in container.get("args") or []}
+        if names & _KSERVE_ARGUMENTS and "--model_name" not in names:
             message = "without --model_name the server calls every model `model`"
-            remedy = "add `--model_name={{.Name}}`: KServe fills in the InferenceService's name"
-            yield AdmissionProblem(f"spec.containers[{index}].args", message, remedy)
+            yield AdmissionProblem(
+                f"{place}.containers[{index}].args", message, f"add `{argument}`"
+            )
 
 
 def _template_problems(container: Raw, place: str) -> Iterator[AdmissionProblem]:

@@ -28,6 +28,8 @@ SERVING_CONTAINER = "kserve-container"
 STORAGE_CONTAINER = "storage-initializer"
 HTTP_PORT = 8080
 GRPC_PORT = 8081
+PROBE_SECONDS = 5
+"""The period and the time-out of the readiness probe."""
 
 KNOWN_ANNOTATIONS = (
     MODE_ANNOTATION, AUTOSCALER_ANNOTATION, STOP_ANNOTATION, SERVER_TYPE_ANNOTATION,

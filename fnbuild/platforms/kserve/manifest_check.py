@@ -22,9 +22,9 @@ from fnbuild.platforms.kserve import v1alpha2
 from fnbuild.platforms.kserve.admission import (
     FRAMEWORKS,
     AdmissionProblem,
+    manifest_warnings,
     misspelt_annotations,
     runtime_problems,
-    runtime_warnings,
     service_problems,
 )
 from fnbuild.platforms.kserve.identity import MODE_ANNOTATION
@@ -109,7 +109,7 @@ class _ManifestDocument:
             self._check_service(MODE_WORDS.get(annotations.get(MODE_ANNOTATION, "")))
         else:
             self._report_problems("error", runtime_problems(self.value))
-            self._report_problems("warning", runtime_warnings(self.value))
+        self._report_problems("warning", manifest_warnings(self.value))
         self._report_problems("warning", misspelt_annotations(annotations))
         if not self._source.report.errors:
             self._check_conversion()

@@ -16,6 +16,7 @@ from fnbuild.platforms.kserve.identity import (
     AUTOSCALER_ANNOTATION,
     HTTP_PORT,
     MODE_ANNOTATION,
+    PROBE_SECONDS,
     SERVER_TYPE_ANNOTATION,
 )
 
@@ -125,25 +126,42 @@ def _read_component(component: Raw, place: str, spec: Raw, settings: Raw) -> Non
             settings[key] = component.pop(key)
     if (seconds := component.pop("timeout", None)) is not None:
         spec["eventTimeout"] = f"{seconds}s"
-    if secrets := component.pop("imagePullSecrets", None):
-        spec["imagePullSecrets"] = secrets[0]["name"]
-    volumes = {volume["name"]: volume for volume in component.pop("volumes", None) or []}
+    _read_pull_secret(component, place, spec)
     model = _pop_model(component)
     if model is not None:
         _read_model(model, f"{place}.model", settings)
         _read_container(model, f"{place}.model", spec, settings)
     else:
-        container = _only_container(component, place)
-        _read_container(container, f"{place}.containers[0]", spec, settings)
-        container = {}
-    mounts = spec.pop("volumeMounts", [])
-    if volumes:
-        spec["volumes"] = [
-            {"volume": volumes[mount["name"]], "volumeMount": mount}
-            for mount in mounts
-            if mount["name"] in volumes
-        ]
+        _read_server(component, place, spec, settings)
+    _read_volumes(component, place, spec)
     _require_empty(component, place)
+
+
+def _read_pull_secret(component: Raw, place: str, spec: Raw) -> None:
+    secrets = component.pop("imagePullSecrets", None) or []
+    if len(secrets) > 1:
+        raise InputError(
+            f"{place}.imagePullSecrets: functions have one secret",
+            hint="put the logins of all registries into one secret",
+        )
+    if secrets:
+        spec["imagePullSecrets"] = secrets[0]["name"]
+
+
+def _read_volumes(component: Raw, place: str, spec: Raw) -> None:
+    """Read the volumes of a pod, whose mounts have been read with its container."""
+    volumes = {volume["name"]: volume for volume in component.pop("volumes", None) or []}
+    mounts = spec.pop("volumeMounts", [])
+    if unmatched := volumes.keys() ^ {mount["name"] for mount in mounts}:
+        raise InputError(
+            f"{place}.volumes: {', '.join(sorted(unmatched))} is no volume that the container"
+            " mounts",
+            hint="functions have volumes with a mount; remove the others",
+        )
+    if mounts:
+        spec["volumes"] = [
+            {"volume": volumes[mount["name"]], "volumeMount": mount} for mount in mounts
+        ]
 
 
 def _read_neighbour(predictor: Raw, place: str, settings: Raw) -> None:
@@ -153,8 +171,9 @@ def _read_neighbour(predictor: Raw, place: str, settings: Raw) -> None:
         container = _only_container(predictor, place)
         container.pop("name", None)
         settings["predictorImage"] = container.pop("image", "")
+        arguments = container.pop("args", None) or []
         _require_empty(container, f"{place}.containers[0]")
-        settings["model"] = {}
+        settings["model"] = {"args": arguments}
     else:
         _read_model(model, f"{place}.model", settings)
         for key in ("args", "resources"):
@@ -164,8 +183,6 @@ def _read_neighbour(predictor: Raw, place: str, settings: Raw) -> None:
     fields = {"serviceAccountName": "serviceAccount", "minReplicas": "minReplicas",
               "maxReplicas": "maxReplicas"}  # fmt: skip
     _move(predictor, settings["model"], fields)
-    if not settings["model"]:
-        del settings["model"]
     _require_empty(predictor, place)
 
 
@@ -199,23 +216,50 @@ def _read_container(container: Raw, place: str, spec: Raw, settings: Raw) -> Non
     _move(
         container,
         spec,
-        {key: key for key in ("resources", "envFrom", "imagePullPolicy", "volumeMounts")},
+        {key: key for key in ("resources", "env", "envFrom", "imagePullPolicy", "volumeMounts")},
     )
     _move(container, settings, {"args": "args", "command": "command"})
-    env = container.pop("env", None) or []
-    storage = [item for item in env if item.get("name") == "STORAGE_URI"]
-    if storage:
-        settings["model"] = {"storageUri": storage[0].get("value", "")}
-    if kept := [item for item in env if item.get("name") != "STORAGE_URI"]:
-        spec["env"] = kept
-    ports = container.get("ports") or []
-    if all(port.get("containerPort") == HTTP_PORT for port in ports):
-        container.pop("ports", None)
-    probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
-    if probe.get("path"):
-        settings["readinessPath"] = probe["path"]
-        del container["readinessProbe"]
+    for index, port in enumerate(container.pop("ports", None) or []):
+        _read_port(dict(port), f"{place}.ports[{index}]")
+    if (container.get("readinessProbe") or {}).get("httpGet"):
+        probe = dict(container.pop("readinessProbe"))
+        settings["readinessPath"] = _read_probe(probe, f"{place}.readinessProbe")
     _require_empty(container, place)
+
+
+def _read_server(component: Raw, place: str, spec: Raw, settings: Raw) -> None:
+    """Read the only container of a component or a runtime."""
+    container = _only_container(component, place)
+    _read_container(container, f"{place}.containers[0]", spec, settings)
+    # Without a list, a deploy would add arguments.
+    settings.setdefault("args", [])
+
+
+def _read_port(port: Raw, place: str) -> None:
+    """Accept the port of HTTP, which all functions have. Raises `InputError` for another one."""
+    _accept(port, "containerPort", HTTP_PORT)
+    _accept(port, "protocol", "TCP")
+    _accept(port, "name", "http", "http1")
+    _require_empty(port, place)
+
+
+def _read_probe(probe: Raw, place: str) -> str:
+    """Return the path of a probe. Raises `InputError` for settings that functions do not have."""
+    request = dict(probe.pop("httpGet"))
+    path = str(request.pop("path", None) or "/")
+    _accept(request, "port", HTTP_PORT)
+    _accept(request, "scheme", "HTTP")
+    _require_empty(request, f"{place}.httpGet")
+    for name in ("periodSeconds", "timeoutSeconds"):
+        _accept(probe, name, PROBE_SECONDS)
+    _require_empty(probe, place)
+    return path
+
+
+def _accept(content: Raw, key: str, *values: Any) -> None:
+    """Remove a field with one of the values that all functions have."""
+    if content.get(key) in values:
+        del content[key]
 
 
 def _only_container(component: Raw, place: str) -> Raw:
@@ -235,7 +279,9 @@ def _runtime_settings(content: Raw, spec: Raw) -> Raw:
     if content.get("multiModel") is False:
         del content["multiModel"]
     settings: Raw = {"servingRuntime": runtime}
-    _read_container(_only_container(content, "spec"), "spec.containers[0]", spec, settings)
+    _read_server(content, "spec", spec, settings)
+    _read_pull_secret(content, "spec", spec)
+    _read_volumes(content, "spec", spec)
     for key in ("nodeSelector", "affinity", "tolerations"):
         _move(content, spec, {key: key})
     _require_empty(content, "spec")
@@ -251,9 +297,14 @@ def _move(source: Raw, target: Raw, names: dict[str, str]) -> None:
 
 
 def _require_empty(content: Raw, place: str) -> None:
-    left = [key for key, value in content.items() if value is not None]
+    left = [_description(key, value) for key, value in content.items() if value is not None]
     if left:
         raise InputError(
             f"{place}: functions have no {', '.join(sorted(left))}",
             hint="remove it, or apply the manifest itself with kubectl",
         )
+
+
+def _description(key: str, value: Any) -> str:
+    """Return a field for an error; the value says which other one functions have."""
+    return key if isinstance(value, dict | list) else f"{key}: {value}"

@@ -142,6 +142,7 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     warnings = (
         *artifact.warnings,
         *configuration_warnings(function, settings, mode),
+        *map(str, admission.manifest_warnings(manifest)),
         *cluster_warnings(cluster_config),
         *image_warnings(function, artifact),
         *([conflict] if conflict else []),

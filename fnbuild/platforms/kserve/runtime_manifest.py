@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from fnbuild.function.kserve_settings import RuntimeSettings, SupportedFormat, kserve_settings
+from fnbuild.function.kserve_settings import (
+    KServeSettings,
+    RuntimeSettings,
+    SupportedFormat,
+    kserve_settings,
+)
 from fnbuild.function.types import Raw, to_dict
 from fnbuild.names import PROCESSOR_PATH
 from fnbuild.platforms import Manifest
@@ -57,13 +62,10 @@ def _format(item: SupportedFormat) -> Raw:
 def _container(record: RevisionRecord) -> Raw:
     spec = record.function.spec
     settings = kserve_settings(record.function)
-    arguments = list(settings.args or _DEFAULT_ARGUMENTS)
-    if not names_model(arguments):
-        arguments.insert(0, _NAME_ARGUMENT)
     container: Raw = {"name": SERVING_CONTAINER, "image": record.image_reference}
     if command := [PROCESSOR_PATH] if record.is_built else settings.command:
         container["command"] = list(command)
-    container["args"] = arguments
+    container["args"] = _arguments(record, settings)
     env = [variable_entry(variable) for variable in spec.env]
     if env:
         container["env"] = env
@@ -73,6 +75,15 @@ def _container(record: RevisionRecord) -> Raw:
     if spec.image_pull_policy:
         container["imagePullPolicy"] = spec.image_pull_policy
     return container
+
+
+def _arguments(record: RevisionRecord, settings: KServeSettings) -> list[str]:
+    if settings.args is None:
+        return [_NAME_ARGUMENT, *_DEFAULT_ARGUMENTS]
+    # A server that is not of KServe's kind may refuse other arguments.
+    if not record.is_built or names_model(settings.args):
+        return list(settings.args)
+    return [_NAME_ARGUMENT, *settings.args]
 
 
 def _pod_settings(record: RevisionRecord, pull_secret: str) -> Raw:

@@ -17,6 +17,7 @@ from fnbuild.platforms.kserve.identity import (
     GRPC_PORT,
     HTTP_PORT,
     MODE_ANNOTATION,
+    PROBE_SECONDS,
     PROGRESS_DEADLINE_ANNOTATION,
     RESTART_ANNOTATION,
     SERVING_CONTAINER,
@@ -135,7 +136,7 @@ def _own_component(
         spec, context.mode, context.pull_secret
     )
     component["model"] = _model(settings.model) | container_fields(spec, context.mode)
-    if arguments := [*settings.model.args, *settings.args]:
+    if arguments := [*(settings.model.args or ()), *(settings.args or ())]:
         component["model"]["args"] = arguments
     return component | _request_settings(settings)
 
@@ -161,12 +162,16 @@ def _with_code(
     model = settings.model
     if model is not None and not model.format and model.storage_uri:
         env.append({"name": "STORAGE_URI", "value": model.storage_uri})
-    arguments = _arguments(function, settings, env, is_transformer=is_transformer)
-    container["args"] = [*arguments, *settings.args]
+    if record.is_built or settings.args is None:
+        container["args"] = _arguments(function, settings, env, is_transformer=is_transformer)
+    else:
+        # A server that is not of KServe's kind may refuse other arguments.
+        container["args"] = list(settings.args)
     container["ports"] = _ports(function, context.mode)
     if path := settings.readiness_path or (_HEALTH_PATH if record.is_built else ""):
         probe = {"path": path, "port": HTTP_PORT}
-        container["readinessProbe"] = {"httpGet": probe, "periodSeconds": 5, "timeoutSeconds": 5}
+        seconds = {"periodSeconds": PROBE_SECONDS, "timeoutSeconds": PROBE_SECONDS}
+        container["readinessProbe"] = {"httpGet": probe, **seconds}
     component = _scaling(record, settings, context) | pod_fields(
         function.spec, context.mode, context.pull_secret
     )
@@ -184,10 +189,11 @@ def _arguments(
 ) -> list[str]:
     """Return KServe's arguments. The controller adds a transformer's model and predictor."""
     own_name = str(_http_attributes(function).get("model") or "")
+    own_arguments = settings.args or []
     # The controller adds no name if any argument begins like this.
-    is_left_out = any(argument.startswith("--model_name") for argument in settings.args)
+    is_left_out = any(argument.startswith("--model_name") for argument in own_arguments)
     arguments = []
-    if (not is_transformer or own_name or is_left_out) and not names_model(settings.args):
+    if (not is_transformer or own_name or is_left_out) and not names_model(own_arguments):
         arguments.append(f"--model_name={own_name or service_name(function, settings)}")
     protocol = settings.model.protocol_version if settings.model else None
     if settings.component == "pair" and "v1" not in _protocols(function):
@@ -196,7 +202,7 @@ def _arguments(
         arguments.append(f"--predictor_protocol={protocol}")
         # The controller chooses the predictor's port by it.
         env.append({"name": "PROTOCOL", "value": protocol})
-    return arguments
+    return [*arguments, *own_arguments]
 
 
 def _ports(function: Function, mode: Mode) -> list[Raw]:
@@ -223,23 +229,31 @@ def _image_predictor(
     record: RevisionRecord, settings: KServeSettings, context: ServiceContext
 ) -> Raw:
     """Return a predictor from another image, beside the function as its transformer."""
+    model = settings.model or Model()
+    arguments = model.args
+    if arguments is None:
+        arguments = [f"--model_name={model_name(record.function)}"]
     container: Raw = {
         "name": SERVING_CONTAINER,
         "image": settings.predictor_image,
-        "args": [f"--model_name={model_name(record.function)}"],
+        "args": list(arguments),
+        **_resources(model),
     }
-    return _beside(record, settings.model or Model(), context) | {"containers": [container]}
+    return _beside(record, model, context) | {"containers": [container]}
 
 
 def _model_predictor(record: RevisionRecord, model: Model, context: ServiceContext) -> Raw:
     """Return a predictor that a serving runtime runs, beside the function as its transformer."""
-    content = _model(model)
-    resources = {"limits": model.resources.limits, "requests": model.resources.requests}
-    if content_resources := {key: value for key, value in resources.items() if value}:
-        content["resources"] = content_resources
+    content = _model(model) | _resources(model)
     if model.args:
         content["args"] = list(model.args)
     return _beside(record, model, context) | {"model": content}
+
+
+def _resources(model: Model) -> Raw:
+    resources = {"limits": model.resources.limits, "requests": model.resources.requests}
+    set_resources = {key: value for key, value in resources.items() if value}
+    return {"resources": set_resources} if set_resources else {}
 
 
 def _beside(record: RevisionRecord, model: Model, context: ServiceContext) -> Raw:

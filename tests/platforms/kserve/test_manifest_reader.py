@@ -94,6 +94,7 @@ def test_the_transformer_of_kfserving_comes_back_as_v1beta1() -> None:
     assert config["spec"]["image"] == "someone/transformer:1"
     assert config["spec"]["platform"]["attributes"]["kserve"] == {
         "component": "transformer",
+        "args": [],
         "model": {
             "format": "tensorflow",
             "storageUri": "pvc://model-pvc/saved_models/",
@@ -140,6 +141,50 @@ def test_old_frameworks_and_custom_containers_are_read() -> None:
     )
     assert {"name": "STORAGE_URI", "value": "s3://bucket/m"} in result["env"]
     assert result["readinessProbe"]["httpGet"]["path"] == "/v1/models/cats"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "http.server"]])
+def test_nothing_is_added_to_the_arguments_of_a_manifest(arguments: list[str]) -> None:
+    container = {"name": "kserve-container", "image": "server:1", "command": ["python"]}
+    if arguments:
+        container["args"] = arguments
+    spec = {"predictor": {"containers": [container]}, "transformer": {"containers": [container]}}
+    pair = rendered({**SERVICE, "spec": spec | {"predictor": {"containers": [{"image": "p:1"}]}}})
+    for component in (
+        rendered({**SERVICE, "spec": {"predictor": spec["predictor"]}})["spec"]["predictor"],
+        pair["spec"]["transformer"],
+        rendered({**RUNTIME, "spec": {**RUNTIME["spec"], "containers": [container]}})["spec"],
+    ):
+        [result] = component["containers"]
+        assert (result["command"], result["args"]) == (["python"], arguments)
+    assert pair["spec"]["predictor"]["containers"][0]["args"] == []
+
+
+SECRETS = [{"name": "first"}, {"name": "second"}]
+
+
+@pytest.mark.parametrize(
+    ("container", "pod", "text"),
+    [
+        ({"ports": [{"containerPort": 8080, "name": "h2c"}]}, {}, r"ports\[0\]: .* name: h2c"),
+        ({"ports": [{"containerPort": 9000}]}, {}, r"ports\[0\]: .* containerPort: 9000"),
+        ({"readinessProbe": {"httpGet": {"path": "/", "port": 9000}}}, {},
+         r"readinessProbe.httpGet: .* port: 9000"),
+        ({"readinessProbe": {"httpGet": {"path": "/", "port": 8080, "scheme": "HTTPS"}}}, {},
+         "scheme: HTTPS"),
+        ({"readinessProbe": {"httpGet": {"port": 8080}, "initialDelaySeconds": 9}}, {},
+         "readinessProbe: .* initialDelaySeconds: 9"),
+        ({"volumeMounts": [{"name": "cache", "mountPath": "/cache"}]}, {}, "volumes: cache is no"),
+        ({}, {"volumes": [{"name": "cache", "emptyDir": {}}]}, "volumes: cache is no"),
+        ({}, {"imagePullSecrets": SECRETS}, "imagePullSecrets: functions have one secret"),
+    ],
+)  # fmt: skip
+def test_settings_that_functions_lack_are_not_lost(
+    container: dict[str, Any], pod: dict[str, Any], text: str
+) -> None:
+    predictor = {"containers": [{"image": "server:1", **container}], **pod}
+    with pytest.raises(InputError, match=rf"spec\.predictor.*{text}"):
+        function_config({**SERVICE, "spec": {"predictor": predictor}})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fnbuild.function.kserve_settings import kserve_settings
-from fnbuild.platforms.kserve.admission import runtime_problems
+from fnbuild.platforms.kserve.admission import manifest_warnings, runtime_problems
 from fnbuild.platforms.kserve.runtime_manifest import render_runtime
 from tests.platforms.kserve.samples import function, revision
 from tests.platforms.kserve.schemas import schema_errors
@@ -56,11 +56,24 @@ def test_a_runtime_around_an_image_is_that_of_the_article() -> None:
         (["--model_name_or_path=/m"], ["--model_name={{.Name}}", "--model_name_or_path=/m"]),
     ],
 )
-def test_the_model_name_is_added_to_other_arguments(
+def test_the_model_name_is_added_to_the_arguments_of_a_built_image(
     arguments: list[str], expected: list[str]
 ) -> None:
-    [container] = render({**SETTINGS, "args": arguments})["spec"]["containers"]
+    built = render({**SETTINGS, "args": arguments}, "c0de" * 16)
+    [container] = built["spec"]["containers"]
     assert container["args"] == expected
+
+
+@pytest.mark.parametrize("arguments", [[], ["tritonserver", "--model-store=/mnt/models"]])
+def test_nothing_is_added_to_the_arguments_of_an_existing_image(arguments: list[str]) -> None:
+    manifest = render({**SETTINGS, "command": ["serve"], "args": arguments})
+    [container] = manifest["spec"]["containers"]
+    assert (container["command"], container["args"]) == (["serve"], arguments)
+    assert list(manifest_warnings(manifest)) == []
+    own = render({**SETTINGS, "args": ["--model_dir=/mnt/models"]})
+    [warning] = manifest_warnings(own)
+    assert warning.place == "spec.containers[0].args"
+    assert warning.remedy == "add `--model_name={{.Name}}`"
 
 
 def test_a_runtime_of_the_cluster_has_no_namespace() -> None:

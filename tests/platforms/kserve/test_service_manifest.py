@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.platforms.kserve.admission import service_problems
+from fnbuild.platforms.kserve.admission import manifest_warnings, service_problems
 from fnbuild.platforms.kserve.pod_fields import Mode
 from fnbuild.platforms.kserve.service_manifest import ServiceContext, render_service
 from tests.platforms.kserve.samples import SKLEARN, function, revision, service
@@ -126,6 +126,28 @@ def test_another_argument_with_the_same_beginning_does_not_replace_the_model_nam
     settings["args"] = ["--model_name", "own"]
     manifest = service(function("prepare", settings))
     assert container_of(manifest, "transformer")["args"] == ["--model_name", "own"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["tritonserver", "--model-store=/mnt/models"]])
+def test_nothing_is_added_to_the_arguments_of_an_existing_image(arguments: list[str]) -> None:
+    image = function(kserve={"args": arguments})
+    assert container_of(service(image, digest=""))["args"] == arguments
+    beside = {"component": "transformer", "predictorImage": "p:1", "model": {"args": arguments}}
+    manifest = service(function(kserve=beside))
+    assert container_of(manifest)["args"] == arguments
+    assert list(manifest_warnings(manifest)) == []
+    # Without a list, the server is taken for one of KServe's kind.
+    assert container_of(service(function(), digest=""))["args"] == ["--model_name=greeter"]
+
+
+def test_a_server_of_kserves_kind_without_its_model_name_has_a_warning() -> None:
+    image = function(kserve={"args": ["--http_port=8080"]})
+    [warning] = manifest_warnings(service(image, digest=""))
+    assert (warning.place, warning.remedy) == (
+        "spec.predictor.containers[0].args",
+        "add `--model_name=greeter`",
+    )
+    assert list(manifest_warnings(service(image))) == []
 
 
 def test_the_controller_names_the_model_and_the_predictor_of_transformers() -> None:
