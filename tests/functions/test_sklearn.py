@@ -152,7 +152,7 @@ def test_the_article_about_serving_runtimes(
         "--model_dir=/mnt/models",
         "--http_port=8080",
     ]
-    assert container["env"] == [{"name": "PREDICT_PROBA", "value": "True"}]
+    assert container["env"][0] == {"name": "PREDICT_PROBA", "value": "True"}
     [model_format] = runtime["spec"]["supportedModelFormats"]
     assert (model_format["name"], model_format["autoSelect"]) == ("sklearn", False)
     service = yaml.safe_load(SKLEARN)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Literal
 
+from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.errors import InputError
 from fnbuild.function.types import EnvVar, Raw, Spec, to_dict
+from fnbuild.platforms.kserve.identity import HTTP_PORT, PROBE_SECONDS
+from fnbuild.platforms.kserve.revision_record import RevisionRecord
 
 Mode = Literal["Standard", "Knative"]
 
@@ -17,6 +21,8 @@ MODE_WORDS: dict[str, Mode] = {
     "Serverless": "Knative",
 }
 """The modes by their present and former names."""
+
+_PROCESSOR_VARIABLE = "FNBUILD_PROCESSOR"
 
 
 def pod_fields(spec: Spec, mode: Mode, pull_secret: str) -> Raw:
@@ -67,6 +73,19 @@ def variable_entry(variable: EnvVar) -> Raw:
     if variable.value_from is not None:
         return {"name": variable.name, "valueFrom": variable.value_from}
     return {"name": variable.name, "value": variable.value}
+
+
+def processor_variable(record: RevisionRecord) -> Raw:
+    """Return the variable with the configuration of the processor, without values of secrets."""
+    processor = processor_settings(record.function, record.pod_revision)
+    value = json.dumps(processor, sort_keys=True, separators=(",", ":"))
+    return {"name": _PROCESSOR_VARIABLE, "value": value}
+
+
+def readiness_probe(path: str) -> Raw:
+    request = {"path": path, "port": HTTP_PORT}
+    seconds = {"periodSeconds": PROBE_SECONDS, "timeoutSeconds": PROBE_SECONDS}
+    return {"httpGet": request, **seconds}
 
 
 def names_model(arguments: Iterable[str]) -> bool:

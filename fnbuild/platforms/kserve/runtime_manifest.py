@@ -8,7 +8,7 @@ from fnbuild.function.kserve_settings import (
     SupportedFormat,
     kserve_settings,
 )
-from fnbuild.function.types import Raw, to_dict
+from fnbuild.function.types import Raw
 from fnbuild.names import PROCESSOR_PATH
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kserve.identity import (
@@ -18,7 +18,13 @@ from fnbuild.platforms.kserve.identity import (
     object_labels,
     qualified_annotations,
 )
-from fnbuild.platforms.kserve.pod_fields import names_model, pod_volumes, variable_entry
+from fnbuild.platforms.kserve.pod_fields import (
+    container_fields,
+    names_model,
+    pod_volumes,
+    processor_variable,
+    readiness_probe,
+)
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import CLUSTER_SERVING_RUNTIME, SERVING_RUNTIME
 
@@ -60,20 +66,22 @@ def _format(item: SupportedFormat) -> Raw:
 
 
 def _container(record: RevisionRecord) -> Raw:
-    spec = record.function.spec
     settings = kserve_settings(record.function)
     container: Raw = {"name": SERVING_CONTAINER, "image": record.image_reference}
     if command := [PROCESSOR_PATH] if record.is_built else settings.command:
         container["command"] = list(command)
     container["args"] = _arguments(record, settings)
-    env = [variable_entry(variable) for variable in spec.env]
-    if env:
-        container["env"] = env
-    if resources := to_dict(spec.resources):
-        container["resources"] = resources
-    container["securityContext"] = {"allowPrivilegeEscalation": False}
-    if spec.image_pull_policy:
-        container["imagePullPolicy"] = spec.image_pull_policy
+    # The mode is that of the services, and both of them accept these fields.
+    container |= container_fields(record.function.spec, "Standard")
+    if record.is_built:
+        variable = processor_variable(record)
+        # KServe would take two braces for the begin of a template.
+        variable["value"] = variable["value"].replace("{{", "{\\u007b")
+        container["env"].append(variable)
+    if not container["env"]:
+        del container["env"]
+    if settings.readiness_path:
+        container["readinessProbe"] = readiness_probe(settings.readiness_path)
     return container
 
 
@@ -94,6 +102,7 @@ def _pod_settings(record: RevisionRecord, pull_secret: str) -> Raw:
         "nodeSelector": dict(spec.node_selector),
         "affinity": spec.affinity,
         "tolerations": spec.tolerations,
+        "hostIPC": spec.host_ipc,
         "volumes": pod_volumes(spec),
     }
     return {name: value for name, value in settings.items() if value}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 
 from fnbuild.builder.grpc_packages import serves_grpc
-from fnbuild.builder.processor_settings import event_seconds, processor_settings
+from fnbuild.builder.processor_settings import event_seconds
 from fnbuild.function.kserve_settings import KServeSettings, Model, kserve_settings
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import PROCESSOR_PATH
@@ -17,7 +16,6 @@ from fnbuild.platforms.kserve.identity import (
     GRPC_PORT,
     HTTP_PORT,
     MODE_ANNOTATION,
-    PROBE_SECONDS,
     PROGRESS_DEADLINE_ANNOTATION,
     RESTART_ANNOTATION,
     SERVING_CONTAINER,
@@ -25,7 +23,14 @@ from fnbuild.platforms.kserve.identity import (
     object_labels,
     qualified_annotations,
 )
-from fnbuild.platforms.kserve.pod_fields import Mode, container_fields, names_model, pod_fields
+from fnbuild.platforms.kserve.pod_fields import (
+    Mode,
+    container_fields,
+    names_model,
+    pod_fields,
+    processor_variable,
+    readiness_probe,
+)
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import INFERENCE_SERVICE
 from fnbuild.platforms.settings import needs_gpu
@@ -33,7 +38,6 @@ from fnbuild.platforms.settings import needs_gpu
 CANARY_NAME = "canary"
 """The name of the canary's predictor in Standard mode."""
 
-PROCESSOR_VARIABLE = "FNBUILD_PROCESSOR"
 _HEALTH_PATH = "/__internal/health"
 _FULL_TRAFFIC = 100
 # The fields of a canary's predictor that its service decides.
@@ -156,9 +160,7 @@ def _with_code(
     container |= container_fields(function.spec, context.mode)
     env = container["env"]
     if record.is_built:
-        processor = processor_settings(function, record.pod_revision)
-        value = json.dumps(processor, sort_keys=True, separators=(",", ":"))
-        env.append({"name": PROCESSOR_VARIABLE, "value": value})
+        env.append(processor_variable(record))
     model = settings.model
     if model is not None and not model.format and model.storage_uri:
         env.append({"name": "STORAGE_URI", "value": model.storage_uri})
@@ -169,9 +171,7 @@ def _with_code(
         container["args"] = list(settings.args)
     container["ports"] = _ports(function, context.mode)
     if path := settings.readiness_path or (_HEALTH_PATH if record.is_built else ""):
-        probe = {"path": path, "port": HTTP_PORT}
-        seconds = {"periodSeconds": PROBE_SECONDS, "timeoutSeconds": PROBE_SECONDS}
-        container["readinessProbe"] = {"httpGet": probe, **seconds}
+        container["readinessProbe"] = readiness_probe(path)
     component = _scaling(record, settings, context) | pod_fields(
         function.spec, context.mode, context.pull_secret
     )

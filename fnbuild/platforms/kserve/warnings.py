@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.image.references import explicit_registry
 from fnbuild.function.kserve_settings import KServeSettings
-from fnbuild.function.types import Function
+from fnbuild.function.types import Function, Spec
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kserve.admission import misspelt_annotations
 from fnbuild.platforms.kserve.cluster_config import NAMESPACE_VARIABLE, KServeConfig
@@ -66,19 +66,45 @@ def _knative_warnings(function: Function) -> list[str]:
 def _ignored_settings(function: Function, settings: KServeSettings) -> list[str]:
     """Return the keys of spec that are set and have no effect."""
     spec = function.spec
-    keys = {
+    keys: dict[str, object] = {
         "devices": spec.devices,
         "sidecars": spec.sidecars,
         "serviceType": spec.service_type,
         "scaleToZero": spec.scale_to_zero,
         "autoScaleMetrics": spec.auto_scale_metrics,
         "customScalingMetricSpecs": spec.custom_scaling_metric_specs,
-        "eventTimeout": spec.event_timeout and settings.serving_runtime is not None,
         "platform.attributes.hardened": spec.platform.attributes.get("hardened"),
         "platform.attributes.allowFrom": spec.platform.attributes.get("allowFrom"),
         "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
     }
+    if settings.serving_runtime is not None:
+        keys |= _settings_of_services(spec, settings)
     return [key for key, value in keys.items() if value] + ignored_trigger_attributes(function)
+
+
+def _settings_of_services(spec: Spec, settings: KServeSettings) -> dict[str, object]:
+    """Return the settings that a serving runtime leaves to the services that use it."""
+    return {
+        "eventTimeout": spec.event_timeout,
+        "replicas": spec.replicas,
+        "minReplicas": spec.min_replicas,
+        "maxReplicas": spec.max_replicas,
+        "targetCPU": spec.target_cpu,
+        "serviceAccount": spec.service_account,
+        "securityContext": spec.security_context,
+        "priorityClassName": spec.priority_class_name,
+        "nodeName": spec.node_name,
+        "initContainers": spec.init_containers,
+        "deploymentStrategy": spec.deployment_strategy,
+        "kserve.deploymentMode": settings.deployment_mode,
+        "kserve.autoscalerClass": settings.autoscaler_class,
+        "kserve.canaryTrafficPercent": settings.canary_traffic_percent,
+        "kserve.containerConcurrency": settings.container_concurrency,
+        "kserve.scaleMetric": settings.scale_metric,
+        "kserve.scaleTarget": settings.scale_target,
+        "kserve.batcher": settings.batcher,
+        "kserve.logger": settings.logger,
+    }
 
 
 def cluster_warnings(config: KServeConfig) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fnbuild.function.kserve_settings import kserve_settings
 from fnbuild.platforms.kserve.admission import manifest_warnings, runtime_problems
 from fnbuild.platforms.kserve.runtime_manifest import render_runtime
+from fnbuild.platforms.kserve.warnings import configuration_warnings
 from tests.platforms.kserve.samples import function, revision
 from tests.platforms.kserve.schemas import schema_errors
 
@@ -85,6 +87,47 @@ def test_a_runtime_of_the_cluster_has_no_namespace() -> None:
     assert manifest["spec"]["disabled"] is True
 
 
-def test_a_runtime_of_a_function_runs_its_processor() -> None:
-    [container] = render(SETTINGS, "c0de" * 16)["spec"]["containers"]
+def test_a_runtime_of_a_function_runs_its_processor_with_its_triggers() -> None:
+    trigger = {"kind": "http", "numWorkers": 3}
+    built = render(SETTINGS, "c0de" * 16, triggers={"http": trigger}, description="a {{b}} {{{c")
+    [container] = built["spec"]["containers"]
     assert container["command"] == ["/usr/local/bin/processor"]
+    [variable] = container["env"]
+    assert variable["name"] == "FNBUILD_PROCESSOR"
+    # KServe would read it as a template.
+    assert "{{" not in variable["value"]
+    processor = json.loads(variable["value"])
+    assert processor["triggers"]["http"]["num_workers"] == 3
+    assert processor["function"]["description"] == "a {{b}} {{{c"
+
+
+def test_settings_of_a_runtime_reach_its_pods_or_are_reported() -> None:
+    source = {"secretRef": {"name": "bucket"}}
+    mount = {"name": "cache", "mountPath": "/cache"}
+    volume = {"volume": {"name": "cache", "emptyDir": {}}, "volumeMount": mount}
+    runtime = render(
+        {**SETTINGS, "readinessPath": "/ready"}, volumes=[volume], envFrom=[source], hostIPC=True
+    )
+    assert runtime["spec"]["volumes"] == [volume["volume"]]
+    assert runtime["spec"]["hostIPC"] is True
+    [container] = runtime["spec"]["containers"]
+    assert container["volumeMounts"] == [mount]
+    assert container["envFrom"] == [source]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": 8080}
+
+    def warnings(kserve: dict[str, Any], **spec: Any) -> tuple[str, ...]:
+        described = function("runtime", kserve, **spec)
+        return configuration_warnings(described, kserve_settings(described), "Standard")
+
+    assert warnings(SETTINGS) == ()
+    ignored = {
+        "minReplicas": 2,
+        "serviceAccount": "models",
+        "securityContext": {"runAsUser": 1},
+        "priorityClassName": "high",
+        "eventTimeout": "30s",
+    }
+    [warning] = warnings({**SETTINGS, "containerConcurrency": 4}, **ignored)
+    for name in (*ignored, "kserve.containerConcurrency"):
+        assert name in warning
+    assert warnings({}, **ignored) == ()
