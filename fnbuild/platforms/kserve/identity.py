@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 
 from fnbuild.errors import InputError
-from fnbuild.function.types import Function
+from fnbuild.function.types import Function, Raw
 from fnbuild.names import FUNCTION_LABEL, PROJECT_LABEL
 from fnbuild.platforms.base import FunctionKey
-from fnbuild.platforms.kubeclient.ownership import MANAGED_BY, MANAGER
+from fnbuild.platforms.kubeclient.ownership import MANAGED_BY, MANAGER, labels_of
 
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
@@ -19,6 +19,8 @@ RESTART_ANNOTATION = "fnbuild.io/restarted"
 SERVER_TYPE_ANNOTATION = "serving.kserve.io/server-type"
 PROGRESS_DEADLINE_ANNOTATION = "serving.knative.dev/progress-deadline"
 
+NAMESPACE_LABEL = "fnbuild.io/namespace"
+"""The label of a ClusterServingRuntime that names the namespace of its function."""
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 """The label of the pods that names their InferenceService."""
 COMPONENT_LABEL = "component"
@@ -70,6 +72,12 @@ def validate_service_name(name: str, place: str) -> None:
             hint=f"shorten it by {len(name) - MAX_NAME_LENGTH}: KServe adds `-predictor` or"
             " `-transformer`, and the result is the name of a Service",
         )
+
+
+def owner_namespace(obj: Raw) -> str:
+    """Return the namespace of an object's function; "" if the object does not name it."""
+    metadata = obj["metadata"]
+    return str(metadata.get("namespace") or labels_of(obj).get(NAMESPACE_LABEL, ""))
 
 
 def object_labels(function: Function) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fnbuild.errors import NotFoundError
-from fnbuild.function.kserve_settings import KServeSettings, kserve_settings
+from fnbuild.function.kserve_settings import KServeSettings, RuntimeSettings, kserve_settings
 from fnbuild.function.types import Raw
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.errors import function_not_found_error
 from fnbuild.platforms.kserve import records
-from fnbuild.platforms.kserve.identity import COMPONENT_LABEL, SERVICE_LABEL
+from fnbuild.platforms.kserve.identity import COMPONENT_LABEL, SERVICE_LABEL, owner_namespace
 from fnbuild.platforms.kserve.records import FunctionRecord
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kserve.service_status import InferenceService
@@ -74,11 +74,18 @@ def read_function(cluster: Cluster, key: FunctionKey) -> FunctionObjects:
     if not cluster.serves(kinds.INFERENCE_SERVICE):
         return objects
     if (runtime := objects.settings.serving_runtime) is not None:
-        kind = kinds.CLUSTER_SERVING_RUNTIME if runtime.cluster else kinds.SERVING_RUNTIME
-        return FunctionObjects(objects.record, None, cluster.get(kind, key.namespace, key.name))
+        return FunctionObjects(objects.record, None, read_runtime(cluster, key, runtime))
     service = cluster.get(kinds.INFERENCE_SERVICE, key.namespace, objects.service_name)
     typed = None if service is None else InferenceService(service)
     return FunctionObjects(objects.record, typed)
+
+
+def read_runtime(cluster: Cluster, key: FunctionKey, settings: RuntimeSettings) -> Raw | None:
+    """Return the serving runtime of a function, unless it is that of another namespace."""
+    kind = kinds.CLUSTER_SERVING_RUNTIME if settings.cluster else kinds.SERVING_RUNTIME
+    runtime = cluster.get(kind, key.namespace, key.name)
+    is_own = runtime is not None and owner_namespace(runtime) in ("", key.namespace)
+    return runtime if is_own else None
 
 
 def existing_function(cluster: Cluster, key: FunctionKey) -> FunctionObjects:
@@ -103,8 +110,7 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
         objects = FunctionObjects(all_records.get(name) or FunctionRecord(key))
         runtime = None
         if (settings := objects.settings.serving_runtime) is not None:
-            kind = kinds.CLUSTER_SERVING_RUNTIME if settings.cluster else kinds.SERVING_RUNTIME
-            runtime = cluster.get(kind, namespace, name)
+            runtime = read_runtime(cluster, key, settings)
         service = None if settings is not None else services.get(objects.service_name)
         functions.append(FunctionObjects(objects.record, service, runtime))
     return functions

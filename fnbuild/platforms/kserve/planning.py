@@ -13,7 +13,11 @@ from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, FunctionKey, make_change, with_new_revision
 from fnbuild.platforms.kserve import admission, selection
 from fnbuild.platforms.kserve.cluster_config import KServeConfig, read_config, require_installed
-from fnbuild.platforms.kserve.identity import validate_service_name, validated_key
+from fnbuild.platforms.kserve.identity import (
+    owner_namespace,
+    validate_service_name,
+    validated_key,
+)
 from fnbuild.platforms.kserve.pod_fields import MODE_WORDS, Mode
 from fnbuild.platforms.kserve.records import FunctionRecord
 from fnbuild.platforms.kserve.references import (
@@ -280,8 +284,8 @@ def _pinned_reference(applied: RevisionRecord | None, artifact: Artifact) -> str
 def _live_object(cluster: Cluster, record: RevisionRecord, settings: KServeSettings) -> Raw | None:
     """Return the object that the deploy changes, if it exists.
 
-    Raises `ConflictError` for an object of another tool, and `PreconditionError` without the
-    service that a transformer belongs to.
+    Raises `ConflictError` for an object of another tool or namespace, and `PreconditionError`
+    without the service that a transformer belongs to.
     """
     kind, name = kinds.INFERENCE_SERVICE, settings.inference_service or record.name
     if (runtime := settings.serving_runtime) is not None:
@@ -298,6 +302,11 @@ def _live_object(cluster: Cluster, record: RevisionRecord, settings: KServeSetti
         raise ConflictError(
             f"{kind.name} {name} is not managed by fnbuild",
             hint="give the function another name, or delete what is there",
+        )
+    elif live is not None and owner_namespace(live) not in ("", record.namespace):
+        raise ConflictError(
+            f"{kind.name} {name} is that of the function in namespace {owner_namespace(live)}",
+            hint="give the function another name: all namespaces share these runtimes",
         )
     return live
 

@@ -235,6 +235,9 @@ def _object_location(record: RevisionRecord) -> tuple[kinds.Kind, str]:
 def remove_objects(cluster: Cluster, record: RevisionRecord) -> None:
     """Remove the object of a revision; of a transformer, its part of another function's service."""
     kind, name = _object_location(record)
+    runtime = kserve_settings(record.function).serving_runtime
+    if runtime is not None and inventory.read_runtime(cluster, record.key, runtime) is None:
+        return
     if name == record.name:
         cluster.delete(kind, record.namespace, name)
     elif cluster.get(kind, record.namespace, name) is not None:

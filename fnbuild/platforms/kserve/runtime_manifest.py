@@ -13,6 +13,7 @@ from fnbuild.names import PROCESSOR_PATH
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kserve.identity import (
     HTTP_PORT,
+    NAMESPACE_LABEL,
     SERVER_TYPE_ANNOTATION,
     SERVING_CONTAINER,
     object_labels,
@@ -51,6 +52,7 @@ def render_runtime(record: RevisionRecord, runtime: RuntimeSettings, pull_secret
     spec |= _pod_settings(record, pull_secret)
     spec["containers"] = [_container(record)]
     if runtime.cluster:
+        metadata["labels"][NAMESPACE_LABEL] = record.namespace
         return CLUSTER_SERVING_RUNTIME.manifest(metadata, spec=spec)
     return SERVING_RUNTIME.manifest({**metadata, "namespace": record.namespace}, spec=spec)
 

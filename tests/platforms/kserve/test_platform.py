@@ -25,7 +25,7 @@ from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.storage.volumes import HostPathVolume, VolumeRequest, create_volume
-from tests.cluster import kubeconfig_of, require_local_node
+from tests.cluster import kubeconfig_of, own_namespace, require_local_node
 from tests.engine import PYTHON_IMAGE, free_port, until
 from tests.platforms.kserve.article_manifests import TORCHSERVE
 from tests.platforms.kserve.samples import function, supported
@@ -237,6 +237,32 @@ def test_a_model_runs_on_the_runtime_of_a_function(
     for name in ("iris", "example-runtime"):
         assert platform.delete(namespace, name)
     assert platform.cluster.list(kinds.SERVING_RUNTIME, namespace) == []
+
+
+def test_runtimes_of_the_cluster_belong_to_the_function_of_one_namespace(
+    deployer: Deployer, platform: KServePlatform, namespace: str
+) -> None:
+    settings = {"formats": [{"name": namespace}], "cluster": True}
+
+    def live() -> Raw | None:
+        return platform.cluster.get(kinds.CLUSTER_SERVING_RUNTIME, "", namespace)
+
+    with own_namespace(platform.cluster) as other_namespace:
+        other = Deployer(platform, other_namespace)
+        deployer.deploy(namespace, servingRuntime=settings)
+        try:
+            with pytest.raises(ConflictError, match=f"the function in namespace {namespace}"):
+                other.deploy(namespace, servingRuntime=settings)
+            # A function whose runtime was replaced does not remove the new one.
+            platform.cluster.delete(kinds.CLUSTER_SERVING_RUNTIME, "", namespace)
+            other.deploy(namespace, servingRuntime=settings)
+            assert platform.deployment(namespace, namespace).state == "unhealthy"
+            assert platform.delete(namespace, namespace)
+            assert live() is not None
+            assert platform.delete(other_namespace, namespace)
+            assert live() is None
+        finally:
+            platform.cluster.delete(kinds.CLUSTER_SERVING_RUNTIME, "", namespace)
 
 
 def test_a_failed_download_is_reported_with_its_log(deployer: Deployer) -> None:
