@@ -76,7 +76,8 @@ def service_problems(manifest: Raw, mode: Mode) -> Iterator[AdmissionProblem]:
     """Yield the rules that an InferenceService violates."""
     metadata, spec = manifest["metadata"], manifest.get("spec") or {}
     try:
-        validate_service_name(str(metadata.get("name", "")), "metadata.name")
+        suffix = max(_name_suffixes(spec), key=len, default="-predictor")
+        validate_service_name(str(metadata.get("name", "")), "metadata.name", suffix)
     except InputError as error:
         yield AdmissionProblem("metadata.name", error.message, error.hint or "")
     autoscaler = str((metadata.get("annotations") or {}).get(AUTOSCALER_ANNOTATION, ""))
@@ -89,6 +90,16 @@ def service_problems(manifest: Raw, mode: Mode) -> Iterator[AdmissionProblem]:
             "spec.transformer", "a transformer has containers", "give it an image"
         )
     yield from _canary_problems(spec, mode)
+
+
+def _name_suffixes(spec: Raw) -> Iterator[str]:
+    """Yield what KServe adds to the name of the service in the names of its components."""
+    components = [(kind, spec[kind]) for kind in _COMPONENTS if spec.get(kind)]
+    canaries = spec.get("canary") or []
+    components += [("predictor", canary.get("predictor") or {}) for canary in canaries]
+    for kind, component in components:
+        variant = component.get("name")
+        yield f"-{variant}-{kind}" if variant else f"-{kind}"
 
 
 def misspelt_annotations(annotations: dict[str, str]) -> Iterator[AdmissionProblem]:

@@ -45,8 +45,7 @@ KNOWN_ANNOTATIONS = (
 )  # fmt: skip
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-MAX_NAME_LENGTH = 53
-"""KServe adds `-predictor` or `-transformer` to the name, and a Service's name has 63 at most."""
+_MAX_LABEL_LENGTH = 63
 
 
 def validated_key(function: Function) -> FunctionKey:
@@ -56,8 +55,11 @@ def validated_key(function: Function) -> FunctionKey:
     return key
 
 
-def validate_service_name(name: str, place: str) -> None:
-    """Raise `InputError` unless an InferenceService can have this name."""
+def validate_service_name(name: str, place: str, suffix: str = "-predictor") -> None:
+    """Raise `InputError` unless an InferenceService can have this name.
+
+    `suffix` is the longest one that KServe adds to it.
+    """
     if not _NAME.fullmatch(name):
         suggestion = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789") or "classifier"
         raise InputError(
@@ -65,12 +67,13 @@ def validate_service_name(name: str, place: str) -> None:
             hint="it begins with a lower-case letter, and has lower-case letters, digits and '-',"
             f" as in {suggestion!r}",
         )
-    if len(name) > MAX_NAME_LENGTH:
+    # The result is the name of a Service.
+    limit = _MAX_LABEL_LENGTH - len(suffix)
+    if len(name) > limit:
         raise InputError(
-            f"{place}: {name!r} has {len(name)} characters; under KServe it may have"
-            f" {MAX_NAME_LENGTH}",
-            hint=f"shorten it by {len(name) - MAX_NAME_LENGTH}: KServe adds `-predictor` or"
-            " `-transformer`, and the result is the name of a Service",
+            f"{place}: {name!r} has {len(name)} characters; under KServe it may have {limit}",
+            hint=f"shorten it by {len(name) - limit}: KServe adds `{suffix}`, and the result is the"
+            " name of a Service",
         )
 
 

@@ -46,6 +46,36 @@ def test_names_that_kserve_refuses(name: str) -> None:
     assert problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("kserve", "canary", "limit"),
+    [
+        ({}, False, 53),
+        ({"component": "pair"}, False, 51),
+        ({"component": "transformer", "predictorImage": "p:1"}, False, 51),
+        ({}, True, 46),
+    ],
+)
+def test_a_name_has_room_for_what_kserve_adds(
+    kserve: dict[str, Any], canary: bool, limit: int
+) -> None:
+    def text(length: int) -> str:
+        described = function("a" * length, kserve)
+        stable = described if canary else None
+        if canary:
+            described = function("a" * length, {**kserve, "canaryTrafficPercent": 10})
+        manifest = service(described, stable=stable)
+        return "\n".join(map(str, service_problems(manifest, "Standard")))
+
+    assert text(limit) == ""
+    assert f"may have {limit}; shorten it by 1" in text(limit + 1)
+
+
+def test_the_transformer_of_another_function_has_room_in_its_name() -> None:
+    settings = {"component": "transformer", "inferenceService": "a" * 52}
+    [problem] = service_problems(service(function("prepare", settings)), "Standard")
+    assert "`-transformer`" in problem.remedy
+
+
 def test_a_component_has_one_implementation() -> None:
     [problem] = problems(model=model(), containers=[CONTAINER])
     assert "two implementations" in problem
