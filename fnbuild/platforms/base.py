@@ -160,8 +160,8 @@ class Deployment:
 
     `function` is the stored configuration. `revision` counts from 1. `replicas` is
     (available, desired). `http_port` and `grpc_port` are open ports on this machine or node, 0 if
-    there is none. `ongoing_change` describes a change by another process, such as "being deployed
-    from HOST:DIR"; it is "" if there is none.
+    there is none; under KServe, `grpc_port` is that of its Service. `ongoing_change` describes a
+    change by another process, such as "being deployed from HOST:DIR"; it is "" if there is none.
 
     `image` is the image that the function runs, if the platform runs images: a deploy of the same
     code needs its digest, and its id or pinned reference. `processors` are unique names of the

@@ -52,6 +52,7 @@ def to_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
         state=current.state,
         message=current.message,
         revision=revision.number if revision is not None else 0,
+        grpc_port=service.grpc_port(objects.components[-1]) if service is not None else 0,
         internal_urls=_urls(service.internal_url if service is not None else ""),
         external_urls=_urls(service.url if service is not None else ""),
         replicas=(sum(pod.is_ready for pod in active), len(active)),

@@ -30,6 +30,7 @@ SERVING_CONTAINER = "kserve-container"
 STORAGE_CONTAINER = "storage-initializer"
 HTTP_PORT = 8080
 GRPC_PORT = 8081
+GRPC_PORT_NAME = "grpc"
 PROBE_SECONDS = 5
 """The period and the time-out of the readiness probe."""
 

@@ -14,6 +14,7 @@ from fnbuild.platforms import Manifest
 from fnbuild.platforms.kserve.identity import (
     AUTOSCALER_ANNOTATION,
     GRPC_PORT,
+    GRPC_PORT_NAME,
     HTTP_PORT,
     MODE_ANNOTATION,
     PROGRESS_DEADLINE_ANNOTATION,
@@ -211,7 +212,7 @@ def _ports(function: Function, mode: Mode) -> list[Raw]:
         return [{"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}]
     ports = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
     if serves_grpc(function):
-        ports.append({"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"})
+        ports.append({"name": GRPC_PORT_NAME, "containerPort": GRPC_PORT, "protocol": "TCP"})
     return ports
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from fnbuild.function.types import Raw
 from fnbuild.platforms import ServiceStatus
+from fnbuild.platforms.kserve.identity import GRPC_PORT_NAME
 from fnbuild.platforms.kubeclient.objects import ContainerStatus, KubeDeployment, KubeObject, Pod
 
 _COMPONENTS = ("predictor", "transformer")
@@ -62,6 +63,15 @@ class InferenceService(KubeObject):
     def components(self) -> list[str]:
         """The components of the spec."""
         return [name for name in _COMPONENTS if self.spec.get(name)]
+
+    def grpc_port(self, component: str) -> int:
+        """Return the port of gRPC, which the component's Service has in Standard mode, or 0."""
+        containers = self.spec.section(component).items_of("containers")
+        ports = (port for container in containers for port in container.items_of("ports"))
+        return next(
+            (port.number("containerPort") for port in ports if port.text("name") == GRPC_PORT_NAME),
+            0,
+        )
 
     @property
     def mode(self) -> str:

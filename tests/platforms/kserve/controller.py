@@ -253,10 +253,17 @@ class StandardController:
             "template": template,
             "strategy": component.get("deploymentStrategy") or {"type": "RollingUpdate"},
         }
-        ports = [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}]
+        http, *others = template["spec"]["containers"][0].get("ports") or [{"containerPort": 8080}]
+        ports = [("http", 80, http["containerPort"])]
+        ports += [(item["name"], item["containerPort"], item["containerPort"]) for item in others]
+        service_ports = [
+            {"name": name, "protocol": "TCP", "port": port, "targetPort": target}
+            for name, port, target in ports
+        ]
+        service_spec = {"selector": selector, "ports": service_ports}
         for manifest in (
             kinds.DEPLOYMENT.manifest(metadata, spec=spec),
-            kinds.SERVICE.manifest(metadata, spec={"selector": selector, "ports": ports}),
+            kinds.SERVICE.manifest(metadata, spec=service_spec),
         ):
             self._cluster.apply(manifest, force=True, manager=_MANAGER)
 

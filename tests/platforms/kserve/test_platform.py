@@ -140,6 +140,24 @@ def test_a_deleted_function_leaves_nothing_in_the_cluster(
         platform.deployment(namespace, "greeter")
 
 
+def test_the_port_of_grpc_is_that_of_the_service(
+    deployer: Deployer, platform: KServePlatform, namespace: str, commands: Commands
+) -> None:
+    def grpc_port() -> Any:
+        described = json.loads(commands("get", "functions", "greeter", "-o", "json")[1])
+        described = described[0] if isinstance(described, list) else described
+        return described["status"].get("grpcPort")
+
+    deployer.deploy()
+    assert grpc_port() is None
+    trigger = {"kind": "http", "attributes": {"protocols": ["v2", "grpc"]}}
+    deployer.deploy(spec={"triggers": {"http": trigger}})
+    service = platform.cluster.get(kinds.SERVICE, namespace, "greeter-predictor")
+    assert service is not None
+    [port] = [item["port"] for item in service["spec"]["ports"] if item["name"] == "grpc"]
+    assert grpc_port() == port
+
+
 def test_a_canary_gets_its_share_and_is_promoted(
     deployer: Deployer, platform: KServePlatform, namespace: str
 ) -> None:
