@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fnbuild.errors import PreconditionError
+from fnbuild.errors import InputError, PreconditionError
 from fnbuild.function.kserve_settings import KServeSettings, Model
 from fnbuild.function.types import Function
 from fnbuild.platforms.kserve.cluster_config import KServeConfig
@@ -19,6 +19,7 @@ from fnbuild.platforms.kserve.selection import (
 )
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
+from fnbuild.runtime.storage.uris import URI_VARIABLE
 
 _STORAGE_SECRET = "storage-config"  # noqa: S105 (a name, and KServe's)
 _MOUNTED = ("pvc", "oci", "oci+native", "file")
@@ -36,15 +37,38 @@ def require_references(cluster: Cluster, function: Function, settings: KServeSet
                 hint="`fnbuild create storage-secret` creates one with credentials; public buckets"
                 " need none",
             )
-    scheme, separator, rest = model.storage_uri.partition("://")
-    claim = rest.partition("/")[0]
-    if separator and scheme == "pvc" and _is_missing(cluster, kinds.VOLUME_CLAIM, namespace, claim):
-        raise PreconditionError(
-            f"model.storageUri: there is no PersistentVolumeClaim {claim} in namespace {namespace}",
-            hint=f"`fnbuild create volume {claim}` creates one",
-        )
+    for place, uri in _model_uris(function, model):
+        scheme, separator, rest = uri.partition("://")
+        claim = rest.partition("/")[0]
+        if not separator or scheme != "pvc":
+            continue
+        if _is_missing(cluster, kinds.VOLUME_CLAIM, namespace, claim):
+            raise PreconditionError(
+                f"{place}: there is no PersistentVolumeClaim {claim} in namespace {namespace}",
+                hint=f"`fnbuild create volume {claim}` creates one",
+            )
     if model.storage is not None:
         _require_storage_entry(cluster, namespace, model.storage.key)
+
+
+def _model_uris(function: Function, model: Model) -> Iterator[tuple[str, str]]:
+    """Yield the storage URIs of models, each with its place.
+
+    Raises `InputError` for two different ones of the same container.
+    """
+    setting = model.storage_uri
+    if setting:
+        yield "model.storageUri", setting
+    for variable in function.spec.env:
+        if variable.name != URI_VARIABLE:
+            continue
+        place = f"the variable {URI_VARIABLE}"
+        if setting and not model.format and variable.value != setting:
+            raise InputError(
+                f"model.storageUri is {setting}, but {place} is {variable.value or 'a reference'}",
+                hint="remove one of them: both name the function's model",
+            )
+        yield place, variable.value
 
 
 def _is_missing(cluster: Cluster, kind: kinds.Kind, namespace: str, name: str) -> bool:

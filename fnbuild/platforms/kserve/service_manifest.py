@@ -35,6 +35,7 @@ from fnbuild.platforms.kserve.pod_fields import (
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import INFERENCE_SERVICE
 from fnbuild.platforms.settings import needs_gpu
+from fnbuild.runtime.storage.uris import URI_VARIABLE
 
 CANARY_NAME = "canary"
 """The name of the canary's predictor in Standard mode."""
@@ -164,7 +165,7 @@ def _with_code(
         env.append(processor_variable(record))
     model = settings.model
     if model is not None and not model.format and model.storage_uri:
-        env.append({"name": "STORAGE_URI", "value": model.storage_uri})
+        _set_variable(env, URI_VARIABLE, model.storage_uri)
     if record.is_built or settings.args is None:
         container["args"] = _arguments(function, settings, env, is_transformer=is_transformer)
     else:
@@ -202,8 +203,14 @@ def _arguments(
     if is_transformer and protocol in ("v2", "grpc-v2"):
         arguments.append(f"--predictor_protocol={protocol}")
         # The controller chooses the predictor's port by it.
-        env.append({"name": "PROTOCOL", "value": protocol})
+        _set_variable(env, "PROTOCOL", protocol)
     return [*arguments, *own_arguments]
+
+
+def _set_variable(env: list[Raw], name: str, value: str) -> None:
+    """Add a variable unless the function has it."""
+    if not any(variable["name"] == name for variable in env):
+        env.append({"name": name, "value": value})
 
 
 def _ports(function: Function, mode: Mode) -> list[Raw]:

@@ -14,6 +14,7 @@ import yaml
 from fnbuild.cli.app import run
 from fnbuild.errors import (
     ConflictError,
+    InputError,
     NotFoundError,
     NotReadyError,
     PreconditionError,
@@ -341,6 +342,13 @@ def test_objects_that_a_function_refers_to_must_exist(deployer: Deployer) -> Non
     with pytest.raises(PreconditionError, match="no PersistentVolumeClaim nowhere") as error:
         deployer.plan("greeter", claim)
     assert "fnbuild create volume" in (error.value.hint or "")
+    env = [{"name": "STORAGE_URI", "value": "pvc://nowhere/model"}]
+    with pytest.raises(PreconditionError, match=r"STORAGE_URI: .*Claim nowhere"):
+        deployer.plan("greeter", {"command": COMMAND}, env=env)
+    other = {"command": COMMAND, "model": {"storageUri": "s3://bucket/model"}}
+    with pytest.raises(InputError, match="STORAGE_URI is pvc://nowhere/model") as conflict:
+        deployer.plan("greeter", other, env=env)
+    assert "remove one of them" in (conflict.value.hint or "")
     with pytest.raises(PreconditionError, match="no ServiceAccount nobody"):
         deployer.plan("greeter", {"command": COMMAND}, serviceAccount="nobody")
     described = {"format": "sklearn", "storage": {"key": "lake", "path": "iris"}}

@@ -182,6 +182,18 @@ def test_the_model_of_a_function_is_fetched_by_its_storage_uri() -> None:
     assert {"name": "STORAGE_URI", "value": "pvc://claim/dir/"} in container["env"]
 
 
+def test_variables_of_the_function_are_not_set_twice() -> None:
+    uri = "pvc://claim/dir/"
+    env = [{"name": "STORAGE_URI", "value": uri}]
+    container = container_of(service(function(kserve={"model": {"storageUri": uri}}, env=env)))
+    assert [item for item in container["env"] if item["name"] == "STORAGE_URI"] == env
+    model = {"format": "onnx", "storageUri": uri, "protocolVersion": "v2"}
+    env = [{"name": "PROTOCOL", "value": "v2"}]
+    transformer = function(kserve={"component": "transformer", "model": model}, env=env)
+    container = container_of(service(transformer), "transformer")
+    assert [item for item in container["env"] if item["name"] == "PROTOCOL"] == env
+
+
 def test_the_configuration_of_the_processor_is_a_variable_without_secrets() -> None:
     secret = function(env=[{"name": "API_KEY", "value": "swordfish"}])
     [text] = [
