@@ -630,11 +630,22 @@ WHOLE = """
 import json
 
 
+def stream(context, kind):
+    items = iter(['{"predictions"', ": [3]}"])
+    generator = (item for item in items)
+    if kind == "json":
+        headers = {"X-Seconds": "3"}
+        return context.Response(body=generator, headers=headers, content_type="application/json")
+    return (422, generator) if kind == "refused" else generator
+
+
 def handler(context, event):
     body = event.body
     if "instances" in body:
         if body["instances"] == ["plain"]:
             return {"other": 1}
+        if "kind" in body:
+            return stream(context, body["kind"])
         return {"predictions": [n * 2 for n in body["instances"]], "more": True}
     (x,) = body["inputs"]
     if x["name"] == "plain":
@@ -652,6 +663,12 @@ def test_whole_requests(serve: Any) -> None:
     assert json.loads(answer.body) == {"predictions": [2, 4], "more": True}
     answer = processor.send(b'{"instances": ["plain"]}', PREDICT)
     assert json.loads(answer.body) == {"predictions": [{"other": 1}]}
+    answer = processor.send(b'{"instances": [], "kind": "json"}', PREDICT)
+    assert (json.loads(answer.body), answer.header("x-seconds")) == ({"predictions": [3]}, "3")
+    answer = processor.send(b'{"instances": [], "kind": "text"}', PREDICT)
+    assert json.loads(answer.body) == {"predictions": ['{"predictions": [3]}']}
+    answer = processor.send(b'{"instances": [], "kind": "refused"}', PREDICT)
+    assert error(answer) == (422, '{"predictions": [3]}')
     parameters = {"priority": 2}
     pair = tensor("x", "INT32", [2, 1], [1, 2])
     value = json.loads(infer(processor, pair, id="i", parameters=parameters).body)

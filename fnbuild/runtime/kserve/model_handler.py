@@ -119,6 +119,8 @@ class ModelHandler:
         result = await self._call("postprocess", result, headers, *more)
         if hasattr(result, "to_rest"):
             result = result.to_rest()[0]
+        if hasattr(type(result), "__anext__"):
+            result = _generate(result)
         return result, added
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -132,6 +134,12 @@ class ModelHandler:
 async def resolved(value: Any) -> Any:
     """Return the value, or its result if it is awaitable."""
     return await value if hasattr(type(value), "__await__") else value
+
+
+async def _generate(items: Any) -> Any:
+    """Return an async generator, which workers send as a stream, for any async iterator."""
+    async for item in items:
+        yield item
 
 
 async def _declared_tensors(context: Any, model: Any) -> Dict[str, Any]:

@@ -37,6 +37,17 @@ class HandlerCalls(abc.ABC):
         """Return the handler's result for each event of a batch, with any exception of its code."""
 
     @abc.abstractmethod
+    def is_stream(self, output: Any) -> bool:
+        """Return True if a result is a generator, or a response or pair with one."""
+
+    @abc.abstractmethod
+    def convert(self, output: Any) -> WorkerReply:
+        """Return the reply for a result, that of a stream up to its first item.
+
+        Raises ReplyError if it is invalid.
+        """
+
+    @abc.abstractmethod
     def convert_whole(self, output: Any) -> WorkerReply:
         """Return the complete reply for a result; raise ReplyError if it is invalid."""
 

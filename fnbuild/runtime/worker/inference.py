@@ -7,7 +7,7 @@ of the response, and a worker joins the parts. In a batch, all instances are eve
 """
 
 import json
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from .. import wire
 from ..protocols import content_coding, v2
@@ -92,8 +92,15 @@ class InferenceHandler:
         if call.meta["pr"]["m"] == "explain":
             function = self._calls.explain
         outputs = [function(event) for event in self._make_events(call)]
+        if outputs and self._is_passed_on(call, outputs[0]):
+            raise _FinalReply(self._calls.convert(outputs[0]))
         results = [self._result(call, output) for output in outputs]
         return results, self._headers_of(outputs[0]) if len(outputs) == 1 else []
+
+    def _is_passed_on(self, call: InferenceCall, output: Any) -> bool:
+        """Return True for a stream of a model, whose items are sent as they come, as by KServe."""
+        is_v1 = call.meta["pr"]["p"] == "v1"
+        return is_v1 and self._calls.answers_requests and self._calls.is_stream(output)
 
     def _failure(self, error: BaseException, instances: Sequence[Instance]) -> WorkerReply:
         """Return the reply for an exception of this module or of the handler.
@@ -216,6 +223,7 @@ class InferenceHandler:
         """Return the result for an output of the handler; raise _FinalReply if it is an error."""
         if self._model.takes_requests:
             is_v2 = call.meta["pr"]["p"] == "v2"
+            output = self._whole(output)
             payload = self._payload(output)
             # As in TensorFlow Serving, V1 has outputs for inputs by column.
             keys = ("outputs",) if is_v2 else (_v1_key(call.meta), "outputs")
@@ -230,6 +238,16 @@ class InferenceHandler:
         if self._has_outputs(call.meta):
             return v2.Outputs(output_tensors(self._payload(output), self._model), {})
         return json_body(self._successful(output), output)
+
+    def _whole(self, output: Any) -> Any:
+        """Return an output as it is; a stream, which can be read once, as a response."""
+        if not self._calls.is_stream(output):
+            return output
+        reply = self._successful(output)
+        headers: Dict[str, List[str]] = {}
+        for name, value in reply.headers:
+            headers.setdefault(name, []).append(value)
+        return self._calls.response_class(headers, reply.body, status_code=reply.status)
 
     def _has_outputs(self, meta: wire.Meta) -> bool:
         return meta["pr"]["p"] == "v2" and bool(self._model.outputs)
@@ -323,7 +341,7 @@ def _as_error(reply: WorkerReply, error: Optional[BaseException] = None) -> Work
 def _compressed(reply: WorkerReply, meta: wire.Meta) -> WorkerReply:
     """Return the reply in a coding that the client accepts, if that is worth it."""
     names = {name.lower() for name, _ in reply.headers}
-    if reply.one_message or "content-encoding" in names:
+    if reply.one_message or reply.rest is not None or "content-encoding" in names:
         return reply
     accepted = header(meta, "accept-encoding")
     is_binary = v2.LENGTH_HEADER.lower() in names

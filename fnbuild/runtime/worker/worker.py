@@ -158,7 +158,7 @@ class Worker(HandlerCalls):
         try:
             event = self._event_class(meta, body, self._trigger_of(meta))
             output = self._coroutines.resolve(self._function(self._context, event))
-            reply = self._convert(output)
+            reply = self.convert(output)
         except ReplyError as problem:
             reply = self.invalid_reply(str(problem))
         # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
@@ -177,16 +177,19 @@ class Worker(HandlerCalls):
                 _UNSHARED_REFERENCES is None or sys.getrefcount(event) > _UNSHARED_REFERENCES
             )
         self._log_handler.threshold = threshold
+        self._finish(reply, end, started, raised)
+
+    def _finish(
+        self, reply: WorkerReply, end: Optional[wire.Meta], started: float, raised: bool
+    ) -> None:
+        """Send the reply, or `end` after the items of a generator, which are sent already."""
         _flush_output()
         if reply.status >= _ERROR_STATUS or (end and "x" in end):
             self._check_descriptors()
-        if end is not None:
-            self._channel.send(wire.END, dict(end, d=time.monotonic() - started))
-            return
-        self._send(reply, started, raised)
-
-    def _send(self, reply: WorkerReply, started: float, raised: bool) -> None:
         duration = time.monotonic() - started
+        if end is not None:
+            self._channel.send(wire.END, dict(end, d=duration))
+            return
         if len(reply.body) >= wire.LARGE_BODY and not reply.one_message:
             self._sender.send_large(reply, started, duration)
             return
@@ -202,16 +205,14 @@ class Worker(HandlerCalls):
         started = time.monotonic()
         assert self._inference is not None
         reply = self._inference.answer(meta, body)
+        end = None if reply.rest is None else self._sender.stream(reply, started)
         if self._channel.in_forked_copy:
             os._exit(0)
         if isinstance(body, memoryview):
             # After the reply the processor reuses the body's memory.
             body.release()
         self._log_handler.threshold = threshold
-        _flush_output()
-        if reply.status >= _ERROR_STATUS:
-            self._check_descriptors()
-        self._send(reply, started, raised=False)
+        self._finish(reply, end, started, raised=False)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Handle a batch: the handler gets a list of events and returns a list of responses."""
@@ -269,10 +270,15 @@ class Worker(HandlerCalls):
         except ReplyError as problem:
             return self.invalid_reply(str(problem))
 
+    def is_stream(self, output: Any) -> bool:
+        if isinstance(output, tuple):
+            return len(output) == 2 and is_generator(output[1])
+        return is_generator(output.body if isinstance(output, self._sdk.Response) else output)
+
     def convert_whole(self, output: Any) -> WorkerReply:
         if output is NO_RESPONSE:
             raise ReplyError("its list has no response with this event's id as event_id")
-        reply = self._convert(output)
+        reply = self.convert(output)
         if reply.rest is not None:
             # It is a part of one message, so that nothing can be sent before its end.
             parts = [reply.body, *map(self._converter.convert_item, reply.rest)]
@@ -285,24 +291,24 @@ class Worker(HandlerCalls):
         other = meta.get("tr")
         return self._trigger if other is None else self._sdk.TriggerInfo(*other)
 
-    def _convert(self, output: Any) -> WorkerReply:
-        if isinstance(output, tuple):
-            if len(output) == 2 and is_generator(output[1]):
-                return self._begin_stream(output[1], self._sdk.Response(status_code=output[0]))
-        elif isinstance(output, self._sdk.Response):
-            if is_generator(output.body):
-                return self._begin_stream(output.body, output)
-        elif is_generator(output):
-            return self._begin_stream(output, None)
+    def convert(self, output: Any) -> WorkerReply:
+        if self.is_stream(output):
+            return self._begin_stream(output)
         reply = self._converter.convert(output)
         self._sender.check_size(len(reply.body))
         return reply
 
-    def _begin_stream(self, generator: Any, response: Any) -> WorkerReply:
+    def _begin_stream(self, output: Any) -> WorkerReply:
         """Return a generator's reply up to its first item; `rest` are the following items.
 
-        The status and headers are those of `response`, or else of the first item.
+        The status and headers are those of the response or pair that has the generator, or else of
+        the first item.
         """
+        generator, response = output, None
+        if isinstance(output, tuple):
+            generator, response = output[1], self._sdk.Response(status_code=output[0])
+        elif isinstance(output, self._sdk.Response):
+            generator, response = output.body, output
         items = GeneratorItems(self._coroutines, generator)
         first = next(items, b"")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import json
 import socket
@@ -166,8 +167,26 @@ def test_a_script_of_kfserving_is_a_transformer_without_kfserving(
 
 
 METHODS = """
+    import asyncio
+    import os
+
     import kserve
     from kserve.errors import InferenceError, InvalidInput
+
+    class Lines:
+        def __init__(self, path):
+            self.path = path
+            self.lines = ["first\\n", "last\\n"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.lines:
+                raise StopAsyncIteration
+            while len(self.lines) == 1 and not os.path.exists(self.path):
+                await asyncio.sleep(0.01)
+            return self.lines.pop(0)
 
     class Model(kserve.Model):
         async def preprocess(self, payload, headers=None):
@@ -186,6 +205,8 @@ METHODS = """
 
         def postprocess(self, result, headers=None, response_headers=None):
             response_headers["x-model"] = self.name
+            if result[0][:1] == ["stream"]:
+                return Lines(result[0][1])
             return {"predictions": result[0], "id": result[1]}
 
     if __name__ == "__main__":
@@ -197,7 +218,7 @@ METHODS = """
 
 @pytest.fixture(scope="module")
 def methods(serve_module: Serve) -> Any:
-    return serve_module(METHODS, handler="main:__main__")
+    return serve_module(METHODS, handler="main:__main__", trigger=REQUESTS)
 
 
 def test_methods_may_be_async_and_get_headers_with_names_in_lower_case(methods: Any) -> None:
@@ -208,6 +229,19 @@ def test_methods_may_be_async_and_get_headers_with_names_in_lower_case(methods: 
 def test_headers_that_a_model_sets_are_in_the_reply(methods: Any) -> None:
     reply = methods.send('{"instances": [1]}', content_type="application/json", X_Request_Id="r")
     assert (reply.header("X-Seconds"), reply.header("X-Model")) == ("3", "own-name")
+
+
+def test_items_of_an_async_iterator_are_sent_as_they_come(methods: Any, tmp_path: Path) -> None:
+    connection = http.client.HTTPConnection(methods.url.partition("://")[2], timeout=30)
+    body = json.dumps({"instances": ["stream", str(tmp_path / "step")]})
+    headers = {"X-Request-Id": "r", "Accept-Encoding": "gzip"}
+    connection.request("POST", "/v1/models/under-test:predict", body, headers)
+    reply = connection.getresponse()
+    assert (reply.status, reply.headers["X-Model"]) == (200, "own-name")
+    assert reply.readline() == b"first\n"
+    (tmp_path / "step").touch()
+    assert reply.read() == b"last\n"
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,31 @@ KFSERVING_MODEL = """
         kfserving.KFServer(workers=1).start(models=[Model(args.model_name)])
 """
 
+KFSERVING_PAIR = """
+    import argparse
+
+    import kfserving
+
+    class Transformer(kfserving.KFModel):
+        def __init__(self, name, predictor_host):
+            super().__init__(name)
+            self.predictor_host = predictor_host
+
+        def preprocess(self, inputs):
+            return {"instances": [value + 1 for value in inputs["instances"]]}
+
+        def postprocess(self, inputs):
+            return {"predictions": [str(value) for value in inputs["predictions"]]}
+
+    if __name__ == "__main__":
+        parser = argparse.ArgumentParser(parents=[kfserving.kfserver.parser])
+        parser.add_argument("--model_name", default="model")
+        parser.add_argument("--predictor_host", required=True)
+        args, _ = parser.parse_known_args()
+        transformer = Transformer(args.model_name, predictor_host=args.predictor_host)
+        kfserving.KFServer(workers=1).start(models=[transformer])
+"""
+
 KSERVE_MODEL = """
     import argparse
     import asyncio
@@ -103,6 +128,8 @@ KSERVE_MODEL = """
         def predict(self, payload, headers=None):
             if isinstance(payload, dict) and "parser" in payload:
                 return {"predictions": [self.parser_text]}
+            if isinstance(payload, dict) and "items" in payload:
+                return self.stream(payload["items"])
             if isinstance(payload, dict) and "arrays" in payload:
                 return {
                     "predictions": [numpy.float32(0.5), numpy.arange(2), {"n": numpy.int64(3)}],
@@ -110,6 +137,10 @@ KSERVE_MODEL = """
                 }
             numbers = get_predict_input(payload)
             return get_predict_response(payload, numbers * 2, self.name)
+
+        async def stream(self, items):
+            for item in items:
+                yield item
 
         async def postprocess(self, result, headers=None, response_headers=None):
             return result
@@ -233,6 +264,17 @@ def test_answers_are_those_of_kfserving(kfserving: Servers) -> None:
     assert_equal(replies)
 
 
+def test_a_pair_of_kfserving_answers_as_in_its_own_servers(
+    tmp_path: Path, serve: Serve, kfserving: Servers
+) -> None:
+    """The transformer inherits `predict`, which calls its predictor."""
+    host = kfserving.reference.partition("://")[2]
+    with servers(tmp_path, serve, KFSERVING, KFSERVING_PAIR, "--predictor_host", host) as pair:
+        replies = pair.ask("/v1/models/m:predict", {"instances": [1, 2]})
+        assert json.loads(replies[0].body) == {"predictions": ["4", "6"]}
+        assert_equal(replies)
+
+
 def test_the_content_type_of_curl_is_json_as_in_kfserving(kfserving: Servers) -> None:
     kind = "application/x-www-form-urlencoded"
     replies = kfserving.ask("/v1/models/m:predict", {"instances": [1]}, content_type=kind)
@@ -259,6 +301,11 @@ def test_arrays_and_numbers_of_numpy_are_written_as_by_kserve(kserve: Servers) -
     expected = {"predictions": [0.5, [0, 1], {"n": 3}], "more": [[0, 0]]}
     assert json.loads(replies[0].body) == expected
     assert_equal(replies)
+
+
+def test_a_stream_has_the_items_of_the_model_as_in_kserve(kserve: Servers) -> None:
+    replies = kserve.ask("/v1/models/m:predict", {"instances": [], "items": ["one,", "two"]})
+    assert [(reply.status, reply.body) for reply in replies] == [(200, b"one,two")] * 3
 
 
 def test_the_metadata_of_a_model_has_the_tensors_that_it_declares(kserve: Servers) -> None:
