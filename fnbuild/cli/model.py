@@ -80,11 +80,12 @@ def upload(
     """Upload a file, or the content of a folder, and print the storage URI.
 
     Files that are there already with the same sha256 are skipped, so that an interrupted upload
-    continues with the same command. A claim is written by a pod that runs the image of a function
-    that uses the claim, or that of --function or --image.
+    continues with the same command. A claim is written by a pod that runs the image of --image, of
+    --function or of a function that uses the claim, or else python:3.11.
     """
     from fnbuild.cli.progress import ProgressDisplay
-    from fnbuild.models.local_files import check_layout, local_files
+    from fnbuild.models.layouts import check_layout, detect_format
+    from fnbuild.models.local_files import local_files
     from fnbuild.models.upload import upload_files
     from fnbuild.models.uris import check_model_folder, parse_storage_uri
 
@@ -92,10 +93,10 @@ def upload(
     uri = parse_storage_uri(_absolute(destination))
     if len(files) == 1 and source.is_file() and uri.name == source.name:
         uri = uri._replace(path=uri.path.rpartition("/")[0])
-    paths = [file.path for file in files]
-    model_format = model_format or _detect_format(paths)
+    model_format = model_format or detect_format(files)
     check_model_folder(uri, model_format)
-    check_layout(model_format, paths)
+    for warning in check_layout(model_format, files):
+        warn(warning)
     pod = ClaimPod(options["image"], options["function"])
     with ProgressDisplay() as progress, _open_target(session, uri, pod, progress) as target:
         result = upload_files(files, target, progress)
@@ -108,10 +109,6 @@ def upload(
 
 def _absolute(text: str) -> str:
     return text if "://" in text else str(Path(text).absolute())
-
-
-def _detect_format(paths: list[str]) -> str:
-    return "pytorch" if "config/config.properties" in paths else ""
 
 
 def _warn_of_files(uri: StorageUri, files: list[LocalFile], others: tuple[str, ...]) -> None:
@@ -148,7 +145,6 @@ def _open_target(
 def _open_claim(
     session: Session, uri: StorageUri, pod: ClaimPod, progress: Progress, *, write: bool
 ) -> Iterator[ClaimConnection]:
-    from fnbuild.errors import UsageError
     from fnbuild.platforms.kubeclient.connection import connect
     from fnbuild.platforms.storage import claims
 
@@ -158,11 +154,6 @@ def _open_claim(
     if not image and pod.function:
         image = claims.function_image(cluster, folder.namespace, pod.function)
     image = image or claims.claim_image(cluster, folder)
-    if not image:
-        raise UsageError(
-            f"no function uses the claim {folder.claim}, whose image could read and write it",
-            hint="`--function NAME` or `--image NAME` names an image with python3",
-        )
     with claims.open_claim(cluster, folder, image, progress, write=write) as connection:
         yield connection
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,33 +63,3 @@ def _local_file(top: Path, path: Path) -> LocalFile:
     except UnicodeDecodeError:
         raise InputError(f"the name of {relative!r} is not UTF-8", hint="rename the file") from None
     return LocalFile(relative, path, status.st_size)
-
-
-def check_layout(model_format: str, paths: Collection[str]) -> None:
-    """Check that the model server of the format can load the tree. Raises `InputError`."""
-    if model_format == "pytorch":
-        _check_pytorch(paths)
-    if model_format == "tensorflow" and not any(_is_numbered(path) for path in paths):
-        raise InputError(
-            "the tensorflow server reads a folder with numbered versions, and there is none",
-            hint="move the SavedModel into a folder `1`: 1/saved_model.pb",
-        )
-
-
-def _check_pytorch(paths: Collection[str]) -> None:
-    missing = []
-    if "config/config.properties" not in paths:
-        missing.append("config/config.properties")
-    archives = [path for path in paths if path.startswith("model-store/")]
-    if not any(path.endswith(".mar") for path in archives):
-        missing.append("model-store/NAME.mar")
-    if missing:
-        raise InputError(
-            f"the pytorch server needs {' and '.join(missing)}, which the folder does not have",
-            hint="the folder to upload is the one that contains `config` and `model-store`",
-        )
-
-
-def _is_numbered(path: str) -> bool:
-    version, _, name = path.partition("/")
-    return version.isdecimal() and name in ("saved_model.pb", "saved_model.pbtxt")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from fnbuild.errors import InputError
 from fnbuild.models import buckets
 from fnbuild.models.buckets import BucketTarget
+from fnbuild.models.layouts import check_layout, detect_format
 from fnbuild.models.listing import list_files
-from fnbuild.models.local_files import check_layout, local_files
+from fnbuild.models.local_files import LocalFile, local_files
 from fnbuild.models.upload import FolderTarget, ModelTarget, upload_files
 from fnbuild.models.uris import parse_storage_uri
 from fnbuild.runtime.storage.digests import model_sha256
@@ -190,18 +193,58 @@ def test_local_models_that_cannot_be_uploaded(tmp_path: Path) -> None:
         local_files(tmp_path / "empty")
 
 
-def test_the_tree_of_pytorch_is_checked_before_the_upload() -> None:
-    tree = ["config/config.properties", "model-store/mnist.mar"]
-    check_layout("pytorch", tree)
-    check_layout("sklearn", ["model.joblib"])
+CONFIG = """\
+# model_snapshot={}
+model_store=/mnt/models/model-store
+model_snapshot = {"name": "startup.cfg", "modelCount": 1, \\
+  "models"\\: {"cats": {"1.0": {"defaultVersion": true, "marName": "cats.mar", "minWorkers": 1}}}}
+"""
+
+
+def model_tree(folder: Path) -> list[LocalFile]:
+    """Return the files of a tree for PyTorch: the configuration and one archive, `cats.mar`."""
+    (folder / "config").mkdir(parents=True)
+    (folder / "config" / "config.properties").write_text(CONFIG)
+    (folder / "model-store").mkdir()
+    with zipfile.ZipFile(folder / "model-store" / "cats.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "cats"}}')
+    return local_files(folder)
+
+
+def test_the_tree_of_pytorch_is_checked_before_the_upload(tmp_path: Path) -> None:
+    config, archive = model_tree(tmp_path)
+    assert detect_format([config, archive]) == "pytorch"
+    assert check_layout("pytorch", [config, archive]) == []
     with pytest.raises(InputError, match=r"needs model-store/NAME\.mar, which"):
-        check_layout("pytorch", tree[:1])
+        check_layout("pytorch", [config])
     with pytest.raises(InputError, match=r"needs config/config\.properties and model-store"):
-        check_layout("pytorch", ["mnist.mar"])
+        check_layout("pytorch", [replace(archive, path="cats.mar")])
 
 
-def test_the_numbered_level_of_tensorflow_is_kept() -> None:
-    check_layout("tensorflow", ["1/saved_model.pb", "1/variables/variables.index"])
+def test_the_models_of_a_snapshot_have_the_names_of_their_archives(tmp_path: Path) -> None:
+    config, archive = model_tree(tmp_path)
+    other = replace(archive, path="model-store/dogs.mar")
+    with pytest.raises(InputError, match=r"has the archive cats\.mar for the model cats") as raised:
+        check_layout("pytorch", [config, other])
+    assert raised.value.hint == "the archives are dogs.mar"
+    config.source.write_text(CONFIG.replace('"cats"', '"pets"'))
+    [warning] = check_layout("pytorch", [config, archive])
+    assert warning.startswith(
+        "cats.mar was packaged as the model cats; clients have to call it pets"
+    )
+    config.source.write_text("model_snapshot={}")
+    with pytest.raises(
+        InputError, match="model_snapshot is invalid: Object missing required field"
+    ):
+        check_layout("pytorch", [config, archive])
+    config.source.write_text("load_models=all")
+    assert check_layout("pytorch", [config, archive]) == []
+
+
+def test_the_numbered_level_of_tensorflow_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "1" / "saved_model.pb").touch()
+    assert check_layout("tensorflow", local_files(tmp_path)) == []
     with pytest.raises(InputError, match="numbered versions") as raised:
-        check_layout("tensorflow", ["saved_model.pb"])
+        check_layout("tensorflow", local_files(tmp_path / "1"))
     assert "1/saved_model.pb" in str(raised.value.hint)

@@ -34,6 +34,7 @@ from fnbuild.progress import Progress
 from fnbuild.runtime.storage import claim_server
 
 _MOUNT = "/mnt/claim"
+_DEFAULT_IMAGE = "python:3.11"
 _PULL_SECRET = "registry-credentials"  # noqa: S105 - a name
 _START_SECONDS = 300.0
 _ANSWER_SECONDS = 30.0
@@ -80,7 +81,8 @@ def open_claim(
     node = _mounting_node(cluster, folder)
     name = f"fnbuild-claim-{secrets.token_hex(4)}"
     manifest = _pod_manifest(cluster, folder, name, image, node)
-    progress(f"starting pod {name}" + (f" on node {node}, which has the claim" if node else ""))
+    location = f" on node {node}, which has the claim" if node else ""
+    progress(f"starting pod {name} of {image}{location}")
     cluster.create(manifest)
     try:
         _wait_until_running(cluster, folder, name)
@@ -94,11 +96,11 @@ def open_claim(
 
 
 def claim_image(cluster: Cluster, folder: ClaimFolder) -> str:
-    """Return the image of a function that uses the claim; "" without one."""
+    """Return the image of a function that uses the claim; without one, a plain one of Python."""
     for pod in _mounting_pods(cluster, folder):
         if "nuclio.io/function-name" in pod.labels and pod.containers:
             return pod.containers[0].image
-    return ""
+    return _DEFAULT_IMAGE
 
 
 def function_image(cluster: Cluster, namespace: str, name: str) -> str:
