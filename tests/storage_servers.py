@@ -50,13 +50,13 @@ def put_s3(server: str, path: str, body: bytes = b"", **headers: str) -> None:
 
 
 @contextmanager
-def google_server() -> Iterator[str]:
+def google_server(host: str = "127.0.0.1") -> Iterator[str]:
     """Yield the URL of a server with the API of Google Cloud Storage."""
     port = free_port()
-    arguments = ["start", "--in-memory", "--host", "127.0.0.1", "--port", str(port), "--quiet"]
+    arguments = ["start", "--in-memory", "--host", host, "--port", str(port), "--quiet"]
     with subprocess.Popen([sys.executable, "-m", "gcp_storage_emulator", *arguments]) as server:
         try:
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://{host}:{port}"
             until("an answer of the storage server", lambda: _answers(url))
             yield url
         finally:

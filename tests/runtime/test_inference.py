@@ -333,6 +333,7 @@ def test_invalid_base64_is_the_clients_mistake(processor: Any) -> None:
         (b"[]", "not a JSON object"),
         (b"{}", 'Expected "instances" to be a list'),
         (b'{"instances": {}}', 'Expected "instances" to be a list'),
+        (b'{"inputs": {"x": [1]}}', 'Expected "instances" to be a list'),
         (b'{"instances": [{"image": {"b64": 5}}]}', "instances[0].image.b64 is not a text"),
         (b"[" * 100_000, "Unrecognized request format"),
     ],

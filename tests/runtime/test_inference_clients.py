@@ -185,6 +185,7 @@ DIFFERENT = [
     (GET, "/v2/models/sums/versions/7", b"", JSON, 200, 501),
     (GET, "/v2/models/sums/versions/8", b"", JSON, 404, 501),
     (POST, "/v2/repository/models/sums/load", b"", JSON, 501, 200),
+    (POST, "/v2/repository/index", b"", JSON, 501, 404),
 ]
 """Requests with another status here than in KServe, as docs/kserve.md lists them."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -50,12 +51,24 @@ _POD_FIELDS = ("nodeSelector", "tolerations", "serviceAccountName", "volumes", "
 class StandardController:
     """Acts for KServe in a namespace while its context lasts.
 
-    `packages` is a folder of the node with `kserve_storage` for Python 3.11.
+    `packages` is a folder of the node with `kserve_storage` for Python 3.11, which gets the
+    variables of `environment`. `folders` are mounted into all servers, by their paths there: parts
+    of images that would take too long to build.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, packages: Path | None = None):
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        packages: Path | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        folders: Mapping[str, Path] | None = None,
+    ):
         self._cluster = cluster
         self._packages = packages
+        self._environment = environment or {}
+        self._folders = folders or {}
         self._namespace = namespace
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -121,6 +134,9 @@ class StandardController:
         pod["containers"] = [container]
         if uri:
             self._add_storage(pod, container, uri)
+        self._add_folders(pod, container)
+        if part == "transformer":
+            pod["hostAliases"] = self._predictor_address(name)
         labels = {
             "app": f"isvc.{object_name}",
             "serving.kserve.io/inferenceservice": name,
@@ -174,6 +190,22 @@ class StandardController:
             if not any(argument.startswith(option) for argument in arguments):
                 arguments += [option, value]
 
+    def _add_folders(self, pod: dict[str, Any], container: dict[str, Any]) -> None:
+        for number, (path, folder) in enumerate(self._folders.items()):
+            name = f"folder-{number}"
+            volume = {"name": name, "hostPath": {"path": str(folder)}}
+            pod["volumes"] = [*(pod.get("volumes") or []), volume]
+            mount = {"name": name, "mountPath": path}
+            container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+
+    def _predictor_address(self, name: str) -> list[dict[str, Any]]:
+        """Return the name of the predictor's Service, for clusters without DNS."""
+        host = f"{name}-predictor"
+        service = self._cluster.get(kinds.SERVICE, self._namespace, host)
+        if service is None:
+            return []
+        return [{"ip": service["spec"]["clusterIP"], "hostnames": [f"{host}.{self._namespace}"]}]
+
     def _add_storage(self, pod: dict[str, Any], container: dict[str, Any], uri: str) -> None:
         scheme, _, rest = uri.partition("://")
         mount = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
@@ -206,6 +238,7 @@ class StandardController:
             "command": ["python3", "-c", _REAL_DOWNLOAD, uri],
             "env": [
                 {"name": "PYTHONPATH", "value": _PACKAGES},
+                *({"name": name, "value": value} for name, value in self._environment.items()),
                 *self._credentials(pod.get("serviceAccountName", "default")),
             ],
             "volumeMounts": [dict(mount), packages],

@@ -27,8 +27,7 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.storage.volumes import HostPathVolume, VolumeRequest, create_volume
 from tests.cluster import kubeconfig_of, own_namespace, require_local_node
-from tests.engine import PYTHON_IMAGE, free_port, until
-from tests.platforms.kserve.article_manifests import TORCHSERVE
+from tests.engine import PYTHON_IMAGE, until
 from tests.platforms.kserve.samples import function, supported
 from tests.platforms.kserve.test_service_manifest import SAMPLES
 
@@ -441,35 +440,6 @@ def test_a_function_is_stopped_exported_and_imported(
     assert platform.deployment(namespace, "greeter").state == "ready"
 
 
-def test_a_model_for_torchserve_is_deployed_from_a_bucket(
-    commands: Commands, deployer: Deployer, namespace: str, tmp_path: Path
-) -> None:
-    """The article about TorchServe: resource, pods, init log, port forward and Host header."""
-    formats = [supported("pytorch", "1", priority=2)]
-    deployer.deploy("kserve-torchserve", servingRuntime={"formats": formats})
-    file = tmp_path / "pipeline.yaml"
-    file.write_text(TORCHSERVE)
-    status, _, errors = commands("deploy", "-f", str(file))
-    assert status == 0, errors
-    assert "did you mean 'sidecar.istio.io/inject'?" in errors
-    assert "ServingRuntime kserve-torchserve (of the namespace) serves the model" in errors
-    status, output, _ = commands("get", "functions", "pipeline-test", "-o", "wide")
-    assert f"pipeline-test-{namespace}.example.com" in output
-    _, output, _ = commands("logs", "pipeline-test", "--init")
-    assert "gs://pipeline_kserve_test_01/dir/gs" in output
-    path = "/v1/models/pipeline:predict"
-    status, output, errors = commands("invoke", "pipeline-test", "-b", "{}", "-p", path)
-    assert status == 0, errors
-    reply = json.loads(output)
-    assert reply["path"] == path
-    assert reply["host"] == f"pipeline-test-{namespace}.example.com"
-    archive = file.read_text().replace("/dir/gs", "/dir/gs/model-store/pipeline.mar")
-    file.write_text(archive)
-    status, _, errors = commands("deploy", "-f", str(file))
-    assert status == 1
-    assert "spec.predictor.model.storageUri" in errors
-
-
 def test_a_killed_deploy_leaves_a_record_that_leads_to_its_objects(
     deployer: Deployer, platform: KServePlatform, namespace: str, tmp_path: Path
 ) -> None:
@@ -548,60 +518,6 @@ def test_commands_deploy_list_invoke_and_forward(
     _, output, _ = commands("invoke", "greeter")
     assert json.loads(output)["word"] == "updated"
     assert commands("delete", "function", "greeter")[0] == 0
-
-
-def test_port_forward_leads_to_the_function(
-    deployer: Deployer, platform: KServePlatform, namespace: str
-) -> None:
-    import urllib.request
-
-    deployment = deployer.deploy()
-    port = free_port()
-    with platform.forward_port(deployment, port, 8080) as url:
-        assert url == f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(url, timeout=30) as reply:
-            assert json.load(reply)["word"] == "hello"
-        with (
-            pytest.raises(ConflictError, match=f"port {port} of this machine"),
-            platform.forward_port(deployment, port, 8080),
-        ):
-            pass
-
-
-def test_a_manifest_of_kfserving_is_deployed_as_v1beta1(
-    commands: Commands, tmp_path: Path, deployer: Deployer
-) -> None:
-    deployer.deploy("tf", servingRuntime={"formats": [supported("tensorflow")]})
-    file = tmp_path / "mobilenet_deploy.yaml"
-    file.write_text(f"""
-apiVersion: "serving.kubeflow.org/v1alpha2"
-kind: "InferenceService"
-metadata:
-  name: "mobilenet"
-spec:
-  default:
-    predictor:
-      minReplicas: 1
-      tensorflow:
-        storageUri: "s3://models/saved_models/"
-    transformer:
-      minReplicas: 1
-      custom:
-        container:
-          image: {PYTHON_IMAGE}
-          command: {json.dumps(COMMAND)}
-""")
-    status, output, errors = commands("deploy", "-f", str(file), "--dry-run", "-o", "yaml")
-    assert status == 0, errors
-    assert "ServingRuntime tf (of the namespace) serves the model" in errors
-    [manifest] = yaml.safe_load_all(output)
-    assert manifest["apiVersion"] == "serving.kserve.io/v1beta1"
-    status, _, errors = commands("deploy", "-f", str(file))
-    assert status == 0, errors
-    status, output, errors = commands("invoke", "mobilenet")
-    assert status == 0, errors
-    assert json.loads(output)["arguments"][:2] == ["--model_name", "mobilenet"]
-    assert "Copying contents" in commands("logs", "mobilenet", "--init")[1]
 
 
 def test_commands_say_where_they_do_not_apply(commands: Commands) -> None:
