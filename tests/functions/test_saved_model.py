@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from fnbuild.runtime.http.client import request
+from tests import locks
 from tests.environments import environment_python
 
 pytestmark = [pytest.mark.system, pytest.mark.versions]
@@ -79,9 +80,23 @@ def _picture(colour: tuple[int, int, int], number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Path:
-    """A folder with saved_models/1, the pictures, and the logits of each."""
-    folder = tmp_path_factory.mktemp("model")
+def model(python: Path) -> Path:
+    """A folder with saved_models/1, the pictures, and the logits of each.
+
+    The model is trained once for all runs of the tests.
+    """
+    source = Path(__file__).read_bytes() + (DATA / "train.py").read_bytes()
+    folder = ROOT / ".cache" / "mobilenet" / hashlib.sha256(source).hexdigest()[:16]
+    with locks.exclusive("mobilenet"):
+        # The logits are written last.
+        if not (folder / "logits.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            _train(python, folder)
+    return folder
+
+
+def _train(python: Path, folder: Path) -> None:
     classes = {name: [_picture(colour, i) for i in range(6)] for name, colour in COLOURS.items()}
     (folder / "classes.json").write_text(json.dumps(classes))
     done = subprocess.run(
@@ -93,7 +108,6 @@ def model(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +124,7 @@ def pair(
     for older in ("2", "9"):
         (versions / older).mkdir()
     # The highest number, but not the last name in a sorted list; the others cannot be loaded.
-    shutil.copytree(model / "saved_models/1", versions / "10", copy_function=os.link)
+    shutil.copytree(model / "saved_models/1", versions / "10")
     storage = ["--env", f"STORAGE_URI=file://{versions}"]
     fnbuild("deploy", "mobilenet", "--path", "functions/tensorflow/saved-model", *storage, *options)
     predictor = _address(fnbuild, "mobilenet")
