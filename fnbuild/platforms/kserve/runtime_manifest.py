@@ -77,7 +77,7 @@ def _container(record: RevisionRecord) -> Raw:
     container |= container_fields(record.function.spec, "Standard")
     if record.is_built:
         variable = processor_variable(record)
-        # KServe would take two braces for the begin of a template.
+        # KServe would take two braces for the start of a template.
         variable["value"] = variable["value"].replace("{{", "{\\u007b")
         container["env"].append(variable)
     if not container["env"]:

@@ -165,7 +165,7 @@ def _with_code(
         env.append(processor_variable(record))
     model = settings.model
     if model is not None and not model.format and model.storage_uri:
-        _set_variable(env, URI_VARIABLE, model.storage_uri)
+        _add_missing_variable(env, URI_VARIABLE, model.storage_uri)
     if record.is_built or settings.args is None:
         container["args"] = _arguments(function, settings, env, is_transformer=is_transformer)
     else:
@@ -203,11 +203,11 @@ def _arguments(
     if is_transformer and protocol in ("v2", "grpc-v2"):
         arguments.append(f"--predictor_protocol={protocol}")
         # The controller chooses the predictor's port by it.
-        _set_variable(env, "PROTOCOL", protocol)
+        _add_missing_variable(env, "PROTOCOL", protocol)
     return [*arguments, *own_arguments]
 
 
-def _set_variable(env: list[Raw], name: str, value: str) -> None:
+def _add_missing_variable(env: list[Raw], name: str, value: str) -> None:
     """Add a variable unless the function has it."""
     if not any(variable["name"] == name for variable in env):
         env.append({"name": name, "value": value})

@@ -30,8 +30,7 @@ spec:
       storageUri: "gs://pipeline_kserve_test_01/dir/gs"
 """
 
-# `image` is a placeholder in the article. Its own image needs no command, since it has an entry
-# point.
+# The image is a placeholder.
 KFSERVING = """\
 apiVersion: "serving.kubeflow.org/v1alpha2"
 kind: "InferenceService"
@@ -48,7 +47,6 @@ spec:
       custom:
         container:
           image: {image}
-          command: [/usr/local/bin/processor]
 """
 
 SKLEARN = """\

@@ -97,7 +97,9 @@ def test_the_article_about_kfserving(
 
         # 4. The InferenceService is deployed, and ready.
         file = tmp_path / "mobilenet_deploy.yaml"
-        file.write_text(KFSERVING.format(image=image_name))
+        # The article's own image needs no command, since it has an entry point.
+        command = "          command: [/usr/local/bin/processor]\n"
+        file.write_text(KFSERVING.format(image=image_name) + command)
         [manifest] = yaml.safe_load_all(shell("deploy", "-f", file, "--dry-run", "-o", "yaml"))
         assert "ServingRuntime tensorflow-serving (of the namespace) serves" in shell.messages
         assert manifest["apiVersion"] == "serving.kserve.io/v1beta1"

@@ -8,25 +8,9 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms.kserve.manifest_check import check_manifest_file, is_manifest_file
-from tests.platforms.kserve.article_manifests import SKLEARN, TORCHSERVE
+from tests.platforms.kserve.article_manifests import KFSERVING, SKLEARN, TORCHSERVE
 
-KFSERVING = """\
-apiVersion: "serving.kubeflow.org/v1alpha2"
-kind: "InferenceService"
-metadata:
-  name: "mobilenet"
-spec:
-  default:
-    predictor:
-      minReplicas: 1
-      tensorflow:
-        storageUri: "pvc://model-pvc/saved_models/"
-    transformer:
-      minReplicas: 1
-      custom:
-        container:
-          image: example/mobilenet-transformer:1
-"""
+MOBILENET = KFSERVING.format(image="example/mobilenet-transformer:1")
 
 RUNTIME = """\
 apiVersion: serving.kserve.io/v1alpha1
@@ -67,16 +51,16 @@ def check(tmp_path: Path) -> Check:
 
 
 def test_a_manifest_of_kfserving_is_checked_in_its_own_lines(check: Check) -> None:
-    [warning] = check(KFSERVING)
+    [warning] = check(MOBILENET)
     assert warning.startswith("1 warning[old-api]: apiVersion: no cluster serves")
-    wrong = KFSERVING.replace("pvc://model-pvc/saved_models/", "ftp://host/model")
+    wrong = MOBILENET.replace("pvc://model-pvc/saved_models/", "ftp://host/model")
     assert [line for line in check(wrong) if line.startswith("10 error[kserve-rule]")]
-    wrong = KFSERVING.replace(
+    wrong = MOBILENET.replace(
         "          image: ex", "          env: [{name: PYTHONPATH}]\n          image: ex"
     )
     [problem] = check(wrong)[1:]
     assert problem.startswith("15 error[kserve-rule]: spec.transformer.containers[0].env[0]")
-    [_, problem] = check(KFSERVING.replace("tensorflow:", "alibi:"))
+    [_, problem] = check(MOBILENET.replace("tensorflow:", "alibi:"))
     assert problem.startswith("7 error[kserve-rule]: spec.default.predictor: alibi cannot be")
 
 
@@ -173,10 +157,10 @@ def test_fields_that_functions_lack_are_a_warning(check: Check) -> None:
 
 def test_other_objects_of_the_file_are_skipped(check: Check) -> None:
     secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n"
-    assert check(f"{secret}---\n{KFSERVING}")[0].startswith("5 warning[old-api]")
+    assert check(f"{secret}---\n{MOBILENET}")[0].startswith("5 warning[old-api]")
 
 
 def test_broken_documents_are_reported_with_their_lines(check: Check) -> None:
-    [*_, error] = check(f"{KFSERVING}---\nspec: [\n")
+    [*_, error] = check(f"{MOBILENET}---\nspec: [\n")
     assert error.startswith("18 error[")
     assert check(SKLEARN + "  name: [\n")[0].startswith("13 error[")

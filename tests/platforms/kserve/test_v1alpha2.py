@@ -10,25 +10,10 @@ import yaml
 from fnbuild.errors import InputError
 from fnbuild.platforms.kserve.admission import service_problems
 from fnbuild.platforms.kserve.v1alpha2 import is_kfserving, to_v1beta1
+from tests.platforms.kserve.article_manifests import KFSERVING
 from tests.platforms.kserve.schemas import schema_errors
 
-MOBILENET = yaml.safe_load("""
-apiVersion: "serving.kubeflow.org/v1alpha2"
-kind: "InferenceService"
-metadata:
-  name: "mobilenet"
-spec:
-  default:
-    predictor:
-      minReplicas: 1
-      tensorflow:
-        storageUri: "pvc://model-pvc/saved_models/"
-    transformer:
-      minReplicas: 1
-      custom:
-        container:
-          image: someone/transformer:1
-""")
+MOBILENET = yaml.safe_load(KFSERVING.format(image="someone/transformer:1"))
 
 
 def manifest(**default: Any) -> dict[str, Any]:
