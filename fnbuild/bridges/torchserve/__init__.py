@@ -1,0 +1,1 @@
+"""TorchServe's formats: archives, model stores and the server's configuration."""
