@@ -1,0 +1,1 @@
+"""Access to a function: credentials of requests, and checks of the pages that send them."""

@@ -1,0 +1,1 @@
+"""GPU groups: functions of one machine that share the memory of a GPU."""
