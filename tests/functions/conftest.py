@@ -2,6 +2,7 @@
 
 import base64
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -51,11 +52,17 @@ class Handler:
 
     def __init__(self, folder: Path) -> None:
         self.module = import_module_of(folder, "main")
+        self._register()
         self.context = nuclio_sdk.Context(logger=nuclio_sdk.Logger(level=50))
         self.module.init_context(self.context)
 
+    def _register(self) -> None:
+        # fnbuild.vision reads the function.yaml beside the module.
+        sys.modules["main"] = self.module
+
     def __call__(self, body: Any, **more: Any) -> tuple[int, Any]:
         """Status and content of the reply to a body, which is JSON unless it is bytes."""
+        self._register()
         if isinstance(body, bytes) and body.startswith(b"{"):
             body = json.loads(body)
         reply = self.module.handler(self.context, nuclio_sdk.Event(body=body, **more))
@@ -150,6 +157,26 @@ def mobilenet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     write_mobilenet_weights(folder)
     return folder
+
+
+@pytest.fixture
+def set_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Let STORAGE_URI name small weights for a function that has none of its own.
+
+    Modules of tests/functions/weights write them. The working directory becomes the function's, as
+    in a worker.
+    """
+
+    def set_variable(function: Path) -> None:
+        monkeypatch.chdir(function)
+        module_name = f"tests.functions.weights.{function.name.replace('-', '_')}"
+        if importlib.util.find_spec(module_name) is not None:
+            storage = tmp_path / "weights"
+            storage.mkdir()
+            importlib.import_module(module_name).write(storage)
+            monkeypatch.setenv("STORAGE_URI", str(storage))
+
+    return set_variable
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,15 @@
 
 import base64
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fnbuild.cvat.masks import from_runs
 from fnbuild.cvat.replies import read_reply
-from fnbuild.cvat.reply_report import ReplyReport
 from fnbuild.cvat.request import build_request, read_image
 from fnbuild.cvat.shapes import bounding_box
-from fnbuild.runtime.http.client import request
 
 pytestmark = pytest.mark.system
 
@@ -177,15 +173,3 @@ def test_an_image_without_clicks_is_refused(grabcut, photo):
     status, content = grabcut(photo("rocket.jpg").read_bytes())
     assert status == 400
     assert "box" in content["error"]
-
-
-def test_the_running_service_answers(serve):
-    url = serve(FOLDER)
-    sent = build_request("interactor", scene(), boxes=[(125, 75, 275, 225)])
-    answer = request("POST", url, "/", sent.body, {"Content-Type": sent.content_type})
-    assert answer.status == 200, answer.body
-    (shape,) = json.loads(answer.body)["shapes"]
-    problems = ReplyReport()
-    mask = from_runs(tuple(shape["points"]), "", (400, 300), problems)
-    assert problems.items == []
-    assert abs(mask.area - 11310) < 400

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from fnbuild.cvat.replies import read_reply
 from fnbuild.cvat.request import build_request, read_image
 from fnbuild.function import labels
 from fnbuild.function.reader import load_function
-from fnbuild.runtime.http.client import request
 
 pytestmark = pytest.mark.system
 
@@ -183,27 +181,3 @@ def test_unusual_images_without_people_do_not_fail(faces, people, size):
     image = encoded(Image.effect_noise(size, 60).convert("RGB"))
     assert detect(faces, FACE, image) == ()
     assert detect(people, PEOPLE, image) == ()
-
-
-@pytest.mark.parametrize(
-    ("folder", "name", "place"),
-    [(FACE, "astronaut.png", ASTRONAUT), (PEOPLE, "bus.jpg", BUS_LEFT)],
-    ids=["face-haar", "people-hog"],
-)
-def test_the_running_service_finds_them(serve, photo, folder, name, place):
-    url = serve(folder)
-    sent = build_request("detector", read_image(photo(name)))
-    headers = {"Content-Type": sent.content_type}
-    answer = request("POST", url, "/", sent.body, headers)
-    assert answer.status == 200, answer.body
-    reading = read_reply(
-        "detector",
-        answer.body,
-        labels.function_labels(load_function(folder).function),
-        sent.image.size,
-    )
-    assert reading.diagnostics == ()
-    assert max(likeness(each.points, place) for each in reading.shapes) > 0.6
-    wrong = request("POST", url, "/", b"raw", {"Content-Type": "image/png"})
-    assert wrong.status == 400
-    assert "neither a JSON object nor a JPEG" in json.loads(wrong.body)["error"]

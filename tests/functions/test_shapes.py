@@ -16,7 +16,6 @@ from fnbuild.cvat.replies import read_reply
 from fnbuild.cvat.request import build_request
 from fnbuild.function import labels
 from fnbuild.function.reader import load_function
-from fnbuild.runtime.http.client import request
 from tests.functions.test_opencv import likeness
 
 pytestmark = pytest.mark.system
@@ -162,23 +161,6 @@ def test_an_invalid_threshold(detector, unseen, threshold):
     status, content = detector({"image": image, "threshold": threshold})
     assert status == 400
     assert "threshold" in content["error"]
-
-
-def test_the_running_service_finds_them(serve, unseen):
-    url = serve(FOLDER)
-    right = there = 0
-    for data, shapes in unseen[:12]:
-        sent = build_request("detector", data)
-        headers = {"Content-Type": sent.content_type}
-        answer = request("POST", url, "/", sent.body, headers)
-        assert answer.status == 200, answer.body
-        right += hits(reading_of(answer.body, sent), shapes)
-        there += len(shapes)
-        plain = request("POST", url, "/", data, {"Content-Type": "image/png"})
-        assert plain.body == answer.body
-    assert right / there > 0.8
-    refused = request("POST", url, "/", data[:500], {"Content-Type": "image/png"})
-    assert refused.status == 400
 
 
 def test_the_weights_are_those_named_in_the_readme():

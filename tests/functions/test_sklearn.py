@@ -20,9 +20,9 @@ from fnbuild.runtime.http.client import request
 from tests import storage_servers
 from tests.environments import environment_python
 from tests.functions.conftest import ROOT
+from tests.platforms.crds import schema_errors
 from tests.platforms.kserve import samples
 from tests.platforms.kserve.article_manifests import SKLEARN
-from tests.platforms.kserve.schemas import schema_errors
 
 pytestmark = [pytest.mark.system, pytest.mark.versions]
 

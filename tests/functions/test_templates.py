@@ -164,6 +164,13 @@ def test_clicks_at_and_beyond_the_border_do_not_fail(new, handler):
     ask(function, "interactor", folder, scene(), boxes=[(-10, -10, 500, 400)])
 
 
+def test_the_interactor_takes_a_strip_of_an_image(new, handler):
+    out = io.BytesIO()
+    Image.new("RGB", (2, 4000), "red").save(out, "PNG")
+    folder = new("interactor")
+    ask(handler(folder), "interactor", folder, out.getvalue(), pos_points=[(1, 2000)])
+
+
 def test_the_tracker_follows_a_moving_view(new, handler, photo):
     folder = new("tracker")
     function = handler(folder)

@@ -1,4 +1,4 @@
-"""GrabCut on the part of the image that matters, and masks as CVAT reads them."""
+"""GrabCut on the part of the image that matters."""
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ def within(points, area, shape):
 
 
 def marked(image, area, positive, negative, box):
-    """What GrabCut starts from: the clicks, and the box or what looks like the clicks."""
+    """Return the mask that GrabCut starts from: the clicks, and the box or similar pixels."""
     shape = image.shape[:2]
     clicked = within(positive, area, shape)
     if box:
@@ -145,30 +145,3 @@ def wanted(mask, points, beside, *, whole):
 def reach(shape):
     """The radius within which a click is certain."""
     return max(2, min(shape) // 60)
-
-
-def as_runs(mask):
-    """The reply for CVAT 2.60 and newer: run lengths in the box of the mask, zeros first."""
-    ys, xs = np.nonzero(mask)
-    if not len(xs):
-        return {"shapes": []}
-    left, top, right, bottom = (int(v) for v in (xs.min(), ys.min(), xs.max(), ys.max()))
-    pixels = mask[top : bottom + 1, left : right + 1].ravel()
-    # A zero in front: a mask that begins with the object has a first run of 0.
-    changes = np.flatnonzero(np.diff(np.concatenate(([0], pixels)))).tolist()
-    runs = np.diff([0, *changes, len(pixels)]).tolist()
-    shape = {
-        "type": "mask",
-        "points": [*runs, left, top, right, bottom],
-        "attributes": [],
-        "group": 0,
-        "source": "semi-auto",
-        "occluded": False,
-        "rotation": 0,
-    }
-    return {"shapes": [shape]}
-
-
-def as_rows(mask):
-    """The reply for older versions of CVAT: every pixel of the image."""
-    return {"mask": mask.tolist()}

@@ -1,14 +1,11 @@
 """Sparse optical flow: corners in and around a shape say how it moved."""
 
-import base64
 import math
 
 import cv2
 import numpy as np
 
 from fnbuild import vision
-
-TYPES = {"rectangle": 4, "polygon": 6, "points": 2}
 
 # The remembered part of a frame is the shape and its own size around it, kept this small.
 LONGEST_SIDE = 240
@@ -25,19 +22,23 @@ ASTRAY = 1.0
 GROWTH = 1.3
 
 
-class UnusableError(ValueError):
-    """A shape or a state that cannot be followed; told to the caller."""
-
-
 class ModelHandler:
-    def start(self, image, shape):
-        """The shape and its state in the frame in which it is drawn; `image` is grey."""
-        kind, points = read(shape)
-        return shown(image, kind, points), remembered(image, kind, points)
+    def remember(self, image, kind, points):
+        """The state of a shape in a grey image: what `follow` needs in the next one."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        reach = np.maximum(high - low, SMALLEST)
+        area = [*np.floor(low - reach).tolist(), *np.ceil(high + reach).tolist()]
+        across, down = area[2] - area[0], area[3] - area[1]
+        scale = min(1.0, LONGEST_SIDE / max(across, down))
+        shape = max(1, round(down * scale)), max(1, round(across * scale))
+        # PNG is smaller than the compressed pixels.
+        png = cv2.imencode(".png", patch(image, area, shape))[1].tobytes()
+        return {"type": kind, "points": points, "area": area, "patch": png}
 
     def follow(self, image, state):
-        """The shape and its state in the next frame."""
-        kind, points, before, area = recalled(state)
+        """The points of a state's shape in the next image; None if it is lost."""
+        kind, points, area = state["type"], state["points"], state["area"]
+        before = vision.decode_image(state["patch"], mode="L")
         scale = before.shape[1] / (area[2] - area[0])
         origin = np.array(area[:2])
         height, width = image.shape
@@ -48,73 +49,10 @@ class ModelHandler:
         )
         motion = moved(before, patch(image, area, before.shape), mask)
         if motion is None:
-            return shown(image, kind, points), state
+            return None
         placed = applied(kind, (points - origin) * scale, motion) / scale + origin
         x, y = placed.mean(axis=0)
-        if not (0 <= x < width and 0 <= y < height):
-            return shown(image, kind, points), state
-        return shown(image, kind, placed), remembered(image, kind, placed)
-
-
-def read(shape):
-    """Type and points (n x 2) of a shape; a flat list, as older versions of CVAT send, is a box."""
-    kind = shape.get("type") if isinstance(shape, dict) else "rectangle"
-    numbers = shape.get("points") if isinstance(shape, dict) else shape
-    if kind not in TYPES:
-        raise UnusableError(f"a shape must be one of {', '.join(TYPES)}")
-    try:
-        flat = [float(value) for value in numbers]
-    except (TypeError, ValueError):
-        raise UnusableError('the "points" of a shape are numbers: x1, y1, x2, y2 …') from None
-    if len(flat) % 2 or len(flat) < TYPES[kind] or (kind == "rectangle" and len(flat) != 4):
-        raise UnusableError(f"a {kind} cannot have {len(flat)} numbers")
-    if not all(math.isfinite(value) and abs(value) < 1e6 for value in flat):
-        raise UnusableError("the points of a shape must be in the image")
-    points = np.array(flat).reshape(-1, 2)
-    if kind == "rectangle" and not (points[1] > points[0]).all():
-        raise UnusableError("the rectangle has no area: send left, top, right, bottom")
-    return kind, points
-
-
-def shown(image, kind, points):
-    """The shape for the reply. What leaves the image is cut off, but never all of a box."""
-    height, width = image.shape
-    limits = np.array([width, height], float)
-    points = np.clip(points, 0, limits)
-    if kind == "rectangle":
-        points[0] = np.minimum(points[0], limits - 1)
-        points[1] = np.maximum(points[1], points[0] + 1)
-    return {"type": kind, "points": np.round(points, 1).ravel().tolist()}
-
-
-def remembered(image, kind, points):
-    """The state: what `follow` needs in the next frame, as JSON."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    reach = np.maximum(high - low, SMALLEST)
-    area = [*np.floor(low - reach).tolist(), *np.ceil(high + reach).tolist()]
-    across, down = area[2] - area[0], area[3] - area[1]
-    scale = min(1.0, LONGEST_SIDE / max(across, down))
-    shape = max(1, round(down * scale)), max(1, round(across * scale))
-    png = cv2.imencode(".png", patch(image, area, shape))[1].tobytes()
-    return {
-        "type": kind,
-        "points": np.round(points, 2).ravel().tolist(),
-        "area": area,
-        "patch": base64.b64encode(png).decode("ascii"),
-    }
-
-
-def recalled(state):
-    """Type, points, patch and area of a state."""
-    try:
-        kind, points = read(state)
-        before = vision.decode_image(base64.b64decode(state["patch"], validate=True), mode="L")
-        left, top, right, bottom = (float(value) for value in state["area"])
-    except (KeyError, TypeError, ValueError):  # vision's errors are ValueErrors
-        before = None
-    if before is None or not (right - left >= 1 and bottom - top >= 1):
-        raise UnusableError("this state is not one of this tracker's")
-    return kind, points, before, (left, top, right, bottom)
+        return placed if 0 <= x < width and 0 <= y < height else None
 
 
 def patch(image, area, shape):

@@ -1,4 +1,4 @@
-"""The network with its weights and labels: an image in, the most probable labels out."""
+"""The network with its weights and labels: an image in, probabilities out."""
 
 import os
 import pickle
@@ -32,17 +32,14 @@ class ModelHandler:
         self.network = load_network(self.path).to(self.device).eval()
         self.labels = read_labels(self.path, self.network.classifier[1].out_features)
 
-    def infer(self, image, count):
-        """Return the `count` most probable labels with their probabilities, the surest first.
+    def infer(self, image):
+        """Return the probability of each label.
 
         `image` is RGB as uint8, height x width x 3.
         """
         pixels = prepare(image).to(self.device)
         with torch.inference_mode():
-            probabilities = self.network(pixels[None])[0].softmax(0)
-            values, classes = probabilities.topk(min(count, len(self.labels)))
-        names = [self.labels[number] for number in classes.tolist()]
-        return list(zip(names, values.tolist(), strict=True))
+            return self.network(pixels[None])[0].softmax(0)
 
 
 def find_weights(storage):

@@ -1,32 +1,46 @@
-"""Finds circles, squares and triangles: the request and the reply."""
+"""Finds circles, squares and triangles; the network with its weights is beside this file."""
 
-from model_handler import ModelHandler
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from network import DEEPEST, LABELS, Network, boxes
 
 from fnbuild import vision
 
-DEFAULT_THRESHOLD = 0.5
+WEIGHTS = Path(__file__).with_name("shapes.pt")
+# The network has learned shapes in images of this size.
+LONGEST_SIDE = 256
+# Of two boxes that share more than this part of their joined area, the surer one stays.
+MOST_OVERLAP = 0.4
 
 
-def init_context(context):
-    # Runs once in each worker: what is loaded here serves every request.
-    model = ModelHandler()
-    context.user_data.model = model
-    context.logger.info(f"The network is loaded on {model.device_name}")
+class Shapes(vision.Detector):
+    def load(self, context):
+        if "OMP_NUM_THREADS" not in os.environ:
+            # Each worker is a process: with more threads they would only disturb one another.
+            torch.set_num_threads(1)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = Network(len(LABELS)).to(self.device).eval()
+        self.network.load_state_dict(torch.load(WEIGHTS, self.device, weights_only=True))
+        context.logger.info(f"The network is loaded on {self.device}")
+
+    def predict(self, image, threshold):
+        height, width = image.shape[:2]
+        scale = LONGEST_SIDE / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = vision.resize(image, size, "area")
+        padding = [(0, -length % DEEPEST) for length in small.shape[:2]]
+        # Repeated edges look like ground; a black stripe would look like a shape's side.
+        pixels = torch.from_numpy(np.pad(small, [*padding, (0, 0)], mode="edge")).to(self.device)
+        with torch.inference_mode():
+            middles, sides = self.network(pixels.permute(2, 0, 1)[None].float() / 255)
+            scores, classes, found = boxes(middles[0], sides[0], threshold)
+        found = found.cpu().numpy() * np.tile([width / size[0], height / size[1]], 2)
+        found = found.clip(0, [width, height, width, height])
+        kept = vision.non_maximum_suppression(found, scores, MOST_OVERLAP)
+        return vision.Detections(found[kept], classes[kept], scores[kept])
 
 
-def handler(context, event):
-    try:
-        image = vision.decode(event)
-        threshold = read_threshold(vision.fields(event))
-    except vision.ImageError as error:
-        return vision.reply(context, {"error": str(error)}, error.reply_status)
-    found = context.user_data.model.infer(image, threshold)
-    return vision.reply(context, [vision.rectangle(*each) for each in found])
-
-
-def read_threshold(fields):
-    # CVAT leaves the key out when the threshold is 0.
-    threshold = fields.get("threshold", DEFAULT_THRESHOLD)
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise vision.ImageError('"threshold" must be a number from 0 to 1')
-    return threshold
+init_context, handler = vision.export(Shapes)

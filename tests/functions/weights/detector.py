@@ -1,0 +1,11 @@
+"""Random weights of the detector function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.functions import transformers_models
+
+
+def write(folder: Path) -> None:
+    transformers_models.save_detector("rt_detr", folder)
