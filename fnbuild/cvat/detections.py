@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fnbuild.cvat import masks
+from fnbuild.cvat.attributes import AttributeReader
 from fnbuild.cvat.reply_report import ReplyReport, is_number, json_excerpt, json_type, read_numbers
 from fnbuild.cvat.shapes import Shape, Size
-from fnbuild.function.labels import Attribute, Label
+from fnbuild.function.labels import Label
 
 # Minimum and maximum count of numbers, and their meaning.
 POINT_COUNTS: dict[str, tuple[int, int | None, str]] = {
@@ -43,14 +44,16 @@ class DetectionReader:
 
     def read(self, reply: Any) -> list[Shape]:
         if not isinstance(reply, list):
-            self.report.error(
+            self.report.add(
+                "reply-type",
                 "",
                 f"a detector replies with a list of shapes, not with {json_type(reply)}",
                 _wrapped_list_hint(reply),
             )
             return []
         if reply and not self.labels:
-            self.report.warning(
+            self.report.add(
+                "no-labels",
                 "",
                 "the function's spec declares no labels: CVAT drops every shape",
                 "list the labels in metadata.annotations.spec",
@@ -60,7 +63,7 @@ class DetectionReader:
 
     def item(self, item: Any, path: str, index: int) -> Shape | None:
         if not isinstance(item, dict):
-            self.report.error(path, f"must be an object, not {json_type(item)}")
+            self.report.add("item-type", path, f"must be an object, not {json_type(item)}")
             return None
         kind = self._type(item, path)
         name = self._label(item, path, self.labels)
@@ -68,10 +71,15 @@ class DetectionReader:
             return None
         label = self.labels.get(name)
         if label and label.type not in ("any", kind) and {label.type, kind} != {"mask", "polygon"}:
-            self.report.warning(
+            self.report.add(
+                "label-shape",
                 f"{path}.type",
                 f'is {kind}, but the spec declares "{name}" as {label.type}',
             )
+        group = item.get("group_id")
+        if group is not None and not (type(group) is int and group >= 0):
+            message = f"must be a whole number from 0 on, not {json_excerpt(group)}"
+            self.report.add("group-id", f"{path}.group_id", message)
         shape = Shape(
             type=kind,
             label=name,
@@ -91,8 +99,13 @@ class DetectionReader:
             return self._skeleton(shape, item, path, label)
         if shape.type == "mask":
             if "mask" not in item:
-                self.report.error(path, 'a mask needs the key "mask": CVAT fails without it')
+                self.report.add(
+                    "missing-key", path, 'a mask needs the key "mask": CVAT fails without it'
+                )
                 return None
+            if item.get("points"):
+                # The polygon that replaces the mask if the user has masks converted.
+                read_points("polygon", item, path, self.size, self.report)
             mask = masks.from_crop(item["mask"], f"{path}.mask", self.size, self.report)
             return None if mask is None else replace(shape, mask=mask)
         points = read_points(shape.type, item, path, self.size, self.report)
@@ -101,12 +114,16 @@ class DetectionReader:
     def _type(self, item: dict[str, Any], path: str) -> str | None:
         kind = item.get("type")
         if "type" not in item:
-            self.report.error(path, 'the key "type" is missing', f"one of {', '.join(SHAPE_TYPES)}")
+            self.report.add(
+                "missing-key", path, 'the key "type" is missing', f"one of {', '.join(SHAPE_TYPES)}"
+            )
         elif isinstance(kind, str) and kind.lower() == "tag":
             return "tag"
         elif kind not in (*SHAPE_TYPES, INTERVAL):
             hint = self.report.suggestion(kind, SHAPE_TYPES) if isinstance(kind, str) else None
-            self.report.error(f"{path}.type", f"{json_excerpt(kind)} is not a shape type", hint)
+            self.report.add(
+                "shape-type", f"{path}.type", f"{json_excerpt(kind)} is not a shape type", hint
+            )
         else:
             return str(kind)
         return None
@@ -114,17 +131,19 @@ class DetectionReader:
     def _label(self, item: dict[str, Any], path: str, labels: dict[str, Label]) -> str | None:
         name = item.get("label")
         if "label" not in item:
-            self.report.error(path, 'the key "label" is missing')
+            self.report.add("missing-key", path, 'the key "label" is missing')
             return None
         if not isinstance(name, str):
-            self.report.error(
+            self.report.add(
+                "label-name",
                 f"{path}.label",
                 f"must be a label's name, not {json_type(name)} ({json_excerpt(name)})",
                 "map class numbers to the names of the spec",
             )
             return None
         if labels and name not in labels:
-            self.report.warning(
+            self.report.add(
+                "label-unknown",
                 f"{path}.label",
                 f'"{name}" is not in the spec: CVAT silently drops it',
                 self.report.suggestion(name, labels),
@@ -134,8 +153,10 @@ class DetectionReader:
     def _rotation(self, item: dict[str, Any], path: str) -> float:
         value = item.get("rotation", 0)
         if not is_number(value) or not 0 <= value <= 360:
-            self.report.error(
-                f"{path}.rotation", f"must be 0 to 360 degrees, not {json_excerpt(value)}"
+            self.report.add(
+                "rotation",
+                f"{path}.rotation",
+                f"must be 0 to 360 degrees, not {json_excerpt(value)}",
             )
             return 0.0
         return float(value)
@@ -144,10 +165,16 @@ class DetectionReader:
         self, shape: Shape, item: dict[str, Any], path: str, label: Label | None
     ) -> Shape | None:
         if item.get("points"):
-            self.report.error(f"{path}.points", "a skeleton has no points of its own")
+            self.report.add(
+                "skeleton-points", f"{path}.points", "a skeleton has no points of its own"
+            )
         elements = item.get("elements")
         if not isinstance(elements, list) or not elements:
-            self.report.error(f"{path}.elements", "a skeleton needs a list of at least 1 element")
+            self.report.add(
+                "skeleton-elements",
+                f"{path}.elements",
+                "a skeleton needs a list of at least 1 element",
+            )
             return None
         sublabels = self._sublabels(label) if label else {}
         points: list[Shape] = []
@@ -157,11 +184,17 @@ class DetectionReader:
             if point is None:
                 continue
             if point.label in names:
-                self.report.warning(f"{path}.elements[{i}].label", f'"{point.label}" occurs twice')
+                self.report.add(
+                    "skeleton-repeated",
+                    f"{path}.elements[{i}].label",
+                    f'"{point.label}" occurs twice',
+                )
             names.add(point.label)
             points.append(point)
         if points and all(point.outside for point in points):
-            self.report.warning(path, "all elements are outside: CVAT drops the skeleton")
+            self.report.add(
+                "skeleton-hidden", path, "all elements are outside: CVAT drops the skeleton"
+            )
         return replace(shape, elements=tuple(points)) if points else None
 
     def _sublabels(self, label: Label) -> dict[str, Label]:
@@ -175,18 +208,22 @@ class DetectionReader:
         self, element: Any, path: str, sublabels: dict[str, Label], index: int
     ) -> Shape | None:
         if not isinstance(element, dict):
-            self.report.error(path, f"must be an object, not {json_type(element)}")
+            self.report.add("item-type", path, f"must be an object, not {json_type(element)}")
             return None
         if element.get("type") != "points":
             written = json_excerpt(element.get("type"))
-            self.report.error(f"{path}.type", f'an element\'s type is "points", not {written}')
+            self.report.add(
+                "element-type", f"{path}.type", f'an element\'s type is "points", not {written}'
+            )
         name = self._label(element, path, sublabels)
         points = read_points("points", element, path, self.size, self.report)
         if name is None or points is None:
             return None
         if len(points) != 2:
-            self.report.error(
-                f"{path}.points", f"an element is one point, not {len(points)} numbers"
+            self.report.add(
+                "element-point",
+                f"{path}.points",
+                f"an element is one point, not {len(points)} numbers",
             )
         attributes = self._attributes.read(element, path, sublabels.get(name))
         confidence = read_confidence(element, path, self.report)
@@ -206,7 +243,7 @@ def read_points(
 ) -> tuple[float, ...] | None:
     """Return the points of a shape, or None after reporting errors."""
     if "points" not in item:
-        report.error(path, f'the key "points" is missing: a {kind} needs it')
+        report.add("missing-key", path, f'the key "points" is missing: a {kind} needs it')
         return None
     where = f"{path}.points"
     points = read_numbers(item["points"], where, report)
@@ -215,10 +252,16 @@ def read_points(
     least, most, what = POINT_COUNTS[kind]
     if len(points) < least or (most and len(points) > most):
         bound = "exactly" if most else "at least"
-        report.error(where, f"a {kind} has {bound} {least} numbers ({what}), not {len(points)}")
+        report.add(
+            "points-count",
+            where,
+            f"a {kind} has {bound} {least} numbers ({what}), not {len(points)}",
+        )
         return None
     if len(points) % 2:
-        report.error(where, f"has {len(points)} numbers, an odd count: points are pairs x, y")
+        report.add(
+            "points-count", where, f"has {len(points)} numbers, an odd count: points are pairs x, y"
+        )
         return None
     _check_coordinates(kind, points, where, size, report)
     return points
@@ -226,18 +269,33 @@ def read_points(
 
 def read_confidence(item: dict[str, Any], path: str, report: ReplyReport) -> float | None:
     """Return the confidence, which is a string by convention; CVAT does not read it."""
-    value = item.get("confidence", item.get("score"))
+    key = "confidence" if "confidence" in item else "score"
+    return parse_confidence(item.get(key), f"{path}.{key}", report)
+
+
+def parse_confidence(value: Any, path: str, report: ReplyReport) -> float | None:
+    """Return a confidence as a number, None if there is none; report the first outside 0 to 1."""
     if value is None:
         return None
     try:
         if isinstance(value, str) or is_number(value):
             confidence = float(value)
             if math.isfinite(confidence):
+                _check_confidence(confidence, path, report)
                 return confidence
     except ValueError:
         pass
-    report.warning(f"{path}.confidence", f"{json_excerpt(value)} is not a number")
+    report.add("confidence-number", path, f"{json_excerpt(value)} is not a number")
     return None
+
+
+def _check_confidence(confidence: float, path: str, report: ReplyReport) -> None:
+    if confidence > 1:
+        message = f"{confidence:g} is above 1: a confidence is a number from 0 to 1"
+        report.add_once("confidence-range", path, message, "divide percentages by 100")
+    elif confidence < 0:
+        message = f"{confidence:g} is below 0: a confidence is a number from 0 to 1"
+        report.add_once("confidence-range", path, message, "apply a sigmoid or softmax to logits")
 
 
 def _check_coordinates(
@@ -252,9 +310,16 @@ def _check_coordinates(
     ]
     if outside and kind != "ellipse":
         x, y = outside[0]
-        report.warning(where, f"({x:g}, {y:g}) is outside the image ({width} x {height})")
+        report.add(
+            "points-outside", where, f"({x:g}, {y:g}) is outside the image ({width} x {height})"
+        )
     if kind == "rectangle" and (points[2] <= points[0] or points[3] <= points[1]):
-        report.warning(where, "the rectangle has no area: write left, top, right, bottom", None)
+        report.add(
+            "rectangle-area",
+            where,
+            "the rectangle has no area: write left, top, right, bottom",
+            None,
+        )
 
 
 def _wrapped_list_hint(reply: Any) -> str | None:
@@ -263,119 +328,4 @@ def _wrapped_list_hint(reply: Any) -> str | None:
         for key, value in reply.items():
             if isinstance(value, list):
                 return f'return the list under "{key}" itself'
-    return None
-
-
-_MAX_VALUES_SHOWN = 12
-"""The number of an attribute's valid values that a message lists."""
-
-
-@dataclass(slots=True)
-class AttributeReader:
-    """Reads the attributes of the shapes in one reply, and reports every problem.
-
-    The attributes of each label are prepared once, since many shapes may have the same label.
-    """
-
-    report: ReplyReport
-    _attributes: dict[int, tuple[Label, dict[str, _KnownAttribute]]] = field(
-        default_factory=dict, init=False
-    )
-
-    def read(
-        self, item: dict[str, Any], path: str, label: Label | None
-    ) -> tuple[tuple[str, str], ...]:
-        """Return the names and values of a shape's valid attributes."""
-        values = item.get("attributes", [])
-        where = f"{path}.attributes"
-        if not isinstance(values, list):
-            message = f"must be a list, not {json_type(values)}"
-            self.report.error(where, message, "omit the key instead")
-            return ()
-        declared = self._attributes_of(label) if label is not None and values else {}
-        attributes = []
-        for i, value in enumerate(values):
-            place = f"{where}[{i}]"
-            if not isinstance(value, dict) or "name" not in value or "value" not in value:
-                self.report.error(place, 'must be an object with "name" and "value"')
-                continue
-            name, content = str(value["name"]), value["value"]
-            attributes.append(
-                (name, content if isinstance(content, str) else json_excerpt(content))
-            )
-            if name in declared:
-                _check_value(declared[name], content, place, self.report)
-            elif label is not None:
-                self.report.warning(
-                    f"{place}.name",
-                    f'"{name}" is not an attribute of "{label.name}" in the spec: CVAT drops it',
-                    self.report.suggestion(name, declared),
-                )
-        return tuple(attributes)
-
-    def _attributes_of(self, label: Label) -> dict[str, _KnownAttribute]:
-        # By identity: sublabels of two skeletons may share a name, and hashing a label is slow.
-        if id(label) not in self._attributes:
-            attributes = {
-                attribute.name: _KnownAttribute(attribute, frozenset(attribute.values))
-                for attribute in label.attributes
-            }
-            self._attributes[id(label)] = (label, attributes)
-        return self._attributes[id(label)][1]
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownAttribute:
-    attribute: Attribute
-    choices: frozenset[str]
-
-
-def _check_value(expected: _KnownAttribute, value: Any, place: str, report: ReplyReport) -> None:
-    where = f"{place}.value"
-    if not isinstance(value, str):
-        text = f"must be a string, not {json_type(value)}"
-        if expected.attribute.input_type in ("select", "radio"):
-            report.error(where, f"{text}: CVAT fails on it")
-        else:
-            report.warning(where, f"{text}: CVAT drops it")
-        return
-    fault = _value_fault(expected, value)
-    if fault:
-        report.warning(where, f'"{value}" {fault}: CVAT drops it', None)
-
-
-def _value_fault(expected: _KnownAttribute, value: str) -> str | None:
-    attribute = expected.attribute
-    match attribute.input_type:
-        case "checkbox":
-            return None if value in ("true", "false") else 'is neither "true" nor "false"'
-        case "select" | "radio":
-            return (
-                None
-                if value in expected.choices
-                else f"is not one of {_list_values(attribute.values)}"
-            )
-        case "number":
-            return _number_fault(attribute, value)
-    return None
-
-
-def _list_values(values: tuple[str, ...]) -> str:
-    more = ", …" if len(values) > _MAX_VALUES_SHOWN else ""
-    return ", ".join(values[:_MAX_VALUES_SHOWN]) + more
-
-
-def _number_fault(attribute: Attribute, value: str) -> str | None:
-    try:
-        number = int(value)
-    except ValueError:
-        return "is not a whole number"
-    try:
-        low, high, step = (int(text) for text in attribute.values)
-    except ValueError:
-        return None
-    if not low <= number <= high:
-        return f"is not between {low} and {high}"
-    if step > 0 and (number - low) % step:
-        return f"is not on a step of {step} from {low}"
     return None

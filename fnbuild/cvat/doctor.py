@@ -13,9 +13,10 @@ from typing import Any, Literal
 from PIL import Image
 
 from fnbuild.cvat import list_rules, replies, request
+from fnbuild.cvat.check.requests import sample_request
 from fnbuild.cvat.client import CvatClient, TimedResponse
 from fnbuild.cvat.reply_report import ReplyDiagnostic
-from fnbuild.cvat.request import CvatRequest, EncodedImage
+from fnbuild.cvat.request import EncodedImage
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function import labels
 from fnbuild.function.suggestions import closest
@@ -183,7 +184,7 @@ class _FunctionExamination:
         """Make a call of the function's kind, and for a tracker the next call with its states."""
         states: tuple[Any, ...] = ()
         for _ in range(2 if self._kind == "tracker" else 1):
-            sent = self._request(states)
+            sent = sample_request(self._kind, self._function, self._options.image, states)
             try:
                 response = call(sent.body)
             except UnavailableError as error:
@@ -219,24 +220,6 @@ class _FunctionExamination:
             yield self._finding(state, text, problem.hint or "`fnbuild invoke --image` shows it")
         if not reply.violations:
             yield self._finding("ok", f"{route}: it answers in {1000 * response.seconds:.0f} ms")
-
-    def _request(self, states: tuple[Any, ...]) -> CvatRequest:
-        """Build CVAT's request for a click in the middle and a box around it."""
-        image, kind = self._options.image, self._kind
-        width, height = image.size
-        box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
-        if kind == "interactor":
-            boxed = bool(self._function.metadata.annotations.get("startswith_box"))
-            points = [(width // 2, height // 2)]
-            return request.build_request(
-                kind, image, pos_points=points, boxes=[box] if boxed else []
-            )
-        if kind == "tracker":
-            types = labels.tracked_shape_types(self._function)
-            return request.build_request(kind, image, boxes=[box], shape_types=types, states=states)
-        if kind == "reid":
-            return request.build_request(kind, image, boxes=[box], image1=image, boxes1=[box])
-        return request.build_request(kind, image)
 
     def _unreachable(self, route: str) -> str:
         if route.startswith("directly"):

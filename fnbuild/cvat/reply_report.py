@@ -7,8 +7,10 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
+from fnbuild.cvat.rules import RULES
+from fnbuild.errors import Severity
 from fnbuild.function.source_text import shortened
 from fnbuild.function.suggestions import closest
 
@@ -27,15 +29,19 @@ class ReplyDiagnostic:
     drops. `path` is the place in the reply, such as `[3].points`.
     """
 
-    severity: Literal["error", "warning"]
+    rule: str
     path: str
     message: str
     hint: str | None = None
 
+    @property
+    def severity(self) -> Severity:
+        return RULES[self.rule].severity
+
     def __str__(self) -> str:
         place = f"{self.path}: " if self.path else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.severity}: {place}{self.message}{hint}"
+        return f"{self.severity}[{self.rule}]: {place}{self.message}{hint}"
 
 
 @dataclass(slots=True)
@@ -44,12 +50,17 @@ class ReplyReport:
 
     items: list[ReplyDiagnostic] = field(default_factory=list)
     _to_compare: int = field(default=_MAX_COMPARED, init=False)
+    _reported_once: set[str] = field(default_factory=set, init=False)
 
-    def error(self, path: str, message: str, hint: str | None = None) -> None:
-        self.items.append(ReplyDiagnostic("error", path, message, hint))
+    def add(self, rule: str, path: str, message: str, hint: str | None = None) -> None:
+        hint = None if hint is None else encodable(hint)
+        self.items.append(ReplyDiagnostic(rule, encodable(path), encodable(message), hint))
 
-    def warning(self, path: str, message: str, hint: str | None = None) -> None:
-        self.items.append(ReplyDiagnostic("warning", path, message, hint))
+    def add_once(self, rule: str, path: str, message: str, hint: str | None = None) -> None:
+        """Add a diagnostic unless the report has one of this rule."""
+        if rule not in self._reported_once:
+            self._reported_once.add(rule)
+            self.add(rule, path, message, hint)
 
     def suggestion(self, word: str, candidates: Collection[str]) -> str | None:
         """Return a hint with the most similar candidate, or with some of the candidates.
@@ -70,7 +81,12 @@ class ReplyReport:
 
 def json_excerpt(value: Any) -> str:
     """Return a value as shortened JSON for messages."""
-    return shortened(json.dumps(value, ensure_ascii=False), 60)
+    return encodable(shortened(json.dumps(value, ensure_ascii=False), 60))
+
+
+def encodable(text: str) -> str:
+    """Replace the halves of surrogate pairs, which JSON may have and no encoding of a terminal."""
+    return text.encode(errors="replace").decode()
 
 
 def json_type(value: Any) -> str:
@@ -94,21 +110,28 @@ def is_number(value: Any) -> bool:
 def read_numbers(value: Any, path: str, report: ReplyReport) -> tuple[float, ...] | None:
     """Return a flat list of numbers, or None after reporting the first invalid item."""
     if not isinstance(value, list):
-        report.error(path, f"must be a flat list of numbers, not {json_type(value)}")
+        report.add("points-list", path, f"must be a flat list of numbers, not {json_type(value)}")
         return None
     for i, item in enumerate(value):
         if is_number(item):
             continue
         if isinstance(item, list):
-            report.error(
+            report.add(
+                "points-nested",
                 path,
                 f"must be a flat list of numbers; [{i}] is a list",
                 "write [x1, y1, x2, y2], not [[x1, y1], [x2, y2]]",
             )
         elif isinstance(item, str):
-            report.error(path, f"[{i}] is the string {json_excerpt(item)}; CVAT takes only numbers")
+            report.add(
+                "points-string",
+                path,
+                f"[{i}] is the string {json_excerpt(item)}; CVAT takes only numbers",
+            )
         else:
             written = json_excerpt(item) if isinstance(item, int | float) else json_type(item)
-            report.error(path, f"[{i}] is {written}, not a number")
+            is_infinite = isinstance(item, float) and not math.isfinite(item)
+            rule = "points-finite" if is_infinite else "points-number"
+            report.add(rule, path, f"[{i}] is {written}, not a number")
         return None
     return tuple(value)

@@ -46,7 +46,8 @@ class EncodedImage:
 class CvatRequest:
     """A request body, and the values that are needed to read the reply.
 
-    `counts` are the numbers of boxes (re-identification) or shapes (tracking) in the request.
+    `counts` are the numbers of boxes (re-identification) or shapes (tracking) in the request;
+    `shape_types` are those that a tracker declares, () for the older interface, None if unknown.
     `continues_track` is True if a tracker's request has its own states. `boxes`, `pos_points` and
     `neg_points` are the user's prompts.
     """
@@ -59,6 +60,7 @@ class CvatRequest:
     neg_points: tuple[Point, ...] = ()
     counts: tuple[int, ...] = ()
     continues_track: bool = False
+    shape_types: tuple[str, ...] | None = None
     content_type: str = CONTENT_TYPE
 
     @property
@@ -158,7 +160,9 @@ def build_request(  # noqa: PLR0913 - independent options
         body["threshold"] = threshold
     text = json.dumps(body, separators=(",", ":")).encode()
     clicks = tuple(pos_points), tuple(neg_points)
-    return CvatRequest(kind, text, encoded, tuple(boxes), *clicks, counts, bool(states))
+    return CvatRequest(
+        kind, text, encoded, tuple(boxes), *clicks, counts, bool(states), tuple(shape_types)
+    )
 
 
 def parse_points(text: str) -> list[Point]:
@@ -258,16 +262,34 @@ def _rectangle(index: int, frame: int, box: Box) -> dict[str, Any]:
     }
 
 
+BOX_SHAPES = ("rectangle", "polygon", "mask", "ellipse", "polyline", "points")
+"""The types of shapes that a box can represent, by preference."""
+
+
 def _tracked_shape(box: Box, shape_types: Sequence[str]) -> Any:
     if not shape_types:
         return list(box)
+    kind = next((name for name in BOX_SHAPES if name in shape_types), None)
+    if kind is None:
+        raise UsageError(
+            f"the function tracks {', '.join(shape_types)};"
+            f" a box can represent only {', '.join(BOX_SHAPES)}"
+        )
+    return {"type": kind, "points": _points_of_box(kind, box)}
+
+
+def _points_of_box(kind: str, box: Box) -> list[float]:
+    """Return the points of a shape that fills a box; a mask has its run lengths."""
     left, top, right, bottom = box
-    if "rectangle" in shape_types:
-        return {"type": "rectangle", "points": list(box)}
-    if "polygon" in shape_types:
-        points = [left, top, right, top, right, bottom, left, bottom]
-        return {"type": "polygon", "points": points}
-    raise UsageError(
-        f"the function tracks {', '.join(shape_types)};"
-        " a box can represent only a rectangle or a polygon"
-    )
+    x, y = (left + right) / 2, (top + bottom) / 2
+    match kind:
+        case "rectangle":
+            return list(box)
+        case "mask":
+            left, top, right, bottom = (int(value) for value in box)
+            return [0, (right - left) * (bottom - top), left, top, right - 1, bottom - 1]
+        case "ellipse":
+            return [x, y, right, top]
+        case "points":
+            return [x, y]
+    return [left, top, right, top, right, bottom, left, bottom]

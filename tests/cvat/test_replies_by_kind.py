@@ -148,7 +148,12 @@ def test_the_shapes_of_a_tracker():
         ({"states": [1, 2], "shapes": [[1, 2, 3, 4]]}, "states", "2 entries for 1"),
         ({"states": [1], "shapes": []}, "shapes", "0 entries for 1"),
         ({"states": [1], "shapes": [[1, 2, 3]]}, "shapes[0]", "3 numbers"),
-        ({"states": [1], "shapes": [{"type": "mask", "points": []}]}, "shapes[0].type", "tracked"),
+        ({"states": [1], "shapes": [{"type": "tag", "points": []}]}, "shapes[0].type", "tracked"),
+        (
+            {"states": [1], "shapes": [{"type": "mask", "points": []}]},
+            "shapes[0].points",
+            "run lengths",
+        ),
     ],
 )
 def test_invalid_tracker_replies(reply, path, message):

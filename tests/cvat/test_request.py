@@ -50,8 +50,12 @@ def test_a_tracker_starts_with_flat_or_typed_shapes():
     assert typed["shapes"] == [{"type": "rectangle", "points": [1, 2, 9, 8]}]
     corners = body("tracker", PNG, boxes=[(1, 2, 9, 8)], shape_types=["polygon"])
     assert corners["shapes"][0]["points"] == [1, 2, 9, 2, 9, 8, 1, 8]
-    with pytest.raises(UsageError, match="mask"):
-        build_request("tracker", PNG, boxes=[(1, 2, 9, 8)], shape_types=["mask"])
+    mask = body("tracker", PNG, boxes=[(1, 2, 9, 8)], shape_types=["mask"])
+    assert mask["shapes"] == [{"type": "mask", "points": [0, 48, 1, 2, 8, 7]}]
+    ellipse = body("tracker", PNG, boxes=[(1, 2, 9, 8)], shape_types=["ellipse"])
+    assert ellipse["shapes"][0]["points"] == [5, 5, 9, 2]
+    with pytest.raises(UsageError, match="cuboid"):
+        build_request("tracker", PNG, boxes=[(1, 2, 9, 8)], shape_types=["cuboid"])
 
 
 def test_a_tracker_continues_with_its_states_and_empty_shapes():

@@ -1,0 +1,1 @@
+"""Check a function: send it requests of its kind, and apply the rules to its replies."""
