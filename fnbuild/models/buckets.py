@@ -6,12 +6,13 @@ from Google Cloud Storage check it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from fnbuild.errors import InputError, UnavailableError
+from fnbuild.errors import ConflictError, InputError, UnavailableError
 from fnbuild.models.local_files import LocalFile
 from fnbuild.models.upload import CountBytes
 from fnbuild.runtime.storage.errors import StorageError
@@ -74,6 +75,21 @@ class BucketTarget:
             return [str(path).removeprefix(f"{self._root}/") for path in listed]
 
         return self._translate(read)
+
+    def move(self, source: str, destination: str) -> None:
+        """Move a file within the folder. Raises `ConflictError` if the destination exists."""
+        paths = f"{self._root}/{source}", f"{self._root}/{destination}"
+        self._files.invalidate_cache()
+        if self._translate(lambda: self._files.exists(paths[1])):
+            target = self._uri.child(destination)
+            raise ConflictError(f"{target} exists already", hint="rename or remove it")
+        self._translate(lambda: self._files.copy(*paths))
+        try:
+            self._translate(lambda: self._files.rm_file(paths[0]))
+        except InputError:
+            with contextlib.suppress(InputError):
+                self._translate(lambda: self._files.rm_file(paths[1]))
+            raise
 
     def _translate(self, operation: Callable[[], T]) -> T:
         bucket = f"{self._uri.scheme}://{self._uri.location}"

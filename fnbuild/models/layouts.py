@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from fnbuild.bridges.torchserve.model_store import CONFIG_PATH, check_files
 from fnbuild.errors import InputError
 from fnbuild.models.local_files import LocalFile
-from fnbuild.models.model_store import CONFIG_PATH, check_model_store
 
 
 def detect_format(files: Collection[LocalFile]) -> str:
@@ -17,10 +17,10 @@ def detect_format(files: Collection[LocalFile]) -> str:
 def check_layout(model_format: str, files: Collection[LocalFile]) -> list[str]:
     """Check that the model server of the format can load the files; return warnings.
 
-    Raises `InputError` if it cannot.
+    Raises `InputError` or `ConfigError` if it cannot.
     """
     if model_format == "pytorch":
-        return check_model_store(files)
+        return check_files({file.path: file.source for file in files})
     if model_format == "tensorflow" and not any(_is_numbered(file.path) for file in files):
         raise InputError(
             "the tensorflow server reads a folder with numbered versions, and there is none",

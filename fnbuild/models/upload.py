@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -19,6 +20,12 @@ from fnbuild.runtime.storage.fetch import format_mebibytes
 _CHUNK = 1 << 20
 _PROGRESS_SECONDS = 1.0
 _PART_SUFFIX = ".fnbuild-part"
+_WRITE_HINTS = {
+    errno.ENOSPC: "remove files that are no longer needed, or use a larger volume",
+    errno.EDQUOT: "remove files that are no longer needed, or ask for a larger quota",
+    errno.EROFS: "mount the volume for writing, without `readOnly`",
+    errno.EACCES: "allow this user to write there, or run as the owner of the folder",
+}
 
 CountBytes = Callable[[int], None]
 """A callback for the number of bytes that have been sent since the last call."""
@@ -119,7 +126,9 @@ class FolderTarget:
                 shutil.copyfile(file.source, part)
             os.replace(part, path)
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                part.unlink(missing_ok=True)
+            raise _write_error(path, error) from error
 
     def paths(self) -> list[str]:
         return [
@@ -127,3 +136,28 @@ class FolderTarget:
             for path in self._folder.rglob("*")
             if path.is_file() and not path.name.endswith(_PART_SUFFIX)
         ]
+
+    def move(self, source: str, destination: str) -> None:
+        """Move a file. Raises `InputError` if the destination exists."""
+        path = self._folder / destination
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                raise InputError(f"{path} exists already", hint="rename or remove it")
+            (self._folder / source).rename(path)
+        except OSError as error:
+            raise _write_error(path, error) from error
+
+    def remove(self, path: str) -> None:
+        """Remove a file, which need not exist."""
+        file = self._folder / path
+        try:
+            if file.exists():  # otherwise a read-only folder would be an error
+                file.unlink()
+        except OSError as error:
+            raise InputError(f"cannot remove {file}: {error.strerror}") from error
+
+
+def _write_error(path: Path, error: OSError) -> InputError:
+    hint = _WRITE_HINTS.get(error.errno or 0)
+    return InputError(f"cannot write {path}: {error.strerror}", hint=hint)

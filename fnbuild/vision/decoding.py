@@ -16,17 +16,8 @@ from .image_headers import (
     check_size,
     read_header,
 )
+from .optional_libraries import cv2, numpy
 from .request_body import image_file
-
-try:
-    import numpy
-except ImportError:
-    numpy = None  # type: ignore[assignment]
-try:
-    # A missing libGL raises ImportError, too.
-    import cv2
-except ImportError:
-    cv2 = None  # type: ignore[assignment]
 
 _DECODE_ERROR = "the image cannot be decoded%s; send an undamaged " + SUPPORTED_FORMATS + " file"
 _MODES = ("RGB", "BGR", "L")

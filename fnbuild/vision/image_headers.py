@@ -8,6 +8,8 @@ import re
 import struct
 from typing import Dict, NamedTuple, Optional, Tuple
 
+from .errors import RequestError
+
 SUPPORTED_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 
@@ -16,14 +18,8 @@ MAX_PIXELS = 2**26
 MAX_PIXELS_VARIABLE = "FNBUILD_MAX_PIXELS"
 
 
-class ImageError(ValueError):
-    """The request has no image that can be decoded; the message is for the caller.
-
-    `reply_status` is the matching HTTP status. A worker answers with it if the handler does not
-    catch the error.
-    """
-
-    reply_status = 400
+class ImageError(RequestError):
+    """The request has no image that can be decoded."""
 
 
 class ImageTooLargeError(ImageError):

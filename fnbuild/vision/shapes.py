@@ -7,6 +7,8 @@ import json
 import math
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
+from .arrays import to_array
+
 Shape = Dict[str, Any]
 
 
@@ -129,14 +131,14 @@ def _number(value: Any) -> float:
 
 
 def _array_crop(pixels: Any) -> List[int]:
-    if hasattr(pixels, "cpu"):
-        pixels = pixels.cpu().numpy()
+    pixels = to_array(pixels)
     if pixels.ndim != 2:
         raise ValueError("a mask has rows and columns, not %d dimensions" % pixels.ndim)
-    ys, xs = pixels.nonzero()
-    if not len(ys):
+    # The indexes of all pixels would need far more memory than the mask.
+    rows, columns = (pixels.any(axis).nonzero()[0] for axis in (1, 0))
+    if not len(rows):
         raise ValueError("the mask has no pixel")
-    box = [int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())]
+    box = [int(index) for index in (columns[0], rows[0], columns[-1], rows[-1])]
     left, top, right, bottom = box
     crop = pixels[top : bottom + 1, left : right + 1] != 0
     return crop.astype("uint8").ravel().tolist() + box  # type: ignore[no-any-return]

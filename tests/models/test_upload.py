@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import InputError
+from fnbuild.errors import ConfigError, InputError
 from fnbuild.models import buckets
 from fnbuild.models.buckets import BucketTarget
 from fnbuild.models.layouts import check_layout, detect_format
@@ -193,11 +193,14 @@ def test_local_models_that_cannot_be_uploaded(tmp_path: Path) -> None:
         local_files(tmp_path / "empty")
 
 
-CONFIG = """\
-# model_snapshot={}
+SETTINGS = (
+    '{"defaultVersion": true, "marName": "cats.mar", "minWorkers": 1, "maxWorkers": 1,'
+    ' "batchSize": 1, "maxBatchDelay": 100}'
+)
+CONFIG = f"""\
 model_store=/mnt/models/model-store
-model_snapshot = {"name": "startup.cfg", "modelCount": 1, \\
-  "models"\\: {"cats": {"1.0": {"defaultVersion": true, "marName": "cats.mar", "minWorkers": 1}}}}
+disable_token_authorization=true
+model_snapshot={{"modelCount": 1, "models": {{"cats": {{"1.0": {SETTINGS}}}}}}}
 """
 
 
@@ -221,24 +224,16 @@ def test_the_tree_of_pytorch_is_checked_before_the_upload(tmp_path: Path) -> Non
         check_layout("pytorch", [replace(archive, path="cats.mar")])
 
 
-def test_the_models_of_a_snapshot_have_the_names_of_their_archives(tmp_path: Path) -> None:
+def test_a_tree_that_torchserve_cannot_serve_is_not_uploaded(tmp_path: Path) -> None:
     config, archive = model_tree(tmp_path)
-    other = replace(archive, path="model-store/dogs.mar")
-    with pytest.raises(InputError, match=r"has the archive cats\.mar for the model cats") as raised:
-        check_layout("pytorch", [config, other])
-    assert raised.value.hint == "the archives are dogs.mar"
+    config.source.write_text(CONFIG.replace("cats.mar", "dogs.mar") + "debug=false # comment\n")
+    with pytest.raises(ConfigError) as raised:
+        check_layout("pytorch", [config, archive])
+    rules = {diagnostic.rule for diagnostic in raised.value.report}
+    assert rules == {"missing-archive", "inline-comment"}
     config.source.write_text(CONFIG.replace('"cats"', '"pets"'))
     [warning] = check_layout("pytorch", [config, archive])
-    assert warning.startswith(
-        "cats.mar was packaged as the model cats; clients have to call it pets"
-    )
-    config.source.write_text("model_snapshot={}")
-    with pytest.raises(
-        InputError, match="model_snapshot is invalid: Object missing required field"
-    ):
-        check_layout("pytorch", [config, archive])
-    config.source.write_text("load_models=all")
-    assert check_layout("pytorch", [config, archive]) == []
+    assert "config.properties:3:54: cats.mar was packaged as the model cats; clients" in warning
 
 
 def test_the_numbered_level_of_tensorflow_is_kept(tmp_path: Path) -> None:
