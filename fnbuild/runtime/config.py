@@ -15,13 +15,28 @@
                            "num_workers": 1,
                            "availability_timeout_ms": 10000, "termination_timeout": 10.0,
                            "allocator": "",   triggers with the same name share their workers
-                           "batch": {"size": 10, "timeout": 1.0} | null,   of kind http
+                           "batch": {"size": 10, "timeout": 1.0, "adaptive": false} | null,
+                                               of kind http
                            "attributes": {}}},
      "event_timeout": 30.0 | null,       seconds
      "readiness_timeout": 120.0,         seconds that init_context may take
      "accept": "immediately" | "when-ready" | "when-settled" | "ready-or-end",
                                          settled: ready or failed; `ready-or-end` ends if failed
      "restart": "always" | "no",         of workers that die
+     "sleep": {"idle_timeout": 600.0 | null,   seconds without a request; null: only on request
+               "level": "exit" | "offload",   see `processor.sleep`
+               "group": {"name": "g", "folder": "/folder", of the GPU group; see `groups.group`
+                         "awake": 1 | null,     members that may be awake
+                         "memory": 1000 | null, bytes that the awake ones may use
+                         "need": 500 | null,    bytes that this function uses; null: measured
+                         "permanent": false,    true: it never sleeps
+                         "instance": "3-17"     identifies the revision; see `GroupConfig`
+                         } | null} | null,
+     "record": {"size": 100000000, "age": 86400.0,   bytes and seconds of requests that are kept
+                "folder": "/folder"} | null,   see `recording.files`; null: none are recorded
+     "workers_per_device": 2 | null,     workers that get the same GPU; see `processor.devices`
+     "allowed_hosts": ["host"] | null,   names in Host besides this machine's; null: neither Host
+                                         nor Origin is checked; see `access.gate`
      "neighbours": "/folder" | null,     configurations of this machine's processors; see
                                          `worker.connection_provider`
      "grpc_packages": "/folder" | null,  contains grpcio and protobuf for the processor's Python
@@ -41,6 +56,8 @@ import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import logs
+from .access.credentials import Credentials, take_credentials
+from .recording.files import RECORDING_PATH, RecordConfig
 
 Values = Dict[str, Any]
 
@@ -107,11 +124,46 @@ class ListenerConfig:
         self.port = port
 
 
+class GroupConfig(NamedTuple):
+    """The GPU group of the function, with the limits that it declares; memory is in bytes.
+
+    A processor that starts again with the same `instance` begins asleep; "" is none.
+    """
+
+    name: str
+    folder: str
+    awake: Optional[int]
+    memory: Optional[int]
+    need: Optional[int]
+    permanent: bool
+    instance: str = ""
+
+
+class SleepConfig(NamedTuple):
+    """The idle timeout in seconds, if there is one, and what falling asleep means for a worker.
+
+    `offload` is True if the handler releases its own memory; otherwise processes end.
+    """
+
+    idle_timeout: Optional[float] = None
+    offload: bool = False
+    group: Optional[GroupConfig] = None
+
+    @property
+    def level(self) -> str:
+        """The name of the level."""
+        return "offload" if self.offload else "exit"
+
+
 class BatchConfig(NamedTuple):
-    """Batching of events: the largest batch, and the seconds after which one is dispatched."""
+    """Batching of events: the largest batch, and the longest time in seconds that one waits.
+
+    An `adaptive` batch waits only as long as that pays.
+    """
 
     size: int
     timeout: float
+    adaptive: bool
 
 
 class TriggerConfig:
@@ -158,6 +210,9 @@ class ProcessorConfig:
         self.immutable = get("immutable", bool, False)
         self.interpreter = get("interpreter", str, sys.executable)
         self.env = {str(k): str(v) for k, v in get("env", dict, {}).items()}
+        self.credentials = _credentials(self.env)
+        hosts = get("allowed_hosts", list, None)
+        self.allowed_hosts = None if hosts is None else [str(host) for host in hosts]
         self.neighbours = get("neighbours", str, None)
         self.models = get("models", str, None)
         self.grpc_packages = get("grpc_packages", str, None)
@@ -172,6 +227,15 @@ class ProcessorConfig:
         # Connections are refused until then, as KServe's probes of the port expect.
         self.listen_when_accepting = False
         self.restart = section.choice("restart", ["always", "no"])
+        self.sleep = _sleep(section)
+        self.record = _record(section)
+        self.workers_per_device: Optional[int] = get("workers_per_device", int, None)
+        if self.workers_per_device is not None and self.workers_per_device < 1:
+            raise ConfigFileError(
+                "workers_per_device: %d is not positive" % self.workers_per_device
+            )
+        # A descriptor that workers inherit: as long as it is open, their memory counts as used.
+        self.group_lock: Optional[int] = None
         self.drain_timeout = get("drain_timeout", float, 60.0)
         self.linger = get("linger", float, 0.0)
         self._read_listeners(_Section(get("listeners", dict), "listeners"))
@@ -248,16 +312,64 @@ def attribute_number(attributes: Values, key: str, default: int, unit: str = "by
     return number
 
 
+def _credentials(env: Dict[str, str]) -> Credentials:
+    try:
+        return take_credentials(env)
+    except ValueError as problem:
+        raise ConfigFileError("env: %s" % problem) from None
+
+
 def _batch(trigger: _Section) -> Optional[BatchConfig]:
     section = trigger.section("batch")
     if section is None:
         return None
-    batch = BatchConfig(section.get("size", int, 10), section.get("timeout", float, 1.0))
+    batch = BatchConfig(
+        section.get("size", int, 10),
+        section.get("timeout", float, 1.0),
+        section.get("adaptive", bool, False),
+    )
     if batch.size < 1 or batch.timeout < 0:
         raise ConfigFileError(
-            "%s: %d events within %g s is not a valid batch" % (trigger.path("batch"), *batch)
+            "%s: %d events within %g s is not a valid batch"
+            % (trigger.path("batch"), batch.size, batch.timeout)
         )
     return batch
+
+
+def _sleep(config: _Section) -> SleepConfig:
+    section = config.section("sleep")
+    if section is None:
+        return SleepConfig()
+    timeout = section.get("idle_timeout", float, None)
+    if timeout is not None and timeout <= 0:
+        raise ConfigFileError(
+            "%s: %g is not a number of seconds" % (section.path("idle_timeout"), timeout)
+        )
+    offload = section.choice("level", ["exit", "offload"]) == "offload"
+    return SleepConfig(timeout, offload, _group(section))
+
+
+def _record(config: _Section) -> Optional[RecordConfig]:
+    section = config.section("record")
+    if section is None:
+        return None
+    folder = section.get("folder", str, RECORDING_PATH)
+    return RecordConfig(section.get("size", int), section.get("age", float), folder)
+
+
+def _group(sleep: _Section) -> Optional[GroupConfig]:
+    section = sleep.section("group")
+    if section is None:
+        return None
+    return GroupConfig(
+        section.get("name", str),
+        section.get("folder", str),
+        section.get("awake", int, None),
+        section.get("memory", int, None),
+        section.get("need", int, None),
+        section.get("permanent", bool, False),
+        section.get("instance", str, ""),
+    )
 
 
 def _listeners(section: _Section, key: str) -> List[ListenerConfig]:

@@ -3,6 +3,8 @@
     processor [--config FILE]      serve until a signal
     processor --health             exit with status 0 if every worker is ready
     processor --status             print the status as JSON
+    processor --sleep | --wake     put the workers to sleep, or wake them; print the answer
+    processor --recording ACTION   list or export the recorded requests, or clear them
     processor --wait SECONDS       wait until the function is ready or has failed, then do the same
     processor --check-import       import the handler without a GPU; see `importcheck`
     processor --invoke URL         call another function once; exit with status 0 for a 2xx reply
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 from fnbuild import __version__
 
 from . import health
+from .access.credentials import TOKEN_HEADER, VARIABLE, read_values
 from .config import ConfigFileError, ProcessorConfig
 from .logs import Log
 
@@ -54,6 +57,8 @@ CONFIG_VARIABLE = "FNBUILD_PROCESSOR"
 
 # Seconds between polls: the first ones short, since most functions are ready soon.
 _FIRST_INTERVAL = 0.02
+# Seconds that a wake may take here; the readiness timeout ends it earlier.
+_POST_TIMEOUT = 3600.0
 _MAX_INTERVAL = 0.2
 
 
@@ -101,16 +106,24 @@ def _run() -> int:
     arguments = _parse_arguments()
     if arguments.health:
         return health.main()
-    if arguments.status:
-        return _print_status()
-    if arguments.wait is not None:
-        return _wait(arguments.wait)
+    if arguments.status or arguments.sleep or arguments.wake:
+        action = "/sleep" if arguments.sleep else "/wake"
+        return _print_status() if arguments.status else _post(action)
+    if arguments.recording is not None or arguments.wait is not None:
+        wait = arguments.wait
+        return _recording(arguments.recording) if wait is None else _wait(wait)
     if arguments.invoke is not None:
-        headers = dict(arguments.header)
+        headers = dict(arguments.header, **_own_token())
         return invoke(
             arguments.invoke, arguments.method, headers, arguments.body, arguments.timeout
         )
     return (_check_import if arguments.check_import else _serve)(arguments.config)
+
+
+def _own_token() -> Dict[str, str]:
+    """Return the header with the token of a function that asks for credentials, if it is known."""
+    token = read_values(os.environ.get(VARIABLE, "")).get("token")
+    return {TOKEN_HEADER: token} if token else {}
 
 
 def _is_started_by_kserve(arguments: List[str]) -> bool:
@@ -136,6 +149,9 @@ def _parse_arguments() -> "argparse.Namespace":
         "--health", action="store_true", help="check whether every worker is ready"
     )
     command.add_argument("--status", action="store_true", help="print the status as JSON")
+    command.add_argument("--sleep", action="store_true", help="put the workers to sleep")
+    command.add_argument("--wake", action="store_true", help="wake the workers")
+    command.add_argument("--recording", choices=["list", "export", "clear"], help="of requests")
     command.add_argument("--wait", metavar="SECONDS", type=float, help="wait until ready or failed")
     command.add_argument("--check-import", action="store_true", help="import the handler, then end")
     command.add_argument("--invoke", metavar="URL", help="call another function once")
@@ -256,6 +272,28 @@ def _print_status() -> int:
         sys.stderr.write("no answer from %s:%d: %s\n" % (health.HOST, health.PORT, problem))
         return 1
     os.write(1, body + b"\n")
+    return 0
+
+
+def _post(path: str) -> int:
+    """Send a request to the processor, and print its answer, also that of a refusal."""
+    from .http import client
+
+    origin = "http://%s:%d" % (health.HOST, health.PORT)
+    try:
+        response = client.request("POST", origin, path, b"", {}, _POST_TIMEOUT)
+    except (OSError, ValueError) as problem:
+        sys.stderr.write("no answer from %s: %s\n" % (origin, problem))
+        return 1
+    os.write(1, response.body + b"\n")
+    return 0
+
+
+def _recording(action: str) -> int:
+    """List the recorded requests as JSON, write them as an archive, or remove them."""
+    from .recording import files
+
+    files.run(files.RECORDING_PATH, action, sys.stdout.buffer)
     return 0
 
 

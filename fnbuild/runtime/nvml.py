@@ -40,6 +40,16 @@ class Nvml:
         self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
         self._devices = [self._device(index) for index in range(count.value)]
 
+    @property
+    def count(self) -> int:
+        """The number of GPUs."""
+        return len(self._devices)
+
+    @property
+    def uuids(self) -> "List[str]":
+        """The unique names of the GPUs, which CUDA knows as well."""
+        return [names[1] for names, _ in self._devices]
+
     def memory_by_process(self) -> "List[Tuple[Tuple[str, str], Dict[int, int]]]":
         """Return index and UUID of each GPU, and the bytes that each process uses there."""
         return [(names, self._used(handle)) for names, handle in self._devices]

@@ -31,6 +31,8 @@ FORGET = 8  # segment: its number
 CREDIT = 9  # n: bytes of the reply that were sent to the client
 CANCEL = 10
 REPLY_MEMORY = 11  # fd: 1 with the descriptor of the memory, 0 without
+SLEEP = 12  # answered by ASLEEP, or by FAILED and the end of the process
+WAKE = 13  # answered by READY, or by FAILED and the end of the process
 # From a worker.
 STARTED = 16  # see `process_setup.prepare_process`
 READY = 17  # of a model of KServe, inputs and outputs: the tensors that it declares
@@ -42,6 +44,7 @@ IMPORTED = 22
 PIECE = 23
 END = 24  # d: duration in seconds; x: an error cut the reply short
 REQUEST_MEMORY = 25  # size
+ASLEEP = 26
 # From a template.
 FORKABLE = 32
 UNFORKABLE = 33  # reason

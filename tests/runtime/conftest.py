@@ -203,13 +203,17 @@ def _config(folder: Path, python: str, changes: dict[str, Any]) -> dict[str, Any
 
 @contextlib.contextmanager
 def running(home: Path, source: str, version: str | None = None, **changes: Any) -> Iterator[Any]:
-    """A processor for one handler. `wait=None` does not wait until it is ready."""
+    """A processor for one handler. `wait=None` does not wait until it is ready.
+
+    With `control=False` it has no control socket, as in a container.
+    """
     folder = home
     (folder / "code").mkdir()
     (folder / "code" / "main.py").write_text(textwrap.dedent(source))
     (folder / "code" / "function.yaml").write_text("metadata: {name: under-test}\n")
     python = _python(version)
     wait = changes.pop("wait", "ready")
+    has_control = changes.pop("control", True)
     for name, text in changes.pop("files", {}).items():
         (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "code" / name).write_text(textwrap.dedent(text))
@@ -221,7 +225,8 @@ def running(home: Path, source: str, version: str | None = None, **changes: Any)
         ports = {name: sock.getsockname()[1] for name, sock in reserved.items()}
         (folder / "ports").write_text(json.dumps(ports))
         listeners = {name: {"fd": sock.fileno()} for name, sock in reserved.items()}
-        config["listeners"] = {**listeners, "control": str(folder / "control.sock")}
+        control = str(folder / "control.sock") if has_control else None
+        config["listeners"] = {**listeners, "control": control}
         (folder / "processor.json").write_text(json.dumps(config))
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(

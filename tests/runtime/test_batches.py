@@ -113,6 +113,53 @@ def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
     assert values == [{"said": "a", "count": 2}, {"said": "b", "count": 2}]
 
 
+ERRORS = """
+class Unreadable(Exception):
+    reply_status = 415
+
+
+def handler(context, events):
+    if events[0].path == "/yield":
+        return yielded(context, events)
+    return [respond(event.body.decode()) for event in events]
+
+
+def respond(text):
+    try:
+        if text == "unreadable":
+            raise Unreadable("not a JPEG")
+        return {"length": len(text), "share": 1 / len(text)}
+    except Exception as error:
+        return error
+
+
+def yielded(context, events):
+    for event in sorted(events, key=lambda event: event.body):
+        if event.body == b"c":
+            raise ValueError("no such label")
+        yield context.Response(body=event.body, event_id=event.id)
+"""
+
+
+def test_an_exception_in_place_of_a_response_concerns_its_event_only(serve: Any) -> None:
+    processor = serve(ERRORS, trigger=batch(3))
+    good, unreadable, empty = send_concurrently(processor, "good", "unreadable", "")
+    assert json.loads(good.body) == {"length": 4, "share": 0.25}
+    assert (unreadable.status, json.loads(unreadable.body)) == (415, {"error": "not a JPEG"})
+    assert (empty.status, empty.header("content-type")) == (500, "text/plain")
+    assert b"ZeroDivisionError: division by zero (main.py:1" in empty.body
+    (record,) = processor.records(level="error")
+    assert "Traceback" in record["message"]
+
+
+def test_responses_before_an_exception_are_sent(serve: Any) -> None:
+    processor = serve(ERRORS, trigger=batch(2))
+    before, after = send_concurrently(processor, "b", "c", path="/yield")
+    assert (before.status, before.body) == (200, b"b")
+    assert after.status == 500
+    assert b"no such label" in after.body
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -19,6 +19,16 @@ LEAST: dict[str, Any] = {
     "listeners": {"http": {"port": 8080}},
 }
 
+GROUP = {
+    "name": "g",
+    "folder": "/groups/g",
+    "awake": 2,
+    "memory": 100,
+    "need": 50,
+    "permanent": True,
+    "instance": "3-17",
+}
+
 
 def test_defaults() -> None:
     config = ProcessorConfig(LEAST)
@@ -41,6 +51,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "env": {"A": "1"},
         "models": "/models",
         "sdk_path": "/sdk",
+        "allowed_hosts": ["models.example"],
         "neighbours": "/run",
         "grpc_packages": "/grpc",
         "triggers": {
@@ -56,6 +67,9 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "readiness_timeout": 60.5,
         "accept": "when-ready",
         "restart": "no",
+        "sleep": {"idle_timeout": 90, "level": "offload", "group": GROUP},
+        "record": {"size": 1000, "age": 60, "folder": "/r"},
+        "workers_per_device": 2,
         "drain_timeout": 5,
         "linger": 3,
         "listeners": {
@@ -75,11 +89,16 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert [trigger.kind for trigger in served_triggers(config)] == ["http", "cron"]
     assert config.triggers["t"].num_workers == 4
     assert config.triggers["t"].availability_timeout == 0
+    assert (config.sleep.idle_timeout, config.sleep.offload) == (90, True)
+    assert config.sleep.group == ("g", "/groups/g", 2, 100, 50, True, "3-17")
+    assert config.record == (1000, 60.0, "/r")
+    assert config.workers_per_device == 2
     assert (config.event_timeout, config.readiness_timeout, config.drain_timeout) == (30, 60.5, 5)
     assert (config.accept, config.restart, config.linger) == ("when-ready", "no", 3)
     assert [listener.fd for listener in config.http] == [3]
     assert [listener.fd for listener in config.grpc] == [4, 5]
     assert config.grpc_packages == "/grpc"
+    assert config.allowed_hosts == ["models.example"]
     assert config.admin is not None
     assert (config.admin.host, config.admin.port, config.control) == ("::1", 1, "/c")
     assert (config.log_level, config.log_format) == ("warn", "human")

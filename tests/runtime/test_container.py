@@ -20,6 +20,7 @@ import pytest
 from fnbuild import names
 from fnbuild.builder import sdk
 from fnbuild.runtime import container
+from fnbuild.runtime.access.credentials import VARIABLE
 from tests import engine
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, ROOT, Serve, ask, eventually
@@ -117,6 +118,16 @@ def test_a_failing_function_is_unhealthy_with_its_reason(serve: Serve) -> None:
     status, out, _err = run(port_of(processor), "--health")
     assert status == 1
     assert "no weights" in out
+
+
+def test_a_processor_in_a_container_sleeps_and_wakes(serve: Serve) -> None:
+    processor = serve(READY, control=False)
+    port = port_of(processor)
+    status, out, _err = run(port, "--sleep")
+    assert (status, json.loads(out)["state"]) == (0, "asleep")
+    assert processor.status()["sleep"]["state"] == "asleep"
+    status, out, _err = run(port, "--wake")
+    assert (status, json.loads(out)["state"]) == (0, "awake")
 
 
 def test_without_a_processor_health_and_status_fail(free_port: int) -> None:
@@ -316,6 +327,17 @@ def test_a_failed_call_is_reported_in_one_line(url: str, expected: str, free_por
     status, out, err = run(0, "--invoke", url.format(port=free_port))
     assert (status, out, len(err.splitlines())) == (1, "", 1)
     assert expected in err
+
+
+def test_a_call_of_a_closed_function_has_its_token(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = {VARIABLE: '{"token": "of high entropy"}'}
+    attributes = {"authenticationMode": "api"}
+    processor = serve(ECHO, trigger={"attributes": attributes}, env=dict(credentials))
+    for value, expected in ((credentials[VARIABLE], 0), ("", 1), ("plain", 1)):
+        monkeypatch.setenv(VARIABLE, value)
+        assert run(0, "--invoke", processor.url)[0] == expected
 
 
 def test_a_call_has_a_timeout(free_port: int) -> None:

@@ -22,6 +22,7 @@ from fnbuild.runtime.processor.gpu_memory import (
     GPU_MEMORY_LABELS,
     GPU_MEMORY_METRIC,
     GpuMemory,
+    used_memory,
 )
 from fnbuild.runtime.processor.metrics import MetricsRegistry
 
@@ -148,6 +149,21 @@ def test_processes_outside_this_container(worker: int) -> None:
 def test_memory_that_the_driver_does_not_report(worker: int) -> None:
     memory = GpuMemory(lambda: [worker], lambda: Library([(worker, 2**64 - 1)]))
     assert memory.read() == {}
+
+
+def test_the_memory_of_a_member_of_a_gpu_group(worker: int, soon: Any) -> None:
+    library = Library([(worker, 300 * MIB), (os.getpid(), 5 * MIB)], [(worker, MIB)])
+    assert used_memory(GpuMemory(lambda: [worker], lambda: library), [worker]) == 301 * MIB
+    foreign = Library([(2**22 + 5, 300 * MIB)])
+    assert used_memory(GpuMemory(lambda: [worker], lambda: foreign), [worker]) is None
+    silent = Library([(worker, 2**64 - 1)])
+    assert used_memory(GpuMemory(lambda: [worker], lambda: silent), [worker]) is None
+    without = GpuMemory(lambda: [worker], lambda: ctypes.CDLL("libnvidia-ml-that-is-not-there"))
+    # The interpreter has just been started: its memory grows.
+    soon(lambda: (used_memory(without, [worker]) or 0) > MIB)
+    host = used_memory(without, [worker])
+    assert host
+    assert MIB < host < 100 * MIB
 
 
 def test_a_slow_driver(worker: int, soon: Any) -> None:

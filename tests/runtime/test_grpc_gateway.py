@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from fnbuild.runtime.access.credentials import digest_of
 from tests.runtime import interpreters
 from tests.runtime.conftest import ROOT, ask, eventually
 from tests.runtime.grpc_server import inference
@@ -225,3 +226,22 @@ def _listeners(processor):
     with processor.connect() as link:
         link.sendall(b"LISTENERS\n")
         return link.recv(100)
+
+
+def test_calls_need_credentials_in_their_metadata(serve):
+    token = "of a client, with high entropy"
+    settings = inference.settings(
+        authenticationMode="api",
+        authentication={"tokens": [{"name": "ci", "sha256": digest_of(token)}]},
+    )
+    function = serve(inference.ECHO, **settings)
+    eventually(lambda: server(function)["state"] == "ready")
+    with Client(function.grpc_target) as client:
+        status, text = client.error(number("x", 1))
+        assert (status, "needs credentials" in text) == (grpc.StatusCode.UNAUTHENTICATED, True)
+        metadata = (("authorization", f"Bearer {token}"),)
+        assert client.infer(number("x", 1), metadata=metadata).model_name == "echo"
+        assert client.call("ServerReady").ready
+        assert client.call("ModelReady", name="echo").ready
+        with pytest.raises(grpc.RpcError):
+            client.call("ModelMetadata", name="echo")

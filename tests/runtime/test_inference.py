@@ -732,6 +732,24 @@ def test_several_instances_are_one_batch(serve: Any) -> None:
     assert processor.call(5) == {"body": 5, "batch": 1}
 
 
+def test_an_error_in_a_batch_concerns_its_request_only(serve: Any) -> None:
+    source = """
+        def handler(context, events):
+            if any(event.body == "raise" for event in events):
+                raise ValueError("no such label")
+            return [ValueError("too dark") if event.body == "dark" else event.body
+                    for event in events]
+        """
+    processor = serve(source, trigger={**protocols(), "batch": {"size": 2, "timeout": 15.0}})
+    # Two requests with two instances each are handled in two calls.
+    for word, message in (("dark", "too dark"), ("raise", "no such label")):
+        with ThreadPoolExecutor(2) as pool:
+            good = pool.submit(predict, processor, "a", "b")
+            bad = pool.submit(predict, processor, "c", word)
+            assert predictions(good.result()) == ["a", "b"]
+            assert error(bad.result()) == (500, "ValueError : " + message)
+
+
 def test_a_batch_of_different_requests(serve: Any) -> None:
     trigger = {**protocols(), "batch": {"size": 4, "timeout": 15.0}}
     processor = serve(BATCHES, trigger=trigger)

@@ -46,6 +46,20 @@ def test_workers_start_with_the_model(
     assert processor.records(message=f"downloading {web.url}/m.txt: 1 files, 0.0 MiB")
 
 
+def test_a_model_in_the_folder_of_the_code_is_found(serve: Serve, tmp_path: Path) -> None:
+    code = tmp_path / "source"
+    (code / "weights").mkdir(parents=True)
+    (code / "weights" / "m.txt").write_text("weights")
+    (code / "main.py").write_text(HANDLER)
+    env = {
+        "STORAGE_URI": "file:///opt/nuclio/weights",
+        "STORAGE_SHA256": hashlib.sha256(b"weights").hexdigest(),
+    }
+    models = str(tmp_path / "models")
+    processor = serve(HANDLER, env=env, models=models, mount="/opt/nuclio", code=str(code))
+    assert processor.send().body == b"weights /opt/nuclio/weights"
+
+
 def test_a_missing_model_is_the_reason_until_it_appears(
     serve: Serve, web: FileServer, tmp_path: Path
 ) -> None:

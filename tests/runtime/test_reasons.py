@@ -58,6 +58,22 @@ def test_the_reason_of_a_failed_import(serve: Any, source: str, reason: str) -> 
     assert reason in json.loads(processor.send().body)["error"]
 
 
+def test_the_stack_of_a_hang_may_be_late(serve: Any) -> None:
+    source = """
+        import os, signal, subprocess, time
+
+        def init_context(context):
+            subprocess.Popen(["sh", "-c", "sleep 2; kill -CONT %d" % os.getpid()])
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(600)
+
+        def handler(context, event):
+            return ""
+        """
+    processor = serve(source, readiness_timeout=1.0, wait="unhealthy")
+    assert "; it was at main.py:" in processor.status()["reason"]
+
+
 @pytest.mark.parametrize("version", interpreters.every())
 def test_a_hang_is_reported_with_its_position(serve: Any, version: str) -> None:
     source = """

@@ -29,6 +29,7 @@ class GpuMemory:
         self._load = load
         self._nvml: Any = None
         self._absent = False
+        self._has_driver = True
         self._values: GpuMemoryValues = {}
         self._thread: Optional[threading.Thread] = None
 
@@ -43,24 +44,51 @@ class GpuMemory:
         self._thread.join(_GPU_WAIT)
         return self._values
 
+    @property
+    def has_driver(self) -> bool:
+        """False if this machine has no driver of a GPU, as far as it is known yet."""
+        return self._has_driver
+
     def _refresh(self, groups: Set[int]) -> None:
         try:
             # Not every Python has ctypes.
             from .. import nvml
         except ImportError:
-            self._absent = True
+            self._absent, self._has_driver = True, False
             return
         try:
             if self._nvml is None:
                 self._nvml = nvml.Nvml((self._load or nvml.load_library)())
             devices = self._nvml.memory_by_process()
-        except (nvml.NvmlError, OSError):
+        except (nvml.NvmlError, OSError) as error:
             # A driver that is installed or replaced later needs a new processor.
             self._absent, self._values = True, {}
+            self._has_driver = isinstance(error, nvml.NvmlError)
             return
         own = {names: _used_by_groups(groups, used) for names, used in devices}
         foreign = any(used and not _any_visible(used) for _, used in devices)
         self._values = {} if foreign and not any(own.values()) else dict(own)
+
+
+def used_memory(gpus: GpuMemory, pids: Iterable[int]) -> Optional[int]:
+    """Return the GPU memory that the processes use, on a machine without a GPU their host memory.
+
+    The result is None if a GPU's memory cannot be attributed to processes, as in a container.
+    """
+    values = gpus.read()
+    if gpus.has_driver:
+        return sum(values.values()) if values else None
+    return sum(_host_memory(pid) for pid in pids)
+
+
+def _host_memory(pid: int) -> int:
+    """Return the proportional set size of a process in bytes, 0 if it has ended."""
+    try:
+        with open("/proc/%d/smaps_rollup" % pid, "rb") as file:
+            sizes = [line.split()[1] for line in file if line.startswith(b"Pss:")]
+    except OSError:
+        return 0
+    return sum(int(size) for size in sizes) * 1024
 
 
 def _used_by_groups(groups: Set[int], used: Dict[int, int]) -> int:

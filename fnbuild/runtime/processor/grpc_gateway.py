@@ -21,7 +21,7 @@ from ..http.server import HttpServer
 from ..logs import Log, LogRecord
 from .grpc_process import GrpcProcess, GrpcProcessOwner
 from .grpc_relay import GrpcRelay
-from .pool import WorkerPools
+from .pools import WorkerPools
 from .worker_failure import describe_exit
 
 _FIRST_DELAY = 0.5

@@ -12,6 +12,7 @@ from ..config import DEFAULT_BACKLOG, ProcessorConfig, TriggerConfig, attribute_
 from ..http.messages import ConnectionLimits
 from ..protocols.mapping import ATTRIBUTES
 from ..storage.uris import URI_VARIABLE, model_path
+from ..worker.process_setup import function_variables
 
 # A container sees its own control group as the root of the hierarchy.
 _CGROUP_ROOT = "/sys/fs/cgroup"
@@ -81,7 +82,7 @@ def start_interpreter(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        pass_fds=[fd],
+        pass_fds=[fd] if config.group_lock is None else [fd, config.group_lock],
         env=env,
         cwd=config.code,
         start_new_session=True,
@@ -89,21 +90,10 @@ def start_interpreter(
 
 
 def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
-    """Return a worker's environment: the processor's, Nuclio's variables and the function's.
-
-    The NUCLIO_ variables are those of pkg/processor/runtime/python/runtime.go and
-    pkg/processor/runtime/rpc/abstract.go.
-    """
+    """Return a worker's environment: the processor's, Nuclio's variables and the function's."""
     env = dict(os.environ)
     _drop_own_path(env)
-    function = config.function
-    env.update(
-        NUCLIO_FUNCTION_NAME=str(function.get("name", "")),
-        NUCLIO_FUNCTION_DESCRIPTION=str(function.get("description") or ""),
-        NUCLIO_FUNCTION_VERSION=str(function.get("version") or "latest"),
-        NUCLIO_FUNCTION_HANDLER=config.handler,
-        NUCLIO_HANDLER=config.handler,
-    )
+    env.update(function_variables(config.function, config.handler))
     # On Kubernetes it is the pod's name already.
     env.setdefault("NUCLIO_FUNCTION_INSTANCE", socket.gethostname())
     env.update(config.env)
@@ -139,21 +129,25 @@ def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
         "function": {key: config.function.get(key) for key in ("name", "revision")},
         "dump_signal": DUMP_SIGNAL,
         "template": template,
+        "group_lock": config.group_lock,
     }
 
 
-def begin_message(trigger: TriggerConfig, worker: str, threshold: int, max_reply: int) -> wire.Meta:
+def begin_message(
+    config: ProcessorConfig, trigger: TriggerConfig, worker: str, threshold: int
+) -> wire.Meta:
     """Return the BEGIN message. Records below the level `threshold` need not be sent.
 
     `max_reply` is the largest reply in bytes; 0 means no limit. `inference` is None if the trigger
-    serves no inference protocol.
+    serves no inference protocol. With `offload` the handler must have `sleep` and `wake`.
     """
     return {
         "parent": os.getpid(),
         "worker": worker,
         "trigger": {"kind": trigger.kind, "name": trigger.name},
         "threshold": threshold,
-        "max_reply": max_reply,
+        "max_reply": trigger.max_reply,
+        "offload": config.sleep.offload,
         "inference": _inference_settings(trigger),
     }
 

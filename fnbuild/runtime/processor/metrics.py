@@ -27,7 +27,7 @@ Sample = Tuple[str, str, Number]
 # Returns the values of gauges by their label values.
 GaugeReader = Callable[[], Mapping[Tuple[str, ...], Number]]
 
-_PREFIX = "nuclio_processor_"
+PREFIX = "nuclio_processor_"
 # The stages of an event: waiting for a worker, on the way to it, in the handler, on the way back.
 STAGES = ("queue", "handover", "handler", "reply")
 # Handover and reply take hundredths of a millisecond.
@@ -35,6 +35,7 @@ _STAGE_BOUNDS = (
     0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000,
 )  # fmt: skip
 _SIZE_BOUNDS = tuple(4**power for power in range(4, 15))
+_BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class SingleValue:
@@ -200,40 +201,88 @@ class TriggerMetricFamilies:
     def __init__(self, registry: MetricsRegistry) -> None:
         trigger = ("trigger_kind", "trigger_id")
         self.handled = registry.counter(
-            _PREFIX + "handled_events_total", "Events handled, by result", (*trigger, "result")
+            PREFIX + "handled_events_total", "Events handled, by result", (*trigger, "result")
         )
         self.durations = registry.histogram(
-            _PREFIX + "handled_events_duration_milliseconds",
+            PREFIX + "handled_events_duration_milliseconds",
             "How long events took in a worker",
             (*trigger, "worker_index"),
         )
         self.allocations = registry.counter(
-            _PREFIX + "worker_allocation_total",
+            PREFIX + "worker_allocation_total",
             "Requests for a worker, by result",
             (*trigger, "result"),
         )
         self.requests = registry.counter(
-            _PREFIX + "worker_allocation_count", "Requests for a worker", trigger
+            PREFIX + "worker_allocation_count", "Requests for a worker", trigger
         )
         self.waits = registry.histogram(
-            _PREFIX + "worker_allocation_wait_duration_milliseconds",
+            PREFIX + "worker_allocation_wait_duration_milliseconds",
             "How long events waited for a worker",
             trigger,
         )
         self.available = registry.counter(
-            _PREFIX + "worker_allocation_workers_available_percentage",
+            PREFIX + "worker_allocation_workers_available_percentage",
             "Percentages of free workers, summed over the requests for one",
             trigger,
         )
         self.stages = registry.histogram(
-            _PREFIX + "event_stage_duration_milliseconds",
+            PREFIX + "event_stage_duration_milliseconds",
             "How long events spent where: queue, handover, handler, reply",
             (*trigger, "stage"),
             _STAGE_BOUNDS,
         )
         self.sizes = registry.histogram(
-            _PREFIX + "request_body_bytes", "Sizes of the requests' bodies", trigger, _SIZE_BOUNDS
+            PREFIX + "request_body_bytes", "Sizes of the requests' bodies", trigger, _SIZE_BOUNDS
         )
+        self._registry = registry
+
+    def batches(self, *key: str) -> "BatchMetrics":
+        """Return the metrics of the batches of one trigger; their families are new."""
+        trigger = ("trigger_kind", "trigger_id")
+        counter = self._registry.counter
+        sizes = self._registry.histogram(
+            PREFIX + "batch_events", "Numbers of events in batches", trigger, _BATCH_BOUNDS
+        )
+        batches = counter(
+            PREFIX + "batches_total",
+            "Batches, by completeness: a full one has as many events as allowed at that time",
+            (*trigger, "completeness"),
+        )
+        dropped = counter(
+            PREFIX + "batch_dropped_events_total",
+            "Events that were dropped before the call because their clients had left",
+            trigger,
+        )
+        full, partial = batches.child(*key, "full"), batches.child(*key, "partial")
+        return BatchMetrics(sizes.child(*key), full, partial, dropped.child(*key))
+
+
+class BatchMetrics:
+    """The metrics of the batches of one trigger."""
+
+    def __init__(
+        self, sizes: Histogram, full: SingleValue, partial: SingleValue, dropped: SingleValue
+    ) -> None:
+        self._sizes = sizes
+        self._full = full
+        self._partial = partial
+        self._dropped = dropped
+
+    def called(self, size: int, is_full: bool) -> None:
+        """Count a batch that was sent to a worker."""
+        self._sizes.observe(size)
+        (self._full if is_full else self._partial).value += 1
+
+    def dropped(self) -> None:
+        """Count an event whose client had left."""
+        self._dropped.value += 1
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the entries in the status."""
+        batches = self._full.value + self._partial.value
+        mean = round(self._sizes.sum / batches, 2) if batches else None
+        return {"batches": batches, "mean_size": mean, "dropped": self._dropped.value}
 
 
 class TriggerMetrics:
@@ -242,7 +291,7 @@ class TriggerMetrics:
     def __init__(self, families: TriggerMetricFamilies, kind: str, name: str) -> None:
         key = (kind, name)
         self._key = key
-        self._durations_family = families.durations
+        self._families = families
         self._success = families.handled.child(*key, "success")
         self._failure = families.handled.child(*key, "failure")
         self._immediate = families.allocations.child(*key, "success_immediate")
@@ -256,6 +305,10 @@ class TriggerMetrics:
         stages = [families.stages.child(*key, stage) for stage in STAGES]
         self._queue, self._handover, self._handler, self._reply = stages
         self._durations: Dict[str, Histogram] = {}
+
+    def batches(self) -> BatchMetrics:
+        """Return the metrics of the trigger's batches. Call this once."""
+        return self._families.batches(*self._key)
 
     def worker_requested(self, free: int, workers: int, size: int) -> None:
         """Count a request for a worker, with `size` bytes of body; `free` of `workers` are idle."""
@@ -283,7 +336,7 @@ class TriggerMetrics:
         (self._success if success else self._failure).value += 1
         durations = self._durations.get(worker)
         if durations is None:
-            durations = self._durations_family.child(*self._key, worker)
+            durations = self._families.durations.child(*self._key, worker)
             self._durations[worker] = durations
         durations.observe(seconds * 1000.0)
 

@@ -2,11 +2,24 @@
 
 import asyncio
 import threading
-from typing import Callable, Mapping, Optional
+from typing import Callable, Dict, Mapping, Optional
 
+from ..config import ProcessorConfig
 from ..logs import Log
 from ..storage.uris import URI_VARIABLE
 from .worker_failure import Backoff, WorkerFailure
+
+
+def model_environment(environment: Dict[str, str], config: ProcessorConfig) -> Dict[str, str]:
+    """Return the variables with the place where this process sees a model in the code's folder.
+
+    Only workers see the code at `mount`.
+    """
+    uri = environment.get(URI_VARIABLE, "")
+    path = uri[len("file://") :] if uri.startswith("file://") else uri
+    if config.mount and path.startswith(config.mount.rstrip("/") + "/"):
+        environment[URI_VARIABLE] = "file://" + config.code + path[len(config.mount.rstrip("/")) :]
+    return environment
 
 
 class ModelDownload:

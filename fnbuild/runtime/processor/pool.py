@@ -1,37 +1,38 @@
-"""Pools of workers: one for each trigger, or for each group of triggers that shares one.
+"""A pool of workers: one for each trigger, or for each group of triggers that shares one.
 
 Events get workers first come, first served, and each worker has one event at a time. Waiting is
 limited by the trigger's `workerAvailabilityTimeoutMilliseconds`, as in Nuclio
-(pkg/processor/worker/allocator.go).
+(pkg/processor/worker/allocator.go). It counts from the end of a wake if the workers are asleep.
 """
 
 import asyncio
-import os
-import signal
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Awaitable, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence
 
 from .. import wire
 from ..config import ProcessorConfig, TriggerConfig
-from ..logs import READY_MESSAGE, Log
-from .children import ChildProcess
+from ..logs import Log
+from .devices import device_variables
 from .large_replies import ReplyMemory
-from .launch import worker_environment
-from .model import ModelDownload
 from .pending_event import EventResult, PendingEvent
 from .shared_memory import Payload
 from .spawner import Spawner
 from .worker_failure import WorkerFailure
-from .worker_handle import WorkerHandle, WorkerOwner
+from .worker_handle import WorkerHandle
+from .worker_owner import WorkerOwner
 
 WorkerCallback = Callable[[Optional[WorkerHandle], float], None]
 
 
 class Waiter:
-    """A callback that waits for a worker; `timer` ends the wait without one."""
+    """A callback that waits for a worker; `timer` ends the wait without one.
 
-    def __init__(self, callback: WorkerCallback) -> None:
+    `timeout` is its limit in seconds.
+    """
+
+    def __init__(self, callback: WorkerCallback, timeout: float) -> None:
+        self.timeout = timeout
         self.timer: Optional[asyncio.TimerHandle] = None
         self._callback = callback
         self._started = time.monotonic()
@@ -44,31 +45,40 @@ class Waiter:
 
 
 class PoolContext(NamedTuple):
-    """The values that all pools of a processor share.
+    """The values that all pools of a processor share. `devices` are the GPUs for their workers.
 
     `on_started` receives the report of a new process about its setup. `on_ready` is called when
-    all workers of a pool have been ready.
+    all workers of a pool have been ready, `on_demand` when an event waits for a sleeping pool, and
+    `on_awake` when a pool is awake again.
     """
 
     config: ProcessorConfig
+    devices: List[str]
     log: Log
     loop: asyncio.AbstractEventLoop
     spawner: Spawner
     on_started: Callable[[wire.Meta], None]
     on_ready: Callable[[], None]
+    on_demand: Callable[[], None]
+    on_awake: Callable[[], None]
     reply_memory: ReplyMemory
 
 
-class WorkerPool(WorkerOwner):
+class WorkerPool(WorkerOwner[WorkerHandle]):
     """The workers of one trigger or of several, of which `trigger` is the first.
 
-    `numbers` are the workers' ids.
+    `numbers` are the workers' ids. `sleeping` is True from the beginning of a sleep to the first
+    ready worker of the next wake, whose time is `woken_at`. While the pool is `holding`, it is
+    about to sleep, and new events wait until the next wake. `wake_refusal` is the reason why the
+    workers may not be loaded. Triggers set `last_request` to the time of a request or of its reply.
+    All times are those of `time.monotonic`.
     """
 
     def __init__(
         self, context: PoolContext, trigger: TriggerConfig, numbers: Sequence[int]
     ) -> None:
         self.config = context.config
+        self._devices = context.devices
         self.log = context.log
         self.loop = context.loop
         self.spawner = context.spawner
@@ -78,23 +88,90 @@ class WorkerPool(WorkerOwner):
         self.workers = [WorkerHandle(self, number) for number in numbers]
         self.was_ready = False
         self.stopping = False
+        self.sleeping = self.holding = False
+        self.wake_refusal: Optional[WorkerFailure] = None
+        self.woken_at = self.last_request = 0.0
         self._idle: Deque[WorkerHandle] = deque()
         self._waiters: Deque[Waiter] = deque()
+        self._held: Deque[Waiter] = deque()
         self._last_failure = ""
         # See wire.READY.
         self.declared_tensors: wire.Meta = {}
         self._on_ready = context.on_ready
+        self._on_demand = context.on_demand
+        self._on_awake = context.on_awake
+
+    def device_of(self, number: int) -> Dict[str, str]:
+        return device_variables(self.config.workers_per_device, self._devices, number)
 
     async def stop(self, timeout: float) -> None:
         """End every worker with its termination callback; kill it after `timeout` seconds."""
         self.stopping = True
+        self._end_waits()
+        await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
+
+    def fall_asleep(self, offload: bool) -> Awaitable[Any]:
+        """Release the memory of every worker; see `SleepingWorkers`."""
+        self.sleeping = True
+        self._stop_holding()
+        if self._waiters:
+            self._on_demand()
+        timeout = self.trigger.termination_timeout
+        return asyncio.gather(*[worker.fall_asleep(offload, timeout) for worker in self.workers])
+
+    def begin_asleep(self) -> None:
+        """Be asleep before the first start, and count as ready."""
+        self.sleeping = self.was_ready = True
+        for worker in self.workers:
+            worker.state = "asleep"
+        if self._waiters:
+            self._on_demand()
+        self._on_ready()
+
+    def hold(self, everything: bool) -> None:
+        """Let new events wait until the next wake, and with `everything` those that wait now."""
+        self.holding = True
+        while everything and self._waiters:
+            waiter = self._waiters.popleft()
+            if waiter.timer is not None:
+                waiter.timer.cancel()
+            self._held.append(waiter)
+
+    def resume(self) -> None:
+        """Handle the events that `hold` let wait."""
+        held = list(self._held)
+        self._stop_holding()
+        for waiter in held:
+            self._limit_wait(waiter)
+        while self._waiters and self._idle:
+            worker = self.acquire()
+            if worker is not None:
+                self.release(worker)
+
+    def _stop_holding(self) -> None:
+        self.holding = False
+        self._waiters.extend(self._held)
+        self._held.clear()
+
+    def refuse_wake(self, refusal: Optional[WorkerFailure]) -> None:
+        """Set `wake_refusal`, and end the waits with it."""
+        self.wake_refusal = refusal
+        if refusal is not None:
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        self._stop_holding()
         while self._waiters:
             self._waiters.popleft().end(None)
-        await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
+
+    def demand(self) -> None:
+        """Wake the workers if they are asleep, for an event that will soon need one."""
+        if self.sleeping:
+            self._on_demand()
 
     def acquire(self) -> Optional[WorkerHandle]:
         """Return the worker that has been idle longest, or None."""
-        while self._idle:
+        while self._idle and not self.holding:
             worker = self._idle.popleft()
             if worker.state == "ready":
                 return worker
@@ -107,15 +184,24 @@ class WorkerPool(WorkerOwner):
 
         Its second argument is the time waited. Both times are in seconds.
         """
-        waiter = Waiter(callback)
-        if timeout <= 0 or self.stopping:
+        waiter = Waiter(callback, timeout)
+        if self.stopping or (timeout <= 0 and not self.sleeping and not self.holding):
             waiter.end(None)
+            return
+        if self.holding and not first:
+            self._held.append(waiter)
             return
         if first:
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        waiter.timer = self.loop.call_later(timeout, self._end_wait, waiter)
+        if self.sleeping:
+            self._on_demand()
+        else:
+            self._limit_wait(waiter)
+
+    def _limit_wait(self, waiter: Waiter) -> None:
+        waiter.timer = self.loop.call_later(max(0.0, waiter.timeout), self._end_wait, waiter)
 
     def _end_wait(self, waiter: Waiter) -> None:
         self._waiters.remove(waiter)
@@ -124,7 +210,12 @@ class WorkerPool(WorkerOwner):
     @property
     def waiting(self) -> int:
         """The number of events that wait for a worker."""
-        return len(self._waiters)
+        return len(self._waiters) + len(self._held)
+
+    @property
+    def in_hand(self) -> bool:
+        """True if a worker is busy, or if events wait that `hold` does not concern."""
+        return bool(self._waiters) or any(worker.state == "busy" for worker in self.workers)
 
     def redispatch(self, meta: wire.Meta, body: Payload, event: PendingEvent) -> None:
         def deliver(worker: Optional[WorkerHandle], _waited: float) -> None:
@@ -164,17 +255,30 @@ class WorkerPool(WorkerOwner):
     def state(self) -> str:
         """Return `starting`, `ready` or `unhealthy`.
 
-        Until all workers were ready once, a failed one makes the pool unhealthy. Afterwards the
-        pool is ready as long as one of them serves.
+        Until all workers were ready once, a failed one makes the pool unhealthy, and so does
+        `wake_refusal`. Afterwards the
+        pool is ready as long as one of them serves, and while it sleeps or wakes; it is unhealthy
+        once all have failed.
         """
-        if self.was_ready and self.serving:
-            return "ready"
+        if self.was_ready:
+            if self.serving or (self.sleeping and self._may_wake()):
+                return "ready"
+            if any(worker.state in ("starting", "restarting") for worker in self.workers):
+                return "starting"
+        elif self.wake_refusal is not None:
+            return "unhealthy"
         if any(worker.state == "unhealthy" for worker in self.workers):
             return "unhealthy"
         return "starting"
 
+    def _may_wake(self) -> bool:
+        """Return False if the wake has failed for every worker."""
+        return any(worker.state != "unhealthy" for worker in self.workers)
+
     def failure(self) -> Optional[WorkerFailure]:
-        """Return the first failure of a worker that is not ready, if any."""
+        """Return `wake_refusal` or the first failure of a worker that is not ready, if any."""
+        if self.wake_refusal is not None:
+            return self.wake_refusal
         for worker in self.workers:
             if worker.state == "unhealthy" or (worker.failure and self.state() != "ready"):
                 return worker.failure
@@ -182,6 +286,12 @@ class WorkerPool(WorkerOwner):
 
     def worker_ready(self, declared_tensors: wire.Meta) -> None:
         self.declared_tensors = declared_tensors
+        if self.sleeping:
+            self.sleeping = False
+            self.woken_at = time.monotonic()
+            for waiter in self._waiters:
+                self._limit_wait(waiter)
+            self._on_awake()
         if not self.was_ready and all(w.state in ("ready", "busy") for w in self.workers):
             self.was_ready = True
             self._on_ready()
@@ -196,169 +306,3 @@ class WorkerPool(WorkerOwner):
         new = text != self._last_failure
         self._last_failure = text
         return new
-
-
-class WorkerPools:
-    """All pools. Workers are numbered across them, in the order of the triggers.
-
-    Triggers with the same `allocator` share a pool, which has the workers of the largest.
-    """
-
-    def __init__(
-        self,
-        config: ProcessorConfig,
-        triggers: Sequence[TriggerConfig],
-        log: Log,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.warnings: List[str] = []
-        self.mount = "none"
-        groups = _group_by_allocator(triggers)
-        sizes = [max(trigger.num_workers for trigger in group) for group in groups]
-        env = worker_environment(config, sum(sizes))
-        self._model = ModelDownload(dict(os.environ, **config.env), config.models, log, loop)
-        self.spawner = Spawner(config, env, log, self._on_started, loop)
-        context = PoolContext(
-            config,
-            log,
-            loop,
-            self.spawner,
-            on_started=self._on_started,
-            on_ready=self._call_if_ready,
-            reply_memory=ReplyMemory(),
-        )
-        self._reloading = asyncio.Lock()
-        self._ready_callbacks: List[Callable[[], object]] = []
-        self._log = log
-        self._loop = loop
-        self._children: List[ChildProcess] = []
-        self._pools: List[WorkerPool] = []
-        self._pool_by_trigger: Dict[str, WorkerPool] = {}
-        first = 0
-        for group, size in zip(groups, sizes):  # noqa: B905 - zip has no strict in 3.6
-            pool = WorkerPool(context, group[0], range(first, first + size))
-            self._pools.append(pool)
-            for trigger in group:
-                self._pool_by_trigger[trigger.name] = pool
-            first += size
-
-    def pool_for(self, trigger: TriggerConfig) -> WorkerPool:
-        """Return the pool of the trigger."""
-        return self._pool_by_trigger[trigger.name]
-
-    @property
-    def workers(self) -> List[WorkerHandle]:
-        """The workers of all pools in the order of their numbers."""
-        return [worker for pool in self._pools for worker in pool.workers]
-
-    @property
-    def waiting(self) -> int:
-        """The number of events that wait for a worker."""
-        return sum(pool.waiting for pool in self._pools)
-
-    def start(self) -> None:
-        """Start every worker, once the model is on the disk, without waiting for it."""
-        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        self.spawner.open()
-        self.call_when_ready(self._log_ready)
-        self._model.start(self._start_workers)
-
-    def _start_workers(self) -> None:
-        for worker in self.workers:
-            worker.start()
-
-    async def stop(self, timeout: float) -> None:
-        """End every worker with its termination callback; kill it after `timeout` seconds."""
-        self._model.stop()
-        for pool in self._pools:
-            pool.stopping = True
-        self.spawner.stop()
-        await asyncio.gather(*[pool.stop(timeout) for pool in self._pools])
-
-    def run_drain_callbacks(self) -> None:
-        """Run the drain callback of every worker after its current event."""
-        for worker in self.workers:
-            worker.run_drain_callback()
-
-    def kill(self) -> None:
-        """Kill every worker."""
-        self._model.stop()
-        for pool in self._pools:
-            pool.stopping = True
-        for worker in self.workers:
-            worker.kill()
-        self.spawner.stop()
-
-    def add_child(self, child: ChildProcess) -> None:
-        """Reap another child of this process."""
-        self._children.append(child)
-
-    def state(self) -> str:
-        """Return the state of the worst pool: `starting`, `ready` or `unhealthy`."""
-        if self._model.failure is not None:
-            return "unhealthy"
-        states = [pool.state() for pool in self._pools]
-        return next((state for state in ("unhealthy", "starting") if state in states), "ready")
-
-    def failure(self) -> Optional[WorkerFailure]:
-        """Return the failure of the model's download, or the first of a worker, if any."""
-        if self._model.failure is not None:
-            return self._model.failure
-        failures = [pool.failure() for pool in self._pools]
-        return next((failure for failure in failures if failure is not None), None)
-
-    def call_when_ready(self, callback: Callable[[], object]) -> None:
-        """Call the callback once the workers of all pools have been ready."""
-        self._ready_callbacks.append(callback)
-        self._call_if_ready()
-
-    def _call_if_ready(self) -> None:
-        if all(pool.was_ready for pool in self._pools):
-            callbacks, self._ready_callbacks = self._ready_callbacks, []
-            for callback in callbacks:
-                callback()
-
-    async def reload(self, restart: bool) -> Dict[str, str]:
-        """Load new code into every worker; return `ok` or the traceback by worker id.
-
-        All workers reload at once and keep `context.user_data`. With `restart` they are replaced
-        one after the other.
-        """
-        async with self._reloading:
-            self.spawner.renew()
-            if restart:
-                outcomes = [await worker.restart() for worker in self.workers]
-            else:
-                outcomes = await asyncio.gather(*[worker.reload() for worker in self.workers])
-        names = [worker.name for worker in self.workers]
-        return dict(zip(names, outcomes))  # noqa: B905 - zip has no strict in 3.6
-
-    def _log_ready(self) -> None:
-        self._log.info(READY_MESSAGE, workers=len(self.workers), mount=self.mount)
-
-    def _on_started(self, report: Dict[str, Any]) -> None:
-        """Handle the report of a new process; each warning is logged once, not per worker."""
-        self.mount = str(report.get("mount", "none"))
-        for warning in report.get("warnings", []):
-            if warning not in self.warnings:
-                self.warnings.append(warning)
-                self._log.warn(warning)
-
-    def _reap(self) -> None:
-        handles = [worker.process for worker in self.workers]
-        processes = [process for process in handles if process is not None]
-        for process in processes:
-            process.reap()
-        pids = {process.pid for process in processes}
-        for child in self._children:
-            child.reap()
-            pids.add(child.pid)
-        self.spawner.reap(lambda pid: pid in pids)
-
-
-def _group_by_allocator(triggers: Sequence[TriggerConfig]) -> List[List[TriggerConfig]]:
-    groups: Dict[Tuple[str, str], List[TriggerConfig]] = {}
-    for trigger in triggers:
-        key = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
-        groups.setdefault(key, []).append(trigger)
-    return list(groups.values())

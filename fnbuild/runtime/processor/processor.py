@@ -14,30 +14,30 @@ import socket
 import sys
 import time
 import traceback
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Awaitable, Dict, List, Optional, Tuple
 
 from .. import allocator, sockets
 from ..config import ConfigFileError, ProcessorConfig, TriggerConfig
-from ..http.connection_owner import Command
+from ..groups.member import join_group
 from ..http.server import HttpServer
 from ..logs import Log
+from ..recording.recorder import Recorder
 from ..triggers.base import Trigger, TriggerContext
 from ..triggers.http import app_without_trigger
 from ..triggers.kinds import TRIGGER_KINDS, served_triggers
-from .admin import AdminApi, ProcessorControl
-from .gpu_memory import GPU_MEMORY_HELP, GPU_MEMORY_LABELS, GPU_MEMORY_METRIC, GpuMemory
-from .metrics import MetricsRegistry, TriggerMetricFamilies, TriggerMetrics, metric_labels
-from .pool import WorkerPools
+from .admin import ProcessorControl
+from .admin_listeners import AdminListeners
+from .metrics import PREFIX, MetricsRegistry, TriggerMetricFamilies, TriggerMetrics, metric_labels
+from .pools import WorkerPools
+from .processor_metrics import register_gauges
 from .refusal_log import RefusalLog
-from .worker_handle import WORKER_STATES
+from .sleep import SleepController
 
 if TYPE_CHECKING:
     from .grpc_gateway import GrpcGateway
 
 # Seconds between checks of workers that load.
 _POLL_INTERVAL = 0.02
-_CONTROL_BACKLOG = 128
 # Seconds for which idle connections may stay open after a signal.
 _IDLE_TIMEOUT_AT_SIGNAL = 1.0
 
@@ -57,7 +57,15 @@ class Processor(ProcessorControl):
         self._refusal_log = RefusalLog(self._loop, log)
         self.http = HttpServer(app_without_trigger, on_error=self._log_error, loop=loop)
         self.http.on_refusal = self._on_refusal
+        self._recorder = Recorder(config.record, log, loop) if config.record else None
         self.triggers = [self._create_trigger(trigger) for trigger in served]
+        self.sleep = SleepController(config.sleep, self.pools, self._requests_in_hand, log, loop)
+        self._group = join_group(config, log, loop)
+        if self._group is not None:
+            self.sleep.join(self._group)
+        self.pools.on_start = self.sleep.begin
+        self.pools.on_demand = self.sleep.wake
+        self.pools.on_awake = self.sleep.on_awake
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut_off_timer: Optional[asyncio.TimerHandle] = None
@@ -65,7 +73,7 @@ class Processor(ProcessorControl):
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._signals = 0
         self._sockets: List[socket.socket] = []
-        self._other_servers: List[HttpServer] = []
+        self._admin = AdminListeners(self, config, self._log_error, loop)
         self._grpc: "Optional[GrpcGateway]" = None
         self._stopped = False
         self._accepts = False
@@ -74,7 +82,9 @@ class Processor(ProcessorControl):
     def _create_trigger(self, config: TriggerConfig) -> Trigger:
         metrics = TriggerMetrics(self._metrics, config.kind, config.name)
         pool = self.pools.pool_for(config)
-        context = TriggerContext(config, pool, metrics, self.http, self._refusal_log)
+        context = TriggerContext(
+            config, pool, metrics, self.http, self._refusal_log, self._recorder
+        )
         return TRIGGER_KINDS[config.kind](context)
 
     async def run(self) -> int:
@@ -84,7 +94,7 @@ class Processor(ProcessorControl):
         listen = not self.config.listen_when_accepting
         http = [sockets.open_listener(listener, "http", listen) for listener in self.config.http]
         self._sockets.extend(http)
-        self._open_admin()
+        self._sockets.extend(self._admin.open_admin())
         if self.config.grpc:
             # Late, since few functions need it.
             from .grpc_gateway import GrpcGateway
@@ -92,6 +102,7 @@ class Processor(ProcessorControl):
             self._grpc = GrpcGateway(self.config, self.http, self.pools, self.log)
         self._warn_of_triggers()
         self.pools.call_when_ready(self._start_triggers)
+        self.pools.call_when_ready(self.sleep.start)
         self.pools.start()
         if self._grpc is not None:
             self._grpc.start()
@@ -101,11 +112,14 @@ class Processor(ProcessorControl):
             self.pools.call_when_ready(lambda: self._accept(http))
         else:
             self._loop.create_task(self._accept_when_settled(http))
-        self._open_control()
+        self._admin.open_control(self._listeners)
         try:
             return await self._finished
         finally:
             self._close()
+
+    def _listeners(self) -> Tuple[List[socket.socket], List[socket.socket]]:
+        return self._sockets, self._grpc.listeners if self._grpc is not None else []
 
     def _accept(self, http: List[socket.socket]) -> None:
         self._accepts = True
@@ -132,47 +146,6 @@ class Processor(ProcessorControl):
         else:
             self._accept(http)
 
-    def _open_admin(self) -> None:
-        if self.config.admin is not None:
-            admin = sockets.open_listener(self.config.admin, "admin")
-            self._sockets.append(admin)
-            self._serve_admin(admin)
-
-    def _open_control(self) -> None:
-        control = self._control_socket()
-        if control is not None:
-            grpc = self._grpc.listeners if self._grpc is not None else []
-            http = list(self._sockets)
-            commands = {b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, http, grpc)}
-            self._serve_admin(control, commands)
-
-    def _serve_admin(
-        self, sock: socket.socket, commands: Optional[Dict[bytes, Command]] = None
-    ) -> None:
-        """Serve the admin API; with `commands` the requests of the control socket, too."""
-        server = HttpServer(
-            AdminApi(self, control=commands is not None),
-            on_error=self._log_error,
-            commands=commands,
-            loop=self._loop,
-        )
-        self._other_servers.append(server)
-        server.start(sock)
-
-    def _control_socket(self) -> Optional[socket.socket]:
-        if self.config.control_socket is not None:
-            control = sockets.open_listener(self.config.control_socket, "control")
-            # Clients see the credentials of the process that called listen last: this one.
-            control.listen(_CONTROL_BACKLOG)
-            return control
-        if self.config.control is None:
-            return None
-        try:
-            return sockets.listen_unix(self.config.control)
-        except OSError as problem:
-            text = "listeners.control: cannot listen on %s: %s"
-            raise ConfigFileError(text % (self.config.control, problem.strerror)) from None
-
     def drain(self) -> None:
         """Stop accepting; end when the last connection closes or drain_timeout has passed.
 
@@ -192,6 +165,7 @@ class Processor(ProcessorControl):
             self._cut_off_timer.cancel()
         self._end_linger()
         self._stop_triggers()
+        self.sleep.close()
         worker_timeout = self._termination_timeout
         self._cut_off_timer = self._loop.call_later(idle_timeout + worker_timeout, self._cut_off)
         drains = [self.http.drain(idle_timeout)]
@@ -204,16 +178,21 @@ class Processor(ProcessorControl):
     async def _shut_down(self, drained: Awaitable[Any], worker_timeout: float) -> None:
         self.log.info("Draining", connections=self.http.connections)
         await drained
+        if self._group is not None:
+            self._group.withdraw()
         await self.pools.stop(worker_timeout)
         self._finish(0)
 
     def _cut_off(self) -> None:
-        count = self.http.in_flight + (self._grpc.in_flight if self._grpc is not None else 0)
+        count = self._requests_in_hand()
         self.log.warn("Ending %d requests that did not finish in time" % count)
         self.http.close()
         if self._grpc is not None:
             self._grpc.close()
         self.pools.kill()
+
+    def _requests_in_hand(self) -> int:
+        return self.http.in_flight + (self._grpc.in_flight if self._grpc is not None else 0)
 
     def _finish(self, status: int) -> None:
         self._stopped = True
@@ -240,6 +219,7 @@ class Processor(ProcessorControl):
         seconds = self.config.linger
         self.log.info("Serving for %g more seconds before the end" % seconds)
         self._stop_triggers()
+        self.sleep.close()
         self.http.disable_keep_alive()
         if self._grpc is not None:
             self._grpc.retire()
@@ -253,18 +233,17 @@ class Processor(ProcessorControl):
     def _close(self) -> None:
         self._stop_triggers()
         self.pools.kill()
+        if self._group is not None:
+            self._group.close()
         self.http.close()
         if self._grpc is not None:
             self._grpc.close()
         self._refusal_log.close()
-        for server in self._other_servers:
-            server.close()
-        if self.config.control is not None:
-            # The data directory may be gone, or may never have existed.
-            with suppress(OSError):
-                os.unlink(self.config.control)
+        self._admin.close()
 
     async def reload(self, restart: bool) -> Dict[str, str]:
+        # So that the outcome is known, and not at the next request.
+        await self.sleep.wake_and_wait()
         return await self.pools.reload(restart)
 
     def metrics_text(self) -> str:
@@ -296,6 +275,8 @@ class Processor(ProcessorControl):
             "mount": pools.mount,
             "start": pools.spawner.to_dict(),
             "warnings": pools.warnings,
+            "sleep": self.sleep.to_dict(),
+            "recording": self._recorder.to_dict() if self._recorder is not None else None,
         }
 
     def _start_triggers(self) -> None:
@@ -318,44 +299,18 @@ class Processor(ProcessorControl):
         self.log.error("%s: %s: %s" % (description, type(error).__name__, error))
 
     def _register_metrics(self) -> None:
-        prefix = "nuclio_processor_"
-        gauge = self.registry.gauge
-        gauge(prefix + "workers", "Workers, by state", ("state",), self._workers_by_state)
-        gauge(
-            prefix + "worker_restarts",
-            "Times a worker was started again",
-            ("worker_index",),
-            lambda: {(worker.name,): worker.restarts for worker in self.pools.workers},
-        )
-        gauge(
-            prefix + "connections",
-            "Open http connections",
-            (),
-            lambda: {(): self.http.connections},
-        )
-        gauge(
-            prefix + "waiting_events",
-            "Events that wait for a worker",
-            (),
-            lambda: {(): self.pools.waiting},
-        )
-        memory = GpuMemory(lambda: [worker.pid for worker in self.pools.workers])
-        gauge(GPU_MEMORY_METRIC, GPU_MEMORY_HELP, GPU_MEMORY_LABELS, memory.read)
+        register_gauges(self.registry, self.pools, self.http, self.sleep, self.triggers)
         self._refused = self.registry.counter(
-            prefix + "http_refusals_total",
+            PREFIX + "http_refusals_total",
             "Requests that were refused before they became events, by status",
             ("status",),
         )
-        for status in (400, 408, 413, 431):
+        for status in (400, 401, 403, 408, 413, 421, 429, 431):
             self._refused.child(status)
 
     def _on_refusal(self, status: int, reason: str) -> None:
         self._refused.child(status).value += 1
         self._refusal_log.add(status, reason)
-
-    def _workers_by_state(self) -> Dict[Tuple[str, ...], int]:
-        states = [worker.state for worker in self.pools.workers]
-        return {(state,): states.count(state) for state in WORKER_STATES}
 
 
 def _describe_fault(context: Dict[str, Any]) -> str:

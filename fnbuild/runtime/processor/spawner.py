@@ -24,9 +24,13 @@ _MAX_TEMPLATE_LOSSES = 3
 
 
 class ProcessRequester(ProcessOwner):
-    """A worker handle that requests a process and then owns it."""
+    """A worker handle that requests a process and then owns it.
+
+    `device` are the variables of its environment that assign a GPU to it.
+    """
 
     name = ""
+    device: Dict[str, str] = {}  # noqa: RUF012 - never changed in place
 
     def on_process(self, process: WorkerProcess) -> None:
         """Take the process, which imports or has imported the handler; BEGIN makes it a worker."""
@@ -177,9 +181,10 @@ class Spawner(ProcessOwner):
             self._timer = self._loop.call_later(limit, self._on_timeout, process, limit)
 
     def _spawn(self, owner: ProcessOwner) -> Optional[WorkerProcess]:
+        env = dict(self._env, **owner.device) if isinstance(owner, ProcessRequester) else self._env
         try:
             process = WorkerProcess(self._loop, owner)
-            process.spawn(self._config, self._env)
+            process.spawn(self._config, env)
         except (OSError, ValueError) as problem:
             text = "%s cannot be started: %s" % (self._config.interpreter, problem)
             if isinstance(owner, ProcessRequester):
@@ -237,13 +242,16 @@ class Spawner(ProcessOwner):
         self._fork_next()
 
     def _give_up_forking(self, reason: str) -> None:
-        """Make the template, which cannot be forked, the first worker; spawn the others."""
+        """Make the template, which cannot be forked, the first worker; spawn the others.
+
+        A worker with a GPU of its own is spawned in any case: the template may have used another.
+        """
         self._spawn_reason = reason
         self._log.info("Every worker imports the handler itself, since " + reason)
         process, self._template = self._template, None
         waiting, self._waiting = self._waiting, deque()
         if process is not None:
-            if waiting:
+            if waiting and not waiting[0].device:
                 waiting.popleft().on_process(process)
             else:
                 self._dismiss(process)

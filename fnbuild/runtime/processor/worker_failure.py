@@ -15,6 +15,10 @@ _SIGNAL_MEANINGS = {
 }
 
 
+# The first step of a start.
+IMPORT = "the import of the handler"
+
+
 class WorkerFailure(NamedTuple):
     """The reason why a worker is down, in one line, and the full text (a traceback, a stack)."""
 
@@ -50,9 +54,14 @@ def describe_exit(worker: str, status: int, activity: str = "") -> str:
     return text + (", " + meaning if meaning else "")
 
 
-def startup_failure(worker: str, status: int, imported: bool, output: str) -> WorkerFailure:
-    """Describe a process that ended before it was ready; `output` is what it printed last."""
-    activity = "in init_context" if imported else "while the handler was imported"
+def exit_failure(worker: str, status: int) -> WorkerFailure:
+    """Describe a process that ended after it was ready."""
+    return WorkerFailure.from_reason(describe_exit(worker, status))
+
+
+def startup_failure(worker: str, status: int, step: str, output: str) -> WorkerFailure:
+    """Describe a process that ended in a step of its start; `output` is what it printed last."""
+    activity = "while the handler was imported" if step == IMPORT else "in " + step
     return WorkerFailure.from_reason(describe_exit(worker, status, activity), output)
 
 
@@ -72,6 +81,11 @@ class Backoff:
 
     def __init__(self) -> None:
         self._failures = 0
+
+    @property
+    def is_reset(self) -> bool:
+        """True if there was no failure since the last stable run."""
+        return not self._failures
 
     def reset(self) -> None:
         """Forget the failures after a stable run."""

@@ -22,8 +22,9 @@ from .shared_memory import Payload, Segment, SegmentUser, SharedBody
 # Seconds to wait for the output of a dead worker while a grandchild holds its socket.
 _EXIT_GRACE = 0.2
 _MAX_LINE_LENGTH = 64 * 1024
-# Seconds that a hanging worker gets to print its stack.
+# Seconds that a hanging worker gets to print its stack; on a busy machine it begins later.
 _DUMP_TIME = 0.15
+_LATEST_DUMP = 2.0
 # Lines of stderr kept for the reason of a death; a crash dump begins with the innermost frame.
 _KEPT_LINES = 120
 
@@ -224,11 +225,15 @@ class WorkerProcess(StreamOwner, SegmentUser):
             self._dump = []
             if self._status is None and self.pid:
                 os.kill(self.pid, DUMP_SIGNAL)
-            self._loop.call_later(_DUMP_TIME, self._end_dump, report)
+            latest = self._loop.time() + _LATEST_DUMP
+            self._loop.call_later(_DUMP_TIME, self._end_dump, report, latest)
 
-    def _end_dump(self, report: Callable[[List[str]], None]) -> None:
+    def _end_dump(self, report: Callable[[List[str]], None], latest: float) -> None:
         if not self.gone:
             self.read_output()
+            if not self._dump and self._loop.time() < latest:
+                self._loop.call_later(_DUMP_TIME, self._end_dump, report, latest)
+                return
             report(handler_frames(self._dump or []))
             self.kill()
 

@@ -1,1 +1,1 @@
-"""The inference protocols of KServe: V1, and V2 (the Open Inference Protocol), over HTTP."""
+"""The protocols of model servers over HTTP: KServe's V1 and V2, and TorchServe's API."""

@@ -1,7 +1,8 @@
 """The model that a function is in the inference protocols, from attributes of its http trigger.
 
-    {"protocols": ["v1", "v2", "grpc"],
+    {"protocols": ["v1", "v2", "grpc", "torchserve"],
      "model": "face",                 the name in URLs; by default the function's
+     "version": "1.0",                the version in URLs; by default the revision's number
      "event": "instance" | "request", an event for each instance, or one with the whole request
      "inputs": [{"name": "input-0", "datatype": "FP32", "shape": [-1, 4], "field": "features"}],
      "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 10], "field": "[].score"}]}
@@ -16,11 +17,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .tensors import BYTES, DATATYPES, MAX_RANK
 
-PROTOCOLS = ("v1", "v2", "grpc")
+PROTOCOLS = ("v1", "v2", "grpc", "torchserve")
 EVENTS = ("instance", "request")
-ATTRIBUTES = ("protocols", "model", "event", "inputs", "outputs")
+ATTRIBUTES = ("protocols", "model", "version", "event", "inputs", "outputs")
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+# A part of a path.
+_VERSION = re.compile(r"[^/\x00-\x1f\x7f]+\Z")
 _TENSOR_KEYS = ("name", "datatype", "shape", "field")
 _FIELD = re.compile(r"(?:[^.\[\]]+|\[[0-9]*\])(?:\.[^.\[\]]+|\[[0-9]*\])*\Z")
 _STEP = re.compile(r"[^.\[\]]+|\[[0-9]*\]")
@@ -62,7 +65,7 @@ IMAGE = TensorField("image", BYTES, (-1,), ("image",))
 
 
 class Model(NamedTuple):
-    """A model: its name, the serving revision, and the mapping of its tensors."""
+    """A model: its name, its version or serving revision, and the mapping of its tensors."""
 
     name: str
     version: str
@@ -103,7 +106,7 @@ def read_model(attributes: Attributes, function: Dict[str, Any]) -> Optional[Mod
     revision = function.get("revision")
     return Model(
         attributes.get("model") or str(function.get("name", "")),
-        str(revision) if revision else "",
+        attributes.get("version") or (str(revision) if revision else ""),
         tuple(attributes["protocols"]),
         attributes.get("event") == "request",
         _tensor_fields(attributes.get("inputs")),
@@ -134,6 +137,10 @@ def mapping_problems(attributes: Attributes) -> List[MappingProblem]:
     if model is not None and not (isinstance(model, str) and _MODEL_NAME.match(model)):
         message = "%r is not a model's name: letters, digits, '-', '_' and '.'" % (model,)
         problems.append(MappingProblem(("model",), message))
+    version = attributes.get("version")
+    if version is not None and not (isinstance(version, str) and _VERSION.match(version)):
+        message = "%r is not a version: a text without '/'" % (version,)
+        problems.append(MappingProblem(("version",), message, 'as in `version: "1.0"`'))
     if event not in (None, *EVENTS):
         message = "%r is not %s" % (event, " or ".join(EVENTS))
         hint = "`instance` is one event for each instance, `request` one for the whole request"

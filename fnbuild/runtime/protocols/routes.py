@@ -1,11 +1,14 @@
-"""The paths of V1 and V2, and the answers that need no worker.
+"""The paths of the protocols, and the answers that need no worker.
 
-Statuses and bodies are those of KServe's server (kserve/protocol/rest in its package).
+Statuses and bodies of V1 and V2 are those of KServe's server (kserve/protocol/rest in its package).
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Union
+import re
+from typing import Any, Callable, Dict, List, Union
 
 from ... import __version__
+from . import torchserve
+from .answers import DirectAnswer, InferenceRoute
 from .errors import error_body
 from .mapping import Model
 
@@ -14,27 +17,16 @@ V2_PREFIX = "/v2"
 # Of a protocol that the function does not serve. Other paths below /v2 are those of its handler.
 _ABSENT_PREFIXES = (("v1", V1_PREFIX), ("v2", "/v2/models"), ("v2", "/v2/health"))
 EXTENSIONS = ("binary_tensor_data",)
-
-
-class DirectAnswer(NamedTuple):
-    """An answer without a worker: its status, the value of its JSON body, and allowed methods."""
-
-    status: int
-    value: Dict[str, Any]
-    allowed: str = ""
-
-
-class InferenceRoute(NamedTuple):
-    """The protocol and the method of a request for a worker: predict, explain or infer."""
-
-    protocol: str
-    method: str
+_HEALTH_CHECK = re.compile(
+    r"/v2/health/(live|ready)\Z|/v2/models/[^/]+(/versions/[^/]+)?/ready\Z|/ping\Z"
+)
 
 
 class ProtocolRouter:
     """The routes of a model. `is_ready` tells if every worker has run init_context.
 
-    `declared_tensors` returns those that a model of KServe declares.
+    `declared_tensors` returns those that a model of KServe declares, and `describe` the entries of
+    TorchServe's description that are not in the model.
     """
 
     def __init__(
@@ -42,18 +34,25 @@ class ProtocolRouter:
         model: Model,
         is_ready: Callable[[], bool],
         declared_tensors: Callable[[], Dict[str, Any]],
+        describe: Callable[[], Dict[str, Any]] = dict,
     ) -> None:
         # The gRPC server turns calls into requests of V2.
         served = {"v2" if name == "grpc" else name for name in model.protocols}
         self._absent = {prefix: name for name, prefix in _ABSENT_PREFIXES if name not in served}
-        all_prefixes = (("v1", V1_PREFIX), ("v2", V2_PREFIX))
+        all_prefixes = [("v1", V1_PREFIX), ("v2", V2_PREFIX)]
+        all_prefixes += [(torchserve.PROTOCOL, prefix) for prefix in torchserve.PREFIXES]
         self.prefixes = (
             *(prefix for name, prefix in all_prefixes if name in served),
             *self._absent,
         )
+        self._torchserve = torchserve.TorchServeRouter(model, is_ready, describe)
         self._model = model
         self._is_ready = is_ready
         self._declared_tensors = declared_tensors
+
+    def is_health_check(self, path: str) -> bool:
+        """Return True for a path of a served protocol that tells only if the model is ready."""
+        return bool(_HEALTH_CHECK.match(path)) and path.startswith(self.prefixes)
 
     def route(self, method: str, path: str) -> Union[DirectAnswer, InferenceRoute, None]:
         """Return the answer or the route of a request; None if its path is of no protocol."""
@@ -66,6 +65,8 @@ class ProtocolRouter:
             return DirectAnswer(
                 404, error_body(message % (", ".join(self._model.protocols), absent))
             )
+        if prefix in torchserve.PREFIXES:
+            return self._torchserve.route(method, path)
         rest = path[len(prefix) :].rstrip("/")
         parts = rest.split("/")[1:]
         return self._v1(method, parts) if prefix == V1_PREFIX else self._v2(method, parts)

@@ -8,9 +8,12 @@ is reached by a port-forward. It ends by itself if there are no requests for a w
     GET  /part?path=P        the size of the part of a file
     PUT  /part?path=P&offset=N      append the body
     POST /complete?path=P&sha256=H  check the part and move it to its path
+    POST /move?path=P&target=T      move a file; nothing is overwritten
+    DELETE /file?path=P             remove a file and its part
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -65,8 +68,28 @@ class ClaimHandler(BaseHTTPRequestHandler):
             size = file.tell()
         self._answer(200, size)
 
-    def do_POST(self) -> None:
+    def do_DELETE(self) -> None:
         _path, query = self._begin()
+        for file in (self._local(query), self._part(query)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
+        self._answer(200, "")
+
+    def do_POST(self) -> None:
+        path, query = self._begin()
+        if path == "/move":
+            self._move(self._local(query), self._local({"path": query["target"]}))
+        else:
+            self._complete(query)
+
+    def _move(self, source: str, target: str) -> None:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.lexists(target):
+            raise OSError(errno.EEXIST, "%s exists already" % os.path.basename(target))
+        os.rename(source, target)
+        self._answer(200, "")
+
+    def _complete(self, query: Query) -> None:
         part, target = self._part(query), self._local(query)
         if not os.path.exists(part):
             open(part, "wb").close()

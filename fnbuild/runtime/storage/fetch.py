@@ -147,6 +147,10 @@ def _locked(path: str, report: Report) -> Iterator[None]:
         yield
 
 
+def _short_list(names: List[str]) -> str:
+    return ", ".join(sorted(names)[:5]) + (" …" if len(names) > 5 else "")
+
+
 class _Download:
     """The download of one model."""
 
@@ -156,14 +160,19 @@ class _Download:
         self._source = source
         self._report = report
         self._index_path = os.path.join(request.folder, _STATE, "index")
-        self._index = self._read_index()
+        self._index = _read_index(self._index_path)
         self._total = self._received = 0
         self._reported = time.monotonic()
 
     def run(self) -> FetchedModel:
-        files = selected_files(self._source.files(), self._request.environment)
+        available = self._source.files()
+        files = selected_files(available, self._request.environment)
         if not files:
-            raise StorageError("the patterns select no file of %s" % self._request.uri.printable)
+            raise StorageError(
+                "the patterns select no file of %s: it has %s"
+                % (self._request.uri.printable, _short_list([file.path for file in available])),
+                "name a model or patterns that fit each other",
+            )
         for file in files:
             self._check_path(file.path)
         missing = [file for file in files if not self._is_current(file)]
@@ -185,8 +194,7 @@ class _Download:
         return model
 
     def _check_path(self, path: str) -> None:
-        parts = path.split("/")
-        if path.startswith("/") or "\0" in path or {"", ".", "..", _STATE} & set(parts):
+        if not _is_storable(path):
             text = "%s has a file that cannot be stored: %r"
             raise StorageError(
                 text % (self._request.uri.printable, path[:120]), "give it another name"
@@ -334,19 +342,36 @@ class _Download:
                     os.unlink(os.path.join(self._folder, old))
         self._write_index()
 
-    def _read_index(self) -> Dict[str, Dict[str, Any]]:
-        try:
-            with open(self._index_path, encoding="utf-8") as file:
-                index = json.load(file)
-            return {str(path): dict(entry) for path, entry in index.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
     def _write_index(self) -> None:
         temporary = self._index_path + ".new"
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(self._index, file)
         os.replace(temporary, self._index_path)
+
+
+def stored_sha256(folder: str) -> str:
+    """Return the sha256 of the model that was downloaded to a folder last, as of its index."""
+    index = _read_index(os.path.join(folder, _STATE, "index"))
+    return model_sha256({path: str(entry.get("sha256")) for path, entry in index.items()})
+
+
+def _read_index(path: str) -> Dict[str, Dict[str, Any]]:
+    """Return the entries by path, without those that could lead out of the folder."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            entries = {str(name): dict(entry) for name, entry in json.load(file).items()}
+        return {
+            name: entry
+            for name, entry in entries.items()
+            if all(map(_is_storable, [name, *entry.get("unpacked", [])]))
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _is_storable(path: str) -> bool:
+    parts = path.split("/")
+    return "\0" not in path and not {"", ".", "..", _STATE} & set(parts)
 
 
 def _continues(response: Any, offset: int) -> bool:

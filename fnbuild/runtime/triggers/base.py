@@ -10,12 +10,14 @@ from ..http.server import HttpServer
 from ..processor.metrics import TriggerMetrics
 from ..processor.pool import WorkerPool
 from ..processor.refusal_log import RefusalLog
+from ..recording.recorder import Recorder
 
 
 class TriggerContext(NamedTuple):
     """The parts of the processor that a trigger uses.
 
-    `server` serves the http listeners, whether or not a trigger answers their requests.
+    `server` serves the http listeners, whether or not a trigger answers their requests. `recorder`
+    keeps requests and replies if the function asks for it.
     """
 
     config: TriggerConfig
@@ -23,6 +25,7 @@ class TriggerContext(NamedTuple):
     metrics: TriggerMetrics
     server: HttpServer
     refusal_log: RefusalLog
+    recorder: Optional[Recorder] = None
 
 
 class Trigger(abc.ABC):
@@ -38,6 +41,10 @@ class Trigger(abc.ABC):
     @abc.abstractmethod
     def stop(self) -> None:
         """Create no more events; those in flight are finished. Further calls have no effect."""
+
+    def waiting_outside_pool(self) -> int:
+        """Return the number of events that wait, but not in the pool's queue."""
+        return 0
 
     def to_dict(self) -> Optional[Dict[str, Any]]:
         """Return the trigger's entry in the status, or None if the metrics suffice."""

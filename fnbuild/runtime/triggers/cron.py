@@ -5,7 +5,7 @@ The attributes are Nuclio's (pkg/processor/trigger/cron/types.go), with `interva
     {"interval": 60.0} or {"schedule": "*/5 * * * *"}, {"event": {"body", "headers", "method"}}
 
 Runs do not accumulate: a run that is due while another waits for a worker is skipped, and runs that
-were missed while the machine slept are not made up for.
+were missed while the machine slept are not made up for. A run does not wake sleeping workers.
 """
 
 import asyncio
@@ -107,6 +107,9 @@ class CronTrigger(Trigger):
             self._skip("the last run still waits for a worker")
             return
         pool = self._pool
+        if pool.sleeping or pool.holding:
+            self._skipped += 1
+            return
         worker = pool.acquire()
         free = 0 if worker is None else pool.idle + 1
         self._metrics.worker_requested(free, len(pool.workers), len(self._event.body))

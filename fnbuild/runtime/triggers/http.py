@@ -8,8 +8,9 @@ Statuses and headers follow Nuclio's (pkg/processor/trigger/http/trigger.go). Ev
 import json
 from functools import partial
 from time import monotonic
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
+from ..access.gate import GateOptions, GateOwner, create_gate
 from ..config import DEFAULT_BACKLOG, ConfigFileError, attribute_number
 from ..http.messages import (
     DEFERRED,
@@ -26,12 +27,15 @@ from ..processor.pending_event import EventResult
 from ..processor.shared_memory import RequestMemory
 from ..processor.tracing import create_tracer
 from ..processor.worker_handle import WorkerHandle
+from ..protocols import torchserve
+from ..protocols.answers import DirectAnswer
 from ..protocols.mapping import read_model
-from ..protocols.routes import DirectAnswer, ProtocolRouter
+from ..protocols.routes import ProtocolRouter
 from . import file_replies
 from .base import Trigger, TriggerContext
 from .cors import cors_policy
 from .inference import PendingInference, SplitRequest
+from .model_description import describe_model
 from .pending_request import PendingRequest, RequestOwner
 
 HEALTH_PATH = "/__internal/health"
@@ -39,9 +43,11 @@ HEALTH_PATH = "/__internal/health"
 # Bytes above which Nuclio omits the logs header.
 _MAX_LOGS_HEADER = 4096
 _RETRY_AFTER = ("Retry-After", "1")
+# A request with this header does not wake sleeping workers.
+_NO_WAKE = "x-fnbuild-no-wake"
 _TIMING_LINES = (
     b"X-Request-Id: %s\r\n"
-    b"Server-Timing: queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
+    b"Server-Timing: %squeue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
 )
 _DEFAULT_BACKLOG_BYTES = 256 * 1024 * 1024
 
@@ -53,7 +59,7 @@ def app_without_trigger(request: HttpRequest) -> Reply:
     return Reply.json(404, {"error": "the function has no http trigger"})
 
 
-class HttpTrigger(Trigger, RequestOwner):
+class HttpTrigger(Trigger, RequestOwner, GateOwner):
     """The application of the http listeners.
 
     It serves whenever they accept, also before all workers have been ready and during a drain.
@@ -66,6 +72,7 @@ class HttpTrigger(Trigger, RequestOwner):
         self._pool = pool
         self._metrics = context.metrics
         self._refusal_log = context.refusal_log
+        self._recorder = context.recorder
         name = str(pool.config.function.get("name", ""))
         self._tracer = create_tracer(name, pool.config.env, pool.log)
         self._timeout = config.availability_timeout
@@ -86,6 +93,14 @@ class HttpTrigger(Trigger, RequestOwner):
         )
         if config.batch is None:
             server.allocate_body = RequestMemory(pool.loop).allocate_body
+        processor = pool.config
+        gate = GateOptions(
+            name, attributes, processor.credentials, processor.allowed_hosts, processor.code
+        )
+        self._gate = create_gate(gate, self._cors, server, self)
+
+    def is_health_check(self, request: HttpRequest) -> bool:
+        return self._router is not None and self._router.is_health_check(request.path)
 
     def _create_router(self) -> Optional[ProtocolRouter]:
         """Return the router of the inference protocols, if there are any."""
@@ -95,7 +110,16 @@ class HttpTrigger(Trigger, RequestOwner):
             raise ConfigFileError("triggers.%s.%s" % (self._config.name, problem)) from None
         if model is None:
             return None
-        return ProtocolRouter(model, self._is_ready, lambda: self._pool.declared_tensors)
+        return ProtocolRouter(
+            model,
+            self._is_ready,
+            lambda: self._pool.declared_tensors,
+            self._describe_model,
+        )
+
+    def _describe_model(self) -> Dict[str, Any]:
+        waiting = self._waiting_requests()
+        return describe_model(self._config, self._pool, waiting, self._backlog - waiting)
 
     def _is_ready(self) -> bool:
         return not self._pool.stopping and self._pool.state() == "ready"
@@ -107,12 +131,20 @@ class HttpTrigger(Trigger, RequestOwner):
         pass
 
     def __call__(self, request: HttpRequest) -> Union[Reply, Deferred]:
+        answer: Union[Reply, Deferred, None]
         if self._cors is not None:
             answer = self._cors.check(request)
             if answer is not None:
                 return answer
         if request.path.startswith(HEALTH_PATH):
             return Reply(200, [(INSTANCE_HEADER, instance_id())])
+        if self._gate is not None:
+            answer = self._gate.check(request)
+            if answer is not None:
+                return answer
+        return self.serve(request)
+
+    def serve(self, request: HttpRequest) -> Union[Reply, Deferred]:
         if self._router is not None and request.path.startswith(self._router.prefixes):
             return self._infer(request, self._router)
         return self._admit(PendingRequest(self, request))
@@ -123,8 +155,9 @@ class HttpTrigger(Trigger, RequestOwner):
         if target is None:
             return self._admit(PendingRequest(self, request))
         if isinstance(target, DirectAnswer):
-            headers = [("Allow", target.allowed)] if target.allowed else []
-            reply = Reply.json(target.status, target.value, headers)
+            headers = [("Content-Type", "application/json")]
+            headers += [("Allow", target.allowed)] if target.allowed else []
+            reply = Reply(target.status, headers, target.encode(target.value))
             if self._cors is not None:
                 reply.headers += self._cors.headers(request, reply.headers)
             return reply
@@ -134,11 +167,12 @@ class HttpTrigger(Trigger, RequestOwner):
         size = len(pending.request.body)
         worker = self._pool.acquire()
         if worker is None:
-            refusal = self._refusal_reason() or self._backlog_reason(size)
+            refusal = self._admission_refusal(pending, size)
             if refusal is not None:
                 return self._unavailable_reply(pending, refusal)
         if self._tracer is not None:
             pending.span = self._tracer.start(pending.request, pending)
+        self._pool.last_request = pending.request.received_at
         if worker is None:
             self._metrics.worker_requested(0, self._workers, size)
             self._waiting_bytes += size
@@ -161,11 +195,23 @@ class HttpTrigger(Trigger, RequestOwner):
             self._answer(pending, self._unavailable_reply(pending, self._timeout_reason()))
             return
         self._metrics.worker_allocated(waited)
+        pending.add_wake(self._pool.woken_at)
         if pending.request.connection.closed:
             self._pool.release(worker)
             self._answer(pending, None)
         else:
             pending.dispatch_to(worker)
+
+    def _admission_refusal(self, pending: PendingRequest, size: int) -> Optional[str]:
+        """Return the reason why a request with `size` bytes of body may not wait, if any."""
+        return self._refusal_reason() or self._no_wake_reason(pending) or self._backlog_reason(size)
+
+    def _no_wake_reason(self, pending: PendingRequest) -> Optional[str]:
+        if (self._pool.sleeping or self._pool.holding) and pending.request.header(
+            _NO_WAKE
+        ) is not None:
+            return "the function is asleep, and this request does not wake it (X-Fnbuild-No-Wake)"
+        return None
 
     def _refusal_reason(self) -> Optional[str]:
         """Return the reason why waiting for a worker is pointless, if any."""
@@ -198,10 +244,13 @@ class HttpTrigger(Trigger, RequestOwner):
         return self._pool.waiting
 
     def _timeout_reason(self) -> str:
+        pool = self._pool
+        failure = pool.failure()
+        if pool.sleeping and failure is not None:
+            return "the function did not wake: " + failure.text
         refusal = self._refusal_reason()
         if refusal is not None:
             return refusal
-        pool = self._pool
         if pool.was_ready or pool.serving:
             why = "all %d workers were busy for" % self._workers
         else:
@@ -228,7 +277,8 @@ class HttpTrigger(Trigger, RequestOwner):
 
     def on_result(self, pending: Any, result: EventResult) -> None:
         """Answer the request with the result of its event."""
-        seconds = monotonic() - pending.dispatched
+        now = self._pool.last_request = monotonic()
+        seconds = now - pending.dispatched
         complete = result.error is None and not result.cut_short
         self._metrics.handled(pending.worker, seconds, result.status < 500 and complete)
         if pending.writer is not None:
@@ -253,6 +303,8 @@ class HttpTrigger(Trigger, RequestOwner):
     ) -> None:
         if pending.span is not None:
             pending.span.end(reply, result)
+        if self._recorder is not None and reply is not None and result is not None:
+            self._recorder.add(pending.request, reply, result)
         pending.request.answer(reply)
 
     def _handler_reply(self, pending: PendingRequest, result: EventResult) -> Reply:
@@ -265,7 +317,8 @@ class HttpTrigger(Trigger, RequestOwner):
             lines += encode_header_lines(cors_headers, server=False)
         if pending.level is not None:
             lines += encode_header_lines(self._logs_headers(pending), server=False)
-        lines += _TIMING_LINES % (pending.request_id.encode("latin-1"), *times)
+        wake = b"wake;dur=%.3f, " % (pending.wake * 1000.0) if pending.wake else b""
+        lines += _TIMING_LINES % (pending.request_id.encode("latin-1"), wake, *times)
         body = result.body if file is None else self._file_body(pending, file)
         return Reply(result.status, None, body, False, lines)
 
@@ -299,4 +352,8 @@ class HttpTrigger(Trigger, RequestOwner):
         headers.append(("Server-Timing", "queue;dur=%.3f" % pending.waited_ms()))
         if self._cors is not None:
             headers += self._cors.headers(pending.request, headers)
+        if getattr(pending, "protocol", "") == torchserve.PROTOCOL:
+            answer = torchserve.processor_error(status, reason)
+            headers.append(("Content-Type", "application/json"))
+            return Reply(answer.status, headers, answer.encode(answer.value))
         return Reply.json(status, {"error": reason, "request_id": pending.request_id}, headers)

@@ -17,7 +17,7 @@ from ..logs import LogRecord
 from ..processor.pending_event import EventResult, PendingEvent
 from ..processor.pool import WorkerPool
 from ..processor.worker_handle import WorkerHandle
-from ..protocols.routes import InferenceRoute
+from ..protocols.answers import InferenceRoute
 from ..streams import FileBody
 from .pending_request import PendingRequest, RequestOwner
 
@@ -31,10 +31,11 @@ _ERROR_STATUS = 400
 class PendingInference(PendingRequest):
     """A request of an inference protocol in flight."""
 
-    __slots__ = ("_route",)
+    __slots__ = ("_route", "protocol")
 
     def __init__(self, owner: RequestOwner, request: HttpRequest, route: InferenceRoute) -> None:
         PendingRequest.__init__(self, owner, request)
+        self.protocol = route.protocol
         self._route = {"p": route.protocol, "m": route.method}
 
     def assign(self, worker: WorkerHandle) -> wire.Meta:

@@ -37,11 +37,12 @@ class RequestOwner(abc.ABC):
 class PendingRequest(PendingEvent):
     """A request in flight, from its last byte to its reply.
 
-    `request_id` is the client's X-Request-Id or, without one, the event's id.
+    `request_id` is the client's X-Request-Id or, without one, the event's id. `wake` are the
+    seconds for which it waited until the workers were awake.
     """
 
     __slots__ = (
-        "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
+        "_trigger", "dispatched", "event_id", "request", "span", "wake", "worker", "writer",
     )  # fmt: skip
 
     def __init__(self, trigger: RequestOwner, request: HttpRequest) -> None:
@@ -58,6 +59,7 @@ class PendingRequest(PendingEvent):
         self._trigger = trigger
         self.request = request
         self.dispatched = 0.0
+        self.wake = 0.0
         self.worker = ""
         self.span: Optional[Span] = None
         self.writer: Optional[BodyWriter] = None
@@ -92,6 +94,10 @@ class PendingRequest(PendingEvent):
             meta["l"] = LEVELS[self.level]
         return meta
 
+    def add_wake(self, woken_at: float) -> None:
+        """Record the time of the last wake, which the request may have waited for."""
+        self.wake = max(0.0, woken_at - self.request.received_at)
+
     def waited_ms(self) -> float:
         """Return the milliseconds until the dispatch, or until now."""
         return ((self.dispatched or monotonic()) - self.request.received_at) * 1000.0
@@ -99,11 +105,12 @@ class PendingRequest(PendingEvent):
     def times_ms(self, result: EventResult) -> Tuple[float, float, float, float]:
         """Return the milliseconds of queue, handover, handler and reply of a handled event.
 
-        Processor and workers use the same clock (CLOCK_MONOTONIC), so that these add up.
+        Processor and workers use the same clock (CLOCK_MONOTONIC), so that these add up, with
+        those of the wake.
         """
         started, duration = result.started, result.duration
         return (
-            (self.dispatched - self.request.received_at) * 1000.0,
+            (self.dispatched - self.request.received_at - self.wake) * 1000.0,
             (started - self.dispatched) * 1000.0,
             duration * 1000.0,
             (monotonic() - started - duration) * 1000.0,

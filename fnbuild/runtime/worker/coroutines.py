@@ -9,10 +9,10 @@ _GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 
 class CoroutineRunner:
-    """The worker's event loop for awaitables, created by the first one."""
+    """The event loop for awaitables: `loop`, or one that is created by the first of them."""
 
-    def __init__(self) -> None:
-        self._loop: Any = None
+    def __init__(self, loop: Any = None) -> None:
+        self._loop = loop
 
     def resolve(self, value: Any) -> Any:
         """Return the value, or its result if it is awaitable."""

@@ -31,6 +31,9 @@ def main(arguments: List[str]) -> None:
     if message is None:
         return
     setup = message.meta
+    if setup["group_lock"] is not None:
+        # Held as long as this process lives, but not by programs that the handler starts.
+        os.set_inheritable(setup["group_lock"], False)
     faulthandler.register(setup["dump_signal"], all_threads=False)
     folder, report = process_setup.prepare_process(setup)
     channel.send(wire.STARTED, report)

@@ -8,12 +8,24 @@ import datetime
 import json
 import sys
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .. import wire
 from . import cloudevents
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+
+
+def _count_references() -> Optional[int]:
+    """Return the reference count of an object in one local variable; None if unsupported."""
+    if not hasattr(sys, "getrefcount"):
+        return None
+    probe = object()
+    return sys.getrefcount(probe)
+
+
+UNSHARED_REFERENCES = _count_references()
+"""The reference count of an event that the handler has not kept."""
 
 
 class LazyAttribute:
@@ -46,6 +58,10 @@ class EventBody:
         if isinstance(self._raw, memoryview):
             self._copy(self._raw)
         return self._raw
+
+    def copy_body(self) -> bytearray:
+        """Return a copy of the body as received, which the caller may change."""
+        return bytearray(self._raw)
 
     def parsed(self) -> Any:
         """Return the body parsed by its content type."""
@@ -100,6 +116,11 @@ def make_event_class(sdk: Any) -> Any:
         body = LazyAttribute("body", lambda self: self.parsed())
         headers = LazyAttribute("headers", lambda self: _headers(self._meta))
         fields = LazyAttribute("fields", lambda self: parse_query(self._meta["q"]))
+
+        @property
+        def written_headers(self) -> List[Tuple[str, str]]:
+            """The names and values of the headers as received."""
+            return list(self._meta["h"])
 
         def to_json(self) -> str:
             # The SDK reads the instance's dictionary, in which these must exist.

@@ -10,7 +10,7 @@ import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from .. import wire
-from ..protocols import content_coding, v2
+from ..protocols import content_coding, torchserve, v2
 from ..protocols.errors import ProtocolError, error_body
 from ..protocols.instances import Instance, join_json
 from ..protocols.mapping import Model, read_model
@@ -70,11 +70,14 @@ class InferenceHandler:
     def answer(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
         """Return the reply to a request, to a request for one instance, or to joined parts."""
         reply = self._answer(meta, body)
-        return reply if "part" in meta["pr"] else _compressed(reply, meta)
+        is_final = "part" not in meta["pr"] and not _is_event(meta)
+        return _compressed(reply, meta) if is_final else reply
 
     def _answer(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
         instances: List[Instance] = []
         try:
+            if _is_event(meta):
+                return self._answer_event(meta, body)
             if "join" in meta["pr"]:
                 return self._join(meta, body)
             call = self._reader.read(meta, body)
@@ -84,7 +87,17 @@ class InferenceHandler:
             return self._write(call, *self._handle(call))
         # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            return self._failure(error, instances)
+            return _in_protocol(self._failure(error, instances), meta)
+
+    def _answer_event(self, meta: wire.Meta, body: wire.Body) -> WorkerReply:
+        """Return the reply to a request of TorchServe's API, which is one event."""
+        function = self._calls.explain if meta["pr"]["m"] == "explain" else self._calls.call
+        event = self._calls.make_event(meta, body)
+        event.push_reply = self._calls.push_reply
+        try:
+            return self._calls.convert(function(event))
+        finally:
+            event.release_body(True)
 
     def _handle(self, call: InferenceCall) -> Tuple[List[Result], Headers]:
         """Call the handler for each instance; return its results, and the headers of a single."""
@@ -163,12 +176,12 @@ class InferenceHandler:
             # Replaced below, but for requests that cannot be read and those of `explain`.
             replies.append(WorkerReply(200, [], b""))
             try:
-                if "pr" not in meta:
-                    call = InferenceCall(meta, [Instance(None)], [], _ALL_BINARY, raw)
-                    own_events = [self._calls.make_event(meta, raw)]
-                elif meta["pr"]["m"] == "explain":
+                if meta.get("pr", {}).get("m") == "explain":
                     replies[-1] = self.answer(meta, raw)
                     continue
+                if _is_event(meta):
+                    call = InferenceCall(meta, [Instance(None)], [], _ALL_BINARY, raw)
+                    own_events = [self._calls.make_event(meta, raw)]
                 else:
                     call = self._reader.read(meta, raw)
                     own_events = self._make_events(call)
@@ -177,45 +190,44 @@ class InferenceHandler:
                 continue
             calls.append((len(replies) - 1, call))
             events += own_events
-        outputs, failure = self._call_in_batches(events)
+        outputs = self._call_in_batches(events)
         for index, call in calls:
             own, outputs = outputs[: call.size], outputs[call.size :]
-            reply = self._batch_reply(call, own, failure)
-            replies[index] = _compressed(reply, call.meta) if "pr" in call.meta else reply
+            reply = self._batch_reply(call, own)
+            is_event = _is_event(call.meta)
+            replies[index] = reply if is_event else _compressed(reply, call.meta)
         return replies
 
-    def _call_in_batches(self, events: List[Any]) -> Tuple[List[Any], Optional[BaseException]]:
-        """Return the handler's results for all events, or the error of one of the calls."""
+    def _call_in_batches(self, events: List[Any]) -> List[Any]:
+        """Return the handler's result or exception for each event."""
         outputs: List[Any] = []
         size = self._limits.batch_size
-        try:
-            for start in range(0, len(events), size):
-                outputs += self._calls.call_batch(events[start : start + size])
-        # As for one event: an error of the handler must not end the worker.
-        except BaseException as error:  # noqa: BLE001
-            return [], error
-        return outputs, None
+        for start in range(0, len(events), size):
+            batch = events[start : start + size]
+            try:
+                outputs += self._calls.call_batch(batch)
+            # As for one event: an error of the handler must not end the worker.
+            except BaseException as error:  # noqa: BLE001
+                outputs += [error] * len(batch)
+        return outputs
 
-    def _batch_reply(
-        self, call: InferenceCall, outputs: List[Any], failure: Optional[BaseException]
-    ) -> WorkerReply:
+    def _batch_reply(self, call: InferenceCall, outputs: List[Any]) -> WorkerReply:
         is_plain = "pr" not in call.meta
         try:
-            if failure is not None:
-                raise failure
-            if is_plain:
+            for output in outputs:
+                if isinstance(output, BaseException):
+                    raise output
+            if _is_event(call.meta):
                 return self._calls.convert_whole(outputs[0])
             return self._write(call, [self._result(call, output) for output in outputs], [])
         except ReplyError as problem:
             reply = self._calls.invalid_reply(str(problem))
-            return reply if is_plain else _as_error(reply)
+            return reply if is_plain else _in_protocol(_as_error(reply), call.meta)
         # As for one event: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            return (
-                self._calls.failed_event(error)
-                if is_plain
-                else self._failure(error, call.instances)
-            )
+            if is_plain:
+                return self._calls.failed_event(error)
+            return _in_protocol(self._failure(error, call.instances), call.meta)
 
     # Results of calls.
 
@@ -314,6 +326,20 @@ def create_inference_handler(
     if calls.answers_requests:
         model = model._replace(takes_requests=True)
     return InferenceHandler(calls, model, InferenceLimits(*settings["limits"]))
+
+
+def _is_event(meta: wire.Meta) -> bool:
+    """Return True for a plain event, and for a request of TorchServe's API, which is one."""
+    return "pr" not in meta or bool(meta["pr"]["p"] == torchserve.PROTOCOL)
+
+
+def _in_protocol(reply: WorkerReply, meta: wire.Meta) -> WorkerReply:
+    """Return an error of V1 and V2 in the form of the request's protocol."""
+    if meta["pr"]["p"] == torchserve.PROTOCOL:
+        message = json.loads(reply.body.decode("utf-8"))["error"]
+        answer = torchserve.error_answer(reply.status, message)
+        reply.body = answer.encode(answer.value)
+    return reply
 
 
 def _v1_key(meta: wire.Meta) -> str:

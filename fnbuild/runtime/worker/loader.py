@@ -12,13 +12,15 @@ import re
 import sys
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from .. import tracebacks
 from ..load_error import LoadError
+from ..torchserve import MANIFEST_PATH
 
 if TYPE_CHECKING:
     from ..kserve.model_source import ModelSource
+    from ..torchserve.archive_source import ArchiveSource
 
 _HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
@@ -72,13 +74,13 @@ def run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
     return {}
 
 
-def parse_handler(handler: str) -> Tuple[str, str]:
+def parse_handler(handler: str, default: str = "handler") -> Tuple[str, str]:
     """Return module and function of `main:handler`, `sub.module:function` or `main`."""
     match = _HANDLER.match(handler)
     if match is None or ".." in handler:
         raise LoadError('"%s" is not a handler; it must look like "main:handler"' % handler)
     module = match.group(1).replace("/", ".").strip(".")
-    return module, match.group(2) or "handler"
+    return module, match.group(2) or default
 
 
 def _names_model(text: str, name: str) -> bool:
@@ -91,28 +93,35 @@ def _names_model(text: str, name: str) -> bool:
 
 
 class HandlerLoader:
-    """The loader of one handler, or of a model of KServe in its place.
+    """The loader of one handler, or of a model of KServe or TorchServe in its place.
+
+    A folder with an archive of TorchServe has such a model if its manifest names the same handler.
 
     `module` is the entry module after `load`; `init_context` and `explain` are its functions of
-    these names, or methods of the model. A model has `model_name` in URLs; `arguments` are those of
-    its script.
+    these names, or methods of the `model`. A model has `model_name` in URLs; `arguments` are those
+    of its script.
     """
 
     def __init__(
         self, handler: str, folder: str, model_name: str = "", arguments: Sequence[str] = ()
     ) -> None:
-        self.module_name, self.function_name = parse_handler(handler)
+        self._archive = _find_archive(folder, handler, model_name)
+        default = "handler" if self._archive is None else "handle"
+        self.module_name, self.function_name = parse_handler(handler, default)
         self.folder = folder
         self.module: Optional[ModuleType] = None
         self.is_model = False
+        self.model: Any = None
         self.init_context: Optional[Callable[[Any], Any]] = None
         self.explain: Optional[Callable[[Any, Any], Any]] = None
         self._model_name = model_name
         self._arguments = arguments
-        self._model: Optional[ModelSource] = None
+        self._model: Union[ModelSource, ArchiveSource, None] = self._archive
 
     def load(self) -> Callable[..., Any]:
         """Import the entry module and return the handler. Exceptions of its code are not caught."""
+        if self._archive is not None:
+            self._archive.prepare()
         spec = self._find()
         self._prepare_model(spec)
         loaded = sys.modules.get(self.module_name)
@@ -140,6 +149,8 @@ class HandlerLoader:
 
     def _prepare_model(self, spec: ModuleSpec) -> None:
         """Prepare the import of a module that may have a model."""
+        if self._archive is not None:
+            return
         if not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
             return
         with open(spec.origin, "rb") as file:
@@ -168,6 +179,9 @@ class HandlerLoader:
         else:
             # The function's folder first: its module may have the name of a standard one.
             spec = PathFinder.find_spec(leaf, [self.folder]) or PathFinder.find_spec(leaf)
+            if spec is None and self._archive is not None:
+                spec = self._archive.find_default(leaf)
+                self.module_name = self.module_name if spec is None else spec.name
         if spec is None or spec.loader is None:
             raise LoadError(self._missing(leaf))
         return spec
@@ -206,6 +220,7 @@ class HandlerLoader:
         file = os.path.basename(getattr(module, "__file__", None) or self.module_name)
         function = getattr(module, name, None)
         model = self._model.find(module, name) if self._model is not None else None
+        self.model = model
         self.is_model = model is not None
         self.init_context = getattr(model or module, "init_context", None)
         self.explain = getattr(model or module, "explain", None)
@@ -231,6 +246,20 @@ class HandlerLoader:
         names += [e for e in entries if os.path.isdir(os.path.join(self.folder, e))]
         text = 'there is no module "%s" (%s.py) in the function\'s folder' % (leaf, leaf)
         return text + _suggestion(leaf, names)
+
+
+def _find_archive(folder: str, handler: str, model_name: str) -> "Optional[ArchiveSource]":
+    """Return the archive in the folder if its handler is the function's."""
+    path = os.path.join(folder, MANIFEST_PATH)
+    if not os.path.isfile(path):
+        return None
+    # Late, since few functions come from archives.
+    from ..torchserve.archive_source import ArchiveSource, read_manifest
+
+    manifest = read_manifest(path)
+    own_handler = manifest["model"]["handler"].rpartition("/")[2]
+    is_own = parse_handler(own_handler, "handle") == parse_handler(handler, "handle")
+    return ArchiveSource(folder, manifest, model_name) if is_own else None
 
 
 def _has_predictor(arguments: Sequence[str]) -> bool:

@@ -50,7 +50,7 @@ class ProcessorLogHandler(logging.Handler):
             self._channel.send(wire.RECORD, meta)
 
 
-def make_logger(sdk: Any, handler: ProcessorLogHandler) -> Any:
+def make_logger(sdk: Any, handler: logging.Handler) -> Any:
     """Return a nuclio_sdk.Logger that writes to `handler` only."""
     logger = sdk.Logger(level=logging.DEBUG)
     inner = logger._logger
@@ -69,3 +69,13 @@ def json_variables(variables: Any) -> Dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         return {str(key): repr(value) for key, value in variables.items()}
     return dict(variables)
+
+
+def flush_output() -> None:
+    """Flush partial lines, so that they are logged with the event that printed them."""
+    for stream in (sys.stdout, sys.stderr):
+        # The handler may have replaced them with anything.
+        try:  # noqa: SIM105 - `suppress` takes five times as long, for every event
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass

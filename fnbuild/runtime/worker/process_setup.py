@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from contextlib import suppress
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from .. import allocator, wire
 from ..load_error import LoadError
@@ -88,26 +88,49 @@ def prepare_process(setup: wire.Meta) -> Tuple[str, wire.Meta]:
     Return the path at which the handler finds its folder, and the report for the processor: `mount`
     and `warnings`.
     """
-    folder, mount_point = setup["code"], setup["mount"]
+    folder, report = mount_folder(setup["code"], setup["mount"], setup["immutable"])
+    # Entering a user namespace clears this setting, so it comes second.
+    end_with_parent(setup["parent"])
+    allocator.tune()
+    return folder, report
+
+
+def mount_folder(folder: str, mount_point: str, immutable: bool) -> Tuple[str, wire.Meta]:
+    """Make the folder visible at the mount point, if there is one.
+
+    Return the path at which the handler finds it, and the report of `prepare_process`.
+    """
     report: wire.Meta = {"mount": "none", "warnings": []}
+    if not mount_point:
+        return folder, report
     try:
         from . import mount
     except (ImportError, OSError, AttributeError) as problem:
         refusal = "this Python has no ctypes: %s" % problem
     else:
-        refusal = ""
-        if mount_point:
-            refusal = mount.mount_folder(folder, mount_point, setup["immutable"]) or ""
-    # Entering a user namespace clears this setting, so it comes second.
-    end_with_parent(setup["parent"])
-    if mount_point and not refusal:
+        refusal = mount.mount_folder(folder, mount_point, immutable) or ""
+    if not refusal:
         report["mount"] = "namespace"
-    elif mount_point:
-        report["mount"] = "patched-open"
-        report["warnings"] = [_REDIRECT_WARNING % (mount_point, refusal)]
-        redirect_paths(folder, mount_point)
-    allocator.tune()
-    return mount_point if report["mount"] == "namespace" else folder, report
+        return mount_point, report
+    report["mount"] = "patched-open"
+    report["warnings"] = [_REDIRECT_WARNING % (mount_point, refusal)]
+    redirect_paths(folder, mount_point)
+    return folder, report
+
+
+def function_variables(function: wire.Meta, handler: str) -> Dict[str, str]:
+    """Return the variables that describe the function to its handler.
+
+    They are those of Nuclio (pkg/processor/runtime/python/runtime.go and
+    pkg/processor/runtime/rpc/abstract.go).
+    """
+    return {
+        "NUCLIO_FUNCTION_NAME": str(function.get("name", "")),
+        "NUCLIO_FUNCTION_DESCRIPTION": str(function.get("description") or ""),
+        "NUCLIO_FUNCTION_VERSION": str(function.get("version") or "latest"),
+        "NUCLIO_FUNCTION_HANDLER": handler,
+        "NUCLIO_HANDLER": handler,
+    }
 
 
 def end_with_parent(parent: int) -> None:

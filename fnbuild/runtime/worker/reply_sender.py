@@ -20,6 +20,8 @@ _WINDOW = 1024 * 1024
 _PIECE_SIZE = 256 * 1024
 # Bytes copied to shared memory by one call.
 _COPY_SIZE = 64 * 1024 * 1024
+# The lowest status of an error.
+_ERROR_STATUS = 400
 
 
 class ClientDisconnectedError(Exception):
@@ -127,6 +129,7 @@ class ReplySender:
         self._converter = converter
         self._limit = limit
         self._on_error = on_error
+        self._pushed: Optional[ReplyStream] = None
 
     def check_size(self, size: int) -> None:
         """Raise ReplyError if a body of this size is above the limit."""
@@ -151,6 +154,29 @@ class ReplySender:
             stream.write(reply.body)
         stream.close()
         self._channel.send(wire.END, {"d": duration})
+
+    def push(self, reply: WorkerReply) -> None:
+        """Send a part of the reply to the current event, of which more follows."""
+        if self._pushed is None:
+            meta = reply.meta(time.monotonic(), 0.0)
+            self._channel.send(wire.REPLY, dict(meta, **{wire.BODY: wire.PIECES}))
+            self._pushed = ReplyStream(self._channel, self._coroutines)
+        with suppress(ClientDisconnectedError):
+            self._pushed.write(reply.body)
+
+    def send_parts(self, reply: WorkerReply, started: float) -> Optional[wire.Meta]:
+        """Send a reply that is not one message; return the meta of END as `stream` does, or None.
+
+        After pushed parts, the reply is the last part, or the error that cuts them short.
+        """
+        if self._pushed is None:
+            return None if reply.rest is None else self.stream(reply, started)
+        stream, self._pushed = self._pushed, None
+        if reply.status < _ERROR_STATUS:
+            with suppress(ClientDisconnectedError):
+                stream.write(reply.body)
+        stream.close()
+        return {"x": 1} if reply.status >= _ERROR_STATUS else {}
 
     def stream(self, reply: WorkerReply, started: float) -> wire.Meta:
         """Send the items of a generator as they are yielded; return the meta of END, but the time.

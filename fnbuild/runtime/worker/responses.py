@@ -10,7 +10,7 @@ import base64
 import json
 import numbers
 import re
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from .. import wire
 from .coroutines import GeneratorItems
@@ -178,8 +178,8 @@ class ReplyConverter:
 NO_RESPONSE = object()
 
 
-def match_responses(identities: List[str], output: Any) -> List[Any]:
-    """Return the handler's response to each event, or NO_RESPONSE.
+def match_responses(identities: List[str], output: Any, missing: Any = NO_RESPONSE) -> List[Any]:
+    """Return the handler's response to each event, or `missing`.
 
     Responses are matched by `event_id`, as in Nuclio, or by position if none has one. Raises
     ReplyError if the output is not a list, or has another length and no event_id.
@@ -196,13 +196,29 @@ def match_responses(identities: List[str], output: Any) -> List[Any]:
         if getattr(response, "event_id", None)
     }
     if named:
-        return [named.get(identity, NO_RESPONSE) for identity in identities]
+        return [named.get(identity, missing) for identity in identities]
     if len(output) != count:
         raise ReplyError(
             "for a batch of %d events the handler returned a list of %d without event_id"
             % (count, len(output))
         )
     return list(output)
+
+
+def match_items(identities: List[str], items: Iterator[Any]) -> List[Any]:
+    """Return the response to each event from the items of a handler that yields them.
+
+    If it raises, the exception is the response to the events that have none.
+    """
+    responses: List[Any] = []
+    try:
+        responses.extend(items)
+    # SystemExit and KeyboardInterrupt, too: they concern the events that are left.
+    except BaseException as error:  # noqa: BLE001
+        if not any(getattr(response, "event_id", None) for response in responses):
+            responses += [error] * (len(identities) - len(responses))
+        return match_responses(identities, responses, error)
+    return match_responses(identities, responses)
 
 
 def json_body(reply: WorkerReply, output: Any) -> bytes:
@@ -351,3 +367,9 @@ def header_text(name: str, value: Any) -> str:
 
 def _plain(status: int, body: bytes) -> WorkerReply:
     return WorkerReply(status, [("Content-Type", _TEXT)], body)
+
+
+def failure_reply(text: str) -> WorkerReply:
+    """Return the reply to an event whose handler failed."""
+    body = text.encode("utf-8", "backslashreplace")
+    return WorkerReply(500, [("Content-Type", "text/plain")], body)

@@ -1,6 +1,7 @@
 """The worker of a process: one handler, one context, one event or batch at a time."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -8,31 +9,30 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from .. import tracebacks, wire
 from ..load_error import LoadError
-from . import process_setup
+from . import offload, process_setup
 from .channel import Channel
 from .connection_provider import LocalConnectionProvider
 from .coroutines import CoroutineRunner, GeneratorItems, is_generator
 from .descriptors import DescriptorCheck
-from .events import make_event_class, split_batch
+from .events import UNSHARED_REFERENCES, make_event_class, split_batch
 from .handler_calls import HandlerCalls, NoExplainerError
 from .loader import HandlerLoader, run_guarded, signature_problem
-from .logger import ProcessorLogHandler, make_logger
+from .logger import ProcessorLogHandler, flush_output, make_logger
 from .reply_sender import ErrorCallbacks, ReplySender
-from .responses import NO_RESPONSE, ReplyConverter, ReplyError, WorkerReply, match_responses
+from .responses import (
+    NO_RESPONSE,
+    ReplyConverter,
+    ReplyError,
+    WorkerReply,
+    failure_reply,
+    match_items,
+    match_responses,
+)
 
 if TYPE_CHECKING:
     from .inference import InferenceHandler
 
 
-def _count_references() -> Optional[int]:
-    """Return the reference count of an object in one local variable; None if unsupported."""
-    if not hasattr(sys, "getrefcount"):
-        return None
-    probe = object()
-    return sys.getrefcount(probe)
-
-
-_UNSHARED_REFERENCES = _count_references()
 # The lowest status after which the descriptors are checked.
 _ERROR_STATUS = 400
 
@@ -68,18 +68,25 @@ class Worker(HandlerCalls):
 
     def begin(self, channel: Channel, role: wire.Meta) -> None:
         """Take the role of a worker and run init_context, with any exception of its code."""
-        sdk = self._sdk
+        os.environ.update(role["device"])
         self._channel = channel
         self._descriptors = DescriptorCheck(channel.sock.fileno())
         self._must_end = False
         self._log_handler = ProcessorLogHandler(channel, role["threshold"])
-        self._logger = make_logger(sdk, self._log_handler)
-        self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
         on_error = ErrorCallbacks(self.invalid_reply, self.failed_event)
         self._sender = ReplySender(
             channel, self._coroutines, self._converter, role["max_reply"], on_error
         )
         self._inference = self._make_inference(role["inference"])
+        if role["offload"]:
+            offload.check_functions(self._loader)
+        self._init_context(self._log_handler, role)
+
+    def _init_context(self, log_handler: logging.Handler, role: wire.Meta) -> None:
+        """Create the context and run init_context."""
+        sdk = self._sdk
+        self._logger = make_logger(sdk, log_handler)
+        self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
         self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
         init_context = self._loader.init_context
@@ -87,7 +94,7 @@ class Worker(HandlerCalls):
             problem = signature_problem(init_context, "init_context", ("context",))
             if problem:
                 raise LoadError(problem)
-            channel.send(wire.IMPORTED, {})
+            self._channel.send(wire.IMPORTED, {})
             self._coroutines.resolve(init_context(self._context))
 
     @property
@@ -137,9 +144,18 @@ class Worker(HandlerCalls):
                 self._channel.unmap_segment(message.meta["segment"])
             elif kind == wire.STOP:
                 return True
+            elif kind in (wire.SLEEP, wire.WAKE):
+                self._run_offload(kind == wire.SLEEP)
             # Or a large body would stay in memory until the next message.
             del message
         return True
+
+    def _run_offload(self, sleep: bool) -> None:
+        def call(function: Any) -> None:
+            self._coroutines.resolve(function(self._context))
+
+        offload.run_function("sleep" if sleep else "wake", self._loader, call, self._channel)
+        self._channel.send(wire.ASLEEP if sleep else wire.READY, self.declared_tensors())
 
     def _handle_event(self, meta: wire.Meta, body: wire.Body) -> None:
         if "batch" in meta:
@@ -165,16 +181,15 @@ class Worker(HandlerCalls):
         except BaseException as error:  # noqa: BLE001
             reply = self.failed_event(error)
             raised = True
-        output = end = None
-        if reply.rest is not None:
-            end = self._sender.stream(reply, started)
+        output = None
+        end = self._sender.send_parts(reply, started)
         if self._channel.in_forked_copy:
             # This is a process forked by the handler; its parent sends the reply.
             os._exit(0)
         if event is not None:
             # After the reply the processor reuses the body's memory.
             event.release_body(
-                _UNSHARED_REFERENCES is None or sys.getrefcount(event) > _UNSHARED_REFERENCES
+                UNSHARED_REFERENCES is None or sys.getrefcount(event) > UNSHARED_REFERENCES
             )
         self._log_handler.threshold = threshold
         self._finish(reply, end, started, raised)
@@ -183,7 +198,7 @@ class Worker(HandlerCalls):
         self, reply: WorkerReply, end: Optional[wire.Meta], started: float, raised: bool
     ) -> None:
         """Send the reply, or `end` after the items of a generator, which are sent already."""
-        _flush_output()
+        flush_output()
         if reply.status >= _ERROR_STATUS or (end and "x" in end):
             self._check_descriptors()
         duration = time.monotonic() - started
@@ -205,7 +220,7 @@ class Worker(HandlerCalls):
         started = time.monotonic()
         assert self._inference is not None
         reply = self._inference.answer(meta, body)
-        end = None if reply.rest is None else self._sender.stream(reply, started)
+        end = self._sender.send_parts(reply, started)
         if self._channel.in_forked_copy:
             os._exit(0)
         if isinstance(body, memoryview):
@@ -227,18 +242,13 @@ class Worker(HandlerCalls):
             replies = self._inference.answer_batch(items)
         else:
             events = [self.make_event(part, raw) for part, raw in items]
-            try:
-                replies = [self._convert_item(output) for output in self.call_batch(events)]
-            except ReplyError as problem:
-                replies = [self.invalid_reply(str(problem))] * len(events)
-            # As for one event: an error of the handler must not end the worker.
-            except BaseException as error:  # noqa: BLE001
-                replies = [self.failed_event(error)] * len(events)
+            replies, raised = self.answer_batch(events)
+            if raised:
                 reply_meta["x"] = 1
         if self._channel.in_forked_copy:
             os._exit(0)
         self._log_handler.threshold = threshold
-        _flush_output()
+        flush_output()
         if any(reply.status >= _ERROR_STATUS for reply in replies):
             self._check_descriptors()
         parts = [[reply.status, reply.headers, len(reply.body)] for reply in replies]
@@ -259,16 +269,13 @@ class Worker(HandlerCalls):
 
     def call_batch(self, events: Sequence[Any]) -> List[Any]:
         output = self.call(list(events))
+        identities = [event.id for event in events]
         if is_generator(output):
-            output = list(GeneratorItems(self._coroutines, output))
-        return match_responses([event.id for event in events], output)
+            return match_items(identities, GeneratorItems(self._coroutines, output))
+        return match_responses(identities, output)
 
-    def _convert_item(self, output: Any) -> WorkerReply:
-        """Convert the response to one event of a batch; an invalid one does not affect others."""
-        try:
-            return self.convert_whole(output)
-        except ReplyError as problem:
-            return self.invalid_reply(str(problem))
+    def push_reply(self, output: Any) -> None:
+        self._sender.push(self.convert(output))
 
     def is_stream(self, output: Any) -> bool:
         if isinstance(output, tuple):
@@ -336,9 +343,9 @@ class Worker(HandlerCalls):
             self._channel.send(wire.FAILED, {"reason": problem, "message": problem})
 
     def invalid_reply(self, reason: str) -> WorkerReply:
-        self._logger.error(reason.replace("%", "%%"))
+        self._logger.error(reason)
         text = "The handler's reply is invalid: " + reason
-        return _failure_reply(text)
+        return failure_reply(text)
 
     def failed_event(self, error: BaseException) -> WorkerReply:
         """Log an exception; return the reply of Nuclio (_nuclio_wrapper.py) with its last line.
@@ -357,7 +364,7 @@ class Worker(HandlerCalls):
         if remedy:
             remedy = "\n" + remedy
         self._logger.error("%s", message + tracebacks.format_error(error) + remedy)
-        return _failure_reply(message + tracebacks.summarize_error(error) + remedy)
+        return failure_reply(message + tracebacks.summarize_error(error) + remedy)
 
     def _reload(self) -> str:
         try:
@@ -377,19 +384,4 @@ class Worker(HandlerCalls):
         problem = run_guarded(lambda: self._coroutines.resolve(callback()))
         if problem:
             sys.stderr.write("The %s callback failed: %s\n" % (name, problem["message"]))
-        _flush_output()
-
-
-def _flush_output() -> None:
-    """Flush partial lines, so that they are logged with the event that printed them."""
-    for stream in (sys.stdout, sys.stderr):
-        # The handler may have replaced them with anything.
-        try:  # noqa: SIM105 - `suppress` takes five times as long, for every event
-            stream.flush()
-        except (AttributeError, OSError, ValueError):
-            pass
-
-
-def _failure_reply(text: str) -> WorkerReply:
-    body = text.encode("utf-8", "backslashreplace")
-    return WorkerReply(500, [("Content-Type", "text/plain")], body)
+        flush_output()

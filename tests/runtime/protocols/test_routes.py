@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from fnbuild.runtime.protocols.answers import DirectAnswer, InferenceRoute
 from fnbuild.runtime.protocols.mapping import read_model
-from fnbuild.runtime.protocols.routes import DirectAnswer, InferenceRoute, ProtocolRouter
+from fnbuild.runtime.protocols.routes import ProtocolRouter
 
 MODEL = read_model({"protocols": ["v1", "v2"], "model": "mm"}, {"name": "f", "revision": 3})
 assert MODEL is not None

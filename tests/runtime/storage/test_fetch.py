@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import random
 import tarfile
@@ -15,6 +16,7 @@ import pytest
 
 from fnbuild.runtime.storage import web as web_module
 from fnbuild.runtime.storage.errors import StorageError
+from fnbuild.runtime.storage.fetch import stored_sha256
 from tests.runtime.storage.conftest import Fetch
 from tests.storage_servers import FileServer
 
@@ -103,6 +105,20 @@ def test_a_changed_model_replaces_its_files(web: FileServer, models: Path, fetch
     fetch(f"{web.url}/m.pt")
     fetch(f"{web.url}/other.pt")
     assert files_in(models) == {"other.pt": b"other"}
+
+
+def test_an_index_does_not_lead_out_of_the_folder(
+    web: FileServer, models: Path, fetch: Fetch
+) -> None:
+    web.files["/m.pt"] = WEIGHTS
+    other = models.parent / "other"
+    other.write_text("precious")
+    (models / ".fnbuild").mkdir(parents=True)
+    index = {"../other": {"version": "1"}, "a": {"version": "1", "unpacked": ["../other"]}}
+    (models / ".fnbuild" / "index").write_text(json.dumps(index))
+    fetch(f"{web.url}/m.pt")
+    assert other.read_text() == "precious"
+    assert stored_sha256(str(models)) == SHA256
 
 
 def test_another_sha256_is_an_error_with_both(web: FileServer, fetch: Fetch) -> None:
