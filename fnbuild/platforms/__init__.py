@@ -13,8 +13,6 @@ from fnbuild.errors import UsageError
 from fnbuild.names import PLATFORMS
 from fnbuild.platforms.audit import with_audit_log
 from fnbuild.platforms.base import NO_CONNECT_OPTIONS as NO_CONNECT_OPTIONS
-from fnbuild.platforms.base import NO_OPTIONS as NO_OPTIONS
-from fnbuild.platforms.base import Change as Change
 from fnbuild.platforms.base import ConnectOptions as ConnectOptions
 from fnbuild.platforms.base import Deployment as Deployment
 from fnbuild.platforms.base import Finding as Finding
@@ -22,18 +20,22 @@ from fnbuild.platforms.base import FunctionKey as FunctionKey
 from fnbuild.platforms.base import FunctionState as FunctionState
 from fnbuild.platforms.base import ImageUse as ImageUse
 from fnbuild.platforms.base import Leftover as Leftover
-from fnbuild.platforms.base import Manifest as Manifest
-from fnbuild.platforms.base import Plan as Plan
-from fnbuild.platforms.base import PlanOptions as PlanOptions
 from fnbuild.platforms.base import Project as Project
+from fnbuild.platforms.base import RecordingAction as RecordingAction
 from fnbuild.platforms.base import Reservation as Reservation
 from fnbuild.platforms.base import Restarts as Restarts
 from fnbuild.platforms.base import Revision as Revision
 from fnbuild.platforms.base import ServiceStatus as ServiceStatus
+from fnbuild.platforms.base import SleepAction as SleepAction
 from fnbuild.platforms.base import Statistics as Statistics
 from fnbuild.platforms.logs import ALL_RECORDS as ALL_RECORDS
 from fnbuild.platforms.logs import LogOptions as LogOptions
 from fnbuild.platforms.logs import LogRecord as LogRecord
+from fnbuild.platforms.plans import NO_OPTIONS as NO_OPTIONS
+from fnbuild.platforms.plans import Change as Change
+from fnbuild.platforms.plans import Manifest as Manifest
+from fnbuild.platforms.plans import Plan as Plan
+from fnbuild.platforms.plans import PlanOptions as PlanOptions
 from fnbuild.platforms.protocol import Platform as Platform
 from fnbuild.progress import Progress as Progress
 

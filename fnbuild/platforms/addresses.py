@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import random
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ LOOPBACK = "127.0.0.1"
 _BRIDGE = "docker0"
 _SIOCGIFADDR = 0x8915
 _LISTENING = "0A"
+_LOWEST_PORT = 20000
 
 
 def docker_gateway() -> str | None:
@@ -80,6 +82,12 @@ def ephemeral_port_start() -> int:
         return int(text.split()[0])
     except (OSError, ValueError, IndexError):
         return 32768
+
+
+def candidate_ports() -> list[int]:
+    """Return some ports in random order, outside the range of outgoing connections."""
+    highest = max(_LOWEST_PORT + 1000, ephemeral_port_start())
+    return random.sample(range(_LOWEST_PORT, highest), 200)
 
 
 def port_owner(port: int) -> str | None:

@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnbuild.function.types import Raw, to_dict
-from fnbuild.platforms.base import Deployment, Project, ServiceStatus, WorkerStatus
+from fnbuild.platforms.base import (
+    Deployment,
+    Project,
+    ServiceStatus,
+    WorkerStatus,
+)
+from fnbuild.platforms.sleep_status import GroupStatus, SleepStatus
 
 _TRIGGER_FIELDS = {"class": "", "kind": "", "name": ""}
 _DATA_BINDING_FIELDS = {"class": "", "kind": "", "url": ""}
@@ -30,6 +36,8 @@ def function_object(deployment: Deployment) -> Raw:
         status["grpcPort"] = deployment.grpc_port
     status["platform"] = deployment.platform
     status["revision"] = deployment.revision
+    if deployment.sleep is not None:
+        status["sleep"] = _sleep_object(deployment.sleep)
     if deployment.service is not None:
         status["service"] = _service_object(deployment.service)
     if deployment.details:
@@ -50,6 +58,41 @@ def _service_object(service: ServiceStatus) -> Raw:
     }
 
 
+def _sleep_object(sleep: SleepStatus) -> Raw:
+    return {
+        "state": sleep.state,
+        "since": sleep.since,
+        "wakeSeconds": sleep.wake_seconds,
+        "idleTimeout": sleep.idle_timeout,
+        "level": sleep.level,
+        "group": None if sleep.group is None else _group_object(sleep.group),
+    }
+
+
+def _group_object(group: GroupStatus) -> Raw:
+    return {
+        "name": group.name,
+        "usage": group.usage,
+        "awakeLimit": group.awake_limit,
+        "memoryLimit": group.memory_limit,
+        "memoryUsed": group.memory_used,
+        "members": [
+            {
+                "function": member.function,
+                "revision": member.revision,
+                "state": member.state,
+                "memory": member.memory,
+                "permanent": member.permanent,
+                "lastRequest": member.last_request,
+                "place": member.place,
+                "waitingSince": member.waiting_since,
+                "description": member.description,
+            }
+            for member in group.members
+        ],
+    }
+
+
 def worker_objects(workers: Iterable[WorkerStatus]) -> list[Raw]:
     return [
         {
@@ -57,6 +100,7 @@ def worker_objects(workers: Iterable[WorkerStatus]) -> list[Raw]:
             "state": worker.state,
             "pid": worker.pid,
             "restarts": worker.restarts,
+            **({"device": worker.device} if worker.device else {}),
         }
         for worker in workers
     ]

@@ -16,13 +16,8 @@ from typing import Any, cast
 from fnbuild.errors import FnbuildError
 from fnbuild.function.secrets import mask_values, secret_values
 from fnbuild.function.types import Function, to_dict
-from fnbuild.platforms.base import (
-    Deployment,
-    FunctionKey,
-    Plan,
-    Project,
-    Reservation,
-)
+from fnbuild.platforms.base import Deployment, FunctionKey, Project, Reservation, SleepAction
+from fnbuild.platforms.plans import Plan
 from fnbuild.platforms.protocol import Platform
 from fnbuild.progress import Progress
 
@@ -95,6 +90,10 @@ class _AuditedPlatform:
     def redeploy(self, namespace: str, name: str, progress: Progress, **options: Any) -> Deployment:
         with self._recording("redeploy", FunctionKey(namespace, name)):
             return self._platform.redeploy(namespace, name, progress, **options)
+
+    def change_sleep(self, namespace: str, name: str, action: SleepAction) -> None:
+        with self._recording(action, FunctionKey(namespace, name)):
+            self._platform.change_sleep(namespace, name, action)
 
     def store_imported(self, function: Function) -> Deployment:
         with self._recording("import", FunctionKey.of(function)):

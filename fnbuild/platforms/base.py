@@ -1,24 +1,23 @@
-"""The values that platforms take and return: plans, deployments, revisions, projects and others."""
+"""The values that platforms take and return, besides plans: deployments, revisions, projects …"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
 from fnbuild.builder.artifact import Artifact
-from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.errors import UsageError
 from fnbuild.function.types import Function, Metadata
 from fnbuild.names import PROJECT_LABEL
+from fnbuild.platforms.plans import Plan
+from fnbuild.platforms.sleep_status import SleepStatus
 from fnbuild.progress import Progress
 
 _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-
-Manifest = dict[str, Any]
-"""A resource as plain JSON values: what `--dry-run -o yaml` prints and `diff` compares."""
 
 FunctionState = Literal[
     "building", "ready", "unhealthy", "error", "imported", "scaledToZero", "standby", "stopped"
@@ -26,7 +25,8 @@ FunctionState = Literal[
 """Nuclio's function states, and `stopped` for a function whose processes are down on purpose."""
 
 
-REVISION_TARGET = "revision"
+SleepAction = Literal["sleep", "wake"]
+RecordingAction = Literal["list", "export", "clear"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,88 +41,6 @@ class ConnectOptions:
 
 
 NO_CONNECT_OPTIONS = ConnectOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change on the platform. A diff compares `before` and `after`.
-
-    A `replace` recreates an object without a difference, so a diff does not show it.
-    """
-
-    verb: Literal["create", "update", "replace", "delete", "keep"]
-    target: str
-    before: Manifest | None = None
-    after: Manifest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
-    """Options of a deploy.
-
-    `force` makes a new revision even without changes. `overlap` starts the new processor before the
-    old one stops although both need a GPU. `listen` are the listen addresses of the function.
-    `keep_failed` keeps the objects of a revision that does not become ready. `monitoring` adds
-    resources for Prometheus. `force_conflicts` takes over fields that other clients own instead of
-    failing, `show_conflicts` turns that failure into a warning; both have no effect on platforms
-    without other clients.
-    """
-
-    force: bool = False
-    overlap: bool = False
-    listen: str = ""
-    keep_failed: bool = False
-    monitoring: bool = False
-    force_conflicts: bool = False
-    show_conflicts: bool = False
-
-    def require_supported(
-        self, platform: str, supported: frozenset[str], hint: str | None = None
-    ) -> None:
-        """Raise `UsageError` if an option is set that the platform does not support."""
-        allowed = supported | {"force_conflicts", "show_conflicts"}
-        options = [item.name for item in fields(self) if getattr(self, item.name)]
-        if unsupported := sorted(set(options) - allowed):
-            raise UsageError(
-                f"the {platform} platform has no option {', '.join(unsupported)}", hint=hint
-            )
-
-
-NO_OPTIONS = PlanOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The changes that `apply` will make.
-
-    `ignored_build_lines` are those that the platform cannot run, a possible cause of a failure.
-    `manifests` are the resources in the form that users keep in git, on platforms that have them;
-    `prerequisites` describes what else the manifests require, and `explanations` the decisions that
-    depend on the state of the platform, one sentence each. `refusal` is the error that `apply`
-    would raise in the present state.
-    """
-
-    function: Function
-    artifact: Artifact
-    changes: tuple[Change, ...]
-    warnings: tuple[str, ...] = ()
-    options: PlanOptions = NO_OPTIONS
-    ignored_build_lines: tuple[str, ...] = ()
-    manifests: tuple[Manifest, ...] = ()
-    prerequisites: tuple[str, ...] = ()
-    explanations: tuple[str, ...] = ()
-    refusal: FnbuildError | None = None
-
-    @property
-    def unchanged_message(self) -> str:
-        """The message of a deploy without changes."""
-        state = "is still disabled" if self.function.spec.disable else "runs"
-        return f"nothing has changed, and the function {state}"
-
-    @property
-    def effective_changes(self) -> tuple[Change, ...]:
-        """The changes without those that keep an object."""
-        return tuple(change for change in self.changes if change.verb != "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +62,10 @@ class ServiceStatus:
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """A worker, as its processor reports it. `reason` and `message` say why it is down."""
+    """A worker, as its processor reports it. `reason` and `message` say why it is down.
+
+    `device` is the GPU that was assigned to it, if any.
+    """
 
     id: int | str
     state: str = ""
@@ -152,6 +73,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     restarts: int = 0
     reason: str = ""
     message: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +89,7 @@ class Deployment:
     code needs its digest, and its id or pinned reference. `processors` are unique names of the
     processors that may answer with this revision, and `workers` those of its only processor, where
     the platform knows them. `foreground` is True for a function that `fnbuild run` serves.
+    `sleep` is that of its only processor, or of the first asleep one, where the platform knows it.
     `service` is the status of an inference service; `host` is the host by which a gateway finds the
     function, "" if its URL needs none. `details` are shown to users, and no code reads them.
     """
@@ -185,6 +108,7 @@ class Deployment:
     processors: tuple[str, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
     foreground: bool = False
+    sleep: SleepStatus | None = None
     service: ServiceStatus | None = None
     host: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -356,29 +280,6 @@ class ImageUse:
             self.repositories | other.repositories,
             self.changing_functions | other.changing_functions,
         )
-
-
-def make_change(target: str, before: Manifest | None, after: Manifest) -> Change:
-    """Return the change that turns `before` into `after`."""
-    if before is None:
-        return Change("create", target, None, after)
-    return Change("keep" if before == after else "update", target, before, after)
-
-
-def as_replacement(change: Change) -> Change:
-    """Return a `replace` for a `keep`, and any other change as it is."""
-    return (
-        Change("replace", change.target, change.before, change.after)
-        if change.verb == "keep"
-        else change
-    )
-
-
-def with_new_revision(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Return the changes with a new revision: each start is a revision, even of the same code."""
-    return tuple(
-        as_replacement(change) if change.target == REVISION_TARGET else change for change in changes
-    )
 
 
 def placeholder_function(key: tuple[str, str], project: str) -> Function:

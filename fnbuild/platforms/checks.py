@@ -33,6 +33,7 @@ AREAS = {
     "storage": "storage classes for volumes",
     "nuclio": "the Nuclio dashboard",
     "kserve": "KServe, its configuration and serving runtimes",
+    "torchserve": "TorchServe and Java on this machine",
 }
 """The areas of checks, each with a short description."""
 

@@ -61,7 +61,7 @@ class LeaseHolder:
         return bool(scope) and self.started.startswith(scope) and not self._is_known_alive()
 
     def _is_known_alive(self) -> bool:
-        return bool(self.started) and _process_identity(self.process) == self.started
+        return bool(self.started) and process_identity(self.process) == self.started
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,7 +70,7 @@ class LeaseHolder:
 def current_holder(participle: str, since: float) -> LeaseHolder:
     """Return this process as the holder of a lease."""
     pid = os.getpid()
-    return LeaseHolder(local_owner(), pid, _process_identity(pid), participle, round(since, 3))
+    return LeaseHolder(local_owner(), pid, process_identity(pid), participle, round(since, 3))
 
 
 def decode_holder(raw: dict[str, Any]) -> LeaseHolder:
@@ -101,7 +101,7 @@ def _process_scope() -> str:
         return ""
 
 
-def _process_identity(pid: int) -> str:
+def process_identity(pid: int) -> str:
     """Identify a running process; "" if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

@@ -6,13 +6,20 @@ import re
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
-from fnbuild.errors import NotReadyError
-from fnbuild.platforms.base import FunctionState, Statistics, WorkerStatus
+from fnbuild.errors import NotReadyError, PreconditionError, UsageError
+from fnbuild.platforms.base import (
+    Deployment,
+    FunctionState,
+    SleepAction,
+    Statistics,
+    WorkerStatus,
+)
 from fnbuild.platforms.revision_records import failure_prefix
+from fnbuild.platforms.sleep_status import SleepStatus
 from fnbuild.runtime.health import PORT
 from fnbuild.runtime.processor.gpu_memory import GPU_MEMORY_METRIC as GPU_MEMORY
 
@@ -38,6 +45,30 @@ _RESULT = re.compile(r'[{,]result="([^"]*)"')
 _STATE = re.compile(r'[{,]state="([^"]*)"')
 
 
+class SleepAnswer(msgspec.Struct, frozen=True):
+    """A processor's answer to a request to sleep or wake: the new state, or an error."""
+
+    state: str = ""
+    error: str = ""
+    reason: str = ""
+
+    @classmethod
+    def check(cls, body: bytes, name: str, action: SleepAction) -> None:
+        """Raise the error in an answer: the handler's own, or the reason of a refusal."""
+        try:
+            answer = _SLEEP_DECODER.decode(body)
+        except msgspec.MsgspecError:
+            answer = cls(error="the processor does not know the request")
+        if answer.state:
+            return
+        if answer.reason:
+            raise NotReadyError(f"{name} did not wake: {answer.reason}", detail=answer.error)
+        if " is not one of " in answer.error or not answer.error.startswith("the function"):
+            hint = f"`fnbuild redeploy {name}` starts one that does"
+            raise UsageError(f"the processor of {name} does not know `{action}`", hint=hint)
+        raise PreconditionError(f"{name}: {answer.error}", hint="try again later")
+
+
 class ProcessorStatus(msgspec.Struct, frozen=True):
     """A processor's report about itself.
 
@@ -54,6 +85,18 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     in_flight: int = 0
     mount: str | None = None
     warnings: list[str] = msgspec.field(default_factory=list)
+    sleep: SleepStatus | None = None
+
+    @property
+    def note(self) -> str:
+        """Describe the workers that are down or asleep; "" if there are none."""
+        sleep = self.sleep.description if self.sleep else ""
+        return "; ".join(filter(None, (self.lost_workers, sleep)))
+
+    @property
+    def waits_for_group(self) -> bool:
+        """True while the workers wait for room in their GPU group."""
+        return self.sleep is not None and self.sleep.state == "waiting"
 
     @property
     def available(self) -> bool:
@@ -96,7 +139,7 @@ class LiveState:
     def from_status(cls, status: ProcessorStatus) -> LiveState:
         """Return the state of a function whose only processor has this status."""
         if status.state == "ready":
-            return cls("ready", status.lost_workers, status)
+            return cls("ready", status.note, status)
         if status.state == "starting":
             return cls("building", "its workers are starting", status)
         return cls("unhealthy", status.full_reason or status.state, status)
@@ -129,6 +172,19 @@ class HandlerImportVerdict(msgspec.Struct, frozen=True):
             raise NotReadyError(message, detail=self.extra_detail or None)
 
 
+def raise_without_processor(deployment: Deployment) -> NoReturn:
+    """Raise the reason why no processor of the function can sleep or wake."""
+    if deployment.foreground:
+        raise PreconditionError(
+            f"{deployment.name} runs in the foreground, where only its idle timeout has an effect",
+            hint="`fnbuild deploy` runs it in the background",
+        )
+    raise PreconditionError(
+        f"{deployment.name} is {deployment.state}, so it neither sleeps nor wakes",
+        hint=f"`fnbuild get function {deployment.name}` says more",
+    )
+
+
 def inconclusive_check_message(reason: object) -> str:
     return f"the import check was inconclusive: {reason}"
 
@@ -141,6 +197,7 @@ def decode_status(body: bytes) -> ProcessorStatus:
 # Decoders are created at import, which runs in one thread: msgspec completes a type when it first
 # decodes it, and two threads that do so at the same time crash the interpreter.
 _STATUS_DECODER = msgspec.json.Decoder(ProcessorStatus)
+_SLEEP_DECODER = msgspec.json.Decoder(SleepAnswer)
 _VERDICT_DECODER = msgspec.json.Decoder(HandlerImportVerdict)
 
 

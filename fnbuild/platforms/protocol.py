@@ -14,22 +14,23 @@ from typing import Literal, Protocol
 from fnbuild.builder.artifact import Artifact
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.function.types import Function
+from fnbuild.platforms import access
 from fnbuild.platforms.base import (
-    NO_OPTIONS,
     Deployment,
     Finding,
     FunctionKey,
     ImageUse,
     Leftover,
-    Plan,
-    PlanOptions,
     Project,
+    RecordingAction,
     Reservation,
     Restarts,
     Revision,
+    SleepAction,
     Statistics,
 )
 from fnbuild.platforms.logs import ALL_RECORDS, LogOptions, LogRecord
+from fnbuild.platforms.plans import NO_OPTIONS, Plan, PlanOptions
 from fnbuild.progress import Progress
 
 
@@ -54,6 +55,14 @@ class Platform(Protocol):
     """True if the name of a function has to be valid in Kubernetes."""
     start_command: str = "fnbuild redeploy {}"
     """The command that starts a stopped function, whose name replaces `{}`."""
+    authentication: Literal["served", "passed-on", "absent"] = "served"
+    """The effect of a function's authentication: that of the processor, that of Nuclio, or none."""
+    has_gpu_groups: bool = False
+    """True if functions of this machine wait for room in their GPU group."""
+    runs_trials: bool = False
+    """True if an artifact can run beside the function; see `trial`."""
+    records_requests: bool = False
+    """True if the recorded requests of functions can be read."""
     auto_reason: str = ""
     """The reason why `--platform auto` selects the platform, if it answers."""
 
@@ -160,6 +169,11 @@ class Platform(Protocol):
         """Provide a URL of the function for this machine during the block; "" if there is none."""
         return nullcontext(deployment.url)
 
+    def request_headers(self, deployment: Deployment) -> dict[str, str]:
+        """Return the headers that a request to the function needs: its host, or a token."""
+        host = {"Host": deployment.host} if deployment.host else {}
+        return host | access.access_headers(self, deployment)
+
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
         """Delete the function and its objects; return False if it does not exist.
 
@@ -229,6 +243,50 @@ class Platform(Protocol):
         Processors that do not answer at once, or do not count, are left out.
         """
         return {}
+
+    def change_sleep(self, namespace: str, name: str, action: SleepAction) -> None:
+        """Put the function's workers to sleep or wake them, and wait until they are.
+
+        Raises `PreconditionError` if they cannot fall asleep now, `NotReadyError` with the
+        handler's own error if they cannot wake, and `UsageError` on platforms without sleep.
+        """
+        raise UsageError(
+            f"functions of the {self.name} platform do not sleep",
+            hint=f"`fnbuild get function {name}` shows where it runs",
+        )
+
+    def recordings(self, namespace: str, name: str, action: RecordingAction) -> list[bytes]:
+        """List or export the recorded requests of each replica, or clear them.
+
+        The results are JSON or, for `export`, tar archives; see `fnbuild.runtime.recording.files`.
+        Raises `UsageError` on platforms that record none, and `NotReadyError` without replicas.
+        """
+        raise UsageError(
+            f"functions of the {self.name} platform record no requests",
+            hint="requests are recorded on the platforms process, local and kube",
+        )
+
+    def revision_artifact(self, namespace: str, name: str, revision: int) -> Artifact | None:
+        """Return the artifact of a recorded revision; None if it is not there any more."""
+        folder = self.code_folder(namespace, name, revision)
+        return Artifact("folder", str(folder), "") if folder is not None else None
+
+    def trial(
+        self,
+        function: Function,
+        artifact: Artifact,
+        progress: Progress,
+    ) -> AbstractContextManager[str]:
+        """Run an artifact beside the function, and provide its URL during the block.
+
+        Nothing that serves is changed. The caller has reserved the function. Raises `NotReadyError`
+        if it does not become ready, and `UsageError` on platforms that cannot run it.
+        """
+        raise UsageError(
+            f"the {self.name} platform cannot run {function.metadata.name} a second time beside the"
+            " one that serves",
+            hint="deploy it under another name, and compare with that function",
+        )
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         """Return the recorded revisions, newest first."""

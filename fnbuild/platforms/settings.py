@@ -14,9 +14,12 @@ from typing import Literal, get_args
 import msgspec
 
 from fnbuild.errors import InputError
+from fnbuild.function.access_settings import allowed_names, authentication_mode, is_open
 from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.sleep_settings import sleep_settings
 from fnbuild.function.trigger_rules import SERVED_KINDS
 from fnbuild.function.types import Function, Raw
+from fnbuild.platforms.addresses import LOOPBACK
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
@@ -89,6 +92,36 @@ def listen_setting(function: Function, default: str = "loopback") -> str:
     return str(function.spec.platform.attributes.get("listen") or default)
 
 
+def allowed_hosts(function: Function, *own_names: str) -> list[str] | None:
+    """Return the further names by which clients may call a function on this machine only.
+
+    `own_names` are those that the platform gives it. The result is None, without checks of Host and
+    Origin, if other machines reach the function, or if it is declared to be open.
+    """
+    if is_open(function) or _other_addresses(function):
+        return None
+    return [*own_names, *allowed_names(function)]
+
+
+def _other_addresses(function: Function) -> list[str]:
+    """Return the listen addresses that other machines may reach."""
+    words = [word.strip() for word in listen_setting(function).split(",")]
+    return [word for word in words if word not in ("", "loopback", "docker", LOOPBACK)]
+
+
+def open_port_warnings(function: Function) -> tuple[str, ...]:
+    """Return a warning about a function that others can call without credentials."""
+    addresses = _other_addresses(function)
+    closed = is_open(function) or authentication_mode(function) != "none"
+    if closed or not addresses or function.http_trigger() is None:
+        return ()
+    return (
+        f"everybody who reaches {', '.join(addresses)} may call {function.metadata.name}:"
+        " authenticationMode of its http trigger asks for credentials, `--open` states that it"
+        " needs none",
+    )
+
+
 def with_listen(function: Function, listen: str) -> Function:
     """Return the function with another `spec.platform.attributes.listen`."""
     platform = function.spec.platform
@@ -125,7 +158,7 @@ def warnings_without_cluster(
         warnings.append(
             f"env values from secrets or fields of a cluster are not set here: {', '.join(names)}"
         )
-    return (*warnings, *unserved_trigger_warnings(function))
+    return (*warnings, *open_port_warnings(function), *unserved_trigger_warnings(function))
 
 
 def unserved_trigger_warnings(function: Function) -> tuple[str, ...]:
@@ -167,7 +200,7 @@ def _ignored_keys(function: Function, more: Raw, limits: Collection[str]) -> lis
         "serviceType": spec.service_type,
         "imagePullSecrets": spec.image_pull_secrets,
         "runRegistry": spec.run_registry,
-        "scaleToZero": spec.scale_to_zero,
+        "scaleToZero": spec.scale_to_zero and not sleep_settings(function).idle_timeout,
         "autoScaleMetrics": spec.auto_scale_metrics,
         **more,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fnbuild.function import reader
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import function_image, own_namespace, require_cluster
 from tests.engine import engine_resources, require_engine, require_image
+from tests.fetched import copy_fetched
 from tests.platforms.folders import config
 
 
@@ -52,7 +52,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory that no other test uses."""
     folder = make_private_dir(tmp_path / "data")
-    shutil.copytree(fetched, folder / "sdk")
+    copy_fetched(fetched, folder)
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
     return folder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnbuild.platforms import Change
-from fnbuild.platforms.base import as_replacement, make_change, with_new_revision
+from fnbuild.platforms.plans import as_replacement, make_change, with_new_revision
 
 
 def test_a_change_compares_live_and_planned_state() -> None:

@@ -28,7 +28,8 @@ from fnbuild.errors import InputError
 from fnbuild.function.quantities import parse_duration, parse_quantity
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.docker.labels import CANDIDATE_LABEL, OWNER_LABEL, RevisionRecord
-from fnbuild.platforms.settings import gpu_limit, restart_policy
+from fnbuild.platforms.gpu_groups import add_group
+from fnbuild.platforms.settings import allowed_hosts, gpu_limit, restart_policy
 
 # A path of these types must exist, as in Kubernetes; the engine would create a folder.
 _MUST_EXIST = ("Directory", "File", "Socket", "CharDevice", "BlockDevice")
@@ -38,6 +39,9 @@ HTTP_PORT = 8080
 
 GRPC_PORT = 8081
 """The gRPC port of a processor in a container, as in KServe."""
+
+GROUP_FOLDER = "/run/fnbuild/gpu-group"
+"""The folder of the function's GPU group in its container."""
 
 CONFIG_PATH = "etc/nuclio/config/processor/processor.json"
 HOST_NETWORK = "host"
@@ -51,7 +55,8 @@ _LOG_OPTIONS = {"max-size": "16m", "max-file": "2"}
 class ContainerPlacement:
     """The ports (0 for none), addresses and networks of a container, and facts about the engine.
 
-    `image` is a reference that currently is the image's, or "".
+    `image` is a reference that currently is the image's, or "". `group_folder` is that of the
+    function's GPU group on this machine, or "".
     """
 
     port: int
@@ -62,6 +67,7 @@ class ContainerPlacement:
     image: str = ""
     networks: Sequence[str] = field(default_factory=tuple)
     grpc_port: int = 0
+    group_folder: str = ""
 
     @property
     def port_bindings(self) -> dict[str, list[dict[str, str]]]:
@@ -135,7 +141,7 @@ def _host_config(function: Function, placement: ContainerPlacement) -> Raw:
     config: Raw = {
         "RestartPolicy": _restart_policy(function),
         "Binds": list(volumes.binds),
-        "Mounts": list(volumes.mounts),
+        "Mounts": [*volumes.mounts, *_group_mount(placement)],
         "Devices": [_parse_device(text) for text in spec.devices],
         "NetworkMode": placement.networks[0] if placement.networks else "default",
         **_resource_limits(function),
@@ -153,6 +159,11 @@ def _host_config(function: Function, placement: ContainerPlacement) -> Raw:
         # Without a limit, a long log fills the disk.
         config["LogConfig"] = {"Type": "json-file", "Config": dict(_LOG_OPTIONS)}
     return config
+
+
+def _group_mount(placement: ContainerPlacement) -> list[Raw]:
+    source = placement.group_folder
+    return [{"Type": "bind", "Source": source, "Target": GROUP_FOLDER}] if source else []
 
 
 def _tcp_port(port: int) -> str:
@@ -248,7 +259,11 @@ def network_names(function: Function) -> tuple[str, ...]:
 
 def processor_archive(revision: RevisionRecord) -> bytes:
     """Return the processor's configuration as a tar archive for the container's root."""
-    content = json.dumps(processor_settings(revision.function, revision.number), indent=1).encode()
+    settings = processor_settings(revision.function, revision.number)
+    instance = f"{revision.number}-{revision.created}"
+    add_group(settings, revision.function, GROUP_FOLDER, instance)
+    settings["allowed_hosts"] = allowed_hosts(revision.function, revision.key.container_name)
+    content = json.dumps(settings, indent=1).encode()
     member = tarfile.TarInfo(CONFIG_PATH)
     member.size, member.mode = len(content), 0o644
     buffer = io.BytesIO()

@@ -112,6 +112,7 @@ def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
         image=_image(objects),
         processors=(container.id[:12],) if container else (),
         workers=tuple(live.status.workers) if live.status else (),
+        sleep=live.status.sleep if live.status else None,
         details=_details(engine, objects, function, live.status),
         warnings=(
             *warnings,

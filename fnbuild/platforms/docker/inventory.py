@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from fnbuild.builder.processor_settings import readiness_seconds
+from fnbuild.builder.processor_settings import start_seconds
 from fnbuild.datadir import other_holder
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.function.types import Function, Raw
@@ -283,7 +283,7 @@ def _is_recent(engine: Engine, container: Container) -> bool:
     created = (engine.container(container.id) or {}).get("Created", "")
     try:
         age = engine.now() - datetime.fromisoformat(created).timestamp()
-        return age < readiness_seconds(container.function) + _DEPLOY_MARGIN_SECONDS
+        return age < start_seconds(container.function) + _DEPLOY_MARGIN_SECONDS
     except (ValueError, ConfigError):
         return False
 

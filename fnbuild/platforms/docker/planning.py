@@ -9,7 +9,6 @@ from fnbuild.builder.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
-from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.docker.container_config import (
     HOST_NETWORK,
     ContainerPlacement,
@@ -19,6 +18,7 @@ from fnbuild.platforms.docker.container_config import (
 )
 from fnbuild.platforms.docker.inventory import FunctionObjects
 from fnbuild.platforms.docker.labels import RevisionRecord
+from fnbuild.platforms.plans import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.revision_records import stored_config, timestamp
 from fnbuild.platforms.settings import (
     GPU_RESOURCE,

@@ -33,9 +33,11 @@ from fnbuild.platforms import (
     Platform,
     Progress,
     Project,
+    RecordingAction,
     Reservation,
     Restarts,
     Revision,
+    SleepAction,
     Statistics,
     base,
     imported_code,
@@ -54,12 +56,14 @@ from fnbuild.platforms.docker import (
     recovery,
     restoration,
     rollout,
+    trial,
 )
 from fnbuild.platforms.docker.engine import Engine, reachable_address
 from fnbuild.platforms.docker.inventory import ChangeCounter, FunctionObjects
 from fnbuild.platforms.docker.labels import DockerKey, key_of
 from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.errors import function_exists_error, function_not_found_error
+from fnbuild.platforms.processor_status import raise_without_processor
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import RevisionOrigin, imported_artifact
 
@@ -72,6 +76,9 @@ class DockerPlatform(Platform):
     name = function_state.PLATFORM_NAME
     artifact_kind = "image"
     image_engine = "docker"
+    has_gpu_groups = True
+    records_requests = True
+    runs_trials = True
     auto_reason = "a container engine answers"
 
     def may_be_probed(self) -> bool:
@@ -274,6 +281,27 @@ class DockerPlatform(Platform):
         addresses = [url.rpartition(":")[0] for url in deployment.internal_urls]
         statistics = probes.query_statistics(self.engine, addresses)
         return {deployment.processors[0]: statistics} if statistics else {}
+
+    def change_sleep(self, namespace: str, name: str, action: SleepAction) -> None:
+        container = self._recovered_function(DockerKey(namespace, name)).container
+        if container is None or not container.is_running:
+            raise_without_processor(self.deployment(namespace, name))
+        probes.change_sleep(self.engine, container, action)
+
+    def recordings(self, namespace: str, name: str, action: RecordingAction) -> list[bytes]:
+        container = self._recovered_function(DockerKey(namespace, name)).container
+        if container is None or not container.is_running:
+            raise_without_processor(self.deployment(namespace, name))
+        return [probes.read_recording(self.engine, container, action)]
+
+    def revision_artifact(self, namespace: str, name: str, revision: int) -> Artifact | None:
+        objects = self._recovered_function(DockerKey(namespace, name))
+        return records.existing_image(self.engine, records.history_of(objects).find(revision))
+
+    def trial(
+        self, function: Function, artifact: Artifact, progress: Progress
+    ) -> AbstractContextManager[str]:
+        return trial.run_trial(self.engine, function, artifact, progress)
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         objects = self._recovered_function(DockerKey(namespace, name))

@@ -17,11 +17,11 @@ from threading import Event
 
 import msgspec
 
-from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.errors import FnbuildError, NotReadyError
+from fnbuild.builder.processor_settings import readiness_seconds, start_seconds
+from fnbuild.errors import FnbuildError, NotReadyError, PlatformError
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import PROCESSOR_PATH
-from fnbuild.platforms import LogRecord, Progress, Statistics
+from fnbuild.platforms import LogRecord, Progress, RecordingAction, SleepAction, Statistics
 from fnbuild.platforms.docker import logs
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, container_state
@@ -31,6 +31,7 @@ from fnbuild.platforms.processor_status import (
     ADMIN_PORT,
     HandlerImportVerdict,
     ProcessorStatus,
+    SleepAnswer,
     decode_status,
     inconclusive_check_message,
     parse_metrics,
@@ -83,6 +84,25 @@ def query_status(engine: Engine, container: Container) -> ProcessorStatus | None
     return decode_status_or_none(result.out) if result is not None else None
 
 
+def change_sleep(engine: Engine, container: Container, action: SleepAction) -> None:
+    """Have a container's processor sleep or wake, as `Platform.change_sleep` does."""
+    result = engine.execute(container.id, [PROCESSOR_PATH, f"--{action}"])
+    name = container.function.metadata.name
+    SleepAnswer.check(result.out if result is not None else b"", name, action)
+
+
+def read_recording(engine: Engine, container: Container, action: RecordingAction) -> bytes:
+    """List, export or clear the recording in a container, as `Platform.recordings` does."""
+    result = engine.execute(container.id, [PROCESSOR_PATH, "--recording", action])
+    if result is None or result.status:
+        name = container.function.metadata.name
+        raise PlatformError(
+            f"the recorded requests of {name} cannot be read",
+            hint="another version may have made its image: deploy it again",
+        )
+    return result.out
+
+
 def query_statistics(engine: Engine, addresses: Iterable[str]) -> Statistics | None:
     """Return the metrics of a processor, or None if its addresses cannot be reached."""
     for address in filter(engine.can_reach, addresses):
@@ -122,6 +142,7 @@ class ReadinessProbe:
     progress: Progress
     report_output: bool = True
     _ready: int = 0
+    _waits: bool = False
 
     def wait_until_ready(self) -> None:
         """Wait until all workers are ready, or until the health check of another image passes.
@@ -139,7 +160,7 @@ class ReadinessProbe:
         return logs.follow_container(self.engine, self.container, stop)
 
     def _poll(self) -> None:
-        seconds = readiness_seconds(self.revision.function)
+        seconds = start_seconds(self.revision.function)
         deadline = time.monotonic() + seconds + _GRACE_SECONDS
         status = None
         while (remaining := deadline - time.monotonic()) > 0:
@@ -187,6 +208,9 @@ class ReadinessProbe:
             if _OUT_OF_MEMORY in reason:
                 reason = f"{reason} ({memory_limit_text(self.revision.function)})"
             raise self._not_ready_error(reason, status)
+        if status.waits_for_group and not self._waits:
+            self._waits = True
+            self.progress(status.note)
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
         if ready > self._ready:
             self._ready = ready

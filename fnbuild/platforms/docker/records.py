@@ -11,7 +11,7 @@ import json
 from fnbuild.builder.image.references import immutable_reference, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.function.types import Function
-from fnbuild.platforms import ImageUse, Project
+from fnbuild.platforms import Artifact, ImageUse, Project
 from fnbuild.platforms.docker import image_code, inventory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import FunctionObjects
@@ -84,6 +84,13 @@ def history_of(objects: FunctionObjects) -> RevisionHistory[RevisionRecord]:
 
 
 # Imported functions
+
+
+def existing_image(engine: Engine, revision: RevisionRecord) -> Artifact | None:
+    """Return the image of a recorded revision, None if the engine does not have it any more."""
+    if not revision.image_id or engine.image(revision.image_id) is None:
+        return None
+    return Artifact("image", revision.image, revision.digest, id=revision.image_id)
 
 
 def record_import(engine: Engine, function: Function) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from fnbuild.builder.processor_settings import readiness_seconds
+from fnbuild.builder.processor_settings import start_seconds
 from fnbuild.datadir import function_lock, remove_lock
 from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms import Leftover, Progress, audit
@@ -187,7 +187,7 @@ class Recovery:
         except ValueError:
             return True
         age = datetime.fromtimestamp(self.engine.now(), UTC) - started
-        return age.total_seconds() > readiness_seconds(revision.function)
+        return age.total_seconds() > start_seconds(revision.function)
 
     def _complete(self, successor: Container, old: Container | None) -> None:
         assert successor.revision is not None

@@ -15,6 +15,7 @@ from fnbuild.errors import (
     NotFoundError,
     PlatformError,
 )
+from fnbuild.function.gpu_group_settings import GROUP, group_settings
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Plan, PlanOptions, Progress, revision_records
 from fnbuild.platforms.docker import function_state, leases, planning, ports, records, recovery
@@ -28,6 +29,7 @@ from fnbuild.platforms.docker.errors import ObjectNotFound, PortTakenError
 from fnbuild.platforms.docker.inventory import FunctionObjects
 from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord
 from fnbuild.platforms.docker.switch import Switch
+from fnbuild.platforms.gpu_groups import ensure_group_folder
 from fnbuild.platforms.leases import local_owner
 from fnbuild.platforms.revision_records import RevisionOrigin, failure_text
 from fnbuild.platforms.settings import needs_gpu, requested_port
@@ -125,7 +127,22 @@ def _choose_placement(
         image_user=str((image.get("Config") or {}).get("User") or ""),
         log_driver=str(engine.info.get("LoggingDriver") or ""),
         networks=network_names(function),
+        group_folder=_group_folder(engine, function),
     )
+
+
+def _group_folder(engine: Engine, function: Function) -> str:
+    """Return the folder of the function's GPU group on this machine, "" without a group."""
+    settings = group_settings(function)
+    if settings is None:
+        return ""
+    if not engine.is_local:
+        raise InputError(
+            f"metadata.annotations.{GROUP}: the engine at {engine.host} does not share the files of"
+            f" this process, so the function cannot join the group {settings.name}",
+            hint="deploy it on the machine of the engine and outside of a container",
+        )
+    return str(ensure_group_folder(settings.name))
 
 
 def apply_plan(
@@ -137,7 +154,7 @@ def apply_plan(
 ) -> None:
     """Run the planned revision and record the outcome. The caller holds the function's lock."""
     plan, placement = planned
-    image = _ensure_image(engine, plan, progress)
+    image = ensure_image(engine, plan, progress)
     if (engine.image(plan.artifact.reference) or {}).get("Id") == image:
         placement = replace(placement, image=plan.artifact.reference)
     revision = planning.next_revision(objects, plan.function, plan.artifact, image)
@@ -201,7 +218,7 @@ def pull_if_always(engine: Engine, plan: Plan, progress: Progress) -> None:
         progress(f"warning: the existing image is used, because {error.message}")
 
 
-def _ensure_image(engine: Engine, plan: Plan, progress: Progress) -> str:
+def ensure_image(engine: Engine, plan: Plan, progress: Progress) -> str:
     """Return the id of the image, which is pulled if the engine does not have it."""
     reference, spec = plan.artifact.reference, plan.function.spec
     image = engine.image(plan.artifact.id or reference)

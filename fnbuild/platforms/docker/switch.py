@@ -115,17 +115,17 @@ class Switch:
     def _run_trial(self) -> None:
         """Wait until the revision is ready in a container without a port, and remove that."""
         self.progress("starting a trial container beside the one that serves")
-        with self._started_trial() as trial:
+        with self.started_trial() as trial:
             ReadinessProbe(self.engine, trial, self.revision, self.progress).wait_until_ready()
 
     def _check_import(self) -> None:
         """Import the handler in a container without a GPU, while the old container serves."""
         self.progress("importing the handler without a GPU, while the old container serves")
-        with self._started_trial(check_import=True) as trial:
+        with self.started_trial(check_import=True) as trial:
             wait_for_import_check(self.engine, trial, self.revision, self.progress)
 
     @contextlib.contextmanager
-    def _started_trial(self, *, check_import: bool = False) -> Iterator[str]:
+    def started_trial(self, *, check_import: bool = False) -> Iterator[str]:
         """Provide a container without a port, which is removed after the block."""
         name, placement = self.revision.key.trial_name, self.placement.unpublished()
         trial = self._create(name, placement, trial=True, check_import=check_import)

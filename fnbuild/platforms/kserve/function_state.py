@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
 from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Artifact, Deployment, FunctionState
 from fnbuild.platforms.base import placeholder_function
-from fnbuild.platforms.kserve import inventory, service_status
+from fnbuild.platforms.kserve import inventory
 from fnbuild.platforms.kserve.inventory import FunctionObjects
 from fnbuild.platforms.kserve.pod_fields import MODE_WORDS
 from fnbuild.platforms.kserve.service_status import InferenceService
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
-from fnbuild.platforms.kubeclient.objects import Pod
+from fnbuild.platforms.kubeclient.objects import Pod, pod_objects
+from fnbuild.platforms.kubeclient.pod_failures import pod_failure
 from fnbuild.platforms.settings import gpu_limit
 
 PLATFORM_NAME = "kserve"
@@ -42,7 +42,7 @@ def to_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
         "mode": service.mode if service is not None else "",
         "image": revision.image if revision is not None else "",
         "gpu": gpu_limit(function),
-        "pods": service_status.pod_objects(active),
+        "pods": pod_objects(active),
     }
     if not objects.is_managed:
         details["deployed_by"] = "another tool"
@@ -62,17 +62,6 @@ def to_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
         host=service.host if service is not None else "",
         details={key: value for key, value in details.items() if value},
     ).with_ongoing_change(objects.record.ongoing_change)
-
-
-def to_listed_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
-    """Return a function for a list, where an invalid one must not hide the others."""
-    try:
-        return to_deployment(cluster, objects)
-    except UnavailableError:
-        raise
-    except FnbuildError as error:
-        function = placeholder_function(objects.key, objects.record.project)
-        return Deployment(function, PLATFORM_NAME, "error", error.message)
 
 
 def _urls(url: str) -> tuple[str, ...]:
@@ -119,7 +108,7 @@ def _service_state(service: InferenceService, pods: list[Pod]) -> _StateMessage:
     if service.is_ready:
         is_asleep = not pods and MODE_WORDS.get(service.mode) == "Knative"
         return _StateMessage("scaledToZero" if is_asleep else "ready")
-    failure = service_status.pod_failure(pods) or service.failure
+    failure = pod_failure(pods) or service.failure
     if failure is not None:
         text = f"{failure.text}; {failure.hint}" if failure.hint else failure.text
         return _StateMessage("unhealthy", text)

@@ -9,9 +9,8 @@ from fnbuild.function.kserve_settings import KServeSettings, RuntimeSettings, ks
 from fnbuild.function.types import Raw
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.errors import function_not_found_error
-from fnbuild.platforms.kserve import records
 from fnbuild.platforms.kserve.identity import COMPONENT_LABEL, SERVICE_LABEL, owner_namespace
-from fnbuild.platforms.kserve.records import FunctionRecord
+from fnbuild.platforms.kserve.records import RECORDS, FunctionRecord
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kserve.service_status import InferenceService
 from fnbuild.platforms.kubeclient import kinds
@@ -70,7 +69,7 @@ class FunctionObjects:
 
 def read_function(cluster: Cluster, key: FunctionKey) -> FunctionObjects:
     """Return the objects of a function; see `FunctionObjects.exists`."""
-    objects = FunctionObjects(records.read_record(cluster, key))
+    objects = FunctionObjects(RECORDS.read(cluster, key))
     if not cluster.serves(kinds.INFERENCE_SERVICE):
         return objects
     if (runtime := objects.settings.serving_runtime) is not None:
@@ -92,14 +91,14 @@ def existing_function(cluster: Cluster, key: FunctionKey) -> FunctionObjects:
     """Return the objects of a function. Raises `NotFoundError` if it does not exist."""
     objects = read_function(cluster, key)
     if not objects.exists:
-        all_records = if_allowed(lambda: records.list_records(cluster, None), [])
+        all_records = if_allowed(lambda: RECORDS.read_all(cluster, None), [])
         raise function_not_found_error(*key, [record.key for record in all_records])
     return objects
 
 
 def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
     """Return the functions of a namespace by name, including services of other tools."""
-    all_records = {record.key.name: record for record in records.list_records(cluster, namespace)}
+    all_records = {record.key.name: record for record in RECORDS.read_all(cluster, namespace)}
     services: dict[str, InferenceService] = {}
     if cluster.serves(kinds.INFERENCE_SERVICE):
         listed = map(InferenceService, cluster.list(kinds.INFERENCE_SERVICE, namespace))
@@ -107,7 +106,7 @@ def list_functions(cluster: Cluster, namespace: str) -> list[FunctionObjects]:
     functions = []
     for name in sorted({*all_records, *services}):
         key = FunctionKey(namespace, name)
-        objects = FunctionObjects(all_records.get(name) or FunctionRecord(key))
+        objects = FunctionObjects(all_records.get(name) or RECORDS.empty(key))
         runtime = None
         if (settings := objects.settings.serving_runtime) is not None:
             runtime = read_runtime(cluster, key, settings)

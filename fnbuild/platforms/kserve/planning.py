@@ -10,7 +10,6 @@ from fnbuild.function.kserve_settings import KServeSettings, kserve_settings
 from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
-from fnbuild.platforms.base import REVISION_TARGET, FunctionKey, make_change, with_new_revision
 from fnbuild.platforms.kserve import admission, selection
 from fnbuild.platforms.kserve.cluster_config import KServeConfig, read_config, require_installed
 from fnbuild.platforms.kserve.identity import (
@@ -19,7 +18,7 @@ from fnbuild.platforms.kserve.identity import (
     validated_key,
 )
 from fnbuild.platforms.kserve.pod_fields import MODE_WORDS, Mode
-from fnbuild.platforms.kserve.records import FunctionRecord
+from fnbuild.platforms.kserve.records import RECORDS, FunctionRecord
 from fnbuild.platforms.kserve.references import (
     explain_choices,
     explain_host,
@@ -35,21 +34,24 @@ from fnbuild.platforms.kserve.warnings import (
 )
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster, if_allowed
-from fnbuild.platforms.kubeclient.errors import FieldConflictError
-from fnbuild.platforms.kubeclient.manifests import change_target, without_server_fields
+from fnbuild.platforms.kubeclient.manifests import change_target
+from fnbuild.platforms.kubeclient.object_changes import (
+    default_pull_secret,
+    dry_run,
+    object_change,
+)
 from fnbuild.platforms.kubeclient.objects import KubeObject
 from fnbuild.platforms.kubeclient.ownership import is_managed
 from fnbuild.platforms.kubeclient.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
+from fnbuild.platforms.plans import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.revision_records import RevisionOrigin, stored_config, timestamp
 
 PLAN_OPTIONS = frozenset({"force", "keep_failed"})
-_PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
 _SHARE_FIELDS = frozenset(
     {"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "canaryTrafficPercent",
      "trafficPercent"}
 )  # fmt: skip
-_HIDDEN_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,6 @@ class ServicePlan:
     def is_service(self) -> bool:
         """False for a serving runtime, which has no pods of its own."""
         return bool(self.manifest["kind"] == kinds.INFERENCE_SERVICE.name)
-
-
-def secret_store(cluster: Cluster, key: FunctionKey) -> SecretStore:
-    """Return the secrets of a function, apart from those of the kube platform's functions."""
-    return SecretStore(cluster, FunctionKey(key.namespace, secret_owner(key.name)))
-
-
-def secret_owner(name: str) -> str:
-    """Return the name by which the secrets of a function are kept: no function's name has a dot."""
-    return f"{name}.kserve"
 
 
 def field_manager(record: RevisionRecord) -> str:
@@ -119,12 +111,12 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
     require_installed(cluster)
     function = function.with_spec(image=artifact.reference)
     cluster_config = read_config(cluster)
-    store = secret_store(cluster, function_record.key)
+    store = RECORDS.secret_store(cluster, function_record.key)
     record = _new_revision(function_record, store, function, artifact, options, origin)
     live = _live_object(cluster, record, settings)
     mode = _choose_mode(settings, cluster_config, live)
     stable = _stable_revision(function_record, settings, mode)
-    context = ServiceContext(mode, stable, _pull_secret(cluster, function))
+    context = ServiceContext(mode, stable, default_pull_secret(cluster, function))
     manifest = render(record, context)
     _check_rules(cluster, manifest, mode)
     require_references(cluster, function, settings)
@@ -132,14 +124,14 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
         *explain_choices(cluster, function, settings, cluster_config),
         *explain_host(function, settings, cluster_config, mode),
     )
-    after, conflict = _dry_run(cluster, manifest, options, field_manager(record))
+    after, conflict = dry_run(cluster, manifest, options, field_manager(record))
     if record.is_built and settings.serving_runtime is None and _starts_pods(live, after):
         record = replace(record, pod_revision=record.number)
         manifest = render(record, context)
-        after, conflict = _dry_run(cluster, manifest, options, field_manager(record))
+        after, conflict = dry_run(cluster, manifest, options, field_manager(record))
     changes = (
         *_function_changes(function_record, record, artifact),
-        _object_change(manifest, live, after),
+        object_change(manifest, live, after),
     )
     if (origin is not None or options.force) or any(change.verb != "keep" for change in changes):
         changes = with_new_revision(changes)
@@ -151,7 +143,7 @@ def plan_deploy(  # noqa: PLR0913, PLR0917 (the record, function, options)
         *image_warnings(function, artifact),
         *([conflict] if conflict else []),
     )
-    references = SecretReferences(secret_owner(record.name))
+    references = SecretReferences(RECORDS.secret_owner(record.name))
     config = references.replace_secrets(stored_config(function))
     plain = replace(record, stamp="", pod_revision=0, config=config)
     plan = Plan(
@@ -328,27 +320,6 @@ def _check_rules(cluster: Cluster, manifest: Manifest, mode: Mode) -> None:
         )
 
 
-def _pull_secret(cluster: Cluster, function: Function) -> str:
-    """Return the default pull secret of functions, or "" if it is missing or forbidden."""
-    namespace = function.metadata.namespace
-    secret = if_allowed(lambda: cluster.get(kinds.SECRET, namespace, _PULL_SECRET), None)
-    return _PULL_SECRET if secret is not None else ""
-
-
-def _dry_run(
-    cluster: Cluster, manifest: Manifest, options: PlanOptions, manager: str
-) -> tuple[Raw, str]:
-    """Return the object that a manifest would result in, and a warning or ""."""
-    force = options.force_conflicts
-    try:
-        return cluster.apply(manifest, dry_run=True, force=force, manager=manager), ""
-    except FieldConflictError as error:
-        if not options.show_conflicts:
-            raise
-        after = cluster.apply(manifest, dry_run=True, force=True, manager=manager)
-        return after, f"{error.message}; `--force-conflicts` takes them over"
-
-
 def _function_changes(
     function_record: FunctionRecord, record: RevisionRecord, artifact: Artifact
 ) -> tuple[Change, ...]:
@@ -363,12 +334,4 @@ def _function_changes(
     return (
         make_change(f"function {record.name}", config, record.config),
         make_change(REVISION_TARGET, before, after),
-    )
-
-
-def _object_change(manifest: Manifest, live: Raw | None, after: Raw) -> Change:
-    return make_change(
-        change_target(manifest),
-        without_server_fields(live, _HIDDEN_ANNOTATIONS) if live is not None else None,
-        without_server_fields(after, _HIDDEN_ANNOTATIONS),
     )

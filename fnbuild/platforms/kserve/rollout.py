@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.errors import FnbuildError, NotReadyError
 from fnbuild.function.kserve_settings import kserve_settings
-from fnbuild.platforms import Manifest, Plan, PlanOptions, Progress
+from fnbuild.platforms import Plan, PlanOptions, Progress
 from fnbuild.platforms.kserve import inventory, service_status
 from fnbuild.platforms.kserve.inventory import FunctionObjects
 from fnbuild.platforms.kserve.planning import (
@@ -17,25 +16,22 @@ from fnbuild.platforms.kserve.planning import (
     field_manager,
     plan_deploy,
     render,
-    secret_store,
     stable_revision,
 )
-from fnbuild.platforms.kserve.records import FunctionLease, FunctionRecord
+from fnbuild.platforms.kserve.records import RECORDS, FunctionLease
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
-from fnbuild.platforms.kserve.service_status import Failure, InferenceService
-from fnbuild.platforms.kubeclient import kinds, logs
-from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster, if_allowed
+from fnbuild.platforms.kserve.service_status import InferenceService
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster
 from fnbuild.platforms.kubeclient.manifests import without_server_fields
 from fnbuild.platforms.kubeclient.objects import Pod
-from fnbuild.platforms.revision_records import RevisionOrigin, failure_prefix, failure_text
+from fnbuild.platforms.kubeclient.pod_failures import Failure
+from fnbuild.platforms.kubeclient.revision_rollout import RevisionRollout, end_deletion
+from fnbuild.platforms.revision_records import RevisionOrigin
 
 _POLL_SECONDS = 0.5
 # The time that KServe and the scheduler need in addition to the function's readiness.
 _MARGIN_SECONDS = 60.0
-_DELETE_SECONDS = 60.0
-_INTERRUPTED = "its deploy was interrupted"
-# A container may fail once while its neighbours start.
-_FAILURE_SECONDS = 3.0
 
 
 def apply_plan(cluster: Cluster, lease: FunctionLease, plan: Plan, progress: Progress) -> None:
@@ -61,59 +57,38 @@ def rerun_revision(  # noqa: PLR0913, PLR0917 (the revision, its origin, options
     Rollout(cluster, lease, planned, progress).run()
 
 
-@dataclass(slots=True)
-class Rollout:
+class Rollout(RevisionRollout[RevisionRecord]):
     """The rollout of a planned revision."""
 
-    cluster: Cluster
-    lease: FunctionLease
-    planned: ServicePlan
-    progress: Progress
-    _old_pods: set[str] = field(default_factory=set)
-    _messages: set[str] = field(default_factory=set)
-    _first_failure: float = 0.0
+    def __init__(
+        self, cluster: Cluster, lease: FunctionLease, planned: ServicePlan, progress: Progress
+    ):
+        super().__init__(
+            cluster, lease, planned.record, planned.plan, planned.secret_store, progress
+        )
+        self._planned = planned
 
-    def run(self) -> None:
-        """Roll out the revision, or go back to the serving one and raise the error."""
-        record, lease = self.planned.record, self.lease
-        previous = lease.record.serving
-        for text in self.planned.plan.explanations:
-            self.progress(text)
-        self.progress(f"making revision {record.number}")
-        earlier = lease.configs()
-        # A reference is valid only once its value is stored.
-        self.planned.secret_store.save({})
-        self._old_pods = {pod.name for pod in self._pods()}
-        # If this process is killed, the record still leads to the objects.
-        lease.add_revision(record.with_failure(_INTERRUPTED), applied=False)
-        lease.save()
-        try:
-            applied = self._apply(self.planned.manifest, self.planned.manager)
-            if self.planned.is_service:
-                self._wait_until_ready(int(applied["metadata"].get("generation") or 0))
-        except BaseException as error:
-            self._handle_failure(error, previous)
-            raise
-        lease.add_revision(record, applied=True)
-        lease.save()
-        if previous is not None and not _is_same_object(previous, record):
+    def list_pods(self) -> list[Pod]:
+        return inventory.list_pods(self.cluster, self._objects)
+
+    def bring_up(self) -> None:
+        planned = self._planned
+        forces = planned.plan.options.force_conflicts
+        applied = self.cluster.apply(planned.manifest, force=forces, manager=planned.manager)
+        if planned.is_service:
+            self._wait_until_ready(int(applied["metadata"].get("generation") or 0))
+
+    def finish(self, previous: RevisionRecord | None) -> None:
+        if previous is not None and not _is_same_object(previous, self.record):
             remove_objects(self.cluster, previous)
-        self.planned.secret_store.prune([*lease.configs()], earlier)
-
-    def _apply(self, manifest: Manifest, manager: str) -> Manifest:
-        forces = self.planned.plan.options.force_conflicts
-        return self.cluster.apply(manifest, force=forces, manager=manager)
 
     @property
     def _objects(self) -> FunctionObjects:
         """The function as it will be: its record has the planned revision."""
-        return FunctionObjects(FunctionRecord.with_applied(self.planned.record))
-
-    def _pods(self) -> list[Pod]:
-        return if_allowed(lambda: inventory.list_pods(self.cluster, self._objects), [])
+        return FunctionObjects(RECORDS.with_applied(self.record))
 
     def _wait_until_ready(self, generation: int) -> None:
-        record, function = self.planned.record, self.planned.record.function
+        record, function = self.record, self.record.function
         if function.spec.disable:
             return
         name = self._objects.service_name
@@ -127,95 +102,37 @@ class Rollout:
                 deployments = inventory.list_deployments(self.cluster, self._objects)
                 if service_status.is_rolled_out(service, deployments):
                     return
-                if (failure := self._failure(service)) is not None:
-                    raise self._not_ready_error(failure)
-                self._report(service)
+                observed = service.failure if service.is_observed else None
+                if (failure := self.lasting_failure(observed)) is not None:
+                    raise self.not_ready_error(failure)
+                self.report(service.unready_conditions)
             if time.monotonic() > deadline:
                 reasons = self._reasons(service)
-                raise self._not_ready_error(
+                raise self.not_ready_error(
                     Failure(f"it is not ready after {seconds:.0f} s: {reasons}")
                 )
             time.sleep(_POLL_SECONDS)
 
     def _reasons(self, service: InferenceService) -> str:
         """Return what KServe and the scheduler wait for."""
-        conditions = [pod.condition("PodScheduled") for pod in self._pods()]
-        unscheduled = [item.message for item in conditions if item.status == "False"]
-        reasons = [*service.unready_conditions, *unscheduled]
+        reasons = [*service.unready_conditions, *self.unscheduled_reasons()]
         return "; ".join(dict.fromkeys(reasons)) or "KServe reports no condition"
 
-    def _failure(self, service: InferenceService) -> Failure | None:
-        """Return a failure that lasts, or None."""
-        if self.planned.record.function.spec.wait_readiness_timeout_before_failure:
-            return None
-        new_pods = [pod for pod in self._pods() if pod.name not in self._old_pods]
-        failure = service_status.pod_failure(new_pods)
-        if failure is None and service.is_observed:
-            failure = service.failure
-        if failure is None:
-            self._first_failure = 0.0
-            return None
-        self._first_failure = self._first_failure or time.monotonic()
-        lasts = time.monotonic() - self._first_failure >= _FAILURE_SECONDS
-        return failure if lasts else None
-
-    def _not_ready_error(self, failure: Failure) -> NotReadyError:
-        record, detail = self.planned.record, None
-        if failure.container:
-            output = logs.failure_output(
-                self.cluster, record.namespace, failure.pod, failure.container
-            )
-            detail = output or None
-        message = failure_prefix(record.number, record.name) + failure.text
-        return NotReadyError(message, detail=detail, hint=failure.hint or None)
-
-    def _report(self, service: InferenceService) -> None:
-        """Report what KServe waits for, each message once."""
-        for text in service.unready_conditions:
-            if text not in self._messages:
-                self._messages.add(text)
-                self.progress(text)
-
-    # Back
-
-    def _handle_failure(self, error: BaseException, previous: RevisionRecord | None) -> None:
-        """Record the failure, and leave nothing half-created in the cluster."""
-        record = self.planned.record
-        message = failure_text(record.number, record.name, error)
-        if self.planned.plan.options.keep_failed:
-            self.lease.add_revision(record.with_failure(message), applied=True)
-            self._add_hint(error, f"revision {record.number} stays, as `--keep-failed` asks")
-            return
-        self.lease.add_revision(record.with_failure(message), applied=False)
-        try:
-            if previous is None:
-                self._restore_unrecorded()
-            else:
-                self.progress(f"going back to revision {previous.number}")
-                self._restore(previous)
-                self._add_hint(error, f"revision {previous.number} goes on serving")
-        except FnbuildError as problem:
-            self._add_hint(error, f"its objects could not be restored: {problem.message}")
-
-    def _restore(self, previous: RevisionRecord) -> None:
-        if not _is_same_object(previous, self.planned.record):
-            remove_objects(self.cluster, self.planned.record)
+    def restore(self, previous: RevisionRecord) -> None:
+        if not _is_same_object(previous, self.record):
+            remove_objects(self.cluster, self.record)
         settings = kserve_settings(previous.function)
         stable = stable_revision(self.lease.record, settings)
-        manifest = render(previous, replace(self.planned.context, stable=stable))
+        manifest = render(previous, replace(self._planned.context, stable=stable))
         self.cluster.apply(manifest, force=True, manager=field_manager(previous))
 
-    def _restore_unrecorded(self) -> None:
+    def remove(self) -> None:
         """Remove what the deploy has created; an object from a file gets its fields back."""
-        live, manager = self.planned.live, self.planned.manager
+        live, manager = self._planned.live, self._planned.manager
         if live is None or manager != FIELD_MANAGER:
-            remove_objects(self.cluster, self.planned.record)
+            remove_objects(self.cluster, self.record)
         else:
             self.cluster.apply(without_server_fields(live, ()), force=True, manager=manager)
-
-    def _add_hint(self, error: BaseException, text: str) -> None:
-        if isinstance(error, FnbuildError):
-            error.hint = f"{text}; {error.hint}" if error.hint else text
 
 
 def _is_same_object(revision: RevisionRecord, other: RevisionRecord) -> bool:
@@ -250,9 +167,4 @@ def delete_function(cluster: Cluster, lease: FunctionLease, objects: FunctionObj
     """Delete the objects of a function, and wait until its pods are gone."""
     if (revision := objects.described_by) is not None:
         remove_objects(cluster, revision)
-    deadline = time.monotonic() + _DELETE_SECONDS
-    while inventory.list_pods(cluster, objects) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    with suppress(FnbuildError):  # without secrets, the right to delete them may be missing
-        secret_store(cluster, objects.key).delete(needed=False)
-    lease.delete_record = True
+    end_deletion(cluster, lease, RECORDS, partial(inventory.list_pods, cluster, objects))

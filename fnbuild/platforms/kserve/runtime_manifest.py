@@ -22,12 +22,12 @@ from fnbuild.platforms.kserve.identity import (
 from fnbuild.platforms.kserve.pod_fields import (
     container_fields,
     names_model,
-    pod_volumes,
     processor_variable,
     readiness_probe,
 )
 from fnbuild.platforms.kserve.revision_record import RevisionRecord
 from fnbuild.platforms.kubeclient.kinds import CLUSTER_SERVING_RUNTIME, SERVING_RUNTIME
+from fnbuild.platforms.kubeclient.pod_fields import pod_volumes
 
 # KServe fills in the name of the InferenceService. Without it, the server calls every model
 # `model`, and neither URLs nor transformers find it.

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from fnbuild.function.types import Raw
 from fnbuild.platforms import ServiceStatus
 from fnbuild.platforms.kserve.identity import GRPC_PORT_NAME
-from fnbuild.platforms.kubeclient.objects import ContainerStatus, KubeDeployment, KubeObject, Pod
+from fnbuild.platforms.kubeclient.objects import KubeDeployment, KubeObject
+from fnbuild.platforms.kubeclient.pod_failures import Failure
 
 _COMPONENTS = ("predictor", "transformer")
 _BLOCKED = ("BlockedByFailedLoad", "InvalidSpec")
-_IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-_CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_CRASH_REASON = "CrashLoopBackOff"
 _FULL_TRAFFIC = 100
 
 _REMEDIES = {
@@ -24,16 +20,6 @@ _REMEDIES = {
     "NoSupportingRuntime": "`kubectl get servingruntimes,clusterservingruntimes` lists them",
     "ModelLoadFailed": "the log of the server has the reason",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A reason why a revision will not become ready. `container` is the one with the log, or ""."""
-
-    text: str
-    hint: str = ""
-    pod: str = ""
-    container: str = ""
 
 
 class InferenceService(KubeObject):
@@ -150,43 +136,3 @@ def is_rolled_out(service: InferenceService, deployments: Iterable[KubeDeploymen
         and service.has_newest_revisions
         and all(deployment.is_rolled_out for deployment in deployments)
     )
-
-
-def pod_failure(pods: Sequence[Pod]) -> Failure | None:
-    """Return a failure of the pods that does not resolve itself, or None."""
-    for pod in pods:
-        for status in (*pod.init_container_statuses, *pod.container_statuses):
-            if (failure := _container_failure(pod, status)) is not None:
-                return failure
-    return None
-
-
-def _container_failure(pod: Pod, status: ContainerStatus) -> Failure | None:
-    reason, message = status.waiting.text("reason"), status.waiting.text("message")
-    if reason in _IMAGE_REASONS:
-        text = f"pod {pod.name} cannot pull its image: {message or reason}"
-        return Failure(text, "check the image's name, and the secret for its registry")
-    if reason in _CONFIG_REASONS:
-        return Failure(f"pod {pod.name} cannot start {status.name}: {message or reason}")
-    end = status.termination or status.last_termination
-    has_failed = bool(end) and end.exit_code != 0
-    if reason != _CRASH_REASON and not (has_failed and not status.is_running):
-        return None
-    cause = "it ran out of memory" if end.out_of_memory else f"exit status {end.exit_code}"
-    text = f"container {status.name} of pod {pod.name} failed: {cause}"
-    hint = "raise `spec.resources.limits.memory`" if end.out_of_memory else ""
-    return Failure(text, hint, pod.name, status.name)
-
-
-def pod_objects(pods: Iterable[Pod]) -> list[Raw]:
-    """Return the pods for people: name, component, state and restarts."""
-    return [
-        {
-            "name": pod.name,
-            "component": pod.labels.get("component", ""),
-            "state": "Ready" if pod.is_ready else pod.phase,
-            "node": pod.node_name,
-            "restarts": pod.restarts,
-        }
-        for pod in pods
-    ]

@@ -91,6 +91,12 @@ INGRESS_CLASS = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", F
 KARPENTER_NODE_POOL = Kind("karpenter.sh/v1", "NodePool", "nodepools", False)
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
+# Of KEDA and its HTTP add-on: https://keda.sh. A release of the add-on before 0.14 has the older
+# kind of routes alone.
+SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+INTERCEPTOR_ROUTE = Kind("http.keda.sh/v1beta1", "InterceptorRoute", "interceptorroutes")
+HTTP_SCALED_OBJECT = Kind("http.keda.sh/v1alpha1", "HTTPScaledObject", "httpscaledobjects")
+
 # Of KServe: https://kserve.github.io.
 INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
 SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")

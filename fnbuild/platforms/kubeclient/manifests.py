@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fnbuild.function.types import Raw
-from fnbuild.platforms.base import Manifest
+from fnbuild.platforms.plans import Manifest
 
 # Metadata that the server and its clients add.
 _SERVER_FIELDS = (

@@ -5,7 +5,10 @@ Every class is a mapping, so that an object is sent, compared and printed as it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
+
+from fnbuild.function.types import Raw
 
 
 class _Mapping(dict[str, Any]):
@@ -271,3 +274,17 @@ class KubeEvent(KubeObject):
         """The fields that may hold the time of the last occurrence, the best first."""
         series = self.section("series")
         return series.text("lastObservedTime"), self.text("lastTimestamp"), self.text("eventTime")
+
+
+def pod_objects(pods: Iterable[Pod]) -> list[Raw]:
+    """Return the pods for people: name, component, state and restarts."""
+    return [
+        {
+            "name": pod.name,
+            "component": pod.labels.get("component", ""),
+            "state": "Ready" if pod.is_ready else pod.phase,
+            "node": pod.node_name,
+            "restarts": pod.restarts,
+        }
+        for pod in pods
+    ]

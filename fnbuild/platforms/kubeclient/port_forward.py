@@ -16,18 +16,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from fnbuild.errors import ConflictError, FnbuildError
-from fnbuild.platforms.kubeclient import connection_errors, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import RequestSubject
+from fnbuild.platforms.kubeclient.websockets import open_websocket
 
-_PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
 _CHUNK_SIZE = 32 * 1024
 _BUFFER_SIZE = 1024 * 1024
 """The number of buffered bytes above which no more are read from the pod."""
-_SEND_BUFFER = 1024 * 1024
 _HALF_CLOSED_SECONDS = 120.0
-_CONNECT_SECONDS = 30.0
 
 
 @contextlib.contextmanager
@@ -82,7 +78,7 @@ class _PortForward:
 
     def _open_tunnel(self) -> Any:
         namespace, pod, port = self._target
-        return _open_websocket(self._cluster, namespace, pod, port)
+        return open_websocket(self._cluster, namespace, pod, "portforward", {"ports": str(port)})
 
     def _accept(self) -> None:
         poll = select.poll()
@@ -229,38 +225,3 @@ def _data_frame(data: bytes) -> bytes:
 def _has_decrypted_bytes(sock: Any) -> bool:
     """Return True if TLS holds decrypted bytes, which poll does not report."""
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-
-
-def _open_websocket(cluster: Cluster, namespace: str, pod: str, port: int) -> Any:
-    """Open a WebSocket to a port of the pod."""
-    from websocket import WebSocketBadStatusException, WebSocketException, create_connection
-
-    transport = cluster.transport
-    subject = RequestSubject(
-        "create", kinds.POD, namespace, pod, "portforward", cluster.server, cluster.context
-    )
-    path = kinds.POD.path(namespace, pod, "portforward")
-    url = f"{transport.access.url}{path}?ports={port}".replace("http", "ws", 1)
-    headers = {}
-    if (authorization := transport.access.authorization()) is not None:
-        headers["Authorization"] = authorization
-    try:
-        tunnel = create_connection(
-            url,
-            header=headers,
-            subprotocols=[_PROTOCOL],
-            timeout=_CONNECT_SECONDS,
-            skip_utf8_validation=True,
-            **transport.access.websocket_options(),
-        )
-        tunnel.settimeout(None)
-    except WebSocketBadStatusException as error:
-        raise transport.error_of(error.status_code, error.resp_body or b"", subject) from error
-    except (WebSocketException, OSError) as error:
-        raise connection_errors.connection_error(
-            error, transport.location, transport.access.proxy
-        ) from error
-    # A send after poll must not block: the pod may be waiting for its response to be read.
-    assert tunnel.sock is not None
-    tunnel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    return tunnel

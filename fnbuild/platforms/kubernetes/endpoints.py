@@ -17,6 +17,7 @@ from fnbuild.function.types import Raw
 from fnbuild.hosts import bracketed, is_loopback
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.errors import no_ready_pod_error
+from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubeclient.port_forward import forward_port
@@ -24,6 +25,7 @@ from fnbuild.platforms.kubernetes import inventory
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
+from fnbuild.platforms.kubernetes.manifests import keda
 from fnbuild.platforms.kubernetes.manifests.pods import GRPC_PORT_NAME
 from fnbuild.runtime.ids import INSTANCE_HEADER, instance_id
 
@@ -106,9 +108,11 @@ def _http_port(service: Raw | None) -> Raw:
 
 
 def internal_addresses(objects: FunctionObjects) -> tuple[str, ...]:
-    """Return the address of the function inside the cluster."""
+    """Return the address of the function, or that of KEDA's proxy, inside the cluster."""
     if objects.service is None or objects.deployment is None:
         return ()
+    if objects.is_scaled_to_zero_by_keda:
+        return (f"{keda.proxy_host(objects.key)}.svc.cluster.local:{keda.INTERCEPTOR_PORT}",)
     return (f"{objects.key.object_name}.{objects.key.namespace}.svc.cluster.local:{SERVICE_PORT}",)
 
 
@@ -142,7 +146,16 @@ def _ingress_addresses(ingress: Raw | None) -> Iterator[str]:
 
 @contextmanager
 def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
-    """Yield a URL of the function that this machine reaches, or "" if no pod serves."""
+    """Yield a URL of the function that this machine reaches, or "" if no pod serves.
+
+    Requests to a function that KEDA scales to zero go through its interceptor if possible: it
+    starts a pod for them, and counts them.
+    """
+    if deployment.host:
+        with _reach_interceptor(cluster) as url:
+            if url:
+                yield url
+                return
     if address := _first_matching(_candidate_addresses(cluster, deployment), _is_healthy):
         yield f"http://{address}"
         return
@@ -152,6 +165,28 @@ def reach_function(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
         yield ""
         return
     with forward_port(cluster, key.namespace, pod.name) as url:
+        yield url
+
+
+@contextmanager
+def _reach_interceptor(cluster: Cluster) -> Iterator[str]:
+    """Yield a URL of KEDA's interceptor, or "" if there is none that this user may use."""
+    namespace, name = keda.keda_namespace(), keda.INTERCEPTOR_SERVICE
+    if cluster.in_cluster:
+        address = f"{name}.{namespace}.svc.cluster.local:{keda.INTERCEPTOR_PORT}"
+        yield f"http://{address}" if _is_reachable(address) else ""
+        return
+    service = if_allowed(lambda: cluster.get(kinds.SERVICE, namespace, name), None)
+    selector = ((service or {}).get("spec") or {}).get("selector") or {}
+    labels = ",".join(f"{key}={value}" for key, value in selector.items())
+    pods = (
+        if_allowed(lambda: cluster.list(kinds.POD, namespace, labels=labels), ()) if labels else ()
+    )
+    pod = _newest_ready(map(Pod, pods))
+    if pod is None:
+        yield ""
+        return
+    with forward_port(cluster, namespace, pod.name, keda.INTERCEPTOR_PORT) as url:
         yield url
 
 
@@ -167,7 +202,10 @@ def forward_to_function(
 
 
 def _newest_ready_pod(cluster: Cluster, key: KubernetesKey) -> Pod | None:
-    pods = inventory.list_pods(cluster, key)
+    return _newest_ready(inventory.list_pods(cluster, key))
+
+
+def _newest_ready(pods: Iterable[Pod]) -> Pod | None:
     serving = [pod for pod in pods if pod.is_ready and not pod.is_terminating]
     return max(serving, key=lambda pod: pod.created, default=None)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.function.sleep_settings import sleep_settings
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, FunctionState
 from fnbuild.platforms.base import placeholder_function
@@ -21,12 +22,16 @@ from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.queries import failure_details
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
+from fnbuild.platforms.kubernetes.manifests import keda
 from fnbuild.platforms.kubernetes.records import configuration_of
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord, image_of
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
+from fnbuild.platforms.sleep_status import SleepStatus
 
 PLATFORM_NAME = "kube"
+
+_WAKES_BY_KEDA = "KEDA starts a pod for the next request through its interceptor"
 
 _MAX_THREADS = 8
 
@@ -63,14 +68,14 @@ def to_deployment(cluster: Cluster, objects: FunctionObjects) -> Deployment:
 def to_deployments(cluster: Cluster, functions: list[FunctionObjects]) -> list[Deployment]:
     """Return functions of one namespace, in the same order. An invalid one does not hide others.
 
-    Pods are read only if a function is not fully available.
+    Pods are read only if a function is not fully available, or may sleep.
     """
     unsettled = {
         function.key.name: function.deployment
         for function in functions
         if function.deployment
-        and not function.deployment.is_rolled_out
         and function.deployment.desired_replicas
+        and (not function.deployment.is_rolled_out or _may_sleep(function))
     }
     observations = _observe(cluster, unsettled) if unsettled else {}
     pods = [pod for observed in observations.values() for pod in observed.pods or ()]
@@ -96,16 +101,35 @@ def _observe(cluster: Cluster, deployments: dict[str, KubeDeployment]) -> dict[s
         by_name.get(pod.labels.get(labels.FUNCTION, ""), []).append(pod)
     managed = [name for name, kube_deployment in deployments.items() if is_managed(kube_deployment)]
     statuses = queries.query_statuses(
-        cluster, [pod for name in managed for pod in by_name[name] if not pod.is_ready]
+        cluster,
+        [
+            pod
+            for name in managed
+            for pod in by_name[name]
+            if not pod.is_ready or deployments[name].is_rolled_out
+        ],
     )
 
     def observed(name: str, kube_deployment: KubeDeployment) -> _Observed:
         status = rollout_status.rollout_status(
             kube_deployment, by_name[name], events.result(), time.time(), nodes.result(), statuses
         )
-        return _Observed(cluster, pods=by_name[name], status=status)
+        own = {pod.name: statuses[pod.name] for pod in by_name[name] if pod.name in statuses}
+        return _Observed(cluster, pods=by_name[name], status=status, statuses=own)
 
     return {name: observed(name, kube_deployment) for name, kube_deployment in deployments.items()}
+
+
+def _may_sleep(objects: FunctionObjects) -> bool:
+    """Return True if the workers sleep after an idle timeout."""
+    revision = objects.applied_revision
+    return revision is not None and sleep_settings(revision.function).idle_timeout is not None
+
+
+def _sleep(statuses: Iterable[ProcessorStatus]) -> SleepStatus | None:
+    """Return the sleep of the processor that is not awake, or of any."""
+    reports = [status.sleep for status in statuses if status.sleep is not None]
+    return next((sleep for sleep in reports if sleep.description), next(iter(reports), None))
 
 
 def _to_listed_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
@@ -139,6 +163,8 @@ def _to_deployment(objects: FunctionObjects, observed: _Observed) -> Deployment:
         external_urls=endpoints.external_addresses(objects, observed.hosts),
         replicas=(available, desired),
         image=_image(objects, revision),
+        host=keda.proxy_host(objects.key) if objects.is_scaled_to_zero_by_keda else "",
+        sleep=_sleep(observed.statuses.values()),
         processors=tuple(pod["name"] for pod in pods if pod["current"] and pod["state"] == "Ready"),
         details=_details(objects, revision, function, observed, pods),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -152,11 +178,14 @@ def _current_state(
     if kube_deployment is None:
         return _without_deployment(objects)
     if not kube_deployment.desired_replicas:
-        return _StateMessage("standby") if function.spec.disable else _StateMessage("scaledToZero")
+        if function.spec.disable:
+            return _StateMessage("standby")
+        note = _WAKES_BY_KEDA if objects.is_scaled_to_zero_by_keda else ""
+        return _StateMessage("scaledToZero", note)
     status = observed.status
     if status is None or status.ready:
-        losses = ((pod, report.lost_workers) for pod, report in observed.statuses.items())
-        return _StateMessage("ready", "; ".join(f"{pod}: {lost}" for pod, lost in losses if lost))
+        notes = ((pod, report.note) for pod, report in observed.statuses.items())
+        return _StateMessage("ready", "; ".join(f"{pod}: {note}" for pod, note in notes if note))
     current = _partial_state(kube_deployment, status, observed, readiness_seconds(function))
     if current.state == "unhealthy" and records.never_served(objects):
         return replace(current, state="error")

@@ -20,6 +20,7 @@ from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubeclient.ownership import is_managed, labels_of
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, parse_object, section
+from fnbuild.platforms.kubernetes.manifests.keda import SCALER_NAME
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 
 IMPORTED_KEY = "function"
@@ -114,6 +115,13 @@ class FunctionObjects:
         Raises `ConfigError` for a configuration that cannot be read.
         """
         return RevisionRecord.from_deployment(self.deployment)
+
+    @property
+    def is_scaled_to_zero_by_keda(self) -> bool:
+        """True if KEDA may end all pods, and starts one for a request through its interceptor."""
+        if self.deployment is None:
+            return False
+        return self.deployment.annotations.get(labels.SCALER) == SCALER_NAME
 
     @property
     def project(self) -> str:

@@ -17,10 +17,9 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.names import FUNCTION_LABEL, PROJECT_LABEL
 from fnbuild.platforms import base
 from fnbuild.platforms.kubeclient import ownership
+from fnbuild.platforms.kubeclient.object_names import validate_name
 
-_MAX_NAME_LENGTH = 63
 _MAX_ANNOTATION_BYTES = 256 << 10
-_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _PART = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _VALUE = re.compile(rf"({_PART})?")
 _KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_PART}")
@@ -81,6 +80,8 @@ REVISION = "fnbuild.io/revision"
 OWNER = "fnbuild.io/owner"
 PINNED = "fnbuild.io/pinned"
 OVERLAP = "fnbuild.io/overlap"
+SCALER = "fnbuild.io/scaler"
+"""`keda` if KEDA sets the number of pods, down to zero."""
 DIGEST = "fnbuild.io/digest"
 IMAGE = "fnbuild.io/image"
 CREATED = "fnbuild.io/created"
@@ -90,37 +91,9 @@ REVISION_ANNOTATIONS = (REVISION, CREATED, SOURCE_REVISION, NOTE, OWNER, PINNED)
 """The annotations that do not follow from the function: time, owner, exact image …"""
 
 
-def validate_name(name_kind: str, text: str, full_name: str = "") -> None:
-    """Raise `InputError` unless `text` is a DNS label.
-
-    `name_kind` describes the name in messages; `full_name` is a longer name that includes it.
-    """
-    if not _DNS_LABEL.fullmatch(text):
-        raise InputError(
-            f"{text!r} cannot be a {name_kind} in Kubernetes",
-            hint=f"lower-case letters, digits and '-', as in {_suggest_name(text)!r}",
-        )
-    over = len(full_name or text) - _MAX_NAME_LENGTH
-    if over > 0:
-        raise InputError(
-            f"the {name_kind} {text!r} has {len(text)} characters; in Kubernetes it may have"
-            f" {len(text) - over}",
-            hint=f"shorten it by {over}",
-        )
-
-
-def is_valid_namespace(text: str) -> bool:
-    """Return True if a namespace can have this name."""
-    return bool(_DNS_LABEL.fullmatch(text)) and len(text) <= _MAX_NAME_LENGTH
-
-
 def is_valid_label_value(text: str) -> bool:
     """Return True if a label can have this value."""
     return bool(_VALUE.fullmatch(text))
-
-
-def _suggest_name(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "face-detector"
 
 
 def _validate_key(key_kind: str, key: str, example: str) -> None:

@@ -29,9 +29,11 @@ from fnbuild.platforms import (
     Platform,
     Progress,
     Project,
+    RecordingAction,
     Reservation,
     Restarts,
     Revision,
+    SleepAction,
     Statistics,
     imported_code,
     revision_records,
@@ -45,6 +47,7 @@ from fnbuild.platforms.kubernetes.diagnosis import containers, queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, validated_key
 from fnbuild.platforms.kubernetes.revision_record import recorded_config
+from fnbuild.platforms.processor_status import raise_without_processor
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact, timestamp
 
@@ -53,6 +56,7 @@ class KubernetesPlatform(Platform):
     """Functions as Deployments."""
 
     name = function_state.PLATFORM_NAME
+    records_requests = True
     artifact_kind = "image"
     can_scale_to_zero = True
     needs_kubernetes_names = True
@@ -241,6 +245,23 @@ class KubernetesPlatform(Platform):
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
         key = KubernetesKey.of(deployment.function)
         return queries.query_statistics(self.cluster, key.namespace, self._pod_names(key))
+
+    def change_sleep(self, namespace: str, name: str, action: SleepAction) -> None:
+        key = KubernetesKey(namespace, name)
+        function = records.configuration_of(self._read_managed(key))
+        pods = [pod for pod in inventory.list_pods(self.cluster, key) if pod.is_ready]
+        if not pods:
+            raise_without_processor(self.deployment(namespace, name))
+        for pod in pods:
+            queries.change_sleep(self.cluster, pod, function, action)
+
+    def recordings(self, namespace: str, name: str, action: RecordingAction) -> list[bytes]:
+        key = KubernetesKey(namespace, name)
+        self._read_managed(key)
+        pods = [pod for pod in inventory.list_pods(self.cluster, key) if pod.is_ready]
+        if not pods:
+            raise_without_processor(self.deployment(namespace, name))
+        return [queries.read_recording(self.cluster, pod, action) for pod in pods]
 
     def _pod_names(self, key: KubernetesKey) -> list[str]:
         return [pod.name for pod in inventory.list_pods(self.cluster, key)]

@@ -15,6 +15,7 @@ from typing import Any
 from fnbuild.builder.image.references import explicit_registry
 from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.errors import PreconditionError
+from fnbuild.function.access_settings import authentication_mode, with_authentication
 from fnbuild.function.function_rules import RESERVED_NAMES
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Function, Raw, to_dict
@@ -311,6 +312,9 @@ def _processor_variable(function: Function) -> Raw:
     Nuclio passes variables to Docker in single quotes without escaping them, so a single quote in
     the JSON text is written as an escape sequence.
     """
+    if authentication_mode(function) != "none":
+        # Nuclio's own proxy asks for the credentials.
+        function = with_authentication(function, "none", {})
     values = {
         **processor_settings(function),
         "accept": "ready-or-end",  # Nuclio waits for one of the two

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.builder.image.references import explicit_registry
+from fnbuild.function.access_settings import authentication_mode
 from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.secrets import without_access_credentials
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
-from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     WAITING_STATE,
@@ -23,6 +23,7 @@ from fnbuild.platforms.nuclio.function_config import (
     select_fields,
     user_annotations,
 )
+from fnbuild.platforms.plans import REVISION_TARGET, make_change, with_new_revision
 
 OPTIONS = frozenset({"force", "keep_failed"})
 
@@ -46,6 +47,11 @@ def make_plan(
         warnings.append(
             "gRPC cannot be reached: Nuclio publishes one port of a function, which serves HTTP;"
             " the platforms process, local and kube publish a second one"
+        )
+    if (mode := authentication_mode(function)) != "none":
+        warnings.append(
+            f"authenticationMode {mode} is left to Nuclio: releases before 1.17, and those whose"
+            " platform does not enable function authentication, ignore it"
         )
     target = f"function {function.metadata.name}"
     configuration = _configuration_change(target, raw, stored, record)

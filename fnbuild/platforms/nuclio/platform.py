@@ -63,6 +63,7 @@ class NuclioPlatform(Platform):
 
     name = function_state.PLATFORM_NAME
     artifact_kind = "image"
+    authentication = "passed-on"
     needs_kubernetes_names = True
 
     def is_configured(self) -> bool:

@@ -1,8 +1,4 @@
-"""Run a process as a daemon: detach it, run one instance per lock file, report its start.
-
-Daemons and processors get a clean environment: a token in the shell of the user who started them
-must not reach a model, and an active virtual environment must not decide what a function imports.
-"""
+"""Run a process as a daemon: detach it, run one instance per lock file, report its start."""
 
 from __future__ import annotations
 
@@ -11,12 +7,11 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-import fnbuild
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms.process.supervisor_protocol import (
     ErrorMessage,
@@ -31,18 +26,6 @@ _PAUSE = 0.05
 
 _start_pipe: list[int] = []
 """The pipe on which the starting command waits; empty after the report."""
-
-
-_KEPT_VARIABLES = frozenset(
-    (
-        *("HOME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"),
-        *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "FNBUILD_DATA_DIR"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-        *("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
-    )
-)
-_KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
 
 
 def detach(log: Path) -> bool:
@@ -143,21 +126,6 @@ def last_holder(path: Path) -> int:
         return 0
 
 
-def is_locked(path: Path) -> bool:
-    """Return True if a daemon holds the lock file: one that starts, runs or ends."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _acquire_lock(descriptor: int, runs: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
@@ -173,19 +141,3 @@ def _acquire_lock(descriptor: int, runs: Callable[[], bool]) -> bool:
             time.sleep(_PAUSE)
         else:
             return True
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a daemon or processor, with the path of this fnbuild."""
-    kept = {
-        key: value
-        for key, value in environment.items()
-        if key in _KEPT_VARIABLES or key.startswith(_KEPT_PREFIXES)
-    }
-    active = environment.get("VIRTUAL_ENV")
-    if active and "PATH" in kept:
-        parts = kept["PATH"].split(":")
-        kept["PATH"] = ":".join(part for part in parts if part != f"{active}/bin")
-    kept["PYTHONPATH"] = str(Path(fnbuild.__file__).parent.parent)
-    kept["PYTHONUNBUFFERED"] = "1"
-    return kept

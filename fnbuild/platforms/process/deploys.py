@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fnbuild import trees
-from fnbuild.builder import interpreter, requirements, staging
-from fnbuild.errors import FnbuildError, PreconditionError, Report
-from fnbuild.function.reader import LoadedFunction, function_from_dict
-from fnbuild.function.types import Function, to_dict
-from fnbuild.platforms import (
-    Artifact,
-    Change,
-    Deployment,
-    FunctionKey,
-    Manifest,
-    Plan,
-    PlanOptions,
-    Progress,
-    imported_code,
-)
+from fnbuild.builder import interpreter, requirements
+from fnbuild.errors import FnbuildError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function
+from fnbuild.platforms import Artifact, Change, FunctionKey, Manifest, Plan, PlanOptions, Progress
 from fnbuild.platforms.addresses import listen_hosts
-from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
-from fnbuild.platforms.process import (
-    function_state,
-    layout,
-    records,
-    revisions,
-    supervisor_client,
-)
+from fnbuild.platforms.plans import REVISION_TARGET, make_change, with_new_revision
+from fnbuild.platforms.process import function_state, layout, records, revisions, supervisor_client
 from fnbuild.platforms.process.isolation import is_interpreter_accessible
 from fnbuild.platforms.process.layout import control_socket, launched_processors
 from fnbuild.platforms.process.processor_client import listening_pid
 from fnbuild.platforms.process.processor_config import platform_warnings
-from fnbuild.platforms.revision_records import RevisionOrigin, missing_code_error
+from fnbuild.platforms.revision_records import RevisionOrigin
 from fnbuild.platforms.settings import (
     listen_setting,
     needs_gpu,
@@ -41,6 +24,7 @@ from fnbuild.platforms.settings import (
     restart_policy,
     with_listen,
 )
+from fnbuild.platforms.stored_platform import activate_standby, active_revision, function_change
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
 _PLAN_OPTIONS = frozenset({"force", "overlap", "listen"})
@@ -56,7 +40,7 @@ def plan(store: Store, function: Function, artifact: Artifact, options: PlanOpti
         function = with_listen(function, options.listen)
     restart_policy(function)
     row = store.function(*FunctionKey.of(function))
-    active = records.active_revision(store, row) if row else None
+    active = active_revision(store, row)
     runs = row is not None and function_state.live_state(row).state == "ready"
     required = requirements.collect_requirements(function, Path(artifact.reference))
     python = interpreter.choose_interpreter(function, is_interpreter_accessible)
@@ -70,11 +54,7 @@ def plan(store: Store, function: Function, artifact: Artifact, options: PlanOpti
     after = {"code": artifact.digest, "python": python.path, "packages": list(required.packages)}
     before = _active_manifest(active, after) if active else None
     changes: tuple[Change, ...] = (
-        make_change(
-            f"function {function.metadata.name}",
-            _without_status(row.config) if row else None,
-            _without_status(to_dict(function)),
-        ),
+        function_change(row, function),
         make_change(REVISION_TARGET, before, after),
         _port_change(row, requested_port(function)),
     )
@@ -88,11 +68,6 @@ def plan(store: Store, function: Function, artifact: Artifact, options: PlanOpti
     return Plan(
         function, artifact, (*changes, processor), tuple(warnings), options, required.ignored
     )
-
-
-def _without_status(manifest: Manifest) -> Manifest:
-    """Remove the status, which differs between deploys without being a change."""
-    return {key: value for key, value in manifest.items() if key != "status"}
 
 
 def _active_manifest(active: RevisionRow, after: Manifest) -> Manifest:
@@ -124,18 +99,6 @@ def _processor_change(
     return Change("replace", "processor", None, {"order": order})
 
 
-def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
-    """Apply a plan, unless nothing has changed. The caller holds the function's lock."""
-    key = FunctionKey.of(planned.function)
-    # Another deploy may have finished between the plan and the lock.
-    planned = plan(store, planned.function, planned.artifact, planned.options)
-    if planned.effective_changes:
-        deploy(key, planned, store, progress)
-    else:
-        progress(planned.unchanged_message)
-    return records.load_deployment(store, key, planned.warnings)
-
-
 def deploy(
     key: FunctionKey,
     planned: Plan,
@@ -149,7 +112,8 @@ def deploy(
     if origin is not None:
         store.record_origin(*key, revision.number, origin.revision, origin.note)
     if planned.function.spec.disable:
-        _activate_standby(key, revision, store)
+        stop_processors(key)
+        activate_standby(store, planned.function, revision)
     else:
         overlap = planned.options.overlap
         _switch_to(key, revision, store, progress, previous_down=previous_down, overlap=overlap)
@@ -188,58 +152,6 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
     except FnbuildError as error:
         records.fail_unfinished(key, store, error)
         raise
-
-
-def _activate_standby(key: FunctionKey, revision: RevisionRow, store: Store) -> None:
-    stop_processors(key)
-    project = function_from_dict(revision.config, key.name).project
-    store.activate_revision(
-        *key,
-        revision.number,
-        desired="stopped",
-        state="standby",
-        message="",
-        config=revision.config,
-        project=project,
-    )
-
-
-def rerun_revision(
-    key: FunctionKey,
-    recorded: RevisionRow,
-    origin: RevisionOrigin,
-    store: Store,
-    progress: Progress,
-) -> Deployment:
-    """Run a recorded revision again as a new revision."""
-    if not recorded.code.is_dir():
-        raise PreconditionError(
-            f"the code of revision {recorded.number} of {key.name} is no longer there",
-            hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
-        )
-    function = function_from_dict(recorded.config, f"{key.name} revision {recorded.number}")
-    artifact = Artifact("folder", str(recorded.code), recorded.digest)
-    planned = plan(store, function, artifact, PlanOptions(force=True))
-    deploy(key, planned, store, progress, origin)
-    return records.load_deployment(store, key, planned.warnings)
-
-
-def deploy_imported(key: FunctionKey, store: Store, progress: Progress) -> Deployment:
-    """Deploy an imported function for the first time, from its inline source or its folder."""
-    function = function_from_dict(records.require_function(store, key).config, key.name)
-    code = imported_code.find(function_state.PLATFORM_NAME, key)
-    if code is None and not function.spec.build.function_source_code:
-        raise missing_code_error(key.name, None)
-    folder = revisions.new_staging_folder()
-    try:
-        loaded = LoadedFunction(function, Report(), code or folder, None, None, "")
-        artifact = staging.stage(loaded, folder)
-        planned = plan(store, function, artifact, PlanOptions(force=True))
-        deploy(key, planned, store, progress)
-    finally:
-        trees.try_remove(folder)
-    imported_code.remove(function_state.PLATFORM_NAME, key)
-    return records.load_deployment(store, key, planned.warnings)
 
 
 def stop_processors(key: FunctionKey) -> None:

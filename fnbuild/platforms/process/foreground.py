@@ -30,13 +30,14 @@ from fnbuild.builder import (
     sdk,
     torch_index,
 )
-from fnbuild.builder.processor_settings import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds, start_seconds
 from fnbuild.errors import BuildError, NotReadyError, PlatformError
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function, Raw
+from fnbuild.hosts import is_loopback
 from fnbuild.platforms import LogRecord, Progress
+from fnbuild.platforms.clean_environment import clean_environment
 from fnbuild.platforms.logs import parse_log_line
-from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.foreground_records import Registration, make_record
 from fnbuild.platforms.process.layout import run_dir
 from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
@@ -96,7 +97,8 @@ def prepare_processor(loaded: LoadedFunction, progress: Progress) -> ForegroundC
 class ForegroundProcessor:
     """A processor and its socket. As a context manager, it stops the processor at the end.
 
-    `on_record` is called with each record of the log, in a thread.
+    `on_record` is called with each record of the log, in a thread. Unless `listed`, other commands
+    and dashboards do not see the function, and port 0 is always a free one.
     """
 
     def __init__(
@@ -105,10 +107,14 @@ class ForegroundProcessor:
         host: str,
         port: int,
         on_record: Callable[[LogRecord], object],
+        *,
+        listed: bool = True,
     ):
         self.config = config
+        self._listed = listed
         self._on_record = on_record
-        self._socket = _bind_socket(host, port or requested_port(config.function))
+        port = port or (requested_port(config.function) if listed else 0)
+        self._socket = _bind_socket(host, port)
         # Open in any case, since a changed configuration may list gRPC.
         self._grpc_socket = _bind_socket(host, 0)
         trees.remove_abandoned(_FOLDER_PREFIX)
@@ -161,6 +167,8 @@ class ForegroundProcessor:
         log = {**self.config.settings["log"], "format": "json"}
         config = {**self.config.settings, "listeners": listeners, "log": log}
         config["neighbours"] = str(run_dir())
+        if not is_loopback(self._socket.getsockname()[0]):
+            config["allowed_hosts"] = None
         path.write_text(json.dumps(config))
         path.chmod(0o600)
         self._process = subprocess.Popen(
@@ -177,7 +185,8 @@ class ForegroundProcessor:
         )
         self._reader = Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
-        self._register()
+        if self._listed:
+            self._register()
 
     def _register(self) -> None:
         """Make the function visible to other commands and dashboards."""
@@ -202,7 +211,7 @@ class ForegroundProcessor:
         Raises `NotReadyError` with the handler's error.
         """
         began = time.monotonic()
-        deadline = began + readiness_seconds(self.config.function) + _GRACE_PERIOD
+        deadline = began + start_seconds(self.config.function) + _GRACE_PERIOD
         while time.monotonic() < deadline:
             if self.ended is not None:
                 self._join_reader()

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from fnbuild.datadir import other_holder
 from fnbuild.errors import UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.platforms import Deployment, FunctionKey, FunctionState
 from fnbuild.platforms.addresses import listen_hosts
 from fnbuild.platforms.api_objects import worker_objects
-from fnbuild.platforms.process import daemon, supervisor_client
+from fnbuild.platforms.process import supervisor_client
 from fnbuild.platforms.process.layout import control_socket, supervisor_lock
 from fnbuild.platforms.process.processor_client import (
     ProcessorUnreachableError,
@@ -23,7 +22,9 @@ from fnbuild.platforms.process.processor_client import (
     read_status,
 )
 from fnbuild.platforms.processor_status import LiveState, ProcessorStatus
-from fnbuild.platforms.settings import listen_setting, restart_policy
+from fnbuild.platforms.settings import listen_setting
+from fnbuild.platforms.stored_platform import should_run
+from fnbuild.runtime.file_locks import is_locked
 from fnbuild.store import FunctionRow, RevisionRow
 
 PLATFORM_NAME = "process"
@@ -70,19 +71,9 @@ def _unreachable(row: FunctionRow, failure: ProcessorUnreachableError) -> LiveSt
     return LiveState(cast(FunctionState, state), message)
 
 
-def should_run(row: FunctionRow) -> bool:
-    """Return True if the function should run without a request to start it.
-
-    Users set the state `stopped` and the restart policy; only `up` overrides them.
-    """
-    if row.desired != "running" or row.revision == 0 or row.state == "stopped":
-        return False
-    return restart_policy(function_from_dict(row.config, row.name)).name != "no"
-
-
 def functions_to_restore(rows: list[FunctionRow]) -> list[FunctionKey]:
     """Return the functions that should run but do not; none while a supervisor runs."""
-    if daemon.is_locked(supervisor_lock()):
+    if is_locked(supervisor_lock()):
         return []
     keys = [(FunctionKey(row.namespace, row.name), row.revision) for row in rows if should_run(row)]
     return [key for key, revision in keys if listening_pid(control_socket(key, revision)) is None]
@@ -90,7 +81,7 @@ def functions_to_restore(rows: list[FunctionRow]) -> list[FunctionKey]:
 
 def is_supervisor_in_transition() -> bool:
     """Return True while a supervisor starts or ends, as `fnbuild down` takes some time."""
-    return daemon.is_locked(supervisor_lock()) and supervisor_client.running_supervisor() is None
+    return is_locked(supervisor_lock()) and supervisor_client.running_supervisor() is None
 
 
 def platform_problems(rows: list[FunctionRow]) -> list[str]:
@@ -127,14 +118,10 @@ def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         external_urls=urls,
         replicas=(int(now.state == "ready"), desired),
         workers=tuple(now.status.workers) if now.status else (),
+        sleep=now.status.sleep if now.status else None,
         details=_details(row, revision, now.status),
         warnings=tuple(now.status.warnings) if now.status else (),
-    ).with_ongoing_change(_describe_ongoing_change(row))
-
-
-def _describe_ongoing_change(row: FunctionRow) -> str:
-    holder = other_holder(row.namespace, row.name)
-    return f"being {holder.what} by {holder}" if holder is not None else ""
+    )
 
 
 def _details(

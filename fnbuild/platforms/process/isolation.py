@@ -33,7 +33,7 @@ from fnbuild.builder.interpreter import interpreter_at
 from fnbuild.datadir import data_dir, function_dir, revision_dir
 from fnbuild.errors import InputError, PlatformError, PreconditionError
 from fnbuild.platforms import FunctionKey
-from fnbuild.platforms.process.daemon import clean_environment
+from fnbuild.platforms.clean_environment import clean_environment
 
 CONFIG_FILE = "platform.yaml"
 # Outside the ranges of login users and the defaults of systemd and container engines.

@@ -44,6 +44,11 @@ def models_dir(key: FunctionKey) -> Path:
     return function_dir(*key) / "home" / "models"
 
 
+def recording_dir(key: FunctionKey) -> Path:
+    """Return the folder of recorded requests; the function's user may write to its parent."""
+    return function_dir(*key) / "home" / "recording"
+
+
 def config_path(key: FunctionKey, revision: int) -> Path:
     """Return the path of the revision's recorded processor configuration."""
     return revision_dir(*key, revision) / CONFIG_NAME

@@ -8,7 +8,6 @@ connections: after a restart, any client could take a port inside that range.
 from __future__ import annotations
 
 import errno
-import random
 import socket
 import struct
 from collections.abc import Collection
@@ -17,11 +16,10 @@ from dataclasses import dataclass, field
 from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.errors import ConflictError, PlatformError, PreconditionError
 from fnbuild.function.types import Function
-from fnbuild.platforms.addresses import LOOPBACK, ephemeral_port_start, listen_hosts, port_owner
+from fnbuild.platforms.addresses import LOOPBACK, candidate_ports, listen_hosts, port_owner
 from fnbuild.platforms.settings import listen_setting, requested_port
 from fnbuild.store import FunctionRow, Store
 
-_LOWEST_PORT = 20000
 _BACKLOG = 4096
 
 
@@ -138,16 +136,14 @@ def _bind_error(host: str, port: int, cause: OSError) -> ConflictError | Platfor
 
 
 def _bind_free(hosts: Collection[str], avoid: Collection[int]) -> list[socket.socket]:
-    highest = max(_LOWEST_PORT + 1000, ephemeral_port_start())
-    candidates = random.sample(range(_LOWEST_PORT, highest), 200)
-    for port in candidates:
+    for port in candidate_ports():
         if port in avoid:
             continue
         try:
             return bind_port(hosts, port)
         except ConflictError:
             continue
-    raise PlatformError(f"there is no free port from {_LOWEST_PORT} to {highest}")
+    raise PlatformError("there is no free port for the function")
 
 
 def peer_pid(connected: socket.socket) -> int:

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from fnbuild import trees
+from fnbuild.builder.processor_settings import sleep_seconds
 from fnbuild.datadir import function_dir
 from fnbuild.errors import (
-    ConfigError,
     NotReadyError,
 )
-from fnbuild.function.types import Function, to_dict
-from fnbuild.names import DEFAULT_PROJECT
+from fnbuild.function.types import Function
 from fnbuild.platforms import (
-    ALL_RECORDS,
-    NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
     FunctionKey,
     Leftover,
-    LogOptions,
-    LogRecord,
     Plan,
     PlanOptions,
-    Platform,
     Progress,
-    Project,
+    RecordingAction,
     Reservation,
-    Revision,
+    SleepAction,
     Statistics,
-    imported_code,
 )
-from fnbuild.platforms.base import placeholder_function
-from fnbuild.platforms.errors import function_exists_error
 from fnbuild.platforms.process import (
     deploys,
     doctor,
     foreground_records,
-    function_log,
     function_state,
     layout,
     records,
@@ -52,17 +41,22 @@ from fnbuild.platforms.process import (
     supervisor_client,
 )
 from fnbuild.platforms.process.isolation import isolated_users
-from fnbuild.platforms.process.layout import control_socket, launched_processors, log_path
+from fnbuild.platforms.process.layout import control_socket, launched_processors, recording_dir
 from fnbuild.platforms.process.processor_client import (
     ProcessorUnreachableError,
     listening_pid,
+    post,
     request,
 )
-from fnbuild.platforms.processor_status import parse_metrics
-from fnbuild.platforms.projects import members_to_delete, with_default_project
-from fnbuild.store import FunctionRow, ProjectRow, Store
-
-_CONCURRENT_PROBES = 8
+from fnbuild.platforms.processor_status import (
+    SleepAnswer,
+    parse_metrics,
+    raise_without_processor,
+)
+from fnbuild.platforms.revision_records import RevisionOrigin
+from fnbuild.platforms.stored_platform import StoredPlatform, should_run
+from fnbuild.runtime.recording import files as recording_files
+from fnbuild.store import FunctionRow, RevisionRow, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +67,41 @@ class StartResult:
     failed: tuple[str, ...] = ()
 
 
-class ProcessPlatform(Platform):
+class ProcessPlatform(StoredPlatform):
     """The platform that runs functions as supervised processes on this machine."""
 
     name = function_state.PLATFORM_NAME
-    artifact_kind = "folder"
-    needs_running_service = False
     start_command = "fnbuild up"
+    has_gpu_groups = True
+    records_requests = True
+    runs_trials = True
 
     def may_be_probed(self) -> bool:
         return "KUBERNETES_SERVICE_HOST" not in os.environ  # a pod is no machine for processes
 
+    # Records
+
+    def open_store(self) -> Store:
+        return Store.open()
+
+    def require_function(self, store: Store, key: FunctionKey) -> FunctionRow:
+        return records.require_function(store, key)
+
     # Deploys
 
-    def plan(
-        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    def plan_in(
+        self, store: Store, function: Function, artifact: Artifact, options: PlanOptions
     ) -> Plan:
-        with Store.open() as store:
-            return deploys.plan(store, function, artifact, options)
+        return deploys.plan(store, function, artifact, options)
+
+    def deploy_in(
+        self,
+        store: Store,
+        plan: Plan,
+        progress: Progress,
+        origin: RevisionOrigin | None = None,
+    ) -> None:
+        deploys.deploy(FunctionKey.of(plan.function), plan, store, progress, origin)
 
     @contextmanager
     def reserve(
@@ -98,57 +109,11 @@ class ProcessPlatform(Platform):
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
-        with records.locked_store(FunctionKey.of(function), "deployed") as store:
+        with self.locked_store(FunctionKey.of(function), "deployed") as store:
             # These fail before the build if the deploy cannot succeed.
             isolated_users()
             supervisor_client.running_supervisor()
-            yield Reservation(partial(deploys.apply, store))
-
-    def rollback(
-        self,
-        namespace: str,
-        name: str,
-        revision: int | None,
-        progress: Progress,
-        *,
-        force_conflicts: bool = False,  # noqa: ARG002 - there are no other clients
-    ) -> Deployment:
-        key = FunctionKey(namespace, name)
-        with records.locked_store(key, "rolled back", must_exist=True) as store:
-            target, origin = records.history_of(store, key).choose_for_rollback(revision, progress)
-            return deploys.rerun_revision(key, target, origin, store, progress)
-
-    def redeploy(
-        self,
-        namespace: str,
-        name: str,
-        progress: Progress,
-        *,
-        force_conflicts: bool = False,  # noqa: ARG002
-    ) -> Deployment:
-        key = FunctionKey(namespace, name)
-        with records.locked_store(key, "redeployed", must_exist=True) as store:
-            selected = records.history_of(store, key).choose_for_redeploy()
-            if selected is not None:
-                return deploys.rerun_revision(key, *selected, store, progress)
-            return deploys.deploy_imported(key, store, progress)
-
-    def store_imported(self, function: Function) -> Deployment:
-        key = FunctionKey.of(function)
-        with records.locked_store(key, "imported") as store:
-            row = store.function(*key)
-            if row is not None and row.desired != "imported":
-                raise function_exists_error(key)
-            store.put_function(
-                FunctionRow(
-                    *key,
-                    project=function.project,
-                    desired="imported",
-                    state="imported",
-                    config=to_dict(function),
-                )
-            )
-            return records.load_deployment(store, key)
+            yield Reservation(partial(self.apply_in, store))
 
     # Queries
 
@@ -167,71 +132,28 @@ class ProcessPlatform(Platform):
         return doctor.examine(areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        with Store.open() as store, ThreadPoolExecutor(_CONCURRENT_PROBES) as pool:
-            all_rows = store.functions(namespace)
-            rows = [row for row in all_rows if project in (None, row.project)]
-            deployed = list(pool.map(lambda row: self._to_deployment(store, row), rows))
-        names = {row.name for row in all_rows}
+        with Store.open() as store:
+            names = {row.name for row in store.functions(namespace)}
         running = foreground_records.deployments(namespace, self.name, project)
         combined = [
-            *deployed,
+            *super().deployments(namespace, project),
             *(deployment for deployment in running if deployment.name not in names),
         ]
         return sorted(combined, key=lambda deployment: deployment.name)
 
-    def _to_deployment(self, store: Store, row: FunctionRow) -> Deployment:
-        """Return the function; one with an invalid record must not hide the others."""
-        try:
-            return function_state.to_deployment(row, records.active_revision(store, row))
-        except ConfigError as error:
-            function = placeholder_function((row.namespace, row.name), row.project)
-            return Deployment(function, self.name, "error", error.message)
+    def to_deployment(self, row: FunctionRow, revision: RevisionRow | None) -> Deployment:
+        return function_state.to_deployment(row, revision)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
-            if (
-                store.function(*key) is None
-                and (record := foreground_records.find(key)) is not None
-            ):
-                return foreground_records.to_deployment(record, self.name)
-            return records.load_deployment(store, key)
-
-    def revisions(self, namespace: str, name: str) -> list[Revision]:
-        key = FunctionKey(namespace, name)
-        with Store.open() as store:
-            records.require_function(store, key)
-            return [records.to_revision(row) for row in store.revisions(*key)]
-
-    def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
-        key = FunctionKey(namespace, name)
-        with Store.open() as store:
-            history = records.history_of(store, key)
-            recorded = history.latest if revision is None else history.find(revision)
-        if recorded is None:
-            return imported_code.find(self.name, key)
-        return recorded.code if recorded.code.is_dir() else None
+            recorded = store.function(*key) is not None
+        if not recorded and (record := foreground_records.find(key)) is not None:
+            return foreground_records.to_deployment(record, self.name)
+        return super().deployment(namespace, name)
 
     def change_counter(self) -> int:
-        return self._watched_store.change_counter + foreground_records.change_counter()
-
-    @cached_property
-    def _watched_store(self) -> Store:
-        """The store, kept open so that its change counter goes on."""
-        return Store.open()
-
-    def logs(
-        self, namespace: str, name: str, options: LogOptions = ALL_RECORDS
-    ) -> Iterator[LogRecord]:
-        key = FunctionKey(namespace, name)
-        with Store.open() as store:
-            records.require_function(store, key)
-        return function_log.read(log_path(key), options)
-
-    def replica_names(self, namespace: str, name: str) -> list[str]:
-        with Store.open() as store:
-            row = records.require_function(store, FunctionKey(namespace, name))
-        return [name] if row.desired == "running" and row.revision else []
+        return super().change_counter() + foreground_records.change_counter()
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
         metadata, number = deployment.function.metadata, deployment.revision
@@ -241,6 +163,29 @@ class ProcessPlatform(Platform):
         except (ProcessorUnreachableError, UnicodeDecodeError):
             return {}
         return {f"{metadata.name} {number}": counted} if counted else {}
+
+    def change_sleep(self, namespace: str, name: str, action: SleepAction) -> None:
+        deployment = self.deployment(namespace, name)
+        control = control_socket(FunctionKey(namespace, name), deployment.revision)
+        limit = sleep_seconds(deployment.function, action)
+        try:
+            body = post(control, f"/{action}", limit)
+        except ProcessorUnreachableError:
+            raise_without_processor(deployment)
+        SleepAnswer.check(body, name, action)
+
+    def recordings(self, namespace: str, name: str, action: RecordingAction) -> list[bytes]:
+        self.deployment(namespace, name)
+        output = io.BytesIO()
+        recording_files.run(str(recording_dir(FunctionKey(namespace, name))), action, output)
+        return [output.getvalue()]
+
+    def trial(
+        self, function: Function, artifact: Artifact, progress: Progress
+    ) -> AbstractContextManager[str]:
+        from fnbuild.platforms.process.trial import run_trial
+
+        return run_trial(function, artifact, progress)
 
     # Deletion
 
@@ -252,7 +197,7 @@ class ProcessPlatform(Platform):
             foreground_records.check_not_foreground(key)
             if not function_dir(*key).is_dir():
                 return False
-        with records.locked_store(key, "deleted") as store:
+        with self.locked_store(key, "deleted") as store:
             deploys.stop_processors(key)
             deleted = store.delete_function(*key)
             trees.try_remove(function_dir(*key))
@@ -276,7 +221,7 @@ class ProcessPlatform(Platform):
                 if name in names
             )
         with records.locked_function(function, "started again") as row:
-            if not function_state.should_run(row):
+            if not should_run(row):
                 return ()
         result = supervisor_client.call("restore", progress, namespace=row.namespace, name=row.name)
         if result["functions"] and not result["ready"]:
@@ -320,30 +265,3 @@ class ProcessPlatform(Platform):
     def discard(self, leftover: Leftover) -> bool:
         with Store.open() as store:
             return revisions.discard_leftover(store, leftover)
-
-    # Projects
-
-    def projects(self, namespace: str) -> list[Project]:
-        with Store.open() as store:
-            recorded = [Project(**asdict(row)) for row in store.projects(namespace)]
-        return with_default_project(namespace, recorded)
-
-    def create_project(self, project: Project) -> bool:
-        if project.name == DEFAULT_PROJECT:
-            return False
-        with Store.open() as store:
-            return store.add_project(ProjectRow(**asdict(project)))
-
-    def update_project(self, project: Project) -> bool:
-        row = ProjectRow(**asdict(project))
-        with Store.open() as store:
-            if project.name == DEFAULT_PROJECT:
-                store.add_project(row)
-            return store.update_project(row)
-
-    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
-        with Store.open() as store:
-            functions = [row.name for row in store.functions(namespace) if row.project == name]
-            for member in members_to_delete(name, functions, cascade=cascade):
-                self.delete(namespace, member)
-            return store.delete_project(namespace, name)

@@ -66,15 +66,27 @@ def read_status(control: Path, timeout: float = _TIMEOUT) -> ProcessorStatus:
 
 def request(control: Path, target: str, timeout: float = _TIMEOUT) -> bytes:
     """Return the body of the response to a GET; raise `ProcessorUnreachableError` unless 2xx."""
+    return _response_body(_send(control, "GET", target, timeout))
+
+
+def post(control: Path, target: str, timeout: float) -> bytes:
+    """Return the body of the response to a POST, whatever its status.
+
+    Raises `ProcessorUnreachableError`.
+    """
+    return _send(control, "POST", target, timeout).partition(b"\r\n\r\n")[2]
+
+
+def _send(control: Path, method: str, target: str, timeout: float) -> bytes:
     with _connect(control, timeout) as link:
         try:
-            link.sendall(_encode_request("GET", target))
+            link.sendall(_encode_request(method, target))
             response = bytearray()
             while len(response) < _MAX_RESPONSE_SIZE and (piece := link.recv(65536)):
                 response += piece
         except OSError as error:
             raise ProcessorUnreachableError(gone=False) from error
-    return _response_body(bytes(response))
+    return bytes(response)
 
 
 def _connect(control: Path, timeout: float = _TIMEOUT) -> socket.socket:

@@ -10,9 +10,10 @@ from fnbuild.builder.interpreter import missing_base_image
 from fnbuild.builder.requirements import Requirements
 from fnbuild.function.types import Function, Raw
 from fnbuild.names import CODE_FOLDER, DEFAULT_NAMESPACE
-from fnbuild.platforms import FunctionKey
-from fnbuild.platforms.process.layout import models_dir
-from fnbuild.platforms.settings import GPU_RESOURCE, warnings_without_cluster
+from fnbuild.platforms import FunctionKey, gpu_groups
+from fnbuild.platforms.process.layout import models_dir, recording_dir
+from fnbuild.platforms.settings import GPU_RESOURCE, allowed_hosts, warnings_without_cluster
+from fnbuild.runtime.access.credentials import VARIABLE, at_rest
 from fnbuild.runtime.storage.uris import URI_VARIABLE
 
 
@@ -30,6 +31,9 @@ def processor_config(function: Function, paths: RevisionPaths) -> Raw:
     """Return the processor's configuration without listeners, which the supervisor adds."""
     config = processor_settings.processor_settings(function, paths.number)
     config["log"]["format"] = "json"
+    gpu_groups.add_group(config, function)
+    if record := config.get("record"):
+        record["folder"] = str(recording_dir(_key_of(function)))
     return config | {
         "code": paths.code,
         "mount": CODE_FOLDER,
@@ -39,6 +43,7 @@ def processor_config(function: Function, paths: RevisionPaths) -> Raw:
         "sdk_path": paths.sdk,
         "models": _model_folder(function),
         "accept": "immediately",
+        "allowed_hosts": allowed_hosts(function),
     }
 
 
@@ -47,14 +52,17 @@ def _model_folder(function: Function) -> str | None:
     uri = _environment(function).get(URI_VARIABLE)
     if not uri:
         return None
+    return str(models_dir(_key_of(function)) / hashlib.sha256(uri.encode()).hexdigest()[:16])
+
+
+def _key_of(function: Function) -> FunctionKey:
     metadata = function.metadata
-    key = FunctionKey(metadata.namespace or DEFAULT_NAMESPACE, metadata.name)
-    return str(models_dir(key) / hashlib.sha256(uri.encode()).hexdigest()[:16])
+    return FunctionKey(metadata.namespace or DEFAULT_NAMESPACE, metadata.name)
 
 
 def _environment(function: Function) -> dict[str, str]:
     return {
-        variable.name: variable.value
+        variable.name: at_rest(variable.value) if variable.name == VARIABLE else variable.value
         for variable in function.spec.env
         if variable.value_from is None
     }

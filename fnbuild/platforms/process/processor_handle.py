@@ -18,6 +18,7 @@ import fnbuild
 from fnbuild.builder import grpc_packages
 from fnbuild.errors import PlatformError
 from fnbuild.platforms import FunctionKey
+from fnbuild.platforms.gpu_groups import ensure_group_folder
 from fnbuild.platforms.process.isolation import (
     FunctionUser,
     grpc_python,
@@ -217,7 +218,18 @@ def _spawn(
         config["grpc_packages"] = str(grpc_packages.local_packages_folder(grpc_python()))
     config["neighbours"] = str(run_dir())
     with contextlib.ExitStack() as stack:
+        group = (config.get("sleep") or {}).get("group")
+        if group:
+            folder = ensure_group_folder(group["name"])
+            group["folder"] = str(folder)
+            # The number of a deleted revision may be used again.
+            group["instance"] = f"{revision}-{config_path(key, revision).stat().st_mtime_ns}"
         if user is not None:
+            if group:
+                # The function's user may not pass its parent.
+                descriptors.append(opened := os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+                stack.callback(os.close, opened)
+                group["folder"] = f"/proc/self/fd/{opened}"
             config["neighbours"] = str(announce_port(key, revision, listeners.port))
             # The function's user may not create sockets in `run/`, so it cannot replace one there.
             listening = stack.enter_context(sockets.listen_unix(control))

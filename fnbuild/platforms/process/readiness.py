@@ -7,12 +7,11 @@ import json
 import time
 from contextlib import suppress
 
-from fnbuild.builder.processor_settings import readiness_seconds
+from fnbuild.builder.processor_settings import start_seconds
 from fnbuild.errors import NotReadyError
 from fnbuild.function.types import Function
-from fnbuild.platforms import FunctionKey, Progress
+from fnbuild.platforms import FunctionKey, Progress, function_log
 from fnbuild.platforms.logs import StartupOutput, is_ready_record
-from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.isolation import prepare_user, runtime_command
 from fnbuild.platforms.process.layout import config_path, log_path
 from fnbuild.platforms.process.processor_handle import ProcessorHandle
@@ -36,11 +35,11 @@ async def wait_until_ready(
     Raises `NotReadyError` if it ends, becomes unhealthy (unless the function sets
     `waitReadinessTimeoutBeforeFailure`) or is not ready within `readinessTimeoutSeconds`.
     """
-    seconds = readiness_seconds(function)
+    seconds = start_seconds(function)
     # The processor has the same time limit and reports where the handler hangs, so it goes first.
     deadline = time.monotonic() + seconds + _VERDICT_SECONDS
     pause = _FIRST_PAUSE
-    count, status = 0, None
+    count, waits, status = 0, False, None
     output = _StartupReporter(processor, progress)
     while time.monotonic() < deadline:
         ended = await processor.wait(pause)
@@ -57,6 +56,9 @@ async def wait_until_ready(
             return status
         if status.state == "unhealthy" and not function.spec.wait_readiness_timeout_before_failure:
             raise _not_ready_error(processor, status.reason or "a worker does not start", status)
+        if status.waits_for_group and not waits:
+            waits = True
+            progress(status.note)
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
         if ready > count:
             count = ready

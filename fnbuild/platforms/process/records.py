@@ -9,30 +9,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, FunctionKey, Revision
+from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.errors import function_not_found_error
-from fnbuild.platforms.process import foreground_records, function_state
+from fnbuild.platforms.process import foreground_records
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.revision_records import RevisionHistory, failure_text
+from fnbuild.platforms.stored_platform import active_revision
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
 log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def locked_store(key: FunctionKey, participle: str, *, must_exist: bool = False) -> Iterator[Store]:
-    """Provide the store while the function is locked. With `must_exist` the function must exist."""
-    with Store.open() as store:
-        if must_exist:
-            require_function(store, key)
-        with function_lock(*key, participle):
-            yield store
 
 
 @contextlib.contextmanager
@@ -61,27 +51,10 @@ def require_function(store: Store, key: FunctionKey) -> FunctionRow:
     return row
 
 
-def active_revision(store: Store, row: FunctionRow) -> RevisionRow | None:
-    return store.revision(row.namespace, row.name, row.revision) if row.revision else None
-
-
 def history_of(store: Store, key: FunctionKey) -> RevisionHistory[RevisionRow]:
     """Return the function's revision records; raise `NotFoundError` if it does not exist."""
     active = active_revision(store, require_function(store, key))
     return RevisionHistory(key.name, store.revisions(*key), active)
-
-
-def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
-    """Return the function; `warnings` are those of its plan."""
-    row = require_function(store, key)
-    deployment = function_state.to_deployment(row, active_revision(store, row))
-    return replace(deployment, warnings=(*warnings, *deployment.warnings))
-
-
-def to_revision(row: RevisionRow) -> Revision:
-    function = function_from_dict(row.config, f"{row.name} revision {row.number}")
-    message = ": ".join(part for part in (row.note, row.message) if part)
-    return Revision(row.number, row.created, row.state, row.digest, function, message)
 
 
 class StoredFunction:

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +21,11 @@ from fnbuild.builder import (
     staging,
     torch_index,
 )
-from fnbuild.datadir import data_dir, make_private_dir, revision_dir
+from fnbuild.datadir import revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
-from fnbuild.platforms import Artifact, FunctionKey, Leftover, Progress
-from fnbuild.platforms.process import function_log
+from fnbuild.platforms import Artifact, FunctionKey, Leftover, Progress, function_log
 from fnbuild.platforms.process.isolation import grpc_python, is_interpreter_accessible
 from fnbuild.platforms.process.layout import (
     CONFIG_NAME,
@@ -56,7 +54,7 @@ def make_revision(
     with _removed_on_failure(folder):
         progress(f"making revision {number}")
         code = folder / "code"
-        _take_code(Path(artifact.reference), code)
+        staging.take_code(Path(artifact.reference), code)
         draft = RevisionDraft(artifact.digest, to_dict(function), interpreter="", code=str(code))
         try:
             # Until the revision is recorded, its environment would count as unused.
@@ -81,7 +79,7 @@ def copy_revision(key: FunctionKey, recorded: RevisionRow, store: Store) -> Revi
     folder = revision_dir(*key, number)
     with _removed_on_failure(folder):
         code = folder / "code"
-        _take_code(recorded.code, code)
+        staging.take_code(recorded.code, code)
         sdk_path = json.loads(config_path(key, recorded.number).read_bytes()).get("sdk_path")
         function = function_from_dict(recorded.config, f"{key.name} revision {recorded.number}")
         paths = RevisionPaths(number, str(code), recorded.interpreter, sdk_path)
@@ -139,27 +137,6 @@ def _prepare_environment(
     return paths, environment_python
 
 
-def _take_code(source: Path, code: Path) -> None:
-    make_private_dir(code.parent.parent)
-    make_private_dir(code.parent)
-    if source.is_relative_to(staging_dir()):
-        source.rename(code)
-        return
-    is_recorded = source.is_relative_to(data_dir())
-    # Recorded code never changes, so revisions may share its files.
-    copy = os.link if is_recorded else shutil.copy2
-    shutil.copytree(source, code, symlinks=True, copy_function=copy)
-
-
-def staging_dir() -> Path:
-    return data_dir() / "staging"
-
-
-def new_staging_folder() -> Path:
-    """Return a new path for a staged copy; it does not exist yet."""
-    return make_private_dir(staging_dir()) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
 def _write_config(path: Path, function: Function, paths: RevisionPaths) -> None:
     # It contains the values of spec.env.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -193,7 +170,7 @@ def remove_unrecorded(key: FunctionKey, store: Store) -> None:
     for folder in revisions_dir(key).glob("*"):
         if folder.name not in recorded:
             trees.try_remove(folder)
-    staging.remove_abandoned_copies(staging_dir())
+    staging.remove_abandoned_copies(staging.staging_dir())
 
 
 def prune_revisions(key: FunctionKey, store: Store) -> None:
@@ -238,7 +215,7 @@ def leftovers(store: Store) -> list[Leftover]:
     )
     staged = (
         Leftover("staging", str(path), "its deploy was killed", size=trees.total_size(path))
-        for path in staging.abandoned_copies(staging_dir())
+        for path in staging.abandoned_copies(staging.staging_dir())
     )
     return [*environments, *staged]
 
@@ -248,6 +225,6 @@ def discard_leftover(store: Store, leftover: Leftover) -> bool:
     path = Path(leftover.name)
     if leftover.kind == "environment":
         prune_environments(store)
-    elif path in staging.abandoned_copies(staging_dir()):
+    elif path in staging.abandoned_copies(staging.staging_dir()):
         trees.try_remove(path)
     return not path.exists()

@@ -13,8 +13,8 @@ from functools import partial
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import BusyError
-from fnbuild.platforms import FunctionKey, audit
-from fnbuild.platforms.process import function_log, records, revisions
+from fnbuild.platforms import FunctionKey, audit, function_log
+from fnbuild.platforms.process import records, revisions
 from fnbuild.platforms.process.layout import log_path
 from fnbuild.platforms.process.processor_handle import ProcessorHandle, runtime_digest
 from fnbuild.platforms.process.supervised_function import SupervisedFunction

@@ -14,11 +14,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from fnbuild.builder.processor_settings import DRAIN_SECONDS, readiness_seconds, termination_seconds
+from fnbuild.builder.processor_settings import DRAIN_SECONDS, start_seconds, termination_seconds
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, StoreError
 from fnbuild.function.types import Function
-from fnbuild.platforms import FunctionKey, Progress
-from fnbuild.platforms.process import function_log
+from fnbuild.platforms import FunctionKey, Progress, function_log
 from fnbuild.platforms.process.layout import log_path
 from fnbuild.platforms.process.listeners import Listeners, open_listeners_for
 from fnbuild.platforms.process.processor_handle import AcceptMode, ProcessorHandle, start_processor
@@ -279,7 +278,7 @@ class SupervisedFunction:
         """Wait until the active processor is ready or has failed."""
         if self.active is None:
             return None
-        seconds = readiness_seconds(self._stored.function(self.active.revision))
+        seconds = start_seconds(self._stored.function(self.active.revision))
         return await wait_for_outcome(self.active, seconds)
 
     # Stopping

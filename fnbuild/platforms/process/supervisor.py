@@ -25,7 +25,6 @@ from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.process import daemon, layout, supervisor_client
-from fnbuild.platforms.process.function_state import should_run
 from fnbuild.platforms.process.isolation import isolated_users
 from fnbuild.platforms.process.layout import (
     launched_processors,
@@ -38,6 +37,7 @@ from fnbuild.platforms.process.processor_handle import ProcessorHandle, attach_p
 from fnbuild.platforms.process.runtime_upgrade import replace_outdated
 from fnbuild.platforms.process.supervised_function import SupervisedFunction
 from fnbuild.platforms.process.supervisor_protocol import SupervisorServer
+from fnbuild.platforms.stored_platform import should_run
 from fnbuild.store import FunctionRow, Store
 
 _GRACE_SECONDS = 15.0

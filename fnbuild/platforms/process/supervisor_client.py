@@ -19,8 +19,8 @@ import fnbuild
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms import Progress
+from fnbuild.platforms.clean_environment import clean_environment
 from fnbuild.platforms.process import daemon
-from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.layout import supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.listeners import peer_pid
 from fnbuild.platforms.process.supervisor_protocol import SupervisorRequest, decode_reply, encode

@@ -59,10 +59,16 @@ class ClaimFolder:
 
 
 @contextlib.contextmanager
-def open_claim(
-    cluster: Cluster, folder: ClaimFolder, image: str, progress: Progress, *, write: bool
+def open_claim(  # noqa: PLR0913
+    cluster: Cluster,
+    folder: ClaimFolder,
+    image: str,
+    progress: Progress,
+    *,
+    write: bool,
+    user: int | None = None,
 ) -> Iterator[ClaimConnection]:
-    """Run a pod with the claim during the block. `image` needs a python3.
+    """Run a pod with the claim during the block. `image` needs a python3; `user` is not its own.
 
     A claim that another pod has mounted is mounted on the same node. Raises `NotFoundError` for a
     missing claim, and `NotReadyError` with the reason if the pod does not start.
@@ -81,6 +87,8 @@ def open_claim(
     node = _mounting_node(cluster, folder)
     name = f"fnbuild-claim-{secrets.token_hex(4)}"
     manifest = _pod_manifest(cluster, folder, name, image, node)
+    if user is not None:
+        manifest["spec"]["securityContext"]["runAsUser"] = user
     location = f" on node {node}, which has the claim" if node else ""
     progress(f"starting pod {name} of {image}{location}")
     cluster.create(manifest)
@@ -163,20 +171,30 @@ def _pod_manifest(cluster: Cluster, folder: ClaimFolder, name: str, image: str, 
 def _wait_until_running(cluster: Cluster, folder: ClaimFolder, name: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        watched = cluster.watch(
-            kinds.POD, folder.namespace, fields=f"metadata.name={name}", seconds=_WATCH_SECONDS
-        )
-        for _, watched_object in watched:
-            pod = Pod(watched_object)
-            if any(status.is_running for status in pod.container_statuses):
-                return
-            if reason := _start_failure(pod):
-                raise NotReadyError(
-                    f"the pod for the claim {folder.claim} does not start: {reason}",
-                    hint="`--image` names an image with python3 that the nodes can pull",
-                )
+        reason = _watch_start(cluster, folder, name)
+        if reason:
+            raise NotReadyError(
+                f"the pod for the claim {folder.claim} does not start: {reason}",
+                hint="`--image` names an image with python3 that the nodes can pull",
+            )
+        if reason is not None:
+            return
     reason = _last_event(cluster, folder.namespace, name) or "its node does not say why"
     raise NotReadyError(f"the pod for the claim {folder.claim} does not start: {reason}")
+
+
+def _watch_start(cluster: Cluster, folder: ClaimFolder, name: str) -> str | None:
+    """Return "" if the pod runs, why it does not start, or None if both are unknown yet."""
+    watched = cluster.watch(
+        kinds.POD, folder.namespace, fields=f"metadata.name={name}", seconds=_WATCH_SECONDS
+    )
+    for _, watched_object in watched:
+        pod = Pod(watched_object)
+        if any(status.is_running for status in pod.container_statuses):
+            return ""
+        if reason := _start_failure(pod):
+            return reason
+    return None
 
 
 def _start_failure(pod: Pod) -> str:
@@ -239,6 +257,14 @@ class ClaimConnection:
 
     def paths(self) -> list[str]:
         return [file.path for file in self.files()]
+
+    def move(self, path: str, target: str) -> None:
+        """Move a file. Raises `PlatformError` if it does not exist, or the target does."""
+        self._request("POST", "/move", {"path": path, "target": target})
+
+    def remove(self, path: str) -> None:
+        """Remove a file, and what was uploaded of it; it need not exist."""
+        self._request("DELETE", "/file", {"path": path})
 
     def _send(self, file: LocalFile, count: CountBytes) -> None:
         offset = int(self._request("GET", "/part", {"path": file.path}))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms.docker import DockerPlatform, inventory
-from tests.engine import EngineResources, call, engine_resources, require_engine
+from fnbuild.platforms.docker import DockerPlatform
+from tests.engine import EngineResources, engine_resources, require_engine
 from tests.platforms.docker.author import Author
 
 
@@ -24,32 +24,11 @@ def namespace(resources: EngineResources) -> str:
 
 
 @pytest.fixture
-def platform(resources: EngineResources, namespace: str, data: Path) -> Iterator[DockerPlatform]:
+def platform(resources: EngineResources, data: Path) -> Iterator[DockerPlatform]:
+    """The platform; everything in the namespace is removed with the resources."""
     platform = DockerPlatform()
-    try:
-        yield platform
-    finally:
-        for objects in inventory.list_functions(platform.engine, namespace):
-            if not objects.is_deployed_by_nuclio:
-                platform.delete(namespace, objects.key.name, image=True)
-        platform.engine.close()
-        for container in call(
-            resources.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"
-        ).split():
-            call(resources.engine, "rm", "--force", "--volumes", container)
-        image_filter = f"reference=*{resources.token}*"
-        revision_filter = f"reference=fnbuild-revisions:{namespace}.*"
-        for reference_filter in (image_filter, revision_filter):
-            images = call(
-                resources.engine,
-                "images",
-                "--filter",
-                reference_filter,
-                "--format",
-                "{{.Repository}}:{{.Tag}}",
-            )
-            for image in images.split():
-                call(resources.engine, "rmi", "--force", image)
+    yield platform
+    platform.engine.close()
 
 
 @pytest.fixture

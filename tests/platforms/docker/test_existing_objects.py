@@ -45,8 +45,11 @@ def test_functions_listen_on_loopback_and_the_bridge_gateway(author: Author) -> 
     gateway = docker_gateway()
     if gateway is None:
         pytest.skip("this machine has no interface docker0")
-    deployment = author.deploy(author.write("hello"))
-    bindings = author.inspect_container()["NetworkSettings"]["Ports"]["8080/tcp"]
+    # Common names of functions are valid.
+    name = "pth.sam_vit.B"
+    deployment = author.deploy(author.write("hello", name=name))
+    assert deployment.details["container"] == f"nuclio-{author.namespace}-{name}"
+    bindings = author.inspect_container(name)["NetworkSettings"]["Ports"]["8080/tcp"]
     assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1", gateway}
     assert listening(deployment.http_port) <= {"127.0.0.1", gateway}
     assert invoke(deployment.http_port, host=gateway) == "hello"
@@ -54,6 +57,9 @@ def test_functions_listen_on_loopback_and_the_bridge_gateway(author: Author) -> 
         f"127.0.0.1:{deployment.http_port}",
         f"{gateway}:{deployment.http_port}",
     )
+    [listed] = author.platform.deployments(author.namespace)
+    assert listed.name == name
+    assert author.platform.delete(author.namespace, name) is True
 
 
 def test_functions_listen_on_all_addresses_on_request(author: Author) -> None:
@@ -67,8 +73,12 @@ def test_functions_listen_on_all_addresses_on_request(author: Author) -> None:
     assert "0.0.0.0" not in {binding["HostIp"] for binding in bindings}
 
 
-def test_an_unknown_address_changes_nothing(author: Author) -> None:
+def test_status_requests_reach_the_handler_and_an_unknown_address_changes_nothing(
+    author: Author,
+) -> None:
     first = author.deploy(author.write("old"))
+    with urllib.request.urlopen(f"http://127.0.0.1:{first.http_port}/status", timeout=60) as reply:
+        assert reply.read() == b"old"
     before = author.inspect_container()["Id"]
     with pytest.raises(InputError, match=r"no address 198\.51\.100\.7"):
         author.deploy(author.write("new"), listen="loopback,198.51.100.7")
@@ -194,16 +204,6 @@ def test_containers_join_an_existing_network(author: Author, resources: EngineRe
         author.docker("network", "rm", network)
 
 
-@pytest.mark.parametrize("name", ["pth.sam_vit.B", "YOLO-v8"])
-def test_common_function_names_are_valid(author: Author, name: str) -> None:
-    deployment = author.deploy(author.write("hello", name=name))
-    assert deployment.details["container"] == f"nuclio-{author.namespace}-{name}"
-    assert [deployment.name for deployment in author.platform.deployments(author.namespace)] == [
-        name
-    ]
-    assert author.platform.delete(author.namespace, name) is True
-
-
 def test_volumes_and_variables_reach_the_handler(author: Author, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
@@ -223,12 +223,17 @@ def test_volumes_and_variables_reach_the_handler(author: Author, tmp_path: Path)
     - volume: {{name: v, hostPath: {{path: {models}}}}}
       volumeMount: {{name: v, mountPath: /models, readOnly: true}}
     """
-    deployment = author.deploy(author.write_code(code, spec=spec))
+    name = "YOLO-v8"
+    deployment = author.deploy(author.write_code(code, name=name, spec=spec))
+    assert deployment.details["container"] == f"nuclio-{author.namespace}-{name}"
+    [listed] = author.platform.deployments(author.namespace)
+    assert listed.name == name
     assert json.loads(invoke(deployment.http_port)) == [
         "heavy",
         "Read-only file system",
         "it's $HOME",
     ]
+    assert author.platform.delete(author.namespace, name) is True
 
 
 def test_functions_of_nuclio_are_listed_and_protected(
@@ -320,11 +325,3 @@ def test_a_missing_engine_is_an_error(
 
 def test_the_platform_has_two_names() -> None:
     assert lookup("docker").name == lookup("local").name == DockerPlatform.name
-
-
-def test_status_requests_at_the_port_reach_the_handler(author: Author) -> None:
-    deployment = author.deploy(author.write("hello"))
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{deployment.http_port}/status", timeout=60
-    ) as reply:
-        assert reply.read() == b"hello"

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from fnbuild.cli.app import run
-from fnbuild.deploy import exports, pipeline
+from fnbuild.deploy import artifacts, exports, pipeline
 from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
+from fnbuild.function import reader
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.docker import DockerPlatform
 from tests.conftest import ROOT
@@ -37,8 +38,9 @@ def run_image(author: Author, image: str, policy: str, *, offline: bool = False)
 
 
 def built_image(author: Author, word: str) -> str:
-    """Deploy a function that answers the word, and return its image."""
-    return str(author.deploy(author.write(word, name=word)).details["image"])
+    """Build the image of a function that answers the word."""
+    loaded = reader.load_function(author.write(word, name=word))
+    return artifacts.build_image(loaded, author.resources.engine, print).reference
 
 
 def test_the_pull_policy_decides_on_pulls(author: Author, tmp_path: Path) -> None:

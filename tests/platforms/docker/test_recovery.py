@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
 from fnbuild.datadir import make_private_dir
+from fnbuild.deploy import pipeline
 from fnbuild.deploy.pipeline import DeployRequest, prepare
 from fnbuild.errors import BusyError, ConflictError
 from fnbuild.platforms import FunctionKey
@@ -24,6 +25,7 @@ from fnbuild.platforms.docker.labels import DockerKey as EngineKey
 from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.leases import format_age
 from tests import forkserver
+from tests.cluster import function_image
 from tests.dashboard.conftest import running
 from tests.engine import until
 from tests.platforms.docker.author import Author, invoke
@@ -139,14 +141,27 @@ class Scene:
         until("the answer", lambda: answers(self.port, expected))
 
 
+@pytest.fixture(scope="module")
+def image(shared_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The image of the function, which only its variables change."""
+    with function_image(tmp_path_factory.mktemp("image"), CODE) as name:
+        yield name
+
+
 @pytest.fixture
-def scene(author: Author, tmp_path: Path) -> Scene:
-    folder = author.write_code(CODE)
-    config = folder / "function.yaml"
-    config.write_text(config.read_text() + "  env: [{name: WORD, value: one}]\n")
-    deployment = author.deploy(folder)
-    elsewhere = make_private_dir(tmp_path / "elsewhere")
-    return Scene(author, str(deployment.details["image"]), deployment.http_port, elsewhere)
+def empty_scene(author: Author, image: str, tmp_path: Path) -> Scene:
+    """The scene before the first deploy."""
+    spec = "imagePullPolicy: Never\nenv: [{name: WORD, value: one}]"
+    author.write_code(CODE, spec=spec)
+    return Scene(author, image, 0, make_private_dir(tmp_path / "elsewhere"))
+
+
+@pytest.fixture
+def scene(author: Author, empty_scene: Scene) -> Scene:
+    folder, image = author.home / "functions/greeter", empty_scene.image
+    request = DeployRequest(path=folder, platform="local", namespace=author.namespace, image=image)
+    deployment = pipeline.deploy(request, author.progress.append)
+    return replace(empty_scene, port=deployment.http_port)
 
 
 def by_get(scene: Scene) -> None:
@@ -208,8 +223,8 @@ def test_the_next_command_finishes_or_undoes_an_interrupted_switch(scene: Scene,
         assert (second.state, first.state) == ("active", "superseded")
 
 
-def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scene) -> None:
-    author.platform.delete(*scene.key)
+def test_a_killed_first_deploy_is_finished_or_undone(author: Author, empty_scene: Scene) -> None:
+    scene = empty_scene
     scene.kill("after", "start", "1")
     assert author.platform.functions_to_restore().count(scene.key) == 1
     by_get(scene)
@@ -222,12 +237,11 @@ def test_a_killed_first_deploy_is_finished_or_undone(author: Author, scene: Scen
 
 
 def test_a_first_deploy_is_finished_by_the_first_command_that_finds_it_ready(
-    author: Author, scene: Scene
+    empty_scene: Scene,
 ) -> None:
-    author.platform.delete(*scene.key)
-    scene.kill("after", "start", "1", flags=("--env", "START_SECONDS=3"))
-    assert scene.get() == "building"
-    by_get(scene)
+    empty_scene.kill("after", "start", "1", flags=("--env", "START_SECONDS=3"))
+    assert empty_scene.get() == "building"
+    by_get(empty_scene)
 
 
 @pytest.fixture

@@ -26,47 +26,44 @@ def answers(port: int, text: str) -> bool:
         return False
 
 
-def test_a_restarted_container_keeps_its_port(author: Author) -> None:
+def test_restarted_stopped_and_killed_containers(author: Author) -> None:
     deployment = author.deploy(author.write("hello"))
     author.docker("restart", author.container())
     until("the answer", lambda: answers(deployment.http_port, "hello"))
     assert author.deployment().http_port == deployment.http_port
 
+    author.docker("stop", author.container())
+    stopped = author.deployment()
+    assert (stopped.state, stopped.http_port) == ("stopped", 0)
+    assert f"docker start {author.container()}" in stopped.message
 
-def test_a_killed_processor_is_restarted(author: Author) -> None:
-    deployment = author.deploy(author.write("hello"))
+    author.docker("start", author.container())
+    until("the answer", lambda: answers(deployment.http_port, "hello"))
     processor = author.inspect_container()["State"]["Pid"]
     assert processor in author.platform.engine.processes(author.container())
+    restarts = author.inspect_container()["RestartCount"]
     try:
         os.kill(processor, signal.SIGKILL)
     except (PermissionError, ProcessLookupError):
         pytest.skip("the engine's processes are not this machine's, or not this user's")
-    until("another start", lambda: author.inspect_container()["RestartCount"] == 1)
+    until("another start", lambda: author.inspect_container()["RestartCount"] == restarts + 1)
     until("the answer", lambda: answers(deployment.http_port, "hello"))
     assert author.deployment().http_port == deployment.http_port
 
 
-def test_redeploy_creates_a_removed_container_again(
-    author: Author, platform: DockerPlatform
-) -> None:
-    deployment = author.deploy(author.write("hello"))
-    author.docker("rm", "--force", author.container())
-    removed = author.deployment()
-    assert (removed.state, removed.http_port) == ("unhealthy", 0)
-    assert "redeploy greeter" in removed.message
-    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
-    assert redeployed.http_port == deployment.http_port
-    assert invoke(redeployed.http_port) == "hello"
-
-
-def test_restore_creates_a_removed_container_again(
-    author: Author, platform: DockerPlatform
-) -> None:
+def test_a_removed_container_is_created_again(author: Author, platform: DockerPlatform) -> None:
     deployment = author.deploy(author.write("hello"))
     key = FunctionKey(author.namespace, "greeter")
     assert key not in platform.functions_to_restore()
     assert platform.restore(author.progress.append, key) == ()
     author.docker("rm", "--force", author.container())
+    removed = author.deployment()
+    assert (removed.state, removed.http_port) == ("unhealthy", 0)
+    assert "redeploy greeter" in removed.message
+    assert key in platform.functions_to_restore()
+    # A function that is being changed is not restored.
+    with function_lock(*key, "deployed"), pytest.raises(ConflictError, match="being deployed"):
+        platform.restore(author.progress.append, key)
     assert key in platform.functions_to_restore()
     assert platform.restore(author.progress.append, key) == ("greeter",)
     assert key not in platform.functions_to_restore()
@@ -79,19 +76,20 @@ def test_restore_creates_a_removed_container_again(
     assert invoke(restored.http_port) == "hello"
     # The function is unchanged, so a deploy of the same code has nothing to do.
     assert author.deploy(author.write("hello")).revision == 1
-    assert author.deploy(author.write("goodbye")).revision == 2
 
+    author.docker("rm", "--force", author.container())
+    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert redeployed.http_port == deployment.http_port
+    assert invoke(redeployed.http_port) == "hello"
+    assert author.deploy(author.write("goodbye")).revision == redeployed.revision + 1
 
-def test_a_function_without_its_image_is_not_restored(
-    author: Author, platform: DockerPlatform
-) -> None:
-    author.deploy(author.write("hello"))
+    # Without its image it cannot be restored.
     image = author.inspect_container()["Image"]
     author.docker("rm", "--force", author.container())
     author.docker("rmi", "--force", image)
     with pytest.raises(PreconditionError, match="no code of greeter"):
-        platform.restore(author.progress.append, FunctionKey(author.namespace, "greeter"))
-    assert FunctionKey(author.namespace, "greeter") in platform.functions_to_restore()
+        platform.restore(author.progress.append, key)
+    assert key in platform.functions_to_restore()
 
 
 def test_stopped_and_disabled_functions_are_not_restored(
@@ -130,17 +128,6 @@ def test_restore_finishes_a_switch_of_a_killed_deploy(
     assert invoke(deployment.http_port) == "hello"
     assert len(engine.containers((f"nuclio.io/namespace={author.namespace}",))) == 1
     assert key not in platform.functions_to_restore()
-
-
-def test_a_function_that_is_being_changed_is_not_restored(
-    author: Author, platform: DockerPlatform
-) -> None:
-    author.deploy(author.write("hello"))
-    author.docker("rm", "--force", author.container())
-    key = FunctionKey(author.namespace, "greeter")
-    with function_lock(*key, "deployed"), pytest.raises(ConflictError, match="being deployed"):
-        platform.restore(author.progress.append, key)
-    assert key in platform.functions_to_restore()
 
 
 def test_a_deploy_from_elsewhere_is_reported(
@@ -186,14 +173,6 @@ def test_restore_continues_after_a_function_that_cannot_be_restored(
         progress: list[str] = []
         assert platform.restore(progress.append) == ("greeter",)
     assert any(line.startswith("other: other is being deployed") for line in progress)
-
-
-def test_a_manually_stopped_container_is_reported(author: Author) -> None:
-    author.deploy(author.write("hello"))
-    author.docker("stop", author.container())
-    deployment = author.deployment()
-    assert (deployment.state, deployment.http_port) == ("stopped", 0)
-    assert f"docker start {author.container()}" in deployment.message
 
 
 def test_a_disabled_function_is_in_standby_until_enabled(author: Author) -> None:

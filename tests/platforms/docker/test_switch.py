@@ -189,38 +189,29 @@ def test_a_failed_deploy_names_the_serving_revision(author: Author) -> None:
     assert failure.value.hint is None
 
 
-def test_a_gpu_limit_without_a_gpu_is_refused(author: Author) -> None:
-    first = author.deploy(author.write("old"))
-    if "nvidia" in author.docker("info", "--format", "{{json .Runtimes}}"):
-        pytest.skip("this engine has a GPU to give")
-    limits = 'resources: {limits: {"nvidia.com/gpu": 1}}'
-    with pytest.raises(PreconditionError, match="GPU") as failure:
-        author.deploy(author.write("new", spec=limits))
-    assert "Container Toolkit" in (failure.value.hint or "")
-    assert (failure.value.hint or "").startswith("revision 1 ")
-    assert "starting a trial container beside the one that serves" not in author.progress
-    assert invoke(first.http_port) == "old"
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("def handler(context, event)\n", "SyntaxError"),
-        ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
-    ],
-)
-def test_code_that_cannot_be_imported_leaves_a_gpu_container_running(
-    author: Author, code: str, reason: str
-) -> None:
+def test_a_deploy_with_a_gpu_limit_that_fails_leaves_the_container_running(author: Author) -> None:
     first = author.deploy(author.write("old"))
     before = author.inspect_container()["State"]["StartedAt"]
     limits = 'resources: {limits: {"nvidia.com/gpu": 1}}'
-    with pytest.raises(NotReadyError, match="revision 2 of greeter did not") as failure:
-        author.deploy(author.write_code(code, spec=limits))
-    assert reason in failure.value.message
-    assert "main.py" in (failure.value.detail or "")
-    assert (failure.value.hint or "").startswith("revision 1 goes on serving")
-    assert author.inspect_container()["State"]["StartedAt"] == before
+    for number, code, reason in (
+        (2, "def handler(context, event)\n", "SyntaxError"),
+        (3, "import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
+    ):
+        with pytest.raises(NotReadyError, match=f"revision {number} of greeter did not") as failure:
+            author.deploy(author.write_code(code, spec=limits))
+        assert reason in failure.value.message
+        assert "main.py" in (failure.value.detail or "")
+        assert (failure.value.hint or "").startswith("revision 1 goes on serving")
+        assert author.inspect_container()["State"]["StartedAt"] == before
+        assert invoke(first.http_port) == "old"
+
+    if "nvidia" in author.docker("info", "--format", "{{json .Runtimes}}"):
+        return  # the engine has a GPU to give
+    with pytest.raises(PreconditionError, match="GPU") as refusal:
+        author.deploy(author.write("new", spec=limits))
+    assert "Container Toolkit" in (refusal.value.hint or "")
+    assert (refusal.value.hint or "").startswith("revision 1 ")
+    assert "starting a trial container beside the one that serves" not in author.progress
     assert invoke(first.http_port) == "old"
 
 
@@ -235,6 +226,7 @@ def test_concurrent_deploys_are_refused(author: Author) -> None:
 
 def test_the_built_image_runs_although_its_name_moves(author: Author) -> None:
     author.deploy(author.write("old"))
+    check_that_a_killed_deploy_is_cleaned_up(author)
     old = author.inspect_container()["Image"]
     folder = author.write("new")
 
@@ -248,9 +240,8 @@ def test_the_built_image_runs_although_its_name_moves(author: Author) -> None:
     assert author.inspect_container()["Image"] != old
 
 
-def test_redeploy_cleans_up_after_a_killed_deploy(author: Author) -> None:
-    author.deploy(author.write("hello"))
-    # The state after a deploy was killed right after the start of the new container.
+def check_that_a_killed_deploy_is_cleaned_up(author: Author) -> None:
+    """Create the state after a deploy was killed right after the start of the new container."""
     name = author.container()
     author.docker("rename", name, f"{name}.fnbuild-next")
     assert author.deployment().state == "ready"
@@ -258,8 +249,8 @@ def test_redeploy_cleans_up_after_a_killed_deploy(author: Author) -> None:
     assert redeployed.details["container"] == name
 
 
-def test_an_update_after_a_rollback_keeps_the_code(
-    author: Author, platform: DockerPlatform
+def test_an_update_after_a_rollback_keeps_the_code_and_old_revisions_are_removed(
+    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     author.deploy(author.write("one"))
     author.deploy(author.write("two"))
@@ -269,18 +260,12 @@ def test_an_update_after_a_rollback_keeps_the_code(
         namespace=author.namespace,
         overrides=Function(spec=Spec(description="newer")),
     )
+    monkeypatch.setattr(records, "MAX_REVISIONS", 1)
     deployment = pipeline.update(platform, request, author.progress.append)
     assert (deployment.function.spec.description, invoke(deployment.http_port)) == ("newer", "one")
-
-
-def test_only_the_newest_revisions_are_kept(
-    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(records, "MAX_REVISIONS", 1)
-    author.deploy(author.write("one"))
-    author.deploy(author.write("two"))
     numbers = [revision.number for revision in platform.revisions(author.namespace, "greeter")]
-    assert numbers == [2]
+    assert numbers == [4]
     tags = author.docker("images", "--format", "{{.Tag}}", "fnbuild-revisions")
-    assert f"{author.namespace}.greeter.2" in tags
-    assert f"{author.namespace}.greeter.1" not in tags
+    assert f"{author.namespace}.greeter.4" in tags
+    for number in (1, 2, 3):
+        assert f"{author.namespace}.greeter.{number}" not in tags

@@ -10,16 +10,16 @@ import pytest
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import own_namespace, require_cluster
-from tests.engine import call, require_engine, require_image
+from tests.engine import discard_images, require_engine, require_image
+from tests.platforms.crds import KSERVE_KINDS, install_definitions
 from tests.platforms.kserve.controller import StandardController
-from tests.platforms.kserve.definitions import install_definitions
 
 
 @pytest.fixture(scope="session")
 def kserve_cluster() -> Cluster:
     """The current cluster with KServe's definitions."""
     cluster = require_cluster()
-    install_definitions(cluster)
+    install_definitions(cluster, KSERVE_KINDS)
     return cluster
 
 
@@ -43,8 +43,4 @@ def platform(namespace: str, data: Path) -> KServePlatform:
 def built_images(namespace: str, shared_layers: None) -> Iterator[None]:
     """Remove the images that are named for the namespace after the test."""
     yield
-    engine = require_engine()
-    names = ("--filter", f"reference={namespace}*", "--format", "{{.Repository}}:{{.Tag}}")
-    # Containers of terminating pods keep their image until they end.
-    for image in call(engine, "images", *names).split():
-        call(engine, "rmi", "--force", image)
+    discard_images(namespace)

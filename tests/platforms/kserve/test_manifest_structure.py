@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.platforms import kserve
-from tests.platforms.kserve.schemas import CRD_KINDS, load_crd
+from tests.platforms.crds import KSERVE_KINDS, load_crd
 
 FILE = Path(kserve.__file__).parent / "manifest_structure.json"
 
@@ -62,10 +62,10 @@ class Definitions:
 def structure() -> str:
     definitions = Definitions()
     specs = {}
-    for kind in CRD_KINDS:
-        for version in load_crd(kind)["spec"]["versions"]:
+    for kind in KSERVE_KINDS:
+        for version in load_crd(kind.name)["spec"]["versions"]:
             schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-            specs[f"{kind}/{version['name']}"] = definitions.shape(schema, kind)
+            specs[f"{kind.name}/{version['name']}"] = definitions.shape(schema, kind.name)
     lines = [f"{json.dumps(name)}: {json.dumps(shape)}"
              for name, shape in definitions.by_name.items()]  # fmt: skip
     text = ",\n".join(lines)

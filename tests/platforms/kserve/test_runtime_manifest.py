@@ -11,8 +11,8 @@ from fnbuild.function.kserve_settings import kserve_settings
 from fnbuild.platforms.kserve.admission import manifest_warnings, runtime_problems
 from fnbuild.platforms.kserve.runtime_manifest import render_runtime
 from fnbuild.platforms.kserve.warnings import configuration_warnings
+from tests.platforms.crds import schema_errors
 from tests.platforms.kserve.samples import function, revision
-from tests.platforms.kserve.schemas import schema_errors
 
 SETTINGS = {
     "servingRuntime": {

@@ -10,8 +10,8 @@ import pytest
 from fnbuild.platforms.kserve.admission import manifest_warnings, service_problems
 from fnbuild.platforms.kserve.pod_fields import Mode
 from fnbuild.platforms.kserve.service_manifest import ServiceContext, render_service
+from tests.platforms.crds import schema_errors
 from tests.platforms.kserve.samples import SKLEARN, function, revision, service
-from tests.platforms.kserve.schemas import schema_errors
 
 FULL = function(
     "detector",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from fnbuild.platforms import ServiceStatus
-from fnbuild.platforms.kserve.service_status import InferenceService, is_rolled_out, pod_failure
-from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
+from fnbuild.platforms.kserve.service_status import InferenceService, is_rolled_out
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
 
 READY = {"type": "Ready", "status": "True"}
 
@@ -92,39 +90,3 @@ def test_failures_that_kserve_reports_have_a_remedy() -> None:
     assert service({}).failure is None
     earlier = {"modelStatus": {"transitionStatus": "UpToDate", "lastFailureInfo": info}}
     assert service(earlier).failure is None
-
-
-def pod(state: dict[str, Any], *, init: bool = False, **fields: Any) -> Pod:
-    status = {"name": "kserve-container", "state": state, **fields}
-    key = "initContainerStatuses" if init else "containerStatuses"
-    return Pod({"metadata": {"name": "p"}, "status": {key: [status]}})
-
-
-@pytest.mark.parametrize(
-    ("state", "text"),
-    [
-        ({"waiting": {"reason": "ErrImagePull", "message": "not found"}}, "not found"),
-        ({"waiting": {"reason": "CreateContainerConfigError"}}, "cannot start kserve-container"),
-        ({"terminated": {"exitCode": 3}}, "exit status 3"),
-        ({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "out of memory"),
-    ],
-)
-def test_pods_that_cannot_recover_are_failures(state: dict[str, Any], text: str) -> None:
-    failure = pod_failure([pod(state)])
-    assert failure is not None
-    assert text in failure.text
-
-
-def test_pods_that_start_or_run_are_no_failures() -> None:
-    assert pod_failure([pod({"waiting": {"reason": "ContainerCreating"}})]) is None
-    assert pod_failure([pod({"terminated": {"exitCode": 0}}, init=True)]) is None
-    ended = {"lastState": {"terminated": {"exitCode": 1}}}
-    assert pod_failure([pod({"running": {}}, **ended)]) is None
-
-
-def test_a_failed_download_names_its_container() -> None:
-    failed = pod({"terminated": {"exitCode": 1}}, init=True)
-    failed["status"]["initContainerStatuses"][0]["name"] = "storage-initializer"
-    failure = pod_failure([failed])
-    assert failure is not None
-    assert failure.container == "storage-initializer"

@@ -13,9 +13,11 @@ import pytest
 
 from fnbuild.cli.app import run
 from fnbuild.errors import FnbuildError
+from fnbuild.function.reader import load_function
 from fnbuild.platforms.kserve.platform import KServePlatform
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.runtime.http.client import request
+from tests.containers import bases
 from tests.engine import PYTHON_IMAGE, engine_resources, require_engine, until
 from tests.environments import environment_python
 from tests.platforms.kserve.test_storage_initializer import namespace, server
@@ -90,9 +92,11 @@ def test_the_article_about_serving_runtimes(
 
     # The image is built and becomes a runtime; the shared defaults stay as they are. A push would
     # take too long, and the node has the images of the engine.
+    function = ROOT / "functions/sklearn/classifier"
+    bases.with_lines_of(load_function(function).function)
     with engine_resources(require_engine()) as resources:
         deploy = (
-            *("deploy", "example-runtime", "--path", ROOT / "functions/sklearn/classifier"),
+            *("deploy", "example-runtime", "--path", function),
             *("--base-image", PYTHON_IMAGE, "--image", resources.image("runtime")),
         )
         command(*deploy)

@@ -10,8 +10,8 @@ import yaml
 from fnbuild.errors import InputError
 from fnbuild.platforms.kserve.admission import service_problems
 from fnbuild.platforms.kserve.v1alpha2 import is_kfserving, to_v1beta1
+from tests.platforms.crds import schema_errors
 from tests.platforms.kserve.article_manifests import KFSERVING
-from tests.platforms.kserve.schemas import schema_errors
 
 MOBILENET = yaml.safe_load(KFSERVING.format(image="someone/transformer:1"))
 

@@ -11,7 +11,7 @@ from fnbuild.cli.app import run
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from tests.cluster import function_image, own_namespace
-from tests.engine import call, require_engine
+from tests.engine import discard_images
 from tests.platforms.kubernetes.author import Author, Commands
 
 
@@ -23,17 +23,8 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def platform(namespace: str, shared_layers: None, data: Path) -> Iterator[KubernetesPlatform]:
-    engine = require_engine()
-    try:
-        yield KubernetesPlatform()
-    finally:
-        name_filter = f"reference={namespace}*"
-        images = call(
-            engine, "images", "--filter", name_filter, "--format", "{{.Repository}}:{{.Tag}}"
-        ).split()
-        # Containers of terminating pods keep their image until they end.
-        for image in images:
-            call(engine, "rmi", "--force", image)
+    yield KubernetesPlatform()
+    discard_images(namespace)
 
 
 FAULTY = """\

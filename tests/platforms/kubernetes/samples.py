@@ -15,6 +15,7 @@ from fnbuild.platforms.kubeclient.kinds import (
     DISRUPTION_BUDGET_V1BETA1,
     HPA_V1,
     HPA_V2BETA2,
+    INTERCEPTOR_ROUTE,
     Kind,
 )
 from fnbuild.platforms.kubernetes.labels import validated_key
@@ -60,11 +61,15 @@ def revision(function: Function, **values: Any) -> RevisionRecord:
 
 
 def render_context(function: Function, **values: Any) -> RenderContext:
-    """Return the context of the oldest cluster, without autoscaling/v2 and batch/v1 CronJobs."""
+    """Return the context of the oldest cluster, without autoscaling/v2 and batch/v1 CronJobs.
+
+    It has KEDA for functions with `scaleToZero`.
+    """
     hpa: Kind = HPA_V2BETA2 if uses_custom_metrics(function) else HPA_V1
     oldest = {
         "hpa_kind": hpa,
         "cron_job_kind": CRON_JOB_V1BETA1,
         "budget_kind": DISRUPTION_BUDGET_V1BETA1,
+        "route_kind": INTERCEPTOR_ROUTE if function.spec.scale_to_zero else None,
     }
     return RenderContext(**(oldest | values))

@@ -12,11 +12,13 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubernetes import endpoints
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 
 KEY = KubernetesKey("vision", "faces")
+DEPLOYMENT = KubeDeployment({})
 
 
 def service(node_port: int = 0, **status: Any) -> Raw:
@@ -34,7 +36,7 @@ def rule(host: str, *paths: str) -> Raw:
 
 
 def test_node_ports_are_external_addresses() -> None:
-    objects = FunctionObjects(KEY, {}, service(30123))
+    objects = FunctionObjects(KEY, DEPLOYMENT, service(30123))
     assert endpoints.node_port(objects.service) == 30123
     assert endpoints.external_addresses(objects, ("10.0.0.1", "fd00::1")) == (
         "10.0.0.1:30123",
@@ -44,7 +46,7 @@ def test_node_ports_are_external_addresses() -> None:
 
 
 def test_cluster_services_have_only_internal_addresses() -> None:
-    objects = FunctionObjects(KEY, {}, service())
+    objects = FunctionObjects(KEY, DEPLOYMENT, service())
     assert endpoints.node_port(objects.service) == 0
     assert endpoints.external_addresses(objects, ("10.0.0.1",)) == ()
     assert endpoints.internal_addresses(FunctionObjects(KEY, None, service())) == ()
@@ -52,7 +54,7 @@ def test_cluster_services_have_only_internal_addresses() -> None:
 
 def test_addresses_of_load_balancers_are_external() -> None:
     balancers = {"ingress": [{"ip": "203.0.113.7"}, {"hostname": "lb.example.com"}]}
-    objects = FunctionObjects(KEY, {}, service(30123, loadBalancer=balancers))
+    objects = FunctionObjects(KEY, DEPLOYMENT, service(30123, loadBalancer=balancers))
     assert endpoints.external_addresses(objects, ("10.0.0.1",)) == (
         "10.0.0.1:30123",
         "203.0.113.7:8080",
@@ -66,7 +68,7 @@ def test_hosts_and_paths_of_ingresses_are_external() -> None:
         rule("b.example.com", "/"),
         tls=[{"hosts": ["b.example.com"], "secretName": "mine"}],
     )
-    objects = FunctionObjects(KEY, {}, service(), rules)
+    objects = FunctionObjects(KEY, DEPLOYMENT, service(), rules)
     assert endpoints.external_addresses(objects, ()) == (
         "a.example.com",
         "a.example.com/faces",
@@ -76,11 +78,14 @@ def test_hosts_and_paths_of_ingresses_are_external() -> None:
 
 def test_an_ingress_without_a_host_uses_the_load_balancer() -> None:
     balanced = ingress(rule("", "/faces"), loadBalancer={"ingress": [{"ip": "203.0.113.7"}]})
-    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), balanced), ()) == (
-        "203.0.113.7/faces",
-    )
+    assert endpoints.external_addresses(
+        FunctionObjects(KEY, DEPLOYMENT, service(), balanced), ()
+    ) == ("203.0.113.7/faces",)
     unbalanced = ingress(rule("", "/faces"))
-    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), unbalanced), ()) == ()
+    assert (
+        endpoints.external_addresses(FunctionObjects(KEY, DEPLOYMENT, service(), unbalanced), ())
+        == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,10 @@ def test_hosts_without_permission_to_list_nodes(
     server: str, in_cluster: bool, pods: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     cluster = cast(Cluster, _ClusterWithoutNodes(server, in_cluster, pods))
-    assert endpoints.node_hosts(cluster, [FunctionObjects(KEY, {}, service(30123))]) == expected
+    assert (
+        endpoints.node_hosts(cluster, [FunctionObjects(KEY, DEPLOYMENT, service(30123))])
+        == expected
+    )
 
 
 @dataclass

@@ -33,9 +33,10 @@ def _sources() -> dict[str, tuple[Path, str | None]]:
     sources: dict[str, tuple[Path, str | None]] = {
         path.stem: (path, None) for path in (HERE / "features").glob("*.yaml")
     }
-    for path in (ROOT / "functions").glob("**/function.yaml"):
+    for path in (ROOT / "functions").glob("*/*/function.yaml"):
+        name = f"{path.parent.parent.name}-{path.parent.name}"
         for variant in (None, "cpu", "gpu"):
-            sources[".".join(filter(None, (path.parent.name, variant)))] = (path.parent, variant)
+            sources[".".join(filter(None, (name, variant)))] = (path.parent, variant)
     sources["alphapose"] = (ROOT / "tests/data/functions/alphapose.yaml", None)
     return dict(sorted(sources.items()))
 

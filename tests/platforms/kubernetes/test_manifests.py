@@ -11,6 +11,7 @@ from fnbuild.errors import InputError
 from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import CRON_JOB, HPA_V1, HPA_V2
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
+from fnbuild.runtime.access.credentials import VARIABLE
 from tests.platforms.kubernetes import samples
 
 DEFAULT_SECURITY_CONTEXT = {
@@ -334,3 +335,31 @@ def test_a_function_that_serves_grpc_has_a_second_named_port() -> None:
     (container,) = manifests["Deployment"]["template"]["spec"]["containers"]
     assert {"name": "grpc", "containerPort": 8081, "protocol": "TCP"} in container["ports"]
     assert [port["name"] for port in objects()["Service"]["ports"]] == ["http"]
+
+
+def test_credentials_are_in_a_secret_alone() -> None:
+    """The pods and the CronJobs refer to the Secret; annotations have digests of tokens only."""
+    reference = {"secretKeyRef": {"name": "nuclio-fn.env", "key": "credentials"}}
+    token = {"name": "ci", "sha256": "0" * 64}
+    triggers = {
+        "web": {
+            "kind": "http",
+            "attributes": {"authenticationMode": "api", "authentication": {"tokens": [token]}},
+        },
+        "daily": {"kind": "cron", "attributes": {"schedule": "@daily"}},
+    }
+    spec: Raw = {
+        "triggers": triggers,
+        "platform": {"attributes": {"cronTriggerCreationMode": "kube"}},
+        "env": [{"name": VARIABLE, "valueFrom": reference}, {"name": "OTHER", "value": "1"}],
+    }
+    manifests = objects({"cron_job_kind": CRON_JOB}, **spec)
+    variable = {"name": VARIABLE, "valueFrom": reference}
+    [container] = manifests["CronJob"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [variable]
+    [pod] = manifests["Deployment"]["template"]["spec"]["containers"]
+    assert variable in pod["env"]
+    del spec["env"]
+    manifests = objects({"cron_job_kind": CRON_JOB}, **spec)
+    [container] = manifests["CronJob"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert "env" not in container

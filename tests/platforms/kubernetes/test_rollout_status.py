@@ -232,6 +232,7 @@ def test_failures_from_before_the_last_change_are_ignored(name: str) -> None:
 
 def test_messages_about_an_older_replica_set_are_ignored() -> None:
     recorded, pods = recording("no-account"), recording("started")["pods"]
+    recorded["deployment"]["status"]["updatedReplicas"] = 1
     template = recorded["deployment"]["spec"]["template"]
     pods[0]["metadata"] |= {
         "labels": template["metadata"]["labels"] | {"pod-template-hash": "newer"},
@@ -346,6 +347,14 @@ def test_the_newest_pods_of_a_template_count() -> None:
     older["metadata"]["labels"]["pod-template-hash"] = "other"
     newest = rollout_status.newest_pods(recorded["deployment"], [older, *recorded["pods"]])
     assert newest == recorded["pods"]
+
+
+def test_a_rollback_is_not_blamed_for_the_failing_pod_that_it_replaces() -> None:
+    recorded = recording("crash")
+    assert status_of(recorded).failure
+    recorded["pods"][0]["spec"]["containers"][0]["args"] = ["of the failed revision"]
+    recorded["deployment"]["status"]["updatedReplicas"] = 0
+    assert not status_of(recorded).failure
 
 
 def test_images_changed_by_admission_are_accepted() -> None:

@@ -39,7 +39,6 @@ CPU = {"requests": {"cpu": "1"}}
         ({"devices": ["/dev/video0"]}, "without effect on the kube platform: devices"),
         ({"triggers": {"web": STREAM}}, f"the kube platform: {FLUSH}"),
         ({"scaleToZero": {"scaleResources": []}, "runtimeAttributes": {"a": 1}}, "scaleToZero, ru"),
-        ({"minReplicas": 0, "maxReplicas": 2, "resources": CPU}, "minReplicas 0 counts as 1"),
         (
             {"minReplicas": 1, "maxReplicas": 2, "targetCPU": 60},
             "cpu 500m and memory 256Mi are requested",

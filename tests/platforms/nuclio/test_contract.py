@@ -9,36 +9,46 @@ from fnbuild.deploy import pipeline
 from fnbuild.errors import NotReadyError, PreconditionError
 from fnbuild.platforms import Platform
 from tests.platforms.contract import *  # noqa: F403
-from tests.platforms.contract import Author
+from tests.platforms.contract import Author, RunningFunction
 
 pytestmark = pytest.mark.system
 
-# Nuclio keeps one revision: there is no first rollback, and so no second one.
-del test_a_second_rollback_goes_further_back  # noqa: F821
+
+class RunningInNuclio(RunningFunction):
+    """Nuclio's dashboard keeps no code, and does not pass on the statistics of processors."""
+
+    def check_recorded_code(self) -> None:
+        assert self.platform.code_folder(self.namespace, "greeter") is None
+
+    def check_statistics(self) -> None:
+        assert self.platform.statistics(self.deployment) == {}
+
+    def check_workers(self) -> None:
+        assert self.deployment.workers == ()
 
 
-def test_rollback_runs_the_previous_revision(platform: Platform, author: Author) -> None:
-    author.deploy("hello")
+@pytest.fixture
+def running_function() -> type[RunningFunction]:
+    return RunningInNuclio
+
+
+def test_redeploys_and_rollbacks(platform: Platform, author: Author) -> None:
+    """Nuclio keeps one revision: there is no first rollback, and so no second one."""
+    first = author.deploy("one")
     with pytest.raises(PreconditionError, match="Nuclio keeps one revision") as failure:
         platform.rollback(author.namespace, "greeter", None, author.progress.append)
     assert "--run-image" in (failure.value.hint or "")
     [only] = platform.revisions(author.namespace, "greeter")
     assert (only.number, only.state) == (1, "active")
 
-
-def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
-    author.deploy("hello")
-    assert platform.code_folder(author.namespace, "greeter") is None
-
-
-def test_processors_report_statistics(platform: Platform, author: Author) -> None:
-    """Nuclio's dashboard does not pass on the statistics of processors."""
-    assert platform.statistics(author.deploy("hello")) == {}
-
-
-def test_a_deployment_reports_its_workers(platform: Platform, author: Author) -> None:
-    """Nuclio's dashboard does not pass on the workers of processors."""
-    assert author.deploy("hello").workers == ()
+    second = author.deploy("two")
+    assert second.http_port == first.http_port
+    assert second.revision == 2
+    assert author.invoke(second)["greeting"] == "two"
+    author.write("never deployed")
+    redeployed = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert redeployed.http_port == first.http_port
+    assert author.invoke(redeployed)["greeting"] == "two"
 
 
 def test_a_failed_revision_leaves_the_old_one_serving(platform: Platform, author: Author) -> None:

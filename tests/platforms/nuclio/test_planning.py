@@ -230,3 +230,15 @@ def test_a_function_that_serves_grpc_has_a_warning() -> None:
     (warning,) = plan(function(triggers=triggers), None).warnings
     assert warning.startswith("gRPC cannot be reached: Nuclio publishes one port")
     assert plan(function(), None).warnings == ()
+
+
+def test_authentication_is_left_to_nuclio() -> None:
+    basic = {"username": "cvat", "password": "correct-horse"}
+    attributes = {"authenticationMode": "basicAuth", "authentication": {"basicAuth": basic}}
+    closed = function(triggers={"web": {"kind": "http", "attributes": attributes}})
+    (warning,) = plan(closed, None).warnings
+    assert "before 1.17" in warning
+    sent = deploy_config(closed, ARTIFACT, 1)["spec"]
+    assert sent["triggers"]["web"]["attributes"] == attributes
+    # The processor in the image asks for nothing itself.
+    assert "basicAuth" not in str(sent["env"])

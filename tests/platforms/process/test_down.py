@@ -11,7 +11,7 @@ import pytest
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, UnavailableError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.process import ProcessPlatform, daemon, layout, supervisor_client
+from fnbuild.platforms.process import ProcessPlatform, layout, supervisor_client
 from fnbuild.platforms.process.layout import supervisor_lock
 from fnbuild.platforms.process.supervisor_protocol import (
     SupervisorRequest,
@@ -19,6 +19,7 @@ from fnbuild.platforms.process.supervisor_protocol import (
     encode,
 )
 from fnbuild.runtime import sockets
+from fnbuild.runtime.file_locks import is_locked
 from tests.platforms.process.author import NAMESPACE, Author, invoke, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
 
@@ -134,6 +135,6 @@ def test_a_supervisor_that_ends_between_two_requests_is_an_error(
         supervisor_client, "ensure_running", lambda: None
     )  # it was running a moment ago
     end(running.pid)
-    assert wait_for(lambda: not daemon.is_locked(supervisor_lock()))
+    assert wait_for(lambda: not is_locked(supervisor_lock()))
     with pytest.raises(UnavailableError, match="has just ended"):
         supervisor_client.call("restore")

@@ -14,8 +14,8 @@ import fnbuild
 from fnbuild.deploy import pipeline
 from fnbuild.errors import PreconditionError, UsageError
 from fnbuild.platforms import addresses
+from fnbuild.platforms.clean_environment import clean_environment
 from fnbuild.platforms.process import ProcessPlatform, listeners, supervisor_client
-from fnbuild.platforms.process.daemon import clean_environment
 from tests.platforms.process.author import NAMESPACE, Author, invoke, wait_for
 
 pytestmark = pytest.mark.system

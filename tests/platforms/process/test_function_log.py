@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms import LogOptions, LogRecord
-from fnbuild.platforms.process import ProcessPlatform, function_log
+from fnbuild.platforms import LogOptions, LogRecord, function_log
+from fnbuild.platforms.process import ProcessPlatform
 from tests.platforms.process.author import NAMESPACE, Author, invoke, wait_for
 
 pytestmark = pytest.mark.system

@@ -21,6 +21,7 @@ from fnbuild.platforms.process.isolation import inaccessible_part, isolated_user
 from fnbuild.platforms.process.layout import control_socket, launch_path
 from fnbuild.platforms.process.processor_client import read_status
 from tests import storage_servers
+from tests.platforms.group_members import annotate, sleep_state
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -337,3 +338,14 @@ def test_the_import_check_runs_as_the_user_of_the_function(
     deployment = author.deploy(author.write("new", spec=gpu))
     assert invoke(deployment.http_port) == "new"
     assert not [line for line in author.progress if "inconclusive" in line]
+
+
+def test_isolated_functions_share_a_gpu_group(
+    author: Author, platform: ProcessPlatform, data: Path
+) -> None:
+    first = author.deploy(annotate(author.write("one", name="one")))
+    second = author.deploy(annotate(author.write("two", name="two")))
+    assert invoke(first.http_port) == "one"
+    assert sleep_state(platform.deployment(NAMESPACE, "two")) == "asleep"
+    assert invoke(second.http_port) == "two"
+    assert (data / "gpu-groups").stat().st_mode & 0o777 == 0o700

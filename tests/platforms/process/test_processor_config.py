@@ -63,7 +63,7 @@ def test_the_processor_accepts_its_configuration() -> None:
     timer = config.triggers["timer"]
     assert (timer.allocator, timer.attributes) == ("mine", {"interval": 90.0})
     trigger = config.triggers["web"]
-    assert trigger.batch == (4, 0.02)
+    assert trigger.batch == (4, 0.02, False)
     assert timer.batch is None
     assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)
     assert trigger.termination_timeout == 2.0

@@ -9,9 +9,12 @@ from typing import TypeVar
 
 import msgspec
 
+from fnbuild.builder.processor_settings import sleep_seconds
 from fnbuild.errors import ForbiddenError
-from fnbuild.platforms import Statistics
-from fnbuild.platforms.kubeclient import kinds, logs
+from fnbuild.function.types import Function
+from fnbuild.names import PROCESSOR_PATH
+from fnbuild.platforms import RecordingAction, SleepAction, Statistics
+from fnbuild.platforms.kubeclient import commands, kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, KubeEvent, Node, Pod
 from fnbuild.platforms.kubernetes import pod_status
@@ -22,11 +25,13 @@ from fnbuild.platforms.kubernetes.pod_status import PodFinding
 from fnbuild.platforms.processor_status import (
     ADMIN_PORT,
     ProcessorStatus,
+    SleepAnswer,
     decode_status,
     parse_metrics,
 )
 
 _MAX_THREADS = 8
+_RECORDING_SECONDS = 600.0
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -141,6 +146,22 @@ def query_statistics(
 
     results = zip(pods, _map_concurrently(of_one, pods), strict=True)
     return {pod: statistics for pod, statistics in results if statistics is not None}
+
+
+def change_sleep(cluster: Cluster, pod: Pod, function: Function, action: SleepAction) -> None:
+    """Have a pod's processor sleep or wake, as `Platform.change_sleep` does."""
+    command = [PROCESSOR_PATH, f"--{action}"]
+    limit = sleep_seconds(function, action)
+    output = commands.run_command(cluster, pod.namespace, pod.name, CONTAINER, command, limit)
+    SleepAnswer.check(output, function.metadata.name, action)
+
+
+def read_recording(cluster: Cluster, pod: Pod, action: RecordingAction) -> bytes:
+    """List, export or clear the recording in a pod, as `Platform.recordings` does."""
+    command = [PROCESSOR_PATH, "--recording", action]
+    return commands.run_command(
+        cluster, pod.namespace, pod.name, CONTAINER, command, _RECORDING_SECONDS
+    )
 
 
 def _status_from_log(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:

@@ -80,7 +80,10 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
     pod_findings = [
         (pod, finding)
         for pod in running
-        if (finding := _pod_finding(pod, observations)) is not None
+        # Without updated replicas, these pods are another revision's, whose template has the same
+        # fields and more.
+        if kube_deployment.updated_replicas
+        and (finding := _pod_finding(pod, observations)) is not None
     ]
     rejection = _creation_failure(kube_deployment, running, observations) or _paused_finding(
         kube_deployment

@@ -18,7 +18,10 @@ from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.objects import KubeObject, Node
 from fnbuild.platforms.kubeclient.permissions import check_permissions
 from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
-from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
+from fnbuild.platforms.kubernetes.doctor.permissions import (
+    KEDA_PERMISSIONS,
+    REQUIRED_PERMISSIONS,
+)
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR
 from fnbuild.platforms.kubernetes.pod_status import join_words, parse_timestamp
 
@@ -98,7 +101,8 @@ class _Examination:
         yield from run_checks(checks, areas, stopped)
 
     def _check_permissions(self) -> Iterator[Finding]:
-        return check_permissions(self.cluster, self.namespace, REQUIRED_PERMISSIONS)
+        served = (item for item in KEDA_PERMISSIONS if self.cluster.serves(item.kind))
+        return check_permissions(self.cluster, self.namespace, (*REQUIRED_PERMISSIONS, *served))
 
     def _check_namespace(self) -> Iterator[Finding]:
         yield self._namespace_problem() or Finding(

@@ -79,3 +79,9 @@ REQUIRED_PERMISSIONS = (
     ),
 )
 """The permissions, most important first."""
+
+KEDA_PERMISSIONS = tuple(
+    Permission(kind, ("get", *CHANGE), "functions with minReplicas 0 keep a pod", role="")
+    for kind in (kinds.SCALED_OBJECT, kinds.INTERCEPTOR_ROUTE, kinds.HTTP_SCALED_OBJECT)
+)
+"""Those that are needed as well for each of these kinds that a cluster serves."""

@@ -28,6 +28,7 @@ from fnbuild.platforms.kubernetes.manifests import pods
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, placement, pull_policy
 from fnbuild.platforms.kubernetes.manifests.scaling import replica_bounds
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
+from fnbuild.runtime.access.credentials import VARIABLE
 
 CREATION_MODE_VARIABLE = "NUCLIO_CRON_TRIGGER_CREATION_MODE"
 """The default mode: `kube` creates CronJobs, `processor` runs the triggers in the pods."""
@@ -108,6 +109,9 @@ def _job_pod(revision: RevisionRecord, function: Function, event: object, pull_s
         "resources": {"requests": dict(_REQUESTS)},
         "securityContext": pods.function_security_context(function),
     }
+    # The processor sends the token in it; other functions' jobs stay as they are.
+    if token := [item for item in pods.environment(function) if item["name"] == VARIABLE]:
+        container["env"] = token
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fnbuild.builder.grpc_packages import serves_grpc
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient.kinds import INGRESS, NETWORK_POLICY, SERVICE
-from fnbuild.platforms.kubernetes import labels
+from fnbuild.platforms.kubeclient.object_names import is_valid_namespace
 from fnbuild.platforms.kubernetes.labels import PROJECT
 from fnbuild.platforms.kubernetes.manifests.pods import (
     GRPC_PORT,
@@ -125,11 +125,12 @@ def _sidecar_ports(function: Function) -> list[Raw]:
 
 
 def ingress_manifest(
-    revision: RevisionRecord, function: Function, *, has_class: bool
+    revision: RevisionRecord, function: Function, *, service: str, has_class: bool
 ) -> Raw | None:
-    """Return the Ingress, or None. Raises `InputError` for templates that cannot be filled in.
+    """Return the Ingress, which leads to a Service, or None.
 
-    Without `has_class`, the cluster has no field for the class, and an annotation is used.
+    Without `has_class`, the cluster has no field for the class, and an annotation is used. Raises
+    `InputError` for templates that cannot be filled in.
 
     The rules are Nuclio's (pkg/platform/kube/functionres/lazy.go), except for two annotations: its
     nginx configuration snippet is omitted because current controllers reject it; the maximum body
@@ -149,7 +150,7 @@ def ingress_manifest(
         if not isinstance(settings, dict):
             raise InputError(f"{config_key} is no mapping", hint="with `host` and `paths`")
         host = _ingress_host(revision, function, settings, config_key)
-        rules.append(_ingress_rule(revision, function, settings, host, config_key))
+        rules.append(_ingress_rule(service, function, settings, host, config_key))
         secrets += _ingress_tls(settings, host)
     body_size = trigger.attributes.get("maxRequestBodySize") or _DEFAULT_BODY_SIZE
     annotations = {_BODY_SIZE: str(body_size)} | trigger.annotations
@@ -166,9 +167,9 @@ def ingress_manifest(
 
 
 def _ingress_rule(
-    revision: RevisionRecord, function: Function, settings: Raw, host: str, config_key: str
+    service: str, function: Function, settings: Raw, host: str, config_key: str
 ) -> Raw:
-    backend: Raw = {"service": {"name": revision.key.object_name, "port": {"name": HTTP_PORT_NAME}}}
+    backend: Raw = {"service": {"name": service, "port": {"name": HTTP_PORT_NAME}}}
     kind = settings.get("pathType") or "ImplementationSpecific"
     templates = [str(path) for path in settings.get("paths") or ["/"]]
     filled = [_fill_template(path, function, f"{config_key}.paths") for path in templates]
@@ -251,7 +252,7 @@ def allowed_namespaces(function: Function) -> tuple[str, ...]:
     entries = [*entries, *os.environ.get(ALLOW_FROM_VARIABLE, "").split(",")]
     namespaces = tuple(dict.fromkeys(str(entry).strip() for entry in entries if str(entry).strip()))
     for name in namespaces:
-        if name != ALL_NAMESPACES and not labels.is_valid_namespace(name):
+        if name != ALL_NAMESPACES and not is_valid_namespace(name):
             raise InputError(
                 f"{_ALLOW_FROM_ATTRIBUTE}: {name!r} is no namespace",
                 hint=f"a list of namespaces, or {ALL_NAMESPACES!r} for everyone",
@@ -259,15 +260,17 @@ def allowed_namespaces(function: Function) -> tuple[str, ...]:
     return namespaces
 
 
-def network_policy(revision: RevisionRecord, function: Function) -> Raw | None:
+def network_policy(
+    revision: RevisionRecord, function: Function, proxies: Iterable[str] = ()
+) -> Raw | None:
     """Return the policy, or None for a function that is not hardened.
 
-    It restricts ingress only. The kubelet's probes come from the pod's own node, and network
-    plugins always allow them.
+    `proxies` are namespaces of proxies that need access. The policy restricts ingress only. The
+    kubelet's probes come from the pod's own node, and network plugins always allow them.
     """
     if not is_hardened(function):
         return None
-    namespaces = allowed_namespaces(function)
+    namespaces = dict.fromkeys([*allowed_namespaces(function), *proxies])
     peers: list[Raw] = [{"podSelector": {}}]
     peers += [
         {"namespaceSelector": {"matchLabels": {_NAMESPACE_LABEL: name}}}

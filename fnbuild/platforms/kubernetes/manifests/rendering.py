@@ -12,8 +12,8 @@ from fnbuild.function.secret_references import SecretReferences
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient.kinds import DEPLOYMENT, DISRUPTION_BUDGET, Kind
-from fnbuild.platforms.kubernetes.labels import REVISION_ANNOTATIONS
-from fnbuild.platforms.kubernetes.manifests import scaling
+from fnbuild.platforms.kubernetes.labels import REVISION_ANNOTATIONS, SCALER
+from fnbuild.platforms.kubernetes.manifests import keda, scaling
 from fnbuild.platforms.kubernetes.manifests.cron_jobs import cron_jobs, uses_cron_jobs
 from fnbuild.platforms.kubernetes.manifests.network import (
     ingress_manifest,
@@ -39,7 +39,7 @@ class RenderContext:
     user may not create any. `has_ingress_class` is True if Ingresses have a field for their class.
     `node_port` is the live one or 0, `pull_secret` the default for functions without one.
     `replicas` is the live number when an autoscaler takes over; None leaves the number to the
-    autoscaler.
+    autoscaler. `route_kind` is the kind of routes of KEDA's HTTP add-on, or None without KEDA.
     """
 
     hpa_kind: Kind
@@ -49,25 +49,35 @@ class RenderContext:
     replicas: int | None = None
     budget_kind: Kind | None = DISRUPTION_BUDGET
     has_ingress_class: bool = True
+    route_kind: Kind | None = None
 
 
 def render_manifests(revision: RevisionRecord, context: RenderContext) -> tuple[Manifest, ...]:
-    """Return Service, Deployment, autoscaler, disruption budget, network policy, Ingress and
-    CronJobs, as far as the function has them.
+    """Return Service, Deployment, autoscaler (or KEDA's objects), disruption budget, network
+    policy, Ingress and CronJobs, as far as the function has them.
 
     Raises `InputError` for values that cannot work.
     """
     function = revision.function
+    route_kind = context.route_kind if keda.scales_to_zero(function) else None
     rendered = [
         service_manifest(revision, function, context.node_port),
-        _deployment(revision, function, context),
+        _deployment(revision, function, context, to_zero=route_kind is not None),
     ]
-    if scaling.has_autoscaler(function):
+    service = keda.proxy_name(revision.key) if route_kind else revision.key.object_name
+    ingress = ingress_manifest(
+        revision, function, service=service, has_class=context.has_ingress_class
+    )
+    if route_kind is not None:
+        rules = ingress["spec"]["rules"] if ingress is not None else ()
+        hosts = [str(rule["host"]) for rule in rules if rule.get("host")]
+        rendered += keda.keda_manifests(revision, function, route_kind, hosts)
+    elif scaling.has_autoscaler(function):
         rendered.append(scaling.autoscaler(revision, function, context.hpa_kind))
     optional = (
         context.budget_kind and disruption_budget(revision, function, context.budget_kind),
-        network_policy(revision, function),
-        ingress_manifest(revision, function, has_class=context.has_ingress_class),
+        network_policy(revision, function, (keda.keda_namespace(),) if route_kind else ()),
+        ingress,
     )
     rendered += [manifest for manifest in optional if manifest]
     rendered += cron_jobs(revision, function, context.cron_job_kind, context.pull_secret)
@@ -109,8 +119,10 @@ def _without_revision_annotations(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": metadata | ({"annotations": kept} if kept else {})}
 
 
-def _deployment(revision: RevisionRecord, function: Function, context: RenderContext) -> Raw:
-    number = scaling.deployment_replicas(function, context.replicas)
+def _deployment(
+    revision: RevisionRecord, function: Function, context: RenderContext, *, to_zero: bool
+) -> Raw:
+    number = scaling.deployment_replicas(function, context.replicas, to_zero=to_zero)
     spec: Raw = {} if number is None else {"replicas": number}
     spec |= {
         "selector": {"matchLabels": revision.key.pod_selector},
@@ -121,4 +133,5 @@ def _deployment(revision: RevisionRecord, function: Function, context: RenderCon
             revision, function, context.pull_secret, cron_jobs=uses_cron_jobs(function)
         ),
     }
-    return DEPLOYMENT.manifest(revision.metadata(revision.annotations()), spec=spec)
+    annotations = revision.annotations() | ({SCALER: keda.SCALER_NAME} if to_zero else {})
+    return DEPLOYMENT.manifest(revision.metadata(annotations), spec=spec)

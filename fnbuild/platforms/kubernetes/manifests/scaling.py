@@ -1,7 +1,8 @@
 """The number of a function's pods: replicas, autoscaler, spread over nodes, disruption budget.
 
 The rules are Nuclio's (pkg/functionconfig/types.go, pkg/platform/kube/functionres/lazy.go), except
-for scale to zero: nothing here wakes a function without pods, so the minimum is 1.
+for scale to zero: without KEDA (see `keda`) nothing wakes a function without pods, so the minimum
+of the autoscaler is 1.
 """
 
 from __future__ import annotations
@@ -41,13 +42,16 @@ def has_autoscaler(function: Function) -> bool:
     return minimum != maximum
 
 
-def deployment_replicas(function: Function, live_replicas: int | None) -> int | None:
+def deployment_replicas(
+    function: Function, live_replicas: int | None, *, to_zero: bool = False
+) -> int | None:
     """Return the replicas of the Deployment, or None to leave them to the autoscaler.
 
     `live_replicas` is set while an autoscaler takes over, so that the number does not drop to 1.
+    With `to_zero`, KEDA is the autoscaler, of functions with a maximum of 1 as well.
     """
     minimum, maximum = replica_bounds(function)
-    if minimum == maximum:
+    if minimum == maximum and not to_zero:
         return minimum
     return None if live_replicas is None else min(max(live_replicas, minimum), maximum)
 
@@ -70,7 +74,7 @@ def autoscaler(revision: RevisionRecord, function: Function, kind: Kind) -> Raw:
     """
     minimum, maximum = replica_bounds(function)
     spec: Raw = {
-        "scaleTargetRef": _scale_target(revision),
+        "scaleTargetRef": scale_target(revision),
         "minReplicas": minimum,
         "maxReplicas": maximum,
     }
@@ -87,7 +91,8 @@ def autoscaler(revision: RevisionRecord, function: Function, kind: Kind) -> Raw:
     return kind.manifest(revision.metadata(), spec=spec)
 
 
-def _scale_target(revision: RevisionRecord) -> Raw:
+def scale_target(revision: RevisionRecord) -> Raw:
+    """Return the reference to the Deployment of an object that scales it."""
     return {"apiVersion": "apps/v1", "kind": "Deployment", "name": revision.key.object_name}
 
 
@@ -135,7 +140,7 @@ def _custom_metric(revision: RevisionRecord, settings: Raw) -> Raw:
     if source == "Object":
         value = {"type": "Value", "value": str(threshold)}
         object_metric = {
-            "describedObject": _scale_target(revision),
+            "describedObject": scale_target(revision),
             "metric": metric,
             "target": value,
         }

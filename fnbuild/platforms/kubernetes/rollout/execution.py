@@ -7,20 +7,22 @@ new pods are ready, so that a failed revision has changed nothing but the Deploy
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.cluster import FIELD_MANAGER, Cluster
 from fnbuild.platforms.kubeclient.manifests import object_identity
 from fnbuild.platforms.kubeclient.secret_store import SecretStore, has_references
 from fnbuild.platforms.kubernetes import endpoints, records
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.leases import FunctionLease
+from fnbuild.platforms.kubernetes.manifests import keda, scaling
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
 from fnbuild.platforms.kubernetes.rollout.import_check import (
@@ -29,12 +31,16 @@ from fnbuild.platforms.kubernetes.rollout.import_check import (
 )
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
     list_cron_jobs,
+    read_keda,
     read_policies,
 )
 from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan, deployment_of
 from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.revision_records import failure_text
+
+# Owns what differs during a rollout only: KEDA's pause, and the pod that proves a revision.
+_ROLLOUT_MANAGER = f"{FIELD_MANAGER}-rollout"
 
 # The time until the failed pods are gone after a rollback.
 _SETTLING_SECONDS = 10.0
@@ -76,6 +82,7 @@ def delete_function(cluster: Cluster, lease: FunctionLease) -> None:
     extras = [(kinds.INGRESS, objects.ingress), (kinds.HPA_V1, objects.hpa)]
     extras += [(cron_kind, obj) for obj in jobs]
     extras += [(kinds.kind_of(obj), obj) for obj in read_policies(cluster, objects.key).objects]
+    extras += [(kinds.kind_of(obj), obj) for obj in read_keda(cluster, objects.key).objects]
     for group in (
         extras,
         [(kinds.SERVICE, objects.service)],
@@ -106,6 +113,35 @@ class Rollout:
             raise self.plan.plan.refusal
         revision = self.plan.revision
         self.progress(f"making revision {revision.number}")
+        with self._paused_keda():
+            self._run(revision)
+
+    @contextmanager
+    def _paused_keda(self) -> Iterator[None]:
+        """Keep KEDA from ending the pods that prove the revision; start one if there is none."""
+        live, scaled_object = self.lease.objects.deployment, self.plan.scaled_object
+        if scaled_object is None:
+            yield
+            return
+        paused = _partial(scaled_object, annotations={keda.PAUSED_ANNOTATION: "true"})
+        self.cluster.apply(paused, force=True, manager=_ROLLOUT_MANAGER)
+        try:
+            maximum = scaling.replica_bounds(self.plan.revision.function)[1]
+            if live is not None and not live.desired_replicas and maximum:
+                self.progress("starting a pod, because KEDA had ended all")
+                single = _partial(live) | {"spec": {"replicas": 1}}
+                self.cluster.apply(single, force=True, manager=_ROLLOUT_MANAGER)
+            yield
+        finally:
+            with suppress(NotFoundError):  # an obsolete one was deleted
+                self._resume_keda(scaled_object)
+
+    def _resume_keda(self, scaled_object: Raw) -> None:
+        kind, namespace = kinds.SCALED_OBJECT, self.plan.objects.key.namespace
+        if self.cluster.get(kind, namespace, scaled_object["metadata"]["name"]) is not None:
+            self.cluster.apply(_partial(scaled_object), force=True, manager=_ROLLOUT_MANAGER)
+
+    def _run(self, revision: RevisionRecord) -> None:
         try:
             self._start()
             ReadinessWait(self.cluster, revision, self.progress).until_ready()
@@ -117,7 +153,7 @@ class Rollout:
 
     def _start(self) -> None:
         for manifest in self.plan.manifests:
-            if manifest["kind"] == "Service" and self.lease.objects.service is None:
+            if self._is_service(manifest) and self.lease.objects.service is None:
                 self._apply([manifest])
         self._check_import()
         # From here on, the Deployment may have changed even if the request fails.
@@ -147,13 +183,17 @@ class Rollout:
             for manifest in self.plan.manifests
             if manifest["kind"] != "Deployment" and self._is_outdated(manifest)
         ]
+        # KEDA reads the route when the ScaledObject appears, and refuses the latter while another
+        # autoscaler is there.
+        last = [obj for obj in outdated if obj["kind"] == kinds.SCALED_OBJECT.name]
         try:
-            self._apply(outdated)
+            self._apply(manifest for manifest in outdated if manifest not in last)
             for manifest in self.plan.obsolete:
                 kind, name = object_identity(manifest)
                 self.progress(f"removing {kind.lower()} {name}")
                 namespace = self.plan.objects.key.namespace
                 self.cluster.delete(kinds.kind_of(manifest), namespace, name)
+            self._apply(last)
             if self.plan.needs_second_apply:
                 # The obsolete autoscaler is deleted, and the old pods are gone.
                 apply_manifest(self.cluster, deployment_of(self.plan.manifests), force=True)
@@ -164,8 +204,13 @@ class Rollout:
             raise
 
     def _is_outdated(self, manifest: Manifest) -> bool:
-        is_applied = manifest["kind"] == "Service" and self.lease.objects.service is None
+        is_applied = self._is_service(manifest) and self.lease.objects.service is None
         return not is_applied and self.plan.is_changed(manifest)
+
+    def _is_service(self, manifest: Manifest) -> bool:
+        """Return True for the function's own Service, and not for that of a proxy."""
+        name = self.plan.objects.key.object_name
+        return object_identity(manifest) == (kinds.SERVICE.name, name)
 
     def _apply(self, manifests: Iterable[Manifest]) -> None:
         forces = self.plan.force_conflicts
@@ -173,7 +218,7 @@ class Rollout:
             for manifest in pool.map(
                 lambda manifest: self.cluster.apply(manifest, force=forces), manifests
             ):
-                if manifest["kind"] == "Service":
+                if self._is_service(manifest):
                     self.lease.node_port = endpoints.node_port(manifest)
 
     # Back
@@ -236,6 +281,12 @@ class Rollout:
     def _add_hint(self, error: BaseException, text: str) -> None:
         if isinstance(error, FnbuildError):
             error.hint = f"{text}; {error.hint}" if error.hint else text
+
+
+def _partial(obj: Raw, **metadata: Raw) -> Manifest:
+    """Return a manifest that names an object and sets nothing but these fields of its metadata."""
+    names = {key: obj["metadata"][key] for key in ("name", "namespace")}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": names | metadata}
 
 
 def _no_progress(_: str) -> None:

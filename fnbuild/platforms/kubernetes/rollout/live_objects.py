@@ -17,6 +17,7 @@ from fnbuild.platforms.kubeclient.ownership import is_managed
 from fnbuild.platforms.kubernetes import endpoints, inventory, labels
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
+from fnbuild.platforms.kubernetes.manifests.keda import proxy_name
 from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
 
 _MAX_THREADS = 6
@@ -49,6 +50,7 @@ def read_live_objects(
         secret = pool.submit(_pull_secret, cluster, key, function)
         policies_found = pool.submit(read_policies, cluster, key)
         has_class = pool.submit(_has_ingress_class, cluster, function)
+        keda_found = pool.submit(read_keda, cluster, key)
         kind, (cron_kind, jobs) = hpa.result(), crons.result()
         service = existing.service
         node_port = endpoints.node_port(service) if service else existing.node_port
@@ -60,12 +62,13 @@ def read_live_objects(
             replicas=_replicas(existing),
             budget_kind=policies_found.result().budget_kind,
             has_ingress_class=has_class.result(),
+            route_kind=keda_found.result().route_kind,
         )
     autoscaler = existing.hpa
     if autoscaler is not None and kind is not kinds.HPA_V1:
         autoscaler = cluster.get(kind, key.namespace, key.object_name)
     objects = (existing.service, existing.deployment, autoscaler, existing.ingress, *jobs)
-    objects = (*objects, *policies_found.result().objects)
+    objects = (*objects, *policies_found.result().objects, *keda_found.result().objects)
     return LiveObjects(context, tuple(obj for obj in objects if obj is not None), pods.result())
 
 
@@ -110,6 +113,37 @@ def read_policies(cluster: Cluster, key: KubernetesKey) -> FunctionPolicies:
         budget_kind = None
     ours = (policy for policy in objects if policy is not None and is_managed(policy))
     return FunctionPolicies(budget_kind, tuple(ours))
+
+
+@dataclass(frozen=True, slots=True)
+class KedaObjects:
+    """The function's objects of KEDA, if they exist.
+
+    `route_kind` is the newest kind of routes that the cluster serves; None without KEDA, or if this
+    user may not read its objects.
+    """
+
+    route_kind: Kind | None = None
+    objects: tuple[Raw, ...] = ()
+
+
+def read_keda(cluster: Cluster, key: KubernetesKey) -> KedaObjects:
+    """Read the function's objects of KEDA and of its HTTP add-on from the cluster."""
+    routes = [
+        kind for kind in (kinds.INTERCEPTOR_ROUTE, kinds.HTTP_SCALED_OBJECT) if cluster.serves(kind)
+    ]
+    if not routes or not cluster.serves(kinds.SCALED_OBJECT):
+        return KedaObjects()
+    wanted = [(kind, key.object_name) for kind in (*routes, kinds.SCALED_OBJECT)]
+    try:
+        candidates = [
+            cluster.get(kind, key.namespace, name)
+            for kind, name in (*wanted, (kinds.SERVICE, proxy_name(key)))
+        ]
+    except ForbiddenError:
+        return KedaObjects()
+    ours = (obj for obj in candidates if obj is not None and is_managed(obj))
+    return KedaObjects(routes[0], tuple(ours))
 
 
 def _has_ingress_class(cluster: Cluster, function: Function) -> bool:

@@ -17,10 +17,10 @@ from fnbuild.builder.processor_settings import serves_inference
 from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
-from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.kubeclient import manifests as kube_manifests
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, InvalidFieldsError
+from fnbuild.platforms.kubeclient.kinds import SCALED_OBJECT
 from fnbuild.platforms.kubeclient.manifests import change_target, object_identity
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, Pod
 from fnbuild.platforms.kubeclient.secret_store import SecretStore
@@ -44,8 +44,10 @@ from fnbuild.platforms.kubernetes.rollout.warnings import (
     configuration_warnings,
     image_warnings,
     scale_warnings,
+    zero_replicas_warnings,
 )
 from fnbuild.platforms.leases import local_owner
+from fnbuild.platforms.plans import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.revision_records import RevisionOrigin, timestamp
 
 PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"})
@@ -78,7 +80,8 @@ class RolloutPlan:
 
     `manifests` are in the order of application; `obsolete` live objects are deleted when the new
     revision serves. With `autoscaled`, an obsolete autoscaler has set the number of pods, which is
-    left alone until it is deleted. `secret_store` has the values to which the revision refers.
+    left alone until it is deleted. `scaled_object` is the live ScaledObject of KEDA, which would
+    end pods during the rollout. `secret_store` has the values to which the revision refers.
     """
 
     plan: Plan
@@ -89,6 +92,7 @@ class RolloutPlan:
     obsolete: tuple[Raw, ...]
     secret_store: SecretStore
     autoscaled: bool = False
+    scaled_object: Raw | None = None
     mode: replacement.ReplacementMode = "as-configured"
 
     @property
@@ -190,6 +194,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
     warnings = (
         *artifact.warnings,
         *configuration_warnings(function),
+        *zero_replicas_warnings(function, context),
         *image_warnings(function, artifact),
         *scale_warnings(objects, record, rerun is not None),
         *budget_warnings(function, context),
@@ -209,8 +214,18 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (live objects, function, options)
         prerequisites=prerequisites(record),
         refusal=decision.refusal,
     )
+    scaled_objects = (obj for obj in live.objects if obj["kind"] == SCALED_OBJECT.name)
     return RolloutPlan(
-        plan, objects, record, context, manifests, obsolete, store, autoscaled, decision.mode
+        plan,
+        objects,
+        record,
+        context,
+        manifests,
+        obsolete,
+        store,
+        autoscaled,
+        next(scaled_objects, None),
+        decision.mode,
     )
 
 
@@ -251,7 +266,7 @@ def _dry_run(
 
 
 def _is_autoscaler(manifest: Raw) -> bool:
-    return bool(manifest["kind"] == "HorizontalPodAutoscaler")
+    return manifest["kind"] in ("HorizontalPodAutoscaler", SCALED_OBJECT.name)
 
 
 def _with_options(function: Function, artifact: Artifact, options: PlanOptions) -> Function:

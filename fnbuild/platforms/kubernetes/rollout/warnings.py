@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 from fnbuild.builder.image.references import explicit_registry
+from fnbuild.function.sleep_settings import sleep_settings
 from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import means_absent
-from fnbuild.platforms.kubernetes.manifests import cron_jobs, network, scaling
+from fnbuild.platforms.kubernetes.manifests import cron_jobs, keda, network, scaling
 from fnbuild.platforms.kubernetes.manifests.network import NODE_PORT_RANGE, service_type
 from fnbuild.platforms.kubernetes.manifests.pods import function_volumes
 from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
@@ -93,11 +95,6 @@ def _scaling_warnings(function: Function) -> list[str]:
         warnings.append(
             f"replicas {spec.replicas} goes before {' and '.join(ignored)}: nothing scales it"
         )
-    if spec.min_replicas == 0 and spec.replicas is None and scaling.replica_bounds(function)[0] > 0:
-        warnings.append(
-            "minReplicas 0 counts as 1: nothing wakes a function here that has no pods;"
-            " `--replicas 0` stops it by hand"
-        )
     if scaling.scales_by_cpu(function) and "cpu" not in spec.resources.requests:
         warnings.append(
             "the autoscaler compares CPU usage with spec.resources.requests, which has no cpu:"
@@ -116,6 +113,47 @@ def _scaling_warnings(function: Function) -> list[str]:
     return warnings
 
 
+def zero_replicas_warnings(function: Function, context: RenderContext) -> tuple[str, ...]:
+    """Return what a minimum of no replicas means in this cluster."""
+    spec = function.spec
+    if (
+        spec.min_replicas != 0
+        or spec.replicas is not None
+        or scaling.replica_bounds(function)[0] < 1
+    ):
+        return ()
+    if context.route_kind is not None and keda.scales_to_zero(function):
+        return tuple(_keda_warnings(function))
+    add_on = "KEDA with its HTTP add-on is not in this cluster"
+    idle_timeout = sleep_settings(function).idle_timeout
+    if idle_timeout is not None:
+        return (
+            f"minReplicas 0 counts as 1, because {add_on}: the pod stays, and its workers sleep"
+            f" after {idle_timeout:g} s without a request",
+        )
+    return (
+        f"minReplicas 0 counts as 1: nothing wakes a function here that has no pods, because"
+        f" {add_on}; with `--idle-timeout 10m` the workers in the pod sleep until the next request,"
+        " and `--replicas 0` stops it by hand",
+    )
+
+
+def _keda_warnings(function: Function) -> Iterator[str]:
+    """Yield what does not go through KEDA's interceptor, and settings that it replaces."""
+    if service_type(function) != "ClusterIP":
+        yield (
+            f"KEDA scales it to zero: requests to its {service_type(function)} port start no pod,"
+            " those to the internal address and to an ingress do"
+        )
+    if cron_jobs.cron_triggers(function):
+        yield "KEDA scales it to zero: its cron triggers do not run while it has no pods"
+    if scaling.uses_custom_metrics(function):
+        yield (
+            "KEDA scales it by the number of requests, not by spec.autoScaleMetrics or"
+            " spec.customScalingMetricSpecs"
+        )
+
+
 def _restart_warnings(function: Function) -> list[str]:
     name = restart_policy(function).name
     if name in ("always", "unless-stopped"):
@@ -128,7 +166,7 @@ def _ignored_settings(function: Function) -> list[str]:
     spec = function.spec
     keys: Raw = {
         "devices": spec.devices,
-        "scaleToZero": spec.scale_to_zero,
+        "scaleToZero": spec.scale_to_zero and not sleep_settings(function).idle_timeout,
         "preemptionMode": spec.preemption_mode not in ("", "none"),
         "runtimeAttributes": spec.runtime_attributes.keys() - {"arguments"},
         "dataBindings": spec.data_bindings,
@@ -144,6 +182,8 @@ def scale_warnings(
     """Warn about a manual change of the number of replicas that the deploy reverts."""
     live, applied = objects.deployment, objects.applied_revision
     if live is None or applied is None or objects.hpa is not None:
+        return ()
+    if objects.is_scaled_to_zero_by_keda:
         return ()
     live_replicas = live.desired_replicas
     number = scaling.deployment_replicas(record.function, None)
