@@ -20,15 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
-import msgspec
-import yaml
-
 from fnbuild import trees
 from fnbuild.builder.artifact import Artifact
+from fnbuild.builder.staged_config import CONFIG_NAME, config_source
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError, ConflictError
 from fnbuild.function.reader import LoadedFunction
-from fnbuild.function.types import Function, to_dict
+from fnbuild.function.types import Function
 from fnbuild.progress import Progress
 
 # Version control, caches of tools, and byte code.
@@ -45,7 +43,6 @@ _CHUNK_BYTES = 1 << 30
 # Smaller files are copied, so that a handler that writes to its own files does no harm to other
 # revisions.
 _SHARED_MIN_BYTES = 1 << 20
-_CONFIG_NAME = "function.yaml"
 _OWNER_PID = re.compile(r"(?:\.staging-)?(\d+)-")
 
 
@@ -255,19 +252,8 @@ def files_to_stage(loaded: LoadedFunction) -> FileTree:
         tree.add(FileEntry("file", loaded.source_file.name, loaded.source_file))
     else:
         tree = scan_folder(loaded.folder, excluded=data_dir())
-    config: Path | bytes | None = loaded.config_path
-    if config is None:
-        config = _config_bytes(loaded.function)
-    tree.add(FileEntry("file", _CONFIG_NAME, config))
+    tree.add(FileEntry("file", CONFIG_NAME, config_source(loaded)))
     return tree
-
-
-def _config_bytes(function: Function) -> bytes:
-    """Return the configuration as a file, for code that came without one."""
-    build = msgspec.structs.replace(function.spec.build, function_source_code="")
-    spec = msgspec.structs.replace(function.spec, build=build)
-    config = to_dict(msgspec.structs.replace(function, spec=spec))
-    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode()
 
 
 def _inline_code(function: Function) -> FileTree:
@@ -288,6 +274,29 @@ def _inline_code(function: Function) -> FileTree:
     path = "/".join([*packages, f"{name}.py"])
     tree.add(FileEntry("file", path, code.replace(b"\r\n", b"\n")))
     return tree
+
+
+def staging_dir() -> Path:
+    """Return the folder of staged copies, without creating it."""
+    return data_dir() / "staging"
+
+
+def new_staging_folder() -> Path:
+    """Return a new path for a staged copy; it does not exist yet."""
+    return make_private_dir(staging_dir()) / f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def take_code(source: Path, code: Path) -> None:
+    """Move a staged copy to the folder of a revision; copy any other folder there."""
+    make_private_dir(code.parent.parent)
+    make_private_dir(code.parent)
+    if source.is_relative_to(staging_dir()):
+        source.rename(code)
+        return
+    is_recorded = source.is_relative_to(data_dir())
+    # Recorded code never changes, so revisions may share its files.
+    copy = os.link if is_recorded else shutil.copy2
+    shutil.copytree(source, code, symlinks=True, copy_function=copy)
 
 
 def remove_abandoned_copies(folder: Path) -> None:

@@ -25,7 +25,9 @@ from fnbuild.dashboard.api import (
     nuclio,
     openapi,
     projects,
+    reply_findings,
     revisions,
+    sleep,
     statistics,
 )
 from fnbuild.dashboard.auth import api as auth_api
@@ -45,8 +47,10 @@ _MODULES = (
     functions,
     operations_api,
     revisions,
+    sleep,
     logs,
     statistics,
+    reply_findings,
     invocations,
     projects,
     library,

@@ -22,6 +22,9 @@ from typing import Any, BinaryIO
 import msgspec
 
 from fnbuild.cvat import replies
+from fnbuild.cvat.check.exchanges import check_exchange
+from fnbuild.cvat.check.findings import FindingCollector
+from fnbuild.cvat.check.probe import Subject, TargetReply
 from fnbuild.cvat.reply_report import ReplyDiagnostic
 from fnbuild.cvat.request import CvatRequest, EncodedImage
 from fnbuild.dashboard import http
@@ -30,7 +33,7 @@ from fnbuild.errors import InputError, UsageError
 from fnbuild.function import labels, reader
 from fnbuild.function.files import CONFIG_NAMES, displayed_as
 from fnbuild.function.source_text import MAX_BYTES
-from fnbuild.function.types import Raw, to_dict
+from fnbuild.function.types import Function, Raw, to_dict
 
 # The text between the braces is stripped by code, because a pattern for that would backtrack.
 _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}")
@@ -149,16 +152,44 @@ def _parse_counts(values: Any) -> tuple[int, ...]:
 def _finding_object(diagnostic: ReplyDiagnostic) -> Raw:
     return {
         "severity": diagnostic.severity,
+        "rule": diagnostic.rule,
         "path": diagnostic.path,
         "message": diagnostic.message,
         "hint": diagnostic.hint or "",
     }
 
 
+_EXCHANGE_HEAD = struct.Struct("!III")
+
+
+def pack_exchange(function: Function, request: bytes, reply: TargetReply) -> bytes:
+    """Return the body of the task `exchange`: status, lengths, annotations, request and reply."""
+    settings = json.dumps(function.metadata.annotations).encode()
+    head = _EXCHANGE_HEAD.pack(reply.status, len(settings), len(request))
+    return head + settings + request + reply.body
+
+
+def check_packed_exchange(body: bytes, _: CpuTask) -> Raw:
+    """Check a function's reply to a request of CVAT; other requests are not checked."""
+    status, settings_size, request_size = _EXCHANGE_HEAD.unpack_from(body)
+    request_start = _EXCHANGE_HEAD.size + settings_size
+    reply_start = request_start + request_size
+    settings = json.loads(body[_EXCHANGE_HEAD.size : request_start])
+    function = Function().with_metadata(annotations=settings)
+    kind = labels.function_kind(function) or ""
+    request, reply = body[request_start:reply_start], TargetReply(status, body[reply_start:])
+    collector = FindingCollector()
+    is_checked = check_exchange(Subject(function, kind), request, reply, collector, "")
+    names = ("rule", "severity", "path", "message", "effect", "remedy")
+    findings = [{name: getattr(finding, name) for name in names} for finding in collector.findings]
+    return {"checked": is_checked, "findings": findings}
+
+
 TASKS: dict[str, Callable[[bytes, CpuTask], Raw]] = {
     "configuration": diagnose_configuration,
     "template": fill_template,
     "function_reply": diagnose_reply,
+    "exchange": check_packed_exchange,
 }
 
 

@@ -131,6 +131,7 @@ class Uploads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._sweep_lock = threading.Lock()
         self._users: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -152,6 +153,11 @@ class Uploads:
 
     def sweep(self, limit: int = MAX_UPLOADS) -> None:
         """Remove expired and incomplete uploads, and all but the newest `limit`."""
+        # Two removals of the same folder would disturb each other and leave a part of it.
+        with self._sweep_lock:
+            self._sweep(limit)
+
+    def _sweep(self, limit: int) -> None:
         root = _uploads_folder()
         staging.remove_abandoned_copies(root)
         uploads = sorted(

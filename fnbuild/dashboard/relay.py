@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 from starlette.responses import Response
@@ -19,8 +20,10 @@ from yarl import URL
 from fnbuild.dashboard import http
 from fnbuild.dashboard.auth.tokens import SESSION_COOKIE
 from fnbuild.dashboard.inventory import Inventory
+from fnbuild.dashboard.reply_watch import ReplySample, ReplyWatch
 from fnbuild.dashboard.upstreams import Upstream, Upstreams, without_scheme
 from fnbuild.errors import FnbuildError, UnavailableError, UsageError
+from fnbuild.hosts import join_path
 
 HeaderList = list[tuple[str, str]]
 
@@ -129,8 +132,9 @@ class Invocation:
 class Relay:
     """A pool of connections to functions, and the upstreams that they lead to."""
 
-    def __init__(self, inventory: Inventory):
+    def __init__(self, inventory: Inventory, watch: ReplyWatch | None = None):
         self._upstreams = Upstreams(inventory)
+        self._watch = watch
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -155,15 +159,21 @@ class Relay:
         """Return a response that invokes the function while it is sent."""
         if self._session is None:
             raise RuntimeError("the relay has not been started")
-        return _RelayedResponse(invocation, self._session, self._upstreams)
+        return _RelayedResponse(invocation, self._session, self._upstreams, self._watch)
 
 
 class _RelayedResponse(Response):
     """The reply of one invocation."""
 
     def __init__(
-        self, invocation: Invocation, session: aiohttp.ClientSession, upstreams: Upstreams
+        self,
+        invocation: Invocation,
+        session: aiohttp.ClientSession,
+        upstreams: Upstreams,
+        watch: ReplyWatch | None,
     ):
+        self._watch = watch
+        self._sample: ReplySample | None = None
         self._invocation = invocation
         self._session = session
         self._upstreams = upstreams
@@ -205,7 +215,7 @@ class _RelayedResponse(Response):
         for is_last in (False, True):
             try:
                 async with self._upstreams.acquire(namespace, name) as upstream:
-                    await self._forward(method, self._target(upstream), body, send)
+                    await self._forward(method, upstream, body, send)
                 return
             except aiohttp.ClientConnectorError as error:
                 # The function has moved, or is gone. Nothing of the request was sent.
@@ -226,17 +236,27 @@ class _RelayedResponse(Response):
                     hint=f"{upstream.name} has {', '.join(sorted(upstream.urls))}",
                 )
             base = requested if "://" in requested else f"http://{requested}"
-        return URL(f"{base.rstrip('/')}/{self._invocation.path}", encoded=True)
+        parts = urlsplit(base)
+        path = join_path(parts.path, self._invocation.path)
+        return URL(f"{parts.scheme}://{parts.netloc}{path}", encoded=True)
 
-    async def _forward(self, method: str, target: URL, body: _RequestBody, send: Send) -> None:
+    async def _forward(
+        self, method: str, upstream: Upstream, body: _RequestBody, send: Send
+    ) -> None:
         chunks = body.chunks()
-        headers = self._invocation.headers
+        if chunks is not None and method == "POST":
+            self._sample = self._new_sample()
+            chunks = self._sample.copy_request(chunks) if self._sample else chunks
+        headers = [
+            *(item for item in self._invocation.headers if item[0] not in upstream.headers),
+            *upstream.headers.items(),
+        ]
         if chunks is None:
             headers = [header for header in headers if header[0] != "content-length"]
         try:
             reply = await self._session.request(
                 method,
-                target,
+                self._target(upstream),
                 headers=headers,
                 data=chunks,
                 allow_redirects=False,
@@ -258,13 +278,26 @@ class _RelayedResponse(Response):
                 hint="its log says why; whether it did the work is not known here",
             ) from error
 
+    def _new_sample(self) -> ReplySample | None:
+        """Return a sample to fill, if this exchange is to be checked. CVAT's path is the root."""
+        if self._watch is None or self._invocation.path:
+            return None
+        return self._watch.new_sample(self._invocation.namespace, self._invocation.name)
+
     async def _send_reply(self, reply: aiohttp.ClientResponse, send: Send) -> None:
         self._has_begun = True
         headers = returned_headers(reply, logs=self._invocation.logs)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        sample = self._sample if "Content-Encoding" not in reply.headers else None
+        if sample is not None:
+            sample.status = reply.status
         async for chunk in reply.content.iter_any():
+            if sample is not None:
+                sample.add_reply(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._watch is not None and sample is not None:
+            self._watch.submit(sample)
 
 
 class _RequestBody:

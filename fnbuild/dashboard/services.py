@@ -15,6 +15,7 @@ from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.operations.runner import OperationRunner
 from fnbuild.dashboard.reconciler import Reconciler
 from fnbuild.dashboard.relay import Relay
+from fnbuild.dashboard.reply_watch import ReplyWatch
 from fnbuild.dashboard.sampling import Sampler
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.threads import AdmissionLimiter
@@ -39,6 +40,7 @@ class Services:
     operations: OperationRunner
     inventory: Inventory
     relay: Relay
+    reply_watch: ReplyWatch
     sampler: Sampler
     reconciler: Reconciler
     uploads: Uploads
@@ -50,6 +52,8 @@ class Services:
     def create(cls, settings: Settings, store: Store) -> Services:
         operations = OperationRunner(store, settings.connect)
         inventory = Inventory(settings, operations)
+        cpu_pool = CpuPool()
+        reply_watch = ReplyWatch(inventory, cpu_pool)
         return cls(
             settings=settings,
             store=store,
@@ -59,12 +63,13 @@ class Services:
             sign_in_codes=SignInCodes(),
             operations=operations,
             inventory=inventory,
-            relay=Relay(inventory),
+            relay=Relay(inventory, reply_watch),
+            reply_watch=reply_watch,
             sampler=Sampler(inventory, settings),
             reconciler=Reconciler(inventory, operations),
             uploads=Uploads(),
             library=Library(settings.library),
-            cpu_pool=CpuPool(),
+            cpu_pool=cpu_pool,
             reading_limiter=AdmissionLimiter(
                 "logs and comparisons", _MAX_READING, _MAX_WAITING_TO_READ
             ),
@@ -81,6 +86,7 @@ class Services:
             self.sampler,
             self.reconciler,
             self.cpu_pool,
+            self.reply_watch,
         )
         started = []
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,12 +20,15 @@ from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.objects import hide_secrets
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Deployment
+from fnbuild.runtime.access.credentials import TOKEN_HEADER
 
 # An upstream is looked up again after the first of these, meanwhile used up to the second.
 _FRESH_SECONDS = 1.0
 _USABLE_SECONDS = 2.0
 _KEPT_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
+
+_TOKEN_KEY = TOKEN_HEADER.lower()
 
 _FunctionKey = tuple[str, str]
 
@@ -40,11 +43,15 @@ _HINTS = {
 
 @dataclass(eq=False, slots=True)
 class Upstream:
-    """A function's URL as this dashboard reaches it; `urls` are all that clients may request."""
+    """A function's URL as this dashboard reaches it; `urls` are all that clients may request.
+
+    `headers` are those that the function needs, such as a token; their names are in lower case.
+    """
 
     name: str
     url: str
     urls: frozenset[str]
+    headers: Mapping[str, str]
     fingerprint: tuple[object, ...]
     resources: ExitStack
     checked: float = field(default_factory=time.monotonic)
@@ -118,17 +125,28 @@ class Upstreams:
 
     async def _look_up(self, key: _FunctionKey) -> Upstream:
         entry = await self._inventory.function(*key)
-        fingerprint = _fingerprint(entry.deployment)
+        platform = self._inventory.platform(entry.platform)
+        state = _fingerprint(entry.deployment)
         upstream = self._upstreams.get(key)
+        headers: Mapping[str, str] = {}
+        if upstream is not None and _TOKEN_KEY in upstream.headers:
+            # Some platforms take a request to read the token, which stays the same meanwhile.
+            headers = upstream.headers if upstream.fingerprint[: len(state)] == state else {}
+        if not headers:
+            needed = await anyio.to_thread.run_sync(platform.request_headers, entry.deployment)
+            headers = {name.lower(): value for name, value in needed.items()}
+        fingerprint = (*state, *headers.items())
         if upstream is not None and upstream.fingerprint == fingerprint:
             upstream.checked = time.monotonic()
             return upstream
         self.forget(*key)
-        upstream = await anyio.to_thread.run_sync(self._open, entry, fingerprint)
+        upstream = await anyio.to_thread.run_sync(self._open, entry, headers, fingerprint)
         self._upstreams[key] = upstream
         return upstream
 
-    def _open(self, entry: FunctionEntry, fingerprint: tuple[object, ...]) -> Upstream:
+    def _open(
+        self, entry: FunctionEntry, headers: Mapping[str, str], fingerprint: tuple[object, ...]
+    ) -> Upstream:
         deployment = entry.deployment
         with ExitStack() as resources:
             platform = self._inventory.platform(entry.platform)
@@ -137,7 +155,7 @@ class Upstreams:
                 raise not_ready_error(deployment)
             published = (*deployment.internal_urls, *deployment.external_urls, url)
             urls = frozenset(without_scheme(address) for address in published)
-            return Upstream(deployment.name, url, urls, fingerprint, resources.pop_all())
+            return Upstream(deployment.name, url, urls, headers, fingerprint, resources.pop_all())
 
     def _close(self, upstream: Upstream) -> None:
         closing = asyncio.create_task(anyio.to_thread.run_sync(upstream.resources.close))

@@ -35,6 +35,14 @@ def test_settings_do_not_depend_on_the_platform() -> None:
     assert settings["function"]["revision"] == 3
 
 
+def test_only_functions_that_sleep_have_settings_of_it() -> None:
+    assert "sleep" not in processor_settings.processor_settings(function())
+    windows = {"scaleResources": [{"metricName": "events", "windowSize": "2m", "threshold": 0}]}
+    sleeper = function(minReplicas=0, maxReplicas=1, scaleToZero=windows)
+    config = ProcessorConfig(processor_settings.processor_settings(sleeper) | PLACE)
+    assert (config.sleep.idle_timeout, config.sleep.level) == (120.0, "exit")
+
+
 def test_the_processor_accepts_the_settings_of_a_platform() -> None:
     settings = processor_settings.processor_settings(
         function(eventTimeout="1m30s", readinessTimeoutSeconds=7)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import textwrap
@@ -20,6 +19,7 @@ import urllib3
 
 from fnbuild.builder import sdk
 from tests import forkserver
+from tests.fetched import copy_fetched
 from tests.forkserver import ForkedProcess
 
 PATIENCE = 180.0
@@ -202,7 +202,7 @@ def new_data_dir(home: Path, fetched: Path) -> Path:
     """Return a data directory below `home` with what every deploy would download."""
     place = home / "data"
     place.mkdir(mode=0o700)
-    shutil.copytree(fetched, place / "sdk")
+    copy_fetched(fetched, place)
     return place
 
 

@@ -89,6 +89,17 @@ def test_an_interactor_returns_a_mask_for_clicks(cvat: Cvat, task: Task) -> None
     assert mask == to_rle([*pixels, 0, 0, 159, 119])
 
 
+def test_a_sleeping_interactor_answers_its_first_click(
+    cvat: Cvat, task: Task, dashboard: Dashboard
+) -> None:
+    dashboard.cli("sleep", "clicker")
+    assert cvat.functions()["clicker"].kind == "interactor"
+    assert "asleep" in dashboard.cli("get", "function", "clicker").stderr
+    (mask,) = cvat.interact("clicker", task, 0, [[10, 20]], box=[[5, 6], [30, 40]])
+    assert mask[-4:] == [0, 0, 159, 119]
+    assert "asleep" not in dashboard.cli("get", "function", "clicker").stderr
+
+
 def test_a_tracker_follows_plain_boxes(cvat: Cvat, task: Task) -> None:
     states = cvat.init_tracking("follower", task, 0, [[1, 2, 30, 40], [5, 5, 9, 9]])
     assert len(states) == 2

@@ -207,8 +207,10 @@ def engine(
             yield machine
 
 
-def test_a_removed_container_is_created_again(engine: Engine) -> None:
+def test_a_removed_container_is_created_again_and_a_stopped_one_is_not(engine: Engine) -> None:
     port = engine.deploy("removed")
+    stopped_port = engine.deploy("stopped")
+    engine.docker("stop", "--time", "1", engine.container("stopped"))
     engine.docker("rm", "--force", engine.container("removed"))
     until(lambda: engine.status("removed").get("state") != "ready", "it is missed")
     until(engine.is_back("removed"), "it is back", PATIENCE)
@@ -222,16 +224,7 @@ def test_a_removed_container_is_created_again(engine: Engine) -> None:
         "done",
     )
     assert "its container is gone" in operation_["lines"][0]["message"]
-    engine.dashboard.cli(*engine.flags, "delete", "function", "removed")
 
-
-def test_a_stopped_container_stays_stopped(engine: Engine) -> None:
-    engine.deploy("stopped")
-    engine.deploy("beside")
-    engine.docker("stop", "--time", "1", engine.container("stopped"))
-    engine.docker("rm", "--force", engine.container("beside"))
-    until(lambda: engine.status("beside").get("state") != "ready", "the other one is missed")
-    until(engine.is_back("beside"), "the other one is back", PATIENCE)
     # A slow engine is shown in its last known state.
     until(lambda: engine.status("stopped").get("detailedState") == "stopped", "it is stopped")
     shown = engine.status("stopped")
@@ -241,25 +234,24 @@ def test_a_stopped_container_stays_stopped(engine: Engine) -> None:
         "inspect", "--format", "{{.State.Running}}", engine.container("stopped")
     )
     assert running.strip() == "false"
-    for name in ("stopped", "beside"):
+    check_that_a_start_is_repeated(engine, "stopped", stopped_port)
+    for name in ("stopped", "removed"):
         engine.dashboard.cli(*engine.flags, "delete", "function", name)
 
 
-def test_a_container_that_could_not_start_is_started_again(engine: Engine) -> None:
-    port = engine.deploy("crowded")
-    engine.docker("stop", engine.container("crowded"))
+def check_that_a_start_is_repeated(engine: Engine, name: str, port: int) -> None:
+    """Start a stopped container while its port is taken; the dashboard starts it again."""
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         until(lambda: _can_bind(stranger, port), "the port is free")
-        engine.docker("start", engine.container("crowded"))
+        engine.docker("start", engine.container(name))
         until(
-            lambda: operation(engine.dashboard, "crowded").get("state") == "failed",
+            lambda: operation(engine.dashboard, name).get("state") == "failed",
             "it could not start",
             PATIENCE,
         )
-        assert str(port) in str(engine.status("crowded")["message"])
-    until(engine.is_back("crowded"), "it is back once the port is free", PATIENCE)
-    engine.dashboard.cli(*engine.flags, "delete", "function", "crowded")
+        assert str(port) in str(engine.status(name)["message"])
+    until(engine.is_back(name), "it is back once the port is free", PATIENCE)
 
 
 def _can_bind(stranger: socket.socket, port: int) -> bool:

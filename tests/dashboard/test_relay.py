@@ -74,21 +74,27 @@ class Upstream:
 class Functions:
     """One function for each port: its name is the port, unless the function has moved.
 
-    `held` are those that are reached at the moment.
+    `held` are those that are reached at the moment. All need the `token` and have the `path`.
     """
 
     moved: dict[str, int] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
+    token: str = ""
+    path: str = ""
 
     async def function(self, namespace: str, name: str) -> FunctionEntry:
         if self.moved.get(name) == 0:
             raise NotFoundError("Function not found")
-        url = f"127.0.0.1:{self.moved.get(name, name)}"
+        url = f"127.0.0.1:{self.moved.get(name, name)}{self.path}"
         function = Function(metadata=Metadata(name=name, namespace=namespace))
         return function_entry(Deployment(function, "process", "ready", external_urls=(url,)))
 
     def platform(self, name: str) -> Platform:
-        return cast(Platform, SimpleNamespace(reachable_url=self.reachable_url))
+        members = {"reachable_url": self.reachable_url, "request_headers": self.request_headers}
+        return cast(Platform, SimpleNamespace(**members))
+
+    def request_headers(self, _: Deployment) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @contextlib.contextmanager
     def reachable_url(self, deployment: Deployment) -> Iterator[str]:
@@ -206,6 +212,26 @@ def read_to(link: socket.socket, end: bytes) -> None:
 def reply(link: socket.socket, status: str = "200 OK", body: bytes = b"", *more: str) -> None:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *more, "", ""]
     link.sendall("\r\n".join(lines).encode() + body)
+
+
+def test_a_function_gets_its_own_token_and_path(
+    relaying: Relaying, functions: Functions, upstream: Serve
+) -> None:
+    heads: list[bytes] = []
+
+    def talk(link: socket.socket) -> None:
+        heads.append(head(link))
+        reply(link, "200 OK", b"", "Connection: close")
+
+    place = upstream(talk)
+    functions.path, functions.token = "/predictions/eyes", "of-the-function"
+    try:
+        relaying.ask(place, "GET", headers={"Authorization": "Bearer of-the-caller"})
+    finally:
+        functions.path = functions.token = ""
+    assert heads[0].startswith(b"GET /predictions/eyes HTTP/1.1")
+    assert b"Bearer of-the-function" in heads[0]
+    assert b"of-the-caller" not in heads[0]
 
 
 def test_both_directions_stream(relaying: Relaying, upstream: Serve) -> None:

@@ -286,3 +286,23 @@ def test_the_oldest_and_incomplete_uploads_are_removed_beyond_the_limit(
     assert not folders[0].exists()
     assert all(folder.exists() for folder in folders[1:])
     assert not half.exists()
+
+
+def test_concurrent_sweeps_remove_incomplete_uploads_completely(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    (tmp_path / "uploads").mkdir(exist_ok=True)
+    for attempt in range(5):
+        half = nested_folders(tmp_path / "uploads" / f"4194303-half{attempt}", 1900, "d")
+        remained = []
+
+        def sweep(half: Path = half, remained: list[bool] = remained) -> None:
+            uploads.sweep()
+            remained.append(half.exists())
+
+        threads = [threading.Thread(target=sweep) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert remained == [False] * 4

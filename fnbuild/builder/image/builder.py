@@ -204,10 +204,10 @@ class _ImageBuild:
             grpc=grpc,
             offline=self._build.offline,
         )
-        recipe = replace(recipe, grpc=grpc is not None)
+        labels = ((DIGEST_LABEL, digest), (FUNCTION_LABEL, self._function.metadata.name))
+        recipe = replace(recipe, grpc=grpc is not None, labels=labels)
         content = dockerfile.full_dockerfile(recipe, probed.python)
-        labels = {DIGEST_LABEL: digest, FUNCTION_LABEL: self._function.metadata.name}
-        return self._run_build(content, folder, (name,) if name else (), labels)
+        return self._run_build(content, folder, (name,) if name else ())
 
     def _grpc_packages(self, python: ImagePython) -> Path | None:
         """Return the packages of the gRPC server; None if the function needs or gets none."""
@@ -222,17 +222,11 @@ class _ImageBuild:
             self.warnings.append(f"gRPC is not served, only HTTP: {error.message}; {error.hint}")
             return None
 
-    def _run_build(
-        self,
-        content: Dockerfile,
-        folder: Path,
-        tags: tuple[str, ...],
-        labels: dict[str, str] | None = None,
-    ) -> str:
+    def _run_build(self, content: Dockerfile, folder: Path, tags: tuple[str, ...]) -> str:
         file = folder / dockerfile.DOCKERFILE_NAME
         file.write_text(content.text)
         request = create_request(self._build, folder, file)
-        request = replace(request, tags=tags, labels=labels or {}, no_cache=self._no_cache)
+        request = replace(request, tags=tags, no_cache=self._no_cache)
         try:
             image = self._engine.build(request, self._report_progress)
         except StepError as error:

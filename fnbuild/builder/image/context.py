@@ -117,7 +117,7 @@ class BuildContext:
             large = {path for path in self._paths if _is_large(code / path)}
             self._large = [path for path in self._paths if path in large]
             self._small = [path for path in self._paths if path not in large]
-            self._redacted = _redacted_configs(code, self._paths)
+            self._redacted = redacted_configs(code, self._paths)
             if _copies_from_context(function):
                 _copy_code(folder / "handler", code, self._paths, self._redacted)
         except OSError as error:
@@ -243,7 +243,7 @@ def _reads_context(directive: PlacedDirective) -> bool:
     return directive.kind in ("COPY", "ADD", "ONBUILD") and "--from=" not in directive.value
 
 
-def _redacted_configs(code: Path, paths: list[str]) -> dict[str, bytes]:
+def redacted_configs(code: Path, paths: list[str]) -> dict[str, bytes]:
     """Return configuration files that hold secrets, without the secrets.
 
     There may be several: the file that is used, its original, and variants.

@@ -206,6 +206,9 @@ class Instruction:
     place: str = ""
 
 
+_COMMAND = Instruction('CMD ["processor"]')
+
+
 @dataclass(frozen=True, slots=True)
 class Dockerfile:
     instructions: tuple[Instruction, ...]
@@ -234,12 +237,8 @@ def full_dockerfile(recipe: Recipe, python: ImagePython) -> Dockerfile:
             *_base_instructions(recipe),
             *writer.instructions(recipe.pre_copy),
             *_copy_instructions(recipe, python),
-            Instruction(
-                f"HEALTHCHECK --interval={recipe.health_interval} --timeout={_HEALTH_TIMEOUT}"
-                f" CMD {_json_array(_HEALTH_COMMAND)}"
-            ),
             *writer.instructions(recipe.post_copy),
-            Instruction(f"CMD {_json_array(['processor'])}"),
+            *((_COMMAND,) if recipe.post_copy else ()),
         )
     )
 
@@ -251,11 +250,18 @@ def _base_instructions(recipe: Recipe) -> Iterator[Instruction]:
 
 
 def _copy_instructions(recipe: Recipe, python: ImagePython) -> Iterator[Instruction]:
-    """Yield the instructions that copy files, rarely changed files first.
+    """Yield fnbuild's instructions, rarely changed files first.
 
-    The engine repeats every instruction after a change.
+    The engine repeats every instruction after a change. Most engines create a container for each,
+    so what depends on no file is before the files.
     """
     yield _unpack(RUNTIME_ARCHIVE)
+    yield Instruction(
+        f"HEALTHCHECK --interval={recipe.health_interval} --timeout={_HEALTH_TIMEOUT}"
+        f" CMD {_json_array(_HEALTH_COMMAND)}"
+    )
+    if not recipe.post_copy:
+        yield _COMMAND
     if recipe.grpc:
         yield _unpack(GRPC_ARCHIVE)
     if recipe.requirements is not None:
@@ -267,6 +273,9 @@ def _copy_instructions(recipe: Recipe, python: ImagePython) -> Iterator[Instruct
         yield _unpack(LARGE_FILES_ARCHIVE)
     yield _unpack(CONFIG_ARCHIVE)
     yield _unpack(CODE_ARCHIVE)
+    if recipe.labels:
+        pairs = (f"{name}={json.dumps(value)}" for name, value in recipe.labels)
+        yield Instruction(f"LABEL {' '.join(pairs)}")
 
 
 def _unpack(archive: str) -> Instruction:

@@ -29,7 +29,6 @@ class BuildRequest:
     dockerfile: Path
     tags: tuple[str, ...]
     args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     network: BuildNetwork = "default"
     flags: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ _NUCLIO_LABEL = "1.14.1"
 
 
 def create_request(build: Build, context: Path, dockerfile: Path) -> BuildRequest:
-    """Return the build request, without tags and labels.
+    """Return the build request, without tags.
 
     Raises `UsageError` for an unknown network.
     """
@@ -92,7 +92,7 @@ class Recipe:
     build arguments. `health_interval` is a Go duration. `shell` is that of the base image.
     `heredocs`: the engine supports them. `requirements` is the path, relative to the code, of a
     requirements.txt that no line of the user's installs. `large`: large files have a layer of their
-    own. `grpc`: the image has the packages of the gRPC server.
+    own. `grpc`: the image has the packages of the gRPC server. `labels` are names and values.
     """
 
     base: str
@@ -105,6 +105,7 @@ class Recipe:
     requirements: str | None = None
     large: bool = False
     grpc: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def create_recipe(  # noqa: PLR0913 - independent properties of the build

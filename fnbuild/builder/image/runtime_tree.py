@@ -1,16 +1,24 @@
-"""The runtime in an image: a tree that is the same for every function.
+"""The runtime in an image: a tree that is the same for every function on a Python.
 
     fnbuild/fnbuild/        the package, as far as it runs beside handlers     -> /opt/fnbuild
     fnbuild/sdk/RELEASE/    nuclio_sdk; workers choose a release by their Python
     processor               the program                                        -> /usr/local/bin
 
-Its files have fixed times and modes, so that equal content gives equal archives.
+Its files have fixed times and modes, so that equal content gives equal archives. If the image has
+the Python of this process, its modules are compiled: otherwise each start of a container would
+compile them.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import marshal
 import os
+import struct
+import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 import fnbuild
 from fnbuild.builder import sdk
@@ -56,11 +64,19 @@ def write_runtime(destination: Path, python: ImagePython, offline: bool = False)
     """
     home = destination / "fnbuild"
     package = Path(fnbuild.__file__).parent
-    _copy_file(package / "__init__.py", home / "fnbuild" / "__init__.py")
+    sources = {package / "__init__.py": home / "fnbuild" / "__init__.py"}
     for part in _RUNTIME_PACKAGES:
-        _copy_sources(package / part, home / "fnbuild" / part)
+        sources |= _sources(package / part, home / "fnbuild" / part)
     for folder in _sdk_folders(python, offline):
-        _copy_sources(folder / _SDK_PACKAGE, home / "sdk" / folder.name / _SDK_PACKAGE)
+        sources |= _sources(folder / _SDK_PACKAGE, home / "sdk" / folder.name / _SDK_PACKAGE)
+    compiles = _runs_same_bytecode(python)
+    for source, target in sources.items():
+        content = source.read_bytes()
+        _write_file(target, content)
+        if compiles and source.suffix == ".py":
+            path = f"{RUNTIME_FOLDER}/{target.relative_to(home)}"
+            name = f"{target.stem}.{sys.implementation.cache_tag}.pyc"
+            _write_file(target.parent / "__pycache__" / name, _bytecode(source, path))
     path = python.path
     if _unfit_for_shebang(path):
         path = f"{RUNTIME_FOLDER}/python"
@@ -88,14 +104,35 @@ def _unfit_for_shebang(path: str) -> bool:
     return len(os.fsencode(_shebang(path))) > _MAX_SHEBANG_BYTES or any(map(str.isspace, path))
 
 
-def _copy_sources(source: Path, target: Path) -> None:
-    for path in sorted(source.rglob("*")):
-        if path.suffix in _SOURCE_SUFFIXES:
-            _copy_file(path, target / path.relative_to(source))
+def _sources(source: Path, target: Path) -> dict[Path, Path]:
+    """Return the source files of a folder, and their paths below `target`."""
+    return {
+        path: target / path.relative_to(source)
+        for path in sorted(source.rglob("*"))
+        if path.suffix in _SOURCE_SUFFIXES
+    }
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    _write_file(target, source.read_bytes())
+def _runs_same_bytecode(python: ImagePython) -> bool:
+    this = (sys.implementation.name, sys.version_info[:2], sys.flags.optimize)
+    return this == (python.implementation, python.version[:2], 0)
+
+
+def _bytecode(source: Path, path: str) -> bytes:
+    """Return the compiled module, a `.pyc` file for a source file at `path` in the image."""
+    code = SourceFileLoader(source.stem, str(source)).get_code(source.stem)
+    assert code is not None
+    header = struct.pack("<III", 0, FILE_TIMESTAMP, source.stat().st_size)
+    # Later formats of marshal depend on what else the process has imported.
+    return importlib.util.MAGIC_NUMBER + header + marshal.dumps(_with_path(code, path), 2)
+
+
+def _with_path(code: CodeType, path: str) -> CodeType:
+    constants = (
+        _with_path(value, path) if isinstance(value, CodeType) else value
+        for value in code.co_consts
+    )
+    return code.replace(co_filename=path, co_consts=tuple(constants))
 
 
 def _write_file(path: Path, content: bytes) -> None:

@@ -20,8 +20,10 @@ _MIN_LEFTOVER_BYTES = 5 * _MIB
 """The size of leftovers, in bytes, that is worth advice."""
 
 # fnbuild's own lines of the Dockerfile. BuildKit keeps the name of the archive; other builders only
-# keep the order.
-_HEALTH = re.compile(r"HEALTHCHECK .*/usr/local/bin/processor")
+# keep the order. The labels follow the code; in images of earlier versions the health check does.
+_SETTINGS = r"HEALTHCHECK .*/usr/local/bin/processor"
+_AFTER_CODE = re.compile(rf"LABEL .*fnbuild\.io/digest\S* .*fnbuild\.io/function|{_SETTINGS}")
+_WITHOUT_FILES = re.compile(rf"{_SETTINGS}|CMD \[\"processor\"\]$")
 _NAMED = re.compile(r"ADD artifacts/(\w+)\.tar / ")
 _ARCHIVE = re.compile(r"ADD file:\w+ in / *$")
 _INSTALL = re.compile(r" -m pip install --no-cache-dir -r /opt/nuclio/")
@@ -136,11 +138,13 @@ def _own_layers(history: Sequence[HistoryEntry]) -> dict[int, str]:
     }
     if kinds:
         return kinds | {i: "packages" for i, line in enumerate(lines) if _INSTALL.search(line)}
-    health = next((index for index, line in enumerate(lines) if _HEALTH.search(line)), None)
-    if health is None:
+    end = next((index for index, line in enumerate(lines) if _AFTER_CODE.search(line)), None)
+    if end is None:
         return {}
     indices = []
-    for index in range(health + 1, len(lines)):
+    for index in range(end + 1, len(lines)):
+        if _WITHOUT_FILES.search(lines[index]):
+            continue
         if not (_ARCHIVE.search(lines[index]) or _INSTALL.search(lines[index])):
             break
         indices.append(index)

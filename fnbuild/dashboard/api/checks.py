@@ -44,13 +44,14 @@ async def _recorded_code(request: Request, name: str) -> Path | None:
 
 
 async def check_reply(request: Request) -> Response:
-    """Return `{"findings": [{severity, path, message, hint}]}`, with status 200 in any case."""
+    """Return the findings as `invoke --image` prints them, with status 200 in any case."""
     return await services_of(request).cpu_pool.respond(request, CpuTask("function_reply"))
 
 
 _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
 _FINDING = {
     "severity": {"enum": ["error", "warning"]},
+    "rule": TEXT,
     "path": TEXT,
     "message": TEXT,
     "hint": TEXT,

@@ -23,6 +23,9 @@ from fnbuild.function.quantities import parse_duration
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _DEFAULT_SECONDS = 60.0
 _LOGS_HEADER = "x-fnbuild-logs"
+# The page that sent the request was checked here; for the function it would be another site.
+_PAGE_HEADERS = ("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user")
+_NOT_FORWARDED = frozenset({_LOGS_HEADER, "x-nuclio-target", *_PAGE_HEADERS})
 # Characters that stay as they are in a URL; others are percent-encoded.
 _URL_SAFE = "!$%&'()*+,/:;=?@[]~"
 
@@ -74,9 +77,7 @@ def _is_true(headers: Headers, name: str) -> bool:
 
 def _function_headers(request: Request, tokens: Tokens) -> list[tuple[str, str]]:
     """Return the caller's headers without credentials of the dashboard."""
-    headers = forwarded_headers(
-        request.scope["headers"], frozenset({_LOGS_HEADER, "x-nuclio-target"})
-    )
+    headers = forwarded_headers(request.scope["headers"], _NOT_FORWARDED)
     kept = []
     for name, value in headers:
         forwarded = _function_cookies(value, tokens) if name == "cookie" else value

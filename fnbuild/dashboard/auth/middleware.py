@@ -7,10 +7,6 @@ running foreign scripts. `require_access` checks the role once the endpoint is k
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +24,7 @@ from fnbuild.dashboard.auth.tokens import (
 )
 from fnbuild.dashboard.http import RefusedError
 from fnbuild.platforms.audit import acting_as
+from fnbuild.runtime.http.sites import AllowedHosts, is_same_origin
 
 OPEN_KEY = "fnbuild.open"
 """Key of a request's scope; its value is True at an address that is open for reading."""
@@ -46,9 +43,6 @@ _SECURITY_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOCAL_SUFFIXES = (".localhost", ".svc", ".svc.cluster.local")
-_LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
 
 
 class AuthMiddleware:
@@ -69,13 +63,7 @@ class AuthMiddleware:
         self._app = app
         self._tokens = tokens
         self._failed_attempts = failed_attempts
-        own = socket.gethostname().lower()
-        self._hosts = {
-            *_LOCAL_NAMES,
-            own,
-            f"{own}.local",
-            *(name.lower() for name in allowed_hosts),
-        }
+        self._hosts = AllowedHosts(allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,29 +85,19 @@ class AuthMiddleware:
     def _check_host_and_origin(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
         for host in hosts:
-            name = _host_name(host)
-            if name is None or not self._is_allowed_host(name):
+            if not self._hosts.allow(host):
                 raise RefusedError(
                     421,
                     f"this dashboard is not known as {host[:100]!r}",
                     hint="start it with `--allowed-host NAME`, or use its address",
                 )
         origin = headers.get("origin")
-        if origin is not None and not any(_is_same_origin(origin, host) for host in hosts):
+        if origin is not None and not any(is_same_origin(origin, host) for host in hosts):
             raise RefusedError(
                 403,
                 f"a page of {origin[:100]!r} may not use this dashboard",
                 hint="open the dashboard's own page; programs send no Origin header",
             )
-
-    def _is_allowed_host(self, name: str) -> bool:
-        # A name of one label belongs to the local network: no public site has such a name.
-        return (
-            name in self._hosts
-            or name.endswith(_LOCAL_SUFFIXES)
-            or "." not in name
-            or _is_address(name)
-        )
 
     def _identify(self, scope: Scope, headers: Headers) -> None:
         client = scope.get("client")
@@ -199,36 +177,3 @@ def _with_security_headers(send: Send, path: str) -> Send:
         await send(message)
 
     return secured
-
-
-def _host_name(host: str) -> str | None:
-    """Return the name in a Host header in lower case, None if the header is invalid."""
-    try:
-        parts = urlsplit(f"//{host}")
-        _ = parts.port
-    except ValueError:
-        return None
-    if parts.netloc != host or "@" in host or not parts.hostname:
-        return None
-    return parts.hostname.rstrip(".")
-
-
-def _is_same_origin(origin: str, host: str) -> bool:
-    """Return True if a page of `origin` is from this server, with `host` as its Host header."""
-    try:
-        page = urlsplit(origin)
-        server = urlsplit(f"{page.scheme}://{host}")
-        port = _DEFAULT_PORTS.get(page.scheme)
-        return port is not None and (
-            (page.hostname, page.port or port) == (server.hostname, server.port or port)
-        )
-    except ValueError:
-        return False
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -21,6 +21,7 @@ import anyio.to_thread
 from fnbuild.dashboard.operations.dashboard_lock import DashboardLock
 from fnbuild.dashboard.operations.model import Operation, PlannedOperation, in_progress_error
 from fnbuild.dashboard.operations.output import OperationOutput, active_revision, has_succeeded
+from fnbuild.deploy.access import without_credential_variables
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_values
@@ -157,7 +158,9 @@ class OperationRunner:
         if self._stopping:
             raise _stopping_error()
         key, action, function = planned.key, planned.action, planned.function
-        config = stored_config(function) if function is not None else {}
+        config: Raw = {}
+        if function is not None:
+            config = stored_config(without_credential_variables(function))
         draft = OperationDraft(*key, planned.platform, action, actor, self._lock.name, config)
         if (newest := self.newest(*key)) is not None and newest.in_progress:
             raise in_progress_error(newest)

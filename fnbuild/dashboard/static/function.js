@@ -10,7 +10,17 @@ import { call, functionPath, loadModule } from "./api.js";
 import { confirmAction, toast } from "./dialogs.js";
 import { append, button, h, hasChanged, setChildren } from "./dom.js";
 import { live, watch } from "./live.js";
-import { errorBox, isBusy, isServing, pill, projectOf, stateOf, titleOf } from "./states.js";
+import {
+  errorBox,
+  isBusy,
+  isServing,
+  pill,
+  projectOf,
+  shownStateOf,
+  sleepOf,
+  stateOf,
+  titleOf,
+} from "./states.js";
 
 /** @type {Record<string, string[]>} */
 const TABS = {
@@ -90,12 +100,12 @@ export async function show(root, params, context) {
 
   function drawHead() {
     const fn = current();
-    if (!hasChanged(head, stateOf(fn), fn?.status?.operation?.state, titleOf(fn ?? {}))) return;
+    if (!hasChanged(head, shownStateOf(fn), fn?.status?.operation?.state, titleOf(fn ?? {}))) return;
     const focused = head.contains(document.activeElement) && document.activeElement?.textContent;
     setChildren(
       head,
       h("h1", {}, name),
-      h("span", { role: "status" }, fn && pill(stateOf(fn))),
+      h("span", { role: "status" }, fn && pill(shownStateOf(fn))),
       fn && titleOf(fn) && h("span", { class: "muted" }, titleOf(fn)),
       fn && h("div", { class: "tools" }, actions(fn)),
     );
@@ -119,9 +129,27 @@ export async function show(root, params, context) {
       isInactive(fn)
         ? button(stateOf(fn) === "imported" ? "Deploy" : "Enable", enable, { disabled })
         : button("Redeploy", redeploy, { disabled }),
+      !isInactive(fn) && sleepButton(fn, disabled),
       !isInactive(fn) && button("Disable", disable, { disabled }),
       button("Delete", remove, { disabled, class: "danger" }),
     ];
+  }
+
+  /**
+   * @param {FunctionObject} fn
+   * @param {boolean} disabled
+   */
+  function sleepButton(fn, disabled) {
+    if (!fn.status?.sleep) return null;
+    return sleepOf(fn)
+      ? button("Wake", () => changeSleep("awake"), { disabled })
+      : button("Sleep", () => changeSleep("asleep"), { disabled });
+  }
+
+  /** @param {"asleep" | "awake"} state */
+  async function changeSleep(state) {
+    const change = () => call("PUT", `${functionPath(name)}/sleep`, { json: { state } });
+    await applyChange(change, `${name} is ${state}`);
   }
 
   async function redeploy() {

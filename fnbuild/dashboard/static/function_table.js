@@ -1,7 +1,7 @@
 // The tables of the list: a section for each project, a row for each function.
 
 import { h, hasChanged, table, timeElement, withCode } from "./dom.js";
-import { firstLine, isBusy, pill, replicasOf, stateOf, titleOf, typeOf } from "./states.js";
+import { firstLine, isBusy, pill, replicasOf, shownStateOf, titleOf, typeOf } from "./states.js";
 
 const COLUMNS = ["Function", "State", "Platform", "Port", "Replicas", "GPU"];
 
@@ -105,7 +105,7 @@ function stateCell({ status = {}, error }) {
   const { setAside, notes = [], operation, message } = status;
   const reason = firstLine((isBusy({ status }) && operation?.message) || message);
   return [
-    pill(stateOf({ status })),
+    pill(shownStateOf({ status })),
     setAside && [
       " ",
       h(

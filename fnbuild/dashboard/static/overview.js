@@ -4,7 +4,8 @@ import { call, functionPath, loadModule } from "./api.js";
 import { append, copyButton, h, hasChanged, setChildren, webLink, withCode } from "./dom.js";
 import { drawErrors, lastChange } from "./errors.js";
 import { operationTitle, watchOperation } from "./operation.js";
-import { pill, replicasOf, stateOf } from "./states.js";
+import { drawFindings } from "./reply_findings.js";
+import { pill, replicasOf, shownStateOf, stateOf } from "./states.js";
 
 /** @typedef {[name: string, value: Child]} Fact */
 
@@ -15,12 +16,23 @@ export function show(root, { name }, { current, onChange, signal }) {
   const operation = h("div");
   const state = h("section", { class: "card", "aria-labelledby": "state" });
   const errors = h("section", { class: "card", "aria-labelledby": "errors" });
+  const findings = h("section", { class: "card", "aria-labelledby": "reply-findings", hidden: true });
   const endpointCard = h("section", { class: "card", "aria-labelledby": "endpoint" });
   const labels = h("section", { class: "card", "aria-labelledby": "model-labels", hidden: true });
+  const group = h("section", { class: "card", "aria-labelledby": "gpu-group", hidden: true });
   const detailsCard = h("section", { class: "card", "aria-labelledby": "details" });
   const errorList = h("div");
   append(errors, h("h2", { id: "errors" }, "Last errors"), errorList);
-  append(root, operation, h("div", { class: "columns" }, state, endpointCard), labels, errors, detailsCard);
+  append(
+    root,
+    operation,
+    h("div", { class: "columns" }, state, endpointCard),
+    group,
+    labels,
+    findings,
+    errors,
+    detailsCard,
+  );
   /** @type {string[]} */
   let replicas = [];
   let followedId = endedId(current()?.status?.operation);
@@ -37,6 +49,7 @@ export function show(root, { name }, { current, onChange, signal }) {
     if (!hasChanged(state, fn, replicas)) return;
     drawState(fn);
     drawEndpoint(fn);
+    drawGroup(group, fn.status?.sleep?.group);
     drawLabels(labels, fn.metadata?.annotations ?? {});
     drawDetails(detailsCard, fn);
   }
@@ -45,11 +58,13 @@ export function show(root, { name }, { current, onChange, signal }) {
   async function poll() {
     if (document.hidden) return;
     try {
-      const [statistics, names] = await Promise.all([
+      const [statistics, names, watched] = await Promise.all([
         call("GET", functionPath(name, "statistics"), { signal }),
         call("GET", functionPath(name, "replicas"), { signal }),
+        call("GET", functionPath(name, "findings"), { signal }),
       ]);
       replicas = names.names ?? [];
+      drawFindings(findings, watched);
       drawErrors(errorList, statistics.errors ?? [], lastChange(current()));
       draw();
     } catch {
@@ -82,7 +97,7 @@ export function show(root, { name }, { current, onChange, signal }) {
       (status.notes ?? []).map((text) => h("p", { class: "note" }, withCode(text))),
       (status.warnings ?? []).map((text) => h("p", { class: "note warn" }, withCode(text))),
       factList([
-        ["State", pill(stateOf({ status }))],
+        ["State", pill(shownStateOf({ status }))],
         ["Revision", status.revision ? String(status.revision) : ""],
         ["Platform", status.platform],
         ["Replicas", replicasOf({ status })],
@@ -93,11 +108,12 @@ export function show(root, { name }, { current, onChange, signal }) {
   }
 
   /** @param {FunctionObject} fn */
-  function drawEndpoint({ status = {}, metadata = {} }) {
+  function drawEndpoint(fn) {
+    const { status = {} } = fn;
     const url = status.url || (status.httpPort ? `http://127.0.0.1:${status.httpPort}` : "");
     /** @param {string[]} [urls] */
     const otherAddresses = (urls = []) => urls.filter((address) => !url.endsWith(`//${address}`)).join(", ");
-    const curl = url && curlCommand(url, metadata.annotations?.type);
+    const curl = url && curlCommand(url, fn);
     setChildren(
       endpointCard,
       h("h2", { id: "endpoint" }, "Endpoint"),
@@ -131,10 +147,17 @@ function stateMessage({ message, operation: change }) {
  * Return a command that calls a function. Detectors need a picture.
  *
  * @param {string} url
- * @param {string | undefined} type
+ * @param {FunctionObject} fn
  */
-function curlCommand(url, type) {
-  if (type !== "detector") return `curl -X POST -d '' ${url}`;
+export function curlCommand(url, { status = {}, metadata = {}, spec = {} }) {
+  const { name, namespace, annotations } = metadata;
+  const needsToken =
+    status.platform === "torchserve" && spec.platform?.attributes?.torchserve?.tokens !== false;
+  if (needsToken) {
+    const command = `fnbuild torchserve token ${name} --namespace ${namespace}`;
+    url = `-H "Authorization: Bearer $(${command})" \\\n  ${url}`;
+  }
+  if (annotations?.type !== "detector") return `curl -X POST -d '' ${url}`;
   const body = "{ printf '{\"image\":\"'; base64 < picture.jpg | tr -d '\\n'; printf '\"}'; }";
   return `${body} |\n  curl -H 'Content-Type: application/json' --data-binary @- ${url}`;
 }
@@ -184,6 +207,27 @@ function detailRows(spec) {
     ["Triggers", triggers.join(", ")],
     ["Resources", resources.join("; ")],
   ];
+}
+
+/**
+ * Draw the members of a GPU group, with the memory that they use.
+ *
+ * @param {HTMLElement} container
+ * @param {GpuGroup | null | undefined} group
+ */
+function drawGroup(container, group) {
+  container.hidden = !group;
+  if (!group) return;
+  setChildren(
+    container,
+    h("h2", { id: "gpu-group" }, `GPU group ${group.name}`),
+    h("p", {}, group.usage),
+    h(
+      "ul",
+      { class: "labels" },
+      group.members.map((member) => h("li", {}, pill(member.state), h("span", {}, member.description))),
+    ),
+  );
 }
 
 /**

@@ -15,6 +15,8 @@ const STATE_STYLES = {
   scaledToZero: ["○", "idle", "scaled to zero"],
   standby: ["○", "idle"],
   stopped: ["■", "idle"],
+  asleep: ["☾", "idle"],
+  waking: ["◐", "busy"],
   waiting: ["◌", "busy"],
   running: ["◐", "busy"],
   done: ["●", "good"],
@@ -45,6 +47,23 @@ export function pill(state) {
  * @param {FunctionObject | null} [fn]
  */
 export const stateOf = (fn) => fn?.status?.detailedState ?? fn?.status?.state;
+
+/**
+ * Return the sleep of a function's workers if they are not awake, `asleep` for example.
+ *
+ * @param {FunctionObject | null} [fn]
+ */
+export function sleepOf(fn) {
+  const state = fn?.status?.sleep?.state;
+  return stateOf(fn) === "ready" && state !== "awake" ? state : undefined;
+}
+
+/**
+ * Return the state as users see it, with that of a ready function's workers.
+ *
+ * @param {FunctionObject | null} [fn]
+ */
+export const shownStateOf = (fn) => sleepOf(fn) ?? stateOf(fn);
 
 /** @param {string} [state] */
 export const isHealthy = (state = "") => (STATE_STYLES[state] ?? [])[1] !== "bad" && state !== "unhealthy";

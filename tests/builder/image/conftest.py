@@ -115,15 +115,20 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return sdk.ensure_all_sdks()[0].parent
 
 
-@pytest.fixture(scope="module")
-def make_image(
-    engine: Engine, releases: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Make]:
-    """Return `make_image(base, sources)`, which builds a function's image."""
+@pytest.fixture(scope="session")
+def make_image(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """Return `make_image(base, sources)`, which builds a function's image once."""
+    engine = require_engine("docker")
+    images: dict[str, str] = {}
     with engine_resources(engine) as resources:
 
         def make(base: str, sources: dict[str, str]) -> str:
-            reference = resources.image(f"{base}-{len(resources.images)}")
+            key = json.dumps([base, sources])
+            if key not in images:
+                images[key] = build(base, sources, resources.image(f"{base}-{len(images)}"))
+            return images[key]
+
+        def build(base: str, sources: dict[str, str], reference: str) -> str:
             folder = tmp_path_factory.mktemp("function")
             write_function(folder, base, sources, reference)
             with pytest.MonkeyPatch.context() as patch:

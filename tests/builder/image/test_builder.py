@@ -12,6 +12,7 @@ import pytest
 
 from fnbuild.builder.image.builder import DIGEST_LABEL, BuiltImage
 from fnbuild.builder.image.engine import Engine
+from fnbuild.datadir import make_private_dir
 from fnbuild.deploy import artifacts
 from fnbuild.errors import BuildError, InputError
 from fnbuild.function import reader
@@ -28,10 +29,20 @@ from tests.engine import (
     require_image,
     small_base,
 )
+from tests.fetched import copy_fetched
+from tests.platforms import conftest as platforms
 
 pytestmark = pytest.mark.system
 
 HANDLER = "def handler(context, event):\n    return 'here'\n"
+
+fetched, shared_layers = platforms.fetched, platforms.shared_layers
+
+
+@pytest.fixture(scope="module")
+def image_without_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with engine_resources(require_engine()) as resources:
+        yield small_base(resources, tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
@@ -42,7 +53,7 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def resources(engine: Engine) -> Iterator[EngineResources]:
+def resources(engine: Engine, shared_layers: None) -> Iterator[EngineResources]:
     with engine_resources(engine) as resources:
         yield resources
 
@@ -83,8 +94,8 @@ class Author:
 
 
 @pytest.fixture
-def author(resources: EngineResources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+def author(resources: EngineResources, tmp_path: Path, data: Path, fetched: Path) -> Author:
+    copy_fetched(fetched, make_private_dir(data))
     folder = tmp_path / "function"
     folder.mkdir()
     return Author(resources, folder, resources.image("function"))
@@ -92,7 +103,10 @@ def author(resources: EngineResources, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_image_has_code_configuration_and_program(author: Author, engine: Engine) -> None:
     author.write()
-    built = author.build()
+    overrides = reader.function_from_dict(
+        {"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags"
+    )
+    built = author.build(overrides)
     facts = engine.inspect(built.reference)
     assert facts is not None
     assert facts.command == ("processor",)
@@ -101,14 +115,10 @@ def test_the_image_has_code_configuration_and_program(author: Author, engine: En
     assert author.output_of("cat", "/opt/nuclio/main.py") == HANDLER
     assert "main:handler" in author.output_of("cat", "/etc/nuclio/config/processor/processor.json")
     assert "processor of fnbuild" in author.output_of("/usr/local/bin/processor", "--version")
+    check_that_environment_values_are_not_in_the_image(author)
 
 
-def test_environment_values_are_not_in_the_image(author: Author) -> None:
-    author.write()
-    overrides = reader.function_from_dict(
-        {"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags"
-    )
-    author.build(overrides)
+def check_that_environment_values_are_not_in_the_image(author: Author) -> None:
     matches = author.output_of(
         "sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true"
     )
@@ -164,12 +174,12 @@ def test_a_failed_build_keeps_the_previous_image(author: Author, engine: Engine)
 
 
 def test_a_build_that_loses_its_python_keeps_the_previous_image(
-    author: Author, engine: Engine, resources: EngineResources, tmp_path: Path
+    author: Author, engine: Engine, image_without_python: str
 ) -> None:
     author.write()
     before = author.build().id
     lines = "directives: {postCopy: [{kind: LABEL, value: python=none}]}"
-    author.write(lines, base=small_base(resources, tmp_path / "base"))
+    author.write(lines, base=image_without_python)
     with pytest.raises(BuildError, match="no usable Python"):
         author.build()
     facts = engine.inspect(author.image)
@@ -178,9 +188,9 @@ def test_a_build_that_loses_its_python_keeps_the_previous_image(
 
 
 def test_the_error_for_an_image_without_python_lists_the_paths_tried(
-    author: Author, resources: EngineResources, tmp_path: Path
+    author: Author, image_without_python: str
 ) -> None:
-    author.write(base=small_base(resources, tmp_path / "base"))
+    author.write(base=image_without_python)
     with pytest.raises(BuildError, match="no usable Python") as failure:
         author.build()
     assert "/usr/bin/python3" in failure.value.message
@@ -290,7 +300,7 @@ def test_each_step_is_reported_once(author: Author) -> None:
     steps = [line.split("  ")[1] for line in author.progress if line.startswith("step ")]
     assert steps.count("RUN echo one") == 1
     assert steps.count("RUN echo two") == 1
-    assert steps[-1] == 'CMD ["processor"]'
+    assert steps[-1].startswith("LABEL fnbuild.io/digest=")
 
 
 def test_the_context_is_written_to_the_requested_folder(author: Author, tmp_path: Path) -> None:

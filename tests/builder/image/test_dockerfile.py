@@ -29,8 +29,8 @@ def _sources() -> dict[str, Path]:
     paths = {path.stem: path for path in (HERE / "features").glob("*.yaml")}
     data = ROOT / "tests/data/functions"
     paths |= {path.stem: path for path in data.glob("*.yaml") if path.stem not in BROKEN}
-    library = ROOT / "functions"
-    paths |= {path.parent.name: path for path in library.glob("**/function.yaml")}
+    for path in (ROOT / "functions").glob("*/*/function.yaml"):
+        paths[f"{path.parent.parent.name}-{path.parent.name}"] = path
     return dict(sorted(paths.items()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 
@@ -59,9 +58,9 @@ Image = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def image(make_image: Make) -> Image:
-    """Return the function's image on a base of that name, built once."""
+    """Return the function's image on a base of that name."""
     files = {"main.py": HANDLER, "helper.py": "def helped():\n    return True\n"}
-    return functools.cache(lambda base: make_image(base, files))
+    return lambda base: make_image(base, files)
 
 
 @pytest.mark.parametrize("base", ["debian", "python3.6", "pypy3.9"])

@@ -13,13 +13,19 @@ from tests.runtime.conftest import eventually
 
 pytestmark = pytest.mark.system
 
-READY = "def handler(context, event):\n    return 'ok'\n"
-SLOW = "import time\ndef handler(context, event):\n    time.sleep(6)\n    return 'late'\n"
+HANDLER = """
+import os, time
+
+def handler(context, event):
+    if event.body == "slow":
+        time.sleep(6)
+        return "late"
+    if event.body == "orphan":
+        return leave_an_orphan()
+    return os.environ["OMP_NUM_THREADS"]
 
 # A process whose parent and process group have ended, and which then ends.
-ORPHANS = """
-import os, time
-def handler(context, event):
+def leave_an_orphan():
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -27,6 +33,7 @@ def handler(context, event):
         os._exit(0)
     return os.wait()[1]
 """
+SOURCES = {"main.py": HANDLER}
 PROCESSES = """
 import json, os
 found = {}
@@ -38,16 +45,11 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     found[pid] = text[text.rindex(")") + 2]
 print(json.dumps(found))
 """
-COUNT = """
-import os
-def handler(context, event):
-    return os.environ["OMP_NUM_THREADS"]
-"""
 
 
 @pytest.fixture(scope="module")
 def ready(make_image: Make) -> str:
-    return make_image("debian", {"main.py": READY})
+    return make_image("debian", SOURCES)
 
 
 def exit_of(container: Container) -> tuple[int, list[str]]:
@@ -58,17 +60,17 @@ def exit_of(container: Container) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("base", ["debian", "pypy3.9"])
 def test_orphans_are_reaped(base: str, make_image: Make, start: Start) -> None:
-    container = start(make_image(base, {"main.py": ORPHANS}), base)
+    container = start(make_image(base, SOURCES), base)
     container.await_ready()
     for _ in range(3):
-        assert container.call() == 0
+        assert container.call("orphan") == 0
     eventually(lambda: "Z" not in container.ask(PROCESSES).values())
 
 
-def test_a_pending_request_is_answered_before_the_end(make_image: Make, start: Start) -> None:
-    container = start(make_image("debian", {"main.py": SLOW}), "debian")
+def test_a_pending_request_is_answered_before_the_end(ready: str, start: Start) -> None:
+    container = start(ready, "debian")
     container.await_ready()
-    client = container.begin_post(b"")
+    client = container.begin_post(b'"slow"')
     eventually(lambda: json.loads(container.run("processor", "--status").stdout)["in_flight"] == 1)
     docker("kill", "--signal", "TERM", container.name)
     out, _err = client.communicate(timeout=60)
@@ -103,8 +105,8 @@ def test_a_missing_configuration_is_reported(ready: str, start: Start) -> None:
     assert "/srv/other.json cannot be read: No such file or directory" in lines[0]
 
 
-def test_the_number_of_threads_follows_the_cpu_limit(make_image: Make, start: Start) -> None:
-    container = start(make_image("debian", {"main.py": COUNT}), "debian", "--cpus", "0.5")
+def test_the_number_of_threads_follows_the_cpu_limit(ready: str, start: Start) -> None:
+    container = start(ready, "debian", "--cpus", "0.5")
     container.await_ready()
     assert container.post(b"") == (200, b"1")
 

@@ -71,8 +71,11 @@ def packages(image: str, python: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_a_function_runs_on_every_base_image(base: str, make_image: Make, start: Start) -> None:
+def test_a_function_runs_on_every_base_image(
+    base: str, make_image: Make, start: Start, engine: Engine, releases: Path
+) -> None:
     image = make_image(base, SOURCES)
+    check_python(base, engine, releases.parent)
     container = start(image, base)
     status = container.await_ready()
     assert [worker["state"] for worker in status["workers"]] == ["ready"]
@@ -90,9 +93,11 @@ def test_a_function_runs_on_every_base_image(base: str, make_image: Make, start:
     assert container.state()["ExitCode"] == 0
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_the_pythons_of_a_base_image_are_found(base: str, engine: Engine, data: Path) -> None:
-    probed = probe.probe_image(engine, bases.image(base), BASES[base].interpreter or None)
+def check_python(base: str, engine: Engine, data_dir: Path) -> None:
+    """Check the Python that the build has found in the base image."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(data_dir))
+        probed = probe.probe_image(engine, bases.image(base), BASES[base].interpreter or None)
     kind = BASES[base]
     assert probed.python.version[:2] == kind.version[:2]
     assert probed.python.implementation == kind.implementation

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from tests.runtime import interpreters
 pytestmark = pytest.mark.system
 
 NEW = ImagePython("/usr/bin/python3", (3, 11, 2), "cpython")
+THIS = ImagePython(sys.executable, sys.version_info[:3], sys.implementation.name)
 OLD = ImagePython("/opt/conda/bin/python3.6", (3, 6, 15), "cpython")
 
 
@@ -58,9 +61,9 @@ def test_the_tree_is_independent_of_user_and_time(tmp_path: Path) -> None:
 
 def test_the_tree_has_runtime_and_sdk(tmp_path: Path) -> None:
     runtime_tree.write_runtime(tmp_path, OLD)
-    names = set(facts(tmp_path))
-    assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker/worker.py"} <= names
-    assert "fnbuild/fnbuild/vision/__init__.py" in names
+    names = set(facts(tmp_path / "fnbuild"))
+    assert {"fnbuild/__init__.py", "fnbuild/runtime/worker/worker.py"} <= names
+    assert "fnbuild/vision/__init__.py" in names
     assert not [name for name in names if "__pycache__" in name or "/spec" in name]
     releases = sorted(path.name for path in (tmp_path / "fnbuild" / "sdk").iterdir())
     assert len(releases) == 2
@@ -81,9 +84,32 @@ def test_the_processors_python_changes_only_the_program(tmp_path: Path) -> None:
     runtime_tree.write_runtime(
         tmp_path / "b", ImagePython("/usr/local/bin/python3.9", (3, 9, 18), "cpython")
     )
-    assert facts(tmp_path / "a" / "fnbuild") == facts(tmp_path / "b" / "fnbuild")
+    first, second = (facts(tmp_path / name / "fnbuild") for name in "ab")
+    assert {name: about for name, about in first.items() if "__pycache__" not in name} == second
     first_line = (tmp_path / "b" / "processor").read_text().splitlines()[0]
     assert first_line == "#!/usr/local/bin/python3.9 -IS"
+
+
+def test_the_python_of_this_process_gets_compiled_modules(tmp_path: Path) -> None:
+    runtime_tree.write_runtime(tmp_path / "a", THIS)
+    # Other modules than before are in use.
+    program = "import sys, pathlib, numpy, tests.builder.image.test_runtime_tree as tree\n"
+    program += "tree.runtime_tree.write_runtime(pathlib.Path(sys.argv[1]), tree.THIS)"
+    subprocess.run([sys.executable, "-c", program, tmp_path / "b"], check=True)
+    assert facts(tmp_path / "a") == facts(tmp_path / "b")
+    # Python would find that other sources are newer, or that they are no modules.
+    home = tmp_path / "a" / "fnbuild"
+    for source in home.rglob("*.py"):
+        source.write_bytes(b"?" * source.stat().st_size)
+        os.utime(source, (runtime_tree.FILE_TIMESTAMP, runtime_tree.FILE_TIMESTAMP))
+    program = f"import sys; sys.path.insert(0, {str(home)!r})\n"
+    program += "from fnbuild.runtime import container; print(container.main.__code__.co_filename)"
+    done = subprocess.run(
+        [sys.executable, "-ISc", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == f"{home}/fnbuild/runtime/container.py", done.stderr
+    compiled = next(home.glob("fnbuild/runtime/__pycache__/container.*.pyc")).read_bytes()
+    assert marshal.loads(compiled[16:]).co_filename == "/opt/fnbuild/fnbuild/runtime/container.py"
 
 
 @pytest.mark.parametrize("folder", ["with a space", "long" * 30])

@@ -43,8 +43,10 @@ def test_layers_are_listed_by_size_with_their_origin(engine, resources, base, fo
     image = resources.build(
         folder,
         f"FROM {base}\nRUN head -c 900000 /dev/zero > /weights\n"
-        "ADD artifacts/runtime.tar /\nADD artifacts/config.tar /\nADD artifacts/code.tar /\n"
-        'HEALTHCHECK CMD ["/usr/local/bin/processor", "--health"]\nCMD ["processor"]\n',
+        "ADD artifacts/runtime.tar /\n"
+        'HEALTHCHECK CMD ["/usr/local/bin/processor", "--health"]\nCMD ["processor"]\n'
+        "ADD artifacts/config.tar /\nADD artifacts/code.tar /\n"
+        'LABEL fnbuild.io/digest="12ab" fnbuild.io/function="greeter"\n',
     )
     report = measure_image(engine, image, base)
     assert [(part.origin, part.description) for part in report.layers][1:] == [
@@ -82,6 +84,13 @@ ADD artifacts/requirements.tar / # buildkit
 ADD artifacts/runtime.tar / # buildkit
 COPY d/ / # buildkit
 """
+# In images of earlier versions the health check follows the code.
+EARLIER = CLASSIC
+SETTINGS = EARLIER.splitlines(keepends=True)[2]
+LABELS = "/bin/sh -c #(nop)  LABEL fnbuild.io/digest=12ab fnbuild.io/function=greeter\n"
+CLASSIC = EARLIER.replace(SETTINGS, LABELS).replace(
+    "/bin/sh -c #(nop) ADD file:c5", f"{SETTINGS}/bin/sh -c #(nop) ADD file:c5"
+)
 
 
 class Recorded:
@@ -104,10 +113,12 @@ class Recorded:
         return CompletedProgram(127, "", "")
 
 
-@pytest.mark.parametrize("history", [CLASSIC, BUILDKIT])
+@pytest.mark.parametrize("history", [CLASSIC, EARLIER, BUILDKIT])
 def test_the_order_of_layers_tells_their_origin(history):
     recorded = [
-        (part.origin, part.description) for part in measure_image(Recorded(history), "x").layers
+        (part.origin, part.description)
+        for index, part in enumerate(measure_image(Recorded(history), "x").layers)
+        if index < 3 or not part.description.startswith("HEALTHCHECK")
     ]
     assert recorded[1] == ("function", "RUN echo $X")
     assert recorded[3:9] == [
@@ -122,12 +133,13 @@ def test_the_order_of_layers_tells_their_origin(history):
     assert recorded[9][1].startswith("COPY d")
 
 
-def test_the_order_of_layers_without_optional_ones():
-    lines = CLASSIC.splitlines(keepends=True)
+@pytest.mark.parametrize("settings", [(), (SETTINGS, '/bin/sh -c #(nop)  CMD ["processor"]\n')])
+def test_the_order_of_layers_without_optional_ones(settings):
+    lines = (CLASSIC if settings else EARLIER).splitlines(keepends=True)
     report = measure_image(
-        Recorded("".join([*lines[:5], lines[8], "RUN /bin/sh -c ls\n"])), "x"
+        Recorded("".join([*lines[:5], *settings, lines[-2], "RUN /bin/sh -c ls\n"])), "x"
     ).layers
-    assert [part.description for part in report[3:]] == [
+    assert [part.description for part in [*report[3:5], *report[5 + len(settings) :]]] == [
         "code of the function",
         "configuration",
         "runtime",

@@ -35,6 +35,7 @@ def test_the_findings_are_those_of_the_command_line(dashboard: Dashboard) -> Non
     assert [record["message"] for record in reported] == [problem.message for problem in problems]
     mended = findings(dashboard, reply)[0]
     assert mended["severity"] == "warning"
+    assert mended["rule"] == "label-unknown"
     assert mended["path"] == "[0].label"
     assert "face" in mended["hint"]
 

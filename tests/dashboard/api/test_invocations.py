@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fnbuild.runtime.http import client
 from tests.dashboard.conftest import Answer, Dashboard, write_function
 
 pytestmark = pytest.mark.system
@@ -89,6 +90,40 @@ def test_every_method_reaches_the_function(dashboard: Dashboard, mirror: str, me
     seen = answer.json
     assert (seen["method"], seen["size"]) == (method, len(body or b""))
     assert seen["headers"]["X-Nuclio-Target"] == mirror
+
+
+def test_a_closed_function_is_invoked_without_its_credentials(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
+    spec = """\
+triggers:
+  web:
+    kind: http
+    attributes:
+      authenticationMode: basicAuth
+      authentication: {basicAuth: {username: cvat, password: correct-horse}}
+"""
+    name = dashboard.deploy(write_function(tmp_path, "closed", MIRROR, spec=spec))
+    url = dashboard.request("GET", f"/api/functions/{name}", token=False).json["status"]["url"]
+    assert client.request("GET", url).status == 401
+    for _ in range(2):
+        answer = invoke(dashboard, name, headers={"Authorization": "Bearer for-the-handler"})
+        assert answer.status == 200
+        assert answer.json["headers"]["Authorization"] == "Bearer for-the-handler"
+        assert "access" not in str(answer.json["headers"]).lower()
+    # Clients cannot send a token of their own to replace it, and none of them sees it.
+    assert invoke(dashboard, name, headers={"X-Fnbuild-Access": "wrong"}).status == 200
+    for token in (False, True):
+        shown = dashboard.request("GET", f"/api/functions/{name}", token=token).text
+        assert "pbkdf2" not in shown
+        assert "correct-horse" not in shown
+
+
+def test_the_dashboards_own_page_invokes_functions(dashboard: Dashboard, mirror: str) -> None:
+    page = {"Origin": dashboard.url, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+    answer = invoke(dashboard, mirror, headers=page)
+    assert answer.status == 200
+    assert not {"Origin", "Sec-Fetch-Site"} & set(answer.json["headers"])
 
 
 def test_a_head_has_no_body(dashboard: Dashboard, mirror: str) -> None:

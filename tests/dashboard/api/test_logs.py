@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.platforms.process import function_log
+from fnbuild.platforms import function_log
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.waiting import until
 

@@ -91,12 +91,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator
     with engine_resources(engine) as resources:
         image = resources.image("built", tag="latest")
         namespace = resources.name("ns")
-        machine = Machine(resources, new_data_dir(home, fetched), namespace, config, image)
-        yield machine
-        kept = f"reference=fnbuild-revisions:{namespace}.*"
-        listed = call(engine, "images", "--filter", kept, "--format", "{{.Repository}}:{{.Tag}}")
-        for container in listed.split():
-            call(engine, "rmi", "--force", container)
+        yield Machine(resources, new_data_dir(home, fetched), namespace, config, image)
 
 
 @pytest.fixture(scope="module")

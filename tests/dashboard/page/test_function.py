@@ -38,6 +38,24 @@ def row(page: Page, name: str) -> Locator:
     return page.get_by_role("row").filter(has=link)
 
 
+def test_the_command_for_a_server_with_tokens_prints_the_token(page: Page) -> None:
+    def command(**torchserve: object) -> str:
+        attributes = {"torchserve": torchserve}
+        function = {
+            "metadata": {"name": "sizes", "namespace": "lab"},
+            "spec": {"platform": {"attributes": attributes}},
+            "status": {"platform": "torchserve"},
+        }
+        script = "async fn => (await import('/static/overview.js')).curlCommand('URL', fn)"
+        return str(page.evaluate(script, function))
+
+    assert command() == (
+        "curl -X POST -d '' -H \"Authorization: Bearer $(fnbuild torchserve token sizes"
+        ' --namespace lab)" \\\n  URL'
+    )
+    assert command(tokens=False) == "curl -X POST -d '' URL"
+
+
 def test_redeploy_disable_enable_and_delete(
     page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
 ) -> None:
@@ -72,6 +90,29 @@ def test_redeploy_disable_enable_and_delete(
     expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
     expect(row(page, name)).to_have_count(0)
     assert stored(dashboard, name) is None
+
+
+def test_sleep_and_wake(
+    page: Page, dashboard: Dashboard, tmp_path: Path, to_delete: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-sleeper"), "--gpu-group", "page")
+    to_delete.append(name)
+    go(page, f"/functions/{name}")
+    group = page.get_by_role("region", name="GPU group page")
+    expect(group).to_contain_text("1 of 1 awake")
+    head = page.locator(".head").first
+    page.get_by_role("button", name="Sleep", exact=True).click()
+    expect(head.get_by_role("status")).to_contain_text("asleep")
+    expect(page.get_by_text("asleep, wakes in about")).to_be_visible()
+    expect(group).to_contain_text(f"0 of 1 awake☾asleep{name} asleep")
+    page.get_by_role("button", name="Wake", exact=True).click()
+    expect(head.get_by_role("status")).to_contain_text("ready")
+    page.get_by_role("button", name="Sleep", exact=True).click()
+    expect(head.get_by_role("status")).to_contain_text("asleep")
+    go(page, "/")
+    expect(row(page, name)).to_contain_text("asleep")
+    assert dashboard.cli("invoke", name, "--body", "first").stdout.strip() == "first"
+    expect(row(page, name)).to_contain_text("ready")
 
 
 def test_a_killed_processor_is_shown_within_5_seconds(

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from playwright.sync_api import Page, Request, Response, expect
 from tests.dashboard.waiting import until
 
 Point = tuple[float, float]
+Colour = tuple[int, int, int]
 
-_PIXEL = """
-(canvas, [x, y]) => Array.from(canvas.getContext("2d").getImageData(x, y, 1, 1).data.slice(0, 3))
+_PIXELS = """
+(canvas, places) => {
+  const context = canvas.getContext("2d");
+  return places.map(([x, y]) => Array.from(context.getImageData(x, y, 1, 1).data.slice(0, 3)));
+}
 """
 _DROP = """
 ([selector, kind, name, type, base64]) => {
@@ -86,13 +90,17 @@ class Playground:
 
     def at(self, x: float, y: float) -> Point:
         """Return the position in the window, relative to the canvas, of a position in the image."""
+        [place] = self._places([(x, y)])
+        return place
+
+    def _places(self, positions: Iterable[Point]) -> list[Point]:
         box = self.canvas.bounding_box()
         assert box is not None
         width, height = self.size
         scale = min(box["width"] / width, box["height"] / height)
         left = (box["width"] - width * scale) / 2
         top = (box["height"] - height * scale) / 2
-        return left + x * scale, top + y * scale
+        return [(left + x * scale, top + y * scale) for x, y in positions]
 
     def click(self, x: float, y: float, button: Any = "left") -> None:
         place = self.at(x, y)
@@ -138,16 +146,20 @@ class Playground:
     def rows(self) -> list[str]:
         return self.page.locator(".results .result-name").all_inner_texts()
 
-    def pixel(self, x: float, y: float) -> tuple[int, int, int]:
+    def pixel(self, x: float, y: float) -> Colour:
         """Return the canvas's colour at a position in the image."""
-        return self.drawn(*self.at(x, y))
+        [colour] = self.pixels([(x, y)])
+        return colour
 
-    def drawn(self, x: float, y: float) -> tuple[int, int, int]:
-        """Return the colour at a position relative to the canvas."""
+    def pixels(self, positions: Iterable[Point]) -> list[Colour]:
+        """Return the canvas's colours at positions in the image."""
+        return self.drawn(self._places(positions))
+
+    def drawn(self, places: Iterable[Point]) -> list[Colour]:
+        """Return the colours at positions relative to the canvas."""
         ratio = self.page.evaluate("devicePixelRatio")
-        where = [round(value * ratio - 0.5) for value in (x, y)]
-        red, green, blue = self.canvas.evaluate(_PIXEL, where)
-        return red, green, blue
+        where = [[round(value * ratio - 0.5) for value in place] for place in places]
+        return [(red, green, blue) for red, green, blue in self.canvas.evaluate(_PIXELS, where)]
 
     def settled(self) -> None:
         """Wait until changes are drawn."""

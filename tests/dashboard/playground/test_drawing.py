@@ -81,12 +81,13 @@ def test_every_type_of_shape(play: Play, scenery: Path) -> None:
         (260.5, 120.5): patch, (263.5, 121.5): patch,
         (340, 120): stick, (340, 150): stick, (340, 180): stick,
     }  # fmt: skip
-    for (x, y), ink in drawn.items():
-        assert alike(there.pixel(x, y), ink), (x, y, there.pixel(x, y), ink)
+    for place, ink, colour in zip(drawn, drawn.values(), there.pixels(drawn), strict=True):
+        assert alike(colour, ink), (place, colour, ink)
     # A rotated box is not at its old position; hidden points and zeros of masks are not drawn.
-    for x, y in ((112, 40), (188, 40), (380, 150), (360, 135), (250, 150), (300, 250)):
-        assert there.pixel(x, y) == GREY, (x, y)
-    surroundings = np.array([there.pixel(x, y) for x in range(344, 362) for y in range(116, 125)])
+    empty = ((112, 40), (188, 40), (380, 150), (360, 135), (250, 150), (300, 250))
+    for place, colour in zip(empty, there.pixels(empty), strict=True):
+        assert colour == GREY, place
+    surroundings = np.array(there.pixels((x, y) for x in range(344, 362) for y in range(116, 125)))
     assert (surroundings.min(axis=1) > 200).any(), "the name of a skeleton's point is beside it"
     inside = np.array(there.pixel(350, 50))
     assert (inside != GREY).any(), "a polygon is filled"
@@ -216,7 +217,8 @@ def test_zoom_keeps_the_position_under_the_pointer(play: Play, scenery: Path) ->
     there.page.mouse.wheel(0, -600)
     there.settled()
     # A wheel has only whole pixels.
-    assert any(alike(there.drawn(x + near, y), PALETTE[0]) for near in range(-5, 6))
+    nearby = there.drawn((x + near, y) for near in range(-5, 6))
+    assert any(alike(colour, PALETTE[0]) for colour in nearby)
     there.page.get_by_role("button", name="The whole picture").click()
     there.settled()
     assert alike(there.pixel(10, 60), PALETTE[0])

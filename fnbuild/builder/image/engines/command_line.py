@@ -341,8 +341,6 @@ def _build_options(request: BuildRequest) -> list[str]:
         arguments += ["--tag", tag]
     for name, value in request.args.items():
         arguments += ["--build-arg", f"{name}={value}"]
-    for name, value in request.labels.items():
-        arguments += ["--label", f"{name}={value}"]
     if request.no_cache:
         arguments.append("--no-cache")
     if request.network != "default":

@@ -106,6 +106,7 @@ _KNOWN_MESSAGES = (
     ),
     _KnownMessage(
         r"[Nn]o such image|image not known|does not exist locally|unable to find image|"
+        r"failed to get digest sha256:\w+: open |unknown parent image ID|"
         r"short-name resolution|did not resolve to an alias",
         _MISSING_IMAGE,
         "`{engine} images` lists what it has; fetch it with `{engine} pull`",

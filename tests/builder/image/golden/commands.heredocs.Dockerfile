@@ -6,9 +6,9 @@ touch /fourth
 touch /fifth
 EOF
 ADD artifacts/runtime.tar /
+HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 ADD artifacts/config.tar /
 ADD artifacts/code.tar /
-HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 RUN cd /opt/nuclio && test -f main.py && test -f /first
 RUN ls /second /third /fourth /fifth
 CMD ["processor"]

@@ -6,9 +6,9 @@ RUN ["conda", "run", "-n", "cells", "/bin/bash", "-c", "eval \"$(printf %b 'pyth
 RUN export V=`uname -r` && echo "$V" | awk '{print $NF}'
 ENTRYPOINT ["conda", "run", "--no-capture-output", "-n", "cells"]
 ADD artifacts/runtime.tar /
+HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 ADD artifacts/config.tar /
 ADD artifacts/code.tar /
-HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 USER root
 RUN chmod -R a+rX /opt/nuclio
 CMD ["processor"]

@@ -11,7 +11,7 @@ org.example.b="2"
 RUN test "$A $B $C $D$E $OLD $RELEASE" = '1 two words $A 45 as one text 12'
 RUN ["/bin/sh", "-c", "case \"$PATH\" in\n  /opt/own/bin:/* | /opt/argument/bin:/opt/own/bin:/*) ;;\n  *) exit 1 ;;\nesac"]
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

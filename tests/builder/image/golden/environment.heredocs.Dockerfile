@@ -16,7 +16,7 @@ case "$PATH" in
 esac
 EOF
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

@@ -2,11 +2,11 @@ FROM jwher/alphapose:v1
 USER root
 WORKDIR /Alphapose
 ADD artifacts/runtime.tar /
+HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 ADD artifacts/requirements.tar /
 RUN ["/root/miniconda3/envs/alphapose/bin/python", "-m", "pip", "install", "--no-cache-dir", "-r", "/opt/nuclio/requirements.txt"]
 ADD artifacts/large.tar /
 ADD artifacts/config.tar /
 ADD artifacts/code.tar /
-HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 RUN echo "works well"
 CMD ["processor"]

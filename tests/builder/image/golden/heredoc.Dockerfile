@@ -6,7 +6,7 @@ RUN ["/bin/sh", "-c", "cat > /four <<A && cat > /five <<B\nfour\nA\nfive\nB"]
 RUN ["/bin/sh", "-c", "cat > /six <<EOF\nsix\nEOF\necho seven > /seven"]
 RUN test "$(cat /one /two /three /four /five /six /seven | xargs)" = 'one /root two $HOMEthree four five six seven'
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

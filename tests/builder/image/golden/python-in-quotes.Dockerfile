@@ -4,7 +4,7 @@ RUN ["/bin/sh", "-c", "python3 -c \"\n# fetch the weights once\nimport os\nopen(
 RUN ["/bin/sh", "-c", "true &&   python3 -c '\nfor word in (\"one\",\n             \"two\"):\n    print(word, file=open(\"/more\", \"a\"))\n' &&   echo three >> /more"]
 RUN test "$(cat /made)" = "a 'b' \\ knownknownü" && test "$(cat /more | xargs)" = 'one two three'
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

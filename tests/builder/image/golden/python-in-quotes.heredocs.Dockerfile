@@ -16,7 +16,7 @@ for word in ("one",
 EOF
 RUN test "$(cat /made)" = "a 'b' \\ knownknownü" && test "$(cat /more | xargs)" = 'one two three'
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

@@ -15,7 +15,7 @@ RUN touch /made/small
 RUN ["/bin/sh", "-c", "echo a\\\\\necho b > /made/backslashes"]
 RUN cd /made && ls plain one two three four five array 'long array' brackets small && test "$(cat backticks)" = x && test "$(cat backslashes)" = 'b'
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

@@ -4,7 +4,7 @@ WORKDIR /opt/nuclio/sam
 RUN apt-get update && apt-get -y install curl git python3 python3-pip
 RUN ln -s /usr/bin/pip3 /usr/local/bin/pip && ln -s /usr/bin/python3 /usr/bin/python
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

@@ -8,9 +8,9 @@ COPY --from=fnbuild/test-base:debian /etc/debian_version /version
 RUN cmp /early/main.py '/with space/main.py' && test -s /version
 RUN cmp /weights/pose.pth pose.pth
 ADD artifacts/runtime.tar /
+HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 ADD artifacts/config.tar /
 ADD artifacts/code.tar /
-HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 COPY handler/ /late/
 RUN cmp /late/main.py main.py
 CMD ["processor"]

@@ -8,7 +8,7 @@ RUN pip install --no-cache-dir \
 ENV PATH=/opt/venv/bin:${PATH} LD_LIBRARY_PATH=/usr/lib
 WORKDIR /opt/nuclio
 ADD artifacts/runtime.tar /
-ADD artifacts/config.tar /
-ADD artifacts/code.tar /
 HEALTHCHECK --interval=10s --timeout=3s CMD ["/usr/local/bin/processor", "--health"]
 CMD ["processor"]
+ADD artifacts/config.tar /
+ADD artifacts/code.tar /

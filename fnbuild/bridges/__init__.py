@@ -1,0 +1,1 @@
+"""Formats of other model servers, written and read."""
