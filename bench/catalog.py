@@ -17,6 +17,7 @@ CACHE = ROOT / ".cache" / "bench"
 LIMIT = "limit"
 LIMIT_DEFAULT = "limit-default"
 OURS = "fnbuild"
+TORCHSERVE = "torchserve"
 
 # The environment of the limit, of fnbuild's workers, and of every compatible peer.
 SHARED = "shared"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .catalog import LIMIT, OURS
+from .catalog import LIMIT, OURS, TORCHSERVE
 from .results import Results
 from .workloads import PROTOCOLS, TITLES
 
@@ -50,6 +50,18 @@ def evaluate_protocol_goals(figures: Results) -> list[Goal]:
     text = "tensor: times kserve at concurrency 8"
     goals.append(Goal(text, _lowest_ratio(figures, "tensor", [8], "kserve"), 2.0))
     return goals + _latency(figures)
+
+
+def evaluate_torchserve_goals(figures: Results) -> list[Goal]:
+    """Return the goals against TorchServe with their figures."""
+    goals = [
+        Goal(f"{name}: times torchserve at concurrency 8", _ratio(figures, name, TORCHSERVE), 1.5)
+        for name in ("jpeg", "torch")
+    ]
+    for text, key, goal in (("a cold start", "cold_start", 0.5), ("memory", "pss_loaded", 0.75)):
+        own, other = (figures.alone("torch", name, key) for name in (OURS, TORCHSERVE))
+        goals.append(Goal(f"torch: {text} through torchserve's", _divide(own, other), goal, True))
+    return goals
 
 
 def _against_limit(figures: Results) -> list[Goal]:

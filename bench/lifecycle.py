@@ -1,7 +1,7 @@
 """Costs of a server other than requests, measured with each server alone.
 
-These are the cold start, memory when idle and loaded, CPU time when idle, and the time to a new
-worker after one was killed.
+These are the cold start, memory when idle and after many requests, CPU time when idle, and the time
+to a new worker after one was killed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .workloads import Workload
 
 _WARM_UP_CONCURRENCY = 8
 _WARM_UP_SECONDS = 2
+_WARM_UP_REQUESTS = 500
 _IDLE_SECONDS = 1.0
 _RESTART_TIMEOUT = 20.0
 _POLL = 0.002
@@ -48,12 +49,21 @@ def _observe(started: RunningServer, record: dict[str, Any]) -> None:
         wrong = find_wrong_replies(started.url, started.workload)
         if wrong:
             raise StartError(f"{len(wrong)} wrong replies, such as: {wrong[0]}")
-        load.run(started.url, started.workload, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
+        _warm_up(started)
         processes.wait_until_idle(started.pids)
     record["processes"] = len(processes.marked_processes(started.mark))
     record["pss_loaded"] = processes.pss_mib(processes.marked_processes(started.mark))
     if started.server.kind != "loop":
         record["restart"] = _restart(started)
+
+
+def _warm_up(started: RunningServer) -> None:
+    answered = 0
+    while answered < _WARM_UP_REQUESTS:
+        sample = load.run(started.url, started.workload, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
+        if not sample.requests or sample.errors:
+            raise StartError(f"requests failed while warming up: {sample.errors}")
+        answered += sample.requests
 
 
 def _restart(started: RunningServer) -> float | None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .catalog import LIMIT
-from .goals import Goal, evaluate_goals, evaluate_protocol_goals
+from .catalog import LIMIT, OURS, TORCHSERVE
+from .goals import (
+    Goal,
+    evaluate_goals,
+    evaluate_protocol_goals,
+    evaluate_torchserve_goals,
+)
 from .markdown import insert, table
 from .results import Measurement, Results
 from .workloads import PROTOCOLS, TITLES
@@ -15,6 +20,8 @@ BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
 PROTOCOLS_BEGIN = "<!-- protocols: begin -->"
 PROTOCOLS_END = "<!-- protocols: end -->"
+TORCHSERVE_BEGIN = "<!-- torchserve: begin -->"
+TORCHSERVE_END = "<!-- torchserve: end -->"
 
 # Programs named in the header, if an environment has them.
 _NAMED = ("torch", "numpy", "pillow", "opencv-python-headless", "nuclio-sdk", "flask", "gunicorn",
@@ -26,12 +33,18 @@ _QUIET = 0.25
 
 
 def write(results: dict[str, Any], document: Path) -> None:
-    """Put the tables between the document's markers; those of the protocols have their own."""
+    """Put the tables between the document's markers.
+
+    Those of the protocols, and those with TorchServe as the only peer, have their own.
+    """
     classic, protocols = _part(results, False), _part(results, True)
     if protocols["slices"]:
         goals = evaluate_protocol_goals(Results(protocols))
         insert(render(protocols, goals), document, PROTOCOLS_BEGIN, PROTOCOLS_END)
-    if classic["slices"] or not protocols["slices"]:
+    if classic["slices"] and set(classic["servers"]) == {LIMIT, OURS, TORCHSERVE}:
+        goals = evaluate_torchserve_goals(Results(classic))
+        insert(render(classic, goals), document, TORCHSERVE_BEGIN, TORCHSERVE_END)
+    elif classic["slices"] or not protocols["slices"]:
         insert(render(classic), document, BEGIN, END)
 
 

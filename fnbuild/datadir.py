@@ -10,6 +10,8 @@ sdk/<version>/nuclio_sdk
 images/<id>/                              code taken from an image
 imports/<platform>/<namespace>/<name>/    code of an imported function, until its first deploy
 uploads/<id>/                             code that clients sent to a dashboard
+models/<key>/                             a model that `fnbuild model pull` has downloaded
+gpu-groups/<name>/                        the members of a GPU group
 foreground/<id>.json                      a record of `fnbuild run`, locked while it runs
 dashboards/<id>.lock                      held by a dashboard while it runs
 dashboards/<id>.tmp/                      temporary files of that dashboard
@@ -114,8 +116,13 @@ def function_lock(namespace: str, name: str, what: str) -> Iterator[None]:
 
 def other_holder(namespace: str, name: str) -> LockHolder | None:
     """Return the other process that is changing the function, None if there is none."""
+    return lock_holder(function_dir(namespace, name) / "lock")
+
+
+def lock_holder(path: Path) -> LockHolder | None:
+    """Return the other process that holds the lock file at `path`, None if there is none."""
     try:
-        descriptor = os.open(function_dir(namespace, name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:

@@ -16,3 +16,9 @@ def is_loopback(host: str) -> bool:
 def bracketed(host: str) -> str:
     """Return the host as in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def join_path(base: str, path: str) -> str:
+    """Return the path of a request to a function at `base`; without a path, `base` as it is."""
+    path = path.lstrip("/")
+    return base if base.strip("/") and not path else f"{base.rstrip('/')}/{path}"

@@ -20,6 +20,7 @@ PLATFORMS = (
     PlatformEntry("kube", "fnbuild.platforms.kubernetes", alias="kubernetes"),
     PlatformEntry("nuclio", "fnbuild.platforms.nuclio"),
     PlatformEntry("kserve", "fnbuild.platforms.kserve"),
+    PlatformEntry("torchserve", "fnbuild.platforms.torchserve"),
 )
 """All platforms. `--platform auto` tries later ones first."""
 

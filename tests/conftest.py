@@ -1,17 +1,23 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests import reaper
-from tests.engine import EngineResources, engine_resources, require_engine
+from tests.engine import (
+    EngineResources,
+    engine_resources,
+    remove_discarded_images,
+    require_engine,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +32,23 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the reaper, which ends all processes of the tests after the run."""
     if not hasattr(config, "workerinput"):  # with xdist, only in the controller
         reaper.start()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without garbage collection: what is there afterwards stays to the end of the run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Remove what the tests of this process have left in the engine."""
+    remove_discarded_images()
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,11 @@ PYTHON_IMAGE = "python:3.11"
 LABEL = "fnbuild.test"
 """Label of images and build steps; its value is the token of the resources that created them."""
 
+_PROCESS_LABEL = "fnbuild.test.process"
+_process_token = secrets.token_hex(4)
+_discarded_tokens: set[str] = set()
+_discarded_images: list[str] = []
+
 _REGISTRY = "127.0.0.1:5000"
 _START_SECONDS = 120.0
 # `swordfish` hashed with bcrypt, the only format that the registry supports.
@@ -80,11 +85,16 @@ def require_program(name: str) -> str:
 
 @dataclass
 class EngineResources:
-    """Names of what one test creates in an engine; `remove` removes it."""
+    """Names of what one test creates in an engine; `remove` removes it.
+
+    Images of Docker are removed after the last test of the process: to list them the engine reads
+    all of its images, which takes longer than most builds of tests.
+    """
 
     engine: Engine
     token: str = field(default_factory=lambda: secrets.token_hex(4))
     images: list[str] = field(default_factory=list)
+    labels_steps: bool = False
 
     def name(self, word: str) -> str:
         """Return a unique name for a container, a volume or a function."""
@@ -99,7 +109,8 @@ class EngineResources:
     @property
     def label(self) -> str:
         """The Dockerfile instruction after FROM that labels all steps of a build."""
-        return f"LABEL {LABEL}={self.token}"
+        self.labels_steps = True
+        return f"LABEL {LABEL}={self.token} {_PROCESS_LABEL}={_process_token}"
 
     def build(self, folder: Path, lines: str, word: str = "image") -> str:
         """Build an image from the lines of a Dockerfile, and return its reference."""
@@ -121,30 +132,51 @@ class EngineResources:
         return file
 
     def remove(self) -> None:
-        """Remove all objects with these names from the engine."""
-        kinds = {"container": ("--all",), "volume": ()} if self.engine.name == "docker" else {}
-        for kind, flags in kinds.items():
+        """Remove all objects with these names from the engine, Docker's images later."""
+        if self.engine.name == "docker":
             name_filter = ("--filter", f"name={self.token}")
-            for object_id in call(self.engine, kind, "ls", "--quiet", *flags, *name_filter).split():
-                call(self.engine, kind, "rm", "--force", object_id)
-        for reference in dict.fromkeys([*self.images, *self._named_images()]):
-            call(self.engine, "rmi", "--force", reference)
-        # The steps of a failed build have no name; each can only be removed after the next one.
-        for _ in range(20):
-            label_filter = f"label={LABEL}={self.token}"
-            images = call(
-                self.engine, "images", "--all", "--quiet", "--filter", label_filter
-            ).split()
-            if not images:
-                break
-            call(self.engine, "rmi", "--force", *dict.fromkeys(images))
+            self._remove_all("container", ("--all", *name_filter), "--volumes")
+            self._remove_all("volume", name_filter)
+            discard_images(self.token, *self.images)
+            return
+        if self.images:
+            call(self.engine, "rmi", "--force", *self.images)
+        if self.labels_steps:
+            _remove_steps(self.engine, f"{LABEL}={self.token}")
 
-    def _named_images(self) -> list[str]:
-        """Return the references of images with the token of the resources in their names."""
-        if self.engine.name != "docker":
-            return []
-        names = call(self.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
-        return [name for name in names if self.token in name]
+    def _remove_all(self, kind: str, selection: tuple[str, ...], *flags: str) -> None:
+        if ids := call(self.engine, kind, "ls", "--quiet", *selection).split():
+            call(self.engine, kind, "rm", "--force", *flags, *ids)
+
+
+def discard_images(token: str, *references: str) -> None:
+    """Remove Docker's images with the token in their names, and others, after the last test."""
+    _discarded_tokens.add(token)
+    _discarded_images.extend(references)
+
+
+def remove_discarded_images() -> None:
+    """Remove the images that tests of this process have discarded."""
+    if not _discarded_tokens:
+        return
+    engine = require_engine()
+    names = call(engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    names = [name for name in names if any(token in name for token in _discarded_tokens)]
+    if names := [*dict.fromkeys([*_discarded_images, *names])]:
+        call(engine, "rmi", "--force", *names)
+    _remove_steps(engine, f"{_PROCESS_LABEL}={_process_token}")
+    _discarded_tokens.clear()
+    _discarded_images.clear()
+
+
+def _remove_steps(engine: Engine, label: str) -> None:
+    """Remove the steps of failed builds, which have no name, each after the next one."""
+    for _ in range(20):
+        images = ("images", "--all", "--quiet", "--filter", f"label={label}")
+        steps = call(engine, *images).split()
+        if not steps:
+            break
+        call(engine, "rmi", "--force", *dict.fromkeys(steps))
 
 
 def call(engine: Engine, *arguments: str) -> str:
@@ -185,11 +217,17 @@ def _libraries(programs: list[str]) -> set[str]:
 
 def until(description: str, ready: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
     """Wait until the condition is true, or fail with its description."""
-    deadline = time.monotonic() + seconds
+    start = time.monotonic()
     while not ready():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - start
+        if waited > seconds:
             pytest.fail(f"{description} did not happen within {seconds:g} s")
-        time.sleep(0.02)
+        time.sleep(poll_interval(waited))
+
+
+def poll_interval(waited: float) -> float:
+    """Return the seconds until the next check: few checks in a long wait save CPU time."""
+    return min(max(0.02, waited / 20), 0.25)
 
 
 def free_port() -> int:

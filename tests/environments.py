@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,5 +44,10 @@ def environment_python(version: str, *requirements: str, data: str = "") -> Path
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    # uv does not read pip's settings. Such a folder may have torch without CUDA.
+    folders = os.environ.get("PIP_FIND_LINKS", "").replace(" ", ",")
+    environment = {**os.environ, **({"UV_FIND_LINKS": folders} if folders else {})}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=1800, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]

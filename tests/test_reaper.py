@@ -29,7 +29,7 @@ def test_processes_of_a_killed_run_end(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     program = f"""
 import os, pathlib, subprocess, sys, time
-from fnbuild.platforms.process.daemon import clean_environment
+from fnbuild.platforms.clean_environment import clean_environment
 from tests import reaper
 reaper.start()
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]

@@ -1,6 +1,9 @@
 """Write the processor's configuration as a deploy does, and become the processor.
 
-The argument is the interpreter of the workers. BENCH_PROTOCOLS has the inference protocols.
+    python processor_start.py INTERPRETER [MODE SIZE TIMEOUT]
+
+INTERPRETER is that of the workers. MODE, SIZE and TIMEOUT are those of the batches of the function
+`batched`; in mode `disable` it has none. BENCH_PROTOCOLS has the inference protocols.
 """
 
 import json
@@ -29,9 +32,13 @@ def main():
         "num_workers": int(os.environ["BENCH_WORKERS"]),
         "attributes": attributes,
     }
+    if sys.argv[2:] and sys.argv[2] != "disable":
+        mode, size, timeout = sys.argv[2:]
+        adaptive = mode == "adaptive"
+        trigger["batch"] = {"size": int(size), "timeout": float(timeout), "adaptive": adaptive}
     values = {
         "function": {"name": "bench", "namespace": "nuclio", "project": "bench", "revision": 1},
-        "handler": "main:handler",
+        "handler": "batched:handler" if sys.argv[2:] else "main:handler",
         "code": str(HERE.parent / "function"),
         "interpreter": sys.argv[1],
         "triggers": {"http": trigger},

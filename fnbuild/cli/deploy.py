@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,6 +67,20 @@ if TYPE_CHECKING:
     help="Addresses to listen on: loopback, docker, IPv4 addresses. "
     "[default: loopback; containers: both]",
 )
+@click.option(
+    "--open",
+    "open_",
+    is_flag=True,
+    help="State that all clients may call it: no credentials, no checks of Host and Origin.",
+)
+@click.option(
+    "--canary-replay",
+    metavar="LIMIT",
+    is_flag=False,
+    flag_value="0",
+    help="Send the recorded requests to the new revision first, and refuse it if more replies "
+    "than LIMIT (such as 3 or 5%) differ from the recorded ones.",
+)
 @build_options
 @configuration_options
 @click.option("--input-image-file", metavar="FILE", help="Load and deploy an image archive.")
@@ -80,6 +95,8 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     flags["enabled"] = is_switched_off(ctx, "disable")
     if flags["monitoring"] and not (flags["dry_run"] and flags["output"] in ("json", "yaml")):
         raise click.UsageError("--monitoring prints a PodMonitor: it needs --dry-run and -o yaml")
+    if flags["canary_replay"] and (flags["recursive"] or flags["dry_run"]):
+        raise click.UsageError("--canary-replay needs a deploy of one function")
     if flags["recursive"]:
         from fnbuild.cli.deploy_recursive import deploy_recursively
 
@@ -89,7 +106,7 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
         if flags["dry_run"]:
             _print_plan(request, flags["output"])
         else:
-            _deploy(session, request, flags["output"])
+            _deploy(session, _with_canary(session, request, flags), flags["output"])
 
 
 def _deploy(session: Session, request: DeployRequest, output: str) -> None:
@@ -105,6 +122,14 @@ def _deploy(session: Session, request: DeployRequest, output: str) -> None:
         deployment = pipeline.deploy(request, progress, prepared)
     report_deployment(deployment, progress.seconds)
     print_deployment(deployment, output)
+
+
+def _with_canary(session: Session, request: DeployRequest, flags: dict[str, Any]) -> DeployRequest:
+    if not flags["canary_replay"]:
+        return request
+    from fnbuild.cli.canary import canary_check
+
+    return replace(request, check=canary_check(flags["canary_replay"], session.connect()))
 
 
 def _print_plan(request: DeployRequest, output: str) -> None:

@@ -34,7 +34,7 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         name=flags["name"],
         namespace=session.namespace,
         project=flags.get("project_name"),
-        overrides=_with_source_address(function_overrides(flags), flags["path"]),
+        overrides=_with_source_address(function_overrides(flags, session.platform), flags["path"]),
         variant=flags.get("variant"),
         platform=session.platform,
         strict=bool(flags.get("strict")),
@@ -48,6 +48,11 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         with trees.temporary_folder("fnbuild-source-") as folder:
             path = _write_function(folder, converted)
             yield replace(request, path=path, namespace=namespace or request.namespace)
+        return
+    if (tree := _tree_config(session, flags)) is not None:
+        with trees.temporary_folder("fnbuild-source-") as folder:
+            config_file = _write_function(folder, tree)
+            yield replace(request, path=Path(flags["path"]), config_file=config_file)
         return
     build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
     with (
@@ -90,6 +95,28 @@ def _converted_manifest(flags: dict[str, Any]) -> Raw | None:
     except InputError as error:
         error.message = f"{file}: {error.message}"
         raise
+
+
+def _tree_config(session: Session, flags: dict[str, Any]) -> Raw | None:
+    """Return the configuration of a function for a tree of TorchServe, None for other paths."""
+    from fnbuild.bridges.torchserve.config_file import ConfigFile
+    from fnbuild.bridges.torchserve.model_store import find_config, require_servable
+    from fnbuild.cli.discovery import is_function_folder
+
+    path = flags["path"]
+    if session.platform != "torchserve" or path is None or flags["config_file"] is not None:
+        return None
+    tree = Path(path)
+    if not tree.is_dir() or is_function_folder(tree) or (config := find_config(tree)) is None:
+        return None
+    require_servable(config)
+    models = ConfigFile(config).models()
+    name = flags["name"] or next((model.name for model in models), tree.absolute().name)
+    attributes = {"torchserve": {"modelTree": True}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"runtime": "python", "platform": {"attributes": attributes}},
+    }
 
 
 def _write_function(folder: Path, config: Raw) -> Path:

@@ -80,8 +80,8 @@ def doctor(
     """Check this machine, its container engines and the cluster, and suggest remedies.
 
     Without --platform, check everything that is available. An AREA is one of clock, disk, engine,
-    registry, process, docker, gpu, kubeconfig, rights, nodes, node-ports, storage, nuclio and
-    kserve. The exit status is 1 if a check fails, and 0 if there are only warnings.
+    registry, process, docker, gpu, kubeconfig, rights, nodes, node-ports, storage, nuclio, kserve
+    and torchserve. The exit status is 1 if a check fails, and 0 if there are only warnings.
 
     `fnbuild doctor cvat --url http://HOST:8070` checks that CVAT can use a dashboard.
     """

@@ -20,6 +20,7 @@ from fnbuild.errors import InputError, NotFoundError, PlatformError, UsageError
 from fnbuild.function import labels
 from fnbuild.function.labels import Label
 from fnbuild.function.types import Function
+from fnbuild.platforms.access import token_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class ReplyPreview:
         image_request = build_image_request(
             function, {**_UNSET_FLAGS, "image": self.image, "draw": self.out}
         )
-        headers = {"Content-Type": image_request.request.content_type}
+        headers = {"Content-Type": image_request.request.content_type, **token_headers(function)}
         reply = invocation.send_request(
             url, InvocationRequest("POST", "", image_request.request.body, headers, _TIMEOUT)
         )

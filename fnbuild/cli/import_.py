@@ -17,6 +17,7 @@ from fnbuild.cli.options import report_options
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from fnbuild.bridges.torchserve.import_archive import ImportOptions
     from fnbuild.platforms import Platform, Project
 
 _IMPORT_COMMANDS = command_entries(
@@ -25,6 +26,7 @@ _IMPORT_COMMANDS = command_entries(
         "projects": ("import_:projects", "Import projects.", "project", "proj", "prj"),
     }
 )
+_MODEL_SUFFIXES = (".mar", ".tar.gz")
 
 _MAX_BYTES = 64 * 2**20
 _MAX_VALUES = 1_000_000
@@ -39,9 +41,72 @@ _skip_autofix_option = click.option(
 )
 
 
-@click.group(cls=LazyGroup, entries=_IMPORT_COMMANDS)
+class _ImportGroup(LazyGroup):
+    """The group, which imports a model if its first argument is a path."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        is_path = args[0].endswith(_MODEL_SUFFIXES) or Path(args[0]).exists()
+        if is_path and self.get_command(ctx, args[0]) is None:
+            return "model", model, args
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_ImportGroup, entries=_IMPORT_COMMANDS)
 def import_() -> None:
-    """Import functions or projects from a file or stdin."""
+    """Import functions or projects from a file or stdin, or a model of TorchServe.
+
+    `fnbuild import MODEL.mar` makes a function's folder of an archive, and `fnbuild import TREE`
+    the folders of all models in a model store with its configuration.
+    """
+
+
+@click.command(cls=Command)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--path",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="New folder of the function, by default its name; for a tree, the folder above them.",
+)
+@click.pass_context
+def model(ctx: click.Context, source: Path, folder: Path | None) -> None:
+    """Make functions' folders of an archive of TorchServe, or of a tree with its configuration.
+
+    In a tree, each version of a model becomes a function: the default version NAME, any other
+    NAME-VERSION.
+    """
+    from fnbuild.bridges.torchserve.archive import read_manifest
+    from fnbuild.bridges.torchserve.import_archive import function_name
+    from fnbuild.bridges.torchserve.model_store import find_config
+
+    if (config := find_config(source)) is not None:
+        _import_tree(ctx, config, folder or Path())
+    else:
+        _import_model(source, folder or Path(function_name(read_manifest(source).model.model_name)))
+
+
+def _import_model(archive: Path, folder: Path, options: ImportOptions | None = None) -> None:
+    from fnbuild.bridges.torchserve.import_archive import import_archive
+
+    function = import_archive(archive, folder, options)
+    note(f"imported {function.metadata.name}: `fnbuild deploy --path {folder}` runs it")
+
+
+def _import_tree(ctx: click.Context, config: Path, folder: Path) -> None:
+    from fnbuild.bridges.torchserve.import_tree import PlannedImport, plan_tree
+    from fnbuild.cli.batch import run_batch
+
+    def run(item: PlannedImport) -> None:
+        _import_model(item.archive, folder / item.options.function_name, item.options)
+
+    plan = plan_tree(config)
+    for text in plan.notes:
+        note(text)
+    if any(result.error for result in run_batch(plan.imports, run)):
+        ctx.exit(1)
 
 
 @click.command(cls=Command)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
+from fnbuild.cli.init_imports import import_options, imported_files, with_detected_code
+from fnbuild.cli.init_models import MODEL_TASKS, model_files, model_options
 from fnbuild.errors import ConflictError, InputError, UsageError
-from fnbuild.function.function_rules import MAX_NAME_LENGTH, NAME_PATTERN
+from fnbuild.function.function_rules import MAX_NAME_LENGTH, NAME_PATTERN, image_name
 
 TASK_FOLDER = "_tasks"
 """The folder of the task templates. Names of kinds do not begin with "_"."""
@@ -145,8 +149,10 @@ def _templates_folder() -> Traversable:
 )
 @click.option(
     "--task",
-    type=click.Choice(list(TASKS)),
-    help="Task of a detector, with the model in a separate file.",
+    type=click.Choice([*TASKS, *MODEL_TASKS]),
+    metavar="TASK",
+    help=f"Task of a detector, with the model in a separate file: {', '.join(TASKS)}. With --from:"
+    f" {', '.join(MODEL_TASKS)}.",
 )
 @click.option(
     "--framework",
@@ -154,8 +160,16 @@ def _templates_folder() -> Traversable:
     help="Framework of the model. [default: opencv]",
 )
 @click.option("--name", metavar="NAME", help="Function name. [default: the folder's name]")
+@model_options
+@import_options
 def init(
-    directory: Path, *, kind: str | None, task: str | None, framework: str | None, name: str | None
+    directory: Path,
+    *,
+    kind: str | None,
+    task: str | None,
+    framework: str | None,
+    name: str | None,
+    **source: Any,
 ) -> None:
     """Create a folder with function.yaml, main.py and other files that the kind or task needs.
 
@@ -164,11 +178,19 @@ def init(
     folder = directory.absolute()
     name = name or folder.name
     _check_name(name)
-    values = {"FUNCTION_NAME": name, "IMAGE_NAME": _image_name(name)}
-    contents = {
-        path: _fill_placeholders(content, values) if isinstance(content, str) else content
-        for path, content in _new_files(kind, task, framework).items()
-    }
+    values = {"FUNCTION_NAME": name, "IMAGE_NAME": image_name(name)}
+    template = kind or framework
+    if source["from_model"]:
+        source = with_detected_code(source)
+    model = source.pop("from_model"), source.pop("size")
+    contents = model_files(name, *model, task, {"template": template, **source})
+    if contents is None:
+        contents = imported_files(name, task=task, template=template, **source)
+    if contents is None:
+        contents = {
+            path: _fill_placeholders(content, values) if isinstance(content, str) else content
+            for path, content in _new_files(kind, task, framework).items()
+        }
     existing = [path for path in contents if (folder / path).exists()]
     if existing:
         raise ConflictError(
@@ -178,14 +200,18 @@ def init(
         target = folder / path
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content.encode() if isinstance(content, str) else content)
+            if isinstance(content, Path):
+                shutil.copyfile(content, target)
+            else:
+                target.write_bytes(content.encode() if isinstance(content, str) else content)
         except OSError as error:
             raise InputError(
                 f"cannot write {directory / path}: {error.strerror}", hint="choose another folder"
             ) from None
         note(f"wrote {directory / path}")
     note(f"next: fnbuild run --path {directory} --watch")
-    project = "" if kind == "http" else " --project-name cvat"
+    is_cvat = "\n  annotations:\n" in str(contents["function.yaml"])
+    project = " --project-name cvat" if is_cvat else ""
     note(f"then: fnbuild deploy --path {directory}{project}")
 
 
@@ -193,6 +219,10 @@ def _new_files(
     kind: str | None, task: str | None, framework: str | None
 ) -> Mapping[str, str | bytes]:
     """Return the files that were asked for, by relative path."""
+    if task in MODEL_TASKS:
+        raise UsageError(
+            f'"{task}" is the task of a model', hint=f"`--from` names it; else {', '.join(TASKS)}"
+        )
     if task or framework:
         if kind not in (None, "detector"):
             raise UsageError(
@@ -221,11 +251,6 @@ def _check_name(name: str) -> None:
             f'Kubernetes does not take the name "{name}": there it is up to 53 lower-case letters,'
             " digits and dashes"
         )
-
-
-def _image_name(name: str) -> str:
-    """Return a valid image name: lower case, without repeated or trailing separators."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _template_files(folder: Traversable, prefix: str = "") -> dict[str, str]:

@@ -19,11 +19,13 @@ from urllib.parse import urlsplit
 from fnbuild.cli.deploy_output import ENABLE_HINT
 from fnbuild.cli.listing import summary_line
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
+from fnbuild.hosts import join_path
 from fnbuild.platforms import Deployment, lookup
 from fnbuild.runtime.logs import LineFormatter
 
 LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
 LOGS_HEADER = "X-Nuclio-Logs"
+NO_WAKE_HEADER = "X-Fnbuild-No-Wake"
 
 _CHUNK_SIZE = 64 * 1024
 
@@ -151,7 +153,7 @@ def send_request(
         )
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=request.timeout)
-    path = parts.path.rstrip("/") + "/" + request.path.lstrip("/")
+    path = join_path(parts.path, request.path)
     began = time.monotonic()
     try:
         try:

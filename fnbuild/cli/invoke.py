@@ -67,6 +67,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Call through this load balancer or node port, with the host of the function's URL.",
 )
 @click.option("--external-ips", metavar="IP,…", hidden=True)
+@click.option("--no-wake", is_flag=True, help="Fail if the function is asleep.")
 @click.option("--skip-tls", is_flag=True, help="Do not verify TLS certificates.")
 @click.option("--raise-on-status", is_flag=True, help="Fail if the status is not 2xx.")
 @click.option("--image", type=_FILE, help="Send this image as CVAT does.")
@@ -107,7 +108,7 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
 
     _check_combination(flags)
     platform = session.connect()
-    deployment = _deployment_to_call(platform, session.namespace, name, flags["url"])
+    deployment = deployment_to_call(platform, session.namespace, name, flags["url"])
     name, url = deployment.name or flags["url"], flags["url"]
     request = _image_request(deployment, flags)
     url = url or _gateway_url(deployment, flags["gateway"])
@@ -116,7 +117,7 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
             invocation.check_invocable(deployment, target, flags["via"])
         reply = invocation.send_request(
             target,
-            _invocation_request(flags, request, deployment.host),
+            _invocation_request(flags, request, needed_headers(platform, deployment, flags["url"])),
             lambda head: _stdout_writer(head, flags),
         )
     _print_status(reply, verbose=session.verbose)
@@ -132,7 +133,7 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
         ctx.exit(1)
 
 
-def _deployment_to_call(
+def deployment_to_call(
     platform: Platform, namespace: str, name: str | None, url: str | None
 ) -> Deployment:
     """Return the function to call; without a name if only its address is known."""
@@ -143,7 +144,7 @@ def _deployment_to_call(
     if url is not None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--url {url}: a URL starts with http:// or https://")
-        _check_address("--url", url)
+        check_address("--url", url)
     if name is not None:
         return platform.deployment(namespace, name)
     if url is None:
@@ -153,6 +154,14 @@ def _deployment_to_call(
         if deployment.url and deployment.url == url.rstrip("/"):
             return deployment
     return Deployment(Function(), platform.name, "ready")
+
+
+def needed_headers(platform: Platform, deployment: Deployment, url: str | None) -> dict[str, str]:
+    """Return the headers that the function needs; its token goes to no other address."""
+    own = (deployment.url, *deployment.internal_urls, *deployment.external_urls)
+    if url is not None and url.rstrip("/") not in {address.rstrip("/") for address in own}:
+        return {"Host": deployment.host} if deployment.host else {}
+    return platform.request_headers(deployment)
 
 
 def _check_combination(flags: dict[str, Any]) -> None:
@@ -203,11 +212,11 @@ def _gateway_url(deployment: Deployment, address: str | None) -> str | None:
             hint="leave out `--gateway`",
         )
     url = address if "://" in address else f"http://{address}"
-    _check_address("--gateway", url)
+    check_address("--gateway", url)
     return url
 
 
-def _check_address(option: str, url: str) -> None:
+def check_address(option: str, url: str) -> None:
     """Raise `UsageError` for a URL without a valid host or port."""
     from urllib.parse import urlsplit
 
@@ -225,10 +234,12 @@ def _check_address(option: str, url: str) -> None:
 
 
 def _invocation_request(
-    flags: dict[str, Any], request: ImageRequest | None, host: str
+    flags: dict[str, Any], request: ImageRequest | None, needed: dict[str, str]
 ) -> InvocationRequest:
+    """Return the request; `needed` are headers that it has unless the flags set them."""
     from fnbuild.cli.invocation import (
         LOG_LEVEL_HEADER,
+        NO_WAKE_HEADER,
         InvocationRequest,
         detect_content_type,
         is_json_document,
@@ -254,8 +265,9 @@ def _invocation_request(
                 "the body is JSON sent as text/plain, as nuctl does; "
                 "with -c application/json the handler gets it parsed"
             )
-    if host and "host" not in header_names:
-        headers["Host"] = host
+    headers |= {key: value for key, value in needed.items() if key.lower() not in header_names}
+    if flags["no_wake"]:
+        headers[NO_WAKE_HEADER] = "1"
     if flags["log_level"] != "none":
         headers[LOG_LEVEL_HEADER] = flags["log_level"]
     try:

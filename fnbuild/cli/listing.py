@@ -60,6 +60,12 @@ def print_functions(  # noqa: PLR0913 - one parameter for each option
             [*row, *_service_cells(deployment.service)]
             for row, deployment in zip(rows, deployments, strict=True)
         ]
+    if wide and any(map(_group_text, deployments)):
+        header.append("gpu group")
+        rows = [
+            [*row, _group_text(deployment)]
+            for row, deployment in zip(rows, deployments, strict=True)
+        ]
     if wide:
         header += ["restarts", "labels", "internal invocation url", "external invocation urls"]
         rows = [
@@ -82,6 +88,9 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
             by_reason.setdefault(f"not in CVAT's list: {reason}", []).append(deployment.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
+    groups = [deployment.sleep.group for deployment in deployments if deployment.sleep]
+    for group in {group.name: group for group in groups if group}.values():
+        note(group.description)
 
 
 def _cvat_absence(deployment: Deployment) -> str:
@@ -164,6 +173,14 @@ def _wide_cells(deployment: Deployment) -> list[object]:
     labels = deployment.function.metadata.labels
     text = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
     return [text, ", ".join(deployment.internal_urls), ", ".join(deployment.external_urls)]
+
+
+def _group_text(deployment: Deployment) -> str:
+    """Return the GPU group of the function with the use of its limits, "" without a group."""
+    sleep = deployment.sleep
+    if sleep is None or sleep.group is None:
+        return ""
+    return f"{sleep.group.name}: {sleep.state}; {sleep.group.usage}"
 
 
 def _restarts_text(restarts: Restarts | None) -> str:

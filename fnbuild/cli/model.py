@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _MODEL_COMMANDS = command_entries(
     {
         "upload": ("model:upload", "Upload a model to a claim, a bucket or a folder."),
-        "ls": ("model:ls", "List the files of a model.", "list"),
+        "ls": ("model:ls", "List the files of a model, or the models of the cache.", "list"),
+        "pull": ("model_cache:pull", "Download a model to the cache of this machine."),
+        "load": ("model_cache:load", "Add the model of a bundle to the cache."),
+        "prune": ("model_cache:prune", "Remove models from the cache."),
     }
 )
 
@@ -55,7 +58,7 @@ class ClaimPod:
 
 @click.group(cls=LazyGroup, entries=_MODEL_COMMANDS)
 def model() -> None:
-    """Upload models to storage, and list them.
+    """Upload models to storage, list them, and download them to a cache of this machine.
 
     A storage URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or a local path; for
     lists also https://… and hf://OWNER/MODEL.
@@ -159,14 +162,22 @@ def _open_claim(
 
 
 @click.command(cls=Command)
-@click.argument("uri")
+@click.argument("uri", required=False)
 @_pod_options
 @output_option()
 @pass_session
-def ls(session: Session, /, uri: str, output: str, **options: str) -> None:
-    """List the files of a model: path and size, with `-o wide` also sha256 and version."""
+def ls(session: Session, /, uri: str | None, output: str, **options: str) -> None:
+    """List the files of a model: path and size, with `-o wide` also sha256 and version.
+
+    Without URI, list the models that `fnbuild model pull` has downloaded to this machine.
+    """
     from fnbuild.models.uris import parse_storage_uri
 
+    if uri is None:
+        from fnbuild.cli.model_cache import list_cache
+
+        list_cache(output)
+        return
     location = parse_storage_uri(_absolute(uri))
     files = _list(session, location, ClaimPod(options["image"], options["function"]))
     if output in ("json", "yaml"):

@@ -41,7 +41,7 @@ force_conflicts_option = option(
 )
 
 protocols_option = option(
-    "--protocols", metavar="NAME,…", help="Inference protocols to serve: v1, v2, grpc."
+    "--protocols", metavar="NAME,…", help="Protocols to serve: v1, v2, grpc, torchserve."
 )
 
 _SOURCE = [
@@ -113,11 +113,46 @@ _CONFIGURATION = [
     _number_option("--replicas", "Fixed number of replicas."),
     _number_option("--min-replicas", "Minimum number of replicas."),
     _number_option("--max-replicas", "Maximum number of replicas."),
+    option(
+        "--idle-timeout",
+        metavar="DURATION",
+        help="Time without a request after which the workers sleep, such as 10m; 0: never.",
+    ),
+    option(
+        "--sleep-level",
+        type=click.Choice(["exit", "offload"]),
+        help="exit ends sleeping workers; offload calls the handler's sleep(context).",
+    ),
+    option(
+        "--record",
+        metavar="SIZE",
+        is_flag=False,
+        flag_value="true",
+        help="Keep requests and replies for `fnbuild replay`, up to this size; false: none.",
+    ),
+    option("--record-age", metavar="DURATION", help="The largest age of recorded requests."),
+    option("--gpu-group", metavar="NAME", help="Share the memory of a GPU with this group."),
+    option("--gpu-group-awake", metavar="N", help="Functions of the group that may be awake."),
+    option("--gpu-group-memory", metavar="QTY", help="Memory that the awake ones may use."),
+    option("--gpu-memory", metavar="QTY", help="Memory of the function; default: measured."),
+    option(
+        "--gpu-group-permanent",
+        is_flag=True,
+        default=None,
+        flag_value="true",
+        help="Do not sleep for others of the group.",
+    ),
+    option("--workers-per-device", metavar="N", help="Workers that get the same GPU."),
     _number_option("--target-cpu", "Target CPU utilization of autoscaling, in percent."),
     _number_option(
         "--canary",
         "Percentage of requests for the new revision; 100 is all (KServe).",
         maximum=100,
+    ),
+    option(
+        "--expose-management",
+        is_flag=True,
+        help="Add the management port to the Service for clients (TorchServe).",
     ),
     _number_option("--readiness-timeout", "Seconds to wait until the function is ready."),
     _number_option("--run-as-user", "User id of the processes."),

@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fnbuild.errors import UsageError
+from fnbuild.function import gpu_group_settings as gpu_group
 from fnbuild.function import reader
+from fnbuild.function.access_settings import OPEN_ANNOTATION
 from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER
+from fnbuild.function.record_settings import RECORD, RECORD_AGE
 from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION
+from fnbuild.function.sleep_settings import IDLE_TIMEOUT, SLEEP_LEVEL
 from fnbuild.function.types import Function, Raw
 from fnbuild.runtime.protocols.mapping import PROTOCOLS
 
@@ -40,6 +44,8 @@ _TEXT_FIELDS = {
     "image": "spec.build.image",
     "registry": "spec.build.registry",
     "base_image": "spec.build.baseImage",
+    "server_image": "spec.platform.attributes.torchserve.baseImage",
+    "expose_management": "spec.platform.attributes.torchserve.exposeManagement",
     "onbuild_image": "spec.build.onbuildImage",
     "no_pull": "spec.build.noBaseImagesPull",
     "no_cache": "spec.build.noCache",
@@ -76,9 +82,25 @@ _MAP_FIELDS = {
     "node_selector": "spec.nodeSelector",
 }
 
+_ANNOTATION_FIELDS = {
+    "idle_timeout": IDLE_TIMEOUT,
+    "sleep_level": SLEEP_LEVEL,
+    "record": RECORD,
+    "record_age": RECORD_AGE,
+    "gpu_group": gpu_group.GROUP,
+    "gpu_group_awake": gpu_group.AWAKE,
+    "gpu_group_memory": gpu_group.BUDGET,
+    "gpu_memory": gpu_group.NEED,
+    "gpu_group_permanent": gpu_group.PERMANENT,
+    "workers_per_device": gpu_group.WORKERS_PER_DEVICE,
+}
 
-def function_overrides(flags: Flags) -> Function:
+
+def function_overrides(flags: Flags, platform: str = "") -> Function:
     """Return a function that contains only the given fields. Raises `UsageError`."""
+    if platform == "torchserve":
+        # The image of its servers: nothing is built.
+        flags = {**flags, "base_image": None, "server_image": flags.get("base_image")}
     return reader.function_from_dict(raw_overrides(flags), "the command line")
 
 
@@ -96,9 +118,11 @@ def raw_overrides(flags: Flags) -> Raw:
             _set_field(raw, place, value)
     for name, place in _MAP_FIELDS.items():
         _set_field_if_given(raw, place, key_values(_flag_name(name), flags.get(name)))
+    _set_annotations(raw, flags)
     declared = flags.get("secret_env") or ()
     _set_field_if_given(raw, "spec.env", environment_variables(flags.get("env") or (), declared))
     _declare_secrets(raw, declared)
+    _declare_open(raw, flags)
     _set_field_if_given(raw, "spec.build.args", build_arguments(flags.get("build_arg") or ()))
     _set_field_if_given(raw, "spec.volumes", volumes(flags.get("volume") or ()))
     for name, kind in (("resource_limit", "limits"), ("resource_request", "requests")):
@@ -119,7 +143,7 @@ def raw_overrides(flags: Flags) -> Raw:
 
 
 def _protocols(text: str | None) -> list[str]:
-    """Parse `v1,v2,grpc`. Raises `UsageError` for other protocols."""
+    """Parse `v1,v2`. Raises `UsageError` for other protocols."""
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     for name in names:
         if name not in PROTOCOLS:
@@ -149,12 +173,25 @@ def encoded_source(text: str) -> str:
     return lines
 
 
+def _set_annotations(raw: Raw, flags: Flags) -> None:
+    """Set the annotations that have flags of their own."""
+    annotations = {key: flags[name] for name, key in _ANNOTATION_FIELDS.items() if flags.get(name)}
+    if annotations:
+        raw.setdefault("metadata", {}).setdefault("annotations", {}).update(annotations)
+
+
 def _declare_secrets(raw: Raw, declared: Iterable[str]) -> None:
     """Record which variables hold secrets."""
     names = sorted({text.partition("=")[0].strip() for text in declared})
     if names:
         annotations = raw.setdefault("metadata", {}).setdefault("annotations", {})
         annotations[SECRET_ENV_ANNOTATION] = ",".join(names)
+
+
+def _declare_open(raw: Raw, flags: Flags) -> None:
+    """Record that the function needs no credentials."""
+    if flags.get("open_"):
+        raw.setdefault("metadata", {}).setdefault("annotations", {})[OPEN_ANNOTATION] = "true"
 
 
 def key_values(flag: str, text: str | None) -> dict[str, str]:

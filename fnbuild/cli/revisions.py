@@ -200,7 +200,7 @@ def update_function(
     request = pipeline.DeployRequest(
         name=name,
         namespace=session.namespace,
-        overrides=function_overrides(flags),
+        overrides=function_overrides(flags, session.platform),
         enabled=is_switched_off(ctx, "disable"),
         options=plan_options(flags),
     )

@@ -17,8 +17,9 @@ from fnbuild.cli.session import Session, WholeNumber, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.cli.image_request import ReplyPreview
-    from fnbuild.deploy.pipeline import DeployRequest
+    from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
     from fnbuild.function.reader import LoadedFunction
+    from fnbuild.function.types import Function
     from fnbuild.platforms import LogRecord
     from fnbuild.platforms.process.foreground import ForegroundConfig, ForegroundProcessor
 
@@ -75,7 +76,7 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     )
     # No record protects the environment from a concurrent prune.
     with environment.keep_environments():
-        loaded, config = _read_function(request)
+        loaded, config = read_function(request)
         format_record = record_formatter(flags["output"])
 
         def print_record(record: LogRecord) -> None:
@@ -143,7 +144,7 @@ class _ForegroundRun:
         configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
         source = _read_source(entry_file(loaded))
         if processor.ended is not None or changed & {*configuring, loaded.source_file}:
-            fresh, config = _read_function(self._request)
+            fresh, config = read_function(self._request, loaded.function)
             is_same = (config, fresh.text) == (processor.config, loaded.text)
             if processor.ended is not None or not is_same:
                 note(f"changed: {names}")
@@ -201,13 +202,33 @@ def entry_file(loaded: LoadedFunction) -> Path:
     return package if package.is_file() else path.with_suffix(".py")
 
 
-def _read_function(request: DeployRequest) -> tuple[LoadedFunction, ForegroundConfig]:
+def read_function(
+    request: DeployRequest, running: Function | None = None
+) -> tuple[LoadedFunction, ForegroundConfig]:
+    """Read the function, and print the warnings of its configuration.
+
+    `running` is the one that runs already, whose token it keeps.
+    """
+    return prepare_to_run(prepare_and_warn(request), running)
+
+
+def prepare_to_run(
+    prepared: PreparedFunction, running: Function | None = None
+) -> tuple[LoadedFunction, ForegroundConfig]:
+    """Create the environment of a function, and return the configuration of its processor."""
+    from dataclasses import replace
+
     from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.deploy.access import with_credentials
+    from fnbuild.names import DEFAULT_PLATFORM
+    from fnbuild.platforms import Deployment, lookup
     from fnbuild.platforms.process.foreground import prepare_processor
 
-    prepared = prepare_and_warn(request)
+    current = None if running is None else Deployment(running, DEFAULT_PLATFORM, "ready")
+    function = with_credentials(lookup(DEFAULT_PLATFORM), prepared.function, current)
+    loaded = replace(prepared.loaded, function=function)
     with ProgressDisplay() as progress:
-        config = prepare_processor(prepared.loaded, progress)
+        config = prepare_processor(loaded, progress)
     for text in config.warnings:
         warn(text)
-    return prepared.loaded, config
+    return loaded, config

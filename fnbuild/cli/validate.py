@@ -39,7 +39,8 @@ def validate(
 
     In a folder, check function.yaml and its variants, such as function-gpu.yaml; without them, all
     functions below it. A YAML file may also have objects of KServe, such as an InferenceService.
-    The exit status is 0 if there are only warnings.
+    A configuration of TorchServe, config.properties, is checked with the archives of its tree: a
+    folder with `config` and `model-store`. The exit status is 0 if there are only warnings.
     """
     from fnbuild.builder.sources.code_entry import open_code
     from fnbuild.function.report_formats import render_reports
@@ -55,7 +56,7 @@ def validate(
                 [config or path for path, config in targets if not _is_manifest(path, config)],
                 [path for path, local in zip(paths, opened, strict=True) if local != Path(path)],
             )
-        manifests = [target for target in targets if _is_manifest(*target)]
+        others = [target for target in targets if not _is_function(*target)]
         reports = [_check(path, config, **flags) for path, config in targets]
     text = render_reports(reports, output)
     if text:
@@ -64,18 +65,21 @@ def validate(
     warnings = count_text(sum(len(report.warnings) for report in reports), "warning")
     checked = {path for path, _ in targets}
     variants = len({path if path.is_dir() else path.parent for path in checked}) < len(checked)
-    count = count_text(len(targets), "configuration" if variants or manifests else "function")
+    count = count_text(len(targets), "configuration" if variants or others else "function")
     note(f"{count}: {count_text(errors, 'error')}, {warnings}")
     if errors:
         ctx.exit(1)
 
 
 def _check(path: Path, config_file: Path | None, **flags: Any) -> Report:
+    from fnbuild.bridges.torchserve.model_store import check_config, find_config
     from fnbuild.function.reader import check_function
     from fnbuild.platforms.kserve.manifest_check import check_manifest_file
 
     if _is_manifest(path, config_file):
         return check_manifest_file(config_file or path)
+    if (config := find_config(config_file or path)) is not None:
+        return check_config(config, strict=flags["strict"])
     return check_function(path, code=True, config_file=config_file, **flags)[1]
 
 
@@ -86,14 +90,23 @@ def _is_manifest(path: Path, config_file: Path | None) -> bool:
     return is_manifest_file(config_file or path)
 
 
+def _is_function(path: Path, config_file: Path | None) -> bool:
+    from fnbuild.bridges.torchserve.model_store import find_config
+
+    return not _is_manifest(path, config_file) and find_config(config_file or path) is None
+
+
 def _targets(path: Path, config_file: Path | None) -> list[tuple[Path, Path | None]]:
     """Return the paths to check at and below a path, each with the file that --file names for it.
 
     A name that is not in the folder itself selects the files of that name below it.
     """
+    from fnbuild.bridges.torchserve.model_store import find_config
     from fnbuild.cli.discovery import configurations_of, find_configurations
 
     if config_file is None:
+        if (config := find_config(path)) is not None:
+            return [(config, None)]
         return [(config, None) for config in configurations_of(path)]
     if (path / config_file).is_file():
         return [(path, path / config_file)]
@@ -104,11 +117,13 @@ def _targets(path: Path, config_file: Path | None) -> list[tuple[Path, Path | No
 
 
 def _fix_files(paths: list[Path], packed: list[str]) -> None:
+    from fnbuild.bridges.torchserve.model_store import find_config, repair_tree
     from fnbuild.errors import UsageError
     from fnbuild.function.repair import repair_file
 
     if packed:
         raise UsageError(f"{packed[0]} cannot be repaired in place", hint="unpack it first")
     for path in paths:
-        for change in repair_file(path):
+        config = find_config(path)
+        for change in repair_file(path) if config is None else repair_tree(config):
             note(f"fixed {change}")

@@ -6,17 +6,20 @@ and a diff run the same stages and stop earlier. The command line and the dashbo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fnbuild.builder import staging
 from fnbuild.builder.staging import scan_folder
-from fnbuild.deploy import artifacts, dependency_hints, projects
+from fnbuild.deploy import access, artifacts, dependency_hints, projects
 from fnbuild.deploy.diff import Difference, compare_plan
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.function import reader
 from fnbuild.function.function_rules import unset_secrets
+from fnbuild.function.gpu_group_settings import group_settings
 from fnbuild.function.merge import merge_functions
+from fnbuild.function.record_settings import RECORD, record_settings
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.secret_detection import declared_secrets
 from fnbuild.function.secrets import reject_masked_values
@@ -36,6 +39,7 @@ from fnbuild.platforms import (
     imported_code,
     lookup,
 )
+from fnbuild.platforms.gpu_groups import check_group
 from fnbuild.platforms.revision_records import without_skip_annotations
 
 
@@ -45,7 +49,8 @@ class DeployRequest:
 
     `overrides` contains only the fields to override. `base` has the lowest precedence. `enabled`
     runs a function that its configuration disables; `overrides` cannot express that, since false
-    values do not override. `image` is an existing image to run instead of building one.
+    values do not override. `image` is an existing image to run instead of building one. `check`
+    raises an error if the built revision must not be started.
     """
 
     path: Path | None = None
@@ -62,6 +67,7 @@ class DeployRequest:
     image: str = ""
     options: PlanOptions = NO_OPTIONS
     connect: ConnectOptions = NO_CONNECT_OPTIONS
+    check: Callable[[Platform, Plan, Progress], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ def prepare(request: DeployRequest) -> PreparedFunction:
         base=request.base,
     )
     function = _with_enabled(without_skip_annotations(loaded.function), request)
+    function = access.without_masked_credentials(function)
     reject_masked_values(to_dict(function))
     loaded = replace(loaded, function=function)
     return PreparedFunction(
@@ -157,12 +164,41 @@ def _plan(
     current: Deployment | None,
     request: DeployRequest,
 ) -> Plan:
-    function = projects.with_project_label(prepared.function, current)
+    function = _with_current_settings(platform, prepared.function, current)
     ready = artifacts.artifact_without_build(platform, function, prepared.image, current)
     artifact = artifacts.planned_artifact(prepared.loaded, ready, platform, exactly=True)
     function = artifacts.with_image(function, artifact)
     plan = platform.plan(function, artifact, request.options)
+    own = (*_group_warnings(platform, function), *_recording_warnings(platform, function))
+    plan = replace(plan, warnings=(*own, *plan.warnings))
     return replace(plan, changes=(*projects.project_changes(platform, function), *plan.changes))
+
+
+def _group_warnings(platform: Platform, function: Function) -> tuple[str, ...]:
+    """Return a warning if the platform has no GPU groups; raise `InputError` for contradictions."""
+    settings = group_settings(function)
+    if settings is None:
+        return ()
+    if platform.has_gpu_groups:
+        check_group(function)
+        return ()
+    return (
+        f"the GPU group {settings.name} has no effect on the platform {platform.name}: the function"
+        " does not wait for other functions, and keeps the memory of its GPU until it sleeps by"
+        " itself or is stopped",
+    )
+
+
+def _recording_warnings(platform: Platform, function: Function) -> tuple[str, ...]:
+    """Return a warning if the recorded requests of the function could not be read."""
+    if record_settings(function) is None or platform.records_requests:
+        return ()
+    return (f"{RECORD} is of no use: recorded requests cannot be read on {platform.name}",)
+
+
+def _check_group(platform: Platform, function: Function, progress: Progress) -> None:
+    for text in (*_group_warnings(platform, function), *_recording_warnings(platform, function)):
+        progress(f"warning: {text}")
 
 
 def diff(request: DeployRequest) -> Difference:
@@ -190,8 +226,9 @@ def deploy(
     """
     prepared = prepared or prepare(request)
     platform, _ = choose_platform(request.platform, request.connect)
+    _check_group(platform, prepared.function, progress)
     current = _current_deployment(platform, prepared.function)
-    function = projects.with_project_label(prepared.function, current)
+    function = _with_current_settings(platform, prepared.function, current)
     ready = artifacts.artifact_without_build(platform, function, prepared.image, current)
     if platform.artifact_kind == "image":
         # A plan that the platform refuses fails before a long build.
@@ -207,6 +244,8 @@ def deploy(
         ) as artifact:
             function = artifacts.with_image(function, artifact)
             planned = platform.plan(function, artifact, request.options)
+            if request.check is not None:
+                request.check(platform, planned, progress)
             deployed = _apply(reservation, planned, progress, prepared.loaded.folder)
     imported_code.remove(platform.name, (function.metadata.namespace, deployed.name))
     return deployed
@@ -241,6 +280,7 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
         with_defaults(merge_functions(request.overrides, current.function)), request
     )
     function = function.with_metadata(namespace=request.namespace, name=request.name)
+    function = access.without_masked_credentials(function)
     reject_masked_values(to_dict(function))
     updated = reconfigure(platform, current, function, request.options, progress)
     declared = declared_secrets(request.overrides.metadata.annotations)
@@ -256,6 +296,8 @@ def reconfigure(
     progress: Progress,
 ) -> Deployment:
     """Run a function from its recorded code with a new, complete configuration."""
+    _check_group(platform, function, progress)
+    function = access.with_credentials(platform, function, current)
     with (
         platform.reserve(function, progress) as reservation,
         artifacts.recorded_artifact(platform, current, function, progress) as artifact,
@@ -281,6 +323,14 @@ def _overrides_with_identity(request: DeployRequest) -> Function:
 
 def _with_enabled(function: Function, request: DeployRequest) -> Function:
     return function.with_spec(disable=False) if request.enabled else function
+
+
+def _with_current_settings(
+    platform: Platform, function: Function, current: Deployment | None
+) -> Function:
+    """Return the function with the project and the credentials of the deployed one."""
+    function = projects.with_project_label(function, current)
+    return access.with_credentials(platform, function, current, keep_tokens=True)
 
 
 def _current_deployment(platform: Platform, function: Function) -> Deployment | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fnbuild.function.files import display_path
-from fnbuild.function.function_rules import code_folder
+from fnbuild.function.function_rules import code_folder, is_archive
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import SourceText, quoted
 from fnbuild.function.suggestions import closest
@@ -48,10 +48,12 @@ def check_handler_code(context: RuleContext) -> None:
     tree = _parse_module(context, source, data)
     if tree is None:
         return
+    folder = code_folder(context)
+    if is_archive(folder):
+        return
     module = _ModuleNames(tree)
     _check_handler(context, source, module, handler[2])
     _check_signature(source, module, "init_context", ("context",))
-    folder = code_folder(context)
     if folder is not None:
         check_user_data(source, tree, folder)
 

@@ -24,6 +24,7 @@ from fnbuild.function.secrets import (
 from fnbuild.function.source_text import SourceText, decode_source
 from fnbuild.function.yaml_nodes import YamlNode
 from fnbuild.function.yaml_parser import parse_yaml
+from fnbuild.runtime.access.settings import SECRET_KEYS as ACCESS_SECRET_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,37 @@ def redact_config_text(
     return text.encode()
 
 
+def redact_access_secrets(data: bytes, name: str) -> bytes:
+    """Return the bytes of a file without the passwords and secrets of authentication.
+
+    The rest is unchanged, as are bytes that are not YAML. `name` is for messages.
+    """
+    if b"authentication" not in data.lower():
+        return data
+    source = decode_source(data, name, Report())
+    tree = parse_yaml(source) if source is not None else None
+    if tree is None:
+        return data
+    root, source = tree
+    triggers = _pairs_of(_child(_child(root, "spec"), "triggers"))
+    secrets = [pair for _, trigger in triggers for pair in _access_secrets(trigger)]
+    if not secrets:
+        return data
+    text = _replace_secrets(source, secrets, "")
+    edited = parse_yaml(SourceText(text, name))
+    if edited is None:
+        for node, rest in secrets:
+            node.value = rest
+        text = yaml.safe_dump(root.to_value(), allow_unicode=True, sort_keys=False)
+    return text.encode()
+
+
+def _access_secrets(trigger: YamlNode) -> Iterator[tuple[YamlNode, str]]:
+    """Yield the passwords and secrets in the authentication of a trigger."""
+    access = _child(_child(trigger, "attributes"), "authentication")
+    return _values_of_keys(access, ACCESS_SECRET_KEYS, deeply=True)
+
+
 def _find_secrets(root: YamlNode, variables: VariableRedaction) -> Iterator[tuple[YamlNode, str]]:
     """Yield each scalar that contains a secret, and the text that replaces it."""
     spec = _child(root, "spec")
@@ -74,6 +106,7 @@ def _find_secrets(root: YamlNode, variables: VariableRedaction) -> Iterator[tupl
     for _, trigger in _pairs_of(_child(spec, "triggers")):
         yield from _values_of_keys(trigger, SECRET_TRIGGER_KEYS)
         yield from _address_with_credentials(_child(trigger, "url"))
+        yield from _access_secrets(trigger)
         kind = _child(trigger, "kind")
         if kind is None or kind.text not in PLAIN_TRIGGER_KINDS:
             yield from _values_of_keys(

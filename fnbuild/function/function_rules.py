@@ -14,6 +14,7 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION, declared_secrets
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import closest, did_you_mean
+from fnbuild.function.torchserve_settings import serves_tree
 from fnbuild.function.types import EnvVar, FieldPath, Function
 from fnbuild.runtime.storage.uris import (
     SHA256_VARIABLE,
@@ -21,6 +22,7 @@ from fnbuild.runtime.storage.uris import (
     StorageUriError,
     parse_storage_uri,
 )
+from fnbuild.runtime.torchserve import MANIFEST_PATH
 
 RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
 MAX_NAME_LENGTH = 63
@@ -43,6 +45,11 @@ DOCKERFILE_INSTRUCTIONS = (
 _MAX_PIXELS = "FNBUILD_MAX_PIXELS"  # of `fnbuild.vision`, which reads it at a request
 _SHA256 = re.compile(r"([0-9a-fA-F]{64})?\Z")
 _CODE_ENTRY_TYPES = ("sourceCode", "archive", "github", "git", "s3", "image", "jar")
+
+
+def image_name(name: str) -> str:
+    """Return a valid image name: lower case, without repeated or trailing separators."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def check_name(context: RuleContext) -> None:
@@ -141,9 +148,14 @@ def code_folder(context: RuleContext) -> Path | None:
     return code if code.is_dir() else code.parent
 
 
+def is_archive(folder: Path | None) -> bool:
+    """Return True for a folder with an archive of TorchServe, whose handler may be TorchServe's."""
+    return folder is not None and folder.joinpath(MANIFEST_PATH).is_file()
+
+
 def _check_handler_module(context: RuleContext, module: str) -> None:
-    folder = code_folder(context)
-    if not needs_code(context.function):
+    folder, function = code_folder(context), context.function
+    if not needs_code(function) or serves_tree(function) or is_archive(folder):
         return
     if folder is None or _module_exists(folder, module) or context.function.spec.image:
         return

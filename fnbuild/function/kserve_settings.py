@@ -8,36 +8,27 @@ resources, variables, node selector …) are not repeated here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-import msgspec
-from msgspec import Meta, field
+from msgspec import field
 
 from fnbuild.errors import InputError
-from fnbuild.function.source_text import quoted
-from fnbuild.function.suggestions import did_you_mean
+from fnbuild.function.platform_attributes import (
+    Count,
+    Percentage,
+    PlatformAttribute,
+    PositiveCount,
+    SettingProblem,
+    Settings,
+)
 from fnbuild.function.types import FieldPath, Function
 from fnbuild.runtime.storage.uris import KSERVE_SCHEMES, StorageUriError, parse_storage_uri
 
-ATTRIBUTE = "kserve"
-SETTINGS_PATH: FieldPath = ("spec", "platform", "attributes", ATTRIBUTE)
-
-Count = Annotated[int, Meta(ge=0)]
-PositiveCount = Annotated[int, Meta(ge=1)]
-Percentage = Annotated[int, Meta(ge=0, le=100)]
 Protocol = Literal["v1", "v2", "grpc-v1", "grpc-v2"]
 DeploymentMode = Literal["Standard", "Knative", "RawDeployment", "Serverless"]
 
-_RANGES = {Count: "0 or more", PositiveCount: "1 or more", Percentage: "0 to 100"}
-_TYPE_DESCRIPTIONS = {str: "text", bool: "true or false", int: "a whole number"}
 
-
-class _Settings(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=True):
-    """Base of the settings."""
-
-
-class ModelStorage(_Settings, frozen=True):
+class ModelStorage(Settings, frozen=True):
     """A model in the storage that the Secret `storage-config` describes."""
 
     key: str = ""
@@ -48,14 +39,14 @@ class ModelStorage(_Settings, frozen=True):
     """Parameters of the storage that override those of the Secret."""
 
 
-class ModelResources(_Settings, frozen=True):
+class ModelResources(Settings, frozen=True):
     limits: dict[str, str] = field(default_factory=dict)
     """The maximum it may use."""
     requests: dict[str, str] = field(default_factory=dict)
     """The reserved amount."""
 
 
-class Model(_Settings, frozen=True):
+class Model(Settings, frozen=True):
     """A model in storage. With a `format` a serving runtime loads it, otherwise the function.
 
     `args`, `resources` and replicas concern the predictor beside a function that is a transformer.
@@ -87,7 +78,7 @@ class Model(_Settings, frozen=True):
     """The service account of that predictor, with its credentials."""
 
 
-class Batcher(_Settings, frozen=True):
+class Batcher(Settings, frozen=True):
     """KServe's batcher; it reads V1 bodies only. Times are in milliseconds and seconds."""
 
     max_batch_size: PositiveCount | None = None
@@ -98,7 +89,7 @@ class Batcher(_Settings, frozen=True):
     """The time limit of a batch in seconds."""
 
 
-class Logger(_Settings, frozen=True):
+class Logger(Settings, frozen=True):
     """The recipient of copies of requests and replies, as CloudEvents."""
 
     url: str = ""
@@ -107,7 +98,7 @@ class Logger(_Settings, frozen=True):
     """The messages to copy: all, request or response."""
 
 
-class SupportedFormat(_Settings, frozen=True):
+class SupportedFormat(Settings, frozen=True):
     """A format that a serving runtime loads; of several runtimes the highest priority wins."""
 
     name: str = ""
@@ -120,7 +111,7 @@ class SupportedFormat(_Settings, frozen=True):
     """The runtime with the highest number is selected."""
 
 
-class RuntimeSettings(_Settings, frozen=True):
+class RuntimeSettings(Settings, frozen=True):
     """A serving runtime that runs the function's image. `cluster` makes it one of the cluster."""
 
     cluster: bool = False
@@ -135,7 +126,7 @@ class RuntimeSettings(_Settings, frozen=True):
     """The kind of server, such as mlserver."""
 
 
-class KServeSettings(_Settings, frozen=True):
+class KServeSettings(Settings, frozen=True):
     """The settings of a function for KServe.
 
     A `transformer` belongs to the `inferenceService` of another function, or has its predictor
@@ -185,121 +176,22 @@ class KServeSettings(_Settings, frozen=True):
         return self.model is None or not self.model.format
 
 
-@dataclass(frozen=True, slots=True)
-class SettingProblem:
-    """An invalid setting. `path` is relative to the settings; `is_key` if the key is wrong."""
-
-    path: FieldPath
-    message: str
-    hint: str | None = None
-    is_key: bool = False
-
-
 def kserve_settings(function: Function) -> KServeSettings:
     """Return the settings. Raises `InputError` with the place of the first invalid one."""
-    raw = function.spec.platform.attributes.get(ATTRIBUTE)
-    if raw is None:
-        return KServeSettings()
-    for problem in find_problems(raw):
-        place = ".".join(map(str, (*SETTINGS_PATH, *problem.path)))
-        raise InputError(f"{place}: {problem.message}", hint=problem.hint)
-    return _decode(raw)
-
-
-def needs_code(function: Function) -> bool:
-    """Return False if the function is a model that a serving runtime loads."""
-    raw = function.spec.platform.attributes.get(ATTRIBUTE)
-    if raw is None or any(find_problems(raw)):
-        return True
-    return _decode(raw).runs_code
+    return ATTRIBUTE.read(function)
 
 
 def find_problems(raw: Any) -> Iterator[SettingProblem]:
     """Yield all invalid settings; contradictions only if every setting is valid by itself."""
-    problems = list(_type_problems(raw, KServeSettings, ()))
-    yield from problems or _contradictions(_decode(raw))
+    return ATTRIBUTE.find_problems(raw)
 
 
-def _decode(raw: Any) -> KServeSettings:
-    return msgspec.convert(_without_nulls(raw), KServeSettings)
-
-
-def _without_nulls(value: Any) -> Any:
-    """Return the value without keys that have no value: they count as absent."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def _type_problems(
-    raw: Any, struct: type[msgspec.Struct], path: FieldPath
-) -> Iterator[SettingProblem]:
-    if not isinstance(raw, dict):
-        yield SettingProblem(path, f"{path[-1] if path else ATTRIBUTE} is a mapping of settings")
-        return
-    fields = {item.encode_name: item for item in msgspec.structs.fields(struct)}
-    for key, value in raw.items():
-        if key not in fields:
-            hint = did_you_mean(str(key), fields)
-            message = f"{quoted(key)} is no setting; there are {', '.join(fields)}"
-            yield SettingProblem((*path, key), message, hint, is_key=True)
-        elif value is not None:
-            yield from _value_problems(value, fields[key].type, (*path, key))
-
-
-def _value_problems(value: Any, kind: Any, path: FieldPath) -> Iterator[SettingProblem]:
-    kind = _without_none(kind)
-    if nested := _struct_of(kind):
-        yield from _type_problems(value, nested, path)
-    elif get_origin(kind) is list and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _value_problems(item, get_args(kind)[0], (*path, index))
-    else:
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError:
-            message = f"{_last_key(path)} is {_description(kind)}, not {quoted(value)}"
-            yield SettingProblem(path, message, _type_hint(value, kind))
-
-
-def _struct_of(kind: Any) -> type[msgspec.Struct] | None:
-    candidates = (kind, *get_args(kind)) if get_origin(kind) is not list else (kind,)
-    return next(
-        (item for item in candidates if isinstance(item, type) and issubclass(item, _Settings)),
-        None,
-    )
-
-
-def _last_key(path: FieldPath) -> str:
-    return next((key for key in reversed(path) if isinstance(key, str)), ATTRIBUTE)
-
-
-def _without_none(kind: Any) -> Any:
-    options = [item for item in get_args(kind) if item is not type(None)]
-    is_optional = type(None) in get_args(kind)
-    return options[0] if is_optional and len(options) == 1 else kind
-
-
-def _description(kind: Any) -> str:
-    kind = _without_none(kind)
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    if kind in _RANGES:
-        return f"a whole number, {_RANGES[kind]}"
-    if get_origin(kind) is list:
-        return "a list"
-    return "a mapping of texts" if get_origin(kind) is dict else _TYPE_DESCRIPTIONS[kind]
-
-
-def _type_hint(value: Any, kind: Any) -> str | None:
-    kind = _without_none(kind)
-    if get_origin(kind) is Literal:
-        return did_you_mean(str(value), get_args(kind))
-    if kind is str and isinstance(value, int | float):
-        return f'write it in quotes: "{value}"'
-    if get_origin(kind) is dict:
-        return 'write numbers in quotes, as in `cpu: "0.5"` or `cpu: 500m`'
-    return None
+def needs_code(function: Function) -> bool:
+    """Return False if the function is a model that a serving runtime loads."""
+    try:
+        return kserve_settings(function).runs_code
+    except InputError:
+        return True
 
 
 def _contradictions(settings: KServeSettings) -> Iterator[SettingProblem]:
@@ -396,3 +288,6 @@ def _runtime_contradictions(
             message = f"the format {item.name} has two priorities; KServe accepts one for a name"
             hint = "give all its versions the same priority"
             yield SettingProblem((*place, "formats", index, "priority"), message, hint)
+
+
+ATTRIBUTE = PlatformAttribute("kserve", "KServe", KServeSettings, _contradictions)

@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from fnbuild.function.gpu_group_settings import WORKERS_PER_DEVICE
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import has_room, quoted
@@ -19,7 +20,7 @@ _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _RESTART_POLICIES = ("no", "always", "unless-stopped", "on-failure")
 _PLATFORM_ATTRIBUTES = (
     "network", "restartPolicy", "healthCheckInterval", "mountMode", "processorMountMode",
-    "cronTriggerCreationMode", "hardened", "allowFrom", "kserve",
+    "cronTriggerCreationMode", "hardened", "allowFrom", "kserve", "torchserve",
 )  # fmt: skip
 _PULL_POLICIES = ("", "Always", "IfNotPresent", "Never")
 _PREEMPTION_MODES = ("", "allow", "constrain", "prevent", "none")
@@ -267,10 +268,13 @@ def gpu_count(function: Function) -> int:
 
 
 def check_workers_per_gpu(context: RuleContext) -> None:
-    """Warn if there are more workers than GPUs: each holds its own copy of the model."""
+    """Warn if there are more workers than GPUs: each holds its own copy of the model.
+
+    The setting of workers per device shows that this is on purpose.
+    """
     http = context.function.http_trigger()
     number = gpu_count(context.function)
-    if http is None or not number:
+    if http is None or not number or context.function.metadata.annotations.get(WORKERS_PER_DEVICE):
         return
     name, trigger = http
     if trigger.num_workers <= number:

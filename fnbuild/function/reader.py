@@ -30,6 +30,7 @@ from fnbuild.function.source_text import (
     has_room,
     read_source,
 )
+from fnbuild.function.torchserve_settings import resolve_python
 from fnbuild.function.types import Function
 from fnbuild.function.yaml_nodes import node_from_value
 from fnbuild.function.yaml_parser import parse_yaml
@@ -257,9 +258,9 @@ class _FunctionReader:
         context = self.check_with_defaults(written, overrides, located.source or located.folder)
         if look_into_code:
             code_rules.check_handler_code(context)
-        function = context.function
+        resolve_python(context.function, located.folder)
         return LoadedFunction(
-            function, self.report, located.folder, located.config, located.source, self.text
+            context.function, self.report, located.folder, located.config, located.source, self.text
         )
 
     def check_with_defaults(

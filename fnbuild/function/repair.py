@@ -70,7 +70,8 @@ def repair_file(path: Path) -> list[Repair]:
         return []
     text, repairs = repair_text(source.text, name)
     if repairs:
-        _replace_file(config, text)
+        mark = config.read_bytes()[: len(_BOM)]
+        replace_file(config, (mark if mark == _BOM else b"") + text.encode())
     return repairs
 
 
@@ -267,11 +268,9 @@ def _comma_before_end(text: str, position: int) -> int | None:
     return None
 
 
-def _replace_file(path: Path, text: str) -> None:
-    """Replace a file atomically, and keep its mode, owner and byte order mark."""
-    with path.open("rb") as old:
-        data = (_BOM if old.read(3) == _BOM else b"") + text.encode()
-        status = os.fstat(old.fileno())
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file atomically, and keep its mode and owner."""
+    status = path.stat()
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
 from fnbuild import __version__
-from fnbuild.errors import Diagnostic, Report
+from fnbuild.errors import Diagnostic, Report, Severity, Span
 
 ReportFormat = Literal["text", "json", "sarif"]
 
@@ -48,50 +50,87 @@ def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class SarifResult:
+    """A result of a SARIF log, at a span or in a file; `path` is its place in a JSON value."""
+
+    rule: str
+    severity: Severity
+    text: str
+    span: Span | None = None
+    excerpt: str | None = None
+    file: str = ""
+    path: str = ""
+
+
 def _sarif(diagnostics: list[Diagnostic]) -> dict[str, Any]:
-    rules = sorted({diagnostic.rule for diagnostic in diagnostics})
+    return sarif_document(
+        SarifResult(
+            diagnostic.rule,
+            diagnostic.severity,
+            f"{diagnostic.message}. {diagnostic.hint}" if diagnostic.hint else diagnostic.message,
+            diagnostic.span,
+            diagnostic.excerpt,
+        )
+        for diagnostic in diagnostics
+    )
+
+
+def sarif_document(
+    results: Iterable[SarifResult], titles: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return a SARIF log. `titles` are the descriptions of rules."""
+    results = list(results)
+    rules = sorted({result.rule for result in results})
     driver = {
         "name": "fnbuild",
         "version": __version__,
-        "rules": [{"id": rule, "name": _pascal_case(rule)} for rule in rules],
+        "rules": [_sarif_rule(rule, titles.get(rule)) for rule in rules],
     }
     run = {
         "tool": {"driver": driver},
         # Columns count characters, as editors show them, and not the bytes of an encoding.
         "columnKind": "unicodeCodePoints",
-        "results": [
-            _sarif_result(diagnostic, rules.index(diagnostic.rule)) for diagnostic in diagnostics
-        ],
+        "results": [_sarif_object(result, rules.index(result.rule)) for result in results],
     }
     return {"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _sarif_rule(rule: str, title: str | None) -> dict[str, Any]:
+    description = {"shortDescription": {"text": title}} if title else {}
+    return {"id": rule, "name": _pascal_case(rule), **description}
 
 
 def _pascal_case(rule: str) -> str:
     return "".join(part.capitalize() for part in rule.split("-"))
 
 
-def _sarif_result(diagnostic: Diagnostic, index: int) -> dict[str, Any]:
-    text = f"{diagnostic.message}. {diagnostic.hint}" if diagnostic.hint else diagnostic.message
-    result: dict[str, Any] = {
-        "ruleId": diagnostic.rule,
+def _sarif_object(result: SarifResult, index: int) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "ruleId": result.rule,
         "ruleIndex": index,
-        "level": diagnostic.severity,
-        "message": {"text": text},
+        "level": result.severity,
+        "message": {"text": result.text},
     }
-    if diagnostic.span:
-        result["locations"] = [{"physicalLocation": _sarif_location(diagnostic)}]
-    return result
+    location: dict[str, Any] = {}
+    if result.span:
+        location["physicalLocation"] = _sarif_location(result.span, result.excerpt)
+    elif result.file:
+        location["physicalLocation"] = {"artifactLocation": {"uri": quote(result.file)}}
+    if result.path and not result.span:
+        location["logicalLocations"] = [{"fullyQualifiedName": result.path}]
+    if location:
+        value["locations"] = [location]
+    return value
 
 
-def _sarif_location(diagnostic: Diagnostic) -> dict[str, Any]:
-    span = diagnostic.span
-    assert span is not None
+def _sarif_location(span: Span, excerpt: str | None) -> dict[str, Any]:
     region: dict[str, Any] = {
         "startLine": span.line,
         "startColumn": span.column,
         "endLine": span.end_line,
         "endColumn": span.end_column,
     }
-    if diagnostic.excerpt is not None:
-        region["snippet"] = {"text": diagnostic.excerpt}
+    if excerpt is not None:
+        region["snippet"] = {"text": excerpt}
     return {"artifactLocation": {"uri": quote(span.file)}, "region": region}

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from fnbuild.errors import Report
 from fnbuild.function import (
+    access_rules,
+    attribute_rules,
     cvat_rules,
     function_rules,
-    kserve_rules,
     platform_rules,
     trigger_rules,
 )
@@ -44,6 +46,7 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     trigger_rules.check_acknowledgement,
     trigger_rules.check_batch,
     trigger_rules.check_attributes,
+    access_rules.check_open_functions,
     platform_rules.check_choices,
     platform_rules.check_replicas,
     platform_rules.check_ranges,
@@ -54,7 +57,8 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
     platform_rules.check_kubernetes_labels,
     platform_rules.check_volumes,
     platform_rules.check_platform_attributes,
-    kserve_rules.check_kserve_settings,
+    attribute_rules.check_settings,
+    attribute_rules.check_sleep,
     platform_rules.check_containers,
     cvat_rules.check_type,
     cvat_rules.check_label_spec,
@@ -80,6 +84,16 @@ def run_rules(context: RuleContext) -> None:
         if not has_room(context.report, "error"):
             return
         rule(context)
+
+
+def check_cvat_annotations(function: Function) -> Report:
+    """Return what the rules on CVAT's annotations find in a function without its files."""
+    context = RuleContext(function, function, Report())
+    cvat_rules.check_type(context)
+    cvat_rules.check_label_spec(context)
+    for rule in CVAT_RULES if "type" in function.metadata.annotations else ():
+        rule(context)
+    return context.report
 
 
 def with_defaults(function: Function, path: Path | None = None) -> Function:

@@ -17,10 +17,11 @@ from typing import Any
 
 import msgspec
 
-from fnbuild.function import kserve_settings
+from fnbuild.function import access_schema, gpu_group_settings, record_settings, sleep_settings
+from fnbuild.function.attribute_rules import ATTRIBUTES
 from fnbuild.function.function_rules import MAX_NAME_LENGTH
-from fnbuild.function.kserve_settings import ATTRIBUTE, KServeSettings
 from fnbuild.function.labels import FUNCTION_KINDS, INTEGER_ANNOTATIONS
+from fnbuild.function.platform_attributes import PlatformAttribute
 from fnbuild.function.trigger_rules import MAX_WORKERS, SERVICE_TYPES
 from fnbuild.function.types import Function, Resources, Struct
 from fnbuild.runtime.protocols.mapping import EVENTS, PROTOCOLS
@@ -39,11 +40,13 @@ ANNOTATION_DESCRIPTIONS = {
     "animated_gif": "CVAT: the address of an image that shows how to use an interactor.",
     "supported_shape_types": "CVAT: the shapes that a tracker follows, separated by commas.",
     "framework": "The framework of the model, for information.",
+    **access_schema.ANNOTATION_DESCRIPTIONS,
 }
 
 PROTOCOL_DESCRIPTIONS = {
-    "protocols": "http: the inference protocols to serve.",
+    "protocols": "http: the protocols of model servers to serve.",
     "model": "http: the model's name in these protocols; by default the function's.",
+    "version": "http: the model's version in these protocols; by default the revision's number.",
     "event": "http: one event for each instance of a request, or one for the whole request.",
     "inputs": "http: the input tensors of V2 and their places in the body of the event.",
     "outputs": "http: the output tensors of V2 and their places in the body of the reply.",
@@ -103,10 +106,13 @@ def build_schema() -> dict[str, Any]:
     annotations = definitions["Metadata"]["properties"]["annotations"]
     annotations["properties"] = _annotation_schemas()
     attributes = definitions["Trigger"]["properties"]["attributes"]
-    attributes["properties"] = _protocol_attribute_schemas()
+    attributes["properties"] = _protocol_attribute_schemas() | access_schema.ATTRIBUTES
     definitions["Tensor"] = _TENSOR_SCHEMA
+    definitions |= access_schema.DEFINITIONS
     platform = definitions["Platform"]["properties"]["attributes"]
-    platform["properties"] = {ATTRIBUTE: _kserve_schema(definitions)}
+    platform["properties"] = {
+        attribute.name: _settings_schema(attribute, definitions) for attribute in ATTRIBUTES
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "function.yaml",
@@ -115,22 +121,22 @@ def build_schema() -> dict[str, Any]:
     }
 
 
-def _kserve_schema(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of the settings for KServe, whose parts are added to the definitions."""
+def _settings_schema(
+    attribute: PlatformAttribute[Any], definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the schema of settings, whose parts are added to the definitions."""
     template = "#/$defs/{name}"
-    (schema,), parts = msgspec.json.schema_components([KServeSettings], ref_template=template)
+    (schema,), parts = msgspec.json.schema_components([attribute.struct], ref_template=template)
     for name, part in parts.items():
-        texts = _field_descriptions(getattr(kserve_settings, name))
-        names = {
-            field.encode_name: field.name
-            for field in msgspec.structs.fields(getattr(kserve_settings, name))
-        }
+        struct = getattr(inspect.getmodule(attribute.struct), name)
+        texts = _field_descriptions(struct)
+        names = {field.encode_name: field.name for field in msgspec.structs.fields(struct)}
         properties = {
             key: {**value, "description": texts[names[key]]}
             for key, value in part["properties"].items()
         }
         definitions[name] = {**part, "properties": properties, "additionalProperties": False}
-    return {**schema, "description": "Settings for KServe."}
+    return {**schema, "description": f"Settings for {attribute.product}."}
 
 
 def _annotation_schemas() -> dict[str, Any]:
@@ -141,6 +147,21 @@ def _annotation_schemas() -> dict[str, Any]:
     for key in INTEGER_ANNOTATIONS:
         whole = {"type": ["integer", "string"], "pattern": r"^\s*[+-]?\d+\s*$"}
         result[key] = {**whole, "description": ANNOTATION_DESCRIPTIONS[key]}
+    settings = (
+        sleep_settings.ANNOTATION_DESCRIPTIONS
+        | gpu_group_settings.ANNOTATION_DESCRIPTIONS
+        | record_settings.ANNOTATION_DESCRIPTIONS
+    )
+    for key, text in settings.items():
+        result[key] = {"type": "string", "description": text}
+    result[record_settings.RECORD]["type"] = ["boolean", "string"]
+    for key in (gpu_group_settings.AWAKE, gpu_group_settings.WORKERS_PER_DEVICE):
+        result[key] |= {"type": ["integer", "string"], "pattern": r"^\s*[1-9]\d*\s*$"}
+    result[gpu_group_settings.PERMANENT] |= {
+        "type": ["boolean", "string"],
+        "pattern": "^(true|false)$",
+    }
+    result[sleep_settings.SLEEP_LEVEL]["enum"] = list(sleep_settings.SLEEP_LEVELS)
     return result
 
 
@@ -153,6 +174,7 @@ def _protocol_attribute_schemas() -> dict[str, Any]:
         for name, schema in (
             ("protocols", protocols),
             ("model", {"type": "string"}),
+            ("version", {"type": "string"}),
             ("event", {"enum": list(EVENTS)}),
             ("inputs", tensors),
             ("outputs", tensors),

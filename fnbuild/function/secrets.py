@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fnbuild.errors import UsageError
+from fnbuild.function.access_settings import without_access_secrets
 from fnbuild.function.secret_detection import (
     declared_secrets,
     is_secret,
@@ -256,7 +257,9 @@ def _redact_annotation(name: str, text: Any) -> Any:
 def _trigger_without_credentials(original: Raw) -> Raw:
     trigger = _without_keys(original, SECRET_TRIGGER_KEYS)
     _change(trigger, "url", strip_userinfo)
-    if trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
+    if trigger.get("kind") == "http":
+        _change(trigger, "attributes", without_access_secrets)
+    elif trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
         _change(
             trigger,
             "attributes",

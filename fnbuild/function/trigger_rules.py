@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fnbuild.function.access_rules import check_authentication
 from fnbuild.function.function_rules import check_positive_duration
 from fnbuild.function.quantities import parse_duration
 from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import quoted
 from fnbuild.function.suggestions import did_you_mean, unknown_key_message
 from fnbuild.function.types import FieldPath
+from fnbuild.runtime.access.settings import ATTRIBUTES as ACCESS_ATTRIBUTES
 from fnbuild.runtime.protocols.mapping import ATTRIBUTES as PROTOCOL_ATTRIBUTES
 from fnbuild.runtime.protocols.mapping import mapping_problems
 from fnbuild.runtime.triggers.schedule import Schedule, ScheduleError
@@ -27,6 +29,7 @@ _HTTP_ATTRIBUTES = (
     "port", "serviceType", "maxRequestBodySize", "readBufferSize", "reduceMemoryUsage",
     "disablePortPublishing", "ingresses", "ingressClassName", "cors", "mode", "async", "maxBacklog",
     "maxBacklogBytes", "maxReplyBodySize", "streamingFlushPeriod", *PROTOCOL_ATTRIBUTES,
+    *ACCESS_ATTRIBUTES,
 )  # fmt: skip
 _CORS_ATTRIBUTES = {
     "enabled": bool,
@@ -42,6 +45,7 @@ _SIZE_ATTRIBUTES = (
 )  # fmt: skip
 _TYPE_DESCRIPTIONS = {bool: "true or false", int: "a number", list: "a list of texts"}
 _CRON_ATTRIBUTES = ("interval", "schedule", "event", "concurrencyPolicy", "jobBackoffLimit")
+_BATCH_MODES = ("", "enable", "adaptive", "disable")
 _ACK_MODES = ("", "enable", "disable", "explicitOnly")
 
 
@@ -139,10 +143,11 @@ def check_batch(context: RuleContext) -> None:
         value, path = trigger.batch, ("spec", "triggers", key, "batch")
         if value is None:
             continue
-        if value.mode not in ("", "enable", "disable"):
-            message = f"batch.mode is enable or disable, not {quoted(value.mode)}"
-            context.error("batch", message, (*path, "mode"))
-        if value.mode != "enable":
+        if value.mode not in _BATCH_MODES:
+            message = f"batch.mode is enable, adaptive or disable, not {quoted(value.mode)}"
+            hint = did_you_mean(value.mode, _BATCH_MODES)
+            context.error("batch", message, (*path, "mode"), hint)
+        if not value.is_enabled:
             continue
         if trigger.kind != "http":
             message = f"batches are ignored for a trigger of kind {trigger.kind}"
@@ -197,6 +202,7 @@ def _check_http(context: RuleContext, attributes: AttributesByName, path: FieldP
     _check_ingresses(context, attributes, path)
     _check_cors(context, attributes, path)
     _check_protocols(context, attributes, path)
+    check_authentication(context, dict(attributes.values()), path)
 
 
 def _check_protocols(context: RuleContext, attributes: AttributesByName, path: FieldPath) -> None:

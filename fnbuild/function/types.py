@@ -140,14 +140,18 @@ class Build(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """`timeout` is a Go duration."""
+    """`timeout` is a Go duration. The mode `adaptive` is not Nuclio's."""
 
     mode: str = ""
-    """enable or disable."""
+    """enable, adaptive or disable."""
     batch_size: int = 10
     """The maximum number of events in a batch."""
     timeout: str = "1s"
-    """The time that a batch waits for its events, such as 1s."""
+    """The time that a batch waits for its events, such as 1s; if it is adaptive, the maximum."""
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.mode in ("enable", "adaptive")
 
 
 class Trigger(Struct, frozen=True):

@@ -15,6 +15,7 @@ interface Operation {
 
 interface FunctionMetadata {
   name?: string;
+  namespace?: string;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
 }
@@ -29,6 +30,13 @@ interface FunctionSpec {
   triggers?: Record<string, any>;
   resources?: Record<string, Record<string, string>>;
   env?: { name: string; value?: string }[];
+  platform?: { attributes?: Record<string, any> };
+}
+
+interface GpuGroup {
+  name: string;
+  usage: string;
+  members: { function: string; state: string; description: string }[];
 }
 
 interface FunctionStatus {
@@ -40,6 +48,7 @@ interface FunctionStatus {
   url?: string;
   revision?: number;
   activated?: number;
+  sleep?: { state: string; wakeSeconds: number; idleTimeout: number | null; group?: GpuGroup | null };
   replicas?: { available: number; wanted: number };
   gpu?: number;
   operation?: Operation;

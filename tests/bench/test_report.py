@@ -37,6 +37,7 @@ def test_a_document_without_markers_is_unchanged(tmp_path: Path) -> None:
 def test_the_repositorys_document_has_its_markers() -> None:
     text = (ROOT / "docs" / "performance.md").read_text()
     assert 0 < text.find(report.BEGIN) < text.find(report.END)
+    assert 0 < text.find(report.TORCHSERVE_BEGIN) < text.find(report.TORCHSERVE_END)
 
 
 def test_the_inference_protocols_have_markers_of_their_own(tmp_path: Path) -> None:
@@ -56,6 +57,27 @@ def test_the_inference_protocols_have_markers_of_their_own(tmp_path: Path) -> No
     assert "flask" in first
     assert "kserve |" not in first
     assert "flask +" not in protocols
+
+
+def test_torchserve_as_the_only_peer_has_markers_of_its_own(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    markers = [report.BEGIN, "before", report.END, report.TORCHSERVE_BEGIN, report.TORCHSERVE_END]
+    document.write_text("\n".join(markers))
+    slices = [
+        one_slice(server, 0, rate, workload="jpeg")
+        for server, rate in (("limit", 100), ("fnbuild", 90), ("torchserve", 30))
+    ]
+    alone = [
+        {"server": "fnbuild", "workload": "torch", "cold_start": 1.0, "pss_loaded": 300.0},
+        {"server": "torchserve", "workload": "torch", "cold_start": 4.0, "pss_loaded": 600.0},
+    ]
+    servers = {name: name for name in ("limit", "fnbuild", "torchserve")}
+    report.write(results(*slices, lifecycle=alone, servers=servers), document)
+    first, _, torchserve = document.read_text().partition(report.TORCHSERVE_BEGIN)
+    assert "before" in first
+    assert "| jpeg: times torchserve at concurrency 8 | ≥ 1.5 | 3.00 | yes |" in torchserve
+    assert "| torch: a cold start through torchserve's | ≤ 0.5 | 0.25 | yes |" in torchserve
+    assert "| torch: memory through torchserve's | ≤ 0.75 | 0.50 | yes |" in torchserve
 
 
 def test_the_header_names_machine_command_and_releases() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.bridges.torchserve.trees import write_model, write_tree
+
 Fnbuild = Callable[..., Any]
 
 FUNCTION = '{metadata: {name: f}, spec: {runtime: "python:3.11", handler: "main:handler"}}'
@@ -205,3 +207,21 @@ def test_every_field_that_nuclio_prints_is_printed(tmp_path: Path, fnbuild: Fnbu
         assert spec["triggers"]["t"] | {"class": "", "name": ""} == spec["triggers"]["t"]
         assert spec["dataBindings"]["d"] == {"class": "", "kind": "v3io", "url": ""}
         assert shown["status"]["httpPort"] == 0
+
+
+def test_a_tree_of_torchserve_becomes_functions(
+    fnbuild: Fnbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_tree(tmp_path / "tree", "load_models=all\nvmargs=-Xmx1g\n")
+    for name in ("cats", "dogs"):
+        write_model(tmp_path / "tree" / "model-store" / f"{name}.mar", name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "notes.txt").touch()
+    result = fnbuild("import", tmp_path / "tree")
+    assert result.status == 1
+    assert f"{config.relative_to(tmp_path)}: functions have no counterpart of vmargs" in result.err
+    assert "cats exists already" in result.err
+    assert "imported dogs: `fnbuild deploy --path dogs` runs it" in result.err
+    assert fnbuild("import", config, "--path", "functions").status == 0
+    assert fnbuild("validate", "functions").err.startswith("2 functions: 0 errors")

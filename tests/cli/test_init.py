@@ -91,10 +91,10 @@ def test_a_task_uses_opencv_and_a_framework_needs_a_detector(
     tmp_path: Path, fnbuild: Fnbuild
 ) -> None:
     assert fnbuild("init", tmp_path / "a", "--task", "classification").status == 0
-    assert "vision.tag" in (tmp_path / "a" / "main.py").read_text()
+    assert "vision.Classifier" in (tmp_path / "a" / "main.py").read_text()
     assert "cv2.Laplacian" in (tmp_path / "a" / "model.py").read_text()
     assert fnbuild("init", tmp_path / "b", "--framework", "onnx", "--kind", "detector").status == 0
-    assert "vision.rectangle" in (tmp_path / "b" / "main.py").read_text()
+    assert "vision.Detector" in (tmp_path / "b" / "main.py").read_text()
     assert (tmp_path / "b" / "model.onnx").is_file()
     refused = fnbuild("init", tmp_path / "c", "--task", "detection", "--kind", "tracker")
     assert refused.status == 2

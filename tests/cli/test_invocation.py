@@ -125,6 +125,9 @@ def test_the_address_may_have_a_path(echo: str) -> None:
         json.loads(send_request(f"{echo}/ingress/", InvocationRequest("GET", "/x")).body)["path"]
         == "/ingress/x"
     )
+    request = InvocationRequest("GET", "")
+    assert json.loads(send_request(f"{echo}/model", request).body)["path"] == "/model"
+    assert json.loads(send_request(echo, request).body)["path"] == "/"
 
 
 def test_logs_are_read_from_the_header(echo: str) -> None:

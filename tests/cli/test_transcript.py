@@ -253,7 +253,7 @@ def test_a_reply_that_cvat_would_refuse_is_a_failure(
     Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
     command = ("invoke", "squares", "-p", path, "-o", output)
     seen = deployed.types(*command, "--image", "in.png", status=1)
-    assert "error: " in seen.err
+    assert re.search(r"^error\[[a-z-]+\]: ", seen.err, re.MULTILINE)
     assert seen.out
     if output != "table":
         # Without an image there is no detection.

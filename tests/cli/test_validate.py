@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.bridges.torchserve.trees import write_tree
+
 Fnbuild = Callable[..., Any]
 
 
@@ -120,3 +122,16 @@ spec:
     assert fnbuild("validate", "--file", file, tmp_path).status == 0
     assert fnbuild("validate", "--fix", file).err == "1 configuration: 0 errors, 0 warnings\n"
     assert file.read_text() == text
+
+
+def test_a_tree_of_torchserve_is_checked_and_repaired(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    config = write_tree(tmp_path, "# models\nenable_model_api=true # yes\nsomething_else=1\n")
+    result = fnbuild("validate", tmp_path)
+    assert (result.status, result.err) == (1, "1 configuration: 1 error, 1 warning\n")
+    assert f"{config}:2:23: error[inline-comment]: Java has no comments after values" in result.out
+    assert fnbuild("validate", config, "--strict").err.endswith("2 errors, 0 warnings\n")
+    assert fnbuild("validate", config, "--fix").err == (
+        f"fixed {config}:2: put the comment of enable_model_api on a line of its own\n"
+        "1 configuration: 0 errors, 1 warning\n"
+    )
+    assert config.read_text() == "# models\n# yes\nenable_model_api=true\nsomething_else=1\n"

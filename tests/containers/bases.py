@@ -8,6 +8,7 @@ import subprocess
 import sysconfig
 import tarfile
 import tempfile
+from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ from typing import IO
 import pytest
 from packaging.requirements import Requirement
 
+from fnbuild.function.reader import load_function
 from fnbuild.function.types import Function
 from tests.builder.image.bases import copy_python, docker, exclusive, image_id
 from tests.engine import PYTHON_IMAGE
@@ -100,16 +102,32 @@ def with_torch() -> str:
 
     They are copied, because torch alone is a download of hundreds of megabytes.
     """
+    packages = _with_requirements("torch", "numpy", "opencv-python-headless")
+    return with_packages("torch", packages.values())
+
+
+def with_packages(
+    name: str,
+    packages: Iterable[Distribution],
+    *,
+    base: str = PYTHON_IMAGE,
+    before: str = "",
+    after: str = "",
+) -> str:
+    """Return an image with copies of packages that are installed on this machine.
+
+    `before` and `after` are lines of a Dockerfile around the copy. The base has Debian's Python.
+    """
     abi, folder = docker("run", "--rm", PYTHON_IMAGE, "python3", "-c", _INSPECT_PYTHON).split()
     if abi != sysconfig.get_config_var("SOABI"):
-        pytest.skip(f"{PYTHON_IMAGE} has a Python ({abi}) that this environment's torch is not for")
-    packages = _with_requirements("torch", "numpy", "opencv-python-headless")
-    names = "\n".join(sorted(f"{name} {package.version}" for name, package in packages.items()))
-    recipe = f"{image_id(PYTHON_IMAGE)}\n{folder}\n{names}\n{_LEFT_OUT}"
-    reference = _reference("torch", recipe)
+        pytest.skip(f"{PYTHON_IMAGE} has a Python ({abi}) that these packages are not for")
+    by_name = {f"{package.name} {package.version}": package for package in packages}
+    recipe = f"FROM {base}\n{before}COPY packages {folder}\n{after}"
+    names = "\n".join(sorted(by_name))
+    reference = _reference(name, f"{image_id(base)}\n{recipe}\n{names}\n{_LEFT_OUT}")
     with exclusive():
         if image_id(reference) is None:
-            _build_with(packages, folder, reference)
+            _build_with(by_name.values(), recipe, reference)
     return reference
 
 
@@ -154,10 +172,32 @@ def with_lines_of(function: Function) -> str:
     lines = "".join(
         f"{item.kind} {item.value}\n" for item in function.spec.build.directives.pre_copy
     )
-    return _from_files("library", f"FROM {PYTHON_IMAGE}\n{lines}", {})
+    return with_lines("library", PYTHON_IMAGE, lines)
 
 
-def _from_files(name: str, recipe: str, files: dict[str, str]) -> str:
+def with_library(folders: Iterable[Path]) -> str:
+    """Return an image with the requirements of all these functions.
+
+    Builds of the functions on it find them installed. For each of their lines, an image is kept
+    whose step such a build takes from the engine's cache.
+    """
+    lines = {
+        f"{item.kind} {item.value}\n"
+        for folder in folders
+        for item in load_function(folder).function.spec.build.directives.pre_copy
+    }
+    base = with_lines("library", with_torch(), "".join(sorted(lines)))
+    for line in sorted(lines):
+        with_lines("library-line", base, line)
+    return base
+
+
+def with_lines(name: str, base: str, lines: str, files: Mapping[str, str] | None = None) -> str:
+    """Return an image of these lines of a Dockerfile on a base; the lines may copy the files."""
+    return _from_files(name, f"FROM {base}\n{lines}", files or {})
+
+
+def _from_files(name: str, recipe: str, files: Mapping[str, str]) -> str:
     reference = _reference(name, f"{image_id(PYTHON_IMAGE)}\n{recipe}\n{files}")
     with exclusive(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
         if image_id(reference) is None:
@@ -187,25 +227,25 @@ def _with_requirements(*names: str) -> dict[str, Distribution]:
     return distributions
 
 
-def _build_with(packages: dict[str, Distribution], target: str, reference: str) -> None:
+def _build_with(packages: Iterable[Distribution], recipe: str, reference: str) -> None:
     """Build from an archive that is written while the engine reads it."""
     command = ["docker", "build", "-q", "-t", reference, "-"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         assert process.stdin is not None
         with process.stdin as pipe:
-            _write(packages, f"FROM {PYTHON_IMAGE}\nCOPY packages {target}\n", pipe)
+            _write(packages, recipe, pipe)
         status = process.wait()
         log.seek(0)
         assert status == 0, log.read().decode()
 
 
-def _write(packages: dict[str, Distribution], dockerfile: str, pipe: IO[bytes]) -> None:
+def _write(packages: Iterable[Distribution], dockerfile: str, pipe: IO[bytes]) -> None:
     with tarfile.open(fileobj=pipe, mode="w|") as archive:
         first = tarfile.TarInfo("Dockerfile")
         first.size = len(dockerfile)
         archive.addfile(first, io.BytesIO(dockerfile.encode()))
-        for package in packages.values():
+        for package in packages:
             for path in package.files or ():
                 # Files outside of the package folder are programs, which are not used here.
                 unwanted = {"..", "tests"}.intersection(path.parts) or path.suffix == ".pyc"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ class User:
         return self.resources.name("ns")
 
     def run(
-        self, *arguments: str | Path, stdin: bytes = b"", at: Path | None = None
+        self,
+        *arguments: str | Path,
+        stdin: bytes = b"",
+        at: Path | None = None,
+        timeout: float = _TIMEOUT_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command line in the folder `at` with the input `stdin`, and return the result."""
         result = subprocess.run(
@@ -42,7 +47,7 @@ class User:
             cwd=at,
             env=self.environment,
             capture_output=True,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=timeout,
             check=False,
         )
         return subprocess.CompletedProcess(
@@ -94,6 +99,19 @@ def data(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def user(engine: Engine, data: Path) -> Iterator[User]:
+    with new_user(engine, data) as user:
+        yield user
+
+
+@pytest.fixture(scope="module")
+def module_user(engine: Engine, data: Path) -> Iterator[User]:
+    """A user for all tests of a module."""
+    with new_user(engine, data) as user:
+        yield user
+
+
+@contextmanager
+def new_user(engine: Engine, data: Path) -> Iterator[User]:
     with engine_resources(engine) as resources:
         environment = {name: value for name, value in os.environ.items() if not is_ours(name)}
         user = User(resources, environment)

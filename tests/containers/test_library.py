@@ -6,24 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.function.reader import load_function
-from tests.containers import library
-from tests.containers.conftest import User
-from tests.functions.test_library import FOR_CVAT
+from tests.containers import bases
+from tests.containers.conftest import PROGRAM, User
+from tests.functions import library
 
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("folder", FOR_CVAT, ids=lambda folder: folder.name)
-def test_library_functions_answer_in_a_container(
-    folder: Path, user: User, photo: library.Photo, tmp_path: Path
-) -> None:
-    name = folder.name
-    base = library.CASES[name].base(load_function(folder).function)
-    url = user.deploy(
-        *library.source_options(folder, tmp_path / folder.name),
-        *("--base-image", base),
-        *("--image", user.resources.image(name)),
+@pytest.fixture(scope="module")
+def deployed(module_user: User, tmp_path_factory: pytest.TempPathFactory) -> library.Deployed:
+    """All functions, deployed by one command on an image that has their requirements."""
+    user = module_user
+    base = bases.with_library(library.FOR_CVAT)
+    top = library.copy_library(
+        tmp_path_factory.mktemp("library"),
+        "/opt/nuclio",
+        baseImage=lambda _: base,
+        image=user.resources.image,
     )
-    library.check(folder, url, photo)
-    assert user.describe(name)["status"]["state"] == "ready"
+    arguments = ("deploy", "--recursive", "--path", top, "--platform", "local", "-o", "json")
+    result = user.run(PROGRAM, *arguments, "--concurrency", "3", timeout=1200)
+    return library.read_results(result.stdout, result.stderr)
+
+
+@pytest.mark.parametrize("folder", library.FOR_CVAT, ids=lambda folder: folder.name)
+def test_library_functions_answer_in_a_container(
+    folder: Path, deployed: library.Deployed, photo: library.Photo
+) -> None:
+    library.check(folder, deployed.url(folder.name), photo)

@@ -15,6 +15,7 @@ import pytest
 
 from fnbuild.builder.image.engine import BuildRequest, Engine
 from tests.conftest import ROOT
+from tests.containers import bases
 from tests.engine import PYTHON_IMAGE, EngineResources, call, require_engine, require_image, until
 
 CONFIG = ROOT / "dashboard-config"
@@ -23,9 +24,12 @@ _FILE = CONFIG / "image" / "Dockerfile"
 
 @dataclass(frozen=True)
 class Images:
-    """Images of the dashboard: `plain` for clusters, `docker` with an engine's client."""
+    """Images: `command` is the command line, `plain` a dashboard for clusters, `docker` one with an
+    engine's client.
+    """
 
     engine: Engine
+    command: str
     plain: str
     docker: str
 
@@ -36,11 +40,13 @@ def images() -> Iterator[Images]:
     engine = require_engine()
     require_image(engine)
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid():08x}"
-    built = Images(engine, *(f"fnbuild-test-dashboard-{run[:8]}:{tag}" for tag in ("1", "2")))
+    built = Images(engine, *(f"fnbuild-test-dashboard-{run[:8]}:{tag}" for tag in ("0", "1", "2")))
     lock = Path(tempfile.gettempdir(), f"fnbuild-test-dashboard-{run[:8]}.lock")
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for image, target in ((built.plain, "dashboard"), (built.docker, "docker")):
+        _keep_dependencies()
+        targets = {"command": built.command, "dashboard": built.plain, "docker": built.docker}
+        for target, image in targets.items():
             if engine.inspect(image) is None:
                 arguments = ("--target", target)
                 request = BuildRequest(
@@ -53,8 +59,17 @@ def images() -> Iterator[Images]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        call(engine, "rmi", "--force", built.docker, built.plain)
+        call(engine, "rmi", "--force", *reversed(targets.values()))
         lock.unlink(missing_ok=True)  # a process that started meanwhile builds them again
+
+
+def _keep_dependencies() -> None:
+    """Build the steps before the code, which the engine then keeps for later runs."""
+    before, _, _ = _FILE.read_text().partition("COPY function-specs ")
+    lines = before.partition("FROM ${BASE} AS command\n")[2]
+    assert "pip install" in lines
+    files = {"pyproject.toml": (ROOT / "pyproject.toml").read_text()}
+    bases.with_lines("dashboard", PYTHON_IMAGE, lines, files)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from tests.engine import EngineResources, call, free_port
 pytestmark = pytest.mark.system
 
 
-def _inside(image: str, script: str) -> str:
-    command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c"]
+def _inside(image: str, script: str, *options: str) -> str:
+    command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", *options]
+    command += [image, "-c"]
     return subprocess.run([*command, script], capture_output=True, text=True, check=True).stdout
 
 
@@ -38,6 +39,11 @@ def _describe(image: str) -> list[str]:
         " find / -xdev -name .git -o -xdev -name .venv;"
         " command -v docker || echo no docker",
     ).splitlines()
+
+
+def test_the_command_line_runs_as_any_user(images: Images) -> None:
+    script = "fnbuild create project digits && fnbuild get projects"
+    assert "| digits" in _inside(images.command, script, "--user", "12345")
 
 
 def test_the_docker_image_has_a_client_and_no_engine(images: Images) -> None:

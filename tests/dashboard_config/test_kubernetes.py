@@ -18,10 +18,14 @@ from typing import Any
 import pytest
 import yaml
 
+from fnbuild.function.yaml_writer import as_yaml
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.permissions import STORAGE_PERMISSIONS
-from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
+from fnbuild.platforms.kubernetes.doctor.permissions import (
+    KEDA_PERMISSIONS,
+    REQUIRED_PERMISSIONS,
+)
 from tests.cluster import own_namespace, require_cluster
 from tests.containers import conftest as containers
 from tests.cvat_simulator import Cvat, Task
@@ -66,7 +70,7 @@ def test_the_account_has_exactly_the_required_permissions() -> None:
             }
     needed = {
         (permission.resource, verb)
-        for permission in REQUIRED_PERMISSIONS
+        for permission in (*REQUIRED_PERMISSIONS, *KEDA_PERMISSIONS)
         for verb in permission.verbs
     }
     assert allowed == needed - _NOT_NEEDED
@@ -251,7 +255,8 @@ def _overlay(folder: Path, installed: Installation, shipped: str, image: str) ->
         "bases": [os.path.relpath(MANIFESTS / "overlays" / shipped, folder_of_overlay)],
         "images": [own_image],
     }
-    (folder_of_overlay / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    # kubectl reads plain text such as -4e56 as a number, which PyYAML writes without quotes.
+    (folder_of_overlay / "kustomization.yaml").write_text(as_yaml(content))
     return folder_of_overlay
 
 

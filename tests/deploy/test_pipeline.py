@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.deploy.pipeline import DeployRequest, choose_platform, deploy, prepare
+from fnbuild.deploy.pipeline import DeployRequest, choose_platform, deploy, plan, prepare
 from fnbuild.errors import UnavailableError, UsageError
 from tests.cluster import require_cluster
 from tests.engine import free_port, require_engine
@@ -76,3 +76,21 @@ def test_the_image_is_read_from_the_configuration(
         deploy(request, lambda _: None)
     with pytest.raises(UsageError, match=r"spec\.image names no image"):
         prepare(_write(tmp_path, f"build: {{{build}}}"))
+
+
+def test_a_gpu_group_has_no_effect_on_other_platforms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cluster: None
+) -> None:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+    folder = tmp_path / "grouped"
+    folder.mkdir()
+    (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (folder / "function.yaml").write_text(
+        "metadata:\n  name: grouped\n  annotations: {fnbuild.io/gpu-group: vision}\n"
+        "spec: {handler: main:handler, runtime: 'python:3.11'}\n"
+    )
+    planned = plan(DeployRequest(path=folder, platform="torchserve"))
+    text = "the GPU group vision has no effect on the platform torchserve"
+    assert [warning for warning in planned.warnings if warning.startswith(text)]
+    planned = plan(DeployRequest(path=folder, platform="process"))
+    assert not [warning for warning in planned.warnings if "GPU group" in warning]

@@ -10,8 +10,8 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import own_namespace, require_cluster
 from tests.docs.containers import containers
 from tests.engine import free_port, registry
+from tests.platforms.crds import KSERVE_KINDS, install_definitions
 from tests.platforms.kserve.controller import StandardController
-from tests.platforms.kserve.definitions import install_definitions
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 def kserve(folder: Path) -> Iterator[dict[str, str]]:
     """Yield variables for a cluster where a stand-in acts for KServe's controller."""
     result = require_cluster()
-    install_definitions(result)
+    install_definitions(result, KSERVE_KINDS)
     with (
         _cluster(result, folder) as variables,
         StandardController(result, variables["NUCTL_NAMESPACE"]),

@@ -20,6 +20,7 @@ import pytest
 from fnbuild.function import reader
 from tests.docs.cluster import cluster, kserve
 from tests.docs.containers import containers
+from tests.docs.torchserve import torchserve, torchserve_in_cluster
 
 pytestmark = pytest.mark.system
 
@@ -32,6 +33,8 @@ NEEDS = {
     "containers.md": lambda _: containers(),
     "kubernetes.md": cluster,
     "kserve.md": kserve,
+    "torchserve.md": torchserve,
+    "torchserve-kubernetes.md": torchserve_in_cluster,
 }
 
 # The run of the whole test suite cannot be a step of itself; a clone needs the network.

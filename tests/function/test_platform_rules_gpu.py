@@ -41,6 +41,13 @@ def test_a_worker_for_each_gpu(folder: Folder) -> None:
     assert "3 workers share 2 GPUs" in folder.only(GPU % 2 + "      numWorkers: 3\n").message
 
 
+def test_workers_that_share_a_gpu_on_purpose(folder: Folder) -> None:
+    flags = function_from_dict(
+        {"metadata": {"annotations": {"fnbuild.io/workers-per-device": "3"}}}, "flags"
+    )
+    assert folder.findings(GPU % 1 + "      numWorkers: 3\n", overrides=flags) == []
+
+
 def test_many_workers_without_a_gpu(folder: Folder) -> None:
     assert folder.findings(GPU % 0 + "      numWorkers: 8\n") == []
 

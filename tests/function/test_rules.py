@@ -149,6 +149,8 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      explicitAckMode: on", "ack-mode", (9, 24), "explicitOnly"),
         (f"{HTTP}      batch: {{mode: enable, batchSize: 0}}", "batch", (9, 40), "above zero"),
         (f"{HTTP}      batch: {{mode: enable, timeout: 1}}", "batch", (9, 38), "duration"),
+        (f"{HTTP}      batch: {{mode: adaptive, batchSize: 0}}", "batch", (9, 42), "above zero"),
+        (f"{HTTP}      batch: {{mode: adaptve}}", "batch", (9, 21), "enable, adaptive or disable"),
         (f"{HTTP}      attributes: {{port: 70000}}", "http-port", (9, 26), "65535"),
         (f"{HTTP}      attributes: {{maxRequestBodySize: 32MB}}", "http-size", (9, 40), "bytes"),
         (f"{HTTP}      attributes: {{reduceMemoryUsage: 1}}", "http-flag", (9, 39), "true or"),

@@ -6,33 +6,38 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.function.reader import load_function
-from tests.containers import library
-from tests.engine import PYTHON_IMAGE
-from tests.functions.test_library import FOR_CVAT
+from tests.containers import bases
+from tests.containers.conftest import PROGRAM
+from tests.functions import library
 from tests.kubernetes.conftest import OnCluster
 
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("folder", FOR_CVAT, ids=lambda folder: folder.name)
-def test_library_functions_answer_on_their_node_port(
-    folder: Path,
-    user: OnCluster,
-    registry: str,
-    photo: library.Photo,
-    tmp_path: Path,
-) -> None:
-    name = folder.name
-    base = library.CASES[name].base(load_function(folder).function)
-    # A push of torch would take too long, and the node has the images of the engine.
-    pushed = () if base != PYTHON_IMAGE else ("--registry", registry)
-    url = user.deploy(
-        *library.source_options(folder, tmp_path / name),
-        *("--base-image", base),
-        *("--image", user.resources.image(name), *pushed),
+@pytest.fixture(scope="module")
+def deployed(user: OnCluster, tmp_path_factory: pytest.TempPathFactory) -> library.Deployed:
+    """All functions, deployed by one command on an image that has their requirements.
+
+    Nothing is pushed: a push of torch would take too long, and the node has the engine's images.
+    """
+    base = bases.with_library(library.FOR_CVAT)
+    top = library.copy_library(
+        tmp_path_factory.mktemp("library"),
+        "/opt/nuclio",
+        baseImage=lambda _: base,
+        image=user.resources.image,
     )
+    arguments = ("deploy", "--recursive", "--path", top, "--platform", "kube", "-o", "json")
+    result = user.run(PROGRAM, *arguments, "--concurrency", "3", timeout=1200)
+    return library.read_results(result.stdout, result.stderr)
+
+
+@pytest.mark.parametrize("folder", library.FOR_CVAT, ids=lambda folder: folder.name)
+def test_library_functions_answer_on_their_node_port(
+    folder: Path, user: OnCluster, deployed: library.Deployed, photo: library.Photo
+) -> None:
+    url = deployed.url(folder.name)
     library.check(folder, url, photo)
-    function = user.describe(name)
+    function = user.describe(folder.name)
     assert function["status"]["state"] == "ready"
     assert url.endswith(f":{function['status']['httpPort']}")

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms.kubeclient import kinds
+from tests.builder.image import bases
 from tests.cluster import require_local_node
 from tests.containers.conftest import PROGRAM
-from tests.engine import PYTHON_IMAGE, Registry, free_port
+from tests.engine import Registry, free_port
 from tests.engine import registry as registry_of
 from tests.kubernetes.conftest import OnCluster
 
@@ -62,7 +63,7 @@ def test_nodes_use_the_secret_from_the_next_deploy_on(
         "--base-image",
     )
     user.resources.images += [f"{name}:latest", f"{private_registry.address}/{name}:latest"]
-    user.fnbuild("build", "private", *arguments, PYTHON_IMAGE)
+    user.fnbuild("build", "private", *arguments, bases.image("no-shell"))
     for image in user.resources.images[-2:]:
         subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
 

@@ -1,29 +1,25 @@
-"""A detector: an image in, labelled shapes out. Put your own model into `init_context`."""
-
-import math
+"""A detector: an image in, labelled shapes out. Put your own model into `load` and `predict`."""
 
 import cv2
+import numpy as np
 
 from fnbuild import vision
 
 
-def init_context(context):
-    # Runs once in each worker: what is loaded here serves every request.
-    path = cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
-    context.user_data.model = cv2.CascadeClassifier(path)
+class Detector(vision.Detector):
+    mode = "L"  # or "RGB", "BGR"
+
+    def load(self, context):
+        # Runs once in each worker: what is loaded here serves every request.
+        path = cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
+        self.model = cv2.CascadeClassifier(path)
+
+    def predict(self, image, threshold):
+        boxes, _, weights = self.model.detectMultiScale3(image, outputRejectLevels=True)
+        boxes = np.reshape(boxes, (-1, 4))
+        boxes[:, 2:] += boxes[:, :2]  # left, top, right, bottom
+        # The labels are those of function.yaml; what is below the threshold is left out.
+        return vision.Detections(boxes, [0] * len(boxes), vision.sigmoid(np.ravel(weights) - 3))
 
 
-def handler(context, event):
-    try:
-        grey = vision.decode(event, mode="L")
-        threshold = float(vision.fields(event).get("threshold", 0.5))
-    except (TypeError, ValueError) as error:  # vision's errors are ValueErrors
-        return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
-    boxes, _, weights = context.user_data.model.detectMultiScale3(grey, outputRejectLevels=True)
-    shapes = []
-    for (left, top, width, height), weight in zip(boxes, weights, strict=True):
-        confidence = 1 / (1 + math.exp(3 - float(weight)))
-        if confidence >= threshold:
-            box = (left, top, left + width, top + height)
-            shapes.append(vision.rectangle("face", box, confidence))
-    return vision.reply(context, shapes)
+init_context, handler = vision.export(Detector)

@@ -1,4 +1,4 @@
-"""An interactor: an image and clicks in, a mask out. Put your own model into `segment`."""
+"""An interactor: an image and clicks in, a mask out. Put your model into `load` and `predict`."""
 
 import os
 
@@ -11,19 +11,17 @@ from fnbuild import vision
 LONGEST_SIDE = 400
 
 
-def init_context(context):
-    # Load your model here: this runs once in each worker.
-    context.user_data.rows = os.environ.get("MASK_FORMAT") == "rows"
+class Interactor(vision.Interactor):
+    mode = "BGR"  # or "RGB", "L"
 
+    def load(self, context):
+        # Load your model here: this runs once in each worker.
+        if os.environ.get("MASK_FORMAT") == "rows":
+            self.reply_format = "mask"  # for CVAT before 2.60
 
-def handler(context, event):
-    try:
-        image = vision.decode(event, mode="BGR")
-        positive, negative, box = read_clicks(vision.fields(event))
-    except ValueError as error:  # vision's errors are ValueErrors
-        return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
-    mask = segment(image, positive, negative, box)
-    return vision.reply(context, as_rows(mask) if context.user_data.rows else as_runs(mask))
+    def predict(self, image, prompt):
+        # Return (mask, score) if your model has one: CVAT filters by it.
+        return segment(image, prompt.positive, prompt.negative, prompt.box)
 
 
 def segment(image, positive, negative, box):
@@ -33,7 +31,7 @@ def segment(image, positive, negative, box):
     """
     height, width = image.shape[:2]
     scale = min(1.0, LONGEST_SIDE / max(height, width))
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = vision.resize(image, (round(width * scale), round(height * scale)), "area")
     marks = guess(small.shape[:2], scale, positive, box)
     reach = max(2, min(small.shape[:2]) // 60)
     for value, points in ((cv2.GC_FGD, positive), (cv2.GC_BGD, negative)):
@@ -43,6 +41,8 @@ def segment(image, positive, negative, box):
     # It fails on marks without any object or without any ground: then the guess must do.
     kinds = set(np.unique(marks).tolist())
     if kinds & {cv2.GC_FGD, cv2.GC_PR_FGD} and kinds & {cv2.GC_BGD, cv2.GC_PR_BGD}:
+        # Its clusters start at random: the same clicks shall give the same mask.
+        cv2.setRNGSeed(1)
         cv2.grabCut(small, marks, None, *models, 4, cv2.GC_INIT_WITH_MASK)
     found = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     found = touched(found, [(x * scale, y * scale) for x, y in positive])
@@ -50,9 +50,9 @@ def segment(image, positive, negative, box):
 
 
 def guess(shape, scale, positive, box):
-    """What GrabCut starts from: the box, or a disc around each click."""
+    """Return the mask that GrabCut starts from: the box, or a disc around each click."""
     height, width = shape
-    if box:
+    if box is not None:
         marks = np.full(shape, cv2.GC_BGD, np.uint8)
         left, top, right, bottom = (round(value * scale) for value in box)
         marks[max(0, top) : bottom, max(0, left) : right] = cv2.GC_PR_FGD
@@ -78,40 +78,4 @@ def touched(mask, points):
     return np.isin(parts, list(wanted)).astype(np.uint8)
 
 
-def as_runs(mask):
-    """The reply for CVAT 2.60 and newer: run lengths in the box of the mask, zeros first."""
-    if not mask.any():
-        return {"shapes": []}
-    *pixels, left, top, right, bottom = vision.mask("", mask)["mask"]
-    # A zero in front and nothing after: a mask that begins with the object has a first run of 0.
-    changes = np.flatnonzero(np.diff(np.concatenate(([0], pixels)))).tolist()
-    runs = np.diff([0, *changes, len(pixels)]).tolist()
-    shape = {
-        "type": "mask",
-        "points": [*runs, left, top, right, bottom],
-        "attributes": [],
-        "group": 0,
-        "source": "semi-auto",
-        "occluded": False,
-        "rotation": 0,
-    }
-    return {"shapes": [shape]}
-
-
-def as_rows(mask):
-    """The reply for older versions of CVAT: every pixel of the image."""
-    return {"mask": mask.tolist()}
-
-
-def read_clicks(fields):
-    try:
-        positive = [(float(x), float(y)) for x, y in fields.get("pos_points") or []]
-        negative = [(float(x), float(y)) for x, y in fields.get("neg_points") or []]
-        corners = [float(value) for corner in fields.get("obj_bbox") or [] for value in corner]
-    except (TypeError, ValueError):
-        raise ValueError("points are lists of [x, y], the box is two of them") from None
-    if len(corners) not in (0, 4):
-        raise ValueError("the box is [[left, top], [right, bottom]]")
-    if not positive and not corners:
-        raise ValueError("send at least one positive point or a box")
-    return positive, negative, corners or None
+init_context, handler = vision.export(Interactor)

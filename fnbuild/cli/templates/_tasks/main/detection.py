@@ -5,16 +5,13 @@ from model import Model
 from fnbuild import vision
 
 
-def init_context(context):
-    # Runs once in each worker: what is loaded here serves every request.
-    context.user_data.model = Model()
+class Detection(vision.Detector):
+    def load(self, context):
+        # Runs once in each worker: what is loaded here serves every request.
+        self.model = Model()
+
+    def predict(self, image, threshold):
+        return [vision.rectangle(*found) for found in self.model.infer(image, threshold)]
 
 
-def handler(context, event):
-    try:
-        image = vision.decode(event)
-        threshold = float(vision.fields(event).get("threshold", 0.5))
-    except (TypeError, ValueError) as error:  # vision's errors are ValueErrors
-        return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
-    detections = context.user_data.model.infer(image, threshold)
-    return vision.reply(context, [vision.rectangle(*detection) for detection in detections])
+init_context, handler = vision.export(Detection)

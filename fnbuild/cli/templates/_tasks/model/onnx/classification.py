@@ -9,21 +9,18 @@ import cv2
 
 NETWORK = Path(__file__).with_name("model.onnx")
 SIZE = 128  # the width and the height of the network's input
-LABELS = ("sharp", "blurred")
 
 
 class Model:
     def __init__(self):
         self.network = cv2.dnn.readNetFromONNX(str(NETWORK))
 
-    def infer(self, image, threshold):
-        """Return each label of the picture with its confidence.
+    def infer(self, image):
+        """Return the probability of each label, in the order of function.yaml.
 
         `image` is RGB as uint8, height x width x 3.
         """
-        scores = self._run(image).ravel().tolist()
-        found = zip(LABELS, scores, strict=True)
-        return [each for each in found if each[1] >= threshold]
+        return self._run(image).ravel()
 
     def _run(self, image):
         self.network.setInput(cv2.dnn.blobFromImage(image, 1 / 255, (SIZE, SIZE)))

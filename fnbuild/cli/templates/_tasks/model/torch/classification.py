@@ -29,14 +29,12 @@ class Model:
             self.network.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
         self.network.to(self.device).eval()
 
-    def infer(self, image, threshold):
-        """Return each label of the picture with its confidence.
+    def infer(self, image):
+        """Return the probability of each label, in the order of function.yaml.
 
         `image` is RGB as uint8, height x width x 3.
         """
-        scores = torch.from_numpy(self._run(image)).softmax(0).tolist()
-        found = zip(LABELS, scores, strict=True)
-        return [each for each in found if each[1] >= threshold]
+        return torch.from_numpy(self._run(image)).softmax(0)
 
     @torch.inference_mode()
     def _run(self, image):
