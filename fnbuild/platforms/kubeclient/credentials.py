@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,23 @@ _TOKEN_SECONDS = 60.0
 
 Authorization = Callable[[], str | None]
 """Return the value of the Authorization header; None without one."""
+
+
+class _SharedTlsContext(ssl.SSLContext):
+    """A TLS context for connections in several threads.
+
+    urllib3 sets the ALPN protocols again for each connection. OpenSSL then frees the list that a
+    connection in another thread may be copying, and the server rejects that connection's garbled
+    ClientHello with the alert `unexpected_message`. Here the list is set once.
+    """
+
+    _protocols: list[str] | None = None
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        protocols = list(alpn_protocols)
+        if protocols != self._protocols:
+            super().set_alpn_protocols(protocols)
+            self._protocols = protocols
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +132,7 @@ def of_service_account(folder: Path, url: str) -> ServerAccess:
 
     Raises OSError for files that cannot be read, and ssl.SSLError for a wrong certificate.
     """
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls = _SharedTlsContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.load_verify_locations(str(folder / "ca.crt"))
     authorization = _TokenFile(folder / "token")
     authorization()
@@ -163,7 +180,7 @@ def _pem(context: KubeContext, entry: Raw, key: str) -> bytes:
 def _tls(context: KubeContext, url: str, certificate: bytes, key: bytes) -> ssl.SSLContext | None:
     if urlsplit(url).scheme != "https":
         return None
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls = _SharedTlsContext(ssl.PROTOCOL_TLS_CLIENT)
     authority = _pem(context, context.cluster, "certificate-authority")
     if context.cluster.get("insecure-skip-tls-verify"):
         tls.check_hostname = False
