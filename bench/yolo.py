@@ -73,8 +73,8 @@ def _measure(folder: Path, model: Path, options: argparse.Namespace) -> None:
     try:
         fnbuild("deploy", "--path", folder / "yolo", *own)
         fnbuild("deploy", "--path", _APPS, *own, "--env", f"MODEL={model}")
-        shown = json.loads(fnbuild("get", "functions", "-o", "json"))
-        ports = {each["metadata"]["name"]: each["status"]["httpPort"] for each in shown}
+        functions = json.loads(fnbuild("get", "functions", "-o", "json"))
+        ports = {each["metadata"]["name"]: each["status"]["httpPort"] for each in functions}
         image = base64.b64encode((_SAMPLES / "astronaut.jpg").read_bytes()).decode()
         body = json.dumps({"image": image, "threshold": 0.4}).encode()
         rates: dict[str, list[float]] = {name: [] for name in ports}

@@ -15,16 +15,16 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def deployed(module_user: User, tmp_path_factory: pytest.TempPathFactory) -> library.Deployed:
-    """All functions, deployed by one command on an image that has their requirements."""
-    user = module_user
+    return deploy_library(module_user, tmp_path_factory.mktemp("library"), "local")
+
+
+def deploy_library(user: User, folder: Path, platform: str) -> library.Deployed:
+    """Deploy all functions by one command, on an image that has their requirements."""
     base = bases.with_library(library.FOR_CVAT)
     top = library.copy_library(
-        tmp_path_factory.mktemp("library"),
-        "/opt/nuclio",
-        baseImage=lambda _: base,
-        image=user.resources.image,
+        folder, "/opt/nuclio", baseImage=lambda _: base, image=user.resources.image
     )
-    arguments = ("deploy", "--recursive", "--path", top, "--platform", "local", "-o", "json")
+    arguments = ("deploy", "--recursive", "--path", top, "--platform", platform, "-o", "json")
     result = user.run(PROGRAM, *arguments, "--concurrency", "3", timeout=1200)
     return library.read_results(result.stdout, result.stderr)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers import bases
-from tests.containers.conftest import PROGRAM
+from tests.containers.test_library import deploy_library
 from tests.functions import library
 from tests.kubernetes.conftest import OnCluster
 
@@ -16,20 +15,8 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def deployed(user: OnCluster, tmp_path_factory: pytest.TempPathFactory) -> library.Deployed:
-    """All functions, deployed by one command on an image that has their requirements.
-
-    Nothing is pushed: a push of torch would take too long, and the node has the engine's images.
-    """
-    base = bases.with_library(library.FOR_CVAT)
-    top = library.copy_library(
-        tmp_path_factory.mktemp("library"),
-        "/opt/nuclio",
-        baseImage=lambda _: base,
-        image=user.resources.image,
-    )
-    arguments = ("deploy", "--recursive", "--path", top, "--platform", "kube", "-o", "json")
-    result = user.run(PROGRAM, *arguments, "--concurrency", "3", timeout=1200)
-    return library.read_results(result.stdout, result.stderr)
+    # Nothing is pushed: the node has the engine's images, and a push of torch takes long.
+    return deploy_library(user, tmp_path_factory.mktemp("library"), "kube")
 
 
 @pytest.mark.parametrize("folder", library.FOR_CVAT, ids=lambda folder: folder.name)

@@ -30,8 +30,10 @@ class ModelHandler:
         small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         marks = marked(small, area, positive, negative, box)
         places = [within(points, area, small.shape[:2]) for points in (positive, negative)]
-        found = wanted(cut(small, marks), *places, whole=box is not None)
-        grown = cv2.resize(found * 255, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC)
+        foreground = wanted(cut(small, marks), *places, whole=box is not None)
+        grown = cv2.resize(
+            foreground * 255, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC
+        )
         mask[top:bottom, left:right] = grown > 127
         if box:
             outside = np.ones_like(mask)

@@ -38,14 +38,14 @@ class Pose:
         fitted = vision.letterbox(image, self.size, interpolation="area")
         batch = torch.from_numpy(fitted.image).to(self.device).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
-            found = self.people(batch)[0].float().cpu().numpy().T
+            people = self.people(batch)[0].float().cpu().numpy().T
         # Of a detector with more classes, the first is the person.
-        found = found[found[:, 4] >= max(threshold, 1e-3)]
-        centres, halves = found[:, :2], found[:, 2:4] / 2
+        people = people[people[:, 4] >= max(threshold, 1e-3)]
+        centres, halves = people[:, :2], people[:, 2:4] / 2
         boxes = fitted.restore(np.concatenate([centres - halves, centres + halves], 1))
         boxes = boxes.clip(0, np.tile(image.shape[1::-1], 2))
-        kept = vision.non_maximum_suppression(boxes, found[:, 4], OVERLAP)
-        return boxes[kept], found[kept, 4]
+        kept = vision.non_maximum_suppression(boxes, people[:, 4], OVERLAP)
+        return boxes[kept], people[kept, 4]
 
     def find_keypoints(self, image, boxes):
         """Return N x 17 x 3: x, y and confidence of the keypoints of the person in each box."""
@@ -131,7 +131,7 @@ def decode(maps, regions):
     down = np.sign(maps[n, j, y + 1, xs] - maps[n, j, y - 1, xs])
     inside = (xs > 1) & (xs < width - 1) & (ys > 1) & (ys < height - 1)
     moves = np.stack([across, down], 2) * 0.25 * inside[:, :, None]
-    found = np.stack([xs, ys], 2) + moves
+    peaks = np.stack([xs, ys], 2) + moves
     centres, sizes = (np.stack(each)[:, None] for each in zip(*regions, strict=True))
-    points = (found - np.array([width, height]) / 2) * sizes[:, :, :1] / width + centres
+    points = (peaks - np.array([width, height]) / 2) * sizes[:, :, :1] / width + centres
     return np.concatenate([points, maps[n, j, ys, xs][:, :, None]], 2)

@@ -64,24 +64,25 @@ def pictures(random, count):
     return images, targets
 
 
-def loss_of_boxes(found, target):
+def loss_of_boxes(predicted, target):
     """Return the focal loss of the scores (Lin et al., 2017) plus the boxes' lack of overlap."""
-    scores, middles, here = found[:, 4].clamp(1e-6, 1 - 1e-6), target[:, 4], target[:, 6]
+    scores, middles, here = predicted[:, 4].clamp(1e-6, 1 - 1e-6), target[:, 4], target[:, 6]
     plain = functional.binary_cross_entropy(scores, middles, reduction="none")
     focal = (plain * (scores - middles) ** 2 * target[:, 5]).sum() / middles.sum().clamp(min=1)
     (low, high), (low2, high2) = (
-        (each[:, :2] - each[:, 2:4] / 2, each[:, :2] + each[:, 2:4] / 2) for each in (found, target)
+        (each[:, :2] - each[:, 2:4] / 2, each[:, :2] + each[:, 2:4] / 2)
+        for each in (predicted, target)
     )
     shared = (torch.minimum(high, high2) - torch.maximum(low, low2)).clamp(min=0).prod(1)
-    areas = found[:, 2:4].prod(1) + target[:, 2:4].prod(1)
+    areas = predicted[:, 2:4].prod(1) + target[:, 2:4].prod(1)
     overlap = shared / (areas - shared).clamp(min=1)
-    away = (found[:, :2] - target[:, :2]).abs().sum(1) / 256
+    away = (predicted[:, :2] - target[:, :2]).abs().sum(1) / 256
     return focal + ((1 - overlap + 2 * away) * here).sum() / here.sum().clamp(min=1)
 
 
-def loss_of_maps(found, target):
+def loss_of_maps(predicted, target):
     """Return the squared error. What is near a keypoint counts more, since most of a map is 0."""
-    return ((found - target) ** 2 * (1 + 20 * target)).sum((2, 3)).mean()
+    return ((predicted - target) ** 2 * (1 + 20 * target)).sum((2, 3)).mean()
 
 
 def train(network, sample, loss_of, steps, random):

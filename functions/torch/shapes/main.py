@@ -36,11 +36,11 @@ class Shapes(vision.Detector):
         pixels = torch.from_numpy(np.pad(small, [*padding, (0, 0)], mode="edge")).to(self.device)
         with torch.inference_mode():
             middles, sides = self.network(pixels.permute(2, 0, 1)[None].float() / 255)
-            scores, classes, found = boxes(middles[0], sides[0], threshold)
-        found = found.cpu().numpy() * np.tile([width / size[0], height / size[1]], 2)
-        found = found.clip(0, [width, height, width, height])
-        kept = vision.non_maximum_suppression(found, scores, MOST_OVERLAP)
-        return vision.Detections(found[kept], classes[kept], scores[kept])
+            scores, classes, corners = boxes(middles[0], sides[0], threshold)
+        corners = corners.cpu().numpy() * np.tile([width / size[0], height / size[1]], 2)
+        corners = corners.clip(0, [width, height, width, height])
+        kept = vision.non_maximum_suppression(corners, scores, MOST_OVERLAP)
+        return vision.Detections(corners[kept], classes[kept], scores[kept])
 
 
 init_context, handler = vision.export(Shapes)

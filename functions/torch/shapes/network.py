@@ -69,5 +69,5 @@ def boxes(middles, sides, threshold, most=100):
     xs = places % width
     left, top, right, bottom = sides[:, ys, xs]
     centre_x, centre_y = (xs + 0.5) * STRIDE, (ys + 0.5) * STRIDE
-    found = torch.stack([centre_x - left, centre_y - top, centre_x + right, centre_y + bottom], 1)
-    return values, classes, found
+    corners = torch.stack([centre_x - left, centre_y - top, centre_x + right, centre_y + bottom], 1)
+    return values, classes, corners

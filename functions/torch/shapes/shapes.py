@@ -21,7 +21,7 @@ def picture(random, width, height):
     """
     image = _ground(random, width, height)
     _draw_lines(random, image)
-    boxes, found = [], []
+    boxes, objects = [], []
     for _ in range(random.integers(1, _MOST_SHAPES + 1)):
         label = LABELS[random.integers(len(LABELS))]
         outline = _outline(random, label, width, height)
@@ -32,8 +32,8 @@ def picture(random, width, height):
             continue
         boxes.append(box)
         _fill(random, image, outline)
-        found.append((label, tuple(float(value) for value in box)))
-    return _spoil(random, image), found
+        objects.append((label, tuple(float(value) for value in box)))
+    return _spoil(random, image), objects
 
 
 def _ground(random, width, height):

@@ -65,16 +65,16 @@ def targets(shapes):
 
 def loss_of(outputs, classes, counts, sides):
     """Focal loss of the classes (Lin et al., 2017) plus the boxes' lack of overlap."""
-    middles, found = outputs
+    middles, predicted = outputs
     chance = middles.sigmoid()
     wrong = (chance - classes).abs()
     plain = functional.binary_cross_entropy_with_logits(middles, classes, reduction="none")
     here = classes.amax(1)
     number = here.sum().clamp(min=1)
     focal = (plain * wrong**2 * counts[:, None]).sum() / number
-    least = torch.minimum(found, sides)
+    least = torch.minimum(predicted, sides)
     shared = (least[:, 0] + least[:, 2]) * (least[:, 1] + least[:, 3])
-    areas = [(each[:, 0] + each[:, 2]) * (each[:, 1] + each[:, 3]) for each in (found, sides)]
+    areas = [(each[:, 0] + each[:, 2]) * (each[:, 1] + each[:, 3]) for each in (predicted, sides)]
     overlap = shared / (areas[0] + areas[1] - shared).clamp(min=1)
     return focal - (overlap.clamp(min=1e-3).log() * here).sum() / number
 
@@ -90,8 +90,8 @@ def train(steps, batch, seed, rate, processes):
     loader = DataLoader(Pictures(seed), batch, num_workers=processes)
     began, average = time.monotonic(), 0.0
     for step, (images, *wanted) in enumerate(loader, 1):
-        shown = images.to(device, torch.float32, memory_format=torch.channels_last) / 255
-        outputs = model(shown)
+        pixels = images.to(device, torch.float32, memory_format=torch.channels_last) / 255
+        outputs = model(pixels)
         loss = loss_of(outputs, *(each.to(device) for each in wanted))
         optimizer.zero_grad()
         loss.backward()

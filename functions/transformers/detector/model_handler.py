@@ -56,11 +56,15 @@ class ModelHandler:
         ).to(self.device)
         with torch.inference_mode(), torch.autocast("cuda", enabled=self.device.type == "cuda"):
             outputs = self.network(**inputs)
-        found = self.processor.post_process_object_detection(
+        result = self.processor.post_process_object_detection(
             outputs, threshold, target_sizes=[image.shape[:2]]
         )[0]
-        labels = [self.labels[number] for number in found["labels"].tolist()]
-        return found["boxes"].float().cpu().numpy(), labels, found["scores"].float().cpu().numpy()
+        labels = [self.labels[number] for number in result["labels"].tolist()]
+        return (
+            result["boxes"].float().cpu().numpy(),
+            labels,
+            result["scores"].float().cpu().numpy(),
+        )
 
 
 def widened(image):

@@ -60,13 +60,13 @@ class ModelHandler:
             images=image, return_tensors="pt", input_data_format="channels_last"
         ).to(self.device)
         infer = self._infer_text if self.reads_one_text else self._infer_queries
-        found, first = [], 0
+        detections, first = [], 0
         with torch.inference_mode(), torch.autocast("cuda", enabled=self.device.type == "cuda"):
             for group in self._groups(prompts):
                 boxes, labels, scores = infer(pixels, group, threshold, image.shape[:2])
-                found.append((boxes.float().cpu(), labels.cpu() + first, scores.float().cpu()))
+                detections.append((boxes.float().cpu(), labels.cpu() + first, scores.float().cpu()))
                 first += len(group)
-        return [torch.cat(parts).numpy() for parts in zip(*found, strict=True)]
+        return [torch.cat(parts).numpy() for parts in zip(*detections, strict=True)]
 
     def _infer_queries(self, pixels, prompts, threshold, size):
         length = self.network.config.text_config.max_position_embeddings

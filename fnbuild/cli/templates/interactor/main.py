@@ -44,9 +44,9 @@ def segment(image, positive, negative, box):
         # Its clusters start at random: the same clicks shall give the same mask.
         cv2.setRNGSeed(1)
         cv2.grabCut(small, marks, None, *models, 4, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    found = touched(found, [(x * scale, y * scale) for x, y in positive])
-    return cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST)
+    foreground = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    foreground = touched(foreground, [(x * scale, y * scale) for x, y in positive])
+    return cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def guess(shape, scale, positive, box):

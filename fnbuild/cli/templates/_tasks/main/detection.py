@@ -11,7 +11,7 @@ class Detection(vision.Detector):
         self.model = Model()
 
     def predict(self, image, threshold):
-        return [vision.rectangle(*found) for found in self.model.infer(image, threshold)]
+        return [vision.rectangle(*item) for item in self.model.infer(image, threshold)]
 
 
 init_context, handler = vision.export(Detection)

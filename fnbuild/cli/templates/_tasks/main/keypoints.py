@@ -11,7 +11,7 @@ class Keypoints(vision.Detector):
         self.model = Model()
 
     def predict(self, image, threshold):
-        return [vision.skeleton(*found) for found in self.model.infer(image, threshold)]
+        return [vision.skeleton(*item) for item in self.model.infer(image, threshold)]
 
 
 init_context, handler = vision.export(Keypoints)

@@ -11,7 +11,7 @@ class Segmentation(vision.Detector):
         self.model = Model()
 
     def predict(self, image, threshold):
-        return [vision.mask(*found) for found in self.model.infer(image, threshold)]
+        return [vision.mask(*item) for item in self.model.infer(image, threshold)]
 
 
 init_context, handler = vision.export(Segmentation)

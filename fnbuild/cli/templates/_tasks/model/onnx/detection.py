@@ -27,12 +27,12 @@ class Model:
         binary = (scores >= threshold).astype(np.uint8)
         count, parts, facts, _ = cv2.connectedComponentsWithStats(binary)
         scale = np.array([width, height] * 2) / SIZE
-        found = []
+        objects = []
         for part in range(1, count):
             left, top, across, down = facts[part, :4]
             box = np.array([left, top, left + across, top + down]) * scale
-            found.append(("object", box, scores[parts == part].max()))
-        return sorted(found, key=lambda each: -each[2])[:MOST]
+            objects.append(("object", box, scores[parts == part].max()))
+        return sorted(objects, key=lambda each: -each[2])[:MOST]
 
     def _run(self, image):
         self.network.setInput(cv2.dnn.blobFromImage(image, 1 / 255, (SIZE, SIZE)))

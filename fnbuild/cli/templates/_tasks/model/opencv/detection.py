@@ -17,9 +17,9 @@ class Model:
         """
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         boxes, _, weights = self.cascade.detectMultiScale3(grey, outputRejectLevels=True)
-        found = []
+        objects = []
         for (left, top, width, height), weight in zip(boxes, weights, strict=True):
             confidence = 1 / (1 + math.exp(3 - float(weight)))
             if confidence >= threshold:
-                found.append(("face", (left, top, left + width, top + height), confidence))
-        return found
+                objects.append(("face", (left, top, left + width, top + height), confidence))
+        return objects

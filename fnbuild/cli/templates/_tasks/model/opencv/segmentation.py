@@ -18,7 +18,7 @@ class Model:
         if border.mean() > 0.5:
             binary = 1 - binary  # what most of the border shows is the ground
         contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        found = []
+        objects = []
         for contour in sorted(contours, key=cv2.contourArea, reverse=True)[:MOST]:
             # How much of its convex hull a thing fills: what is frayed is rather ground.
             hull = cv2.contourArea(cv2.convexHull(contour))
@@ -26,5 +26,5 @@ class Model:
             if confidence >= threshold:
                 mask = np.zeros(grey.shape, np.uint8)
                 cv2.drawContours(mask, [contour], -1, 1, cv2.FILLED)
-                found.append(("object", mask, confidence))
-        return found
+                objects.append(("object", mask, confidence))
+        return objects

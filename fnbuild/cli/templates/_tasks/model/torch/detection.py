@@ -42,14 +42,14 @@ class Model:
         rows, columns = np.nonzero(scores >= threshold)
         best = np.argsort(-scores[rows, columns])[:MOST]
         across, down = width / scores.shape[1], height / scores.shape[0]
-        found = []
+        objects = []
         for row, column in zip(rows[best], columns[best], strict=True):
             left, top, right, bottom = (0.5 + abs(side[row, column]) for side in sides)
             box = (column + 0.5 - left) * across, (row + 0.5 - top) * down
             box += (column + 0.5 + right) * across, (row + 0.5 + bottom) * down
             box = np.clip(box, 0, (width, height, width, height))
-            found.append(("object", box, scores[row, column]))
-        return found
+            objects.append(("object", box, scores[row, column]))
+        return objects
 
     @torch.inference_mode()
     def _run(self, image):
