@@ -13,7 +13,7 @@ from fnbuild.function import reader
 from fnbuild.function.record_settings import RECORD, RECORD_AGE
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment, Platform, Progress
-from fnbuild.platforms.access import token_headers
+from fnbuild.platforms.access import access_headers, token_headers
 
 Address = tuple[str, dict[str, str]]
 """A URL, and the headers that its requests need."""
@@ -50,7 +50,7 @@ def run_revision(
     function, artifact = trial_function(revision.function), artifact or Artifact("image", "", "")
     progress(f"starting revision {number} beside the one that serves")
     with platform.reserve(function, progress), platform.trial(function, artifact, progress) as url:
-        yield url, token_headers(function)
+        yield url, access_headers(platform, replace(deployment, function=function))
 
 
 @contextmanager

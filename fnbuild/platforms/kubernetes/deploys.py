@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fnbuild.errors import FnbuildError
 from fnbuild.function.secrets import secret_variables
-from fnbuild.platforms import Artifact, Deployment, Plan, PlanOptions, Progress
+from fnbuild.platforms import Deployment, Plan, PlanOptions, Progress
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes import endpoints, function_state, images, inventory, leases
 from fnbuild.platforms.kubernetes.leases import FunctionLease
@@ -44,12 +44,10 @@ def rerun_revision(
     progress: Progress,
 ) -> Deployment:
     """Run a recorded revision as a new one."""
-    function = target.function
-    artifact = Artifact("image", target.image, target.digest, pinned=target.pinned)
     with leases.hold_lease(cluster, target.key, rerun.participle) as lease:
         previous = execution.record_applied_revision(lease)
         rollout_plan = planning.plan_rollout(
-            cluster, lease.objects, function, artifact, options, rerun
+            cluster, lease.objects, target.function, target.artifact, options, rerun
         )
         _roll_out(cluster, lease, rollout_plan, previous, progress)
     return _deployment_after_rollout(cluster, rollout_plan)

@@ -275,7 +275,7 @@ def _join_lines(*parts: str) -> str:
 
 def _image(objects: FunctionObjects, revision: RevisionRecord | None) -> Artifact | None:
     if revision is not None:
-        return Artifact("image", revision.image, revision.digest, pinned=revision.pinned)
+        return revision.artifact
     if objects.deployment is not None:
         return Artifact("image", image_of(objects.deployment), "")
     return None

@@ -54,8 +54,9 @@ COMPONENT = "nuclio.io/component"
 CRON_TRIGGER = "nuclio.io/function-cron-trigger-name"
 CRON_JOB_POD = "nuclio.io/function-cron-job-pod"
 
-# Labels of the pods of checks, which no Service or Deployment of a function selects.
-IMPORT_CHECK = "fnbuild.io/rehearsal"
+# Labels of temporary pods, which no Service or Deployment of a function selects.
+TEMPORARY_POD_OF = "fnbuild.io/temporary-pod-of"
+"""The function beside which a pod runs for a check or a trial."""
 DOCTOR = "fnbuild.io/doctor"
 
 # The label of records: `imported`, `project`, `revisions`, `secrets`.

@@ -59,6 +59,7 @@ class KubernetesPlatform(Platform):
     records_requests = True
     artifact_kind = "image"
     can_scale_to_zero = True
+    runs_trials = True
     needs_kubernetes_names = True
     auto_reason = "a cluster is configured and answers"
 
@@ -265,6 +266,17 @@ class KubernetesPlatform(Platform):
 
     def _pod_names(self, key: KubernetesKey) -> list[str]:
         return [pod.name for pod in inventory.list_pods(self.cluster, key)]
+
+    def revision_artifact(self, namespace: str, name: str, revision: int) -> Artifact:
+        objects = self._read_function(KubernetesKey(namespace, name))
+        return records.history_of(objects).find(revision).artifact
+
+    def trial(
+        self, function: Function, artifact: Artifact, progress: Progress
+    ) -> AbstractContextManager[str]:
+        from fnbuild.platforms.kubernetes.rollout import trial
+
+        return trial.run_trial(self.cluster, function, artifact, progress)
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.to_revisions(self._read_function(KubernetesKey(namespace, name)))

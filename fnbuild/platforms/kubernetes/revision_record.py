@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import revision_records
+from fnbuild.platforms import Artifact, revision_records
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import (
     KubernetesKey,
@@ -62,6 +62,10 @@ class RevisionRecord:
     @property
     def function(self) -> Function:
         return function_from_dict(self.config, f"{self.key.name} revision {self.number}")
+
+    @property
+    def artifact(self) -> Artifact:
+        return Artifact("image", self.image, self.digest, pinned=self.pinned)
 
     @property
     def image_reference(self) -> str:

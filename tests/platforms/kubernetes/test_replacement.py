@@ -149,5 +149,5 @@ def test_code_is_imported_before_the_old_pod_stops(
     assert any("inconclusive" in line for line in author.progress)
     assert len(pod_names(author)) == 1
     assert pod_names(author) != before
-    label = labels.IMPORT_CHECK
+    label = labels.TEMPORARY_POD_OF
     assert author.platform.cluster.list(kinds.POD, author.namespace, labels=label) == []

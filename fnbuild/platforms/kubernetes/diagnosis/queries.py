@@ -19,6 +19,7 @@ from fnbuild.platforms.kubeclient.cluster import Cluster, if_allowed
 from fnbuild.platforms.kubeclient.objects import KubeDeployment, KubeEvent, Node, Pod
 from fnbuild.platforms.kubernetes import pod_status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
+from fnbuild.platforms.kubernetes.diagnosis.containers import Observations
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.pod_status import PodFinding
@@ -64,6 +65,21 @@ def query_rollout_status(
             cluster, [pod for pod in new_pods if pod_status.is_waiting_for_volumes(pod, now)]
         ),
     )
+
+
+def query_pod_finding(cluster: Cluster, pod: Pod, now: float) -> PodFinding | None:
+    """Explain why a pod is not ready; None if it is."""
+    if pod.is_ready:
+        return None
+    waiting = [pod] if pod_status.is_waiting_for_volumes(pod, now) else []
+    observations = Observations(
+        list_events(cluster, [pod]),
+        now,
+        list_nodes(cluster) if _has_no_kubelet(pod) else None,
+        query_statuses(cluster, [pod]),
+        missing_references=find_missing_references(cluster, waiting),
+    )
+    return rollout_status.pod_finding(pod, observations)
 
 
 def _has_no_kubelet(pod: Pod) -> bool:

@@ -83,7 +83,7 @@ def rollout_status(  # noqa: PLR0913, PLR0917 (independent observations)
         # Without updated replicas, these pods are another revision's, whose template has the same
         # fields and more.
         if kube_deployment.updated_replicas
-        and (finding := _pod_finding(pod, observations)) is not None
+        and (finding := pod_finding(pod, observations)) is not None
     ]
     rejection = _creation_failure(kube_deployment, running, observations) or _paused_finding(
         kube_deployment
@@ -231,7 +231,7 @@ def _eviction_finding(newest: list[Pod]) -> PodFinding | None:
     return PodFinding(f"its pod was evicted: {why[:1].lower()}{why[1:]}", hint, len(evicted) > 1)
 
 
-def _pod_finding(pod: Pod, observations: Observations) -> PodFinding | None:
+def pod_finding(pod: Pod, observations: Observations) -> PodFinding | None:
     """Explain why a pod is not ready; None if it is."""
     if pod.is_ready:
         return None

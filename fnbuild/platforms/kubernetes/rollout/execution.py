@@ -25,10 +25,7 @@ from fnbuild.platforms.kubernetes.leases import FunctionLease
 from fnbuild.platforms.kubernetes.manifests import keda, scaling
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
-from fnbuild.platforms.kubernetes.rollout.import_check import (
-    HandlerImportCheck,
-    delete_leftover_pods,
-)
+from fnbuild.platforms.kubernetes.rollout.import_check import HandlerImportCheck
 from fnbuild.platforms.kubernetes.rollout.live_objects import (
     list_cron_jobs,
     read_keda,
@@ -37,6 +34,7 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
 from fnbuild.platforms.kubernetes.rollout.planning import RolloutPlan, deployment_of
 from fnbuild.platforms.kubernetes.rollout.readiness import ReadinessWait
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
+from fnbuild.platforms.kubernetes.rollout.temporary_pods import delete_leftover_pods
 from fnbuild.platforms.revision_records import failure_text
 
 # Owns what differs during a rollout only: KEDA's pause, and the pod that proves a revision.

@@ -10,7 +10,6 @@ before the rollout.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from dataclasses import dataclass
 
@@ -23,21 +22,19 @@ from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.objects import Pod
 from fnbuild.platforms.kubernetes.diagnosis import containers, queries
-from fnbuild.platforms.kubernetes.labels import (
-    CONTAINER,
-    IMPORT_CHECK,
-    MANAGED_BY,
-    MANAGER,
-    KubernetesKey,
-)
+from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.revision_record import RevisionRecord
+from fnbuild.platforms.kubernetes.rollout.temporary_pods import (
+    created_pod,
+    delete_leftover_pods,
+    temporary_pod,
+)
 from fnbuild.platforms.processor_status import HandlerImportVerdict, inconclusive_check_message
 from fnbuild.platforms.revision_records import failure_prefix
 from fnbuild.platforms.settings import GPU_RESOURCE
 
 COMMAND = ("processor", "--check-import")
 
-_PRIORITY_FIELDS = ("priorityClassName", "preemptionPolicy")
 _REQUESTS = {"cpu": "25m", "memory": "64Mi"}
 _UNSCHEDULED_SECONDS = 5.0
 _PAUSE_SECONDS = 0.3
@@ -59,18 +56,14 @@ class HandlerImportCheck:
         """
         delete_leftover_pods(self.cluster, self.revision.key)
         self.progress("importing the handler in a pod without a GPU, while the old revision serves")
-        pod = import_check_pod(self.revision, self.deployment)
-        namespace, name = self.revision.key.namespace, str(pod["metadata"]["name"])
-        try:
-            self.cluster.create(pod)
-        except FnbuildError as error:
-            self._report_undecided(error.message)
-            return
-        try:
-            self._watch_pod(namespace, name)
-        finally:
-            with contextlib.suppress(FnbuildError):
-                self.cluster.delete(kinds.POD, namespace, name)
+        with contextlib.ExitStack() as stack:
+            pod = import_check_pod(self.revision, self.deployment)
+            try:
+                name = stack.enter_context(created_pod(self.cluster, pod))
+            except FnbuildError as error:
+                self._report_undecided(error.message)
+                return
+            self._watch_pod(self.revision.key.namespace, name)
 
     def _watch_pod(self, namespace: str, name: str) -> None:
         seconds = readiness_seconds(self.revision.function)
@@ -121,18 +114,9 @@ class HandlerImportCheck:
         self.progress(inconclusive_check_message(reason))
 
 
-def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
-    """Delete the pods that the checks of killed deploys have left."""
-    with contextlib.suppress(FnbuildError):
-        for pod in cluster.list(kinds.POD, key.namespace, labels=f"{IMPORT_CHECK}={key.name}"):
-            cluster.delete(kinds.POD, key.namespace, str(pod["metadata"]["name"]))
-
-
-def import_check_pod(revision: RevisionRecord, manifest: Manifest) -> Raw:
+def import_check_pod(revision: RevisionRecord, deployment: Manifest) -> Raw:
     """Return the pod, made from the template of the Deployment."""
-    template: Raw = manifest["spec"]["template"]
-    # With the function's priority it could preempt other pods.
-    spec = {key: value for key, value in template["spec"].items() if key not in _PRIORITY_FIELDS}
+    spec: Raw = deployment["spec"]["template"]["spec"]
     container = next(
         container for container in spec["containers"] if container["name"] == CONTAINER
     )
@@ -141,23 +125,14 @@ def import_check_pod(revision: RevisionRecord, manifest: Manifest) -> Raw:
         "args": list(COMMAND),
     }
     container.pop("ports", None)
-    spec |= {
+    changes = {
         "containers": [_without_gpu(container)],
         "restartPolicy": "Never",
         "activeDeadlineSeconds": int(readiness_seconds(revision.function)) + 60,
-        "terminationGracePeriodSeconds": 0,
     }
     if spec.get("initContainers"):
-        spec["initContainers"] = [_without_gpu(container) for container in spec["initContainers"]]
-    suffix = secrets.token_hex(3)
-    labels = {MANAGED_BY: MANAGER, IMPORT_CHECK: revision.key.name}
-    metadata = {
-        "name": f"{revision.key.object_name[:45].rstrip('-.')}-rehearsal-{suffix}",
-        "namespace": revision.key.namespace,
-        "labels": labels,
-        "annotations": template["metadata"].get("annotations") or {},
-    }
-    return kinds.POD.manifest(metadata, spec=spec)
+        changes["initContainers"] = list(map(_without_gpu, spec["initContainers"]))
+    return temporary_pod(revision.key, "import-check", deployment, changes)
 
 
 def _without_gpu(container: Raw) -> Raw:
