@@ -16,7 +16,16 @@ standard library. Decoding uses OpenCV if the environment has it, else Pillow.
     init_context, handler = vision.export(Cats)
 """
 
-from .arrays import Letterbox, crop, letterbox, non_maximum_suppression, resize, sigmoid, softmax
+from .arrays import (
+    Letterbox,
+    crop,
+    crop_with_margin,
+    letterbox,
+    non_maximum_suppression,
+    resize,
+    sigmoid,
+    softmax,
+)
 from .base import Function, export
 from .decoding import decode, decode_image, open_image
 from .detections import Detections
@@ -58,6 +67,7 @@ __all__ = [
     "TrackedShape",
     "Tracker",
     "crop",
+    "crop_with_margin",
     "decode",
     "decode_image",
     "decode_mask",

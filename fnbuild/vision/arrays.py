@@ -171,7 +171,19 @@ def non_maximum_suppression(
 
 def crop(image: Any, box: Any) -> Any:
     """Return the pixels of a box (left, top, right, bottom) that lie in the image, at least one."""
+    return crop_with_margin(image, box, 0)[0]
+
+
+def crop_with_margin(image: Any, box: Any, margin: int) -> Tuple[Any, Tuple[int, int]]:
+    """Return the pixels of a box and of a margin around it, and the place (x, y) of the first one.
+
+    It is as `crop` otherwise. What reads a small part of a large image is faster with it, and
+    OpenCV's `warpAffine` takes no image with a side above 32,766 pixels.
+    """
     height, width = image.shape[:2]
     left, top, right, bottom = (round(float(value)) for value in box)
-    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
-    return image[top : max(min(bottom, height), top + 1), left : max(min(right, width), left + 1)]
+    left = min(max(left - margin, 0), width - 1)
+    top = min(max(top - margin, 0), height - 1)
+    right = max(min(right + margin, width), left + 1)
+    bottom = max(min(bottom + margin, height), top + 1)
+    return image[top:bottom, left:right], (left, top)

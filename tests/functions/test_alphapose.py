@@ -194,3 +194,10 @@ def test_weights_of_another_network_are_reported(monkeypatch, tmp_path, name, co
     monkeypatch.setenv("STORAGE_URI", str(tmp_path))
     with pytest.raises(SystemExit, match=rf"{name} .*\(.+\)"):
         Handler(FOLDER)
+
+
+def test_a_person_in_an_image_wider_than_opencv_takes_is_cut_out() -> None:
+    wide = np.random.default_rng(1).integers(0, 255, (90, 33_000, 3), np.uint8)
+    size = np.array([60.0, 80.0])
+    part = pose.crop(wide, np.array([32_900.0, 40.0]), size)
+    assert np.array_equal(part, pose.crop(wide[:, 32_000:], np.array([900.0, 40.0]), size))

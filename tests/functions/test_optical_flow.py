@@ -14,6 +14,7 @@ from fnbuild.cvat.replies import read_reply
 from fnbuild.cvat.request import build_request
 from fnbuild.function import labels
 from fnbuild.function.reader import load_function
+from tests.functions.conftest import import_module_of
 from tests.functions.test_opencv import likeness
 
 pytestmark = pytest.mark.system
@@ -220,3 +221,12 @@ def test_a_body_of_another_kind_is_refused(flow, body):
     status, content = flow(body)
     assert status == 400
     assert content["error"]
+
+
+def test_an_object_in_an_image_wider_than_opencv_takes_is_cut_out():
+    handler = import_module_of(FOLDER, "model_handler")
+    wide = np.random.default_rng(1).integers(0, 255, (90, 33_000, 3), np.uint8)
+    for area in ((32_700, 10, 32_900, 80), (32_500, -20, 32_990, 120)):
+        near = (area[0] - 32_000, area[1], area[2] - 32_000, area[3])
+        expected = handler.patch(wide[:, 32_000:], near, (40, 100))
+        assert np.array_equal(handler.patch(wide, area, (40, 100)), expected)

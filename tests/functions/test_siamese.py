@@ -14,7 +14,7 @@ from fnbuild.cvat.replies import read_reply
 from fnbuild.cvat.request import build_request
 from fnbuild.function import labels
 from fnbuild.function.reader import load_function
-from tests.functions.conftest import ROOT, Handler
+from tests.functions.conftest import ROOT, Handler, import_module_of
 from tests.functions.library import importable_packages
 from tests.functions.test_opencv import likeness
 from tests.functions.test_shapes import file_of
@@ -122,3 +122,13 @@ def test_tiny_pictures_do_not_fail(tracker, size):
     image = np.random.default_rng(1).integers(0, 255, (*size, 3), np.uint8)
     states = ask(tracker, image, boxes=[(0, 0, size[1], size[0])]).states
     assert len(ask(tracker, image, states=states).shapes) == 1
+
+
+@pytest.mark.usefixtures("tracker")
+def test_an_object_in_an_image_wider_than_opencv_takes_is_cut_out() -> None:
+    module = import_module_of(FOLDER, "tracker")
+    wide = np.random.default_rng(1).integers(0, 255, (90, 33_000, 3), np.uint8)
+    for side in (30.0, 70.0):
+        part = module.square(wide, np.array([32_800.0, 40.0]), side, 127)
+        other = module.square(wide[:, 32_000:], np.array([800.0, 40.0]), side, 127)
+        assert np.abs(part - other).max() < 0.01

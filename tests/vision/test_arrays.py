@@ -122,3 +122,15 @@ def test_probabilities():
     )
     assert vision.sigmoid([-1e9, 0, 1e9]).tolist() == [0, 0.5, 1]
     assert vision.sigmoid(np.log(3)) == pytest.approx(0.75)
+
+
+def test_a_box_is_cut_out_with_its_margin_as_far_as_the_image_goes():
+    image = noise(60, 90, 3)
+    part, first = vision.crop_with_margin(image, (20.2, 10, 40, 29.8), 5)
+    assert first == (15, 5)
+    assert np.array_equal(part, image[5:35, 15:45])
+    part, first = vision.crop_with_margin(image, (-10, -10, 3, 3), 2)
+    assert (first, part.shape) == ((0, 0), (5, 5, 3))
+    part, first = vision.crop_with_margin(image, (200, 200, 300, 300), 2)
+    assert (first, part.shape) == ((89, 59), (1, 1, 3))
+    assert np.array_equal(vision.crop(image, (20, 10, 40, 30)), image[10:30, 20:40])

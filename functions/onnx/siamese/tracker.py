@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from fnbuild import vision
+
 # The object may get smaller or larger from one frame to the next; to stay as it is costs nothing.
 SCALES, PENALTY = (0.94, 1.0, 1.06), 0.97
 # The part of a new size that counts at once, and the part of the window in the scores.
@@ -88,11 +90,14 @@ def context(size):
 def square(image, centre, side, pixels):
     """Return a square of the image, 3 x pixels x pixels from 0 to 1; its mean beyond the image."""
     scale = pixels / side
+    mean = image[::16, ::16].reshape(-1, 3).mean(0).tolist()
+    box = (*(centre - side / 2), *(centre + side / 2))
+    image, first = vision.crop_with_margin(image, box, int(0.5 / scale) + 2)
+    centre = centre - first
     move = pixels / 2 - scale * centre - 0.5 + 0.5 * scale
     matrix = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
     if scale < 0.5:
         # Else far smaller squares would be made of single pixels.
         image = cv2.blur(image, (int(0.5 / scale),) * 2)
-    mean = image[::16, ::16].reshape(-1, 3).mean(0).tolist()
     part = cv2.warpAffine(image, matrix, (pixels, pixels), borderValue=mean)
     return part.astype(np.float32).transpose(2, 0, 1) / 255

@@ -60,6 +60,8 @@ def patch(image, area, shape):
     left, top, right, bottom = area
     height, width = shape
     fx, fy = width / (right - left), height / (bottom - top)
+    image, (x, y) = vision.crop_with_margin(image, area, int(0.5 / min(fx, fy)) + 2)
+    left, top = left - x, top - y
     # Where the area's pixels lie in the patch: the middle of a pixel stays its middle.
     turn = np.array([[fx, 0, (0.5 - left) * fx - 0.5], [0, fy, (0.5 - top) * fy - 0.5]], np.float64)
     if min(fx, fy) < 0.5:

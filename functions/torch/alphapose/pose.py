@@ -111,6 +111,9 @@ def crop(image, centre, size):
     """Return the region as the network takes it: 3 x height x width, black beyond the image."""
     height, width = CROP
     scale = width / size[0]
+    box = (*(centre - size / 2), *(centre + size / 2))
+    image, first = vision.crop_with_margin(image, box, 2)
+    centre = centre - first
     move = np.array([width, height]) / 2 - scale * centre
     matrix = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
     pixels = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
