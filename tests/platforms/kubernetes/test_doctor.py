@@ -142,6 +142,7 @@ def test_missing_permissions_are_listed_with_commands_that_grant_them(
         "secrets",
         "pods/proxy",
         "pods/portforward",
+        "pods/exec",
         "persistentvolumeclaims",
         "persistentvolumes",
         "storageclasses.storage.k8s.io",

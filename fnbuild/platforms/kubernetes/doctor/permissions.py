@@ -42,8 +42,8 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.POD,
         ("create", "delete"),
-        "`model upload` and `model ls` cannot use claims, and a redeploy with a GPU finds code that"
-        " cannot be imported after the old pod ended",
+        "`model upload` and `model ls` cannot use claims, replies of a revision cannot be compared,"
+        " and a redeploy with a GPU finds code that cannot be imported after the old pod ended",
     ),
     Permission(kinds.EVENT, ("list",), "errors of failed deploys have less detail"),
     Permission(kinds.HPA_V1, (*READ, *CHANGE), "functions do not scale by load"),
@@ -65,9 +65,12 @@ REQUIRED_PERMISSIONS = (
     Permission(
         kinds.POD,
         ("get", "create"),
-        "`invoke` needs a node port that this machine reaches; `port-forward`, and `model upload`"
-        " and `model ls` with claims, do not work",
+        "`invoke` needs a node port that this machine reaches; `port-forward`, comparisons with a"
+        " revision, and `model upload` and `model ls` with claims, do not work",
         "portforward",
+    ),
+    Permission(
+        kinds.POD, ("get", "create"), "`sleep`, `wake`, `record` and `replay` do not work", "exec"
     ),
     *STORAGE_PERMISSIONS,
     Permission(
