@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.errors import NotReadyError
+from fnbuild.errors import FnbuildError, NotReadyError
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, PlanOptions, Progress
 from fnbuild.platforms.kubeclient import kinds
@@ -93,6 +93,8 @@ class _PodReadiness:
 
     def _error(self, text: str, hint: str) -> NotReadyError:
         key = self.revision.key
-        detail = queries.failure_details(self.cluster, key.namespace, self.pod)
+        detail = ""
+        with suppress(FnbuildError):  # the reason is known even without details
+            detail = queries.failure_details(self.cluster, key.namespace, self.pod)
         prefix = failure_prefix(self.revision.number, key.name)
         return NotReadyError(prefix + text, detail=detail or None, hint=hint or None)
