@@ -70,9 +70,11 @@ class Function:
 
     `mode` is the form of images: "RGB", "BGR" or "L" for grey. `threshold` applies to requests
     without one. `max_pixels` limits images, see `decode`. `export` sets `function_folder`, the
-    folder of the module.
+    folder of the module. `required_methods` has tuples of methods, of each of which a function
+    defines at least one.
     """
 
+    required_methods: Tuple[Tuple[str, ...], ...] = (("read",), ("answer", "answer_all"))
     mode = "RGB"
     threshold = 0.5
     max_pixels: Any = None
@@ -118,8 +120,10 @@ def read_request(event: Any) -> Request:
 def export(function_class: Type[Function]) -> Tuple[Callable[..., Any], Callable[..., Any]]:
     """Return `init_context` and `handler` for a class.
 
-    The handler answers events and batches of them.
+    The handler answers events and batches of them. Raises TypeError for a class without a method
+    that its kind needs.
     """
+    _require_methods(function_class)
     file = getattr(sys.modules.get(function_class.__module__), "__file__", None)
     function_class.function_folder = os.path.dirname(os.path.abspath(file)) if file else ""
 
@@ -143,6 +147,14 @@ def export(function_class: Type[Function]) -> Tuple[Callable[..., Any], Callable
         return _response(context, result)
 
     return init_context, handler
+
+
+def _require_methods(function_class: Type[Function]) -> None:
+    kind = next(base for base in function_class.__mro__ if "required_methods" in vars(base))
+    for names in function_class.required_methods:
+        if all(getattr(function_class, name) in (None, getattr(kind, name)) for name in names):
+            needed = " or ".join(names)
+            raise TypeError("%s needs a method %s" % (function_class.__name__, needed))
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:

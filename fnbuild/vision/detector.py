@@ -35,6 +35,7 @@ class ImageRequest(NamedTuple):
 class ImageFunction(Function):
     """A function whose `predict` gets one image, or `predict_batch` several."""
 
+    required_methods = (("predict", "predict_batch"),)
     predict_batch: Any = None
 
     def read(self, event: Any) -> ImageRequest:
@@ -81,7 +82,7 @@ class ImageFunction(Function):
 
     def predict(self, *arguments: Any) -> Any:
         """Return the result for one image."""
-        raise NotImplementedError("%s has no predict" % type(self).__name__)
+        raise NotImplementedError
 
 
 class Detector(ImageFunction):

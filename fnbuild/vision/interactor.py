@@ -47,6 +47,7 @@ class Interactor(EmbeddingFunction):
     than the one box that CVAT sends, each around another object.
     """
 
+    required_methods = (("predict",),)
     reply_format = "shapes"
     needs_prompt = True
     several_boxes = False
@@ -54,7 +55,7 @@ class Interactor(EmbeddingFunction):
 
     def predict(self, subject: Any, prompt: Prompt) -> Any:
         """Return the masks of what the prompt describes."""
-        raise NotImplementedError("%s has no predict" % type(self).__name__)
+        raise NotImplementedError
 
     def read(self, event: Any) -> InteractorRequest:
         request = read_request(event)

@@ -32,12 +32,13 @@ class ReId(Function):
     `boxes1`, or -1, for each box of `boxes0`. Boxes without a pixel of their image have no match.
     """
 
+    required_methods = (("embed", "match"),)
     max_distance = 50.0
     match: Any = None
 
     def embed(self, image: Any, boxes: Any) -> Any:
         """Return a vector for each box of an image."""
-        raise NotImplementedError("%s has no embed" % type(self).__name__)
+        raise NotImplementedError
 
     def distances(self, first: Any, second: Any) -> Any:
         """Return the distance of each vector of `first` to each of `second`, from 0 to 1.

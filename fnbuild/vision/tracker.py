@@ -64,15 +64,16 @@ class Tracker(EmbeddingFunction):
     get the embedding in place of the image. `types` are the types of shapes that can be followed.
     """
 
+    required_methods = (("start",), ("follow",))
     types: Sequence[str] = ("rectangle",)
 
     def start(self, subject: Any, shape: TrackedShape) -> Any:
         """Return the state of a shape that was drawn in this frame."""
-        raise NotImplementedError("%s has no start" % type(self).__name__)
+        raise NotImplementedError
 
     def follow(self, subject: Any, state: Any) -> Tuple[Optional[TrackedShape], Any]:
         """Return the shape of a state in this frame, and its new state."""
-        raise NotImplementedError("%s has no follow" % type(self).__name__)
+        raise NotImplementedError
 
     def read(self, event: Any) -> TrackerRequest:
         values = read_request(event).values
