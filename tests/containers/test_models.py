@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fnbuild.platforms.docker import DockerPlatform
+from fnbuild.platforms.docker.ports import gateway_address
 from tests import storage_servers
 from tests.containers.conftest import PROGRAM, User
-from tests.engine import PYTHON_IMAGE, call
+from tests.engine import PYTHON_IMAGE
 from tests.storage_servers import FileServer
 
 pytestmark = pytest.mark.system
@@ -32,13 +33,9 @@ def handler(context, event):
 @pytest.fixture
 def web(user: User) -> Iterator[FileServer]:
     """A web server that containers can reach."""
-    network = ("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
-    address = call(user.resources.engine, *network).strip()
-    with socket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            pytest.skip("the network of the engine is not on this machine")
+    address = gateway_address(DockerPlatform().engine)
+    if address is None:
+        pytest.skip("the network of the engine is not on this machine")
     with storage_servers.file_server(address) as server:
         yield server
 
