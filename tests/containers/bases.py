@@ -122,7 +122,9 @@ def with_packages(
     if abi != sysconfig.get_config_var("SOABI"):
         pytest.skip(f"{PYTHON_IMAGE} has a Python ({abi}) that these packages are not for")
     by_name = {f"{package.name} {package.version}": package for package in packages}
-    recipe = f"FROM {base}\n{before}COPY packages {folder}\n{after}"
+    # Otherwise each container would compile torch, which takes seconds.
+    compiled = f"COPY packages {folder}\nRUN python3 -m compileall -q -j 0 {folder}"
+    recipe = f"FROM {base}\n{before}{compiled}\n{after}"
     names = "\n".join(sorted(by_name))
     reference = _reference(name, f"{image_id(base)}\n{recipe}\n{names}\n{_LEFT_OUT}")
     with exclusive():

@@ -20,7 +20,7 @@ from typing import Any, Self
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.errors import RequestSubject
+from fnbuild.platforms.kubeclient.errors import RequestSubject, StaleError
 from fnbuild.platforms.kubeclient.objects import KubeDeployment
 from fnbuild.platforms.kubeclient.transport import ApiRequest
 from tests.cluster import MERGE
@@ -93,6 +93,8 @@ class StandardController:
                 for service in self._cluster.list(kinds.INFERENCE_SERVICE, self._namespace):
                     if "deletionTimestamp" not in service["metadata"]:
                         self._reconcile(service)
+            except StaleError:
+                pass  # tried again with the changed object, as controllers do
             except FnbuildError as error:
                 self.errors.append(error.line)
 
