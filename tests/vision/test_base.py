@@ -1,4 +1,4 @@
-"""What an exported class must define."""
+"""Methods that an exported class must define."""
 
 import pytest
 
