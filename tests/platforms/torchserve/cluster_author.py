@@ -98,7 +98,8 @@ class ClusterAuthor:
             "imagePullPolicy": "Never",
             "resources": {
                 "limits": {"cpu": "2"},
-                "requests": {"cpu": "250m", "memory": "300Mi"},
+                # The replicas of several test processes fit on a node with two cores.
+                "requests": {"cpu": "100m", "memory": "300Mi"},
             },
             "platform": {"attributes": {"torchserve": torchserve}},
             "triggers": {"http": {"kind": "http", "numWorkers": 1}},

@@ -31,7 +31,7 @@ def temporary_pod(key: KubernetesKey, purpose: str, deployment: Manifest, change
     after the `activeDeadlineSeconds` of the changes.
     """
     template: Raw = deployment["spec"]["template"]
-    spec = {key: value for key, value in template["spec"].items() if key not in _PRIORITY_FIELDS}
+    kept = {name: value for name, value in template["spec"].items() if name not in _PRIORITY_FIELDS}
     name = key.object_name[:_MAX_NAME_LENGTH].rstrip("-.")
     metadata = {
         "name": f"{name}-{purpose}-{secrets.token_hex(_SUFFIX_BYTES)}",
@@ -39,7 +39,7 @@ def temporary_pod(key: KubernetesKey, purpose: str, deployment: Manifest, change
         "labels": {MANAGED_BY: MANAGER, TEMPORARY_POD_OF: key.name},
         "annotations": template["metadata"].get("annotations") or {},
     }
-    return kinds.POD.manifest(metadata, spec=spec | {"terminationGracePeriodSeconds": 0} | changes)
+    return kinds.POD.manifest(metadata, spec=kept | {"terminationGracePeriodSeconds": 0} | changes)
 
 
 @contextlib.contextmanager
