@@ -99,10 +99,19 @@ def test_the_store_has_the_configuration_by_its_common_name(
     assert deployment.internal_urls[0].endswith(".svc.cluster.local:8082/predictions/digits")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def letters(author: ClusterAuthor) -> Deployment:
-    """A function with tokens, whose store is written through a local mount of the claim."""
-    return author.deploy("letters", torchserve=mounted(author), env=[{"name": "A", "value": "b"}])
+    """A function with tokens, whose store is written through a local mount of the claim.
+
+    The tests of this module run in any order: it is read again, and deployed if it is missing.
+    """
+    try:
+        return author.platform.deployment(author.namespace, "letters")
+    except NotFoundError:
+        variables = [{"name": "A", "value": "b"}]
+        deployed = author.deploy("letters", torchserve=mounted(author), env=variables)
+        author.progress.extend(deployed.warnings)
+        return deployed
 
 
 def mounted(author: ClusterAuthor) -> dict[str, str]:
@@ -112,7 +121,7 @@ def mounted(author: ClusterAuthor) -> dict[str, str]:
 def test_each_replica_has_tokens_of_its_own_in_files_of_its_user(
     author: ClusterAuthor, letters: Deployment
 ) -> None:
-    assert any("each replica has tokens of its own" in text for text in letters.warnings)
+    assert any("each replica has tokens of its own" in text for text in author.progress)
     assert not [text for text in author.progress if "starting pod" in text and "letters" in text]
     url = f"http://{node_address(author.cluster)}:{letters.http_port}/predictions/letters"
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -218,10 +227,10 @@ def test_a_store_of_another_function_is_refused_before_anything_is_written(
 ) -> None:
     before = sorted(author.volume.rglob("*"))
     with pytest.raises(ConflictError, match="belongs to the function letters") as refused:
-        author.deploy("words", torchserve=mounted(author))
-    assert "pvc://serving-model-pvc/words" in (refused.value.hint or "")
+        author.deploy("foreign", torchserve=mounted(author))
+    assert "pvc://serving-model-pvc/foreign" in (refused.value.hint or "")
     assert sorted(author.volume.rglob("*")) == before
-    assert "words" not in [item.name for item in author.platform.deployments(author.namespace)]
+    assert "foreign" not in [item.name for item in author.platform.deployments(author.namespace)]
 
 
 def test_a_missing_claim_is_named_with_the_command_that_creates_it(author: ClusterAuthor) -> None:
@@ -241,23 +250,23 @@ def test_objects_of_other_tools_are_left_alone(author: ClusterAuthor) -> None:
 
 def test_an_image_that_cannot_be_pulled_leaves_the_store_as_it_was(author: ClusterAuthor) -> None:
     settings = {
-        "store": "pvc://serving-model-pvc/words",
+        "store": "pvc://serving-model-pvc/pulled",
         "storeMount": str(author.volume),
         "baseImage": "127.0.0.1:1/absent:1",
     }
     with pytest.raises(NotReadyError, match="cannot") as failure:
-        author.deploy("words", torchserve=settings, replicas=1)
-    assert author.archives(root="words") == []
-    listed = author.platform.deployment(author.namespace, "words")
+        author.deploy("pulled", torchserve=settings, replicas=1)
+    assert author.archives(root="pulled") == []
+    listed = author.platform.deployment(author.namespace, "pulled")
     assert listed.state == "error"
     assert listed.message.splitlines()[0] in failure.value.message
     assert (
-        not author.pods("words")
-        or author.cluster.get(kinds.DEPLOYMENT, author.namespace, "words") is None
+        not author.pods("pulled")
+        or author.cluster.get(kinds.DEPLOYMENT, author.namespace, "pulled") is None
     )
     del settings["storeMount"]
     with pytest.raises(NotReadyError, match="the pod for the claim") as failure:
-        author.deploy("words", torchserve=settings, replicas=1)
+        author.deploy("pulled", torchserve=settings, replicas=1)
     assert "baseImage" in (failure.value.hint or "")
 
 
@@ -271,11 +280,11 @@ def test_a_claim_pod_that_fails_is_undone_and_reported(author: ClusterAuthor) ->
             name, code = pod["metadata"]["name"], "import os, signal; os.kill(1, signal.SIGINT)"
             run_command(author.cluster, author.namespace, name, "claim", ["python3", "-c", code])
 
-    settings = {"store": "pvc://serving-model-pvc/words"}
+    settings = {"store": "pvc://serving-model-pvc/claimed"}
     with pytest.raises(UnavailableError, match="the pod of the claim does not answer"):
-        author.deploy("words", torchserve=settings, progress=end_pod)
-    assert author.archives(root="words") == []
-    assert author.cluster.get(kinds.DEPLOYMENT, author.namespace, "words") is None
+        author.deploy("claimed", torchserve=settings, progress=end_pod)
+    assert author.archives(root="claimed") == []
+    assert author.cluster.get(kinds.DEPLOYMENT, author.namespace, "claimed") is None
 
 
 def test_a_quota_that_is_exceeded_is_reported_at_once_and_gives_objects_back(
@@ -285,14 +294,14 @@ def test_a_quota_that_is_exceeded_is_reported_at_once_and_gives_objects_back(
     metadata = {"name": "small", "namespace": author.namespace}
     create(author.cluster, RESOURCE_QUOTA, metadata, spec={"hard": {"limits.memory": "1Gi"}})
     try:
-        settings = {"store": "pvc://serving-model-pvc/words", "storeMount": str(author.volume)}
+        settings = {"store": "pvc://serving-model-pvc/limited", "storeMount": str(author.volume)}
         taken = {**settings, "deploymentName": "torchserve"}
         with pytest.raises(NotReadyError, match="exceeded quota: small"):
-            author.deploy("words", torchserve=taken, options=PlanOptions(force_conflicts=True))
+            author.deploy("limited", torchserve=taken, options=PlanOptions(force_conflicts=True))
     finally:
         author.cluster.delete(RESOURCE_QUOTA, author.namespace, "small")
     # What was taken over is as before, and stays when the function is deleted.
-    assert author.platform.delete(author.namespace, "words")
+    assert author.platform.delete(author.namespace, "limited")
     restored = author.cluster.get(kinds.DEPLOYMENT, author.namespace, "torchserve")
     assert restored is not None
     assert restored["spec"] == theirs["spec"]
