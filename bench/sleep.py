@@ -196,12 +196,12 @@ class SleepCosts:
         """Return a message for each goal that is missed."""
         memory = _MEMORY if self.template else _MEMORY_ALONE
         added = _ADDED if self.template else _ADDED_ALONE
-        found = []
+        missed = []
         if self.beyond_template > memory:
-            found.append(f"{self.name}: {self.beyond_template:.1f} MiB asleep, at most {memory:g}")
+            missed.append(f"{self.name}: {self.beyond_template:.1f} MiB asleep, at most {memory:g}")
         if self.added > added:
-            found.append(f"{self.name}: a wake adds {self.added:.3f} s, at most {added:g}")
-        return found
+            missed.append(f"{self.name}: a wake adds {self.added:.3f} s, at most {added:g}")
+        return missed
 
 
 def measure(home: Path, module: str, template: bool, init_seconds: float = 0.5) -> SleepCosts:
@@ -248,11 +248,13 @@ class SleepOutcome:
 
     def judge(self) -> list[str]:
         """Return a message for each violated expectation."""
-        found = list(self.violations)
-        found += [f"without a killed worker: {text}" for text in self.lost if "SIGKILL" not in text]
+        problems = list(self.violations)
+        problems += [
+            f"without a killed worker: {text}" for text in self.lost if "SIGKILL" not in text
+        ]
         if len(self.lost) > self.kills:
-            found.append(f"{len(self.lost)} requests were lost for {self.kills} killed workers")
-        return found
+            problems.append(f"{len(self.lost)} requests were lost for {self.kills} killed workers")
+        return problems
 
 
 class Soak:

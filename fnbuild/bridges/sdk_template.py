@@ -220,9 +220,9 @@ class Detector(Function):
         import cvat_sdk.auto_annotation as sdk
 
         points = {item["label"]: item for item in shape["elements"]}
-        shown = [points[part["name"]] for part in label["sublabels"] if part["name"] in points]
+        visible = [points[part["name"]] for part in label["sublabels"] if part["name"] in points]
         middle = [
-            sum(item["points"][axis] for item in shown) / max(1, len(shown)) for axis in (0, 1)
+            sum(item["points"][axis] for item in visible) / max(1, len(visible)) for axis in (0, 1)
         ]
         missing = {"points": middle, "outside": True}
         elements = []

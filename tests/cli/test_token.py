@@ -112,9 +112,9 @@ def test_a_password_and_its_traces(fnbuild: Fnbuild, folder: Path, empty: Path) 
         ("get", "function", "guarded", "-o", "json"),
         ("export", "function", "guarded"),
     ):
-        shown = done(fnbuild(*command)).out
-        assert "pbkdf2" not in shown
-        assert "[redacted]" in shown
+        output = done(fnbuild(*command)).out
+        assert "pbkdf2" not in output
+        assert "[redacted]" in output
     for file in empty.rglob("*"):
         if file.is_file():
             assert PASSWORD.encode() not in file.read_bytes(), file

@@ -89,7 +89,7 @@ class Rollout:
             raise
 
     def finish(self) -> None:
-        """Unregister the previous version, and those that interrupted deploys have left behind."""
+        """Unregister the previous version, and those that interrupted deploys have left."""
         client = self.server.management
         served = {(model.name, model.version) for model in self.target.models}
         for name in sorted({model.name for model in self.target.models}):

@@ -23,7 +23,7 @@ Answer = Union[Reply, Deferred]
 
 
 class GateOwner(abc.ABC):
-    """The trigger behind a gate."""
+    """The part of a trigger that a gate protects."""
 
     @abc.abstractmethod
     def serve(self, request: HttpRequest) -> Answer:

@@ -1,4 +1,4 @@
-"""What an exported YOLO model says about itself. Needs nothing but the standard library."""
+"""The description of an exported YOLO model. Needs only the standard library."""
 
 import ast
 import math

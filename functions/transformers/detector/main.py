@@ -11,13 +11,13 @@ class Objects(vision.Detector):
     def load(self, context):
         self.model = ModelHandler(os.environ.get("STORAGE_URI", "/mnt/models"))
         names = sorted(set(self.model.labels.values()))
-        known = set(names).intersection(self.labels)
-        if not known:
+        common = set(names).intersection(self.labels)
+        if not common:
             raise ModelError(
                 "no label of the model is in the label spec of function.yaml, whose names must be"
                 f" those of id2label in the model's config.json: {', '.join(names[:20])}"
             )
-        context.logger.info(f"{len(known)} of {len(names)} labels, on {self.model.device}")
+        context.logger.info(f"{len(common)} of {len(names)} labels, on {self.model.device}")
 
     def predict(self, image, threshold):
         boxes, labels, scores = self.model.infer(image, threshold)

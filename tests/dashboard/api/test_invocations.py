@@ -114,9 +114,9 @@ triggers:
     # Clients cannot send a token of their own to replace it, and none of them sees it.
     assert invoke(dashboard, name, headers={"X-Fnbuild-Access": "wrong"}).status == 200
     for token in (False, True):
-        shown = dashboard.request("GET", f"/api/functions/{name}", token=token).text
-        assert "pbkdf2" not in shown
-        assert "correct-horse" not in shown
+        function = dashboard.request("GET", f"/api/functions/{name}", token=token).text
+        assert "pbkdf2" not in function
+        assert "correct-horse" not in function
 
 
 def test_the_dashboards_own_page_invokes_functions(dashboard: Dashboard, mirror: str) -> None:

@@ -40,8 +40,8 @@ def test_a_function_sleeps_wakes_and_sleeps_by_itself(dashboard: Dashboard, tmp_
     sleep = sleep_of(dashboard, "sleeper")
     assert (sleep["state"], sleep["idleTimeout"], sleep["level"]) == ("asleep", None, "exit")
     assert abs(sleep["since"] - time.time()) < 60
-    shown = dashboard.cli("get", "function", "sleeper")
-    assert "asleep, wakes in about" in shown.stderr
+    listed = dashboard.cli("get", "function", "sleeper")
+    assert "asleep, wakes in about" in listed.stderr
     refused = dashboard.cli("invoke", "sleeper", "--no-wake", "--raise-on-status", check=False)
     assert refused.returncode == 1
     assert "asleep" in refused.stderr

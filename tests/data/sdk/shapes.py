@@ -40,7 +40,7 @@ class Shapes:
             else cvataa.mask(20, encode_mask(bitmap))
         )
         tail = cvataa.keypoint(1, [3, 4], outside=True)
-        found = [
+        candidates = [
             (0.9, cvataa.rectangle(10, [1, 2, 3, 4], attributes=values, rotation=30)),
             (0.8, area),
             (0.7, cvataa.polygon(30, corners, group=3)),
@@ -49,7 +49,7 @@ class Shapes:
             (0.4, cvataa.shape(60, type="ellipse", points=[9, 9, 12, 5])),
         ]
         threshold = 0 if context.conf_threshold is None else context.conf_threshold
-        return [shape for score, shape in found if score >= threshold] * self.count
+        return [shape for score, shape in candidates if score >= threshold] * self.count
 
 
 create = Shapes

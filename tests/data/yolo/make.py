@@ -26,7 +26,7 @@ def corners(boxes):
 
 
 def rows(boxes, extra=None):
-    """What remains after the suppression, padded with zeros."""
+    """Return the boxes that remain after the suppression, padded with zeros."""
     kept = [0, 2]
     values = [boxes[kept], SCORES[kept].max(1)[:, None], SCORES[kept].argmax(1)[:, None]]
     if extra is not None:
